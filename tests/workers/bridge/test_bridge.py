@@ -59,7 +59,7 @@ class Idle:
     def start(self):
         return self._called("start")
 
-    def stop(self):
+    def stop(self, *_):
         return self._called("stop")
 
     def touch(self, *_):
@@ -86,7 +86,10 @@ class OwnEars(Idle):
 def bridge(ledger, duties=frozenset(Duty), **parts):
     """A bridge of idle parts, some replaced."""
     work, events, ends, batches, moved = heard = [threading.Event() for _ in range(5)]
-    known = {name: Idle() for name in ("ingest", "dispatch", "relay", "reap", "bulk", "evals", "rates", "bell")} | parts
+    known = {
+        name: Idle() for name in ("ingest", "dispatch", "relay", "reap", "bulk", "evals", "rates", "bell", "writes")
+    }
+    known |= parts
     return Bridge(
         name="bridge",
         duties=duties,
@@ -188,7 +191,7 @@ def test_what_parts_wait_for_is_told_to_their_loops(tmp_path, duty):
     part.waits = lacking
     part.once = lambda *_: lacking if duty is Duty.INGEST else 0
     with sqlite_ledger(tmp_path) as ledger:
-        names = ("ears", "ingest", "dispatch", "relay", "reap", "bulk", "evals", "rates", "bell")
+        names = ("ears", "ingest", "dispatch", "relay", "reap", "bulk", "evals", "rates", "bell", "writes")
         known = {name: Idle() for name in names} | {"bulk" if duty is Duty.BATCHES else str(duty): part}
         made = Bridge(name="b", duties=frozenset({duty}), ledger=ledger, work=threading.Event(),
                       events=threading.Event(), ends=threading.Event(), batches=threading.Event(),

@@ -15,6 +15,7 @@ from headrace_workers.bridge.ingest import Ingest
 from headrace_workers.bridge.live_rates import LiveRates
 from headrace_workers.bridge.reap import Reap
 from headrace_workers.bridge.relay import Relay
+from headrace_workers.health.writes import Writes
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.memory import hand_back
@@ -66,6 +67,7 @@ class Bridge:
         evals: EvalRuns,
         rates: LiveRates,
         bell: Bell,
+        writes: Writes,
         progress: Progress,
     ) -> None:
         self._name = name
@@ -85,6 +87,7 @@ class Bridge:
         self._evals = evals
         self._rates = rates
         self._bell = bell
+        self._writes = writes
         self._progress = progress
         self._new_work = threading.Event()  # taken in here: nobody has looked at it yet
         self._stop = threading.Event()
@@ -103,6 +106,7 @@ class Bridge:
             Duty.RELAY: (self._relay_once, self._stop_relay),
         }
         self._ears.start()
+        self._writes.start()
         self._told = {duty: self._progress.loop(str(duty)) for duty in loops if duty in self._duties}
         threads = {
             duty: threading.Thread(target=keep_going, args=(*loops[duty], told), name=str(duty), daemon=True)
@@ -147,6 +151,7 @@ class Bridge:
             self._put_away(self._relay.close)
         self._put_away(lambda: self._ledger.lay_down(self._name))
         self._ears.stop()
+        self._writes.stop(_JOIN_SECONDS)
         self._ledger.close()
         log("bridge", logging.INFO, Action.STOPPED, "the bridge stopped")
 

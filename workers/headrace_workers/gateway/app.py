@@ -43,6 +43,7 @@ from headrace_workers.gateway.errors import Refusal, Why, refusal_of, refused_re
 from headrace_workers.gateway.openapi import describe_api
 from headrace_workers.gateway.query import ONLY_DECLARED
 from headrace_workers.gateway.services import Services
+from headrace_workers.ledger.sql.errors import Unwritable
 from headrace_workers.openai.errors import Refused
 
 ROUTERS: Final = (
@@ -84,6 +85,7 @@ _NO_ROUTE: Final = {
     "Method Not Allowed": "this path has no such method: GET /openapi.json tells what it has",
 }
 _NO_FILE: Final = "Value error, Expected UploadFile"  # FastAPI's words for a field of a form
+_CAUSES: Final = 4  # of an error are looked at: an exception that several wait for may be among its own causes
 _BY_STATUS: Final = {404: Why.NOT_FOUND, 405: Why.METHOD, 413: Why.TOO_LARGE, 415: Why.MEDIA_TYPE}
 
 
@@ -128,8 +130,19 @@ async def _tell(request: Request, error: Exception) -> Response:
         visit.refused(error.code or Why.INVALID.code)
         return refused_response(error)
     refusal = _refusal(error)
+    if (unwritable := _unwritable(error)) is not None:
+        request.app.state.services.writes.refused(unwritable)
     visit.refused(refusal.why.code)
     return response_of(refusal, request.url.path, visit.request_id)
+
+
+def _unwritable(error: BaseException | None) -> Unwritable | None:
+    """Return what the ledger said, where an error comes from a write that it does not take."""
+    for _ in range(_CAUSES):
+        if error is None or isinstance(error, Unwritable):
+            return error
+        error = error.__cause__
+    return None
 
 
 def _refusal(error: Exception) -> Refusal:

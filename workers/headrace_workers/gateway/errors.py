@@ -16,6 +16,7 @@ from starlette.responses import Response
 from headrace_producers.errors import InvalidJob
 from headrace_schemas.errors import Category, HeadraceError, InvalidRecord, PromptTooLong, Unavailable, UnknownModel
 from headrace_workers.gateway.families import is_native
+from headrace_workers.ledger.sql.errors import Unwritable
 from headrace_workers.log import Action, log
 from headrace_workers.openai.errors import Refused
 
@@ -106,6 +107,8 @@ _FIRST_SERVER_ERROR: Final = 500
 def unsaid(error: Unavailable) -> str:
     """What a client is told of a service that fails. Its own words name hosts and paths of ours: the log has them."""
     log("gateway", logging.WARNING, Action.UNAVAILABLE, str(error))
+    if isinstance(error, Unwritable):
+        return error.plain
     return "the log of the gateway says why"
 
 

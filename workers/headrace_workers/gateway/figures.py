@@ -21,7 +21,7 @@ async def show(_caller: Annotated[Caller, needs(Scope.METRICS)], services: Wired
     """What this gateway did since its start, how things stand, and what judges said; of tenants pass rates alone."""
     up = {
         "kafka": services.sink.trouble is None,
-        "ledger": services.waiter.trouble is None,
+        "ledger": services.waiter.trouble is None and services.writes.trouble is None,
         "redis": not services.rates.away,
     }
     try:

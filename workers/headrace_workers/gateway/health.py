@@ -21,10 +21,13 @@ async def healthz() -> dict[str, str]:
 async def readyz(services: Wired) -> JSONResponse:
     """Whether jobs can be let in: 503 says which service does not answer, or that the gateway is being stopped."""
     found: dict[str, Any] = {"kafka": services.sink.trouble or "ok", "ledger": "ok"}
-    try:
-        await services.ask(services.ledger.now)
-    except Refusal as error:
-        found["ledger"] = str(error)
+    if services.writes.trouble is not None:
+        found["ledger"] = services.writes.trouble
+    else:
+        try:
+            await services.ask(services.ledger.now)
+        except Refusal as error:
+            found["ledger"] = str(error)
     # Without it tenants' rates are counted by each gateway, and ends are found by looking each second.
     redis = "away" if services.rates.away else "ok"
     stopping = services.waiter.stopping

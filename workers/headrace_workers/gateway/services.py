@@ -21,6 +21,7 @@ from headrace_workers.gateway.rates import Rates
 from headrace_workers.gateway.sink import Sink
 from headrace_workers.gateway.together import PATIENCE, Together
 from headrace_workers.gateway.waiter import Waiter
+from headrace_workers.health.writes import Writes
 from headrace_workers.ledger.door.told import Standing
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.work.cancel import Cancellation, CancelOutcome
@@ -37,6 +38,7 @@ T = TypeVar("T")
 
 SEARCH_SECONDS: Final = 60.0  # that a search may take: the first one of a base reads it
 _LET_GO_SECONDS: Final = 60.0
+_PROBE_SECONDS: Final = 10.0  # for a write that is under way at the end
 _LET_GO_AT_ONCE: Final = 100
 LONGEST_WAIT: Final = 60.0  # seconds that a request may wait for the end of a job by `wait=`
 
@@ -62,6 +64,7 @@ class Services:
     files: Files
     uploads: Uploads
     metrics: Metrics
+    writes: Writes
     hear: Callable[[Callable[[], object]], Callable[[], object]]
     ring: Callable[[], object]
     at_end: ExitStack
@@ -79,6 +82,7 @@ class Services:
         """While the application is served."""
         self.waiter.start()
         await self.sink.start()
+        self.writes.start()
         deaf = self.hear(self.waiter.rang)
         try:
             yield
@@ -89,6 +93,7 @@ class Services:
             await self.sink.stop()
             await self.rates.close()
             await loop.run_in_executor(None, self.at_end.close)
+            await loop.run_in_executor(None, self.writes.stop, _PROBE_SECONDS)
             await loop.run_in_executor(None, self.ledger.close)
 
     async def ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -25,8 +25,10 @@ from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.clock import SystemClock
 from headrace_workers.embedders.served import ServedEmbedder
 from headrace_workers.engines.counting import CountingModels
+from headrace_workers.health.writes import Writes
 from headrace_workers.identity import process_name
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.probe import Probe
 from headrace_workers.main.parts import canaries_of, files_in, follow_up, hand_out, pipeline_of, task_queue
 from headrace_workers.models.registry import Registry
 from headrace_workers.pipeline.routing import Pipeline
@@ -105,6 +107,7 @@ def build_bridge(
         evals=_evals(shared),
         rates=LiveRates(ledger=ledger, bridge=name, clock=clock),
         bell=bell,
+        writes=Writes(Probe(ledger.engine), progress.loop("probe")),
         progress=progress,
     )
 

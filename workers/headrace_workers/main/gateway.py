@@ -13,8 +13,10 @@ from headrace_schemas.topics import ABOUT_JOBS, INBOUND
 from headrace_workers.embedders.served import ServedEmbedder
 from headrace_workers.engines.counting import CountingModels
 from headrace_workers.files.uploads import Uploads
+from headrace_workers.health.writes import Writes
 from headrace_workers.identity import process_name
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.probe import Probe
 from headrace_workers.main import recall
 from headrace_workers.main.once import once
 from headrace_workers.main.parts import canaries_of, files_in, pipeline_of
@@ -80,6 +82,7 @@ def build_gateway(
         waiter=waiter,
         door=_door(settings, ledger, sink, waiter, registry, pipeline, executor, metrics, durable=durable),
         metrics=metrics,
+        writes=Writes(Probe(ledger.engine), progress.loop("probe")),
         keyring=Keyring(ledger.keys, executor, open_to=open_to),
         rates=Rates(rates_client(settings.redis), names, settings.rate),
         hear=lambda rang: _hear(settings, names, progress, rang, followers),

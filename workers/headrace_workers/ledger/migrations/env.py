@@ -9,6 +9,7 @@ from headrace_workers.ledger.tables import (  # noqa: F401 - all tables are in M
     evals,
     labels,
     policies,
+    probes,
     rates,
     recall,
     responses,

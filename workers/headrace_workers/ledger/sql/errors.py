@@ -1,4 +1,6 @@
-"""What a database's errors mean: not now (`Unavailable`), not as this user (`NotAdmitted`), never (`LedgerRefused`)."""
+"""What a database's errors mean: not now (`Unavailable`), no writes now (`Unwritable`), not as this user
+(`NotAdmitted`), never (`LedgerRefused`).
+"""
 
 import re
 from collections.abc import Iterator
@@ -14,6 +16,14 @@ _NOT_NOW_CLASSES = frozenset({"08", "40", "53", "57", "58"})  # connection, roll
 _NOT_NOW = frozenset({"25006", "25P03", "25P04", "55P03"})  # read-only, idle too long, took too long, locked
 # After these the server that answers is not the one that we need, or does not want us: what is pooled leads there too.
 _ELSEWHERE = frozenset({"25006", "57P01", "57P02", "57P03"})
+# What keeps it from writing, by SQLSTATE and by the beginning of SQLite's own names.
+_READ_ONLY = "the ledger is read-only: let its database be written again"
+_FULL = "the ledger's disk is full: make room on it"
+_LOCKED = "the ledger is locked by another process that writes: it goes on when that one has ended"
+_UNWRITABLE = {"25006": _READ_ONLY, "53100": _FULL, "55P03": _LOCKED}
+_UNWRITABLE_SQLITE = {
+    "SQLITE_READONLY": _READ_ONLY, "SQLITE_FULL": _FULL, "SQLITE_BUSY": _LOCKED, "SQLITE_LOCKED": _LOCKED,
+}  # fmt: skip
 # The server is there, and knows us not (invalid authorization; invalid catalog name): in its words, too, as libpq tells
 # no code of a connection that was not made.
 _SHUT_OUT_CLASSES = frozenset({"28"})
@@ -28,6 +38,14 @@ _SHUT_OUT_WORDS = re.compile(
 class NotAdmitted(Unavailable):
     """The database's server answers, but does not let us in. While we run that may pass, such as a password that is
     being changed; at the start of a process it is for people to mend."""
+
+
+class Unwritable(Unavailable):
+    """The database answers, and takes no writes for now. `plain` says why in words that anybody may read."""
+
+    def __init__(self, plain: str, said: str) -> None:
+        super().__init__(f"{plain} ({said})")
+        self.plain = plain
 
 
 class LedgerRefused(HeadraceError):
@@ -48,6 +66,8 @@ def translated() -> Iterator[None]:
                 f"the ledger's server does not let us in: {words}; correct the user, the password or the database in "
                 "HEADRACE_LEDGER, or what the server allows"
             ) from None
+        if (plain := _unwritable(error)) is not None:
+            raise Unwritable(plain, _brief(error)) from None
         if _not_now(error):
             raise Unavailable(f"the ledger did not answer: {_brief(error)}") from None
         # The driver's own error may quote a row, and a row holds users' texts: it goes into no log.
@@ -64,6 +84,13 @@ def _not_now(error: DBAPIError) -> bool:
         or state[:2] in _NOT_NOW_CLASSES
         or state in _NOT_NOW
     )
+
+
+def _unwritable(error: DBAPIError) -> str | None:
+    """Why the database takes no writes, in our words, if that is what it says."""
+    state = _UNWRITABLE.get(getattr(error.orig, "sqlstate", None) or "")
+    name = getattr(error.orig, "sqlite_errorname", "")
+    return state or next((words for known, words in _UNWRITABLE_SQLITE.items() if name.startswith(known)), None)
 
 
 def leads_elsewhere(error: BaseException) -> bool:

@@ -1,0 +1,233 @@
+"""Whether the ledger takes writes, on each database, and why not."""
+
+import itertools
+import os
+import signal
+import sqlite3
+import subprocess
+from contextlib import closing, contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from sqlalchemy import make_url, select
+from tests.services.eventually import eventually
+from tests.services.proxy import proxied
+from tests.services.tables import postgres_tables, sqlite_tables
+
+from headrace_workers.health.writes import Writes
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.probe import Probe
+from headrace_workers.ledger.sql.errors import Unwritable
+from headrace_workers.ledger.tables.probes import PROBES
+from headrace_workers.progress import Progress
+
+_names = itertools.count()
+
+
+@contextmanager
+def written(url):
+    """What writes all the time to the ledger at this URL, and the loop of it."""
+    ledger, loop = Ledger.at(url), Progress().loop("probe")
+    writes = Writes(Probe(ledger.engine), loop)
+    assert writes.trouble == "it has not been asked yet"
+    writes.start()
+    try:
+        yield writes, loop
+    finally:
+        writes.stop()
+        ledger.close()
+
+
+def becomes(writes, loop, words):
+    """Wait until it says so, and so does its loop: it waits for the ledger."""
+    eventually(lambda: words in (writes.trouble or ""))
+    eventually(lambda: loop.state().awaited is not None)
+    assert loop.state().awaited.what == "the ledger"
+
+
+def is_well(writes, loop):
+    """Wait until it has written."""
+    eventually(lambda: writes.trouble is None)
+    eventually(lambda: loop.state().awaited is None)
+
+
+@pytest.fixture
+def database(postgres):
+    """The URL of a database with tables."""
+    return postgres_tables(postgres, f"writes_{next(_names)}_{uuid4().hex[:6]}")
+
+
+def asked(url, *statements):
+    """Run these on the server, beside any database of ours."""
+    server = make_url(url).set(database="postgres", drivername="postgresql", query={})
+    with psycopg.connect(server.render_as_string(), autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def backends(url):
+    """The server's processes that answer connections to this database."""
+    server = make_url(url).set(database="postgres", drivername="postgresql").render_as_string()
+    with psycopg.connect(server) as connection:
+        rows = connection.execute("SELECT pid FROM pg_stat_activity WHERE datname = %s", [make_url(url).database])
+        return [pid for (pid,) in rows]
+
+
+@contextmanager
+def small_disk(folder):
+    """A file system of two megabytes in this folder."""
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m,mode=777", "tmpfs", str(folder)], check=False, capture_output=True
+    )
+    if made.returncode:
+        pytest.skip("a file system cannot be mounted here (root is needed): a disk cannot be made full")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder):
+    """Leave no byte free; the file that takes them."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (65_536, 4_096, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                continue
+    return filler
+
+
+def test_a_process_writes_to_one_row_of_its_own(database):
+    """However often it does, so that nothing grows; another process has another row."""
+    with written(database) as (writes, loop), written(database) as (others, their_loop):
+        is_well(writes, loop)
+        is_well(others, their_loop)
+        ledger = Ledger.at(database)
+        before = {row.slot: row.at for row in ledger.read(select(PROBES))}
+        assert len(before) == 2
+        eventually(lambda: all(row.at > before[row.slot] for row in ledger.read(select(PROBES))))
+        assert {row.slot for row in ledger.read(select(PROBES))} == before.keys()
+        ledger.close()
+
+
+def test_a_file_that_may_only_be_read_is_told_of(tmp_path):
+    """Its clock can be read, which says nothing about writes."""
+    url = sqlite_tables(tmp_path / "ledger.db")
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as first:
+        first.execute("PRAGMA journal_mode=WAL")
+        first.execute("SELECT count(*) FROM probes").fetchone()
+        with written(f"sqlite:///file:{make_url(url).database}?mode=ro&uri=true") as (writes, loop):
+            becomes(writes, loop, "the ledger is read-only")
+
+
+def test_a_file_that_another_process_writes_to_is_told_of(tmp_path):
+    """In less time than a request waits, and until that has ended."""
+    path = tmp_path / "ledger.db"
+    with written(sqlite_tables(path)) as (writes, loop):
+        is_well(writes, loop)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            becomes(writes, loop, "the ledger is locked by another process")
+        is_well(writes, loop)
+
+
+def test_a_file_on_a_full_disk_is_told_of(tmp_path):
+    """Until there is room again."""
+    with small_disk(tmp_path / "disk") as folder:
+        url = sqlite_tables(folder / "ledger.db")
+        with written(url) as (writes, loop):
+            is_well(writes, loop)
+            with closing(sqlite3.connect(folder / "ledger.db")) as other:
+                other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            filler = fill(folder)
+            becomes(writes, loop, "the ledger's disk is full")
+            filler.unlink()
+            is_well(writes, loop)
+
+
+def test_a_database_that_may_only_be_read_is_told_of(database):
+    """A standby, say, or one that an administrator has closed."""
+    name = make_url(database).database
+    asked(database, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    with written(database) as (writes, loop):
+        becomes(writes, loop, "the ledger is read-only")
+        asked(database, f'ALTER DATABASE "{name}" SET default_transaction_read_only = off')
+        is_well(writes, loop)
+
+
+def test_a_database_on_a_full_disk_is_told_of(database):
+    """Until there is room again."""
+    name = f"space_{uuid4().hex[:6]}"
+    with small_disk(Path("/tmp") / name) as folder:  # the server's user may not enter the folders of a test
+        (folder / "space").mkdir()
+        os.system(f"chown postgres {folder}/space")
+        asked(database, f"CREATE TABLESPACE {name} LOCATION '{folder}/space'")
+        ours = make_url(database).set(drivername="postgresql").render_as_string()
+        try:
+            with psycopg.connect(ours, autocommit=True) as connection:
+                connection.execute(f"ALTER TABLE probes SET TABLESPACE {name}")
+            filler = fill(folder)
+            with written(database) as (writes, loop):
+                becomes(writes, loop, "the ledger's disk is full")
+                filler.unlink()
+                is_well(writes, loop)
+        finally:
+            with psycopg.connect(ours, autocommit=True) as connection:
+                connection.execute("ALTER TABLE probes SET TABLESPACE pg_default")
+            asked(database, f"DROP TABLESPACE {name}")
+
+
+def test_a_server_that_is_silent_is_told_of_while_it_is_waited_for(database):
+    """The way to it is half open, and the kernel notices nothing."""
+    url = make_url(database)
+    with (
+        proxied(url.port) as proxy,
+        written(url.set(port=proxy.port).render_as_string(hide_password=False)) as (writes, loop),
+    ):
+        is_well(writes, loop)
+        proxy.swallow()
+        becomes(writes, loop, "answer")
+        proxy.heal()
+        is_well(writes, loop)
+
+
+def test_a_server_that_was_stopped_is_told_of(database):
+    """The process that answers this connection stands still."""
+    with written(database) as (writes, loop):
+        is_well(writes, loop)
+        name = make_url(database).database
+        with psycopg.connect(
+            make_url(database).set(database="postgres", drivername="postgresql").render_as_string()
+        ) as c:
+            pids = [pid for (pid,) in c.execute("SELECT pid FROM pg_stat_activity WHERE datname = %s", [name])]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            becomes(writes, loop, "answer")
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+        is_well(writes, loop)
+
+
+def test_anothers_write_that_was_refused_counts_for_a_while(tmp_path):
+    """A probe needs little room, where a job needs more."""
+    now = [100.0]
+    ledger = Ledger.at(sqlite_tables(tmp_path / "ledger.db"))
+    writes = Writes(Probe(ledger.engine), Progress().loop("probe"), lambda: now[0])
+    writes._look()
+    assert writes.trouble is None
+    writes.refused(Unwritable("the ledger's disk is full", "could not extend file"))
+    assert writes.trouble == "the ledger's disk is full"
+    now[0] += 9.9
+    assert writes.trouble == "the ledger's disk is full"
+    now[0] += 0.2
+    assert writes.trouble is None
+    writes._probe.close()
+    ledger.close()
