@@ -169,8 +169,8 @@ def test_deliveries_are_looked_at_and_sent_again(gateway: Gateway):
         take_in(ledger, [evaluation(input=str(n)) for n in range(3)])
         office.end()
         office.deliver()
-        told = client.get(f"{path}/deliveries", params={"state": "failed"}).json()["data"]
-        assert {each["state"] for each in told} == {"failed"}
+        told = client.get(f"{path}/deliveries", params={"state": "dropped"}).json()["data"]
+        assert {each["state"] for each in told} == {"dropped"}
         assert len(told) == 3
         assert "410" in client.get(path).json()["disabled"]
         assert client.post(f"{path}/enable").json()["disabled"] is None

@@ -37,7 +37,7 @@ from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.settle import Conditions, failed, task_of
 from headrace_workers.pipeline.stage import Stage, Weight
 from headrace_workers.pipeline.stages import STAGES
-from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Retry, Wait
+from headrace_workers.steps.outcome import Dead, Done, Dropped, Ended, Held, Retry, Wait
 
 
 def test_a_step_that_is_done_makes_the_next_ready():
@@ -53,6 +53,13 @@ def test_a_step_that_is_done_makes_the_next_ready():
     assert done.records[-1].headers["ce_traceparent"] == "00-trace"
     assert done.records[-1].headers["ce_correlationid"] == "corr"
     assert done.records[-1].headers["ce_dataschema"] == "urn:headrace:schema:headrace.output.v1"
+
+
+def test_a_job_cannot_be_dropped():
+    """Somebody waits for its end: a stage that drops it is a fault, and the job is dead with it in words."""
+    burial = settled(Dropped("nobody wants it"))
+    assert isinstance(burial, Burial)
+    assert "dropped a job, whose end somebody waits for" in burial.reason
 
 
 def test_a_step_carries_all_of_what_came_before_it():

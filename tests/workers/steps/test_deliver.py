@@ -158,7 +158,7 @@ def test_one_that_is_well_again_gets_what_waited_for_it_at_once(ledger):
 
 
 def test_410_disables_the_endpoint(ledger):
-    """What waits for it is dead, nothing more is made for it, and the tenant's other endpoint hears of it."""
+    """What waits for it is dropped, nothing more is made for it, and the tenant's other endpoint hears of it."""
     office = Office(ledger)
     with receiving(says(410)) as gone, receiving() as other:
         endpoint, _ = office.register(gone.url)
@@ -170,13 +170,51 @@ def test_410_disables_the_endpoint(ledger):
         assert b'"type":"endpoint.disabled"' in heard.body
         assert endpoint.encode() in heard.body
         mine = ledger.webhooks.deliveries(Range(endpoint_id=endpoint), 100)
-        assert {row.state for row in mine} == {"failed"}
+        assert {row.state for row in mine} == {"dropped"}
+        assert ledger.dead(DeadFilter(), 100) == []
         assert office.end(*jobs(ledger, 1, metadata={"later": "yes"})) == 0
         gone.answer = says()
         ledger.webhooks.enable(endpoint)
         assert ledger.webhooks.replay(Range(endpoint_id=endpoint), delivered=False) == 20
         office.deliver()
         assert ledger.webhooks.preview(Range(endpoint_id=endpoint), delivered=False).failed == 0
+
+
+def test_what_was_for_a_deleted_endpoint_is_dropped(ledger):
+    """It is no dead letter, and nobody sends it again: there is no receiver. Its reason is kept."""
+    office = Office(ledger)
+    with receiving() as receiver:
+        endpoint, _ = office.register(receiver.url)
+        office.end(*jobs(ledger, 20))
+        ledger.webhooks.remove(endpoint)
+        office.deliver()
+        assert receiver.heard == []
+    assert {(row.state, row.error) for row in rows(ledger)} == {("dropped", f"the tenant has no endpoint {endpoint}")}
+    assert [len(ledger.webhooks.deliveries(Range(), 100, state)) for state in ("dropped", "failed", "pending")] == [
+        20, 0, 0,
+    ]  # fmt: skip
+    assert ledger.dead(DeadFilter(), 100) == []
+    assert ledger.webhooks.preview(Range(tenant="default"), delivered=True).failed == 0
+    assert ledger.webhooks.replay(Range(tenant="default"), delivered=True) == 0
+
+
+def test_what_was_for_a_disabled_endpoint_is_dropped_until_it_is_sent_again(ledger):
+    """A person who enables it finds all of it, and it is no dead letter meanwhile."""
+    office = Office(ledger)
+    with receiving() as receiver:
+        endpoint, _ = office.register(receiver.url)
+        office.end(*jobs(ledger, 20))
+        ledger.webhooks.disable(endpoint, "it is moved")
+        office.deliver()
+        assert {row.state for row in rows(ledger)} == {"dropped"}
+        assert all("its endpoint is disabled: it is moved" in row.error for row in rows(ledger))
+        assert ledger.dead(DeadFilter(), 100) == []
+        ledger.webhooks.enable(endpoint)
+        assert ledger.webhooks.preview(Range(endpoint_id=endpoint), delivered=False).failed == 20
+        assert ledger.webhooks.replay(Range(endpoint_id=endpoint), delivered=False) == 20
+        office.deliver()
+        assert len(receiver.heard) == 20
+    assert {row.state for row in rows(ledger)} == {"delivered"}
 
 
 def test_five_days_of_failure_disable_it(ledger):

@@ -219,7 +219,7 @@ def deliveries(
         str | None, typer.Argument(metavar="[ENDPOINT|DELIVERY]", help="only of this endpoint; or one, with its body")
     ] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
-    state: Annotated[str | None, typer.Option("--state", help="pending, delivered or failed")] = None,
+    state: Annotated[str | None, typer.Option("--state", help="pending, delivered, failed or dropped")] = None,
     since: Annotated[str | None, typer.Option("--since", help="10m, 2h, 3d, or an ISO 8601 time")] = None,
     limit: Annotated[int, limit_option("the newest, so many")] = 100,
     as_json: _JsonOption = False,
@@ -315,9 +315,9 @@ def _range(ledger: "Ledger", endpoint: str | None, tenant: str | None, since: st
 
 
 def _state(word: str | None) -> "State | None":
-    if word is None or word in ("pending", "delivered", "failed"):
+    if word is None or word in ("pending", "delivered", "failed", "dropped"):
         return word  # type: ignore[return-value]
-    raise ConfigurationError(f"--state is {word!r}; it may be pending, delivered or failed")
+    raise ConfigurationError(f"--state is {word!r}; it may be pending, delivered, failed or dropped")
 
 
 def _found(ledger: "Ledger", endpoint: str) -> "Endpoint":

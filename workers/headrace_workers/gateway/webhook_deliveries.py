@@ -22,7 +22,7 @@ async def deliveries(
     caller: Reads,
     services: Wired,
     state: Annotated[
-        Literal["pending", "delivered", "failed"] | None, Query(description="Only those that stand so.")
+        Literal["pending", "delivered", "failed", "dropped"] | None, Query(description="Only those that stand so.")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MOST, description="How many at most.")] = 20,
     since: Annotated[int | None, Query(ge=0, le=2**40, description="Made from then on: seconds since 1970.")] = None,

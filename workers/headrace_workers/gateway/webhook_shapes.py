@@ -137,7 +137,7 @@ class DeliveryShape(BaseModel):
     object: Literal["webhook_endpoint.delivery"] = "webhook_endpoint.delivery"
     event_type: str
     subject: str
-    state: Literal["pending", "delivered", "failed"]
+    state: Literal["pending", "delivered", "failed", "dropped"]
     attempts: int
     created_at: int
     attempted_at: int | None

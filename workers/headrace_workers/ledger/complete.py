@@ -18,7 +18,7 @@ from sqlalchemy import BigInteger, Connection, String, bindparam, delete, func, 
 from headrace_workers.ledger.holding import hold
 from headrace_workers.ledger.sql.database import bindparam_of, insert, now_ms, one_of
 from headrace_workers.ledger.sql.direct import run
-from headrace_workers.ledger.tables.core import BUDGETS, CLAIMS, STEPS
+from headrace_workers.ledger.tables.core import BUDGETS, CLAIMS, DROPPED, STEPS
 from headrace_workers.ledger.work.claim import Claim
 from headrace_workers.ledger.work.dead import Burial, bury
 from headrace_workers.ledger.work.ends import Alive, active, end, ended, pass_on, wake
@@ -34,7 +34,8 @@ class Advanced:
     """The step is done: publish `records`, in order, write `rows`, and make `following`. `end` is the job's terminal
     record, and goes last.
 
-    `event` is what the job goes on with, for a worker that does so at once. A unit is `over` without a record.
+    `event` is what the job goes on with, for a worker that does so at once. A unit is `over` without a record; one that
+    is `dropped`, for this reason, was not done.
     """
 
     job_id: str
@@ -43,6 +44,7 @@ class Advanced:
     rows: tuple[Written, ...] = ()
     end: Outgoing | None = None
     over: bool = False
+    dropped: str | None = None
     event: object = field(default=None, compare=False, repr=False)
 
 
@@ -89,6 +91,7 @@ _END = (
     .where(CLAIMS.c.id == bindparam("claim"))
     .returning(CLAIMS.c.group_key, CLAIMS.c.full, CLAIMS.c.tokens, CLAIMS.c.started_at, CLAIMS.c.size, now_ms())
 )
+_DROP = update(STEPS).where(STEPS.c.job_id == bindparam("job")).values(state=DROPPED, reason=bindparam("why"))
 _POSTPONE = (
     update(STEPS)
     .where(STEPS.c.claim_id == bindparam("claim"), STEPS.c.job_id == bindparam("job"))
@@ -193,8 +196,17 @@ def _advance(
     for row in rows:
         row.write(connection)
     said = [record for item in done for record in item.records]
-    end(connection, "done", [(item.job_id, item.end) for item in done if _ends(item)], now, alive, said)
+    over = [(item.job_id, item.end) for item in done if _ends(item) and item.dropped is None]
+    end(connection, "done", over, now, alive, said)
+    _drop(connection, {item.job_id: item.dropped for item in done if item.dropped is not None}, now, alive)
     return {item.job_id: item for item in done}
+
+
+def _drop(connection: Connection, reasons: Mapping[str, str], now: int, alive: Mapping[str, Alive]) -> None:
+    """End these units, whose steps are over, as `dropped`."""
+    if reasons:
+        end(connection, DROPPED, [(job_id, None) for job_id in reasons], now, alive)
+        connection.execute(_DROP, [{"job": job_id, "why": why[:2_000]} for job_id, why in reasons.items()])
 
 
 def _postpone(connection: Connection, claim_id: int, later: list[Postponed], now: int) -> int:

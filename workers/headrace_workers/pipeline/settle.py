@@ -19,7 +19,7 @@ from headrace_workers.ledger.work.start import Started, StepRow
 from headrace_workers.ledger.work.steps import NewStep
 from headrace_workers.pipeline.carried import WrongOutcome, pack, published, unpack
 from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Outcome, Retry, Wait
+from headrace_workers.steps.outcome import Dead, Done, Dropped, Ended, Held, Outcome, Retry, Wait
 from headrace_workers.steps.task import Task, Unit
 
 _FIRST_TRY_MS, _LONGEST_TRY_MS = 5_000, 120_000  # of what is held until something works
@@ -93,9 +93,17 @@ def _settled(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome
             return _retry(started, row, task, outcome, conditions)
         case Wait() | Held():
             return _parked(started, row, task, outcome, conditions)
-        case Dead(category, reason):
-            return buried(started.stage, row, category, reason)
+        case Dead() | Dropped():
+            return _given_up(started, row, task, outcome)
     raise AssertionError(outcome)
+
+
+def _given_up(started: Started, row: StepRow, task: Task | Unit, outcome: Dead | Dropped) -> Settled:
+    if isinstance(outcome, Dead):
+        return buried(started.stage, row, outcome.category, outcome.reason)
+    if isinstance(task, Task):
+        raise WrongOutcome("dropped a job, whose end somebody waits for")
+    return Advanced(row.job_id, over=True, dropped=outcome.reason)
 
 
 def _parked(started: Started, row: StepRow, task: Task | Unit, outcome: Wait | Held, conditions: Conditions) -> Parked:

@@ -11,7 +11,7 @@ from headrace_workers.ledger.webhooks.attempts import Due, Tried
 from headrace_workers.ledger.webhooks.endpoints import Endpoint, Health
 from headrace_workers.ledger.webhooks.webhooks import Webhooks
 from headrace_workers.log import Action, log
-from headrace_workers.steps.outcome import Dead, Done, Outcome, Retry, Wait
+from headrace_workers.steps.outcome import Dead, Done, Dropped, Outcome, Retry, Wait
 from headrace_workers.steps.task import Unit
 from headrace_workers.webhooks.courier import Letter, Reply
 from headrace_workers.webhooks.health import PATIENCE, after
@@ -59,7 +59,7 @@ class _Desk:
             tenant = units[0].tenant
             endpoint, due, now = self._webhooks.due(self._id, tenant, [unit.id for unit in units])
             if endpoint is None or endpoint.tenant != tenant:
-                return _all(units, Dead(Category.PERMANENT, f"the tenant has no endpoint {self._id}"))
+                return _all(units, Dropped(f"the tenant has no endpoint {self._id}"))
             if endpoint.disabled is not None:
                 return _all(units, _disabled(self._id, endpoint.disabled))
             if (pause := _pause(endpoint.health, now)) > 0:
@@ -119,6 +119,8 @@ class _Desk:
             return self._spared(pause) if (pause := _pause(stands, now)) > 0 else self._kept_off()
         if reply.error is None:
             return Done()
+        if reply.gone and stands.disabled is not None:
+            return _disabled(self._id, stands.disabled)
         if reply.hopeless or reply.gone:
             return Dead(Category.PERMANENT, reply.error)
         return Retry(reply.error, after=reply.after or 0.0)
@@ -139,10 +141,10 @@ def _all(units: Sequence[Unit], outcome: Outcome) -> dict[str, Outcome]:
     return dict.fromkeys((unit.id for unit in units), outcome)
 
 
-def _disabled(endpoint_id: str, why: str) -> Dead:
-    return Dead(
-        Category.PERMANENT,
-        f"its endpoint is disabled: {why}; after `headrace webhooks enable {endpoint_id}` it can be sent again",
+def _disabled(endpoint_id: str, why: str) -> Dropped:
+    return Dropped(
+        f"its endpoint is disabled: {why}; after `headrace webhooks enable {endpoint_id}`, `headrace webhooks replay "
+        f"{endpoint_id}` sends it again"
     )
 
 

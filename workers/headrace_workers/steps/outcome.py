@@ -86,7 +86,14 @@ class Dead:
     reason: str
 
 
-Outcome = Done | Ended | Retry | Wait | Held | Dead
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Nobody wants it any more: the unit ends with this reason, and without a dead letter. A job cannot be dropped."""
+
+    reason: str
+
+
+Outcome = Done | Ended | Retry | Wait | Held | Dead | Dropped
 
 
 def outcome_of(error: HeadraceError) -> Retry | Dead:

@@ -25,6 +25,7 @@ METADATA: Final = MetaData()
 
 RELEASED: Final = "released"
 SILENT: Final = "audit"  # the kind of a unit whose death nobody need see to
+DROPPED: Final = "dropped"  # how a unit ends that nobody wants any more
 
 # The states of a step that is not over.
 LIVE: Final = ("ready", "waiting", "parked", "held", "leased")
@@ -81,7 +82,7 @@ JOBS: Final = Table(
     # Of a unit, which follows an event (see units.py): the job or batch that the event tells of, and who is to hear it.
     Column("subject", String(36)),
     Column("endpoint", Text),
-    Column("state", String(12), nullable=False),  # active | done | dead | cancelled
+    Column("state", String(12), nullable=False),  # active | done | dead | cancelled | dropped
     Column("payload", LargeBinary, nullable=False),  # the job as it came
     Column("traceparent", String(64)),
     Column("correlationid", Text),  # of who sent it, handed through to every event

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, select, true
 
-from headrace_workers.ledger.tables.core import JOBS, STEPS
+from headrace_workers.ledger.tables.core import DROPPED, JOBS, STEPS
 from headrace_workers.ledger.tables.webhooks import DELIVERIES
 
 
@@ -33,8 +33,8 @@ class Range:
         return and_(true(), *conditions)
 
 
-State = Literal["pending", "delivered", "failed"]
-_STATES: Final[Mapping[State, str]] = {"pending": "active", "delivered": "done", "failed": "dead"}
+State = Literal["pending", "delivered", "failed", "dropped"]
+_STATES: Final[Mapping[State, str]] = {"pending": "active", "delivered": "done", "failed": "dead", "dropped": DROPPED}
 _WORDS: Final = {word: state for state, word in _STATES.items()}
 
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, update
 
 from headrace_workers.ledger.sql.database import among, clock
-from headrace_workers.ledger.tables.core import DEAD_LETTERS, JOBS, STEPS
-from headrace_workers.ledger.tables.webhooks import DELIVERIES
+from headrace_workers.ledger.tables.core import DEAD_LETTERS, DROPPED, JOBS, STEPS
+from headrace_workers.ledger.tables.webhooks import DELIVERIES, ENDPOINTS
 from headrace_workers.ledger.webhooks.deliveries import PATIENCE_MS
 from headrace_workers.ledger.webhooks.delivery_views import Range
 
@@ -18,7 +18,9 @@ TWICE_MS: Final = 600_000  # what was sent again within this time is not once mo
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What sending again would send, by state; and what was left out, as it was sent again a moment ago."""
+    """What sending again would send: what failed or was dropped, what was delivered; and what was left out, as it was
+    sent again a moment ago.
+    """
 
     failed: int
     delivered: int
@@ -26,17 +28,17 @@ class Preview:
 
 
 def preview(connection: Connection, which: Range, *, delivered: bool) -> Preview:
-    """What `replay` would do. Without `delivered` only what failed is sent again."""
+    """What `replay` would do. Without `delivered` only what failed, or was dropped, is sent again."""
     what = case((_twice(clock(connection)), "just_now"), else_=JOBS.c.state).label("what")
     query = (
         select(what, func.count())
         .select_from(DELIVERIES.join(JOBS, JOBS.c.id == DELIVERIES.c.id))
-        .where(which.condition(), JOBS.c.state.in_(_replayable(delivered=True)))
+        .where(which.condition(), JOBS.c.state.in_(_replayable(delivered=True)), _has_receiver())
         .group_by("what")
     )
     counts: dict[str, int] = dict(iter(connection.execute(query)))
     return Preview(
-        failed=counts.get("dead", 0),
+        failed=counts.get("dead", 0) + counts.get(DROPPED, 0),
         delivered=counts.get("done", 0) if delivered else 0,
         just_now=counts.get("just_now", 0),
     )
@@ -53,7 +55,7 @@ def replay(connection: Connection, which: Range, *, delivered: bool) -> int:
     query = (
         select(JOBS.c.id)
         .join(DELIVERIES, DELIVERIES.c.id == JOBS.c.id)
-        .where(which.condition(), state, ~_twice(now))
+        .where(which.condition(), state, _has_receiver(), ~_twice(now))
         .order_by(DELIVERIES.c.created_at, JOBS.c.id)
         .limit(_AT_ONCE)
     )
@@ -75,7 +77,14 @@ def replay(connection: Connection, which: Range, *, delivered: bool) -> int:
 
 
 def _replayable(*, delivered: bool) -> list[str]:
-    return ["dead", "done"] if delivered else ["dead"]
+    failed = ["dead", DROPPED]
+    return [*failed, "done"] if delivered else failed
+
+
+def _has_receiver() -> ColumnElement[bool]:
+    """What was dropped because its endpoint is gone would be dropped again."""
+    known = select(ENDPOINTS.c.id).where(ENDPOINTS.c.id == DELIVERIES.c.endpoint_id).exists()
+    return or_(JOBS.c.state != DROPPED, known)
 
 
 def _twice(now: int) -> ColumnElement[bool]:
