@@ -217,6 +217,9 @@ def test_the_ledger_of_a_stopped_stack_can_be_read(call: Call, ledger: Ledger):
     assert code == 0
     assert {json.loads(line)["refers_to"] for line in out.splitlines()} == {job_id(1), job_id(2)}
     assert call("dead", "list", "--until", "1h")[2] == "no dead letters\n"
+    assert len(call("dead", "list", "--json", "--stage", "ingest")[1].splitlines()) == 2
+    for other in (("--stage", "deliver"), ("--tenant", "acme")):
+        assert call("dead", "list", *other)[2] == "no dead letters\n"
     code, out, _ = call("dead", "show", job_id(1))
     assert code == 0
     assert '{"prompt":"a"}' in out
@@ -234,6 +237,8 @@ def test_a_refused_job_has_a_status_too(call: Call, ledger: Ledger):
 
 def test_the_dead_are_replayed_by_id_or_all(call: Call, ledger: Ledger):
     """Each once, unless it is named again; an unknown id is exit code 1."""
+    for other in (("--stage", "deliver"), ("--tenant", "acme")):
+        assert call("dead", "replay", *other)[2] == "0 replayed\n"
     assert call("dead", "replay", job_id(1))[0] == 0
     assert [row.record.key for row in ledger.outbox(10) if row.record.topic is Topic.GENERATION] == [job_id(1)]
     code, out, _ = call("dead", "replay", "--category", "invalid", "--json")

@@ -130,6 +130,21 @@ def test_letters_are_found_newest_first(ledger):
 
 
 @pytest.mark.usefixtures("letters")
+def test_letters_are_found_and_replayed_by_stage_and_tenant(ledger):
+    """Those of a webhook that failed for days do not hide, or come with, those of jobs."""
+    with writing(ledger.engine) as tx:
+        of = {"1": ("deliver", "acme"), "2": ("deliver", "shop"), "3": ("generate", "acme")}
+        for number, (stage, tenant) in of.items():
+            tx.execute(update(DEAD_LETTERS).where(DEAD_LETTERS.c.id == number).values(stage=stage, tenant=tenant))
+    assert found(ledger, stage="deliver") == ["2", "1"]
+    assert found(ledger, tenant="acme") == ["3", "1"]
+    assert found(ledger, stage="deliver", tenant="acme", since_ms=2_000, category=Category.INVALID) == ["1"]
+    assert found(ledger, stage="moderate") == []
+    assert ledger.replay(DeadFilter(stage="deliver"), 100) == (2, 0)
+    assert found(ledger) == ["3", "4", "0"]
+
+
+@pytest.mark.usefixtures("letters")
 @pytest.mark.parametrize("name", ["2", named(2), "key2", "ce2", "s2"])
 def test_letters_are_found_by_each_of_their_names(ledger, name):
     """Whoever sent the record knows one of them."""

@@ -1,5 +1,6 @@
 """`headrace dead`: look at what failed, and give it another chance."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from headrace_workers.ledger.work.replay import DeadFilter
 
 _NAMES = "its own id, its job's, or a refused record's key, ce_id, ce_subject or correlation id"
+_StageOption = Annotated[str | None, typer.Option("--stage", help="only of this stage: ingest, generate, deliver, …")]
+_TenantOption = Annotated[str | None, typer.Option("--tenant", help="only of this tenant")]
 _CategoryOption = Annotated[Category | None, typer.Option("--category", help="only of this category")]
 _SinceOption = Annotated[str | None, typer.Option("--since", help="died since: 10m, 2h, 3d, or an ISO 8601 time")]
 _UntilOption = Annotated[str | None, typer.Option("--until", help="died before: 10m, 2h, 3d, or an ISO 8601 time")]
@@ -35,6 +38,8 @@ def register(app: typer.Typer) -> None:
 
 def list_letters(
     name: Annotated[str | None, typer.Option("--id", metavar="ID", help=f"only of this: {_NAMES}")] = None,
+    stage: _StageOption = None,
+    tenant: _TenantOption = None,
     category: _CategoryOption = None,
     since: _SinceOption = None,
     until: _UntilOption = None,
@@ -44,10 +49,11 @@ def list_letters(
 ) -> None:
     """List what failed, newest first: reason, category, attempts.
 
-    Examples: `headrace dead list --category poison --since 2h`, `headrace dead list --id order-4711`
+    Examples: `headrace dead list --category poison --since 2h`, `headrace dead list --stage generate --tenant acme`
     """
     ledger = need_ledger()
-    letters = ledger.dead(_filter(ledger, category, since, until, name=name, replayed=replayed), limit + 1, whole=False)
+    wanted = replace(_filter(ledger, stage, tenant, category, since, until), id=name, replayed=replayed)
+    letters = ledger.dead(wanted, limit + 1, whole=False)
     if as_json:
         for letter in letters[:limit]:
             put_json(letter_dict(letter))
@@ -94,22 +100,27 @@ def show(
 def replay(
     ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="dead letters or jobs")] = None,
     everything: Annotated[bool, typer.Option("--all", help="all of them")] = False,
+    stage: _StageOption = None,
+    tenant: _TenantOption = None,
     category: _CategoryOption = None,
     since: _SinceOption = None,
     until: _UntilOption = None,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """Put the dead back to work: by id, by category, by time, or all. A job goes on at the step where it died.
+    """Put the dead back to work: by id, stage, tenant, category or time, or all.
 
-    What was refused at the door is published again as it came. Exit code 1: nothing was replayed, or not all could be.
+    A job goes on at the step where it died; what was refused at the door is published again as it came. Exit code 1:
+    nothing was replayed, or not all could be.
 
     Examples: `headrace dead replay --category transient --since 1h`, `headrace dead replay --all`
     """
     from headrace_workers.ledger.work.replay import DeadFilter
 
-    filtered = category is not None or since is not None or until is not None
+    filtered = any(given is not None for given in (stage, tenant, category, since, until))
     if (bool(ids) + everything + filtered) != 1:
-        raise ConfigurationError("say which: ids, or --all, or one or more of --category, --since and --until")
+        raise ConfigurationError(
+            "say which: ids, or --all, or one or more of --stage, --tenant, --category, --since and --until"
+        )
     ledger = need_ledger()
     now = ledger.now()
     done = cut = 0
@@ -122,7 +133,7 @@ def replay(
             done, cut = done + found, cut + lost
     else:
         # Those that die from now on are not meant: a job that fails at once would be replayed for ever.
-        wanted = _filter(ledger, category, since, until, now=now)
+        wanted = _filter(ledger, stage, tenant, category, since, until, now=now)
         while True:
             found, cut = ledger.replay(wanted, _BATCH)
             done += found
@@ -138,12 +149,12 @@ def replay(
 
 def _filter(
     ledger: "Ledger",
+    stage: str | None,
+    tenant: str | None,
     category: Category | None,
     since: str | None,
     until: str | None,
     *,
-    name: str | None = None,
-    replayed: bool = False,
     now: int | None = None,
 ) -> "DeadFilter":
     """Times count from the ledger's clock, by which the dead letters are dated."""
@@ -151,9 +162,9 @@ def _filter(
 
     present = datetime.fromtimestamp((now or ledger.now()) / 1000, UTC)
     return DeadFilter(
-        id=name,
+        stage=stage,
+        tenant=tenant,
         category=category,
         since_ms=milliseconds(parse_time(since, present)) if since else None,
         until_ms=milliseconds(parse_time(until, present)) if until else now,
-        replayed=replayed,
     )

@@ -30,6 +30,8 @@ class DeadFilter:
     """Which dead letters are meant. Absent conditions hold for all; replayed ones are left out unless asked for."""
 
     id: str | None = None  # any of the names that a letter goes by, see _NAMES
+    stage: str | None = None
+    tenant: str | None = None
     category: Category | None = None
     since_ms: int | None = None
     until_ms: int | None = None
@@ -48,6 +50,10 @@ def _select(wanted: DeadFilter, *columns: ColumnElement[Any]) -> Select[tuple[ob
     query = select(*columns).order_by(DEAD_LETTERS.c.died_at.desc(), DEAD_LETTERS.c.id)
     if wanted.id is not None:
         query = query.where(or_(*(column == wanted.id for column in _NAMES)))
+    if wanted.stage is not None:
+        query = query.where(DEAD_LETTERS.c.stage == wanted.stage)
+    if wanted.tenant is not None:
+        query = query.where(DEAD_LETTERS.c.tenant == wanted.tenant)
     if wanted.category is not None:
         query = query.where(DEAD_LETTERS.c.category == str(wanted.category))
     if wanted.since_ms is not None:
