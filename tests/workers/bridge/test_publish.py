@@ -175,6 +175,36 @@ def test_what_the_broker_refuses_is_asked_about_alone(client, publish):
     assert (len(client.made), client.closed) == (2, 2)
 
 
+def numbered(number, value):
+    """A row of this number."""
+    return OutboxRow(number, Outgoing(Topic.OUTPUTS, f"k{number}", {}, value))
+
+
+def test_what_is_no_smaller_than_what_was_refused_is_not_sent(client, monkeypatch):
+    """For a moment, and only what was not there before: a row that comes again was let go by a person, and is asked
+    about. Each refusal ends a client.
+    """
+    seconds = [100.0]
+    monkeypatch.setattr("headrace_workers.bridge.publish.time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    publisher = Publisher(KafkaSettings.at("127.0.0.1:9", "mine."))
+    large, larger, fits = b"x" * 100_000, b"x" * 200_000, b"x" * 90_000
+    client.on_wait = {large: MessageSizeTooLargeError(), larger: MessageSizeTooLargeError()}
+
+    def refused(*rows):
+        before = len(client.made)
+        done = publisher.publish(rows, timestamp=7, seconds=30)
+        return sorted(done.refused), len(client.made) - before
+
+    assert refused(numbered(1, larger), numbered(2, large), numbered(3, fits), numbered(4, larger)) == ([1, 2, 4], 2)
+    assert refused(numbered(5, larger), numbered(6, large), numbered(7, fits)) == ([5, 6], 1)
+    assert refused(numbered(8, larger), numbered(9, b"1")) == ([8], 0)
+    client.on_wait = {}
+    assert refused(numbered(4, larger)) == ([], 0)  # its topic takes it now
+    assert refused(numbered(10, larger)) == ([10], 0)
+    seconds[0] += 10.1
+    assert refused(numbered(11, larger)) == ([], 0)
+
+
 def test_a_record_without_a_key_that_is_refused_holds_no_other(client, publish):
     """Only itself is asked about again."""
     client.on_wait = {b"1": MessageSizeTooLargeError()}

@@ -242,6 +242,30 @@ def test_of_many_only_those_that_are_too_large_are_set_aside(ledger, apache_kafk
     assert told == set(range(100)) - {3, 43, 83, 50, 90, 51, 91}
 
 
+def test_many_that_are_too_large_cost_few_clients(ledger, apache_kafka, fresh_prefix, relays, monkeypatch):
+    """A client dies of each refusal, and a new one takes a moment in which nothing is published: what is as large as
+    what was refused just now is set aside without asking. Others go on meanwhile, and each is asked about again when
+    a person says so.
+    """
+    kafka = apache_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    limit(kafka, PUBLISHED[0], 100_000)
+    put_values(ledger, *[(f"k{n}", b"%d " % n + b"x" * (900_000 if n % 2 else 90_000)) for n in range(60)])
+    made = []
+    monkeypatch.setattr("kafka.KafkaProducer", lambda **options: made.append(KafkaProducer(**options)) or made[-1])
+    relay = relays(kafka)
+    while relay.once():
+        pass
+    assert [int(row.key[1:]) for row in ledger.aside()] == list(range(1, 60, 2))
+    assert {int(record.value.split()[0]) for record in read(kafka, PUBLISHED)} == set(range(0, 60, 2))
+    assert len(made) <= 4
+    limit(kafka, PUBLISHED[0], 1_000_000)
+    assert ledger.retry_outbox(None) == 30
+    while relay.once():
+        pass
+    assert (ledger.aside(), left(ledger)) == ([], 0)
+
+
 class Dying:
     """A producer as kafka-python's: it sends what it has when it is waited for, the last first, and after one refusal
     it fails all with the same error."""

@@ -37,6 +37,7 @@ _PRODUCER = {
 # What is larger may be too large for its topic: that must be known before what follows under its key is sent.
 _LARGE = 64 * 1024
 _CLOSE_SECONDS = 2.0
+_BELIEVED_SECONDS = 10.0  # after the broker refused a record for its size, larger ones are not sent: it ends a client
 _LOOK_EVERY = 0.5  # while a row is waited for: whether its place is there at all
 
 # What says that a record will never be taken: by the broker, and by the client before it is sent.
@@ -110,6 +111,19 @@ class _Following:
             self._keys.add(row.record.key)
 
 
+@dataclass(slots=True)
+class _Bound:
+    """Records of this many bytes were too large for a topic, as the broker said a moment ago.
+
+    It holds until a time, and for rows with a number above `seen`, which no earlier call of `publish` had: a row that
+    comes again was let go by a person, who may have raised the topic's bound, and so the broker is asked.
+    """
+
+    size: int
+    until: float
+    seen: int
+
+
 class Publisher:
     """A kafka-python producer that keeps its time limits, and is made anew after each failure."""
 
@@ -117,6 +131,7 @@ class Publisher:
         self._kafka = kafka
         self._producer: Any = None
         self._places = Places(kafka)
+        self._bounds: dict[Topic, _Bound] = {}
 
     def publish(self, rows: Sequence[OutboxRow], *, timestamp: int, seconds: float) -> Published:
         """Send all and wait for all, `seconds` at most. `timestamp` (ms) is the records' in Kafka."""
@@ -127,16 +142,49 @@ class Publisher:
                 # A refusal is the end of an idempotent client: it fails all that follows with the same error. So each
                 # is asked about alone, by a new one.
                 self.close(_CLOSE_SECONDS)
-            for row in doubted:
-                if self._send_all([row], run):
-                    run.refuse(row, self._why(row, run.refusals[row.id]))
-                    self.close(_CLOSE_SECONDS)
+                self._ask_again(doubted, run)
+        for bound in self._bounds.values():
+            bound.seen = max([bound.seen, *(row.id for row in rows)])
         if self._places.doubtful_topics:
             confirmed = set(run.done.confirmed)
             self._places.taken({row.record.topic for row in rows if row.id in confirmed}, run.done.shut)
         if run.done.error is not None or run.done.shut:
             self.close(_CLOSE_SECONDS)  # what is in its buffer must not be sent after what we send again
         return run.done
+
+    def _ask_again(self, doubted: Sequence[OutboxRow], run: _Run) -> None:
+        """Send rows of one wave again, of which some are refused, each alone.
+
+        Small rows go first, together, and then the large ones by size: the first one that is too large says it of all
+        that are no smaller. In a wave no row follows a large one under its key.
+        """
+        small = [row for row in doubted if not _is_large(row)]
+        large = sorted((row for row in doubted if _is_large(row)), key=size_of)
+        if large and small:
+            small = self._send_all(small, run)
+            if small:
+                self.close(_CLOSE_SECONDS)
+        for row in (*small, *large):
+            if self._send_all([row], run):
+                self._too_large(row, run.refusals[row.id])
+                run.refuse(row, self._why(row, run.refusals[row.id]))
+                self.close(_CLOSE_SECONDS)
+
+    def _too_large(self, row: OutboxRow, error: Exception) -> None:
+        """Remember that the broker has refused a row for its size, if that was why."""
+        if isinstance(error, _TOO_LARGE):
+            known = self._bounds.get(row.record.topic)
+            now, size, seen = time.monotonic(), size_of(row), 0
+            if known is not None and now < known.until:
+                size, seen = min(size, known.size), known.seen
+            self._bounds[row.record.topic] = _Bound(size, now + _BELIEVED_SECONDS, seen)
+
+    def _is_too_large(self, row: OutboxRow) -> bool:
+        """Return True for a row that is as large as what the broker refused a moment ago."""
+        bound = self._bounds.get(row.record.topic)
+        return (
+            bound is not None and size_of(row) >= bound.size and row.id > bound.seen and time.monotonic() < bound.until
+        )
 
     def close(self, seconds: float) -> None:
         """Let go of the broker, within `seconds` whatever the library does: what is not sent is not sent any more."""
@@ -192,6 +240,9 @@ class Publisher:
         sent = []
         for row in rows:
             if run.done.error is not None or row.record.key in run.held:
+                continue
+            if self._is_too_large(row):
+                run.refuse(row, self._why(row, MessageSizeTooLargeError()))
                 continue
             try:
                 sent.append((row, self._send(row, run)))
@@ -255,6 +306,17 @@ class Publisher:
         return f"it is refused on the topic {topic}: {words(error)}"
 
 
+def size_of(row: OutboxRow) -> int:
+    """Return the bytes of a row as a record, but for what all records have."""
+    record = row.record
+    names = sum(len(name) + len(text.encode()) for name, text in record.headers.items())
+    return len(record.value) + len(record.key or "") + names
+
+
+def _is_large(row: OutboxRow) -> bool:
+    return len(row.record.value) > _LARGE
+
+
 def waves(rows: Sequence[OutboxRow], doubtful: Collection[Topic] = ()) -> Iterator[list[OutboxRow]]:
     """The rows in order, in parts: what follows a large row, or one of a doubtful topic, under its key is in a later
     part than that.
@@ -267,7 +329,7 @@ def waves(rows: Sequence[OutboxRow], doubtful: Collection[Topic] = ()) -> Iterat
             yield wave
             wave, unsure = [], set()
         wave.append(row)
-        if key is not None and (len(row.record.value) > _LARGE or row.record.topic in doubtful):
+        if key is not None and (_is_large(row) or row.record.topic in doubtful):
             unsure.add(key)
     if wave:
         yield wave
