@@ -4,6 +4,7 @@ import ipaddress
 import threading
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import partial
 
 import pytest
 from standardwebhooks import Webhook
@@ -230,6 +231,31 @@ def test_one_that_hangs_keeps_nobody(courier):
         dead.over.set()
         thread.join(120)
         assert len(done) == 1
+
+
+def test_a_letter_that_hangs_holds_no_others_to_its_receiver():
+    """It has one of the places for as long as it does, and all the others are taken meanwhile."""
+
+    def answer(receiver, handler, heard):
+        (hangs if heard.body == b"hang" else says())(receiver, handler, heard)
+
+    with receiving(answer) as receiver:
+        slow, replies = Courier(HERE, seconds=600), []
+        letters = [letter(receiver.url, f"m-{n}", b"hang" if n == 9 else b"{}") for n in range(20)]
+        first = threading.Thread(target=lambda: replies.extend(send(slow, *letters)))
+        first.start()
+        eventually(lambda: len(receiver.heard) == 20)
+
+        def is_taken(name):
+            (reply,) = send(slow, letter(receiver.url, name))
+            return reply is not None and reply.taken  # on a busy machine it may be kept off by chance
+
+        for n in range(50):
+            eventually(partial(is_taken, f"n-{n}"))
+        assert replies == []  # it still hangs
+        receiver.over.set()
+        first.join(120)
+    assert [reply.taken for reply in replies] == [n != 9 for n in range(20)]
 
 
 def test_one_that_hangs_has_one_claim_at_a_time():

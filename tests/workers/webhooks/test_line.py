@@ -1,6 +1,7 @@
 """Who may send to an endpoint while others do."""
 
 import asyncio
+from contextlib import ExitStack
 
 import pytest
 
@@ -62,14 +63,19 @@ def test_the_first_goes_alone_until_it_is_answered():
     [(None, 0.26, False), (0.01, 0.24, True), (0.01, 0.26, False), (0.2, 0.7, True), (0.2, 0.9, False),
      (5.0, 1.9, True), (5.0, 2.1, False)],
 )  # fmt: skip
-def test_nobody_begins_beside_a_silent_one(usual, after, begins):
-    """Silent: four times as long as it usually takes, but a quarter of a second, and two seconds at most."""
+def test_nobody_begins_beside_silent_ones(usual, after, begins):
+    """Silent: four times as long as it usually takes, but a quarter of a second, and two seconds at most. It is two
+    where the receiver has answered before.
+    """
 
     async def work(line, time):
+        others = ExitStack()
         if usual is not None:
             await tell(line, time, usual)
+            assert await line.turn(nothing)
+            others.enter_context(line.on_its_way())
         assert await line.turn(nothing)
-        with line.on_its_way():
+        with others, line.on_its_way():
             time.now += after
             assert await line.begin() is begins
             assert await line.turn(nothing) is begins
@@ -90,6 +96,66 @@ def test_one_that_did_not_answer_is_not_known_any_more():
         with line.on_its_way():
             time.now += 0.3
             return await line.begin()
+
+    assert run(work) is False
+
+
+def test_one_that_hangs_beside_none_holds_up_one_more_and_no_others():
+    """It may hang by itself: the next one shows whether the receiver does."""
+
+    async def work(line, time):
+        await tell(line, time, 0.01)
+        assert await line.turn(nothing)
+        with line.on_its_way():
+            time.now += 5.0
+            assert await line.begin()
+            assert await line.turn(nothing)
+            with line.on_its_way():
+                time.now += 0.3
+                assert not await line.begin()
+        return True
+
+    assert run(work)
+
+
+def test_one_that_hangs_is_passed_by_others():
+    """A later one was answered: the receiver is not silent, and others go on beside it, whatever becomes of it."""
+
+    async def work(line, time):
+        await tell(line, time, 0.01)
+        hanging = []
+        for _ in range(ABREAST - 1):  # each has one place
+            assert await line.begin()
+            assert await line.turn(nothing)
+            hanging.append(line.on_its_way())
+            told = hanging[-1].__enter__()
+            await tell(line, time, 0.01)
+            time.now += 5.0
+        await tell(line, time, 0.01)
+        told(False)
+        for each in hanging:
+            each.__exit__(None, None, None)
+        assert line.idle
+        assert await line.turn(nothing)
+        with line.on_its_way():
+            return await line.begin()  # how long it usually takes is still known
+
+    assert run(work)
+
+
+def test_the_silent_are_not_passed_by_those_that_were_sent_before_them():
+    """Their answers say nothing of a receiver that hangs since."""
+
+    async def work(line, time):
+        await tell(line, time, 0.01)
+        assert await line.turn(nothing)
+        with line.on_its_way() as first:
+            assert await line.turn(nothing)
+            assert await line.turn(nothing)
+            with line.on_its_way(), line.on_its_way():
+                first(True)
+                time.now += 0.3
+                return await line.begin()
 
     assert run(work) is False
 

@@ -3,9 +3,14 @@
 Whoever sends holds one of the process's threads. A receiver that hangs may have one of them, and not one for each event
 that it is told of meanwhile: while it is silent, what comes for it is kept off. It is silent when it takes four times
 as long as it usually does, and a quarter of a second at least.
+
+A letter that hangs says little of its receiver where others are answered: once a later one was, it is passed, and only
+has its place. One alone that nobody has passed may be such a letter, too: it takes two to make a receiver silent that
+has answered before.
 """
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,16 +30,16 @@ class Line:
         self._monotonic = monotonic
         self._gate = asyncio.Semaphore(ABREAST)
         self._news = asyncio.Event()
-        self._begun: dict[object, float] = {}  # what is on its way, the oldest first
-        self._usual: float | None = (
-            None  # seconds to an answer; None: it did not answer the last one, or was never asked
-        )
+        self._begun: dict[object, float] = {}  # what is on its way and was not passed, the oldest first
+        self._passed: set[object] = set()  # what is on its way, while a later one was answered
+        # Seconds to an answer. None: it was never asked, or did not answer one that no other passed.
+        self._usual: float | None = None
         self.others_wait = False
 
     @property
     def idle(self) -> bool:
         """Whether nothing is on its way."""
-        return not self._begun
+        return not self._begun and not self._passed
 
     async def begin(self) -> bool:
         """Wait until one more may send, beside those who do; False where it is kept off.
@@ -70,21 +75,35 @@ class Line:
         self._begun[letter] = begun
 
         def answered(there_was: bool) -> None:
-            took = self._monotonic() - begun
-            before = took if self._usual is None else self._usual
-            self._usual = before + _NEW * (took - before) if there_was else None
+            if there_was:
+                took = self._monotonic() - begun
+                before = took if self._usual is None else self._usual
+                self._usual = before + _NEW * (took - before)
+                self._pass_all_before(letter)
+            elif letter not in self._passed:
+                self._usual = None
 
         try:
             yield answered
         finally:
-            del self._begun[letter]
+            self._begun.pop(letter, None)
+            self._passed.discard(letter)
             self._gate.release()
             self._news.set()
             self._news = asyncio.Event()
 
+    def _pass_all_before(self, letter: object) -> None:
+        """Know that a letter was answered, and those that were sent before it were not."""
+        if letter in self._begun:
+            before = list(itertools.takewhile(lambda each: each is not letter, self._begun))
+            self._passed.update(before)
+            for each in before:
+                del self._begun[each]
+
     def _patience(self) -> float:
-        """Seconds until the receiver is silent."""
-        oldest = next(iter(self._begun.values()), None)
+        """Return the seconds until the receiver is silent."""
+        silent = 1 if self._usual is None else 2
+        oldest = next(itertools.islice(self._begun.values(), silent - 1, None), None)
         if oldest is None:
             return _LATEST
         usual = 0.0 if self._usual is None else self._usual
