@@ -68,7 +68,7 @@ def _now_sqlite(_element: Any, _compiler: Any, **_: Any) -> str:
     return "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)"
 
 
-def connect(url: str, *, durable: bool = True) -> Engine:
+def connect(url: str | URL, *, durable: bool = True) -> Engine:
     """An engine for the ledger at this URL; ConfigurationError when the URL is none that we can use.
 
     `durable=False` is for transactions whose loss in a crash of the database changes nothing that was promised: they
