@@ -86,6 +86,7 @@ _NO_ROUTE: Final = {
     "Method Not Allowed": "this path has no such method: GET /openapi.json tells what it has",
 }
 _NO_FILE: Final = "Value error, Expected UploadFile"  # FastAPI's words for a field of a form
+_CAUSES: Final = 4  # of an error are looked at: an exception that several wait for may be among its own causes
 _BY_STATUS: Final = {404: Why.NOT_FOUND, 405: Why.METHOD, 413: Why.TOO_LARGE, 415: Why.MEDIA_TYPE}
 
 
@@ -138,9 +139,11 @@ async def _tell(request: Request, error: Exception) -> Response:
 
 def _unwritable(error: BaseException | None) -> Unwritable | None:
     """Return what the ledger said, where an error comes from a write that it does not take."""
-    while error is not None and not isinstance(error, Unwritable):
+    for _ in range(_CAUSES):
+        if error is None or isinstance(error, Unwritable):
+            return error
         error = error.__cause__
-    return error
+    return None
 
 
 def _refusal(error: Exception, path: str) -> Refusal:
