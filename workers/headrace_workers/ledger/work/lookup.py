@@ -8,7 +8,8 @@ from sqlalchemy import Connection, Row, select
 
 from headrace_schemas.job import derive_job_id
 from headrace_workers.ledger.sql.database import among, clock
-from headrace_workers.ledger.tables.core import CLAIMS, JOBS, STEPS, TURNS
+from headrace_workers.ledger.tables.core import CLAIMS, IS_ACTIVE, JOBS, STEPS, TURNS
+from headrace_workers.ledger.tables.door import USAGE
 from headrace_workers.ledger.work.outbox import SetAside, aside
 from headrace_workers.ledger.work.turns import CLOCK
 
@@ -79,9 +80,11 @@ def named(connection: Connection, name: str, tenant: str | None, limit: int) -> 
 
 
 def _tenants(connection: Connection) -> list[str]:
-    names = connection.execute(
-        select(TURNS.c.tenant).where(TURNS.c.tenant != CLOCK).distinct().limit(_MOST_TENANTS)
-    ).scalars()
+    waiting = select(TURNS.c.tenant).where(TURNS.c.tenant != CLOCK).distinct()
+    newest = select(JOBS.c.tenant).where(IS_ACTIVE).order_by(JOBS.c.accepted_at.desc())
+    known = select(USAGE.c.tenant).distinct()
+    queries = (query.limit(_MOST_TENANTS) for query in (waiting, newest, known))
+    names = {name for query in queries for name in connection.execute(query).scalars()}
     return sorted({_NOBODY_SAID, *names})
 
 
