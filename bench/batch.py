@@ -16,13 +16,13 @@ from bench.flow import ECHO, SMOLLM2, echo_jobs, make_home, requests, run
 from bench.peers.process import ask, command
 from bench.report import Report, Row, report, row
 from bench.services import Services, services
-from headrace_workers.batches.defaults import Defaults
-from headrace_workers.batches.submit import Wishes, submit
-from headrace_workers.cli.reach import ring_bridges
-from headrace_workers.engines.hardware import available_cores
-from headrace_workers.files.files import Files
-from headrace_workers.files.store import Store
-from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.cli.connections import ring_bridges
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.batches.defaults import Defaults
+from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.store import Store
+from headrace_workers.features.batches.submit import Wishes, submit
+from headrace_workers.features.generation.engines.hardware import available_cores
 
 NAME = "batch"
 MAX_TOKENS = 64

@@ -11,11 +11,11 @@ from bench.services import Services
 from headrace_producers import KafkaSettings, Producer
 from headrace_producers.admin import ensure_topics
 from headrace_producers.kafka import KafkaSink
-from headrace_workers.cli.keys import new_key
 from headrace_workers.cli.readiness import LogWatch
-from headrace_workers.embedded.processes import ChildSpec, start, stop
-from headrace_workers.gateway.scopes import Scope
-from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.access.commands.keys import new_key
+from headrace_workers.http.scopes import Scope
+from headrace_workers.runtime.embedded.processes import ChildSpec, start, stop
 
 _READY = {"bridge": "the bridge runs", "worker": "ready for work", "gateway": "the gateway answers"}
 

@@ -22,13 +22,13 @@ from bench.ends import Say
 from bench.flow import SMOLLM2, make_home, requests
 from bench.report import Report, Row, report, row, show
 from bench.services import services
-from headrace_workers.batches.defaults import Defaults
-from headrace_workers.batches.estimate import LEVEL, Interval
-from headrace_workers.batches.forecast import GENERATES, History
-from headrace_workers.batches.submit import Wishes, submit
-from headrace_workers.files.files import Files
-from headrace_workers.files.store import Store
-from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.batches.defaults import Defaults
+from headrace_workers.features.batches.estimate import LEVEL, Interval
+from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.store import Store
+from headrace_workers.features.batches.forecast import GENERATES, History
+from headrace_workers.features.batches.submit import Wishes, submit
 
 NAME = "dryrun"
 _LENGTHS = (24, 48, 64)  # longest answers, in turns

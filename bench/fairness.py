@@ -14,13 +14,13 @@ from bench.flow import ECHO, echo_jobs, make_home, run
 from bench.report import Report, Row, report, row
 from bench.services import services
 from headrace_producers import Producer
-from headrace_workers.batches.defaults import Defaults
-from headrace_workers.batches.submit import Wishes, submit
-from headrace_workers.cli.reach import ring_bridges
-from headrace_workers.files.files import Files
-from headrace_workers.files.store import Store
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.tables.core import JOBS
+from headrace_workers.cli.connections import ring_bridges
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.tables import JOBS
+from headrace_workers.features.batches.defaults import Defaults
+from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.store import Store
+from headrace_workers.features.batches.submit import Wishes, submit
 
 NAME = "fairness"
 _WARM_UP = 200

@@ -16,19 +16,19 @@ from bench.lookup import question
 from bench.report import Report, Row, percentile, report, row
 from bench.services import Services, services
 from bench.vectors import clustered
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.recall import entries
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.work import changes
-from headrace_workers.progress import Progress
-from headrace_workers.recall.follow import Follower
-from headrace_workers.recall.known import Known
-from headrace_workers.recall.questions import Questions
-from headrace_workers.recall.saved import Reached, Saved
-from headrace_workers.wire.bell import Bell, Hint
-from headrace_workers.wire.ears import Ears
-from headrace_workers.wire.redis_client import redis_client
-from headrace_workers.wire.redis_names import RedisNames
+from headrace_workers.core.ledger import changes
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.progress import Progress
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.cache.semantic.follow import Follower
+from headrace_workers.features.cache.semantic.known import Known
+from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.semantic.saved import Reached, Saved
+from headrace_workers.features.cache.store import entries
+from headrace_workers.runtime.wire.listener import Ears
+from headrace_workers.runtime.wire.notifier import Bell, Hint
+from headrace_workers.runtime.wire.redis_client import redis_client
+from headrace_workers.runtime.wire.redis_names import RedisNames
 
 NAME = "fleet"
 _DIMENSIONS = 384
@@ -47,8 +47,8 @@ from pathlib import Path
 import faiss
 import psutil
 
-from headrace_workers.recall.known import Known
-from headrace_workers.recall.saved import Saved
+from headrace_workers.features.cache.semantic.known import Known
+from headrace_workers.features.cache.semantic.saved import Saved
 
 before = psutil.Process().memory_info().rss
 known = Known(int(sys.argv[4]))

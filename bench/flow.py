@@ -67,7 +67,7 @@ def echo_jobs(count: int) -> Iterator[dict[str, Any]]:
 
 def make_home(folder: Path, *models: str) -> Path:
     """A home with these models: the echo, or what `headrace models pull` knows, in int8."""
-    from headrace_workers.models.pull import pull
+    from headrace_workers.features.generation.models.pull import pull
     from headrace_workers.testing import make_echo_model
 
     home = folder / "home"

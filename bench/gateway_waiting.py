@@ -21,15 +21,15 @@ from bench.report import Row, percentile, row
 from bench.services import Services
 from headrace_schemas import Answer as Said
 from headrace_schemas import JudgeVerdict, ModerationVerdict, Result, Usage
-from headrace_workers.identity import end_id
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.sql.database import among, clock, writing
-from headrace_workers.ledger.tables.core import JOBS, STEPS
-from headrace_workers.ledger.work.ends import active, end
-from headrace_workers.ledger.work.outbox import Outgoing, outgoing
-from headrace_workers.wire.bell import Bell, Hint
-from headrace_workers.wire.redis_client import redis_client
-from headrace_workers.wire.redis_names import RedisNames
+from headrace_workers.core.identity import end_id
+from headrace_workers.core.ledger.completion import active, end
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.outbox import Outgoing, outgoing
+from headrace_workers.core.sql.database import among, clock, writing
+from headrace_workers.core.tables import JOBS, STEPS
+from headrace_workers.runtime.wire.notifier import Bell, Hint
+from headrace_workers.runtime.wire.redis_client import redis_client
+from headrace_workers.runtime.wire.redis_names import RedisNames
 
 _MANY = 1_000
 _BETWEEN = 0.05  # seconds from one end to the next, when they come one by one

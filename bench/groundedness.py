@@ -13,10 +13,10 @@ from scipy.optimize import minimize
 from bench.ends import Say
 from bench.groundedness_texts import CONTRADICTION, HELD_OUT, HELD_OUT_2, SUPPORTED, TEXTS, Pair, pairs
 from bench.report import Report, report, row
-from headrace_workers.groundedness.doubts import KINDS, Doubts, doubts
-from headrace_workers.groundedness.evidence import embedded, units
-from headrace_workers.groundedness.support import counted, facts, support, worst
-from headrace_workers.ports import Embedder
+from headrace_workers.core.ports import Embedder
+from headrace_workers.features.judging.groundedness.doubts import KINDS, Doubts, doubts
+from headrace_workers.features.judging.groundedness.evidence import embedded, units
+from headrace_workers.features.judging.groundedness.support import counted, facts, support, worst
 
 NAME = "groundedness"
 # Kinds of change, and what is left out of the fit with each: who knows one kind of denial knows something of the other.
@@ -36,8 +36,8 @@ Floats = NDArray[np.float64]
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     """Our own documents with reworded sentences; no service is needed, so `embedded` changes nothing."""
     from headrace_schemas.aliases import DEFAULT_EMBEDDER
-    from headrace_workers.embedders.load import load_embedder
-    from headrace_workers.models.pull import pull
+    from headrace_workers.features.generation.models.pull import pull
+    from headrace_workers.features.knowledge.embedders.load import load_embedder
 
     with tempfile.TemporaryDirectory() as folder:
         say("getting the embedder")

@@ -8,9 +8,9 @@ from typing import Final
 from bench.ends import Say
 from bench.report import Report, Row, report, row, skipped
 from headrace_producers.settings import DEFAULT_MODEL
-from headrace_workers.measuring.judge_items import ITEMS
-from headrace_workers.measuring.judge_probe import Measure, probe
-from headrace_workers.quality.interval import Undefined
+from headrace_workers.features.judging.judge_items import ITEMS
+from headrace_workers.features.judging.judge_probe import Measure, probe
+from headrace_workers.features.quality.interval import Undefined
 
 NAME = "judge"
 _QUICK: Final = 6  # items
@@ -18,8 +18,8 @@ _QUICK: Final = 6  # items
 
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     """24 plain items, asked in pairs, on both scales, and once more alone. No service: `embedded` changes nothing."""
-    from headrace_workers.engines.load import load_generator
-    from headrace_workers.models.pull import pull
+    from headrace_workers.features.generation.engines.load import load_generator
+    from headrace_workers.features.generation.models.pull import pull
 
     items = ITEMS[:_QUICK] if quick else ITEMS
     with tempfile.TemporaryDirectory() as folder:

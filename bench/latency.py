@@ -13,9 +13,9 @@ from bench.flow import ECHO, SMOLLM2, make_home, requests
 from bench.report import Report, Row, percentile, report, row
 from bench.services import Services, services
 from headrace_producers import Producer
-from headrace_workers.ledger.counts import Overview, overview
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.sql.database import reading
+from headrace_workers.core.ledger.counts import Overview, overview
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.sql.database import reading
 
 NAME = "latency"
 _SHORT = 16  # max_tokens of an interactive job

@@ -17,15 +17,15 @@ from bench.report import Report, Row, percentile, report, row, skipped
 from bench.services import Services, services
 from bench.vectors import KnownVectors, clustered, near
 from headrace_schemas.aliases import DEFAULT_EMBEDDER
-from headrace_workers.embedders.load import load_embedder
-from headrace_workers.index.library import faiss
-from headrace_workers.index.lists import Lists
-from headrace_workers.index.wear import DEFAULTS
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.models.pull import pull
-from headrace_workers.ports import Embedder
-from headrace_workers.recall.known import Entry, Known, Question
-from headrace_workers.recall.likeness import NearestQuestions, forget_read
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ports import Embedder
+from headrace_workers.features.cache.semantic.known import Entry, Known, Question
+from headrace_workers.features.cache.semantic.likeness import NearestQuestions, forget_read
+from headrace_workers.features.generation.models.pull import pull
+from headrace_workers.features.knowledge.embedders.load import load_embedder
+from headrace_workers.features.knowledge.index.compaction import DEFAULTS
+from headrace_workers.features.knowledge.index.library import faiss
+from headrace_workers.features.knowledge.index.lists import Lists
 
 NAME = "lookup"
 _DIMENSIONS = 384

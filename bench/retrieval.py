@@ -23,14 +23,14 @@ from bench.kept import FOLDER, KeptVectors
 from bench.report import Report, Row, percentile, report, row
 from headrace_schemas.aliases import DEFAULT_EMBEDDER
 from headrace_schemas.errors import Unavailable
-from headrace_workers.embedders.load import load_embedder
-from headrace_workers.knowledge.chunking import SEPARATOR, SIZE, Chunk, chunk
-from headrace_workers.knowledge.documents import Document
-from headrace_workers.knowledge.fusion import fuse
-from headrace_workers.knowledge.reading import Reader, load
-from headrace_workers.measuring.ranking import ndcg, recall
-from headrace_workers.models.pull import pull
-from headrace_workers.recall.passages import DEPTH, VECTORS, WORDS, Passages
+from headrace_workers.features.generation.models.pull import pull
+from headrace_workers.features.knowledge.chunking import SEPARATOR, SIZE, Chunk, chunk
+from headrace_workers.features.knowledge.documents import Document
+from headrace_workers.features.knowledge.embedders.load import load_embedder
+from headrace_workers.features.knowledge.fusion import fuse
+from headrace_workers.features.knowledge.measuring.ranking import ndcg, recall
+from headrace_workers.features.knowledge.passages import DEPTH, VECTORS, WORDS, Passages
+from headrace_workers.features.knowledge.reading import Reader, load
 
 NAME = "retrieval"
 PACKAGE = "python3.13-doc"

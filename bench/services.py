@@ -35,8 +35,8 @@ class Services:
 
     def new_ledger(self) -> str:
         """The URL of a new ledger that has its tables."""
-        from headrace_workers.ledger.migrate import migrate
-        from headrace_workers.ledger.sql.database import connect
+        from headrace_workers.core.migrate import migrate
+        from headrace_workers.core.sql.database import connect
 
         url = self.new_database() or f"sqlite:///{self.folder / f'ledger{next(self._numbers)}.db'}"
         engine = connect(url)

@@ -20,20 +20,20 @@ from bench.floor import floor
 from bench.flow import ECHO, make_home
 from bench.report import Report, Row, percentile, report, row
 from bench.services import Services, services
-from headrace_workers.embedded.ports import free_ports
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import JOBS
-from headrace_workers.ledger.tables.webhooks import DELIVERIES
-from headrace_workers.ledger.webhooks.delivery_views import Range
-from headrace_workers.webhooks import registering
-from headrace_workers.webhooks.courier import Courier, Letter
-from headrace_workers.webhooks.reach import Reach
-from headrace_workers.webhooks.sealing import Sealer
-from headrace_workers.webhooks.signing import new_secret
-from headrace_workers.wire.bell import Bell, Hint
-from headrace_workers.wire.redis_client import redis_client
-from headrace_workers.wire.redis_names import RedisNames
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import JOBS
+from headrace_workers.features.webhooks import registering
+from headrace_workers.features.webhooks.allowed_targets import Reach
+from headrace_workers.features.webhooks.sealing import Sealer
+from headrace_workers.features.webhooks.sender import Courier, Letter
+from headrace_workers.features.webhooks.signing import new_secret
+from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.tables import DELIVERIES
+from headrace_workers.runtime.embedded.ports import free_ports
+from headrace_workers.runtime.wire.notifier import Bell, Hint
+from headrace_workers.runtime.wire.redis_client import redis_client
+from headrace_workers.runtime.wire.redis_names import RedisNames
 
 NAME = "webhooks"
 _WORKERS = {**TWO_WORKERS, "deliver": ["--role", "deliver"]}

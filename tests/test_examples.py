@@ -14,13 +14,13 @@ import pytest
 from tests.services.eventually import eventually
 
 from headrace_schemas import GenerationJob
-from headrace_workers.embedded.ports import free_ports
-from headrace_workers.ledger.webhooks.deliveries import body
-from headrace_workers.moderation.moderator import PolicyModerator, build_moderator
-from headrace_workers.ports import Moderation
-from headrace_workers.webhooks.courier import Courier, Letter, Reply
-from headrace_workers.webhooks.reach import Reach
-from headrace_workers.webhooks.signing import new_secret
+from headrace_workers.core.ports import Moderation
+from headrace_workers.features.moderation.moderator import PolicyModerator, build_moderator
+from headrace_workers.features.webhooks.allowed_targets import Reach
+from headrace_workers.features.webhooks.sender import Courier, Letter, Reply
+from headrace_workers.features.webhooks.signing import new_secret
+from headrace_workers.features.webhooks.store.deliveries import body
+from headrace_workers.runtime.embedded.ports import free_ports
 
 LINES = (Path(__file__).parent.parent / "examples" / "jobs.jsonl").read_text(encoding="utf-8").splitlines()
 REPEAT = "Repeat this sentence exactly:\n\n"

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from headrace_producers.admin import ensure_topics
-from headrace_workers.cli.app import app
+from headrace_workers.wiring.command_line import app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

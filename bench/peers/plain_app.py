@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from headrace_schemas.job import GenerationJob
-from headrace_workers.gateway.serving import config_of, listen
+from headrace_workers.wiring.http_server import config_of, listen
 
 app = FastAPI()
 

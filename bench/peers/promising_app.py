@@ -22,14 +22,14 @@ from headrace_schemas import Envelope, Topic
 from headrace_schemas.codec import encode
 from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.job import GenerationJob
-from headrace_workers.gateway.serving import config_of, listen
-from headrace_workers.gateway.sink import Sink
-from headrace_workers.gateway.together import Together
-from headrace_workers.gateway.topics import Topics
-from headrace_workers.ledger.door.accepted import Wish
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.memory import spare_what_is_loaded
-from headrace_workers.settings import Settings
+from headrace_workers.core.ledger.accepted import Wish
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.memory import spare_what_is_loaded
+from headrace_workers.http.batcher import Together
+from headrace_workers.http.sink import Sink
+from headrace_workers.http.topics import Topics
+from headrace_workers.runtime.settings import Settings
+from headrace_workers.wiring.http_server import config_of, listen
 
 _AGE_MS = 1_000  # of a request, at most
 

@@ -16,7 +16,7 @@ from tests.services.eventually import eventually
 from tests.services.interrupts import hear_interrupts
 from tests.services.models import smollm2
 
-from headrace_workers.embedded.broker import tansu_binary
+from headrace_workers.runtime.embedded.broker import tansu_binary
 from headrace_workers.testing import make_echo_model
 
 # Of the caller's environment.

@@ -11,8 +11,8 @@ from tests.services.models import SMOLLM2
 
 from headrace_producers import KafkaSettings, Producer, ResultReader
 from headrace_producers.kafka import KafkaSink
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.tables.core import CLAIMS
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.tables import CLAIMS
 
 pytestmark = pytest.mark.acceptance
 _numbers = itertools.count()

@@ -14,7 +14,7 @@ from tests.services.eventually import eventually
 from tests.services.need import need
 
 from headrace_schemas.job import derive_job_id
-from headrace_workers.embedded.broker import tansu_binary
+from headrace_workers.runtime.embedded.broker import tansu_binary
 
 pytestmark = pytest.mark.acceptance
 

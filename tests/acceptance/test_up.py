@@ -11,9 +11,9 @@ from sqlalchemy import select
 from tests.acceptance.conftest import Shell, end, lines, running
 from tests.services.eventually import eventually
 
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.tables.batches import BATCHES
-from headrace_workers.ledger.tables.core import JOBS
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.tables import JOBS
+from headrace_workers.features.batches.tables import BATCHES
 from headrace_workers.testing import make_echo_model
 
 pytestmark = pytest.mark.acceptance

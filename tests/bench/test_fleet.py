@@ -6,10 +6,10 @@ from bench import fleet
 from bench.fleet import converge, fill, starts
 from tests.workers.ledger_jobs import sqlite_ledger
 
-from headrace_workers.progress import Progress
-from headrace_workers.recall.follow import Follower
-from headrace_workers.recall.known import Known
-from headrace_workers.recall.questions import Questions
+from headrace_workers.core.progress import Progress
+from headrace_workers.features.cache.semantic.follow import Follower
+from headrace_workers.features.cache.semantic.known import Known
+from headrace_workers.features.cache.semantic.questions import Questions
 
 
 def test_both_starts_know_all(tmp_path, monkeypatch):

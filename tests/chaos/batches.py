@@ -19,11 +19,11 @@ from tests.chaos.servers import Servers, own_folder
 from tests.services.eventually import eventually
 
 from headrace_schemas.job import derive_job_id
-from headrace_workers.batches.defaults import Defaults
-from headrace_workers.batches.submit import Wishes, submit
-from headrace_workers.files.files import Files
-from headrace_workers.files.store import Store
-from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.batches.defaults import Defaults
+from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.store import Store
+from headrace_workers.features.batches.submit import Wishes, submit
 
 BRIDGES = ("bridge", "bridge-2")
 MOST_REPEATED = 0.01  # of the work

@@ -25,10 +25,10 @@ from headrace_producers.kafka import KafkaSink
 from headrace_schemas import GenerationJob, Sampling, Topic
 from headrace_schemas.criteria import Length
 from headrace_schemas.limits import MAX_EVENT_BYTES
-from headrace_workers.embedded.processes import Child, ChildSpec, stop
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.migrate import migrate
-from headrace_workers.ledger.sql.database import connect
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.migrate import migrate
+from headrace_workers.core.sql.database import connect
+from headrace_workers.runtime.embedded.processes import Child, ChildSpec, stop
 from headrace_workers.testing import make_echo_model
 
 MODEL = "echo"

@@ -17,10 +17,10 @@ from tests.chaos.history import query
 from tests.chaos.servers import Servers, own_folder
 from tests.services.eventually import eventually
 
-from headrace_workers.files.files import Files
-from headrace_workers.files.store import Store
-from headrace_workers.ledger.evals.evals import NewEval, NewRun
-from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.store import Store
+from headrace_workers.features.evals.store.evals import NewEval, NewRun
 
 _SAMPLE = "{{sample.output_text}}"
 _CRITERIA = [

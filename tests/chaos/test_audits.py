@@ -12,11 +12,11 @@ from tests.services.records import read
 
 from headrace_schemas import Answer, Topic
 from headrace_schemas.codec import decode_value
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.audits import AUDITS
-from headrace_workers.ledger.tables.core import DEAD_LETTERS, JOBS, OUTBOX
-from headrace_workers.ledger.tables.recall import ENTRIES
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import DEAD_LETTERS, JOBS, OUTBOX
+from headrace_workers.features.cache.audit_tables import AUDITS
+from headrace_workers.features.cache.tables import ENTRIES
 from headrace_workers.testing import make_hash_embedder
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]

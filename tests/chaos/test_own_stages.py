@@ -23,18 +23,18 @@ from tests.chaos.stacks import STACKS, services_of
 
 from headrace_schemas import GenerationJob, Output
 from headrace_schemas.codec import decode_value
-from headrace_workers.bridge.bridge import Duty
-from headrace_workers.health.watched import watched
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.tables.core import RELEASED
-from headrace_workers.main.bridge import build_bridge
-from headrace_workers.main.worker import serve
-from headrace_workers.pipeline.retry import RetrySchedule
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.pipeline.stage import Stage, Weight
-from headrace_workers.pipeline.stages import STAGES
-from headrace_workers.settings import Settings
-from headrace_workers.steps.outcome import Done, Held, Retry, Wait
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.pipeline.outcome import Done, Held, Retry, Wait
+from headrace_workers.core.pipeline.retry import RetrySchedule
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.stage import Stage, Weight
+from headrace_workers.core.tables import RELEASED
+from headrace_workers.runtime.bridge.bridge import Duty
+from headrace_workers.runtime.health.watched import watched
+from headrace_workers.runtime.settings import Settings
+from headrace_workers.wiring.bridge import build_bridge
+from headrace_workers.wiring.stages import STAGES
+from headrace_workers.wiring.worker import serve
 
 pytestmark = pytest.mark.chaos
 

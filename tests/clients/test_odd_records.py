@@ -11,10 +11,10 @@ from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
 from headrace_schemas.job import derive_job_id
 from headrace_schemas.topics import topic_of
-from headrace_workers.bridge.accept import accept
-from headrace_workers.ledger.work.dead import Burial
-from headrace_workers.ledger.work.ingest import NewJob
-from headrace_workers.ledger.work.records import Record
+from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.records import Record
+from headrace_workers.runtime.bridge.accept import accept
 
 SEND = """
 import { CompressionTypes, Kafka, Partitioners, logLevel } from "kafkajs";

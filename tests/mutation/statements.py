@@ -13,21 +13,18 @@ from queue import SimpleQueue
 
 from tests.mutation.sql import Change, changes
 
-_LEDGER = Path("headrace_workers/ledger")
+_PACKAGE = Path("headrace_workers")
+_STORES = ("core/ledger", "core/sql", "features/*/store")  # where statements are made
 _TESTS = Path("tests/workers/ledger")
-# These make no statements: migrations and tables, how connections are made, and the ledger's face.
-_LEFT_OUT = frozenset({"__init__.py", "ledger.py", "migrate.py", "sql/database.py", "sql/patience.py"})
-_LEFT_OUT_ROOMS = ("migrations", "tables")
+# These make no statements: how connections are made, and the ledger's facade.
+_LEFT_OUT = frozenset({"core/ledger/ledger.py", "core/sql/database.py", "core/sql/patience.py"})
 
 
-def modules(ledger: Path) -> list[Path]:
-    """The ledger's files that make statements, below its folder."""
-    below = sorted(path.relative_to(ledger) for path in ledger.rglob("*.py"))
-    return [
-        path
-        for path in below
-        if path.as_posix() not in _LEFT_OUT and path.parts[0] not in _LEFT_OUT_ROOMS and path.name != "__init__.py"
-    ]
+def modules(package: Path) -> list[Path]:
+    """Return the files that make statements, relative to the package's folder."""
+    found = (path for store in _STORES for path in package.glob(f"{store}/*.py"))
+    below = sorted(path.relative_to(package) for path in found if path.name != "__init__.py")
+    return [path for path in below if path.as_posix() not in _LEFT_OUT]
 
 
 _FLAGS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "pytest_rerunfailures", "--reruns", "1")
@@ -56,10 +53,10 @@ class Statements:
 
     def make(self) -> list[str]:
         """Find them; their names, which say module and number."""
-        ledger = self._folder / "src" / _LEDGER
-        for below in modules(ledger):
-            module = ".".join((*_LEDGER.parts, *below.with_suffix("").parts))
-            self._changes |= {f"{module}.sql_{number}": found for number, found in enumerate(changes(ledger / below))}
+        package = self._folder / "src" / _PACKAGE
+        for below in modules(package):
+            module = ".".join((*_PACKAGE.parts, *below.with_suffix("").parts))
+            self._changes |= {f"{module}.sql_{number}": found for number, found in enumerate(changes(package / below))}
         return sorted(self._changes)
 
     def run(self, names: Sequence[str]) -> dict[str, str]:

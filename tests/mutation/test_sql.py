@@ -6,7 +6,7 @@ import pytest
 from tests.mutation.sql import changes
 from tests.mutation.statements import modules, nearest
 
-_LEDGER = Path(__file__).parents[2] / "workers/headrace_workers/ledger"
+_PACKAGE = Path(__file__).parents[2] / "workers/headrace_workers"
 
 MODULE = """
 _MOST, _LIVE = 500, "x"
@@ -59,20 +59,20 @@ def test_each_mutant_is_one_small_change(tmp_path: Path):
     assert all(len(change.difference().splitlines()) >= 4 for change in changes(path))
 
 
-@pytest.mark.parametrize("path", modules(_LEDGER), ids=str)
+@pytest.mark.parametrize("path", modules(_PACKAGE), ids=str)
 def test_every_mutant_of_the_ledger_is_a_module(path: Path):
     """One that could not be compiled would count as noticed."""
-    for change in changes(_LEDGER / path):
+    for change in changes(_PACKAGE / path):
         compile(change.source(), path.name, "exec")
 
 
 def test_the_tests_of_a_module_come_first(tmp_path: Path):
     """Those that are named after it, or import it, from its room alone or by its own name."""
     for name, words in (
-        ("test_claim.py", ""), ("test_a.py", "from headrace_workers.ledger.work.claim import Claim"),
-        ("test_b.py", "from headrace_workers.ledger.work import cancel, claim"),
-        ("test_c.py", "from headrace_workers.ledger.work.claims import Claim"),
-        ("claim.py", "from headrace_workers.ledger.work import claim"),
+        ("test_claim.py", ""), ("test_a.py", "from headrace_workers.core.ledger.claim import Claim"),
+        ("test_b.py", "from headrace_workers.core.ledger import cancel, claim"),
+        ("test_c.py", "from headrace_workers.core.ledger.claims import Claim"),
+        ("claim.py", "from headrace_workers.core.ledger import claim"),
     ):  # fmt: skip
         (tmp_path / name).write_text(words, encoding="utf-8")
-    assert nearest(tmp_path, Path("ledger/work/claim.py")) == ["test_a.py", "test_b.py", "test_claim.py"]
+    assert nearest(tmp_path, Path("core/ledger/claim.py")) == ["test_a.py", "test_b.py", "test_claim.py"]

@@ -10,7 +10,7 @@ from headrace_producers.admin import ensure_topics
 from headrace_producers.attentive import attend
 from headrace_producers.end_topics import EndTopics
 from headrace_schemas import Topic
-from headrace_workers.bridge.partitions import _consumer
+from headrace_workers.runtime.bridge.partitions import _consumer
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tests.services.server import Server
 
-from headrace_workers.embedded.ports import LOOPBACK, free_ports
-from headrace_workers.embedded.processes import ChildFailed, ChildSpec
+from headrace_workers.runtime.embedded.ports import LOOPBACK, free_ports
+from headrace_workers.runtime.embedded.processes import ChildFailed, ChildSpec
 
 _USER = "postgres"
 

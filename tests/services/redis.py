@@ -5,9 +5,9 @@ from pathlib import Path
 from tests.services.server import Server
 
 from headrace_schemas import HeadraceError
-from headrace_workers.embedded.ports import free_ports
-from headrace_workers.embedded.processes import ChildSpec
-from headrace_workers.embedded.redis import redis, redis_binary
+from headrace_workers.runtime.embedded.ports import free_ports
+from headrace_workers.runtime.embedded.processes import ChildSpec
+from headrace_workers.runtime.embedded.redis import redis, redis_binary
 
 
 class RedisServer(Server):

@@ -12,8 +12,8 @@ import psycopg
 from tests.services.eventually import eventually
 from tests.services.postgres import PostgresServer
 
-from headrace_workers.ledger.migrate import migrate
-from headrace_workers.ledger.sql.database import connect
+from headrace_workers.core.migrate import migrate
+from headrace_workers.core.sql.database import connect
 
 _SPARE: defaultdict[PostgresServer, list[str]] = defaultdict(list)
 _USED = """

@@ -22,8 +22,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final, cast
 
-from headrace_workers.embedded import processes
-from headrace_workers.embedded.processes import Child, ChildFailed, ChildSpec, last_words, set_aside, stop
+from headrace_workers.runtime.embedded import processes
+from headrace_workers.runtime.embedded.processes import Child, ChildFailed, ChildSpec, last_words, set_aside, stop
 
 PROGRAM: Final = (sys.executable, "-m", "headrace_workers")
 

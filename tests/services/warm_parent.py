@@ -29,8 +29,8 @@ from typing import Any, Final
 
 from tests.services.warm import Forked, can_be_forked
 
-from headrace_workers.embedded import processes
-from headrace_workers.moderation.moderator import build_moderator, warm_up
+from headrace_workers.features.moderation.moderator import build_moderator, warm_up
+from headrace_workers.runtime.embedded import processes
 
 # Nothing that starts threads: a fork would lack them.
 _LOADED: Final = (
@@ -41,17 +41,17 @@ _LOADED: Final = (
     "celery.concurrency.thread",
     "celery.fixups.django",
     "celery.worker.consumer",
-    "headrace_workers.bridge.ingest",
-    "headrace_workers.bridge.relay",
-    "headrace_workers.cli.app",
-    "headrace_workers.gateway.app",
-    "headrace_workers.gateway.services",
-    "headrace_workers.health.watched",
-    "headrace_workers.ledger.migrate",
-    "headrace_workers.main.bridge",
-    "headrace_workers.main.gateway",
-    "headrace_workers.main.recall",
-    "headrace_workers.main.worker",
+    "headrace_workers.runtime.bridge.ingest",
+    "headrace_workers.runtime.bridge.relay",
+    "headrace_workers.wiring.command_line",
+    "headrace_workers.wiring.gateway_app",
+    "headrace_workers.http.services",
+    "headrace_workers.runtime.health.watched",
+    "headrace_workers.core.migrate",
+    "headrace_workers.wiring.bridge",
+    "headrace_workers.wiring.gateway",
+    "headrace_workers.wiring.recall",
+    "headrace_workers.wiring.worker",
     "kafka.admin",
     "kombu.transport.redis",
     "psycopg",

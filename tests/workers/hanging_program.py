@@ -7,9 +7,9 @@ import re
 import time
 
 from headrace_schemas import EvaluationJob
-from headrace_workers.health import watched
-from headrace_workers.pipeline import stages
-from headrace_workers.worker import bound
+from headrace_workers.runtime.health import watched
+from headrace_workers.runtime.worker import bound
+from headrace_workers.wiring import stages
 
 _judge = stages.judge
 
@@ -28,6 +28,6 @@ bound.MODEL = bound.LIGHT
 watched.available_cores = lambda: 0.4  # two fifths of its bound in CPU time, of which each spin takes all
 
 if __name__ == "__main__":
-    from headrace_workers.cli import main
+    from headrace_workers.__main__ import main
 
     main()

@@ -8,13 +8,13 @@ from tests.services.tables import sqlite_tables
 from tests.workers.bridge.records import RULES, record
 
 from headrace_schemas import EvaluationJob, GenerationJob
-from headrace_workers.bridge.accept import Rules, accept
-from headrace_workers.bridge.dispatch import Dispatch
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.work.claim import Claim, Wanted
-from headrace_workers.ledger.work.ingest import NewJob
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.wire.taskqueue import TaskQueue
+from headrace_workers.core.ledger.claim import Claim, Wanted
+from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.runtime.bridge.accept import Rules, accept
+from headrace_workers.runtime.bridge.dispatch import Dispatch
+from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
 
 @contextmanager

@@ -7,12 +7,12 @@ from sqlalchemy import select
 from tests.workers.ledger_jobs import claim_one, dispatch, take_in
 
 from headrace_schemas import EvaluationJob, GenerationJob
-from headrace_workers.away import AWAY
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.tables.core import CLAIMS, STEPS
-from headrace_workers.wire.redis_client import redis_client
-from headrace_workers.wire.redis_names import RedisNames
-from headrace_workers.wire.taskqueue import TaskQueue
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.outage import AWAY
+from headrace_workers.core.tables import CLAIMS, STEPS
+from headrace_workers.runtime.wire.redis_client import redis_client
+from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
 NAMES = RedisNames("headrace.")
 

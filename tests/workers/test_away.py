@@ -6,7 +6,7 @@ from kafka.errors import KafkaTimeoutError
 from kombu.exceptions import OperationalError
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.away import AWAY, RedisUnavailable, awaited
+from headrace_workers.core.outage import AWAY, RedisUnavailable, awaited
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,17 @@ from tests.services.eventually import eventually
 from tests.services.proxy import proxied
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.ledger.work.claim import Claim
-from headrace_workers.progress import Awaited, Progress
-from headrace_workers.wire.bell import Bell, Hint
-from headrace_workers.wire.celery_app import create_app, queue_of
-from headrace_workers.wire.ears import Ears
-from headrace_workers.wire.redis_client import redis_client
-from headrace_workers.wire.redis_names import RedisNames
-from headrace_workers.wire.served import served
-from headrace_workers.wire.taskqueue import TaskQueue
-from headrace_workers.worker.express import Express
-from headrace_workers.worker.presence import Presence
+from headrace_workers.core.ledger.claim import Claim
+from headrace_workers.core.progress import Awaited, Progress
+from headrace_workers.runtime.wire.celery_app import create_app, queue_of
+from headrace_workers.runtime.wire.listener import Ears
+from headrace_workers.runtime.wire.notifier import Bell, Hint
+from headrace_workers.runtime.wire.redis_client import redis_client
+from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.served import served
+from headrace_workers.runtime.wire.taskqueue import TaskQueue
+from headrace_workers.runtime.worker.interactive_consumer import Express
+from headrace_workers.runtime.worker.presence import Presence
 
 NAMES = RedisNames("half.")
 QUEUE = "model.echo"
@@ -46,7 +46,7 @@ def url(proxy):
 def impatience(monkeypatch):
     """The ears wait no longer, either, and both look again soon."""
     for name in ("_ASK_AFTER", "_ANSWER"):
-        monkeypatch.setattr(f"headrace_workers.wire.ears.{name}", SECONDS)
+        monkeypatch.setattr(f"headrace_workers.runtime.wire.listener.{name}", SECONDS)
     for loop in ("wire.ears", "worker.express"):
         monkeypatch.setattr(f"headrace_workers.{loop}._WAIT", 0.1)
         monkeypatch.setattr(f"headrace_workers.{loop}._PAUSE", 0.1)
@@ -100,8 +100,8 @@ def test_a_silent_bell_is_no_half_open_connection(proxy, url, progress, monkeypa
         return ping(self)
 
     monkeypatch.setattr(PubSub, "ping", ask)
-    monkeypatch.setattr("headrace_workers.wire.ears._ASK_AFTER", 0.2)
-    monkeypatch.setattr("headrace_workers.wire.ears._ANSWER", 60.0)
+    monkeypatch.setattr("headrace_workers.runtime.wire.listener._ASK_AFTER", 0.2)
+    monkeypatch.setattr("headrace_workers.runtime.wire.listener._ANSWER", 60.0)
     loop = progress.loop("ears")
     ears = Ears(redis_client(url), NAMES.bell, {hint: threading.Event() for hint in Hint}, loop)
     ears.start()

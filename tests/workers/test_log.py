@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from headrace_workers.log import Seldom
+from headrace_workers.core.log import Seldom
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from headrace_workers.embedded.lock import HomeLock
-from headrace_workers.files.store import Store
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.migrate import migrate
-from headrace_workers.models.staging import staged_model
-from headrace_workers.private import keep_private, opened_privately, private_folder
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.migrate import migrate
+from headrace_workers.core.private_files import keep_private, opened_privately, private_folder
+from headrace_workers.features.batches.files.store import Store
+from headrace_workers.features.generation.models.staging import staged_model
+from headrace_workers.runtime.embedded.lock import HomeLock
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from headrace_workers.progress import STUCK_EXIT, Awaited, Progress
+from headrace_workers.core.progress import STUCK_EXIT, Awaited, Progress
 
 REDIS = Awaited("Redis", "no answer")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.settings import Settings, home_of, ledger_url, webhook_keys, webhook_reach
+from headrace_workers.runtime.settings import Settings, home_of, ledger_url, webhook_keys, webhook_reach
 
 ENV = {"HEADRACE_KAFKA": "k:9092", "HEADRACE_REDIS": "redis://:secret@r", "HEADRACE_LEDGER": "sqlite:///x.db"}
 

@@ -7,29 +7,29 @@ from sqlalchemy import select, update
 from tests.workers.bridge.records import Embedder, Models
 
 from headrace_schemas import Answer, Category, Result, StageRecord, Usage
-from headrace_workers.batches.again import retry_failed
-from headrace_workers.batches.defaults import Defaults
-from headrace_workers.batches.feed import Feed
-from headrace_workers.batches.outputs import Outputs
-from headrace_workers.batches.rewriting import Rewriting
-from headrace_workers.batches.submit import Wishes, submit
-from headrace_workers.bridge.accept import Rules
-from headrace_workers.bridge.admit import door_of
-from headrace_workers.bridge.bulk import Bulk, Room
-from headrace_workers.bridge.troubles import Troubles
-from headrace_workers.clock import SystemClock
-from headrace_workers.files.files import Files
-from headrace_workers.files.store import Store
-from headrace_workers.identity import end_id, process_name
-from headrace_workers.ledger.complete import Advanced
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.batches import BATCHES
-from headrace_workers.ledger.tables.core import JOBS
-from headrace_workers.ledger.work.claim import Wanted
-from headrace_workers.ledger.work.dead import job_burial
-from headrace_workers.ledger.work.outbox import outgoing
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.webhooks.reach import Reach
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.identity import end_id, process_name
+from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.complete import Advanced
+from headrace_workers.core.ledger.dead import job_burial
+from headrace_workers.core.ledger.outbox import outgoing
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import JOBS
+from headrace_workers.features.batches.defaults import Defaults
+from headrace_workers.features.batches.duty import Bulk, Room
+from headrace_workers.features.batches.feed import Feed
+from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.store import Store
+from headrace_workers.features.batches.outputs import Outputs
+from headrace_workers.features.batches.retry_failed_lines import retry_failed
+from headrace_workers.features.batches.rewriting import Rewriting
+from headrace_workers.features.batches.submit import Wishes, submit
+from headrace_workers.features.batches.tables import BATCHES
+from headrace_workers.features.webhooks.allowed_targets import Reach
+from headrace_workers.runtime.bridge.accept import Rules
+from headrace_workers.runtime.bridge.admit import door_of
+from headrace_workers.runtime.bridge.incidents import Troubles
 
 DEFAULTS = Defaults("echo", {"tenant": "a", "lane": "batch"})
 

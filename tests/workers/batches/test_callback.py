@@ -11,10 +11,10 @@ from tests.workers.webhooks.receiver import receiving
 
 from headrace_schemas import InvalidRecord
 from headrace_schemas.callback import BatchCallback
-from headrace_workers.batches.submit import Wishes
-from headrace_workers.ledger.webhooks.delivery_views import Range
-from headrace_workers.webhooks.keyring import callbacks_of
-from headrace_workers.webhooks.reach import Reach, networks_of
+from headrace_workers.features.batches.submit import Wishes
+from headrace_workers.features.webhooks.allowed_targets import Reach, networks_of
+from headrace_workers.features.webhooks.keyring import callbacks_of
+from headrace_workers.features.webhooks.store.delivery_views import Range
 
 NOBODYS = "we_0123456789abcdef01234567"
 METADATA = "https://169.254.169.254/latest"

@@ -8,8 +8,8 @@ from sqlalchemy import func, select
 from tests.workers.batches.running import Running, jobs, text_of, with_usage
 from tests.workers.cli.conftest import call, ledger  # noqa: F401
 
-from headrace_workers.ledger.tables.batches import BATCHES, FILES
-from headrace_workers.ledger.tables.core import JOBS
+from headrace_workers.core.tables import JOBS
+from headrace_workers.features.batches.tables import BATCHES, FILES
 from headrace_workers.testing import make_echo_model
 
 

@@ -13,17 +13,17 @@ from tests.workers.webhooks.office import Office
 
 from headrace_schemas import Category
 from headrace_schemas.job import derive_job_id
-from headrace_workers.batches.again import InputGone, NothingFailed, NotOver
-from headrace_workers.batches.submit import EmptyInput
-from headrace_workers.batches.views import batch_object, progress_words
-from headrace_workers.files.store import StoreUnavailable
-from headrace_workers.files.text import NotReadable
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.batches import LINES
-from headrace_workers.ledger.tables.core import JOBS, NEVER, STEPS
-from headrace_workers.ledger.webhooks.delivery_views import Range
-from headrace_workers.progress import Awaited
-from headrace_workers.wire.bell import Hint
+from headrace_workers.core.progress import Awaited
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import JOBS, NEVER, STEPS
+from headrace_workers.features.batches.files.store import StoreUnavailable
+from headrace_workers.features.batches.files.text import NotReadable
+from headrace_workers.features.batches.retry_failed_lines import InputGone, NothingFailed, NotOver
+from headrace_workers.features.batches.submit import EmptyInput
+from headrace_workers.features.batches.tables import LINES
+from headrace_workers.features.batches.views import batch_object, progress_words
+from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.runtime.wire.notifier import Hint
 
 
 def counts(batch):
@@ -179,7 +179,7 @@ def test_what_is_compressed_is_read_over_in_pieces(ledger, tmp_path, monkeypatch
     assert running.batch(batch_id).taken == 500
     running.bulk.close()
     half = (running.batch(batch_id).position + 1) // 2
-    monkeypatch.setattr("headrace_workers.batches.feed._SKIPPED_AT_ONCE", half)
+    monkeypatch.setattr("headrace_workers.features.batches.feed._SKIPPED_AT_ONCE", half)
     other = running.submit(jobs(3))
     running.turn()
     assert (running.batch(batch_id).taken, running.batch(other).taken) == (500, 3)
@@ -196,7 +196,7 @@ def test_a_line_of_which_no_end_is_in_sight_is_refused(running, monkeypatch):
     limit = 2 * 1024**2
     packed = gzip.compress(text_of(jobs(2)) + b"x" * (2 * limit) + b"\n" + text_of(jobs(1)))
     batch_id = running.submit(packed)
-    monkeypatch.setattr("headrace_workers.files.text.LONGEST_RUN", limit)
+    monkeypatch.setattr("headrace_workers.features.batches.files.text.LONGEST_RUN", limit)
     with pytest.raises(NotReadable, match="the file has more than 2,097,152 bytes in line 3: JSON lines are wanted"):
         running.submit(packed)
     running.run()

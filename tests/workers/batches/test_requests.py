@@ -12,7 +12,7 @@ from tests.workers.batches.running import dead, jobs, with_usage
 
 from headrace_schemas import Category, ModerationVerdict, Usage
 from headrace_schemas.events import Embedding
-from headrace_workers.ledger.tables.core import JOBS
+from headrace_workers.core.tables import JOBS
 
 CHAT = "/v1/chat/completions"
 

@@ -7,10 +7,10 @@ from tests.workers.batches.test_requests import chat, embedding, vector
 from tests.workers.files.stores import s3, store  # noqa: F401 - fixtures
 
 from headrace_schemas.job import derive_job_id
-from headrace_workers.batches.json_lines import Read
-from headrace_workers.batches.rewriting import _telling
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import JOBS
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import JOBS
+from headrace_workers.features.batches.json_lines import Read
+from headrace_workers.features.batches.rewriting import _telling
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_a_file_of_which_all_is_lost_is_begun_anew(running):
 
 def test_an_object_that_went_from_the_middle_is_found_at_the_end(running, monkeypatch):
     """What the others hold stays as it is."""
-    monkeypatch.setattr("headrace_workers.files.files._SMALL", 0)  # an object for each time
+    monkeypatch.setattr("headrace_workers.features.batches.files.files._SMALL", 0)  # an object for each time
     batch_id = running.submit(jobs(6))
     running.turn(2)
     for _ in range(3):

@@ -4,13 +4,13 @@ import pytest
 from tests.workers.bridge.records import Embedder, Models
 from tests.workers.tasks_in_memory import Tasks
 
-from headrace_workers.bridge.ingest import Ingest
-from headrace_workers.bridge.partitions import Partitions
-from headrace_workers.bridge.troubles import Troubles
-from headrace_workers.clock import SystemClock
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.webhooks.reach import Reach
-from headrace_workers.wire.hand_out import HandOut
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.features.webhooks.allowed_targets import Reach
+from headrace_workers.runtime.bridge.incidents import Troubles
+from headrace_workers.runtime.bridge.ingest import Ingest
+from headrace_workers.runtime.bridge.partitions import Partitions
+from headrace_workers.runtime.wire.assign import HandOut
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.workers.bridge.records import generation
 
-from headrace_workers.ledger.tables.core import JOBS
+from headrace_workers.core.tables import JOBS
 
 
 def until(ingest, condition, seconds=120):

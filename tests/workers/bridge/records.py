@@ -19,11 +19,11 @@ from headrace_schemas.codec import encode
 from headrace_schemas.errors import InputTooLong, PromptTooLong, UnknownModel
 from headrace_schemas.event_types import Event, topic_for, type_of
 from headrace_schemas.review import Review
-from headrace_workers.bridge.accept import Rules
-from headrace_workers.engines.chat_template import InvalidTemplate
-from headrace_workers.ledger.work.records import Record
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.webhooks.reach import Reach
+from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.features.generation.engines.chat_template import InvalidTemplate
+from headrace_workers.features.webhooks.allowed_targets import Reach
+from headrace_workers.runtime.bridge.accept import Rules
 
 NOW = 1_800_000_000_000  # ms: what the ledger's clock shows
 

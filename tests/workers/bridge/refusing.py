@@ -6,8 +6,8 @@ import re
 from tests.workers.bridge.records import record
 
 from headrace_schemas import Category
-from headrace_workers.ledger.work.dead import Burial, letter
-from headrace_workers.ledger.work.refusals import INGEST
+from headrace_workers.core.ledger.dead import Burial, letter
+from headrace_workers.core.ledger.refusals import INGEST
 
 GOOD = record().headers
 

@@ -37,17 +37,17 @@ from headrace_schemas.events import JobKind
 from headrace_schemas.job import POLICY_MODEL, Lane
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.topics import INBOUND
-from headrace_workers.bridge.accept import accept
-from headrace_workers.identity import refusal_id
-from headrace_workers.ledger.labels.labels import Sent
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.tables.core import DEAD_LETTERS, JOBS, NEVER, OUTBOX
-from headrace_workers.ledger.work.cancel import Cancellation
-from headrace_workers.ledger.work.dead import Burial
-from headrace_workers.ledger.work.ingest import NewJob
-from headrace_workers.ledger.work.lanes import BATCH, INTERACTIVE
-from headrace_workers.ledger.work.records import Record
-from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.core.identity import refusal_id
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.tables import DEAD_LETTERS, JOBS, NEVER, OUTBOX
+from headrace_workers.features.quality.store.labels import Sent
+from headrace_workers.runtime.bridge.accept import accept
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

@@ -8,10 +8,10 @@ from tests.workers.bridge.refusing import GOOD, refused, value
 
 from headrace_schemas import Topic
 from headrace_schemas.codec import decode
-from headrace_workers.bridge.accept import accept
-from headrace_workers.ledger.work.cancel import Cancellation
-from headrace_workers.ledger.work.dead import announce, letter
-from headrace_workers.ledger.work.ingest import NewJob
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.dead import announce, letter
+from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.runtime.bridge.accept import accept
 
 NAMED = {
     "key": lambda given, name: replace(given, key=name),

@@ -5,9 +5,9 @@ from tests.workers.bridge.records import RULES, generation, record
 
 from headrace_schemas import Category
 from headrace_schemas.errors import Unavailable
-from headrace_workers.bridge.admit import door
-from headrace_workers.ledger.work.dead import Burial
-from headrace_workers.ledger.work.ingest import NewJob
+from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.runtime.bridge.admit import door
 
 THERE, GONE = f"we_{'1' * 24}", f"we_{'2' * 24}"
 

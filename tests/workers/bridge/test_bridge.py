@@ -13,17 +13,17 @@ from tests.workers.tasks_in_memory import Tasks
 
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import Unavailable
-from headrace_workers.away import keep_going
-from headrace_workers.bridge.bridge import Bridge, Duty
-from headrace_workers.bridge.dispatch import Dispatch
-from headrace_workers.bridge.reap import Reap
-from headrace_workers.clock import SystemClock
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import STEPS
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.progress import Awaited, Progress
-from headrace_workers.wire.bell import Hint
-from headrace_workers.wire.ears import Several
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.outage import keep_going
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.progress import Awaited, Progress
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import STEPS
+from headrace_workers.runtime.bridge.bridge import Bridge, Duty
+from headrace_workers.runtime.bridge.dispatch import Dispatch
+from headrace_workers.runtime.bridge.reap import Reap
+from headrace_workers.runtime.wire.listener import Several
+from headrace_workers.runtime.wire.notifier import Hint
 
 
 class Idle:
@@ -143,8 +143,8 @@ def test_only_the_chosen_duties_run(tmp_path):
 def test_a_bridge_hands_back_what_a_burst_left_again_and_again(tmp_path, monkeypatch):
     """Its memory would grow otherwise."""
     told = []
-    monkeypatch.setattr("headrace_workers.bridge.bridge._LOOK_AFTER_EVERY", 0.01)
-    monkeypatch.setattr("headrace_workers.bridge.bridge.hand_back", lambda: told.append(1))
+    monkeypatch.setattr("headrace_workers.runtime.bridge.bridge._LOOK_AFTER_EVERY", 0.01)
+    monkeypatch.setattr("headrace_workers.runtime.bridge.bridge.hand_back", lambda: told.append(1))
     with sqlite_ledger(tmp_path) as ledger, running(bridge(ledger, frozenset({Duty.REAP}))):
         eventually(lambda: len(told) > 2)
 
@@ -165,7 +165,7 @@ def test_a_loop_goes_on_when_a_service_comes_back():
 
 def test_an_end_is_published_at_once_and_what_soon_follows_with_it(tmp_path, monkeypatch):
     """A worker that handed a job on rings without ENDS: the relay waits for who took it."""
-    monkeypatch.setattr("headrace_workers.bridge.bridge._FOLLOWED", 3_600.0)
+    monkeypatch.setattr("headrace_workers.runtime.bridge.bridge._FOLLOWED", 3_600.0)
     stop, relay = threading.Event(), Idle()
     relay.rest = 3_600.0
     with sqlite_ledger(tmp_path) as ledger:
@@ -266,7 +266,7 @@ def test_dispatch_says_when_it_looks_again(tmp_path):
 def test_batches_are_gone_on_with_as_soon_as_somebody_rings(tmp_path, monkeypatch):
     """When one is made, and when jobs of one end: nothing waits for the next look."""
     for name in ("_IDLE", "_REST"):
-        monkeypatch.setattr(f"headrace_workers.bridge.bulk.{name}", 3_600.0)
+        monkeypatch.setattr(f"headrace_workers.features.batches.duty.{name}", 3_600.0)
     with sqlite_ledger(tmp_path) as ledger:
         batches = Running(ledger, tmp_path)
         made = bridge(ledger, frozenset({Duty.BATCHES}), bulk=batches.bulk)

@@ -9,13 +9,13 @@ from tests.workers.bridge.records import record
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.away import KafkaUnavailable
-from headrace_workers.bridge.bridge import Duty
-from headrace_workers.bridge.cluster import Cluster
-from headrace_workers.ledger.work.deployment import Fact
-from headrace_workers.main.bridge import build_bridge
-from headrace_workers.progress import Progress
-from headrace_workers.settings import Settings
+from headrace_workers.core.ledger.deployment import Fact
+from headrace_workers.core.outage import KafkaUnavailable
+from headrace_workers.core.progress import Progress
+from headrace_workers.runtime.bridge.bridge import Duty
+from headrace_workers.runtime.bridge.cluster import Cluster
+from headrace_workers.runtime.settings import Settings
+from headrace_workers.wiring.bridge import build_bridge
 
 
 def test_the_cluster_is_stated_once_and_another_is_refused(ledger, kafka):

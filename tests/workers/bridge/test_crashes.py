@@ -16,11 +16,11 @@ from tests.workers.batches.running import DEFAULTS, jobs, text_of
 from tests.workers.bridge.test_evals import files_of, with_run
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.batches.submit import Wishes, submit
-from headrace_workers.bridge.crashes import Crashes
-from headrace_workers.embedded.processes import Child, ChildSpec, stop
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.progress import STUCK_EXIT
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.progress import STUCK_EXIT
+from headrace_workers.features.batches.submit import Wishes, submit
+from headrace_workers.runtime.bridge.crashes import Crashes
+from headrace_workers.runtime.embedded.processes import Child, ChildSpec, stop
 from headrace_workers.testing import make_echo_model
 
 MOST = 2

@@ -10,13 +10,13 @@ from tests.workers.ledger_jobs import dispatch, take_in
 from tests.workers.tasks_in_memory import Tasks
 
 from headrace_schemas.job import Lane
-from headrace_workers.away import AWAY
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import CLAIMS, STEPS
-from headrace_workers.ledger.work.claim import Claim, Claimed
-from headrace_workers.ledger.work.lanes import BATCH, INTERACTIVE
-from headrace_workers.wire.redis_names import PRIORITIES, RedisNames
-from headrace_workers.wire.taskqueue import TaskQueue
+from headrace_workers.core.ledger.claim import Claim, Claimed
+from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
+from headrace_workers.core.outage import AWAY
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CLAIMS, STEPS
+from headrace_workers.runtime.wire.redis_names import PRIORITIES, RedisNames
+from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
 QUEUE = "model.echo"
 NAMES = RedisNames("test.")

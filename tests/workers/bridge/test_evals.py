@@ -11,20 +11,20 @@ from sqlalchemy import update
 from tests.services.tables import sqlite_tables
 from tests.workers.ledger.rows import write
 
-from headrace_workers.bridge import eval_beginning
-from headrace_workers.bridge.duty import Duty
-from headrace_workers.bridge.evals import EvalRuns
-from headrace_workers.bridge.troubles import Troubles
-from headrace_workers.clock import SystemClock
-from headrace_workers.evaluation.eval_plan import EvalPlan
-from headrace_workers.files import text
-from headrace_workers.files.files import Files
-from headrace_workers.files.store import Store
-from headrace_workers.ledger.batches.batch_rewriting import Anew
-from headrace_workers.ledger.evals.evals import NewEval, NewRun
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.tables.batches import BATCHES, DONE
-from headrace_workers.ledger.tables.evals import RUNS
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.batches.files import text
+from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.store import Store
+from headrace_workers.features.batches.store.batch_rewriting import Anew
+from headrace_workers.features.batches.tables import BATCHES, DONE
+from headrace_workers.features.evals import beginning as eval_beginning
+from headrace_workers.features.evals.duty import EvalRuns
+from headrace_workers.features.evals.eval_plan import EvalPlan
+from headrace_workers.features.evals.store.evals import NewEval, NewRun
+from headrace_workers.features.evals.tables import RUNS
+from headrace_workers.runtime.bridge.duty import Duty
+from headrace_workers.runtime.bridge.incidents import Troubles
 
 ROWS = 450  # more than are written down at once
 CHECK = {"type": "string_check", "name": "x", "input": "{{item.x}}", "reference": "1", "operation": "eq"}

@@ -6,7 +6,7 @@ import pytest
 from kafka.errors import KafkaError, NotLeaderForPartitionError, OffsetOutOfRangeError
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.bridge.fetches import Fetch, Fetches
+from headrace_workers.runtime.bridge.fetches import Fetch, Fetches
 
 
 class Time:

@@ -18,10 +18,10 @@ from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.topics import INBOUND
-from headrace_workers.bridge.partitions import group_of
-from headrace_workers.ledger.tables.core import OUTBOX
-from headrace_workers.ledger.work.replay import DeadFilter
-from headrace_workers.wire.bell import Hint
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.tables import OUTBOX
+from headrace_workers.runtime.bridge.partitions import group_of
+from headrace_workers.runtime.wire.notifier import Hint
 
 ALL = 4 * len(INBOUND)  # partitions that are read
 
@@ -196,7 +196,7 @@ def test_a_full_ledger_takes_cancellations(ledger, kafka, ingests, monkeypatch):
     write(kafka, [record(job)])
     ingest = ingests(kafka, max_active=10)
     until(ingest, lambda: job_id in states(ledger))
-    monkeypatch.setattr("headrace_workers.bridge.ingest._LOOK_EVERY", 0.0)
+    monkeypatch.setattr("headrace_workers.runtime.bridge.ingest._LOOK_EVERY", 0.0)
     monkeypatch.setattr(ledger, "active_jobs", lambda: 10)
     until(ingest, ingest._consumer.paused)
     write(kafka, [record(cancel(job_id))])
@@ -206,7 +206,7 @@ def test_a_full_ledger_takes_cancellations(ledger, kafka, ingests, monkeypatch):
 def test_the_ledger_is_counted_only_after_something_came_in(ledger, kafka, ingests, monkeypatch):
     """Counting all that is active costs, and a bridge that takes nothing in fills nothing. What was there counts."""
     counted, count = [], ledger.active_jobs
-    monkeypatch.setattr("headrace_workers.bridge.ingest._LOOK_EVERY", 0.0)
+    monkeypatch.setattr("headrace_workers.runtime.bridge.ingest._LOOK_EVERY", 0.0)
     monkeypatch.setattr(ledger, "active_jobs", lambda: counted.append(count()) or counted[-1])
     ingest = ingests(kafka)
     for number in range(3):

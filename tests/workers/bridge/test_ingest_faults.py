@@ -15,10 +15,10 @@ from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.topics import INBOUND
-from headrace_workers.away import AWAY, KafkaUnavailable, awaited
-from headrace_workers.bridge import partition_watch
-from headrace_workers.clock import SystemClock
-from headrace_workers.ledger.work.replay import DeadFilter
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.outage import AWAY, KafkaUnavailable, awaited
+from headrace_workers.runtime.bridge import partition_watch
 
 HALF = 2 * len(INBOUND)  # of all partitions
 
@@ -172,7 +172,7 @@ def test_what_the_client_raises_for_one_partition_holds_no_other(ledger, kafka, 
 
 def test_a_broker_that_answers_no_fetch_is_named(ledger, embedded_kafka, fresh_prefix, ingests, monkeypatch):
     """The library tries again for ever, and would say nothing to the loop. When it answers again, that is over."""
-    monkeypatch.setattr("headrace_workers.bridge.ingest._SILENCE", 2.0)
+    monkeypatch.setattr("headrace_workers.runtime.bridge.ingest._SILENCE", 2.0)
     kafka = embedded_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     ingest = ingests(kafka)

@@ -11,15 +11,15 @@ from headrace_schemas import Contains, EvaluationJob, JudgeVerdict, Result, Scor
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.review import Review
-from headrace_workers.bridge import live_rates
-from headrace_workers.bridge.live_rates import LiveRates
-from headrace_workers.clock import SystemClock
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import JOBS
-from headrace_workers.ledger.tables.labels import LABELS
-from headrace_workers.quality.assessment import assess
-from headrace_workers.quality.labelled import by_subject
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import JOBS
+from headrace_workers.features.quality import duty as live_rates
+from headrace_workers.features.quality.assessment import assess
+from headrace_workers.features.quality.duty import LiveRates
+from headrace_workers.features.quality.labelled import by_subject
+from headrace_workers.features.quality.tables import LABELS
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 JOBS_OF_EACH = 60
@@ -120,7 +120,7 @@ def test_only_so_many_jobs_are_read(ledger: Ledger, monkeypatch: pytest.MonkeyPa
 
 def test_the_figures_of_one_tenant_are_not_another_s_trouble(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
     """What cannot be worked out is told in the log, and has no figure."""
-    from headrace_workers.quality import live
+    from headrace_workers.features.quality import live
 
     worked_out = live.pass_rates
 

@@ -13,12 +13,12 @@ from sqlalchemy import update
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas.topics import INBOUND
-from headrace_workers.away import KafkaUnavailable
-from headrace_workers.bridge import partitions
-from headrace_workers.bridge.partitions import Partitions
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import POSITIONS
-from headrace_workers.ledger.work.positions import Advance, Place, Position, PositionsMoved
+from headrace_workers.core.ledger.positions import Advance, Place, Position, PositionsMoved
+from headrace_workers.core.outage import KafkaUnavailable
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import POSITIONS
+from headrace_workers.runtime.bridge import partitions
+from headrace_workers.runtime.bridge.partitions import Partitions
 
 KAFKA = KafkaSettings.at("127.0.0.1:9", "mine.")
 IN_MEMORY = replace(KAFKA, groups=False)

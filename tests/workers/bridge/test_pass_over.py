@@ -7,12 +7,12 @@ from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401 - fix
 from tests.workers.ledger_jobs import claim_one, take_in
 
 from headrace_schemas import GenerationJob
-from headrace_workers.bridge.pass_over import PassOver
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import CLAIMS, STEPS
-from headrace_workers.ledger.work import unrun
-from headrace_workers.pipeline.carried import unpack
-from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.core.ledger import unrun
+from headrace_workers.core.pipeline.carried import unpack
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CLAIMS, STEPS
+from headrace_workers.runtime.bridge.skip_stages import PassOver
 
 
 def job(**fields):

@@ -18,18 +18,18 @@ from headrace_producers.admin import ensure_topics
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
-from headrace_workers.away import AWAY
-from headrace_workers.bridge.publish import _PRODUCER, Publisher, waves
-from headrace_workers.bridge.relay import Relay
-from headrace_workers.bridge.troubles import Troubles
-from headrace_workers.clock import SystemClock
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import OUTBOX
-from headrace_workers.ledger.work.outbox import OutboxRow, Outgoing, put
-from headrace_workers.pipeline.following import Following
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.wire.follow_up import FollowUp
-from headrace_workers.wire.hand_out import HandOut
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger.outbox import OutboxRow, Outgoing, put
+from headrace_workers.core.outage import AWAY
+from headrace_workers.core.pipeline.following import Following
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import OUTBOX
+from headrace_workers.runtime.bridge.incidents import Troubles
+from headrace_workers.runtime.bridge.publish import _PRODUCER, Publisher, waves
+from headrace_workers.runtime.bridge.relay import Relay
+from headrace_workers.runtime.wire.assign import HandOut
+from headrace_workers.runtime.wire.follow_up import FollowUp
 
 PUBLISHED = (Topic.OUTPUTS, Topic.RESULTS)
 
@@ -52,7 +52,7 @@ def left(ledger):
 @pytest.fixture
 def relays(ledger, monkeypatch):
     """Makes relays, and closes them. None loses its duty because the machine is busy."""
-    monkeypatch.setattr("headrace_workers.bridge.relay._DUTY_LEASE", 600.0)
+    monkeypatch.setattr("headrace_workers.runtime.bridge.relay._DUTY_LEASE", 600.0)
     made = []
 
     def make(kafka, name="a"):
@@ -330,7 +330,7 @@ def test_a_bridge_whose_time_is_refused_gives_way_to_another(ledger, apache_kafk
     kafka = apache_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     wrong, right = relays(kafka, "wrong"), relays(kafka, "right")
-    monkeypatch.setattr("headrace_workers.bridge.relay._GIVES_WAY", 600.0)
+    monkeypatch.setattr("headrace_workers.runtime.bridge.relay._GIVES_WAY", 600.0)
     monkeypatch.setattr(wrong._ledger_time, "ms", lambda: int(time.time() * 1000) + 2 * 3_600_000)
     say(ledger, 3)
     with pytest.raises(Unavailable, match="clock is wrong by an hour or more"):

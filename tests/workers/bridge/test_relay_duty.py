@@ -13,19 +13,19 @@ from tests.workers.webhooks.office import Office
 
 from headrace_schemas import Result, Topic
 from headrace_schemas.errors import Unavailable
-from headrace_workers.away import KafkaUnavailable
-from headrace_workers.bridge.accept import accept
-from headrace_workers.bridge.places import Place
-from headrace_workers.bridge.publish import Published
-from headrace_workers.bridge.relay import Relay
-from headrace_workers.bridge.troubles import Troubles
-from headrace_workers.ledger.work.outbox import outgoing
-from headrace_workers.ledger.work.replay import DeadFilter
-from headrace_workers.pipeline.following import Following
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.progress import Awaited
-from headrace_workers.wire.follow_up import FollowUp
-from headrace_workers.wire.hand_out import HandOut
+from headrace_workers.core.ledger.outbox import outgoing
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.outage import KafkaUnavailable
+from headrace_workers.core.pipeline.following import Following
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.progress import Awaited
+from headrace_workers.runtime.bridge.accept import accept
+from headrace_workers.runtime.bridge.incidents import Troubles
+from headrace_workers.runtime.bridge.places import Place
+from headrace_workers.runtime.bridge.publish import Published
+from headrace_workers.runtime.bridge.relay import Relay
+from headrace_workers.runtime.wire.assign import HandOut
+from headrace_workers.runtime.wire.follow_up import FollowUp
 
 
 class Time:

@@ -12,8 +12,8 @@ from tests.workers.bridge.records import record
 
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
-from headrace_workers.bridge.same_log import fingerprint_of, newest_match, with_fingerprint
-from headrace_workers.ledger.work.positions import Again, Fingerprint, Position
+from headrace_workers.core.ledger.positions import Again, Fingerprint, Position
+from headrace_workers.runtime.bridge.same_log import fingerprint_of, newest_match, with_fingerprint
 
 
 def fingerprint(offset, digest="ab"):

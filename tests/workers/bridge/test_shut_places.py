@@ -23,8 +23,8 @@ from tests.workers.bridge.test_relay import put_values, relays  # noqa: F401  # 
 
 from headrace_producers.admin import PARTITIONS, ensure_topics
 from headrace_schemas import Topic
-from headrace_workers.bridge.places import Partitions
-from headrace_workers.ledger.tables.core import OUTBOX
+from headrace_workers.core.tables import OUTBOX
+from headrace_workers.runtime.bridge.places import Partitions
 
 A, B = Topic.OUTPUTS, Topic.RESULTS
 

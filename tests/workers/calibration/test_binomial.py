@@ -4,7 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_workers.calibration.binomial import clopper_pearson_lower, clopper_pearson_upper, incomplete_beta
+from headrace_workers.features.cache.calibration.binomial import (
+    clopper_pearson_lower,
+    clopper_pearson_upper,
+    incomplete_beta,
+)
 
 
 @pytest.mark.parametrize(("wrong", "enough"), [(0, 299), (1, 473), (3, 773)])

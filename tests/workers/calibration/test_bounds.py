@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from headrace_workers.calibration.binomial import clopper_pearson_upper
-from headrace_workers.calibration.bounds import Bound, Stratum, served_error, served_error_at_once
+from headrace_workers.features.cache.calibration.binomial import clopper_pearson_upper
+from headrace_workers.features.cache.calibration.bounds import Bound, Stratum, served_error, served_error_at_once
 
 
 def test_a_stratum_counts_by_what_it_served_and_not_by_its_audits() -> None:

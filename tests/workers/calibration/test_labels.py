@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace_workers.calibration.labels import SHORT, compare
+from headrace_workers.features.cache.calibration.labels import SHORT, compare
 
 
 @pytest.mark.parametrize(

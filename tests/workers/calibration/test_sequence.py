@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.workers.calibration.worlds import peeked_misses, watched_misses
 
-from headrace_workers.calibration.binomial import clopper_pearson_lower, clopper_pearson_upper
-from headrace_workers.calibration.sequence import (
+from headrace_workers.features.cache.calibration.binomial import clopper_pearson_lower, clopper_pearson_upper
+from headrace_workers.features.cache.calibration.sequence import (
     LOWER_BETS,
     LOWER_WEIGHTS,
     UPPER_BETS,

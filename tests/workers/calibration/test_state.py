@@ -2,8 +2,15 @@
 
 import pytest
 
-from headrace_workers.calibration.bounds import Stratum
-from headrace_workers.calibration.state import WINDOW, Recent, State, clean_audits_needed, standing, window_of
+from headrace_workers.features.cache.calibration.bounds import Stratum
+from headrace_workers.features.cache.calibration.state import (
+    WINDOW,
+    Recent,
+    State,
+    clean_audits_needed,
+    standing,
+    window_of,
+)
 
 
 def _one(clean: int, wrong: int = 0, unknown: int = 0) -> list[Stratum]:

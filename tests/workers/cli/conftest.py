@@ -26,10 +26,10 @@ from headrace_schemas import (
     StageRecord,
     Usage,
 )
-from headrace_workers.cli.app import run
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.cli.streams import guard
-from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.wiring.command_line import run
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

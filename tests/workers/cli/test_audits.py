@@ -15,10 +15,10 @@ from tests.workers.recall.conftest import Flow, asks  # noqa: F401 - fixtures
 from tests.workers.recall.test_audits import ask, asked, audits, like, run, semantic, serve  # noqa: F401 - fixtures
 
 from headrace_schemas import GenerationJob
-from headrace_workers.ledger.tables.audits import AUDITS
-from headrace_workers.ledger.tables.recall import ENTRIES
-from headrace_workers.pipeline.auditing import Auditing
-from headrace_workers.ports import Completion
+from headrace_workers.core.ports import Completion
+from headrace_workers.features.cache.audit_tables import AUDITS
+from headrace_workers.features.cache.auditing import Auditing
+from headrace_workers.features.cache.tables import ENTRIES
 
 VAGUE = "Look under settings, then under security, and follow what it says there."
 
@@ -195,7 +195,7 @@ def test_stats_say_which_guard_costs_what(cache: Call, semantic: Flow, asks: Cal
 def test_the_models_own_disagreement_stands_beside_the_rate(cache: Call, semantic: Flow, asks, monkeypatch):  # noqa: F811
     """Of those that were answered twice: the floor below which no rate of wrong answers means anything."""
     said = iter(["It is 3.", "It is 4."])
-    monkeypatch.setattr("headrace_workers.steps.audit.twice", lambda _: True)
+    monkeypatch.setattr("headrace_workers.features.cache.audit_step.twice", lambda _: True)
     job = serve(semantic, asks, 3, "It is 3.")
     generator = semantic.generator
     monkeypatch.setattr(

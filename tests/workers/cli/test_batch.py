@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from tests.workers.batches.running import DEFAULTS, Running, dead, jobs, text_of
 
-from headrace_workers.batches.submit import Wishes
-from headrace_workers.cli.batch_files import Changed, Deployment
-from headrace_workers.webhooks.reach import Reach
-from headrace_workers.webhooks.registering import Wanted, register
-from headrace_workers.webhooks.sealing import Sealer
+from headrace_workers.features.batches.commands.batch_files import Changed, Deployment
+from headrace_workers.features.batches.submit import Wishes
+from headrace_workers.features.webhooks.allowed_targets import Reach
+from headrace_workers.features.webhooks.registering import Wanted, register
+from headrace_workers.features.webhooks.sealing import Sealer
 
 
 @pytest.fixture

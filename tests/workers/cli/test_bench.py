@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace_workers.embedders.hashed import make_hash_embedder
-from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
 
 PAIRS = [
     {"question": "How long do 2 eggs boil?", "other": "How long do 2 eggs boil, please?", "same": True},

@@ -13,12 +13,12 @@ from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from tests.workers.recall.conftest import Flow, asks, flow, tiers  # noqa: F401 - fixtures
 
 from headrace_schemas import GenerationJob
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.recall import uses
-from headrace_workers.ledger.recall.entries import Served
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import JOBS
-from headrace_workers.ledger.tables.recall import ENTRIES, SERVES
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import JOBS
+from headrace_workers.features.cache.store import uses
+from headrace_workers.features.cache.store.entries import Served
+from headrace_workers.features.cache.tables import ENTRIES, SERVES
 
 UNKNOWN = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 SCOPE = "ab" * 32
@@ -254,6 +254,6 @@ def test_a_purge_of_answers_by_their_ids(cache: Call, flow: Flow, shared: list[s
 
 def test_a_purge_of_many_goes_on_to_the_end(cache: Call, flow: Flow, shared: list[str], monkeypatch):  # noqa: F811
     """A bounded part is one transaction."""
-    monkeypatch.setattr("headrace_workers.ledger.recall.purge.AT_ONCE", 1)
+    monkeypatch.setattr("headrace_workers.features.cache.store.purge.AT_ONCE", 1)
     assert cache("purge", "--all", "--yes")[2] == "2 purged\n"
     assert states(flow) == ["dead", "dead"]

@@ -19,11 +19,11 @@ from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
 from headrace_schemas.codec import decode
 from headrace_schemas.job import derive_job_id
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import JOBS, STEPS
-from headrace_workers.ledger.tables.recall import ENTRIES, SERVES
-from headrace_workers.ledger.work.cancel import Cancellation
-from headrace_workers.ledger.work.claim import Wanted
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import JOBS, STEPS
+from headrace_workers.features.cache.tables import ENTRIES, SERVES
 
 DAY_MS = 86_400_000
 UNKNOWN = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
@@ -67,9 +67,11 @@ def test_who_read_it_just_before_is_listed_too(cache: Call, flow: Flow, shared: 
         flow.ledger.complete(claim.id, settled, ran_ms=1, quantum_ms=5_000)
 
     # The command's alone: other threads of this process sleep, too.
-    monkeypatch.setattr("headrace_workers.cli.cache.time", SimpleNamespace(sleep=wait, monotonic=time.monotonic))
+    monkeypatch.setattr(
+        "headrace_workers.features.cache.commands.cache.time", SimpleNamespace(sleep=wait, monotonic=time.monotonic)
+    )
     if not ends:
-        monkeypatch.setattr("headrace_workers.cli.cache._WAIT_SECONDS", -1.0)
+        monkeypatch.setattr("headrace_workers.features.cache.commands.cache._WAIT_SECONDS", -1.0)
     code, out, said = cache("wrong", shared[0], "--json")
     assert (code, late in [row["job_id"] for row in json.loads(out)["served"]]) == (0, ends)
     assert ("1 groups have been looking up since before" in said) is not ends

@@ -17,10 +17,10 @@ from tests.services.tables import sqlite_tables
 from tests.workers.cli.conftest import Call, job_id
 
 from headrace_schemas import Category, Topic
-from headrace_workers.cli.app import app
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.work.dead import Burial
+from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.testing import make_echo_model, make_hash_embedder
+from headrace_workers.wiring.command_line import app
 
 
 def commands() -> list[tuple[str, ...]]:
@@ -277,7 +277,7 @@ def test_the_dead_are_replayed_by_id_or_all(call: Call, ledger: Ledger):
 def test_the_command_line_starts_without_heavy_libraries():
     """`--help` loads neither the database nor Kafka nor a model's engine."""
     heavy = ("sqlalchemy", "kafka", "celery", "ctranslate2", "presidio_analyzer", "sklearn")
-    code = f"import sys, headrace_workers.cli.app; print([m for m in {heavy!r} if m in sys.modules])"
+    code = f"import sys, headrace_workers.wiring.command_line; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import typer
 
-from headrace_workers.cli.app import app
-from headrace_workers.settings import Settings
+from headrace_workers.runtime.settings import Settings
+from headrace_workers.wiring.command_line import app
 
 DOCS = Path(__file__).parents[3] / "docs"
 SOURCES = Path(__file__).parents[3]
@@ -40,7 +40,7 @@ def test_every_variable_stands_in_the_table():
     """Those that the two settings modules read, and no others."""
     text = "".join(
         (SOURCES / path).read_text()
-        for path in ("producers/headrace_producers/settings.py", "workers/headrace_workers/settings.py")
+        for path in ("producers/headrace_producers/settings.py", "workers/headrace_workers/runtime/settings.py")
     )
     read = set(re.findall(r"HEADRACE_[A-Z_]+[A-Z]", text))
     read |= {f"HEADRACE_{field.name.upper()}" for field in fields(Settings)}

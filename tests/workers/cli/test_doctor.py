@@ -17,11 +17,11 @@ from tests.workers.cli.conftest import Call
 from headrace_producers.admin import ensure_topics, too_small, topic_limits, wanted_limit
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
-from headrace_workers.cli import looks
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.work.deployment import Fact
-from headrace_workers.models.registry import read_card, write_card
-from headrace_workers.settings import Settings
+from headrace_workers.cli import doctor_checks as looks
+from headrace_workers.core.ledger.deployment import Fact
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.generation.models.registry import read_card, write_card
+from headrace_workers.runtime.settings import Settings
 from headrace_workers.testing import make_tiny_model
 
 
@@ -108,7 +108,7 @@ def test_nothing_is_imported_side_by_side():
     """Threads that import one library at the same moment may find half of it: a traceback in one of many calls."""
     program = """
 import sys
-from headrace_workers.cli import looks
+from headrace_workers.cli import doctor_checks as looks
 before = set(sys.modules)
 looks.LOOKS = {name: lambda settings: [str("sqlalchemy.dialects.postgresql.psycopg" in sys.modules)] for name in "ab"}
 print([each.wrong for each in looks.examine(None)], {"redis", "kafka.admin"} <= before)

@@ -5,7 +5,7 @@ import socket
 import pytest
 from tests.workers.cli.conftest import Call
 
-from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.core.ledger.ledger import Ledger
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.com", "::"])

@@ -10,10 +10,10 @@ from tests.workers.ledger_jobs import take_in
 
 from headrace_schemas import Answer, GenerationJob, Output, Usage
 from headrace_schemas.codec import encode_value
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import NEVER, RELEASED, STEPS
-from headrace_workers.ledger.work.replay import DeadFilter
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import NEVER, RELEASED, STEPS
 
 AGAIN = (NEVER, 60_000, NEVER)  # one needs no person
 REASON = "does it name [a customer]?"

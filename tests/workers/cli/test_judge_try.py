@@ -23,11 +23,12 @@ from headrace_schemas import (
     Usage,
 )
 from headrace_schemas.codec import encode_value
-from headrace_workers.cli import judge_queue, serving
-from headrace_workers.cli.reach import RunningStack
-from headrace_workers.engines.echo import make_echo_model
-from headrace_workers.ledger.sql.database import reading, writing
-from headrace_workers.ledger.tables.core import JOBS
+from headrace_workers.cli import serving
+from headrace_workers.cli.connections import RunningStack
+from headrace_workers.core.sql.database import reading, writing
+from headrace_workers.core.tables import JOBS
+from headrace_workers.features.generation.engines.echo import make_echo_model
+from headrace_workers.features.judging.commands import judge_queue
 
 POLITE = Contains(text="please", name="polite")
 OUTPUTS = (

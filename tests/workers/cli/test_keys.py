@@ -5,9 +5,9 @@ import json
 import pytest
 from tests.workers.cli.conftest import Call
 
-from headrace_workers.cli.first_key import KEY_FILE, first_key
-from headrace_workers.gateway.tokens import read_token
-from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.access.commands.first_key import KEY_FILE, first_key
+from headrace_workers.features.access.key_text import read_token
 
 
 def test_a_key_is_made_shown_once_and_listed_without_itself(call: Call, ledger: Ledger):

@@ -13,9 +13,9 @@ import pytest
 from tests.services.interrupts import hear_interrupts
 from tests.workers.knowledge.pdfs import pdf
 
-from headrace_workers.embedders.hashed import make_hash_embedder
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.recall.documents import FIRST
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
+from headrace_workers.features.knowledge.store.documents import FIRST
 
 WIDEST = 100
 

@@ -11,9 +11,9 @@ from tests.workers.ledger_jobs import take_in
 
 from headrace_schemas import EvaluationJob, JudgeVerdict, Length, Result, Score
 from headrace_schemas.codec import encode_value
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import JOBS
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import JOBS
 
 WHEN = "2026-01-31T12:00:00.123Z"
 FINER = "2026-01-31T12:00:00.123456Z"

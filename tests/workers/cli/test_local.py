@@ -8,11 +8,11 @@ from tests.services.eventually import eventually
 from tests.services.tables import sqlite_tables
 from tests.workers.cli.conftest import Call
 
-from headrace_workers.health.watched import watched
-from headrace_workers.moderation import followed
-from headrace_workers.moderation.watching import WatchedPolicy
-from headrace_workers.progress import Awaited
-from headrace_workers.settings import Settings
+from headrace_workers.core.progress import Awaited
+from headrace_workers.features.moderation import followed
+from headrace_workers.features.moderation.watching import WatchedPolicy
+from headrace_workers.runtime.health.watched import watched
+from headrace_workers.runtime.settings import Settings
 
 
 @pytest.fixture

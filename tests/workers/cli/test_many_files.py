@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace_workers.embedders.hashed import make_hash_embedder
-from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
 
 FILES = 4_000  # of which 50,000 take ten times as long, and no more memory for each
 FEW = 400
@@ -46,7 +46,7 @@ def _peak(folder: Path, name: str) -> int:
 _ADD = """
 import sys
 from pathlib import Path
-from headrace_workers.cli.app import run
+from headrace_workers.wiring.command_line import run
 code = run(sys.argv[1:])
 print(Path("/proc/self/status").read_text())
 sys.exit(code)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests.workers.cli.conftest import Call
 
-from headrace_workers.cli.models import embedder_line, ensure_embedder
+from headrace_workers.features.generation.commands.models import embedder_line, ensure_embedder
 from headrace_workers.testing import make_echo_model, make_hash_embedder
 
 

@@ -16,10 +16,10 @@ from tests.workers.moderation.heads import examples
 from headrace_schemas import Answer, ModerationVerdict, Result, Usage
 from headrace_schemas.codec import encode_value
 from headrace_schemas.limits import MAX_TEXT
-from headrace_workers.cli.app import run
-from headrace_workers.embedders.hashed import make_hash_embedder
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import JOBS
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import JOBS
+from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
+from headrace_workers.wiring.command_line import run
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
@@ -256,7 +256,7 @@ def test_a_wrong_policy_is_tried_on_nothing(call, policy) -> None:
 
 def test_a_long_past_is_read_page_by_page(call, ledger, policy, monkeypatch) -> None:
     """Each job once, the newest first; also where many ended in the same moment."""
-    monkeypatch.setattr("headrace_workers.ledger.for_people._PAGE", 2)
+    monkeypatch.setattr("headrace_workers.core.ledger.for_people._PAGE", 2)
     at = ledger.now() - 1
     for job in take_in(ledger, [moderation(input=f"falcon {n}") for n in range(5)]):
         receipt_of(ledger, job, {}, "allow", at)

@@ -10,10 +10,10 @@ from tests.workers.cli.conftest import Call
 from tests.workers.ledger_jobs import take_in
 
 from headrace_schemas import Topic
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import OUTBOX
-from headrace_workers.ledger.work.outbox import Outgoing, put
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.outbox import Outgoing, put
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import OUTBOX
 
 
 @pytest.fixture

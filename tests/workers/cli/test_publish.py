@@ -7,10 +7,10 @@ import pytest
 from headrace_producers import DeliveryFailed, MemoryProducer
 from headrace_producers.errors import Failure
 from headrace_schemas.errors import Unavailable
-from headrace_workers.batches.defaults import Defaults
 from headrace_workers.cli.jobfile import JobFile
 from headrace_workers.cli.publish import Publisher
 from headrace_workers.cli.run import ByContent
+from headrace_workers.features.batches.defaults import Defaults
 
 
 class Flaky(MemoryProducer):

@@ -3,8 +3,8 @@
 import numpy as np
 from tests.workers.quality.test_assessment import of
 
-from headrace_workers.cli.quality_page import quality_page
-from headrace_workers.quality.labelled import Subject
+from headrace_workers.features.quality.commands.quality_page import quality_page
+from headrace_workers.features.quality.labelled import Subject
 
 SUBJECT = Subject("criterion", "polite<b>", "v1")
 

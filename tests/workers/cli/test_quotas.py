@@ -4,7 +4,7 @@ import json
 
 from tests.workers.cli.conftest import Call
 
-from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.core.ledger.ledger import Ledger
 
 
 def test_a_quota_is_set_listed_and_removed(call: Call, ledger: Ledger):

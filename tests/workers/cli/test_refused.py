@@ -7,11 +7,11 @@ from tests.workers.bridge.records import RULES, generation, record, replaced
 from tests.workers.cli.conftest import Call
 
 from headrace_schemas import GenerationJob
-from headrace_workers.bridge.accept import accept
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.work.cancel import Cancellation
-from headrace_workers.ledger.work.ingest import NewJob
-from headrace_workers.ledger.work.replay import DeadFilter
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.runtime.bridge.accept import accept
 
 JOB = generation(model="gone", tenant="shop", idempotency_key="k")
 JOB_ID = JOB.job_id("")

@@ -8,14 +8,14 @@ from tests.workers.cli.conftest import Call
 from tests.workers.ledger_jobs import take_in
 
 from headrace_schemas import Topic
-from headrace_workers.bridge.accept import accept
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import STEPS
-from headrace_workers.ledger.work.outbox import Outgoing, put
-from headrace_workers.wire.bell import Hint
-from headrace_workers.wire.redis_client import redis_client
-from headrace_workers.wire.redis_names import RedisNames
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.outbox import Outgoing, put
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import STEPS
+from headrace_workers.runtime.bridge.accept import accept
+from headrace_workers.runtime.wire.notifier import Hint
+from headrace_workers.runtime.wire.redis_client import redis_client
+from headrace_workers.runtime.wire.redis_names import RedisNames
 
 JOB = evaluation(idempotency_key="held").job_id("")
 

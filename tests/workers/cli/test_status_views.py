@@ -13,12 +13,12 @@ from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
 from headrace_schemas import Category
 from headrace_workers.cli.durations import rfc3339, show_time
 from headrace_workers.cli.status_views import job_dict, step_rows
-from headrace_workers.ledger.door import scored
-from headrace_workers.ledger.labels.pass_rates import PassRate
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import CLAIMS, JOBS, NEVER, STEPS
-from headrace_workers.steps.outcome import Dead, Done, Retry
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.pipeline.outcome import Dead, Done, Retry
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CLAIMS, JOBS, NEVER, STEPS
+from headrace_workers.features.judging.store import score_counts as scored
+from headrace_workers.features.quality.store.pass_rates import PassRate
 
 STATE, WAITED, RAN = 1, 4, 5  # columns of step_rows
 

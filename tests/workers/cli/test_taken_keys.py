@@ -9,7 +9,7 @@ from tests.workers.ledger_jobs import take_in
 
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import GenerationJob, Topic
-from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.core.ledger.ledger import Ledger
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -28,7 +28,7 @@ def test_a_key_with_other_content_is_told_before_anything_is_sent(
         ("KAFKA_GROUPS", "off"),
     ):
         monkeypatch.setenv(f"HEADRACE_{name}", value)
-    monkeypatch.setattr("headrace_workers.cli.reach.is_durable", lambda: durable)
+    monkeypatch.setattr("headrace_workers.cli.connections.is_durable", lambda: durable)
     first = GenerationJob(prompt="first", model="echo", idempotency_key="order-1")
     (job_id,) = take_in(ledger, [first])
     (tmp_path / "jobs.jsonl").write_text('{"prompt": "second", "model": "echo", "idempotency_key": "order-1"}\n')

@@ -9,8 +9,8 @@ from tests.workers.ledger_jobs import take_in
 from tests.workers.webhooks.office import Office
 from tests.workers.webhooks.receiver import receiving, says
 
-from headrace_workers.ledger.webhooks.delivery_views import Range
-from headrace_workers.webhooks.sealing import Sealer, keys_of
+from headrace_workers.features.webhooks.sealing import Sealer, keys_of
+from headrace_workers.features.webhooks.store.delivery_views import Range
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 

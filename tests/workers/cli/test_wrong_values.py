@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests.workers.cli.conftest import Call
 
-from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.core.ledger.ledger import Ledger
 
 HUGE = "9" * 30
 LONG = "x" * 5_000

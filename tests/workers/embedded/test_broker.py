@@ -15,9 +15,9 @@ from headrace_producers.kafka import KafkaSink
 from headrace_schemas import GenerationJob, Topic
 from headrace_schemas.codec import decode
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.embedded import apache, broker
-from headrace_workers.embedded.ports import free_ports
-from headrace_workers.embedded.processes import ChildSpec, start, stop
+from headrace_workers.runtime.embedded import apache, broker
+from headrace_workers.runtime.embedded.ports import free_ports
+from headrace_workers.runtime.embedded.processes import ChildSpec, start, stop
 
 
 @pytest.fixture

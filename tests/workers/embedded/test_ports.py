@@ -6,7 +6,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from headrace_workers.embedded import ports
+from headrace_workers.runtime.embedded import ports
 
 
 def test_no_port_is_given_twice():
@@ -32,7 +32,7 @@ def test_the_system_gives_none_of_them_to_a_client():
 
 def test_processes_that_start_together_find_different_ports():
     """Each looks in a place of its own."""
-    code = "from headrace_workers.embedded.ports import free_ports; print(*free_ports(3))"
+    code = "from headrace_workers.runtime.embedded.ports import free_ports; print(*free_ports(3))"
     started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
     found = [port for process in started for port in process.communicate()[0].split()]
     assert len(set(found)) == 12

@@ -7,9 +7,9 @@ import pytest
 import redis as client
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.embedded import redis as embedded
-from headrace_workers.embedded.ports import free_ports
-from headrace_workers.embedded.processes import ChildSpec, start, stop
+from headrace_workers.runtime.embedded import redis as embedded
+from headrace_workers.runtime.embedded.ports import free_ports
+from headrace_workers.runtime.embedded.processes import ChildSpec, start, stop
 
 
 @pytest.fixture(params=["path", "wheel"])

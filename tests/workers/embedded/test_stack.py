@@ -20,11 +20,11 @@ from headrace_producers.admin import missing_topics
 from headrace_producers.kafka import KafkaSink
 from headrace_schemas import Topic
 from headrace_schemas.errors import ConfigurationError, Unavailable
-from headrace_workers.embedded import stack as stack_module
-from headrace_workers.embedded.broker import Kind, tansu_binary
-from headrace_workers.embedded.lock import AlreadyRunning
-from headrace_workers.embedded.processes import ChildFailed, ChildSpec
-from headrace_workers.embedded.stack import Addresses, Stack, plan
+from headrace_workers.runtime.embedded import stack as stack_module
+from headrace_workers.runtime.embedded.broker import Kind, tansu_binary
+from headrace_workers.runtime.embedded.lock import AlreadyRunning
+from headrace_workers.runtime.embedded.processes import ChildFailed, ChildSpec
+from headrace_workers.runtime.embedded.stack import Addresses, Stack, plan
 
 OTHERS: set[int] = set()  # brokers of the whole run of tests, which this process has started, too
 SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
@@ -263,7 +263,7 @@ START = """
 import sys
 from pathlib import Path
 from headrace_schemas import HeadraceError
-from headrace_workers.embedded.stack import Stack
+from headrace_workers.runtime.embedded.stack import Stack
 try:
     Stack(Path(sys.argv[1]), lambda _: [], lambda _: None).start().stop()
 except HeadraceError as error:

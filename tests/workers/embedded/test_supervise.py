@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from headrace_workers.embedded import supervise
-from headrace_workers.embedded.processes import ChildFailed, ChildSpec
-from headrace_workers.embedded.supervise import Done, Supervisor, restart_delay
-from headrace_workers.progress import STUCK_EXIT
+from headrace_workers.core.progress import STUCK_EXIT
+from headrace_workers.runtime.embedded import supervise
+from headrace_workers.runtime.embedded.processes import ChildFailed, ChildSpec
+from headrace_workers.runtime.embedded.supervise import Done, Supervisor, restart_delay
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
 CRASH = (sys.executable, "-c", "raise SystemExit(7)")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests.workers.sentence_folder import write_sentence_folder
 
-from headrace_workers.models.convert import convert
+from headrace_workers.features.generation.models.convert import convert
 
 TINY = "tiny-bert"
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from headrace_workers.embedders.remembering import RememberingEmbedder, embed_for
+from headrace_workers.features.knowledge.embedders.remembering import RememberingEmbedder, embed_for
 from headrace_workers.testing import HashEmbedder
 
 

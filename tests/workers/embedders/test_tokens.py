@@ -7,7 +7,7 @@ from tests.workers.sentence_folder import MAX_TOKENS, TOKENS
 from tokenizers import Tokenizer
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.embedders.tokens import Tokens
+from headrace_workers.features.knowledge.embedders.tokens import Tokens
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_workers.engines.batching import plan_batches
+from headrace_workers.features.generation.engines.batching import plan_batches
 
 
 @given(

@@ -9,10 +9,10 @@ import pytest
 
 from headrace_schemas import Message, Sampling
 from headrace_schemas.errors import PromptTooLong, UnknownModel
-from headrace_workers.engines.counting import CountingModels
-from headrace_workers.engines.ctranslate2 import CTranslate2Generator
-from headrace_workers.models.registry import Registry, read_card, write_card
-from headrace_workers.ports import Completion, Request
+from headrace_workers.core.ports import Completion, Request
+from headrace_workers.features.generation.engines.counting import CountingModels
+from headrace_workers.features.generation.engines.ctranslate2 import CTranslate2Generator
+from headrace_workers.features.generation.models.registry import Registry, read_card, write_card
 from headrace_workers.testing import make_echo_model, make_hash_embedder, make_tiny_model
 
 HELLO = (Message(role="system", content="Be brief."), Message(role="user", content="What is a headrace?"))
@@ -90,7 +90,7 @@ def test_a_library_that_fails_on_a_prompt_leaves_the_guess(home: Path, monkeypat
         raise RuntimeError("private words")
 
     models.prompt_tokens("tiny", HELLO, "default")
-    monkeypatch.setattr("headrace_workers.engines.prompts.Prompts.count", fail)
+    monkeypatch.setattr("headrace_workers.features.generation.engines.prompts.Prompts.count", fail)
     assert models.prompt_tokens("tiny", HELLO, "default") is None
 
 
@@ -110,8 +110,8 @@ def test_counting_loads_a_tokenizer_when_it_is_asked_and_no_engine(home: Path) -
     code = (
         "import sys, pathlib\n"
         "from headrace_schemas import Message\n"
-        "from headrace_workers.engines.counting import CountingModels\n"
-        "from headrace_workers.models.registry import Registry\n"
+        "from headrace_workers.features.generation.engines.counting import CountingModels\n"
+        "from headrace_workers.features.generation.models.registry import Registry\n"
         "home = pathlib.Path(sys.argv[1])\n"
         "models = CountingModels(home, Registry(home))\n"
         "hello = (Message(role='user', content='x'),)\n"

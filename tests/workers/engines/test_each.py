@@ -7,7 +7,7 @@ import pytest
 
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import PromptTooLong, Unavailable
-from headrace_workers.engines.each import each
+from headrace_workers.features.generation.engines.each import each
 
 
 def doubling(culprits: set[int], error: Exception) -> Callable[[list[int]], list[int]]:

@@ -9,7 +9,7 @@ import pytest
 
 from headrace_schemas import Message, Sampling
 from headrace_schemas.errors import PromptTooLong
-from headrace_workers.ports import Completion, GivenUp, Request
+from headrace_workers.core.ports import Completion, GivenUp, Request
 from headrace_workers.testing import EchoGenerator
 
 
@@ -71,7 +71,7 @@ def test_it_kills_its_process_when_told_to() -> None:
     """%%crash%% is the death of a worker: SIGKILL, nothing is cleaned up."""
     code = (
         "from headrace_schemas import Message, Sampling\n"
-        "from headrace_workers.ports import Request\n"
+        "from headrace_workers.core.ports import Request\n"
         "from headrace_workers.testing import EchoGenerator\n"
         "EchoGenerator().generate([Request((Message(role='user', content='now %%crash%%'),), Sampling())])\n"
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from headrace_schemas.errors import ConfigurationError, UnknownModel
-from headrace_workers.engines.load import load_generator
+from headrace_workers.features.generation.engines.load import load_generator
 from headrace_workers.testing import EchoGenerator, make_echo_model, make_hash_embedder
 
 

@@ -7,7 +7,8 @@ from threading import Barrier
 import pytest
 
 from headrace_schemas import Message, Sampling
-from headrace_workers.engines.prefixes import (
+from headrace_workers.core.ports import Request
+from headrace_workers.features.generation.engines.prefixes import (
     FEWEST,
     LEAST_TOKENS,
     MOST_KEPT,
@@ -16,7 +17,6 @@ from headrace_workers.engines.prefixes import (
     Prefixes,
     digest_of,
 )
-from headrace_workers.ports import Request
 
 LONG = "You are the assistant of a shop. " * 20
 

@@ -6,9 +6,9 @@ import time
 from tests.services.eventually import eventually
 
 from headrace_schemas import Message, Sampling
-from headrace_workers.engines import ctranslate2
-from headrace_workers.engines.resting import Resting
-from headrace_workers.ports import Request
+from headrace_workers.core.ports import Request
+from headrace_workers.features.generation.engines import ctranslate2
+from headrace_workers.features.generation.engines.resting import Resting
 
 
 def test_a_process_that_rests_is_told_once_for_each_time():

@@ -10,12 +10,12 @@ from tests.workers.engines.asking import done
 
 from headrace_schemas import Message, Sampling
 from headrace_schemas.errors import PromptTooLong
-from headrace_workers.engines.chat_template import ChatTemplate
-from headrace_workers.engines.ctranslate2 import CTranslate2Generator
-from headrace_workers.engines.prefixes import FEWEST, LEAST_TOKENS, MOST_KEPT, OFTEN
-from headrace_workers.engines.prompts import Prompts
-from headrace_workers.models.registry import read_card
-from headrace_workers.ports import Request
+from headrace_workers.core.ports import Request
+from headrace_workers.features.generation.engines.chat_template import ChatTemplate
+from headrace_workers.features.generation.engines.ctranslate2 import CTranslate2Generator
+from headrace_workers.features.generation.engines.prefixes import FEWEST, LEAST_TOKENS, MOST_KEPT, OFTEN
+from headrace_workers.features.generation.engines.prompts import Prompts
+from headrace_workers.features.generation.models.registry import read_card
 
 SHOP = "You are the assistant of a shop, and answer politely. " + " ".join(
     f"Item {number} costs {number * 7 % 31} coins." for number in range(20)

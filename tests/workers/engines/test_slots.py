@@ -4,7 +4,7 @@ import threading
 
 from tests.services.eventually import eventually
 
-from headrace_workers.engines.slots import Slots
+from headrace_workers.features.generation.engines.slots import Slots
 
 
 def test_ordinary_work_waits_for_a_slot_and_urgent_work_does_not():

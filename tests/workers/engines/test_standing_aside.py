@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.services.eventually import eventually
 
-from headrace_workers.engines.slots import Slots
-from headrace_workers.engines.standing_aside import Aside
+from headrace_workers.features.generation.engines.slots import Slots
+from headrace_workers.features.generation.engines.yield_to_interactive import Aside
 
 
 class Clock:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from headrace_schemas.limits import MAX_TEXT
-from headrace_workers.engines.stopping import Row, Stopper, cut_at_stop, needs_stopper, presentable
+from headrace_workers.features.generation.engines.stopping import Row, Stopper, cut_at_stop, needs_stopper, presentable
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Any
 
 from headrace_schemas import Answer, Category, DeadLetter, JudgeVerdict, Result, Score, StageRecord, Usage
 from headrace_workers.cli.receipt import Receipt
-from headrace_workers.evaluation.dataset import read_dataset
-from headrace_workers.evaluation.outcomes import Outcomes, read_outcomes
-from headrace_workers.evaluation.plan import Plan
-from headrace_workers.evaluation.receipts import Receipts
-from headrace_workers.evaluation.run_file import read_run
+from headrace_workers.features.evals.dataset import read_dataset
+from headrace_workers.features.evals.outcomes import Outcomes, read_outcomes
+from headrace_workers.features.evals.plan import Plan
+from headrace_workers.features.evals.receipts import Receipts
+from headrace_workers.features.evals.run_file import read_run
 
 RUN = """
 dataset = "items.jsonl"

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from tests.workers.evaluation.runs import answered, dead, made, outcomes_of
 
-from headrace_workers.evaluation.analysis import analyse
-from headrace_workers.evaluation.errors import WrongRun
-from headrace_workers.evaluation.gate import Gate, judge_gate
-from headrace_workers.evaluation.outcomes import read_outcomes
-from headrace_workers.evaluation.receipts import Receipts
-from headrace_workers.evaluation.tables import reason_lines
-from headrace_workers.quality.comparison import Comparison
-from headrace_workers.quality.interval import Estimate, Undefined
+from headrace_workers.features.evals.analysis import analyse
+from headrace_workers.features.evals.errors import WrongRun
+from headrace_workers.features.evals.gate import Gate, judge_gate
+from headrace_workers.features.evals.outcomes import read_outcomes
+from headrace_workers.features.evals.receipts import Receipts
+from headrace_workers.features.evals.report_tables import reason_lines
+from headrace_workers.features.quality.comparison import Comparison
+from headrace_workers.features.quality.interval import Estimate, Undefined
 
 
 def rows(count: int) -> list[dict[str, str]]:

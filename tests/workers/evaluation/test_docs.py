@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 from headrace_schemas import Rubric
-from headrace_workers.evaluation.dataset import read_dataset
-from headrace_workers.evaluation.plan import Plan
-from headrace_workers.evaluation.run_file import read_run
+from headrace_workers.features.evals.dataset import read_dataset
+from headrace_workers.features.evals.plan import Plan
+from headrace_workers.features.evals.run_file import read_run
 
 ROOT = Path(__file__).parents[3]
 

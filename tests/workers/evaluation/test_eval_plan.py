@@ -7,9 +7,9 @@ import pytest
 from tests.workers.evaluation.test_graders import CHECK, LABELS, LIKE, SAMPLE, SCORE
 
 from headrace_schemas import EvaluationJob, GenerationJob
-from headrace_workers.evaluation.eval_plan import EvalPlan, Row, item_schema_of
-from headrace_workers.evaluation.tally import Tally, pass_rate, status_of
-from headrace_workers.openai.errors import Refused
+from headrace_workers.features.evals.eval_plan import EvalPlan, Row, item_schema_of
+from headrace_workers.features.evals.tally import Tally, pass_rate, status_of
+from headrace_workers.http.openai_errors import Refused
 
 FILE = {"type": "file_id", "id": "file-1"}
 ROWS = {"type": "jsonl", "source": FILE}

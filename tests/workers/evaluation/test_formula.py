@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from headrace_workers.evaluation.formula import LONGEST, Formula
+from headrace_workers.features.evals.formula import LONGEST, Formula
 
 NAMES = ("a", "b")
 

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from headrace_schemas import Bleu, Contains, ExactMatch, Message, Rubric
-from headrace_workers.evaluation.graders import graders_of
-from headrace_workers.evaluation.scope import Scope
-from headrace_workers.judging.rubric import scale_of
-from headrace_workers.judging.score import score_plain
-from headrace_workers.judging.subject import Subject
-from headrace_workers.openai.errors import Refused
+from headrace_workers.features.evals.graders import graders_of
+from headrace_workers.features.evals.scope import Scope
+from headrace_workers.features.judging.rubric import scale_of
+from headrace_workers.features.judging.score import score_plain
+from headrace_workers.features.judging.subject import Subject
+from headrace_workers.http.openai_errors import Refused
 
 SAMPLE = "{{sample.output_text}}"
 ROW = Scope({"question": "Capital of <France>?", "answer": "Paris", "of": {"any": {"depth": 3}}, "a.b": "dotted"})

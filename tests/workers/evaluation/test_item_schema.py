@@ -7,9 +7,9 @@ import pytest
 from tests.workers.evaluation.test_eval_plan import ROWS
 from tests.workers.evaluation.test_graders import CHECK
 
-from headrace_workers.evaluation.eval_plan import EvalPlan, Row, item_schema_of
-from headrace_workers.evaluation.item_schema import ItemSchema
-from headrace_workers.openai.errors import Refused
+from headrace_workers.features.evals.eval_plan import EvalPlan, Row, item_schema_of
+from headrace_workers.features.evals.item_schema import ItemSchema
+from headrace_workers.http.openai_errors import Refused
 
 SCHEMA: dict[str, Any] = {
     "type": "object",

@@ -9,12 +9,12 @@ import pytest
 from tests.workers.evaluation.runs import made, outcomes_of
 
 from headrace_schemas.job import derive_job_id
-from headrace_workers.evaluation.analysis import Analysis, analyse
-from headrace_workers.evaluation.documents import summary
-from headrace_workers.evaluation.markdown import markdown
-from headrace_workers.evaluation.plan import Plan
-from headrace_workers.quality.interval import Estimate, Undefined
-from headrace_workers.quality.ppi import Corrected
+from headrace_workers.features.evals.analysis import Analysis, analyse
+from headrace_workers.features.evals.markdown import markdown
+from headrace_workers.features.evals.plan import Plan
+from headrace_workers.features.evals.report_json import summary
+from headrace_workers.features.quality.interval import Estimate, Undefined
+from headrace_workers.features.quality.ppi import Corrected
 
 ITEMS = 600
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace_workers.evaluation.placeholders import NoSuchField, Template
+from headrace_workers.features.evals.placeholders import NoSuchField, Template
 
 
 def test_fields_go_where_they_are_named() -> None:

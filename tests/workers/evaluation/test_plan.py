@@ -6,10 +6,10 @@ import pytest
 from tests.workers.evaluation.runs import RUN, made
 
 from headrace_schemas import GenerationJob
-from headrace_workers.batches.defaults import Defaults
 from headrace_workers.cli.jobfile import parse_job
-from headrace_workers.evaluation.errors import WrongRows
-from headrace_workers.evaluation.plan import Plan
+from headrace_workers.features.batches.defaults import Defaults
+from headrace_workers.features.evals.errors import WrongRows
+from headrace_workers.features.evals.plan import Plan
 
 ROWS = ({"q": "one"}, {"q": "two"})
 

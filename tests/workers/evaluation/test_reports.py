@@ -5,14 +5,14 @@ from pathlib import Path
 
 from tests.workers.evaluation.runs import answered, dead, made, receipts_of
 
-from headrace_workers.evaluation.analysis import analyse
-from headrace_workers.evaluation.documents import report_lines, summary
-from headrace_workers.evaluation.gate import Gate, judge_gate
-from headrace_workers.evaluation.markdown import markdown
-from headrace_workers.evaluation.outcomes import read_outcomes
-from headrace_workers.evaluation.pages import MOST_ITEMS, report_page
-from headrace_workers.evaluation.plan import Plan
-from headrace_workers.evaluation.receipts import Receipts
+from headrace_workers.features.evals.analysis import analyse
+from headrace_workers.features.evals.gate import Gate, judge_gate
+from headrace_workers.features.evals.markdown import markdown
+from headrace_workers.features.evals.outcomes import read_outcomes
+from headrace_workers.features.evals.pages import MOST_ITEMS, report_page
+from headrace_workers.features.evals.plan import Plan
+from headrace_workers.features.evals.receipts import Receipts
+from headrace_workers.features.evals.report_json import report_lines, summary
 
 HOSTILE = "<script>alert(1)</script> | [x](http://y) `z`"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from tests.workers.evaluation.runs import RUN
 
-from headrace_workers.evaluation.errors import WrongRun
-from headrace_workers.evaluation.run_file import Run, read_run
+from headrace_workers.features.evals.errors import WrongRun
+from headrace_workers.features.evals.run_file import Run, read_run
 
 GOOD = RUN.format(more="")
 

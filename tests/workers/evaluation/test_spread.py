@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headrace_workers.evaluation.spread import spread
+from headrace_workers.features.evals.spread import spread
 
 
 def test_both_variances_are_found() -> None:

@@ -7,12 +7,12 @@ from contextlib import suppress
 import pytest
 from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401
 
-from headrace_workers.files.files import FileInUse, Files
-from headrace_workers.files.store import Store, StoreUnavailable
-from headrace_workers.ledger.batches import files as rows
-from headrace_workers.ledger.batches.batches import NewBatch
-from headrace_workers.ledger.batches.files import FileBounds, NewFile, Overtaken, TooManyFiles
-from headrace_workers.ledger.sql.database import writing
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.batches.files.files import FileInUse, Files
+from headrace_workers.features.batches.files.store import Store, StoreUnavailable
+from headrace_workers.features.batches.store import files as rows
+from headrace_workers.features.batches.store.batches import NewBatch
+from headrace_workers.features.batches.store.files import FileBounds, NewFile, Overtaken, TooManyFiles
 
 GROWING = NewFile(id="file-out", tenant="a", purpose="batch_output", name="out.jsonl")
 

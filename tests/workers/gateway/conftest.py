@@ -23,12 +23,12 @@ from tests.services.tables import postgres_tables
 from tests.workers.gateway.served import IDLE, Gateway, served
 
 from headrace_producers.admin import ensure_topics
-from headrace_workers.bridge.bridge import Duty
-from headrace_workers.embedders.hashed import make_hash_embedder
-from headrace_workers.main.bridge import build_bridge
-from headrace_workers.progress import Progress
-from headrace_workers.settings import Settings
+from headrace_workers.core.progress import Progress
+from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
+from headrace_workers.runtime.bridge.bridge import Duty
+from headrace_workers.runtime.settings import Settings
 from headrace_workers.testing import make_echo_model
+from headrace_workers.wiring.bridge import build_bridge
 
 EMBEDDER = "hash"  # it has no weights
 

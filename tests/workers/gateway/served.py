@@ -13,18 +13,18 @@ import httpx
 from tests.services.eventually import eventually
 
 from headrace_schemas import Answer, JudgeVerdict, ModerationVerdict, Result, Score, Usage
-from headrace_workers.cli.keys import new_key
-from headrace_workers.gateway.scopes import Scope
-from headrace_workers.gateway.services import Services
-from headrace_workers.gateway.serving import Server, listen
-from headrace_workers.identity import end_id
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.sql.database import clock, writing
-from headrace_workers.ledger.work.ends import active, end
-from headrace_workers.ledger.work.outbox import outgoing
-from headrace_workers.main.gateway import build_gateway
-from headrace_workers.progress import Progress
-from headrace_workers.settings import Settings
+from headrace_workers.core.identity import end_id
+from headrace_workers.core.ledger.completion import active, end
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.outbox import outgoing
+from headrace_workers.core.progress import Progress
+from headrace_workers.core.sql.database import clock, writing
+from headrace_workers.features.access.commands.keys import new_key
+from headrace_workers.http.scopes import Scope
+from headrace_workers.http.services import Services
+from headrace_workers.runtime.settings import Settings
+from headrace_workers.wiring.gateway import build_gateway
+from headrace_workers.wiring.http_server import Server, listen
 
 IDLE = "idle"  # a model of the whole deployment that no worker runs: a job for it waits until somebody ends it
 

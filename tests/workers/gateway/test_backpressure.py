@@ -8,7 +8,7 @@ import pytest
 from tests.services.eventually import eventually
 from tests.workers.gateway.served import served
 
-from headrace_workers.settings import Settings
+from headrace_workers.runtime.settings import Settings
 
 JOB = {"model": "echo", "prompt": "x", "lane": "interactive"}
 

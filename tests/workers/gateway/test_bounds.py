@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace_workers.gateway import bounds
+from headrace_workers.http import bounds
 
 
 def test_a_path_has_its_own_bound_with_all_below_it(monkeypatch: pytest.MonkeyPatch):

@@ -6,11 +6,11 @@ import httpx
 import pytest
 from tests.workers.gateway.served import Gateway, served, told_unread
 
-from headrace_workers.gateway import keyring
-from headrace_workers.gateway.app import build_app
-from headrace_workers.gateway.scopes import Scope
-from headrace_workers.gateway.tokens import new_token
-from headrace_workers.settings import Settings
+from headrace_workers.features.access import keyring
+from headrace_workers.features.access.key_text import new_token
+from headrace_workers.http.scopes import Scope
+from headrace_workers.runtime.settings import Settings
+from headrace_workers.wiring.gateway_app import build_app
 
 JOB = {"model": "echo", "prompt": "x"}
 

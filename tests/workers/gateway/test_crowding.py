@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from headrace_workers.gateway.crowding import Crowding
-from headrace_workers.gateway.errors import Refusal, Why
-from headrace_workers.ledger.pressure import Pressure
+from headrace_workers.core.ledger.pressure import Pressure
+from headrace_workers.http.errors import Refusal, Why
+from headrace_workers.http.load_shedding import Crowding
 
 PLACE, BULK = ("model.echo", 0), ("model.echo", 1)
 

@@ -9,10 +9,10 @@ import pytest
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 
-from headrace_workers.gateway import direct as room
-from headrace_workers.gateway.app import ROUTERS
-from headrace_workers.gateway.direct import Direct, Shortcut, direct
-from headrace_workers.gateway.scopes import Scope
+from headrace_workers.http import direct as room
+from headrace_workers.http.direct import Direct, Shortcut, direct
+from headrace_workers.http.scopes import Scope
+from headrace_workers.wiring.gateway_app import ROUTERS
 
 router = APIRouter(route_class=direct(Scope.JOBS_READ))
 

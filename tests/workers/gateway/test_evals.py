@@ -11,10 +11,10 @@ from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.workers.gateway.served import Gateway
 
-from headrace_workers.files.files import new_id
-from headrace_workers.ledger.evals.eval_runs import NewItem
-from headrace_workers.ledger.evals.evals import NewRun
-from headrace_workers.ledger.tables.webhooks import DELIVERIES
+from headrace_workers.features.batches.files.files import new_id
+from headrace_workers.features.evals.store.eval_runs import NewItem
+from headrace_workers.features.evals.store.evals import NewRun
+from headrace_workers.features.webhooks.tables import DELIVERIES
 
 SAMPLE = "{{sample.output_text}}"
 SCHEMA = {"type": "object", "properties": {"q": {"type": "string"}, "answer": {"type": "string"}}, "required": ["q"]}

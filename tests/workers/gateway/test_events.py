@@ -8,7 +8,7 @@ import pytest
 from tests.services.eventually import eventually
 from tests.workers.gateway.served import Gateway, answer
 
-from headrace_workers.gateway.tenant_slots import TenantSlots
+from headrace_workers.http.tenant_slots import TenantSlots
 
 JOB = {"model": "echo", "prompt": "Name three rivers."}
 
@@ -73,7 +73,7 @@ def test_changes_are_told_as_they_come(alone: Gateway, bridge):
 
 def test_a_stream_ends_when_its_key_is_revoked(alone: Gateway, monkeypatch: pytest.MonkeyPatch):
     """Who comes again with it is told why; one that was begun with another key goes on."""
-    monkeypatch.setattr("headrace_workers.gateway.keyring.KEPT_SECONDS", 0.0)
+    monkeypatch.setattr("headrace_workers.features.access.keyring.KEPT_SECONDS", 0.0)
     keys = [alone.key(), alone.key()]
     with alone.client() as client, alone.client(keys[0]) as first, alone.client(keys[1]) as second:
         job_id = client.post("/v1/jobs", json=JOB).json()["id"]

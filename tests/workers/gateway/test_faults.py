@@ -23,18 +23,18 @@ from tests.workers.gateway.conftest import bridge_of
 from tests.workers.gateway.served import Gateway, answer, hang_up_while_waiting, served
 
 from headrace_producers.admin import ensure_topics
-from headrace_workers.files.store import StoreUnavailable
-from headrace_workers.gateway import sink
-from headrace_workers.gateway.asked import ends_of
-from headrace_workers.gateway.caller import Caller, needs
-from headrace_workers.gateway.scopes import Scope
-from headrace_workers.gateway.services import Wired
-from headrace_workers.gateway.together import PATIENCE
-from headrace_workers.main import bridge as main_bridge
-from headrace_workers.main import gateway as main_gateway
-from headrace_workers.settings import Settings
+from headrace_workers.features.batches.files.store import StoreUnavailable
+from headrace_workers.http import sink
+from headrace_workers.http.batcher import PATIENCE
+from headrace_workers.http.caller import Caller, needs
+from headrace_workers.http.scopes import Scope
+from headrace_workers.http.services import Wired
+from headrace_workers.http.waiting import ends_of
+from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.testing import make_hash_embedder
-from headrace_workers.wire.redis_client import redis_client
+from headrace_workers.wiring import bridge as main_bridge
+from headrace_workers.wiring import gateway as main_gateway
 
 JOB = {"model": "echo", "prompt": "x"}
 
@@ -180,7 +180,7 @@ def test_a_silent_redis_holds_no_job_up(settings: Settings, monkeypatch: pytest.
 def test_a_file_store_that_is_silent_holds_nobody_else(alone: Gateway, monkeypatch: pytest.MonkeyPatch):
     """More files than threads wait for it: each is told in time, and whatever needs the ledger alone is answered."""
     silence = threading.Event()
-    monkeypatch.setattr("headrace_workers.gateway.files.STORE_SECONDS", 0.5)
+    monkeypatch.setattr("headrace_workers.features.batches.api.files.STORE_SECONDS", 0.5)
     monkeypatch.setattr(alone.services.files, "add", lambda *_, **__: silence.wait(60))
 
     def send(number: int) -> httpx.Response:

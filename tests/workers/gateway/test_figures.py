@@ -7,12 +7,12 @@ from tests.workers.bridge.records import evaluation
 from tests.workers.gateway.served import Gateway
 from tests.workers.ledger_jobs import take_in
 
-from headrace_workers.gateway.metrics import Metrics
-from headrace_workers.gateway.scopes import USUAL, Scope
-from headrace_workers.ledger.door import scored
-from headrace_workers.ledger.labels.pass_rates import PassRate
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import NEVER, STEPS
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import NEVER, STEPS
+from headrace_workers.features.judging.store import score_counts as scored
+from headrace_workers.features.quality.store.pass_rates import PassRate
+from headrace_workers.http.metrics import Metrics
+from headrace_workers.http.scopes import USUAL, Scope
 
 JOB = {"model": "echo", "prompt": "the secret of the mill"}
 

@@ -14,8 +14,8 @@ from tests.services.eventually import eventually
 from tests.workers.gateway.openai_client import openai_of
 from tests.workers.gateway.served import IDLE
 
-from headrace_workers.gateway.scopes import Scope
-from headrace_workers.ledger.webhooks.delivery_views import Range
+from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.http.scopes import Scope
 
 CHAT = "/v1/chat/completions"
 

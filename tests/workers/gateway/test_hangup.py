@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from headrace_workers.gateway.hangup import ClientGone, while_here
+from headrace_workers.http.hangup import ClientGone, while_here
 
 
 class Client:

@@ -10,12 +10,12 @@ from tests.services.eventually import eventually
 from tests.services.proxy import Proxy
 from tests.workers.gateway.served import Gateway, served
 
-from headrace_workers.bridge.bridge import Duty
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.main.bridge import build_bridge
-from headrace_workers.progress import Progress
-from headrace_workers.settings import Settings
+from headrace_workers.core.progress import Progress
+from headrace_workers.core.sql.database import writing
+from headrace_workers.runtime.bridge.bridge import Duty
+from headrace_workers.runtime.settings import Settings
 from headrace_workers.testing import make_hash_embedder
+from headrace_workers.wiring.bridge import build_bridge
 
 
 def test_a_gateway_that_has_all_is_ready(gateway: Gateway):

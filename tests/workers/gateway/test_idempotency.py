@@ -4,8 +4,8 @@ import httpx
 import pytest
 from tests.workers.gateway.served import Gateway, told_unread
 
-from headrace_workers.gateway.app import build_app
-from headrace_workers.gateway.families import is_native
+from headrace_workers.http.path_families import is_native
+from headrace_workers.wiring.gateway_app import build_app
 
 JOB = {"model": "echo", "prompt": "Name three rivers."}
 KNOW_IT = {

@@ -6,7 +6,7 @@ import time
 from tests.services.node import Node
 from tests.workers.gateway.served import Gateway
 
-from headrace_workers.webhooks import signing
+from headrace_workers.features.webhooks import signing
 
 SCRIPT = """
 import OpenAI from "openai";

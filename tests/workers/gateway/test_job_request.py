@@ -4,8 +4,8 @@ import pytest
 
 from headrace_schemas import EvaluationJob, GenerationJob
 from headrace_schemas.errors import InvalidRecord
-from headrace_workers.gateway.errors import Refusal
-from headrace_workers.gateway.job_request import jobs_of
+from headrace_workers.features.jobs.api.job_request import jobs_of
+from headrace_workers.http.errors import Refusal
 
 JOB = {"model": "echo", "prompt": "x"}
 

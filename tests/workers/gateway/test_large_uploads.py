@@ -13,7 +13,7 @@ import zstandard
 from tests.workers.gateway.served import Gateway, served
 from tests.workers.gateway.test_processes import process
 
-from headrace_workers.settings import Settings
+from headrace_workers.runtime.settings import Settings
 
 LARGE = 1024**3  # bytes
 LINE = 1_024  # bytes of each

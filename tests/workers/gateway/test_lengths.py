@@ -14,11 +14,11 @@ from tests.workers.gateway.served import served
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import GenerationJob, Message
 from headrace_schemas.errors import PromptTooLong
-from headrace_workers.engines.counting import CountingModels
-from headrace_workers.gateway.lengths import _TURN_TOKENS, Lengths
-from headrace_workers.models.registry import Registry
-from headrace_workers.moderation.canary import Canaries
-from headrace_workers.settings import Settings
+from headrace_workers.features.generation.engines.counting import CountingModels
+from headrace_workers.features.generation.models.registry import Registry
+from headrace_workers.features.moderation.canary import Canaries
+from headrace_workers.http.prompt_lengths import _TURN_TOKENS, Lengths
+from headrace_workers.runtime.settings import Settings
 from headrace_workers.testing import make_tiny_model
 
 LONG = "x" * 3_000

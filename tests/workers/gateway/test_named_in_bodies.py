@@ -11,11 +11,11 @@ from tests.services.eventually import eventually
 from tests.workers.gateway.served import Gateway
 from tests.workers.gateway.test_tenants import METHODS, a_file, a_response, a_store, an_endpoint, an_eval
 
-from headrace_workers.gateway.app import ROUTERS, build_app
-from headrace_workers.gateway.caller import Needs
-from headrace_workers.gateway.direct import Direct
-from headrace_workers.gateway.scopes import Scope, allows
-from headrace_workers.openai.wishes import OF_ANY, OF_GENERATION
+from headrace_workers.features.generation.openai.wishes import OF_ANY, OF_GENERATION
+from headrace_workers.http.caller import Needs
+from headrace_workers.http.direct import Direct
+from headrace_workers.http.scopes import Scope, allows
+from headrace_workers.wiring.gateway_app import ROUTERS, build_app
 
 Make = Callable[[httpx.Client], str]
 Ask = Callable[[str], tuple[str, dict[str, Any]]]

@@ -10,8 +10,9 @@ import pytest
 from tests.services.eventually import eventually
 from tests.workers.gateway.served import Gateway
 
-from headrace_workers.gateway import pace, protocol
-from headrace_workers.gateway.protocol import in_origin_form
+from headrace_workers.http import body_pace as pace
+from headrace_workers.http import protocol
+from headrace_workers.http.protocol import in_origin_form
 
 HEAD = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n"
 

@@ -4,8 +4,8 @@ import httpx
 import pytest
 from tests.workers.gateway.served import Gateway
 
-from headrace_workers.gateway.app import ROUTERS, build_app
-from headrace_workers.gateway.families import is_native
+from headrace_workers.http.path_families import is_native
+from headrace_workers.wiring.gateway_app import ROUTERS, build_app
 
 FREE = {"/healthz", "/readyz", "/metrics"}  # programs of all kinds ask for these, and say what they like
 

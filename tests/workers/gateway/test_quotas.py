@@ -10,7 +10,7 @@ from tests.workers.gateway.served import Gateway, answer
 from headrace_producers import Producer
 from headrace_producers.kafka import KafkaSink
 from headrace_schemas import GenerationJob
-from headrace_workers.ledger.work.replay import DeadFilter
+from headrace_workers.core.ledger.replay import DeadFilter
 
 JOB = {"model": "echo", "prompt": "Name three rivers.", "sampling": {"max_tokens": 40}}
 

@@ -7,10 +7,10 @@ import pytest
 from tests.services.need import need
 from tests.services.redis import RedisServer, find_redis
 
-from headrace_workers.gateway import rates as rates_module
-from headrace_workers.gateway.errors import Refusal, Why
-from headrace_workers.gateway.rates import Rates, client
-from headrace_workers.wire.redis_names import RedisNames
+from headrace_workers.http import rates as rates_module
+from headrace_workers.http.errors import Refusal, Why
+from headrace_workers.http.rates import Rates, client
+from headrace_workers.runtime.wire.redis_names import RedisNames
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from tests.services.eventually import eventually
 from tests.workers.gateway.openai_client import openai_of
 from tests.workers.gateway.served import Gateway, answer
 
-from headrace_workers.openai.response_body import job_id_of
+from headrace_workers.features.generation.openai.response_body import job_id_of
 
 RIVERS = {"model": "echo", "input": "Name three rivers."}
 ENDED = ("completed", "incomplete", "failed", "cancelled")

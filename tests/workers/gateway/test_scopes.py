@@ -3,7 +3,7 @@
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.gateway.scopes import USUAL, Scope, allows, granted, scopes_of
+from headrace_workers.http.scopes import USUAL, Scope, allows, granted, scopes_of
 
 
 def test_to_write_implies_to_read():

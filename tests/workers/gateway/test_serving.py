@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from headrace_workers.gateway.serving import listen
+from headrace_workers.wiring.http_server import listen
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

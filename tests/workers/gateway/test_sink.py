@@ -11,10 +11,10 @@ from headrace_producers.errors import BufferFull, RecordRefused
 from headrace_producers.sink import Record
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
-from headrace_workers.gateway import sink as room
-from headrace_workers.gateway.errors import KafkaAway
-from headrace_workers.gateway.sink import Sink
-from headrace_workers.gateway.topics import Topics
+from headrace_workers.http import sink as room
+from headrace_workers.http.errors import KafkaAway
+from headrace_workers.http.sink import Sink
+from headrace_workers.http.topics import Topics
 
 
 class Broker:

@@ -12,8 +12,8 @@ import zstandard
 from tests.services.eventually import eventually
 from tests.workers.gateway.served import Gateway
 
-from headrace_workers.files import text
-from headrace_workers.gateway.store_work import EACH, NobodyWaits, NoPlace, StoreWork
+from headrace_workers.features.batches.files import text
+from headrace_workers.http.store_work import EACH, NobodyWaits, NoPlace, StoreWork
 
 
 def test_a_tenant_that_does_much_leaves_room_for_others():

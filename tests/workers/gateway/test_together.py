@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.gateway.errors import LedgerAway
-from headrace_workers.gateway.together import Together
+from headrace_workers.http.batcher import Together
+from headrace_workers.http.errors import LedgerAway
 
 
 def test_what_is_asked_for_meanwhile_is_asked_for_together():

@@ -24,7 +24,7 @@ from tests.workers.gateway.served import served
 from headrace_producers.admin import ensure_topics
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
-from headrace_workers.settings import Settings
+from headrace_workers.runtime.settings import Settings
 from headrace_workers.testing import make_echo_model
 
 JOB = {"model": "echo", "prompt": "x"}

@@ -12,15 +12,15 @@ import pytest
 from openai import OpenAI
 from tests.workers.gateway.served import Gateway, served
 
-from headrace_workers.embedders.hashed import make_hash_embedder
-from headrace_workers.gateway.services import SEARCHES_AT_A_TIME
-from headrace_workers.knowledge.reading import Reader
-from headrace_workers.ledger.recall.documents import NewChunk, NewDocument
-from headrace_workers.ledger.sql import by_bytes
-from headrace_workers.main.parts import files_in
-from headrace_workers.recall.filling import Filling
-from headrace_workers.settings import Settings
+from headrace_workers.core.sql import by_bytes
+from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
+from headrace_workers.features.knowledge.filling import Filling
+from headrace_workers.features.knowledge.reading import Reader
+from headrace_workers.features.knowledge.store.documents import NewChunk, NewDocument
+from headrace_workers.http.services import SEARCHES_AT_A_TIME
+from headrace_workers.runtime.settings import Settings
 from headrace_workers.testing import HashEmbedder
+from headrace_workers.wiring.parts import files_in
 
 EMBEDDER = HashEmbedder()
 MILL = b"# Mills\n\nA mill by the river.\n\n## Wheels\n\nThe wheel turns slowly.\n"

@@ -9,10 +9,10 @@ import pytest
 
 from headrace_schemas import JobCancelled
 from headrace_schemas.errors import Unavailable
-from headrace_workers.gateway import waiter as room
-from headrace_workers.gateway.waiter import Waiter
-from headrace_workers.ledger.door.told import Looked, Standing
-from headrace_workers.progress import Progress
+from headrace_workers.core.ledger.job_status import Looked, Standing
+from headrace_workers.core.progress import Progress
+from headrace_workers.http import waiter as room
+from headrace_workers.http.waiter import Waiter
 
 
 class Book:

@@ -15,9 +15,9 @@ from tests.workers.ledger_jobs import take_in
 from tests.workers.webhooks.office import Office
 from tests.workers.webhooks.receiver import Heard, Receiver, closes, receiving, says
 
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.webhooks.delivery_views import Range
-from headrace_workers.settings import HttpUse, Settings
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.runtime.settings import HttpUse, Settings
 
 
 @pytest.fixture

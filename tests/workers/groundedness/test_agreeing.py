@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from headrace_workers.groundedness.agreeing import agreeing
-from headrace_workers.groundedness.evidence import Evidence, units
+from headrace_workers.features.judging.groundedness.agreeing import agreeing
+from headrace_workers.features.judging.groundedness.evidence import Evidence, units
 
 
 def evidence(*texts: str) -> Evidence:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from headrace_workers.groundedness.beside import apart
-from headrace_workers.groundedness.doubts import NAME, NUMBER, doubts
-from headrace_workers.groundedness.evidence import Evidence, embedded, units
-from headrace_workers.groundedness.reading import read
+from headrace_workers.features.judging.groundedness.beside import apart
+from headrace_workers.features.judging.groundedness.doubts import NAME, NUMBER, doubts
+from headrace_workers.features.judging.groundedness.evidence import Evidence, embedded, units
+from headrace_workers.features.judging.groundedness.reading import read
 
 TOLD = (
     "The Norte company built the line in 1863. The tunnel of Haro collapsed in 1891. "

@@ -2,8 +2,8 @@
 
 import pytest
 
-from headrace_workers.groundedness.polar_words import SIDES
-from headrace_workers.groundedness.polarity import agreement, part
+from headrace_workers.features.judging.groundedness.polar_words import SIDES
+from headrace_workers.features.judging.groundedness.polarity import agreement, part
 
 
 @pytest.mark.parametrize(

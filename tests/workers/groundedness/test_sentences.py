@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from tests.schemas.strategies import texts
 
-from headrace_workers.groundedness.sentences import clauses, sentences
+from headrace_workers.features.judging.groundedness.sentences import clauses, sentences
 
 
 @pytest.mark.parametrize(

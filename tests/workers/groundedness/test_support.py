@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from headrace_workers.groundedness.doubts import KINDS, Doubts
-from headrace_workers.groundedness.support import USUAL, support, worst
+from headrace_workers.features.judging.groundedness.doubts import KINDS, Doubts
+from headrace_workers.features.judging.groundedness.support import USUAL, support, worst
 
 
 def test_the_worst_doubt_counts_and_a_second_one_a_little() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from headrace_workers.guards.antonyms import Antonyms
-from headrace_workers.guards.profile import profile
+from headrace_workers.features.cache.guards.antonyms import Antonyms
+from headrace_workers.features.cache.guards.profile import profile
 
 
 @pytest.mark.parametrize(

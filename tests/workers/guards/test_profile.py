@@ -3,8 +3,8 @@
 import pytest
 from tests.workers.guards.families import pairs, wordings
 
-from headrace_workers.guards.profile import Profile, profile, read_alike, read_once
-from headrace_workers.guards.refusal import GUARDS
+from headrace_workers.features.cache.guards.profile import Profile, profile, read_alike, read_once
+from headrace_workers.features.cache.guards.refusal import GUARDS
 
 
 def test_a_question_is_read_once_by_each_guard():

@@ -2,8 +2,8 @@
 
 import pytest
 
-from headrace_workers.guards.profile import profile
-from headrace_workers.guards.quantifiers import Quantifiers
+from headrace_workers.features.cache.guards.profile import profile
+from headrace_workers.features.cache.guards.quantifiers import Quantifiers
 
 
 @pytest.mark.parametrize(

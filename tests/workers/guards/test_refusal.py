@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 from tests.workers.guards.families import pairs, wordings
 
-from headrace_workers.guards.profile import profile
-from headrace_workers.guards.refusal import GUARDS, refusal
+from headrace_workers.features.cache.guards.profile import profile
+from headrace_workers.features.cache.guards.refusal import GUARDS, refusal
 
 _PREAMBLE = (
     "You work at the help desk of a shop. Answer what follows as briefly and exactly as you can, in plain English, "

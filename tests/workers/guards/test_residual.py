@@ -2,8 +2,8 @@
 
 import pytest
 
-from headrace_workers.guards.profile import profile
-from headrace_workers.guards.residual import Residual
+from headrace_workers.features.cache.guards.profile import profile
+from headrace_workers.features.cache.guards.residual import Residual
 
 
 @pytest.mark.parametrize(

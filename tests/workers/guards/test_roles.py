@@ -3,9 +3,9 @@
 import pytest
 from tests.workers.guards.families import pairs, wordings
 
-from headrace_workers.guards import roles
-from headrace_workers.guards.profile import profile
-from headrace_workers.guards.roles import Roles
+from headrace_workers.features.cache.guards import roles
+from headrace_workers.features.cache.guards.profile import profile
+from headrace_workers.features.cache.guards.roles import Roles
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from headrace_workers.guards.profile import profile
-from headrace_workers.guards.units import Units
+from headrace_workers.features.cache.guards.profile import profile
+from headrace_workers.features.cache.guards.units import Units
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,16 @@ from tests.services.eventually import eventually
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas.errors import ConfigurationError, Unavailable
-from headrace_workers.health.reports import Report, judge, living, reports
-from headrace_workers.health.watched import watched
-from headrace_workers.progress import STUCK_EXIT, Awaited, LoopState
-from headrace_workers.settings import Settings
+from headrace_workers.core.progress import STUCK_EXIT, Awaited, LoopState
+from headrace_workers.runtime.health.reports import Report, judge, living, reports
+from headrace_workers.runtime.health.watched import watched
+from headrace_workers.runtime.settings import Settings
 
 # A process with one loop, which turns until it is told to hang.
 PROCESS = """
 import sys, time
-from headrace_workers.health.watched import watched
-from headrace_workers.settings import Settings
+from headrace_workers.runtime.health.watched import watched
+from headrace_workers.runtime.settings import Settings
 settings = Settings.from_env()
 with watched("bridge", settings, tick=0.05) as progress:
     loop = progress.loop("turns")
@@ -37,8 +37,8 @@ with watched("bridge", settings, tick=0.05) as progress:
 # A process that computes, in Python or in one call that lets no other thread go on. It may for 1.6 s of CPU time.
 BUSY = """
 import re, sys, time
-from headrace_workers.health import watched
-from headrace_workers.settings import Settings
+from headrace_workers.runtime.health import watched
+from headrace_workers.runtime.settings import Settings
 watched.available_cores = lambda: 0.4
 with watched.watched("worker", Settings.from_env(), tick=0.05) as progress:
     loop = progress.loop("turns")
@@ -233,7 +233,7 @@ def state(silent=0.0, awaited=None, waits=0.0, name="turns"):
 def test_a_process_is_unhealthy_before_it_would_end(monkeypatch):
     """At half of the silence that ends it, and no sooner; a whole process at half a minute at the latest."""
 
-    monkeypatch.setattr("headrace_workers.health.reports.time", SimpleNamespace(monotonic=lambda: 1_000.0))
+    monkeypatch.setattr("headrace_workers.runtime.health.reports.time", SimpleNamespace(monotonic=lambda: 1_000.0))
 
     def troubles(*loops, age=0.0, stuck=100.0):
         return Report("bridge", 1, 1_000.0 - age, stuck, loops).troubles

@@ -16,12 +16,12 @@ from tests.services.eventually import eventually
 from tests.services.proxy import proxied
 from tests.services.tables import postgres_tables, sqlite_tables
 
-from headrace_workers.health.writes import Writes
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.probe import Probe
-from headrace_workers.ledger.sql.errors import Unwritable
-from headrace_workers.ledger.tables.probes import PROBES
-from headrace_workers.progress import Progress
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.probe import Probe
+from headrace_workers.core.probe_tables import PROBES
+from headrace_workers.core.progress import Progress
+from headrace_workers.core.sql.errors import Unwritable
+from headrace_workers.runtime.health.writes import Writes
 
 _names = itertools.count()
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from tests.workers.index.clustered import unit
 
-from headrace_workers.index.checked import VectorRefused, checked_ids, checked_vectors, read_vector
+from headrace_workers.features.knowledge.index.checked import VectorRefused, checked_ids, checked_vectors, read_vector
 
 GOOD = unit(np.arange(1, 13).reshape(3, 4))
 

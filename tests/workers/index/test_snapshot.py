@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from tests.workers.index.clustered import clustered
 
-from headrace_workers.index import snapshot
-from headrace_workers.index.snapshot import MANIFEST, Saved, SnapshotRefused
-from headrace_workers.index.vector_index import VectorIndex
-from headrace_workers.index.wear import Limits
+from headrace_workers.features.knowledge.index import snapshot
+from headrace_workers.features.knowledge.index.compaction import Limits
+from headrace_workers.features.knowledge.index.snapshot import MANIFEST, Saved, SnapshotRefused
+from headrace_workers.features.knowledge.index.vector_index import VectorIndex
 
 SMALL = Limits(exact=50, outside=100, dead=100)
 QUERIES = clustered(5, 8, seed=9)
@@ -244,8 +244,8 @@ SAVES = """
 import sys
 from pathlib import Path
 import numpy as np
-from headrace_workers.index.snapshot import save
-from headrace_workers.index.vector_index import VectorIndex
+from headrace_workers.features.knowledge.index.snapshot import save
+from headrace_workers.features.knowledge.index.vector_index import VectorIndex
 
 index, number = VectorIndex(8), 0
 while True:

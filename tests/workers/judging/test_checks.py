@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_workers.judging.checks import contains, json_valid, length, regex
-from headrace_workers.judging.unjudged import TooDeep, UnusablePattern
+from headrace_workers.features.judging.checks import contains, json_valid, length, regex
+from headrace_workers.features.judging.unjudged import TooDeep, UnusablePattern
 
 
 def test_contains() -> None:

@@ -7,9 +7,9 @@ from tests.workers.judging.judge_model import JudgeModel, Probabilities, Prompt,
 
 from headrace_schemas import Contains, Length, NotJudged, Rubric, Score
 from headrace_schemas.criteria import Uncertain
-from headrace_workers.judging.drawing import drawn
-from headrace_workers.judging.score import score_all
-from headrace_workers.judging.subject import Subject
+from headrace_workers.features.judging.drawing import drawn
+from headrace_workers.features.judging.score import score_all
+from headrace_workers.features.judging.subject import Subject
 
 IDS = [str(uuid.UUID(int=number)) for number in range(2_000)]
 IN = next(each for each in IDS if drawn(each, 0.1))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from headrace_workers.judging.language import language
-from headrace_workers.judging.unjudged import NotCovered, Unsure
+from headrace_workers.features.judging.language import language
+from headrace_workers.features.judging.unjudged import NotCovered, Unsure
 
 
 @pytest.mark.parametrize(

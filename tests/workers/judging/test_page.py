@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from headrace_schemas import Criterion, NotJudged
-from headrace_workers.judging.rubric import MIN_MASS
+from headrace_workers.features.judging.rubric import MIN_MASS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "judging.md").read_text(encoding="utf-8")
 

@@ -5,7 +5,7 @@ import sacrebleu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_workers.judging.reference import bleu, chrf, exact_match, fuzzy_match, gleu, token_f1
+from headrace_workers.features.judging.reference import bleu, chrf, exact_match, fuzzy_match, gleu, token_f1
 
 PAIRS = [
     ("The cat sat on the mat.", "The cat is sitting on the mat."),

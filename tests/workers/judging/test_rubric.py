@@ -9,8 +9,8 @@ from tests.schemas.strategies import texts
 
 from headrace_schemas import Message, Rubric
 from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_TEXT
-from headrace_workers.judging.rubric import MIN_MASS, SCALES, Unanswered, build_prompt, read_answer
-from headrace_workers.judging.subject import Subject
+from headrace_workers.features.judging.rubric import MIN_MASS, SCALES, Unanswered, build_prompt, read_answer
+from headrace_workers.features.judging.subject import Subject
 
 KIND = Rubric(question="Is it kind?")
 YES_NO, ONE_TO_FIVE = SCALES["yes_no"], SCALES["1-5"]

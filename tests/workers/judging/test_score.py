@@ -29,9 +29,9 @@ from headrace_schemas import (
 )  # fmt: skip
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_schemas.limits import MAX_SHORT_TEXT
-from headrace_workers.judging.reference import bleu, chrf
-from headrace_workers.judging.score import score_all
-from headrace_workers.judging.subject import Subject
+from headrace_workers.features.judging.reference import bleu, chrf
+from headrace_workers.features.judging.score import score_all
+from headrace_workers.features.judging.subject import Subject
 
 KIND, GOOD = Rubric(question="Is it kind?"), Rubric(question="How good?", scale="1-5")
 
@@ -205,7 +205,7 @@ def test_a_check_that_raises_is_passing_trouble(monkeypatch: pytest.MonkeyPatch)
     def fail(*_arguments: object) -> float:
         raise RuntimeError("a fault")
 
-    monkeypatch.setattr("headrace_workers.judging.checks.regex", fail)
+    monkeypatch.setattr("headrace_workers.features.judging.checks.regex", fail)
     (scored,) = score_all([Subject("text", (Contains(text="tex"), Regex(pattern="t")))], None)
     assert isinstance(scored.trouble, Unavailable)
     assert [score.value for score in scored.scores] == [1.0, None]

@@ -6,9 +6,9 @@ import pytest
 
 from headrace_schemas import EvaluationJob, InvalidRecord, ModerationJob
 from headrace_schemas.criteria import Contains, JsonSchema, Regex
-from headrace_workers.judging import conforming
-from headrace_workers.judging.unjudged import UnusableSchema
-from headrace_workers.judging.usable import check_usable, is_to_check
+from headrace_workers.features.judging import conforming
+from headrace_workers.features.judging.unjudged import UnusableSchema
+from headrace_workers.features.judging.usable import check_usable, is_to_check
 
 
 def judged(*patterns: str) -> EvaluationJob:

@@ -3,8 +3,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.workers.knowledge.counting import count_tokens
 
-from headrace_workers.knowledge.chunking import Chunk, chunk
-from headrace_workers.knowledge.documents import Document, Format
+from headrace_workers.features.knowledge.chunking import Chunk, chunk
+from headrace_workers.features.knowledge.documents import Document, Format
 
 GUIDE = """Before all headings.
 

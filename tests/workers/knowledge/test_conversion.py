@@ -5,9 +5,9 @@ import sys
 import pytest
 from tests.workers.knowledge.pdfs import pdf
 
-from headrace_workers.knowledge import markitdown
-from headrace_workers.knowledge.conversion import Converter
-from headrace_workers.knowledge.documents import DocumentRefused
+from headrace_workers.features.knowledge import markitdown
+from headrace_workers.features.knowledge.conversion import Converter
+from headrace_workers.features.knowledge.documents import DocumentRefused
 
 PAGE = b"<p>text</p>"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace_workers.knowledge.front_matter import LONGEST, NONE, behind, read
+from headrace_workers.features.knowledge.front_matter import LONGEST, NONE, behind, read
 
 
 def found(written: str) -> dict:

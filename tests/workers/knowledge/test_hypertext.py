@@ -1,6 +1,6 @@
 import pytest
 
-from headrace_workers.knowledge.hypertext import to_markdown
+from headrace_workers.features.knowledge.hypertext import to_markdown
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 import re
 
-from headrace_workers.knowledge.chunking import Chunk
-from headrace_workers.knowledge.packing import Passage
-from headrace_workers.knowledge.prompt import INSTRUCTION, around, passages_of, shown_passage, user_turn
+from headrace_workers.features.knowledge.chunking import Chunk
+from headrace_workers.features.knowledge.packing import Passage
+from headrace_workers.features.knowledge.prompt import INSTRUCTION, around, passages_of, shown_passage, user_turn
 
 
 def passage(text: str, section: str = "Guide > Install", document: str = "guide.md") -> Passage:
@@ -46,7 +46,7 @@ def test_a_text_cannot_hold_the_mark() -> None:
 
 def test_a_mark_that_stands_in_the_content_is_not_taken(monkeypatch) -> None:
     """Whatever hash comes out: while its digits are in the content, the next one is taken."""
-    from headrace_workers.knowledge import prompt
+    from headrace_workers.features.knowledge import prompt
 
     first = prompt._mark("x")
     content = "y" + first

@@ -9,9 +9,9 @@ import pytest
 from tests.workers.knowledge.counting import count_tokens
 from tests.workers.knowledge.pdfs import pdf
 
-from headrace_workers.knowledge.chunking import chunk
-from headrace_workers.knowledge.documents import Document, DocumentRefused, Format
-from headrace_workers.knowledge.reading import Reader, load
+from headrace_workers.features.knowledge.chunking import chunk
+from headrace_workers.features.knowledge.documents import Document, DocumentRefused, Format
+from headrace_workers.features.knowledge.reading import Reader, load
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 import pytest
 
-from headrace_workers.knowledge.suspicious import _PATTERNS, Reason, suspicions
+from headrace_workers.features.knowledge.suspicious import _PATTERNS, Reason, suspicions
 
 
 def reasons(text: str) -> set[Reason]:

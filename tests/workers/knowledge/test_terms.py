@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_workers.knowledge.terms import VERSION, Terms, key_of
-from headrace_workers.knowledge.words import term_counts
+from headrace_workers.features.knowledge.terms import VERSION, Terms, key_of
+from headrace_workers.features.knowledge.words import term_counts
 
 
 @settings(max_examples=100, deadline=None)

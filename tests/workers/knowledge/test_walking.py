@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace_workers.knowledge.documents import DocumentRefused
-from headrace_workers.knowledge.walking import find
+from headrace_workers.features.knowledge.documents import DocumentRefused
+from headrace_workers.features.knowledge.walking import find
 
 
 def names(*paths: object) -> list[str]:

@@ -7,17 +7,17 @@ from tests.workers.bridge.records import evaluation
 from tests.workers.ledger.test_work import settings
 
 from headrace_schemas import Result
-from headrace_workers.clock import SystemClock
-from headrace_workers.ledger.complete import Advanced
-from headrace_workers.ledger.tables.core import JOBS
-from headrace_workers.ledger.work.claim import Wanted
-from headrace_workers.ledger.work.outbox import outgoing
-from headrace_workers.pipeline.following import Following
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.pipeline.stage import Stage, Weight
-from headrace_workers.pipeline.stages import STAGES
-from headrace_workers.steps.outcome import Done
-from headrace_workers.worker.work import Work
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.complete import Advanced
+from headrace_workers.core.ledger.outbox import outgoing
+from headrace_workers.core.pipeline.following import Following
+from headrace_workers.core.pipeline.outcome import Done
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.stage import Stage, Weight
+from headrace_workers.core.tables import JOBS
+from headrace_workers.runtime.worker.work import Work
+from headrace_workers.wiring.stages import STAGES
 
 ENDS = ("headrace.result.v1", "headrace.dead.v1", "headrace.job.cancelled.v1")
 

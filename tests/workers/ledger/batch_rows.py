@@ -3,8 +3,8 @@
 from sqlalchemy import insert, select, update
 from tests.workers.ledger.rows import job, write
 
-from headrace_workers.ledger.batches.batches import NewBatch
-from headrace_workers.ledger.tables.batches import BATCHES, LINES
+from headrace_workers.features.batches.store.batches import NewBatch
+from headrace_workers.features.batches.tables import BATCHES, LINES
 
 
 def create(ledger, name, tenant="a", **fields):

@@ -2,9 +2,9 @@
 
 from sqlalchemy import update
 
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import CLAIMS, STEPS
-from headrace_workers.ledger.work.claim import Claim
+from headrace_workers.core.ledger.claim import Claim
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CLAIMS, STEPS
 
 
 def run_out(ledger):

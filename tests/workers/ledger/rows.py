@@ -4,11 +4,11 @@ from uuid import uuid4
 
 from sqlalchemy import insert, select
 
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.audits import AUDITS
-from headrace_workers.ledger.tables.core import JOBS, STEPS
-from headrace_workers.ledger.tables.recall import ENTRIES, SERVES
-from headrace_workers.ledger.tables.webhooks import DELIVERIES
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import JOBS, STEPS
+from headrace_workers.features.cache.audit_tables import AUDITS
+from headrace_workers.features.cache.tables import ENTRIES, SERVES
+from headrace_workers.features.webhooks.tables import DELIVERIES
 
 SCOPE = "5c09e" + "0" * 59  # of audits
 LATE = 2**50

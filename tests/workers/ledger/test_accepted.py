@@ -7,14 +7,14 @@ from uuid import uuid4
 from sqlalchemy import update
 
 from headrace_schemas import Category, Topic
-from headrace_workers.ledger.door.accepted import Reserved, Wish
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.door import ACCEPTED
-from headrace_workers.ledger.work.cancel import Cancellation
-from headrace_workers.ledger.work.ingest import NewJob
-from headrace_workers.ledger.work.records import Record
-from headrace_workers.ledger.work.refusals import refusal
+from headrace_workers.core.ledger.accepted import Reserved, Wish
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.ledger.refusals import refusal
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.access.tables import ACCEPTED
 
 _OFFSETS = itertools.count(1)
 

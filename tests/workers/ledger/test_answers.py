@@ -3,13 +3,13 @@
 from sqlalchemy import insert, select, update
 from tests.workers.ledger.rows import LATE, entry, job, serve, states, write
 
-from headrace_workers.ledger.recall.entries import Admit, Entry, Leader, NewEntry, Served, expire
-from headrace_workers.ledger.recall.recalled import AnswerOf, Recalled
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.audits import AUDITS
-from headrace_workers.ledger.tables.core import CLAIMS
-from headrace_workers.ledger.tables.recall import CHANGES, DOCUMENTS, ENTRIES, USES
-from headrace_workers.ledger.work.changes import BEFORE_ALL, Position
+from headrace_workers.core.ledger.changes import BEFORE_ALL, Position
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CLAIMS
+from headrace_workers.features.cache.audit_tables import AUDITS
+from headrace_workers.features.cache.store.entries import Admit, Entry, Leader, NewEntry, Served, expire
+from headrace_workers.features.cache.store.recalled import AnswerOf, Recalled
+from headrace_workers.features.cache.tables import CHANGES, DOCUMENTS, ENTRIES, USES
 
 # -- who makes an answer, and what it is
 

@@ -7,10 +7,10 @@ from sqlalchemy import insert, select
 from tests.workers.ledger.rows import LATE, entry, job, serve, states, step, write
 
 from headrace_schemas import Category, DeadLetter, GenerationJob
-from headrace_workers.ledger.recall.purge import EntryFilter
-from headrace_workers.ledger.recall.recall_counts import CacheCounts, Kept
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.recall import DOCUMENTS, ENTRIES, USES
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.cache.store.purge import EntryFilter
+from headrace_workers.features.cache.store.recall_counts import CacheCounts, Kept
+from headrace_workers.features.cache.tables import DOCUMENTS, ENTRIES, USES
 
 # -- what failed, and would again
 

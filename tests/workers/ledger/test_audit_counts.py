@@ -4,9 +4,9 @@ import pytest
 from sqlalchemy import select, text, update
 from tests.workers.ledger.rows import SCOPE, audit, serve, write
 
-from headrace_workers.ledger.recall.audit_counts import Beside, Labels, OfGuard, Pair, Seen, Tally, Window
-from headrace_workers.ledger.recall.standings import ScopeStanding
-from headrace_workers.ledger.tables.audits import AUDITS
+from headrace_workers.features.cache.audit_tables import AUDITS
+from headrace_workers.features.cache.store.audit_counts import Beside, Labels, OfGuard, Pair, Seen, Tally, Window
+from headrace_workers.features.cache.store.standings import ScopeStanding
 
 OTHER = "77777" + "0" * 59
 TEXTS = {"question": "q?", "served": "s!", "fresh": "f!", "again": "a!"}

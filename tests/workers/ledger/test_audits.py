@@ -6,13 +6,13 @@ import pytest
 from sqlalchemy import insert, select
 from tests.workers.ledger.rows import SCOPE, audit, entry, states, write
 
-from headrace_workers.identity import audit_id, explored_id
-from headrace_workers.ledger.recall.audit_rows import Afresh, Audited, NewAudit, Own, forget, give_up
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.audits import AUDITS
-from headrace_workers.ledger.tables.core import JOBS, STEPS
-from headrace_workers.ledger.tables.recall import ENTRIES
-from headrace_workers.ledger.work.steps import NewStep
+from headrace_workers.core.identity import audit_id, explored_id
+from headrace_workers.core.ledger.steps import NewStep
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import JOBS, STEPS
+from headrace_workers.features.cache.audit_tables import AUDITS
+from headrace_workers.features.cache.store.audit_rows import Afresh, Audited, NewAudit, Own, forget, give_up
+from headrace_workers.features.cache.tables import ENTRIES
 
 OTHER = "77777" + "0" * 59
 TEXTS = {"question": "q?", "served": "s!", "fresh": "f!", "again": "a!"}

@@ -16,9 +16,9 @@ from tests.services.proxy import proxied
 from tests.services.tables import postgres_tables, sqlite_tables
 
 from headrace_schemas.errors import ConfigurationError, Unavailable
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.sql.database import connect, writing
-from headrace_workers.ledger.sql.errors import LedgerRefused
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.sql.database import connect, writing
+from headrace_workers.core.sql.errors import LedgerRefused
 
 NOT_NOW = ["25006", "25P04", "40001", "40P01", "53100", "53200", "53300", "55P03", "57014", "57P01", "58030"]
 _names = itertools.count()
@@ -283,7 +283,7 @@ def test_a_time_limit_that_is_none_is_refused(tmp_path):
 
 def test_a_migration_may_take_longer(hurried):
     """Whoever runs it is there to stop it."""
-    from headrace_workers.ledger.sql.database import unhurried
+    from headrace_workers.core.sql.database import unhurried
 
     engine, long = connect(hurried), text("SELECT pg_sleep(1.5)")  # than the server's limit, and than our own
 

@@ -10,10 +10,10 @@ from tests.workers.ledger.rows import job, step, write
 from tests.workers.webhooks.office import Office
 
 from headrace_schemas.callback import BatchCallback
-from headrace_workers.ledger.batches.files import NewFile
-from headrace_workers.ledger.tables.batches import BATCHES
-from headrace_workers.ledger.tables.core import JOBS
-from headrace_workers.ledger.webhooks.delivery_views import Range
+from headrace_workers.core.tables import JOBS
+from headrace_workers.features.batches.store.files import NewFile
+from headrace_workers.features.batches.tables import BATCHES
+from headrace_workers.features.webhooks.store.delivery_views import Range
 
 
 @pytest.fixture

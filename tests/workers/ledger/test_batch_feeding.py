@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from tests.workers.ledger.batch_rows import line, lines, rows, stand, two_batches
 
-from headrace_workers.ledger.batches.batch_feeding import Chunk, Fed
-from headrace_workers.ledger.batches.batch_lines import NewLine
-from headrace_workers.ledger.work.token_quotas import Want
+from headrace_workers.features.access.store.token_quotas import Want
+from headrace_workers.features.batches.store.batch_feeding import Chunk, Fed
+from headrace_workers.features.batches.store.batch_lines import NewLine
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from sqlalchemy import select, update
 from tests.workers.ledger.batch_rows import end, line, lines, rows, stand, two_batches
 from tests.workers.ledger.rows import write
 
-from headrace_workers.ledger.batches.batch_outputs import EndedLine, Fate, JobEnd
-from headrace_workers.ledger.batches.files import Growth, NewFile, Overtaken, Piece
-from headrace_workers.ledger.tables.core import JOBS
+from headrace_workers.core.tables import JOBS
+from headrace_workers.features.batches.store.batch_outputs import EndedLine, Fate, JobEnd
+from headrace_workers.features.batches.store.files import Growth, NewFile, Overtaken, Piece
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ import pytest
 from sqlalchemy import event, text
 from tests.workers.ledger.test_hot_path import grown, plan_of, scans, statements  # noqa: F401
 
-from headrace_workers.ledger.batches import batch_ends, batch_feeding, batch_outputs, batches
-from headrace_workers.ledger.batches.batch_feeding import Chunk
-from headrace_workers.ledger.batches.batch_lines import NewLine
-from headrace_workers.ledger.batches.batches import NewBatch
-from headrace_workers.ledger.complete import Advanced
-from headrace_workers.ledger.sql.database import locks_rows, writing
-from headrace_workers.ledger.work.claim import Wanted
+from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.complete import Advanced
+from headrace_workers.core.sql.database import locks_rows, writing
+from headrace_workers.features.batches.store import batch_ends, batch_feeding, batch_outputs, batches
+from headrace_workers.features.batches.store.batch_feeding import Chunk
+from headrace_workers.features.batches.store.batch_lines import NewLine
+from headrace_workers.features.batches.store.batches import NewBatch
 
 SMALL = ("batches", "files", "pieces")
 

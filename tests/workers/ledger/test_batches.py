@@ -5,8 +5,8 @@ from sqlalchemy import func, select, update
 from tests.workers.ledger.batch_rows import create, line, lines, rows, stand, two_batches
 from tests.workers.ledger.rows import job, step, write
 
-from headrace_workers.ledger.batches.files import NewFile
-from headrace_workers.ledger.tables.batches import BATCHES, LINES
+from headrace_workers.features.batches.store.files import NewFile
+from headrace_workers.features.batches.tables import BATCHES, LINES
 
 FRESH = {
     "key": None, "endpoint": None, "output_file": None, "error_file": None, "metadata": "{}", "defaults": "{}",

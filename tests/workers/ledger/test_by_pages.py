@@ -3,9 +3,9 @@
 import pytest
 from sqlalchemy import insert, select
 
-from headrace_workers.ledger.sql.by_pages import by_pages
-from headrace_workers.ledger.sql.database import reading, writing
-from headrace_workers.ledger.tables.core import TURNS
+from headrace_workers.core.sql.by_pages import by_pages
+from headrace_workers.core.sql.database import reading, writing
+from headrace_workers.core.tables import TURNS
 
 
 @pytest.mark.parametrize("newest", [False, True])

@@ -10,14 +10,14 @@ from tests.workers.ledger.test_complete import goes_on, record
 
 from headrace_schemas import Category, DeadLetter, Topic
 from headrace_schemas.codec import decode_value
-from headrace_workers.identity import end_id
-from headrace_workers.ledger.complete import Advanced
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.sql.database import reading, writing
-from headrace_workers.ledger.tables.core import JOBS, STEPS
-from headrace_workers.ledger.work.cancel import Cancellation, cancel
-from headrace_workers.ledger.work.records import Record
-from headrace_workers.ledger.work.replay import DeadFilter
+from headrace_workers.core.identity import end_id
+from headrace_workers.core.ledger.cancel import Cancellation, cancel
+from headrace_workers.core.ledger.complete import Advanced
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.sql.database import reading, writing
+from headrace_workers.core.tables import JOBS, STEPS
 
 CANCELLED = "headrace.job.cancelled.v1"
 

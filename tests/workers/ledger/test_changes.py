@@ -3,10 +3,10 @@
 import pytest
 from sqlalchemy import insert
 
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.recall import ENTRIES
-from headrace_workers.ledger.work import changes
-from headrace_workers.ledger.work.changes import BEFORE_ALL
+from headrace_workers.core.ledger import changes
+from headrace_workers.core.ledger.changes import BEFORE_ALL
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.cache.tables import ENTRIES
 
 
 def _entry(tx, key):
@@ -32,7 +32,7 @@ def test_changes_come_in_order_and_once(ledger):
 
 def test_a_change_tells_what_the_entry_is_now(ledger):
     """One that has died, or is forgotten, has no vector."""
-    from headrace_workers.ledger.recall.entries import kill
+    from headrace_workers.features.cache.store.entries import kill
 
     with writing(ledger.engine) as tx:
         first, second = _entry(tx, "a"), _entry(tx, "b")

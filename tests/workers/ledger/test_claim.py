@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from sqlalchemy import insert, select, update
 from tests.workers.ledger.test_complete import goes_on
 
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import BUDGETS, CLAIMS, JOBS, NEVER, STEPS
-from headrace_workers.ledger.work.claim import Claimed, Wanted
-from headrace_workers.ledger.work.sizing import LARGEST_BUDGET, LARGEST_BYTES, LEAST_BUDGET, next_budget, within_budget
+from headrace_workers.core.ledger.claim import Claimed, Wanted
+from headrace_workers.core.ledger.sizing import LARGEST_BUDGET, LARGEST_BYTES, LEAST_BUDGET, next_budget, within_budget
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import BUDGETS, CLAIMS, JOBS, NEVER, STEPS
 
 
 def test_urgent_work_goes_first(ledger, job, claim):

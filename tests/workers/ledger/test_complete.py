@@ -4,16 +4,16 @@ import pytest
 from sqlalchemy import select
 
 from headrace_schemas import Category, Topic
-from headrace_workers.ledger.complete import Advanced, Postponed
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import BUDGETS, JOBS, NEVER, STEPS
-from headrace_workers.ledger.work.cancel import Cancellation
-from headrace_workers.ledger.work.claim import Wanted
-from headrace_workers.ledger.work.dead import bury, job_burial
-from headrace_workers.ledger.work.outbox import Outgoing
-from headrace_workers.ledger.work.replay import DeadFilter
-from headrace_workers.ledger.work.sizing import LEAST_BUDGET
-from headrace_workers.ledger.work.steps import NewStep
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.complete import Advanced, Postponed
+from headrace_workers.core.ledger.dead import bury, job_burial
+from headrace_workers.core.ledger.outbox import Outgoing
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.ledger.sizing import LEAST_BUDGET
+from headrace_workers.core.ledger.steps import NewStep
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import BUDGETS, JOBS, NEVER, STEPS
 
 
 def record(job_id, kind="x"):

@@ -7,13 +7,13 @@ from sqlalchemy import update
 from tests.workers.ledger.test_complete import burial, goes_on, record
 
 from headrace_schemas import Topic
-from headrace_workers.ledger.complete import Advanced, Postponed
-from headrace_workers.ledger.counts import QueueCount
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import JOBS, NEVER, STEPS
-from headrace_workers.ledger.work.cancel import Cancellation
-from headrace_workers.ledger.work.outbox import Outgoing, put
-from headrace_workers.ledger.work.replay import DeadFilter
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.complete import Advanced, Postponed
+from headrace_workers.core.ledger.counts import QueueCount
+from headrace_workers.core.ledger.outbox import Outgoing, put
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import JOBS, NEVER, STEPS
 
 
 def begin(ledger, claim, worker="w"):

@@ -8,8 +8,8 @@ from sqlalchemy.exc import OperationalError
 from tests.services.tables import sqlite_tables
 
 from headrace_schemas.errors import ConfigurationError, Unavailable
-from headrace_workers.ledger.migrate import migrate, require_current
-from headrace_workers.ledger.sql.database import connect, reading, writing
+from headrace_workers.core.migrate import migrate, require_current
+from headrace_workers.core.sql.database import connect, reading, writing
 
 SETTINGS = ("enable_seqscan", "jit", "statement_timeout", "idle_in_transaction_session_timeout", "synchronous_commit")
 

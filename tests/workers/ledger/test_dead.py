@@ -10,12 +10,12 @@ from sqlalchemy import select, update
 from headrace_schemas import Category, Topic
 from headrace_schemas.codec import decode_value
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import DEAD_LETTERS, JOBS, STEPS
-from headrace_workers.ledger.work.dead import Burial, Origin, announce, bury, letter, letter_row
-from headrace_workers.ledger.work.records import Record
-from headrace_workers.ledger.work.refusals import refusal
-from headrace_workers.ledger.work.replay import DeadFilter
+from headrace_workers.core.ledger.dead import Burial, Origin, announce, bury, letter, letter_row
+from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.ledger.refusals import refusal
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import DEAD_LETTERS, JOBS, STEPS
 
 JOB, OTHER = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11", "7f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 ORIGIN = Origin(

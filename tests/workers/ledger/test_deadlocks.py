@@ -10,15 +10,15 @@ from sqlalchemy import select, update
 from tests.services.tables import postgres_tables
 from tests.workers.ledger.test_complete import burial, goes_on, record
 
-from headrace_workers.ledger.complete import Advanced, Postponed
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import CLAIMS
-from headrace_workers.ledger.work.cancel import Cancellation
-from headrace_workers.ledger.work.claim import Wanted
-from headrace_workers.ledger.work.hand_out import Room
-from headrace_workers.ledger.work.positions import Place
-from headrace_workers.ledger.work.token_quotas import Want
+from headrace_workers.core.ledger.assign import Room
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.complete import Advanced, Postponed
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.positions import Place
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CLAIMS
+from headrace_workers.features.access.store.token_quotas import Want
 
 ROUNDS = 60
 TENANTS = ("a", "b", "c", "d")

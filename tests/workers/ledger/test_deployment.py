@@ -3,9 +3,9 @@
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.ledger.belonging import require_ledger
-from headrace_workers.ledger.work.deployment import Fact
-from headrace_workers.ledger.work.positions import Place
+from headrace_workers.core.ledger.belonging import require_ledger
+from headrace_workers.core.ledger.deployment import Fact
+from headrace_workers.core.ledger.positions import Place
 
 
 def test_the_first_states_it_and_who_is_another_is_refused(ledger):

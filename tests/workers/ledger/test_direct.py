@@ -4,11 +4,11 @@ import pytest
 from sqlalchemy import bindparam, event, func, literal, select, text
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.ledger.sql.append import append
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.sql.direct import run
-from headrace_workers.ledger.sql.errors import LedgerRefused
-from headrace_workers.ledger.tables.core import OUTBOX
+from headrace_workers.core.sql.append import append
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.sql.direct import run
+from headrace_workers.core.sql.errors import LedgerRefused
+from headrace_workers.core.tables import OUTBOX
 
 _NAMED = select(literal("said"), bindparam("name", type_=OUTBOX.c.key.type))
 

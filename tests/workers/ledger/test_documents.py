@@ -8,14 +8,14 @@ import pytest
 from alembic import command
 from sqlalchemy import func, select, text
 
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.migrate import _config, migrate
-from headrace_workers.ledger.recall import documents
-from headrace_workers.ledger.recall.documents import FIRST, ChunkAt, NewChunk, NewDocument
-from headrace_workers.ledger.sql.database import connect, writing
-from headrace_workers.ledger.tables.recall import CHUNKS, DOCUMENTS
-from headrace_workers.ledger.work import changes
-from headrace_workers.ledger.work.changes import BEFORE_ALL
+from headrace_workers.core.ledger import changes
+from headrace_workers.core.ledger.changes import BEFORE_ALL
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.migrate import _config, migrate
+from headrace_workers.core.sql.database import connect, writing
+from headrace_workers.features.cache.tables import CHUNKS, DOCUMENTS
+from headrace_workers.features.knowledge.store import documents
+from headrace_workers.features.knowledge.store.documents import FIRST, ChunkAt, NewChunk, NewDocument
 
 
 def document(name="a.md", *, tenant="t", knowledge="k", sha="1", embedder="e", texts=("one", "two"), attributes=None):

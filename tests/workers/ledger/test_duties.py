@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import select, update
 
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import DUTIES
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import DUTIES
 
 LEASE = 30_000
 

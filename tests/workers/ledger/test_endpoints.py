@@ -6,11 +6,11 @@ import pytest
 from sqlalchemy import select, update
 from tests.workers.ledger.rows import delivery, job, step, write
 
-from headrace_workers.ledger.tables.core import STEPS
-from headrace_workers.ledger.tables.webhooks import ENDPOINTS
-from headrace_workers.ledger.webhooks.attempts import Due, Tried
-from headrace_workers.ledger.webhooks.delivery_views import DeliveryView, Range
-from headrace_workers.ledger.webhooks.endpoints import Health, callbacks_id, place_id
+from headrace_workers.core.tables import STEPS
+from headrace_workers.features.webhooks.store.attempts import Due, Tried
+from headrace_workers.features.webhooks.store.delivery_views import DeliveryView, Range
+from headrace_workers.features.webhooks.store.endpoints import Health, callbacks_id, place_id
+from headrace_workers.features.webhooks.tables import ENDPOINTS
 
 
 def add(ledger, name, tenant="a", most=9, **fields):

@@ -6,13 +6,13 @@ import pytest
 from sqlalchemy import select, update
 from tests.workers.webhooks.office import Office
 
-from headrace_workers.ledger.evals.bounds import EvalBounds, TooManyEvals
-from headrace_workers.ledger.evals.eval_runs import Judged, NewItem
-from headrace_workers.ledger.evals.evals import NewEval, NewRun, StillRuns
-from headrace_workers.ledger.sql import by_bytes
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.evals import EVALS, ITEMS, RUNS
-from headrace_workers.ledger.webhooks.delivery_views import Range
+from headrace_workers.core.sql import by_bytes
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.evals.store.bounds import EvalBounds, TooManyEvals
+from headrace_workers.features.evals.store.eval_runs import Judged, NewItem
+from headrace_workers.features.evals.store.evals import NewEval, NewRun, StillRuns
+from headrace_workers.features.evals.tables import EVALS, ITEMS, RUNS
+from headrace_workers.features.webhooks.store.delivery_views import Range
 
 LOST = {"error": "lost"}
 

@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
-from headrace_workers.ledger.evals.bounds import EvalBounds, TooManyEvals
-from headrace_workers.ledger.evals.eval_runs import Judged, NewItem, ReadBefore
-from headrace_workers.ledger.evals.evals import NewEval, NewRun, StillRuns
-from headrace_workers.ledger.sql.database import alone, writing
-from headrace_workers.ledger.tables.evals import EVALS
+from headrace_workers.core.sql.database import alone, writing
+from headrace_workers.features.evals.store.bounds import EvalBounds, TooManyEvals
+from headrace_workers.features.evals.store.eval_runs import Judged, NewItem, ReadBefore
+from headrace_workers.features.evals.store.evals import NewEval, NewRun, StillRuns
+from headrace_workers.features.evals.tables import EVALS
 
 NOTHING = {"error": {"code": "lost", "message": "nothing came of it"}}
 

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from tests.workers.ledger.test_locks import Meanwhile, ledger_url  # noqa: F401 - a fixture
 
-from headrace_workers.ledger.evals import evals
-from headrace_workers.ledger.evals.evals import NewEval, NewRun, StillRuns
+from headrace_workers.features.evals.store import evals
+from headrace_workers.features.evals.store.evals import NewEval, NewRun, StillRuns
 
 
 def test_an_eval_is_not_removed_under_a_run_that_starts(ledger, monkeypatch):

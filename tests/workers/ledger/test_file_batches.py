@@ -5,9 +5,9 @@ import threading
 from sqlalchemy import text
 from tests.services.eventually import eventually
 
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.stores import file_batches, store_files
-from headrace_workers.ledger.stores.store_files import Incoming
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.knowledge.store import file_batches, store_files
+from headrace_workers.features.knowledge.store.store_files import Incoming
 
 FILES = [f"file-{letter * 8}" for letter in "abc"]
 

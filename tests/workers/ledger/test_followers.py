@@ -3,9 +3,9 @@
 from sqlalchemy import update
 from tests.workers.ledger.test_documents import document
 
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.recall import CHANGES, FOLLOWERS
-from headrace_workers.ledger.work.changes import BEFORE_ALL
+from headrace_workers.core.ledger.changes import BEFORE_ALL
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.cache.tables import CHANGES, FOLLOWERS
 
 
 def seen(ledger):

@@ -5,12 +5,12 @@ from dataclasses import replace
 from sqlalchemy import select, update
 from tests.workers.ledger.test_complete import goes_on
 
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import STEPS
-from headrace_workers.ledger.work.claim import Wanted
-from headrace_workers.ledger.work.hand_out import Room
-from headrace_workers.ledger.work.sizing import LARGEST_BYTES
-from headrace_workers.ledger.work.steps import Tried
+from headrace_workers.core.ledger.assign import Room
+from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.sizing import LARGEST_BYTES
+from headrace_workers.core.ledger.steps import Tried
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import STEPS
 
 
 def begin(ledger, job, claim, jobs=3):

@@ -4,9 +4,9 @@ import pytest
 from sqlalchemy import select
 from tests.workers.ledger.rows import entry, job, serve, states, step
 
-from headrace_workers.ledger import held
-from headrace_workers.ledger.tables.core import JOBS, NEVER, RELEASED, STEPS
-from headrace_workers.ledger.tables.recall import ENTRIES
+from headrace_workers.core.ledger import held
+from headrace_workers.core.tables import JOBS, NEVER, RELEASED, STEPS
+from headrace_workers.features.cache.tables import ENTRIES
 
 A, B, C, D, NEW, GOES_ON = (f"00000000-0000-5000-8000-00000000000{n}" for n in "abcdef")
 

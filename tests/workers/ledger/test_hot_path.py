@@ -6,20 +6,20 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import event, text, update
 
-from headrace_workers.ledger.complete import Postponed, complete
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.sql.database import locks_rows, writing
-from headrace_workers.ledger.tables.core import CLAIMS
-from headrace_workers.ledger.work.cancel import Cancellation, cancel
-from headrace_workers.ledger.work.claim import Wanted, heads
-from headrace_workers.ledger.work.claim import claim as claim_in
-from headrace_workers.ledger.work.leases import acquit, release
-from headrace_workers.ledger.work.lookup import job as job_view
-from headrace_workers.ledger.work.lookup import named, terminals, units_of
-from headrace_workers.ledger.work.outbox import peek
-from headrace_workers.ledger.work.recover import due, expire, promote, reap
-from headrace_workers.ledger.work.repetitions import conflicts
-from headrace_workers.ledger.work.start import start
+from headrace_workers.core.ledger.cancel import Cancellation, cancel
+from headrace_workers.core.ledger.claim import Wanted, heads
+from headrace_workers.core.ledger.claim import claim as claim_in
+from headrace_workers.core.ledger.complete import Postponed, complete
+from headrace_workers.core.ledger.leases import acquit, release
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.lookup import job as job_view
+from headrace_workers.core.ledger.lookup import named, terminals, units_of
+from headrace_workers.core.ledger.outbox import peek
+from headrace_workers.core.ledger.recover import due, expire, promote, reap
+from headrace_workers.core.ledger.repetitions import conflicts
+from headrace_workers.core.ledger.start import start
+from headrace_workers.core.sql.database import locks_rows, writing
+from headrace_workers.core.tables import CLAIMS
 
 SCANS = ("Seq Scan", "SCAN ")
 # One row a group or a tenant or a bridge: a scan of these is a page.

@@ -3,9 +3,9 @@
 from sqlalchemy import select
 
 from headrace_schemas import Category, Topic
-from headrace_workers.ledger.tables.core import JOBS, STEPS
-from headrace_workers.ledger.work.dead import Burial
-from headrace_workers.ledger.work.replay import DeadFilter
+from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.tables import JOBS, STEPS
 
 
 def test_a_job_sent_twice_is_taken_once(ledger, job):

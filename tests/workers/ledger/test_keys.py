@@ -3,10 +3,10 @@
 import pytest
 from sqlalchemy import update
 
-from headrace_workers.ledger.door.keys import NewKey
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.door import API_KEYS
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.access.store.keys import NewKey
+from headrace_workers.features.access.tables import API_KEYS
 
 
 def key(key_id: str, tenant: str = "shop", lives_ms: int | None = None) -> NewKey:

@@ -10,10 +10,10 @@ from headrace_schemas import JudgeVerdict, Result, Score
 from headrace_schemas.codec import encode_value
 from headrace_schemas.moderation import ModerationVerdict
 from headrace_schemas.review import Review
-from headrace_workers.ledger.labels.verdicts import KEPT_MS, Verdict, keep, known, labelled
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import JOBS
-from headrace_workers.ledger.tables.labels import LABELS, VERDICTS
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import JOBS
+from headrace_workers.features.quality.store.verdicts import KEPT_MS, Verdict, keep, known, labelled
+from headrace_workers.features.quality.tables import LABELS, VERDICTS
 
 AGE = 60_000
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)

@@ -3,9 +3,9 @@
 import pytest
 from sqlalchemy import select, update
 
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import CLAIMS, DUTIES, LOOKS, READERS, STEPS, TROUBLES
-from headrace_workers.ledger.work.positions import Place
+from headrace_workers.core.ledger.positions import Place
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CLAIMS, DUTIES, LOOKS, READERS, STEPS, TROUBLES
 
 LEASE = 30_000
 

@@ -14,20 +14,20 @@ from tests.services.eventually import eventually
 from tests.services.tables import postgres_tables
 from tests.workers.ledger.test_complete import burial, goes_on, record
 
-from headrace_workers.ledger.complete import Advanced, complete
-from headrace_workers.ledger.recall import entries
-from headrace_workers.ledger.recall.audit_rows import Audited, NewAudit
-from headrace_workers.ledger.recall.entries import Admit, Disallow, NewEntry
-from headrace_workers.ledger.recall.purge import EntryFilter
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.audits import AUDITS
-from headrace_workers.ledger.tables.core import CLAIMS, JOBS, LOOKS, NEVER, STEPS
-from headrace_workers.ledger.tables.recall import ENTRIES
-from headrace_workers.ledger.webhooks import endpoints
-from headrace_workers.ledger.work.cancel import Cancellation, cancel
-from headrace_workers.ledger.work.hand_out import Room
-from headrace_workers.ledger.work.leases import hold, renew
-from headrace_workers.ledger.work.replay import DeadFilter
+from headrace_workers.core.ledger.assign import Room
+from headrace_workers.core.ledger.cancel import Cancellation, cancel
+from headrace_workers.core.ledger.complete import Advanced, complete
+from headrace_workers.core.ledger.leases import hold, renew
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CLAIMS, JOBS, LOOKS, NEVER, STEPS
+from headrace_workers.features.cache.audit_tables import AUDITS
+from headrace_workers.features.cache.store import entries
+from headrace_workers.features.cache.store.audit_rows import Audited, NewAudit
+from headrace_workers.features.cache.store.entries import Admit, Disallow, NewEntry
+from headrace_workers.features.cache.store.purge import EntryFilter
+from headrace_workers.features.cache.tables import ENTRIES
+from headrace_workers.features.webhooks.store import endpoints
 
 LEASE = 60_000
 

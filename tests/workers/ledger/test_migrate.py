@@ -10,11 +10,11 @@ from sqlalchemy import select, text
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.dead_views import letter_dict
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.migrate import _config, current, migrate, newest, require_current
-from headrace_workers.ledger.sql.database import connect, reading, writing
-from headrace_workers.ledger.tables.core import DEAD_LETTERS, METADATA, NEVER, STEPS, TURNS
-from headrace_workers.ledger.work.replay import DeadFilter
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.migrate import _config, current, migrate, newest, require_current
+from headrace_workers.core.sql.database import connect, reading, writing
+from headrace_workers.core.tables import DEAD_LETTERS, METADATA, NEVER, STEPS, TURNS
 
 
 def test_migrations_make_the_tables_that_the_code_has(ledger):

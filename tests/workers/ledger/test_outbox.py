@@ -3,9 +3,9 @@
 from sqlalchemy import select, update
 
 from headrace_schemas import Topic
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import JOBS, OUTBOX
-from headrace_workers.ledger.work.outbox import Outgoing, put
+from headrace_workers.core.ledger.outbox import Outgoing, put
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import JOBS, OUTBOX
 
 
 def say(ledger, *pairs):

@@ -10,20 +10,20 @@ from tests.workers.ledger_jobs import take_in
 
 from headrace_schemas import Category, EvaluationJob, Topic
 from headrace_schemas.codec import decode_value
-from headrace_workers.clock import SystemClock
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import JOBS, OUTBOX, POSITIONS, RELEASED, STEPS
-from headrace_workers.ledger.work import ends
-from headrace_workers.ledger.work.cancel import Cancellation
-from headrace_workers.ledger.work.claim import Wanted
-from headrace_workers.ledger.work.replay import DeadFilter
-from headrace_workers.ledger.work.rows import Row
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.pipeline.stage import Stage
-from headrace_workers.pipeline.stages import STAGES
-from headrace_workers.steps.judge import judge
-from headrace_workers.steps.outcome import Dead, Done, Held, Retry, Wait
-from headrace_workers.worker.work import Work
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger import completion as ends
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.ledger.rows import Row
+from headrace_workers.core.pipeline.outcome import Dead, Done, Held, Retry, Wait
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.stage import Stage
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import JOBS, OUTBOX, POSITIONS, RELEASED, STEPS
+from headrace_workers.features.judging.step import judge
+from headrace_workers.runtime.worker.work import Work
+from headrace_workers.wiring.stages import STAGES
 
 _STAGES = {stage.name: stage for stage in STAGES}
 GENERATE, MODERATE, RUBRIC, JUDGE = (_STAGES[name] for name in ("generate", "moderate", "rubric", "judge"))

@@ -6,11 +6,11 @@ import pytest
 from sqlalchemy import select, update
 from tests.workers.ledger.dying import be_due, begin, run_out
 
-from headrace_workers.ledger.complete import Postponed
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import CLAIMS, STEPS
-from headrace_workers.ledger.work.recover import Reaped
-from headrace_workers.ledger.work.replay import DeadFilter
+from headrace_workers.core.ledger.complete import Postponed
+from headrace_workers.core.ledger.recover import Reaped
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CLAIMS, STEPS
 
 
 def test_only_the_poison_dies_and_its_31_neighbours_do_not(ledger, job, claim):

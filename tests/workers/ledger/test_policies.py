@@ -7,9 +7,9 @@ from sqlalchemy import update
 from headrace_schemas.codec import decode_value
 from headrace_schemas.policy import PolicyRefused, PolicySwitched
 from headrace_schemas.topics import Topic
-from headrace_workers.ledger.labels.policies import KEY
-from headrace_workers.ledger.sql.database import alone, writing
-from headrace_workers.ledger.tables.policies import POLICIES
+from headrace_workers.core.sql.database import alone, writing
+from headrace_workers.features.moderation.store.policies import KEY
+from headrace_workers.features.moderation.tables import POLICIES
 
 
 def told(ledger):

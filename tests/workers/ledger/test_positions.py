@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import select
 
-from headrace_workers.ledger.tables.core import JOBS
-from headrace_workers.ledger.work.positions import Advance, Again, Fingerprint, Place, Position, PositionsMoved
+from headrace_workers.core.ledger.positions import Advance, Again, Fingerprint, Place, Position, PositionsMoved
+from headrace_workers.core.tables import JOBS
 
 PLACE = Place("t", 0, "log1")
 

@@ -5,10 +5,10 @@ import time
 import pytest
 from sqlalchemy import func, insert, select, update
 
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import BUDGETS, DEAD_LETTERS, JOBS, STEPS, TURNS
-from headrace_workers.ledger.work.replay import DeadFilter
-from headrace_workers.ledger.work.turns import CLOCK
+from headrace_workers.core.ledger.fair_queueing import CLOCK
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import BUDGETS, DEAD_LETTERS, JOBS, STEPS, TURNS
 
 AGE = 60_000
 

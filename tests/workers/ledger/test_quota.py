@@ -3,10 +3,10 @@
 import pytest
 from sqlalchemy import insert, select
 
-from headrace_workers.ledger.recall import quota
-from headrace_workers.ledger.recall.entries import Served, kill
-from headrace_workers.ledger.sql.database import now_ms, writing
-from headrace_workers.ledger.tables.recall import CHANGES, ENTRIES
+from headrace_workers.core.sql.database import now_ms, writing
+from headrace_workers.features.cache.store import quota
+from headrace_workers.features.cache.store.entries import Served, kill
+from headrace_workers.features.cache.tables import CHANGES, ENTRIES
 
 DAY = 86_400_000
 

@@ -5,9 +5,9 @@ import threading
 import pytest
 from sqlalchemy import select, update
 
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import READERS
-from headrace_workers.ledger.work.positions import Advance, Place, Position
+from headrace_workers.core.ledger.positions import Advance, Place, Position
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import READERS
 
 LEASE = 30_000
 PLACES = [Place(topic, number, "log1") for topic in ("a", "b") for number in range(4)]

@@ -11,11 +11,11 @@ from tests.services.eventually import eventually
 from tests.services.tables import postgres_tables
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.ledger.sql.append import append
-from headrace_workers.ledger.sql.database import connect, reading, writing
-from headrace_workers.ledger.sql.errors import LedgerRefused
-from headrace_workers.ledger.sql.reads import Reads, rows_of
-from headrace_workers.ledger.tables.core import OUTBOX
+from headrace_workers.core.sql.append import append
+from headrace_workers.core.sql.database import connect, reading, writing
+from headrace_workers.core.sql.errors import LedgerRefused
+from headrace_workers.core.sql.reads import Reads, rows_of
+from headrace_workers.core.tables import OUTBOX
 
 _NAMED = select(OUTBOX.c.topic).where(OUTBOX.c.key == bindparam("name", type_=OUTBOX.c.key.type))
 _FAILS = select(literal(1) / bindparam("by", type_=OUTBOX.c.id.type))

@@ -3,8 +3,8 @@
 from sqlalchemy import select
 from tests.workers.recall.conftest import Flow, asks, flow, tiers  # noqa: F401 - fixtures
 
-from headrace_workers.ledger.tables.recall import ENTRIES
-from headrace_workers.ledger.work.claim import Wanted
+from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.features.cache.tables import ENTRIES
 
 
 def test_who_read_it_just_before_is_known_until_they_have_told(flow: Flow, asks):  # noqa: F811

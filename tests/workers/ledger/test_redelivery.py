@@ -4,10 +4,10 @@ import pytest
 from sqlalchemy import select
 from tests.workers.ledger.rows import delivery
 
-from headrace_workers.ledger.tables.core import JOBS, STEPS
-from headrace_workers.ledger.tables.webhooks import DELIVERIES
-from headrace_workers.ledger.webhooks.delivery_views import Range
-from headrace_workers.ledger.webhooks.redelivery import TWICE_MS, Preview
+from headrace_workers.core.tables import JOBS, STEPS
+from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.redelivery import TWICE_MS, Preview
+from headrace_workers.features.webhooks.tables import DELIVERIES
 
 MINE = Range(endpoint_id="we_1", tenant="a", since=100, until=200)
 
@@ -71,7 +71,7 @@ def test_what_would_be_sent_again_is_sent_again(many, delivered, shown):
 
 def test_the_oldest_are_sent_again_first(ledger, monkeypatch):
     """A bounded number at a time."""
-    monkeypatch.setattr("headrace_workers.ledger.webhooks.redelivery._AT_ONCE", 2)
+    monkeypatch.setattr("headrace_workers.features.webhooks.store.redelivery._AT_ONCE", 2)
     for name, at in (("c", 100), ("a", 300), ("b", 200), ("d", 200), ("e", 100)):
         delivery(ledger, name, "dead", created_at=at)
     sent = []

@@ -8,8 +8,8 @@ import pytest
 
 from headrace_schemas import Category, Topic
 from headrace_schemas.codec import decode_value
-from headrace_workers.ledger.work.cancel import Cancellation
-from headrace_workers.ledger.work.records import Record
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.records import Record
 
 PROMPT = {"model": "m", "prompt": "p", "idempotency_key": "k"}
 

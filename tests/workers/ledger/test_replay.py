@@ -8,11 +8,11 @@ from tests.workers.ledger.test_complete import record
 
 from headrace_schemas import Category, Topic
 from headrace_schemas.limits import MAX_VALUE_BYTES
-from headrace_workers.ledger.complete import Advanced
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import DEAD_LETTERS, JOBS, STEPS
-from headrace_workers.ledger.work.dead import Burial, job_burial
-from headrace_workers.ledger.work.replay import DeadFilter
+from headrace_workers.core.ledger.complete import Advanced
+from headrace_workers.core.ledger.dead import Burial, job_burial
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import DEAD_LETTERS, JOBS, STEPS
 
 
 @pytest.fixture

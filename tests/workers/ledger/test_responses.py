@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import update
 
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.responses import RESPONSES
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.generation.tables import RESPONSES
 
 AGE = 60_000
 

@@ -4,9 +4,9 @@ import pytest
 from sqlalchemy import select
 from tests.services.backup import dump, restore
 
-from headrace_workers.ledger.complete import Advanced
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.tables.core import CLAIMS, STEPS
+from headrace_workers.core.ledger.complete import Advanced
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.tables import CLAIMS, STEPS
 
 LEASE = 60_000
 

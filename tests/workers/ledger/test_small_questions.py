@@ -9,15 +9,15 @@ from tests.workers.ledger.rows import LATE, job, step, write
 from headrace_schemas import ModerationVerdict, Result
 from headrace_schemas.codec import encode_value
 from headrace_schemas.job import derive_job_id
-from headrace_workers.ledger.door.accepted import Reserved, Wish
-from headrace_workers.ledger.door.keys import NewKey
-from headrace_workers.ledger.labels.moderated import Said, Span
-from headrace_workers.ledger.labels.pass_rates import PassRate
-from headrace_workers.ledger.pressure import Pressure
-from headrace_workers.ledger.recall.base_uses import LatelyUsed
-from headrace_workers.ledger.tables.core import CLAIMS, OUTBOX, STEPS, TURNS
-from headrace_workers.ledger.tables.recall import BASE_USES, DOCUMENTS
-from headrace_workers.ledger.work.unrun import Move, Stay
+from headrace_workers.core.ledger.accepted import Reserved, Wish
+from headrace_workers.core.ledger.pressure import Pressure
+from headrace_workers.core.ledger.unrun import Move, Stay
+from headrace_workers.core.tables import CLAIMS, OUTBOX, STEPS, TURNS
+from headrace_workers.features.access.store.keys import NewKey
+from headrace_workers.features.cache.tables import BASE_USES, DOCUMENTS
+from headrace_workers.features.knowledge.store.base_uses import LatelyUsed
+from headrace_workers.features.moderation.store.moderated import Said, Span
+from headrace_workers.features.quality.store.pass_rates import PassRate
 
 DAY_MS = 86_400_000
 

@@ -10,13 +10,13 @@ from tests.workers.ledger_jobs import take_in
 from headrace_schemas import DeadLetter, Result
 from headrace_schemas.codec import decode_value
 from headrace_schemas.job import Lane
-from headrace_workers.ledger.tables.core import BUDGETS
-from headrace_workers.ledger.work.replay import DeadFilter
-from headrace_workers.moderation.moderator import PolicyModerator
-from headrace_workers.moderation.policy import Policy, Rule
-from headrace_workers.moderation.secrets import SecretsDetector
-from headrace_workers.steps.embed import embed
-from headrace_workers.steps.moderate import moderate
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.tables import BUDGETS
+from headrace_workers.features.knowledge.embed_step import embed
+from headrace_workers.features.moderation.moderator import PolicyModerator
+from headrace_workers.features.moderation.policy import Policy, Rule
+from headrace_workers.features.moderation.secrets import SecretsDetector
+from headrace_workers.features.moderation.step import moderate
 from headrace_workers.testing import HashEmbedder
 
 EMBED = partial(embed, embedder=HashEmbedder, embedder_alias="vectors")

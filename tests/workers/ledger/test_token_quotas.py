@@ -13,19 +13,20 @@ from tests.workers.ledger.test_uses import again
 
 from headrace_schemas import Category, GenerationJob, Topic
 from headrace_schemas.codec import encode_value
-from headrace_workers.ledger.door.accepted import Reserved, Wish
-from headrace_workers.ledger.door.usage import DAY_MS
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import DEAD_LETTERS, JOBS, STEPS
-from headrace_workers.ledger.tables.door import QUOTAS, RESERVATIONS
-from headrace_workers.ledger.work import positions, token_quotas
-from headrace_workers.ledger.work.cancel import Cancellation
-from headrace_workers.ledger.work.dead import Burial
-from headrace_workers.ledger.work.ingest import NewJob
-from headrace_workers.ledger.work.records import Record
-from headrace_workers.ledger.work.refusals import refusal
-from headrace_workers.ledger.work.token_quotas import Want
+from headrace_workers.core.ledger import positions
+from headrace_workers.core.ledger.accepted import Reserved, Wish
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.ledger.refusals import refusal
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import DEAD_LETTERS, JOBS, STEPS
+from headrace_workers.features.access.store import token_quotas
+from headrace_workers.features.access.store.token_quotas import Want
+from headrace_workers.features.access.store.usage import DAY_MS
+from headrace_workers.features.access.tables import QUOTAS, RESERVATIONS
 
 Make = Callable[..., NewJob]
 

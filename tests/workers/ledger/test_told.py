@@ -7,15 +7,15 @@ from sqlalchemy import insert, select, update
 from tests.workers.ledger.rows import LATE, job, step, write
 
 from headrace_schemas import Category, Topic
-from headrace_workers.ledger.door.accepted import Wish
-from headrace_workers.ledger.door.told import JobRow, Looked, Standing, StepRow
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import CLAIMS, DEAD_LETTERS, JOBS, STEPS
-from headrace_workers.ledger.tables.door import ACCEPTED
-from headrace_workers.ledger.tables.webhooks import DELIVERIES
-from headrace_workers.ledger.webhooks.deliveries import announce, message_id
-from headrace_workers.ledger.work.records import Record
-from headrace_workers.ledger.work.refusals import refusal
+from headrace_workers.core.ledger.accepted import Wish
+from headrace_workers.core.ledger.job_status import JobRow, Looked, Standing, StepRow
+from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.ledger.refusals import refusal
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CLAIMS, DEAD_LETTERS, JOBS, STEPS
+from headrace_workers.features.access.tables import ACCEPTED
+from headrace_workers.features.webhooks.store.deliveries import announce, message_id
+from headrace_workers.features.webhooks.tables import DELIVERIES
 
 HOUR_MS = 3_600_000
 

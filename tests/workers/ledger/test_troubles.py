@@ -4,8 +4,8 @@ import time
 
 from sqlalchemy import select, update
 
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import TROUBLES
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import TROUBLES
 
 
 def age(ledger, ms):

@@ -6,11 +6,11 @@ import pytest
 from sqlalchemy import insert, select
 from tests.workers.ledger.test_complete import goes_on
 
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import NEVER, STEPS, TURNS
-from headrace_workers.ledger.work.claim import Wanted
-from headrace_workers.ledger.work.hand_out import Room
-from headrace_workers.ledger.work.turns import CLOCK, Class, advance
+from headrace_workers.core.ledger.assign import Room
+from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.fair_queueing import CLOCK, Class, advance
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import NEVER, STEPS, TURNS
 
 LEASE = 60_000
 GROUP = 32

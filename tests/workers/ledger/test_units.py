@@ -7,14 +7,14 @@ from tests.workers.ledger_jobs import take_in
 
 from headrace_schemas import Category
 from headrace_schemas.codec import decode_value
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import JOBS, OUTBOX, STEPS
-from headrace_workers.ledger.work.cancel import Cancellation
-from headrace_workers.ledger.work.replay import DeadFilter
-from headrace_workers.pipeline.following import Following
-from headrace_workers.pipeline.retry import RetrySchedule
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.steps.outcome import Dead, Done, Retry
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.pipeline.following import Following
+from headrace_workers.core.pipeline.outcome import Dead, Done, Retry
+from headrace_workers.core.pipeline.retry import RetrySchedule
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import JOBS, OUTBOX, STEPS
 
 
 def test_every_endpoint_hears_of_an_answer(ledger):

@@ -8,9 +8,9 @@ from tests.workers.ledger.after import After, answer
 from tests.workers.ledger_jobs import take_in
 
 from headrace_schemas import Category
-from headrace_workers.ledger.sql.database import clock, writing
-from headrace_workers.ledger.tables.core import JOBS, STEPS
-from headrace_workers.ledger.work.replay import DeadFilter
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.sql.database import clock, writing
+from headrace_workers.core.tables import JOBS, STEPS
 
 
 def heard(ledger, **changes):

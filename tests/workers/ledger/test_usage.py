@@ -8,13 +8,13 @@ from sqlalchemy import update
 from tests.workers.gateway.served import answer
 
 from headrace_schemas import NotJudged, Score
-from headrace_workers.ledger.door import usage
-from headrace_workers.ledger.door.scored import ScoreCount
-from headrace_workers.ledger.door.usage import DAY_MS, LAG_MS
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import JOBS
-from headrace_workers.ledger.work.ingest import NewJob
+from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import JOBS
+from headrace_workers.features.access.store import usage
+from headrace_workers.features.access.store.usage import DAY_MS, LAG_MS
+from headrace_workers.features.judging.store.score_counts import ScoreCount
 
 
 def ended(

@@ -13,11 +13,11 @@ from tests.workers.ledger.test_locks import Meanwhile
 from tests.workers.recall.conftest import Flow, asks, flow  # noqa: F401 - fixtures
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.recall import documents
-from headrace_workers.ledger.recall.entries import Admit, NewEntry
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.recall import ENTRIES, USES
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.cache.store.entries import Admit, NewEntry
+from headrace_workers.features.cache.tables import ENTRIES, USES
+from headrace_workers.features.knowledge.store import documents
 
 POSTGRESQL = pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 _keys = count()

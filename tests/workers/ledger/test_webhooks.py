@@ -10,12 +10,12 @@ from tests.workers.webhooks.office import ORIGINS, Office
 from tests.workers.webhooks.receiver import receiving
 
 from headrace_schemas.callback import Callback, Recipient
-from headrace_workers.ledger.sql.database import locks_rows, writing
-from headrace_workers.ledger.tables.core import JOBS, STEPS
-from headrace_workers.ledger.tables.webhooks import CALLBACKS_OF_JOBS, DELIVERIES, ENDPOINTS
-from headrace_workers.ledger.webhooks.delivery_views import Range
-from headrace_workers.ledger.webhooks.redelivery import TWICE_MS
-from headrace_workers.ledger.work.listening import anybody, heard
+from headrace_workers.core.sql.database import locks_rows, writing
+from headrace_workers.core.tables import JOBS, STEPS
+from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.listeners import anybody, heard
+from headrace_workers.features.webhooks.store.redelivery import TWICE_MS
+from headrace_workers.features.webhooks.tables import CALLBACKS_OF_JOBS, DELIVERIES, ENDPOINTS
 
 
 def jobs(ledger, count, **fields):
@@ -166,7 +166,7 @@ def test_what_the_relay_and_a_worker_ask_uses_indexes(ledger):
         if locks_rows(tx):
             tx.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
         with statements(tx) as seen:
-            from headrace_workers.ledger.webhooks import attempts, delivery_views, endpoints, redelivery
+            from headrace_workers.features.webhooks.store import attempts, delivery_views, endpoints, redelivery
 
             assert anybody(tx)
             assert len(heard(tx, known[:20])) == 20

@@ -9,10 +9,10 @@ from tests.workers.ledger.rows import delivery
 from tests.workers.ledger.test_endpoints import add
 from tests.workers.ledger.test_locks import Meanwhile, ledger_url  # noqa: F401 - a fixture
 
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import STEPS
-from headrace_workers.ledger.webhooks import endpoints, redelivery
-from headrace_workers.ledger.webhooks.delivery_views import Range
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import STEPS
+from headrace_workers.features.webhooks.store import endpoints, redelivery
+from headrace_workers.features.webhooks.store.delivery_views import Range
 
 
 @pytest.mark.parametrize("ends", ["is written", "comes to nothing"])

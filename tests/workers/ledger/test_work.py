@@ -12,18 +12,18 @@ from tests.workers.ledger_jobs import take_in
 from headrace_producers import KafkaSettings
 from headrace_schemas import Answer, Category, Moderated, ModerationVerdict, Output, Rubric, Usage
 from headrace_schemas.codec import decode_value
-from headrace_workers.clock import SystemClock
-from headrace_workers.ledger.complete import Advanced
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import STEPS
-from headrace_workers.ledger.work.cancel import Cancellation
-from headrace_workers.ledger.work.claim import Wanted
-from headrace_workers.ledger.work.replay import DeadFilter
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.settings import Settings
-from headrace_workers.steps.judge import judge
-from headrace_workers.steps.outcome import Dead, Done, Retry
-from headrace_workers.worker.work import Work
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.complete import Advanced
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.pipeline.outcome import Dead, Done, Retry
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import STEPS
+from headrace_workers.features.judging.step import judge
+from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.worker.work import Work
 
 
 def settings():

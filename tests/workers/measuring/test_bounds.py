@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from headrace_workers.calibration.binomial import clopper_pearson_upper
-from headrace_workers.measuring.bounds import upper_bound, upper_bounds
+from headrace_workers.features.cache.calibration.binomial import clopper_pearson_upper
+from headrace_workers.features.cache.measuring.clustered_bounds import upper_bound, upper_bounds
 
 
 def test_what_fails_by_itself_has_clopper_and_pearsons_bound() -> None:

@@ -5,12 +5,12 @@ import pytest
 from tests.workers.moderation.heads import examples
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.embedders.hashed import HashEmbedder
-from headrace_workers.measuring.head_card import card
-from headrace_workers.measuring.heads import Trained, train
-from headrace_workers.moderation.examples import Example
-from headrace_workers.moderation.fitting import fit
-from headrace_workers.quality.interval import Estimate
+from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
+from headrace_workers.features.moderation.examples import Example
+from headrace_workers.features.moderation.fitting import fit
+from headrace_workers.features.moderation.head_card import card
+from headrace_workers.features.moderation.heads import Trained, train
+from headrace_workers.features.quality.interval import Estimate
 
 EMBEDDER = HashEmbedder()
 

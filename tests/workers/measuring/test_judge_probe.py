@@ -7,12 +7,12 @@ import pytest
 from tests.workers.judging.judge_model import JudgeModel, Prompt
 
 from headrace_schemas import HeadraceError
-from headrace_workers.cli import judge
-from headrace_workers.engines import load
-from headrace_workers.measuring.judge_items import ITEMS
-from headrace_workers.measuring.judge_probe import Probe, probe
-from headrace_workers.ports import Completion, Request
-from headrace_workers.quality.interval import Undefined
+from headrace_workers.core.ports import Completion, Request
+from headrace_workers.features.generation.engines import load
+from headrace_workers.features.judging.commands import judge
+from headrace_workers.features.judging.judge_items import ITEMS
+from headrace_workers.features.judging.judge_probe import Probe, probe
+from headrace_workers.features.quality.interval import Undefined
 
 GOOD = {item.good for item in ITEMS}
 OWN = "I think that it depends."

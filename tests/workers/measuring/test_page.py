@@ -3,8 +3,8 @@
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
-from headrace_workers.measuring.page import Figure, Section, Table, page
-from headrace_workers.measuring.plots import Axis, Line, Mark, Span, histogram, intervals, lines, percent, plain
+from headrace_workers.cli.pages.page import Figure, Section, Table, page
+from headrace_workers.cli.pages.plots import Axis, Line, Mark, Span, histogram, intervals, lines, percent, plain
 
 X, Y = Axis("threshold", 0.7, 1.0, plain), Axis("", 0.0, 0.5, percent)
 HOSTILE = "<script>alert('&')</script>"

@@ -2,8 +2,17 @@
 
 import pytest
 
-from headrace_workers.knowledge.chunking import Chunk
-from headrace_workers.measuring.retrieval import Answered, Asked, belongs, floors, key_of, missed, place, qualities
+from headrace_workers.features.knowledge.chunking import Chunk
+from headrace_workers.features.knowledge.measuring.retrieval_quality import (
+    Answered,
+    Asked,
+    belongs,
+    floors,
+    key_of,
+    missed,
+    place,
+    qualities,
+)
 
 
 def answered(

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from headrace_workers.guards.port import Refusal
-from headrace_workers.measuring.pairs import Judged, Pair, clusters, judge
-from headrace_workers.measuring.thresholds import Refused, lowest_shown, refusals, swept
+from headrace_workers.features.cache.guards.port import Refusal
+from headrace_workers.features.cache.measuring.pairs import Judged, Pair, clusters, judge
+from headrace_workers.features.cache.measuring.thresholds import Refused, lowest_shown, refusals, swept
 
 ODD = Refusal("odd", "one is odd")
 

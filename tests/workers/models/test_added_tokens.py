@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.models.added_tokens import AddedTokens, cut, plain_tokenizer
+from headrace_workers.features.generation.models.added_tokens import AddedTokens, cut, plain_tokenizer
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SIGNS = "<>|/[]_ "
@@ -171,7 +171,7 @@ def test_a_text_is_cut_before_a_name_and_not_within_it() -> None:
 
 def test_a_tokenizer_whose_ids_would_move_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong id would be another token to the model."""
-    from headrace_workers.models import added_tokens
+    from headrace_workers.features.generation.models import added_tokens
 
     monkeypatch.setattr(added_tokens, "_rename", lambda model, names: None)
     with pytest.raises(ConfigurationError, match="has no one number"):

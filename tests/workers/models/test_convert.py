@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.models.convert import convert
+from headrace_workers.features.generation.models.convert import convert
 
 SMOLLM2 = "smollm2-135m-instruct"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.models.gguf_llama import convert_gguf
+from headrace_workers.features.generation.models.gguf_llama import convert_gguf
 
 
 def write_gguf(path: Path, *, architecture: str = "llama", without: str = "", extra: tuple[str, ...] = ()) -> Path:
@@ -85,7 +85,7 @@ def test_neither_torch_nor_transformers_is_imported(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib\n"
         "for name in ('torch', 'transformers'): sys.modules[name] = None  # as if not installed\n"
-        "from headrace_workers.models.gguf_llama import convert_gguf\n"
+        "from headrace_workers.features.generation.models.gguf_llama import convert_gguf\n"
         "convert_gguf(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), 'int8')\n"
     )
     subprocess.run([sys.executable, "-c", code, str(path), str(tmp_path)], check=True, capture_output=True)

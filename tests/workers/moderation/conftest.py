@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from headrace_workers.moderation.moderator import PolicyModerator, build_moderator, warm_up
-from headrace_workers.moderation.personal_data import PersonalDataDetector
-from headrace_workers.moderation.profanity import ProfanityDetector
-from headrace_workers.moderation.secrets import SecretsDetector
+from headrace_workers.features.moderation.moderator import PolicyModerator, build_moderator, warm_up
+from headrace_workers.features.moderation.personal_data import PersonalDataDetector
+from headrace_workers.features.moderation.profanity import ProfanityDetector
+from headrace_workers.features.moderation.secrets import SecretsDetector
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,9 @@ import pytest
 from tests.workers.moderation.test_moderator import Fake, each
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.moderation.moderator import PolicyModerator
-from headrace_workers.moderation.policy import Policy, Rule
-from headrace_workers.ports import Detection, Detector, Moderation
+from headrace_workers.core.ports import Detection, Detector, Moderation
+from headrace_workers.features.moderation.moderator import PolicyModerator
+from headrace_workers.features.moderation.policy import Policy, Rule
 
 TWO = Policy({"hate": Rule("block", 0.5, detectors=2), "email": Rule("redact", allowed=("ee", "*x"))})
 

@@ -8,8 +8,8 @@ import pytest
 from tests.services.eventually import eventually
 
 from headrace_schemas import HeadraceError, ModerationVerdict
-from headrace_workers.moderation.bounded import BoundedModerator
-from headrace_workers.ports import Moderation, Told
+from headrace_workers.core.ports import Moderation, Told
+from headrace_workers.features.moderation.bounded import BoundedModerator
 
 WELL = Moderation("ok", ModerationVerdict(action="allow"))
 

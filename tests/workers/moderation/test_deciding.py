@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from headrace_schemas.hazards import HAZARDS, OF_OPENAI
-from headrace_workers.moderation.deciding import Judge
-from headrace_workers.moderation.policy import Policy, Rule
-from headrace_workers.ports import Detection
+from headrace_workers.core.ports import Detection
+from headrace_workers.features.moderation.deciding import Judge
+from headrace_workers.features.moderation.policy import Policy, Rule
 
 
 class Named:

@@ -8,12 +8,12 @@ from functools import cache
 import pytest
 from tests.workers.moderation.test_secrets import TOKENS
 
-from headrace_workers.moderation.blocklist import BlocklistDetector
-from headrace_workers.moderation.personal_data import PersonalDataDetector
-from headrace_workers.moderation.profanity import ProfanityDetector
-from headrace_workers.moderation.secrets import SecretsDetector
-from headrace_workers.moderation.windows import OVERLAP, SIZE
-from headrace_workers.ports import Detector
+from headrace_workers.core.ports import Detector
+from headrace_workers.features.moderation.blocklist import BlocklistDetector
+from headrace_workers.features.moderation.personal_data import PersonalDataDetector
+from headrace_workers.features.moderation.profanity import ProfanityDetector
+from headrace_workers.features.moderation.secrets import SecretsDetector
+from headrace_workers.features.moderation.windows import OVERLAP, SIZE
 
 LONGEST_EMAIL = f"{'jo.' * 21}j@{'mail.' * 50}co.uk"  # 64 characters, an @, 255
 PERSONAL = (

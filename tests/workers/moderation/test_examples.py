@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.moderation import examples
-from headrace_workers.moderation.examples import read_examples
+from headrace_workers.features.moderation import examples
+from headrace_workers.features.moderation.examples import read_examples
 
 
 def line(**changes: object) -> str:

@@ -10,13 +10,13 @@ import pytest
 from tests.services.models import SMOLLM2
 
 from headrace_schemas import HeadraceError, Message
-from headrace_workers.cli.app import run
-from headrace_workers.engines.load import load_generator
-from headrace_workers.moderation.guard import GuardDetector
-from headrace_workers.moderation.moderator import Aids, warm_up, with_policy
-from headrace_workers.moderation.no_answer import NoAnswer
-from headrace_workers.moderation.policy_file import load_policy
-from headrace_workers.ports import Generator, Moderation
+from headrace_workers.core.ports import Generator, Moderation
+from headrace_workers.features.generation.engines.load import load_generator
+from headrace_workers.features.moderation.guard import GuardDetector
+from headrace_workers.features.moderation.moderator import Aids, warm_up, with_policy
+from headrace_workers.features.moderation.no_answer import NoAnswer
+from headrace_workers.features.moderation.policy_file import load_policy
+from headrace_workers.wiring.command_line import run
 
 pytestmark = pytest.mark.slow
 

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from tests.workers.moderation.heads import examples
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.embedders.hashed import HashEmbedder
-from headrace_workers.measuring.heads import train
-from headrace_workers.moderation import head_file
-from headrace_workers.moderation.head import HeadDetector
-from headrace_workers.moderation.head_file import Head, load_head, save_head
-from headrace_workers.moderation.moderator import Aids, build_moderator
-from headrace_workers.moderation.segments import segments
-from headrace_workers.ports import Moderation
+from headrace_workers.core.ports import Moderation
+from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
+from headrace_workers.features.moderation import head_file
+from headrace_workers.features.moderation.head import HeadDetector
+from headrace_workers.features.moderation.head_file import Head, load_head, save_head
+from headrace_workers.features.moderation.heads import train
+from headrace_workers.features.moderation.moderator import Aids, build_moderator
+from headrace_workers.features.moderation.segments import segments
 
 EMBEDDER = HashEmbedder()
 

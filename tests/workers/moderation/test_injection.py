@@ -1,9 +1,9 @@
-from headrace_workers.knowledge.suspicious import suspicions
-from headrace_workers.moderation.injection import InjectionDetector
-from headrace_workers.moderation.limits import MAX_DETECTIONS
-from headrace_workers.moderation.moderator import with_policy
-from headrace_workers.moderation.policy_file import load_policy
-from headrace_workers.ports import Moderation
+from headrace_workers.core.ports import Moderation
+from headrace_workers.features.knowledge.suspicious import suspicions
+from headrace_workers.features.moderation.injection import InjectionDetector
+from headrace_workers.features.moderation.limits import MAX_DETECTIONS
+from headrace_workers.features.moderation.moderator import with_policy
+from headrace_workers.features.moderation.policy_file import load_policy
 
 
 def test_orders_in_a_prompt_are_found_and_questions_are_not() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace_workers.moderation.left_out import left_out
-from headrace_workers.moderation.profanity_files import read_numbers
+from headrace_workers.features.moderation.left_out import left_out
+from headrace_workers.features.moderation.profanity_files import read_numbers
 
 TEXTS = [
     "Write to jo@example.com or call +44 20 7946 0958 before 2026-01-31.",
@@ -23,7 +23,7 @@ PROGRAM = """
 import json, sys
 if {first!r}:
     __import__({first!r})
-from headrace_workers.moderation.moderator import build_moderator, warm_up
+from headrace_workers.features.moderation.moderator import build_moderator, warm_up
 moderator = build_moderator()
 warm_up(moderator)
 verdicts = [(v.text, v.action, [f.model_dump() for f in v.findings]) for v in moderator.moderate({texts!r})]
@@ -107,7 +107,7 @@ def test_files_of_another_release_are_read_by_the_package(monkeypatch: pytest.Mo
     def otherwise(_name: str) -> object:
         raise AttributeError("packed in another way")
 
-    monkeypatch.setattr("headrace_workers.moderation.profanity_files._unpacked", otherwise)
+    monkeypatch.setattr("headrace_workers.features.moderation.profanity_files._unpacked", otherwise)
     after = read_numbers()
     assert after.vocabulary == before.vocabulary
     assert np.array_equal(after.coefficients, before.coefficients)

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.workers.moderation.test_edges import HOSTILE
 
-from headrace_workers.moderation.base64_runs import decoded
-from headrace_workers.moderation.homoglyphs import without_lookalikes
-from headrace_workers.moderation.leet import without_signs
-from headrace_workers.moderation.looks import looks_at
-from headrace_workers.moderation.moderator import PolicyModerator
-from headrace_workers.moderation.typed import as_typed
-from headrace_workers.ports import Detection, Moderation
+from headrace_workers.core.ports import Detection, Moderation
+from headrace_workers.features.moderation.base64_runs import decoded
+from headrace_workers.features.moderation.homoglyphs import without_lookalikes
+from headrace_workers.features.moderation.leet import without_signs
+from headrace_workers.features.moderation.looks import looks_at
+from headrace_workers.features.moderation.moderator import PolicyModerator
+from headrace_workers.features.moderation.typed import as_typed
 
 
 def in_base64(text: str) -> str:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_workers.moderation import gates
-from headrace_workers.moderation.personal_data import PersonalDataDetector
+from headrace_workers.features.moderation import gates
+from headrace_workers.features.moderation.personal_data import PersonalDataDetector
 
 
 def found(detector: PersonalDataDetector, text: str) -> list[tuple[str, str]]:
@@ -109,7 +109,7 @@ def test_gates_never_change_a_verdict(
 ) -> None:
     """With every gate open the detector finds the same."""
     text = "".join(pieces)
-    with patch("headrace_workers.moderation.personal_data.ANYTHING", ALWAYS):
+    with patch("headrace_workers.features.moderation.personal_data.ANYTHING", ALWAYS):
         assert ungated.detect([text]) == personal_data.detect([text])
 
 

@@ -3,15 +3,15 @@ from pathlib import Path
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.moderation.blocklist import BlocklistDetector
-from headrace_workers.moderation.examples import LEARNT
-from headrace_workers.moderation.guard import CATEGORY as UNSAFE
-from headrace_workers.moderation.leak import CATEGORY as LEAK
-from headrace_workers.moderation.personal_data import PersonalDataDetector
-from headrace_workers.moderation.policy import Rule
-from headrace_workers.moderation.policy_file import load_policy
-from headrace_workers.moderation.profanity import ProfanityDetector
-from headrace_workers.moderation.secrets import SecretsDetector
+from headrace_workers.features.moderation.blocklist import BlocklistDetector
+from headrace_workers.features.moderation.examples import LEARNT
+from headrace_workers.features.moderation.guard import CATEGORY as UNSAFE
+from headrace_workers.features.moderation.leak import CATEGORY as LEAK
+from headrace_workers.features.moderation.personal_data import PersonalDataDetector
+from headrace_workers.features.moderation.policy import Rule
+from headrace_workers.features.moderation.policy_file import load_policy
+from headrace_workers.features.moderation.profanity import ProfanityDetector
+from headrace_workers.features.moderation.secrets import SecretsDetector
 
 
 def write(path: Path, text: str) -> Path:

@@ -39,7 +39,7 @@ SHAPED, PLAIN, NONE = 0.6, 0.3, 0.0
 )
 def test_how_much_it_is_written_like_a_telephone_number(text: str, score: float) -> None:
     """The span is what stands between the angle brackets, which are not there."""
-    from headrace_workers.moderation.presidio_recognizers import _shape
+    from headrace_workers.features.moderation.presidio_recognizers import _shape
 
     before, raw, after = text.replace(">", "<").split("<")
     assert _shape(before + raw + after, len(before), len(before + raw)) == score
@@ -60,7 +60,7 @@ def test_how_much_it_is_written_like_a_telephone_number(text: str, score: float)
 )
 def test_which_domains_there_are(address: str, valid: bool | None) -> None:
     """Those under a public suffix for sure, others perhaps; a version is none."""
-    from headrace_workers.moderation.presidio_recognizers import OfflineEmailRecognizer
+    from headrace_workers.features.moderation.presidio_recognizers import OfflineEmailRecognizer
 
     assert OfflineEmailRecognizer().validate_result(address) is valid
 
@@ -80,7 +80,7 @@ def test_what_is_written_again_is_read_once_and_found_as_before(text: str, monke
     import phonenumbers
     from phonenumbers import phonenumbermatcher
 
-    from headrace_workers.moderation.presidio_recognizers import LENIENCY, REGIONS, _Matcher
+    from headrace_workers.features.moderation.presidio_recognizers import LENIENCY, REGIONS, _Matcher
 
     read: list[str] = []
     parse = phonenumbermatcher.parse

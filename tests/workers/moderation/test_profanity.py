@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_workers.moderation.profanity import WINDOW_WORDS, ProfanityDetector, _sentence_ends, plain_words
+from headrace_workers.features.moderation.profanity import WINDOW_WORDS, ProfanityDetector, _sentence_ends, plain_words
 
 
 def found(detector: ProfanityDetector, text: str, least: float = 0.9) -> list[str]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_workers.moderation.secrets import SecretsDetector, _matches
+from headrace_workers.features.moderation.secrets import SecretsDetector, _matches
 
 # Assembled here, so that no scanner takes this file for a leak.
 TOKENS = {

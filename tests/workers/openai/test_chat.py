@@ -6,9 +6,9 @@ from tests.workers.openai.ends import ASKER, JOB_ID, answered, cancelled
 from headrace_schemas import GenerationJob, Message
 from headrace_schemas.grounding import Grounding
 from headrace_schemas.job import Lane
-from headrace_workers.openai.chat import read
-from headrace_workers.openai.endpoint import Asker
-from headrace_workers.openai.errors import Refused
+from headrace_workers.features.generation.openai.chat import read
+from headrace_workers.features.generation.openai.endpoint import Asker
+from headrace_workers.http.openai_errors import Refused
 
 HELLO = {"model": "mill", "messages": [{"role": "user", "content": "Hello?"}]}
 

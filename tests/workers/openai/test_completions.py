@@ -4,9 +4,9 @@ from tests.workers.openai.ends import ASKER, JOB_ID, answered
 
 from headrace_schemas import GenerationJob
 from headrace_schemas.job import Lane
-from headrace_workers.openai.completions import read
-from headrace_workers.openai.endpoint import Asker
-from headrace_workers.openai.errors import Refused
+from headrace_workers.features.generation.openai.completions import read
+from headrace_workers.features.generation.openai.endpoint import Asker
+from headrace_workers.http.openai_errors import Refused
 
 ONE = {"model": "mill", "prompt": "Hello?"}
 

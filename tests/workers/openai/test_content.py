@@ -1,7 +1,7 @@
 import pytest
 
-from headrace_workers.openai.content import CHAT_PARTS, RESPONSE_PARTS, role_of, text_of
-from headrace_workers.openai.errors import Refused
+from headrace_workers.features.generation.openai.content import CHAT_PARTS, RESPONSE_PARTS, role_of, text_of
+from headrace_workers.http.openai_errors import Refused
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import pytest
 from tests.workers.openai.ends import answered
 
 from headrace_schemas.job import Lane
-from headrace_workers.openai import chat, completions, embeddings, moderations, responses
-from headrace_workers.openai.endpoint import ENDPOINTS, Asker
-from headrace_workers.openai.errors import Refused
+from headrace_workers.features.generation.openai import chat, completions, embeddings, moderations, responses
+from headrace_workers.features.generation.openai.endpoint import ENDPOINTS, Asker
+from headrace_workers.http.openai_errors import Refused
 
 ASKER = Asker("shop", "k", Lane.INTERACTIVE)
 METHODS = {

@@ -9,7 +9,7 @@ from headrace_schemas.errors import (
     Unavailable,
     UnknownModel,
 )
-from headrace_workers.openai.errors import Refused, answered, missing, refused, unanswered, unsupported, wrong
+from headrace_workers.http.openai_errors import Refused, answered, missing, refused, unanswered, unsupported, wrong
 
 
 def test_the_body_is_what_openai_s_clients_read():

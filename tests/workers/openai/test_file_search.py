@@ -2,8 +2,8 @@ import pytest
 from tests.workers.openai.ends import JOB_ID, answered
 
 from headrace_schemas.grounding import Citation, Grounding
-from headrace_workers.openai.errors import Refused
-from headrace_workers.openai.file_search import annotations, knowledge_of, search_call
+from headrace_workers.features.generation.openai.file_search import annotations, knowledge_of, search_call
+from headrace_workers.http.openai_errors import Refused
 
 TOOL = {"type": "file_search", "vector_store_ids": ["mill"]}
 

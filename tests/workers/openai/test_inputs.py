@@ -1,7 +1,7 @@
 import pytest
 
-from headrace_workers.openai.errors import Refused
-from headrace_workers.openai.inputs import texts_of
+from headrace_workers.features.generation.openai.inputs import texts_of
+from headrace_workers.http.openai_errors import Refused
 
 
 def test_one_text_or_many():

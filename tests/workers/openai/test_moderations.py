@@ -4,9 +4,9 @@ from tests.workers.openai.ends import ACCEPTED, ASKER, JOB_ID
 
 from headrace_schemas import ModerationJob, ModerationVerdict, Result
 from headrace_schemas.job import Lane
-from headrace_workers.openai.endpoint import Asker
-from headrace_workers.openai.errors import Refused
-from headrace_workers.openai.moderations import read
+from headrace_workers.features.generation.openai.endpoint import Asker
+from headrace_workers.features.generation.openai.moderations import read
+from headrace_workers.http.openai_errors import Refused
 
 
 def moderated(action="allow", **verdict):

@@ -1,9 +1,9 @@
 import pytest
 from tests.workers.openai.ends import ASKER
 
-from headrace_workers.openai.endpoint import ENDPOINTS
-from headrace_workers.openai.errors import Refused
-from headrace_workers.openai.parameters import Parameters
+from headrace_workers.features.generation.openai.endpoint import ENDPOINTS
+from headrace_workers.http.openai_errors import Refused
+from headrace_workers.http.openai_parameters import Parameters
 
 PARAMETERS = Parameters(
     works=frozenset({"model"}),

@@ -2,7 +2,7 @@ from tests.workers.openai.ends import JOB_ID, answered
 
 from headrace_schemas.grounding import Grounding
 from headrace_schemas.recall import CacheTier, Recall
-from headrace_workers.openai.receipt import receipt
+from headrace_workers.features.generation.openai.receipt import receipt
 
 
 def test_a_receipt_has_all_but_the_text():

@@ -1,7 +1,7 @@
 import pytest
 
-from headrace_workers.openai.errors import Refused
-from headrace_workers.openai.references import references, with_items
+from headrace_workers.features.generation.openai.references import references, with_items
+from headrace_workers.http.openai_errors import Refused
 
 
 def of(*ids: object) -> list[dict[str, object]]:

@@ -4,8 +4,8 @@ from tests.workers.openai.ends import ASKER, JOB_ID, answered, cancelled, died
 
 from headrace_schemas import Category
 from headrace_schemas.grounding import Grounding
-from headrace_workers.openai.response_body import ended, job_id_of, response_id, unended
-from headrace_workers.openai.responses import read
+from headrace_workers.features.generation.openai.response_body import ended, job_id_of, response_id, unended
+from headrace_workers.features.generation.openai.responses import read
 
 BODY = {
     "model": "mill",

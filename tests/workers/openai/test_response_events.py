@@ -6,8 +6,8 @@ from pydantic import TypeAdapter
 from tests.workers.openai.ends import ASKER, answered
 
 from headrace_schemas.grounding import Citation, Grounding
-from headrace_workers.openai.response_events import events
-from headrace_workers.openai.responses import read
+from headrace_workers.features.generation.openai.response_events import events
+from headrace_workers.features.generation.openai.responses import read
 
 EVENT = TypeAdapter(ResponseStreamEvent)
 CITED = Grounding(

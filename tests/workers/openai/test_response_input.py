@@ -2,10 +2,10 @@ import pytest
 from tests.workers.openai.ends import ASKER, JOB_ID, answered
 
 from headrace_schemas import Message
-from headrace_workers.openai.errors import Refused
-from headrace_workers.openai.response_body import ended
-from headrace_workers.openai.response_input import input_messages, messages_of
-from headrace_workers.openai.responses import read
+from headrace_workers.features.generation.openai.response_body import ended
+from headrace_workers.features.generation.openai.response_input import input_messages, messages_of
+from headrace_workers.features.generation.openai.responses import read
+from headrace_workers.http.openai_errors import Refused
 
 
 def test_a_text_is_a_turn_of_the_user():

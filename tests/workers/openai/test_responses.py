@@ -2,8 +2,8 @@ import pytest
 from tests.workers.openai.ends import ASKER, JOB_ID, answered, cancelled, died
 
 from headrace_schemas import GenerationJob, Message
-from headrace_workers.openai.errors import Refused
-from headrace_workers.openai.responses import continued, conversation, read
+from headrace_workers.features.generation.openai.responses import continued, conversation, read
+from headrace_workers.http.openai_errors import Refused
 
 HELLO = {"model": "mill", "input": "Hello?"}
 TOOL = {"type": "file_search", "vector_store_ids": ["mill"]}

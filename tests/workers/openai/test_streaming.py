@@ -1,7 +1,7 @@
 import pytest
 
-from headrace_workers.openai.errors import Refused
-from headrace_workers.openai.streaming import wants_stream
+from headrace_workers.features.generation.openai.streaming import wants_stream
+from headrace_workers.http.openai_errors import Refused
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from tests.workers.openai.ends import ASKER
 
 from headrace_schemas import GenerationJob
 from headrace_schemas.job import Lane
-from headrace_workers.openai.endpoint import Asker
-from headrace_workers.openai.errors import Refused
-from headrace_workers.openai.wishes import OF_ANY, OF_GENERATION, build, shared_fields, tier
+from headrace_workers.features.generation.openai.endpoint import Asker
+from headrace_workers.features.generation.openai.wishes import OF_ANY, OF_GENERATION, build, shared_fields, tier
+from headrace_workers.http.openai_errors import Refused
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 BULK = Asker("shop", None, Lane.BATCH)

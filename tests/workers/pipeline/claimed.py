@@ -7,12 +7,12 @@ from tests.workers.bridge.records import generation
 
 from headrace_schemas import Answer, Moderated, ModerationVerdict, Output, Result, Usage
 from headrace_schemas.codec import encode_value
-from headrace_workers.ledger.tables.core import NEVER
-from headrace_workers.ledger.work.start import Started, StepRow
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.pipeline.settle import Conditions, settle, task_of
-from headrace_workers.pipeline.stage import Stage
-from headrace_workers.pipeline.stages import STAGES
+from headrace_workers.core.ledger.start import Started, StepRow
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
+from headrace_workers.core.pipeline.stage import Stage
+from headrace_workers.core.tables import NEVER
+from headrace_workers.wiring.stages import STAGES
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 NOW = 1_800_000_000_000

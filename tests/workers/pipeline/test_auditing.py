@@ -5,15 +5,15 @@ import pytest
 from headrace_schemas import Answer, GenerationJob, Output, Usage
 from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.recall import CacheTier
-from headrace_workers.calibration.sampling import twice
-from headrace_workers.identity import audit_id, explored_id
-from headrace_workers.ledger.recall.audit_rows import NewAudit
-from headrace_workers.ledger.work.lanes import BATCH
-from headrace_workers.pipeline.auditing import Auditing
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.pipeline.stages import STAGES
-from headrace_workers.recall.found import Hit, NearMiss
-from headrace_workers.steps.recall import Drawn
+from headrace_workers.core.identity import audit_id, explored_id
+from headrace_workers.core.ledger.lanes import BATCH
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.features.cache.auditing import Auditing
+from headrace_workers.features.cache.calibration.sampling import twice
+from headrace_workers.features.cache.semantic.found import Hit, NearMiss
+from headrace_workers.features.cache.step import Drawn
+from headrace_workers.features.cache.store.audit_rows import NewAudit
+from headrace_workers.wiring.stages import STAGES
 
 JOB = GenerationJob(model="small", prompt="Who?", tenant="shop", priority=9)
 ANSWER = Answer(

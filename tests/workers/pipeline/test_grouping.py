@@ -7,10 +7,10 @@ from tests.schemas.strategies import embeddings, evaluations, generations, moder
 from tests.workers.bridge.records import evaluation, generation
 
 from headrace_schemas import Message, Sampling
-from headrace_workers.ledger.tables.core import STEPS
-from headrace_workers.pipeline.grouping import estimate_tokens, shared_prefix
-from headrace_workers.pipeline.stage import model_queue
-from headrace_workers.pipeline.stages import STAGES
+from headrace_workers.core.pipeline.grouping import estimate_tokens, shared_prefix
+from headrace_workers.core.pipeline.stage import model_queue
+from headrace_workers.core.tables import STEPS
+from headrace_workers.wiring.stages import STAGES
 
 ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 

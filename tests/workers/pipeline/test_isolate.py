@@ -10,9 +10,9 @@ from tests.workers.bridge.records import generation
 
 from headrace_schemas import Category
 from headrace_schemas.errors import PromptTooLong, Unavailable
-from headrace_workers.pipeline.isolate import run_isolated, unreadable
-from headrace_workers.steps.outcome import Dead, Retry
-from headrace_workers.steps.task import Task
+from headrace_workers.core.pipeline.isolate import run_isolated, unreadable
+from headrace_workers.core.pipeline.outcome import Dead, Retry
+from headrace_workers.core.pipeline.task import Task
 
 
 def tasks(count):

@@ -8,12 +8,12 @@ from headrace_schemas import Cosine, ExactMatch, Grounded, Pairwise, Rubric
 from headrace_schemas.criteria import Uncertain
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.recall import CacheMode
-from headrace_workers.judging.drawing import drawn
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.pipeline.stage import MODEL_ROLE, Stage, Weight
-from headrace_workers.pipeline.stages import STAGES, stages_of
-from headrace_workers.steps.outcome import Done
+from headrace_workers.core.pipeline.outcome import Done
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.stage import MODEL_ROLE, Stage, Weight
+from headrace_workers.features.judging.drawing import drawn
 from headrace_workers.testing import EchoGenerator
+from headrace_workers.wiring.stages import STAGES, stages_of
 
 RUBRIC = (Rubric(question="Kind?"),)
 PIPELINE = Pipeline(judge_model="big")

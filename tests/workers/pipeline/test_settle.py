@@ -24,20 +24,20 @@ from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.events import JobKind
 from headrace_schemas.examples import EXAMPLES
 from headrace_schemas.limits import MAX_EVENT_BYTES
-from headrace_workers.identity import end_id, said_id
-from headrace_workers.ledger.complete import Advanced, Parked, Postponed
-from headrace_workers.ledger.tables.core import NEVER, TROUBLES
-from headrace_workers.ledger.work.dead import Burial
-from headrace_workers.ledger.work.rows import Row
-from headrace_workers.ledger.work.start import Started
-from headrace_workers.pipeline.carried import pack
-from headrace_workers.pipeline.grouping import shared_prefix
-from headrace_workers.pipeline.retry import RetrySchedule
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.pipeline.settle import Conditions, failed, task_of
-from headrace_workers.pipeline.stage import Stage, Weight
-from headrace_workers.pipeline.stages import STAGES
-from headrace_workers.steps.outcome import Dead, Done, Dropped, Ended, Held, Retry, Wait
+from headrace_workers.core.identity import end_id, said_id
+from headrace_workers.core.ledger.complete import Advanced, Parked, Postponed
+from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.rows import Row
+from headrace_workers.core.ledger.start import Started
+from headrace_workers.core.pipeline.carried import pack
+from headrace_workers.core.pipeline.grouping import shared_prefix
+from headrace_workers.core.pipeline.outcome import Dead, Done, Dropped, Ended, Held, Retry, Wait
+from headrace_workers.core.pipeline.retry import RetrySchedule
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.settle import Conditions, failed, task_of
+from headrace_workers.core.pipeline.stage import Stage, Weight
+from headrace_workers.core.tables import NEVER, TROUBLES
+from headrace_workers.wiring.stages import STAGES
 
 
 def test_a_step_that_is_done_makes_the_next_ready():

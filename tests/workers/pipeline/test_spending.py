@@ -4,7 +4,7 @@ import pytest
 from tests.workers.bridge.records import evaluation, generation
 
 from headrace_schemas import Contains, Grounded, MinQuality, Sampling
-from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.routing import Pipeline
 
 HERON = Contains(text="heron")
 

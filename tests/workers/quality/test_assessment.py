@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from headrace_workers.quality.assessment import Assessment, Labelled, assess
-from headrace_workers.quality.interval import Estimate, Undefined
-from headrace_workers.quality.ppi import Corrected
-from headrace_workers.quality.rates import Rates
+from headrace_workers.features.quality.assessment import Assessment, Labelled, assess
+from headrace_workers.features.quality.interval import Estimate, Undefined
+from headrace_workers.features.quality.ppi import Corrected
+from headrace_workers.features.quality.rates import Rates
 
 SINCE = 1_000
 

@@ -5,9 +5,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from headrace_workers.quality.comparison import Comparison, compare, holm
-from headrace_workers.quality.interval import Undefined
-from headrace_workers.quality.resampling import wild
+from headrace_workers.features.quality.comparison import Comparison, compare, holm
+from headrace_workers.features.quality.interval import Undefined
+from headrace_workers.features.quality.resampling import wild
 
 
 def told(found: Comparison | Undefined) -> Comparison:

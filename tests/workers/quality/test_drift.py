@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from headrace_workers.calibration.binomial import clopper_pearson_upper
-from headrace_workers.calibration.sequence import watched_lower
-from headrace_workers.quality.drift import drift
+from headrace_workers.features.cache.calibration.binomial import clopper_pearson_upper
+from headrace_workers.features.cache.calibration.sequence import watched_lower
+from headrace_workers.features.quality.drift import drift
 
 
 def rang(before: float, fresh: float, seed: int) -> str | None:

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace_workers.ledger.labels.verdicts import Verdict
-from headrace_workers.quality.assessment import assess
-from headrace_workers.quality.labelled import by_subject
-from headrace_workers.quality.ppi import Corrected
+from headrace_workers.features.quality.assessment import assess
+from headrace_workers.features.quality.labelled import by_subject
+from headrace_workers.features.quality.ppi import Corrected
+from headrace_workers.features.quality.store.verdicts import Verdict
 
 NEVER = 2**62
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from bench.ppi_worlds import FEW, NEAR, SHARES, WORLDS, Found, World, draw, found
 
-from headrace_workers.quality.few import LEAST_LABELS, LEAST_RARE
-from headrace_workers.quality.interval import Undefined
-from headrace_workers.quality.ppi import Corrected, Verdicts, by_item, true_mean
+from headrace_workers.features.quality.few import LEAST_LABELS, LEAST_RARE
+from headrace_workers.features.quality.interval import Undefined
+from headrace_workers.features.quality.ppi import Corrected, Verdicts, by_item, true_mean
 
 SETS = 400
 NAN = np.nan

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from headrace_workers.quality.comparison import Comparison, compare
-from headrace_workers.quality.interval import Interval
-from headrace_workers.quality.verdict import verdicts
+from headrace_workers.features.quality.comparison import Comparison, compare
+from headrace_workers.features.quality.interval import Interval
+from headrace_workers.features.quality.verdict import verdicts
 
 
 def comparison(difference: float, half: float, p: float, items: int = 200) -> Comparison:

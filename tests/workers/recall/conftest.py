@@ -14,22 +14,22 @@ from tests.workers.ledger_jobs import take_in
 from headrace_schemas import GenerationJob
 from headrace_schemas.codec import decode_value
 from headrace_schemas.recall import CacheMode
-from headrace_workers.clock import SystemClock
-from headrace_workers.embedders.hashed import HashEmbedder
-from headrace_workers.engines.echo import EchoGenerator
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.tables.core import JOBS, STEPS
-from headrace_workers.ledger.work.claim import Wanted
-from headrace_workers.moderation.canary import UNMARKED
-from headrace_workers.moderation.moderator import PolicyModerator
-from headrace_workers.moderation.personal_data import PersonalDataDetector
-from headrace_workers.moderation.policy_file import load_policy
-from headrace_workers.pipeline.auditing import Auditing
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.ports import Moderator
-from headrace_workers.recall.cache import Cache
-from headrace_workers.steps.generate import no_job
-from headrace_workers.worker.work import Work
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.ports import Moderator
+from headrace_workers.core.tables import JOBS, STEPS
+from headrace_workers.features.cache.auditing import Auditing
+from headrace_workers.features.cache.semantic.cache import Cache
+from headrace_workers.features.generation.engines.echo import EchoGenerator
+from headrace_workers.features.generation.step import no_job
+from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
+from headrace_workers.features.moderation.canary import UNMARKED
+from headrace_workers.features.moderation.moderator import PolicyModerator
+from headrace_workers.features.moderation.personal_data import PersonalDataDetector
+from headrace_workers.features.moderation.policy_file import load_policy
+from headrace_workers.runtime.worker.work import Work
 
 MODERATOR = PolicyModerator([PersonalDataDetector()], load_policy(None))
 

@@ -6,20 +6,20 @@ from tests.workers.recall.conftest import Flow, tiers
 from tests.workers.recall.test_exact import entries
 from tests.workers.recall.test_likeness import ASKED, LIKE, semantic  # noqa: F401 - a fixture
 
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import STEPS
-from headrace_workers.ledger.tables.recall import ENTRIES
-from headrace_workers.ledger.work.cancel import Cancellation
-from headrace_workers.ledger.work.claim import Wanted
-from headrace_workers.moderation.moderator import PolicyModerator
-from headrace_workers.moderation.personal_data import PersonalDataDetector
-from headrace_workers.moderation.policy import Policy, Rule
-from headrace_workers.progress import Progress
-from headrace_workers.recall.cache import Cache
-from headrace_workers.recall.follow import Follower
-from headrace_workers.recall.known import Known
-from headrace_workers.recall.likeness import NearestQuestions
-from headrace_workers.recall.questions import Questions
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.progress import Progress
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import STEPS
+from headrace_workers.features.cache.semantic.cache import Cache
+from headrace_workers.features.cache.semantic.follow import Follower
+from headrace_workers.features.cache.semantic.known import Known
+from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.tables import ENTRIES
+from headrace_workers.features.moderation.moderator import PolicyModerator
+from headrace_workers.features.moderation.personal_data import PersonalDataDetector
+from headrace_workers.features.moderation.policy import Policy, Rule
 from headrace_workers.testing import HashEmbedder
 
 WORDINGS = (ASKED, LIKE, "How do I reset the password for my account?", "how do I reset my account password?")
@@ -218,7 +218,7 @@ def test_what_is_withdrawn_is_forgotten_and_waited_for_by_nobody(semantic, asks)
 
 def test_a_leader_that_is_run_again_waits_for_nobody(semantic, asks):  # noqa: F811 - the fixture
     """Its worker died after it was noted; another wording is being made meanwhile."""
-    from headrace_workers.recall.found import Asked
+    from headrace_workers.features.cache.semantic.found import Asked
 
     (job,) = send(semantic, asks, ASKED)
     request = asks(ASKED, cache="semantic")
@@ -290,7 +290,7 @@ def test_two_workers_that_look_up_in_the_same_moment_cost_one_generation(semanti
 
 def test_who_has_waited_already_leads_beside_another(semantic, asks, monkeypatch):  # noqa: F811 - the fixture
     """Nobody waits twice: it costs two generations."""
-    from headrace_workers.recall.found import Asked, Miss
+    from headrace_workers.features.cache.semantic.found import Asked, Miss
 
     other = another(semantic.ledger, followed=False)
     semantic.send(asks(LIKE, cache="semantic", idempotency_key="2"))

@@ -5,19 +5,19 @@ from sqlalchemy import func, select, update
 from tests.workers.recall.conftest import Flow, tiers
 
 from headrace_schemas import Answer
-from headrace_workers.ledger.recall import audit_rows
-from headrace_workers.ledger.recall.purge import EntryFilter
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.audits import AUDITS, STANDINGS
-from headrace_workers.ledger.tables.core import OUTBOX, STEPS
-from headrace_workers.ledger.tables.recall import ENTRIES, SERVES
-from headrace_workers.progress import Progress
-from headrace_workers.recall.cache import Cache
-from headrace_workers.recall.follow import Follower
-from headrace_workers.recall.known import Known
-from headrace_workers.recall.likeness import NearestQuestions
-from headrace_workers.recall.questions import Questions
-from headrace_workers.recall.standings import Standings
+from headrace_workers.core.progress import Progress
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import OUTBOX, STEPS
+from headrace_workers.features.cache.audit_tables import AUDITS, STANDINGS
+from headrace_workers.features.cache.semantic.cache import Cache
+from headrace_workers.features.cache.semantic.follow import Follower
+from headrace_workers.features.cache.semantic.known import Known
+from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.semantic.standings import Standings
+from headrace_workers.features.cache.store import audit_rows
+from headrace_workers.features.cache.store.purge import EntryFilter
+from headrace_workers.features.cache.tables import ENTRIES, SERVES
 from headrace_workers.testing import HashEmbedder
 
 BATCH = 1

@@ -5,11 +5,11 @@ from sqlalchemy import select, update
 from tests.workers.recall.test_audits import BATCH, audits, like, run, semantic, serve  # noqa: F401 - a fixture
 
 from headrace_schemas import Category, HeadraceError
-from headrace_workers.engines.echo import EchoGenerator
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import CLAIMS, DEAD_LETTERS, JOBS, OUTBOX, STEPS
-from headrace_workers.ledger.work.claim import Wanted
-from headrace_workers.ledger.work.replay import DeadFilter
+from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CLAIMS, DEAD_LETTERS, JOBS, OUTBOX, STEPS
+from headrace_workers.features.generation.engines.echo import EchoGenerator
 
 
 @pytest.mark.parametrize("how", ["expired", "poison", "forgotten"])

@@ -8,15 +8,15 @@ from tests.workers.recall.test_grounds import MILL, QUESTION, Recording, home, p
 from headrace_schemas import GenerationJob
 from headrace_schemas.codec import decode_job, encode_value
 from headrace_schemas.grounding import Grounding, WithoutPassages
-from headrace_workers.ledger.tables.audits import AUDITS
-from headrace_workers.progress import Progress
-from headrace_workers.recall.cache import Cache
-from headrace_workers.recall.follow import Follower
-from headrace_workers.recall.grounds import NoGrounds, UnknownBase
-from headrace_workers.recall.known import Known
-from headrace_workers.recall.likeness import NearestQuestions
-from headrace_workers.recall.questions import Questions
-from headrace_workers.steps.grounding import afresh
+from headrace_workers.core.progress import Progress
+from headrace_workers.features.cache.audit_tables import AUDITS
+from headrace_workers.features.cache.semantic.cache import Cache
+from headrace_workers.features.cache.semantic.follow import Follower
+from headrace_workers.features.cache.semantic.known import Known
+from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.knowledge.grounding import afresh
+from headrace_workers.features.knowledge.grounds import NoGrounds, UnknownBase
 from headrace_workers.testing import HashEmbedder
 
 

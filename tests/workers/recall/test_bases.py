@@ -12,14 +12,14 @@ from tests.services.eventually import eventually
 from tests.workers.recall.test_passages import put
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.ledger.recall.documents import NewChunk, NewDocument
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.recall import CHANGES
-from headrace_workers.progress import Progress
-from headrace_workers.recall import follow
-from headrace_workers.recall.bases import Bases
-from headrace_workers.recall.follow import Follower
-from headrace_workers.recall.passages import VECTORS, WORDS
+from headrace_workers.core.progress import Progress
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.cache.semantic import follow
+from headrace_workers.features.cache.semantic.follow import Follower
+from headrace_workers.features.cache.tables import CHANGES
+from headrace_workers.features.knowledge.bases import Bases
+from headrace_workers.features.knowledge.passages import VECTORS, WORDS
+from headrace_workers.features.knowledge.store.documents import NewChunk, NewDocument
 from headrace_workers.testing import HashEmbedder
 
 MILL, CLOCK = "A mill by the river grinds corn.", "A clock in the hall."

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from headrace_workers.ledger.recall.audit_counts import Beside, Labels, Pair, Tally, Window
-from headrace_workers.ledger.recall.standings import ScopeStanding, unheard_of
-from headrace_workers.recall.bounds import fit_due, judge, together
+from headrace_workers.features.cache.semantic.bounds import fit_due, judge, together
+from headrace_workers.features.cache.store.audit_counts import Beside, Labels, Pair, Tally, Window
+from headrace_workers.features.cache.store.standings import ScopeStanding, unheard_of
 
 NEW = unheard_of("ab" * 32, "shop")
 

@@ -4,11 +4,11 @@ import pytest
 from sqlalchemy import select, update
 from tests.workers.recall.conftest import tiers
 
-from headrace_workers.ledger.recall.entries import kill
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import STEPS
-from headrace_workers.ledger.tables.recall import ENTRIES, SERVES
-from headrace_workers.ledger.work.cancel import Cancellation
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import STEPS
+from headrace_workers.features.cache.store.entries import kill
+from headrace_workers.features.cache.tables import ENTRIES, SERVES
 
 
 def entries(flow):
@@ -191,7 +191,7 @@ def test_a_recalled_answer_is_dead_at_once(flow, asks):
 def test_a_leader_that_is_run_again_still_leads(flow, asks):
     """Its worker died after it was noted, and before its step was written."""
     (job,) = flow.send(asks())
-    from headrace_workers.recall.found import Asked
+    from headrace_workers.features.cache.semantic.found import Asked
 
     flow.cache.look_up([Asked(job, asks(), asks().cache)])
     flow.drain()

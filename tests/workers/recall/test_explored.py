@@ -6,22 +6,22 @@ from tests.workers.recall.conftest import Flow, tiers
 from tests.workers.recall.test_audits import ask, asked, like
 
 from headrace_schemas import Answer
-from headrace_workers.identity import explored_id
-from headrace_workers.ledger.recall import audit_rows
-from headrace_workers.ledger.recall.purge import EntryFilter
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.audits import AUDITS, STANDINGS
-from headrace_workers.ledger.tables.core import CLAIMS, JOBS
-from headrace_workers.ledger.tables.recall import ENTRIES, SERVES
-from headrace_workers.ledger.work.cancel import Cancellation
-from headrace_workers.ledger.work.claim import Wanted
-from headrace_workers.progress import Progress
-from headrace_workers.recall.cache import Cache
-from headrace_workers.recall.follow import Follower
-from headrace_workers.recall.known import Known
-from headrace_workers.recall.likeness import NearestQuestions
-from headrace_workers.recall.questions import Questions
-from headrace_workers.recall.standings import Standings
+from headrace_workers.core.identity import explored_id
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.progress import Progress
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CLAIMS, JOBS
+from headrace_workers.features.cache.audit_tables import AUDITS, STANDINGS
+from headrace_workers.features.cache.semantic.cache import Cache
+from headrace_workers.features.cache.semantic.follow import Follower
+from headrace_workers.features.cache.semantic.known import Known
+from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.semantic.standings import Standings
+from headrace_workers.features.cache.store import audit_rows
+from headrace_workers.features.cache.store.purge import EntryFilter
+from headrace_workers.features.cache.tables import ENTRIES, SERVES
 from headrace_workers.testing import HashEmbedder
 
 VAGUE = "Look under settings, then under security, and follow what it says there."

@@ -6,11 +6,11 @@ import pytest
 from tests.services.eventually import eventually
 
 from headrace_schemas.errors import Unavailable, UnknownModel
-from headrace_workers.knowledge.reading import Reader
-from headrace_workers.ledger.recall.documents import FIRST
-from headrace_workers.ledger.stores.store_files import Incoming
-from headrace_workers.progress import Progress
-from headrace_workers.recall.filling import Filling, Fills, TenantTurns
+from headrace_workers.core.progress import Progress
+from headrace_workers.features.knowledge.filling import Filling, Fills, TenantTurns
+from headrace_workers.features.knowledge.reading import Reader
+from headrace_workers.features.knowledge.store.documents import FIRST
+from headrace_workers.features.knowledge.store.store_files import Incoming
 from headrace_workers.testing import HashEmbedder
 
 EMBEDDER = HashEmbedder()
@@ -81,7 +81,7 @@ def test_what_cannot_be_read_for_now_is_read_later(ledger, filling, files, away)
 
 def test_a_file_that_is_too_large_is_refused(ledger, filling, files, monkeypatch):
     """No more of it is read."""
-    monkeypatch.setattr("headrace_workers.recall.filling.SIZE_LIMIT", 10)
+    monkeypatch.setattr("headrace_workers.features.knowledge.filling.SIZE_LIMIT", 10)
     send(ledger, "a.md")
     assert filling.once()
     (file,) = ledger.stores.files("t", "vs_1", limit=9)

@@ -8,19 +8,19 @@ from sqlalchemy import select
 from tests.workers.recall.conftest import Flow, tiers
 
 from headrace_schemas import DeadLetter
-from headrace_workers.engines.counting import CountingModels
-from headrace_workers.engines.echo import EchoGenerator, make_echo_model
-from headrace_workers.knowledge.prompt import INSTRUCTION
-from headrace_workers.ledger.recall.documents import NewChunk, NewDocument
-from headrace_workers.ledger.tables.core import STEPS
-from headrace_workers.ledger.tables.recall import ENTRIES
-from headrace_workers.models.registry import Registry, read_card, write_card
-from headrace_workers.pipeline.grouping import pieces
-from headrace_workers.recall.bases import Bases
-from headrace_workers.recall.cache import Cache
-from headrace_workers.recall.known import Known
-from headrace_workers.recall.likeness import NearestQuestions
-from headrace_workers.recall.retrieval import Retrieval
+from headrace_workers.core.pipeline.grouping import pieces
+from headrace_workers.core.tables import STEPS
+from headrace_workers.features.cache.semantic.cache import Cache
+from headrace_workers.features.cache.semantic.known import Known
+from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.tables import ENTRIES
+from headrace_workers.features.generation.engines.counting import CountingModels
+from headrace_workers.features.generation.engines.echo import EchoGenerator, make_echo_model
+from headrace_workers.features.generation.models.registry import Registry, read_card, write_card
+from headrace_workers.features.knowledge.bases import Bases
+from headrace_workers.features.knowledge.prompt import INSTRUCTION
+from headrace_workers.features.knowledge.retrieval import Retrieval
+from headrace_workers.features.knowledge.store.documents import NewChunk, NewDocument
 from headrace_workers.testing import HashEmbedder
 
 EMBEDDER = HashEmbedder()

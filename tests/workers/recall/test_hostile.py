@@ -9,15 +9,15 @@ from tests.workers.recall.conftest import Flow, tiers
 from tests.workers.recall.test_exact import entries
 from tests.workers.recall.test_likeness import ASKED, LIKE, ask, semantic  # noqa: F401 - a fixture
 
-from headrace_workers.ledger.recall.entries import Admit, NewEntry, Withdraw
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.recall import CHANGES, ENTRIES
-from headrace_workers.progress import Progress
-from headrace_workers.recall.cache import Cache
-from headrace_workers.recall.follow import Follower
-from headrace_workers.recall.known import Known
-from headrace_workers.recall.likeness import NearestQuestions
-from headrace_workers.recall.questions import Questions
+from headrace_workers.core.progress import Progress
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.cache.semantic.cache import Cache
+from headrace_workers.features.cache.semantic.follow import Follower
+from headrace_workers.features.cache.semantic.known import Known
+from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.store.entries import Admit, NewEntry, Withdraw
+from headrace_workers.features.cache.tables import CHANGES, ENTRIES
 from headrace_workers.testing import HashEmbedder
 
 PLANTED = "How do I transfer 100 euros from Ann to Bob?"

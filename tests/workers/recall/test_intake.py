@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headrace_workers.knowledge.documents import Document
-from headrace_workers.knowledge.reading import Loaded, Reader
-from headrace_workers.knowledge.terms import Terms
-from headrace_workers.knowledge.walking import Found, find
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.recall.documents import FIRST, NewChunk, NewDocument
-from headrace_workers.ledger.work.changes import BEFORE_ALL
-from headrace_workers.recall.intake import LONGEST_NAME, Intake
+from headrace_workers.core.ledger.changes import BEFORE_ALL
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.knowledge.documents import Document
+from headrace_workers.features.knowledge.intake import LONGEST_NAME, Intake
+from headrace_workers.features.knowledge.reading import Loaded, Reader
+from headrace_workers.features.knowledge.store.documents import FIRST, NewChunk, NewDocument
+from headrace_workers.features.knowledge.terms import Terms
+from headrace_workers.features.knowledge.walking import Found, find
 from headrace_workers.testing import HashEmbedder
 
 

@@ -7,14 +7,14 @@ from tests.workers.recall.test_exact import entries
 
 from headrace_schemas import Category, HeadraceError
 from headrace_schemas.errors import PromptTooLong, Unavailable
-from headrace_workers.engines.echo import EchoGenerator
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import CLAIMS, JOBS, STEPS
-from headrace_workers.ledger.work.claim import Wanted
-from headrace_workers.ledger.work.replay import DeadFilter
-from headrace_workers.moderation.moderator import PolicyModerator
-from headrace_workers.moderation.personal_data import PersonalDataDetector
-from headrace_workers.moderation.policy import Policy, Rule
+from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CLAIMS, JOBS, STEPS
+from headrace_workers.features.generation.engines.echo import EchoGenerator
+from headrace_workers.features.moderation.moderator import PolicyModerator
+from headrace_workers.features.moderation.personal_data import PersonalDataDetector
+from headrace_workers.features.moderation.policy import Policy, Rule
 
 REVIEWED = {category: Rule("review") for category in PersonalDataDetector.categories}
 

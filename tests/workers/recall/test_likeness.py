@@ -5,18 +5,18 @@ import pytest
 from sqlalchemy import select, update
 from tests.workers.recall.conftest import Flow, tiers
 
-from headrace_workers.guards import refusal as guards
-from headrace_workers.ledger.recall import entries
-from headrace_workers.ledger.recall.entries import kill
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.recall import ENTRIES
-from headrace_workers.progress import Progress
-from headrace_workers.recall.cache import Cache
-from headrace_workers.recall.follow import Follower
-from headrace_workers.recall.found import Asked, Hit
-from headrace_workers.recall.known import Known
-from headrace_workers.recall.likeness import NearestQuestions
-from headrace_workers.recall.questions import Questions
+from headrace_workers.core.progress import Progress
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.cache.guards import refusal as guards
+from headrace_workers.features.cache.semantic.cache import Cache
+from headrace_workers.features.cache.semantic.follow import Follower
+from headrace_workers.features.cache.semantic.found import Asked, Hit
+from headrace_workers.features.cache.semantic.known import Known
+from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.store import entries
+from headrace_workers.features.cache.store.entries import kill
+from headrace_workers.features.cache.tables import ENTRIES
 from headrace_workers.testing import HashEmbedder
 
 ASKED = "How do I reset the password of my account?"

@@ -12,16 +12,16 @@ from tests.services.eventually import eventually
 
 from headrace_schemas import Answer, Usage
 from headrace_schemas.recall import CacheMode, CacheTier
-from headrace_workers.ledger.recall.documents import NewDocument
-from headrace_workers.ledger.recall.entries import Admit
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.progress import Progress
-from headrace_workers.recall.cache import Cache
-from headrace_workers.recall.follow import Follower
-from headrace_workers.recall.found import Asked, Hit, Miss
-from headrace_workers.recall.known import Known
-from headrace_workers.recall.likeness import NearestQuestions
-from headrace_workers.recall.questions import Questions
+from headrace_workers.core.progress import Progress
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.cache.semantic.cache import Cache
+from headrace_workers.features.cache.semantic.follow import Follower
+from headrace_workers.features.cache.semantic.found import Asked, Hit, Miss
+from headrace_workers.features.cache.semantic.known import Known
+from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.store.entries import Admit
+from headrace_workers.features.knowledge.store.documents import NewDocument
 from headrace_workers.testing import HashEmbedder
 
 WORDINGS = ("How do I reset the password of my account in {}?", "How do I reset my account's password in {}?")

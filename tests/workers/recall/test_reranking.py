@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from headrace_workers.knowledge.chunking import Chunk
-from headrace_workers.recall.passages import Hit
-from headrace_workers.recall.reranking import Reranking
+from headrace_workers.features.knowledge.chunking import Chunk
+from headrace_workers.features.knowledge.passages import Hit
+from headrace_workers.features.knowledge.reranking import Reranking
 
 LONG = 60.0  # s: no test waits for it
 

@@ -15,18 +15,18 @@ from tests.workers.recall.conftest import tiers
 from tests.workers.recall.test_likeness import ASKED, LIKE, ask, semantic  # noqa: F401 - a fixture
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.index.snapshot import MANIFEST
-from headrace_workers.ledger.recall.entries import kill
-from headrace_workers.ledger.sql.database import now_ms, writing
-from headrace_workers.ledger.tables.recall import CHANGES, ENTRIES
-from headrace_workers.ledger.work.changes import KEPT_MS
-from headrace_workers.progress import Progress
-from headrace_workers.recall import saved as saving
-from headrace_workers.recall.follow import Follower
-from headrace_workers.recall.keeping import Keeping
-from headrace_workers.recall.known import Known
-from headrace_workers.recall.questions import Questions
-from headrace_workers.recall.saved import Saved
+from headrace_workers.core.ledger.changes import KEPT_MS
+from headrace_workers.core.progress import Progress
+from headrace_workers.core.sql.database import now_ms, writing
+from headrace_workers.features.cache.semantic import saved as saving
+from headrace_workers.features.cache.semantic.follow import Follower
+from headrace_workers.features.cache.semantic.keeping import Keeping
+from headrace_workers.features.cache.semantic.known import Known
+from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.semantic.saved import Saved
+from headrace_workers.features.cache.store.entries import kill
+from headrace_workers.features.cache.tables import CHANGES, ENTRIES
+from headrace_workers.features.knowledge.index.snapshot import MANIFEST
 from headrace_workers.testing import HashEmbedder
 
 BREAD, RIVER = "How do I bake bread in my oven?", "Where does the river rise in spring?"
@@ -92,7 +92,7 @@ def test_a_worker_starts_from_what_was_saved_and_catches_up(semantic, asks, tmp_
 
 
 def _held(worker):
-    from headrace_workers.index.vector_index import VectorIndex
+    from headrace_workers.features.knowledge.index.vector_index import VectorIndex
 
     states, kept = worker.known.live.held()
     return {scope: VectorIndex.of(state) for scope, state in states.items()}, kept

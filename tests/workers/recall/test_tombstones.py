@@ -5,9 +5,9 @@ from sqlalchemy import select, update
 from tests.workers.recall.conftest import Flow, tiers
 from tests.workers.recall.test_exact import entries
 
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import STEPS
-from headrace_workers.ledger.tables.recall import ENTRIES
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import STEPS
+from headrace_workers.features.cache.tables import ENTRIES
 
 
 def hold(flow: Flow, job_id: str) -> None:

@@ -10,13 +10,13 @@ from tests.workers.recall.test_bases import CLOCK, MILL, Spied, found
 from tests.workers.recall.test_passages import put
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.recall import BASE_USES, DOCUMENTS
-from headrace_workers.progress import Progress
-from headrace_workers.recall import bases as bases_module
-from headrace_workers.recall.bases import Bases
-from headrace_workers.recall.follow import Follower
-from headrace_workers.recall.warming import KeepsWarm, Warming
+from headrace_workers.core.progress import Progress
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.cache.semantic.follow import Follower
+from headrace_workers.features.cache.tables import BASE_USES, DOCUMENTS
+from headrace_workers.features.knowledge import bases as bases_module
+from headrace_workers.features.knowledge.bases import Bases
+from headrace_workers.features.knowledge.warming import KeepsWarm, Warming
 from headrace_workers.testing import HashEmbedder
 
 LONG_AGO = 1_000  # ms since 1970

@@ -12,31 +12,31 @@ from tests.services.eventually import eventually
 from tests.services.proxy import close_listener
 from tests.workers.ledger.conftest import tables_of
 
-from headrace_workers.away import KeepsGoing
-from headrace_workers.bridge.bridge import Duty
-from headrace_workers.cli.reach import need_ledger
-from headrace_workers.embedders.hashed import make_hash_embedder
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.recall import entries
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.recall import ENTRIES
-from headrace_workers.ledger.work import changes
-from headrace_workers.main.bridge import build_bridge
-from headrace_workers.main.gateway import build_gateway
-from headrace_workers.main.worker import _needs, build_hands
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.progress import Progress
-from headrace_workers.recall.follow import Follower
-from headrace_workers.recall.keeping import Keeping
-from headrace_workers.recall.known import Known
-from headrace_workers.recall.questions import Questions
-from headrace_workers.settings import Settings
+from headrace_workers.cli.connections import need_ledger
+from headrace_workers.core.ledger import changes
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.outage import KeepsGoing
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.progress import Progress
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.cache.semantic.follow import Follower
+from headrace_workers.features.cache.semantic.keeping import Keeping
+from headrace_workers.features.cache.semantic.known import Known
+from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.store import entries
+from headrace_workers.features.cache.tables import ENTRIES
+from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
+from headrace_workers.runtime.bridge.bridge import Duty
+from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.wire.listener import Ears
+from headrace_workers.runtime.wire.notifier import Bell, Hint
+from headrace_workers.runtime.wire.redis_client import redis_client
+from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.worker.renew import Renewer
 from headrace_workers.testing import HashEmbedder
-from headrace_workers.wire.bell import Bell, Hint
-from headrace_workers.wire.ears import Ears
-from headrace_workers.wire.redis_client import redis_client
-from headrace_workers.wire.redis_names import RedisNames
-from headrace_workers.worker.renew import Renewer
+from headrace_workers.wiring.bridge import build_bridge
+from headrace_workers.wiring.gateway import build_gateway
+from headrace_workers.wiring.worker import _needs, build_hands
 
 AN_HOUR = 3_600.0
 on_sqlite = pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)  # what is asked of it is the same on both

@@ -10,13 +10,13 @@ from headrace_schemas.event_types import type_of
 from headrace_schemas.events import JobEvent
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.recall import Recall
-from headrace_workers.moderation.moderator import PolicyModerator
-from headrace_workers.moderation.personal_data import PersonalDataDetector
-from headrace_workers.moderation.policy_file import load_policy
-from headrace_workers.steps.judge import judge
-from headrace_workers.steps.moderate import moderate
-from headrace_workers.steps.outcome import Done, Ended, Outcome
-from headrace_workers.steps.task import Task
+from headrace_workers.core.pipeline.outcome import Done, Ended, Outcome
+from headrace_workers.core.pipeline.task import Task
+from headrace_workers.features.judging.step import judge
+from headrace_workers.features.moderation.moderator import PolicyModerator
+from headrace_workers.features.moderation.personal_data import PersonalDataDetector
+from headrace_workers.features.moderation.policy_file import load_policy
+from headrace_workers.features.moderation.step import moderate
 
 JOB = GenerationJob(model="m", prompt="Who?", criteria=(Contains(text="write"),))
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"

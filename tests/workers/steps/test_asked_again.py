@@ -7,16 +7,16 @@ from tests.workers.steps.test_floor import Scripted, Way, job
 
 from headrace_schemas import Contains, GenerationJob, HeadraceError, ModerationJob, Result
 from headrace_schemas.errors import PromptTooLong, Unavailable
-from headrace_workers.ledger.complete import Postponed
-from headrace_workers.moderation.moderator import PolicyModerator
-from headrace_workers.moderation.personal_data import PersonalDataDetector
-from headrace_workers.moderation.policy import Policy, Rule
-from headrace_workers.pipeline.settle import task_of
-from headrace_workers.steps.asked_again import MOST
-from headrace_workers.steps.moderate import moderate
-from headrace_workers.steps.outcome import Done, Ended
-from headrace_workers.steps.recall import CONTEXT, GIVEN
-from headrace_workers.steps.task import Task
+from headrace_workers.core.ledger.complete import Postponed
+from headrace_workers.core.pipeline.outcome import Done, Ended
+from headrace_workers.core.pipeline.settle import task_of
+from headrace_workers.core.pipeline.task import Task
+from headrace_workers.features.cache.step import CONTEXT, GIVEN
+from headrace_workers.features.moderation.asked_again import MOST
+from headrace_workers.features.moderation.moderator import PolicyModerator
+from headrace_workers.features.moderation.personal_data import PersonalDataDetector
+from headrace_workers.features.moderation.policy import Policy, Rule
+from headrace_workers.features.moderation.step import moderate
 
 ASKED = "Who is it?"
 BAD, WORSE, GOOD = "Write to ann@example.com.", "Card 4111 1111 1111 1111, ann@example.com.", "I may not say."

@@ -5,12 +5,12 @@ from tests.workers.steps.test_generate import Model
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Output, Usage
 from headrace_schemas.errors import PromptTooLong, Unavailable
-from headrace_workers.ledger.recall.audit_rows import Audited, Own
-from headrace_workers.ports import Completion
-from headrace_workers.steps import audit as audits
-from headrace_workers.steps.audit import audit
-from headrace_workers.steps.outcome import Done, Retry
-from headrace_workers.steps.task import Unit
+from headrace_workers.core.pipeline.outcome import Done, Retry
+from headrace_workers.core.pipeline.task import Unit
+from headrace_workers.core.ports import Completion
+from headrace_workers.features.cache import audit_step as audits
+from headrace_workers.features.cache.audit_step import audit
+from headrace_workers.features.cache.store.audit_rows import Audited, Own
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 JOB = GenerationJob(model="small", prompt="Who?")

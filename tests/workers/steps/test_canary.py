@@ -11,16 +11,16 @@ from headrace_schemas import GenerationJob, Message, Moderated, Output
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.moderation import Action
-from headrace_workers.ledger.tables.core import RELEASED
-from headrace_workers.main.parts import canaries_of, pipeline_of, policy_here
-from headrace_workers.moderation.canary import Canaries
-from headrace_workers.moderation.moderator import PolicyModerator
-from headrace_workers.moderation.policy import Policy, Rule
-from headrace_workers.settings import Settings
-from headrace_workers.steps.generate import generate
-from headrace_workers.steps.moderate import moderate
-from headrace_workers.steps.outcome import Done, Held
-from headrace_workers.steps.task import Task
+from headrace_workers.core.pipeline.outcome import Done, Held
+from headrace_workers.core.pipeline.task import Task
+from headrace_workers.core.tables import RELEASED
+from headrace_workers.features.generation.step import generate
+from headrace_workers.features.moderation.canary import Canaries
+from headrace_workers.features.moderation.moderator import PolicyModerator
+from headrace_workers.features.moderation.policy import Policy, Rule
+from headrace_workers.features.moderation.step import moderate
+from headrace_workers.runtime.settings import Settings
+from headrace_workers.wiring.parts import canaries_of, pipeline_of, policy_here
 
 SYSTEM = Message(role="system", content="You are the clerk of a mill.")
 JOB = GenerationJob(model="m", messages=(SYSTEM, Message(role="user", content="What are you?")), tenant="shop")

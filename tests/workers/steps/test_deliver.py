@@ -21,17 +21,17 @@ from tests.workers.webhooks.receiver import hangs, receiving, says
 
 from headrace_schemas.callback import Callback
 from headrace_schemas.errors import Unavailable
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import CLAIMS, STEPS
-from headrace_workers.ledger.tables.webhooks import DELIVERIES, ENDPOINTS
-from headrace_workers.ledger.webhooks.delivery_views import Range
-from headrace_workers.ledger.work.replay import DeadFilter
-from headrace_workers.steps.deliver import deliver
-from headrace_workers.steps.outcome import Wait
-from headrace_workers.steps.task import Unit
-from headrace_workers.webhooks import registering
-from headrace_workers.webhooks.courier import Courier
-from headrace_workers.webhooks.sealing import Sealer
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.pipeline.outcome import Wait
+from headrace_workers.core.pipeline.task import Unit
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CLAIMS, STEPS
+from headrace_workers.features.webhooks import registering
+from headrace_workers.features.webhooks.sealing import Sealer
+from headrace_workers.features.webhooks.sender import Courier
+from headrace_workers.features.webhooks.step import deliver
+from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.tables import DELIVERIES, ENDPOINTS
 
 
 @pytest.fixture
@@ -330,7 +330,7 @@ def test_two_tenants_hear_of_their_own(ledger):
 
 def test_callbacks_are_signed_with_the_tenants_own_secret(ledger):
     """Whatever URL a job names; the secret is made with the first, and a person can see it."""
-    from headrace_workers.webhooks.keyring import callbacks_of
+    from headrace_workers.features.webhooks.keyring import callbacks_of
 
     office = Office(ledger, sealer=Sealer([os.urandom(32)]))
     with receiving() as receiver:
@@ -444,7 +444,7 @@ def test_a_deliverer_that_is_killed_between_sending_and_writing_sends_again_unde
 _DELIVERER = """
 import sys
 from tests.workers.webhooks.office import Office
-from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.core.ledger.ledger import Ledger
 
 Office(Ledger.at(sys.argv[1])).deliver()
 """

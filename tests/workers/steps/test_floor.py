@@ -25,23 +25,23 @@ from headrace_schemas import (
 from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_schemas.recall import CacheMode
-from headrace_workers.embedders.hashed import HashEmbedder
-from headrace_workers.engines.echo import EchoGenerator
-from headrace_workers.ledger.complete import Advanced, Parked, Postponed, Settled
-from headrace_workers.ledger.tables.core import RELEASED
-from headrace_workers.ledger.work.start import Started
-from headrace_workers.moderation.blocklist import BlocklistDetector
-from headrace_workers.moderation.moderator import PolicyModerator
-from headrace_workers.moderation.policy import Policy, Rule
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.pipeline.settle import Conditions, settle, task_of
-from headrace_workers.ports import Completion, Request
-from headrace_workers.steps.generate import generate
-from headrace_workers.steps.ground import ground_answers
-from headrace_workers.steps.judge import judge
-from headrace_workers.steps.moderate import moderate
-from headrace_workers.steps.outcome import Done
-from headrace_workers.steps.recall import mode_of
+from headrace_workers.core.ledger.complete import Advanced, Parked, Postponed, Settled
+from headrace_workers.core.ledger.start import Started
+from headrace_workers.core.pipeline.outcome import Done
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
+from headrace_workers.core.ports import Completion, Request
+from headrace_workers.core.tables import RELEASED
+from headrace_workers.features.cache.step import mode_of
+from headrace_workers.features.generation.engines.echo import EchoGenerator
+from headrace_workers.features.generation.step import generate
+from headrace_workers.features.judging.ground_step import ground_answers
+from headrace_workers.features.judging.step import judge
+from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
+from headrace_workers.features.moderation.blocklist import BlocklistDetector
+from headrace_workers.features.moderation.moderator import PolicyModerator
+from headrace_workers.features.moderation.policy import Policy, Rule
+from headrace_workers.features.moderation.step import moderate
 
 WATER = Contains(text="water")
 ASKED = "Why did the mill stand still?"

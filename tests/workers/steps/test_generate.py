@@ -18,11 +18,11 @@ from headrace_schemas import (
 )
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_schemas.limits import MAX_TEXT
-from headrace_workers.ledger.recall.audit_rows import Audited
-from headrace_workers.ports import Completion, Request
-from headrace_workers.steps.generate import generate
-from headrace_workers.steps.outcome import Dead, Done, Retry
-from headrace_workers.steps.task import Task
+from headrace_workers.core.pipeline.outcome import Dead, Done, Retry
+from headrace_workers.core.pipeline.task import Task
+from headrace_workers.core.ports import Completion, Request
+from headrace_workers.features.cache.store.audit_rows import Audited
+from headrace_workers.features.generation.step import generate
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f1{}"
 

@@ -7,16 +7,16 @@ from tests.workers.steps.test_judge import ACCEPTED, JOB_ID, generation, moderat
 
 from headrace_schemas import Cosine, EvaluationJob, Grounded, NotJudged, Result, Score
 from headrace_schemas.errors import ConfigurationError, Unavailable
-from headrace_workers.embedders.hashed import HashEmbedder
-from headrace_workers.knowledge.chunking import Chunk
-from headrace_workers.knowledge.packing import Passage
-from headrace_workers.knowledge.prompt import user_turn
-from headrace_workers.ports import CountingEmbedder
-from headrace_workers.steps.found_scores import EMBEDDED, from_context
-from headrace_workers.steps.ground import ground_answers
-from headrace_workers.steps.judge import judge
-from headrace_workers.steps.outcome import Done, Ended, Outcome, Retry
-from headrace_workers.steps.task import Task
+from headrace_workers.core.pipeline.outcome import Done, Ended, Outcome, Retry
+from headrace_workers.core.pipeline.task import Task
+from headrace_workers.core.ports import CountingEmbedder
+from headrace_workers.features.judging.found_scores import EMBEDDED, from_context
+from headrace_workers.features.judging.ground_step import ground_answers
+from headrace_workers.features.judging.step import judge
+from headrace_workers.features.knowledge.chunking import Chunk
+from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
+from headrace_workers.features.knowledge.packing import Passage
+from headrace_workers.features.knowledge.prompt import user_turn
 
 SAID = "It opens at 9. It closes at 17."
 

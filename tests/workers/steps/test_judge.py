@@ -23,9 +23,9 @@ from headrace_schemas import (
 )
 from headrace_schemas.criteria import Uncertain
 from headrace_schemas.errors import PromptTooLong, Unavailable
-from headrace_workers.steps.judge import judge
-from headrace_workers.steps.outcome import Dead, Done, Ended, Outcome, Retry
-from headrace_workers.steps.task import Task
+from headrace_workers.core.pipeline.outcome import Dead, Done, Ended, Outcome, Retry
+from headrace_workers.core.pipeline.task import Task
+from headrace_workers.features.judging.step import judge
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 ACCEPTED = datetime(2026, 1, 1, tzinfo=UTC)

@@ -22,13 +22,13 @@ from headrace_schemas import (
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_schemas.moderation import Action
-from headrace_workers.ledger.recall.entries import Withdraw
-from headrace_workers.ledger.tables.core import RELEASED
-from headrace_workers.ports import Moderation, Told
-from headrace_workers.steps.moderate import moderate
-from headrace_workers.steps.outcome import Dead, Done, Ended, Held
-from headrace_workers.steps.recall import CONTEXT, ENTRY
-from headrace_workers.steps.task import Task
+from headrace_workers.core.pipeline.outcome import Dead, Done, Ended, Held
+from headrace_workers.core.pipeline.task import Task
+from headrace_workers.core.ports import Moderation, Told
+from headrace_workers.core.tables import RELEASED
+from headrace_workers.features.cache.step import CONTEXT, ENTRY
+from headrace_workers.features.cache.store.entries import Withdraw
+from headrace_workers.features.moderation.step import moderate
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = GenerationJob(model="m", prompt="hello")

@@ -9,18 +9,18 @@ from tests.workers.steps.test_moderate import REVIEW, Scripted, says
 from headrace_schemas import Category, Finding, GenerationJob, Message, ModerationJob, Result
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import Unavailable
-from headrace_workers.knowledge.suspicious import suspicions
-from headrace_workers.ledger.tables.core import RELEASED
-from headrace_workers.moderation import seen as seen_module
-from headrace_workers.moderation.injection import InjectionDetector
-from headrace_workers.moderation.moderator import PolicyModerator, shipped_detectors
-from headrace_workers.moderation.policy import Policy, Rule
-from headrace_workers.moderation.policy_file import load_policy
-from headrace_workers.moderation.seen import SeenPrompts
-from headrace_workers.steps import screen as module
-from headrace_workers.steps.outcome import Dead, Done, Ended, Held
-from headrace_workers.steps.passages import SCREENED
-from headrace_workers.steps.task import Task
+from headrace_workers.core.pipeline.outcome import Dead, Done, Ended, Held
+from headrace_workers.core.pipeline.task import Task
+from headrace_workers.core.tables import RELEASED
+from headrace_workers.features.knowledge.passage_screening import SCREENED
+from headrace_workers.features.knowledge.suspicious import suspicions
+from headrace_workers.features.moderation import screen_step as module
+from headrace_workers.features.moderation import seen as seen_module
+from headrace_workers.features.moderation.injection import InjectionDetector
+from headrace_workers.features.moderation.moderator import PolicyModerator, shipped_detectors
+from headrace_workers.features.moderation.policy import Policy, Rule
+from headrace_workers.features.moderation.policy_file import load_policy
+from headrace_workers.features.moderation.seen import SeenPrompts
 
 GOES_ON = Done(context={SCREENED: True})  # what is added to the prompt later is screened as well
 BLOCK = Finding(category="prompt_injection", detector="d", score=1.0, start=0, end=1, action="block")

@@ -7,23 +7,23 @@ from sqlalchemy import update
 from tests.workers.ledger.test_work import settings
 
 from headrace_schemas import Result
-from headrace_workers.clock import SystemClock
-from headrace_workers.ledger.complete import Advanced
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import STEPS
-from headrace_workers.ledger.tables.webhooks import ENDPOINTS
-from headrace_workers.ledger.work.claim import Wanted
-from headrace_workers.ledger.work.outbox import outgoing
-from headrace_workers.pipeline.following import Following
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.steps.deliver import deliver
-from headrace_workers.webhooks import registering
-from headrace_workers.webhooks.courier import Courier
-from headrace_workers.webhooks.payloads import Wording
-from headrace_workers.webhooks.reach import Reach
-from headrace_workers.webhooks.sealing import Sealer
-from headrace_workers.webhooks.telling import Telling
-from headrace_workers.worker.work import Work
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.complete import Advanced
+from headrace_workers.core.ledger.outbox import outgoing
+from headrace_workers.core.pipeline.following import Following
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import STEPS
+from headrace_workers.features.webhooks import registering
+from headrace_workers.features.webhooks.allowed_targets import Reach
+from headrace_workers.features.webhooks.payloads import Wording
+from headrace_workers.features.webhooks.sealing import Sealer
+from headrace_workers.features.webhooks.sender import Courier
+from headrace_workers.features.webhooks.step import deliver
+from headrace_workers.features.webhooks.tables import ENDPOINTS
+from headrace_workers.features.webhooks.telling import Telling
+from headrace_workers.runtime.worker.work import Work
 
 HERE = Reach(http_loopback=True)
 ORIGINS = ("registered", "callbacks", "place")
@@ -95,7 +95,7 @@ class Office:
 
     def states(self, **which):
         """The states of deliveries, oldest first."""
-        from headrace_workers.ledger.webhooks.delivery_views import Range
+        from headrace_workers.features.webhooks.store.delivery_views import Range
 
         return [each.state for each in reversed(self.webhooks.deliveries(Range(**which), 1_000))]
 

@@ -20,10 +20,10 @@ from tests.workers.webhooks.receiver import (
     says,
 )
 
-from headrace_workers.webhooks import courier as module
-from headrace_workers.webhooks.courier import UNREACHED, Courier, Letter
-from headrace_workers.webhooks.reach import Reach, networks_of
-from headrace_workers.webhooks.signing import new_secret
+from headrace_workers.features.webhooks import sender as module
+from headrace_workers.features.webhooks.allowed_targets import Reach, networks_of
+from headrace_workers.features.webhooks.sender import UNREACHED, Courier, Letter
+from headrace_workers.features.webhooks.signing import new_secret
 
 NOW = 1_800_000_000  # s
 SECRET = new_secret("v1")

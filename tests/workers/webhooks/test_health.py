@@ -1,8 +1,8 @@
 """How a receiver stands, by a clock of the test's own."""
 
-from headrace_workers.ledger.webhooks.endpoints import Health
-from headrace_workers.webhooks.courier import Reply
-from headrace_workers.webhooks.health import PATIENCE, after
+from headrace_workers.features.webhooks.health import PATIENCE, after
+from headrace_workers.features.webhooks.sender import Reply
+from headrace_workers.features.webhooks.store.endpoints import Health
 
 WELL = Health(registered=True)
 TAKEN, FAILED = Reply(ms=1, status=200), Reply(ms=1, status=500, error="it answered 500")

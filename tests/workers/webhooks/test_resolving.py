@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from headrace_workers.webhooks import resolving
-from headrace_workers.webhooks.resolving import SystemResolver
+from headrace_workers.features.webhooks import resolving
+from headrace_workers.features.webhooks.resolving import SystemResolver
 
 
 def test_this_machine_knows_itself():

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.webhooks.sealing import Sealer, keys_of
+from headrace_workers.features.webhooks.sealing import Sealer, keys_of
 
 
 def test_what_is_sealed_shows_nothing_and_opens():

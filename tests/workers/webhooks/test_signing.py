@@ -13,8 +13,8 @@ from openai.types.webhooks import BatchCompletedWebhookEvent
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.ledger.webhooks.deliveries import body
-from headrace_workers.webhooks import signing
+from headrace_workers.features.webhooks import signing
+from headrace_workers.features.webhooks.store.deliveries import body
 
 BODY = body(message="5d0c9f8a-0000-5000-8000-000000000000", event_type="batch.completed", at_ms=1_700_000_000_123,
             data={"id": "batch_1", "text": "„Grüße“ 🌍"})  # fmt: skip

@@ -10,13 +10,13 @@ from tests.workers.webhooks.office import ALL, ORIGINS, Office
 
 from headrace_schemas import JobHeld
 from headrace_schemas.callback import JOB_ENDS, Callback
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import OUTBOX, STEPS
-from headrace_workers.ledger.tables.webhooks import CALLBACKS_OF_JOBS
-from headrace_workers.ledger.webhooks.delivery_views import Range
-from headrace_workers.ledger.work.cancel import Cancellation
-from headrace_workers.ledger.work.outbox import outgoing
-from headrace_workers.webhooks.payloads import Wording
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.outbox import outgoing
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import OUTBOX, STEPS
+from headrace_workers.features.webhooks.payloads import Wording
+from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.tables import CALLBACKS_OF_JOBS
 
 
 def told(ledger):

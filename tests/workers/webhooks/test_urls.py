@@ -4,8 +4,8 @@ import ipaddress
 
 import pytest
 
-from headrace_workers.webhooks.reach import Reach
-from headrace_workers.webhooks.urls import Target, UrlRefused, read
+from headrace_workers.features.webhooks.allowed_targets import Reach
+from headrace_workers.features.webhooks.urls import Target, UrlRefused, read
 
 # What attackers try, and what parsers have been seen to disagree about. Each is refused before anybody is asked.
 HOSTILE = [

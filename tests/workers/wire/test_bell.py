@@ -3,7 +3,7 @@
 import pytest
 import redis
 
-from headrace_workers.wire.bell import Bell, Hint
+from headrace_workers.runtime.wire.notifier import Bell, Hint
 
 
 class Client:

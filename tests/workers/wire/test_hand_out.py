@@ -6,9 +6,9 @@ from tests.workers.bridge.records import RULES, generation, record
 from tests.workers.ledger_jobs import sqlite_ledger
 from tests.workers.tasks_in_memory import Tasks
 
-from headrace_workers.bridge.accept import accept
-from headrace_workers.ledger.tables.core import STEPS, TURNS
-from headrace_workers.wire.hand_out import HandOut, alone
+from headrace_workers.core.tables import STEPS, TURNS
+from headrace_workers.runtime.bridge.accept import accept
+from headrace_workers.runtime.wire.assign import HandOut, alone
 
 
 @pytest.fixture

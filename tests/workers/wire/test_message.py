@@ -5,10 +5,10 @@ import json
 
 from tests.workers.serving import NAMES
 
-from headrace_workers.ledger.work.claim import Claim
-from headrace_workers.wire.celery_app import create_app, queue_of
-from headrace_workers.wire.message import TASK
-from headrace_workers.wire.redis_names import PRIORITIES
+from headrace_workers.core.ledger.claim import Claim
+from headrace_workers.runtime.wire.celery_app import create_app, queue_of
+from headrace_workers.runtime.wire.message import TASK
+from headrace_workers.runtime.wire.redis_names import PRIORITIES
 
 _UNIQUE = {"id", "root_id", "correlation_id", "delivery_tag"}
 

@@ -12,20 +12,20 @@ from headrace_schemas import (
     Output,
     Usage,
 )
-from headrace_workers.clock import SystemClock
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import CLAIMS, STEPS
-from headrace_workers.pipeline.following import Following
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.progress import Progress
-from headrace_workers.settings import Settings
-from headrace_workers.steps.outcome import Done
-from headrace_workers.wire.follow_up import FollowUp
-from headrace_workers.wire.hand_out import HandOut
-from headrace_workers.worker.renew import Renewer
-from headrace_workers.worker.run import Runner
-from headrace_workers.worker.runs import Runs
-from headrace_workers.worker.work import Work
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.pipeline.following import Following
+from headrace_workers.core.pipeline.outcome import Done
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.progress import Progress
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CLAIMS, STEPS
+from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.wire.assign import HandOut
+from headrace_workers.runtime.wire.follow_up import FollowUp
+from headrace_workers.runtime.worker.renew import Renewer
+from headrace_workers.runtime.worker.run import Runner
+from headrace_workers.runtime.worker.runs import Runs
+from headrace_workers.runtime.worker.work import Work
 
 
 class Bell:

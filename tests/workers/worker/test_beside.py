@@ -2,7 +2,7 @@
 
 import threading
 
-from headrace_workers.worker.beside import Beside
+from headrace_workers.runtime.worker.io_runs import Beside
 
 
 def test_runs_go_side_by_side_up_to_a_bound():

@@ -3,9 +3,9 @@
 import pytest
 from tests.workers.worker.starts import output, started
 
-from headrace_workers.ledger.complete import Advanced, Postponed
-from headrace_workers.pipeline.stage import Weight, model_of
-from headrace_workers.worker.bound import LIGHT, MODEL, Speed, bound, pace_of, tokens_done
+from headrace_workers.core.ledger.complete import Advanced, Postponed
+from headrace_workers.core.pipeline.stage import Weight, model_of
+from headrace_workers.runtime.worker.bound import LIGHT, MODEL, Speed, bound, pace_of, tokens_done
 
 
 def seconds(run, *, at=None, longest_run=0.0):

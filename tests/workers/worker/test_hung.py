@@ -10,13 +10,13 @@ from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.worker.running import Bell
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.ledger.tables.core import CLAIMS, STEPS
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.progress import STUCK_EXIT, Progress
-from headrace_workers.wire.bell import Hint
-from headrace_workers.worker import hung
-from headrace_workers.worker.renew import Renewer
-from headrace_workers.worker.runs import Runs
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.progress import STUCK_EXIT, Progress
+from headrace_workers.core.tables import CLAIMS, STEPS
+from headrace_workers.runtime.wire.notifier import Hint
+from headrace_workers.runtime.worker import hung
+from headrace_workers.runtime.worker.renew import Renewer
+from headrace_workers.runtime.worker.runs import Runs
 
 
 class Process:

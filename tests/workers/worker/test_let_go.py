@@ -6,13 +6,13 @@ from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.worker.running import answered, run_out, runner, states
 from tests.workers.worker.starts import started
 
-from headrace_workers.ledger.work.cancel import Cancellation
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.ports import GivenUp
-from headrace_workers.progress import Progress
-from headrace_workers.steps.outcome import outcome_of
-from headrace_workers.worker.let_go import LetGo
-from headrace_workers.worker.runs import Runs
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.pipeline.outcome import outcome_of
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.ports import GivenUp
+from headrace_workers.core.progress import Progress
+from headrace_workers.runtime.worker.cancellation_watch import LetGo
+from headrace_workers.runtime.worker.runs import Runs
 
 
 @pytest.fixture

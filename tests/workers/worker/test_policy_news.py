@@ -11,14 +11,14 @@ from tests.workers.ledger.test_work import settings
 from tests.workers.moderation.test_moderator import Fake, each
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.tables.policies import POLICIES
-from headrace_workers.main.worker import _telling
-from headrace_workers.moderation.moderator import Aids
-from headrace_workers.moderation.policy_file import load_policy
-from headrace_workers.moderation.watching import WatchedModerator
-from headrace_workers.progress import Progress
-from headrace_workers.worker.policy_news import PolicyNews
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.progress import Progress
+from headrace_workers.features.moderation.moderator import Aids
+from headrace_workers.features.moderation.policy_file import load_policy
+from headrace_workers.features.moderation.tables import POLICIES
+from headrace_workers.features.moderation.watching import WatchedModerator
+from headrace_workers.runtime.worker.policy_news import PolicyNews
+from headrace_workers.wiring.worker import _telling
 
 
 class Away:

@@ -9,8 +9,8 @@ from tests.workers.webhooks.office import Office
 from tests.workers.webhooks.receiver import hangs, receiving
 from tests.workers.worker_process import worker
 
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import CLAIMS
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CLAIMS
 
 
 def announce(ledger, subject):

@@ -11,9 +11,9 @@ from tests.workers.serving import is_done, started
 from tests.workers.worker_process import worker
 
 from headrace_schemas import Sampling
-from headrace_workers.ledger.tables.core import CLAIMS, STEPS
-from headrace_workers.ledger.work.replay import DeadFilter
-from headrace_workers.progress import STUCK_EXIT
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.progress import STUCK_EXIT
+from headrace_workers.core.tables import CLAIMS, STEPS
 
 HANGING = ("-m", "tests.workers.hanging_program")
 SHORT = {"HEADRACE_LONGEST_RUN": "1", "HEADRACE_LEASE": "2"}

@@ -18,13 +18,13 @@ from headrace_schemas import (
 )
 from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import PromptTooLong, Unavailable
-from headrace_workers.clock import SystemClock
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import BUDGETS, JOBS, STEPS
-from headrace_workers.ledger.work.cancel import Cancellation
-from headrace_workers.ledger.work.replay import DeadFilter
-from headrace_workers.steps.judge import judge
-from headrace_workers.steps.outcome import Dead, Retry
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.pipeline.outcome import Dead, Retry
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import BUDGETS, JOBS, STEPS
+from headrace_workers.features.judging.step import judge
 
 
 def test_a_group_is_answered_and_goes_on(ledger):

@@ -6,10 +6,10 @@ from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.worker.running import answer_all, crashes, run_all, run_out, runner, states
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.sql.errors import LedgerRefused
-from headrace_workers.ledger.tables.core import STEPS
-from headrace_workers.ledger.work.replay import DeadFilter
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.sql.errors import LedgerRefused
+from headrace_workers.core.tables import STEPS
 
 
 def test_a_ledger_that_is_away_for_a_moment_costs_no_answer(ledger, monkeypatch):
@@ -100,7 +100,7 @@ def test_what_fails_around_the_step_is_tried_again_later_and_at_last_dead(ledger
     def broken(*_args):
         raise ValueError("with a text of the user's")
 
-    monkeypatch.setattr("headrace_workers.worker.work.settle", broken)
+    monkeypatch.setattr("headrace_workers.runtime.worker.work.settle", broken)
     (job_id,) = take_in(ledger, [generation()])
     for attempt in range(1, 4):
         run_all(ledger, answer_all, max_attempts=3)

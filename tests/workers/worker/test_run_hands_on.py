@@ -7,9 +7,9 @@ from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.tasks_in_memory import Tasks
 from tests.workers.worker.running import Bell, answer_all, runner, states
 
-from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import STEPS
-from headrace_workers.wire.bell import Hint
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import STEPS
+from headrace_workers.runtime.wire.notifier import Hint
 
 
 @pytest.mark.parametrize("how", ["done", "raised", "unknown"])
@@ -21,7 +21,7 @@ def test_bridges_are_told_however_a_claim_ended(ledger, monkeypatch, how):
 
     take_in(ledger, [generation()])
     if how == "raised":
-        monkeypatch.setattr("headrace_workers.worker.work.settle", broken)
+        monkeypatch.setattr("headrace_workers.runtime.worker.work.settle", broken)
     if how == "unknown":
         with writing(ledger.engine) as tx:
             tx.execute(update(STEPS).values(stage="summarize"))

@@ -12,15 +12,15 @@ from headrace_schemas import Result, Usage
 from headrace_schemas.callback import Callback
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.events import Embedding
-from headrace_workers.ledger.tables.core import JOBS
-from headrace_workers.ledger.webhooks.delivery_views import Range
-from headrace_workers.ledger.work.cancel import Cancellation
-from headrace_workers.pipeline.following import Following
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.steps.outcome import Ended
-from headrace_workers.webhooks.payloads import Wording
-from headrace_workers.webhooks.telling import Telling
-from headrace_workers.wire.bell import Hint
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.pipeline.following import Following
+from headrace_workers.core.pipeline.outcome import Ended
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.tables import JOBS
+from headrace_workers.features.webhooks.payloads import Wording
+from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.telling import Telling
+from headrace_workers.runtime.wire.notifier import Hint
 
 TOLD = Callback(url="https://shop.example/hooks")
 

@@ -5,10 +5,10 @@ import threading
 import pytest
 from tests.workers.worker.starts import output, started
 
-from headrace_workers.ledger.complete import Advanced
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.progress import Progress
-from headrace_workers.worker.runs import Runs
+from headrace_workers.core.ledger.complete import Advanced
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.progress import Progress
+from headrace_workers.runtime.worker.runs import Runs
 
 
 @pytest.fixture

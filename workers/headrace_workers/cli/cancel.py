@@ -9,8 +9,8 @@ from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import hush_kafka, put_json, say
 
 if TYPE_CHECKING:
-    from headrace_workers.ledger.ledger import Ledger
-    from headrace_workers.ledger.work.lookup import JobView
+    from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.core.ledger.lookup import JobView
 
 _WAIT_SECONDS = 10.0
 _POLL_SECONDS = 0.1
@@ -32,7 +32,7 @@ def cancel(
     Example: `headrace cancel 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
     from headrace_producers import Producer
-    from headrace_workers.cli.reach import find_ledger
+    from headrace_workers.cli.connections import find_ledger
 
     hush_kafka()
     ledger = find_ledger(live=True)

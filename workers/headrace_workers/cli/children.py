@@ -9,10 +9,10 @@ from pathlib import Path
 
 from headrace_workers.cli.output import say
 from headrace_workers.cli.readiness import LogWatch, still_starting
-from headrace_workers.embedded.processes import ChildFailed, ChildSpec
-from headrace_workers.embedded.stack import Addresses
-from headrace_workers.health.reports import last_sign
-from headrace_workers.settings import Settings
+from headrace_workers.runtime.embedded.processes import ChildFailed, ChildSpec
+from headrace_workers.runtime.embedded.stack import Addresses
+from headrace_workers.runtime.health.reports import last_sign
+from headrace_workers.runtime.settings import Settings
 
 _COMMAND = (sys.executable, "-m", "headrace_workers")
 _WORKER_READY = "ready for work"
@@ -38,8 +38,8 @@ def children_of(
     judge = judge_model or next(iter(models), "")
 
     def specs(addresses: Addresses) -> list[ChildSpec]:
-        from headrace_workers.pipeline.routing import Pipeline
-        from headrace_workers.pipeline.stage import MODEL_ROLE
+        from headrace_workers.core.pipeline.routing import Pipeline
+        from headrace_workers.core.pipeline.stage import MODEL_ROLE
 
         env = {
             **addresses.env(),

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headrace_schemas.errors import Category, ConfigurationError
+from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.dead_views import COLUMNS, WHOLE, letter_dict, letter_row, original
 from headrace_workers.cli.durations import milliseconds, parse_time, show_time
 from headrace_workers.cli.options import JsonLinesOption, limit_option
 from headrace_workers.cli.output import console, printable, put, put_json, say, table
-from headrace_workers.cli.reach import need_ledger, ring_bridges
 
 if TYPE_CHECKING:
-    from headrace_workers.ledger.ledger import Ledger
-    from headrace_workers.ledger.work.replay import DeadFilter
+    from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.core.ledger.replay import DeadFilter
 
 _NAMES = "its own id, its job's, or a refused record's key, ce_id, ce_subject or correlation id"
 _StageOption = Annotated[str | None, typer.Option("--stage", help="only of this stage: ingest, generate, deliver, …")]
@@ -74,7 +74,7 @@ def show(
 
     Example: `headrace dead show 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
-    from headrace_workers.ledger.work.replay import DeadFilter
+    from headrace_workers.core.ledger.replay import DeadFilter
 
     letters: list[Any] = need_ledger().dead(DeadFilter(id=letter_id, replayed=True), 10)
     if not letters:
@@ -114,7 +114,7 @@ def replay(
 
     Examples: `headrace dead replay --category transient --since 1h`, `headrace dead replay --all`
     """
-    from headrace_workers.ledger.work.replay import DeadFilter
+    from headrace_workers.core.ledger.replay import DeadFilter
 
     filtered = any(given is not None for given in (stage, tenant, category, since, until))
     if (bool(ids) + everything + filtered) != 1:
@@ -158,7 +158,7 @@ def _filter(
     now: int | None = None,
 ) -> "DeadFilter":
     """Times count from the ledger's clock, by which the dead letters are dated."""
-    from headrace_workers.ledger.work.replay import DeadFilter
+    from headrace_workers.core.ledger.replay import DeadFilter
 
     present = datetime.fromtimestamp((now or ledger.now()) / 1000, UTC)
     return DeadFilter(

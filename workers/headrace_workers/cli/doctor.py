@@ -4,7 +4,7 @@ import typer
 
 from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import hush_kafka, printable, put, put_json
-from headrace_workers.settings import Settings
+from headrace_workers.runtime.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -19,7 +19,7 @@ def doctor(as_json: JsonLinesOption = False) -> None:
 
     Example: `headrace doctor`
     """
-    from headrace_workers.cli.looks import examine
+    from headrace_workers.cli.doctor_checks import examine
 
     hush_kafka()
     findings = list(examine(Settings.from_env()))

@@ -13,9 +13,9 @@ from headrace_schemas.errors import Category, HeadraceError, InvalidRecord
 from headrace_schemas.job import AnyJob, JudgedJob
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
-from headrace_workers.batches.defaults import Defaults, NoKind
-from headrace_workers.batches.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed
-from headrace_workers.judging.usable import check_usable
+from headrace_workers.features.batches.defaults import Defaults, NoKind
+from headrace_workers.features.batches.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed
+from headrace_workers.features.judging.usable import check_usable
 
 Job = AnyJob
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.embedded.lock import CHILDREN_FILE
-from headrace_workers.health.reports import KINDS, Report, reports
-from headrace_workers.settings import Settings, home_of
+from headrace_workers.runtime.embedded.lock import CHILDREN_FILE
+from headrace_workers.runtime.health.reports import KINDS, Report, reports
+from headrace_workers.runtime.settings import Settings, home_of
 
 
 @dataclass(frozen=True, slots=True)

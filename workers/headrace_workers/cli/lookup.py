@@ -7,11 +7,11 @@ from sqlalchemy import select
 
 from headrace_schemas.topics import ABOUT_JOBS
 from headrace_workers.cli.receipt import Receipt
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.tables.core import DEAD_LETTERS, JOBS, LIVE, STEPS
-from headrace_workers.ledger.work.dead import letter_of
-from headrace_workers.ledger.work.refusals import INGEST
-from headrace_workers.ledger.work.repetitions import Said
+from headrace_workers.core.ledger.dead import letter_of
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.refusals import INGEST
+from headrace_workers.core.ledger.repetitions import Said
+from headrace_workers.core.tables import DEAD_LETTERS, JOBS, LIVE, STEPS
 
 _CHUNK = 500  # ids of one query
 

@@ -14,14 +14,14 @@ from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_schemas.job import Lane
 from headrace_workers.cli import asking
-from headrace_workers.cli.carrying import ThisRun, carry, models_for
 from headrace_workers.cli.jobfile import Entry, Job, JobFile
 from headrace_workers.cli.outfile import ReceiptFile, read_receipts
 from headrace_workers.cli.output import console, hush_kafka, put_json, say
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.cli.report import draw_receipts, draw_summary, summary_dict
+from headrace_workers.cli.run_jobs import ThisRun, carry, models_for
 from headrace_workers.cli.summary import Tally
-from headrace_workers.settings import judge_name
+from headrace_workers.runtime.settings import judge_name
 
 
 def register(app: typer.Typer) -> None:
@@ -54,8 +54,8 @@ def run(
 
     Example: `headrace run jobs.jsonl -o receipts.jsonl --table`
     """
-    from headrace_workers.cli.run_batch import name_of_run
     from headrace_workers.cli.serving import ends_on_sigterm
+    from headrace_workers.features.batches.commands.run_batch import name_of_run
 
     hush_kafka()
     if file != asking.STDIN and output.exists() and Path(file).exists() and output.samefile(file):

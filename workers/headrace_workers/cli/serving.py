@@ -11,13 +11,13 @@ from typing import Protocol
 
 from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable, UnknownModel
 from headrace_workers.cli.children import children_of
+from headrace_workers.cli.connections import running
 from headrace_workers.cli.interrupts import TERMINATED
 from headrace_workers.cli.output import say
-from headrace_workers.cli.reach import running
-from headrace_workers.embedded.broker import Kind
-from headrace_workers.embedded.stack import Stack
-from headrace_workers.embedded.supervise import Done
-from headrace_workers.settings import home_of, judge_name
+from headrace_workers.runtime.embedded.broker import Kind
+from headrace_workers.runtime.embedded.stack import Stack
+from headrace_workers.runtime.embedded.supervise import Done
+from headrace_workers.runtime.settings import home_of, judge_name
 
 
 class Serving(Protocol):
@@ -69,7 +69,7 @@ def embedded_stack(
 
 def need_models(aliases: Sequence[str]) -> None:
     """UnknownModel where the stack that runs in this home has not all of these: each job for one would be refused."""
-    from headrace_workers.models.registry import Registry
+    from headrace_workers.features.generation.models.registry import Registry
 
     stack, registry = running(), Registry(home_of())
     missing = [alias for alias in aliases if alias not in registry]
@@ -98,7 +98,7 @@ def serving(
             raise ConfigurationError("--no-start needs a running `headrace up`, or HEADRACE_KAFKA and HEADRACE_LEDGER")
         yield Elsewhere()
     else:
-        from headrace_workers.cli.models import ensure_embedder, ensure_models
+        from headrace_workers.features.generation.commands.models import ensure_embedder, ensure_models
 
         ensure_models(home, models)
         if embedder is not None:
@@ -122,7 +122,7 @@ def ends_on_sigterm() -> Iterator[None]:
 
 
 def _done(url: str) -> Done | None:
-    from headrace_workers.ledger.ledger import Ledger
+    from headrace_workers.core.ledger.ledger import Ledger
 
     try:
         ledger = Ledger.at(url)
@@ -136,7 +136,7 @@ def _done(url: str) -> Done | None:
 
 def _own(url: str) -> None:
     """Another broker may be started in this home than the last time, or another prefix be set: both are its own."""
-    from headrace_workers.ledger.ledger import Ledger
+    from headrace_workers.core.ledger.ledger import Ledger
 
     ledger = Ledger.at(url)
     try:
@@ -146,8 +146,8 @@ def _own(url: str) -> None:
 
 
 def _migrate(url: str) -> None:
-    from headrace_workers.ledger.migrate import migrate
-    from headrace_workers.ledger.sql.database import connect
+    from headrace_workers.core.migrate import migrate
+    from headrace_workers.core.sql.database import connect
 
     engine = connect(url)
     try:

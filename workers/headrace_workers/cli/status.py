@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headrace_schemas.job import derive_job_id
+from headrace_workers.cli.connections import RunningStack, need_ledger, running, served_queues
 from headrace_workers.cli.durations import show_ms, show_time
 from headrace_workers.cli.layout import Line
 from headrace_workers.cli.local import Local, local
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, printable, put_json, say, table
-from headrace_workers.cli.reach import RunningStack, need_ledger, running, served_queues
 from headrace_workers.cli.status_views import (
     Served,
     aside_lines,
@@ -32,9 +32,9 @@ from headrace_workers.cli.status_views import (
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from headrace_workers.ledger.counts import Overview
-    from headrace_workers.ledger.ledger import Ledger
-    from headrace_workers.ledger.work.lookup import JobView
+    from headrace_workers.core.ledger.counts import Overview
+    from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.core.ledger.lookup import JobView
 
 _REFRESH_SECONDS = 1.0
 _SHOWN = 10  # jobs of one name
@@ -99,8 +99,8 @@ def _print(ledger: "Ledger", job_id: str | None, tenant: str | None, as_json: bo
 
 def _tell_refused(ledger: "Ledger", job_id: str) -> None:
     """Records that came under the job's id and were turned away: whoever sent them asks here, too."""
-    from headrace_workers.ledger.work.refusals import INGEST
-    from headrace_workers.ledger.work.replay import DeadFilter
+    from headrace_workers.core.ledger.refusals import INGEST
+    from headrace_workers.core.ledger.replay import DeadFilter
 
     letters: list[Any] = ledger.dead(DeadFilter(id=job_id, replayed=True), _SHOWN)
     for letter in letters:
@@ -131,8 +131,8 @@ def _find(ledger: "Ledger", job_id: str, tenant: str | None) -> "JobView":
     named = ledger.named(job_id, tenant, _SHOWN + 1)
     if len(named) == 1 and (view := ledger.job(named[0])) is not None:
         return view
-    from headrace_workers.ledger.work.refusals import INGEST
-    from headrace_workers.ledger.work.replay import DeadFilter
+    from headrace_workers.core.ledger.refusals import INGEST
+    from headrace_workers.core.ledger.replay import DeadFilter
 
     letters: list[Any] = []
     for name in (job_id, derive_job_id(tenant or "default", job_id)):  # the second: of a refused record under this key

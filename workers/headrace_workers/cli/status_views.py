@@ -5,17 +5,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from headrace_workers.cli.connections import RunningStack
 from headrace_workers.cli.durations import rfc3339, show_ms, show_time
 from headrace_workers.cli.local import Local
-from headrace_workers.cli.reach import RunningStack
 from headrace_workers.cli.unserved import start_command, unserved
 
 if TYPE_CHECKING:
-    from headrace_workers.ledger.counts import HeldCount, Overview, QueueCount
-    from headrace_workers.ledger.door.scored import ScoreCount
-    from headrace_workers.ledger.recall.followers import FollowerState
-    from headrace_workers.ledger.work.lookup import JobView
-    from headrace_workers.ledger.work.outbox import SetAside
+    from headrace_workers.core.ledger.counts import HeldCount, Overview, QueueCount
+    from headrace_workers.core.ledger.lookup import JobView
+    from headrace_workers.core.ledger.outbox import SetAside
+    from headrace_workers.features.cache.store.followers import FollowerState
+    from headrace_workers.features.judging.store.score_counts import ScoreCount
 
 LANES = ("interactive", "batch")
 _FOLLOWS = {"entry": "answers", "document": "documents"}

@@ -11,13 +11,13 @@ import typer
 from headrace_schemas import Result
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.batches.defaults import Defaults
 from headrace_workers.cli import asking
 from headrace_workers.cli.jobfile import Entry, JobFile
 from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import flush, hush_kafka, put, put_bytes, put_json, say
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.cli.streams import OutputFailed
+from headrace_workers.features.batches.defaults import Defaults
 
 if TYPE_CHECKING:
     from headrace_producers import ResultReader
@@ -123,7 +123,7 @@ def _send(
     as_json: bool,
 ) -> bool:
     """Publish, print the ids of what was accepted; whether anything was not."""
-    from headrace_workers.cli.reach import is_durable
+    from headrace_workers.cli.connections import is_durable
     from headrace_workers.cli.waiting import Waiting
 
     # Where the broker's log is in memory a job is accepted when the ledger holds it.
@@ -154,7 +154,7 @@ def _taken(file: JobFile, entries: Sequence[Entry], jobs: "Jobs | None") -> list
     """Those under whose key the ledger has a job with other content: published, they would be refused later."""
     if jobs is None:
         return []
-    from headrace_workers.ledger.work.repetitions import Said
+    from headrace_workers.core.ledger.repetitions import Said
 
     there = jobs.accepted([entry.job_id for entry in entries])
     known = [entry for entry in entries if entry.job_id in there]
@@ -176,7 +176,7 @@ def _wait(
     text: bool,
 ) -> bool:
     """Print each receipt as it comes; whether any job is without an answer."""
-    from headrace_workers.cli.reach import served_queues
+    from headrace_workers.cli.connections import served_queues
     from headrace_workers.cli.unserved import UnservedWarning
     from headrace_workers.cli.waiting import Waiting
 
@@ -223,7 +223,7 @@ def print_receipt(receipt: Receipt, *, as_json: bool, text: bool = False) -> Non
 @contextmanager
 def _ledger_jobs() -> "Iterator[tuple[LedgerJobs | None, int]]":
     """The ledger's word on jobs and its present time, where a ledger is named."""
-    from headrace_workers.cli.reach import find_ledger
+    from headrace_workers.cli.connections import find_ledger
 
     ledger = find_ledger(live=True)
     if ledger is None:

@@ -14,13 +14,13 @@ from headrace_producers.settings import DEFAULT_HOME, ProducerSettings
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.cli.layout import Line
 from headrace_workers.cli.output import console, hush_kafka, say, table
-from headrace_workers.embedded.broker import Kind
-from headrace_workers.settings import GATEWAY_PORT, embedder_name, home_of
+from headrace_workers.runtime.embedded.broker import Kind
+from headrace_workers.runtime.settings import GATEWAY_PORT, embedder_name, home_of
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from headrace_workers.embedded.stack import Stack
+    from headrace_workers.runtime.embedded.stack import Stack
 
 
 def register(app: typer.Typer) -> None:
@@ -56,10 +56,10 @@ def up(
     `KAFKA_HOME=/opt/kafka headrace up --broker apache`
     """
     from headrace_workers.cli.children import children_of
-    from headrace_workers.cli.models import ensure_models
     from headrace_workers.cli.serving import embedded_stack, ends_on_sigterm
-    from headrace_workers.embedded.ports import held
-    from headrace_workers.embedded.stack import plan
+    from headrace_workers.features.generation.commands.models import ensure_models
+    from headrace_workers.runtime.embedded.ports import held
+    from headrace_workers.runtime.embedded.stack import plan
 
     hush_kafka()
     judge = os.environ.get("HEADRACE_JUDGE_MODEL")
@@ -121,7 +121,7 @@ def draw(stack: "Stack", processes: Sequence[str], where: Mapping[str, str] | No
 
 def _pull_embedder(home: Path) -> None:
     """Pull the embedder that vector stores need. Without it all else works, so a failure is a warning."""
-    from headrace_workers.cli.models import ensure_embedder
+    from headrace_workers.features.generation.commands.models import ensure_embedder
 
     name = embedder_name()
     try:
@@ -149,7 +149,7 @@ def _tell_next(stack: "Stack") -> None:
 
 
 def _tell_clients(home: Path, stack: "Stack", port: int) -> None:
-    from headrace_workers.cli.first_key import KEY_FILE, first_key
+    from headrace_workers.features.access.commands.first_key import KEY_FILE, first_key
 
     first_key(home, stack.addresses.ledger)
     file = shlex.quote(_path(home.absolute() / KEY_FILE))

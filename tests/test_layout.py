@@ -1,0 +1,116 @@
+"""The layout of the code: which way imports point, and what may stand where.
+
+The exceptions that are listed here and in pyproject.toml are imports that are still to be cut. A test fails when one is
+added, and when one that is gone is still listed, so that the lists only shrink.
+"""
+
+import ast
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace_workers.wiring.features import FEATURES
+
+_ROOT = Path(__file__).parents[1]
+_PACKAGE = _ROOT / "workers" / "headrace_workers"
+_FEATURES = "headrace_workers.features."
+
+# A feature may import those to the right of it.
+_ORDER = (
+    "datasets",
+    "evals",
+    "judging",
+    "batches",
+    "jobs",
+    "moderation",
+    "quality",
+    "cache",
+    "knowledge",
+    "webhooks",
+    "access",
+    "generation",
+)
+_EXCEPTIONS = frozenset(
+    {
+        "access.store.usage -> judging.store.score_counts",
+        "batches.store.batch_rewriting -> evals.tables",
+        "cache.commands.known -> batches.json_lines",
+        "generation.step -> cache.audit_step",
+        "generation.step -> cache.step",
+        "generation.step -> judging.quality_retry",
+        "generation.step -> knowledge.grounding",
+        "generation.step -> moderation.asked_again",
+        "generation.step -> moderation.canary",
+        "knowledge.passage_screening -> moderation.review",
+        "knowledge.passages -> cache.store.uses",
+        "knowledge.store.base_uses -> cache.tables",
+        "knowledge.store.documents -> cache.store.entries",
+        "knowledge.store.documents -> cache.store.uses",
+        "knowledge.store.documents -> cache.tables",
+        "knowledge.store.store_files -> cache.tables",
+        "knowledge.store.stores -> cache.tables",
+        "quality.commands.labels -> batches.json_lines",
+    }
+)
+_MOST_EXCEPTIONS = {"inside workers: features import down, and nothing imports a feature": 128}
+_MOST_LINES = 500
+
+
+def _modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        parts = path.relative_to(_PACKAGE.parent).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def _imported(path: Path) -> set[str]:
+    """The modules that a file imports, by their dotted names; packages where a name may be a module of theirs."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            module = _PACKAGE.parent / node.module.replace(".", "/")
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} if module.is_dir() else {node.module}
+    return found
+
+
+def _feature(module: str) -> str:
+    return module.removeprefix(_FEATURES).partition(".")[0] if module.startswith(_FEATURES) else ""
+
+
+def test_features_import_features_in_one_direction_only() -> None:
+    """The graph of features has no circle, but for the imports that are still to be cut."""
+    place = {name: number for number, name in enumerate(_ORDER)}
+    found = set()
+    for module, path in _modules():
+        if not (importer := _feature(module)):
+            continue
+        for imported in _imported(path):
+            other = _feature(imported)
+            if other and place[importer] > place[other]:
+                found.add(f"{module.removeprefix(_FEATURES)} -> {imported.removeprefix(_FEATURES)}")
+    assert found == _EXCEPTIONS
+
+
+@pytest.mark.parametrize("name", _MOST_EXCEPTIONS)
+def test_exceptions_of_the_import_contracts_only_shrink(name: str) -> None:
+    """Who cuts an import takes it off the list and lowers the number; nobody adds one."""
+    contracts = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    (contract,) = (each for each in contracts if each["name"] == name)
+    assert len(contract["ignore_imports"]) == _MOST_EXCEPTIONS[name]
+
+
+def test_every_feature_has_its_value() -> None:
+    """A folder under `features/` without a value in `FEATURES` would add nothing."""
+    folders = {path.name for path in (_PACKAGE / "features").iterdir() if (path / "__init__.py").is_file()}
+    assert {feature.name for feature in FEATURES} == folders == set(_ORDER)
+
+
+def test_no_module_is_longer_than_one_idea() -> None:
+    """A file of more lines is two ideas."""
+    long = {module: count for module, path in _modules() if (count := path.read_text().count("\n")) > _MOST_LINES}
+    assert long == {}

@@ -1,1 +1,0 @@
-"""Files of many jobs: read line by line, fed a bounded number at a time, answered into a file that grows."""

@@ -1,0 +1,160 @@
+"""The jobs of a file, carried to their ends: a stack where none runs, batches, and receipts as they come."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from headrace_schemas.errors import HeadraceError, Unavailable
+from headrace_workers.cli import progress
+from headrace_workers.cli.jobfile import Entry, JobFile
+from headrace_workers.cli.outfile import ReceiptFile
+from headrace_workers.cli.output import say
+from headrace_workers.cli.receipt import Receipt
+from headrace_workers.cli.report import MAX_ROWS
+from headrace_workers.cli.summary import Tally
+from headrace_workers.runtime.settings import embedder_name, home_of
+
+if TYPE_CHECKING:
+    from headrace_workers.cli.serving import Serving
+    from headrace_workers.cli.unserved import UnservedWarning
+    from headrace_workers.features.batches.commands.run_batch import FileBatch
+
+TRIAL: Final = "trial"  # in a batch's metadata: which one its jobs belong to
+_POLL_SECONDS = 0.2
+_LOOK_SECONDS = 5.0  # between two looks at whether anybody serves what is waited for
+
+
+@dataclass
+class ThisRun:
+    """What came of this call: its numbers, and the receipts that a table has room for. Times in seconds."""
+
+    tally: Tally = field(default_factory=Tally)
+    first: list[Receipt] = field(default_factory=list)
+    startup: float = 0.0  # until all was ready
+    seconds: float = 0.0  # from then to the last receipt
+
+    def add(self, receipts: Sequence[Receipt]) -> None:
+        """Count these."""
+        for receipt in receipts:
+            self.tally.add(receipt)
+        self.first += receipts[: MAX_ROWS - len(self.first)]
+
+
+def models_for(jobs: JobFile, default: str, judge: str | None) -> list[str]:
+    """The models that these jobs need: those they name, and one that judges the rubrics which name none.
+
+    That is the deployment's `judge`, else the first model of the file, else the `default`. No job needs a model where
+    texts are only compared.
+    """
+    named = list(jobs.models)
+    if not jobs.wants_judge:
+        return named
+    return list(dict.fromkeys([*named, judge or next(iter(named), default)]))
+
+
+def carry(
+    jobs: JobFile,
+    models: Sequence[str],
+    entries: Sequence[Entry],
+    todo: Sequence[Entry],
+    call: str,
+    receipts: ReceiptFile,
+    this_run: ThisRun,
+    *,
+    start: bool,
+    engine_threads: int | None,
+    patience: float | None = None,
+    trial: str | None = None,
+) -> None:
+    """Bring these jobs to their ends and their receipts into the file; those that end within `patience` seconds, if
+    that is given.
+
+    Of a `trial` nobody else wants the answers: their batches say which one it is, and where this call is interrupted
+    what has not ended is cancelled.
+    """
+    from headrace_workers.cli.connections import served_queues
+    from headrace_workers.cli.lookup import LedgerJobs
+    from headrace_workers.cli.serving import serving
+    from headrace_workers.cli.unserved import UnservedWarning
+    from headrace_workers.features.batches.commands.batch_files import deployment
+    from headrace_workers.features.batches.commands.run_batch import FileBatch
+
+    began = time.monotonic()
+    with (
+        serving(
+            home_of(),
+            models,
+            embedder=embedder_name() if jobs.wants_embedder else None,
+            start=start,
+            engine_threads=engine_threads,
+        ) as stack,
+        deployment() as here,
+    ):
+        ends = LedgerJobs(here.ledger)
+        batches = [
+            FileBatch(
+                here,
+                jobs,
+                ends,
+                tenant=tenant,
+                entries=[each for each in todo if each.tenant == tenant],
+                run=call,
+                metadata={} if trial is None else {TRIAL: trial},
+            )
+            for tenant in dict.fromkeys(entry.tenant for entry in todo)
+        ]
+        unserved = UnservedWarning(ends.queues, served_queues, say)
+        this_run.startup = time.monotonic() - began
+        try:
+            with progress.shown(len(entries), len(entries) - len(todo)) as show:
+                _carry(batches, stack, receipts, this_run, show, unserved, patience)
+        except BaseException:
+            if trial is not None:
+                _let_go(batches)
+            raise
+        this_run.seconds = time.monotonic() - began - this_run.startup
+
+
+def _let_go(batches: "Sequence[FileBatch]") -> None:
+    """Cancel what nobody waits for any more, and say so."""
+    try:
+        left = sum([batch.cancel() for batch in batches])
+    except HeadraceError as error:
+        say(f"what had not ended could not be cancelled: {error}; `headrace batch list` shows it")
+        return
+    if left:
+        say(f"{left:,} had not ended and are cancelled; called again it begins anew")
+
+
+def _carry(
+    batches: "Sequence[FileBatch]",
+    stack: "Serving",
+    receipts: ReceiptFile,
+    this_run: ThisRun,
+    show: progress.Show,
+    unserved: "UnservedWarning",
+    patience: float | None,
+) -> None:
+    look_at = time.monotonic() + _LOOK_SECONDS
+    until = None if patience is None else time.monotonic() + patience
+    while not all(batch.done for batch in batches):
+        stack.check()
+        looks = time.monotonic() >= look_at
+        if looks:
+            look_at = time.monotonic() + _LOOK_SECONDS
+        ended: list[Receipt] = []
+        try:
+            for batch in batches:
+                if looks:
+                    unserved.look(batch.open)
+                ended += batch.turn()
+        except Unavailable as error:  # whatever it was, it is asked again
+            say(f"waiting: {error}")
+        receipts.append(ended)
+        this_run.add(ended)
+        show(this_run.tally, ended)
+        if until is not None and time.monotonic() >= until:
+            return
+        if not all(batch.done for batch in batches):
+            time.sleep(_POLL_SECONDS)

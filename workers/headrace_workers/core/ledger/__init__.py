@@ -1,0 +1,1 @@
+"""The ledger: every accepted job, its steps, claims and the outbox."""

@@ -1,0 +1,164 @@
+"""What gateways let in, from the first word of a sender until the ledger has the job from Kafka.
+
+A row says that Kafka has the job (`published`), or that somebody is about to send it: then nobody else may send another
+job under its id. Whoever asks for a job finds it here before ingest took it in, on every gateway.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, bindparam, delete, exists, literal, select, update
+
+from headrace_schemas.topics import ABOUT_JOBS
+from headrace_workers.core.ledger.refusals import INGEST
+from headrace_workers.core.ledger.repetitions import Said, repeated
+from headrace_workers.core.sql.database import among, clock, insert_many, many, now_ms
+from headrace_workers.core.sql.direct import run
+from headrace_workers.core.tables import DEAD_LETTERS, JOBS
+from headrace_workers.features.access.tables import ACCEPTED
+
+_AT_ONCE = 500
+_LEAST_MS = 60_000  # a row stays at least so long
+_UNSENT_MS = 3_600_000  # and one of which Kafka has confirmed nothing, as long
+
+
+class Reserved(Enum):
+    """What a sender may do."""
+
+    SEND = auto()  # nobody has this job yet, as far as is known
+    KNOWN = auto()  # it was let in before, with the same content: there is nothing to send
+    OTHER = auto()  # something else has this id, and that holds
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A job that is to be let in. `value` is it as JSON; `digest` the SHA-256 of what it says, in hex."""
+
+    job_id: str
+    tenant: str
+    value: bytes
+    digest: str
+
+
+def reserve(connection: Connection, wishes: Sequence[Wish]) -> list[Reserved]:
+    """Before they are sent: what is to be done with each, in their order."""
+    first = {wish.job_id: wish for wish in reversed(wishes)}
+    known = _known(connection, list(first.values()))
+    free = [first[job_id] for job_id in sorted(first) if job_id not in known]
+    made = _insert(connection, free)
+    there = [wish for wish in free if wish.job_id not in made]
+    answers = known | dict.fromkeys(made, Reserved.SEND) | _again(connection, there)
+    # Of two for one id in one call, the second says the same or something else.
+    return [answers[wish.job_id] if wish.digest == first[wish.job_id].digest else Reserved.OTHER for wish in wishes]
+
+
+def publish(connection: Connection, wishes: Sequence[Wish], age: int) -> None:
+    """Kafka has these jobs, at least one, or nobody knows their ids before it does. Their senders have had them for
+    `age` ms at most: what is said of one since then is said of this one. One statement: each request waits for it.
+    """
+    dialect = connection.dialect.name
+    unique = {wish.job_id: wish for wish in wishes}
+    rows = [
+        {"job_id": wish.job_id, "tenant": wish.tenant, "digest": wish.digest, "published": True}
+        for _, wish in sorted(unique.items())
+    ]
+    told = many(dialect, rows)
+    since = {"age": age}
+    run(connection, _published(dialect), told | since if dialect == "postgresql" else [row | since for row in told])
+
+
+def withdraw(connection: Connection, job_ids: Collection[str]) -> None:
+    """Nothing is known of these any more."""
+    connection.execute(delete(ACCEPTED).where(among(connection, ACCEPTED.c.job_id, sorted(job_ids))))
+
+
+def forget(connection: Connection, older_than_ms: int) -> bool:
+    """Forget, a bounded number a call, what the ledger has taken in or refused since, or is older than this; whether
+    there is more.
+    """
+    taken_in = exists().where(JOBS.c.id == ACCEPTED.c.job_id) | was_refused()
+    unsent = ~ACCEPTED.c.published & (ACCEPTED.c.at < now_ms() - _UNSENT_MS)
+    old = (ACCEPTED.c.at < now_ms() - _LEAST_MS) & (taken_in | unsent)
+    query = select(ACCEPTED.c.job_id).where(old | (ACCEPTED.c.at < now_ms() - older_than_ms)).limit(_AT_ONCE)
+    ids = list(connection.execute(query.with_for_update(skip_locked=True)).scalars())
+    if ids:
+        connection.execute(delete(ACCEPTED).where(among(connection, ACCEPTED.c.job_id, ids)))
+    return len(ids) == _AT_ONCE
+
+
+def was_refused() -> Any:
+    """A condition: what this row of `accepted` tells of was refused at the door since."""
+    letter = DEAD_LETTERS.alias("letter")
+    return exists().where(
+        letter.c.refers_to == ACCEPTED.c.job_id,
+        letter.c.stage == INGEST,
+        letter.c.topic.not_in(ABOUT_JOBS),
+        letter.c.died_at >= ACCEPTED.c.at,
+    )
+
+
+def _known(connection: Connection, wishes: Sequence[Wish]) -> dict[str, Reserved]:
+    """Of those that the ledger has."""
+    query = select(JOBS.c.id).where(among(connection, JOBS.c.id, [wish.job_id for wish in wishes]))
+    there = set(connection.execute(query).scalars())
+    known = [wish for wish in wishes if wish.job_id in there]
+    same = repeated(connection, [Said(wish.job_id, wish.tenant, wish.value) for wish in known])
+    return {wish.job_id: Reserved.KNOWN if n in same else Reserved.OTHER for n, wish in enumerate(known)}
+
+
+def _again(connection: Connection, wishes: Sequence[Wish]) -> dict[str, Reserved]:
+    """Of those that have a row: another sender's, or one from an earlier try."""
+    if not wishes:
+        return {}
+    query = (
+        select(ACCEPTED.c.job_id, ACCEPTED.c.digest, ACCEPTED.c.published, was_refused().label("refused"))
+        .where(among(connection, ACCEPTED.c.job_id, [wish.job_id for wish in wishes]))
+        .order_by(ACCEPTED.c.job_id)
+    )
+    rows = {row.job_id: row for row in connection.execute(query.with_for_update())}
+    answers: dict[str, Reserved] = {}
+    anew: list[Wish] = []
+    for wish in wishes:
+        row = rows.get(wish.job_id)
+        if row is None or row.refused:  # a corrected one under the key of one that was refused is a new chance
+            answers[wish.job_id] = Reserved.SEND
+            anew.append(wish)
+        elif row.digest != wish.digest:
+            answers[wish.job_id] = Reserved.OTHER
+        else:
+            answers[wish.job_id] = Reserved.KNOWN if row.published else Reserved.SEND
+    if anew:
+        connection.execute(
+            update(ACCEPTED)
+            .where(ACCEPTED.c.job_id == bindparam("job"))
+            .values(digest=bindparam("says"), at=now_ms(), published=False),
+            [{"job": wish.job_id, "says": wish.digest} for wish in anew],
+        )
+    return answers
+
+
+def _insert(connection: Connection, wishes: Collection[Wish]) -> set[str]:
+    """Those that had no row: they have one now, of jobs that are about to be sent."""
+    if not wishes:
+        return set()
+    dialect, now = connection.dialect.name, clock(connection)
+    rows = [{"job_id": wish.job_id, "tenant": wish.tenant, "digest": wish.digest, "at": now} for wish in wishes]
+    return {row[0] for row in run(connection, _new_rows(dialect), many(dialect, rows))}
+
+
+@lru_cache
+def _new_rows(dialect: str) -> Any:
+    columns = [ACCEPTED.c[name] for name in ("job_id", "tenant", "digest", "at")]
+    statement = insert_many(dialect, ACCEPTED, columns, {"published": literal(False)})
+    return statement.on_conflict_do_nothing(index_elements=["job_id"]).returning(ACCEPTED.c.job_id)
+
+
+@lru_cache
+def _published(dialect: str) -> Any:
+    columns = [ACCEPTED.c[name] for name in ("job_id", "tenant", "digest", "published")]
+    at = now_ms() - bindparam("age", type_=BigInteger)
+    statement = insert_many(dialect, ACCEPTED, columns, {"at": at})
+    return statement.on_conflict_do_update(index_elements=["job_id"], set_={"published": statement.excluded.published})

@@ -1,0 +1,138 @@
+"""Cancelling. It wins when it comes before the job's terminal record; a job that is running is let go of."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, select, update
+
+from headrace_schemas import Category, JobCancelled
+from headrace_workers.core.identity import end_id
+from headrace_workers.core.ledger.completion import Alive, end
+from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.leases import hold
+from headrace_workers.core.ledger.outbox import Outgoing, outgoing
+from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.ledger.refusals import refusal
+from headrace_workers.core.sql.database import among, clock, insert
+from headrace_workers.core.tables import JOBS, LIVE, STEPS
+
+CancelOutcome = Literal["cancelled", "cancelled_ahead", "already_ended", "not_yours"]
+
+_EVENT_TYPE = "headrace.job.cancelled.v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """Who wants which job cancelled, and why."""
+
+    job_id: str
+    tenant: str
+    reason: str
+    traceparent: str | None = None
+    correlationid: str | None = None
+    record: Record | None = None  # that brought it, if one did
+
+
+def cancel(
+    connection: Connection, wishes: Sequence[Cancellation], ahead: Collection[str] | None = None
+) -> list[CancelOutcome]:
+    """Cancel jobs, all in one pass; what came of each wish, in their order. Of two for one job the first counts.
+
+    A job that is not known yet is cancelled ahead: when it comes, it is passed over as known. With `ahead`, the caller
+    holds the claims and has written what was not known: these.
+    """
+    if not wishes:
+        return []
+    if ahead is None:
+        hold(connection, [wish.job_id for wish in wishes])
+        ahead = _make_known(connection, wishes)
+    now = clock(connection)
+    jobs = _lock(connection, {wish.job_id for wish in wishes})
+    outcomes: list[CancelOutcome] = []
+    granted: dict[str, Outgoing] = {}
+    for wish in wishes:
+        job = jobs.get(wish.job_id)
+        if job is None:  # it ended long ago, and is forgotten since we looked
+            outcomes.append("already_ended")
+        elif job.tenant != wish.tenant:
+            outcomes.append("not_yours")
+        elif job.state != "active" or job.subject is not None or wish.job_id in granted:
+            outcomes.append("already_ended")
+        else:
+            granted[wish.job_id] = _record(wish, job, now)
+            outcomes.append("cancelled_ahead" if wish.job_id in ahead else "cancelled")
+    _let_go(connection, list(granted), now)
+    # Only now, when nobody can say anything about these jobs any more: records are published in the order in which
+    # they were written, whichever transaction ends first.
+    end(
+        connection,
+        "cancelled",
+        list(granted.items()),
+        now,
+        dict.fromkeys(granted, Alive(awaited=True, unit=False, makes=True, reserved=True)),
+    )
+    return outcomes
+
+
+def foreign(wishes: Iterable[Cancellation], outcomes: Iterable[CancelOutcome]) -> list[Burial]:
+    """What is told of wishes about jobs of other tenants."""
+    return [
+        refusal(
+            wish.record,
+            Category.CONFLICT,
+            f"job {wish.job_id} is not {wish.tenant}'s: only the tenant that sent a job can cancel it",
+            refers_to=wish.job_id,
+            tenant=wish.tenant,
+            traceparent=wish.traceparent,
+        )
+        for wish, outcome in zip(wishes, outcomes, strict=True)
+        if outcome == "not_yours" and wish.record is not None
+    ]
+
+
+def unknown_rows(wishes: Iterable[Cancellation]) -> dict[str, dict[str, Any]]:
+    """The rows that these jobs have where nothing else is known of them, by their ids."""
+    first: dict[str, Cancellation] = {}
+    for wish in wishes:
+        first.setdefault(wish.job_id, wish)
+    unknown = {"kind": "unknown", "payload": b""}
+    return {job_id: {"id": job_id, "tenant": wish.tenant, **unknown} for job_id, wish in first.items()}
+
+
+def _make_known(connection: Connection, wishes: Iterable[Cancellation]) -> frozenset[str]:
+    """Write a row for each job that is not known yet; their ids. In the order of ids, as ingest does."""
+    here = {"state": "active", "accepted_at": clock(connection)}
+    rows = [row | here for _, row in sorted(unknown_rows(wishes).items())]
+    statement = insert(connection, JOBS).on_conflict_do_nothing(index_elements=["id"]).returning(JOBS.c.id)
+    return frozenset(connection.execute(statement, rows).scalars())
+
+
+def _lock(connection: Connection, job_ids: Iterable[str]) -> dict[str, Any]:
+    columns = (JOBS.c.id, JOBS.c.tenant, JOBS.c.state, JOBS.c.replays, JOBS.c.correlationid, JOBS.c.subject)
+    query = select(*columns).where(among(connection, JOBS.c.id, list(job_ids))).order_by(JOBS.c.id)
+    rows = connection.execute(query.with_for_update())
+    return {row.id: row for row in rows}
+
+
+def _record(wish: Cancellation, job: Any, now: int) -> Outgoing:
+    return outgoing(
+        JobCancelled(job_id=wish.job_id, tenant=wish.tenant, reason=wish.reason),
+        event_id=end_id(wish.job_id, _EVENT_TYPE, job.replays),
+        job_id=wish.job_id,
+        traceparent=wish.traceparent,
+        correlationid=job.correlationid or wish.correlationid,
+        at_ms=now,
+    )
+
+
+def _let_go(connection: Connection, job_ids: list[str], now: int) -> None:
+    """End all steps that could still run. Locked jobs are given no new ones, save by a completion under way.
+
+    Such a completion is waited for, and what it made was not there when we began to wait: so look again.
+    """
+    if not job_ids:
+        return
+    live = among(connection, STEPS.c.job_id, job_ids) & STEPS.c.state.in_(LIVE)
+    while connection.execute(select(STEPS.c.job_id).where(live).limit(1)).first() is not None:
+        connection.execute(update(STEPS).where(live).values(state="cancelled", claim_id=None, ended_at=now))

@@ -1,0 +1,312 @@
+"""Handing out work: the most urgent group of steps that may share a call, under a lease and a new fencing token."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Integer,
+    Select,
+    Update,
+    bindparam,
+    literal,
+    select,
+    union_all,
+    update,
+)
+
+from headrace_workers.core.ledger.fair_queueing import Class, advance, urgency_of
+from headrace_workers.core.ledger.sizing import FIRST_BUDGET, LARGEST_BYTES, alike, of_one_beginning, within_budget
+from headrace_workers.core.sql.database import bindparam_of, locks_rows, now_ms, one_of
+from headrace_workers.core.sql.direct import run
+from headrace_workers.core.tables import BUDGETS, CLAIMS, IS_READY, STEPS
+
+_ORDER = (STEPS.c.rank, STEPS.c.due, STEPS.c.turn, STEPS.c.job_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A group that was handed out. `id` is the fencing token: whoever holds it may complete these steps."""
+
+    id: int
+    queue: str
+    stage: str
+    lane: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How many groups are wanted of a queue and lane, and how many steps a group may have.
+
+    A group's members are chosen among the first `window` of its steps: see `alike`. One that is not full waits for
+    company until its first step has been ready for `linger_ms`.
+    """
+
+    queue: str
+    lane: int
+    groups: int
+    limit: int
+    window: int = 0
+    linger_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What was handed out, and in how many ms the first group that waits for company will go without."""
+
+    claims: tuple[Claim, ...] = ()
+    lingers_ms: int | None = None
+
+
+class Head(NamedTuple):
+    """The most urgent step's group, of the queue and lane wanted at this position, and its learnt budget."""
+
+    position: int
+    group_key: str
+    tokens: int | None
+
+
+class _Member(NamedTuple):
+    """A step that may be claimed, with what it costs and its place in the order. `waited`: ms since it is ready."""
+
+    job_id: str
+    stage: str
+    ordinal: int
+    tokens: int
+    read_bytes: int
+    turn: int
+    rank: int
+    due: int
+    prefix: int | None
+    waited: int
+
+
+def claim(
+    connection: Connection, wanted: Sequence[Wanted], found: Sequence[Head], *, lease_ms: int, sender: str
+) -> Claimed:
+    """Claim the most urgent groups of each wanted queue and lane, as many as wanted, in one pass.
+
+    `found` is what `heads` saw a moment ago: what others have claimed since is passed over.
+    """
+    claims: list[Claim] = []
+    lingering: list[int] = []
+    turns: dict[Class, int] = {}
+    for head in found:
+        want = wanted[head.position]
+        group_key, budget = head.group_key, head.tokens
+        for left in reversed(range(want.groups)):
+            taken = _take(connection, want, group_key, budget or FIRST_BUDGET, lease_ms=lease_ms, sender=sender)
+            if taken.claim is None:
+                lingering += [taken.lingers_ms] if taken.lingers_ms else []
+                break
+            claims.append(taken.claim)
+            if taken.where is not None:
+                turns[taken.where] = max(taken.turn, turns.get(taken.where, 0))
+            following = heads(connection, [want]) if left else []
+            if not following:
+                break
+            group_key, budget = following[0].group_key, following[0].tokens
+    advance(connection, turns)
+    return Claimed(tuple(claims), min(lingering, default=None))
+
+
+def heads(connection: Connection, wanted: Sequence[Wanted]) -> Sequence[Head]:
+    """The group of the most urgent step of each wanted queue and lane that has one, with its budget."""
+    if not wanted:
+        return ()
+    parameters: dict[str, object] = {}
+    for position, want in enumerate(wanted):
+        parameters |= {f"queue_{position}": want.queue, f"lane_{position}": want.lane}
+    return [Head._make(row) for row in run(connection, _heads_of(len(wanted)), parameters)]
+
+
+# Building a statement costs as much as running it: those of the hot path are built once.
+@lru_cache
+def _heads_of(count: int) -> Select[Any]:
+    heads = [
+        select(literal(position).label("position"), STEPS.c.group_key)
+        .where(IS_READY, STEPS.c.queue == bindparam(f"queue_{position}"), STEPS.c.lane == bindparam(f"lane_{position}"))
+        .order_by(*_ORDER)
+        .limit(1)
+        .subquery()
+        for position in range(count)
+    ]
+    found = union_all(*(select(head) for head in heads)).subquery()
+    return select(found.c.position, found.c.group_key, BUDGETS.c.tokens).select_from(
+        found.outerjoin(BUDGETS, BUDGETS.c.group_key == found.c.group_key)
+    )
+
+
+_MEMBERS = (
+    select(
+        STEPS.c.job_id,
+        STEPS.c.stage,
+        STEPS.c.ordinal,
+        STEPS.c.tokens,
+        STEPS.c.read_bytes,
+        STEPS.c.turn,
+        STEPS.c.rank,
+        STEPS.c.due,
+        STEPS.c.prefix,
+        (now_ms() - STEPS.c.ready_at).label("waited"),
+    )
+    .where(
+        IS_READY,
+        STEPS.c.queue == bindparam("queue"),
+        STEPS.c.lane == bindparam("lane"),
+        STEPS.c.group_key == bindparam("group"),
+    )
+    .order_by(*_ORDER)
+    .limit(bindparam("most", type_=Integer))
+)
+_LOCKED_MEMBERS = _MEMBERS.with_for_update(skip_locked=True)
+_ID_BITS = 63  # what a signed integer of both databases holds
+_CLAIMED = {name: bindparam(name, type_=CLAIMS.c[name].type, required=True) for name in (
+    "id", "queue", "stage", "group_key", "lane", "size", "tokens", "full", "sender",
+)} | {
+    "claimed_at": now_ms(),
+    "renewed_at": now_ms(),
+    "lease_until": now_ms() + bindparam("lease_ms", type_=BigInteger, required=True),
+}  # fmt: skip
+_OTHERS = select(STEPS.c.job_id).where(IS_READY, STEPS.c.queue == _CLAIMED["queue"], STEPS.c.lane == _CLAIMED["lane"])
+_NEW_CLAIM = CLAIMS.insert().values(_CLAIMED).returning(CLAIMS.c.id)
+_NEW_CLAIM_OF_NONE = (
+    CLAIMS.insert().from_select([*_CLAIMED], select(*_CLAIMED.values()).where(~_OTHERS.exists())).returning(CLAIMS.c.id)
+)
+
+
+@lru_cache
+def _lease(dialect: str) -> Update:
+    return (
+        update(STEPS)
+        .where(
+            one_of(dialect, STEPS.c.job_id, bindparam_of(dialect, STEPS.c.job_id, name="jobs")),
+            STEPS.c.stage == bindparam("at"),
+            # Not "that are ready", as they are: that would tempt the planner to read the index of all that is ready.
+            STEPS.c.ordinal == bindparam("round"),
+        )
+        .values(state="leased", claim_id=bindparam("claim"), attempts=STEPS.c.attempts + 1)
+    )
+
+
+@lru_cache
+def _lock(dialect: str) -> Select[Any]:
+    jobs = one_of(dialect, STEPS.c.job_id, bindparam_of(dialect, STEPS.c.job_id, name="jobs"))
+    query = select(STEPS.c.job_id).where(jobs, STEPS.c.stage == bindparam("at"), STEPS.c.state == "ready")
+    return query.with_for_update(skip_locked=True)
+
+
+class _Taken(NamedTuple):
+    """A group that was claimed, with class and turn of its most urgent step; or in how many ms it will go, when it
+    waits for company.
+    """
+
+    claim: Claim | None = None
+    where: Class | None = None
+    turn: int = 0
+    lingers_ms: int = 0
+
+
+def _take(connection: Connection, want: Wanted, group_key: str, budget: int, *, lease_ms: int, sender: str) -> _Taken:
+    """Claim one group. Nothing is taken when it waits for company, or another bridge is claiming it at this moment."""
+    rows = _members(connection, want, group_key)
+    if not rows:
+        return _Taken()
+    if lingers_ms := _lingers(rows, want, budget):
+        return _Taken(lingers_ms=lingers_ms)
+    if want.window > want.limit:
+        rows = of_one_beginning(rows)
+        group = alike(rows, want.limit, budget)
+    else:
+        group = list(rows[: within_budget([row.tokens for row in rows], budget)])
+    within_bytes = within_budget([row.read_bytes for row in group], LARGEST_BYTES)
+    full = within_bytes >= len(group) < min(want.limit, len(rows))
+    rows = group[:within_bytes]
+    if want.window > want.limit:
+        rows = _locked(connection, rows)
+        if not rows:
+            return _Taken()
+    taken = new_claim(
+        connection, queue=want.queue, stage=rows[0].stage, group_key=group_key, lane=want.lane,
+        tokens=[row.tokens for row in rows], full=full, sender=sender, lease_ms=lease_ms,
+    )  # fmt: skip
+    assert taken is not None  # noqa: S101 - it may overtake
+    for ordinal in sorted({row.ordinal for row in rows}):
+        jobs = [row.job_id for row in rows if row.ordinal == ordinal]
+        which = {"jobs": jobs, "at": taken.stage, "round": ordinal, "claim": taken.id}
+        run(connection, _lease(connection.dialect.name), which)
+    first = min(rows, key=lambda row: (row.rank, row.due, row.turn))
+    return _Taken(taken, Class(want.queue, want.lane, urgency_of(first.rank, first.due)), first.turn)
+
+
+def _lingers(rows: Sequence[_Member], want: Wanted, budget: int) -> int:
+    """How many ms longer a group that could be larger waits, while it is fresh. A clock that went back lets it go."""
+    full = (
+        len(rows) >= want.limit
+        or sum(row.tokens for row in rows) >= budget
+        or sum(row.read_bytes for row in rows) >= LARGEST_BYTES
+    )
+    waited = max(row.waited for row in rows)
+    return want.linger_ms - waited if not full and 0 <= waited < want.linger_ms else 0
+
+
+def new_claim(
+    connection: Connection,
+    *,
+    queue: str,
+    stage: str,
+    group_key: str,
+    lane: int,
+    tokens: Sequence[int],
+    full: bool,
+    sender: str,
+    lease_ms: int,
+    overtakes: bool = True,
+) -> Claim | None:
+    """Write a claim for a group of steps that cost so many tokens each; the steps are the caller's to lease.
+
+    One that overtakes nothing is not written where steps are ready in its queue and lane: then None.
+    """
+    size = len(tokens)
+    made = run(
+        connection,
+        _NEW_CLAIM if overtakes else _NEW_CLAIM_OF_NONE,
+        {
+            # A ledger restored from a backup would count up to the same numbers again, and a worker that still holds
+            # one of them would complete another's claim.
+            "id": secrets.randbits(_ID_BITS),
+            "queue": queue,
+            "stage": stage,
+            "group_key": group_key,
+            "lane": lane,
+            "size": size,
+            "tokens": sum(tokens),
+            "full": full,
+            "sender": sender,
+            "lease_ms": lease_ms,
+        },
+    )
+    return Claim(made[0][0], queue, stage, lane, size) if made else None
+
+
+def _members(connection: Connection, want: Wanted, group_key: str) -> Sequence[_Member]:
+    """The first steps of a group, locked where all of them will be taken."""
+    windowed = want.window > want.limit
+    statement = _LOCKED_MEMBERS if locks_rows(connection) and not windowed else _MEMBERS
+    which = {"queue": want.queue, "lane": want.lane, "group": group_key, "most": max(want.limit, want.window)}
+    return [_Member._make(row) for row in run(connection, statement, which)]
+
+
+def _locked(connection: Connection, rows: Sequence[_Member]) -> Sequence[_Member]:
+    """Those of these steps that nobody else is claiming at this moment."""
+    if not locks_rows(connection):
+        return rows
+    jobs = [row.job_id for row in rows]
+    locked = run(connection, _lock(connection.dialect.name), {"jobs": jobs, "at": rows[0].stage})
+    free = {job_id for (job_id,) in locked}
+    return [row for row in rows if row.job_id in free]

@@ -1,0 +1,282 @@
+"""The end of a claim: one transaction writes the outcomes, what follows from them, and the events to publish.
+
+Whoever deletes the claim's row decides: a worker that lost its lease deletes nothing, and so changes nothing.
+
+Lock order of all writers, here and everywhere: what is counted before a row is written (`alone`), batches, claims,
+jobs, steps, documents, entries, audits, budgets, quotas, reservations, turns, clocks, dead letters of refused records,
+positions; each of a kind in the order of their keys. What is to be written beside the steps is locked first (see
+holding.py); the quotas of jobs that end are settled last (see `last` in database.py), and turns are given behind them.
+A step that is leased is changed by whoever holds its claim, any other by whoever holds its job, so that no two wait for
+each other. Only who takes nothing but what is free (a bridge that claims, a delay that ends, whoever forgets what is
+old) does without. `tests/workers/ledger/test_deadlocks.py` lets all of them loose on the same rows.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, String, bindparam, case, delete, func, select, update
+
+from headrace_workers.core.ledger.assign import Room, hand_out, put_tried
+from headrace_workers.core.ledger.claim import Claim
+from headrace_workers.core.ledger.completion import Alive, active, end, ended, pass_on, wake
+from headrace_workers.core.ledger.dead import Burial, bury
+from headrace_workers.core.ledger.outbox import Outgoing, put
+from headrace_workers.core.ledger.row_locks import hold
+from headrace_workers.core.ledger.rows import Written
+from headrace_workers.core.ledger.sizing import next_budget
+from headrace_workers.core.ledger.steps import HELD, NewStep, parked_state, ready_at_latest
+from headrace_workers.core.sql.database import bindparam_of, do_last, insert, now_ms, one_of
+from headrace_workers.core.sql.direct import run
+from headrace_workers.core.tables import BUDGETS, CLAIMS, DROPPED, STEPS
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """The step is done: publish `records`, in order, write `rows`, and make `following`. `end` is the job's terminal
+    record, and goes last.
+
+    `event` is what the job goes on with, for a worker that does so at once. A unit is `over` without a record; one that
+    is `dropped`, for this reason, was not done.
+    """
+
+    job_id: str
+    records: tuple[Outgoing, ...] = ()
+    following: tuple[NewStep, ...] = ()
+    rows: tuple[Written, ...] = ()
+    end: Outgoing | None = None
+    over: bool = False
+    dropped: str | None = None
+    event: object = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """Not now: ready again after `delay_ms`; with `queue` and `group_key`, there."""
+
+    job_id: str
+    delay_ms: int
+    reason: str
+    queue: str | None = None
+    group_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """No attempt: ready again when the job `waits_for` has ended, or, without one, when someone releases it; after
+    `longest_ms` at the latest. `record` is published, once.
+    """
+
+    job_id: str
+    reason: str
+    waits_for: str | None = None
+    longest_ms: int | None = None
+    record: Outgoing | None = None
+
+
+Settled = Advanced | Postponed | Parked | Burial
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A claim that was ended: when by the database's clock (ms), the claims that follow, which are to be sent, and the
+    results that jobs ended with.
+    """
+
+    now: int
+    handed_out: tuple[Claim, ...] = ()
+    ended: tuple[Outgoing, ...] = ()
+
+
+_END = (
+    delete(CLAIMS)
+    .where(CLAIMS.c.id == bindparam("claim"))
+    .returning(CLAIMS.c.group_key, CLAIMS.c.full, CLAIMS.c.tokens, CLAIMS.c.started_at, CLAIMS.c.size, now_ms())
+)
+_DROP = update(STEPS).where(STEPS.c.job_id == bindparam("job")).values(state=DROPPED, reason=bindparam("why"))
+_POSTPONE = (
+    update(STEPS)
+    .where(STEPS.c.claim_id == bindparam("claim"), STEPS.c.job_id == bindparam("job"))
+    .values(
+        state="waiting",
+        claim_id=None,
+        ready_at=bindparam("again"),
+        reason=bindparam("why"),
+        queue=func.coalesce(bindparam("other_queue", type_=String), STEPS.c.queue),
+        # Turns of one queue say nothing in another: there, work that was begun goes first.
+        turn=case((bindparam("other_queue", type_=String).is_(None), STEPS.c.turn), else_=0),
+        group_key=func.coalesce(bindparam("other_group", type_=String), STEPS.c.group_key),
+    )
+)
+_PARK = (
+    update(STEPS)
+    .where(STEPS.c.claim_id == bindparam("claim"), STEPS.c.job_id == bindparam("job"))
+    .values(
+        state=bindparam("how"),
+        claim_id=None,
+        attempts=STEPS.c.attempts - 1,
+        ready_at=bindparam("again"),
+        held_at=func.coalesce(STEPS.c.held_at, bindparam("since", type_=BigInteger)),
+        reason=bindparam("why"),
+        waits_for=bindparam("whom"),
+    )
+)
+
+
+@lru_cache
+def _done(dialect: str) -> Any:
+    jobs = bindparam_of(dialect, STEPS.c.job_id, name="jobs")
+    return (
+        update(STEPS)
+        .where(STEPS.c.claim_id == bindparam("claim"), one_of(dialect, STEPS.c.job_id, jobs))
+        .values(
+            state="done",
+            claim_id=None,
+            payload=None,
+            context=None,
+            started_at=bindparam("began"),
+            ended_at=bindparam("ended"),
+        )
+        .returning(STEPS.c.job_id)
+    )
+
+
+def complete(
+    connection: Connection,
+    claim_id: int,
+    settled: Sequence[Settled],
+    *,
+    ran_ms: int,
+    quantum_ms: int,
+    room: Room | None = None,
+) -> Completed | None:
+    """Write what came of a claim; None when the lease was lost, and nothing was changed."""
+    heads = run(connection, _END, {"claim": claim_id})
+    if not heads:
+        return None
+    group_key, full, tokens, started_at, size, now = heads[0]
+    alive = active(connection, [item.job_id for item in settled if item.job_id and _ends(item)])
+    settled = [item for item in settled if item.job_id in alive or not _ends(item)]
+    advanced = [item for item in settled if isinstance(item, Advanced)]
+    done = _advance(connection, claim_id, advanced, started_at, now, alive)
+    following = [step for item in done.values() for step in item.following]
+    put_tried(connection, following, now)
+    later = _postpone(connection, claim_id, [item for item in settled if isinstance(item, Postponed)], now)
+    parked = [item for item in settled if isinstance(item, Parked)]
+    later += _park(connection, claim_id, parked, now)
+    pass_on(connection, _held(done.values(), parked))
+    dead = _bury(connection, claim_id, [item for item in settled if isinstance(item, Burial)], done.keys(), now)
+    if len(done.keys() | dead) + later < size:  # the jobs of the rest were cancelled meanwhile
+        connection.execute(
+            update(STEPS).where(STEPS.c.claim_id == claim_id).values(state="cancelled", claim_id=None, ended_at=now)
+        )
+    if full or ran_ms > quantum_ms:
+        _learn(connection, group_key, next_budget(tokens, ran_ms / 1000, quantum_ms / 1000), now)
+    do_last(connection)
+    handed_out = hand_out(connection, following, room, now)
+    return Completed(now, handed_out, tuple(item.end for item in done.values() if item.end is not None))
+
+
+def _ends(item: Settled) -> bool:
+    """Whether it ends its job."""
+    return isinstance(item, Burial) or (isinstance(item, Advanced) and (item.over or item.end is not None))
+
+
+def _advance(
+    connection: Connection,
+    claim_id: int,
+    done: list[Advanced],
+    started_at: int,
+    now: int,
+    alive: Mapping[str, Alive],
+) -> dict[str, Advanced]:
+    """Write the steps that are done, the ends of jobs, and what is to be published; by job, those that were still this
+    claim's. One of a job that was cancelled, or that died and was replayed, meanwhile is not.
+    """
+    if not done:
+        return {}
+    parameters = {"claim": claim_id, "jobs": [item.job_id for item in done], "began": started_at, "ended": now}
+    held = frozenset(job_id for (job_id,) in run(connection, _done(connection.dialect.name), parameters))
+    done = [item for item in done if item.job_id in held]
+    rows = [row for item in done for row in item.rows]
+    hold(connection, rows, [item.job_id for item in done if _ends(item) and alive[item.job_id].makes])
+    for row in rows:
+        row.write(connection)
+    said = [record for item in done for record in item.records]
+    over = [(item.job_id, item.end) for item in done if _ends(item) and item.dropped is None]
+    end(connection, "done", over, now, alive, said)
+    _drop(connection, {item.job_id: item.dropped for item in done if item.dropped is not None}, now, alive)
+    return {item.job_id: item for item in done}
+
+
+def _drop(connection: Connection, reasons: Mapping[str, str], now: int, alive: Mapping[str, Alive]) -> None:
+    """End these units, whose steps are over, as `dropped`."""
+    if reasons:
+        end(connection, DROPPED, [(job_id, None) for job_id in reasons], now, alive)
+        connection.execute(_DROP, [{"job": job_id, "why": why[:2_000]} for job_id, why in reasons.items()])
+
+
+def _postpone(connection: Connection, claim_id: int, later: list[Postponed], now: int) -> int:
+    if later:
+        connection.execute(
+            _POSTPONE,
+            [
+                {
+                    "claim": claim_id,
+                    "job": item.job_id,
+                    "again": now + item.delay_ms,
+                    "why": item.reason[:2_000],
+                    "other_queue": item.queue,
+                    "other_group": item.group_key,
+                }
+                for item in later
+            ],
+        )
+    return len(later)
+
+
+def _park(connection: Connection, claim_id: int, parked: list[Parked], now: int) -> int:
+    """Put these steps aside. What they wait for may have ended meanwhile: then they are ready again at once."""
+    if parked:
+        connection.execute(
+            _PARK,
+            [
+                {
+                    "claim": claim_id,
+                    "job": item.job_id,
+                    "how": parked_state(item.waits_for),
+                    "again": ready_at_latest(now, item.longest_ms),
+                    "since": now if item.waits_for is None else None,
+                    "why": item.reason[:2_000],
+                    "whom": item.waits_for,
+                }
+                for item in parked
+            ],
+        )
+        put(connection, [item.record for item in parked if item.record is not None])
+        waited_for = [item.waits_for for item in parked if item.waits_for is not None]
+        wake(connection, ended(connection, waited_for))
+    return len(parked)
+
+
+def _held(done: Iterable[Advanced], parked: Iterable[Parked]) -> list[str]:
+    """The jobs that are held from here on, at this step or at one that was tried behind it."""
+    behind = [step.job_id for item in done for step in item.following if step.tried and step.tried.state == HELD]
+    return [*behind, *(item.job_id for item in parked if item.waits_for is None)]
+
+
+def _bury(
+    connection: Connection, claim_id: int, burials: list[Burial], advanced: Collection[str], now: int
+) -> frozenset[str]:
+    """End jobs in `dead`: at this claim's step, or, of those that have `advanced`, at one that was tried behind it."""
+    if not burials:
+        return frozenset()
+    held = frozenset(connection.execute(select(STEPS.c.job_id).where(STEPS.c.claim_id == claim_id)).scalars())
+    return bury(connection, [burial for burial in burials if burial.job_id in held or burial.job_id in advanced], now)
+
+
+def _learn(connection: Connection, group_key: str, tokens: int, now: int) -> None:
+    lesson = {"tokens": tokens, "learnt_at": now}
+    statement = insert(connection, BUDGETS).values(group_key=group_key, **lesson)
+    connection.execute(statement.on_conflict_do_update(index_elements=["group_key"], set_=lesson))

@@ -1,0 +1,179 @@
+"""How the whole stands: for people, for backpressure and for benches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, case, func, select, text
+
+from headrace_workers.core.ledger.incidents import Trouble, troubles
+from headrace_workers.core.ledger.positions import incidents
+from headrace_workers.core.sql.database import clock
+from headrace_workers.core.tables import (
+    CLAIMS,
+    DEAD_LETTERS,
+    IS_ACTIVE,
+    IS_HELD,
+    JOBS,
+    LIVE,
+    NEVER,
+    OUTBOX,
+    STEPS,
+)
+from headrace_workers.features.cache.store import standings
+from headrace_workers.features.cache.store.followers import FollowerState, followers
+from headrace_workers.features.judging.store import score_counts as scored
+from headrace_workers.features.judging.store.score_counts import ScoreCount
+from headrace_workers.features.quality.store import pass_rates
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCount:
+    """Steps of one queue and lane that wait (ready or delayed) and that are handed out."""
+
+    queue: str
+    stage: str
+    lane: int
+    waiting: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldCount:
+    """Steps of a stage that are held for a person, or until something works again; and why one of them is."""
+
+    stage: str
+    needs_person: bool
+    held: int
+    oldest_ms: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The whole. Rates count jobs that ended in the last minute; ages are in ms."""
+
+    active: int
+    done: int
+    dead: int
+    cancelled: int
+    dead_letters: int
+    outbox: int
+    claims: int
+    oldest_ms: int
+    ended_last_minute: int
+    queues: tuple[QueueCount, ...]
+    held: int = 0  # steps that wait for a person, or until something works
+    held_by: tuple[HeldCount, ...] = ()
+    scores: tuple[ScoreCount, ...] = ()
+    set_aside: int = 0  # of the outbox: what Kafka refused
+    troubles: tuple[Trouble, ...] = ()
+    followers: tuple[FollowerState, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a gateway shows of the ledger."""
+
+    rates: Sequence[Row[Any]] = ()
+    scores: tuple[ScoreCount, ...] = ()
+    held: tuple[HeldCount, ...] = ()
+
+
+def active_jobs(connection: Connection) -> int:
+    """How many jobs have not ended: what backpressure looks at."""
+    return int(connection.execute(select(func.count()).select_from(JOBS).where(IS_ACTIVE)).scalar_one())
+
+
+def ended_jobs(connection: Connection) -> tuple[int, int]:
+    """How many jobs have ended, however they did, and how many of them with a result."""
+    done = func.count().filter(JOBS.c.state == "done")
+    jobs = JOBS.c.ended_at.is_not(None) & JOBS.c.subject.is_(None)
+    ended, answered = connection.execute(select(func.count(), done).select_from(JOBS).where(jobs)).one()
+    return int(ended), int(answered)
+
+
+def outbox_size(connection: Connection) -> int:
+    """How many events wait to be published."""
+    return int(connection.execute(select(func.count()).select_from(OUTBOX)).scalar_one())
+
+
+def overview(connection: Connection) -> Overview:
+    """Everything that `headrace status` shows."""
+    states: dict[str, int] = {
+        row[0]: row[1]
+        for row in connection.execute(
+            select(JOBS.c.state, func.count()).where(JOBS.c.subject.is_(None)).group_by(JOBS.c.state)
+        )
+    }
+    now = clock(connection)
+    oldest = connection.execute(select(func.min(JOBS.c.accepted_at)).where(IS_ACTIVE)).scalar()
+    recent = connection.execute(
+        select(func.count()).select_from(JOBS).where(JOBS.c.ended_at > now - 60_000, JOBS.c.subject.is_(None))
+    ).scalar_one()
+    letters = connection.execute(
+        select(func.count()).select_from(DEAD_LETTERS).where(DEAD_LETTERS.c.replayed_at.is_(None))
+    ).scalar_one()
+    held = held_steps(connection)
+    return Overview(
+        active=states.get("active", 0),
+        done=states.get("done", 0),
+        dead=states.get("dead", 0),
+        cancelled=states.get("cancelled", 0),
+        dead_letters=letters,
+        outbox=outbox_size(connection),
+        claims=connection.execute(select(func.count()).select_from(CLAIMS)).scalar_one(),
+        oldest_ms=now - oldest if oldest else 0,
+        ended_last_minute=recent,
+        queues=_queues(connection),
+        held=sum(each.held for each in held),
+        held_by=held,
+        scores=scored.counts(connection),
+        set_aside=connection.execute(
+            select(func.count()).select_from(OUTBOX).where(text("outbox.set_aside_at IS NOT NULL"))
+        ).scalar_one(),
+        troubles=(*incidents(connection), *troubles(connection), *standings.troubles(connection)),
+        followers=tuple(followers(connection)),
+    )
+
+
+def figures(connection: Connection) -> Figures:
+    """What a gateway shows: pass rates, scores, and what is held."""
+    return Figures(pass_rates.rates(connection), scored.counts(connection), held_steps(connection))
+
+
+def held_steps(connection: Connection) -> tuple[HeldCount, ...]:
+    """What is held, by stage and by what it waits for."""
+    needs_person = case((STEPS.c.ready_at >= NEVER, 1), else_=0).label("needs_person")
+    query = (
+        select(
+            STEPS.c.stage,
+            needs_person,
+            func.count().label("held"),
+            func.min(STEPS.c.held_at).label("since"),
+            func.min(STEPS.c.reason).label("reason"),
+        )
+        .where(IS_HELD)
+        .group_by(STEPS.c.stage, needs_person)
+        .order_by(STEPS.c.stage, needs_person)
+    )
+    now = clock(connection)
+    return tuple(
+        HeldCount(row.stage, bool(row.needs_person), row.held, now - (row.since or now), row.reason or "")
+        for row in connection.execute(query)
+    )
+
+
+def _queues(connection: Connection) -> tuple[QueueCount, ...]:
+    rows = connection.execute(
+        select(STEPS.c.queue, STEPS.c.stage, STEPS.c.lane, STEPS.c.state, func.count().label("steps"))
+        .where(STEPS.c.state.in_(LIVE))
+        .group_by(STEPS.c.queue, STEPS.c.stage, STEPS.c.lane, STEPS.c.state)
+    ).all()
+    found: dict[tuple[str, str, int], list[int]] = {}
+    for row in rows:
+        waiting, in_flight = found.setdefault((row.queue, row.stage, row.lane), [0, 0])
+        found[row.queue, row.stage, row.lane] = (
+            [waiting, in_flight + row.steps] if row.state == "leased" else [waiting + row.steps, in_flight]
+        )
+    return tuple(QueueCount(*key, *value) for key, value in sorted(found.items()))

@@ -1,0 +1,185 @@
+"""What is told of jobs over HTTP: whether some have ended, and how one stands, for many askers in one look."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, select
+
+from headrace_schemas import DeadLetter
+from headrace_schemas.topics import ABOUT_JOBS
+from headrace_workers.core.ledger.accepted import was_refused
+from headrace_workers.core.ledger.dead import letter_of
+from headrace_workers.core.ledger.refusals import INGEST
+from headrace_workers.core.sql.database import among, bindparam_of, one_of
+from headrace_workers.core.sql.direct import run
+from headrace_workers.core.tables import DEAD_LETTERS, JOBS, STEPS
+from headrace_workers.features.access.tables import ACCEPTED
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What one look at jobs that are waited for found.
+
+    `ended` has the terminal event (its type and JSON) of each that has ended, `refused` the letter of each that was
+    refused at the door, `known` those of the ones that nobody knew before which the ledger has. `standings` tells of
+    those that have ended, and of which all is wanted, how they stand.
+    """
+
+    ended: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)
+    known: frozenset[str] = frozenset()
+    refused: Mapping[str, DeadLetter] = field(default_factory=dict)
+    standings: "Mapping[str, Standing]" = field(default_factory=dict)
+
+
+class JobRow(NamedTuple):
+    """A job of the ledger's. Times are in ms since 1970."""
+
+    id: str
+    tenant: str
+    kind: str
+    state: Any
+    accepted_at: int
+    ended_at: int | None
+    terminal_type: str | None
+    terminal: bytes | None
+
+    @property
+    def end(self) -> tuple[str, bytes] | None:
+        """The event that ended it, if it has ended: its type and its JSON."""
+        if self.terminal_type is None or self.terminal is None:
+            return None
+        return self.terminal_type, bytes(self.terminal)
+
+
+class StepRow(NamedTuple):
+    """A step of a job. Times are in ms since 1970."""
+
+    job_id: str
+    stage: str
+    ordinal: int
+    state: str
+    attempts: int
+    ready_at: int
+    started_at: int | None
+    ended_at: int | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a job stands: its row in the ledger with its steps, or (`row` absent) only that it was let in at a time (ms)
+    or refused. `refused` is the letter of a record under this id that came to nothing.
+    """
+
+    tenant: str
+    row: JobRow | None = None
+    steps: tuple[StepRow, ...] = ()
+    accepted_at: int | None = None
+    refused: DeadLetter | None = None
+
+
+def look(
+    connection: Connection, known: Collection[str], unknown: Collection[str], whole: Collection[str] = ()
+) -> Looked:
+    """Look once for the ends of all these jobs: those of which it is known that the ledger has them, and others. Of
+    those of `whole` that have ended it is told how they stand.
+    """
+    dialect, wanted = connection.dialect.name, frozenset(whole)
+    stand = _with_steps(connection, _jobs(dialect, over=True), [job_id for job_id in known if job_id in wanted])
+    ended = {job_id: each.row.end for job_id, each in stand.items() if each.row and each.row.end}
+    if rest := [job_id for job_id in known if job_id not in wanted]:
+        rows = run(connection, _ended(dialect), {"wanted": rest})
+        ended |= {job_id: (event_type, bytes(value)) for job_id, event_type, value in rows}
+    if not unknown:
+        return Looked(ended, standings=stand)
+    query = select(JOBS.c.id, JOBS.c.ended_at, JOBS.c.terminal_type, JOBS.c.terminal)
+    found = connection.execute(query.where(among(connection, JOBS.c.id, list(unknown)))).all()
+    ended |= {row.id: (row.terminal_type, bytes(row.terminal)) for row in found if row.ended_at is not None}
+    there = frozenset(row.id for row in found)
+    refused = _refused(connection, [job_id for job_id in unknown if job_id not in there])
+    late = [job_id for job_id in unknown if job_id in wanted and (job_id in ended or job_id in refused)]
+    return Looked(ended, there, refused, stand | standings(connection, late))
+
+
+def standings(connection: Connection, job_ids: Sequence[str]) -> dict[str, Standing]:
+    """How each of these jobs stands; those of which nothing is known are left out."""
+    found = _with_steps(connection, _jobs(connection.dialect.name, over=False), job_ids)
+    rest = [job_id for job_id in job_ids if job_id not in found]
+    return found | _not_taken_in(connection, rest) if rest else found
+
+
+def _with_steps(connection: Connection, jobs: Any, job_ids: Sequence[str]) -> dict[str, Standing]:
+    """Those of these jobs that the statement finds, with their steps."""
+    if not job_ids:
+        return {}
+    rows = [JobRow._make(row) for row in run(connection, jobs, {"wanted": list(job_ids)})]
+    steps: dict[str, list[StepRow]] = {row.id: [] for row in rows}
+    if steps:
+        found = run(connection, _steps(connection.dialect.name), {"wanted": list(steps)})
+        for step in sorted(map(StepRow._make, found), key=_place):
+            steps[step.job_id].append(step)
+    return {row.id: Standing(row.tenant, row, tuple(steps[row.id]), row.accepted_at) for row in rows}
+
+
+def _place(step: StepRow) -> tuple[int, bool, int, int, str]:
+    """One that has ended comes before what followed from it, which may have ended with it, and was ready later."""
+    return step.ordinal, step.ended_at is None, step.ended_at or 0, step.ready_at, step.stage
+
+
+def _not_taken_in(connection: Connection, job_ids: list[str]) -> dict[str, Standing]:
+    query = select(ACCEPTED.c.job_id, ACCEPTED.c.tenant, ACCEPTED.c.at).where(
+        among(connection, ACCEPTED.c.job_id, job_ids), ACCEPTED.c.published, ~was_refused()
+    )
+    found = {row.job_id: Standing(row.tenant, accepted_at=row.at) for row in connection.execute(query)}
+    letters = _refused(connection, [job_id for job_id in job_ids if job_id not in found])
+    return found | {
+        job_id: Standing(letter.tenant, refused=letter) for job_id, letter in letters.items() if letter.tenant
+    }
+
+
+def _refused(connection: Connection, job_ids: list[str]) -> dict[str, DeadLetter]:
+    """The newest letter about a record under each of these ids, none that is older than a new try under the id."""
+    if not job_ids:
+        return {}
+    later = (
+        select(ACCEPTED.c.job_id)
+        .where(ACCEPTED.c.job_id == DEAD_LETTERS.c.refers_to, ACCEPTED.c.at > DEAD_LETTERS.c.died_at)
+        .exists()
+    )
+    query = (
+        select(DEAD_LETTERS)
+        .where(
+            among(connection, DEAD_LETTERS.c.refers_to, job_ids),
+            DEAD_LETTERS.c.stage == INGEST,
+            DEAD_LETTERS.c.topic.not_in(ABOUT_JOBS),
+            DEAD_LETTERS.c.replayed_at.is_(None),
+            ~later,
+        )
+        .order_by(DEAD_LETTERS.c.died_at)
+    )
+    return {row.refers_to: letter_of(row) for row in connection.execute(query)}
+
+
+@lru_cache
+def _jobs(dialect: str, *, over: bool) -> Any:
+    """Jobs that are no units; with `over` those alone that have ended."""
+    wanted = bindparam_of(dialect, JOBS.c.id, name="wanted")
+    query = select(*(JOBS.c[name] for name in JobRow._fields)).where(one_of(dialect, JOBS.c.id, wanted))
+    query = query.where(JOBS.c.subject.is_(None))
+    return query.where(JOBS.c.ended_at.is_not(None)) if over else query
+
+
+@lru_cache
+def _steps(dialect: str) -> Any:
+    wanted = bindparam_of(dialect, STEPS.c.job_id, name="wanted")
+    return select(*(STEPS.c[name] for name in StepRow._fields)).where(one_of(dialect, STEPS.c.job_id, wanted))
+
+
+@lru_cache
+def _ended(dialect: str) -> Any:
+    wanted = bindparam_of(dialect, JOBS.c.id, name="wanted")
+    return select(JOBS.c.id, JOBS.c.terminal_type, JOBS.c.terminal).where(
+        one_of(dialect, JOBS.c.id, wanted), JOBS.c.ended_at.is_not(None)
+    )

@@ -1,0 +1,158 @@
+"""Claims that were handed out: kept, given back, found, and put off."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, case, delete, select, update
+
+from headrace_workers.core.ledger.completion import active
+from headrace_workers.core.sql.database import among, clock, insert, locks_rows, now_ms
+from headrace_workers.core.tables import CLAIMS, DUTIES, LOOKS, READERS, STEPS, TROUBLES
+
+_REAP = "reap"  # the row of LOOKS
+_SLACK = 3  # a living worker renews so many times a lease: a shorter gap costs it nothing
+
+
+def renew(connection: Connection, claim_ids: Sequence[int], lease_ms: int) -> frozenset[int]:
+    """Put off the end of these leases; the ids that still are leases."""
+    return frozenset(
+        connection.execute(
+            update(CLAIMS)
+            .where(CLAIMS.c.id.in_(_in_order(connection, claim_ids)))
+            .values(renewed_at=now_ms(), lease_until=now_ms() + lease_ms)
+            .returning(CLAIMS.c.id)
+        ).scalars()
+    )
+
+
+def _in_order(connection: Connection, claim_ids: Sequence[int]) -> Any:
+    """A query of those of these claims that there are, which locks them in the order of their ids."""
+    return select(CLAIMS.c.id).where(among(connection, CLAIMS.c.id, claim_ids)).order_by(CLAIMS.c.id).with_for_update()
+
+
+def leased_jobs(connection: Connection, claim_ids: Sequence[int]) -> frozenset[str]:
+    """The jobs whose steps these claims hold."""
+    query = select(STEPS.c.job_id).where(among(connection, STEPS.c.claim_id, claim_ids))
+    return frozenset(connection.execute(query).scalars())
+
+
+def release(connection: Connection, claim_ids: Sequence[int], delay_ms: int = 0, reason: str | None = None) -> int:
+    """Give back claims whose work was not done: this attempt never was. The steps are ready again, at once or later."""
+    if not claim_ids:
+        return 0
+    gone = (
+        connection.execute(
+            delete(CLAIMS).where(CLAIMS.c.id.in_(_in_order(connection, claim_ids))).returning(CLAIMS.c.id)
+        )
+        .scalars()
+        .all()
+    )
+    if not gone:
+        return 0
+    later = {"state": "waiting", "ready_at": now_ms() + delay_ms} if delay_ms else {"state": "ready"}
+    return connection.execute(
+        update(STEPS)
+        .where(among(connection, STEPS.c.claim_id, gone), STEPS.c.state == "leased")
+        .values(
+            claim_id=None,
+            attempts=case((STEPS.c.attempts > 0, STEPS.c.attempts - 1), else_=0),
+            **later,
+            **({"reason": reason} if reason else {}),
+        )
+    ).rowcount
+
+
+def hold(connection: Connection, job_ids: Sequence[str]) -> None:
+    """Lock the claims on steps of these jobs: nobody completes them, or gives them back, before this transaction ends.
+
+    What was completed while we waited may have left new claims: they are locked, too.
+    """
+    if not locks_rows(connection):
+        return
+    seen: set[int] = set()
+    claimed = select(STEPS.c.claim_id).where(among(connection, STEPS.c.job_id, job_ids), STEPS.c.claim_id.is_not(None))
+    while new := set(connection.execute(claimed).scalars()) - seen:
+        ordered = select(CLAIMS.c.id).where(among(connection, CLAIMS.c.id, sorted(new))).order_by(CLAIMS.c.id)
+        connection.execute(ordered.with_for_update())
+        seen |= new
+
+
+def unstarted_of(connection: Connection, sender: str) -> list[int]:
+    """The claims that this bridge or worker sent out and no worker has started."""
+    return list(
+        connection.execute(
+            select(CLAIMS.c.id).where(CLAIMS.c.sender == sender, CLAIMS.c.started_at.is_(None))
+        ).scalars()
+    )
+
+
+def acquit(connection: Connection, stage: str, job_ids: Sequence[str]) -> None:
+    """Forget the crashes of these steps: a worker has come back from them alive."""
+    jobs = sorted(active(connection, job_ids))
+    connection.execute(
+        update(STEPS)
+        .where(
+            among(connection, STEPS.c.job_id, jobs),
+            STEPS.c.stage == stage,
+            STEPS.c.crashes > 0,
+            STEPS.c.ended_at.is_(None),
+        )
+        .values(crashes=0)
+    )
+
+
+def look(connection: Connection, lease_ms: int) -> int:
+    """Note that a bridge looks for leases that ran out; by how many ms they were put off before, mostly 0. Less than 0:
+    the clock has gone back by that much, and what was held by the old time ends so much earlier.
+
+    Time in which no bridge looked, since the ledger was away or its clock jumped, is no silence of workers: a lease
+    ends a lease and that gap after its last sign of life, though no later than one that begins now. It is counted from
+    the sign of life, so that a bridge that comes and goes keeps no dead worker's lease alive.
+    """
+    before = select(LOOKS.c.at).where(LOOKS.c.what == _REAP)
+    seen = connection.execute(before.with_for_update()).scalar()
+    now = clock(connection)  # behind the lock: another that looked meanwhile must not seem to come from the future
+    note = insert(connection, LOOKS).values(what=_REAP, at=now)
+    connection.execute(note.on_conflict_do_update(index_elements=["what"], set_={"at": now}))
+    gap = now - seen if seen is not None else 0
+    if gap < -lease_ms:
+        _set_back(connection, now, lease_ms, gap)
+        return gap
+    if gap <= lease_ms // _SLACK:
+        return 0
+    due = case(
+        (CLAIMS.c.renewed_at + lease_ms + gap < now + lease_ms, CLAIMS.c.renewed_at + lease_ms + gap),
+        else_=now + lease_ms,
+    )
+    ids = _free(connection, CLAIMS.c.id, CLAIMS.c.lease_until < due)
+    if not ids:
+        return 0
+    connection.execute(update(CLAIMS).where(among(connection, CLAIMS.c.id, ids)).values(lease_until=due))
+    return gap
+
+
+def _set_back(connection: Connection, now: int, lease_ms: int, by: int) -> None:
+    """The clock went back: what the dead hold would be theirs for that time, too. Who lives takes anew what is its own.
+
+    Delays are left as they are: a step comes later by that time.
+    """
+    old = CLAIMS.c.renewed_at > now - by // 2  # and not one that is being renewed at this moment
+    renewed = update(CLAIMS).where(among(connection, CLAIMS.c.id, _free(connection, CLAIMS.c.id, old)))
+    connection.execute(renewed.values(renewed_at=CLAIMS.c.renewed_at + by, lease_until=CLAIMS.c.lease_until + by))
+    since = TROUBLES.c.since + by
+    said = (
+        update(TROUBLES)
+        .where(TROUBLES.c.seen_at > now)
+        .values(since=case((since < now, since), else_=now), seen_at=now)
+    )
+    connection.execute(said)
+    for table in (DUTIES, READERS):  # what was taken since may be among these, and is taken again
+        held = _free(connection, table.c.name, table.c.lease_until > now + lease_ms)
+        until = update(table).where(among(connection, table.c.name, held))
+        connection.execute(until.values(lease_until=table.c.lease_until + by))
+
+
+def _free(connection: Connection, key: Any, which: ColumnElement[bool]) -> list[Any]:
+    """The keys of such rows, locked; what somebody else has in hand at this moment is left to that."""
+    query = select(key).where(which)
+    return list(connection.execute(query.with_for_update(skip_locked=True)).scalars())

@@ -1,0 +1,176 @@
+"""How far ingest is in each partition. Written with the jobs that were read.
+
+A position counts for one log only: a topic that was made anew, such as by a broker that keeps its log in memory, begins
+at 0 again, and is read from there.
+
+A bridge goes on from a position only if it is the one that this bridge wrote or sought last. Any other means that
+another bridge reads the partition now, or that the ledger was restored from a backup: then nothing is written, and the
+bridge seeks to what is stored.
+
+Beside a position stand fingerprints: what some of the records before it were. A log that was restored from a backup has
+others at their offsets, or none.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, Connection, Integer, String, Text, bindparam, case, select, update
+
+from headrace_schemas.errors import HeadraceError
+from headrace_workers.core.ledger.incidents import Trouble
+from headrace_workers.core.sql.database import insert, now_ms
+from headrace_workers.core.sql.direct import run
+from headrace_workers.core.tables import POSITIONS
+
+_TOLD_MS = 86_400_000  # a log that did not match is told for a day
+
+
+class PositionsMoved(HeadraceError):
+    """A stored position is not the one that this bridge wrote or sought last: nothing was written."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A partition of one log. `topic` is Kafka's name, `log` the id that the broker gave it when it was made."""
+
+    topic: str
+    partition: int
+    log: str
+
+
+class Fingerprint(NamedTuple):
+    """A record that was read: its offset, the leader epoch of its batch (-1: not known), its time (ms since 1970), and
+    a digest of its content.
+    """
+
+    offset: int
+    epoch: int
+    at: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Records that are read a second time, since their log did not match: those below the offset `below` and not
+    written after `at` (ms since 1970) were read before.
+    """
+
+    below: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The offset that comes next, fingerprints of records before it, oldest first, and what is read a second time."""
+
+    next: int = 0
+    fingerprints: tuple[Fingerprint, ...] = ()
+    again: Again | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """A position that follows the one at `expected`."""
+
+    expected: int
+    to: Position
+
+
+def positions(connection: Connection) -> dict[Place, int]:
+    """Return the offset that comes next, by place."""
+    rows = connection.execute(select(POSITIONS.c.topic, POSITIONS.c.partition, POSITIONS.c.log, POSITIONS.c.next))
+    return {Place(row.topic, row.partition, row.log): row.next for row in rows}
+
+
+def read(connection: Connection) -> dict[Place, Position]:
+    """Return the positions with all that stands beside them, by place."""
+    return {
+        Place(row.topic, row.partition, row.log): Position(
+            row.next,
+            tuple(Fingerprint(*fingerprint) for fingerprint in json.loads(row.fingerprints or "[]")),
+            None if row.back_from is None else Again(row.back_from, row.back_before),
+        )
+        for row in connection.execute(select(POSITIONS))
+    }
+
+
+def advance(connection: Connection, following: Mapping[Place, Advance]) -> None:
+    """Write the position that follows in each place. Raise `PositionsMoved` where another is stored than expected.
+
+    A place that is not stored, or is stored of another log, is at 0.
+    """
+    for place in sorted(following):  # in one order, so that two bridges cannot deadlock
+        step = following[place]
+        wanted = {
+            "at_topic": place.topic, "at_partition": place.partition, "of_log": place.log, "to_next": step.to.next,
+            "to_fingerprints": json.dumps(step.to.fingerprints, separators=(",", ":")), "expected": step.expected,
+        }  # fmt: skip
+        if run(connection, _MOVE, wanted):
+            continue
+        if step.expected or not run(connection, _first(connection.dialect.name), wanted):
+            raise PositionsMoved(
+                f"the ledger has another position of {place.topic}-{place.partition} than offset {step.expected}, "
+                "which was read up to here: the bridge goes on from the ledger's"
+            )
+
+
+def go_back(connection: Connection, place: Place, expected: int, to: Position) -> None:
+    """Write a position before the one at `expected`, since the log does not match what was read. `to.again` says what
+    is read a second time. Raise `PositionsMoved` where another is stored than expected.
+    """
+    advance(connection, {place: Advance(expected, to)})
+    assert to.again is not None  # noqa: S101 - whoever goes back knows from where
+    connection.execute(
+        update(POSITIONS)
+        .where(POSITIONS.c.topic == place.topic, POSITIONS.c.partition == place.partition)
+        .values(back_at=now_ms(), back_from=to.again.below, back_to=to.next, back_before=to.again.at)
+    )
+
+
+def incidents(connection: Connection) -> list[Trouble]:
+    """Return the logs that did not match what was read, of the last day."""
+    lately = POSITIONS.c.back_from.is_not(None), POSITIONS.c.back_at > now_ms() - _TOLD_MS
+    return [
+        Trouble(
+            "the ledger",
+            f"{row.topic}-{row.partition}",
+            f"the log of Kafka is not the one that was read: it was read up to offset {row.back_from}, and matches up "
+            f"to {row.back_to}. It is read again from there. Kafka was restored from a backup, or lost records: see "
+            '"Restore a backup" in docs/production.md',
+            row.back_at,
+        )
+        for row in connection.execute(select(POSITIONS).where(*lately).order_by(POSITIONS.c.back_at))
+    ]
+
+
+_MOVE = (
+    update(POSITIONS)
+    .where(
+        POSITIONS.c.topic == bindparam("at_topic", type_=String),
+        POSITIONS.c.partition == bindparam("at_partition", type_=Integer),
+        case((POSITIONS.c.log == bindparam("of_log", type_=String), POSITIONS.c.next), else_=0)
+        == bindparam("expected", type_=BigInteger),
+    )
+    .values(
+        log=bindparam("of_log", type_=String),
+        next=bindparam("to_next", type_=BigInteger),
+        fingerprints=bindparam("to_fingerprints", type_=Text),
+        back_from=case((POSITIONS.c.log == bindparam("of_log", type_=String), POSITIONS.c.back_from)),
+    )
+    .returning(POSITIONS.c.next)
+)
+
+
+@lru_cache
+def _first(dialect: str) -> Any:
+    new = insert(dialect, POSITIONS).values(
+        topic=bindparam("at_topic", type_=String),
+        partition=bindparam("at_partition", type_=Integer),
+        log=bindparam("of_log", type_=String),
+        next=bindparam("to_next", type_=BigInteger),
+        fingerprints=bindparam("to_fingerprints", type_=Text),
+    )
+    return new.on_conflict_do_nothing().returning(POSITIONS.c.next)

@@ -1,0 +1,41 @@
+"""Whether the ledger takes writes: a write that says so soon, over a connection of its own."""
+
+import secrets
+from functools import cached_property
+from typing import Final
+
+from sqlalchemy import Engine
+
+from headrace_workers.core.probe_tables import PROBES, SLOTS
+from headrace_workers.core.sql.database import brief, connect, insert, now_ms
+
+SECONDS: Final = 2  # that a probe's statement has; PostgreSQL's answer has as many more to reach us
+
+
+class Probe:
+    """Writes to one row of the ledger. Belongs to one thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._of = engine
+        self._slot = secrets.randbelow(SLOTS)
+
+    def write(self) -> None:
+        """Write to this process's row. Raise `Unwritable` where the ledger takes no writes, `Unavailable` where it does
+        not answer.
+        """
+        values = {"slot": self._slot, "at": now_ms()}
+        with brief(self._engine) as tx:
+            made = insert(tx, PROBES).values(values)
+            tx.execute(made.on_conflict_do_update(index_elements=["slot"], set_={"at": made.excluded.at}))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._engine.dispose()
+
+    @cached_property
+    def _engine(self) -> Engine:
+        """The same database with less patience: nobody's work is waited for on it, and none waits for it."""
+        limits = {"timeout": str(SECONDS)}
+        if self._of.dialect.name == "postgresql":
+            limits["connect_timeout"] = str(SECONDS)
+        return connect(self._of.url.update_query_dict(limits))

@@ -1,0 +1,229 @@
+"""What time alone brings about: leases that ran out, delays that ended, deadlines that passed."""
+
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, or_, select, update
+
+from headrace_schemas import Category
+from headrace_workers.core.ledger.completion import active, wake
+from headrace_workers.core.ledger.dead import Burial, bury, job_burial
+from headrace_workers.core.ledger.leases import release
+from headrace_workers.core.ledger.sizing import LARGEST_BYTES, within_budget
+from headrace_workers.core.sql.database import among, clock, now_ms
+from headrace_workers.core.sql.direct import run
+from headrace_workers.core.tables import CLAIMS, IS_HELD, IS_PARKED, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
+from headrace_workers.features.cache.tables import ENTRIES, IS_LIVE
+
+_AT_ONCE = 500
+_EXPIRED_AT_ONCE = 1_000
+_MANY = 10_000  # of what costs little
+
+# A worker may run several claims side by side, and its death does not say which of them was the cause. So a death
+# counts this many times more against a step that was all that its worker ran; and steps that died in company come back
+# at different times, so that the innocent are not beside the culprit again and again.
+_ALONE = 4
+_FIRST_SPREAD, _LONGEST_SPREAD = 1_000, 30_000  # ms
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """What one reap did, in steps: given back unstarted, given back after a worker died, and dead as poison; made ready
+    after a delay, and ended by their deadline; whether there may be `more` of these.
+    """
+
+    unstarted: int = 0
+    crashed: int = 0
+    poison: int = 0
+    promoted: int = 0
+    expired: int = 0
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Whether a lease has run out; and whether a delay, a deadline, what a step waits for, or the time of an answer
+    that may be given again, has ended.
+    """
+
+    leases: bool
+    steps: bool
+
+
+# A clock that is read for each row would keep its index from being used.
+_NOW = select(now_ms()).scalar_subquery()
+_DUE = select(
+    select(CLAIMS.c.id).where(CLAIMS.c.lease_until < _NOW).exists().label("leases"),
+    or_(
+        select(STEPS.c.job_id).where(IS_WAITING, STEPS.c.ready_at <= _NOW).exists(),
+        select(STEPS.c.job_id).where(IS_PARKED, STEPS.c.ready_at <= _NOW).exists(),
+        select(STEPS.c.job_id).where(IS_HELD, STEPS.c.ready_at <= _NOW).exists(),
+        select(STEPS.c.job_id).where(MAY_EXPIRE, STEPS.c.deadline < _NOW).exists(),
+        select(ENTRIES.c.id).where(IS_LIVE, ENTRIES.c.expires_at < _NOW).exists(),
+        select(STEPS.c.job_id).where(IS_PARKED, STEPS.c.waits_for == JOBS.c.id, JOBS.c.ended_at.is_not(None)).exists(),
+    ).label("steps"),
+)
+
+
+def due(connection: Connection) -> Due:
+    """Whether there is anything to do here, in one read: mostly there is not. What others hold counts, too."""
+    ((leases, steps),) = run(connection, _DUE, {})
+    return Due(bool(leases), bool(steps))
+
+
+def promote(connection: Connection) -> int:
+    """Make the steps ready whose delay has ended, a bounded number a call. Those that others hold come later."""
+    due = select(STEPS.c.job_id, STEPS.c.stage).where(IS_WAITING, STEPS.c.ready_at <= now_ms()).limit(_MANY)
+    steps: dict[str, list[str]] = {}
+    for job_id, stage in connection.execute(due.with_for_update(skip_locked=True)):
+        steps.setdefault(stage, []).append(job_id)
+    for stage, jobs in steps.items():
+        connection.execute(
+            update(STEPS)
+            .where(among(connection, STEPS.c.job_id, jobs), STEPS.c.stage == stage, STEPS.c.state == "waiting")
+            .values(state="ready")
+        )
+    return sum(map(len, steps.values()))
+
+
+def retry_held(connection: Connection) -> int:
+    """Make the steps ready that are held until something works, and are to be tried again, a bounded number a call."""
+    due = select(STEPS.c.job_id).where(IS_HELD, STEPS.c.ready_at <= now_ms()).order_by(STEPS.c.ready_at).limit(_AT_ONCE)
+    jobs = list(connection.execute(due.with_for_update(skip_locked=True)).scalars())
+    if not jobs:
+        return 0
+    again = update(STEPS).where(IS_HELD, among(connection, STEPS.c.job_id, jobs), STEPS.c.ready_at <= now_ms())
+    return connection.execute(again.values(state="ready")).rowcount
+
+
+def wake_missed(connection: Connection) -> int:
+    """Make the steps ready that wait for a job which has ended: it did so while they began to wait. And those that
+    have waited for as long as they said.
+    """
+    query = select(STEPS.c.waits_for).join(JOBS, JOBS.c.id == STEPS.c.waits_for)
+    missed = connection.execute(query.where(IS_PARKED, JOBS.c.ended_at.is_not(None)).limit(_MANY)).scalars()
+    late = select(STEPS.c.waits_for).where(IS_PARKED, STEPS.c.ready_at <= now_ms()).limit(_MANY)
+    return wake(connection, sorted({*missed, *connection.execute(late).scalars()}))
+
+
+def reap(connection: Connection, max_crashes: int) -> Reaped:
+    """Take back the steps of claims whose lease ran out, and whatever else dead workers had begun.
+
+    A group whose worker died is split in two, so that a step that kills its worker soon stands alone; only what
+    killed its worker `max_crashes` times alone is poison. A claim that no worker began is given back as it was, and so
+    is one whose worker lives: it has let go of it, and could not say so.
+    """
+    dropped, died = _lost(connection)
+    unstarted = release(connection, [claim.id for claim in dropped])
+    if not died:
+        return Reaped(unstarted)
+    connection.execute(delete(CLAIMS).where(among(connection, CLAIMS.c.id, [claim.id for claim in died])))
+    company = Counter(claim.worker for claim in died)
+    crashed = 0
+    poison: list[Burial] = []
+    for claim in died:
+        alone = company[claim.worker] == 1
+        returned, dead = _split(connection, claim.id, claim.worker or "?", max_crashes, alone=alone)
+        crashed += returned
+        poison += dead
+    return Reaped(unstarted, crashed, len(bury(connection, poison, clock(connection))))
+
+
+def _lost(connection: Connection) -> tuple[list[Any], list[Any]]:
+    """The claims whose lease ran out and that no dead worker had begun, and all that dead workers had begun."""
+    columns = select(CLAIMS.c.id, CLAIMS.c.started_at, CLAIMS.c.worker, CLAIMS.c.renewed_at, CLAIMS.c.lease_until)
+    ended = columns.where(CLAIMS.c.lease_until < now_ms()).limit(_AT_ONCE)
+    # What is locked is being renewed, or taken back by another.
+    expired = list(connection.execute(ended.with_for_update(skip_locked=True)))
+    begun = [claim for claim in expired if claim.started_at is not None]
+    silent = {claim.worker: claim for claim in sorted(begun, key=lambda claim: claim.renewed_at)}
+    if not silent:
+        return expired, []
+    seen = {claim.id for claim in expired}
+    theirs = connection.execute(columns.where(among(connection, CLAIMS.c.worker, list(silent))))
+    others = [claim for claim in theirs if claim.id not in seen]
+    living = {claim.worker for claim in others if _outlived(claim, silent[claim.worker])}
+    died = [claim for claim in begun if claim.worker not in living]
+    rest = [claim.id for claim in others if claim.worker not in living]
+    if rest:
+        taken = columns.where(among(connection, CLAIMS.c.id, rest))
+        died += connection.execute(taken.with_for_update(skip_locked=True))
+    return [claim for claim in expired if claim.started_at is None or claim.worker in living], died
+
+
+def _outlived(claim: Any, expired: Any) -> bool:
+    """Whether a claim shows that its worker lived on when it had fallen silent about another.
+
+    All that a worker holds is renewed together, three times a lease: what was renewed half a lease later was so by a
+    worker that had let go of the other.
+    """
+    return bool(claim.renewed_at > (expired.renewed_at + expired.lease_until) / 2)
+
+
+def _split(
+    connection: Connection, claim_id: int, worker: str, max_crashes: int, *, alone: bool
+) -> tuple[int, list[Burial]]:
+    """Give back what a dead worker ran; how many steps, and the ends of those that are poison."""
+    rows = connection.execute(
+        select(STEPS.c.job_id, STEPS.c.crashes)
+        .where(STEPS.c.claim_id == claim_id)
+        .order_by(STEPS.c.rank, STEPS.c.due, STEPS.c.turn, STEPS.c.job_id)
+    ).all()
+    why = f"the lease ran out while {worker} ran it: the worker died or hung"
+    if len(rows) == 1:
+        crashes = rows[0].crashes + (_ALONE if alone else 1)
+        if crashes >= max_crashes * _ALONE:
+            reason = "its worker died or hung again and again while it ran this job"
+            return 0, burials(connection, STEPS.c.claim_id == claim_id, Category.POISON, reason)
+        later = {} if alone else {"state": "waiting", "ready_at": now_ms() + _apart(rows[0].job_id, crashes)}
+        _return(connection, claim_id, rows, {"reason": why, "crashes": crashes, **later})
+        return 1, []
+    half = (len(rows) + 1) // 2
+    for suffix, part in (("~0", rows[:half]), ("~1", rows[half:])):
+        _return(connection, claim_id, part, {"reason": why, "group_key": STEPS.c.group_key + suffix})
+    return len(rows), []
+
+
+def _return(connection: Connection, claim_id: int, rows: Sequence[Any], values: dict[str, Any]) -> None:
+    if rows:
+        connection.execute(
+            update(STEPS)
+            .where(STEPS.c.claim_id == claim_id, among(connection, STEPS.c.job_id, [row.job_id for row in rows]))
+            .values({"state": "ready", "claim_id": None, **values})
+        )
+
+
+def _apart(job_id: str, crashes: int) -> int:
+    """How many ms a step waits that died in company: another number for each job and each time."""
+    spread = min(_LONGEST_SPREAD, _FIRST_SPREAD << crashes)
+    return zlib.crc32(f"{job_id} {crashes}".encode()) % spread
+
+
+def expire(connection: Connection) -> int:
+    """End the jobs whose deadline passed while they waited, a number and bytes of them that are bounded."""
+    where = and_(STEPS.c.deadline < now_ms(), MAY_EXPIRE)
+    late = connection.execute(select(STEPS.c.job_id, STEPS.c.read_bytes).where(where).limit(_EXPIRED_AT_ONCE)).all()
+    if not late:
+        return 0
+    late = late[: within_budget([step.read_bytes for step in late], LARGEST_BYTES)]
+    # Their steps are as they are from here on, save that a bridge may claim one.
+    alive = active(connection, [step.job_id for step in late])
+    reason = "the deadline passed before a worker could take it"
+    mine = and_(where, among(connection, STEPS.c.job_id, sorted(alive)))
+    ends = burials(connection, mine, Category.EXPIRED, reason)
+    return len(bury(connection, ends, clock(connection), alive))
+
+
+def burials(connection: Connection, where: Any, category: Category, reason: str) -> list[Burial]:
+    """The ends in `dead` of the jobs whose steps these are, a bounded number."""
+    query = (
+        select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.attempts, JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload,
+               JOBS.c.replays, JOBS.c.traceparent, JOBS.c.correlationid, JOBS.c.subject)
+        .join(JOBS, JOBS.c.id == STEPS.c.job_id)
+        .where(where)
+        .limit(_EXPIRED_AT_ONCE)
+    )  # fmt: skip
+    return [job_burial(**row._asdict(), category=category, reason=reason) for row in connection.execute(query).all()]

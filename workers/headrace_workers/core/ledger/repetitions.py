@@ -1,0 +1,158 @@
+"""Records that come again under the id of a known job. With the same content they are safe; with another it is told."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, bindparam, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from headrace_schemas import Category, InvalidRecord, Topic
+from headrace_schemas.codec import decode_job, decode_value, encode_value
+from headrace_schemas.event_types import types_on
+from headrace_schemas.job import AnyJob
+from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.refusals import refusal
+from headrace_workers.core.sql.database import among
+from headrace_workers.core.tables import JOBS
+from headrace_workers.features.access.store import token_quotas
+
+_AT_ONCE = 20  # values of up to a megabyte each that are held side by side
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a record says: the id that it came under, whose it is (None: nobody's), and its value."""
+
+    job_id: str
+    tenant: str | None
+    value: bytes
+
+
+def digest_of(job: AnyJob, value: bytes | None = None) -> str:
+    """Return the SHA-256 of what a job says, in hex. `value` is it as JSON, where its sender has that."""
+    if value is None or job.deadline is not None:
+        value = encode_value(_timeless(job))
+    return hashlib.sha256(value).hexdigest()
+
+
+def repeated(connection: Connection, records: Sequence[Said]) -> frozenset[int]:
+    """The places of those records that say nothing new about a known job: it came with the same content.
+
+    A deadline is no content, because it is often counted from the time of sending. A job that its tenant cancelled
+    ahead has no content that could differ.
+    """
+    same = _same_value(connection, records)
+    rest = [(n, said) for n, said in enumerate(records) if n not in same]
+    return same | {n for part in _parts(rest) for n in _same_content(connection, part)}
+
+
+def news(connection: Connection, refused: Sequence[Burial]) -> list[Burial]:
+    """Those of these refusals that are to be told: not of a sound record whose content was accepted before."""
+    sound = [burial for burial in refused if burial.sound]
+    same = repeated(connection, [Said(burial.refers_to or "", None, burial.value) for burial in sound])
+    silent = {burial.id for n, burial in enumerate(sound) if n in same}
+    return [burial for burial in refused if burial.id not in silent]
+
+
+def conflicts(connection: Connection, jobs: Sequence[NewJob]) -> list[Burial]:
+    """What is told of those of these jobs, none of which was taken in, that came with something new."""
+    same = repeated(connection, [Said(job.id, job.tenant, job.payload) for job in jobs])
+    return [
+        refusal(
+            job.record,
+            Category.CONFLICT,
+            f"job {job.id} came before with other content, or was cancelled by another tenant, and that holds: send "
+            "this under an idempotency key of its own",
+            refers_to=job.id,
+            tenant=job.tenant,
+            traceparent=job.traceparent,
+        )
+        for n, job in enumerate(jobs)
+        if n not in same
+    ]
+
+
+def release_tokens(connection: Connection, refused: Sequence[Burial], not_taken: Sequence[NewJob]) -> None:
+    """Give back what gateways reserved for these records, which do not become jobs."""
+    came = [(burial.refers_to, burial.topic, burial.value) for burial in refused if burial.refers_to is not None]
+    came += [(job.id, job.record.topic, job.payload) for job in not_taken]
+    there = token_quotas.waiting(connection, {job_id for job_id, *_ in came})
+    digests = {(job_id, _digest(topic, value)) for job_id, topic, value in came if job_id in there}
+    token_quotas.release(connection, {(job_id, digest) for job_id, digest in digests if digest is not None})
+
+
+def _digest(topic: Topic, value: bytes) -> str | None:
+    """Return the digest of a refused record, as `digest_of` does; None for a record that no gateway sent."""
+    for event_type in types_on(topic):
+        try:
+            job = decode_value(event_type.name, value)
+        except InvalidRecord:
+            return None
+        return digest_of(job) if isinstance(job, AnyJob) else None
+    return None
+
+
+def _same_value(connection: Connection, records: Sequence[Said]) -> frozenset[int]:
+    """Compared where the values lie: mostly that is all, and none of them needs to be read."""
+    if not records:
+        return frozenset()
+    if connection.dialect.name == "postgresql":
+        came = {
+            "n": list(range(len(records))),
+            "ids": [said.job_id for said in records],
+            "values": [said.value for said in records],
+        }
+        return frozenset(connection.execute(_same_values(), came).scalars())
+    return frozenset(
+        n
+        for n, said in enumerate(records)
+        if connection.execute(_SAME_VALUE, {"job": said.job_id, "value": said.value}).first()
+    )
+
+
+_SAME_VALUE = select(JOBS.c.id).where(JOBS.c.id == bindparam("job"), JOBS.c.payload == bindparam("value"))
+
+
+@lru_cache
+def _same_values() -> Any:
+    came = (
+        func.unnest(
+            bindparam("n", type_=ARRAY(BigInteger)),
+            bindparam("ids", type_=ARRAY(JOBS.c.id.type)),
+            bindparam("values", type_=ARRAY(JOBS.c.payload.type)),
+        )
+        .table_valued("n", "id", "value")
+        .render_derived()
+    )
+    return select(came.c.n).join(JOBS, JOBS.c.id == came.c.id).where(JOBS.c.payload == came.c.value)
+
+
+def _same_content(connection: Connection, part: Sequence[tuple[int, Said]]) -> list[int]:
+    query = select(JOBS.c.id, JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload).where(
+        among(connection, JOBS.c.id, [said.job_id for _, said in part])
+    )
+    known = {row.id: row for row in connection.execute(query)}
+    return [n for n, said in part if (row := known.get(said.job_id)) is not None and _says_the_same(row, said)]
+
+
+def _says_the_same(row: Any, said: Said) -> bool:
+    if row.kind == "unknown":
+        return bool(row.tenant == said.tenant)
+    try:
+        before, now = (decode_job(row.kind, value) for value in (row.payload, said.value))
+    except InvalidRecord:
+        return False
+    return bool(_timeless(before) == _timeless(now))
+
+
+def _timeless(job: AnyJob) -> AnyJob:
+    return job.model_copy(update={"deadline": None})
+
+
+def _parts(records: list[tuple[int, Said]]) -> Iterator[list[tuple[int, Said]]]:
+    for start in range(0, len(records), _AT_ONCE):
+        yield records[start : start + _AT_ONCE]

@@ -1,0 +1,138 @@
+"""Giving the dead another chance, by hand: one, some, or all."""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select, update
+
+from headrace_schemas import Category, Topic
+from headrace_workers.core.ledger.outbox import Outgoing, put
+from headrace_workers.core.sql.database import among, clock, locks_rows, now_ms
+from headrace_workers.core.tables import DEAD_LETTERS, JOBS, STEPS
+
+# Whoever looks for a letter knows its own id, its job's, or what the refused record said of itself.
+_NAMES = tuple(
+    DEAD_LETTERS.c[name] for name in ("id", "job_id", "refers_to", "key", "ce_id", "ce_subject", "correlationid")
+)
+
+_BYTES = 8 * 1024**2
+# All but the record as it came, which may be large.
+_FACTS = (
+    *(column for column in DEAD_LETTERS.c if column.name not in ("headers", "value", "size")),
+    func.coalesce(DEAD_LETTERS.c.size, func.length(DEAD_LETTERS.c.value)).label("size"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadFilter:
+    """Which dead letters are meant. Absent conditions hold for all; replayed ones are left out unless asked for."""
+
+    id: str | None = None  # any of the names that a letter goes by, see _NAMES
+    stage: str | None = None
+    tenant: str | None = None
+    category: Category | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+    replayed: bool = False
+
+
+def find(
+    connection: Connection, wanted: DeadFilter, limit: int, *, whole: bool = True
+) -> list[Row[tuple[object, ...]]]:
+    """Dead letters, newest first; without the records as they came (headers and value) where not `whole`."""
+    query = _select(wanted, *_FACTS, *((DEAD_LETTERS.c.headers, DEAD_LETTERS.c.value) if whole else ()))
+    return list(connection.execute(query.limit(limit)).all())
+
+
+def _select(wanted: DeadFilter, *columns: ColumnElement[Any]) -> Select[tuple[object, ...]]:
+    query = select(*columns).order_by(DEAD_LETTERS.c.died_at.desc(), DEAD_LETTERS.c.id)
+    if wanted.id is not None:
+        query = query.where(or_(*(column == wanted.id for column in _NAMES)))
+    if wanted.stage is not None:
+        query = query.where(DEAD_LETTERS.c.stage == wanted.stage)
+    if wanted.tenant is not None:
+        query = query.where(DEAD_LETTERS.c.tenant == wanted.tenant)
+    if wanted.category is not None:
+        query = query.where(DEAD_LETTERS.c.category == str(wanted.category))
+    if wanted.since_ms is not None:
+        query = query.where(DEAD_LETTERS.c.died_at >= wanted.since_ms)
+    if wanted.until_ms is not None:
+        query = query.where(DEAD_LETTERS.c.died_at < wanted.until_ms)
+    if not wanted.replayed:
+        query = query.where(DEAD_LETTERS.c.replayed_at.is_(None))
+    return query
+
+
+def replay(connection: Connection, wanted: DeadFilter, limit: int = 1_000, max_bytes: int = _BYTES) -> tuple[int, int]:
+    """Put the dead back to work, so many and of so many bytes, but one at least: (how many, how many cannot be because
+    the original was cut). The latter are counted when no other is left, so: call it until it finds none.
+
+    An accepted job goes on at the step where it died; a unit has its patience anew. A record that was refused at the
+    door is published again.
+    """
+    query = _select(wanted, *_FACTS)
+    if wanted.id is None:  # what is cut would stand before the others for ever
+        query = query.where(DEAD_LETTERS.c.truncated.is_(False))
+    found = connection.execute(query.limit(limit)).all()
+    whole = _within([row for row in found if not row.truncated], max_bytes)
+    cut = sum(row.truncated for row in found)
+    if wanted.id is None and len(whole) == len(found) < limit:
+        lost = _select(wanted, func.count()).order_by(None).where(DEAD_LETTERS.c.truncated.is_(True))
+        cut = connection.execute(lost).scalar_one()
+    _revive(connection, {row.job_id for row in whole if row.job_id and row.stage != "ingest"})
+    refused = [row.id for row in whole if row.stage == "ingest"]
+    rows = connection.execute(select(DEAD_LETTERS).where(among(connection, DEAD_LETTERS.c.id, refused))).all()
+    records = {
+        row.id: Outgoing(Topic(row.topic), row.key or row.refers_to, json.loads(row.headers), row.value) for row in rows
+    }
+    put(connection, [records[number] for number in refused if number in records])
+    ids = [row.id for row in whole]
+    connection.execute(
+        update(DEAD_LETTERS).where(among(connection, DEAD_LETTERS.c.id, ids)).values(replayed_at=now_ms())
+    )
+    return len(whole), cut
+
+
+def _revive(connection: Connection, jobs: Collection[str]) -> None:
+    """Let those of these jobs and units that are dead go on where they died."""
+    if not jobs:
+        return
+    if locks_rows(connection):  # in their order, so that nobody waits for us in a circle
+        connection.execute(select(JOBS.c.id).where(JOBS.c.id.in_(jobs)).order_by(JOBS.c.id).with_for_update())
+    revived = connection.execute(
+        update(JOBS)
+        .where(JOBS.c.id.in_(jobs), JOBS.c.state == "dead")
+        .values(state="active", ended_at=None, terminal=None, terminal_type=None, replays=JOBS.c.replays + 1)
+        .returning(JOBS.c.id, JOBS.c.subject)
+    ).all()
+    _be_patient(connection, [row.id for row in revived if row.subject is not None])
+    connection.execute(
+        update(STEPS)
+        .where(STEPS.c.job_id.in_({row.id for row in revived}), STEPS.c.state == "dead")
+        .values(state="ready", attempts=0, crashes=0, ready_at=now_ms(), ended_at=None, reason=None, held_at=None)
+    )
+
+
+def _be_patient(connection: Connection, units: Sequence[str]) -> None:
+    """A unit's time began when it was made: it begins once more. A job's deadline is its sender's, and stays."""
+    if not units:
+        return
+    now = clock(connection)
+    began = select(JOBS.c.accepted_at).where(JOBS.c.id == STEPS.c.job_id).scalar_subquery()
+    steps = update(STEPS).where(among(connection, STEPS.c.job_id, units))
+    connection.execute(steps.values(deadline=STEPS.c.deadline - began + now))
+    connection.execute(update(JOBS).where(among(connection, JOBS.c.id, units)).values(accepted_at=now))
+
+
+def _within(rows: Sequence[Row[Any]], max_bytes: int) -> list[Row[Any]]:
+    """The first of these whose records have so many bytes together; one at least. A job's own is not read."""
+    found: list[Row[Any]] = []
+    size = 0
+    for row in rows:
+        size += row.size if row.stage == "ingest" else 0
+        if found and size > max_bytes:
+            break
+        found.append(row)
+    return found

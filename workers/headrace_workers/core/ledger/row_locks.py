@@ -1,0 +1,55 @@
+"""What the rows of a step lock before the first of them is written: all of a kind, in one order.
+
+Rows come in the order of their jobs. Written one by one they would lock entries in that order, and two groups that
+touch the same entries in different orders would wait for each other.
+"""
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import Connection, select
+
+from headrace_workers.core.ledger.rows import Written
+from headrace_workers.core.sql.database import among, locks_rows
+from headrace_workers.features.cache.store import audit_rows, uses
+from headrace_workers.features.cache.store.audit_rows import Audited
+from headrace_workers.features.cache.store.entries import Admit, Disallow, Withdraw
+from headrace_workers.features.cache.tables import ENTRIES, IS_PENDING
+
+
+def hold(connection: Connection, rows: Sequence[Written], making: Collection[str] = ()) -> None:
+    """Hold the documents, the entries and the audits that these rows change or rest on, each in the order of their ids;
+    and the answers that these jobs make, which end with them.
+
+    On SQLite nobody else writes meanwhile.
+    """
+    if not (rows or making) or not locks_rows(connection):
+        return
+    uses.hold(connection, [used for row in rows if isinstance(row, Admit) for used in row.used])
+    audited = [row.audit_id for row in rows if isinstance(row, Audited)]
+    changed = {row.entry_id for row in rows if isinstance(row, Admit | Withdraw | Disallow)}
+    changed |= _replaced(connection, [row.entry_id for row in rows if isinstance(row, Admit)])
+    changed |= audit_rows.served_in(connection, audited)
+    changed |= _made(connection, making)
+    if changed:
+        query = select(ENTRIES.c.id).where(among(connection, ENTRIES.c.id, sorted(changed)))
+        connection.execute(query.order_by(ENTRIES.c.id).with_for_update())
+    if audited:
+        audit_rows.locked(connection, audit_rows.are(connection, audited))
+
+
+def _replaced(connection: Connection, admitted: Collection[int]) -> set[int]:
+    """The answers in whose place these come."""
+    if not admitted:
+        return set()
+    new = ENTRIES.alias("new")
+    query = select(ENTRIES.c.id).join(new, new.c.key == ENTRIES.c.key)
+    live = (ENTRIES.c.state == "live", among(connection, new.c.id, sorted(admitted)))
+    return set(connection.execute(query.where(*live)).scalars())
+
+
+def _made(connection: Connection, jobs: Collection[str]) -> set[int]:
+    """The answers that these jobs are making."""
+    if not jobs:
+        return set()
+    query = select(ENTRIES.c.id).where(IS_PENDING, among(connection, ENTRIES.c.job_id, sorted(jobs)))
+    return set(connection.execute(query).scalars())

@@ -1,0 +1,113 @@
+"""What follows an event: units of work of their own, such as a delivery, for each endpoint that wants to hear of it.
+
+A unit is a row of `jobs` with a subject, the job or batch that its event tells of, and one step: claims, leases,
+retries and deadlines are those of all work. It is no job: nobody sent it, its end is told to nobody and starts nothing,
+and it does not count against the bound of open jobs. While it is open, its subject is kept.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, func, literal, select
+
+from headrace_schemas import Category, Topic
+from headrace_workers.core.ledger.assign import Room, hand_out
+from headrace_workers.core.ledger.claim import Claim
+from headrace_workers.core.ledger.dead import Burial, bury
+from headrace_workers.core.ledger.steps import NewStep
+from headrace_workers.core.sql.append import append
+from headrace_workers.core.sql.database import bindparam_of, insert_many, many, now_ms, one_of
+from headrace_workers.core.sql.direct import run
+from headrace_workers.core.tables import IS_OPEN_UNIT, JOBS, NEVER
+from headrace_workers.features.webhooks.store.delivery_rows import NewDelivery
+from headrace_workers.features.webhooks.tables import DELIVERIES
+
+KIND = "unit"
+_COLUMNS = ("id", "tenant", "subject", "endpoint")
+
+
+@dataclass(frozen=True, slots=True)
+class NewUnit:
+    """A unit to be written. Its endpoint may have `most_open` open units: one more is dead from the beginning."""
+
+    id: str
+    subject: str
+    tenant: str
+    endpoint: str
+    step: NewStep
+    most_open: int
+    delivery: NewDelivery | None = None  # its content, where it has a row of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How many units were new, and which of their groups were handed out at once."""
+
+    count: int = 0
+    handed_out: tuple[Claim, ...] = ()
+
+
+def follow(connection: Connection, units: Sequence[NewUnit], room: Room | None = None) -> Followed:
+    """Write those of these units that are new, and hand out what there is room for."""
+    if not units:
+        return Followed()
+    dialect = connection.dialect.name
+    # In the order of their ids: another bridge may write the same at this moment.
+    unique = {unit.id: unit for unit in sorted(units, key=lambda unit: unit.id)}
+    rows = [{name: getattr(unit, name) for name in _COLUMNS} for unit in unique.values()]
+    made: dict[str, int] = dict(run(connection, _new_units(dialect), many(dialect, rows)))
+    if not made:
+        return Followed()
+    now = max(made.values())
+    written = [unit for unit in unique.values() if unit.id in made]
+    steps = [unit.step._replace(job_id=unit.id, tenant=unit.tenant, due=NEVER) for unit in written]
+    append(connection, DELIVERIES, [unit.delivery.row(now) for unit in written if unit.delivery])
+    handed_out = hand_out(connection, steps, room, now)
+    bury(connection, [_turned_away(unit) for unit in _beyond(connection, written)], now)
+    return Followed(len(written), handed_out)
+
+
+@lru_cache
+def _new_units(dialect: str) -> Any:
+    now = select(now_ms()).scalar_subquery()  # once, not for each row
+    constants = {"kind": literal(KIND), "state": literal("active"), "payload": literal(b""), "accepted_at": now}
+    statement = insert_many(dialect, JOBS, [JOBS.c[name] for name in _COLUMNS], constants)
+    return statement.on_conflict_do_nothing(index_elements=["id"]).returning(JOBS.c.id, JOBS.c.accepted_at)
+
+
+def _beyond(connection: Connection, written: Sequence[NewUnit]) -> list[NewUnit]:
+    """Those of these units, just written, that are more than their endpoints may have open."""
+    dialect = connection.dialect.name
+    endpoints = sorted({unit.endpoint for unit in written})
+    crowd: Counter[str] = Counter(dict(run(connection, _open(dialect), {"endpoints": endpoints})))
+    crowd.subtract(unit.endpoint for unit in written)
+    beyond = []
+    for unit in written:
+        crowd[unit.endpoint] += 1
+        if crowd[unit.endpoint] > unit.most_open:
+            beyond.append(unit)
+    return beyond
+
+
+@lru_cache
+def _open(dialect: str) -> Any:
+    endpoints = one_of(dialect, JOBS.c.endpoint, bindparam_of(dialect, JOBS.c.endpoint, name="endpoints"))
+    return select(JOBS.c.endpoint, func.count()).where(IS_OPEN_UNIT, endpoints).group_by(JOBS.c.endpoint)
+
+
+def _turned_away(unit: NewUnit) -> Burial:
+    return Burial(
+        id=unit.id,
+        job_id=unit.id,
+        tenant=unit.tenant,
+        category=Category.TRANSIENT,
+        reason=f"{unit.endpoint} has {unit.most_open} of these open: no more are kept for it until some have ended",
+        stage=unit.step.stage,
+        attempts=0,
+        topic=Topic.RESULTS,
+        value=b"",
+        refers_to=unit.subject,
+    )

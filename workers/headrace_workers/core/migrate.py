@@ -1,0 +1,88 @@
+"""Bringing a ledger's tables to the version that this code needs (Alembic).
+
+Every command asks for the version of the tables, and few migrate: Alembic is imported by those alone.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import Engine, inspect, text
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.core.sql.database import locks_rows, reading, unhurried, writing
+from headrace_workers.core.sql.errors import NotAdmitted
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_FOLLOWS: Final = re.compile(r'^down_revision = "(\w+)"', re.MULTILINE)
+_LOCK = 0x6865616472616365 % 2**63  # "headrace": two migrations at once take turns
+
+
+def _config() -> "Config":
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+@cache
+def newest() -> str:
+    """The revision that this code needs: that which no other follows. Files are named by theirs."""
+    scripts = {
+        file.name.partition("_")[0]: file.read_text(encoding="utf-8")
+        for file in (_MIGRATIONS / "versions").glob("[0-9]*_*.py")
+    }
+    followed = {before for script in scripts.values() for before in _FOLLOWS.findall(script)}
+    (last,) = scripts.keys() - followed
+    return last
+
+
+def current(engine: Engine) -> str | None:
+    """The revision that the database has; None for an empty one."""
+    with reading(engine) as tx:
+        if not inspect(tx).has_table("alembic_version"):
+            return None
+        return tx.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def migrate(engine: Engine, to: str = "head") -> str:
+    """Bring the tables up to date (or `to` a revision), whichever process comes first; the newest revision.
+
+    ConfigurationError when the server does not let us in.
+    """
+    from alembic import command
+
+    config = _config()
+    with _at_start(), writing(engine) as tx, unhurried(tx):
+        if locks_rows(tx):
+            tx.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+        config.attributes["connection"] = tx
+        command.upgrade(config, to)
+    return newest()
+
+
+def require_current(engine: Engine) -> None:
+    """ConfigurationError unless the server lets us in and the ledger's tables are those that this code needs."""
+    with _at_start():
+        found = current(engine)
+    if found != newest():
+        raise ConfigurationError(
+            f"the ledger's tables are at revision {found or 'none'} and this version needs {newest()}: "
+            "run `headrace ledger migrate`"
+        )
+
+
+@contextmanager
+def _at_start() -> Iterator[None]:
+    """Before a process has begun, nobody waits for a server to let it in: somebody is there to be told."""
+    try:
+        yield
+    except NotAdmitted as error:
+        raise ConfigurationError(str(error)) from None

@@ -1,0 +1,77 @@
+"""What a service that is away looks like, in each library's words, and a loop that waits until it is back."""
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import redis
+from kafka.errors import KafkaError
+from kombu.exceptions import OperationalError
+
+from headrace_producers.words import words
+from headrace_schemas.errors import Unavailable
+from headrace_workers.core.progress import Awaited, Loop
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # s between two tries while it is away
+
+REDIS_AWAY = (redis.RedisError, OperationalError, ConnectionError, TimeoutError)
+AWAY = (Unavailable, KafkaError, *REDIS_AWAY)
+
+
+class RedisUnavailable(Unavailable):
+    """Redis did not answer."""
+
+
+class KafkaUnavailable(Unavailable):
+    """Kafka did not answer, or did not do what it should."""
+
+
+def awaited(error: BaseException) -> Awaited:
+    """The service that an error of `AWAY` tells of, and what it said."""
+    if isinstance(error, KafkaError | KafkaUnavailable):
+        return Awaited("Kafka", words(error))
+    if isinstance(error, RedisUnavailable | redis.RedisError | OperationalError):
+        return Awaited("Redis", words(error))
+    if isinstance(error, Unavailable):
+        return Awaited("the ledger", words(error))
+    return Awaited("a service", words(error))
+
+
+def keep_going(once: Callable[[], Awaited | None], stop: threading.Event, loop: Loop) -> None:
+    """Call `once` until `stop` is set. It waits by itself when there is nothing to do, bounded, and returns what it
+    lacks, if people should know that; a service that is away it may raise.
+    """
+    pause = _FIRST_PAUSE
+    while not stop.is_set():
+        try:
+            loop.beat(once())
+            pause = _FIRST_PAUSE
+        except AWAY as error:
+            loop.beat(awaited(error))
+            stop.wait(pause)
+            pause = min(_LONGEST_PAUSE, pause * 2)
+    loop.end()
+
+
+class KeepsGoing(ABC):
+    """What looks again and again, from a thread of its own."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._progress = loop
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=keep_going, args=(self._look, self._stop, loop), name=loop.name, daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, seconds: float | None = None) -> None:
+        """Look no more, and wait until that is so, for so many seconds at most."""
+        self._stop.set()
+        self._thread.join(seconds)
+
+    @abstractmethod
+    def _look(self) -> Awaited | None:
+        """One look, and the rest after it: see `keep_going`."""

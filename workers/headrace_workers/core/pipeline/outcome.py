@@ -1,0 +1,102 @@
+"""What a step says about one task. Control flow lives elsewhere: a step only returns values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from headrace_schemas import Category, HeadraceError
+from headrace_schemas.events import JobEvent
+from headrace_schemas.reasons import reason_of
+from headrace_workers.core.ledger.rows import Written
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The step did its work. The job goes on with `event`, which is published, or else with the event it came with.
+
+    `also` are published before `event`. `context` maps names to JSON: every later stage is given it, and nobody else.
+    `rows` are written in the same transaction. `to` names the next stage, which may be an earlier one; without it
+    routing decides. `model` says which one is to run it, where that is not for the stage to say. `tokens` is what the
+    job costs from here on, where that has changed.
+    """
+
+    event: JobEvent | None = None
+    also: tuple[JobEvent, ...] = ()
+    context: Mapping[str, Any] = field(default_factory=dict)
+    rows: tuple[Written, ...] = ()
+    to: str | None = None
+    model: str | None = None
+    tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The job ends with this event: its terminal record. `also` are published before it."""
+
+    event: JobEvent
+    also: tuple[JobEvent, ...] = ()
+    rows: tuple[Written, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Not now: worth another try. The delay is by the stage's schedule, and `after` seconds at least.
+
+    A `REROUTABLE` one is tried at once with another model, if the stage knows of one. `otherwise` is used when no
+    attempt is left, or no time before the deadline: the job goes on, ends or is held with it. Without it the job is
+    then dead.
+    """
+
+    reason: str
+    after: float = 0.0
+    category: Category = Category.TRANSIENT
+    otherwise: "Done | Ended | Held | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The step is run again when that job has ended, whatever became of it, and after `at_most` seconds in any case.
+
+    Costs no attempt, lease or slot.
+    """
+
+    job_id: str
+    reason: str
+    at_most: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A person must decide. Once released, the step is run again; withheld, past its deadline, or held for longer than
+    the deployment says, the job is dead.
+
+    Where it needs no person, because something is down, the step is run again by itself, at ever longer intervals.
+    Costs no attempt, lease or slot.
+    """
+
+    reason: str
+    needs_person: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """It cannot be done: the job ends in `dead` with this reason."""
+
+    category: Category
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Nobody wants it any more: the unit ends with this reason, and without a dead letter. A job cannot be dropped."""
+
+    reason: str
+
+
+Outcome = Done | Ended | Retry | Wait | Held | Dead | Dropped
+
+
+def outcome_of(error: HeadraceError) -> Retry | Dead:
+    """What an error means for its task: its category decides."""
+    reason = reason_of(error)
+    return Retry(reason, category=error.category) if error.category.retryable else Dead(error.category, reason)

@@ -1,0 +1,201 @@
+"""Where a job goes next. The one place that knows, when a job is taken in and when a step is done."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.job import JudgedJob, Lane
+from headrace_workers.core.pipeline.isolate import Step
+from headrace_workers.core.pipeline.outcome import Outcome
+from headrace_workers.core.pipeline.spending import most_tokens
+from headrace_workers.core.pipeline.stage import MODEL_ROLE, Stage, Weight, model_of, model_queue
+from headrace_workers.core.pipeline.task import Job, StepEvent, Task, Unit
+from headrace_workers.wiring.stages import STAGES, no_tenant
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The stage that a job goes to, the queue where its step waits, and the group that may share a call with it; of
+    these, those with the same `prefix` begin with the same.
+    """
+
+    stage: Stage
+    queue: str
+    group: str
+    prefix: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue, what running its work costs, the role that does it, and the model, when one does.
+
+    A worker runs `abreast` of its groups beside all that it does else, where that is more than one.
+    """
+
+    name: str
+    weight: Weight
+    role: str
+    model: str | None = None
+    abreast: int = 1
+
+
+class Pipeline:
+    """The stages, in the order in which a job passes them. Everything that depends on which there are asks this.
+
+    `judge_model` answers rubrics that name no model. `moderated_again` names the tenants whose policy has answers made
+    again that may not be shown.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage] = STAGES,
+        *,
+        judge_model: str | None = None,
+        moderated_again: Callable[[str], bool] = no_tenant,
+    ) -> None:
+        self.stages = tuple(stages)
+        self._judge_model = judge_model
+        self._moderated_again = moderated_again
+        self._places = {stage.name: place for place, stage in enumerate(self.stages)}
+        if len(self._places) < len(self.stages):
+            raise ConfigurationError("two stages have one name; give each its own")
+
+    def stage(self, name: str) -> Stage | None:
+        """The stage of this name, None when this version knows none."""
+        place = self._places.get(name)
+        return None if place is None else self.stages[place]
+
+    def next_step(
+        self,
+        job_id: str,
+        job: Job,
+        event: StepEvent,
+        *,
+        after: str | None = None,
+        to: str | None = None,
+        model: str | None = None,
+    ) -> Route | None:
+        """Where a job goes with this event: to the stage `to` (and that `model`, where it is named), or to the first
+        behind `after` that takes it.
+
+        None when no stage does.
+        """
+        if to is not None:
+            found = self.stage(to)
+            return None if found is None else self._route(found, job_id, job, model)
+        first = 0 if after is None else self._places[after] + 1
+        for stage in self.stages[first:]:
+            if not (isinstance(event, stage.takes) and stage.when(job, event) and stage.drawn(job_id, job)):
+                continue
+            if (route := self._route(stage, job_id, job)) is not None:
+                return route
+        return None
+
+    @cached_property
+    def followers(self) -> tuple[Stage, ...]:
+        """The stages that follow events."""
+        return tuple(stage for stage in self.stages if stage.follows)
+
+    @cached_property
+    def retentions(self) -> Mapping[str, float]:
+        """The stages whose ended units are remembered for a time of their own, in seconds."""
+        return {stage.name: stage.retention for stage in self.followers if stage.retention is not None}
+
+    def goes_back(self, after: str, to: str) -> bool:
+        """Whether a job that goes from `after` to `to` comes to a stage once more."""
+        return self._places[to] <= self._places[after]
+
+    def elsewhere(self, stage: Stage, job_id: str, job: Job, queue: str) -> Route | None:
+        """Where else a step may be run that could not be run in this queue."""
+        tried = model_of(queue)
+        other = stage.elsewhere(job, tried) if tried is not None else None
+        return None if other is None else Route(stage, stage.queue(other), stage.group_of(job, job_id, other))
+
+    def models_of(self, job: Job) -> frozenset[str]:
+        """Every model alias that this job may need on its way."""
+        asked = {stage.model("", job, self._judge_model) for stage in self.stages}  # whatever is drawn, all are named
+        named = job.judge_models if isinstance(job, JudgedJob) else ()
+        return frozenset(model for model in (*asked, *named) if model is not None)
+
+    def _route(self, stage: Stage, job_id: str, job: Job, model: str | None = None) -> Route | None:
+        model = model or stage.model(job_id, job, self._judge_model)
+        if stage.weight is Weight.MODEL and model is None:
+            return None
+        return Route(stage, stage.queue(model), stage.group_of(job, job_id, model), stage.prefix(job))
+
+    def most_tokens(self, job: Job, once: int) -> int:
+        """What a job may cost, one answer of which costs `once` with its prompt: it may come back to its model."""
+        return most_tokens(job, once, moderated_again=self._moderated_again(job.tenant))
+
+    # -- queues and workers
+
+    @cached_property
+    def roles(self) -> tuple[str, ...]:
+        """What a worker can be asked to be."""
+        return tuple(dict.fromkeys(stage.role for stage in self.stages))
+
+    def queues(self, aliases: Sequence[str]) -> list[Queue]:
+        """Every queue that there is when these models are served; those nearest to the end come first."""
+        return [
+            *(
+                Queue(stage.queue(), stage.weight, stage.role, abreast=stage.abreast)
+                for stage in reversed(self.stages)
+                if stage.weight is not Weight.MODEL
+            ),
+            *(Queue(model_queue(alias), Weight.MODEL, MODEL_ROLE, alias) for alias in aliases),
+        ]
+
+    def roles_of(self, names: Sequence[str]) -> frozenset[str]:
+        """The roles that these words name; `all` is every one."""
+        for name in names:
+            if name != "all" and name not in self.roles:
+                raise ConfigurationError(f"--role is {name!r}; it may be {', '.join(self.roles)} or all")
+        if not names:
+            raise ConfigurationError(f"a worker needs a --role: {', '.join(self.roles)} or all")
+        return frozenset(self.roles if "all" in names else names)
+
+    def queues_of(self, roles: Collection[str], model: str | None) -> list[str]:
+        """The queues that a worker of these roles listens to, in the order in which it looks at them.
+
+        What is nearest to its end comes first: a job that was begun is finished before another is.
+        """
+        if MODEL_ROLE in roles and model is None:
+            raise ConfigurationError(f"a worker with the role {MODEL_ROLE} needs a --model")
+        models = [model] if model is not None and MODEL_ROLE in roles else []
+        return [queue.name for queue in self.queues(models) if queue.model is not None or queue.role in roles]
+
+    def steps_of(
+        self, roles: Collection[str], model: str | None, build: Mapping[str, Callable[[], Any]]
+    ) -> dict[tuple[str, str], Step]:
+        """The steps of these roles, by queue and stage. Only what the roles need is built, each once."""
+        built: dict[str, Any] = {}
+
+        def need(name: str) -> Any:
+            if name not in built:
+                built[name] = build[name]()
+            return built[name]
+
+        steps: dict[tuple[str, str], Step] = {}
+        for stage in self.stages:
+            if stage.role not in roles:
+                continue
+            step = partial(stage.step, **{name: need(name) for name in stage.needs}) if stage.needs else stage.step
+            if stage.weight is Weight.MODEL:
+                steps[stage.queue(model), stage.name] = _with_model(step, need("generator"))
+            else:
+                steps[stage.queue(), stage.name] = step
+        return steps
+
+
+def _with_model(step: Callable[..., Sequence[Outcome]], generator: Any) -> Step:
+    """A step that asks this model, at once when its group is of the interactive lane. A group is of one lane; units are
+    bulk work.
+    """
+
+    def run(tasks: Sequence[Task | Unit]) -> Sequence[Outcome]:
+        urgent = bool(tasks) and isinstance(tasks[0], Task) and tasks[0].job.lane is Lane.INTERACTIVE
+        return step(tasks, generator=generator.urgent if urgent else generator)
+
+    return run

@@ -1,0 +1,280 @@
+"""From what a step said about a task to what the ledger is to write. Pure."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from headrace_schemas import Category, JobHeld, Result, StageRecord, Topic
+from headrace_schemas.codec import decode_job, decode_value
+from headrace_schemas.event_types import topic_for, type_of
+from headrace_schemas.events import JobEvent
+from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_workers.core.identity import held_id, said_id
+from headrace_workers.core.ledger.complete import Advanced, Parked, Postponed, Settled
+from headrace_workers.core.ledger.dead import Burial, job_burial
+from headrace_workers.core.ledger.outbox import Outgoing, outgoing
+from headrace_workers.core.ledger.start import Started, StepRow
+from headrace_workers.core.ledger.steps import NewStep
+from headrace_workers.core.pipeline.carried import WrongOutcome, pack, published, unpack
+from headrace_workers.core.pipeline.outcome import Dead, Done, Dropped, Ended, Held, Outcome, Retry, Wait
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.task import Task, Unit
+from headrace_workers.core.tables import NEVER
+
+_FIRST_TRY_MS, _LONGEST_TRY_MS = 5_000, 120_000  # of what is held until something works
+_MOST_ROUNDS = 100  # a job that goes back more often goes round in a circle
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What settling depends on beside the outcome: the pipeline, bounds, chance, and how long the run took."""
+
+    pipeline: Pipeline
+    max_attempts: int
+    random: random.Random
+    ran_ms: float
+
+
+def task_of(row: StepRow) -> Task | Unit:
+    """The task, or the unit, that a claimed step is."""
+    if row.endpoint is not None:
+        return _unit(row, row.endpoint)
+    job = decode_job(row.kind, row.job_payload)
+    event = job if row.payload is None else decode_value(row.event_type, row.payload)
+    accepted_at = datetime.fromtimestamp(row.accepted_at / 1000, UTC)
+    context, unpublished = unpack(row.context)
+    return Task(
+        job_id=row.job_id,
+        job=job,
+        event=event,  # type: ignore[arg-type]
+        accepted_at=accepted_at,
+        attempt=row.attempts,
+        context=context,
+        ordinal=row.ordinal,
+        stages=published(event) + unpublished,
+        woken_by=row.woken_by,
+    )
+
+
+def _unit(row: StepRow, endpoint: str) -> Unit:
+    value = row.payload or b""
+    event = None if row.payload is None else decode_value(row.event_type, value)
+    return Unit(
+        id=row.job_id,
+        subject=row.subject or "",
+        tenant=row.tenant,
+        endpoint=endpoint,
+        event=event,
+        value=value,
+        attempt=row.attempts,
+        woken_by=row.woken_by,
+        job=decode_job("generation", row.job_payload) if row.job_payload else None,
+    )
+
+
+def settle(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, conditions: Conditions) -> Settled:
+    """What becomes of one task, or one unit."""
+    try:
+        return _settled(started, row, task, outcome, conditions)
+    except WrongOutcome as error:
+        return buried(started.stage, row, Category.PERMANENT, f"the stage {started.stage!r} {error}")
+
+
+def _settled(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, conditions: Conditions) -> Settled:
+    match outcome:
+        case Done() | Ended() if isinstance(task, Unit):
+            return Advanced(row.job_id, rows=outcome.rows, over=True)  # nothing comes behind it
+        case Done() if isinstance(task, Task):
+            return _go_on(started, row, task, outcome, conditions)
+        case Ended() if isinstance(task, Task):
+            return _end(started, row, task, outcome, conditions)
+        case Retry():
+            return _retry(started, row, task, outcome, conditions)
+        case Wait() | Held():
+            return _parked(started, row, task, outcome, conditions)
+        case Dead() | Dropped():
+            return _given_up(started, row, task, outcome)
+    raise AssertionError(outcome)
+
+
+def _given_up(started: Started, row: StepRow, task: Task | Unit, outcome: Dead | Dropped) -> Settled:
+    if isinstance(outcome, Dead):
+        return buried(started.stage, row, outcome.category, outcome.reason)
+    if isinstance(task, Task):
+        raise WrongOutcome("dropped a job, whose end somebody waits for")
+    return Advanced(row.job_id, over=True, dropped=outcome.reason)
+
+
+def _parked(started: Started, row: StepRow, task: Task | Unit, outcome: Wait | Held, conditions: Conditions) -> Parked:
+    if isinstance(outcome, Held):
+        again_ms = None if outcome.needs_person else _again(started, row, conditions)
+        told = _held(started, row, task, outcome, conditions)
+        return Parked(row.job_id, outcome.reason, longest_ms=again_ms, record=told)
+    longest_ms = None if outcome.at_most is None else int(outcome.at_most * 1000)
+    return Parked(row.job_id, outcome.reason, outcome.job_id, longest_ms)
+
+
+def _again(started: Started, row: StepRow, conditions: Conditions) -> int:
+    """In how many ms what is held is tried again: a half of what it has waited, so that many do not crowd others."""
+    waited = 0 if row.held_at is None else started.now - row.held_at
+    longest = min(max(_FIRST_TRY_MS, waited // 2), _LONGEST_TRY_MS)
+    return int(longest * conditions.random.uniform(0.5, 1.0))
+
+
+def _held(started: Started, row: StepRow, task: Task | Unit, held: Held, conditions: Conditions) -> Outgoing | None:
+    """What is told of it: nothing of a unit, nor a second time."""
+    if row.held_at is not None or not isinstance(task, Task):
+        return None
+    event = JobHeld(
+        job_id=row.job_id,
+        tenant=row.tenant,
+        stages=task.stages,
+        stage=started.stage,
+        reason=held.reason[:MAX_SHORT_TEXT],
+        needs_person=held.needs_person,
+    )
+    return outgoing(
+        event,
+        event_id=held_id(row.job_id, started.stage, row.ordinal, started.now, row.replays),
+        job_id=row.job_id,
+        traceparent=row.traceparent,
+        correlationid=row.correlationid,
+        at_ms=int(started.now + conditions.ran_ms),
+    )
+
+
+def failed(started: Started, row: StepRow, reason: str, conditions: Conditions) -> Settled:
+    """What becomes of a step whose worker failed around it."""
+    return _retry(started, row, None, Retry(reason), conditions)
+
+
+def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: Conditions) -> Settled:
+    """The job passes to the next stage, with what was published, or in silence."""
+    stages = (*task.stages, _record(started, row, conditions))
+    said = [_with_stages(event, stages) for event in (*done.also, *((done.event,) if done.event else ()))]
+    event = said[-1] if done.event else task.event
+    pipeline = conditions.pipeline
+    route = pipeline.next_step(
+        row.job_id,
+        task.job,
+        event,  # type: ignore[arg-type]
+        after=started.stage,
+        to=done.to,
+        model=done.model,
+    )
+    if route is None:
+        where = f"the stage {done.to!r}, which is none" if done.to else f"no stage that takes {type(event).__name__}"
+        raise WrongOutcome(f"sent the job on to {where}")
+    ordinal = row.ordinal + pipeline.goes_back(started.stage, route.stage.name)
+    if ordinal > _MOST_ROUNDS:
+        raise WrongOutcome(f"sent the job back to {done.to!r} more than {_MOST_ROUNDS} times")
+    records = _outgoing(started, row, said, conditions)
+    payload, event_type = (
+        (records[-1].value, type_of(event)) if done.event else (row.payload, row.event_type)  # type: ignore[arg-type]
+    )
+    context = pack({**task.context, **done.context}, stages[len(published(event)) :])
+    following = NewStep(
+        job_id=row.job_id,
+        stage=route.stage.name,
+        ordinal=ordinal,
+        queue=route.queue,
+        group_key=route.group,
+        prefix=route.prefix,
+        sized=route.stage.weight.sized,
+        lane=row.lane,
+        rank=row.rank,
+        deadline=row.deadline,
+        due=row.due,
+        turn=0,  # it is given one where it has to wait
+        tenant=row.tenant,
+        flow=row.batch or 0,
+        tokens=row.tokens if done.tokens is None else done.tokens,
+        event_type=event_type,
+        payload=payload,
+        context=context,
+        read_bytes=len(row.job_payload) + len(payload or b"") + len(context or b""),
+    )
+    return Advanced(row.job_id, records, (following,), rows=done.rows, event=event)
+
+
+def _end(started: Started, row: StepRow, task: Task, end: Ended, conditions: Conditions) -> Advanced:
+    """The job's last event is there."""
+    if topic_for(end.event) is not Topic.RESULTS:  # type: ignore[arg-type]
+        raise WrongOutcome(f"ended the job with {type(end.event).__name__}, which nobody takes for an end")
+    stages = (*task.stages, _record(started, row, conditions))
+    changes: dict[str, object] = {"stages": stages}
+    if isinstance(end.event, Result):
+        changes["total_ms"] = round(max(0.0, started.now - row.accepted_at + conditions.ran_ms), 1)
+    last = end.event.model_copy(update=changes)
+    records = _outgoing(started, row, [*(_with_stages(event, stages) for event in end.also), last], conditions)
+    return Advanced(row.job_id, records[:-1], rows=end.rows, end=records[-1])
+
+
+def _record(started: Started, row: StepRow, conditions: Conditions) -> StageRecord:
+    return StageRecord(
+        stage=started.stage,
+        attempt=max(1, row.attempts),
+        waited_ms=max(0, started.now - row.ready_at),
+        ran_ms=round(conditions.ran_ms, 1),
+        group_size=len(started.steps),
+    )
+
+
+def _with_stages(event: JobEvent, stages: tuple[StageRecord, ...]) -> JobEvent:
+    return event.model_copy(update={"stages": stages})
+
+
+def _outgoing(
+    started: Started, row: StepRow, events: Sequence[JobEvent], conditions: Conditions
+) -> tuple[Outgoing, ...]:
+    """The records of these events. An event's id tells which run of which stage said it, so that a repeat is known."""
+    return tuple(
+        outgoing(
+            event,  # type: ignore[arg-type]
+            event_id=said_id(row.job_id, started.stage, row.ordinal, place, row.replays),
+            job_id=row.job_id,
+            traceparent=row.traceparent,
+            correlationid=row.correlationid,
+            at_ms=int(started.now + conditions.ran_ms),
+        )
+        for place, event in enumerate(events)
+    )
+
+
+def _retry(started: Started, row: StepRow, task: Task | Unit | None, retry: Retry, conditions: Conditions) -> Settled:
+    stage = conditions.pipeline.stage(started.stage)
+    assert stage is not None  # noqa: S101 - a worker runs none that it does not know
+    last = row.attempts >= stage.retry.most(conditions.max_attempts)
+    if not last and isinstance(task, Task) and retry.category is Category.REROUTABLE:
+        other = conditions.pipeline.elsewhere(stage, row.job_id, task.job, started.queue)
+        if other is not None:
+            return Postponed(row.job_id, 0, retry.reason, queue=other.queue, group_key=other.group)
+    delay = stage.retry.delay(row.attempts, conditions.random, retry.after)
+    due = started.now + int(conditions.ran_ms) + int(delay * 1000)
+    if not last and (row.deadline >= NEVER or due < row.deadline):
+        return Postponed(row.job_id, int(delay * 1000), retry.reason)
+    if retry.otherwise is not None and task is not None:
+        return settle(started, row, task, retry.otherwise, conditions)
+    if last:
+        reason = f"given up after {row.attempts} attempts: {retry.reason}"
+        return buried(started.stage, row, retry.category, reason)
+    return buried(started.stage, row, Category.EXPIRED, f"the deadline leaves no time to try again: {retry.reason}")
+
+
+def buried(stage: str, row: StepRow, category: Category, reason: str) -> Burial:
+    """The end of this job in `dead`."""
+    return job_burial(
+        job_id=row.job_id,
+        tenant=row.tenant,
+        kind=row.kind,
+        payload=row.job_payload,
+        replays=row.replays,
+        traceparent=row.traceparent,
+        correlationid=row.correlationid,
+        stage=stage,
+        attempts=row.attempts,
+        category=category,
+        reason=reason,
+        subject=row.subject,
+    )

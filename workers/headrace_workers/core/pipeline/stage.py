@@ -1,0 +1,136 @@
+"""What a stage is: one value that says all there is to know of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from headrace_schemas.event_types import Event
+from headrace_workers.core.pipeline.outcome import Outcome
+from headrace_workers.core.pipeline.retry import RetrySchedule
+from headrace_workers.core.pipeline.task import Job, StepEvent
+
+MODEL_ROLE: Final = "generate"  # of the workers that hold a model, whatever they do with it
+
+
+class Weight(StrEnum):
+    """What running a step costs, and by that how its work is grouped and handed out."""
+
+    MODEL = "model"  # a model runs it: it waits in that model's queue, in groups that fit a time quantum
+    LIGHT = "light"  # microseconds a task: groups are large, and what a worker does itself behind it is one transaction
+    IO = "io"  # it waits for others: groups are large, and nothing waits for it in a transaction
+    ENCODER = "encoder"  # an encoder reads: in groups that fit a time quantum, of texts of like length
+
+    @property
+    def sized(self) -> bool:
+        """Whether tokens decide how large a group is, and who is in it."""
+        return self in (Weight.MODEL, Weight.ENCODER)
+
+
+_MODEL_QUEUE: Final = "model."
+_SCHEDULE: Final = RetrySchedule()
+
+
+def model_queue(alias: str) -> str:
+    """The queue of the workers that hold this model."""
+    return f"{_MODEL_QUEUE}{alias}"
+
+
+def model_of(queue: str) -> str | None:
+    """The model that runs what waits in this queue; None when no model does."""
+    return queue.removeprefix(_MODEL_QUEUE) if queue.startswith(_MODEL_QUEUE) else None
+
+
+def always(_job: Job, _event: StepEvent) -> bool:
+    """For every job."""
+    return True
+
+
+def no_model(_job_id: str, _job: Job, _default: str | None) -> str | None:
+    """None is asked."""
+    return None
+
+
+def nothing_shared(_job: Job) -> int | None:
+    """No two begin with the same."""
+    return None
+
+
+def nobody(_event: Event, _job: Job | None) -> Sequence[str]:
+    """Nobody wants to hear of it."""
+    return ()
+
+
+def nowhere(_job: Job, _model: str) -> str | None:
+    """There is no other model."""
+    return None
+
+
+def every(_job_id: str, _job: Job) -> bool:
+    """Each job."""
+    return True
+
+
+def never(_job: Job) -> bool:
+    """For no job."""
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One stage of the pipeline.
+
+    An event goes to the first later stage that `takes` its class and whose `when(job, event)` is true. One that is for
+    a share of the jobs is passed over by those that are not `drawn(job_id, job)`; one of a model, too, when
+    `model(job_id, job, the deployment's judge)` names none. What could not be done is tried again by the schedule
+    `retry`, or at once with the model that `elsewhere(job, the model that was asked)` names. Steps may share a call if
+    they have the same model and the same `group(job, job_id)`; those with the same `prefix(job)` begin with the same,
+    and are run together where there are many of them. `needs` are built once a process and handed to `step` by their
+    names; a stage of a model is handed the model as `generator`.
+
+    Where a stage is `optional` for a job, that job passes it over while no worker does it; others wait.
+
+    A run of one group may take `longest_run` seconds, and more the more tokens it has. Groups that tokens decide about
+    are made to take `quantum` seconds. Workers of another role do what is `done_by` that, from a queue of its own.
+
+    A stage that `follows` events (their CloudEvents types) stands beside the way of jobs. Each event makes a unit of
+    work for each of the `endpoints(event, its job)`. A unit is tried for `patience` seconds; an endpoint has at most
+    `most_open` open units. A unit that has ended is remembered for `retention` seconds.
+    """
+
+    name: str
+    step: Callable[..., Sequence[Outcome]]
+    takes: tuple[type[StepEvent], ...] = ()
+    weight: Weight = Weight.LIGHT
+    when: Callable[[Job, StepEvent], bool] = always
+    drawn: Callable[[str, Job], bool] = every
+    model: Callable[[str, Job, str | None], str | None] = no_model
+    elsewhere: Callable[[Job, str], str | None] = nowhere
+    group: Callable[[Job, str], str] | None = None
+    prefix: Callable[[Job], int | None] = nothing_shared
+    needs: tuple[str, ...] = ()
+    retry: RetrySchedule = _SCHEDULE
+    optional: Callable[[Job], bool] = never
+    longest_run: float | None = None  # None: as long as the deployment says
+    quantum: float | None = None  # None: as long as the deployment says
+    done_by: str | None = None
+    follows: tuple[str, ...] = ()
+    endpoints: Callable[[Event, Job | None], Sequence[str]] = nobody
+    patience: float = 3 * 86_400.0
+    most_open: int = 10_000
+    retention: float | None = None  # None: as long as ended jobs are
+    abreast: int = 1
+
+    @property
+    def role(self) -> str:
+        """What a worker is asked to be so that it runs this."""
+        return MODEL_ROLE if self.weight is Weight.MODEL else self.done_by or self.name
+
+    def queue(self, model: str | None = None) -> str:
+        """Where its steps wait."""
+        return model_queue(model) if self.weight is Weight.MODEL and model is not None else self.name
+
+    def group_of(self, job: Job, job_id: str, model: str | None) -> str:
+        """With which others a step may share a call."""
+        parts = (self.name, model, self.group(job, job_id) if self.group else None)
+        return "|".join(part for part in parts if part is not None)

@@ -1,0 +1,101 @@
+"""Reads of the hot path that stand alone: a look-up waits for one, and mostly that is all it does."""
+
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import Dialect, ExceptionContext
+
+from headrace_workers.core.sql.database import reading
+from headrace_workers.core.sql.direct import Parameters, Rows, as_sqlalchemy, as_text, is_gone, run
+from headrace_workers.core.sql.errors import translated
+
+_KEPT: Final = 4  # connections that are open while nobody reads
+_IDLE: Final = 0  # psycopg's TransactionStatus.IDLE, which is not loaded where there is no PostgreSQL
+
+
+class Reads:
+    """Reads in no transaction. Thread-safe; not to be carried over a fork (call `close` in the parent before).
+
+    On PostgreSQL they have connections of their own: to lend one from SQLAlchemy's pool and to give it back costs as
+    much as such a read. They are made as the engine's are, and bounded as those are; what the engine has lost, or left,
+    they leave, too, since they lead to the same place.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._kept: list[Any] = []
+        event.listen(engine, "engine_disposed", self._disposed)
+        event.listen(engine, "handle_error", self._lost)
+
+    @property
+    def dialect(self) -> Dialect:
+        """Of the database."""
+        return self._engine.dialect
+
+    def rows(self, statement: Any, parameters: Parameters) -> Rows:
+        """The rows of a query that is built once and kept. Unavailable when the database does not answer."""
+        if self.dialect.name != "postgresql" or self._engine.dispatch.before_cursor_execute:
+            with reading(self._engine) as connection:
+                return run(connection, statement, parameters)
+        return self._asked(*as_text(statement, parameters))
+
+    def close(self) -> None:
+        """Close what is kept; what is in use is closed when it comes back."""
+        left, self._kept = self._kept, []
+        while (driver := _taken(left)) is not None:
+            driver.close()
+
+    def _asked(self, text: str, parameters: Parameters) -> Rows:
+        import psycopg
+
+        kept = self._kept
+        driver = None
+        try:
+            driver = _taken(kept) or self._opened()
+            return driver.execute(text, parameters, binary=True).fetchall()  # type: ignore[no-any-return]
+        except psycopg.Error as error:
+            gone = driver is not None and is_gone(driver, error)
+            if gone:
+                self._engine.dispose()
+            with translated():
+                raise as_sqlalchemy(self.dialect, text, error, gone=gone) from None
+        finally:
+            if driver is not None:
+                self._keep(driver, kept)
+
+    def _opened(self) -> Any:
+        """One that is ours, and not the pool's."""
+        with translated():
+            pooled = self._engine.raw_connection()
+        driver: Any = pooled.driver_connection
+        pooled.detach()
+        driver.autocommit = True
+        return driver
+
+    def _keep(self, driver: Any, kept: list[Any]) -> None:
+        """For the next read, unless its statement was broken off, or all that were kept then have been left."""
+        idle = driver.pgconn.transaction_status == _IDLE
+        if idle and kept is self._kept and len(kept) < _KEPT:
+            kept.append(driver)
+        else:
+            driver.close()
+
+    def _disposed(self, _engine: Engine) -> None:
+        self.close()
+
+    def _lost(self, context: ExceptionContext) -> None:
+        if context.is_disconnect:
+            self.close()
+
+
+def _taken(kept: list[Any]) -> Any:
+    """One of these, which others may take at the same moment; None where there is none."""
+    try:
+        return kept.pop()
+    except IndexError:
+        return None
+
+
+def rows_of(where: Reads | Connection, statement: Any, parameters: Parameters) -> Rows:
+    """The rows of such a query: alone, or within what is under way."""
+    return where.rows(statement, parameters) if isinstance(where, Reads) else run(where, statement, parameters)

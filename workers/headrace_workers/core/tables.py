@@ -1,0 +1,324 @@
+"""The ledger's tables. Times are milliseconds since 1970 by the database's clock.
+
+Every index is partial, so that finished work costs the hot path nothing however much of it is kept.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    false,
+    text,
+)
+
+METADATA: Final = MetaData()
+
+RELEASED: Final = "released"
+SILENT: Final = "audit"  # the kind of a unit whose death nobody need see to
+DROPPED: Final = "dropped"  # how a unit ends that nobody wants any more
+
+# The states of a step that is not over.
+LIVE: Final = ("ready", "waiting", "parked", "held", "leased")
+
+# "No deadline", so that `ORDER BY deadline` needs no NULLS LAST and stays on the index.
+NEVER: Final = 2**62
+
+# SQLite numbers rows by itself only for INTEGER.
+Serial = BigInteger().with_variant(Integer, "sqlite")
+# A refused record that is published again has the key that it came with. SQLite counts no characters.
+_Key = Text().with_variant(String(64), "sqlite")
+
+# The conditions of the partial indexes. Queries use these very texts: a condition with a bound parameter in it is one
+# that neither database can match with a partial index once the statement is prepared.
+IS_ACTIVE: Final = text("jobs.state = 'active' AND jobs.subject IS NULL")
+IS_OPEN_UNIT: Final = text("jobs.state = 'active' AND jobs.subject IS NOT NULL")
+IS_READY: Final = text("steps.state = 'ready'")
+IS_WAITING: Final = text("steps.state = 'waiting'")
+IS_PARKED: Final = text("steps.state = 'parked'")
+IS_HELD: Final = text("steps.state = 'held'")
+# Of a batch's line: what is under way, and what has ended and is not yet in the batch's output.
+IS_UNDER_WAY: Final = text("jobs.batch IS NOT NULL AND jobs.state = 'active'")
+IS_TO_COLLECT: Final = text("jobs.batch IS NOT NULL AND jobs.state <> 'active'")
+MAY_EXPIRE: Final = text(f"steps.deadline < {NEVER} AND steps.state IN ('ready', 'waiting', 'parked', 'held')")
+
+_CORRELATED = text("correlationid IS NOT NULL")
+_NAMED = text("ce_id IS NOT NULL")
+_ACTIVE = text("state = 'active' AND subject IS NULL")
+_OPEN_UNIT = text("state = 'active' AND subject IS NOT NULL")
+_READY = text("state = 'ready'")
+_WAITING = text("state = 'waiting'")
+_CLAIMED = text("claim_id IS NOT NULL")
+_SET_ASIDE = text("set_aside_at IS NOT NULL")
+_PARKED = text("state = 'parked'")
+_HELD = text("state = 'held'")
+_UNDER_WAY = text("batch IS NOT NULL AND state = 'active'")
+_TO_COLLECT = text("batch IS NOT NULL AND state <> 'active'")
+_IS_UNIT = text("subject IS NOT NULL")
+_EXPIRING = text(f"deadline < {NEVER} AND state IN ('ready', 'waiting', 'parked', 'held')")
+
+
+def _index_of_refused(name: str) -> Index:
+    """Of a column by which the sender of a refused record finds it."""
+    there = text(f'"{name}" IS NOT NULL')
+    return Index(f"dead_letters_{name}", name, postgresql_where=there, sqlite_where=there)
+
+
+JOBS: Final = Table(
+    "jobs",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),  # generation | evaluation | embedding | moderation | unit | audit
+    # Of a unit, which follows an event (see units.py): the job or batch that the event tells of, and who is to hear it.
+    Column("subject", String(36)),
+    Column("endpoint", Text),
+    Column("state", String(12), nullable=False),  # active | done | dead | cancelled | dropped
+    Column("payload", LargeBinary, nullable=False),  # the job as it came
+    Column("traceparent", String(64)),
+    Column("correlationid", Text),  # of who sent it, handed through to every event
+    Column("ce_id", Text),  # of the event that brought it, where its id does not come from that
+    Column("replays", SmallInteger, nullable=False, server_default=text("0")),
+    Column("accepted_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("terminal_type", String(64)),  # CloudEvents type of `terminal`
+    Column("terminal", LargeBinary),  # the event that ended it: Result, JobCancelled or DeadLetter
+    # Of a batch's line, until its end is in the batch's output: the batch's number, and the line's.
+    Column("batch", BigInteger),
+    Column("line", Integer),
+    Index("jobs_active", "accepted_at", postgresql_where=_ACTIVE, sqlite_where=_ACTIVE),
+    Index("jobs_units", "subject", postgresql_where=_OPEN_UNIT, sqlite_where=_OPEN_UNIT),
+    Index("jobs_open_units", "endpoint", postgresql_where=_OPEN_UNIT, sqlite_where=_OPEN_UNIT),
+    Index("jobs_subject", "subject", postgresql_where=_IS_UNIT, sqlite_where=_IS_UNIT),
+    Index(
+        "jobs_ended",
+        "ended_at",
+        postgresql_where=text("ended_at IS NOT NULL"),
+        sqlite_where=text("ended_at IS NOT NULL"),
+    ),
+    Index("jobs_of_batches", "batch", "line", postgresql_where=_UNDER_WAY, sqlite_where=_UNDER_WAY),
+    Index("jobs_ended_of_batches", "batch", "line", postgresql_where=_TO_COLLECT, sqlite_where=_TO_COLLECT),
+    Index("jobs_correlation", "correlationid", postgresql_where=_CORRELATED, sqlite_where=_CORRELATED),
+    Index("jobs_ce_id", "ce_id", postgresql_where=_NAMED, sqlite_where=_NAMED),
+)
+
+STEPS: Final = Table(
+    "steps",
+    METADATA,
+    Column("job_id", String(36), primary_key=True),
+    Column("stage", String(32), primary_key=True),
+    # How often the job had gone back to an earlier stage when it came here.
+    Column("ordinal", SmallInteger, primary_key=True, server_default=text("0")),
+    # ready | waiting (for its next attempt) | parked (for another job) | held (for a person, or until something works)
+    # | leased | done | dead | cancelled
+    Column("state", String(12), nullable=False),
+    Column("waits_for", String(36)),  # of a step that is parked: the job whose end it waits for
+    Column("woken_by", String(36)),  # of one that was: that job; of one that was held: RELEASED
+    Column("queue", String(96), nullable=False),
+    Column("group_key", String(256), nullable=False),
+    Column("lane", SmallInteger, nullable=False),  # 0 interactive, 1 batch
+    Column("rank", SmallInteger, nullable=False),  # 9 - priority: the smaller, the more urgent
+    Column("deadline", BigInteger, nullable=False),  # when it expires
+    # By when its sender wants it: what is due sooner goes first. NEVER for a batch's line, and for a unit: the end of a
+    # batch's window, or of a unit's patience, is when they expire, and makes none of them more urgent than another.
+    Column("due", BigInteger, nullable=False, server_default=text(str(NEVER))),
+    Column("turn", BigInteger, nullable=False),  # fair order among tenants, see turns.py
+    Column("tokens", Integer, nullable=False),  # rough cost, for sizing groups
+    Column("prefix", BigInteger),  # digest of the long system prompt that its prompt begins with, where it has one
+    Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
+    Column("crashes", SmallInteger, nullable=False, server_default=text("0")),  # weighted: see recover.py
+    # When it became, or will become, ready; of one that is parked, at the latest; of one that is held, by itself.
+    Column("ready_at", BigInteger, nullable=False),
+    Column("held_at", BigInteger),  # since when it is held, also while it is tried again
+    Column("started_at", BigInteger),
+    Column("ended_at", BigInteger),
+    Column("claim_id", BigInteger),
+    Column("event_type", String(64), nullable=False),
+    Column("payload", LargeBinary),  # the event that the step reads; absent when it is the job itself, or done
+    Column("context", LargeBinary),  # JSON that goes on with the job and was not published; absent when done
+    # What a worker reads of it: job, event and context.
+    Column("read_bytes", Integer, nullable=False, server_default=text("0")),
+    Column("reason", Text),  # of the last Retry or Dead
+    Index(
+        "steps_ready",
+        "queue", "lane", "rank", "due", "turn", "job_id",
+        postgresql_where=_READY, sqlite_where=_READY,
+    ),
+    Index(
+        "steps_ready_group",
+        "queue", "group_key", "lane", "rank", "due", "turn", "job_id",
+        postgresql_where=_READY, sqlite_where=_READY,
+    ),
+    Index("steps_parked", "waits_for", postgresql_where=_PARKED, sqlite_where=_PARKED),
+    Index("steps_held", "ready_at", postgresql_where=_HELD, sqlite_where=_HELD),
+    Index("steps_held_since", "held_at", postgresql_where=_HELD, sqlite_where=_HELD),
+    Index("steps_waiting", "ready_at", postgresql_where=_WAITING, sqlite_where=_WAITING),
+    Index("steps_parked_until", "ready_at", postgresql_where=_PARKED, sqlite_where=_PARKED),
+    Index("steps_claimed", "claim_id", postgresql_where=_CLAIMED, sqlite_where=_CLAIMED),
+    Index("steps_expiring", "deadline", postgresql_where=_EXPIRING, sqlite_where=_EXPIRING),
+)  # fmt: skip
+
+# One row for each group that was handed out. Its id is the fencing token; deleting it ends the lease. The id is drawn
+# at random (claim.py): one that is counted comes again when the ledger is restored from a backup.
+CLAIMS: Final = Table(
+    "claims",
+    METADATA,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("queue", String(96), nullable=False),
+    Column("stage", String(32), nullable=False),
+    Column("group_key", String(256), nullable=False),
+    Column("lane", SmallInteger, nullable=False),
+    Column("size", SmallInteger, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    Column("full", Boolean, nullable=False, server_default=false()),  # its token budget was what ended it
+    Column("sender", String(128), nullable=False),  # the bridge or worker that handed it out
+    Column("worker", String(128)),
+    Column("claimed_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("renewed_at", BigInteger, nullable=False, server_default=text("0")),  # the last sign of life
+    Column("lease_until", BigInteger, nullable=False),
+    Index("claims_lease", "lease_until"),
+    sqlite_autoincrement=True,
+)
+
+OUTBOX: Final = Table(
+    "outbox",
+    METADATA,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("topic", String(64), nullable=False),
+    Column("key", _Key),
+    Column("headers", Text, nullable=False),  # JSON object
+    Column("value", LargeBinary, nullable=False),
+    Column("set_aside_at", BigInteger),  # when Kafka refused it; what follows under its key waits behind it
+    Column("set_aside_reason", Text),
+    Index("outbox_set_aside", "key", postgresql_where=_SET_ASIDE, sqlite_where=_SET_ASIDE),
+    sqlite_autoincrement=True,
+)
+
+DEAD_LETTERS: Final = Table(
+    "dead_letters",
+    METADATA,
+    Column("id", String(36), primary_key=True),  # of the DeadLetter event
+    Column("job_id", String(36)),  # of the job that it ended; absent for a record that was refused
+    Column("refers_to", String(36)),  # a refused record's: the id that its job has, or would have had
+    Column("tenant", String(64)),
+    Column("category", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("stage", String(32), nullable=False),
+    Column("attempts", SmallInteger, nullable=False),
+    Column("topic", String(64), nullable=False),
+    # What a refused record said of itself, as far as it could be read, at most 1,024 bytes each.
+    Column("partition", Integer),
+    Column("offset", BigInteger),
+    Column("key", Text),
+    Column("ce_id", Text),
+    Column("ce_subject", Text),
+    Column("correlationid", Text),
+    Column("traceparent", Text),
+    Column("headers", Text, nullable=False),
+    Column("value", LargeBinary, nullable=False),  # of the original record
+    Column("size", Integer),  # of that value, in bytes, before it was cut
+    Column("truncated", Boolean, nullable=False, server_default=false()),
+    Column("died_at", BigInteger, nullable=False),
+    Column("replayed_at", BigInteger),
+    Index("dead_letters_died", "died_at"),
+    Index("dead_letters_job", "job_id"),
+    *(_index_of_refused(name) for name in ("refers_to", "key", "ce_id", "ce_subject", "correlationid")),
+)
+
+# Virtual times in each queue, lane and urgency, for fair order: of its clock (the tenant ""), and of each tenant's
+# batches (by their numbers) and other jobs (0). See turns.py.
+TURNS: Final = Table(
+    "turns",
+    METADATA,
+    Column("queue", String(96), primary_key=True),
+    Column("lane", SmallInteger, primary_key=True, autoincrement=False),
+    Column("urgency", SmallInteger, primary_key=True, autoincrement=False),
+    Column("tenant", String(64), primary_key=True),
+    Column("flow", BigInteger, primary_key=True, autoincrement=False),
+    Column("weight", SmallInteger, nullable=False, server_default=text("1")),  # what a token counted for at the last
+    Column("turn", BigInteger, nullable=False),
+)
+
+# How many tokens a group may have to fit the time quantum, learnt from the groups before: see sizing.py.
+BUDGETS: Final = Table(
+    "budgets",
+    METADATA,
+    Column("group_key", String(256), primary_key=True),
+    Column("tokens", Integer, nullable=False),
+    Column("learnt_at", BigInteger, nullable=False, server_default=text("0")),
+)
+
+# Duties that one bridge at a time does, such as the relay.
+DUTIES: Final = Table(
+    "duties",
+    METADATA,
+    Column("name", String(32), primary_key=True),
+    Column("holder", String(128), nullable=False),
+    Column("lease_until", BigInteger, nullable=False),
+)
+
+# One row: when any bridge last looked for leases that ran out. Time in which none did counts against no worker.
+LOOKS: Final = Table(
+    "looks",
+    METADATA,
+    Column("what", String(32), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+)
+
+# One row: which ledger this is. Made with the tables, so that a message that names another's claim is seen through.
+IDENTITY: Final = Table("identity", METADATA, Column("id", String(36), primary_key=True))
+
+# The bridges that take jobs in, and until when each is there unless it says so again.
+READERS: Final = Table(
+    "readers",
+    METADATA,
+    Column("name", String(128), primary_key=True),
+    Column("lease_until", BigInteger, nullable=False),
+)
+
+# How far ingest is in each partition, and which bridge reads it: see runtime/bridge/partitions.py.
+POSITIONS: Final = Table(
+    "positions",
+    METADATA,
+    Column("topic", String(255), primary_key=True),  # with the deployment's prefix
+    Column("partition", Integer, primary_key=True),
+    Column("log", String(64), nullable=False),  # which log: a topic that was made anew begins at 0 again
+    Column("next", BigInteger, nullable=False),  # the offset that comes next
+    Column("reader", String(128)),
+    Column("fingerprints", Text),  # JSON: some of the records that were read, see core/ledger/positions.py
+    # When the log was last found not to match them (ms), up to which offset it had been read, from which it was read
+    # again, and the time of the newest record of before.
+    Column("back_at", BigInteger),
+    Column("back_from", BigInteger),
+    Column("back_to", BigInteger),
+    Column("back_before", BigInteger),
+)
+
+# Which deployment the ledger belongs to: the prefix of its topics, and the Kafka cluster. What is not known has no row.
+DEPLOYMENT: Final = Table(
+    "deployment",
+    METADATA,
+    Column("name", String(32), primary_key=True),
+    Column("value", String(255), nullable=False),
+)
+
+# What a bridge has to say to people: what it cannot do, and since when.
+TROUBLES: Final = Table(
+    "troubles",
+    METADATA,
+    Column("holder", String(128), primary_key=True),
+    Column("subject", String(255), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+)

@@ -1,0 +1,1 @@
+"""The features. Each stands in a folder of its own."""

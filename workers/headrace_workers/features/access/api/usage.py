@@ -1,0 +1,69 @@
+"""What a tenant has used, by day."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Final, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from headrace_workers.http.caller import Caller, needs
+from headrace_workers.http.errors import Refusal, Why
+from headrace_workers.http.scopes import Scope
+from headrace_workers.http.services import Wired
+from headrace_workers.http.shapes import ANSWERS
+
+router = APIRouter(tags=["usage"])
+
+_FIRST_DAY: Final = date(1970, 1, 1)
+_USUAL_DAYS: Final = 30
+_MOST_DAYS: Final = 366
+
+
+class DayShape(BaseModel):
+    """What jobs that ended on a day (UTC) used. `model` is null where none answered, as for evaluations."""
+
+    day: date
+    kind: str
+    model: str | None
+    jobs: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class UsageShape(BaseModel):
+    """What a tenant used. What ended after `counted_until` is not in it yet: some minutes at most."""
+
+    object: Literal["list"] = "list"
+    data: list[DayShape]
+    counted_until: datetime
+
+
+@router.get("/v1/usage", responses=ANSWERS)
+async def show(
+    caller: Annotated[Caller, needs(Scope.USAGE_READ)],
+    services: Wired,
+    first: Annotated[date | None, Query(alias="from", description="The first day, UTC; 30 days before `to`.")] = None,
+    last: Annotated[date | None, Query(alias="to", description="The last day, UTC; today.")] = None,
+) -> UsageShape:
+    """The tokens of the caller's tenant, by day, kind and model, from the ledger. Answers from the cache count, too."""
+    last = last or datetime.now(UTC).date()
+    first = first or max(_FIRST_DAY, last - timedelta(days=min(_USUAL_DAYS, (last - date.min).days)))
+    if not 0 <= (last - first).days < _MOST_DAYS:
+        raise Refusal(Why.INVALID, f"from and to: must be days in order, {_MOST_DAYS} at most", param="from")
+    rows, until = await services.ask(services.ledger.used, caller.tenant, _number(first), _number(last))
+    data = [
+        DayShape(
+            day=_FIRST_DAY + timedelta(days=row.day),
+            kind=row.kind,
+            model=row.model or None,
+            jobs=row.jobs,
+            prompt_tokens=row.prompt_tokens,
+            completion_tokens=row.completion_tokens,
+        )
+        for row in rows
+    ]
+    return UsageShape(data=data, counted_until=datetime.fromtimestamp(until / 1000, UTC))
+
+
+def _number(day: date) -> int:
+    return (day - _FIRST_DAY).days

@@ -1,0 +1,87 @@
+"""`headrace quotas`: how many tokens tenants may use."""
+
+from typing import Annotated
+
+import typer
+
+from headrace_schemas.errors import ConfigurationError, HeadraceError
+from headrace_workers.cli.durations import rfc3339
+from headrace_workers.cli.options import MOST_TOKENS, JsonLinesOption, limit_option
+from headrace_workers.cli.output import console, put_json, say, table
+from headrace_workers.features.access.commands.tenants import checked_tenant
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    quotas = typer.Typer(help="How many tokens tenants may use.", no_args_is_help=True)
+    quotas.command("set")(set_quota)
+    quotas.command("list")(list_quotas)
+    quotas.command("remove")(remove)
+    app.add_typer(quotas, name="quotas")
+
+
+def set_quota(
+    tenant: Annotated[str, typer.Argument(help="whose jobs they are")],
+    tokens: Annotated[
+        int,
+        typer.Option("--tokens", min=0, max=MOST_TOKENS, help="that its jobs may use, prompts and answers together"),
+    ],
+    per: Annotated[str, typer.Option("--per", help="day, month (UTC), or ever")] = "month",
+) -> None:
+    """Set a tenant's quota: jobs that may need more than is left are refused, over HTTP, by Kafka and in batches.
+
+    Example: `headrace quotas set shop --tokens 5000000 --per month`
+    """
+    from headrace_workers.cli.connections import need_ledger
+
+    if per not in ("day", "month", "ever"):
+        raise ConfigurationError(f"--per is {per!r}; it may be day, month or ever")
+    need_ledger().put_quota(checked_tenant(tenant), tokens, per)  # type: ignore[arg-type]  # checked above
+    say(f"{tenant} may use {tokens:,} tokens" + ("" if per == "ever" else f" a {per}"))
+
+
+def list_quotas(
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only this tenant's")] = None,
+    limit: Annotated[int, limit_option("so many, by tenant")] = 100,
+    after: Annotated[str | None, typer.Option("--after", help="those of the tenants behind this one")] = None,
+    as_json: JsonLinesOption = False,
+) -> None:
+    """The quotas that there are: what is used of them in this period, and what is reserved for jobs under way.
+
+    Examples: `headrace quotas list`, `headrace quotas list --limit 1000 --after shop`
+    """
+    from headrace_workers.cli.connections import need_ledger
+
+    more = need_ledger().quotas(None if tenant is None else [tenant], limit=limit + 1, after=after)
+    found = more[:limit]
+    if as_json:
+        for quota in found:
+            put_json(
+                {"tenant": quota.tenant, "tokens": quota.tokens, "per": quota.period, "used": quota.used,
+                 "reserved": quota.reserved, "left": quota.left, "ends_at": rfc3339(quota.ends)}
+            )  # fmt: skip
+    elif found:
+        rows = [
+            (each.tenant, f"{each.tokens:,}", each.period, f"{each.used:,}", f"{each.reserved:,}", f"{each.left:,}")
+            for each in found
+        ]
+        columns = ("tenant", "tokens", "per", "used", "reserved", "left")
+        console(data=True).print(table(None, columns, rows, right=("tokens", "used", "reserved", "left")))
+    elif tenant is None and after is None:
+        say("no tenant has a quota: `headrace quotas set TENANT --tokens N` sets one")
+    else:
+        say("none of these tenants has a quota")
+    if len(more) > limit:
+        say(f"only {limit} are shown: --after {found[-1].tenant} shows those that follow, --limit more at a time")
+
+
+def remove(tenant: Annotated[str, typer.Argument(help="whose quota it is")]) -> None:
+    """Let a tenant use as much as it likes.
+
+    Example: `headrace quotas remove shop`
+    """
+    from headrace_workers.cli.connections import need_ledger
+
+    if not need_ledger().remove_quota(tenant):
+        raise HeadraceError(f"the tenant {tenant} has no quota: `headrace quotas list` shows all")
+    say(f"{tenant} may use any number of tokens")

@@ -1,0 +1,27 @@
+"""What access adds to headrace."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from headrace_workers.core.feature import Feature
+
+if TYPE_CHECKING:  # most processes do without it
+    from fastapi import APIRouter
+
+
+def _routers() -> "Sequence[APIRouter]":
+    from headrace_workers.features.access.api import usage
+
+    return (usage.router,)
+
+
+def _commands() -> Sequence[Callable[[Any], None]]:
+    from headrace_workers.features.access.commands import keys, quotas
+
+    return (
+        keys.register,
+        quotas.register,
+    )
+
+
+FEATURE = Feature(name="access", routers=_routers, commands=_commands)

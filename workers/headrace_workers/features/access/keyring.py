@@ -1,0 +1,84 @@
+"""Keys that were seen a moment ago, so that not every request looks into the ledger."""
+
+import hmac
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Final
+
+from starlette.requests import Request
+
+from headrace_workers.features.access.key_text import Token, read_token
+from headrace_workers.features.access.store.keys import ApiKeys, KeyRow
+from headrace_workers.http.batcher import Together
+from headrace_workers.http.caller import Caller
+from headrace_workers.http.errors import Refusal, Why
+from headrace_workers.http.scopes import Scope, granted
+
+KEPT_SECONDS: Final = 5.0  # so soon a key that was revoked, or that expires, opens nothing any more
+_MOST_KEPT = 10_000
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+OPEN: Final = "open"  # the `key_id` of a caller without a key
+
+
+class Keyring:
+    """Tells who holds a key. Belongs to the event loop.
+
+    With `open_to`, a tenant, keys are neither asked for nor looked at: all who come are that tenant. It is for loopback
+    alone, and so a request must be for loopback, and from no page of another's: a browser would send those, too.
+    """
+
+    def __init__(
+        self,
+        keys: ApiKeys,
+        executor: Executor,
+        *,
+        open_to: str | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        def find(ids: list[str]) -> list[KeyRow | None]:
+            found = keys.find(frozenset(ids))
+            return [found.get(key_id) for key_id in ids]
+
+        self._look_up: Together[str, KeyRow | None] = Together(find, executor)
+        self._open_to = open_to
+        self._monotonic = monotonic
+        self._kept: OrderedDict[str, tuple[float, KeyRow | None]] = OrderedDict()
+
+    async def caller(self, request: Request, key: str | None) -> Caller:
+        """Whose request it is. 401 where that is nobody's."""
+        if self._open_to is not None:
+            _only_from_here(request)
+            return Caller(self._open_to, frozenset(Scope), OPEN)
+        if not key:
+            raise Refusal(
+                Why.UNAUTHORIZED, "give an API key: `Authorization: Bearer hr_…`, made by `headrace keys create`"
+            )
+        token = read_token(key)
+        row = await self._row(token) if token is not None else None
+        if token is None or row is None or not row.valid or not hmac.compare_digest(row.digest, token.digest):
+            raise Refusal(Why.UNAUTHORIZED, "the API key is not valid: it is mistyped, revoked, or has expired")
+        return Caller(row.tenant, granted(row.scopes), row.id)
+
+    async def _row(self, token: Token) -> KeyRow | None:
+        now = self._monotonic()
+        kept = self._kept.get(token.id)
+        if kept is not None and now - kept[0] < KEPT_SECONDS:
+            return kept[1]
+        row = await self._look_up.ask(token.id)
+        self._kept[token.id] = now, row
+        self._kept.move_to_end(token.id)
+        while len(self._kept) > _MOST_KEPT:
+            self._kept.popitem(last=False)
+        return row
+
+
+def _only_from_here(request: Request) -> None:
+    """403 for what a browser sends on behalf of a page of somebody else's."""
+    host = request.headers.get("host", "")
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    if name not in _LOOPBACK or "origin" in request.headers:
+        raise Refusal(
+            Why.FORBIDDEN, "without keys this gateway answers programs on this machine only, and no web pages"
+        )

@@ -1,0 +1,119 @@
+"""API keys, as the ledger keeps them: whose they are, what they may, and a digest; never the key itself."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, Engine, delete, literal, select, update
+
+from headrace_workers.core.sql.database import among, now_ms, reading, writing
+from headrace_workers.core.tables import NEVER
+from headrace_workers.features.access.tables import API_KEYS
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key to be kept. `digest` is the SHA-256 of the whole key in hex; `lives_ms` absent: for ever."""
+
+    id: str
+    tenant: str
+    name: str
+    scopes: tuple[str, ...]
+    digest: str
+    lives_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """A key that is kept. Times are ms since 1970; `expires_at` is None for one that does not expire."""
+
+    id: str
+    tenant: str
+    name: str
+    scopes: tuple[str, ...]
+    digest: str
+    made_at: int
+    expires_at: int | None
+    revoked_at: int | None
+    valid: bool  # by the database's clock, when it was read
+
+
+class ApiKeys:
+    """The keys of one ledger; each method is one transaction. Thread-safe. Unavailable when it does not answer."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def find(self, ids: Collection[str]) -> dict[str, KeyRow]:
+        """Those of these keys that there are, by id."""
+        with reading(self._engine) as tx:
+            return {row.id: row for row in _rows(tx, among(tx, API_KEYS.c.id, list(ids)))}
+
+    def listed(self, tenant: str | None = None, limit: int | None = None) -> list[KeyRow]:
+        """So many keys at most, of all tenants or of one, the newest first."""
+        with reading(self._engine) as tx:
+            return _rows(tx, None if tenant is None else API_KEYS.c.tenant == tenant, limit)
+
+    def add(self, key: NewKey) -> None:
+        """Keep a new key."""
+        with writing(self._engine) as tx:
+            _add(tx, key)
+
+    def rotate(self, key_id: str, new: NewKey, grace_ms: int) -> bool:
+        """Keep a new key in the place of one that is valid, which stays so for `grace_ms` at most; False where it is
+        not, and nothing was changed.
+        """
+        soon = now_ms() + literal(grace_ms, BigInteger)
+        with writing(self._engine) as tx:
+            valid = [row for row in _rows(tx, API_KEYS.c.id == key_id) if row.valid]
+            if not valid:
+                return False
+            _add(tx, new)
+            old = (API_KEYS.c.id == key_id) & (API_KEYS.c.expires_at > soon)
+            tx.execute(update(API_KEYS).where(old).values(expires_at=soon))
+        return True
+
+    def take_back(self, key_id: str, before: KeyRow | None = None) -> None:
+        """Forget a key that nobody was shown; the one `before`, in whose place it was, opens as long as it did."""
+        with writing(self._engine) as tx:
+            tx.execute(delete(API_KEYS).where(API_KEYS.c.id == key_id))
+            if before is not None:
+                expires = NEVER if before.expires_at is None else before.expires_at
+                tx.execute(update(API_KEYS).where(API_KEYS.c.id == before.id).values(expires_at=expires))
+
+    def revoke(self, key_id: str) -> bool:
+        """Let nobody in with this key any more; whether it let anybody in before."""
+        with writing(self._engine) as tx:
+            valid = (API_KEYS.c.revoked_at.is_(None)) & (API_KEYS.c.expires_at > now_ms())
+            done = tx.execute(update(API_KEYS).where(API_KEYS.c.id == key_id, valid).values(revoked_at=now_ms()))
+            return bool(done.rowcount)
+
+
+def _add(tx: Connection, key: NewKey) -> None:
+    lives = NEVER if key.lives_ms is None else now_ms() + literal(key.lives_ms, BigInteger)
+    tx.execute(
+        API_KEYS.insert().values(
+            id=key.id, tenant=key.tenant, name=key.name, scopes=" ".join(key.scopes), digest=key.digest,
+            made_at=now_ms(), expires_at=lives,
+        )
+    )  # fmt: skip
+
+
+def _rows(tx: Connection, where: Any, limit: int | None = None) -> list[KeyRow]:
+    newest = API_KEYS.c.made_at.desc(), API_KEYS.c.id
+    query = select(API_KEYS, now_ms().label("now")).order_by(*newest).limit(limit)
+    found = tx.execute(query if where is None else query.where(where))
+    return [
+        KeyRow(
+            id=row.id,
+            tenant=row.tenant,
+            name=row.name,
+            scopes=tuple(row.scopes.split()),
+            digest=row.digest,
+            made_at=row.made_at,
+            expires_at=None if row.expires_at == NEVER else row.expires_at,
+            revoked_at=row.revoked_at,
+            valid=row.revoked_at is None and row.expires_at > row.now,
+        )
+        for row in found
+    ]

@@ -1,0 +1,81 @@
+"""The ledger's tables for the HTTP gateway: who may come in, and what it has let in."""
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, Text, false, text
+
+from headrace_workers.core.tables import METADATA, NEVER
+
+API_KEYS: Final = Table(
+    "api_keys",
+    METADATA,
+    Column("id", String(16), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("scopes", Text, nullable=False),  # with spaces between them
+    Column("digest", String(64), nullable=False),  # SHA-256 of the whole key, in hex: the key itself is nowhere
+    Column("made_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+)
+
+# Jobs that a gateway has let in, until the ledger has them from Kafka.
+ACCEPTED: Final = Table(
+    "accepted",
+    METADATA,
+    Column("job_id", String(36), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),  # SHA-256 of what the job says, in hex
+    Column("at", BigInteger, nullable=False),
+    Column("published", Boolean, nullable=False, server_default=false()),  # Kafka has confirmed it
+    Index("accepted_at", "at"),
+)
+
+# What tenants have used, by the day on which jobs ended (days since 1970, UTC).
+USAGE: Final = Table(
+    "usage_days",
+    METADATA,
+    Column("tenant", String(64), primary_key=True),
+    Column("day", Integer, primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("model", String(64), primary_key=True),  # "" where no model answered
+    Column("jobs", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+)
+
+# One row: all jobs that ended until then are counted in there.
+COUNTED: Final = Table(
+    "usage_counted",
+    METADATA,
+    Column("what", String(32), primary_key=True),
+    Column("until", BigInteger, nullable=False),
+)
+
+IS_WAITED_FOR: Final = text(f"reservations.expires_at < {NEVER}")
+_WAITED_FOR = text(f"expires_at < {NEVER}")
+
+# How many tokens a tenant may use in a period. `used` is of the period that began then; used and reserved are never
+# more than `tokens` together: see token_quotas.py.
+QUOTAS: Final = Table(
+    "quotas",
+    METADATA,
+    Column("tenant", String(64), primary_key=True),
+    Column("tokens", BigInteger, nullable=False),
+    Column("period", String(8), nullable=False),  # day | month | ever
+    Column("began", BigInteger, nullable=False),
+    Column("used", BigInteger, nullable=False),
+    Column("reserved", BigInteger, nullable=False),
+)
+
+# What is reserved for jobs that have not ended, of tenants that have a quota.
+RESERVATIONS: Final = Table(
+    "reservations",
+    METADATA,
+    Column("job_id", String(36), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),  # until the ledger has the job
+    Column("digest", String(64)),  # of the content that waits to be taken in: see ACCEPTED
+    Index("reservations_waiting", "expires_at", postgresql_where=_WAITED_FOR, sqlite_where=_WAITED_FOR),
+)

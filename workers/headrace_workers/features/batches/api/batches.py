@@ -1,0 +1,216 @@
+"""Batches, as OpenAI's clients make, look at and cancel them."""
+
+import hashlib
+import json
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Header, Query
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Row
+
+from headrace_producers.settings import ProducerSettings
+from headrace_schemas.callback import BatchCallback
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.core.named_resources import FAMILIES
+from headrace_workers.features.batches.api.files import Expiry, file_of
+from headrace_workers.features.batches.defaults import Defaults
+from headrace_workers.features.batches.requests import URLS
+from headrace_workers.features.batches.submit import LONGEST_WINDOW, EmptyInput, Wishes, seconds_of, submit
+from headrace_workers.features.batches.submit import PURPOSE as BATCH
+from headrace_workers.features.batches.views import NATIVE, batch_object
+from headrace_workers.http.bodies import JSONRoute
+from headrace_workers.http.caller import Caller, needs
+from headrace_workers.http.errors import LedgerAway, Refusal, Why
+from headrace_workers.http.openai_shapes import ERRORS
+from headrace_workers.http.paging import Page
+from headrace_workers.http.scopes import Scope
+from headrace_workers.http.services import Services, Wired
+
+router = APIRouter(tags=["batches"], route_class=JSONRoute)
+
+Reads = Annotated[Caller, needs(Scope.BATCHES_READ)]
+Writes = Annotated[Caller, needs(Scope.BATCHES_WRITE)]
+
+_MOST_METADATA: Final = 16
+_NAME: Final = 64  # characters
+_VALUE: Final = 512
+
+
+class Asks(BaseModel):
+    """What headrace does beyond OpenAI."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_tokens: Annotated[int | None, Field(ge=1, description="That the whole batch may cost.")] = None
+    callback: BatchCallback | None = None
+
+
+class Wanted(BaseModel):
+    """A batch to be run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    input_file_id: Annotated[str, Field(description="A file of the purpose `batch`.")]
+    endpoint: Annotated[str, Field(description=f"One of {', '.join(URLS)}; or {NATIVE} for headrace's own jobs.")]
+    completion_window: Annotated[
+        str, Field(max_length=LONGEST_WINDOW, description="`24h`, or another number of m, h or d, of 30 days at most.")
+    ]
+    metadata: Annotated[dict[str, str] | None, Field(max_length=_MOST_METADATA)] = None
+    output_expires_after: Expiry | None = None
+    headrace: Asks | None = None
+
+
+class Counts(BaseModel):
+    """How many lines there are, were answered, and were not."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+class BatchShape(BaseModel):
+    """A batch. `headrace` has what it cost, and how much of it came from the cache."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    object: Literal["batch"] = "batch"
+    endpoint: str
+    input_file_id: str
+    completion_window: str
+    status: Literal[
+        "validating", "in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled"
+    ]
+    output_file_id: str | None
+    error_file_id: str | None
+    created_at: int
+    request_counts: Counts
+    metadata: dict[str, str]
+
+
+class BatchList(Page[BatchShape]):
+    """Batches, a page of them, newest first."""
+
+
+@router.post("/v1/batches", responses=ERRORS)
+async def create(
+    caller: Writes,
+    services: Wired,
+    wanted: Wanted,
+    key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            min_length=1,
+            max_length=256,
+            description="The same tenant and key are the same batch.",
+        ),
+    ] = None,
+) -> BatchShape:
+    """Run a file of requests, each a line. A line that is wrong fails alone, with its number and the reason."""
+    if wanted.endpoint not in (*URLS, NATIVE):
+        raise Refusal(Why.INVALID, f"endpoint: must be one of {', '.join((*URLS, NATIVE))}", param="endpoint")
+    for name, value in (wanted.metadata or {}).items():
+        if not 0 < len(name) <= _NAME or len(value) > _VALUE or "\x00" in name + value:
+            raise Refusal(
+                Why.INVALID, f"metadata: names have 1 to {_NAME} characters, values {_VALUE} at most", param="metadata"
+            )
+    callback = wanted.headrace.callback if wanted.headrace else None
+    if callback is not None and callback.endpoint is not None:
+        caller.need(Scope.WEBHOOKS_READ, "headrace.callback.endpoint")
+    try:
+        wishes = _wishes(caller, wanted)
+    except ConfigurationError as error:
+        raise Refusal(Why.INVALID, str(error), param="completion_window") from error
+    file = await file_of(services, caller, wanted.input_file_id, "input_file_id")
+    if file.purpose != BATCH:
+        raise Refusal(
+            Why.INVALID,
+            f"input_file_id: the file's purpose is {file.purpose!r}, and must be {BATCH!r}",
+            param="input_file_id",
+        )
+    try:
+        named = None if key is None else hashlib.sha256(f"http {key}".encode()).hexdigest()
+        batch, is_new = await services.ask(
+            submit, services.ledger, file, wishes, named, services.settings.webhook_reach
+        )
+    except EmptyInput as error:
+        raise Refusal(Why.INVALID, str(error), param="input_file_id") from error
+    except ConfigurationError as error:
+        raise Refusal(Why.INVALID, str(error)) from error
+    except LedgerAway as error:  # it may be there all the same: a second try would be a second batch
+        raise LedgerAway(str(error), again=key is not None) from error
+    if not (is_new or _is(batch, file, wishes)):
+        raise Refusal(
+            Why.CONFLICT,
+            f"the idempotency key belongs to {batch.id}, of another file or with other wishes, and that holds",
+            again=False,
+        )
+    services.ring()
+    return _shape(batch)
+
+
+@router.get("/v1/batches", responses=ERRORS)
+async def list_batches(
+    caller: Reads,
+    services: Wired,
+    after: Annotated[str | None, Query(description="The last batch of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="Batches of one page.")] = 20,
+) -> BatchList:
+    """The tenant's batches, newest first."""
+    if after is not None:
+        await _batch(services, caller, after, "after")
+    found = await services.ask(services.ledger.batches.batches, caller.tenant, after, limit + 1)
+    return BatchList.of(found, limit, _shape)
+
+
+@router.get("/v1/batches/{batch_id}", responses=ERRORS)
+async def show(batch_id: str, caller: Reads, services: Wired) -> BatchShape:
+    """How a batch stands."""
+    return _shape(await _batch(services, caller, batch_id))
+
+
+@router.post("/v1/batches/{batch_id}/cancel", responses=ERRORS)
+async def cancel(batch_id: str, caller: Writes, services: Wired) -> BatchShape:
+    """Cancel a batch: what is done is kept. One that is over stays as it is."""
+    await _batch(services, caller, batch_id)
+    found = await services.ask(services.ledger.batches.cancel, batch_id, caller.tenant)
+    if found is None:
+        raise Refusal(Why.NOT_FOUND, "batch_id: this tenant has no batch of this id", param="batch_id")
+    services.ring()
+    return _shape(found)
+
+
+async def _batch(services: Services, caller: Caller, batch_id: str, param: str = "batch_id") -> Row[Any]:
+    found = await services.known(services.ledger.batches.batch, batch_id, caller.tenant)
+    if found is None:
+        raise Refusal(Why.NOT_FOUND, f"{param}: this tenant has no batch of this id", param=param)
+    return found
+
+
+def _is(batch: Row[Any], file: Row[Any], wishes: Wishes) -> bool:
+    """Whether a batch is the one that is asked for."""
+    callback = None if wishes.callback is None else wishes.callback.model_dump_json(exclude_defaults=True)
+    kept = (batch.input_file, batch.endpoint, batch.window, batch.max_tokens, json.loads(batch.metadata))
+    asked = (file.id, wishes.endpoint, wishes.asked, wishes.max_tokens, dict(wishes.metadata))
+    return kept == asked and batch.callback == callback
+
+
+def _wishes(caller: Caller, wanted: Wanted) -> Wishes:
+    usual = ProducerSettings.from_env()
+    return Wishes(
+        tenant=caller.tenant,
+        defaults=Defaults(usual.model, {"tenant": caller.tenant, "lane": "batch"}, embedder=usual.embedder),
+        endpoint=None if wanted.endpoint == NATIVE else wanted.endpoint,
+        window=seconds_of(wanted.completion_window),
+        asked=wanted.completion_window,
+        max_tokens=wanted.headrace.max_tokens if wanted.headrace else None,
+        callback=wanted.headrace.callback if wanted.headrace else None,
+        metadata=wanted.metadata or {},
+        withheld=tuple(family for family in FAMILIES if not caller.may(Scope(f"{family}:read"))),
+        output_seconds=wanted.output_expires_after.seconds if wanted.output_expires_after else None,
+    )
+
+
+def _shape(batch: Row[Any]) -> BatchShape:
+    return BatchShape(**batch_object(batch))

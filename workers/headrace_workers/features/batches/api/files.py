@@ -1,0 +1,214 @@
+"""Files, as OpenAI's clients send, list and read them. Errors are told in OpenAI's shape."""
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, BinaryIO, Final, Literal, TypeVar
+
+from fastapi import APIRouter, File, Form, Query, Request, UploadFile
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Row
+
+from headrace_schemas.limits import NO_NUL
+from headrace_workers.features.batches.files.files import FileInUse
+from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
+from headrace_workers.features.batches.files.text import NotReadable
+from headrace_workers.features.batches.submit import PURPOSE as BATCH
+from headrace_workers.features.batches.views import file_object
+from headrace_workers.http.bodies import JSONRoute
+from headrace_workers.http.bounds import BODY_BYTES
+from headrace_workers.http.caller import Caller, needs
+from headrace_workers.http.errors import Refusal, Why, unsaid
+from headrace_workers.http.hangup import while_here
+from headrace_workers.http.openai_shapes import ERRORS
+from headrace_workers.http.paging import Page
+from headrace_workers.http.scopes import Scope
+from headrace_workers.http.services import Services, Wired
+from headrace_workers.http.store_work import GoesOn, NoPlace
+
+router = APIRouter(tags=["files"], route_class=JSONRoute)
+
+T = TypeVar("T")
+
+Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
+Reads = Annotated[Caller, needs(Scope.FILES_READ)]
+Writes = Annotated[Caller, needs(Scope.FILES_WRITE)]
+
+_CHUNK: Final = 1024**2  # bytes
+STORE_SECONDS = 30.0  # that the store has for anything, beside what bytes take
+_FORM: Final = 65_536  # bytes of a form beside its file
+MOST_BYTES: Final = 512 * 1024**2  # of a file that is sent at once; what is larger comes in parts
+SHORTEST_LIFE, LONGEST_LIFE = 3_600, 30 * 86_400  # seconds, as OpenAI has it
+BODY_BYTES["/v1/files"] = MOST_BYTES + _FORM
+
+
+class FileShape(BaseModel):
+    """A file."""
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    expires_at: int | None
+    filename: str
+    purpose: str
+    status: Literal["processed"] = "processed"
+    status_details: str | None = None
+
+
+class FileList(Page[FileShape]):
+    """Files, a page of them."""
+
+
+class FileDeleted(BaseModel):
+    """A file that is no more."""
+
+    id: str
+    object: Literal["file"] = "file"
+    deleted: Literal[True] = True
+
+
+class Expiry(BaseModel):
+    """How long something is kept, from when it was made."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    anchor: Literal["created_at"]
+    seconds: Annotated[int, Field(ge=SHORTEST_LIFE, le=LONGEST_LIFE)]
+
+
+@router.post("/v1/files", responses=ERRORS)
+async def create(
+    request: Request,
+    caller: Writes,
+    services: Wired,
+    file: Annotated[UploadFile, File(description="What is in it.")],
+    purpose: Annotated[Purpose, Form()],
+    anchor: Annotated[Literal["created_at"] | None, Form(alias="expires_after[anchor]")] = None,
+    seconds: Annotated[int | None, Form(alias="expires_after[seconds]", ge=SHORTEST_LIFE, le=LONGEST_LIFE)] = None,
+) -> FileShape:
+    """Store a file. It is kept until it is deleted, or for `expires_after`."""
+    known = {"file", "purpose", "expires_after[anchor]", "expires_after[seconds]"}
+    await refuse_fields(request, known)
+    if (anchor is None) != (seconds is None):
+        raise Refusal(Why.INVALID, "expires_after: has an anchor, created_at, and seconds", param="expires_after")
+    try:
+        storing = stored(
+            services,
+            caller,
+            lambda goes_on: services.files.add(
+                chunks_of(file.file, goes_on), tenant=caller.tenant, purpose=purpose, name=name_of(file), keep=seconds,
+                lines=purpose == BATCH, goes_on=goes_on,
+            ),
+            size=file.size or 0,
+        )  # fmt: skip
+        row = await while_here(request, storing)
+    except NotReadable as error:
+        raise Refusal(Why.INVALID, f"file: {error}", param="file") from error
+    return FileShape(**file_object(row))
+
+
+@router.get("/v1/files", responses=ERRORS)
+async def list_files(
+    caller: Reads,
+    services: Wired,
+    purpose: Annotated[str | None, Query(pattern=NO_NUL, description="Only files of this purpose.")] = None,
+    after: Annotated[str | None, Query(description="The last file of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="Files of one page.")] = 10_000,
+    order: Annotated[Literal["asc", "desc"], Query(description="The newest first: `desc`.")] = "desc",
+) -> FileList:
+    """The tenant's files, by age."""
+    if after is not None:
+        await file_of(services, caller, after, "after")
+    found = await services.ask(
+        services.ledger.files.files, caller.tenant, purpose=purpose, after=after, limit=limit + 1,
+        newest_first=order == "desc",
+    )  # fmt: skip
+    return FileList.of(found, limit, lambda row: FileShape(**file_object(row)))
+
+
+@router.get("/v1/files/{file_id}", responses=ERRORS)
+async def show(file_id: str, caller: Reads, services: Wired) -> FileShape:
+    """A file."""
+    return FileShape(**file_object(await file_of(services, caller, file_id)))
+
+
+@router.get(
+    "/v1/files/{file_id}/content",
+    responses={**ERRORS, 200: {"description": "What is in it.", "content": {"application/octet-stream": {}}}},
+    response_class=StreamingResponse,
+)
+async def content(file_id: str, caller: Reads, services: Wired) -> StreamingResponse:
+    """What is in a file. The output of a batch can be read while it grows."""
+    row = await file_of(services, caller, file_id)
+    chunks = services.files.chunks(row.id)
+    # The first is read before the answer begins: then a store that is away can still be told.
+    first = await stored(services, caller, lambda _: next(chunks, b""))
+    return StreamingResponse(_behind(first, chunks), media_type="application/octet-stream")
+
+
+@router.delete("/v1/files/{file_id}", responses=ERRORS)
+async def delete(file_id: str, caller: Writes, services: Wired) -> FileDeleted:
+    """Delete a file. 409 while a batch reads or writes it."""
+    row = await file_of(services, caller, file_id)
+    try:
+        await stored(services, caller, lambda _: services.files.remove(row.id))
+    except FileInUse as error:
+        raise Refusal(Why.CONFLICT, str(error), again=False) from error
+    return FileDeleted(id=file_id)
+
+
+async def file_of(services: Services, caller: Caller, file_id: str, param: str = "file_id") -> Row[Any]:
+    """A file of the caller's tenant; 403 where the caller may not read files, 404 where there is none."""
+    caller.need(Scope.FILES_READ, param)
+    found = await services.known(services.ledger.files.file, file_id, caller.tenant)
+    if found is None:
+        raise Refusal(Why.NOT_FOUND, f"{param}: this tenant has no file of this id", param=param)
+    return found
+
+
+async def stored(services: Services, caller: Caller, work: Callable[[GoesOn], T], size: int = 0) -> T:
+    """Work with the file store on so many bytes, on a thread of the store's own; 503 where it does not answer, or is
+    slower than a mebibyte a second; 429 where other work of this tenant takes as long; 404 where it has no more what is
+    to be read. What was begun ends where it calls what it was given, or may go on all the same.
+    """
+    patience = STORE_SECONDS + size / 1024**2
+    try:
+        return await services.store.do(caller.tenant, work, patience)
+    except NoPlace as error:
+        raise Refusal(Why.RATE, f"{error}: send fewer at a time", retry_after=10.0) from None
+    except TimeoutError:
+        raise Refusal(Why.STORE_AWAY, f"no answer within {patience:.0f} s", retry_after=10.0) from None
+    except NoSuchObject:
+        raise Refusal(Why.NOT_FOUND, "what was stored of this file is no more: it was deleted meanwhile") from None
+    except StoreUnavailable as error:
+        raise Refusal(Why.STORE_AWAY, unsaid(error), retry_after=1.0) from error
+
+
+async def refuse_fields(request: Request, known: set[str]) -> None:
+    """Whatever a form has beside these, or more than once, is refused by name."""
+    seen = set()
+    for name, _ in (await request.form()).multi_items():
+        if name not in known:
+            raise Refusal(Why.INVALID, f"{name}: is not supported here", param=name, code="unknown_parameter")
+        if name in seen:
+            raise Refusal(Why.INVALID, f"{name}: is given more than once", param=name)
+        seen.add(name)
+
+
+def name_of(file: UploadFile) -> str:
+    """What a file is called: without folders, and what no database takes."""
+    name = (file.filename or "").replace("\\", "/").rpartition("/")[2].replace("\x00", "")
+    return name.encode("utf-8", "replace").decode()[:255] or "file"
+
+
+def chunks_of(file: BinaryIO, goes_on: GoesOn) -> Iterator[bytes]:
+    """What came, in chunks; `goes_on` is called for each, and may raise."""
+    file.seek(0)
+    while chunk := file.read(_CHUNK):
+        goes_on()
+        yield chunk
+
+
+def _behind(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest

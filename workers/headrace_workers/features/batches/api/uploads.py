@@ -1,0 +1,175 @@
+"""Files that come in parts, as OpenAI's clients send what is large."""
+
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Depends, File, Request, UploadFile
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Row
+
+from headrace_schemas.limits import NO_NUL
+from headrace_workers.features.batches.api.files import (
+    Expiry,
+    FileShape,
+    Purpose,
+    Writes,
+    chunks_of,
+    refuse_fields,
+    stored,
+)
+from headrace_workers.features.batches.files.text import NotReadable
+from headrace_workers.features.batches.files.uploads import MOST_PARTS, NotPending, WrongUpload
+from headrace_workers.features.batches.submit import PURPOSE as BATCH
+from headrace_workers.features.batches.views import file_object
+from headrace_workers.http.bodies import JSONRoute
+from headrace_workers.http.bounds import BODY_BYTES
+from headrace_workers.http.caller import Caller
+from headrace_workers.http.errors import Refusal, Why
+from headrace_workers.http.hangup import while_here
+from headrace_workers.http.openai_shapes import ERRORS
+from headrace_workers.http.services import Services, Wired
+
+router = APIRouter(tags=["uploads"], route_class=JSONRoute)
+
+_PART_BYTES: Final = 64 * 1024**2
+_MOST_BYTES: Final = 8 * 1024**3
+_FORM: Final = 65_536
+BODY_BYTES["/v1/uploads"] = _PART_BYTES + _FORM
+
+
+class Announced(BaseModel):
+    """A file that is to come."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bytes: Annotated[int, Field(ge=1, le=_MOST_BYTES)]
+    filename: Annotated[str, Field(min_length=1, max_length=255, pattern=NO_NUL)]
+    mime_type: str
+    purpose: Purpose
+    expires_after: Expiry | None = None
+
+
+class Completed(BaseModel):
+    """All parts have come."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    part_ids: Annotated[list[str], Field(min_length=1, max_length=MOST_PARTS)]
+    md5: Annotated[str | None, Field(pattern=r"^[0-9A-Fa-f]{32}$", description="Of all bytes, hexadecimal.")] = None
+
+
+class UploadShape(BaseModel):
+    """A file that comes in parts."""
+
+    id: str
+    object: Literal["upload"] = "upload"
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    purpose: str
+    status: Literal["pending", "completed", "cancelled", "expired"]
+    file: FileShape | None = None
+
+
+class PartShape(BaseModel):
+    """A part that has come."""
+
+    id: str
+    object: Literal["upload.part"] = "upload.part"
+    created_at: int
+    upload_id: str
+
+
+async def _own(upload_id: str, caller: Writes, services: Wired) -> Any:
+    """An upload of the caller's tenant, before anything else is looked at; 404 where there is none."""
+    return await _upload(services, caller, upload_id)
+
+
+Own = Annotated[Any, Depends(_own)]
+
+
+@router.post("/v1/uploads", responses=ERRORS)
+async def create(caller: Writes, services: Wired, announced: Announced) -> UploadShape:
+    """Announce a file of up to 8 GB. Its parts must have come within an hour."""
+    row = await services.ask(
+        services.uploads.begin, tenant=caller.tenant, purpose=announced.purpose, name=announced.filename,
+        size=announced.bytes, file_seconds=announced.expires_after.seconds if announced.expires_after else None,
+    )  # fmt: skip
+    return _shape(row)
+
+
+@router.post("/v1/uploads/{upload_id}/parts", responses=ERRORS)
+async def add_part(
+    request: Request,
+    caller: Writes,
+    services: Wired,
+    upload: Own,
+    data: Annotated[UploadFile, File(description="Of 64 MB at most.")],
+) -> PartShape:
+    """A part. Parts may come in any order, several at a time."""
+    await refuse_fields(request, {"data"})
+    try:
+        storing = stored(
+            services,
+            caller,
+            lambda goes_on: services.uploads.add(upload, chunks_of(data.file, goes_on)),
+            data.size or 0,
+        )
+        part_id, at = await while_here(request, storing)
+    except NotPending as error:
+        raise Refusal(Why.CONFLICT, str(error), again=False) from error
+    except WrongUpload as error:
+        raise Refusal(Why.INVALID, str(error), param=error.param) from error
+    return PartShape(id=part_id, created_at=at // 1000, upload_id=upload.id)
+
+
+@router.post("/v1/uploads/{upload_id}/complete", responses=ERRORS)
+async def complete(request: Request, caller: Writes, services: Wired, upload: Own, completed: Completed) -> UploadShape:
+    """Make a file of these parts, in this order."""
+    try:
+        storing = stored(
+            services,
+            caller,
+            lambda goes_on: services.uploads.complete(
+                upload, completed.part_ids, completed.md5, lines=upload.purpose == BATCH, goes_on=goes_on
+            ),
+            upload.size,
+        )
+        file = await while_here(request, storing)
+    except NotPending as error:
+        raise Refusal(Why.CONFLICT, str(error), again=False) from error
+    except WrongUpload as error:
+        raise Refusal(Why.INVALID, str(error), param=error.param) from error
+    except NotReadable as error:
+        raise Refusal(Why.INVALID, f"part_ids: {error}", param="part_ids") from error
+    return _shape(await _upload(services, caller, upload.id), FileShape(**file_object(file)))
+
+
+@router.post("/v1/uploads/{upload_id}/cancel", responses=ERRORS)
+async def cancel(caller: Writes, services: Wired, upload: Own) -> UploadShape:
+    """Let go of what came."""
+    try:
+        await stored(services, caller, lambda _: services.uploads.cancel(upload))
+    except NotPending as error:
+        raise Refusal(Why.CONFLICT, str(error), again=False) from error
+    return _shape(await _upload(services, caller, upload.id))
+
+
+async def _upload(services: Services, caller: Caller, upload_id: str) -> Row[Any]:
+    found = await services.known(services.ledger.files.upload, upload_id, caller.tenant)
+    if found is None:
+        raise Refusal(Why.NOT_FOUND, "upload_id: this tenant has no upload of this id", param="upload_id")
+    return found
+
+
+def _shape(upload: Row[Any], file: FileShape | None = None) -> UploadShape:
+    return UploadShape(
+        id=upload.id,
+        bytes=upload.size,
+        created_at=upload.created_at // 1000,
+        expires_at=upload.expires_at // 1000,
+        filename=upload.name,
+        purpose=upload.purpose,
+        status=upload.state,
+        file=file,
+    )

@@ -1,0 +1,186 @@
+"""Files of batches on this machine: what is submitted, and what came of it."""
+
+import hashlib
+import sys
+import tempfile
+from array import array
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+from sqlalchemy import Row
+
+from headrace_schemas.callback import BatchCallback
+from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
+from headrace_workers.cli.asking import STDIN
+from headrace_workers.cli.connections import need_ledger, ring_bridges
+from headrace_workers.cli.output import printable
+from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.store import Store
+from headrace_workers.features.batches.files.text import NotReadable
+from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.submit import PURPOSE, EmptyInput, Wishes
+from headrace_workers.features.batches.submit import submit as submit_file
+from headrace_workers.features.webhooks.callbacks import check
+from headrace_workers.runtime.settings import figure, files_of, webhook_reach
+
+if TYPE_CHECKING:
+    from headrace_workers.core.ledger.ledger import Ledger
+
+_CHUNK = 1024**2  # bytes
+_ENDPOINT = "we_"  # how the ids of registered endpoints begin
+_ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst")
+
+
+class NoSuchBatch(HeadraceError):
+    """A batch that is not there, or another tenant's."""
+
+    category = Category.INVALID
+
+
+class Changed(HeadraceError):
+    """A file that was changed while it was read: nothing of it was submitted."""
+
+    category = Category.INVALID
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """The ledger and the files of a deployment. `keep`: seconds that files of batches are kept."""
+
+    ledger: "Ledger"
+    files: Files
+    keep: float
+
+    @property
+    def batches(self) -> Batches:
+        """The ledger's batches."""
+        return self.ledger.batches
+
+    def batch(self, batch_id: str, tenant: str | None) -> Row[Any]:
+        """A batch. NoSuchBatch; with `tenant` also where it is another's."""
+        found = self.batches.batch(batch_id, tenant)
+        if found is None:
+            raise NoSuchBatch(f"there is no batch {batch_id!r}: `headrace batch list` shows all")
+        return found
+
+    def check_callback(self, wishes: Wishes) -> None:
+        """InvalidRecord where the callback leads nowhere that webhooks go to."""
+        check(wishes.tenant, wishes.callback, self.ledger.webhooks.unknown, webhook_reach())
+
+    def submit(self, path: Path, shown: str, wishes: Wishes) -> tuple[Row[Any], bool]:
+        """The batch of a file, and whether it is new. Changed, EmptyInput, NotReadable, ConfigurationError,
+        InvalidRecord about its callback.
+        """
+        before = _stat(path, shown)
+        digest = hashlib.sha256()
+        for chunk in _chunks(path, shown):
+            digest.update(chunk)
+        key = wishes.key(digest.hexdigest())
+        if (known := self.batches.keyed(wishes.tenant, key)) is not None:
+            return known, False
+        self.check_callback(wishes)  # before a large file is copied
+        try:
+            file = self.files.add(
+                _chunks(path, shown), tenant=wishes.tenant, purpose=PURPOSE, name=printable(Path(shown).name),
+                keep=self.keep, lines=True,
+            )  # fmt: skip
+        except NotReadable as error:
+            raise error.of(shown) from None
+        try:
+            if file.digest != digest.hexdigest() or _stat(path, shown) != before:
+                raise Changed(f"{shown} was changed while it was read: submit it when it is whole")
+            if file.lines == 0:
+                raise EmptyInput(f"{shown}: there is no line in it")
+            batch, new = submit_file(self.ledger, file, wishes, key, webhook_reach())
+        except HeadraceError:
+            self.files.remove(file.id)
+            raise
+        if not new:  # somebody else submitted it at this moment
+            self.files.remove(file.id)
+        ring_bridges()
+        return batch, new
+
+
+@contextmanager
+def deployment() -> Iterator[Deployment]:
+    """The deployment that can be reached from here. ConfigurationError where there is none."""
+    ledger = need_ledger()
+    try:
+        yield Deployment(ledger, Files(ledger.files, Store.at(files_of())), figure("files_retention"))
+    finally:
+        ledger.close()
+
+
+def callback_of(place: str) -> BatchCallback:
+    """Whom a batch tells of its end: a URL, or a registered endpoint's id. ConfigurationError where it is neither."""
+    try:
+        return BatchCallback(endpoint=place) if place.startswith(_ENDPOINT) else BatchCallback(url=place)
+    except ValidationError:
+        raise ConfigurationError(
+            f"--callback is {place!r}; it must be a URL such as https://shop.example/hooks, or the id of an endpoint "
+            "that `headrace webhooks list` shows"
+        ) from None
+
+
+def sources(source: str) -> Iterator[tuple[Path, str]]:
+    """The files that a word of the command line means, and how to call each. ConfigurationError when it means none."""
+    if source == STDIN:
+        with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
+            spool = Path(folder) / "input"
+            with spool.open("wb") as file:
+                while chunk := sys.stdin.buffer.read(_CHUNK):
+                    file.write(chunk)
+            yield spool, "standard input"
+        return
+    if not source:  # the current folder to Python, and mostly a variable that a shell does not know
+        raise ConfigurationError(f"FILE is empty: name a file or a folder, or {STDIN} for standard input")
+    path = Path(source)
+    if not path.is_dir():
+        yield path, source
+        return
+    found = sorted(each for each in path.iterdir() if each.name.endswith(_ENDINGS) and each.is_file())
+    if not found:
+        raise ConfigurationError(f"{source} has no file that ends in {', '.join(_ENDINGS)}")
+    for each in found:
+        yield each, str(each)
+
+
+def ordered(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines of a file of answers in the order of the input: each tells its number. They wait on the disk."""
+    numbers, starts, sizes = array("q"), array("q"), array("q")
+    with tempfile.TemporaryFile() as spool:
+        for chunk in chunks:
+            spool.write(chunk)
+        spool.seek(0)
+        at = 0
+        while line := spool.readline():
+            found = from_json(line)
+            numbers.append(found["line"] if "line" in found else found["receipt"]["line"])
+            starts.append(at)
+            sizes.append(len(line))
+            at += len(line)
+        for place in sorted(range(len(numbers)), key=numbers.__getitem__):
+            spool.seek(starts[place])
+            yield spool.read(sizes[place])
+
+
+def _stat(path: Path, shown: str) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ConfigurationError(f"{shown} cannot be read: {error.strerror}") from error
+    return found.st_size, found.st_mtime_ns
+
+
+def _chunks(path: Path, shown: str) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+    except OSError as error:
+        raise ConfigurationError(f"{shown} cannot be read: {error.strerror}") from error

@@ -1,0 +1,122 @@
+"""What a file would come to as a batch, told before anything is submitted."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.cli.durations import show_ms
+from headrace_workers.features.batches.admission import LONGEST_LINE, admitted
+from headrace_workers.features.batches.commands.batch_files import Deployment
+from headrace_workers.features.batches.estimate import LEVEL, Interval
+from headrace_workers.features.batches.files.looks import HEAD
+from headrace_workers.features.batches.files.text import NotReadable, check_beginning, text_of
+from headrace_workers.features.batches.forecast import GENERATES, Forecast, History
+from headrace_workers.features.batches.json_lines import read_on
+from headrace_workers.features.batches.line_admission import Terms
+from headrace_workers.features.batches.submit import Wishes
+from headrace_workers.runtime.settings import cache_mode, embedder_name, home_of, judge_name, webhook_reach
+
+if TYPE_CHECKING:
+    from headrace_workers.features.batches.line_admission import Admit
+
+_HISTORY = 5_000  # jobs that ended last
+
+
+class Forecasting:
+    """Reads files as a bridge would, with the models of this home, and writes nothing."""
+
+    def __init__(self, here: Deployment) -> None:
+        from headrace_workers.features.generation.models.registry import Registry
+
+        self._ledger = here.ledger
+        self._registry = Registry(home_of())
+        self._cache = cache_mode()
+        self._history = History.of(here.batches.lately(GENERATES, _HISTORY))
+
+    def of(self, path: Path, shown: str, wishes: Wishes) -> Forecast:
+        """What a file would come to. ConfigurationError, NotReadable."""
+        answers = self._ledger.answers
+        found = Forecast(self._cache, self._registry.version, lambda keys: answers.exact(keys) if keys else ())
+        until = self._ledger.now() + int(wishes.window * 1000)
+        terms = Terms("batch_dry-run", 0, wishes.tenant, until, wishes.defaults, wishes.endpoint)
+        admit = self._door()
+        try:
+            with path.open("rb", buffering=0) as raw, text_of(raw) as text:
+                check_beginning(text.read(HEAD + 1))
+            with path.open("rb", buffering=0) as raw, text_of(raw) as text:
+                for read in read_on(text, LONGEST_LINE):
+                    if not read.is_empty:
+                        found.add(admitted(read, terms, admit))
+        except OSError as error:
+            raise ConfigurationError(f"{shown} cannot be read: {error.strerror}") from error
+        except NotReadable as error:
+            raise error.of(shown) from None
+        found.end()
+        return found
+
+    def _door(self) -> "Admit":
+        from headrace_workers.core.pipeline.routing import Pipeline
+        from headrace_workers.features.generation.engines.counting import CountingModels
+        from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
+        from headrace_workers.runtime.bridge.accept import Rules
+        from headrace_workers.runtime.bridge.admit import door_of
+        from headrace_workers.wiring.stages import stages_of
+
+        home = home_of()
+        pipeline = Pipeline(stages_of(self._cache), judge_model=judge_name())
+        counts, embedder = CountingModels(home, self._registry), ServedEmbedder(home, embedder_name())
+        rules = Rules(counts, embedder, pipeline, self._ledger.now(), webhook_reach())
+        return door_of(rules, self._ledger)
+
+    def lines(self, found: Forecast, max_tokens: int | None) -> Sequence[str]:
+        """What to tell people, a line each."""
+        told = [f"{found.lines:,} lines, of which {found.answered:,} would be run"]
+        told += [f"  {count:,} would not: {code}" for code, count in found.failed.most_common()]
+        told += [f"  line {number}: {code}: {reason}" for number, code, reason in found.problems]
+        if found.known or found.repeated:
+            told.append(
+                f"the cache: {found.known:,} are answered already, {found.repeated:,} ask for the same as another"
+            )
+        told.append(f"tokens: {found.prompt_tokens:,} to be read, {found.most_tokens:,} in all at most")
+        for model, wanted in found.wanted.items():
+            lines = sum(wanted.values())
+            tokens, seconds = self._history.tokens(model, wanted), self._history.seconds(model, wanted)
+            if tokens is None or seconds is None:
+                told.append(f"{model}: {lines:,} lines; too few of its answers are known to tell what they will take")
+                continue
+            told.append(
+                f"{model}: {lines:,} lines will write {tokens.expected:,.0f} tokens ({tokens.low:,.0f} to "
+                f"{tokens.high:,.0f}) in {show_ms(seconds.expected * 1000)} ({show_ms(seconds.low * 1000)} to "
+                f"{show_ms(seconds.high * 1000)}), in {LEVEL:.0%} of cases"
+            )
+        if max_tokens is not None and found.most_tokens > max_tokens:
+            told.append(f"--max-tokens {max_tokens:,} may end before the last line does")
+        return told
+
+    def to_json(self, found: Forecast) -> dict[str, Any]:
+        """The same for programs."""
+        models = {
+            model: {
+                "lines": sum(wanted.values()),
+                "completion_tokens": _interval(self._history.tokens(model, wanted)),
+                "seconds": _interval(self._history.seconds(model, wanted)),
+            }
+            for model, wanted in found.wanted.items()
+        }
+        return {
+            "lines": found.lines,
+            "would_run": found.answered,
+            "errors": dict(found.failed),
+            "first_errors": [{"line": line, "code": code, "message": why} for line, code, why in found.problems],
+            "prompt_tokens": found.prompt_tokens,
+            "most_tokens": found.most_tokens,
+            "cached": found.known,
+            "repeated": found.repeated,
+            "models": models,
+            "level": LEVEL,
+        }
+
+
+def _interval(found: Interval | None) -> dict[str, float] | None:
+    return None if found is None else {"expected": found.expected, "low": found.low, "high": found.high}

@@ -1,0 +1,141 @@
+"""Feeding batches: their lines become jobs, each exactly once, as there is room."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from sqlalchemy import Row
+
+from headrace_workers.core.log import Action, log
+from headrace_workers.features.batches.admission import LONGEST_LINE, admitted, passed_over
+from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.text import NotReadable, text_of
+from headrace_workers.features.batches.json_lines import Read, read_on
+from headrace_workers.features.batches.line_admission import Admit, terms_of
+from headrace_workers.features.batches.store.batch_feeding import Chunk
+from headrace_workers.features.batches.store.batch_lines import NewLine
+from headrace_workers.features.batches.store.batches import CANCELLING
+from headrace_workers.features.batches.store.bulk import Batches
+
+_LINES_AT_ONCE = 500  # of one batch in one transaction
+_BYTES_AT_ONCE = 4 * 1024**2
+_A_LINE = 16  # bytes that a line counts for beside its own: to read millions of empty ones takes its time, too
+_SKIP = 1024**2  # bytes
+# Of what is compressed, read over at once: others' batches go on meanwhile, and nobody takes the bridge for stuck.
+_SKIPPED_AT_ONCE = 256 * 1024**2
+
+
+@dataclass
+class _Reading:
+    """An input that is open. `ahead` are lines that were read and not taken yet: the first of them stands at
+    `position`, behind so many lines.
+    """
+
+    stream: BinaryIO
+    position: int
+    line: int
+    lines: Iterator[Read]
+    ahead: deque[Read] = field(default_factory=deque)
+    to_skip: int = 0  # bytes that are to be read over first, as it cannot be sought in
+
+    def skip(self) -> bool:
+        """Read over a bounded part of that; whether it stands at `position` then, or at the end of a shorter text."""
+        last = max(0, self.to_skip - _SKIPPED_AT_ONCE)
+        while self.to_skip > last:
+            skipped = self.stream.read(min(self.to_skip - last, _SKIP))
+            self.to_skip = self.to_skip - len(skipped) if skipped else 0
+        return self.to_skip == 0
+
+    def up_to(self, position: int, line: int) -> None:
+        """What stands before this was taken."""
+        self.position, self.line = position, line
+        while self.ahead and self.ahead[0].end <= position:
+            self.ahead.popleft()
+
+    def __iter__(self) -> Iterator[Read]:
+        """All lines from `position` on."""
+        yield from tuple(self.ahead)
+        for read in self.lines:
+            self.ahead.append(read)
+            yield read
+
+
+class Feed:
+    """Feeds all batches of a ledger. Belongs to one thread; of two that feed, each line is taken by one.
+
+    `admit` gives the door that records pass as it is at the moment.
+    """
+
+    def __init__(self, *, batches: Batches, files: Files, admit: Callable[[], Admit]) -> None:
+        self._batches = batches
+        self._files = files
+        self._admit = admit
+        self._open: dict[int, _Reading] = {}
+
+    def feed(self, batch: Row[Any], room: int, now: int) -> tuple[int, bool]:
+        """Take in up to so many lines of a batch; how many, and whether the rest waits for the budget.
+
+        NotReadable and NoSuchObject where its input cannot be read on; StoreUnavailable, Unavailable.
+        """
+        room = min(room, _LINES_AT_ONCE)
+        reading = self._reading(batch)
+        if not reading.skip():
+            return 0, False
+        chunk = self._chunk(batch, reading, room, now)
+        fed = self._batches.feed(batch.number, batch.position, chunk)
+        if fed is None:  # another has read on
+            self.forget(batch.number)
+            return 0, False
+        reading.up_to(fed.position, fed.line)
+        if fed.jobs:
+            log("batches", logging.DEBUG, Action.TAKEN, "took lines in", batch=batch.id, new=fed.jobs)
+        return fed.lines, fed.waits
+
+    def close(self) -> None:
+        """Close all inputs."""
+        for number in list(self._open):
+            self.forget(number)
+
+    def forget(self, number: int) -> None:
+        """Close the input of a batch: it is opened anew where it is needed."""
+        if (reading := self._open.pop(number, None)) is not None:
+            reading.stream.close()
+
+    def _reading(self, batch: Row[Any]) -> _Reading:
+        """The batch's input, where it goes on."""
+        reading = self._open.get(batch.number)
+        if reading is not None and (reading.position, reading.line) == (batch.position, batch.line):
+            return reading
+        self.forget(batch.number)
+        stream = text_of(self._files.open(batch.input_file))
+        to_skip = batch.position
+        if stream.seekable():
+            to_skip -= stream.seek(batch.position)
+        lines = read_on(stream, LONGEST_LINE, batch.position, batch.line)
+        reading = _Reading(stream, batch.position, batch.line, lines, to_skip=to_skip)
+        self._open[batch.number] = reading
+        return reading
+
+    def _chunk(self, batch: Row[Any], reading: _Reading, room: int, now: int) -> Chunk:
+        """So many lines from where the input stands, with what they become."""
+        sends = batch.state != CANCELLING and batch.expires_at > now and not batch.exhausted
+        admit, terms = self._admit(), terms_of(batch)
+        found: list[NewLine] = []
+        position, line, size, read_all = batch.position, batch.line, 0, True
+        try:
+            for read in reading:
+                position, line, size = read.end, read.number, size + len(read.text) + _A_LINE
+                if not read.is_empty:
+                    found.append(admitted(read, terms, admit) if sends else passed_over(read))
+                if len(found) >= room or size >= _BYTES_AT_ONCE:
+                    read_all = False
+                    break
+        except NotReadable:
+            if not found:
+                raise
+            # What stands before that place is taken first; then the input is opened anew, and found to end here.
+            self.forget(batch.number)
+            read_all = False
+        return Chunk(found, position, line, read=read_all, own_keys=terms.own_keys)

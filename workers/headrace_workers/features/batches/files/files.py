@@ -1,0 +1,248 @@
+"""Files: rows of the ledger and objects of the store, brought together.
+
+Objects are written before the row that names them, and removed behind it: what a crash leaves over is an object that
+no row names.
+"""
+
+import hashlib
+import io
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Row
+
+from headrace_schemas.errors import Category, HeadraceError
+from headrace_workers.features.batches.files.store import NoSuchObject, Store, StoreUnavailable
+from headrace_workers.features.batches.files.stream import PieceStream
+from headrace_workers.features.batches.files.text import LineCount
+from headrace_workers.features.batches.store.files import FileBounds, Growth, NewFile, Piece, TooManyFiles
+from headrace_workers.features.batches.store.stored import NO_BOUNDS, StoredFiles
+
+_CHUNK = 1024**2  # bytes
+# What is appended to an object below this size makes a new one with both: so a file that grows slowly has no object for
+# each line, and none is written anew often.
+_SMALL = 1024**2
+_AWAY = 3  # objects that a store does not remove, and none that it does
+
+
+class FileInUse(HeadraceError):
+    """A file that a batch still reads or writes."""
+
+    category = Category.CONFLICT
+
+
+def new_id(kind: str) -> str:
+    """An id that no other has: `file-…`, `batch_…`, as OpenAI writes them."""
+    return f"{kind}{uuid.uuid4().hex}"
+
+
+class Files:
+    """The files of one deployment. Thread-safe. StoreUnavailable where the store does not do what it should."""
+
+    def __init__(self, rows: StoredFiles, store: Store, bounds: FileBounds = NO_BOUNDS) -> None:
+        self._rows = rows
+        self._store = store
+        self.bounds = bounds  # of what tenants send
+
+    def add(
+        self,
+        chunks: Iterable[bytes],
+        *,
+        tenant: str,
+        purpose: str,
+        name: str,
+        keep: float | None,
+        lines: bool = False,
+        goes_on: Callable[[], object] = lambda: None,
+    ) -> Row[Any]:
+        """Store what comes, and write it down; the file's row. `keep` in seconds; None: for ever. With `lines` the
+        lines of the text in it are counted, and `goes_on` is called meanwhile. NotReadable where that cannot be done,
+        TooManyFiles where the tenant may not keep it, and what `goes_on` raises: then nothing is stored.
+        """
+        if self.bounds.bytes:
+            self._rows.check_bounds(tenant, 1, self.bounds)  # before bytes are moved in vain
+        file_id = new_id("file-")
+        seen = _Seen(LineCount(goes_on) if lines else None)
+        path = self._path(tenant, file_id, 0)
+        try:
+            size = self._store.write(path, seen.of(chunks))
+        except StoreUnavailable:
+            raise
+        except HeadraceError:
+            self._store.remove([path])  # the folder in which it would be
+            raise
+        new = NewFile(
+            id=file_id, tenant=tenant, purpose=purpose, name=name, pieces=(Piece(path, size),),
+            lines=seen.lines, digest=seen.digest, keep_ms=None if keep is None else int(keep * 1000),
+        )  # fmt: skip
+        try:
+            return self.put(new, self.bounds)
+        except TooManyFiles:
+            self._store.remove([path])
+            raise
+
+    def put(self, new: NewFile, bounds: FileBounds = NO_BOUNDS) -> Row[Any]:
+        """Write down a file whose objects are stored; its row."""
+        self._rows.add(new, bounds)
+        found = self._rows.file(new.id)
+        assert found is not None  # noqa: S101 - it has just been written
+        return found
+
+    def piece(self, chunks: Iterable[bytes], *, tenant: str, of: str) -> Piece:
+        """Store a part of something that is to become a file."""
+        path = self._path(tenant, of, 0)
+        return Piece(path, self._store.write(path, chunks))
+
+    def examine(
+        self, pieces: Iterable[Piece], *, lines: bool, goes_on: Callable[[], object] = lambda: None
+    ) -> tuple[str, str, int | None]:
+        """SHA-256 and MD5 of what these are together, and the lines of the text in it. `goes_on` is called meanwhile,
+        and may raise. NotReadable.
+        """
+        seen, old = _Seen(LineCount(goes_on) if lines else None), hashlib.md5(usedforsecurity=False)
+        for chunk in seen.of(_chunks(self.together(tuple(pieces)))):
+            goes_on()
+            old.update(chunk)
+        return seen.digest, old.hexdigest(), seen.lines
+
+    def open(self, file_id: str, start: int = 0) -> io.RawIOBase:
+        """The bytes of a file from a place on; nothing where there is no such file."""
+        return PieceStream(lambda: self._rows.pieces(file_id), self._store.open, start)
+
+    def head(self, file_id: str, most: int) -> bytes | None:
+        """The first bytes of a file, so many at most; None where there is no such file."""
+        if self._rows.file(file_id) is None:
+            return None
+        try:
+            with io.BufferedReader(self.open(file_id)) as stream:
+                return stream.read(most)
+        except NoSuchObject:  # it was deleted meanwhile
+            return None
+
+    def chunks(self, file_id: str, start: int = 0) -> Iterator[bytes]:
+        """The same, in chunks."""
+        return _chunks(self.open(file_id, start))
+
+    def growth(self, file: NewFile, data: bytes) -> Growth:
+        """Store what is to be appended to a file; what the ledger is then to write."""
+        tail = self._rows.tail(file.id)
+        last = tail.last
+        if last is not None and last.size < _SMALL:
+            number = tail.pieces - 1
+            path = self._path(file.tenant, file.id, number)
+            size = self._store.write(path, (self._store.read(last.path), data))
+            return Growth(file, tail.size, len(data), number, Piece(path, size), replaces=last.path)
+        path = self._path(file.tenant, file.id, tail.pieces)
+        return Growth(file, tail.size, len(data), tail.pieces, Piece(path, self._store.write(path, (data,))))
+
+    def pieces(self, file_id: str) -> list[Piece]:
+        """The objects that the ledger names of a file, in order."""
+        return self._rows.pieces(file_id)
+
+    def gone(self, pieces: Iterable[Piece]) -> set[Piece]:
+        """Those of these objects that are in the store no more."""
+        by_path = {piece.path: piece for piece in pieces}
+        return {by_path[path] for path in self._store.gone(by_path)}
+
+    def together(self, pieces: Sequence[Piece]) -> io.RawIOBase:
+        """The bytes of these objects, one behind the other."""
+        return PieceStream(lambda: pieces, self._store.open)
+
+    def settle(self, file_id: str) -> str:
+        """A file grows no more: its digest. Objects of it that no row names any more are removed."""
+        pieces = self._rows.pieces(file_id)
+        digest, _, _ = self.examine(pieces, lines=False)
+        named = {piece.path for piece in pieces}
+        for folder in {path.rpartition("/")[0] for path in named}:
+            self._store.remove(path for path in self._store.objects(folder) if path not in named)
+        return digest
+
+    def remove(self, file_id: str) -> None:
+        """Delete a file. FileInUse while a batch needs it."""
+        if batch := self._rows.in_use(file_id):
+            raise FileInUse(f"{file_id} belongs to {batch}, which is not over: cancel that first, or wait for it")
+        self._remove(file_id)
+
+    def drop(self, pieces: Iterable[Piece]) -> None:
+        """Remove objects that are to become no file."""
+        self._store.remove(piece.path for piece in pieces)
+
+    def clear(self, upload_id: str | None = None, limit: int = 100) -> None:
+        """Remove parts of uploads that are over, or of this one: those that became no file, a bounded number. What the
+        store does not remove now is removed later.
+        """
+        left = self._rows.left_over(limit, upload_id)
+        gone: list[str] = []
+
+        def remove(part_id: str) -> None:
+            self._store.remove([left[part_id]])
+            gone.append(part_id)
+
+        try:
+            _each(left, remove)
+        finally:
+            if gone:
+                self._rows.forget_parts(gone)
+
+    def expire(self, limit: int = 100) -> int:
+        """Delete files whose time is over, a bounded number; how many. Uploads that were not completed in time end."""
+        late = self._rows.expired(limit)
+        _each(late, self._remove)
+        self._rows.expire_uploads(limit)
+        self.clear(limit=limit)
+        return len(late)
+
+    def _remove(self, file_id: str) -> None:
+        """First what it consists of: once its row is gone, nobody would know of what is left in the store."""
+        self._store.remove(piece.path for piece in self._rows.pieces(file_id))
+        self._store.remove(self._rows.remove([file_id]))  # it may have grown meanwhile
+
+    @staticmethod
+    def _path(tenant: str, file_id: str, number: int) -> str:
+        return f"{tenant}/{file_id}/{number:06d}-{uuid.uuid4().hex[:8]}"
+
+
+def _each(names: Iterable[str], remove: Callable[[str], None]) -> None:
+    """Remove each of these. One that the store does not remove is not in the way of the others; a store that removes
+    none of several is away. StoreUnavailable behind all else.
+    """
+    failure, failed, removed = None, 0, 0
+    for name in names:
+        try:
+            remove(name)
+            removed += 1
+        except StoreUnavailable as error:
+            failure, failed = error, failed + 1
+            if failed >= _AWAY and not removed:
+                break
+    if failure is not None:
+        raise failure
+
+
+class _Seen:
+    """What has passed through: its digest, and its lines."""
+
+    def __init__(self, count: LineCount | None) -> None:
+        self._sha = hashlib.sha256()
+        self._count = count
+        self.lines: int | None = None  # once all has passed
+
+    def of(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self._sha.update(chunk)
+            if self._count is not None:
+                self._count.feed(chunk)
+            yield chunk
+        if self._count is not None:
+            self.lines = self._count.end()
+
+    @property
+    def digest(self) -> str:
+        return self._sha.hexdigest()
+
+
+def _chunks(stream: io.RawIOBase) -> Iterator[bytes]:
+    with stream:
+        while chunk := stream.read(_CHUNK):
+            yield chunk

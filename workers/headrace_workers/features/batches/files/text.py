@@ -1,0 +1,322 @@
+"""The text in a file, which may be compressed: gzip and Zstandard are known by their first bytes, not by a name."""
+
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, Final, Protocol
+
+from headrace_schemas.errors import Category, HeadraceError
+from headrace_workers.features.batches.files.looks import HEAD, WANTED, unlike_lines
+
+GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_BUFFER = 1024**2  # bytes
+_PACKED = 65_536  # bytes that are read at once of what is compressed
+_STEP = 1024**2  # bytes of text at a time, however much a small file holds
+_GZIP_STEP = 4_096  # bytes of it: what zlib leaves of these is copied for each member that ends in them
+_ZSTANDARD_STEP = 64  # bytes of it make 2 MB of text at most
+# Bytes of text without a line feed that are read over. Ten megabytes of gzip hold a line of ten gigabytes, and whoever
+# looks for its end does nothing else meanwhile.
+LONGEST_RUN = 256 * 1024**2
+
+# What a compressed file may hold. A million lines of a batch are a gigabyte or two; four kilobytes may claim to be as
+# much, and whoever reads them does nothing else meanwhile.
+MOST_TEXT: Final = 8 * 1024**3  # bytes of text: as much as may be sent as it is
+MOST_LINES: Final = 10_000_000  # of any file, empty ones among them
+DENSE_TEXT: Final = 1024**3  # bytes of text that may be packed as densely as it goes: long lines may be much alike
+MOST_RATIO: Final = 1_000  # bytes of text beyond these for each byte that was sent
+MOST_WINDOW: Final = 8 * 1024**2  # bytes that a Zstandard file may ask a reader to remember: levels up to 19 ask for it
+_TOO_WIDE: Final = "too much memory"  # in Zstandard's words for a window beyond the bound
+_SHORT: Final = 64  # bytes of lines that are not looked at one by one
+_SPACE: Final = b" \t\r\v\f"
+_MARKS: Final = bytes(byte if byte == ord("\n") else ord("x") for byte in range(256))
+_HOLLOW: Final = 16 * 1024**2  # bytes that may hold hardly any text; of others each two hold a byte at least
+
+
+class NotReadable(HeadraceError):
+    """A file that cannot be read as lines; `why` goes on from its name."""
+
+    category = Category.INVALID
+
+    def __init__(self, why: str, name: str = "the file") -> None:
+        super().__init__(f"{name} {why}")
+        self._why = why
+
+    def of(self, name: str) -> "NotReadable":
+        """The same, of a file that is called so."""
+        return NotReadable(self._why, name)
+
+
+class TooManyLines(NotReadable):
+    """A file with more lines than files may have."""
+
+    def __init__(self) -> None:
+        super().__init__(f"has more than {MOST_LINES:,} lines, empty ones among them: split it into several files")
+
+
+def _torn(why: str, lines: int) -> NotReadable:
+    """What is compressed cannot be read to its end; how many whole lines stand before that place."""
+    where = f"it can be read up to line {lines:,}" if lines else "not one line of it can be read"
+    return NotReadable(f"cannot be decompressed: {why}; {where}: compress it anew, and send it whole")
+
+
+def check_beginning(text: bytes) -> None:
+    """NotReadable where a text is no JSON lines, but something else as a whole; more than its first HEAD + 1 bytes are
+    not needed.
+    """
+    if (found := unlike_lines(text[:HEAD], whole=len(text) <= HEAD)) is not None:
+        raise NotReadable(f"looks like {found}: {WANTED}")
+
+
+class _Spoilt(Exception):
+    """Why something compressed is spoilt."""
+
+
+class _Unpacks(Protocol):
+    """From chunks of something compressed to chunks of text. _Spoilt where it is."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether what came ends where it may end."""
+
+    def __call__(self, chunk: bytes) -> Iterator[bytes]:
+        """The text in the next chunk."""
+
+
+class _Plain:
+    is_whole = True
+
+    def __call__(self, chunk: bytes) -> Iterator[bytes]:
+        yield chunk
+
+
+class _Gunzip:
+    """A gzip file may be several, one behind the other."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(wbits=31)
+        self.is_whole = True
+
+    def __call__(self, chunk: bytes) -> Iterator[bytes]:
+        for start in range(0, len(chunk), _GZIP_STEP):
+            yield from self._some(chunk[start : start + _GZIP_STEP])
+
+    def _some(self, chunk: bytes) -> Iterator[bytes]:
+        while chunk:
+            self.is_whole = False
+            try:
+                yield self._member.decompress(chunk, _STEP)
+                while self._member.unconsumed_tail:
+                    yield self._member.decompress(self._member.unconsumed_tail, _STEP)
+            except zlib.error as error:
+                raise _Spoilt(str(error)) from error
+            chunk = b""
+            if self._member.eof:
+                chunk = self._member.unused_data.lstrip(b"\0")  # tapes were padded
+                self._member = zlib.decompressobj(wbits=31)
+                self.is_whole = True
+
+
+class _Unzstd:
+    """Frames, one behind the other; their window is bounded unless it is `any_window`."""
+
+    def __init__(self, *, any_window: bool) -> None:
+        import zstandard
+
+        self._error: Any = zstandard.ZstdError
+        self._frames: Any = zstandard.ZstdDecompressor(max_window_size=0 if any_window else MOST_WINDOW)
+        self._frame: Any = self._frames.decompressobj()
+        self.is_whole = True
+
+    def __call__(self, chunk: bytes) -> Iterator[bytes]:
+        for start in range(0, len(chunk), _ZSTANDARD_STEP):
+            yield from self._some(chunk[start : start + _ZSTANDARD_STEP])
+
+    def _some(self, chunk: bytes) -> Iterator[bytes]:
+        while chunk:
+            self.is_whole = False
+            try:
+                yield self._frame.decompress(chunk)
+            except self._error as error:
+                if _TOO_WIDE in str(error):
+                    raise NotReadable(
+                        f"was compressed with a window of more than {MOST_WINDOW:,} bytes: compress it anew without "
+                        "--long, --ultra or a level above 19"
+                    ) from error
+                raise _Spoilt(str(error)) from error
+            chunk = b""
+            if self._frame.eof:
+                chunk = self._frame.unused_data
+                self._frame = self._frames.decompressobj()
+                self.is_whole = True
+
+
+class _Texts:
+    """The text of a file that begins with `head`, as its chunks come. `bounded`: it may hold no more than files may."""
+
+    def __init__(self, head: bytes, *, bounded: bool = True) -> None:
+        self._unpacks: _Unpacks = _Plain()
+        if head.startswith(GZIP):
+            self._unpacks = _Gunzip()
+        elif head.startswith(ZSTANDARD):
+            self._unpacks = _Unzstd(any_window=not bounded)
+        self._bounded = bounded
+        self._packed = 0  # bytes that came
+        self._text = 0  # bytes that were in them
+        self._lines = 0
+        self._run = 0  # bytes since the last line feed
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the file is its text."""
+        return isinstance(self._unpacks, _Plain)
+
+    def of(self, chunk: bytes) -> Iterator[bytes]:
+        """The text in the next chunk. NotReadable."""
+        self._packed += len(chunk)
+        try:
+            for text in self._unpacks(chunk):
+                self._count(text)
+                yield text
+        except _Spoilt as error:
+            raise _torn(str(error), self._lines) from error
+        if self._packed > 2 * self._text + _HOLLOW:
+            raise NotReadable(
+                f"holds hardly any text: {self._text:,} bytes in the first {self._packed:,}: compress all of it anew"
+            )
+
+    def _count(self, text: bytes) -> None:
+        self._text += len(text)
+        self._lines += text.count(b"\n")
+        if self._bounded:
+            self._check()
+        last = text.rfind(b"\n")
+        self._run = self._run + len(text) if last < 0 else len(text) - last - 1
+        if self._run > LONGEST_RUN:
+            raise NotReadable(f"has more than {LONGEST_RUN:,} bytes in line {self._lines + 1:,}: {WANTED}")
+
+    def _check(self) -> None:
+        if self._lines > MOST_LINES:
+            raise TooManyLines
+        if self.is_plain:
+            return
+        if self._text > MOST_TEXT:
+            raise NotReadable(
+                f"holds more than {MOST_TEXT:,} bytes of text, which line {self._lines + 1:,} reaches: split it into "
+                "several files"
+            )
+        if self._text > DENSE_TEXT + MOST_RATIO * self._packed:
+            raise NotReadable(
+                f"is packed too densely: {self._packed:,} bytes of it hold more than {self._text:,} bytes of text, up "
+                f"to line {self._lines + 1:,}, and beyond {DENSE_TEXT:,} each may hold {MOST_RATIO:,}: split it into "
+                "several files"
+            )
+
+    def end(self) -> None:
+        """There are no more chunks. NotReadable where there should be."""
+        if not self._unpacks.is_whole:
+            raise _torn("it ends in the middle", self._lines)
+
+
+def text_of(raw: io.RawIOBase, *, bounded: bool = True) -> BinaryIO:
+    """The text in a stream that stands at its beginning. What was compressed cannot be sought in, and may hold no more
+    than files may, unless it is not `bounded`: a person's own file, on this machine.
+    """
+    buffered = io.BufferedReader(raw, _BUFFER)
+    texts = _Texts(buffered.peek(len(ZSTANDARD)), bounded=bounded)
+    return buffered if texts.is_plain else io.BufferedReader(_Unpacked(buffered, texts), _BUFFER)
+
+
+class _Unpacked(io.RawIOBase):
+    def __init__(self, packed: BinaryIO, texts: _Texts) -> None:
+        self._packed = packed
+        self._texts = self._unpack(packed, texts)
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._left:
+            text = next(self._texts, None)
+            if text is None:
+                return 0
+            self._left = text
+        size = min(len(buffer), len(self._left))
+        buffer[:size], self._left = self._left[:size], self._left[size:]
+        return size
+
+    def close(self) -> None:
+        self._packed.close()
+        super().close()
+
+    @staticmethod
+    def _unpack(packed: BinaryIO, texts: _Texts) -> Iterator[bytes]:
+        while chunk := packed.read(_PACKED):
+            yield from texts.of(chunk)
+        texts.end()
+
+
+class LineCount:
+    """Counts the lines with something in them, of a file that comes in chunks, compressed or not. NotReadable where it
+    is something else than JSON lines, too. `goes_on` is called for each part of the text, and may raise.
+    """
+
+    def __init__(self, goes_on: Callable[[], object] = lambda: None) -> None:
+        self._goes_on = goes_on
+        self._head = b""
+        self._texts: _Texts | None = None
+        self._lines = 0
+        self._has_something = False  # the line that has begun
+        self._first: bytes | None = b""  # of the text, until it was looked at
+
+    def feed(self, chunk: bytes) -> None:
+        """Here is more of the file. NotReadable."""
+        if self._texts is None:
+            self._head += chunk
+            if len(self._head) < len(ZSTANDARD):
+                return
+            chunk = self._head
+        self._take(chunk)
+
+    def end(self) -> int:
+        """That was all: how many there were. NotReadable."""
+        if self._texts is None:
+            self._take(self._head)
+        assert self._texts is not None  # noqa: S101 - just taken
+        self._texts.end()
+        self._look(b"", whole=True)
+        return self._lines + self._has_something
+
+    def _take(self, chunk: bytes) -> None:
+        self._texts = self._texts or _Texts(self._head)
+        for text in self._texts.of(chunk):
+            self._goes_on()
+            self._look(text)
+            self._count(text)
+
+    def _look(self, text: bytes, *, whole: bool = False) -> None:
+        if self._first is None:
+            return
+        self._first += text
+        if whole or len(self._first) > HEAD:
+            check_beginning(self._first)
+            self._first = None
+
+    def _count(self, text: bytes) -> None:
+        """Without all lines in memory at once: of two megabytes of line feeds they would take twenty."""
+        if text.count(b"\n") * _SHORT > len(text):
+            self._count_short(text)
+            return
+        start = 0
+        while (end := text.find(b"\n", start)) >= 0:
+            self._lines += self._has_something or bool(text[start:end].strip())
+            self._has_something, start = False, end + 1
+        self._has_something = self._has_something or bool(text[start:].strip())
+
+    def _count_short(self, text: bytes) -> None:
+        """The same, twenty times as fast where there are very many: each line is what ends behind something."""
+        marks = text.translate(_MARKS, _SPACE)
+        if self._has_something:
+            marks = b"x" + marks
+        self._lines += marks.count(b"x\n")
+        self._has_something = marks.endswith(b"x")

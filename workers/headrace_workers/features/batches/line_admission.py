@@ -1,0 +1,115 @@
+"""The door that lines pass on their way to become jobs: the checks that a record from Kafka passes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import Row
+
+from headrace_schemas import Envelope
+from headrace_schemas.codec import decode_value
+from headrace_schemas.errors import HeadraceError, InvalidRecord
+from headrace_schemas.event_types import Event, EventType
+from headrace_schemas.job import AnyJob
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.ledger.steps import NewStep
+from headrace_workers.core.named_resources import named_by
+from headrace_workers.core.tables import NEVER
+from headrace_workers.features.batches.defaults import Defaults
+from headrace_workers.features.quality.store.labels import Sent
+
+INVALID: Final = "invalid"
+FORBIDDEN: Final = "forbidden"
+_SOURCE: Final = "/headrace/batches"
+
+# What a record becomes.
+Admit = Callable[[Record], NewJob | Cancellation | Sent | Burial]
+
+
+class NoJob(Exception):
+    """A line that makes no job: a code, the reason, and the field of the line that is at fault, if it is one.
+
+    `error` is what the checks of a record said, where these refused it.
+    """
+
+    def __init__(self, code: str, reason: str, param: str | None = None, error: HeadraceError | None = None) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.param = param
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What all lines of a batch share. `expires_at` in ms since 1970."""
+
+    batch_id: str
+    number: int
+    tenant: str
+    expires_at: int
+    defaults: Defaults
+    endpoint: str | None = None
+    withheld: frozenset[str] = frozenset()  # families of resources that no line may name
+
+    @property
+    def own_keys(self) -> bool:
+        """Whether the key that a line has is its job's, as that of a job which comes by Kafka."""
+        return self.defaults.own_keys
+
+    def key(self, line: int) -> str:
+        """The idempotency key of the job that a line becomes: its id depends on nothing else but the tenant."""
+        return f"batch:{self.batch_id}:{line}"
+
+
+def terms_of(batch: Row[Any]) -> Terms:
+    """What all lines of a batch share."""
+    return Terms(
+        batch_id=batch.id,
+        number=batch.number,
+        tenant=batch.tenant,
+        expires_at=batch.expires_at,
+        defaults=Defaults.from_json(batch.defaults),
+        endpoint=batch.endpoint,
+        withheld=frozenset((batch.withheld or "").split()),
+    )
+
+
+def through_door(kind: EventType, value: bytes, number: int, terms: Terms, admit: Admit) -> NewJob:
+    """A job that passes the checks that a record from Kafka passes; NoJob where it does not."""
+    found = admit(Record(kind.topic, 0, number, _headers(kind, number, terms), value))
+    if isinstance(found, NewJob):
+        if terms.withheld:
+            _refuse_withheld(decode_value(kind.name, value), terms)
+        return replace(found, batch=terms.number, line=number, steps=tuple(_due(step, terms) for step in found.steps))
+    if isinstance(found, Burial):
+        raise NoJob(str(found.category), found.reason, getattr(found.error, "param", None), found.error)
+    raise InvalidRecord(f"{kind.name} is no job")
+
+
+def _due(step: NewStep, terms: Terms) -> NewStep:
+    """The end of the batch's window is when a line expires: only a deadline of its own makes it more urgent."""
+    own = step.deadline < terms.expires_at - 1  # that end passes a header, as a time of whole microseconds
+    return step if own else step._replace(due=NEVER)
+
+
+def _refuse_withheld(job: Event, terms: Terms) -> None:
+    """NoJob where a line names what the key that submitted the batch may not read."""
+    for place, family in named_by(job).items() if isinstance(job, AnyJob) else ():
+        if family in terms.withheld:
+            raise NoJob(FORBIDDEN, f"{place}: the key that submitted this batch lacks the scope {family}:read", place)
+
+
+def _headers(kind: EventType, number: int, terms: Terms) -> tuple[tuple[str, bytes | None], ...]:
+    envelope = Envelope(
+        id=terms.key(number),
+        type=kind.name,
+        source=_SOURCE,
+        time=datetime.now(UTC),
+        correlationid=terms.batch_id,
+        expirytime=datetime.fromtimestamp(terms.expires_at / 1000, UTC),
+    )
+    return tuple(envelope.to_headers())

@@ -1,0 +1,176 @@
+"""Taking in the lines of a batch: their jobs are written in the transaction that says how far the file was read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select, update
+
+from headrace_schemas.errors import Unavailable
+from headrace_workers.core.ledger import ingest
+from headrace_workers.core.sql.append import append
+from headrace_workers.core.sql.database import among, clock
+from headrace_workers.features.batches.store.batch_adopting import adopt
+from headrace_workers.features.batches.store.batch_lines import NewLine
+from headrace_workers.features.batches.store.batches import (
+    BATCH_CANCELLED,
+    BATCH_EXPIRED,
+    BUDGET,
+    CANCELLING,
+    CONFLICT,
+    DUPLICATE,
+    IN_PROGRESS,
+    QUOTA,
+    VALIDATING,
+    locked,
+)
+from headrace_workers.features.batches.tables import BATCHES, LINES, OPEN, REFUSED
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Lines that were read, in order; where the next begins, how many were read till there, and whether that is all.
+
+    With `own_keys` the jobs of lines may be there already: see batch_adopting.py.
+    """
+
+    lines: Sequence[NewLine]
+    position: int
+    line: int
+    read: bool
+    own_keys: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fed:
+    """What came of a chunk: how many lines were taken, and jobs made; how far the input was read by that; whether the
+    rest of the chunk waits: for the budget, or for another batch.
+    """
+
+    lines: int
+    jobs: int
+    position: int
+    line: int
+    waits: bool = False
+
+
+def feed(connection: Connection, number: int, at: int, chunk: Chunk) -> Fed | None:
+    """Take these lines in, which begin at this position of the text; None when others were there before.
+
+    Lines whose `custom_id` an earlier one has are refused. What does not fit the budget now is left for later while
+    lines are under way, which may cost less than was reserved; else that line and the rest are not run.
+    """
+    found = locked(connection, number)
+    if found is None or found.position != at or found.read:
+        return None
+    if found.state not in (VALIDATING, IN_PROGRESS, CANCELLING):
+        return None
+    now = clock(connection)
+    lines = _stopped(found, now, _distinct(connection, number, chunk.lines))
+    if any(not line.jobs and line.code is None for line in lines):
+        return None  # who read them took the batch for one that is not run any more, which it is not yet
+    lines, waits, exhausted = _within_budget(found, lines)
+    adopted: frozenset[str] = frozenset()
+    if chunk.own_keys:
+        lines, adopted, held = adopt(connection, number, lines)
+        waits, exhausted = waits or held, exhausted and not held
+    taken = ingest.ingest(connection, [job for line in lines for job in line.jobs if job.id not in adopted])
+    if chunk.own_keys and taken.known:
+        raise Unavailable("jobs of these lines came in by another way at this very moment")
+    known = {job.line for job in taken.known}
+    if known:
+        why = "a job of this line's id is there with other content"
+        lines = [line.without_jobs(CONFLICT, why) if line.number in known else line for line in lines]
+    over = {job.line: why for job, why in taken.over}
+    lines = [line.without_jobs(QUOTA, over[line.number]) if line.number in over else line for line in lines]
+    append(connection, LINES, [_row(number, line) for line in lines])
+    position, line, read = chunk.position, chunk.line, chunk.read
+    if waits:
+        position, line = (lines[-1].end, lines[-1].number) if lines else (at, found.line)
+        read = False
+    connection.execute(
+        update(BATCHES)
+        .where(BATCHES.c.number == number)
+        .values(
+            position=position,
+            line=line,
+            read=read,
+            taken=BATCHES.c.taken + len(lines),
+            reserved=BATCHES.c.reserved + sum(each.tokens for each in lines),
+            exhausted=exhausted,
+            together=found.together or any(len(each.jobs) > 1 for each in lines),
+            state=IN_PROGRESS if found.state == VALIDATING else found.state,
+            began_at=func.coalesce(BATCHES.c.began_at, now),
+        )
+    )
+    return Fed(len(lines), taken.new, position, line, waits)
+
+
+def _row(number: int, line: NewLine) -> dict[str, Any]:
+    return {
+        "batch": number,
+        "number": line.number,
+        "custom_id": line.custom_id,
+        "state": OPEN if line.jobs else REFUSED,
+        "jobs": len(line.jobs),
+        "tokens": line.tokens,
+        "text": line.text,
+        "code": line.code,
+        "reason": line.reason,
+        "param": None if line.param is None else line.param[:128],
+    }
+
+
+def _distinct(connection: Connection, number: int, lines: Sequence[NewLine]) -> list[NewLine]:
+    """The lines, but those refused that are called as an earlier one."""
+    names = sorted({line.custom_id for line in lines if line.custom_id is not None})
+    if not names:
+        return list(lines)
+    there = (LINES.c.batch == number) & LINES.c.custom_id.is_not(None) & among(connection, LINES.c.custom_id, names)
+    query = select(LINES.c.custom_id, func.min(LINES.c.number)).where(there).group_by(LINES.c.custom_id)
+    first: dict[str, int] = dict(iter(connection.execute(query)))
+    found = []
+    for line in lines:
+        if line.custom_id is None or (other := first.setdefault(line.custom_id, line.number)) == line.number:
+            found.append(line)
+            continue
+        why = f"line {line.number} is called {line.custom_id!r}, and so is line {other}: each needs a name of its own"
+        found.append(line.without_jobs(DUPLICATE, why))
+    return found
+
+
+def _stopped(found: Row[Any], now: int, lines: Sequence[NewLine]) -> list[NewLine]:
+    """The lines, refused where the batch goes on no more."""
+    if found.state == CANCELLING:
+        code, why = BATCH_CANCELLED, "the batch was cancelled before this line was sent"
+    elif found.expires_at <= now:
+        code, why = BATCH_EXPIRED, f"the batch's time, {found.window}, was over before this line was sent"
+    elif found.exhausted:
+        code, why = BUDGET, _over(found)
+    else:
+        return list(lines)
+    return [line.without_jobs(code, why) if line.jobs or line.code is None else line for line in lines]
+
+
+def _over(found: Row[Any]) -> str:
+    return f"the batch may cost {found.max_tokens:,} tokens, and this line would go beyond"
+
+
+def _within_budget(found: Row[Any], lines: Sequence[NewLine]) -> tuple[list[NewLine], bool, bool]:
+    """The lines that may be sent now, whether the rest has to wait, and whether there is no more for it."""
+    if found.max_tokens is None or found.exhausted:
+        return list(lines), False, found.exhausted
+    left = found.max_tokens - found.spent - found.reserved
+    under_way = found.reserved > 0
+    fitting: list[NewLine] = []
+    for place, line in enumerate(lines):
+        if line.tokens <= left:
+            left -= line.tokens
+            under_way |= line.tokens > 0
+            fitting.append(line)
+        elif under_way:
+            return fitting, True, False
+        else:
+            rest = [each.without_jobs(BUDGET, _over(found)) if each.jobs else each for each in lines[place:]]
+            return [*fitting, *rest], False, True
+    return fitting, False, False

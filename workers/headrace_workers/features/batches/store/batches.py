@@ -1,0 +1,159 @@
+"""Batches: files of lines that become jobs, each exactly once, a bounded number at a time.
+
+Lines are taken in by batch_feeding.py, what became of them is brought into files by batch_outputs.py, and batches come
+to their ends by batch_ends.py.
+
+Lock order: a batch comes before all that `complete.py` names.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
+
+from headrace_workers.core.sql.database import clock, insert, now_ms
+from headrace_workers.core.tables import IS_HELD, JOBS, STEPS
+from headrace_workers.features.batches.tables import BATCHES, FILES, IS_UNFINISHED, LINES
+
+VALIDATING, IN_PROGRESS, CANCELLING, FINALIZING = "validating", "in_progress", "cancelling", "finalizing"
+COMPLETED, FAILED_WHOLE, EXPIRED, CANCELLED = "completed", "failed", "expired", "cancelled"
+
+# Why a line has no answer, beside the categories of dead letters.
+DUPLICATE, CONFLICT, BUDGET, QUOTA, LOST = "duplicate_custom_id", "conflict", "budget", "quota", "lost"
+BATCH_CANCELLED, BATCH_EXPIRED = "batch_cancelled", "batch_expired"
+
+_FORGOTTEN_AT_ONCE = 5_000  # lines
+# Of a batch that is over none is, and nobody looks.
+_SHOWN = select(
+    BATCHES,
+    select(func.count(JOBS.c.line.distinct()))
+    .join_from(STEPS, JOBS, STEPS.c.job_id == JOBS.c.id)
+    .where(IS_HELD, JOBS.c.batch == BATCHES.c.number, BATCHES.c.ended_at.is_(None))
+    .scalar_subquery()
+    .label("held"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewBatch:
+    """A batch to be run. `key` names what was submitted; `window_ms` is how long it may take, and `output_ms` how long
+    what comes out is kept. `callback` is whom it tells of its end, as JSON.
+    """
+
+    id: str
+    tenant: str
+    input_file: str
+    total: int
+    window: str
+    window_ms: int
+    key: str | None = None
+    endpoint: str | None = None
+    metadata: str = "{}"
+    defaults: str = "{}"
+    max_tokens: int | None = None
+    output_ms: int | None = None
+    callback: str | None = None
+    withheld: str | None = None
+
+
+def create(connection: Connection, new: NewBatch) -> tuple[Row[Any], bool]:
+    """Write down a batch; whether it is new. One of the same tenant and key is there already."""
+    now = clock(connection)
+    row = {
+        "id": new.id, "tenant": new.tenant, "key": new.key, "endpoint": new.endpoint, "input_file": new.input_file,
+        "metadata": new.metadata, "defaults": new.defaults, "window": new.window, "state": VALIDATING,
+        "total": new.total, "max_tokens": new.max_tokens, "output_ms": new.output_ms,
+        "callback": new.callback, "withheld": new.withheld, "created_at": now, "expires_at": now + new.window_ms,
+    }  # fmt: skip
+    made = insert(connection, BATCHES).values(row).on_conflict_do_nothing().returning(BATCHES.c.number)
+    is_new = connection.execute(made).scalar() is not None
+    same = BATCHES.c.id == new.id if is_new else and_(BATCHES.c.tenant == new.tenant, BATCHES.c.key == new.key)
+    return connection.execute(_SHOWN.where(same)).one(), is_new
+
+
+def batch(connection: Connection, batch_id: str, tenant: str | None = None) -> Row[Any] | None:
+    """A batch, and how many of its lines are `held`; with `tenant` only where it is that one's."""
+    query = _SHOWN.where(BATCHES.c.id == batch_id)
+    return connection.execute(query if tenant is None else query.where(BATCHES.c.tenant == tenant)).first()
+
+
+def keyed(connection: Connection, tenant: str, key: str) -> Row[Any] | None:
+    """The batch that was submitted under this key."""
+    return connection.execute(_SHOWN.where(BATCHES.c.tenant == tenant, BATCHES.c.key == key)).first()
+
+
+def batches(connection: Connection, tenant: str | None, after: str | None, limit: int) -> list[Row[Any]]:
+    """All batches or a tenant's, newest first, those that come after the batch `after`; with how many of the lines of
+    each are `held`.
+    """
+    query = _SHOWN
+    if tenant is not None:
+        query = query.where(BATCHES.c.tenant == tenant)
+    if after is not None and (last := batch(connection, after, tenant)) is not None:
+        query = query.where(BATCHES.c.number < last.number)
+    return list(connection.execute(query.order_by(BATCHES.c.number.desc()).limit(limit)))
+
+
+def add_crashes(connection: Connection, number: int, count: int) -> None:
+    """Add to how often a bridge ended while it read the input of a batch."""
+    here = update(BATCHES).where(BATCHES.c.number == number)
+    connection.execute(here.values(crashes=BATCHES.c.crashes + count))
+
+
+def unfinished(connection: Connection) -> list[Row[Any]]:
+    """The batches that are not over, oldest first."""
+    return list(connection.execute(select(BATCHES).where(IS_UNFINISHED).order_by(BATCHES.c.number)))
+
+
+def locked(connection: Connection, number: int) -> Row[Any] | None:
+    """A batch, which nobody else changes until this transaction ends."""
+    query = select(BATCHES).where(BATCHES.c.number == number)
+    return connection.execute(query.with_for_update()).first()
+
+
+def wish_cancel(connection: Connection, batch_id: str, tenant: str | None = None) -> Row[Any] | None:
+    """Let a batch be cancelled, unless it is over; how it stands then, None where there is no such batch."""
+    mine = BATCHES.c.id == batch_id
+    if tenant is not None:
+        mine &= BATCHES.c.tenant == tenant
+    connection.execute(
+        update(BATCHES)
+        .where(mine, BATCHES.c.state.in_((VALIDATING, IN_PROGRESS)))
+        .values(state=CANCELLING, cancelling_at=now_ms())
+    )
+    return batch(connection, batch_id, tenant)
+
+
+def lines(
+    connection: Connection, number: int, *, after: int = 0, limit: int = 1_000, state: str | None = None
+) -> list[Row[Any]]:
+    """The lines of a batch behind this one, in order: number, custom_id, state, code, reason, param."""
+    columns = (LINES.c.number, LINES.c.custom_id, LINES.c.state, LINES.c.code, LINES.c.reason, LINES.c.param)
+    query = select(*columns).where(LINES.c.batch == number, LINES.c.number > after)
+    if state is not None:
+        query = query.where(LINES.c.state == state)
+    return list(connection.execute(query.order_by(LINES.c.number).limit(limit)))
+
+
+def codes(connection: Connection, number: int) -> Counter[str]:
+    """Why lines of a batch failed: how many, by code."""
+    query = select(LINES.c.code, func.count()).where(LINES.c.batch == number, LINES.c.code.is_not(None))
+    return Counter(dict(iter(connection.execute(query.group_by(LINES.c.code)))))
+
+
+def forget(connection: Connection, older_than_ms: int) -> bool:
+    """Forget a bounded part of a batch that ended so long ago, if its files are gone, too; whether there is more."""
+    there = select(FILES.c.id).where(or_(FILES.c.id == BATCHES.c.output_file, FILES.c.id == BATCHES.c.error_file))
+    old = select(BATCHES.c.number).where(BATCHES.c.ended_at < now_ms() - older_than_ms, ~there.exists())
+    number = connection.execute(old.order_by(BATCHES.c.ended_at).limit(1)).scalar()
+    if number is None:
+        return False
+    first = select(func.min(LINES.c.number)).where(LINES.c.batch == number)
+    start = connection.execute(first).scalar()
+    if start is not None:
+        gone = and_(LINES.c.batch == number, LINES.c.number < start + _FORGOTTEN_AT_ONCE)
+        connection.execute(delete(LINES).where(gone))
+    else:
+        connection.execute(delete(BATCHES).where(BATCHES.c.number == number))
+    return True

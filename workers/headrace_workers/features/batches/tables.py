@@ -1,0 +1,146 @@
+"""The tables of files and batches. What is in a file lies in the file store: here stands where."""
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text, false, text
+
+from headrace_workers.core.tables import METADATA, Serial
+
+# The states of a line: open (its jobs are under way), refused (it made none; the error file has yet to say so), done
+# (its answer is in the output) and failed (the error file says why).
+OPEN, REFUSED, DONE, FAILED = "open", "refused", "done", "failed"
+
+IS_UNFINISHED: Final = text("batches.ended_at IS NULL")
+IS_REFUSED: Final = text("lines.state = 'refused'")
+
+_UNFINISHED = text("ended_at IS NULL")
+_REFUSED = text("state = 'refused'")
+_NAMED = text("custom_id IS NOT NULL")
+_KEYED = text("key IS NOT NULL")
+_EXPIRES = text("expires_at IS NOT NULL")
+
+FILES: Final = Table(
+    "files",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),  # bytes
+    Column("lines", BigInteger),  # of the text in it, that have something in them; absent where nobody counted
+    Column("digest", String(64)),  # SHA-256 of all bytes in hexadecimal; absent while it grows
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Index("files_tenant", "tenant", "created_at", "id"),
+    Index("files_expiring", "expires_at", postgresql_where=_EXPIRES, sqlite_where=_EXPIRES),
+)
+
+# The objects that a file consists of, in order: one, the parts in which it was sent, or what was appended.
+PIECES: Final = Table(
+    "pieces",
+    METADATA,
+    Column("file_id", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("path", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+)
+
+BATCHES: Final = Table(
+    "batches",
+    METADATA,
+    Column("number", Serial, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("tenant", String(64), nullable=False),
+    Column("key", String(64)),  # of what was submitted: the same is not run twice
+    Column("endpoint", String(64)),  # the URL of OpenAI's that all lines name; absent: lines are headrace's jobs
+    Column("input_file", String(64), nullable=False),
+    Column("output_file", String(64)),
+    Column("error_file", String(64)),
+    Column("metadata", Text, nullable=False),  # JSON object of texts
+    Column("defaults", Text, nullable=False),  # JSON object: what lines get that do not say
+    Column("window", String(16), nullable=False),  # as it was asked for: 24h
+    # validating | in_progress | cancelling | finalizing | completed | failed | expired | cancelled
+    Column("state", String(16), nullable=False),
+    Column("reason", Text),  # of one that failed as a whole
+    Column(
+        "position", BigInteger, nullable=False, server_default=text("0")
+    ),  # bytes of the input's text that were read
+    Column("line", Integer, nullable=False, server_default=text("0")),  # lines that were read, empty ones too
+    Column("read", Boolean, nullable=False, server_default=false()),  # to the end
+    Column("total", BigInteger, nullable=False),  # lines of the input
+    Column("taken", BigInteger, nullable=False, server_default=text("0")),  # of these, rows of `lines`
+    Column("completed", BigInteger, nullable=False, server_default=text("0")),
+    Column("failed", BigInteger, nullable=False, server_default=text("0")),
+    Column("cached", BigInteger, nullable=False, server_default=text("0")),  # of the completed: no model was run
+    Column("prompt_tokens", BigInteger, nullable=False, server_default=text("0")),
+    Column("completion_tokens", BigInteger, nullable=False, server_default=text("0")),
+    Column("max_tokens", BigInteger),  # that it may cost
+    Column("withheld", String(64)),  # families of resources that its lines may not name, with spaces between them
+    Column("reserved", BigInteger, nullable=False, server_default=text("0")),  # for the lines under way
+    Column("spent", BigInteger, nullable=False, server_default=text("0")),
+    Column("exhausted", Boolean, nullable=False, server_default=false()),  # nothing more fits: the rest is not run
+    Column("created_at", BigInteger, nullable=False),
+    Column("began_at", BigInteger),
+    Column("cancelling_at", BigInteger),
+    Column("finalizing_at", BigInteger),
+    Column("ended_at", BigInteger),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("together", Boolean, nullable=False, server_default=false()),  # a line of it made several jobs
+    Column("output_ms", BigInteger),  # that its output and errors are kept, where it was said
+    Column("callback", Text),  # JSON of the BatchCallback: whom it tells of its end
+    Column("crashes", Integer, nullable=False, server_default=text("0")),  # of bridges that read its input
+    Index("batches_unfinished", "number", postgresql_where=_UNFINISHED, sqlite_where=_UNFINISHED),
+    Index("batches_tenant", "tenant", "created_at", "number"),
+    Index("batches_key", "tenant", "key", unique=True, postgresql_where=_KEYED, sqlite_where=_KEYED),
+    sqlite_autoincrement=True,
+)
+
+LINES: Final = Table(
+    "lines",
+    METADATA,
+    Column("batch", BigInteger, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),  # in the input, from 1
+    Column("custom_id", Text),
+    Column("state", String(8), nullable=False),
+    Column("jobs", Integer, nullable=False),  # how many it made
+    Column("tokens", BigInteger, nullable=False),  # reserved for it
+    Column("text", LargeBinary),  # the line, while its answer depends on it
+    Column("code", String(32)),  # of one that failed
+    Column("reason", Text),  # of one that was refused
+    Column("param", String(128)),  # the field that was at fault
+    Index("lines_named", "batch", "custom_id", postgresql_where=_NAMED, sqlite_where=_NAMED),
+    Index("lines_refused", "batch", "number", postgresql_where=_REFUSED, sqlite_where=_REFUSED),
+)
+
+UPLOADS: Final = Table(
+    "uploads",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),  # bytes that are to come
+    Column("state", String(16), nullable=False),  # pending | completed | cancelled | expired
+    Column("file_id", String(64)),  # what became of it
+    Column("completion", String(64)),  # SHA-256 of what it was completed with: the same again is answered the same
+    Column("file_seconds", BigInteger),  # how long that is to be kept
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Index(
+        "uploads_pending",
+        "expires_at",
+        postgresql_where=text("state = 'pending'"),
+        sqlite_where=text("state = 'pending'"),
+    ),
+)
+
+PARTS: Final = Table(
+    "parts",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("upload_id", String(64), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index("parts_upload", "upload_id"),
+)

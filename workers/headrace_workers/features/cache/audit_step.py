@@ -1,0 +1,63 @@
+"""The step that answers afresh what was served by likeness, and compares. Nobody is told of it but the ledger."""
+
+from collections.abc import Sequence
+from itertools import islice
+
+from headrace_schemas import GenerationJob, HeadraceError, Output
+from headrace_schemas.reasons import reason_of
+from headrace_workers.core.pipeline.outcome import Done, Outcome, Retry
+from headrace_workers.core.pipeline.task import Unit
+from headrace_workers.core.ports import Completion, Generator, Request
+from headrace_workers.features.cache.calibration.labels import compare
+from headrace_workers.features.cache.calibration.sampling import twice
+from headrace_workers.features.cache.store.audit_rows import Audited, Own
+
+
+def audit(units: Sequence[Unit], *, generator: Generator) -> list[Outcome]:
+    """Let the model answer each job that was served, in one call, as if nothing were known; the i-th outcome belongs to
+    the i-th unit. Some are answered twice, to see how far the model agrees with itself.
+
+    What cannot be answered, now or after some attempts, is unknown: neither clean nor wrong.
+    """
+    asked = [
+        (place, unit.job, unit.event)
+        for place, unit in enumerate(units)
+        if isinstance(unit.job, GenerationJob) and isinstance(unit.event, Output)
+    ]
+    times = [2 if twice(units[place].id) else 1 for place, _, _ in asked]
+    requests = [
+        Request(job.conversation, job.sampling, job.tenant)
+        for (_, job, _), count in zip(asked, times, strict=True)
+        for _ in range(count)
+    ]
+    completions = iter(generator.generate(requests) if requests else [])
+    outcomes: list[Outcome] = [_unknown(unit, "it is no audit of a generation job") for unit in units]
+    for (place, _, served), count in zip(asked, times, strict=True):
+        outcomes[place] = _outcome(units[place], served, *islice(completions, count))
+    return outcomes
+
+
+def compared(audit_id: str, served: str, fresh: str, again: str | None = None) -> Audited:
+    """What an audit comes to. `again` is a second fresh answer."""
+    said = compare(served, fresh)
+    own = None if again is None else Own(again, compare(fresh, again).kind)
+    return Audited(audit_id, said.kind, said.reason, fresh, own)
+
+
+def _outcome(
+    unit: Unit, served: Output, first: Completion | HeadraceError, second: Completion | HeadraceError | None = None
+) -> Outcome:
+    if isinstance(first, HeadraceError):
+        reason = reason_of(first)
+        given_up = _unknown(unit, f"given up: {reason}")
+        return Retry(reason, otherwise=given_up) if first.category.retryable else given_up
+    again = _text(second) if isinstance(second, Completion) else None
+    return Done(rows=(compared(unit.id, served.text, _text(first), again),))
+
+
+def _text(completion: Completion) -> str:
+    return completion.text.replace("\x00", "\ufffd")
+
+
+def _unknown(unit: Unit, reason: str) -> Done:
+    return Done(rows=(Audited(unit.id, "unknown", reason),))

@@ -1,0 +1,104 @@
+"""Which look-ups are audited, and the work that an audit is."""
+
+from typing import Final
+
+from headrace_schemas import GenerationJob, Output
+from headrace_schemas.codec import encode_value
+from headrace_schemas.event_types import type_of
+from headrace_workers.core.identity import audit_id, explored_id
+from headrace_workers.core.ledger.lanes import BATCH
+from headrace_workers.core.ledger.steps import NewStep
+from headrace_workers.core.pipeline.grouping import estimate_tokens
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.stage import Stage
+from headrace_workers.features.cache.calibration.sampling import band, chosen, twice
+from headrace_workers.features.cache.semantic.found import Hit, NearMiss
+from headrace_workers.features.cache.step import Drawn
+from headrace_workers.features.cache.store.audit_rows import Afresh, NewAudit
+from headrace_workers.wiring.stages import AUDIT
+
+_LAST: Final = 9  # of ranks: behind all jobs
+
+
+class Auditing:
+    """Draws a share of hits, and of misses, by their ids, and makes the work for the stage that audits; nothing where
+    there is no such.
+    """
+
+    def __init__(self, pipeline: Pipeline, share: float) -> None:
+        self._stage = pipeline.stage(AUDIT)
+        self._share = share if self._stage is not None else 0.0
+
+    def chosen(self, job_id: str, hit: Hit) -> bool:
+        """Whether this hit is audited."""
+        return chosen(audit_id(job_id, hit.entry_id), self._share)
+
+    def draw(self, job_id: str, question: str, hit: Hit, output: Output, afresh: GenerationJob | None) -> Drawn:
+        """Whether this hit, which was found by likeness, is audited; its stratum, and its chance of that.
+
+        `afresh` is what its model is to be asked; None where that cannot be had: then its audit is given up, and is
+        unknown, since hits that are left out would say nothing of themselves.
+        """
+        similarity = hit.similarity or 0.0
+        stratum = band(similarity)
+        name = audit_id(job_id, hit.entry_id)
+        if self._stage is None or not self.chosen(job_id, hit):
+            return Drawn(stratum, self._share)
+        audit = NewAudit(
+            id=name,
+            job_id=job_id,
+            entry_id=hit.entry_id,
+            tenant=output.tenant,
+            scope=hit.scope,
+            similarity=similarity,
+            stratum=stratum,
+            share=self._share,
+            question=question,
+            served=output.text,
+            afresh=None if afresh is None else _work(self._stage, name, afresh, output),
+        )
+        return Drawn(stratum, self._share, (audit,))
+
+    def explores(self, job_id: str) -> bool:
+        """Whether what this job is nearly served is audited: with the chance that a hit has, so that a curve sees both
+        as they come.
+        """
+        return chosen(explored_id(job_id), self._share)
+
+    def explore(self, job_id: str, job: GenerationJob, nearly: NearMiss) -> NewAudit:
+        """That audit. It is no work: the job's own answer is what is compared."""
+        return NewAudit(
+            id=explored_id(job_id),
+            kind=nearly.kind,
+            guard=nearly.guard,
+            job_id=job_id,
+            entry_id=nearly.entry_id,
+            tenant=job.tenant,
+            scope=nearly.scope,
+            similarity=nearly.similarity,
+            stratum=band(nearly.similarity),
+            share=self._share,
+            question=job.question,
+            served=nearly.text,
+        )
+
+
+def _work(stage: Stage, name: str, afresh: GenerationJob, output: Output) -> Afresh:
+    value, content = encode_value(output), encode_value(afresh)
+    step = NewStep(
+        job_id=name,
+        stage=stage.name,
+        queue=stage.queue(afresh.model),
+        group_key=stage.group_of(afresh, name, afresh.model),
+        prefix=stage.prefix(afresh),
+        sized=True,
+        lane=BATCH,
+        rank=_LAST,
+        deadline=0,  # when it is written, by the ledger's clock
+        turn=0,
+        tokens=estimate_tokens(afresh) * (2 if twice(name) else 1),
+        event_type=type_of(output),
+        payload=value,
+        read_bytes=len(value) + len(content),
+    )
+    return Afresh(job=content, step=step, patience_ms=int(stage.patience * 1000))

@@ -1,0 +1,139 @@
+"""`headrace bench`: what the cache and a knowledge base would do with questions of your own, before they do it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace_workers.cli.html import HtmlOption, refuse_unwritable, say_where, write_page
+from headrace_workers.cli.output import console, put_json, say
+
+if TYPE_CHECKING:
+    from headrace_workers.features.cache.commands.bench_views import Shown
+
+_JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object with everything")]
+_LimitOption = Annotated[int, typer.Option("--limit", "-n", min=0, help="so many of each list are shown")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    bench = typer.Typer(
+        help="Measure the cache and a knowledge base on questions of your own, before you rely on them.",
+        no_args_is_help=True,
+    )
+    bench.command("cache")(cache)
+    bench.command("retrieval")(retrieval)
+    app.add_typer(bench, name="bench")
+
+
+def cache(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="pairs of questions, as JSON lines")],
+    max_error: Annotated[
+        float | None,
+        typer.Option(
+            "--max-error", min=0.0001, max=0.5, help="wrong of those served that you bear [HEADRACE_MAX_ERROR]"
+        ),
+    ] = None,
+    html: HtmlOption = None,
+    limit: _LimitOption = 20,
+    as_json: _JsonOption = False,
+) -> None:
+    """Say what `cache: semantic` would serve of your pairs, and how much of it wrongly, at each threshold.
+
+    A line is `{"question": …, "other": …, "same": true}`: whether the answer to the other is right for the question.
+    Embedder and guards are those of a recall worker. Nothing else is needed: no ledger, no model.
+
+    Example: `headrace bench cache pairs.jsonl --html report.html`
+    """
+    from headrace_workers.features.cache.commands import bench_cache_views as views
+    from headrace_workers.features.cache.commands.known import read_pairs
+    from headrace_workers.features.cache.measuring.pairs import judge
+    from headrace_workers.features.cache.measuring.thresholds import THRESHOLDS, swept
+    from headrace_workers.features.cache.semantic.likeness import refused
+    from headrace_workers.features.knowledge.commands.knowledge import embedder_here
+    from headrace_workers.runtime.settings import figure
+
+    threshold = figure("similarity")
+    borne = figure("max_error") if max_error is None else max_error
+    pairs = read_pairs(file)
+    refuse_unwritable(html)
+    embedder = embedder_here()
+    texts = len({text for pair in pairs for text in (pair.question, pair.other)})
+    with _progress("embedding", texts) as advance:
+        judged = judge(pairs, embedder.embed, refused, advance)
+    # The threshold that is set is one of those that are shown.
+    thresholds = sorted({*THRESHOLDS, threshold})
+    measured = views.Measured(file.name, embedder.id, judged, swept(judged, thresholds), threshold, borne, limit)
+    _show(views.shown(measured), html, as_json)
+
+
+def retrieval(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="of the knowledge base")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="questions with the right documents, as JSON lines")],
+    tenant: Annotated[str | None, typer.Option("--tenant", help="whose it is [HEADRACE_TENANT]")] = None,
+    html: HtmlOption = None,
+    limit: _LimitOption = 20,
+    as_json: _JsonOption = False,
+) -> None:
+    """Say how well a knowledge base finds what is right for your questions: by words, by vectors, and fused.
+
+    A line is `{"question": …, "documents": ["docs/guide.md", "docs/faq.md#Install"]}`: named as `headrace knowledge
+    show` names them, with or without a section. How relevant right and wrong passages are says where a floor can be.
+
+    Example: `headrace bench retrieval handbook questions.jsonl --html report.html`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.access.commands.tenants import tenant_meant
+    from headrace_workers.features.cache.commands import bench_retrieval_views as views
+    from headrace_workers.features.cache.commands.known import read_questions, refuse_unknown
+    from headrace_workers.features.knowledge.commands.knowledge import embedder_here, named
+    from headrace_workers.features.knowledge.measuring.searching import Contents, answer
+    from headrace_workers.features.knowledge.passages import Passages
+    from headrace_workers.runtime.settings import figure
+
+    base, owner = named(name), tenant_meant(tenant)
+    floor = figure("relevance")
+    asked = read_questions(file)
+    refuse_unwritable(html)
+    ledger, embedder = need_ledger(), embedder_here()
+    passages = Passages.of(ledger, owner, base, embedder)
+    if not len(passages):
+        say(f"{owner} has no knowledge base {base!r}: `headrace knowledge list` shows all, --tenant names another's")
+        raise typer.Exit(1)
+    contents = Contents(passages.chunks)
+    refuse_unknown(file, asked, contents.unknown)
+    with _progress("asking", len(asked)) as advance:
+        answered, seconds = answer(asked, passages, advance)
+    measured = views.Measured(base, file.name, embedder.id, len(passages), answered, seconds, floor, limit)
+    _show(views.shown(measured), html, as_json)
+
+
+def _show(shown: "Shown", html: Path | None, as_json: bool) -> None:
+    if html is not None:
+        write_page(html, shown.page())
+    if as_json:
+        put_json(shown.document)
+    else:
+        out = console(data=True)
+        for each in shown.tables:
+            out.print(each)
+        for line in shown.words:
+            say(line)
+    say_where(html)
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal. Gives what moves it on."""
+    terminal = console()
+    if not terminal.is_terminal:
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=terminal, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda by: bar.advance(task, by)

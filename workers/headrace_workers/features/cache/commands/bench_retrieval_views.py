@@ -1,0 +1,228 @@
+"""How well a knowledge base finds what is right for given questions: as tables, JSON and a page. Pure."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headrace_workers.cli.output import table
+from headrace_workers.cli.pages import plots
+from headrace_workers.cli.pages.page import Figure, Section, Table, page
+from headrace_workers.cli.tables import shorten
+from headrace_workers.features.cache.commands.bench_views import Shown, number, rounded, share
+from headrace_workers.features.knowledge.measuring.retrieval_quality import (
+    DEPTHS,
+    FIRST,
+    Answered,
+    Floor,
+    Quality,
+    floors,
+    missed,
+    place,
+    qualities,
+)
+from headrace_workers.features.knowledge.measuring.searching import FUSED, LEGS
+
+FLOORS = tuple(round(step * 0.05, 2) for step in range(17))  # 0 to 0.8
+_COARSE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)  # the floors in the terminal's table
+_NEEDED = 0.95  # of the right passages, that a floor should keep
+_WIDTH = 200  # characters of a question in a list
+_QUALITY = ("ranked by", "nDCG@10", "MRR", *(f"recall@{k}" for k in DEPTHS))
+_FLOORS = ("floor", "right passages kept", "wrong ones dropped", "questions with a right one")
+_MISSED = ("line", "question", "right", *LEGS)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured: each question, and how long each search took, in seconds; and the floor that is set."""
+
+    base: str
+    file: str
+    embedder: str
+    passages: int
+    answered: Sequence[Answered]
+    seconds: Sequence[float]
+    floor: float
+    limit: int
+
+    @property
+    def rate(self) -> float:
+        """Queries a second, one after the other."""
+        return len(self.seconds) / max(1e-9, sum(self.seconds))
+
+    def took(self, percent: float) -> float:
+        """A percentile of the searches, in ms; nearest rank, so that no value is invented."""
+        ordered = sorted(self.seconds)
+        return 1000 * ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
+
+    @property
+    def floors(self) -> list[Floor]:
+        """What each floor would do."""
+        return floors(self.answered, sorted({*FLOORS, self.floor}))
+
+    @property
+    def advice(self) -> str:
+        """How high a floor may be."""
+        keeping = [each for each in self.floors if each.kept is not None and each.kept >= _NEEDED]
+        if not keeping:
+            return "no right passage is among the first ten of any question: no floor can be told from these"
+        best = keeping[-1]
+        return (
+            f"a floor of {best.floor:g} keeps {share(best.kept)} of the right passages among the first ten and drops "
+            f"{share(best.dropped)} of the wrong ones"
+        )
+
+
+def shown(measured: Measured) -> Shown:
+    """All of it."""
+    found = qualities(measured.answered)
+    lost = missed(measured.answered, FUSED)
+    title = f"{measured.base}: {len(measured.answered):,} questions, {measured.passages:,} passages"
+    tables = [
+        table(title, _QUALITY, [_quality_row(each) for each in found], right=_QUALITY[1:]),
+        table(
+            "relevance of the first ten passages",
+            _FLOORS,
+            [_floor_row(each) for each in measured.floors if each.floor in {*_COARSE, measured.floor}],
+            right=_FLOORS,
+        ),
+    ]
+    if lost and measured.limit:
+        told = f"nothing right among the first ten: {min(len(lost), measured.limit)} of {len(lost):,}; at which place"
+        rows = [_missed_row(each) for each in lost[: measured.limit]]
+        tables.append(table(told, _MISSED, rows, right=("line", *LEGS)))
+    words = [
+        measured.advice,
+        f"{measured.rate:,.0f} queries/s one after the other, with the embedding; p50 {measured.took(50):.1f} ms, "
+        f"p99 {measured.took(99):.1f} ms",
+    ]
+    return Shown(tables, words, _document(measured), lambda: _page(measured))
+
+
+def _document(measured: Measured) -> dict[str, Any]:
+    return {
+        "knowledge": measured.base,
+        "file": measured.file,
+        "embedder": measured.embedder,
+        "passages": measured.passages,
+        "questions": len(measured.answered),
+        "ranked_by": [
+            {
+                "leg": each.leg,
+                "ndcg_at_10": rounded(each.ndcg),
+                "mrr": rounded(each.mrr),
+                "recall": {str(k): rounded(value) for k, value in each.recall.items()},
+            }
+            for each in qualities(measured.answered)
+        ],
+        "queries_a_second": rounded(measured.rate),
+        "p50_ms": rounded(measured.took(50)),
+        "p99_ms": rounded(measured.took(99)),
+        "floor": measured.floor,
+        "floors": [
+            {
+                "floor": each.floor,
+                "right_kept": rounded(each.kept),
+                "wrong_dropped": rounded(each.dropped),
+                "questions_with_a_right_one": rounded(each.answered),
+            }
+            for each in measured.floors
+        ],
+        "missed": [
+            {
+                "line": each.asked.line,
+                "question": each.asked.question,
+                "right": sorted(each.asked.right),
+                "places": {leg: place(each, leg) for leg in LEGS},
+            }
+            for each in missed(measured.answered, FUSED)
+        ],
+    }
+
+
+def _page(measured: Measured) -> str:
+    found = qualities(measured.answered)
+    fused = next(each for each in found if each.leg == FUSED)
+    return page(
+        f"How well {measured.base} is searched: {measured.file}",
+        f"{len(measured.answered):,} questions, {measured.passages:,} passages; {measured.embedder}.",
+        [
+            Figure(share(fused.recall[FIRST]), "of what is right is among the first ten"),
+            Figure(number(fused.ndcg), "nDCG@10, fused"),
+            Figure(number(fused.mrr), "mean reciprocal rank"),
+            Figure(f"{measured.rate:,.0f}/s", f"queries, one after the other; p99 {measured.took(99):.1f} ms"),
+        ],
+        [_by_leg(measured, found, fused), _by_floor(measured), _nothing_right(measured)],
+    )
+
+
+def _by_leg(measured: Measured, found: Sequence[Quality], fused: Quality) -> Section:
+    chosen = [number for number, each in enumerate(found) if each is fused]
+    rows = [_quality_row(each) for each in found]
+    return Section(
+        "By words, by vectors, and fused",
+        plots=[_recall(found), _relevance(measured)],
+        tables=[Table(_QUALITY, rows, right=_QUALITY[1:], chosen=chosen)],
+    )
+
+
+def _recall(found: Sequence[Quality]) -> str:
+    # Each depth as far from the next as the one before: the first places are those that matter.
+    return plots.lines(
+        "Recall by depth",
+        plots.Axis("the first k", 0, len(DEPTHS) - 1, lambda step: str(DEPTHS[round(step)])),
+        plots.Axis("", 0.0, 1.0, plots.percent),
+        [
+            plots.Line(each.leg, [(step, each.recall[k]) for step, k in enumerate(DEPTHS)])
+            for each in sorted(found, key=lambda each: each.leg != FUSED)
+        ],
+    )
+
+
+def _relevance(measured: Measured) -> str:
+    right = [value for each in measured.answered for value in each.right]
+    wrong = [value for each in measured.answered for value in each.wrong]
+    return plots.histogram(
+        "Relevance of the first ten passages",
+        plots.Axis("cosine to the question", min([0.0, *right, *wrong]), 1.0, plots.plain),
+        [("right", right), ("wrong", wrong)],
+        down=plots.Mark(measured.floor, "set now"),
+    )
+
+
+def _by_floor(measured: Measured) -> Section:
+    chosen = [place for place, each in enumerate(measured.floors) if each.floor == measured.floor]
+    return Section(
+        "Where a floor can be",
+        [
+            f"{measured.advice[0].upper()}{measured.advice[1:]}. "
+            "A passage that is not among the hundred nearest by its vector counts as 0."
+        ],
+        tables=[Table(_FLOORS, [_floor_row(each) for each in measured.floors], right=_FLOORS, chosen=chosen)],
+    )
+
+
+def _nothing_right(measured: Measured) -> Section:
+    lost = missed(measured.answered, FUSED)
+    return Section(
+        f"Nothing right among the first ten: {len(lost):,}",
+        ["At which place each way of ranking has the first that is right; a dash where it has none."],
+        tables=[Table(_MISSED, [_missed_row(each) for each in lost], right=("line", *LEGS), tall=True)],
+    )
+
+
+def _quality_row(each: Quality) -> tuple[str, ...]:
+    return (each.leg, number(each.ndcg), number(each.mrr), *(number(each.recall[k]) for k in DEPTHS))
+
+
+def _floor_row(each: Floor) -> tuple[str, ...]:
+    return (f"{each.floor:.2f}", share(each.kept), share(each.dropped), share(each.answered))
+
+
+def _missed_row(each: Answered) -> tuple[str, ...]:
+    places = (place(each, leg) for leg in LEGS)
+    right = ", ".join(sorted(each.asked.right))
+    return (
+        str(each.asked.line), shorten(each.asked.question, _WIDTH), shorten(right, _WIDTH),
+        *("–" if at is None else str(at) for at in places),
+    )  # fmt: skip

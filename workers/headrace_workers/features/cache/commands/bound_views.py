@@ -1,0 +1,174 @@
+"""From audits and how scopes stand to rows and to JSON. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from headrace_workers.cli.durations import rfc3339, show_time
+from headrace_workers.cli.tables import shorten
+
+if TYPE_CHECKING:
+    from headrace_workers.features.cache.commands.explained import AuditOf
+    from headrace_workers.features.cache.semantic.bounds import Whole
+    from headrace_workers.features.cache.store.audit_counts import OfGuard
+    from headrace_workers.features.cache.store.standings import ScopeStanding
+
+BOUND_COLUMNS = (
+    "scope", "tenant", "bound", "served", "audits", "unknown", "wrong", "itself", "at most", "if unknown are",
+)  # fmt: skip
+NEARLY_COLUMNS = ("scope", "tenant", "likeness asked for", "below that", "refused by a guard")
+NEARLY_RIGHT = NEARLY_COLUMNS[2:]
+BOUND_RIGHT = BOUND_COLUMNS[3:]
+GUARD_COLUMNS = ("guard", "refused, about", "audits", "right", "wrong", "unknown", "in vain")
+GUARD_RIGHT = GUARD_COLUMNS[1:]
+AUDIT_COLUMNS = ("audit", "tenant", "similarity", "asked", "served", "afresh")
+_SCOPE_SHOWN = 8
+_ALPHA = 0.05
+_WIDTH = 40
+_GIVEN = {
+    "hit": "it was given",
+    "below": "it was not given: the threshold asks for more likeness",
+    "refused": "it was not given: a guard refused it",
+}
+_OWN = {"clean": "the same", "wrong": "another thing", "unknown": "other words"}
+
+
+def bound_row(found: "ScopeStanding") -> tuple[str, ...]:
+    """How a scope stands, as the cells of `BOUND_COLUMNS`: `at most` is about those with a verdict, and the last
+    column takes the unknown for wrong. `itself`: where the model was asked twice, how often it contradicted itself.
+    """
+    figures = found.figures
+    wrong = f"{figures['wrong']:,}" if figures.get("wrong") else "0"
+    if figures.get("estimate"):
+        wrong += f" ({figures['estimate']:.1%})"
+    return (
+        found.scope[:_SCOPE_SHOWN], found.tenant, found.state,
+        *(f"{figures.get(name, 0):,}" for name in ("served", "audits", "unknown")), wrong, _own(figures.get("own")),
+        _percent(figures.get("upper", 1.0)), _percent(figures.get("upper_if_unknown_wrong", 1.0)),
+    )  # fmt: skip
+
+
+def bound_dict(found: "ScopeStanding") -> dict[str, Any]:
+    """The same, for `--json`; shares are in [0, 1], and those of the newest window stand in `recent`."""
+    return {
+        "scope": found.scope, "tenant": found.tenant, "state": found.state, "sentence": found.sentence,
+        **{name: value for name, value in found.figures.items() if name != "strata"}, "least_similarity": found.least,
+        "since": rfc3339(found.since or None), "state_since": rfc3339(found.changed_at),
+    }  # fmt: skip
+
+
+def nearly_row(found: "ScopeStanding") -> tuple[str, ...] | None:
+    """What was nearly given in a scope, as the cells of `NEARLY_COLUMNS`; None where nothing of it was audited."""
+    below, refused = (found.figures.get(name) or {} for name in ("below", "refused"))
+    if not any((*below.values(), *refused.values())):
+        return None
+    least = "–" if found.least is None else f"{found.least:.3f}"
+    return (found.scope[:_SCOPE_SHOWN], found.tenant, least, *(_labels(said) for said in (below, refused)))
+
+
+def whole_dict(whole: "Whole | None") -> dict[str, Any] | None:
+    """All scopes together, for `--json`; null where nothing was audited."""
+    if whole is None:
+        return None
+    return {"scopes": whole.scopes, "shown": whole.shown, "served": whole.served, **asdict(whole.bound)}
+
+
+def whole_lines(whole: "Whole | None") -> list[str]:
+    """The same in words: one line, or none."""
+    if whole is None:
+        return []
+    scopes = "the one scope" if whole.scopes == 1 else f"all {whole.scopes:,} scopes together"
+    return [
+        f"{scopes}: of {whole.served:,} answers that likeness gave at most {_percent(whole.bound.upper)} were wrong "
+        f"({_percent(whole.bound.upper_if_unknown_wrong)} if the unknown were); {whole.shown:,} shown to keep to the "
+        "bound, all at once (95%)"
+    ]
+
+
+def off_lines(found: Sequence["ScopeStanding"]) -> list[str]:
+    """What there is to say of scopes that are off, a line each."""
+    return [
+        f"scope {each.scope[:_SCOPE_SHOWN]} of the tenant {each.tenant}, since {show_time(each.changed_at)}: "
+        f"{each.sentence} `headrace cache reopen {each.scope[:_SCOPE_SHOWN]}` turns it on again"
+        for each in found
+        if each.state == "off"
+    ]
+
+
+def audit_dict(row: Any) -> dict[str, Any]:
+    """An audit, for `--json`; texts that are forgotten are null."""
+    return {
+        "audit": row.id, "tenant": row.tenant, "scope": row.scope, "job_id": row.job_id, "entry_id": row.entry_id,
+        "similarity": row.similarity, "served_at": rfc3339(row.served_at), "question": row.question,
+        "served": row.served, "fresh": row.fresh, "label": row.label, "reason": row.reason, "kind": row.kind,
+    }  # fmt: skip
+
+
+def audit_row(row: Any) -> tuple[str, ...]:
+    """The same as the cells of `AUDIT_COLUMNS`."""
+    texts = (shorten(text, _WIDTH) if text else "–" for text in (row.question, row.served, row.fresh))
+    return (row.id, row.tenant, f"{row.similarity:.4f}", *texts)
+
+
+def audit_facts(row: Any) -> list[tuple[str, str]]:
+    """What a person must know to label it, as lines of name and value."""
+    return [
+        ("question", row.question or "(forgotten)"), ("similarity", f"{row.similarity:.4f}"), ("tenant", row.tenant),
+        ("why you are asked", row.reason or ""), ("given", _given(row)),
+    ]  # fmt: skip
+
+
+def audit_words(found: "AuditOf") -> str:
+    """What an audit came to, in a line."""
+    if found.label is None:
+        return f"{found.audit} waits for its fresh answer"
+    twice = f"; asked twice, the model says {_OWN[found.own]}" if found.own else ""
+    return f"{found.audit}: {found.label}, said {found.labelled_by}: {found.reason} ({_given(found)}){twice}"
+
+
+def guard_rows(found: Sequence["OfGuard"]) -> list[tuple[str, ...]]:
+    """What audits say of refusals, as the cells of `GUARD_COLUMNS`, a guard a row."""
+    return [
+        (each.guard, f"{each.refused:,.0f}", f"{sum(each.labels):,}", *(f"{count:,}" for count in each.labels),
+         "–" if (share := _needless(each)) is None else f"{_percent(share[0])} to {_percent(share[1])}")
+        for each in found
+    ]  # fmt: skip
+
+
+def guard_dicts(found: Sequence["OfGuard"]) -> list[dict[str, Any]]:
+    """The same, for `--json`; `needless` is an interval of the share, null where no audit has a verdict."""
+    return [
+        {"guard": each.guard, "refused": round(each.refused), "audits": sum(each.labels), "right": each.labels.clean,
+         "wrong": each.labels.wrong, "unknown": each.labels.unknown, "needless": _needless(each)}
+        for each in found
+    ]  # fmt: skip
+
+
+def _needless(found: "OfGuard") -> tuple[float, float] | None:
+    """Between which shares that of refusals lies in vain, at 95 %, of those with a verdict; None without any."""
+    from headrace_workers.features.cache.calibration.binomial import clopper_pearson_lower, clopper_pearson_upper
+
+    right, decided = found.labels.clean, found.labels.decided
+    if not decided:
+        return None
+    return clopper_pearson_lower(right, decided, _ALPHA / 2), clopper_pearson_upper(right, decided, _ALPHA / 2)
+
+
+def _given(audit: Any) -> str:
+    """Whether what was audited was given, and what kept it from that."""
+    if audit.kind != "refused" or audit.guard is None:
+        return _GIVEN[audit.kind]
+    who = "several guards" if audit.guard == "several" else f"the guard {audit.guard} alone"
+    return f"it was not given: {who} refused it"
+
+
+def _own(own: Mapping[str, int] | None) -> str:
+    return f"{own['wrong']:,} of {sum(own.values()):,}" if own and any(own.values()) else "–"
+
+
+def _labels(said: Mapping[str, int]) -> str:
+    return f"{said.get('clean', 0):,} / {said.get('wrong', 0):,} / {said.get('unknown', 0):,}"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.2%}"

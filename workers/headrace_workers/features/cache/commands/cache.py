@@ -1,0 +1,268 @@
+"""`headrace cache`: why a job was given an earlier answer, and the end of answers."""
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.cli.confirm import be_sure
+from headrace_workers.cli.connections import need_ledger, ring_bridges
+from headrace_workers.cli.durations import parse_duration
+from headrace_workers.cli.options import OneJsonOption
+from headrace_workers.cli.output import console, flush, hush_kafka, put_json, say, table
+from headrace_workers.cli.retry_failed import Again, New, renewed, send
+from headrace_workers.features.cache.commands.audits import label, reopen
+from headrace_workers.features.cache.commands.cache_stats import stats
+
+if TYPE_CHECKING:
+    from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.features.cache.store.purge import EntryFilter
+    from headrace_workers.features.cache.store.recalled import AnswerOf, Recalled
+
+_HEX = frozenset("0123456789abcdef")
+_LONGEST_ID = 2**63 - 1
+_PAGE = 2_000  # rows of one query
+_WAIT_SECONDS = 10.0
+_POLL_SECONDS = 0.05
+_JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="the job's id")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    cache = typer.Typer(
+        help="Answers that are given again: how well that does, why, and their end.", no_args_is_help=True
+    )
+    cache.command("stats")(stats)
+    cache.command("explain")(explain)
+    cache.command("purge")(purge)
+    cache.command("wrong")(wrong)
+    cache.command("label")(label)
+    cache.command("reopen")(reopen)
+    app.add_typer(cache, name="cache")
+
+
+def explain(job_id: _JobArgument, as_json: OneJsonOption = False) -> None:
+    """Say why a job was given an earlier answer, or was not; of one that waits, for whom. With it comes what an audit
+    found, if this look-up was drawn for one.
+
+    Exit code 1: no such job.
+
+    Example: `headrace cache explain 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
+    """
+    from headrace_workers.features.cache.commands import cache_views as views
+    from headrace_workers.features.cache.commands.explain import explain as explained
+
+    ledger = need_ledger()
+    given = ledger.answers.given(job_id)
+    audit = ledger.audits.of_job(job_id, given[0].entry_id if given else None)
+    found = explained(job_id, ledger.job(job_id), given, ledger.answers.of_job(job_id), audit)
+    if found is None:
+        _unknown(job_id)
+    elif as_json:
+        put_json(views.explained_dict(found))
+    else:
+        shown = console(data=True)
+        shown.print(table(None, ("recall", ""), views.explained_rows(found)))
+        rows = [views.gate_row(gate) for gate in found.gates]
+        shown.print(table("gates, in order", views.GATE_COLUMNS, rows, right=views.GATE_RIGHT))
+
+
+def purge(
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
+    scope: Annotated[
+        str | None,
+        typer.Option("--scope", help="the beginning of a scope, as `cache stats --scopes` shows it; or exact"),
+    ] = None,
+    older_than: Annotated[str | None, typer.Option("--older-than", help="made before, e.g. 90s, 10m, 2h, 3d")] = None,
+    knowledge: Annotated[str | None, typer.Option("--knowledge", help="that rest on this knowledge base")] = None,
+    document: Annotated[str | None, typer.Option("--document", help="that rest on a document of this name")] = None,
+    ids: Annotated[list[int] | None, typer.Option("--entry", min=1, max=_LONGEST_ID, help="this; several")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="all of them")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
+    as_json: OneJsonOption = False,
+) -> None:
+    """Put answers away: from now on they are given to nobody. Conditions add up; without any nothing is done.
+
+    Answers that are made meanwhile are kept. Exit code 1: you said no, or an --entry was not there.
+
+    Examples: `headrace cache purge --tenant acme --older-than 2d`, `headrace cache purge --all --yes`,
+    `headrace cache purge --knowledge handbook --document docs/leave.md`
+    """
+    filtered = any(each is not None for each in (tenant, scope, older_than, knowledge, document)) or bool(ids)
+    if filtered == everything:
+        raise ConfigurationError(
+            "say which: --all, or one or more of --tenant, --scope, --older-than, --knowledge, --document and --entry"
+        )
+    ledger = need_ledger()
+    wanted = replace(_wanted(ledger, tenant, scope, older_than, ids), knowledge=knowledge, document=document)
+    if not yes and (count := ledger.answers.count(wanted)):
+        be_sure(
+            f"Put {'it' if count == 1 else f'these {count:,}'} away for good?",
+            "nothing was purged",
+            before=f"{_answers(count)} would go, and ",
+        )
+    done, after = 0, 0
+    while True:  # a transaction for each part, so that nobody waits long for us
+        killed, following = ledger.answers.purge(wanted, after, "purged by hand")
+        done += killed
+        if following is None:
+            break
+        after = following
+    if as_json:
+        put_json({"purged": done})
+    say(f"{done:,} purged")
+    missing = len(wanted.ids or ()) - done
+    if missing > 0:
+        say(f"{missing:,} of those that --entry names were not kept, or the other conditions do not hold for them")
+    raise typer.Exit(1 if missing > 0 else 0)
+
+
+def wrong(
+    job_id: _JobArgument,
+    reason: Annotated[str, typer.Option("--reason", help="why; it is kept with the answer")] = "",
+    rerun: Annotated[bool, typer.Option("--rerun", help="answer all that have it afresh, as new jobs")] = False,
+    as_json: OneJsonOption = False,
+) -> None:
+    """Call a wrong answer back: it is given to nobody any more, and every job that was given it is listed.
+
+    JOB is the one that made the answer, or any that was given it. With --rerun each of them is sent once more as a
+    new job, with `cache: off` and the old id in its metadata (`rerun_of`); called again, nothing is sent twice.
+    Exit code 1: no such job or answer, or with --rerun: not all could be sent.
+
+    Example: `headrace cache wrong 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 --reason "the old price" --rerun`
+    """
+    hush_kafka()
+    from headrace_workers.features.cache.commands import cache_views as views
+
+    ledger = need_ledger()
+    answers = ledger.answers.of_job(job_id)
+    if not answers:
+        if ledger.job(job_id) is None:
+            _unknown(job_id)
+        say(f"{job_id}: its answer was given to nobody else, and is not kept for that; there is nothing to call back")
+        raise typer.Exit(1)
+    ids = [answer.entry_id for answer in answers]
+    recalled = ledger.answers.recall(ids, f"wrong: {reason.strip()}" if reason.strip() else "wrong")
+    if recalled.withdrawn:
+        ring_bridges()  # who waited for it runs by itself now
+    _settle(ledger, recalled)
+    served = _served(ledger, ids)
+    say(_said(answers, recalled, len(served)))
+    told: list[Again] = []
+    try:
+        if not as_json and served:
+            rows = [views.served_row(row) for row in served]
+            console(data=True).print(table(None, views.SERVED_COLUMNS, rows, right=("similarity",), whole=("job",)))
+            flush()
+        if rerun:
+            _rerun(ledger, answers, served, told)
+    finally:
+        if as_json:
+            put_json(
+                {
+                    "killed": recalled.killed,
+                    "withdrawn": recalled.withdrawn,
+                    "answers": [views.answer_dict(answer) for answer in ledger.answers.of_job(job_id)],
+                    "served": [views.served_dict(row) for row in served],
+                    "rerun": [again_dict(again) for again in told] if rerun else None,
+                }
+            )
+    if rerun:
+        _tell(told, as_json)
+
+
+def again_dict(again: Again) -> dict[str, Any]:
+    """A job that was asked again, for `--json`."""
+    return {"job_id": again.job_id, "rerun": again.rerun, "state": again.state, "reason": again.reason}
+
+
+def _rerun(ledger: "Ledger", answers: list["AnswerOf"], served: list[Any], told: list[Again]) -> None:
+    """Send afresh those who made or were given these answers; `told` gets what became of each."""
+    whose: dict[str, int] = {}
+    for answer in answers:
+        whose.setdefault(answer.first_job, answer.entry_id)
+    for row in served:
+        whose.setdefault(row.job_id, row.entry_id)
+    jobs = list(whose)
+    new: list[New] = []
+    for start in range(0, len(jobs), _PAGE):
+        part = jobs[start : start + _PAGE]
+        known = ledger.answers.to_ask_again(part)
+        made = [renewed(job, whose[job], known.get(job)) for job in part]
+        told += [each for each in made if isinstance(each, Again)]
+        fresh = [each for each in made if isinstance(each, New)]
+        there = ledger.answers.to_ask_again([each.job_id for each in fresh])
+        told += [Again(each.old, each.job_id, "sent before") for each in fresh if each.job_id in there]
+        new += [each for each in fresh if each.job_id not in there]
+    if new:
+        from headrace_producers import Producer
+
+        with Producer.from_env() as producer:
+            send(new, producer, told.append)
+
+
+def _tell(told: list[Again], as_json: bool) -> None:
+    """What became of the jobs that were sent afresh."""
+    from headrace_workers.features.cache.commands import cache_views as views
+
+    if not as_json:
+        rows = [views.again_row(again) for again in told]
+        console(data=True).print(table("sent afresh", views.AGAIN_COLUMNS, rows, whole=("job", "afresh as")))
+    failed = [again for again in told if again.reason is not None]
+    for again in failed:
+        say(f"{again.job_id}: not sent: {again.reason}")
+    say(f"{sum(again.state == 'sent' for again in told):,} sent afresh")
+    raise typer.Exit(1 if failed else 0)
+
+
+def _settle(ledger: "Ledger", recalled: "Recalled") -> None:
+    """Wait for those who may have read an answer just before it was killed: what they gave is to be listed, too."""
+    if not recalled.killed:
+        return
+    until = time.monotonic() + _WAIT_SECONDS
+    while left := ledger.answers.running(recalled.looking_up):
+        if time.monotonic() > until:
+            say(f"{len(left)} groups have been looking up since before: call this again to see whether they gave it")
+            return
+        time.sleep(_POLL_SECONDS)
+
+
+def _served(ledger: "Ledger", ids: list[int]) -> list[Any]:
+    found: list[Any] = []
+    while page := ledger.answers.served(ids, found[-1].id if found else 0, _PAGE):
+        found += page
+    return found
+
+
+def _said(answers: list["AnswerOf"], recalled: "Recalled", served: int) -> str:
+    lives = "it is given to nobody any more" if len(answers) == 1 else "they are given to nobody any more"
+    was = "" if recalled.killed or recalled.withdrawn else ", as before"
+    jobs = "no other job was" if not served else "one job was" if served == 1 else f"{served:,} jobs were"
+    ids = ", ".join(str(answer.entry_id) for answer in answers[:10])
+    return f"answer {ids}: {lives}{was}; {jobs} given it"
+
+
+def _wanted(
+    ledger: "Ledger", tenant: str | None, scope: str | None, older_than: str | None, ids: list[int] | None
+) -> "EntryFilter":
+    from headrace_workers.features.cache.store.purge import EXACT, EntryFilter
+
+    if scope is not None and scope != EXACT and not (scope and len(scope) <= 64 and _HEX.issuperset(scope)):
+        raise ConfigurationError(
+            f"--scope {scope!r} begins no scope: `headrace cache stats --scopes` shows them (8 of 0-9 and a-f, or "
+            f"{EXACT})"
+        )
+    # What is made from now on is not meant: else a busy cache would be purged for ever.
+    before = ledger.now() - (int(parse_duration(older_than).total_seconds() * 1000) if older_than else -1)
+    return EntryFilter(made_before=before, tenant=tenant, scope=scope, ids=tuple(sorted(set(ids))) if ids else None)
+
+
+def _answers(count: int) -> str:
+    return "one answer" if count == 1 else f"{count:,} answers"
+
+
+def _unknown(job_id: str) -> None:
+    say(f"{job_id}: the ledger knows no such job")
+    raise typer.Exit(1)

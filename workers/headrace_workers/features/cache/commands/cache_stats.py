@@ -1,0 +1,105 @@
+"""`headrace cache stats`: how well recall does, and how often what likeness gives is wrong."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace_workers.cli.connections import need_ledger
+from headrace_workers.cli.durations import milliseconds, parse_time
+from headrace_workers.cli.layout import Line
+from headrace_workers.cli.options import JsonLinesOption, limit_option
+from headrace_workers.cli.output import console, put_json, say, table
+from headrace_workers.features.cache.commands.bound_views import (
+    BOUND_COLUMNS,
+    BOUND_RIGHT,
+    GUARD_COLUMNS,
+    GUARD_RIGHT,
+    NEARLY_COLUMNS,
+    NEARLY_RIGHT,
+    bound_dict,
+    bound_row,
+    guard_dicts,
+    guard_rows,
+    nearly_row,
+    off_lines,
+    whole_dict,
+    whole_lines,
+)
+
+if TYPE_CHECKING:
+    from headrace_workers.features.cache.semantic.bounds import Whole
+    from headrace_workers.features.cache.store.standings import ScopeStanding
+
+
+def stats(
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="10m, 2h, 3d, or an ISO 8601 time")] = None,
+    scopes: Annotated[bool, typer.Option("--scopes", help="by scope, those with the most hits first")] = False,
+    limit: Annotated[int, limit_option("with --scopes: so many")] = 100,
+    as_json: JsonLinesOption = False,
+) -> None:
+    """Show how many jobs asked, what they were given by tier, what that saved, what is kept, and what audits found.
+
+    A job is known for as long as HEADRACE_RETENTION says, and what was given for 90 days at least. Of audits all that
+    is known counts, whatever --since says: `at most` is the bound on wrong answers among those that likeness served,
+    without the audits that nobody could decide, and beside it with all of them wrong. `itself` is how often the model
+    contradicted itself when an audit asked it twice. Of what guards refused, those audits count that name the guard
+    which alone did (`several`: no guard alone), and `in vain` is the 95 % interval of what would have been right.
+    The last line is about all scopes together.
+
+    Examples: `headrace cache stats --since 1d`, `headrace cache stats --scopes --tenant acme`
+    """
+    from headrace_workers.features.cache.commands import cache_views as views
+
+    ledger = need_ledger()
+    since_ms = milliseconds(parse_time(since, datetime.fromtimestamp(ledger.now() / 1000, UTC))) if since else None
+    stand = ledger.audits.standings(tenant)
+    if not scopes:
+        found, guards = ledger.answers.counts(tenant, since_ms), ledger.audits.by_guard(tenant)
+        if as_json:
+            told = {"bounds": [bound_dict(each) for each in stand], "together": whole_dict(_together(stand)),
+                    "guards": guard_dicts(guards)}  # fmt: skip
+            put_json({**views.counts_dict(found), **told})
+            return
+        for title, columns, rows in views.counts_tables(found):
+            console(data=True).print(table(title, columns, rows, right=columns))
+        _show_bounds(stand[:limit])
+        if guards:
+            title = "what a guard alone kept from being given, were it right or wrong"
+            console(data=True).print(table(title, GUARD_COLUMNS, guard_rows(guards), right=GUARD_RIGHT))
+        for line in whole_lines(_together(stand)):
+            console(data=True).print(Line(line))
+        return
+    ranked = views.ranked(ledger.answers.scopes(tenant, since_ms))
+    bounds = {each.scope: bound_dict(each) for each in stand}
+    if as_json:
+        for name, kept in ranked[:limit]:
+            put_json({**views.scope_dict(name, kept), "bound": bounds.get(name[1])})
+    elif ranked:
+        shown = [views.scope_row(name, kept) for name, kept in ranked[:limit]]
+        console(data=True).print(table(None, views.SCOPE_COLUMNS, shown, right=views.SCOPE_RIGHT, whole=("scope",)))
+        _show_bounds([each for each in stand if (each.tenant, each.scope) in dict(ranked[:limit])])
+    else:
+        say("nothing was given, and nothing is kept")
+    if len(ranked) > limit:
+        say(f"only the {limit} scopes with the most hits are shown: --limit shows more")
+
+
+def _show_bounds(stand: list["ScopeStanding"]) -> None:
+    """What audits found, by scope; nothing where there were none."""
+    if stand:
+        rows = [bound_row(each) for each in stand]
+        shown = table("wrong answers among those by likeness", BOUND_COLUMNS, rows, right=BOUND_RIGHT, whole=("scope",))
+        console(data=True).print(shown)
+        if nearly := [row for each in stand if (row := nearly_row(each)) is not None]:
+            title = "what was nearly given: right / wrong / unknown"
+            console(data=True).print(table(title, NEARLY_COLUMNS, nearly, right=NEARLY_RIGHT, whole=("scope",)))
+        for line in off_lines(stand):
+            say(line)
+
+
+def _together(stand: list["ScopeStanding"]) -> "Whole | None":
+    from headrace_workers.features.cache.semantic.bounds import together
+
+    return together(stand)

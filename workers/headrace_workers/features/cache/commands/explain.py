@@ -1,0 +1,125 @@
+"""Why a job was given an earlier answer, or was not: from its receipt, or from its steps while it runs. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from headrace_schemas import GenerationJob, Moderated, Output, Result
+from headrace_schemas.codec import decode_job, decode_value
+from headrace_schemas.recall import Recall
+from headrace_workers.cli.status_views import state_of
+from headrace_workers.core.pipeline.carried import unpack
+from headrace_workers.features.cache.commands.explained import AuditOf, Explained
+from headrace_workers.features.cache.commands.look_up_gates import gates
+from headrace_workers.features.cache.step import recalled
+
+if TYPE_CHECKING:
+    from headrace_workers.core.ledger.lookup import JobView
+    from headrace_workers.features.cache.store.recalled import AnswerOf
+
+_STAGE = "recall"
+
+
+def explain(
+    job_id: str, view: "JobView | None", given: Sequence[Any], answers: Sequence["AnswerOf"], audit: Any = None
+) -> Explained | None:
+    """A job's look-up; `given` are the answers that it was given, the latest first, and `audit` is the row of the audit
+    of that, or of what it was nearly given. None where nothing is known.
+    """
+    if view is None and not given:
+        return None
+    told = None if view is None else _told(view)
+    asks = None if view is None else _asks(view)
+    if given:
+        found = _hit(job_id, given[0], told)
+    elif view is not None:
+        found = _unserved(view, asks, told)
+    cache = asks.cache.value if asks and asks.cache else None
+    found = replace(found, cache=cache, answers=tuple(answers), audit=None if audit is None else _audit(audit))
+    return replace(found, gates=gates(found, asks))
+
+
+def _audit(row: Any) -> AuditOf:
+    return AuditOf(
+        audit=row.id, kind=row.kind, guard=row.guard, label=row.label, labelled_by=row.labelled_by,
+        labelled_at=row.labelled_at, reason=row.reason, own=row.own,
+    )  # fmt: skip
+
+
+def _hit(job_id: str, given: Any, told: Recall | None) -> Explained:
+    mine = told if told is not None and told.first_job == given.first_job else Recall()
+    words = {
+        "exact": "the very same request was answered before",
+        "coalesced": "another job was making the answer to the very same request, and this one waited for it",
+        "semantic": "the same question was answered before, in other words",
+    }
+    return Explained(
+        job_id=job_id, outcome="hit", why=words.get(given.tier, given.tier), tier=given.tier,
+        similarity=given.similarity, threshold=mine.threshold, age_ms=None if mine.age is None else mine.age * 1_000,
+        first_job=given.first_job, entry_id=given.entry_id, saved_tokens=given.saved_tokens, saved_ms=given.saved_ms,
+    )  # fmt: skip
+
+
+def _unserved(view: "JobView", asks: GenerationJob | None, told: Recall | None) -> Explained:
+    job_id = view.job.id
+    step = max((step for step in view.steps if step.stage == _STAGE), key=lambda step: step.ordinal, default=None)
+    if step is None:
+        return Explained(job_id=job_id, outcome="not asked", why=_not_asked(view, asks))
+    if step.state == "parked":
+        why = f"job {step.waits_for} is making the same answer"
+        return Explained(job_id=job_id, outcome="waits", why=why, waits_for=step.waits_for, until=step.ready_at)
+    if step.state in ("dead", "cancelled"):
+        why = f"it was {step.state} before it was looked up" + (f": {step.reason}" if step.reason else "")
+        return Explained(job_id=job_id, outcome="ended", why=why)
+    if step.state != "done":
+        why = f"it has not been looked up yet: its step is {state_of(step)}"
+        return Explained(job_id=job_id, outcome="open", why=why + (f"; {step.reason}" if step.reason else ""))
+    found = told or Recall()
+    return Explained(
+        job_id=job_id, outcome="miss", why=_missed(step, asks, told), tier="none", similarity=found.similarity,
+        threshold=found.threshold, refused=found.refused,
+    )  # fmt: skip
+
+
+def _not_asked(view: "JobView", asks: GenerationJob | None) -> str:
+    if asks is None:
+        return f"only generation jobs are looked up, and this is of the kind {view.job.kind}"
+    if asks.cache is None:
+        return "it says nothing of `cache`, and HEADRACE_CACHE was off when it came"
+    return f"it says `cache: {asks.cache}`"
+
+
+def _missed(step: Any, asks: GenerationJob | None, told: Recall | None) -> str:
+    if told is not None and told.refused is not None:
+        near = "" if told.similarity is None else f"the nearest known question (similarity {told.similarity:.3f}): "
+        return near + told.refused
+    if told is not None and told.similarity is not None:
+        return (
+            f"the nearest known answer (similarity {told.similarity:.3f}) was older than the job's `max_age`, or had "
+            "just died"
+        )
+    if step.woken_by is not None:
+        return f"it waited for job {step.woken_by}, whose answer did not come in time, or may be given to nobody else"
+    aged = "" if asks is None or asks.max_age is None else f" that is no older than {asks.max_age:g} s (its `max_age`)"
+    return f"no answer to it was known{aged}"
+
+
+def _asks(view: "JobView") -> GenerationJob | None:
+    if view.job.kind != "generation":
+        return None
+    job = decode_job(view.job.kind, bytes(view.job.payload))
+    return job if isinstance(job, GenerationJob) else None
+
+
+def _told(view: "JobView") -> Recall | None:
+    """From the receipt, from an event on its way to it, or from what goes on with the job before there is one."""
+    events = [(view.job.terminal_type, view.job.terminal)] if view.job.terminal else []
+    events += [(step.event_type, step.payload) for step in view.steps if step.payload]
+    for event_type, value in events:
+        event = decode_value(event_type, bytes(value))
+        if isinstance(event, Result | Moderated | Output) and event.answer and event.answer.recall:
+            return event.answer.recall
+    for step in view.steps:
+        if (found := recalled(unpack(step.context and bytes(step.context))[0])) is not None:
+            return found
+    return None

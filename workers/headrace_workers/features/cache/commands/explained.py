@@ -1,0 +1,68 @@
+"""What `headrace cache explain` says of a job's look-up."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from headrace_workers.features.cache.store.recalled import AnswerOf
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What a gate found, and what it needs to let an answer through: both as numbers where it measures.
+
+    `passed` is None where that is not known. A gate that was not reached is not told.
+    """
+
+    gate: str
+    found: float | str | None
+    needs: float | str | None
+    passed: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditOf:
+    """An audit: of what was served (`hit`), or of what was nearly (`below` the threshold, or `refused` by a guard).
+
+    `guard` is the one that alone refused it, or `several`. `label` is absent while it waits for its fresh answer,
+    `labelled_at` is in ms since 1970, and `own` says how two fresh answers compare, where there were two.
+    """
+
+    audit: str
+    kind: str
+    guard: str | None
+    label: str | None
+    labelled_by: str | None
+    labelled_at: int | None
+    reason: str | None
+    own: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """What looking up came to, and why.
+
+    `tier`, `similarity` and what was saved are set where they are known, `waits_for` and `until` (ms since 1970)
+    while the job waits for another. `threshold` is the similarity that was asked for. `gates` are those that it came
+    to, `answers` those that it made or was given, and `audit` is that of what it was given, or nearly, if there is
+    one.
+    """
+
+    job_id: str
+    outcome: Literal["hit", "miss", "waits", "open", "not asked", "ended"]
+    why: str
+    cache: str | None = None  # what the job says
+    tier: str | None = None
+    similarity: float | None = None
+    threshold: float | None = None
+    refused: str | None = None
+    age_ms: float | None = None
+    first_job: str | None = None
+    entry_id: int | None = None
+    saved_tokens: int = 0
+    saved_ms: float = 0.0
+    waits_for: str | None = None
+    until: int | None = None
+    gates: tuple[Gate, ...] = ()
+    answers: tuple["AnswerOf", ...] = ()
+    audit: AuditOf | None = None

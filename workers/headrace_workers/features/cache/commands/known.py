@@ -1,0 +1,136 @@
+"""Files of questions whose right end is known, as JSON lines: every line is checked before anything is measured."""
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
+from headrace_workers.features.batches.json_lines import Line, LineTooLong, NoJSON, lines, parsed
+from headrace_workers.features.cache.measuring.pairs import Pair
+from headrace_workers.features.knowledge.measuring.retrieval_quality import Asked
+
+QUESTION: Final = ("question", "query", "asked", "question1")
+OTHER: Final = ("other", "cached", "question2")
+SAME: Final = ("same", "is_duplicate", "duplicate", "label")
+RIGHT: Final = ("documents", "document", "right", "relevant")
+_LONGEST_LINE: Final = 1_000_000  # bytes
+_SHOWN: Final = 20  # problems; the rest are counted
+_YES: Final = frozenset({"true", "yes", "1"})
+_NO: Final = frozenset({"false", "no", "0"})
+
+T = TypeVar("T")
+
+
+class WrongFile(HeadraceError):
+    """Lines that say something else than they should; the message has a line `file:line: reason` for each."""
+
+    category = Category.INVALID
+
+    def __init__(self, problems: list[str]) -> None:
+        noun = "line is" if len(problems) == 1 else "lines are"
+        more = f"\nand {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        shown = "\n".join(problems[:_SHOWN])
+        super().__init__(f"{len(problems):,} {noun} wrong, and nothing was measured:\n{shown}{more}")
+
+
+class _Wrong(ValueError):
+    """What is wrong with one line."""
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """Pairs of questions. WrongFile, or ConfigurationError where nothing can be read."""
+    return _read(path, _pair)
+
+
+def read_questions(path: Path) -> list[Asked]:
+    """Questions with the documents that are right for them. WrongFile, or ConfigurationError as above."""
+    return _read(path, _asked)
+
+
+def refuse_unknown(path: Path, asked: Collection[Asked], known: Callable[[str], str | None]) -> None:
+    """WrongFile where what is right for a question is not there; `known` says why of each, or None."""
+    problems = [
+        f"{path}:{each.line}: {why}"
+        for each in asked
+        for right in sorted(each.right)
+        if (why := known(right)) is not None
+    ]
+    if problems:
+        raise WrongFile(problems)
+
+
+def _read(path: Path, parse: Callable[[int, Mapping[str, Any]], T]) -> list[T]:
+    found: list[T] = []
+    problems: list[str] = []
+    for number, _, text in _lines(path):
+        try:
+            found.append(parse(number, _object(text)))
+        except _Wrong as wrong:
+            problems.append(f"{path}:{number}: {wrong}")
+    if problems:
+        raise WrongFile(problems)
+    if not found:
+        raise ConfigurationError(f"{path} has no lines: there is nothing to measure")
+    return found
+
+
+def _lines(path: Path) -> Iterator[Line]:
+    try:
+        with path.open("rb") as file:
+            yield from lines(file, _LONGEST_LINE)
+    except LineTooLong as error:
+        raise WrongFile([f"{path}:{error.number}: it has more than {_LONGEST_LINE:,} bytes"]) from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _object(text: bytes) -> Mapping[str, Any]:
+    try:
+        line = parsed(text)
+    except NoJSON as error:
+        raise _Wrong(str(error)) from None
+    if not isinstance(line, dict):
+        raise _Wrong('it must be a JSON object, such as {"question": …}')
+    return line
+
+
+def _pair(number: int, line: Mapping[str, Any]) -> Pair:
+    question, other = _text(line, QUESTION), _text(line, OTHER)
+    name, same = _value(line, SAME)
+    told = str(same).casefold()
+    if isinstance(same, list | dict | float) or told not in _YES | _NO:
+        raise _Wrong(f"`{name}` is {_shown(same)}; it must be true or false")
+    return Pair(number, question, other, told in _YES)
+
+
+def _asked(number: int, line: Mapping[str, Any]) -> Asked:
+    question = _text(line, QUESTION)
+    name, right = _value(line, RIGHT)
+    named = [right] if isinstance(right, str) else right
+    if not isinstance(named, list) or not named or not all(isinstance(each, str) and each.strip() for each in named):
+        raise _Wrong(f"`{name}` is {_shown(right)}; it must be a document's name, or a list of such, and not empty")
+    return Asked(number, question, frozenset(each.strip() for each in named))
+
+
+def _text(line: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    name, value = _value(line, names)
+    if not isinstance(value, str) or not value.strip():
+        raise _Wrong(f"`{name}` is {_shown(value)}; it must be a text, and not empty")
+    return value
+
+
+def _value(line: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, Any]:
+    """The one of these names that the line has, and its value."""
+    there = [name for name in names if name in line]
+    if len(there) > 1:
+        raise _Wrong(f"it has both `{there[0]}` and `{there[1]}`, which mean the same: give one")
+    if not there:
+        has = ", ".join(f"`{name}`" for name in line) or "nothing"
+        others = ", ".join(f"`{name}`" for name in names[1:])
+        raise _Wrong(f"it lacks `{names[0]}` (or {others}); it has {has}")
+    return there[0], line[there[0]]
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)[:60]

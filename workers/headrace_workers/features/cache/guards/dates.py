@@ -1,0 +1,18 @@
+"""Dates, days, months and times of day, in any order and any way of writing."""
+
+from headrace_workers.features.cache.guards.profile import Profile, of_kinds, said
+
+
+class Dates:
+    """Refuses another date, day, month, season or time."""
+
+    name = "dates"
+
+    def refuse(self, asked: Profile, cached: Profile) -> str | None:
+        """Why not, in words; None where the same dates are named."""
+        ours, theirs = _dates(asked), _dates(cached)
+        return None if ours == theirs else f"asks about {said(ours, asked)}; the answer is for {said(theirs, cached)}"
+
+
+def _dates(read: Profile) -> list[str]:
+    return sorted(of_kinds(read).get("date", ()))

@@ -1,0 +1,105 @@
+"""The way that a preposition points: from A is not to A, and above B is not below B."""
+
+from typing import Final
+
+from headrace_workers.features.cache.guards.lists import words_of
+from headrace_workers.features.cache.guards.profile import Profile, read_once, said, says_what
+from headrace_workers.features.cache.guards.small_words import DETERMINERS, PREPOSITIONS, PRONOUNS
+from headrace_workers.features.cache.guards.symmetric import symmetric
+
+# Before the same word, one of the left is another way than one of the right; `""` is no preposition at all. All
+# else may stand for each other: `a stain on`, `from`, `out of` the carpet.
+_WAYS_APART: Final = tuple(
+    (frozenset(one.split()), frozenset(other.split()))
+    for one, other in (
+        ("from off out", "to into onto toward towards"),
+        ("before", "after during since until till within"),
+        ("after since", "during until till within"),
+        ("above over on upon onto", "below under underneath beneath"),
+        ("in inside into within", "outside"),
+        ("in inside within on", "under below behind beside near around opposite above across"),
+        ("behind", "beside opposite above below near"),
+        ("beside near", "opposite above below"),
+        ("with", "without against"),
+        ("for", "against without"),
+        ("by", "about for against to from without regard concern"),
+        ("about regard concern", "to from with without for"),
+        ("up", "down"),
+        ("unlike", "like as"),
+        ("except despite without against", "in on at with for by of about"),
+        ("and", "or"),
+        ("as", "with without by from to"),
+    )
+)
+_LONE_APART: Final = words_of("from before after above below under without against except until since behind")
+_LINKS: Final = frozenset({"and", "or", "between"})
+_TO: Final = {"into": "to", "onto": "to", "toward": "to", "towards": "to"}
+_WAYS: Final = PREPOSITIONS | {"and", "or", "regard", "concern"}
+# In `before you cook it` and `before it is cooked`, cooking is reached by `before`.
+_PASSED_OVER: Final = DETERMINERS | PRONOUNS | {"be"}
+
+
+class Directions:
+    """Refuses where the same word follows another preposition of direction, order or side."""
+
+    name = "directions"
+
+    def refuse(self, asked: Profile, cached: Profile) -> str | None:
+        """Why not, in words; None where each word is reached in the same direction."""
+        if symmetric(asked, cached):
+            return None
+        ours, theirs = _reached(asked), _reached(cached)
+        ways = {word: (way, theirs[word]) for word, way in ours.items() if theirs.get(word, way) != way}
+        if exchanged := _exchanged(asked, ways):
+            return f"{said(exchanged, asked)} stand in other places in the answer"
+        for word, (way, other) in ways.items():
+            if not _same(way, other) or _written_about(way, other, asked):
+                name = said([word], asked)
+                return f"asks about {way} {name}; the answer is about {other} {name}".replace("  ", " ")
+        return None
+
+
+def _exchanged(asked: Profile, reached: dict[str, tuple[str, str]]) -> list[str]:
+    """Words of which one is reached here as the other is there, and names that are all reached in another way.
+
+    `A string to a number`, `a number to a string`; `a German licence in Japan`, `a Japanese licence in Germany`.
+    """
+    moved = {word: each for word, each in reached.items() if not _LINKS.issuperset(each)}
+    if not moved:
+        return []
+    ways = set(moved.values())
+    crossed = [word for word, (here, there) in moved.items() if (there, here) in ways]
+    named = {token.key for token in asked.tokens if token.name and not token.starts}
+    names = [word for word in moved if word in named]
+    apart = len({moved[word] for word in names}) > 1  # the words of one name move together
+    return crossed or (names if apart else [])
+
+
+def _written_about(one: str, other: str, asked: Profile) -> bool:
+    """`Who wrote about Moby Dick` is not `who wrote Moby Dick`."""
+    return "about" in {one, other} and not asked.keys.isdisjoint({"who", "whom"})
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two prepositions may say the same before one word."""
+    if not one or not other:
+        return (one or other) not in _LONE_APART
+    return not any((one in left and other in right) or (one in right and other in left) for left, right in _WAYS_APART)
+
+
+@read_once
+def _reached(read: Profile) -> dict[str, str]:
+    """The preposition before each thing named, across articles and figures."""
+    found: dict[str, str] = {}
+    way = ""
+    for token in read.tokens:
+        if token.kind == "word" and token.key in _WAYS:
+            way = _TO.get(token.key, token.key)
+        elif token.kind in {"number", "date"}:
+            continue
+        elif says_what(token):
+            found.setdefault(token.key, way)
+            way = way if token.name else ""
+        elif token.key not in _PASSED_OVER:
+            way = ""
+    return found

@@ -1,0 +1,129 @@
+"""What guards read of a question, read once."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, wraps
+from inspect import signature
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from headrace_workers.features.cache.guards.calendar_dates import DATES, dates
+from headrace_workers.features.cache.guards.measures import UNITS, measures
+from headrace_workers.features.cache.guards.numerals import NUMERALS, numerals
+from headrace_workers.features.cache.guards.phrases import rewritten
+from headrace_workers.features.cache.guards.small_words import EMPTY_OR_SMALL, MEASURES
+from headrace_workers.features.cache.guards.tokens import Kind, Token, pieces, quotations, tokens
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+_UNREAD: Final = object()
+_NONE: Final = Counter[str]()
+_MEASURED: Final = NUMERALS | UNITS | DATES  # without one of these no word says a number, a unit or a date
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A question as guards see it. Made by `profile`; the caller keeps it as long as the text.
+
+    `tokens` are all tokens in order, phrases rewritten, numbers and dates read; `quoted` is what stands in quotation
+    marks, letter by letter. `kept` is what guards have read of it: see `read_once`.
+    """
+
+    tokens: tuple[Token, ...]
+    quoted: tuple[str, ...]
+    kept: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @cached_property
+    def content(self) -> Counter[str]:
+        """How often each key is there that says what the question is about, without the measure in `how many`."""
+        found, before = [], ""
+        for token in self.tokens:
+            if says_what(token) and not (before == "how" and token.key in MEASURES):
+                found.append(token.key)
+            before = token.key
+        return Counter(found)
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """Those of all tokens."""
+        return frozenset([token.key for token in self.tokens])
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """The same, with all texts in small letters."""
+        return self.keys.union([token.text.lower() for token in self.tokens])
+
+
+def profile(text: str) -> Profile:
+    """What guards read of a text. Linear in its length; any text will do, the empty one too."""
+    parts = pieces(text)
+    found = rewritten(tokens(parts))
+    if not (
+        _MEASURED.isdisjoint([token.key for token in found])
+        and _MEASURED.isdisjoint([token.text.lower() for token in found])
+    ):
+        found = dates(measures(numerals(found)))
+    return Profile(found, quotations(parts))
+
+
+def read_once(read: Callable[Concatenate[Profile, P], T]) -> Callable[Concatenate[Profile, P], T]:
+    """What a guard reads of a question, kept with it: a question is compared with many. Nobody may change it."""
+
+    @wraps(read)
+    def kept(profile: Profile, /, *where: P.args, **named: P.kwargs) -> T:
+        key = (read, *where, *named.values())
+        found = profile.kept.get(key, _UNREAD)
+        if found is _UNREAD:
+            found = profile.kept[key] = read(profile, *where, **named)
+        return found  # type: ignore[no-any-return]
+
+    @wraps(read)
+    def kept_whole(profile: Profile, /) -> T:  # the same where nothing but the question is said: most are such
+        found = profile.kept.get(read, _UNREAD)
+        if found is _UNREAD:
+            found = profile.kept[read] = read(profile)  # type: ignore[call-arg]
+        return found  # type: ignore[no-any-return]
+
+    return kept_whole if len(signature(read).parameters) == 1 else kept  # type: ignore[return-value]
+
+
+@read_once
+def of_kinds(read: Profile) -> dict[Kind, list[str]]:
+    """The keys of all tokens by their kind, each in order; a kind that no token has is not in it."""
+    found: dict[Kind, list[str]] = {}
+    for token in read.tokens:
+        found.setdefault(token.kind, []).append(token.key)
+    return found
+
+
+def read_alike(one: Profile, other: Profile) -> bool:
+    """Whether nothing that a guard looks at differs: the words are the same, but for phrases that say the same."""
+    return _seen(one) == _seen(other)
+
+
+@read_once
+def _seen(read: Profile) -> tuple[object, ...]:
+    """All that guards look at. Of a phrase that was rewritten to a word which carries the sentence (`how do I`), the
+    text is nothing to them: it is no single word, and only of words of content do they look at endings.
+    """
+    tokens = [token[1:] if token.key in EMPTY_OR_SMALL and " " in token.text else token for token in read.tokens]
+    return (*tokens, read.quoted)
+
+
+def counted(keys: Sequence[str]) -> Counter[str]:
+    """How often each is there. Most questions have nothing of what a guard reads, and share that."""
+    return Counter(keys) if keys else _NONE
+
+
+def says_what(token: Token) -> bool:
+    """Whether a token says what a question is about; numbers and dates have guards of their own."""
+    return token.key not in EMPTY_OR_SMALL if token.kind == "word" else token.kind in {"literal", "symbol", "unit"}
+
+
+def said(keys: Iterable[str], *reads: Profile) -> str:
+    """Some keys in the words of the texts, for a reason that people read: at most five, and `nothing` for none."""
+    words = {token.key: token.text for read in reads for token in read.tokens}
+    shown = [words.get(key, key)[:40] for key in keys]
+    return (", ".join(shown[:5]) + (", …" if len(shown) > 5 else "")) or "nothing"

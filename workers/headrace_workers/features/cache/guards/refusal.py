@@ -1,0 +1,57 @@
+"""All guards, in the order in which they are asked: those that name a reason best come first."""
+
+from typing import Final
+
+from headrace_workers.features.cache.guards.antonyms import Antonyms
+from headrace_workers.features.cache.guards.asked_for import AskedFor
+from headrace_workers.features.cache.guards.comparison import Comparison
+from headrace_workers.features.cache.guards.dates import Dates
+from headrace_workers.features.cache.guards.directions import Directions
+from headrace_workers.features.cache.guards.literals import Literals
+from headrace_workers.features.cache.guards.manner import Manner
+from headrace_workers.features.cache.guards.names import Names
+from headrace_workers.features.cache.guards.negation import Negation
+from headrace_workers.features.cache.guards.numbers import Numbers
+from headrace_workers.features.cache.guards.port import Guard, Refusal
+from headrace_workers.features.cache.guards.profile import Profile, read_alike
+from headrace_workers.features.cache.guards.quantifiers import Quantifiers
+from headrace_workers.features.cache.guards.residual import Residual
+from headrace_workers.features.cache.guards.roles import Roles
+from headrace_workers.features.cache.guards.units import Units
+
+GUARDS: Final[tuple[Guard, ...]] = (
+    Numbers(),
+    Dates(),
+    Units(),
+    Literals(),
+    Names(),
+    Negation(),
+    Antonyms(),
+    Quantifiers(),
+    Comparison(),
+    AskedFor(),
+    Directions(),
+    Roles(),
+    Manner(),
+    Residual(),
+)
+
+
+def refusal(asked: Profile, cached: Profile) -> Refusal | None:
+    """The first refusal of a guard; None where all agree that both questions ask for the same.
+
+    No guard refuses a question for itself, so that where both read alike none is asked. What a guard raises is passed
+    on: the caller takes it for a refusal and writes it to the log.
+    """
+    if read_alike(asked, cached):
+        return None
+    for guard in GUARDS:
+        reason = guard.refuse(asked, cached)
+        if reason is not None:
+            return Refusal(guard.name, reason)
+    return None
+
+
+def against(asked: Profile, cached: Profile) -> list[str]:
+    """The names of all guards that refuse, in order; of those that were asked for no more, since one refused, too."""
+    return [guard.name for guard in GUARDS if guard.refuse(asked, cached) is not None]

@@ -1,0 +1,236 @@
+"""Who does what to whom: the order of what is named, with passives and possessives read as what they say."""
+
+from collections import Counter
+from itertools import combinations, pairwise
+from typing import Final, NamedTuple
+
+from headrace_workers.features.cache.guards.lists import words_of
+from headrace_workers.features.cache.guards.preamble import preamble
+from headrace_workers.features.cache.guards.profile import Profile, read_once, says_what
+from headrace_workers.features.cache.guards.small_words import (
+    AUXILIARIES,
+    DETERMINERS,
+    PREPOSITIONS,
+    PRONOUNS,
+    QUESTION_WORDS,
+)
+from headrace_workers.features.cache.guards.stems import PARTICIPLES, stem
+from headrace_workers.features.cache.guards.symmetric import symmetric
+from headrace_workers.features.cache.guards.tokens import Token
+
+_ORDERED: Final = 48  # longer orders than this are held together as they stand: inversions cost the square
+_LINKS: Final = frozenset({"and", "or", "between", "vs", "versus", ","})
+# Words that nobody does anything to: `the boiling temperature`, `at what temperature does it boil`.
+_NO_ROLE: Final = frozenset(
+    stem(word)
+    for word in words_of(
+        """temperature age height length depth width weight size distance duration speed point level rate price cost
+        amount number quantity count total time date day year place location sort kind type thing way method
+        mean meaning definition explain describe define name list show give recommend suggest contain include
+        need require necessary possible country city state"""
+    )
+)
+
+
+class _Part(NamedTuple):
+    """Something named: the word that ties its run to what came before, and the number of that run of words."""
+
+    key: str
+    tie: str
+    run: int
+    said: str
+    verb: bool = False
+    unit: bool = False
+
+
+class Roles:
+    """Refuses the same words in other roles: `from A to B` and `from B to A`, `A beats B` and `B beats A`."""
+
+    name = "roles"
+
+    def refuse(self, asked: Profile, cached: Profile) -> str | None:
+        """Why not, in words; None where what both name stands in the same roles."""
+        if _named_alike(asked, cached) or symmetric(asked, cached):
+            return None
+        ours, theirs = _numbered(asked), _numbered(cached)
+        common = {part.key for part in ours} & {part.key for part in theirs}
+        mine, yours = [part for part in ours if part.key in common], [part for part in theirs if part.key in common]
+        places = {part.key: place for place, part in enumerate(yours)}
+        if all(places[one.key] < places[two.key] for one, two in pairwise(mine)):
+            return None
+        if len(mine) > _ORDERED:
+            return "names the same things in another order"
+        first_own = preamble(asked, cached)
+        free = not (_role_asked(asked, first_own) or _role_asked(cached, first_own))
+        verbs = {part.key for part in (*mine, *yours) if part.verb} if free else set()
+        for first, second in combinations(range(len(mine)), 2):
+            if mine[first].unit != mine[second].unit:
+                continue  # nothing changes places with a unit but another: `in kilograms, how heavy is a cello`
+            if mine[first].key in verbs or mine[second].key in verbs:
+                continue  # where all that takes part is named, a verb may stand anywhere
+            there = places[mine[second].key], places[mine[first].key]
+            if there[0] < there[1] and not _may_swap(mine, (first, second), yours, there):
+                return f"{mine[first].said} and {mine[second].said} have changed places"
+        return None
+
+
+def _named_alike(asked: Profile, cached: Profile) -> bool:
+    """Whether two sentences that are plainly active name what both name in the same order: most pairs are such."""
+    ours, theirs = _plainly(asked), _plainly(cached)
+    if ours is None or theirs is None:
+        return False
+    return [key for key in ours if key in cached.keys] == [key for key in theirs if key in asked.keys]
+
+
+@read_once
+def _plainly(read: Profile) -> list[str] | None:
+    """The keys of what `_parts` would name, where it would change nothing of their order; None where it might."""
+    if "'s" in read.keys or ("be" in read.keys and any(_participle(token.text) for token in read.tokens)):
+        return None
+    return [each.key for each in read.tokens if says_what(each) and not (each.kind == "word" and each.key in _NO_ROLE)]
+
+
+def _may_swap(mine: list[_Part], here: tuple[int, int], yours: list[_Part], there: tuple[int, int]) -> bool:
+    """Whether two parts (places in order, on either side) say the same the other way round."""
+    one, two = mine[here[0]], mine[here[1]]
+    two_there, one_there = yours[there[0]], yours[there[1]]
+    if _superlative(one) != _superlative(two):
+        return True  # `the longest river`, `which river is the longest`
+    if _moved(one, mine, one_there, yours) or _moved(two, mine, two_there, yours):
+        return True
+    if "be" in {one.tie, two.tie, one_there.tie, two_there.tie} and _neighbours(mine, *here):
+        return True  # `A is the capital of which country`, `which country's capital is A`
+    if not (_neighbours(mine, *here) and _neighbours(yours, *there)):
+        return False
+    if two.tie in _LINKS and one_there.tie in _LINKS:  # `A and B`, `B and A`
+        return here[1] == here[0] + 1 and there[1] == there[0] + 1
+    # `Paris weather`, `weather in Paris`; `a good exercise`, `which exercise is good`
+    together, together_there = one.run == two.run, two_there.run == one_there.run
+    return together != together_there and (one_there.tie if together else two.tie) in _APART
+
+
+def _moved(part: _Part, mine: list[_Part], there: _Part, yours: list[_Part]) -> bool:
+    """Whether a phrase with a preposition, `in the straw hat`, has moved as a whole."""
+    return (
+        part.tie in PREPOSITIONS
+        and (part.tie == there.tie or {part.tie, there.tie} <= _PLACES)
+        and [one.key for one in mine if one.run == part.run] == [one.key for one in yours if one.run == there.run]
+    )
+
+
+@read_once
+def _role_asked(read: Profile, first: int) -> bool:
+    """Whether who or what takes part is asked for, from this token on: `what does it chase`, `what chases it`, `who
+    chased it`.
+    """
+    tokens = read.tokens[first:]
+    for at, token in enumerate(tokens):
+        if token.key in {"who", "whom", "whose"}:
+            return True
+        if token.key in {"what", "which"}:
+            after = [each.key for each in tokens[at + 1 : at + 5]]
+            verb = next((place for place, key in enumerate(after) if key in AUXILIARIES or key == "be"), None)
+            if verb is None or (verb == 0 and after[0] != "be"):
+                return True
+    return False
+
+
+def _neighbours(parts: list[_Part], first: int, second: int) -> bool:
+    """Whether nothing is named between two parts but what belongs to them."""
+    runs = {parts[first].run, parts[second].run}
+    return all(part.run in runs for part in parts[first:second])
+
+
+@read_once
+def _numbered(read: Profile) -> list[_Part]:
+    """The parts, with the second of a kind told from the first."""
+    seen: Counter[str] = Counter()
+    out = []
+    for part in _parts(read):
+        seen[part.key] += 1
+        out.append(part._replace(key=f"{part.key}#{seen[part.key]}") if seen[part.key] > 1 else part)
+    return out
+
+
+_PLACES: Final = frozenset({"of", "in", "on", "at", "for", "within"})
+_APART: Final = frozenset({"of", "in", "for", "on", "at", "with", "about", "to", "be"})
+
+
+def _superlative(part: _Part) -> bool:
+    return len(part.said) > 4 and part.said.endswith("est")
+
+
+def _parts(read: Profile) -> list[_Part]:
+    """What is named, in the order of an active sentence."""
+    parts: list[_Part] = []
+    tie, run, head = "", 0, 0  # `head`: the first part of this run
+    bounds = [0]  # how many parts stood before each question word and auxiliary
+    verb = by = -1
+    owners = (0, 0)  # from where to where stand the parts that own what follows
+    topic = 0  # so many parts stand before the question: `mac how to take a screenshot`
+    be = doer = False
+    for token in read.tokens:
+        key = token.key
+        if token.kind == "word" and key in _NO_ROLE:
+            doer = False
+        elif says_what(token):
+            if be and verb < 0 and token.kind == "word" and _participle(token.text):
+                verb = len(parts)
+            acts = token.kind == "word" and not token.name and (doer or _participle(token.text) or _ing(token))
+            parts.append(_Part(key, tie, run, token.text, acts, token.kind == "unit"))
+            doer = False
+        elif token.kind != "word" or key in DETERMINERS:
+            doer = False
+        elif key == "'s":
+            owners = (head, len(parts))
+        else:
+            _put_owners_last(parts, owners)
+            owners = (0, 0)
+            doer = key in _DOERS
+            run += 1
+            head = len(parts)
+            predicate = key == "be" and not token.starts and len(parts) > bounds[-1]
+            tie = key if key in PREPOSITIONS or key in _LINKS or predicate else ""
+            if key == "by" and verb >= 0:
+                by = len(parts)
+            elif key in AUXILIARIES or key in QUESTION_WORDS:
+                if len(bounds) == 1 and key in QUESTION_WORDS:
+                    topic = len(parts)
+                bounds.append(len(parts))
+                be = be or key == "be"
+    _put_owners_last(parts, owners)
+    if len({part.run for part in parts[:topic]}) == 1:
+        parts[:topic] = [part._replace(tie=part.tie or "on") for part in parts[:topic]]
+    return _active(parts, verb, by, bounds) if verb >= 0 else parts
+
+
+# After these comes a verb; phrases such as `how do I` are read as `how`.
+_DOERS: Final = (PRONOUNS & words_of("i you we they one he she it")) | {"to", "how"}
+
+
+def _participle(text: str) -> bool:
+    word = text.lower()
+    return word in PARTICIPLES or (word.endswith("ed") and len(word) > 4)
+
+
+def _ing(token: Token) -> bool:
+    return token.text.endswith("ing") and token.key != token.text.lower()
+
+
+def _put_owners_last(parts: list[_Part], owners: tuple[int, int]) -> None:
+    """`France's capital` in the order of `the capital of France`, in place; the owners get a run of their own."""
+    first, end = owners
+    if first < end:
+        owning, things = parts[first:end], parts[end:]
+        parts[first:] = [
+            *(thing._replace(tie=owning[0].tie) for thing in things),
+            *(owner._replace(tie="of", run=-owner.run - 1) for owner in owning),
+        ]
+
+
+def _active(parts: list[_Part], verb: int, by: int, bounds: list[int]) -> list[_Part]:
+    """`B is beaten by A` in the order of `A beats B`. The subject of a passive is what stands last before its verb."""
+    start = max(bound for bound in bounds if bound < verb) if verb else 0
+    end = by if by > verb else len(parts)
+    actor = [part._replace(tie="" if part.tie == "by" else part.tie) for part in parts[end:]]
+    return [*parts[:start], *actor, parts[verb], *parts[start:verb], *parts[verb + 1 : end]]

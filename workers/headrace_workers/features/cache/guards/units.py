@@ -1,0 +1,18 @@
+"""Units of measure and money: kilometres are not miles."""
+
+from headrace_workers.features.cache.guards.profile import Profile, of_kinds, said
+
+
+class Units:
+    """Refuses another unit; the same by another name passes."""
+
+    name = "units"
+
+    def refuse(self, asked: Profile, cached: Profile) -> str | None:
+        """Why not, in words; None where the same units are named."""
+        ours, theirs = _units(asked), _units(cached)
+        return None if ours == theirs else f"asks in {said(ours, asked)}; the answer is in {said(theirs, cached)}"
+
+
+def _units(read: Profile) -> list[str]:
+    return sorted(of_kinds(read).get("unit", ()))

@@ -1,0 +1,178 @@
+"""Whether a question was answered before in other words: near by its vector, and the same to every guard."""
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace_workers.core.ledger.changes import Change
+from headrace_workers.core.ports import Embedder
+from headrace_workers.features.cache.guards.port import Refusal
+from headrace_workers.features.cache.guards.profile import Profile, profile
+from headrace_workers.features.cache.guards.refusal import against, refusal
+from headrace_workers.features.cache.semantic.known import Entry, Known, Neighbour, Question, Shelf
+from headrace_workers.features.cache.semantic.near import Behind, Near, Nearly, Vectored
+from headrace_workers.features.cache.semantic.standings import Limit
+from headrace_workers.features.knowledge.embedders.remembering import embed_for
+
+_NEIGHBOURS: Final = 5
+# Below this nothing is explored, whatever the threshold: a curve needs pairs that are drawn alike at all similarities
+# that it may choose from.
+EXPLORED_FROM: Final = 0.7
+SEVERAL: Final = "several"
+_NO_LIMIT: Final = Limit()
+_A_GUARD: Final = "a guard"  # one that fails
+
+
+def _unlimited(_scope: str) -> Limit | None:
+    return None
+
+
+class NearestQuestions:
+    """Looks questions up among those that are known. Thread-safe.
+
+    Only one whose cosine is `least` or more is served, and no guard may refuse it: cosine alone tells "enable" from
+    "disable" less well than from "turn on". What audits have shown of a scope, its `limit`, may ask for more than
+    `least`, or do with less, or turn the scope off.
+    """
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        known: Known,
+        least: float,
+        limit: Callable[[str], Limit | None] = _unlimited,
+        explored_from: float = EXPLORED_FROM,
+    ) -> None:
+        self._embedder = embedder
+        self._known = known
+        self._least = least
+        self._limit = limit
+        self._explored_from = explored_from
+
+    @property
+    def embedder(self) -> str:
+        """The id of what makes the vectors."""
+        return self._embedder.id
+
+    @property
+    def followed(self) -> int:
+        """The number of the last change of the ledger that is known here."""
+        return self._known.followed
+
+    def nearest(self, questions: Sequence[Question], explored: Collection[int] = ()) -> list[Near]:
+        """For each question, what it came to; of those at the places `explored`, also what it nearly was."""
+        tenants, texts = [question.tenant for question in questions], [question.text for question in questions]
+        vectors = embed_for(self._embedder, tenants, texts)
+        return [
+            self._near(question, vector, place in explored)
+            for place, (question, vector) in enumerate(zip(questions, vectors, strict=True))
+        ]
+
+    def lately(self, asked: Sequence[Vectored], changes: Sequence[Change]) -> list[list[Neighbour]]:
+        """For each question, the entries that ask the same, oldest first: of those that are being made, and of those
+        that these changes tell of.
+        """
+        came = Shelf(self._known.dimensions)
+        came.apply(Entry(each.entry_id, each.scope, each.question, each.vector) for each in changes)
+        return [self._lately(each, (self._known.making, came)) for each in asked]
+
+    def behind(self, asked: Sequence[Vectored]) -> list[Behind | None]:
+        """For each question, an earlier one among these that asks the same; None for those that ask first."""
+        first = Shelf(self._known.dimensions)
+        found: list[Behind | None] = []
+        for place, each in enumerate(asked):
+            same = self._same(each, first)
+            found.append(None if not same else Behind(same[0].entry_id, same[0].similarity))
+            if not same:
+                first.apply([Entry(place, each.question.scope, each.question.text, each.vector)])
+        return found
+
+    def _lately(self, asked: Vectored, shelves: Sequence[Shelf]) -> list[Neighbour]:
+        found = {each.entry_id: each for shelf in shelves for each in self._same(asked, shelf)}
+        return [found[entry_id] for entry_id in sorted(found)]
+
+    def _same(self, asked: Vectored, shelf: Shelf) -> list[Neighbour]:
+        """Those of the nearest that ask the same, the nearest first; none where the scope is off."""
+        limit = self._limit(asked.question.scope) or _NO_LIMIT
+        if limit.off is not None:
+            return []
+        question, vector = asked.question, np.frombuffer(asked.vector, np.float32)
+        near = shelf.nearest(question.scope, vector, _NEIGHBOURS)
+        least = self._least_by(limit)
+        return [
+            each
+            for each in near
+            if each.similarity >= least and refused(question.text, each.question, question.scope) is None
+        ]
+
+    def _least_by(self, limit: Limit) -> float:
+        """The curve's similarity; one below what the deployment begins with only while the scope's bound is shown."""
+        if limit.least is None:
+            return self._least
+        return limit.least if limit.shown else max(self._least, limit.least)
+
+    def _near(self, question: Question, vector: NDArray[np.float32], explored: bool) -> Near:
+        written = vector.astype(np.float32, copy=False).tobytes()
+        limit = self._limit(question.scope) or _NO_LIMIT
+        if limit.off is not None:
+            return Near(written, refused=limit.off)
+        least = self._least_by(limit)
+        neighbours = self._known.nearest(question.scope, vector, _NEIGHBOURS)
+        if not neighbours:
+            return Near(written, threshold=least)
+        first = neighbours[0]
+        why = "" if first.similarity >= least else f"similarity {first.similarity:.3f} is below {least:g}"
+        for neighbour in neighbours:
+            if neighbour.similarity < least:
+                break
+            against = refused(question.text, neighbour.question, question.scope)
+            if against is None:
+                return Near(written, neighbour, neighbour.similarity, least)
+            why = why or f"{against.guard}: {against.reason}"
+        nearly = self._nearly(question, neighbours, least) if explored else None
+        return Near(written, None, first.similarity, least, why, nearly)
+
+    def _nearly(self, question: Question, neighbours: Sequence[Neighbour], least: float) -> Nearly | None:
+        """What a lower threshold would serve, or else what a guard refused: none from `least` on passed them all."""
+        for neighbour in neighbours:
+            if neighbour.similarity < self._explored_from:
+                break
+            if neighbour.similarity < least and refused(question.text, neighbour.question, question.scope) is None:
+                return Nearly("below", neighbour)
+        first = neighbours[0]
+        return Nearly("refused", first, _alone_against(question, first.question)) if first.similarity >= least else None
+
+
+@lru_cache(maxsize=4_096)
+def _read(scope: str, text: str) -> Profile:
+    """What guards read of a question; read when it is first near to one that is asked, and in each scope by itself, so
+    that no look-up is faster for what another tenant asked.
+    """
+    return profile(text)
+
+
+def forget_read() -> None:
+    """Read each question anew: for measurements."""
+    _read.cache_clear()
+
+
+def refused(asked: str, known: str, scope: str = "") -> Refusal | None:
+    """Why the answer to a known question must not be served for another; a guard that fails refuses."""
+    try:
+        return refusal(_read(scope, asked), _read(scope, known))
+    except Exception as error:  # a guard that fails has not said that they are the same
+        logging.getLogger("headrace.recall").exception("a guard failed, which counts as a refusal")
+        return Refusal(_A_GUARD, f"failed with {type(error).__name__}")
+
+
+def _alone_against(asked: Question, known: str) -> str:
+    """The guard that alone refuses, so that without it the answer would be given; `several`, where others do, too."""
+    try:
+        names = against(_read(asked.scope, asked.text), _read(asked.scope, known))
+    except Exception:  # it failed before, and was logged then
+        return _A_GUARD
+    return names[0] if len(names) == 1 else SEVERAL

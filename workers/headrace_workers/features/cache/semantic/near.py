@@ -1,0 +1,68 @@
+"""What likeness is asked, and what it says."""
+
+from collections.abc import Collection, Sequence
+from typing import Literal, NamedTuple, Protocol
+
+from headrace_workers.core.ledger.changes import Change
+from headrace_workers.features.cache.semantic.known import Neighbour, Question
+
+
+class Nearly(NamedTuple):
+    """A known question that the threshold alone kept from being the same (`below`), or a guard did (`refused`)."""
+
+    kind: Literal["below", "refused"]
+    found: Neighbour
+    guard: str | None = None  # of what guards refused: the one that alone did, or `several`
+
+
+class Near(NamedTuple):
+    """What likeness came to: the question's vector, and the nearest entry that asks the same, or why none does."""
+
+    vector: bytes | None = None
+    found: Neighbour | None = None
+    similarity: float | None = None  # to that, or to the nearest that asks for something else
+    threshold: float | None = None  # from which on it may be given
+    refused: str | None = None
+    nearly: Nearly | None = None
+
+    @property
+    def entry_id(self) -> int | None:
+        """The entry that asks the same."""
+        return None if self.found is None else self.found.entry_id
+
+
+class Vectored(NamedTuple):
+    """A question with its vector."""
+
+    question: Question
+    vector: bytes
+
+
+class Behind(NamedTuple):
+    """An earlier question of the same group that asks the same."""
+
+    place: int
+    similarity: float
+
+
+class Likeness(Protocol):
+    """Finds the nearest known questions. Thread-safe."""
+
+    @property
+    def embedder(self) -> str:
+        """The id of what makes the vectors."""
+
+    @property
+    def followed(self) -> int:
+        """The number of the last change of the ledger that is known here."""
+
+    def nearest(self, questions: Sequence[Question], explored: Collection[int] = ()) -> list[Near]:
+        """For each question, what it came to; of those at the places `explored`, also what it nearly was."""
+
+    def lately(self, asked: Sequence[Vectored], changes: Sequence[Change]) -> list[list[Neighbour]]:
+        """For each question, the entries that ask the same, oldest first: of those that are being made, and of those
+        that these changes tell of.
+        """
+
+    def behind(self, asked: Sequence[Vectored]) -> list[Behind | None]:
+        """For each question, an earlier one among these that asks the same; None for those that ask first."""

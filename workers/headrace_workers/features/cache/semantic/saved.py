@@ -1,0 +1,132 @@
+"""What a recall worker knows, on disk: so that it starts from there and not from the whole ledger.
+
+Below `HEADRACE_HOME` a ledger and an embedder have a folder of their own, which all workers of that home share: what
+one writes any of them may start from. A snapshot ends with a change of the ledger, its *mark*; see `changes.stands` for
+when that still holds.
+"""
+
+import hashlib
+import logging
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace_workers.core.ledger.changes import Mark
+from headrace_workers.core.log import Action, log
+from headrace_workers.features.cache.semantic.known import Known, Question, Shelf
+from headrace_workers.features.knowledge.index import snapshot
+from headrace_workers.features.knowledge.index.snapshot import Bytes, NoSnapshot, SnapshotRefused
+
+LEAST_CHANGES: Final = 1_000  # are followed before it is worth to save again,
+_SHARE: Final = 10  # and this part of what is known,
+_OLDEST: Final = 6 * 3_600.0  # or anything at all for so long (s): older changes are not kept for ever
+_FORGOTTEN: Final = 7 * 86_400.0  # s without a save, after which a folder is another's no more
+_GONE: Final = -1  # in the place of a text's length: it came or went while the rest was saved
+
+
+class Reached(NamedTuple):
+    """Questions that have an answer, and the last change that is in them for sure: later ones may be."""
+
+    mark: Mark
+    live: Shelf
+
+
+class Saved:
+    """The snapshots of one ledger and embedder below `root`. One thread at a time; any number of processes."""
+
+    def __init__(self, root: Path, ledger: str, embedder: str) -> None:
+        self._root = root
+        self._whose = {"ledger": ledger, "embedder": embedder}
+        self.folder = root / hashlib.sha256(f"{ledger} {embedder}".encode()).hexdigest()[:16]
+
+    def load(self, known: Known) -> Mark | None:
+        """Put back what was saved, in the place of what has an answer; its mark. None, with a line, if that fails."""
+        try:
+            saved = snapshot.load(self.folder, known.dimensions)
+            mark = _mark(self.folder, saved.meta, self._whose)
+            kept = _questions(self.folder, {name: index.state.rows.ids for name, index in saved.indices.items()},
+                              {name: index.state.rows.count for name, index in saved.indices.items()},
+                              saved.beside)  # fmt: skip
+        except NoSnapshot:
+            return None
+        except SnapshotRefused as error:
+            dropped(str(error))
+            return None
+        known.live.put_back(saved.indices, kept)
+        return mark
+
+    def save(self, reached: Reached) -> bool:
+        """Write what is known; whether it was done. OSError if that fails."""
+        mark, (states, kept) = reached.mark, reached.live.held()
+        ids = [each for state in states.values() for each in state.rows.ids[: state.rows.count].tolist()]
+        texts = [kept[each].text.encode() if each in kept else None for each in ids]
+        beside = {
+            "texts": np.frombuffer(b"".join(text for text in texts if text is not None), np.uint8),
+            "lengths": _bytes(np.array([_GONE if text is None else len(text) for text in texts], "<i4")),
+        }
+        meta = {**self._whose, **{name: str(value) for name, value in mark._asdict().items()}}
+        done = snapshot.save(states, reached.live.dimensions, self.folder, meta, beside)
+        self._forget_others()
+        return done
+
+    def is_due(self, reached: Reached) -> bool:
+        """Whether what is on disk is so far behind that it should be written anew, whoever wrote it."""
+        try:
+            there = snapshot.meta(self.folder)
+            behind = reached.mark.number - _mark(self.folder, there, self._whose).number
+            age = time.time() - (self.folder / snapshot.MANIFEST).stat().st_mtime
+        except (SnapshotRefused, OSError):
+            return True
+        return not 0 <= behind < max(LEAST_CHANGES, len(reached.live) // _SHARE) or (behind > 0 and age > _OLDEST)
+
+    def _forget_others(self) -> None:
+        """Remove what was kept of ledgers and embedders that nobody uses any more."""
+        for folder in self._root.iterdir():
+            manifest = folder / snapshot.MANIFEST
+            if folder == self.folder or not manifest.is_file():
+                continue
+            if time.time() - manifest.stat().st_mtime > _FORGOTTEN:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def dropped(why: str) -> None:
+    """Say that a snapshot is not used."""
+    log("recall", logging.WARNING, Action.SNAPSHOT_DROPPED, f"all answers are read from the ledger: {why}")
+
+
+def _mark(folder: Path, meta: Mapping[str, str], whose: Mapping[str, str]) -> Mark:
+    for name, mine in whose.items():
+        if meta.get(name) != mine:
+            raise SnapshotRefused(f"snapshot {folder} is of another {name}: {meta.get(name)}, not {mine}")
+    try:
+        return Mark(*(int(meta[name]) for name in Mark._fields))
+    except (KeyError, ValueError) as error:
+        raise SnapshotRefused(f"snapshot {folder} does not say up to which change it goes") from error
+
+
+def _questions(
+    folder: Path, ids: Mapping[str, NDArray[np.int64]], counts: Mapping[str, int], beside: Mapping[str, Bytes]
+) -> dict[int, Question]:
+    try:
+        written, lengths = beside["texts"].tobytes(), beside["lengths"].view("<i4").tolist()
+        if len(lengths) != sum(counts.values()) or sum(max(0, each) for each in lengths) != len(written):
+            raise ValueError("their lengths do not fit")
+        kept, at, place = {}, 0, 0
+        for scope, count in counts.items():
+            for entry_id, length in zip(ids[scope][:count].tolist(), lengths[place : place + count], strict=True):
+                if length != _GONE:
+                    kept[entry_id] = Question(scope, written[at : at + length].decode())
+                    at += length
+            place += count
+    except (KeyError, ValueError) as error:
+        raise SnapshotRefused(f"snapshot {folder}, its questions: {error}") from error
+    return kept
+
+
+def _bytes(numbers: NDArray[np.int32]) -> Bytes:
+    return numbers.view(np.uint8)

@@ -1,0 +1,84 @@
+"""Which scopes may be served by likeness: judged from audits beside the look-ups, and read by them from memory."""
+
+import logging
+from typing import Final, NamedTuple
+
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.log import Action, log
+from headrace_workers.core.outage import KeepsGoing
+from headrace_workers.core.progress import Loop
+from headrace_workers.features.cache.calibration.state import WINDOW
+from headrace_workers.features.cache.store.standings import OFF, SHOWN, ScopeStanding
+
+_PAUSE: Final = 2.0  # s between two looks
+_LEASE_MS: Final = 30_000
+_AT_ONCE: Final = 20  # scopes
+_DUTY: Final = "bounds"
+
+
+class Limit(NamedTuple):
+    """What the bound says of a scope: why it is off, what similarity its curve asks for, and whether it is shown."""
+
+    off: str | None = None
+    least: float | None = None
+    shown: bool = False
+
+
+_UNREAD: Final = Limit(off="this worker has just begun, and does not know yet whether its scope is off")
+
+
+class Standings(KeepsGoing):
+    """Follows how scopes stand from a thread of its own, and judges those that have new labels: one worker at a time
+    does. Look-ups ask `limit`.
+    """
+
+    def __init__(self, ledger: Ledger, max_error: float, worker: str, loop: Loop) -> None:
+        super().__init__(loop)
+        self._ledger = ledger
+        self._max_error = max_error
+        self._worker = worker
+        self._limits: dict[str, Limit] | None = None
+
+    def limit(self, scope: str) -> Limit | None:
+        """What the bound says of this scope; None: nothing that limits it. Before the first look all are off."""
+        limits = self._limits
+        return _UNREAD if limits is None else limits.get(scope)
+
+    def once(self) -> int:
+        """Read how all stand, and judge what is due; how many were judged. Unavailable with the ledger."""
+        self._read()  # first: nothing is served by likeness before
+        audits = self._ledger.audits
+        audits.give_up()
+        scopes = audits.unjudged(_AT_ONCE)
+        if not scopes or not self._ledger.hold(_DUTY, self._worker, _LEASE_MS):
+            return 0
+        for scope, tenant in scopes:
+            self._judge(scope, tenant)
+            self._progress.beat()
+        self._read()
+        return len(scopes)
+
+    def _read(self) -> None:
+        self._limits = {
+            row.scope: Limit(row.sentence if row.state == OFF else None, row.least, row.state == SHOWN)
+            for row in self._ledger.audits.limiting()
+        }
+
+    def _judge(self, scope: str, tenant: str) -> None:
+        from headrace_workers.features.cache.semantic.bounds import fit_due, judge
+
+        audits = self._ledger.audits
+        counted = audits.counted(scope, tenant, WINDOW)
+        due = fit_due(counted.before, counted.tallies, counted.beside)
+        pairs = audits.pairs(scope, counted.before.since) if due else None
+        now = judge(counted.before, counted.tallies, counted.window, self._max_error, counted.beside, pairs)
+        audits.judge(now, counted.seen)
+        if now.state == OFF and counted.before.state != OFF:
+            self._say_off(now)
+
+    def _say_off(self, now: ScopeStanding) -> None:
+        log("recall", logging.ERROR, Action.SCOPE_OFF, now.sentence, scope=now.scope, tenant=now.tenant)
+
+    def _look(self) -> None:
+        self.once()
+        self._stop.wait(_PAUSE)

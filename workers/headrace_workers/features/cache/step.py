@@ -1,0 +1,254 @@
+"""The step before a model is asked: is an answer known already, and on what may a new one rest?"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, NamedTuple, Protocol
+
+from headrace_schemas import Category, GenerationJob, HeadraceError, Output, Usage
+from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_schemas.recall import CacheMode, CacheTier, Recall
+from headrace_workers.core.identity import explored_id
+from headrace_workers.core.ledger.rows import Written
+from headrace_workers.core.pipeline.outcome import Dead, Done, Held, Outcome, Wait, outcome_of
+from headrace_workers.core.pipeline.task import Job, Task
+from headrace_workers.core.ports import Moderator
+from headrace_workers.core.tables import RELEASED
+from headrace_workers.features.cache.semantic.found import Asked, Awaited, Failed, Found, Hit, Miss, NearMiss
+from headrace_workers.features.cache.store.entries import Served, Withdraw
+from headrace_workers.features.knowledge import grounds
+from headrace_workers.features.knowledge.grounding import afresh, grounded, ungrounded
+from headrace_workers.features.knowledge.passage_screening import SCREENED, Retrieves, find_screened
+
+CONTEXT = "recall"  # the name under which what was found goes on with the job
+ENTRY = "entry"  # in it, the entry that the job is to fill
+GIVEN = "given"  # or the one that it was served
+TTL_MS = "ttl_ms"  # and for how long that may be served
+_TOLD = ("similarity", "threshold", "refused")  # and of a miss, what its receipt will tell
+_NEARLY = "nearly"  # the answer that it was nearly served, to be compared with its own
+
+
+_LAG_MS: Final = 5_000  # a worker knows of a change of a document within less
+_LOOKS: Final = 5  # at answers in other words, each of which may be too old: as many as are compared
+
+
+class Drawn(NamedTuple):
+    """Whether a hit is audited: its stratum of similarity, its chance of that, and what is then to be written."""
+
+    stratum: int | None = None
+    share: float | None = None
+    rows: tuple[Written, ...] = ()
+
+
+class Explored(NamedTuple):
+    """What a job was nearly served, which its own answer is to be compared with, in this audit."""
+
+    audit_id: str
+    text: str
+
+
+class Draws(Protocol):
+    """Says which hits are audited, and which misses. Thread-safe."""
+
+    def draw(self, job_id: str, question: str, hit: Hit, output: Output, afresh: GenerationJob | None) -> Drawn:
+        """About this hit, which was found by likeness. `afresh` is what a model is to be asked, if it can be."""
+
+    def explores(self, job_id: str) -> bool:
+        """Whether what this job is nearly served is audited."""
+
+    def explore(self, job_id: str, job: GenerationJob, nearly: NearMiss) -> Written:
+        """That audit."""
+
+
+class LooksUp(Protocol):
+    """Finds answers that were given before. Thread-safe."""
+
+    def look_up(self, asked: Sequence[Asked]) -> list[Found]:
+        """What each comes to; the i-th item belongs to the i-th request."""
+
+    def outdate(self, found: Mapping[int, Collection[tuple[int, str]]]) -> set[int]:
+        """Give answers, by the ids of their entries, to nobody any more that do not rest on all of these documents, id
+        and version; which those are.
+        """
+
+
+def recall(
+    tasks: Sequence[Task],
+    *,
+    cache: LooksUp,
+    retrieval: Retrieves,
+    passage_screener: Callable[[], Moderator],
+    cache_mode: CacheMode,
+    cache_ttl: float,
+    max_wait: float,
+    auditing: Draws,
+) -> list[Outcome]:
+    """Look all up at once; the i-th outcome belongs to the i-th task. `cache_mode` is for jobs that name none.
+
+    What is made of this may be served for `cache_ttl` seconds. Who finds that another job is making the answer waits
+    for that, `max_wait` seconds at most. Passages are looked for where nobody makes the answer; where one is known, to
+    see whether they are of newer documents than it rests on. Those for a prompt that was screened are screened, too.
+    """
+    outcomes: list[Outcome] = [
+        Dead(Category.PERMANENT, f"recall takes generation jobs, not {type(task.job).__name__}") for task in tasks
+    ]
+    jobs = {place: task.job for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)}
+    asked = {
+        place: Asked(
+            tasks[place].job_id,
+            job,
+            mode,
+            waited_for=tasks[place].woken_by if tasks[place].woken_by != RELEASED else None,
+            explores=auditing.explores(tasks[place].job_id),
+            screened=SCREENED in tasks[place].context,
+        )
+        for place, job in jobs.items()
+        if (mode := mode_of(job, cache_mode)) is not CacheMode.OFF
+    }
+    found = dict(zip(asked, cache.look_up(list(asked.values())) if asked else (), strict=True))
+    resting = [
+        place
+        for place, job in jobs.items()
+        if job.knowledge is not None and not isinstance(found.get(place), Awaited | Failed)
+    ]
+    passages = _passages(resting, tasks, retrieval, passage_screener)
+    found.update(_renewed(found, passages, asked, cache))
+    # Who waits for one of this group that will make no answer for others runs by itself, and at once.
+    alone = {
+        tasks[place].job_id
+        for place, each in passages.items()
+        if isinstance(found.get(place), Miss) and not isinstance(each, grounds.Grounds)
+    }
+    freed = [place for place, each in found.items() if isinstance(each, Awaited) and each.job_id in alone]
+    if freed:
+        found.update(dict.fromkeys(freed, Miss()))
+        passages |= _passages(freed, tasks, retrieval, passage_screener)
+    for place, job in jobs.items():
+        outcomes[place] = _outcome(
+            tasks[place], job, found.get(place), passages.get(place), int(cache_ttl * 1000), max_wait, auditing
+        )
+    return outcomes
+
+
+def mode_of(job: Job, default: CacheMode) -> CacheMode:
+    """Which earlier answers are good enough for a job; none for one with a floor, whose answer may be made again."""
+    if not isinstance(job, GenerationJob) or job.min_quality is not None:
+        return CacheMode.OFF
+    return job.cache or default
+
+
+def recalled(context: Mapping[str, Any]) -> Recall | None:
+    """What an answer's receipt says of looking it up, from what `recall` handed on; None where it was not asked."""
+    found = context.get(CONTEXT)
+    return None if found is None else Recall(**{name: found.get(name) for name in _TOLD})
+
+
+def explored(context: Mapping[str, Any]) -> Explored | None:
+    """What a job was nearly served, from what `recall` handed on, where that is audited."""
+    found = context.get(CONTEXT, {}).get(_NEARLY)
+    return None if found is None else Explored(*found)
+
+
+def _passages(
+    places: Sequence[int], tasks: Sequence[Task], retrieval: Retrieves, screener: Callable[[], Moderator]
+) -> dict[int, grounds.Found | Held]:
+    """What the tasks at these places may rest on. A job without a base has no place here."""
+    found = find_screened([tasks[place] for place in places], retrieval, screener) if places else ()
+    return dict(zip(places, found, strict=True))
+
+
+def _outcome(
+    task: Task,
+    job: GenerationJob,
+    found: Found | None,
+    passages: grounds.Found | Held | None,
+    ttl_ms: int,
+    max_wait: float,
+    auditing: Draws,
+) -> Outcome:
+    """`found` is None for a job that does not ask for the cache, `passages` for one that needs none."""
+    match found:
+        case Awaited() | Failed():
+            return _waits_or_fails(found, max_wait)
+        case Hit():
+            return _serve(task, job, found, None if isinstance(passages, Held) else passages, auditing)
+    said: dict[str, dict[str, Any]] = {}
+    if found is not None:
+        said[CONTEXT] = {name: getattr(found, name) for name in _TOLD}
+    entry_id = None if found is None else found.entry_id
+    match passages:
+        case grounds.NoGrounds():
+            # What rests on nothing is given to nobody else: a document that comes in a moment would make it wrong.
+            done = ungrounded(task.job_id, job, passages, recalled(said))
+            rows = () if entry_id is None else (Withdraw(entry_id),)
+            return replace(done, context={**said, **done.context}, rows=rows)
+        case Held() | HeadraceError():
+            return passages if isinstance(passages, Held) else outcome_of(passages)
+    if entry_id is not None:
+        said[CONTEXT] |= {ENTRY: entry_id, TTL_MS: ttl_ms}
+    done = Done() if passages is None else grounded(passages)
+    nearly = None if found is None else found.nearly
+    if nearly is None:
+        return replace(done, context={**said, **done.context})
+    said[CONTEXT] |= {_NEARLY: [explored_id(task.job_id), nearly.text]}
+    return replace(done, context={**said, **done.context}, rows=(auditing.explore(task.job_id, job, nearly),))
+
+
+def _waits_or_fails(found: Awaited | Failed, max_wait: float) -> Wait | Dead:
+    if isinstance(found, Awaited):
+        return Wait(found.job_id, f"job {found.job_id} makes the same answer", at_most=max_wait)
+    return Dead(found.category, found.reason[:MAX_SHORT_TEXT])
+
+
+def _renewed(
+    found: Mapping[int, Found], passages: Mapping[int, grounds.Found | Held], asked: Mapping[int, Asked], cache: LooksUp
+) -> dict[int, Found]:
+    """The same; but an answer to a question that has passages of a newer document now, which it does not rest on, is
+    given to nobody any more.
+    """
+    now = dict(found)
+    for _ in range(_LOOKS):
+        newer: dict[int, set[tuple[int, str]]] = {}
+        for place, each in now.items():
+            rests = passages.get(place)
+            if isinstance(each, Hit) and isinstance(rests, grounds.Grounds):
+                documents = rests.newer(each.asked_at - _LAG_MS)
+                newer |= {each.entry_id: newer.get(each.entry_id, set()) | documents} if documents else {}
+        old = cache.outdate(newer) if newer else set()
+        again = [place for place, each in now.items() if isinstance(each, Hit) and each.entry_id in old]
+        if not again:
+            break
+        now.update(zip(again, cache.look_up([asked[place] for place in again]), strict=True))
+    return now
+
+
+def _serve(task: Task, job: GenerationJob, hit: Hit, passages: grounds.Found | None, auditing: Draws) -> Done:
+    usage = hit.answer.usage
+    saved_tokens = usage.prompt_tokens + usage.completion_tokens
+    told = Recall(
+        tier=hit.tier,
+        similarity=hit.similarity,
+        threshold=hit.threshold,
+        age=hit.age,
+        first_job=hit.first_job,
+        saved_tokens=saved_tokens,
+        saved_ms=hit.saved_ms,
+    )
+    answer = hit.answer.model_copy(update={"recall": told, "usage": Usage(prompt_tokens=0, completion_tokens=0)})
+    output = Output(job_id=task.job_id, tenant=job.tenant, answer=answer)
+    drawn = Drawn()
+    if hit.tier is CacheTier.SEMANTIC:
+        drawn = auditing.draw(task.job_id, job.question, hit, output, afresh(job, passages))
+    served = Served(
+        job_id=task.job_id,
+        entry_id=hit.entry_id,
+        tenant=job.tenant,
+        scope=hit.scope,
+        tier=hit.tier.value,
+        similarity=hit.similarity,
+        first_job=hit.first_job,
+        saved_tokens=saved_tokens,
+        saved_ms=hit.saved_ms,
+        stratum=drawn.stratum,
+        share=drawn.share,
+    )
+    return Done(output, context={CONTEXT: {GIVEN: hit.entry_id}}, rows=(served, *drawn.rows))

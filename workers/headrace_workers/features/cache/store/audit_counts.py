@@ -1,0 +1,187 @@
+"""What the audits of a scope say: counts for its bound and its curve, and what stands beside these."""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, case, func, select, update
+
+from headrace_workers.features.cache.audit_tables import AUDITS, BELOW, HIT, IS_UNJUDGED, REFUSED
+from headrace_workers.features.cache.store.audit_rows import are, locked
+from headrace_workers.features.cache.tables import SERVES
+
+_MANY: Final = 5_000
+
+
+class Tally(NamedTuple):
+    """Serves of one stratum that had the same chance to be audited, and what their audits said."""
+
+    stratum: int
+    share: float
+    served: int
+    clean: int
+    wrong: int
+    unknown: int
+
+
+class Pair(NamedTuple):
+    """What was served, or would be from a lower similarity on, and whether it was right."""
+
+    similarity: float
+    correct: bool
+
+
+class Window(NamedTuple):
+    """The newest of the windows that lie end to end: its number, from 1, and what was served since it began."""
+
+    number: int
+    tallies: tuple[Tally, ...]
+
+
+class Labels(NamedTuple):
+    """How many of some audits have which label."""
+
+    clean: int = 0
+    wrong: int = 0
+    unknown: int = 0
+
+    @property
+    def decided(self) -> int:
+        """Those with a verdict."""
+        return self.clean + self.wrong
+
+
+class Beside(NamedTuple):
+    """What is no part of the bound: look-ups that the threshold alone kept from an answer, those that a guard did, and
+    of hits that were answered afresh twice, how these two answers compare.
+    """
+
+    below: Labels = Labels()
+    refused: Labels = Labels()
+    own: Labels = Labels()
+
+
+class OfGuard(NamedTuple):
+    """What this guard alone refused, or `several` did: about how many there were, and what audits say of them."""
+
+    guard: str
+    refused: float
+    labels: Labels
+
+
+def by_guard(connection: Connection, tenant: str | None, limit: int) -> list[OfGuard]:
+    """What audits say of refusals, by the guard that alone refused; those first that refuse most."""
+    about = func.sum(1 / AUDITS.c.share)
+    kinds = [func.count(case((AUDITS.c.label == each, 1))).label(each) for each in Labels._fields]
+    query = (
+        select(AUDITS.c.guard, about.label("refused"), *kinds)
+        .where(AUDITS.c.kind == REFUSED, AUDITS.c.guard.is_not(None), AUDITS.c.label.is_not(None))
+        .group_by(AUDITS.c.guard)
+        .order_by(about.desc(), AUDITS.c.guard)
+        .limit(limit)
+    )
+    rows = connection.execute(query if tenant is None else query.where(AUDITS.c.tenant == tenant))
+    return [OfGuard(row.guard, row.refused, Labels(row.clean, row.wrong, row.unknown)) for row in rows]
+
+
+def unjudged(connection: Connection, limit: int) -> list[tuple[str, str]]:
+    """Scopes with labels that no standing has taken into account, and whose they are."""
+    query = select(AUDITS.c.scope, AUDITS.c.tenant).where(IS_UNJUDGED).distinct().limit(limit)
+    return [(row.scope, row.tenant) for row in connection.execute(query)]
+
+
+class Seen(NamedTuple):
+    """Labels that are in a standing: of these audits, and when the newest of them was given (ms)."""
+
+    audit_ids: tuple[str, ...]
+    newest: int
+
+
+def unjudged_of(connection: Connection, scope: str) -> Seen:
+    """A bounded number of audits of a scope with such labels."""
+    query = select(AUDITS.c.id, AUDITS.c.labelled_at).where(IS_UNJUDGED, AUDITS.c.scope == scope).limit(_MANY)
+    rows = connection.execute(query).all()
+    return Seen(tuple(row.id for row in rows), max((row.labelled_at for row in rows), default=0))
+
+
+def judged(connection: Connection, seen: Seen) -> None:
+    """These labels are in a standing now, but for those that people have changed since."""
+    same = AUDITS.c.labelled_at <= seen.newest
+    ours = are(connection, locked(connection, are(connection, seen.audit_ids)))
+    connection.execute(update(AUDITS).where(same, ours).values(judged=True))
+
+
+def tallies(connection: Connection, scope: str, since: int) -> list[Tally]:
+    """What was served of a scope since then (ms), by stratum and by the chance to be audited."""
+    served = {
+        (row.stratum, row.share): row.times
+        for row in connection.execute(
+            select(SERVES.c.stratum, SERVES.c.share, func.count().label("times"))
+            .where(SERVES.c.scope == scope, SERVES.c.share > 0, SERVES.c.served_at >= since)
+            .group_by(SERVES.c.stratum, SERVES.c.share)
+        )
+    }
+    said: dict[tuple[int, float], dict[str, int]] = {}
+    for row in connection.execute(
+        select(AUDITS.c.stratum, AUDITS.c.share, AUDITS.c.label, func.count().label("times"))
+        .where(*_hits(scope, since))
+        .group_by(AUDITS.c.stratum, AUDITS.c.share, AUDITS.c.label)
+    ):
+        said.setdefault((row.stratum, row.share), {})[row.label] = row.times
+    return [_tally(key, served.get(key, 0), said.get(key, {})) for key in sorted(served.keys() | said.keys())]
+
+
+def _tally(key: tuple[int, float], served: int, said: dict[str, int]) -> Tally:
+    clean, wrong, unknown = (said.get(each, 0) for each in ("clean", "wrong", "unknown"))
+    # An audit's serve may have been written some µs before `since`.
+    return Tally(*key, max(served, clean + wrong + unknown), clean, wrong, unknown)
+
+
+def window(connection: Connection, scope: str, since: int, size: int) -> Window:
+    """The newest window of so many audits, in the order of their serves."""
+    ours = _hits(scope, since)
+    count = int(connection.execute(select(func.count()).select_from(AUDITS).where(*ours)).scalar_one())
+    before = max(0, count - 1) // size
+    begins = (
+        select(AUDITS.c.served_at).where(*ours).order_by(AUDITS.c.served_at, AUDITS.c.id).offset(before * size).limit(1)
+    )
+    start = connection.execute(begins).scalar()
+    return Window(before + 1, tuple(tallies(connection, scope, since if start is None else start)))
+
+
+def beside(connection: Connection, scope: str, since: int) -> Beside:
+    """What audits of a scope say that is no part of its bound."""
+    nearly: dict[str, dict[str, int]] = {}
+    for row in connection.execute(
+        select(AUDITS.c.kind, AUDITS.c.label, func.count().label("times"))
+        .where(AUDITS.c.scope == scope, AUDITS.c.served_at >= since, AUDITS.c.kind != HIT)
+        .group_by(AUDITS.c.kind, AUDITS.c.label)
+    ):
+        nearly.setdefault(row.kind, {})[row.label] = row.times
+    own = {
+        row.own: row.times
+        for row in connection.execute(
+            select(AUDITS.c.own, func.count().label("times"))
+            .where(*_hits(scope, since), AUDITS.c.own.is_not(None))
+            .group_by(AUDITS.c.own)
+        )
+    }
+    return Beside(*(_labels(said) for said in (nearly.get(BELOW, {}), nearly.get(REFUSED, {}), own)))
+
+
+def _labels(said: Mapping[str, int]) -> Labels:
+    return Labels(*(said.get(each, 0) for each in Labels._fields))
+
+
+def pairs(connection: Connection, scope: str, since: int) -> list[Pair]:
+    """The decided audits of a scope, for its curve: of what was served, and of what no guard refused below the
+    threshold. All had the same chance. What a guard refused is served at no similarity, and so is no part of it.
+    """
+    query = select(AUDITS.c.similarity, AUDITS.c.label).where(
+        AUDITS.c.scope == scope, AUDITS.c.served_at >= since, AUDITS.c.kind.in_((HIT, BELOW)),
+        AUDITS.c.label.in_(("clean", "wrong")),
+    )  # fmt: skip
+    return [Pair(row.similarity, row.label == "clean") for row in connection.execute(query)]
+
+
+def _hits(scope: str, since: int) -> tuple[ColumnElement[bool], ...]:
+    return (AUDITS.c.scope == scope, AUDITS.c.served_at >= since, AUDITS.c.kind == HIT)

@@ -1,0 +1,205 @@
+"""Audits: a share of what was served by likeness is answered afresh, so that it is known how often that is wrong.
+
+An audit of a hit is a row of `audits` and a unit of work (see units.py), made with the serve in one transaction. Nobody
+hears of its end: where it dies, its row says so, and there is no dead letter. What was nearly served has a row alone,
+and is compared with the answer that its job is given instead. Lock order: audits behind jobs, steps and entries.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from sqlalchemy import ColumnElement, Connection, Row, case, delete, or_, select, update
+
+from headrace_workers.core.identity import audit_id, explored_id
+from headrace_workers.core.ledger.assign import hand_out
+from headrace_workers.core.ledger.steps import NewStep
+from headrace_workers.core.sql.database import among, clock, insert, now_ms
+from headrace_workers.core.tables import JOBS, SILENT
+from headrace_workers.features.cache.audit_tables import AUDITS, AWAITS_FRESH, HIT, IS_UNKNOWN
+from headrace_workers.features.cache.store import entries
+from headrace_workers.features.cache.tables import ENTRIES
+
+Label = Literal["clean", "wrong", "unknown"]
+Kind = Literal["hit", "below", "refused"]
+
+MOST_OPEN: Final = 1_000  # audits of a scope that wait for their fresh answer: what comes meanwhile is not audited
+BY_ITSELF: Final = "headrace"  # who labelled, where no person did
+_AT_ONCE: Final = 500
+_FORGOTTEN: Final = {"question": None, "served": None, "fresh": None, "again": None}
+_NOT_SERVED: Final = case((AUDITS.c.kind == HIT, 0), else_=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Afresh:
+    """The work of answering once more what was served, which is given up after `patience_ms`."""
+
+    job: bytes  # JSON of the GenerationJob that was served
+    step: NewStep
+    patience_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewAudit:
+    """What was served, with the work of answering it afresh; or what was nearly served, which needs none.
+
+    `share` is the chance that such a look-up had to be audited.
+    """
+
+    id: str
+    kind: Kind = "hit"
+    guard: str | None = None  # of what guards refused: the one that alone did, or `several`
+    job_id: str
+    entry_id: int
+    tenant: str
+    scope: str
+    similarity: float
+    stratum: int
+    share: float
+    question: str
+    served: str
+    afresh: Afresh | None = None
+
+    def write(self, connection: Connection) -> None:
+        """Write it; nothing where it is there, or where too many of its scope wait."""
+        waiting = select(AUDITS.c.id).where(AWAITS_FRESH, AUDITS.c.scope == self.scope).limit(MOST_OPEN)
+        if len(connection.execute(waiting).all()) == MOST_OPEN:
+            return
+        made = insert(connection, AUDITS).values(
+            id=self.id, kind=self.kind, job_id=self.job_id, entry_id=self.entry_id, tenant=self.tenant,
+            scope=self.scope, similarity=self.similarity, stratum=self.stratum, share=self.share, served_at=now_ms(),
+            question=self.question, served=self.served, guard=self.guard,
+        )  # fmt: skip
+        new = connection.execute(made.on_conflict_do_nothing().returning(AUDITS.c.id)).first()
+        if new is not None and self.afresh is not None:
+            self._make(connection, self.afresh)
+
+    def _make(self, connection: Connection, afresh: Afresh) -> None:
+        now = clock(connection)
+        connection.execute(
+            insert(connection, JOBS).values(
+                id=self.id, tenant=self.tenant, kind=SILENT, state="active", payload=afresh.job, accepted_at=now,
+                subject=self.job_id, endpoint=f"scope {self.scope[:8]}",
+            )
+        )  # fmt: skip
+        hand_out(connection, [afresh.step._replace(job_id=self.id, deadline=now + afresh.patience_ms)], None, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A second fresh answer to the same question, and how that compares with the first."""
+
+    answer: str
+    label: Label
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """What an audit came to. An answer that was served, and that it found wrong, is given to nobody any more."""
+
+    audit_id: str
+    label: Label
+    reason: str
+    fresh: str | None = None
+    own: Own | None = None
+
+    def write(self, connection: Connection) -> None:
+        """Write it; nothing where the audit has a label already."""
+        waits = (AUDITS.c.id == self.audit_id, AUDITS.c.label.is_(None))
+        if self.label == "wrong":
+            found = list(connection.execute(select(AUDITS.c.entry_id).where(*waits, AUDITS.c.kind == HIT)).scalars())
+            entries.kill(connection, found, f"an audit found it wrong for another question: {self.reason}")
+        values = {"fresh": self.fresh, **_owned(self.own), **_labelled(self.label, BY_ITSELF, self.reason)}
+        connection.execute(update(AUDITS).where(*waits).values(values))
+
+
+def _owned(own: Own | None) -> dict[str, Any]:
+    return {} if own is None else {"again": own.answer, "own": own.label}
+
+
+def _labelled(label: Label, by: str, reason: str) -> dict[str, Any]:
+    """The columns of a label. Texts of what is clean are forgotten: people may want to see the others."""
+    forgotten = _FORGOTTEN if label == "clean" else {}
+    return {"label": label, "labelled_by": by[:128], "labelled_at": now_ms(), "reason": reason[:2_000],
+            "judged": False, **forgotten}  # fmt: skip
+
+
+def label(connection: Connection, audit_id: str, said: Label, by: str, *, kill: bool = True) -> Row[Any] | None:
+    """A person's label, whatever the audit had before: its row as it was; None where there is no such audit. With
+    `kill` an answer that was served, and is wrong, is given to nobody any more: for the question that it was made for,
+    what was nearly served may be right.
+
+    One that waits for its fresh answer gets no label (in its row it is None).
+    """
+    before = connection.execute(select(AUDITS).where(AUDITS.c.id == audit_id)).first()
+    if before is not None and before.label is not None:
+        if kill and said == "wrong" and before.kind == HIT:
+            entries.kill(connection, [before.entry_id], f"wrong: {by} said so of an audit")
+        values = _labelled(said, by, f"a person said {said}")
+        connection.execute(update(AUDITS).where(AUDITS.c.id == audit_id).values(values))
+    return before
+
+
+def unknown(connection: Connection, tenant: str | None, scope: str | None, limit: int) -> list[Row[Any]]:
+    """Audits that a person should label: of what was served first, and of these the oldest. `scope` is the beginning of
+    one.
+    """
+    conditions: list[Any] = [IS_UNKNOWN]
+    if tenant is not None:
+        conditions.append(AUDITS.c.tenant == tenant)
+    if scope is not None:
+        conditions.append(AUDITS.c.scope.startswith(scope, autoescape=True))
+    query = select(AUDITS).where(*conditions).order_by(_NOT_SERVED, AUDITS.c.served_at, AUDITS.c.id).limit(limit)
+    return list(connection.execute(query))
+
+
+def of_job(connection: Connection, job_id: str, entry_id: int | None) -> Row[Any] | None:
+    """The audit of what this job was served, or, without an entry, of what it was nearly served; None: none."""
+    name = explored_id(job_id) if entry_id is None else audit_id(job_id, entry_id)
+    return connection.execute(select(AUDITS).where(AUDITS.c.id == name)).first()
+
+
+def lost(connection: Connection) -> list[str]:
+    """Audits whose work has ended without an answer: it died, or was forgotten. A bounded number."""
+    work = case((AUDITS.c.kind == HIT, AUDITS.c.id), else_=AUDITS.c.job_id)
+    ended = or_(JOBS.c.id.is_(None), JOBS.c.state != "active")
+    query = select(AUDITS.c.id).outerjoin(JOBS, JOBS.c.id == work).where(AWAITS_FRESH, ended)
+    return list(connection.execute(query.limit(_AT_ONCE)).scalars())
+
+
+def give_up(connection: Connection, audit_ids: Sequence[str]) -> None:
+    """Call these unknown, but for those that have a label by now. Of what was nearly served nothing is kept."""
+    waiting = (AWAITS_FRESH, are(connection, locked(connection, are(connection, audit_ids))))
+    connection.execute(delete(AUDITS).where(*waiting, AUDITS.c.kind != HIT))
+    values = _labelled("unknown", BY_ITSELF, "given up: it was not answered afresh in time, or trying failed")
+    connection.execute(update(AUDITS).where(*waiting).values(values))
+
+
+def are(connection: Connection, audit_ids: Collection[str]) -> ColumnElement[bool]:
+    """Those of these ids."""
+    return among(connection, AUDITS.c.id, sorted(audit_ids))
+
+
+def locked(connection: Connection, which: ColumnElement[bool]) -> list[str]:
+    """These audits, in the order in which all who change several lock them."""
+    query = select(AUDITS.c.id).where(which).order_by(AUDITS.c.id)
+    return list(connection.execute(query.with_for_update()).scalars())
+
+
+def served_in(connection: Connection, audit_ids: Collection[str]) -> set[int]:
+    """The entries that were served where these audits look."""
+    if not audit_ids:
+        return set()
+    query = select(AUDITS.c.entry_id).where(are(connection, audit_ids), AUDITS.c.kind == HIT)
+    return set(connection.execute(query).scalars())
+
+
+def forget(connection: Connection, entry_ids: Collection[int]) -> None:
+    """Forget what was asked and answered in audits of these entries, and where a job got one of them instead."""
+    if not entry_ids:
+        return
+    made = connection.execute(select(ENTRIES.c.job_id).where(among(connection, ENTRIES.c.id, sorted(entry_ids))))
+    instead = are(connection, [explored_id(job_id) for job_id in made.scalars()])
+    theirs = or_(among(connection, AUDITS.c.entry_id, sorted(entry_ids)), instead)
+    found = locked(connection, theirs & AUDITS.c.question.is_not(None))
+    connection.execute(update(AUDITS).where(are(connection, found)).values(_FORGOTTEN))

@@ -1,0 +1,293 @@
+"""Answers that may be given again: who makes one, when it may be served, and its end.
+
+Lock order: an entry is locked behind claims, jobs, steps and documents, and several in the order of their ids. Who is
+woken is taken only where it is free.
+"""
+
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, Connection, Select, bindparam, delete, func, literal, select, update
+
+from headrace_workers.core.ledger import changes
+from headrace_workers.core.ledger.completion import wake, withdraw
+from headrace_workers.core.sql.database import among, bindparam_of, insert, now_ms, one_of
+from headrace_workers.core.sql.reads import Reads, rows_of
+from headrace_workers.core.tables import NEVER
+from headrace_workers.features.cache.store import uses
+from headrace_workers.features.cache.store.uses import Used
+from headrace_workers.features.cache.tables import ENTRIES, IS_LIVE, IS_PENDING, SERVES
+
+_JITTER = 0.1  # of a time to live: entries that were made together do not end together
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEntry:
+    """An answer that a job is to make. `question` and `vector` are given where likeness may find it."""
+
+    scope: str
+    key: str
+    tenant: str
+    job_id: str
+    lane: int
+    question: str | None = None
+    vector: bytes | None = None
+
+
+class Leader(NamedTuple):
+    """Who makes the answer to a request at this moment."""
+
+    entry_id: int
+    job_id: str
+    lane: int
+
+
+class Entry(NamedTuple):
+    """An answer that may be served. `age_ms` is by the database's clock."""
+
+    id: int
+    key: str
+    scope: str
+    job_id: str
+    question: str | None
+    answer: bytes
+    saved_ms: float
+    age_ms: int
+    asked_at: int  # when its maker looked for what it rests on, in ms of the database's clock
+
+
+@lru_cache
+def _servable(dialect: str, column: str, *, alone: bool) -> Select[Any]:
+    """Live entries by one of their columns, as `Entry` has them.
+
+    One that is asked for `alone` is no array: PostgreSQL keeps the plan of that, and makes one for an array each time,
+    which takes longer than to find the row.
+    """
+    by = ENTRIES.c[column]
+    one = bindparam("wanted", type_=by.type, required=True)
+    return select(
+        ENTRIES.c.id,
+        ENTRIES.c.key,
+        ENTRIES.c.scope,
+        ENTRIES.c.job_id,
+        ENTRIES.c.question,
+        ENTRIES.c.answer,
+        ENTRIES.c.saved_ms,
+        now_ms() - ENTRIES.c.made_at,
+        func.coalesce(ENTRIES.c.asked_at, ENTRIES.c.made_at),
+    ).where(
+        IS_LIVE,
+        by == one if alone else one_of(dialect, by, bindparam_of(dialect, by, name="wanted")),
+        ENTRIES.c.expires_at > now_ms(),
+    )
+
+
+def exact(where: Reads | Connection, keys: Collection[str]) -> dict[str, Entry]:
+    """The live answers to these very requests, by key."""
+    return {entry.key: entry for entry in _serve(where, "key", keys)}
+
+
+def living(where: Reads | Connection, entry_ids: Collection[int]) -> dict[int, Entry]:
+    """Those of these entries that may still be served, by id."""
+    return {entry.id: entry for entry in _serve(where, "id", entry_ids)}
+
+
+def in_the_making(connection: Connection, entry_ids: Collection[int]) -> dict[int, Leader]:
+    """Who makes those of these entries that are being made at this moment, by id."""
+    if not entry_ids:
+        return {}
+    query = select(ENTRIES.c.id, ENTRIES.c.job_id, ENTRIES.c.lane)
+    rows = connection.execute(query.where(IS_PENDING, among(connection, ENTRIES.c.id, sorted(entry_ids))))
+    return {row.id: Leader(row.id, row.job_id, row.lane) for row in rows}
+
+
+def _serve(where: Reads | Connection, column: str, wanted: Collection[Any]) -> list[Entry]:
+    if not wanted:
+        return []
+    alone = len(wanted) == 1
+    statement = _servable(where.dialect.name, column, alone=alone)
+    rows = rows_of(where, statement, {"wanted": next(iter(wanted)) if alone else list(wanted)})
+    return [Entry._make(row) for row in rows]
+
+
+class Led(NamedTuple):
+    """Who makes the answer to each request, and the answers that came to live since they were looked for, by key."""
+
+    leaders: dict[str, Leader]
+    live: dict[str, Entry]
+
+
+def lead(connection: Connection, wanted: Sequence[NewEntry], passed: Collection[int] = ()) -> Led:
+    """Let the first that asks for a request make its answer.
+
+    A live answer may have come since the caller looked: it is told instead, unless it is one of `passed`, which the
+    caller did not want.
+    """
+    if not wanted:
+        return Led({}, {})
+    first = {entry.key: entry for entry in reversed(wanted)}
+    keys = sorted(first)  # in one order, so that two groups do not wait for each other
+    made = {key: entry_id for key in keys if (entry_id := _insert(connection, first[key])) is not None}
+    live = {key: entry for key, entry in exact(connection, keys).items() if entry.id not in passed}
+    needless = [made[key] for key in live if key in made]
+    if needless:
+        connection.execute(delete(ENTRIES).where(among(connection, ENTRIES.c.id, needless)))
+    findable = [made[key] for key in keys if key in made and key not in live and first[key].vector is not None]
+    changes.note(connection, findable)
+    query = select(ENTRIES.c.key, ENTRIES.c.id, ENTRIES.c.job_id, ENTRIES.c.lane)
+    rows = connection.execute(query.where(IS_PENDING, among(connection, ENTRIES.c.key, keys)))
+    return Led({row.key: Leader(row.id, row.job_id, row.lane) for row in rows}, live)
+
+
+def _insert(connection: Connection, entry: NewEntry) -> int | None:
+    """The id of a new pending entry; None where there is one for this request."""
+    return connection.execute(
+        insert(connection, ENTRIES)
+        .values(
+            scope=entry.scope, key=entry.key, tenant=entry.tenant, state="pending", job_id=entry.job_id,
+            lane=entry.lane, question=entry.question, vector=entry.vector, made_at=now_ms(), asked_at=now_ms(),
+            expires_at=NEVER,
+        )
+        .on_conflict_do_nothing()
+        .returning(ENTRIES.c.id)
+    ).scalar()  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Moderation has allowed the answer of a pending entry: it is live from this transaction on, in the place of an
+    older one to the same request. Who waits for it is woken.
+    """
+
+    entry_id: int
+    answer: bytes
+    saved_ms: float
+    ttl_ms: int
+    used: tuple[Used, ...] = ()  # the documents that it rests on, as they were
+
+    def write(self, connection: Connection) -> None:
+        """Write it; nothing where the entry is no longer pending. It is withdrawn where a document is not as it was."""
+        if not uses.still(connection, self.used):
+            Withdraw(self.entry_id).write(connection)
+            return
+        pending = _pending(connection, self.entry_id)
+        if pending is None:
+            return
+        uses.write(connection, self.entry_id, self.used)
+        kill(connection, [row.id for row in _live(connection, ENTRIES.c.key == pending.key)], "replaced by a newer one")
+        ttl = int(self.ttl_ms * random.uniform(1 - _JITTER, 1))
+        connection.execute(
+            update(ENTRIES)
+            .where(ENTRIES.c.id == self.entry_id)
+            .values(
+                state="live",
+                answer=self.answer,
+                saved_ms=self.saved_ms,
+                made_at=now_ms(),
+                expires_at=now_ms() + literal(ttl, BigInteger),
+            )
+        )
+        changes.note(connection, [self.entry_id])
+        wake(connection, [pending.job_id])
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """The answer of a pending entry may not be given to others: who waits for it is woken, to run by itself."""
+
+    entry_id: int
+
+    def write(self, connection: Connection) -> bool:
+        """Write it; nothing where the entry is no longer pending, and whether it was."""
+        pending = _pending(connection, self.entry_id)
+        if pending is not None:
+            withdraw(connection, ENTRIES.c.id == self.entry_id)
+            wake(connection, [pending.job_id])
+        return pending is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Disallow:
+    """An answer that was given is not allowed any more as it is: nobody else is given it."""
+
+    entry_id: int
+    reason: str
+
+    def write(self, connection: Connection) -> None:
+        """Write it; nothing where the entry has died."""
+        kill(connection, [self.entry_id], self.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """An entry was served to a job."""
+
+    job_id: str
+    entry_id: int
+    tenant: str
+    scope: str
+    tier: str
+    similarity: float | None
+    first_job: str
+    saved_tokens: int
+    saved_ms: float
+    stratum: int | None = None  # of similarity, and the chance to be audited: where likeness found it
+    share: float | None = None
+
+    def write(self, connection: Connection) -> None:
+        """Write it."""
+        connection.execute(
+            SERVES.insert().values(
+                job_id=self.job_id, entry_id=self.entry_id, tenant=self.tenant, scope=self.scope, tier=self.tier,
+                similarity=self.similarity, first_job=self.first_job, saved_tokens=self.saved_tokens,
+                saved_ms=self.saved_ms, served_at=now_ms(), stratum=self.stratum, share=self.share,
+            )
+        )  # fmt: skip
+
+
+def kill(connection: Connection, entry_ids: Sequence[int], reason: str) -> int:
+    """Serve these no more, from this transaction on; how many lived. What was asked and answered is forgotten."""
+    if not entry_ids:
+        return 0
+    statement = (
+        update(ENTRIES)
+        .where(IS_LIVE, among(connection, ENTRIES.c.id, sorted(entry_ids)))
+        .values(state="dead", died_at=now_ms(), reason=bindparam("why"), question=None, vector=None, answer=None)
+        .returning(ENTRIES.c.id)
+    )
+    dead = sorted(connection.execute(statement, {"why": reason[:2_000]}).scalars())
+    changes.note(connection, dead)
+    return len(dead)
+
+
+def expire(connection: Connection) -> int:
+    """Serve those no more whose time has come, a bounded number a call; how many."""
+    old = [row.id for row in _live(connection, ENTRIES.c.expires_at < now_ms(), limit=_AT_ONCE)]
+    return kill(connection, old, "too old")
+
+
+def snapshot(connection: Connection, after: int, limit: int, *, making: bool = False) -> list[Any]:
+    """Live entries that likeness may find, or those that are being made, in the order of their ids: id, scope,
+    question, vector.
+    """
+    query = (
+        select(ENTRIES.c.id, ENTRIES.c.scope, ENTRIES.c.question, ENTRIES.c.vector)
+        .where(IS_PENDING if making else IS_LIVE, ENTRIES.c.id > after, ENTRIES.c.vector.is_not(None))
+        .order_by(ENTRIES.c.id)
+        .limit(limit)
+    )
+    return list(connection.execute(query))
+
+
+def _pending(connection: Connection, entry_id: int) -> Any:
+    query = select(ENTRIES.c.key, ENTRIES.c.job_id).where(ENTRIES.c.id == entry_id, IS_PENDING)
+    return connection.execute(query.with_for_update()).first()
+
+
+def _live(connection: Connection, where: Any, limit: int | None = None) -> Sequence[Any]:
+    query = select(ENTRIES.c.id).where(IS_LIVE, where).order_by(ENTRIES.c.id).limit(limit)
+    return connection.execute(query.with_for_update()).all()

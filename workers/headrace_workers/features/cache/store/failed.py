@@ -1,0 +1,44 @@
+"""Jobs that could not be answered for what they ask: whoever asks the very same need not try it, too."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from headrace_schemas import Category, DeadLetter, GenerationJob
+from headrace_schemas.codec import decode_job, decode_value
+from headrace_schemas.errors import InvalidRecord
+from headrace_workers.core.sql.database import among
+from headrace_workers.core.tables import JOBS, STEPS
+
+# Of the others another try may be answered.
+_WOULD_AGAIN: Final = frozenset({Category.INVALID, Category.PERMANENT, Category.POISON})
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What was asked, and how that ended."""
+
+    job: GenerationJob
+    category: Category
+    reason: str
+
+
+def failed(connection: Connection, job_ids: Collection[str]) -> dict[str, Failure]:
+    """Those of these jobs that are dead, and would be again if they were run again; by id. Of what a person withheld
+    nothing follows for others.
+    """
+    columns = (JOBS.c.id, JOBS.c.kind, JOBS.c.payload, JOBS.c.terminal_type, JOBS.c.terminal)
+    withheld = select(STEPS.c.job_id).where(STEPS.c.job_id == JOBS.c.id, STEPS.c.held_at.is_not(None)).exists()
+    dead = (among(connection, JOBS.c.id, sorted(job_ids)), JOBS.c.state == "dead", ~withheld)
+    query = select(*columns).where(*dead)
+    found = {}
+    for row in connection.execute(query):
+        try:
+            job, end = decode_job(row.kind, row.payload), decode_value(row.terminal_type, row.terminal)
+        except InvalidRecord:  # another version's
+            continue
+        if isinstance(job, GenerationJob) and isinstance(end, DeadLetter) and end.category in _WOULD_AGAIN:
+            found[row.id] = Failure(job, end.category, end.reason)
+    return found

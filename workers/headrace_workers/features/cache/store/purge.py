@@ -1,0 +1,67 @@
+"""Putting away answers that are kept: some, or all, a bounded number a transaction."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, func, select
+
+from headrace_workers.core.sql.database import among
+from headrace_workers.features.cache.store import audit_rows, entries
+from headrace_workers.features.cache.tables import DOCUMENTS, ENTRIES, IS_LIVE, USES
+
+AT_ONCE: Final = 500
+EXACT: Final = "exact"  # in the place of a scope: answers that only the very same request is given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryFilter:
+    """Which of the answers that are kept are meant. Absent conditions hold for all.
+
+    `scope` is the beginning of a scope, or `EXACT`. `knowledge` and `document` are the names of what they rest on.
+    `made_before` is in ms since 1970.
+    """
+
+    made_before: int
+    tenant: str | None = None
+    scope: str | None = None
+    knowledge: str | None = None
+    document: str | None = None
+    ids: tuple[int, ...] | None = None
+
+
+def count(connection: Connection, wanted: EntryFilter) -> int:
+    """How many `purge` would put away."""
+    query = select(func.count()).select_from(ENTRIES).where(*_conditions(connection, wanted))
+    return int(connection.execute(query).scalar_one())
+
+
+def purge(connection: Connection, wanted: EntryFilter, after: int, reason: str) -> tuple[int, int | None]:
+    """Put away the first of these whose ids are above `after`: how many, and the `after` of the next call, if any."""
+    query = (
+        select(ENTRIES.c.id)
+        .where(*_conditions(connection, wanted), ENTRIES.c.id > after)
+        .order_by(ENTRIES.c.id)
+        .limit(AT_ONCE)
+    )
+    found = list(connection.execute(query.with_for_update()).scalars())
+    audit_rows.forget(connection, found)
+    return entries.kill(connection, found, reason), found[-1] if len(found) == AT_ONCE else None
+
+
+def _conditions(connection: Connection, wanted: EntryFilter) -> list[Any]:
+    conditions: list[ColumnElement[bool] | Any] = [IS_LIVE, ENTRIES.c.made_at < wanted.made_before]
+    if wanted.tenant is not None:
+        conditions.append(ENTRIES.c.tenant == wanted.tenant)
+    if wanted.scope is not None:
+        scope = ENTRIES.c.scope
+        conditions.append(scope == "" if wanted.scope == EXACT else scope.startswith(wanted.scope, autoescape=True))
+    if wanted.knowledge is not None or wanted.document is not None:
+        used = select(USES.c.entry_id).join(DOCUMENTS, DOCUMENTS.c.id == USES.c.document_id)
+        if wanted.knowledge is not None:
+            used = used.where(DOCUMENTS.c.knowledge == wanted.knowledge)
+        if wanted.document is not None:
+            used = used.where(DOCUMENTS.c.name == wanted.document)
+        conditions.append(ENTRIES.c.id.in_(used))
+    if wanted.ids is not None:
+        conditions.append(among(connection, ENTRIES.c.id, list(wanted.ids)))
+    return conditions

@@ -1,0 +1,153 @@
+"""Answers that turn out to be wrong: who made them, whom they were given to, and their end."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, func, select
+
+from headrace_workers.core.sql.database import among
+from headrace_workers.core.tables import CLAIMS, JOBS
+from headrace_workers.features.cache.store import audit_rows, entries
+from headrace_workers.features.cache.tables import ENTRIES, SERVES
+
+GONE: Final = "gone"  # the state of an answer, or of a job, that the ledger has forgotten
+_STAGE = "recall"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerOf:
+    """An answer that a job made or was given. Of one that is forgotten only what was noted when it was given."""
+
+    entry_id: int
+    state: str  # pending | live | dead | GONE
+    tenant: str
+    scope: str
+    first_job: str
+    served: int  # how often it was given
+    made_at: int | None = None
+    expires_at: int | None = None
+    reason: str | None = None  # why it died
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """What became of answers that are given no more.
+
+    `looking_up` are the claims of groups that were looking answers up at that moment: until they end, one of them may
+    still be about to say that it gave such an answer, because it read it just before.
+    """
+
+    killed: int
+    withdrawn: int
+    looking_up: tuple[int, ...] = ()
+
+
+def answers_of(connection: Connection, job_id: str) -> list[AnswerOf]:
+    """The answers that this job made, and those that it was given, in the order of their ids."""
+    made = connection.execute(select(ENTRIES.c.id).where(ENTRIES.c.job_id == job_id)).scalars()
+    given = connection.execute(select(SERVES.c.entry_id).where(SERVES.c.job_id == job_id)).scalars()
+    ids = sorted({*made, *given})
+    if not ids:
+        # Its answer may be forgotten while it is still known whom that was given to. No index leads there: it is rare.
+        ids = sorted(
+            connection.execute(select(SERVES.c.entry_id).where(SERVES.c.first_job == job_id).distinct()).scalars()
+        )
+    return _answers(connection, ids)
+
+
+def recall(connection: Connection, entry_ids: Sequence[int], reason: str) -> Recalled:
+    """Give these no more, from this transaction on; who waits for one that is being made runs by itself."""
+    query = select(ENTRIES.c.id, ENTRIES.c.state).where(among(connection, ENTRIES.c.id, sorted(entry_ids)))
+    query = query.order_by(ENTRIES.c.id)
+    held = connection.execute(query.with_for_update()).all()
+    pending = [entry.id for entry in held if entry.state == "pending"]
+    for entry_id in pending:
+        entries.Withdraw(entry_id).write(connection)
+    killed = entries.kill(connection, entry_ids, reason)
+    audit_rows.forget(connection, entry_ids)
+    began = select(CLAIMS.c.id).where(CLAIMS.c.stage == _STAGE, CLAIMS.c.started_at.is_not(None))
+    return Recalled(killed, len(pending), tuple(connection.execute(began).scalars()))
+
+
+def disown(connection: Connection, job_ids: Sequence[str], reason: str) -> int:
+    """Give the answers that these jobs made, or were given, no more, from this transaction on; how many lived."""
+    if not job_ids:
+        return 0
+    made = select(ENTRIES.c.id).where(among(connection, ENTRIES.c.job_id, job_ids))
+    given = select(SERVES.c.entry_id).where(among(connection, SERVES.c.job_id, job_ids))
+    ids = {*connection.execute(made).scalars(), *connection.execute(given).scalars()}
+    return entries.kill(connection, sorted(ids), reason)
+
+
+def running(connection: Connection, claim_ids: Sequence[int]) -> frozenset[int]:
+    """Those of these claims that have not ended."""
+    if not claim_ids:
+        return frozenset()
+    return frozenset(connection.execute(select(CLAIMS.c.id).where(among(connection, CLAIMS.c.id, claim_ids))).scalars())
+
+
+def served(connection: Connection, entry_ids: Collection[int], after: int, limit: int) -> list[Row[Any]]:
+    """Whom these answers were given to, in the order in which that was noted, those after the id `after`.
+
+    id, job_id, entry_id, tenant, scope, tier, similarity, first_job, saved_tokens, saved_ms, served_at, and `state` of
+    the job: None where the ledger has forgotten it.
+    """
+    query = (
+        select(*SERVES.c, JOBS.c.state)
+        .outerjoin(JOBS, JOBS.c.id == SERVES.c.job_id)
+        .where(among(connection, SERVES.c.entry_id, sorted(entry_ids)), SERVES.c.id > after)
+        .order_by(SERVES.c.id)
+        .limit(limit)
+    )
+    return list(connection.execute(query))
+
+
+def given(connection: Connection, job_id: str) -> list[Row[Any]]:
+    """What this job was given, the latest first, in the columns of `served` but for the state."""
+    query = select(SERVES).where(SERVES.c.job_id == job_id).order_by(SERVES.c.id.desc())
+    return list(connection.execute(query))
+
+
+def to_ask_again(connection: Connection, job_ids: Sequence[str]) -> dict[str, Any]:
+    """What those of these jobs that are known asked: id, tenant, kind, state, payload, correlationid; by id."""
+    columns = (JOBS.c.id, JOBS.c.tenant, JOBS.c.kind, JOBS.c.state, JOBS.c.payload, JOBS.c.correlationid)
+    query = select(*columns).where(among(connection, JOBS.c.id, job_ids))
+    return {row.id: row for row in connection.execute(query)}
+
+
+def _answers(connection: Connection, ids: Sequence[int]) -> list[AnswerOf]:
+    if not ids:
+        return []
+    there = {row.id: row for row in connection.execute(select(*_KNOWN).where(among(connection, ENTRIES.c.id, ids)))}
+    noted = {
+        row.entry_id: row
+        for row in connection.execute(
+            select(
+                SERVES.c.entry_id, func.count().label("times"), func.min(SERVES.c.tenant).label("tenant"),
+                func.min(SERVES.c.scope).label("scope"), func.min(SERVES.c.first_job).label("first_job"),
+            )
+            .where(among(connection, SERVES.c.entry_id, ids))
+            .group_by(SERVES.c.entry_id)
+        )
+    }  # fmt: skip
+    return [_answer(entry_id, there.get(entry_id), noted.get(entry_id)) for entry_id in ids]
+
+
+_KNOWN = (
+    ENTRIES.c.id, ENTRIES.c.state, ENTRIES.c.tenant, ENTRIES.c.scope, ENTRIES.c.job_id, ENTRIES.c.made_at,
+    ENTRIES.c.expires_at, ENTRIES.c.reason,
+)  # fmt: skip
+
+
+def _answer(entry_id: int, row: Any, noted: Any) -> AnswerOf:
+    times = noted.times if noted is not None else 0
+    if row is None:
+        return AnswerOf(
+            entry_id=entry_id, state=GONE, tenant=noted.tenant, scope=noted.scope, first_job=noted.first_job,
+            served=times,
+        )  # fmt: skip
+    return AnswerOf(
+        entry_id=entry_id, state=row.state, tenant=row.tenant, scope=row.scope, first_job=row.job_id, served=times,
+        made_at=row.made_at, expires_at=row.expires_at, reason=row.reason,
+    )  # fmt: skip

@@ -1,0 +1,123 @@
+"""How each scope of the cache stands: whether its bound is shown, or broken, and its semantic tier off."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from sqlalchemy import Connection, case, func, or_, select, update
+
+from headrace_workers.core.ledger.incidents import Trouble
+from headrace_workers.core.sql.database import insert, now_ms
+from headrace_workers.features.cache.audit_tables import STANDINGS
+
+State = Literal["not yet shown", "shown", "off"]
+
+NOT_YET: Final[State] = "not yet shown"
+SHOWN: Final[State] = "shown"
+OFF: Final[State] = "off"
+_SHOWN_OF_SCOPE: Final = 8  # characters
+_OTHERS: Final = STANDINGS.alias("others")
+_NEXT: Final = select(func.coalesce(func.max(_OTHERS.c.number), 0) + 1).scalar_subquery()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScopeStanding:
+    """One scope. `figures` are those of its bound, by name.
+
+    `least` is the similarity that its curve asks for, after so many `fits`. Counted is what was served `since` then,
+    and the state stands since `changed_at` (both ms since 1970). `number` is that of its claim among all scopes'.
+    """
+
+    scope: str
+    tenant: str
+    state: State
+    sentence: str
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    least: float | None = None
+    fits: int = 0
+    since: int = 0
+    changed_at: int = 0
+    number: int = 0
+
+
+def of(connection: Connection, scope: str) -> ScopeStanding | None:
+    """How this one stands; None where nothing was ever said of it."""
+    found = connection.execute(select(STANDINGS).where(STANDINGS.c.scope == scope)).first()
+    return None if found is None else _standing(found)
+
+
+def unheard_of(scope: str, tenant: str, number: int = 1) -> ScopeStanding:
+    """How one stands that nothing was said of."""
+    return ScopeStanding(scope=scope, tenant=tenant, state=NOT_YET, sentence="", number=number)
+
+
+def next_number(connection: Connection) -> int:
+    """The number of the next claim."""
+    return int(connection.execute(select(_NEXT)).scalar_one())
+
+
+def all_of(connection: Connection, tenant: str | None = None, scope: str | None = None) -> list[ScopeStanding]:
+    """All scopes of which something was said, those that are off first. `scope` is the beginning of one."""
+    query = select(STANDINGS).order_by(case((STANDINGS.c.state == OFF, 0), else_=1), STANDINGS.c.scope)
+    if tenant is not None:
+        query = query.where(STANDINGS.c.tenant == tenant)
+    if scope is not None:
+        query = query.where(STANDINGS.c.scope.startswith(scope, autoescape=True))
+    return [_standing(row) for row in connection.execute(query)]
+
+
+def limiting(connection: Connection) -> list[Any]:
+    """What a look-up must know: scope, state, sentence and least of those that are off or have a curve."""
+    query = select(STANDINGS.c.scope, STANDINGS.c.state, STANDINGS.c.sentence, STANDINGS.c.least)
+    return list(connection.execute(query.where(or_(STANDINGS.c.state == OFF, STANDINGS.c.least.is_not(None)))))
+
+
+def write(connection: Connection, now: ScopeStanding) -> None:
+    """Write how a scope stands; nothing where it was opened again since it was counted. One that is off stays so."""
+    values = {
+        "tenant": now.tenant, "state": now.state, "sentence": now.sentence[:2_000], "figures": json.dumps(now.figures),
+        "least": now.least, "fits": now.fits,
+    }  # fmt: skip
+    new = insert(connection, STANDINGS).values(
+        scope=now.scope, since=now.since, changed_at=now_ms(), number=now.number, **values
+    )  # fmt: skip
+    stays = STANDINGS.c.state == OFF
+    changed = case((or_(stays, STANDINGS.c.state == now.state), STANDINGS.c.changed_at), else_=now_ms())
+    latched = {
+        "state": case((stays, STANDINGS.c.state), else_=now.state),
+        "sentence": case((stays, STANDINGS.c.sentence), else_=values["sentence"]),
+        "changed_at": changed,
+    }
+    connection.execute(
+        new.on_conflict_do_update(index_elements=["scope"], set_=values | latched, where=STANDINGS.c.since == now.since)
+    )
+
+
+def reopen(connection: Connection, scope: str) -> bool:
+    """Turn a scope's semantic tier on again, and count from now on alone; whether it was off. That is a new claim."""
+    values = {"state": NOT_YET, "sentence": "Not yet shown: it was turned on again.", "figures": "{}", "least": None,
+              "fits": 0, "since": now_ms(), "changed_at": now_ms(), "number": _NEXT}  # fmt: skip
+    statement = update(STANDINGS).where(STANDINGS.c.scope == scope, STANDINGS.c.state == OFF).values(**values)
+    return connection.execute(statement).rowcount > 0
+
+
+def troubles(connection: Connection) -> Sequence[Trouble]:
+    """What there is to say of scopes that are off, for `headrace status`."""
+    query = select(STANDINGS).where(STANDINGS.c.state == OFF).order_by(STANDINGS.c.changed_at, STANDINGS.c.scope)
+    return [
+        Trouble(
+            "the cache",
+            f"scope {row.scope[:_SHOWN_OF_SCOPE]} of the tenant {row.tenant}",
+            f"{row.sentence} `headrace cache reopen {row.scope[:_SHOWN_OF_SCOPE]}` turns it on again",
+            row.changed_at,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _standing(row: Any) -> ScopeStanding:
+    return ScopeStanding(
+        scope=row.scope, tenant=row.tenant, state=row.state, sentence=row.sentence, figures=json.loads(row.figures),
+        least=row.least, fits=row.fits, since=row.since, changed_at=row.changed_at, number=row.number,
+    )  # fmt: skip

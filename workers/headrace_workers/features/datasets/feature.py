@@ -1,0 +1,15 @@
+"""What datasets adds to headrace."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from headrace_workers.core.feature import Feature
+
+
+def _commands() -> Sequence[Callable[[Any], None]]:
+    from headrace_workers.features.datasets.commands import dataset
+
+    return (dataset.register,)
+
+
+FEATURE = Feature(name="datasets", commands=_commands)

@@ -1,0 +1,1 @@
+"""Evaluations of prompts and models over a dataset, and OpenAI's evals."""

@@ -1,0 +1,240 @@
+"""What a run says: scores with intervals, each variant against the first, and what cannot be said for lack of scores.
+
+An item's score is the mean over its repeats that have one, so that items alone are rows. What has no score is left out
+of the estimates; `bounds` say where they could be if all of that were 0, or 1.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from headrace_workers.features.evals.outcomes import STATUSES, Floats, Outcomes
+from headrace_workers.features.evals.people import People, people_of
+from headrace_workers.features.evals.plan import Plan
+from headrace_workers.features.evals.spread import Spread, spread
+from headrace_workers.features.quality.comparison import Comparison, compare
+from headrace_workers.features.quality.interval import Estimate, Undefined
+from headrace_workers.features.quality.means import mean
+from headrace_workers.features.quality.verdict import Verdict, verdicts
+
+_SECONDS: Final = 1_000.0  # ms
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Of a mean or difference over all items: the least and the most that those without a score leave open."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """How a variant does by a criterion. Jobs without a score are `failed` (no answer) or `abstained` (not judged).
+
+    `spread` is None where there are no repeats to tell by.
+    """
+
+    variant: str
+    criterion: str
+    mean: Estimate | Undefined
+    bounds: Bounds
+    failed: int
+    abstained: int
+    reasons: Counter[str]
+    spread: Spread | None
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """B against A by a criterion, on the items that have a score of both.
+
+    `incomplete` counts items that lack a score, be it of one repeat. As long as jobs of the run have no end (`missing`)
+    there is no verdict: who looks again and again until there is one finds differences that are none.
+    """
+
+    a: str
+    b: str
+    criterion: str
+    comparison: Comparison | Undefined
+    verdict: Verdict | None
+    bounds: Bounds
+    incomplete: int
+    missing: int
+
+    @property
+    def words(self) -> str:
+        """What it says, for people; what the items without a score could change stands behind it."""
+        if self.missing:
+            noun = "job has" if self.missing == 1 else "jobs have"
+            return f"no verdict yet: {self.missing:,} {noun} no end, and it is given once"
+        if isinstance(self.comparison, Undefined) or self.verdict is None:
+            reason = self.comparison.reason if isinstance(self.comparison, Undefined) else "not compared"
+            return f"cannot tell: {reason}"
+        if not self.incomplete:
+            return self.verdict.words
+        noun = "item lacks" if self.incomplete == 1 else "items lack"
+        low, high = _signed(self.bounds.low), _signed(self.bounds.high)
+        return f"{self.verdict.words}; {self.incomplete:,} {noun} a score: the difference of all is {low} to {high}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a variant took. Tokens are sums; times are p50 and p95 in seconds, None where nothing was measured.
+
+    `cached` counts answers that were given before. `failures` says why there is no answer, and how often.
+    """
+
+    variant: str
+    jobs: int
+    statuses: dict[str, int]
+    failures: Counter[str]
+    prompt_tokens: int
+    completion_tokens: int
+    total_s: tuple[float, float] | None
+    ran_s: tuple[float, float] | None
+    cached: int
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """All of it. `scores` goes criterion by criterion, in it variant by variant; the primary criterion is the first.
+    `people` are criteria of which people labelled answers.
+    """
+
+    scores: tuple[Scored, ...]
+    compared: tuple[Compared, ...]
+    costs: tuple[Cost, ...]
+    people: tuple[People, ...] = ()
+
+    @property
+    def missing(self) -> int:
+        """Jobs that have no end yet."""
+        return sum(each.statuses["missing"] for each in self.costs)
+
+
+def analyse(plan: Plan, outcomes: Outcomes, labels: Iterable[Any] = ()) -> Analysis:
+    """Everything that a report says in numbers; `labels` are people's, of this run's jobs and of others."""
+    run = plan.run
+    order = sorted(range(len(run.criteria)), key=lambda place: place != run.primary_place)
+    pairs = [(criterion, variant) for criterion in order for variant in range(1, len(run.variants))]
+    found = [compare_variants(plan, outcomes, 0, variant, criterion) for criterion, variant in pairs]
+    sure = [each for each in found if isinstance(each, Comparison)]
+    names = [(run.variants[0].name, run.variants[variant].name)
+             for (_, variant), each in zip(pairs, found, strict=True) if isinstance(each, Comparison)]  # fmt: skip
+    told = iter([None] * len(sure) if outcomes.missing else verdicts(sure, run.margin, names))
+    return Analysis(
+        tuple(_scored(plan, outcomes, v, c) for c in order for v in range(len(run.variants))),
+        tuple(
+            _compared(plan, outcomes, variant, criterion, each, next(told) if isinstance(each, Comparison) else None)
+            for (criterion, variant), each in zip(pairs, found, strict=True)
+        ),
+        tuple(_cost(plan, outcomes, variant) for variant in range(len(run.variants))),
+        people_of(plan, outcomes, labels),
+    )
+
+
+def compare_variants(plan: Plan, outcomes: Outcomes, a: int, b: int, criterion: int) -> Comparison | Undefined:
+    """Two variants on the items that have a score of both."""
+    of_a, of_b = _by_item(outcomes, a, criterion), _by_item(outcomes, b, criterion)
+    both = ~(np.isnan(of_a) | np.isnan(of_b))
+    clusters = _clusters(plan)
+    return compare(of_a[both], of_b[both], None if clusters is None else clusters[both], level=plan.run.level)
+
+
+def compare_at_worst(plan: Plan, outcomes: Outcomes, a: int, b: int, criterion: int) -> Comparison | Undefined:
+    """Two variants on all items, where what has no score speaks against B: as 1 of A, as 0 of B."""
+    return compare(
+        _filled(outcomes, a, criterion, 1.0),
+        _filled(outcomes, b, criterion, 0.0),
+        _clusters(plan),
+        level=plan.run.level,
+    )
+
+
+def _clusters(plan: Plan) -> "np.ndarray[tuple[int], np.dtype[np.generic]] | None":
+    return None if plan.run.cluster is None else np.array([item.cluster for item in plan.dataset.items])
+
+
+def _by_item(outcomes: Outcomes, variant: int, criterion: int) -> Floats:
+    scores = outcomes.scores[:, :, variant, criterion]
+    there = ~np.isnan(scores)
+    counts = there.sum(axis=1)
+    sums = np.where(there, scores, 0.0).sum(axis=1)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def _filled(outcomes: Outcomes, variant: int, criterion: int, value: float) -> Floats:
+    scores = outcomes.scores[:, :, variant, criterion]
+    return np.asarray(np.where(np.isnan(scores), value, scores).mean(axis=1), dtype=np.float64)
+
+
+def _scored(plan: Plan, outcomes: Outcomes, variant: int, criterion: int) -> Scored:
+    by_item = _by_item(outcomes, variant, criterion)
+    there = ~np.isnan(by_item)
+    clusters = _clusters(plan)
+    answered = outcomes.answered[:, :, variant]
+    unscored = np.isnan(outcomes.scores[:, :, variant, criterion])
+    return Scored(
+        plan.run.variants[variant].name,
+        plan.run.criterion_names[criterion],
+        mean(by_item[there], None if clusters is None else clusters[there], plan.run.level),
+        Bounds(
+            float(_filled(outcomes, variant, criterion, 0.0).mean()),
+            float(_filled(outcomes, variant, criterion, 1.0).mean()),
+        ),
+        int((~answered).sum()),
+        int((answered & unscored).sum()),
+        outcomes.abstentions[variant][criterion],
+        spread(outcomes.scores[:, :, variant, criterion]),
+    )
+
+
+def _compared(
+    plan: Plan, outcomes: Outcomes, variant: int, criterion: int, found: Comparison | Undefined, verdict: Verdict | None
+) -> Compared:
+    def all_items(a: float, b: float) -> float:
+        difference = _filled(outcomes, variant, criterion, b) - _filled(outcomes, 0, criterion, a)
+        return float(difference.mean())
+
+    lacks = np.isnan(outcomes.scores[:, :, [0, variant], criterion])
+    return Compared(
+        plan.run.variants[0].name,
+        plan.run.variants[variant].name,
+        plan.run.criterion_names[criterion],
+        found,
+        verdict,
+        Bounds(all_items(1.0, 0.0), all_items(0.0, 1.0)),
+        int(lacks.any(axis=(1, 2)).sum()),
+        outcomes.missing,
+    )
+
+
+def _cost(plan: Plan, outcomes: Outcomes, variant: int) -> Cost:
+    status = outcomes.status[:, :, variant]
+    return Cost(
+        variant=plan.run.variants[variant].name,
+        jobs=status.size,
+        statuses={name: int((status == place).sum()) for place, name in enumerate(STATUSES)},
+        failures=outcomes.failures[variant],
+        prompt_tokens=int(np.nansum(outcomes.prompt_tokens[:, :, variant])),
+        completion_tokens=int(np.nansum(outcomes.completion_tokens[:, :, variant])),
+        total_s=_percentiles(outcomes.total_ms[:, :, variant]),
+        ran_s=_percentiles(outcomes.ran_ms[:, :, variant]),
+        cached=int(outcomes.cached[:, :, variant].sum()),
+    )
+
+
+def _percentiles(times_ms: Floats) -> tuple[float, float] | None:
+    there = times_ms[~np.isnan(times_ms)]
+    if not len(there):
+        return None
+    p50, p95 = np.percentile(there, [50, 95]) / _SECONDS
+    return float(p50), float(p95)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2g}".replace("-", "−")

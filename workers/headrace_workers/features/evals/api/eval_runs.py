@@ -1,0 +1,183 @@
+"""Runs of evals, as OpenAI's clients start, follow, cancel and remove them, and what came of their items."""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from sqlalchemy import Row
+
+from headrace_schemas.errors import InvalidRecord
+from headrace_workers.features.batches.api.files import file_of, stored
+from headrace_workers.features.batches.files.files import new_id
+from headrace_workers.features.evals.api.eval_shapes import (
+    ItemList,
+    ItemShape,
+    NewRunBody,
+    RunDeleted,
+    RunList,
+    RunShape,
+    number_of,
+)
+from headrace_workers.features.evals.api.evals import Reads, Writes, bounds_of, check_models, eval_of
+from headrace_workers.features.evals.data_source import data_source_of
+from headrace_workers.features.evals.eval_plan import EvalPlan, item_schema_of, models_of
+from headrace_workers.features.evals.graders import graders_of
+from headrace_workers.features.evals.store.evals import NewRun
+from headrace_workers.http.bodies import JSONRoute
+from headrace_workers.http.caller import Caller
+from headrace_workers.http.errors import LedgerAway, Refusal, Why
+from headrace_workers.http.openai_errors import wrong
+from headrace_workers.http.openai_shapes import ERRORS
+from headrace_workers.http.paging import PAGE, After, Limit, Order
+from headrace_workers.http.services import Services, Wired
+
+router = APIRouter(tags=["evals"], route_class=JSONRoute)
+
+_PURPOSE = "evals"
+State = Literal["queued", "in_progress", "canceling", "completed", "failed", "canceled"]
+
+
+@router.post("/v1/evals/{eval_id}/runs", responses=ERRORS)
+async def create(eval_id: str, caller: Writes, services: Wired, wanted: NewRunBody) -> RunShape:
+    """Ask what the eval asks of each row of a data source. Content that comes with the request becomes a file."""
+    of = await eval_of(services, caller, eval_id)
+    source = data_source_of(wanted.data_source)
+    schema = item_schema_of(json.loads(of.data_source_config))
+    graders = graders_of(json.loads(of.testing_criteria))
+    plan = EvalPlan.put_together(graders, source, schema)
+    asked = {} if source.asks is None else {"data_source.model": source.asks.model}
+    check_models(services, asked | models_of(graders))
+    bounds = bounds_of(services)
+    await services.ask(services.ledger.evals.check_run, caller.tenant, bounds)  # before a file is made for it
+    if source.content is not None:
+        rows = source.content
+        await asyncio.get_running_loop().run_in_executor(services.executor, _hold, plan, rows)
+        lines = (json.dumps(row).encode() + b"\n" for row in rows)
+        file = await stored(
+            services,
+            caller,
+            lambda _: services.files.add(
+                lines, tenant=caller.tenant, purpose=_PURPOSE, name=f"{eval_id}.jsonl",
+                keep=services.settings.files_retention,
+            ),
+        )  # fmt: skip
+    else:
+        file = await file_of(services, caller, source.file_id or "", "data_source.source.id")
+    kept = {**wanted.data_source, "source": {"type": "file_id", "id": file.id}, "item_schema": schema}
+    new = NewRun(
+        id=new_id("evalrun_"),
+        name=wanted.name or "",
+        data_source=json.dumps(kept),
+        metadata=json.dumps(wanted.metadata or {}),
+    )
+    try:
+        found = await services.ask(services.ledger.evals.start, eval_id, caller.tenant, new, bounds)
+    except LedgerAway as error:  # it may be there all the same: a second try would be a second run
+        raise LedgerAway(str(error), again=False) from error
+    if found is None:
+        raise Refusal(Why.NOT_FOUND, "this tenant has no eval of this id", param="eval_id")
+    return _shape(found, services)
+
+
+@router.get("/v1/evals/{eval_id}/runs", responses=ERRORS)
+async def list_runs(
+    eval_id: str,
+    caller: Reads,
+    services: Wired,
+    limit: Limit = PAGE,
+    order: Order = "asc",
+    after: After = None,
+    status: Annotated[State | None, Query(description="Only runs that stand so.")] = None,
+) -> RunList:
+    """The runs of an eval."""
+    await eval_of(services, caller, eval_id)
+    if after is not None:
+        await _run(services, caller, eval_id, after)
+    found = await services.ask(
+        services.ledger.evals.runs, eval_id, caller.tenant, after=after, limit=limit, newest=order == "desc",
+        state=status,
+    )  # fmt: skip
+    return RunList.of(found.rows, limit, lambda row: _shape(row, services), more=found.more)
+
+
+@router.get("/v1/evals/{eval_id}/runs/{run_id}", responses=ERRORS)
+async def retrieve(eval_id: str, run_id: str, caller: Reads, services: Wired) -> RunShape:
+    """How a run stands."""
+    return _shape(await _run(services, caller, eval_id, run_id), services)
+
+
+@router.post("/v1/evals/{eval_id}/runs/{run_id}/cancel", responses=ERRORS)
+async def cancel(eval_id: str, run_id: str, caller: Writes, services: Wired) -> RunShape:
+    """Cancel a run: what is judged is kept. One that is over stays as it is."""
+    await _run(services, caller, eval_id, run_id)
+    found = await services.ask(services.ledger.evals.cancel, eval_id, run_id, caller.tenant)
+    if found is None:
+        raise _no_run()
+    return _shape(found, services)
+
+
+@router.delete("/v1/evals/{eval_id}/runs/{run_id}", responses=ERRORS)
+async def delete(eval_id: str, run_id: str, caller: Writes, services: Wired) -> RunDeleted:
+    """Remove a run that has ended, with what came of its items."""
+    await _run(services, caller, eval_id, run_id)
+    await services.ask(services.ledger.evals.remove_run, eval_id, run_id, caller.tenant)
+    return RunDeleted(run_id=run_id)
+
+
+@router.get("/v1/evals/{eval_id}/runs/{run_id}/output_items", responses=ERRORS)
+async def list_items(
+    eval_id: str,
+    run_id: str,
+    caller: Reads,
+    services: Wired,
+    limit: Limit = PAGE,
+    order: Order = "asc",
+    after: After = None,
+    status: Annotated[Literal["pass", "fail", "error"] | None, Query(description="Only items that ended so.")] = None,
+) -> ItemList:
+    """What came of the items that have ended, in the order of their rows."""
+    run = await _run(services, caller, eval_id, run_id)
+    behind = None if after is None else number_of(after, run.id)
+    if after is not None and behind is None:
+        raise InvalidRecord("after: this run has no item of this id", param="after")
+    found = await services.ask(
+        services.ledger.evals.items, run.number, after=behind, limit=limit, newest=order == "desc", status=status
+    )
+    return ItemList.of(found.rows, limit, lambda row: ItemShape.of(row, run), more=found.more)
+
+
+@router.get("/v1/evals/{eval_id}/runs/{run_id}/output_items/{output_item_id}", responses=ERRORS)
+async def show_item(eval_id: str, run_id: str, output_item_id: str, caller: Reads, services: Wired) -> ItemShape:
+    """What came of one item."""
+    run = await _run(services, caller, eval_id, run_id)
+    number = number_of(output_item_id, run.id)
+    found = None if number is None else await services.ask(services.ledger.evals.item, run.number, number)
+    if found is None:
+        raise Refusal(Why.NOT_FOUND, "this run has no item of this id that has ended", param="output_item_id")
+    return ItemShape.of(found, run)
+
+
+def _hold(plan: EvalPlan, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refused names the first row that does not keep to the eval's schema."""
+    for place, row in enumerate(rows):
+        try:
+            plan.schema.hold(row["item"])
+        except ValueError as error:
+            raise wrong(f"data_source.source.content[{place}].item", str(error)) from None
+
+
+async def _run(services: Services, caller: Caller, eval_id: str, run_id: str) -> Row[Any]:
+    found = await services.known(services.ledger.evals.run, eval_id, run_id, caller.tenant)
+    if found is None:
+        raise _no_run()
+    return found
+
+
+def _shape(row: Row[Any], services: Services) -> RunShape:
+    return RunShape.of(row, services.settings.public_url)
+
+
+def _no_run() -> Refusal:
+    return Refusal(Why.NOT_FOUND, "this tenant has no run of this id", param="run_id")

@@ -1,0 +1,200 @@
+"""`headrace evaluate`: variants of a prompt or model over the same items, and a report that says which is better."""
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headrace_producers.settings import ProducerSettings
+from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
+from headrace_workers.cli.durations import parse_duration
+from headrace_workers.cli.output import hush_kafka, put, put_json, say
+from headrace_workers.cli.run_jobs import ThisRun, carry, models_for
+from headrace_workers.cli.whole_file import write_file
+from headrace_workers.runtime.settings import judge_name
+
+if TYPE_CHECKING:
+    from headrace_workers.features.evals.plan import Plan
+
+_PINNED, _JOBS, _RECEIPTS = "run.json", "jobs.jsonl", "receipts.jsonl"
+_HTML, _JSON, _MARKDOWN = "report.html", "report.json", "report.md"
+_NO_FOLDER = re.compile(r"[^\w.-]+")
+_LONGEST_FOLDER = 60  # characters
+_WRITTEN = (_PINNED, _JOBS, _RECEIPTS, _HTML, _JSON, _MARKDOWN)
+
+
+class AnotherRun(HeadraceError):
+    """The folder holds a run that was pinned with other words or data."""
+
+    category = Category.INVALID
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(
+    file: Annotated[Path, typer.Argument(metavar="RUN.toml", help="which dataset, variants and criteria")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="by default the run's name and a digest"),
+    ] = None,
+    gate: Annotated[
+        str | None, typer.Option("--gate", help="exit code 1 unless it surely holds, e.g. 'B >= A - 0.02'")
+    ] = None,
+    wait: Annotated[
+        str | None,
+        typer.Option("--wait", help="report what has ended after, e.g. 10m, 2h; 0s asks nothing; all by default"),
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="another name asks all anew, also what was answered")] = "",
+    start: Annotated[bool, typer.Option("--start/--no-start", help="start a stack where none runs")] = True,
+    engine_threads: Annotated[
+        int | None, typer.Option("--engine-threads", min=1, help="generations side by side; all cores by default")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print the report but for its items as one JSON object")
+    ] = False,
+) -> None:
+    """Ask every variant about every item, judge the answers, and say which is better, or how many more items it takes.
+
+    Writes report.html, report.json and report.md into FOLDER, beside the jobs and their receipts. Interrupted or killed
+    and called again, it goes on where it was; a folder belongs to one run file and one dataset, by their content.
+
+    Exit code 1: the gate does not surely hold, or jobs have no end yet. A job that failed is in the report.
+
+    Example: `headrace evaluate run.toml -o report --gate "B >= A - 0.02"`
+    """
+    from headrace_workers.cli.serving import ends_on_sigterm
+    from headrace_workers.features.evals.dataset import read_dataset
+    from headrace_workers.features.evals.gate import Gate
+    from headrace_workers.features.evals.plan import Plan
+    from headrace_workers.features.evals.run_file import read_run
+
+    hush_kafka()
+    settings = ProducerSettings.from_env()
+    run = read_run(file, settings.model)
+    bound = None if gate is None else Gate.parse(gate, run)
+    patience = None if wait is None else parse_duration(wait).total_seconds()
+    dataset = read_dataset(file.parent / run.dataset, run.id, run.cluster)
+    plan = Plan(run, dataset, run.tenant or settings.tenant, name)
+    folder = output or Path(f"{_as_folder(run.name)}-{plan.identity[:10]}")
+    with ends_on_sigterm():
+        _pin(plan, folder)
+        _answer(plan, folder, start=start, engine_threads=engine_threads, patience=patience)
+    passed = _report(plan, folder, bound, as_json=as_json)
+    raise typer.Exit(0 if passed else 1)
+
+
+def _as_folder(name: str) -> str:
+    """A run's name as one folder may be called."""
+    return _NO_FOLDER.sub("-", name).strip("-.")[:_LONGEST_FOLDER] or "evaluation"
+
+
+def _pin(plan: "Plan", folder: Path) -> None:
+    """Write down what the run is, before anything is asked; AnotherRun where the folder says something else."""
+    pinned = folder / _PINNED
+    text = json.dumps({"identity": plan.identity, **plan.pinned}, ensure_ascii=False, indent=1)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if pinned.is_file():
+            _same_run(plan, json.loads(pinned.read_bytes()), folder)
+            return
+        if strange := [name for name in _WRITTEN if (folder / name).exists()]:
+            raise AnotherRun(f"{folder} has a {strange[0]} that is of no run: choose another folder with -o")
+        write_file(folder / _JOBS, plan.lines())
+        write_file(pinned, [text.encode()])
+    except ValueError:
+        raise AnotherRun(f"{pinned} is none that `evaluate` wrote: choose another folder with -o") from None
+    except OSError as error:
+        raise ConfigurationError(f"{folder} cannot be written: {error.strerror}; choose another with -o") from error
+
+
+def _same_run(plan: "Plan", there: dict[str, Any], folder: Path) -> None:
+    if there.get("identity") == plan.identity:
+        return
+    mine = plan.pinned
+    fields = [name for name in mine["run"] if (there.get("run") or {}).get(name) != mine["run"][name]]
+    others = [name for name in mine if name != "run" and there.get(name) != mine[name]]
+    raise AnotherRun(
+        f"{folder} holds another run: {', '.join(fields + others)} changed since it was pinned. Choose another folder "
+        "with -o, or leave -o out: then each run has its own"
+    )
+
+
+def _answer(plan: "Plan", folder: Path, *, start: bool, engine_threads: int | None, patience: float | None) -> None:
+    """Bring all jobs to their ends, as far as they have none yet."""
+    from headrace_workers.cli.jobfile import JobFile
+    from headrace_workers.cli.outfile import ReceiptFile
+    from headrace_workers.cli.run import ByContent
+    from headrace_workers.cli.serving import need_models
+    from headrace_workers.features.batches.defaults import Defaults
+
+    with (folder / _JOBS).open("rb") as stream, ReceiptFile(folder / _RECEIPTS) as receipts:
+        jobs = JobFile(stream, _JOBS, Defaults(""), ByContent())
+        entries = jobs.check()
+        todo = [entry for entry in entries if entry.job_id not in receipts.job_ids]
+        if answered := len(entries) - len(todo):
+            say(f"{receipts.path} has {answered:,} of {len(entries):,} receipts already")
+        if not todo or patience == 0:
+            return
+        default = plan.run.variants[0].model
+        models = models_for(jobs, default, judge_name())
+        need_models(models)
+        try:
+            carry(
+                jobs, models, entries, todo, f"evaluate {plan.identity}", receipts, ThisRun(), start=start,
+                engine_threads=engine_threads, patience=patience,
+            )  # fmt: skip
+        except BaseException:
+            there = len(receipts.job_ids)
+            say(f"{there:,} of {len(entries):,} are in {receipts.path}; the same command goes on from there")
+            raise
+
+
+def _labels(plan: "Plan") -> list[Any]:
+    """What people said of the tenant's jobs, as far as a ledger is found. A report is written in any case."""
+    from headrace_workers.cli.connections import find_ledger
+
+    try:
+        ledger = find_ledger()
+        return [] if ledger is None else list(ledger.labels.all(plan.tenant))
+    except HeadraceError as error:
+        say(f"people's labels are not in the report: {error}")
+        return []
+
+
+def _report(plan: "Plan", folder: Path, bound: Any, *, as_json: bool) -> bool:
+    """Write the report in its three forms and say what it says; whether the gate is passed and all has ended."""
+    from headrace_workers.features.evals.analysis import analyse
+    from headrace_workers.features.evals.gate import judge_gate
+    from headrace_workers.features.evals.markdown import markdown
+    from headrace_workers.features.evals.outcomes import read_outcomes
+    from headrace_workers.features.evals.pages import report_page
+    from headrace_workers.features.evals.receipts import opened
+    from headrace_workers.features.evals.report_json import report_lines, summary
+    from headrace_workers.features.evals.report_tables import reason_lines, verdict_lines
+
+    with opened(folder / _RECEIPTS, plan.jobs) as receipts:
+        outcomes = read_outcomes(plan, receipts)
+        analysis = analyse(plan, outcomes, _labels(plan))
+        gate = None if bound is None else judge_gate(bound, plan, outcomes)
+        head = summary(plan, analysis, gate)
+        write_file(folder / _JSON, report_lines(head, plan, receipts))
+        write_file(folder / _MARKDOWN, [markdown(plan, analysis, gate).encode()])
+        write_file(folder / _HTML, [report_page(plan, analysis, gate, receipts).encode()])
+    if as_json:
+        put_json(head)
+    else:
+        for line in verdict_lines(plan, analysis):
+            put(line)
+        if gate is not None:
+            put(gate.words)
+        for line in reason_lines(analysis):
+            put(line)
+    if analysis.missing:
+        say(f"{analysis.missing:,} of {plan.jobs:,} jobs have no end yet: the same command goes on")
+    say(f"report: {folder / _HTML}, .json, .md")
+    return analysis.missing == 0 and (gate is None or gate.passed)

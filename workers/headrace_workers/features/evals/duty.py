@@ -1,0 +1,330 @@
+"""Runs of evals: their rows become a batch, its answers become what graders say, and runs come to their ends.
+
+One bridge at a time does it. Each step is one transaction, and may be done again: a row's job has the row's number for
+its key, a run's batch the run's, and what came of items counts together with how far the batch's files are read.
+"""
+
+import io
+import json
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from sqlalchemy import Row as LedgerRow
+
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.log import Action, log
+from headrace_workers.core.ports import Clock
+from headrace_workers.core.progress import Awaited
+from headrace_workers.features.batches.defaults import Defaults
+from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
+from headrace_workers.features.batches.files.text import NotReadable
+from headrace_workers.features.batches.json_lines import read_on
+from headrace_workers.features.batches.submit import Wishes, submit
+from headrace_workers.features.evals.beginning import Beginning, TooManyRows
+from headrace_workers.features.evals.eval_plan import EvalPlan, Row, error_of
+from headrace_workers.features.evals.store.bounds import TooManyEvals
+from headrace_workers.features.evals.store.eval_runs import Judged, ReadBefore
+from headrace_workers.features.evals.tables import CANCELED, CANCELING, COMPLETED, ERROR, FAILED
+from headrace_workers.features.evals.tally import Tally, status_of
+from headrace_workers.http.openai_errors import Refused
+from headrace_workers.runtime.bridge.crashes import Crashes
+from headrace_workers.runtime.bridge.duty import Duty
+from headrace_workers.runtime.bridge.incidents import Troubles
+from headrace_workers.runtime.wire.notifier import Hint
+
+DUTY: Final = "evals"
+_DUTY_LEASE = 10.0  # seconds
+_IDLE = 1.0  # seconds to the next look
+_REST = 0.5  # while a run is open
+_BEGUN_AT_ONCE = 32  # runs whose rows are being written down: each has a file open
+_BEGUN_OF_A_TENANT = 2  # of these: a small one does not wait for a large one
+_LINES_AT_ONCE = 500
+_BYTES_AT_ONCE = 4 * 1024**2  # of these, beside the one that goes beyond it
+_LONGEST_ANSWER = 64 * 1024**2
+_FORGET_EVERY = 60.0
+_FORGOTTEN_AT_ONCE = 10  # transactions
+_LOST: Final = error_of("lost", "nothing came of it")
+_FAULTS: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
+class EvalRuns:
+    """All runs of a ledger. Belongs to the thread that calls `once`.
+
+    `keep`: seconds that the files are kept. `most_bytes`: what evals of one tenant may keep; 0: any number. A run whose
+    rows ended a bridge `max_crashes` times fails.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        files: Files,
+        bridge: str,
+        clock: Clock,
+        troubles: Troubles,
+        keep: float,
+        most_bytes: int = 0,
+        max_crashes: int = 3,
+    ) -> None:
+        self._ledger = ledger
+        self._files = files
+        self._clock = clock
+        self._troubles = troubles
+        self._keep = keep
+        self._most_bytes = most_bytes
+        self._begun: dict[int, Beginning] = {}
+        self._crashes = Crashes(ledger.evals.add_crashes, max_crashes)
+        self._duty = Duty(DUTY, ledger=ledger, bridge=bridge, clock=clock, seconds=_DUTY_LEASE)
+        self._forgets_at = float("-inf")
+        self.rest = _IDLE
+        self.waits: Awaited | None = None
+
+    def once(self, ring: Callable[[Hint], object], alive: Callable[[], object] = lambda: None) -> int:
+        """Go on with each run, a bounded way; how many items were written down or ended. `alive` is called meanwhile.
+        Unavailable.
+        """
+        runs = self._ledger.evals.unfinished()
+        forgets = self._clock.monotonic() >= self._forgets_at
+        has_duty = bool(runs or forgets) and self._duty.held()
+        self._leave_all_but({run.number for run in runs} if has_duty else set())
+        if not has_duty:
+            self.rest = _IDLE
+            self._say({})
+            return 0
+        troubles: dict[str, str] = {}
+        done = 0
+        for run in runs:
+            alive()
+            try:
+                done += self._go_on(run, ring, alive)
+            except (StoreUnavailable, NoSuchObject) as error:
+                troubles[run.id] = str(error)
+            except ReadBefore as error:
+                log(DUTY, logging.DEBUG, Action.LEASE_LOST, str(error), run=run.id)
+            except _FAULTS as error:  # of ours, which this run would meet again: the others go on
+                self._give_up(run, error, ring)
+        self._say(troubles)
+        if forgets:
+            self._forget()
+        self.rest = 0.0 if done or self._begun else _REST if runs else _IDLE
+        return done
+
+    def close(self) -> None:
+        """Close what is open: what has begun is begun anew by whoever goes on."""
+        self._leave_all_but(set())
+        self._crashes.close()
+
+    def _go_on(self, run: LedgerRow[Any], ring: Callable[[Hint], object], alive: Callable[[], object]) -> int:
+        if run.batch is None:
+            crashes = self._crashes.too_many(run)
+            if run.state == CANCELING or crashes:
+                self._leave(run.number)
+                cancelled = run.state == CANCELING
+                state, why = (CANCELED, None) if cancelled else (FAILED, _crashed(crashes))
+                self._finish(run, state, why, ring)
+                return 0
+            with self._crashes.counted(run.number):
+                return self._begin(run, ring, alive)
+        if (plan := self._plan(run, ring)) is None:
+            return 0
+        batch = self._ledger.batches.batch(run.batch, run.tenant)
+        if batch is None:
+            self._finish(run, FAILED, "its batch is not known any more", ring)
+            return 0
+        if run.state == CANCELING and batch.cancelling_at is None and batch.ended_at is None:
+            self._ledger.batches.cancel(batch.id, batch.tenant)
+            ring(Hint.BATCHES)
+        try:
+            ended = self._collect(run, plan, batch)
+        except NoSuchObject:
+            if batch.ended_at is None:
+                raise  # the batch writes its files anew, or waits for them
+            if run.state == CANCELING:
+                self._finish(run, CANCELED, None, ring)
+            elif batch.expires_at < self._ledger.now():
+                self._finish(run, FAILED, f"what its batch, {batch.id}, wrote was removed from the file store", ring)
+            else:
+                raise  # a folder that is not mounted may come back
+            return 0
+        if not ended and batch.ended_at is not None:
+            self._end(run, batch, ring)
+        return ended
+
+    def _plan(self, run: LedgerRow[Any], ring: Callable[[Hint], object]) -> EvalPlan | None:
+        try:
+            return EvalPlan.of(json.loads(run.testing_criteria), *_source(run))
+        except Refused as error:  # a version that takes other graders
+            self._finish(run, FAILED, f"its graders or its data source are not taken any more: {error}", ring)
+            return None
+
+    def _give_up(self, run: LedgerRow[Any], error: Exception, ring: Callable[[Hint], object]) -> None:
+        log(DUTY, logging.ERROR, Action.STEP_FAILED, f"a run cannot go on: {type(error).__name__}", run=run.id)
+        if run.batch is not None:
+            self._ledger.batches.cancel(run.batch, run.tenant)
+        self._finish(run, FAILED, f"headrace failed at it: {type(error).__name__}", ring)
+
+    def _forget(self) -> None:
+        if not all(self._ledger.evals.forget() for _ in range(_FORGOTTEN_AT_ONCE)):
+            self._forgets_at = self._clock.monotonic() + _FORGET_EVERY
+
+    # -- the beginning
+
+    def _begin(self, run: LedgerRow[Any], ring: Callable[[Hint], object], alive: Callable[[], object]) -> int:
+        """Go on to write its items down; a batch carries their jobs once all are."""
+        beginning = self._begun.get(run.number) or self._opened(run, ring)
+        if beginning is None:
+            return 0
+
+        def goes_on() -> None:
+            alive()
+            if not self._duty.held():
+                raise ReadBefore(f"another bridge begins {run.id}")
+
+        before = beginning.count
+        try:
+            if not beginning.turn(goes_on):
+                self._carry(run, beginning, ring)
+                self._leave(run.number)
+        except (NotReadable, TooManyRows, TooManyEvals) as error:
+            self._leave(run.number)
+            why = str(error) if isinstance(error, TooManyEvals) else f"its data cannot be read: {error}"
+            self._finish(run, FAILED, why, ring)
+            return 0
+        except BaseException:
+            self._leave(run.number)
+            raise
+        return beginning.count - before
+
+    def _opened(self, run: LedgerRow[Any], ring: Callable[[Hint], object]) -> Beginning | None:
+        """A beginning of this run; None where it ended at once, or others must have begun before."""
+        if len(self._begun) >= _BEGUN_AT_ONCE:
+            return None
+        if sum(each.tenant == run.tenant for each in self._begun.values()) >= _BEGUN_OF_A_TENANT:
+            return None
+        source = json.loads(run.data_source)["source"]["id"]
+        if self._ledger.files.file(source, run.tenant) is None:
+            self._finish(run, FAILED, f"its file {source} was deleted before it was read", ring)
+            return None
+        if (plan := self._plan(run, ring)) is None:
+            return None
+        beginning = Beginning(
+            ledger=self._ledger, files=self._files, run=run, plan=plan, keep=self._keep, most_bytes=self._most_bytes
+        )
+        self._begun[run.number] = beginning
+        return beginning
+
+    def _leave_all_but(self, numbers: set[int]) -> None:
+        """Others are gone on with by another bridge, or were ended by it."""
+        for number in self._begun.keys() - numbers:
+            self._leave(number)
+
+    def _leave(self, number: int) -> None:
+        """Close a beginning: it is over, or is to be begun anew."""
+        if (beginning := self._begun.pop(number, None)) is not None:
+            beginning.close()
+
+    def _carry(self, run: LedgerRow[Any], beginning: Beginning, ring: Callable[[Hint], object]) -> None:
+        """All its items are written down: let a batch carry those that make jobs."""
+        batch_id = None
+        wishes = Wishes(
+            tenant=run.tenant,
+            defaults=Defaults("", {"tenant": run.tenant}),
+            metadata={"eval_run": run.id},
+            name=run.id,
+        )
+        file = beginning.file()
+        if file is not None:
+            batch, is_new = submit(self._ledger, file, wishes, wishes.key(run.id))
+            batch_id = batch.id
+            if not is_new:
+                self._files.remove(file.id)
+        graders = [grader.name for grader in beginning.plan.graders]
+        tally = Tally.empty(graders, self._ledger.evals.count(run.number, ERROR))
+        self._ledger.evals.begin(run.number, batch_id, beginning.count, tally.to_json())
+        if batch_id is None:
+            self._finish(run, FAILED, f"none of its {beginning.count:,} rows makes a job", ring)
+        ring(Hint.BATCHES)
+        log(DUTY, logging.INFO, Action.TAKEN, "a run of an eval begins", run=run.id, items=beginning.count)
+
+    # -- the answers
+
+    def _collect(self, run: LedgerRow[Any], plan: EvalPlan, batch: LedgerRow[Any]) -> int:
+        """Read on in what the batch has written, and write down what graders say."""
+        places = {"output_read": batch.output_file, "errors_read": batch.error_file}
+        read = {name: getattr(run, name) for name in places}
+        lines: dict[int, dict[str, Any]] = {}
+        for name, file_id in places.items():
+            if file_id is not None and len(lines) < _LINES_AT_ONCE:
+                read[name] = self._read(file_id, read[name], lines)
+        if not lines:
+            return 0
+        tally = Tally.from_json(json.loads(run.tally), [grader.name for grader in plan.graders])
+        ends: list[Judged] = []
+        for number, item in self._ledger.evals.open_items(run.number, list(lines)).items():
+            status, sample, results = _judged(plan, Row.of(json.loads(item)), lines[number])
+            tally = tally.with_end(status, results, sample)
+            ends.append(Judged(number, status, json.dumps(sample), json.dumps(results)))
+        self._ledger.evals.put_ends(run, ends, read, tally.to_json())
+        return len(lines)
+
+    def _read(self, file_id: str, start: int, lines: dict[int, dict[str, Any]]) -> int:
+        """Lines from a place of a file on, by the numbers of their items; where the next begins."""
+        position = start
+        with io.BufferedReader(self._files.open(file_id, start)) as stream:
+            for line in read_on(stream, _LONGEST_ANSWER, start):
+                position = line.end
+                said = json.loads(line.text)
+                lines[int(said["custom_id"])] = said
+                if len(lines) >= _LINES_AT_ONCE or position - start >= _BYTES_AT_ONCE:
+                    break
+        return position
+
+    # -- the end
+
+    def _end(self, run: LedgerRow[Any], batch: LedgerRow[Any], ring: Callable[[Hint], object]) -> None:
+        if batch.cancelling_at is not None:
+            self._finish(run, CANCELED, None, ring)
+        elif batch.completed:
+            self._finish(run, COMPLETED, None, ring)
+        else:
+            self._finish(run, FAILED, batch.reason or "no item has an answer: see its items", ring)
+
+    def _finish(self, run: LedgerRow[Any], state: str, reason: str | None, ring: Callable[[Hint], object]) -> None:
+        error = error_of("canceled", "its run was cancelled") if state == CANCELED else _LOST
+        if self._ledger.evals.finish(run.number, state, reason, {"error": error}) is not None:
+            ring(Hint.WORK)  # webhooks may follow
+            log(DUTY, logging.INFO, Action.BATCH_ENDED, f"a run of an eval is over: {state}", run=run.id)
+
+    def _say(self, troubles: dict[str, str]) -> None:
+        self._troubles.tell(DUTY, troubles)
+        self.waits = Awaited("the file store", "; ".join(sorted(set(troubles.values())))[:1_000]) if troubles else None
+
+
+def _crashed(count: int) -> str:
+    return (
+        f"the bridge ended {count} times while it read the rows of this run (HEADRACE_MAX_CRASHES): its log says "
+        "where; start the run again with other rows, or when that is mended"
+    )
+
+
+def _source(run: LedgerRow[Any]) -> tuple[Any, Any]:
+    """The data source as it was sent, and the schema of its rows, which is kept with it."""
+    kept = json.loads(run.data_source)
+    return {name: said for name, said in kept.items() if name != "item_schema"}, kept.get("item_schema") or {}
+
+
+def _judged(plan: EvalPlan, row: Row, line: dict[str, Any]) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
+    """Status, sample and results of an item, of a line that its batch wrote."""
+    if (error := line.get("error")) is not None:
+        return ERROR, plan.sample(row, None, error_of(str(error["code"]), str(error["message"]))), []
+    scores = (line.get("judge") or {}).get("scores") or []
+    if len(scores) != plan.criteria_count:
+        return ERROR, plan.sample(row, None, error_of("lost", "its scores are not those of its graders")), []
+    results = plan.results(scores)
+    answer = line.get("answer")
+    error = None
+    if line.get("status") == "blocked":
+        error = error_of("content_filter", "moderation withheld the answer")
+    return status_of(results), plan.sample(row, answer, error), results

@@ -1,0 +1,221 @@
+"""An eval and a data source, put together: each row's job, and what its receipt comes to. Pure."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pydantic import ValidationError
+
+from headrace_schemas import EvaluationJob, GenerationJob, HeadraceError
+from headrace_schemas.codec import encode_value
+from headrace_schemas.job import Lane
+from headrace_schemas.limits import MAX_VALUE_BYTES
+from headrace_schemas.reasons import describe
+from headrace_schemas.recall import CacheMode
+from headrace_workers.features.evals.data_source import Asks, DataSource, data_source_of, judged_text
+from headrace_workers.features.evals.graders import Grader, Judging, LabelModel, ScoreModel, graders_of
+from headrace_workers.features.evals.item_schema import ItemSchema
+from headrace_workers.features.evals.placeholders import Template
+from headrace_workers.features.evals.scope import SAMPLED, Scope
+from headrace_workers.features.evals.tally import Tally
+from headrace_workers.http.openai_errors import unsupported, wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a data source: its fields, and the text that it brings to be judged, if it does."""
+
+    item: Mapping[str, Any]
+    sampled: str | None = None
+
+    @classmethod
+    def of(cls, raw: Any) -> Self:
+        """ValueError says why a line is none."""
+        if not isinstance(raw, Mapping) or not isinstance(raw.get("item"), Mapping):
+            raise ValueError('a row must be an object with an object `item`: {"item": {"question": …}}')
+        if strange := sorted(raw.keys() - {"item", "sample"}):
+            raise ValueError(f"`{strange[0]}` is not known: a row has `item`, and may have `sample`")
+        sample = raw.get("sample")
+        if sample is not None and not isinstance(sample, Mapping):
+            raise ValueError("`sample` must be an object")
+        text = None if sample is None else sample.get("output_text")
+        if text is not None and not isinstance(text, str):
+            raise ValueError("`sample.output_text` must be text")
+        return cls(raw["item"], text)
+
+
+@dataclass(frozen=True, slots=True)
+class EvalPlan:
+    """All that is to be done with each row. `judged`: the text of a row's job, which is the sampled one where a grader
+    reads that, else the first that one names; None: no grader names one, and it is the item.
+    """
+
+    graders: tuple[Grader, ...]
+    judged: Template | None
+    asks: Asks | None
+    schema: ItemSchema
+
+    @classmethod
+    def of(cls, testing_criteria: Sequence[Any], data_source: Any, item_schema: Mapping[str, Any]) -> Self:
+        """Refused names what does not go together."""
+        graders, source = graders_of(testing_criteria), data_source_of(data_source)
+        return cls.put_together(graders, source, item_schema)
+
+    @classmethod
+    def put_together(cls, graders: tuple[Grader, ...], source: DataSource, item_schema: Mapping[str, Any]) -> Self:
+        """The same of what has been read."""
+        judged = judged_by(graders)
+        if source.asks is not None:
+            _known_before_the_answer(graders, judged)
+        return cls(graders, judged, source.asks, ItemSchema.of(item_schema))
+
+    def line(self, row: Row, number: int, run: str, tenant: str) -> bytes:
+        """The row's job as a line of a batch, called by its number. ValueError says why it makes none."""
+        self.schema.hold(row.item)
+        try:
+            value = encode_value(self._job(row, number, run, tenant))
+        except ValidationError as error:  # before ValueError, which it is
+            raise ValueError(describe(error)) from None
+        except HeadraceError as error:  # of what a row says of messages
+            raise ValueError(str(error)) from None
+        if len(value) > MAX_VALUE_BYTES:
+            raise ValueError(f"the job has {len(value):,} bytes, and may have {MAX_VALUE_BYTES:,}")
+        kind = b"evaluation" if self.asks is None else b"generation"
+        return b'{"kind":"' + kind + b'",' + value[1:] + b"\n"
+
+    def sample(self, row: Row, answer: Mapping[str, Any] | None, error: Mapping[str, Any] | None) -> dict[str, Any]:
+        """What was asked and answered, as OpenAI's clients read it. `answer` is the receipt's."""
+        scope, asks = Scope(row.item, row.sampled), self.asks
+        text = (answer or {}).get("text")
+        told: list[dict[str, str]] = []
+        if asks is not None and error is None:
+            told = [{"role": each.role, "content": each.content} for each in asks.messages(scope)]
+        elif asks is None and error is None:
+            text = judged_text(self.judged, scope, row.item)
+        usage = (answer or {}).get("usage") or {}
+        prompt, completion = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
+        sampling = None if asks is None else asks.sampling
+        return {
+            "input": told,
+            "output": [] if text is None else [{"role": "assistant", "content": text}],
+            "finish_reason": (answer or {}).get("finish_reason"),
+            "model": (answer or {}).get("model") or (asks.model if asks else ""),
+            "usage": {
+                "prompt_tokens": prompt,
+                "completion_tokens": completion,
+                "total_tokens": prompt + completion,
+                "cached_tokens": 0,
+            },
+            "error": error,
+            "temperature": sampling.temperature if sampling else None,
+            "top_p": sampling.top_p if sampling else None,
+            "seed": sampling.seed if sampling else None,
+            "max_completion_tokens": sampling.max_tokens if sampling else None,
+        }
+
+    def results(self, scores: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """What each grader says, given the scores of a receipt."""
+        found, place = [], 0
+        for grader in self.graders:
+            found.append(grader.result(scores[place : place + len(grader.parts)]))
+            place += len(grader.parts)
+        return found
+
+    @property
+    def criteria_count(self) -> int:
+        """How many scores a receipt has."""
+        return sum(len(grader.parts) for grader in self.graders)
+
+    def tally(self) -> Tally:
+        """What is counted, before anything is."""
+        return Tally.empty([grader.name for grader in self.graders])
+
+    def _job(self, row: Row, number: int, run: str, tenant: str) -> GenerationJob | EvaluationJob:
+        scope = Scope(row.item, row.sampled)
+        said: dict[str, Any] = {
+            "tenant": tenant,
+            "idempotency_key": str(number),  # what the line is called
+            "lane": Lane.BATCH,
+            "criteria": tuple(
+                part.criterion(scope, self._own_text(part, scope, row))
+                for grader in self.graders
+                for part in grader.parts
+            ),
+            "metadata": {"evaluation": run, "item": str(number)},
+        }
+        if self.asks is None:
+            return EvaluationJob(**said, input="", output=judged_text(self.judged, scope, row.item))
+        return GenerationJob(
+            **said, model=self.asks.model, messages=self.asks.messages(scope), sampling=self.asks.sampling,
+            cache=CacheMode.OFF,
+        )  # fmt: skip
+
+    def _own_text(self, part: Judging, scope: Scope, row: Row) -> str | None:
+        """What a grader judges, where that is another text than the job's: the one that it names, or the item."""
+        return None if part.judged == self.judged else judged_text(part.judged, scope, row.item)
+
+
+def judged_by(graders: Sequence[Grader]) -> Template | None:
+    """The text that a row's job is about: the sampled one where a grader reads that, else the first that is read."""
+    read = [part.judged for grader in graders for part in grader.parts if part.judged is not None]
+    return next((each for each in read if _is_sample(each)), read[0] if read else None)
+
+
+def models_of(graders: Sequence[Grader]) -> dict[str, str]:
+    """The models that graders ask, by the places where a request names them."""
+    return {
+        f"testing_criteria[{place}].{f'graders.{part.leaf.name}.' if grader.formula else ''}model": part.leaf.model
+        for place, grader in enumerate(graders)
+        for part in grader.parts
+        if isinstance(part.leaf, LabelModel | ScoreModel)
+    }
+
+
+def reads_sample(graders: Sequence[Grader]) -> bool:
+    """Whether one of them reads the text that was sampled."""
+    parts = (part for grader in graders for part in grader.parts)
+    return any(part.judged is not None and SAMPLED in part.judged.fields for part in parts)
+
+
+def _is_sample(text: Template) -> bool:
+    return text.fields == (SAMPLED,) and not any(text.texts)
+
+
+def _known_before_the_answer(graders: Sequence[Grader], judged: Template | None) -> None:
+    """Refused where a model is asked in vain, or a grader reads its answer among other text: a job says what is judged
+    before there is an answer.
+    """
+    for place, grader in enumerate(graders):
+        for part in grader.parts:
+            if part.judged is not None and SAMPLED in part.judged.fields and not _is_sample(part.judged):
+                raise unsupported(
+                    f"testing_criteria[{place}].input",
+                    f"has other text around {{{{{SAMPLED}}}}}, which works with rows that bring their samples (jsonl); "
+                    "where a model is asked it must stand alone",
+                )
+    if judged is None or not _is_sample(judged):
+        raise unsupported("data_source.type", f"a model is asked, and no grader reads {{{{{SAMPLED}}}}} as its input")
+
+
+def item_schema_of(config: Any) -> Mapping[str, Any]:
+    """The schema of rows that an eval was made with. Refused names what is not supported."""
+    path = "data_source_config"
+    if not isinstance(config, Mapping) or config.get("type") != "custom":
+        raise unsupported(f"{path}.type", "must be custom: headrace has no logs to take rows from")
+    if strange := sorted(config.keys() - {"type", "item_schema", "include_sample_schema"}):
+        raise wrong(f"{path}.{strange[0]}", "is not known here: leave it out")
+    ItemSchema.of(config.get("item_schema"))
+    if not isinstance(config.get("include_sample_schema", False), bool | None):
+        raise wrong(f"{path}.include_sample_schema", "must be true or false")
+    return dict(config["item_schema"])
+
+
+def error_of(code: str, message: str) -> dict[str, str]:
+    """Why an item has no answer, as OpenAI's clients read it."""
+    return {"code": code, "message": message[:2_000]}
+
+
+def item_text(row: Row) -> str:
+    """A row as it is kept."""
+    return json.dumps({"item": row.item, **({} if row.sampled is None else {"sample": {"output_text": row.sampled}})})

@@ -1,0 +1,344 @@
+"""Graders of OpenAI's evals and criteria of headrace's: the same thing in two spellings. Pure.
+
+    string_check       exact_match (eq, ne), contains (like, ilike)
+    text_similarity    bleu, gleu, rouge (rouge_1 … rouge_5, rouge_l), fuzzy_match, cosine
+    label_model        rubric with labels: the score is the probability of those that pass
+    score_model        rubric on the scale 1-5, stretched to the grader's range
+    multi              the criteria of its graders, and a formula over their scores
+
+A grader of the type `python` is code, and refused. A grader's templates are filled for each item; the criterion keeps
+the version of what it was filled from.
+"""
+
+import hashlib
+import html
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, ValidationError
+
+from headrace_schemas import Bleu, Contains, Cosine, Criterion, ExactMatch, FuzzyMatch, Gleu, Message, Rouge, Rubric
+from headrace_schemas.limits import MAX_CRITERIA, Alias, NonEmptyText, Question, Text
+from headrace_schemas.model import Value
+from headrace_schemas.reasons import describe
+from headrace_workers.features.evals.formula import Formula
+from headrace_workers.features.evals.messages import said_in
+from headrace_workers.features.evals.placeholders import Template
+from headrace_workers.features.evals.scope import SAMPLED, Scope, filled, template_of
+from headrace_workers.http.openai_errors import unsupported, wrong
+from headrace_workers.http.openai_parameters import Parameters
+
+_SIMILARITIES: Final[dict[str, Bleu | Gleu | Rouge | FuzzyMatch | Cosine]] = {
+    "cosine": Cosine(),
+    "fuzzy_match": FuzzyMatch(),
+    "bleu": Bleu(),
+    "gleu": Gleu(),
+    "rouge_1": Rouge(variant="1"),
+    "rouge_2": Rouge(variant="2"),
+    "rouge_3": Rouge(variant="3"),
+    "rouge_4": Rouge(variant="4"),
+    "rouge_5": Rouge(variant="5"),
+    "rouge_l": Rouge(variant="l"),
+}
+_NO_METEOR: Final = "needs the synonyms of WordNet, which headrace does not bring"
+_SAMPLING: Final = Parameters(
+    works=frozenset(),
+    refused={
+        "temperature": (0,), "top_p": (1,), "seed": (), "max_completions_tokens": (), "reasoning_effort": ("none",)
+    },
+)  # fmt: skip
+_NO_LABEL: Final = re.compile(r"[^A-Za-z0-9_.-]")
+_POINTER: Final = "[the output]"  # what a judge reads where a template names the text that it is shown anyhow
+_USUAL_RANGE: Final = (0.0, 1.0)
+
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+Items = Annotated[tuple[Any, ...], Field(min_length=1, max_length=64)]
+
+
+class StringCheck(Value):
+    """Compares the text that is judged with a reference."""
+
+    type: Literal["string_check"]
+    name: Name
+    input: Text
+    reference: Text
+    operation: Literal["eq", "ne", "like", "ilike"]
+
+
+class TextSimilarity(Value):
+    """How like a reference the text is."""
+
+    type: Literal["text_similarity"]
+    name: Name
+    input: Text
+    reference: Text
+    evaluation_metric: str
+    pass_threshold: Annotated[float, Field(ge=0, le=1)] | None = None  # OpenAI asks for one, but for a part of a multi
+
+
+class LabelModel(Value):
+    """A model chooses a label."""
+
+    type: Literal["label_model"]
+    name: Name
+    model: Alias
+    input: Items
+    labels: Annotated[tuple[NonEmptyText, ...], Field(min_length=2, max_length=16)]
+    passing_labels: Annotated[tuple[NonEmptyText, ...], Field(min_length=1, max_length=16)]
+
+
+class ScoreModel(Value):
+    """A model says how far."""
+
+    type: Literal["score_model"]
+    name: Name
+    model: Alias
+    input: Items
+    range: tuple[float, float] | None = None
+    pass_threshold: float | None = None
+    sampling_params: dict[str, Any] | None = None
+
+
+class Multi(Value):
+    """Several, and a formula over their scores."""
+
+    type: Literal["multi"]
+    name: Name
+    graders: Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_length=MAX_CRITERIA)]
+    calculate_output: NonEmptyText
+    pass_threshold: float | None = None
+
+
+Leaf = StringCheck | TextSimilarity | LabelModel | ScoreModel
+_LEAVES: Final[dict[str, type[Leaf]]] = {
+    "string_check": StringCheck,
+    "text_similarity": TextSimilarity,
+    "label_model": LabelModel,
+    "score_model": ScoreModel,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """One criterion that a grader is: the text that it judges (None: it names none), and how a row fills it."""
+
+    leaf: Leaf
+    label: str
+    version: str
+    judged: Template | None
+    asked: Template  # the reference, or the question of a model
+    before: tuple[tuple[str, Template], ...] = ()  # and the messages that stand before that question
+
+    def criterion(self, scope: Scope, output: str | None = None) -> Criterion:
+        """For a row; `output` is what it judges, where that is not its job's. ValueError says what the row lacks, or
+        what is wrong with what it has.
+        """
+        said: dict[str, Any] = {"name": self.label, "template": self.version, "output": output}
+        try:
+            match self.leaf:
+                case StringCheck(operation="eq" | "ne" as operation):
+                    expected = filled(self.asked, scope, "reference")
+                    return ExactMatch(**said, reference=expected, trim=False, differs=operation == "ne")
+                case StringCheck(operation=operation):
+                    text = filled(self.asked, scope, "reference")
+                    return Contains(**said, text=text, ignore_case=operation == "ilike")
+                case TextSimilarity(evaluation_metric=metric):
+                    said["reference"] = filled(self.asked, scope, "reference")
+                    like = _SIMILARITIES[metric]
+                    return type(like).model_validate({**like.model_dump(), **said})
+                case LabelModel(labels=labels, passing_labels=passing):
+                    return Rubric(**said, **self._asks(self.leaf, scope), labels=labels, passing=passing)
+                case ScoreModel():
+                    return Rubric(**said, **self._asks(self.leaf, scope), scale="1-5")
+        except ValidationError as error:
+            raise ValueError(describe(error)) from None
+
+    def _asks(self, leaf: "LabelModel | ScoreModel", scope: Scope) -> dict[str, Any]:
+        """What a model is asked for a row."""
+        messages = tuple(Message(role=role, content=_question(text, scope)) for role, text in self.before)
+        return {"question": _question(self.asked, scope), "messages": messages, "show": (), "model": leaf.model}
+
+
+@dataclass(frozen=True, slots=True)
+class Grader:
+    """A grader of an eval: its criteria, and what their scores come to."""
+
+    name: str
+    type: str
+    parts: tuple[Judging, ...]
+    threshold: float
+    formula: Formula | None = None
+
+    def result(self, scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What OpenAI's clients read of it, given its criteria's scores as receipts have them.
+
+        Where there is no score, it is null with the reason as `error`, and not passed.
+        """
+        told = {"name": self.name, "type": self.type}
+        if reason := next((score["reason"] for score in scores if score.get("value") is None), None):
+            return {**told, "score": None, "passed": False, "error": reason}
+        values = [_stretched(part.leaf, score["value"]) for part, score in zip(self.parts, scores, strict=True)]
+        try:
+            value = values[0] if self.formula is None else self.formula.value(_by_name(self.parts, values))
+        except ValueError as error:
+            return {**told, "score": None, "passed": False, "error": f"calculate_output: {error}"}
+        notes = [score["note"] for score in scores if score.get("note")]
+        sample = {"sample": {"notes": notes}} if notes else {}
+        return {**told, "score": value, "passed": value >= self.threshold, **sample}
+
+
+def graders_of(criteria: Sequence[Any]) -> tuple[Grader, ...]:
+    """The graders of an eval. Refused names what is wrong, or not supported, by its place."""
+    if not criteria:
+        raise wrong("testing_criteria", "must name at least one grader")
+    found = tuple(_grader(each, f"testing_criteria[{place}]") for place, each in enumerate(criteria))
+    names = [grader.name for grader in found]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise wrong("testing_criteria", f"two are called {twice!r}: give each a name of its own")
+    parts = [part for grader in found for part in grader.parts]
+    if len(parts) > MAX_CRITERIA:
+        raise wrong("testing_criteria", f"are {len(parts)} with those of `multi`, and may be {MAX_CRITERIA}")
+    labels = [part.label for part in parts]
+    if twice := next((label for label in labels if labels.count(label) > 1), None):
+        raise wrong("testing_criteria", f"two are called {twice!r} as criteria: let their names differ in letters")
+    return found
+
+
+def _grader(raw: Any, path: str) -> Grader:
+    if not isinstance(raw, Mapping):
+        raise wrong(path, "must be an object")
+    if raw.get("type") != "multi":
+        part = _judging(raw, path)
+        return Grader(part.leaf.name, part.leaf.type, (part,), _threshold(part.leaf, path))
+    multi = _read(Multi, raw, path)
+    parts = tuple(
+        _judging({**each, "name": name}, f"{path}.graders.{name}", within=f"{multi.name}.{name}")
+        for name, each in multi.graders.items()
+    )
+    try:
+        formula = Formula.parse(multi.calculate_output, tuple(multi.graders))
+    except ValueError as error:
+        raise wrong(f"{path}.calculate_output", str(error)) from None
+    threshold = 0.5 if multi.pass_threshold is None else multi.pass_threshold
+    return Grader(multi.name, multi.type, parts, threshold, formula)
+
+
+def _judging(raw: Mapping[str, Any], path: str, within: str | None = None) -> Judging:
+    """`within`: what a part of a `multi` is called."""
+    kind = raw.get("type")
+    if kind == "python":
+        raise unsupported(f"{path}.type", "a python grader is code, and headrace runs none of its callers'")
+    cls = _LEAVES.get(kind) if isinstance(kind, str) else None
+    if cls is None:
+        raise unsupported(f"{path}.type", f"must be one of {', '.join(_LEAVES)}, multi")
+    leaf = _read(cls, raw, path)
+    content = leaf.model_dump(mode="json", exclude={"name", "pass_threshold"}, exclude_none=True)
+    version = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    label = _label(within or leaf.name)
+    if isinstance(leaf, StringCheck | TextSimilarity):
+        return Judging(leaf, label, version, *_compared(leaf, path))
+    if isinstance(leaf, LabelModel):
+        _labels(leaf, path)
+    if isinstance(leaf, ScoreModel):
+        _SAMPLING.given(leaf.sampling_params or {}, f"{path}.sampling_params")
+        if leaf.range is not None and not 0 < leaf.range[1] - leaf.range[0] < math.inf:
+            raise wrong(f"{path}.range", "must be two numbers, the smaller first, that can be subtracted")
+    asked, before = _prompt(leaf.input, f"{path}.input")
+    named = {name for each in (asked, *(text for _, text in before)) for name in each.fields}
+    reads = Template.parse(f"{{{{{SAMPLED}}}}}") if SAMPLED in named else None
+    return Judging(leaf, label, version, reads, asked, before)
+
+
+def _labels(leaf: LabelModel, path: str) -> None:
+    """Refused where they are none that a rubric may have."""
+    try:
+        Rubric(question=_POINTER, labels=leaf.labels, passing=leaf.passing_labels)
+    except ValidationError as error:
+        raise wrong(path, describe(error).replace("labels and passing:", "labels and passing_labels:")) from None
+
+
+def _read(cls: type[Any], raw: Mapping[str, Any], path: str) -> Any:
+    try:
+        return cls.model_validate(raw)
+    except ValidationError as error:
+        raise wrong(path, describe(error)) from None
+
+
+def _compared(leaf: StringCheck | TextSimilarity, path: str) -> tuple[Template, Template]:
+    """The text that is judged, and what it is compared with. What is the same both ways may stand either way."""
+    if isinstance(leaf, TextSimilarity) and leaf.evaluation_metric not in _SIMILARITIES:
+        why = f"meteor {_NO_METEOR}; it must" if leaf.evaluation_metric == "meteor" else "must"
+        raise unsupported(f"{path}.evaluation_metric", f"{why} be one of {', '.join(_SIMILARITIES)}")
+    judged, expected = template_of(leaf.input, f"{path}.input"), template_of(leaf.reference, f"{path}.reference")
+    either_way = isinstance(leaf, StringCheck) and leaf.operation in ("eq", "ne")
+    if either_way and expected.fields == (SAMPLED,) and not any(expected.texts):
+        judged, expected = expected, judged
+    if SAMPLED in expected.fields:
+        raise unsupported(f"{path}.reference", f"{{{{{SAMPLED}}}}} is what is judged: let it be the input")
+    return judged, expected
+
+
+def _prompt(messages: Sequence[Any], path: str) -> tuple[Template, tuple[tuple[str, Template], ...]]:
+    """The question to a model that judges, and the messages before it, each in its role.
+
+    The question is what the user says last; of messages of the system alone, those.
+    """
+    said = [said_in(each, f"{path}[{place}]") for place, each in enumerate(messages)]
+    asks = "user" if any(role == "user" for role, _ in said) else "system"
+    turns = [(role, text) for role, text in said if role != "system" or asks == "system"]
+    if turns[-1][0] != asks:
+        raise wrong(path, "ends with the assistant's word: let the last message be the question, as the user's")
+    last = list(takewhile(lambda each: each[0] == asks, reversed(turns)))[::-1]
+    question = template_of("\n\n".join(text for _, text in last), path)
+    system = [("system", text) for role, text in said if role == "system" and asks == "user"]
+    before = [*system, *turns[: len(turns) - len(last)]]
+    return question, tuple((role, template_of(text, path)) for role, text in before)
+
+
+def _question(asked: Template, scope: Scope) -> Question:
+    """What a judge is asked: texts of the item are data, and written as such."""
+    shown = {name: html.escape(_value(scope, name), quote=False) for name in asked.fields if name != SAMPLED}
+    return "".join(
+        text + (_POINTER if name == SAMPLED else shown.get(name, ""))
+        for text, name in zip(asked.texts, (*asked.fields, ""), strict=True)
+    )
+
+
+def _value(scope: Scope, name: str) -> str:
+    return filled(Template(("", ""), (name,)), scope, "input")
+
+
+def _threshold(leaf: Leaf, path: str) -> float:
+    match leaf:
+        case TextSimilarity(pass_threshold=None):
+            raise wrong(f"{path}.pass_threshold", "is missing")
+        case TextSimilarity(pass_threshold=threshold) | ScoreModel(pass_threshold=float() as threshold):
+            return float(threshold or 0.0)
+        case ScoreModel(range=bounds):
+            low, high = bounds or _USUAL_RANGE
+            return (low + high) / 2
+        case StringCheck():
+            return 1.0
+    return 0.5
+
+
+def _stretched(leaf: Leaf, value: float) -> float:
+    if isinstance(leaf, ScoreModel):
+        low, high = leaf.range or _USUAL_RANGE
+        return low + (high - low) * value
+    return value
+
+
+def _by_name(parts: Sequence[Judging], values: Sequence[float]) -> dict[str, float]:
+    return {part.leaf.name: value for part, value in zip(parts, values, strict=True)}
+
+
+def _label(name: str) -> str:
+    """A grader's name as a criterion has one."""
+    plain = _NO_LABEL.sub("_", name)[:60]
+    return plain if plain[:1].isalpha() and plain.isascii() else f"g_{plain}"

@@ -1,0 +1,110 @@
+"""What became of all jobs of a run, as arrays: one place an item, repeat and variant."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace_workers.features.evals.plan import Plan
+from headrace_workers.features.evals.receipts import Receipts, failure_of, status_of
+
+STATUSES: Final = ("completed", "blocked", "dead", "cancelled", "missing")
+_LONGEST_REASON: Final = 200  # characters
+_MOST_REASONS: Final = 1_000  # of one variant; a reason may hold what differs from job to job
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Outcomes:
+    """`scores` is [item, repeat, variant, criterion], NaN where there is none; the others lack the last axis.
+
+    `status` holds places of STATUSES. Times are in ms: from acceptance to the receipt, and in the model's group.
+    """
+
+    scores: Floats
+    status: NDArray[np.int8]
+    prompt_tokens: Floats
+    completion_tokens: Floats
+    total_ms: Floats
+    ran_ms: Floats
+    cached: NDArray[np.bool_]
+    failures: tuple[Counter[str], ...]  # of each variant: why there is no answer
+    abstentions: tuple[
+        tuple[Counter[str], ...], ...
+    ]  # of each variant and criterion: why an answer has no score, by code
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """Which jobs have an answer that can be judged."""
+        return np.asarray(self.status == STATUSES.index("completed"))
+
+    @property
+    def missing(self) -> int:
+        """How many jobs have no end yet."""
+        return int((self.status == STATUSES.index("missing")).sum())
+
+
+def read_outcomes(plan: Plan, receipts: Receipts) -> Outcomes:
+    """All receipts of a run, read once."""
+    items, repeats, variants = len(plan.dataset.items), plan.run.repeats, len(plan.run.variants)
+    criteria = len(plan.run.criteria)
+    shape = (items * repeats, variants)
+
+    def empty() -> Floats:
+        return np.full(shape, np.nan)
+
+    found = Outcomes(
+        scores=np.full((*shape, criteria), np.nan),
+        status=np.full(shape, STATUSES.index("missing"), dtype=np.int8),
+        prompt_tokens=empty(), completion_tokens=empty(), total_ms=empty(), ran_ms=empty(),
+        cached=np.zeros(shape, dtype=np.bool_),
+        failures=tuple(Counter() for _ in range(variants)),
+        abstentions=tuple(tuple(Counter() for _ in range(criteria)) for _ in range(variants)),
+    )  # fmt: skip
+    for row in range(shape[0]):
+        for variant in range(variants):
+            _note(found, receipts.of(row * variants + variant + 1), row, variant)
+    whole = (items, repeats, variants)
+    return Outcomes(
+        found.scores.reshape(*whole, criteria), found.status.reshape(whole), found.prompt_tokens.reshape(whole),
+        found.completion_tokens.reshape(whole), found.total_ms.reshape(whole), found.ran_ms.reshape(whole),
+        found.cached.reshape(whole), found.failures, found.abstentions,
+    )  # fmt: skip
+
+
+def _note(into: Outcomes, receipt: dict[str, Any] | None, row: int, variant: int) -> None:
+    into.status[row, variant] = STATUSES.index(status_of(receipt))
+    if (why := failure_of(receipt)) is not None:
+        _count(into.failures[variant], why)
+    if receipt is None:
+        return
+    if answer := receipt.get("answer"):
+        into.prompt_tokens[row, variant] = answer["usage"]["prompt_tokens"]
+        into.completion_tokens[row, variant] = answer["usage"]["completion_tokens"]
+        into.cached[row, variant] = (answer.get("recall") or {}).get("tier", "none") != "none"
+    if "total_ms" in receipt:
+        into.total_ms[row, variant] = receipt["total_ms"]
+    for stage in receipt.get("stages", ()):
+        if stage["stage"] == "generate":
+            into.ran_ms[row, variant] = stage["ran_ms"]
+    if why is None:
+        _note_scores(into, (receipt.get("judge") or {}).get("scores", ()), row, variant)
+
+
+def _note_scores(into: Outcomes, scores: Any, row: int, variant: int) -> None:
+    criteria = into.scores.shape[-1]
+    for place in range(criteria):
+        score: Mapping[str, Any] = scores[place] if place < len(scores) else {}
+        if score.get("value") is None:
+            _count(into.abstentions[variant][place], str(score.get("not_judged", "it was not judged")))
+        else:
+            into.scores[row, variant, place] = score["value"]
+
+
+def _count(reasons: Counter[str], reason: str) -> None:
+    shown = reason[:_LONGEST_REASON]
+    reasons[shown if shown in reasons or len(reasons) < _MOST_REASONS else "other reasons"] += 1

@@ -1,0 +1,207 @@
+"""The run file: which dataset, which variants, judged by what, and what counts as a difference. TOML."""
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from headrace_schemas import (
+    Bleu,
+    ChrF,
+    Cosine,
+    Criterion,
+    ExactMatch,
+    FuzzyMatch,
+    Gleu,
+    Pairwise,
+    Rouge,
+    Sampling,
+    TokenF1,
+)
+from headrace_schemas.errors import InvalidRecord
+from headrace_schemas.grounding import WithoutPassages
+from headrace_schemas.limits import INTEGRAL, MAX_CRITERIA, Alias, Key, Label, NonEmptyText, Tenant, Text
+from headrace_schemas.model import Value
+from headrace_schemas.reasons import describe
+from headrace_schemas.recall import SECONDS_OF_A_YEAR, CacheMode
+from headrace_workers.features.evals.errors import WrongRun
+from headrace_workers.features.evals.placeholders import Template
+from headrace_workers.features.judging.usable import check_criteria
+
+MAX_VARIANTS: Final = 16
+MAX_REPEATS: Final = 100
+_LONGEST_FILE: Final = 1_000_000  # bytes
+_PLACE: Final = re.compile(r"\b(variants|criteria)\.(\d+)")
+
+
+class Variant(Value):
+    """One way of asking. The first of a run is what the others are compared with."""
+
+    name: Label
+    model: Alias
+    prompt: NonEmptyText
+    system: NonEmptyText | None = None
+    sampling: Sampling = Sampling()
+    cache: CacheMode = CacheMode.OFF  # a deployment may have another default: here answers are new unless it is said
+    max_age: Annotated[float | None, Field(gt=0, le=SECONDS_OF_A_YEAR)] = None
+    knowledge: Alias | None = None
+    without_passages: WithoutPassages | None = None
+
+    @field_validator("prompt", "system")
+    @classmethod
+    def _with_placeholders(cls, text: str | None) -> str | None:
+        if text is not None:
+            Template.parse(text)
+        return text
+
+
+class Run(Value):
+    """A whole run."""
+
+    name: Key
+    dataset: NonEmptyText
+    id: Key | None = None
+    cluster: Key | None = None
+    reference: Text | None = None
+    primary: Label
+    margin: Annotated[float, Field(gt=0, le=1)]
+    level: Annotated[float, Field(ge=0.5, le=0.999)] = 0.95
+    repeats: Annotated[int, Field(ge=1, le=MAX_REPEATS), INTEGRAL] = 1
+    tenant: Tenant | None = None
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1, max_length=MAX_VARIANTS)]
+    criteria: Annotated[tuple[Criterion, ...], Field(min_length=1, max_length=MAX_CRITERIA)]
+
+    @field_validator("reference")
+    @classmethod
+    def _with_placeholders(cls, text: str | None) -> str | None:
+        if text is not None:
+            Template.parse(text)
+        return text
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Self:
+        for what, names in (("variants", [each.name for each in self.variants]), ("criteria", self.criterion_names)):
+            if twice := sorted({name for name in names if list(names).count(name) > 1}):
+                raise ValueError(f"{what}: two are called {twice[0]!r}: give each a `name` of its own")
+        if self.reference is None and (compares := self._comparing()):
+            raise ValueError(
+                f"reference: is missing, and {compares} compares with it: say which field holds the right answer, such "
+                'as reference = "{{answer}}"'
+            )
+        if self.primary not in self.criterion_names:
+            raise ValueError(f"primary: is {self.primary!r}; it must be one of {', '.join(self.criterion_names)}")
+        return self
+
+    def _comparing(self) -> str | None:
+        """The first criterion that needs a reference."""
+        compares = ExactMatch | TokenF1 | ChrF | Bleu | Gleu | Rouge | FuzzyMatch | Cosine | Pairwise
+        return next((each.key for each in self.criteria if isinstance(each, compares)), None)
+
+    @property
+    def criterion_names(self) -> tuple[str, ...]:
+        """What the criteria are called, in their order."""
+        return tuple(each.key for each in self.criteria)
+
+    @property
+    def primary_place(self) -> int:
+        """Which of the criteria decides."""
+        return self.criterion_names.index(self.primary)
+
+
+def read_run(path: Path, default_model: str) -> Run:
+    """The run that a file describes. `default_model` is for variants that name none. WrongRun."""
+    try:
+        if path.stat().st_size > _LONGEST_FILE:
+            raise WrongRun(
+                f"{path}: it has more than {_LONGEST_FILE:,} bytes: a run file names its dataset, it has none"
+            )
+        raw = tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise WrongRun(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise WrongRun(f"{path}: it is no UTF-8 (byte {error.start + 1})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise WrongRun(f"{path}: it is no TOML: {error}") from error
+    filled = _filled(raw, path, default_model)
+    document = json.dumps(filled, default=str).encode()
+    try:
+        run = Run.model_validate_json(document, strict=True)
+        check_criteria(run.criteria)
+    except (ValidationError, InvalidRecord) as error:
+        told = describe(error, document) if isinstance(error, ValidationError) else str(error)
+        raise WrongRun(f"{path}: {_PLACE.sub(lambda found: _numbered(found, filled), told)}") from None
+    return run
+
+
+def _filled(raw: dict[str, Any], path: Path, default_model: str) -> dict[str, Any]:
+    """What the file says with what it lacks: `[common]` in each variant, prompts of files, names of criteria."""
+    filled = {"name": path.stem, **raw}
+    common = filled.pop("common", {})
+    if not isinstance(common, dict):
+        raise WrongRun(f"{path}: common: must be a table: write [common]")
+    for name in ("variants", "criteria"):
+        tables = filled.get(name, [])
+        if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
+            raise WrongRun(f"{path}: {name}: must be tables: write [[{name}]] above each")
+    common = _with_texts(common, path, "common")
+    own = [_with_texts(each, path, f"variants {place}") for place, each in enumerate(filled.get("variants", []), 1)]
+    filled["variants"] = [_variant(common, each, default_model) for each in own]
+    filled["criteria"] = [_criterion(each, path, place) for place, each in enumerate(filled.get("criteria", []), 1)]
+    return filled
+
+
+def _variant(common: Mapping[str, Any], own: Mapping[str, Any], default_model: str) -> dict[str, Any]:
+    filled = {"model": default_model, **common, **own}
+    if isinstance(common.get("sampling"), dict) and isinstance(own.get("sampling"), dict):
+        filled["sampling"] = {**common["sampling"], **own["sampling"]}
+    return filled
+
+
+def _criterion(table: Mapping[str, Any], path: Path, place: int) -> Mapping[str, Any]:
+    """The criterion itself, or that of its `file`, which is called by the file's name unless it has one."""
+    if "file" not in table:
+        return table
+    if len(table) > 1:
+        raise WrongRun(f"{path}: criteria {place}: file stands alone: what it asks for stands in the file")
+    text = _text_of(path, f"criteria {place}.file", table["file"])
+    file = path.parent / table["file"]
+    try:
+        return {"name": file.stem, "criterion": "rubric", **tomllib.loads(text)}
+    except tomllib.TOMLDecodeError as error:
+        raise WrongRun(f"{file}: it is no TOML: {error}") from error
+
+
+def _with_texts(table: Mapping[str, Any], path: Path, where: str) -> dict[str, Any]:
+    """The table with what its `prompt_file` and `system_file` hold."""
+    filled = dict(table)
+    for field in ("prompt", "system"):
+        file = filled.pop(f"{field}_file", None)
+        if file is None:
+            continue
+        if field in filled:
+            raise WrongRun(f"{path}: {where}: both {field} and {field}_file are given: give one")
+        filled[field] = _text_of(path, f"{where}.{field}_file", file)
+    return filled
+
+
+def _text_of(path: Path, field: str, file: object) -> str:
+    if not isinstance(file, str):
+        raise WrongRun(f"{path}: {field}: must be text: the name of a file beside this one")
+    try:
+        return (path.parent / file).read_bytes().decode()
+    except OSError as error:
+        raise WrongRun(f"{path}: {field}: {path.parent / file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise WrongRun(f"{path}: {field}: {file} is no UTF-8 (byte {error.start + 1})") from error
+
+
+def _numbered(found: "re.Match[str]", filled: Mapping[str, Any]) -> str:
+    """`variants.1` as people count, and with its name where it has one."""
+    kind, place = found[1], int(found[2])
+    tables = filled[kind]
+    name = tables[place].get("name", tables[place].get("criterion")) if place < len(tables) else None
+    return f"{kind} {place + 1}" + (f" ({name})" if isinstance(name, str) and name else "")

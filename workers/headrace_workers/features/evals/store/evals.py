@@ -1,0 +1,244 @@
+"""Evals, their runs and items, as the ledger keeps them. Each method is one transaction."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, Row, delete, select, update
+
+from headrace_schemas.errors import Category, HeadraceError
+from headrace_workers.core.sql.by_bytes import Part, by_bytes
+from headrace_workers.core.sql.database import alone, clock, now_ms, reading, writing
+from headrace_workers.features.evals.store import eval_runs
+from headrace_workers.features.evals.store.bounds import EvalBounds, check_bytes, check_eval, check_run
+from headrace_workers.features.evals.store.eval_runs import Judged, NewItem
+from headrace_workers.features.evals.tables import EVALS, IS_OPEN, ITEMS, QUEUED, RUNS
+
+_NO_BOUNDS: Final = EvalBounds()
+_LARGE_OF_EVALS: Final = (EVALS.c.data_source_config, EVALS.c.testing_criteria, EVALS.c.metadata)
+_LARGE_OF_RUNS: Final = (RUNS.c.testing_criteria, RUNS.c.data_source, RUNS.c.metadata, RUNS.c.tally)
+_LARGE_OF_ITEMS: Final = (ITEMS.c.item, ITEMS.c.sample, ITEMS.c.results)
+
+
+class StillRuns(HeadraceError):
+    """A run that is to be removed, or whose eval is, has not ended."""
+
+    category = Category.CONFLICT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEval:
+    """An eval to be written down. The texts are JSON."""
+
+    id: str
+    tenant: str
+    name: str
+    data_source_config: str
+    testing_criteria: str
+    metadata: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A run to be written down. The texts are JSON."""
+
+    id: str
+    name: str
+    data_source: str
+    metadata: str
+
+
+class Evals:
+    """The evals of one ledger. Thread-safe. Unavailable when the database does not answer."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def create(self, new: NewEval, bounds: EvalBounds = _NO_BOUNDS) -> Row[Any]:
+        """Write an eval down; its row. TooManyEvals."""
+        with writing(self._engine) as tx:
+            alone(tx, _counted(new.tenant))
+            check_eval(tx, new.tenant, bounds)
+            now, said = clock(tx), asdict(new)
+            tx.execute(EVALS.insert().values(**said, created_at=now, updated_at=now, bytes=_size(said)))
+            return tx.execute(select(EVALS).where(EVALS.c.id == new.id)).one()
+
+    def eval(self, eval_id: str, tenant: str) -> Row[Any] | None:
+        """An eval of this tenant's."""
+        with reading(self._engine) as tx:
+            return _eval(tx, eval_id, tenant)
+
+    def evals(self, tenant: str, *, after: str | None, limit: int, newest: bool, by_change: bool) -> Part:
+        """A tenant's evals by age or by their last change, those that come after the eval `after`."""
+        keys = (EVALS.c.updated_at, EVALS.c.number) if by_change else (EVALS.c.number,)
+        with reading(self._engine) as tx:
+            last = None if after is None else _eval(tx, after, tenant)
+            query = select(EVALS).where(EVALS.c.tenant == tenant)
+            return by_bytes(tx, query, keys, _place(keys, last), limit, newest=newest, large=_LARGE_OF_EVALS)
+
+    def change(self, eval_id: str, tenant: str, values: Mapping[str, str]) -> Row[Any] | None:
+        """Give an eval another name or other metadata; None where there is no such eval."""
+        with writing(self._engine) as tx:
+            mine = update(EVALS).where(EVALS.c.id == eval_id, EVALS.c.tenant == tenant)
+            tx.execute(mine.values(**values, updated_at=now_ms()))
+            return _eval(tx, eval_id, tenant)
+
+    def remove(self, eval_id: str, tenant: str) -> None:
+        """Remove an eval with all its runs. StillRuns."""
+        with writing(self._engine) as tx:
+            alone(tx, _counted(tenant))  # a run may be starting
+            if (found := _eval(tx, eval_id, tenant)) is None:
+                return
+            if running := tx.execute(select(RUNS.c.id).where(RUNS.c.eval == found.number, IS_OPEN).limit(1)).scalar():
+                raise StillRuns(f"{running} has not ended: cancel it first, or wait for it")
+            tx.execute(update(RUNS).where(RUNS.c.eval == found.number).values(removed_at=now_ms()))
+            tx.execute(delete(EVALS).where(EVALS.c.number == found.number))
+
+    # -- runs
+
+    def check_run(self, tenant: str, bounds: EvalBounds) -> None:
+        """Whether the tenant may start one more run now. TooManyEvals."""
+        with reading(self._engine) as tx:
+            check_run(tx, tenant, bounds)
+
+    def start(self, eval_id: str, tenant: str, new: NewRun, bounds: EvalBounds = _NO_BOUNDS) -> Row[Any] | None:
+        """Write a run down, which a bridge begins; its row. None where the eval is gone. TooManyEvals."""
+        with writing(self._engine) as tx:
+            alone(tx, _counted(tenant))
+            check_run(tx, tenant, bounds)
+            of = _eval(tx, eval_id, tenant)
+            if of is None:
+                return None
+            said = {
+                **asdict(new), "eval": of.number, "eval_id": of.id, "tenant": tenant,
+                "testing_criteria": of.testing_criteria, "state": QUEUED, "created_at": clock(tx),
+            }  # fmt: skip
+            tx.execute(RUNS.insert().values(**said, bytes=_size(said)))
+            return tx.execute(select(RUNS).where(RUNS.c.id == new.id)).one()
+
+    def run(self, eval_id: str, run_id: str, tenant: str) -> Row[Any] | None:
+        """A run of this tenant's eval."""
+        with reading(self._engine) as tx:
+            return _run(tx, eval_id, run_id, tenant)
+
+    def runs(
+        self, eval_id: str, tenant: str, *, after: str | None, limit: int, newest: bool, state: str | None
+    ) -> Part:
+        """The runs of an eval by age, those that come after the run `after`."""
+        with reading(self._engine) as tx:
+            last = None if after is None else _run(tx, eval_id, after, tenant)
+            query = select(RUNS).where(RUNS.c.eval_id == eval_id, RUNS.c.tenant == tenant, RUNS.c.removed_at.is_(None))
+            if state is not None:
+                query = query.where(RUNS.c.state == state)
+            keys = (RUNS.c.number,)
+            return by_bytes(tx, query, keys, _place(keys, last), limit, newest=newest, large=_LARGE_OF_RUNS)
+
+    def cancel(self, eval_id: str, run_id: str, tenant: str) -> Row[Any] | None:
+        """Let a run be cancelled, unless it is over; how it stands then."""
+        with writing(self._engine) as tx:
+            eval_runs.wish_cancel(tx, run_id, tenant)
+            return _run(tx, eval_id, run_id, tenant)
+
+    def remove_run(self, eval_id: str, run_id: str, tenant: str) -> None:
+        """Remove a run with its items. StillRuns."""
+        with writing(self._engine) as tx:
+            found = _run(tx, eval_id, run_id, tenant)
+            if found is not None and found.ended_at is None:
+                raise StillRuns(f"{run_id} has not ended: cancel it first, or wait for it")
+            if found is not None:
+                tx.execute(update(RUNS).where(RUNS.c.number == found.number).values(removed_at=now_ms()))
+
+    def items(
+        self, run: int, *, after: int | None, limit: int, newest: bool = False, status: str | None = None
+    ) -> Part:
+        """The items of a run that have ended, in their order, those behind the item `after`."""
+        query = select(ITEMS).where(ITEMS.c.run == run)
+        query = query.where(ITEMS.c.status.is_not(None) if status is None else ITEMS.c.status == status)
+        behind = None if after is None else (after,)
+        with reading(self._engine) as tx:
+            return by_bytes(tx, query, (ITEMS.c.number,), behind, limit, newest=newest, large=_LARGE_OF_ITEMS)
+
+    def item(self, run: int, number: int) -> Row[Any] | None:
+        """One item, where it has ended."""
+        query = select(ITEMS).where(ITEMS.c.run == run, ITEMS.c.number == number, ITEMS.c.status.is_not(None))
+        with reading(self._engine) as tx:
+            return tx.execute(query).first()
+
+    # -- the bridge
+
+    def unfinished(self) -> list[Row[Any]]:
+        """The runs that are not over, oldest first."""
+        with reading(self._engine) as tx:
+            return eval_runs.unfinished(tx)
+
+    def add_crashes(self, run: int, count: int) -> None:
+        """Add to how often a bridge ended while it read the rows of a run."""
+        with writing(self._engine) as tx:
+            tx.execute(update(RUNS).where(RUNS.c.number == run).values(crashes=RUNS.c.crashes + count))
+
+    def check_bytes(self, tenant: str, most: int) -> None:
+        """Whether the tenant may keep more than it does. TooManyEvals."""
+        with reading(self._engine) as tx:
+            check_bytes(tx, tenant, most)
+
+    def put_items(self, run: int, items: Sequence[NewItem], size: int) -> None:
+        """Write items down, a few hundred; those that are there already stay as they are. The run has `size` bytes with
+        them.
+        """
+        with writing(self._engine) as tx:
+            eval_runs.put_items(tx, run, items, size)
+
+    def begin(self, run: int, batch: str | None, total: int, tally: Mapping[str, Any]) -> None:
+        """All items are written down, and this batch carries those that made jobs."""
+        with writing(self._engine) as tx:
+            eval_runs.begin(tx, run, batch, total, json.dumps(tally))
+
+    def open_items(self, run: int, numbers: Sequence[int]) -> dict[int, str]:
+        """The data of these items that have not ended yet, as JSON."""
+        with reading(self._engine) as tx:
+            return eval_runs.items_of(tx, run, numbers)
+
+    def put_ends(
+        self, run: Row[Any], ends: Sequence[Judged], read: Mapping[str, int], tally: Mapping[str, Any]
+    ) -> None:
+        """Write down what came of items, and how far the batch's files are read. ReadBefore."""
+        with writing(self._engine) as tx:
+            eval_runs.put_ends(tx, run, ends, read, json.dumps(tally))
+
+    def finish(self, run: int, state: str, reason: str | None, lost: Mapping[str, Any]) -> Row[Any] | None:
+        """End a run, and tell who listens; None when it was over. Items of which nothing came get `lost`."""
+        with writing(self._engine) as tx:
+            return eval_runs.finish(tx, run, state, reason, json.dumps(lost))
+
+    def count(self, run: int, status: str | None) -> int:
+        """How many items stand so."""
+        with reading(self._engine) as tx:
+            return eval_runs.count(tx, run, status)
+
+    def forget(self) -> bool:
+        """Forget a bounded part of what was removed; whether there is more."""
+        with writing(self._engine) as tx:
+            return eval_runs.forget(tx)
+
+
+def _counted(tenant: str) -> str:
+    return f"evals of {tenant}"
+
+
+def _size(said: Mapping[str, Any]) -> int:
+    """Bytes of what a row holds, or nearly: most of it is ASCII."""
+    return sum(len(each) for each in said.values() if isinstance(each, str))
+
+
+def _eval(connection: Connection, eval_id: str, tenant: str) -> Row[Any] | None:
+    return connection.execute(select(EVALS).where(EVALS.c.id == eval_id, EVALS.c.tenant == tenant)).first()
+
+
+def _run(connection: Connection, eval_id: str, run_id: str, tenant: str) -> Row[Any] | None:
+    query = select(RUNS).where(RUNS.c.id == run_id, RUNS.c.eval_id == eval_id, RUNS.c.tenant == tenant)
+    return connection.execute(query.where(RUNS.c.removed_at.is_(None))).first()
+
+
+def _place(keys: Sequence[Any], row: Row[Any] | None) -> tuple[Any, ...] | None:
+    return None if row is None else tuple(getattr(row, each.key) for each in keys)

@@ -1,0 +1,28 @@
+"""Asking a model for another answer: what it is told then, and what becomes of the job where it cannot answer again."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from headrace_schemas import HeadraceError, Message
+from headrace_schemas.reasons import reason_of
+from headrace_workers.core.pipeline.outcome import Done, Retry
+
+GENERATE: Final = "generate"  # the stage that the job goes back to
+TURNS: Final = "turns"  # in the context of who has it asked: what it is told behind the conversation
+
+
+def objected(answer: str, objection: str) -> dict[str, Any]:
+    """For that context: its own answer, and what is wrong with it."""
+    return {TURNS: [{"role": "assistant", "content": answer}, {"role": "user", "content": objection}]}
+
+
+def turns_in(context: Mapping[str, Any]) -> tuple[Message, ...]:
+    """What that context says that it is told; nothing where it is not asked again."""
+    return tuple(Message.model_validate(each) for each in context.get(TURNS, ()))
+
+
+def given_up(error: HeadraceError, done: Done) -> Done | Retry:
+    """The job goes on with the answer of before, as `done` says: at once, or when there is no other try."""
+    if not error.category.retryable:
+        return done
+    return Retry(reason_of(error), category=error.category, otherwise=done)

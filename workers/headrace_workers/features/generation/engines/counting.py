@@ -1,0 +1,94 @@
+"""How many tokens a prompt has, asked before it runs: by the model's own tokenizer, without its weights.
+
+The bridge asks for every job, so that groups are of like length and a prompt that cannot fit is refused at the door;
+and whoever puts passages into prompts does, so that they fit. A tokenizer is loaded by the first job that needs it, and
+each costs its model's vocabulary in memory.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headrace_schemas import HeadraceError, Message
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.core.log import Action, log
+from headrace_workers.features.generation.models.registry import ModelCard, Registry, model_dir
+
+if TYPE_CHECKING:
+    from headrace_workers.features.generation.engines.prompts import Prompts
+
+
+Shown = Callable[[str, Sequence[Message]], Sequence[Message]]
+
+
+def as_it_is(_tenant: str, messages: Sequence[Message]) -> Sequence[Message]:
+    """The conversation itself."""
+    return messages
+
+
+class CountingModels:
+    """The models of a home, and what prompts for them cost. Thread-safe."""
+
+    def __init__(self, home: Path, registry: Registry, shown: Shown = as_it_is) -> None:
+        """`shown` says what of a tenant's conversation its model is shown."""
+        self._home = home
+        self._shown = shown
+        self._registry = registry
+        self._loaded: dict[str, tuple[ModelCard, Prompts | None]] = {}
+        self._lock = threading.Lock()
+
+    def __contains__(self, alias: str) -> bool:
+        return alias in self._registry
+
+    def aliases(self) -> list[str]:
+        """The known aliases in order."""
+        return self._registry.aliases()
+
+    def prompt_tokens(self, alias: str, messages: Sequence[Message], tenant: str) -> int | None:
+        """The tokens of this tenant's prompt as the model will read it; None where only a guess can be had (the echo, a
+        model whose tokenizer cannot be loaded). Raises what the model's worker would end the job with: PromptTooLong,
+        InvalidTemplate.
+        """
+        prompts = self._prompts(alias)
+        if prompts is None:
+            return None
+        try:
+            counted = prompts.count(self._shown(tenant, messages))
+        except Exception as error:  # of the library; its worker will meet it, too, and the job ends there
+            reason = f"a prompt was sized by a guess: counting failed with {type(error).__name__}"
+            log("models", logging.WARNING, Action.STEP_FAILED, reason, model=alias)
+            return None
+        if isinstance(counted, HeadraceError):
+            raise counted
+        return counted
+
+    def context_length(self, alias: str) -> int | None:
+        """Prompt and answer together, in tokens; None where the model is not here."""
+        return self._registry.get(alias).context_length if alias in self._registry else None
+
+    def text_tokens(self, alias: str, text: str) -> int | None:
+        """The tokens of a text alone; None where only a guess can be had."""
+        prompts = self._prompts(alias) if alias in self._registry else None
+        return None if prompts is None else len(prompts.text_ids(text))
+
+    def _prompts(self, alias: str) -> "Prompts | None":
+        card = self._registry.get(alias)
+        with self._lock:
+            loaded = self._loaded.get(alias)
+            if loaded is None or loaded[0] != card:  # another model has taken its place
+                loaded = self._loaded[alias] = card, self._load(card)
+            return loaded[1]
+
+    def _load(self, card: ModelCard) -> "Prompts | None":
+        if card.engine == "echo":
+            return None
+        try:
+            from headrace_workers.features.generation.engines.prompts import Prompts
+
+            return Prompts.load(model_dir(self._home, card.alias), card)
+        except (ConfigurationError, ImportError) as error:
+            log("models", logging.WARNING, Action.MODEL_LEFT_OUT, f"its prompts are sized by a guess: {error}",
+                model=card.alias)  # fmt: skip
+            return None

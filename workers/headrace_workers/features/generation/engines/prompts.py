@@ -1,0 +1,136 @@
+"""From messages to a model's tokens: its own chat template and tokenizer, and the room that its context leaves.
+
+It loads no weights, so that the bridge counts with it what a worker will run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from tokenizers import Tokenizer
+
+from headrace_schemas import HeadraceError, Message
+from headrace_schemas.errors import ConfigurationError, PromptTooLong
+from headrace_workers.features.generation.engines.chat_template import ChatTemplate, InvalidTemplate, load_chat_template
+from headrace_workers.features.generation.engines.prefixes import common
+from headrace_workers.features.generation.models.added_tokens import AddedTokens, cut
+from headrace_workers.features.generation.models.registry import ModelCard
+
+_READ_FIRST: Final = 8_192  # characters: 5 ms at most
+_CUT_DOUBT: Final = 100  # one token of so many may be there only because the text was cut within a word
+_HIDDEN: Final = 16  # times as long as it is: no text is longer when its added tokens are hidden
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A rendered prompt, and the tokenizer that takes nothing in it for an added token but what the template wrote."""
+
+    text: str
+    tokenizer: Tokenizer
+
+    def ids(self, read: int | None = None) -> list[int]:
+        """The tokens of all, or of the first `read` characters."""
+        text = self.text if read is None else cut(self.text, read)
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+
+class Prompts:
+    """One model's way from messages to tokens. Thread-safe."""
+
+    def __init__(self, card: ModelCard, tokenizer: Tokenizer, template: ChatTemplate) -> None:
+        self.tokenizer = tokenizer
+        self._card = card
+        self._template = template
+        self._added = AddedTokens(tokenizer)
+        # No prompt that fits has more characters than this: what is longer need not be tokenized to be refused.
+        self._max_chars = card.context_length * max(map(len, tokenizer.get_vocab()), default=1)
+
+    @classmethod
+    def load(cls, folder: Path, card: ModelCard) -> Self:
+        """Read tokenizer and template from the model's folder; ConfigurationError when they cannot be used."""
+        try:
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # the library raises bare Exception for files that it refuses
+            raise ConfigurationError(
+                f"{folder / 'tokenizer.json'} cannot be loaded: {error}; pull or convert the model again"
+            ) from error
+        return cls(card, tokenizer, load_chat_template(folder))
+
+    def text_ids(self, text: str) -> list[int]:
+        """The tokens of a text that stands alone, outside the template."""
+        return self._added.ids(text)
+
+    def encode(self, messages: Sequence[Message]) -> list[str] | HeadraceError:
+        """The prompt's tokens, so many that at least one more fits the context; else why these messages cannot run.
+
+        PromptTooLong names the counts and the bound, InvalidTemplate what the template objects to.
+        """
+        written = self._render(messages)
+        if isinstance(written, HeadraceError):
+            return written
+        tokens = [str(self.tokenizer.id_to_token(number)) for number in written.ids()]
+        if not tokens:
+            return self._nothing()
+        return tokens if self.room(len(tokens)) >= 1 else self._too_long(f"{len(tokens)} tokens")
+
+    def beginning(self, system: Sequence[Message]) -> tuple[str, ...]:
+        """The tokens that every conversation with this system prompt begins with: what two that go on differently have
+        in common. Nothing where the template writes it elsewhere, or refuses these.
+        """
+        one, other = (self.encode([*system, Message(role="user", content=said)]) for said in ("A", "7"))
+        if isinstance(one, HeadraceError) or isinstance(other, HeadraceError):
+            return ()
+        return common(one, other)
+
+    def count(self, messages: Sequence[Message]) -> int | HeadraceError:
+        """How many tokens `encode` gives, or its error, at less cost: of a long prompt that surely fits the number is
+        told from its beginning, and one that surely does not is not read to its end.
+        """
+        written = self._render(messages)
+        if isinstance(written, HeadraceError):
+            return written
+        text = written.text
+        read = _READ_FIRST
+        while True:
+            tokens = len(written.ids(read))
+            if read >= len(text) and not tokens:
+                return self._nothing()
+            if read >= len(text):
+                return tokens if self.room(tokens) >= 1 else self._too_long(f"{tokens} tokens")
+            if self.room(tokens - tokens // _CUT_DOUBT) < 1:
+                return self._too_long(f"{tokens} tokens in the first {read} of its {len(text)} characters")
+            about = tokens * len(text) // read
+            if tokens and about <= self._card.context_length // 2:
+                return about
+            read *= 4
+
+    def _render(self, messages: Sequence[Message]) -> _Written | HeadraceError:
+        try:
+            written = self._written(messages)
+        except (PromptTooLong, InvalidTemplate) as error:
+            return error
+        return written if written.text else self._nothing()
+
+    def _written(self, messages: Sequence[Message]) -> _Written:
+        if not self._added.may_come_from(message.content for message in messages):
+            return _Written(self._template.render(messages, max_chars=self._max_chars), self.tokenizer)
+        hidden = self._template.render(messages, max_chars=_HIDDEN * self._max_chars, said=self._added.said)
+        text = self._added.named(hidden)
+        if len(text) > self._max_chars:
+            raise PromptTooLong(f"the prompt has more than {self._max_chars} characters: shorten the messages")
+        return _Written(text, self._added.plain)
+
+    def _nothing(self) -> InvalidTemplate:
+        return InvalidTemplate(f"the chat template of {self._card.alias} makes nothing of these messages")
+
+    def _too_long(self, size: str) -> PromptTooLong:
+        return PromptTooLong(
+            f"the prompt has {size}, and the context of {self._card.alias} holds {self._card.context_length} "
+            "with the answer: shorten the messages or choose another model"
+        )
+
+    def room(self, tokens: int) -> int:
+        """How many tokens an answer to a prompt of so many may have."""
+        return self._card.context_length - tokens

@@ -1,0 +1,47 @@
+"""Who computes when: so many batches at once as there are cores for, and one more for what is urgent."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from headrace_workers.features.generation.engines.yield_to_interactive import Aside
+
+T = TypeVar("T")
+
+
+class Slots:
+    """`count` batches run at once, in the order in which they came. An urgent one that finds all of them busy has a
+    slot to itself, and does not wait until one ends: one of them stands `aside`. Thread-safe."""
+
+    def __init__(self, count: int) -> None:
+        self.aside = Aside()
+        self._count = count
+        self._ordinary = ThreadPoolExecutor(count, thread_name_prefix="generate")
+        self._spare = ThreadPoolExecutor(1, thread_name_prefix="urgent")
+        self._lock = threading.Lock()
+        self._taken = 0
+
+    @property
+    def free(self) -> int:
+        """How many ordinary slots nobody has."""
+        with self._lock:
+            return max(0, self._count - self._taken)
+
+    def submit(self, work: Callable[[], T], *, urgent: bool) -> "Future[T]":
+        """Run `work` when a slot is free."""
+        with self._lock:
+            if urgent and self._taken >= self._count:
+                return self._spare.submit(self._beside, work)
+            self._taken += 1
+        future = self._ordinary.submit(work)
+        future.add_done_callback(self._give_back)
+        return future
+
+    def _beside(self, work: Callable[[], T]) -> T:
+        with self.aside.urgent():
+            return work()
+
+    def _give_back(self, _future: object) -> None:
+        with self._lock:
+            self._taken -= 1

@@ -1,0 +1,29 @@
+"""What generation adds to headrace."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from headrace_workers.core.feature import Feature
+
+if TYPE_CHECKING:  # most processes do without it
+    from fastapi import APIRouter
+
+
+def _routers() -> "Sequence[APIRouter]":
+    from headrace_workers.features.generation.api import chat, completions, models, responses
+
+    return (
+        chat.router,
+        completions.router,
+        responses.router,
+        models.router,
+    )
+
+
+def _commands() -> Sequence[Callable[[Any], None]]:
+    from headrace_workers.features.generation.commands import models
+
+    return (models.register,)
+
+
+FEATURE = Feature(name="generation", routers=_routers, commands=_commands)

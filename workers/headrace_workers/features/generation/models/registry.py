@@ -1,0 +1,233 @@
+"""The models that this machine has: one folder an alias under `<home>/models/`, each with a `model.toml`.
+
+A generator answers the jobs that name it. An embedder turns texts into vectors, for recall and for embedding jobs.
+
+Light on purpose (no engine is imported): the bridge asks `alias in registry` for every job that it takes in.
+"""
+
+import json
+import logging
+import os
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from headrace_schemas.errors import ConfigurationError, UnknownModel
+from headrace_schemas.limits import Alias
+from headrace_workers.core.log import Action, log
+
+Engine = Literal["ctranslate2", "echo", "hash"]
+Kind = Literal["generator", "embedder"]
+
+CARD_FILE: Final = "model.toml"
+ENGINES: Final[dict[Kind, tuple[Engine, ...]]] = {
+    "generator": ("ctranslate2", "echo"),
+    "embedder": ("ctranslate2", "hash"),
+}
+MAX_CONTEXT: Final = 100_000_000  # tokens
+MAX_PENALTY: Final = 2.0
+RESCAN_SECONDS: Final = 1.0  # whoever asks for all aliases again and again costs one look at all folders a second
+
+_ALIAS: Final = TypeAdapter[str](Alias)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """What is known about a model: the content of its `model.toml`.
+
+    `source` says what it was made from, `licence` is an SPDX identifier (or "unknown"), `sha256` is of `model.bin`
+    as it was written ("" where an engine has no weights), `size_bytes` of the whole folder, `context_length` is
+    prompt and answer together in tokens; for an embedder, what it reads of a text. `weight_range` names the bound of
+    int8 weights (see `int8_weights`); it is "" for other formats, and for older int8 models, which use all of ±127.
+    `repetition_penalty` is what its answers have where a job names none: 1 is none.
+    """
+
+    alias: str
+    engine: Engine
+    source: str
+    licence: str
+    sha256: str
+    quantization: str
+    size_bytes: int
+    context_length: int
+    kind: Kind = "generator"
+    weight_range: str = ""
+    repetition_penalty: float = 1.0
+
+    @property
+    def number_format(self) -> str:
+        """Return the quantization with the bound of its weights, such as `int8-pairs`. It is part of the identity."""
+        return with_range(self.quantization, self.weight_range)
+
+
+def with_range(kind: str, weight_range: str) -> str:
+    """Return a number format with the bound of its int8 weights; a format without int8 weights as it is."""
+    return f"{kind}-{weight_range}" if weight_range and kind.startswith("int8") else kind
+
+
+def models_dir(home: Path) -> Path:
+    """Where the folders of all models lie."""
+    return home / "models"
+
+
+def model_dir(home: Path, alias: str) -> Path:
+    """The folder of one model; ConfigurationError when the alias could not be one (so no path leaves the home)."""
+    try:
+        _ALIAS.validate_python(alias)
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"{alias!r} cannot name a model: use a-z, 0-9, '.', '_' and '-', at most 64, the first a letter or digit"
+        ) from error
+    return models_dir(home) / alias
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    """Write `model.toml` into the folder, whole or not at all."""
+    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in asdict(card).items()]
+    draft = folder / f".{CARD_FILE}.{os.getpid()}"
+    draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    draft.replace(folder / CARD_FILE)
+
+
+def read_card(folder: Path) -> ModelCard:
+    """The card in a folder; ConfigurationError says what is wrong with the file."""
+    path = folder / CARD_FILE
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}; pull or convert the model again") from error
+    expected = {field.name: field.type for field in fields(ModelCard)}
+    needed = {field.name for field in fields(ModelCard) if field.default is MISSING}  # older cards name no kind
+    if odd := sorted((content.keys() - expected.keys()) | (needed - content.keys())):
+        raise ConfigurationError(
+            f"{path} has missing or unknown entries: {', '.join(odd)}; pull or convert the model again"
+        )
+    for name, value in content.items():
+        wanted = expected[name] if expected[name] in (int, float) else str
+        if type(value) is not wanted:  # a bool is an int to isinstance
+            raise ConfigurationError(f"{path}: {name} is {value!r}, which has the wrong type")
+    card = ModelCard(**content)
+    if card.kind not in ENGINES:
+        raise ConfigurationError(f"{path}: kind {card.kind!r} is none of {', '.join(ENGINES)}")
+    if card.engine not in ENGINES[card.kind]:
+        raise ConfigurationError(
+            f"{path}: engine {card.engine!r} of this {card.kind} is none of {', '.join(ENGINES[card.kind])}"
+        )
+    if not 0 < card.repetition_penalty <= MAX_PENALTY:
+        raise ConfigurationError(
+            f"{path}: repetition_penalty is {card.repetition_penalty}; it must be above 0, and {MAX_PENALTY} at most"
+        )
+    # An answer needs a token beside the prompt's; no context of today's models is longer.
+    if not 2 <= card.context_length <= MAX_CONTEXT:
+        raise ConfigurationError(
+            f"{path}: context_length is {card.context_length}; it must be from 2 to {MAX_CONTEXT} tokens"
+        )
+    return card
+
+
+def load_card(home: Path, alias: str) -> ModelCard:
+    """The card of one alias; UnknownModel names those that are there."""
+    folder = model_dir(home, alias)
+    if not (folder / CARD_FILE).is_file():
+        raise UnknownModel(_unknown(alias, sorted(card.alias for card in list_cards(home)), home))
+    return read_card(folder)
+
+
+def list_cards(home: Path) -> list[ModelCard]:
+    """All cards in order of alias. A folder with a broken card is logged and left out."""
+    return [card for folder in _folders(home) if (card := _card_or_none(folder)) is not None]
+
+
+class Registry:
+    """The models that answer jobs: the cards of all generators, in memory. Embedders are not among them.
+
+    A hit never looks at the disk. A miss looks for that one model, so that what was just pulled is there at once; all
+    are looked through at most once a second.
+    """
+
+    def __init__(self, home: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._home = home
+        self._monotonic = monotonic
+        self._cards: dict[str, ModelCard] = {}
+        self._scanned_at = float("-inf")
+        # Cards that cannot be used and those of embedders, by alias: read, and said where there is need, once of each.
+        self._left_out: dict[str, tuple[int, int, int]] = {}
+
+    def __contains__(self, alias: str) -> bool:
+        return self._find(alias) is not None
+
+    def get(self, alias: str) -> ModelCard:
+        """The card of an alias; UnknownModel names those that are there."""
+        card = self._find(alias)
+        if card is None:
+            raise UnknownModel(_unknown(alias, self.aliases(), self._home))
+        return card
+
+    def version(self, alias: str) -> str:
+        """The alias with what its answers depend on: number format, weights and its own penalty. Only the alias where
+        it is not here.
+        """
+        card = self._find(alias)
+        if card is None:
+            return alias
+        penalty = "" if card.repetition_penalty == 1 else f"/r{card.repetition_penalty}"
+        return f"{alias}/{card.number_format}/{card.sha256[:12]}{penalty}"
+
+    def aliases(self) -> list[str]:
+        """The known aliases in order, at most a second old."""
+        now = self._monotonic()
+        if now - self._scanned_at >= RESCAN_SECONDS:
+            self._scanned_at = now
+            found = (self._look(folder.name) for folder in _folders(self._home))
+            self._cards = {card.alias: card for card in found if card is not None}
+        return sorted(self._cards)
+
+    def _find(self, alias: str) -> ModelCard | None:
+        card = self._cards.get(alias)
+        if card is None and (card := self._look(alias)) is not None:
+            self._cards[alias] = card
+        return card
+
+    def _look(self, alias: str) -> ModelCard | None:
+        try:
+            folder = model_dir(self._home, alias)
+            stat = (folder / CARD_FILE).stat()
+        except (ConfigurationError, OSError):  # no alias, or no model of this name
+            return None
+        written = stat.st_ino, stat.st_mtime_ns, stat.st_size
+        if self._left_out.get(alias) == written:
+            return None
+        card = _card_or_none(folder)
+        if card is None or card.kind != "generator":
+            self._left_out[alias] = written
+            return None
+        return card
+
+
+def _folders(home: Path) -> Iterator[Path]:
+    # A name that begins with a dot is a model that is still being made.
+    for path in sorted(models_dir(home).glob(f"[!.]*/{CARD_FILE}")):
+        yield path.parent
+
+
+def _card_or_none(folder: Path) -> ModelCard | None:
+    try:
+        card = read_card(folder)
+    except ConfigurationError as error:
+        log("models", logging.WARNING, Action.MODEL_LEFT_OUT, f"model left out: {error}")
+        return None
+    if card.alias != folder.name:
+        reason = f"{folder / CARD_FILE} names the alias {card.alias!r}, its folder another"
+        log("models", logging.WARNING, Action.MODEL_LEFT_OUT, f"model left out: {reason}")
+        return None
+    return card
+
+
+def _unknown(alias: str, known: list[str], home: Path) -> str:
+    have = ", ".join(known) if known else "none"
+    return f"model {alias!r} is not in {models_dir(home)}; known there: {have}; `headrace models pull` gets one"

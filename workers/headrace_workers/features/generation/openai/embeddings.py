@@ -1,0 +1,66 @@
+"""POST /v1/embeddings: each input is a job of its own, and all of them one answer."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from headrace_schemas import Embedding, EmbeddingJob
+from headrace_workers.features.generation.openai.inputs import texts_of
+from headrace_workers.features.generation.openai.receipt import receipt
+from headrace_workers.features.generation.openai.request import Asker, Body, Request
+from headrace_workers.features.generation.openai.wishes import OF_ANY, WISHES, build, shared_fields
+from headrace_workers.http.openai_errors import End, answered, unsupported
+from headrace_workers.http.openai_parameters import Parameters
+
+MAX_INPUTS: Final = 2048  # OpenAI's own bound
+
+PARAMETERS: Final = Parameters(
+    works=frozenset({"input", "model", "dimensions", "encoding_format", "user", WISHES}),
+    wishes=OF_ANY,
+)
+
+_FORMATS: Final = ("float", "base64")
+
+
+def read(body: Body, asker: Asker) -> Request:
+    """A job for each input, and how their ends are told. Refused names what cannot be had."""
+    asked = PARAMETERS.given(body)
+    encoding = asked.get("encoding_format", "float")
+    if encoding not in _FORMATS:
+        raise unsupported("encoding_format", f"must be {' or '.join(_FORMATS)}")
+    inputs = texts_of(asked, "input", MAX_INPUTS)
+    shared: dict[str, Any] = {
+        **shared_fields(asked, asker, OF_ANY),
+        **{name: asked[name] for name in ("model", "dimensions") if name in asked},
+    }
+    jobs = tuple(
+        build(
+            EmbeddingJob,
+            {**shared, "input": text},
+            asker,
+            {"model": "model", "dimensions": "dimensions", "input": path, "idempotency_key": "Idempotency-Key"},
+            "" if len(inputs) == 1 else f"/{place}",
+        )
+        for place, (path, text) in enumerate(inputs)
+    )
+
+    def answer(ends: Sequence[End]) -> dict[str, Any]:
+        results = answered(ends, "embedding")
+        vectors = [result.embedding for result in results if result.embedding is not None]
+        tokens = sum(vector.usage.prompt_tokens for vector in vectors)
+        return {
+            "object": "list",
+            "data": [
+                {"object": "embedding", "index": place, "embedding": _told(vector, encoding)}
+                for place, vector in enumerate(vectors)
+            ],
+            "model": vectors[0].model,
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            WISHES: [receipt(result) for result in results],
+        }
+
+    return Request(jobs, answer)
+
+
+def _told(vector: Embedding, encoding: str) -> str | list[float]:
+    """As 32-bit floats, little-endian, in base64; or as numbers."""
+    return vector.vector if encoding == "base64" else list(vector.floats)

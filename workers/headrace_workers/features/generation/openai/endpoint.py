@@ -1,0 +1,20 @@
+"""OpenAI's URLs: each reads a body into jobs, and says how their ends become its answer."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from headrace_workers.features.generation.openai import chat, completions, embeddings, moderations, responses
+from headrace_workers.features.generation.openai.request import Asker, Body, Request
+from headrace_workers.http.openai_errors import End
+
+# The same body and asker give the same jobs, so that what was asked can be read again when it is answered.
+# Each raises Refused for what cannot be had.
+ENDPOINTS: Final[Mapping[str, Callable[[Body, Asker], Request]]] = {
+    "/v1/chat/completions": chat.read,
+    "/v1/completions": completions.read,
+    "/v1/responses": responses.read,
+    "/v1/embeddings": embeddings.read,
+    "/v1/moderations": moderations.read,
+}
+
+__all__ = ["ENDPOINTS", "Asker", "Body", "End", "Request"]

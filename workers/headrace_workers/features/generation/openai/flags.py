@@ -1,0 +1,12 @@
+"""Parameters that are true or false."""
+
+from headrace_workers.features.generation.openai.request import Body
+from headrace_workers.http.openai_errors import wrong
+
+
+def flag(asked: Body, name: str, *, default: bool = False, within: str = "") -> bool:
+    """The flag's value; Refused where it is neither."""
+    value = asked.get(name, default)
+    if not isinstance(value, bool):
+        raise wrong(f"{within}{name}", "must be true or false")
+    return value

@@ -1,0 +1,91 @@
+"""What chat completions, completions and responses share: a generation job, and what came of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from headrace_schemas import GenerationJob, Result
+from headrace_workers.features.generation.openai.request import Asker
+from headrace_workers.features.generation.openai.wishes import OF_GENERATION, build, shared_fields
+from headrace_workers.http.openai_errors import wrong
+
+_SAMPLING: Final = ("temperature", "top_p", "seed")
+_NAMES: Final = {
+    "model": "model",
+    "idempotency_key": "Idempotency-Key",
+    "sampling.stop": "stop",
+    **{f"sampling.{name}": name for name in _SAMPLING},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What a result says: a text, or why there is none, and why it ended, in OpenAI's words.
+
+    `refusal` is said instead of a text where nothing was found that the answer could rest on.
+    """
+
+    text: str | None
+    finish_reason: Literal["stop", "length", "content_filter"]
+    refusal: str | None = None
+
+
+def generation_job(
+    asked: Mapping[str, Any],
+    asker: Asker,
+    content: Mapping[str, Any],
+    *,
+    names: Mapping[str, str],
+    length: tuple[str, ...],
+    number: str = "",
+) -> GenerationJob:
+    """The job that a body asks for: Refused says what is wrong with it, by its name in the body.
+
+    `content` is `prompt` or `messages`, and whatever else the method says about the job; `names` are those of the
+    body for it. `length` are the names of the parameter that bounds the answer's tokens, the newest first. `number`
+    makes the key of one of several jobs.
+    """
+    fields = {**shared_fields(asked, asker, OF_GENERATION), **content}
+    sampling = {name: asked[name] for name in _SAMPLING if name in asked}
+    sampling |= {name: fields.pop(name) for name in ("top_k", "repetition_penalty") if name in fields}
+    if "stop" in asked:
+        stop = asked["stop"]
+        sampling["stop"] = [stop] if isinstance(stop, str) else stop
+    bounds = [name for name in length if name in asked]
+    if bounds:
+        if any(asked[name] != asked[bounds[0]] for name in bounds):
+            raise wrong(bounds[-1], f"differs from {bounds[0]}: give one of the two")
+        sampling["max_tokens"] = asked[bounds[0]]
+    if "model" in asked:
+        fields["model"] = asked["model"]
+    all_names = {
+        **_NAMES,
+        "sampling.max_tokens": (bounds or length)[0],
+        "sampling.top_k": "headrace.top_k",
+        "sampling.repetition_penalty": "headrace.repetition_penalty",
+        **names,
+    }
+    return build(GenerationJob, {**fields, "sampling": sampling}, asker, all_names, number)
+
+
+def spoken(result: Result) -> Spoken:
+    """What the result of a generation job says."""
+    answer = result.answer
+    if answer is None or answer.text is None:  # withheld by moderation
+        return Spoken(None, "content_filter")
+    if answer.finish_reason == "abstained":
+        reason = answer.grounding.reason if answer.grounding else None
+        return Spoken(None, "stop", reason or "nothing was found that an answer could rest on")
+    return Spoken(answer.text, answer.finish_reason)
+
+
+def usage_told(results: Sequence[Result]) -> dict[str, int]:
+    """The tokens that all of them took, as OpenAI's completions tell them; none where no model was asked."""
+    used = [result.answer.usage for result in results if result.answer]
+    prompt, completion = sum(each.prompt_tokens for each in used), sum(each.completion_tokens for each in used)
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def model_of(result: Result, asked: Mapping[str, Any]) -> str:
+    """Who answered; where nobody did, who was asked."""
+    return result.answer.model if result.answer else str(asked["model"])

@@ -1,0 +1,70 @@
+"""POST /v1/moderations: each text is a job of its own, and all of them one answer."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from headrace_schemas import ModerationJob, ModerationVerdict
+from headrace_schemas.job import POLICY_MODEL
+from headrace_workers.features.generation.openai.content import text_of
+from headrace_workers.features.generation.openai.inputs import texts_of
+from headrace_workers.features.generation.openai.receipt import receipt
+from headrace_workers.features.generation.openai.request import Asker, Body, Request
+from headrace_workers.features.generation.openai.wishes import OF_ANY, WISHES, build, shared_fields
+from headrace_workers.http.openai_errors import End, answered
+from headrace_workers.http.openai_parameters import Parameters
+
+MAX_INPUTS: Final = 2048
+
+PARAMETERS: Final = Parameters(works=frozenset({"input", "model", WISHES}), wishes=OF_ANY)
+
+
+def read(body: Body, asker: Asker) -> Request:
+    """A job for each text, and how their ends are told; a list of parts is one text.
+
+    Refused names what cannot be had.
+    """
+    asked = PARAMETERS.given(body)
+    inputs = _inputs(asked)
+    shared: dict[str, Any] = {
+        **shared_fields(asked, asker, OF_ANY),
+        **{name: asked[name] for name in ("model",) if name in asked},
+    }
+    jobs = tuple(
+        build(
+            ModerationJob,
+            {**shared, "input": text},
+            asker,
+            {"model": "model", "input": path, "idempotency_key": "Idempotency-Key"},
+            "" if len(inputs) == 1 else f"/{place}",
+        )
+        for place, (path, text) in enumerate(inputs)
+    )
+
+    def answer(ends: Sequence[End]) -> dict[str, Any]:
+        results = answered(ends, "moderation")
+        return {
+            "id": f"modr-{results[0].job_id}",
+            "model": asked.get("model", POLICY_MODEL),
+            "results": [_told(result.moderation) for result in results if result.moderation is not None],
+            WISHES: [receipt(result) for result in results],
+        }
+
+    return Request(jobs, answer)
+
+
+def _inputs(asked: Body) -> list[tuple[str, str]]:
+    value = asked.get("input")
+    if isinstance(value, list | tuple) and any(isinstance(part, dict) for part in value):
+        return [("input", text_of(value, {"text": "text"}, "input"))]
+    return texts_of(asked, "input", MAX_INPUTS)
+
+
+def _told(verdict: ModerationVerdict) -> dict[str, Any]:
+    """A verdict as OpenAI tells one. What nobody looked for is null, which is neither yes nor no."""
+    names = sorted({*verdict.not_covered, *verdict.categories})
+    return {
+        "flagged": verdict.flagged,
+        "categories": {name: verdict.categories.get(name) for name in names},
+        "category_scores": {name: verdict.category_scores.get(name) for name in names},
+        "category_applied_input_types": {name: ["text"] if name in verdict.categories else [] for name in names},
+    }

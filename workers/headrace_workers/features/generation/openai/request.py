@@ -1,0 +1,42 @@
+"""What a request of OpenAI's is to headrace: jobs, and how their ends become its answer."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from headrace_schemas.job import AnyJob, Lane
+from headrace_workers.http.openai_errors import End
+
+Body = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """On whose behalf a request is read, and what the door adds to its jobs.
+
+    `key` is the idempotency key of the request: the only job of a request has it as it is, the n-th of many as
+    `key/n` (from 0). Without one the ids of the jobs come from the events that bring them. `lane` is that of the
+    `service_tier` "default". A job ends by `deadline` at the latest, whatever the request says.
+    """
+
+    tenant: str
+    key: str | None
+    lane: Lane
+    deadline: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an OpenAI body asks for.
+
+    `jobs` are one or more. `answer` takes their ends, in the order of the jobs, and gives the body of the response; it
+    raises Refused, with an HTTP status, where one was not answered. `stream` says that the body is wanted in pieces:
+    `chunks` makes them of it. Both are pure, and may be called again. `prompt` is what the body calls the prompt.
+    """
+
+    jobs: tuple[AnyJob, ...]
+    answer: Callable[[Sequence[End]], dict[str, Any]]
+    stream: bool = False
+    chunks: Callable[[Body], Iterator[dict[str, Any]]] | None = None
+    prompt: str = "messages"

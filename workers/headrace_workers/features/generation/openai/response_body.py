@@ -1,0 +1,122 @@
+"""What a response is told as at any moment: queued, in progress, or ended."""
+
+from typing import Any, Final, Literal
+
+from headrace_schemas import GenerationJob, JobCancelled, Result
+from headrace_workers.features.generation.openai.file_search import annotations, search_call
+from headrace_workers.features.generation.openai.generation import Spoken, model_of, spoken, usage_told
+from headrace_workers.features.generation.openai.receipt import receipt
+from headrace_workers.features.generation.openai.request import Body
+from headrace_workers.features.generation.openai.wishes import WISHES, tier
+from headrace_workers.http.openai_errors import End, unanswered
+
+_PREFIX: Final = "resp_"
+_INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
+
+def response_id(job_id: str) -> str:
+    """How a job is called as a response."""
+    return _PREFIX + job_id
+
+
+def job_id_of(id: str) -> str | None:
+    """The job of a response; None where no response is called so."""
+    return id.removeprefix(_PREFIX) if id.startswith(_PREFIX) else None
+
+
+def response_of_item(id: str) -> str:
+    """The id of the response whose output would have an item of this id."""
+    return _PREFIX + id.partition("_")[2]
+
+
+def unended(
+    asked: Body, job: GenerationJob, job_id: str, status: Literal["queued", "in_progress"], created_at: float
+) -> dict[str, Any]:
+    """A response whose job has not ended. `created_at` is in seconds since 1970."""
+    return _response(asked, job, job_id, status, created_at)
+
+
+def ended(asked: Body, job: GenerationJob, job_id: str, end: End, created_at: float | None = None) -> dict[str, Any]:
+    """A response whose job has ended, however it did. Without `created_at` it is when the job was accepted."""
+    if isinstance(end, JobCancelled):
+        return _response(asked, job, job_id, "cancelled", created_at or 0.0)
+    if not isinstance(end, Result):
+        refused = unanswered(end)
+        code = "invalid_prompt" if refused.status == 400 else "server_error"
+        error = {"code": code, "message": str(refused)}
+        return {**_response(asked, job, job_id, "failed", created_at or 0.0), "error": error}
+    accepted_at = end.accepted_at.timestamp()
+    said = spoken(end)
+    reason = _INCOMPLETE.get(said.finish_reason)
+    status = "incomplete" if reason else "completed"
+    return {
+        **_response(asked, job, job_id, status, accepted_at if created_at is None else created_at),
+        "model": model_of(end, asked),
+        "completed_at": None if reason else accepted_at + end.total_ms / 1000,
+        "incomplete_details": {"reason": reason} if reason else None,
+        "output": _output(asked, job, end, said, status),
+        "usage": _usage(end),
+        WISHES: receipt(end),
+    }
+
+
+def _response(asked: Body, job: GenerationJob, job_id: str, status: str, created_at: float) -> dict[str, Any]:
+    return {
+        "id": response_id(job_id),
+        "object": "response",
+        "created_at": created_at,
+        "completed_at": None,
+        "status": status,
+        "background": asked.get("background", False),
+        "error": None,
+        "incomplete_details": None,
+        "instructions": asked.get("instructions"),
+        "max_output_tokens": asked.get("max_output_tokens"),
+        "metadata": asked.get("metadata", {}),
+        "model": job.model,
+        "output": [],
+        "parallel_tool_calls": asked.get("parallel_tool_calls", True),
+        "previous_response_id": asked.get("previous_response_id"),
+        "safety_identifier": asked.get("safety_identifier"),
+        "service_tier": tier(asked),
+        "store": asked.get("store", True),
+        "temperature": job.sampling.temperature,
+        "text": {"format": {"type": "text"}},
+        "tool_choice": asked.get("tool_choice", "auto"),
+        "tools": asked.get("tools", []),
+        "top_p": job.sampling.top_p,
+        "truncation": "disabled",
+        "usage": None,
+        "user": asked.get("user"),
+        WISHES: {"job_id": job_id},
+    }
+
+
+def _output(asked: Body, job: GenerationJob, result: Result, said: Spoken, status: str) -> list[dict[str, Any]]:
+    """The search, where one was asked for, and the message, where there is one."""
+    searched = [search_call(result, job.question)] if asked.get("tools") else []
+    if said.text is not None:
+        content = {"type": "output_text", "text": said.text, "annotations": annotations(result), "logprobs": []}
+    elif said.refusal is not None:
+        content = {"type": "refusal", "refusal": said.refusal}
+    else:
+        return searched
+    message = {
+        "id": f"msg_{result.job_id}",
+        "type": "message",
+        "role": "assistant",
+        "status": status,
+        "content": [content],
+    }
+    return [*searched, message]
+
+
+def _usage(result: Result) -> dict[str, Any]:
+    usage = usage_told([result])
+    return {
+        "input_tokens": usage["prompt_tokens"],
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": usage["completion_tokens"],
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": usage["total_tokens"],
+    }

@@ -1,0 +1,110 @@
+"""POST /v1/responses."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from headrace_schemas import GenerationJob, Message, Result
+from headrace_schemas.callback import Callback
+from headrace_workers.features.generation.openai.file_search import NAMES, knowledge_of
+from headrace_workers.features.generation.openai.flags import flag
+from headrace_workers.features.generation.openai.generation import generation_job, spoken
+from headrace_workers.features.generation.openai.request import Asker, Body, Request
+from headrace_workers.features.generation.openai.response_body import ended
+from headrace_workers.features.generation.openai.response_events import events
+from headrace_workers.features.generation.openai.response_input import messages_of
+from headrace_workers.features.generation.openai.streaming import wants_stream
+from headrace_workers.features.generation.openai.wishes import OF_GENERATION, WISHES
+from headrace_workers.http.openai_errors import End, answered, unsupported, wrong
+from headrace_workers.http.openai_parameters import Parameters
+
+_PLAIN_TEXT: Final = {"format": {"type": "text"}}
+
+PARAMETERS: Final = Parameters(
+    works=frozenset(
+        {
+            "model", "input", "instructions", "previous_response_id", "background", "store", "temperature", "top_p",
+            "max_output_tokens", "tools", "tool_choice", "service_tier", "metadata", "safety_identifier", "user",
+            "stream", "stream_options", WISHES,
+        }
+    ),
+    refused={
+        "text": ({}, _PLAIN_TEXT, {"verbosity": "medium"}, {**_PLAIN_TEXT, "verbosity": "medium"}),
+        "prompt": (),
+        "conversation": (),
+        "include": ([],),
+        "max_tool_calls": (),
+        "parallel_tool_calls": (True, False),
+        "moderation": (),
+        "top_logprobs": (0,),
+        "truncation": ("disabled",),
+        "background_options": ({}, {"completion_window": "soonest"}),
+    },
+    unmeant={
+        "access_programs": (),
+        "context_management": ([],),
+        "image": (),
+        "prompt_cache_key": (),
+        "prompt_cache_options": (),
+        "prompt_cache_retention": (),
+        "reasoning": ({}, {"effort": "none"}),
+    },
+    wishes=OF_GENERATION,
+)  # fmt: skip
+
+
+def read(body: Body, asker: Asker) -> Request:
+    """The job of a response that stands by itself; `continued` reads one that goes on from an earlier one.
+
+    Refused names what cannot be had.
+    """
+    asked = PARAMETERS.given(body)
+    if "previous_response_id" in asked:
+        raise unsupported("previous_response_id", "earlier responses are not at hand here: send them in the input")
+    return continued(body, asker, ())
+
+
+def continued(body: Body, asker: Asker, earlier: Sequence[Message]) -> Request:
+    """The job of a response after an earlier conversation, and how its end is told to a request that waits for it.
+
+    Refused names what cannot be had.
+    """
+    asked = PARAMETERS.given(body)
+    stream, _ = wants_stream(asked)
+    _check_background(asked, stream)
+    job = generation_job(
+        asked,
+        asker,
+        {"messages": messages_of(asked, earlier), **knowledge_of(asked)},
+        names={"messages": "input", **(NAMES if asked.get("tools") else {})},
+        length=("max_output_tokens",),
+    )
+    if flag(asked, "background"):
+        job = job.model_copy(update={"callback": (job.callback or Callback(response=True)).as_response()})
+
+    def answer(ends: Sequence[End]) -> dict[str, Any]:
+        (result,) = answered(ends, "generation")
+        return ended(asked, job, result.job_id, result)
+
+    return Request((job,), answer, stream, events, "input")
+
+
+def conversation(asked: Body, job: GenerationJob, end: End) -> tuple[Message, ...]:
+    """All that was said until the end of a response, for the next one to go on from. Its instructions are no part.
+
+    Refused where there is no text to go on from.
+    """
+    said = spoken(end) if isinstance(end, Result) else None
+    if said is None or said.text is None:
+        raise wrong("previous_response_id", "that response has no text to go on from")
+    before = job.messages[1:] if asked.get("instructions") is not None else job.messages
+    return (*before, Message(role="assistant", content=said.text))
+
+
+def _check_background(asked: Body, stream: bool) -> None:
+    stored = flag(asked, "store", default=True)
+    if not flag(asked, "background"):
+        return
+    if not stored:
+        raise unsupported("store", "must be true with background=true: it is retrieved later")
+    if stream:
+        raise unsupported("stream", "is not supported with background=true: retrieve the response when it has ended")

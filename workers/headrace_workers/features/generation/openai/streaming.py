@@ -1,0 +1,20 @@
+"""Whether an answer is wanted in chunks. They are those of a finished, moderated answer: nothing is told before."""
+
+from typing import Final
+
+from headrace_workers.features.generation.openai.flags import flag
+from headrace_workers.features.generation.openai.request import Body
+from headrace_workers.http.openai_errors import unsupported
+from headrace_workers.http.openai_parameters import Parameters
+
+_OPTIONS: Final = Parameters(frozenset({"include_usage"}), unmeant={"include_obfuscation": (False,)})
+
+
+def wants_stream(asked: Body) -> tuple[bool, bool]:
+    """Whether to stream, and whether to tell the usage at the stream's end. Refused where that makes no sense."""
+    stream = flag(asked, "stream")
+    options = _OPTIONS.given(asked.get("stream_options", {}), "stream_options")
+    with_usage = flag(options, "include_usage", within="stream_options.")
+    if with_usage and not stream:
+        raise unsupported("stream_options", "is only for stream=true: leave it out")
+    return stream, with_usage

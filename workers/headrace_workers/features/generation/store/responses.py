@@ -1,0 +1,65 @@
+"""What responses were asked for, as long as they may be retrieved: the request's body, by the job that answers it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, delete, select
+
+from headrace_workers.core.sql.database import among, insert, now_ms, reading, writing
+from headrace_workers.core.tables import JOBS
+from headrace_workers.features.generation.tables import RESPONSES
+
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A response that was asked for: the body as JSON, and when (ms since 1970, by the database's clock)."""
+
+    body: bytes
+    asked_at: int
+
+
+class Responses:
+    """The responses of one ledger; each method is one transaction. Thread-safe. Unavailable when it does not answer.
+
+    Another tenant's are not there.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def keep(self, tenant: str, job_id: str, body: bytes) -> Asked | None:
+        """Keep what this job was asked for; what was kept first stays. None where the job is another tenant's."""
+        with writing(self._engine) as tx:
+            row = {"job_id": job_id, "tenant": tenant, "body": body, "asked_at": now_ms()}
+            tx.execute(insert(tx, RESPONSES).values(row).on_conflict_do_nothing(index_elements=["job_id"]))
+            return _find(tx, tenant, job_id)
+
+    def find(self, tenant: str, job_id: str) -> Asked | None:
+        """What this job was asked for, None where it is not known."""
+        with reading(self._engine) as tx:
+            return _find(tx, tenant, job_id)
+
+    def drop(self, tenant: str, job_id: str) -> bool:
+        """Keep it no more; whether it was kept. The job goes its way."""
+        mine = (RESPONSES.c.job_id == job_id) & (RESPONSES.c.tenant == tenant)
+        with writing(self._engine) as tx:
+            return bool(tx.execute(delete(RESPONSES).where(mine)).rowcount)
+
+
+def forget(connection: Connection, older_than_ms: int) -> bool:
+    """Forget what jobs were asked for that the ledger has forgotten, a bounded number a call; whether there is more."""
+    job = select(JOBS.c.id).where(JOBS.c.id == RESPONSES.c.job_id).exists()
+    old = RESPONSES.c.asked_at < now_ms() - older_than_ms
+    query = select(RESPONSES.c.job_id).where(old, ~job).limit(_AT_ONCE)
+    ids = list(connection.execute(query.with_for_update(skip_locked=True)).scalars())
+    if ids:
+        connection.execute(delete(RESPONSES).where(among(connection, RESPONSES.c.job_id, ids)))
+    return len(ids) == _AT_ONCE
+
+
+def _find(connection: Connection, tenant: str, job_id: str) -> Asked | None:
+    mine = (RESPONSES.c.job_id == job_id) & (RESPONSES.c.tenant == tenant)
+    row: Any = connection.execute(select(RESPONSES.c.body, RESPONSES.c.asked_at).where(mine)).one_or_none()
+    return None if row is None else Asked(bytes(row.body), row.asked_at)

@@ -1,0 +1,1 @@
+"""Jobs over HTTP: send, show, wait, follow and cancel."""

@@ -1,0 +1,65 @@
+"""What has become of a job so far, step by step, in an order that stays: for streams of events. Pure."""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from headrace_workers.core.ledger.job_status import Standing
+from headrace_workers.features.jobs.api.job_body import is_over, job_body, step_body
+
+ACCEPTED: Final = "accepted"
+END: Final = "end"
+_NUMBERED: Final = re.compile(r";([0-9]{1,9})$")  # an event's id: behind its fact's, its number in the stream
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One event of a stream. `place` is that of what it tells of: the later supersedes the earlier at one place."""
+
+    id: str
+    event: Literal["accepted", "step", "end"]
+    data: bytes
+    place: str
+
+    def sent(self, event_id: str) -> bytes:
+        """Return it as server-sent events write it. JSON has no line feeds."""
+        return b"id: %s\nevent: %s\ndata: %s\n\n" % (event_id.encode(), self.event.encode(), self.data)
+
+    def event_id(self, last: str | None) -> str:
+        """Return the id of its event, which comes behind the event `last`. No two events of a stream have the same: a
+        step may be in one state more than once, and so these are numbered, also where a client goes on.
+        """
+        if self.event != "step":
+            return self.id
+        before = _NUMBERED.search(last or "")
+        return f"{self.id};{int(before[1]) + 1 if before else 1}"
+
+
+def facts_of(job_id: str, standing: Standing) -> list[Fact]:
+    """How it stands: that it was let in, each of its steps as it is now, and its end."""
+    facts = [Fact(ACCEPTED, "accepted", _json({"id": job_id}), ACCEPTED)]
+    for step in standing.steps:
+        place = f"{step.stage}.{step.ordinal}"
+        facts.append(Fact(f"{place}.{step.attempts}.{step.state}", "step", _json(step_body(step)), place))
+    if is_over(standing):
+        facts.append(Fact(END, "end", job_body(job_id, standing), END))
+    return facts
+
+
+def news(facts: list[Fact], last: str | None) -> list[Fact]:
+    """Return those that come after the event of this id. What has changed since at its place is news, too; all facts
+    are to a client that names no event of this job.
+    """
+    if last is None:
+        return facts
+    last = last.partition(";")[0]
+    for number, fact in enumerate(facts):
+        if fact.id == last:
+            return facts[number + 1 :]
+    places = [number for number, fact in enumerate(facts) if last.startswith(f"{fact.place}.")]
+    return facts[places[0] :] if places else facts
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")

@@ -1,0 +1,92 @@
+"""Jobs: sent, looked at, waited for, and cancelled."""
+
+import json
+import re
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from headrace_schemas.envelope import is_traceparent
+from headrace_workers.core.ledger.job_status import Standing
+from headrace_workers.core.pipeline.task import Job
+from headrace_workers.features.jobs.api.job_body import JobShape, accepted_body, is_over, job_body
+from headrace_workers.features.jobs.api.job_request import jobs_of
+from headrace_workers.http.bodies import parsed
+from headrace_workers.http.caller import Caller, needs
+from headrace_workers.http.direct import direct
+from headrace_workers.http.errors import Refusal, Why
+from headrace_workers.http.hangup import while_here
+from headrace_workers.http.idempotency import Key
+from headrace_workers.http.scopes import Scope
+from headrace_workers.http.services import LONGEST_WAIT, Services, Wired
+from headrace_workers.http.shapes import ACCEPTED, ANSWERS, body_of_jobs
+
+router = APIRouter(tags=["jobs"])
+sending = APIRouter(tags=["jobs"], route_class=direct(Scope.JOBS_WRITE))
+showing = APIRouter(tags=["jobs"], route_class=direct(Scope.JOBS_READ))
+
+_JSON: Final = "application/json"
+_JOB_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+
+Writes = Annotated[Caller, needs(Scope.JOBS_WRITE)]
+Reads = Annotated[Caller, needs(Scope.JOBS_READ)]
+Trace = Annotated[str | None, Header(description="W3C Trace Context: goes on with the job.")]
+Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT, description="Seconds to wait for the end at most.")]
+
+
+@sending.post("/v1/jobs", status_code=202, responses=ACCEPTED, openapi_extra=body_of_jobs())
+async def send(
+    request: Request,
+    caller: Writes,
+    services: Wired,
+    idempotency_key: Key = None,
+    traceparent: Trace = None,
+) -> Response:
+    """Send one job, or many as a list: all are let in, or none. 202 says that they are safe, whatever dies now.
+
+    A job has `kind` (`generation` where it has none) and the fields of such a job. Under an idempotency key it is safe
+    to send the same again; without one a second try would be a second job.
+    """
+    document = parsed(await request.body())
+    jobs = jobs_of(document, caller.tenant, idempotency_key)
+    return await let_in(services, caller, jobs, traceparent, many=isinstance(document, list))
+
+
+@showing.get("/v1/jobs/{job_id}", response_model=JobShape, responses=ANSWERS)
+async def show(job_id: str, request: Request, caller: Reads, services: Wired, wait: Wait = 0.0) -> Response:
+    """How a job stands. With `wait`, the answer comes when it has ended, or when that time is over."""
+    standing = await standing_of(services, caller, job_id)
+    if wait and not is_over(standing):
+        ended = await while_here(request, services.waiter.stands([job_id], wait))
+        standing = ended.get(job_id) or await standing_of(services, caller, job_id)
+    return Response(job_body(job_id, standing), media_type=_JSON)
+
+
+@router.delete("/v1/jobs/{job_id}", response_model=JobShape, responses=ANSWERS)
+async def cancel(job_id: str, caller: Writes, services: Wired) -> Response:
+    """Cancel a job, and tell how it stands then: one that has ended before stays as it is."""
+    standing = await standing_of(services, caller, job_id)
+    if not is_over(standing):
+        await services.cancel([job_id], caller.tenant, "")
+        standing = await standing_of(services, caller, job_id)
+    return Response(job_body(job_id, standing), media_type=_JSON)
+
+
+async def standing_of(services: Services, caller: Caller, job_id: str) -> Standing:
+    """How a job of the caller's stands; 404 where there is none."""
+    if not _JOB_ID.fullmatch(job_id):
+        raise Refusal(Why.NOT_FOUND, "this tenant has no job of this id")
+    return await services.standing(job_id, caller.tenant)
+
+
+async def let_in(
+    services: Services, caller: Caller, jobs: list[Job], traceparent: str | None, *, many: bool
+) -> Response:
+    """Let jobs in, and say so: 202. The caller's first token was taken before."""
+    await services.rates.take(caller.tenant, len(jobs) - 1)
+    trace = traceparent if traceparent and is_traceparent(traceparent) else None
+    ids = await services.door.submit(caller, jobs, traceparent=trace)
+    told = [accepted_body(job_id) for job_id in ids]
+    body: dict[str, Any] = {"object": "list", "data": told} if many else told[0]
+    headers = {} if many else {"location": f"/v1/jobs/{ids[0]}"}
+    return Response(json.dumps(body), 202, headers, _JSON)

@@ -1,0 +1,24 @@
+"""Evaluations: jobs that ask the judge about an output that was made elsewhere."""
+
+from fastapi import APIRouter, Request, Response
+
+from headrace_workers.features.jobs.api.job_request import jobs_of
+from headrace_workers.features.jobs.api.jobs import Trace, Writes, let_in
+from headrace_workers.http.bodies import parsed
+from headrace_workers.http.direct import direct
+from headrace_workers.http.idempotency import Key
+from headrace_workers.http.scopes import Scope
+from headrace_workers.http.services import Wired
+from headrace_workers.http.shapes import ACCEPTED, body_of_evaluations
+
+router = APIRouter(tags=["evaluations"], route_class=direct(Scope.JOBS_WRITE))
+
+
+@router.post("/v1/evaluations", status_code=202, responses=ACCEPTED, openapi_extra=body_of_evaluations())
+async def evaluate(
+    request: Request, caller: Writes, services: Wired, idempotency_key: Key = None, traceparent: Trace = None
+) -> Response:
+    """Ask the judge about one output, or many as a list. `GET /v1/jobs/{id}` has the end, as of any job."""
+    document = parsed(await request.body())
+    jobs = jobs_of(document, caller.tenant, idempotency_key, kind="evaluation")
+    return await let_in(services, caller, jobs, traceparent, many=isinstance(document, list))

@@ -1,0 +1,96 @@
+"""`headrace judge`: how far a model may be trusted as a judge, and what another criterion would say."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace_producers.settings import ProducerSettings
+from headrace_workers.cli.options import OneJsonOption
+from headrace_workers.cli.output import console, put_json, say, table
+from headrace_workers.features.judging.commands.judge_try import try_criterion
+from headrace_workers.runtime.settings import home_of, judge_name
+
+if TYPE_CHECKING:
+    from headrace_workers.features.judging.judge_probe import Measure, Probe
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    judge = typer.Typer(
+        help="Look at a judge.\n\nExample: `headrace judge probe --model smollm2-135m-instruct`", no_args_is_help=True
+    )
+    judge.command("probe")(probe)
+    judge.command("try")(try_criterion)
+    app.add_typer(judge, name="judge")
+
+
+def probe(
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="the judge [HEADRACE_JUDGE_MODEL, else HEADRACE_MODEL]")
+    ] = None,
+    as_json: OneJsonOption = False,
+) -> None:
+    """Ask a model what any judge should know, and show what moves its verdicts beside that: order, length, its own
+    answer, company.
+
+    24 plain items, each asked in both orders, with padding, beside its own answer, on both scales and once more
+    alone. No service is needed.
+    It shows a judge that is useless; that one is good only your own labels show (`headrace quality`).
+
+    Example: `headrace judge probe --model smollm2-135m-instruct`
+    """
+    from headrace_workers.features.generation.engines.load import load_generator
+    from headrace_workers.features.judging.judge_probe import probe as ask
+
+    alias = model or judge_name() or ProducerSettings.from_env().model
+    generator = load_generator(home_of(), alias)
+    with console().status(f"asking {alias}"):
+        found = ask(generator)
+    if as_json:
+        put_json(_document(alias, found))
+    else:
+        _show(alias, found)
+
+
+def _show(alias: str, found: "Probe") -> None:
+    rows = [(each.name, *_cells(each), _holds(each)) for each in found.measures]
+    columns = ("of its verdicts", "share", "interval", "wanted", "")
+    console(data=True).print(table(None, columns, rows, right=("share",)))
+    mass = "none" if found.mass is None else f"{found.mass:.2f}"
+    say(f"{alias}: {found.asked - found.unanswered} of {found.asked} questions answered, median mass {mass}")
+    say(_words(found))
+
+
+def _cells(each: "Measure") -> tuple[str, str, str]:
+    from headrace_workers.features.quality.interval import Undefined
+
+    wanted = "" if each.more_is_better is None else "≥ " if each.more_is_better else "≤ "
+    if isinstance(each.found, Undefined):
+        return "–", each.found.reason, f"{wanted}{each.bound:g}"
+    interval = each.found.interval
+    return f"{each.found.value:.2f}", f"{interval.low:.2f} to {interval.high:.2f}", f"{wanted}{each.bound:g}"
+
+
+def _holds(each: "Measure") -> str:
+    return {True: "yes", False: "no", None: "cannot tell" if each.more_is_better is not None else "no sign"}[each.holds]
+
+
+def _words(found: "Probe") -> str:
+    """What to make of it, in a sentence."""
+    missed = [each.name for each in found.measures if each.holds is False]
+    if found.unanswered * 2 > found.asked:
+        why = "" if found.trouble is None else f" (the first of its errors: {found.trouble})"
+        return f"it mostly does not answer in the permitted words: no judge{why}; probe another with --model"
+    if missed:
+        return f"not to be trusted with: {'; '.join(missed)}"
+    return "nothing here speaks against it; label answers of your own before a decision hangs on it"
+
+
+def _document(alias: str, found: "Probe") -> dict[str, object]:
+    from dataclasses import asdict
+
+    measures = [{**asdict(each), "holds": each.holds} for each in found.measures]
+    return {
+        "model": alias, "asked": found.asked, "unanswered": found.unanswered, "median_mass": found.mass,
+        "trouble": found.trouble, "measures": measures, "says": _words(found),
+    }  # fmt: skip

@@ -1,0 +1,86 @@
+"""Whether an output is a JSON document that keeps to a JSON Schema."""
+
+import json
+from decimal import Decimal
+from typing import Any, Final
+
+from headrace_workers.features.judging.unjudged import TooDeep, UnusableSchema
+
+_DIGITS: Final = 4_000  # of a whole number; Python reads none of more than 4,300
+# Of one pattern when it is compiled. Matching takes time by its size and by the text's: with 1,000,000 a hostile one
+# took a second for 20,000 characters.
+_PATTERN_BYTES: Final = 100_000
+_LONGEST_NOTE: Final = 300  # characters
+_MASK: Final = "it"  # in place of the value: a document may be long, and is in the receipt already
+
+
+def read_json(output: str) -> Any:
+    """The document that the whole output is (RFC 8259: no NaN, no Infinity). ValueError when it is none; TooDeep."""
+    try:
+        return json.loads(output, parse_constant=_refuse, parse_int=_whole)
+    except RecursionError as error:
+        raise TooDeep("the output is nested too deeply to be checked as JSON") from error
+
+
+def json_schema(output: str, schema: dict[str, Any]) -> tuple[float, str | None]:
+    """1.0 when the output is a document that conforms, else 0.0 with what is wrong first.
+
+    Nothing is fetched: references lead into the schema alone. Patterns are matched in linear time. Raises
+    UnusableSchema, and TooDeep for a document.
+    """
+    validator = compiled(schema)
+    try:
+        document = read_json(output)
+    except ValueError:
+        return 0.0, "it is no JSON document"
+    fault = first_fault(validator, document)
+    return (1.0, None) if fault is None else (0.0, fault)
+
+
+def compiled(schema: dict[str, Any]) -> Any:
+    """What `first_fault` checks by. UnusableSchema."""
+    import jsonschema_rs
+
+    try:
+        return jsonschema_rs.validator_for(
+            schema,
+            pattern_options=jsonschema_rs.RegexOptions(size_limit=_PATTERN_BYTES),
+            offline=True,
+            mask=_MASK,
+        )
+    except jsonschema_rs.ValidationError as error:
+        raise UnusableSchema(f"the schema cannot be used: {_told(error)}") from error
+    except (jsonschema_rs.ReferencingError, ValueError) as error:
+        raise UnusableSchema(f"the schema cannot be used: {str(error)[:_LONGEST_NOTE]}") from error
+
+
+def first_fault(validator: Any, document: Any) -> str | None:
+    """What is wrong first with a document, by its place and without its value; None where it conforms. TooDeep."""
+    import jsonschema_rs
+
+    try:
+        if validator.is_valid(document):
+            return None
+    except ValueError as error:
+        raise TooDeep("the output is nested too deeply to be checked by a schema") from error
+    try:
+        validator.validate(document)  # the first fault alone: all of them may be as many as the document has places
+    except jsonschema_rs.ValidationError as error:
+        return _told(error)
+    except ValueError:  # a number in it has more digits than Python writes
+        return "it does not keep to the schema"
+    raise AssertionError("a document that is not valid has a fault")
+
+
+def _told(error: Any) -> str:
+    """Where it is wrong, and how: of a document, or of a schema."""
+    where = "".join(f"/{step}" for step in error.instance_path) or "the whole"
+    return f"{where}: {error.message.strip().splitlines()[0]}"[:_LONGEST_NOTE]
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _whole(digits: str) -> int | Decimal:
+    return int(digits) if len(digits) <= _DIGITS else Decimal(digits)

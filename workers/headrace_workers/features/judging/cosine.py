@@ -1,0 +1,14 @@
+"""How like a reference an output is by the vectors of an embedder."""
+
+from headrace_workers.core.ports import CountingEmbedder
+from headrace_workers.features.judging.unjudged import TooLongToEmbed
+
+
+def cosine(output: str, reference: str, embedder: CountingEmbedder) -> float:
+    """The cosine of both vectors; what is below 0 is 0. TooLongToEmbed where one is not read whole."""
+    room = embedder.max_tokens - embedder.added_tokens
+    for what, text in (("output", output), ("reference", reference)):
+        if (tokens := embedder.count_tokens(text)) > room:
+            raise TooLongToEmbed(f"the {what} has {tokens:,} tokens, and the embedder reads {room:,}")
+    ours, theirs = embedder.embed([output, reference])
+    return min(1.0, max(0.0, float(ours @ theirs)))

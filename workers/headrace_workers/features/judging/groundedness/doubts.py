@@ -1,0 +1,129 @@
+"""What speaks against a sentence, in numbers: how near the evidence is, what it lacks, and which change of the sentence
+would bring it nearer.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final
+
+import numpy as np
+
+from headrace_workers.core.ports import Embedder
+from headrace_workers.features.judging.groundedness.agreeing import agreeing
+from headrace_workers.features.judging.groundedness.beside import apart
+from headrace_workers.features.judging.groundedness.changes import opposite, other_kinds, other_names, other_numbers
+from headrace_workers.features.judging.groundedness.evidence import Evidence, Floats
+from headrace_workers.features.judging.groundedness.naming import alike, hidden, names_in, with_last_words
+from headrace_workers.features.judging.groundedness.reading import read
+
+NAME, NUMBER, DENIAL = "name", "number", "denial"
+KINDS: Final = (NAME, NUMBER, DENIAL)
+_NEAREST: Final = 3  # units whose names and numbers are tried in the sentence
+_MOST_CHANGES: Final = 24  # of one kind, of one sentence
+_NO_CHANGE: Final = -0.08  # how much nearer, where nothing can be changed
+_ELSEWHERE: Final = 0.2  # of how much farther the name or number stands than the nearest unit, which names another
+_OF_OTHERS: Final = 0.4  # of how much nearer is what is told of others, names hidden
+_NOTHING_TOLD: Final = -0.15  # where that cannot be said,
+_NOWHERE: Final = 0.05  # or its own name stands nowhere
+_APART: Final = 0.05  # for each thing that stands elsewhere than what it is told with
+_OTHER_POLARITY: Final = 0.045  # where one of the nearest sentence and this denies, and the other does not,
+_AGREES: Final = -0.1  # where the nearest parts affirm what it affirms; with the other sign where they do not,
+_AGREES_BY_WORDS: Final = -0.2  # and by words that deny each other
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """Of one sentence: cosine to the nearest unit of the evidence, the numbers and names that are not in the evidence,
+    and by kind how much nearer the worst change of it would be (a difference of cosines, and what words add to it).
+    """
+
+    nearness: float
+    numbers: frozenset[str]
+    names: frozenset[str]
+    nearer: dict[str, float]
+
+
+def doubts(claims: Sequence[str], evidence: Evidence, embedder: Embedder) -> list[Doubts]:
+    """What speaks against each sentence; the evidence is not empty."""
+    vectors = embedder.embed(claims)
+    nearby = vectors @ evidence.vectors.T  # (sentences, units)
+    changes = [_changes(claim, row, evidence) for claim, row in zip(claims, nearby, strict=True)]
+    texts = [text for each in changes for found in each.values() for text in found]
+    nearest = (embedder.embed(texts) @ evidence.vectors.T).max(axis=1) if texts else np.zeros(0, np.float32)
+    of_others = _told_of_others(claims, evidence, embedder)
+    taken, found = 0, []
+    for claim, row, each, others in zip(claims, nearby, changes, of_others, strict=True):
+        nearer = {}
+        for kind, made in each.items():
+            gains = nearest[taken : taken + len(made)] - row.max()
+            taken += len(made)
+            nearer[kind] = float(gains.max()) if made else _NO_CHANGE
+        nearer[NAME] += _OF_OTHERS * others
+        found.append(_with_words(claim, row, evidence, nearer))
+    return found
+
+
+def _told_of_others(claims: Sequence[str], evidence: Evidence, embedder: Embedder) -> list[float]:
+    """Of each sentence how much nearer is what the evidence tells of other names than of its own, all names hidden: a
+    difference of cosines, of the name where it is largest.
+    """
+    known = with_last_words(chain.from_iterable(evidence.written))
+    own = [names_in(claim, known) for claim in claims]
+    if not any(own):
+        return [_NOTHING_TOLD] * len(claims)
+    told = embedder.embed([hidden(claim, names) for claim, names in zip(claims, own, strict=True)])
+    return [
+        max((_of_others(name, row, evidence.written) for name in names), default=_NOTHING_TOLD)
+        for names, row in zip(own, told @ evidence.nameless.T, strict=True)
+    ]
+
+
+def _of_others(name: str, row: Floats, there: Sequence[Sequence[str]]) -> float:
+    its = [place for place, names in enumerate(there) if any(alike(name, each) for each in names)]
+    others = [place for place, names in enumerate(there) if any(not alike(name, each) for each in names)]
+    if not others:
+        return _NOTHING_TOLD
+    return float(row[others].max() - row[its].max()) if its else _NOWHERE
+
+
+def _changes(claim: str, row: Floats, evidence: Evidence) -> dict[str, list[str]]:
+    places = np.argsort(-row, kind="stable")[:_NEAREST]
+    near = list(dict.fromkeys(evidence.units.whole[evidence.units.of[place]] for place in places))
+    denied = opposite(claim)
+    return {
+        NAME: _some(chain(other_names(claim, near), other_kinds(claim, near))),
+        NUMBER: _some(other_numbers(claim, near)),
+        DENIAL: [denied] if denied is not None else [],
+    }
+
+
+def _some(changes: Iterable[str]) -> list[str]:
+    return [change for change, _ in zip(dict.fromkeys(changes), range(_MOST_CHANGES), strict=False)]
+
+
+def _with_words(claim: str, row: Floats, evidence: Evidence, nearer: dict[str, float]) -> Doubts:
+    said, best = read(claim), int(row.argmax())
+    there = read(evidence.units.whole[evidence.units.of[best]])
+    names = said.named(evidence.names)
+    if there.named(evidence.names) - names:
+        nearer[NAME] += _ELSEWHERE * _farther(names, row, evidence.named)
+    nearer[NAME] += _APART * max(0.0, apart(names, said, names, evidence))
+    nearer[NUMBER] += _APART * apart(said.numbers, said, names, evidence)
+    if there.numbers - said.numbers:
+        nearer[NUMBER] += _ELSEWHERE * _farther(said.numbers, row, [each.numbers for each in evidence.reads])
+    if said.denials % 2 != there.denials % 2:
+        nearer[DENIAL] += _OTHER_POLARITY
+    sign, by_words = agreeing(claim, row, evidence)
+    nearer[DENIAL] += _AGREES * sign + _AGREES_BY_WORDS * by_words
+    return Doubts(float(row[best]), said.numbers - evidence.numbers, names - evidence.keys, nearer)
+
+
+def _farther(own: Iterable[str], row: Floats, there: Sequence[frozenset[str]]) -> float:
+    """How much farther than the nearest unit the nearest stands that has one of these, of the one that is farthest."""
+    gaps = [0.0]
+    for key in own:
+        standing = [place for place, keys in enumerate(there) if key in keys]
+        if standing:
+            gaps.append(float(row.max() - row[standing].max()))
+    return max(gaps)

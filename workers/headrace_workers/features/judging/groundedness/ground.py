@@ -1,0 +1,108 @@
+"""An answer against what it was given."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from headrace_workers.core.ports import Embedder
+from headrace_workers.features.judging.groundedness.doubts import Doubts, doubts
+from headrace_workers.features.judging.groundedness.evidence import Evidence, embedded, units
+from headrace_workers.features.judging.groundedness.reading import read
+from headrace_workers.features.judging.groundedness.sentences import Sentence, sentences
+from headrace_workers.features.judging.groundedness.support import Support, support
+from headrace_workers.features.knowledge.citations import cited
+
+MOST_SENTENCES: Final = 200  # of one answer
+_ENOUGH: Final = 0.5
+_AS_NEAR: Final = 1e-3  # cosine: what is computed in another group differs in the last digits
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """A sentence of the answer, from `start` to `stop` (characters), how likely it is supported, and why not."""
+
+    start: int
+    stop: int
+    probability: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Groundedness:
+    """Of an answer's `sentences` that say something, those that are not supported. `beyond` were too many to read."""
+
+    sentences: int
+    unsupported: tuple[Unsupported, ...]
+    beyond: int = 0
+
+    @property
+    def share(self) -> float:
+        """What part of its sentences is supported; of an answer that says nothing, all."""
+        return (self.sentences - len(self.unsupported)) / self.sentences if self.sentences else 1.0
+
+
+def ground(answer: str, given: Sequence[str], embedder: Embedder, *, numbered: bool = False) -> Groundedness:
+    """Whether each sentence of the answer stands in these texts, in whatever words. Where they are `numbered`, from 1,
+    a sentence that cites some must stand in one of those.
+
+    Questions, and sentences of small words alone, say nothing. Relations and inferences are not checked: two names that
+    change places, or a sum of two numbers, pass or fail by chance.
+    """
+    claims = [each for each in sentences(answer) if _says_something(each)]
+    read_, beyond = claims[:MOST_SENTENCES], len(claims[MOST_SENTENCES:])
+    if not read_:
+        return Groundedness(0, ())
+    texts = [claim.text for claim in read_]
+    found = units(given, texts)
+    if not found.texts:
+        nothing = tuple(Unsupported(claim.start, claim.stop, 0.0, "nothing was given") for claim in read_)
+        return Groundedness(len(read_), nothing, beyond)
+    evidence = embedded(found, embedder)
+    told = doubts(texts, evidence, embedder)
+    judged = [support(each) for each in told]
+    if numbered:
+        for place, claim in enumerate(read_):
+            if judged[place].probability >= _ENOUGH:
+                said = answer[claim.start : claim.stop]
+                judged[place] = _cited(claim.text, said, told[place], given, evidence, embedder) or judged[place]
+    return Groundedness(
+        len(read_),
+        tuple(
+            Unsupported(claim.start, claim.stop, each.probability, each.reason)
+            for claim, each in zip(read_, judged, strict=True)
+            if each.probability < _ENOUGH
+        ),
+        beyond,
+    )
+
+
+def _cited(
+    claim: str, said: str, known: Doubts, given: Sequence[str], evidence: Evidence, embedder: Embedder
+) -> Support | None:
+    """What speaks against a supported sentence by what it cites; None where nothing does.
+
+    It cites what does not say so where something else says it better, and what it cites would not be enough.
+    """
+    cites = cited(said, len(given))
+    if cites.unknown:
+        return Support(0.0, f"it cites what is no passage: {_listed(cites.unknown)}")
+    if not cites.numbers:
+        return None
+    part = evidence.within({each.text for number in cites.numbers for each in sentences(given[number - 1])})
+    words = f"what it cites does not say so: {_listed(cites.numbers)}"
+    if not part.units.texts:
+        return Support(0.0, words)
+    (found,) = doubts([claim], part, embedder)
+    alone = support(found)
+    if alone.probability >= _ENOUGH or found.nearness > known.nearness - _AS_NEAR:
+        return None
+    return Support(alone.probability, words)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(f"[{number}]" for number in numbers)
+
+
+def _says_something(sentence: Sentence) -> bool:
+    said = read(sentence.text)
+    return not sentence.text.endswith("?") and bool(said.names or said.first or said.words or said.numbers)

@@ -1,0 +1,132 @@
+"""Whether two parts of sentences affirm the same: by what denies in them, and by words that deny each other."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Final
+
+from headrace_workers.features.cache.guards.lists import words_of
+from headrace_workers.features.cache.guards.small_words import EMPTY_OR_SMALL
+from headrace_workers.features.cache.guards.stems import stem
+from headrace_workers.features.judging.groundedness.polar_words import PHRASES, SIDES, Side
+
+_DENIALS: Final = words_of("not never no nobody none neither nor nothing nowhere hardly barely")
+# What is behind these is denied, and no more; of how many words that say something, is `_SCOPE`.
+_PARTING: Final = words_of("without instead except unless unlike against")
+_SCOPE: Final = 2
+_PREFIXES: Final = ("un", "in", "im", "ir", "non")
+_NO_PREFIX: Final = frozenset(
+    stem(word)
+    for word in words_of(
+        "until under union unique university united uncle uniform understand universe undergo underground undo unit"
+    )
+)
+_LEAST_ROOT: Final = 4
+_NOT: Final = re.compile(r"n't\b|(?<=\bcan)not\b")
+_NOT_UNTIL: Final = re.compile(r"\bnot\b(?=.*\b(?:until|before)\b)")  # then, after all
+_PHRASE: Final = re.compile(r"\b(?:" + "|".join(map(re.escape, sorted(PHRASES, key=len, reverse=True))) + r")\b")
+_WORD: Final = re.compile(r"[a-z]{1,40}")
+_MOST_CHARACTERS: Final = 600  # of a part that are read,
+_MOST_WORDS: Final = 60  # and words
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What is read of a part of a sentence: its words, by stem, with -1 where a word or a prefix before one denies that
+    one alone; of those that affirm or deny something, what; and whether it denies as a whole.
+    """
+
+    words: Mapping[str, int]
+    sides: Mapping[str, frozenset[Side]]
+    denied: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Of two parts: `sign` is 1 where both affirm or both deny, else -1. Where a word of one denies a word of the
+    other, `by_words` is the sign by these and by what denies a part as a whole; else it is 0.
+    """
+
+    sign: int
+    by_words: int
+
+
+@lru_cache(maxsize=8_192)
+def part(text: str) -> Part:
+    """What is read of a part of a sentence: of its beginning, if it is long."""
+    plain = _NOT.sub(" not", text[:_MOST_CHARACTERS].lower().replace("’", "'"))
+    plain = _PHRASE.sub(lambda match: PHRASES[match.group()], _NOT_UNTIL.sub(" ", plain))
+    words: dict[str, int] = {}
+    sides: dict[str, frozenset[Side]] = {}
+    denials, parted = 0, 0
+    for match in islice(_WORD.finditer(plain), _MOST_WORDS):
+        word = match.group()
+        if word in _DENIALS:
+            denials += 1
+        elif word in _PARTING:
+            parted = _SCOPE
+        else:
+            key, sign = _rooted(word)
+            says = key not in EMPTY_OR_SMALL and word not in EMPTY_OR_SMALL
+            if says or key in SIDES:
+                words[key] = -sign if parted else sign
+            if key in SIDES:
+                sides[key] = SIDES[key]
+            parted -= int(says and parted > 0)
+    return Part(words, sides, denials % 2 == 1)
+
+
+def agreement(said: Part, there: Part) -> Agreement:
+    """Whether both affirm the same, or both deny it."""
+    both = [key for key in said.words if key in there.words]
+    matches = list(_matches(said, there))
+    opposed = any(sign < 0 for *_, sign in matches) or any(said.words[key] != there.words[key] for key in both)
+    told = {key for match in matches for key in match[:2]} | set(both)
+    alone = sum(_denies(key, one) for one in (said, there) for key in one.words if key not in told)
+    sign = (-1) ** (int(said.denied) + int(there.denied) + int(opposed))
+    return Agreement(sign * (-1) ** alone, sign if opposed else 0)
+
+
+@lru_cache(maxsize=8_192)
+def _rooted(word: str) -> tuple[str, int]:
+    """Its stem, and -1 where a prefix or an ending denies it; of a comparison the plain word."""
+    key = stem(word)
+    if key in SIDES:
+        return key, 1
+    for ending in ("er", "est"):
+        root = word.removesuffix(ending)
+        for plain in (root, root + "e", root[:-1], root[:-1] + "y"):
+            if root != word and plain in SIDES and len(plain) > 2:
+                return plain, 1
+    for prefix in _PREFIXES:
+        root = word.removeprefix(prefix)
+        if root != word and len(root) >= _LEAST_ROOT and key not in _NO_PREFIX:
+            rooted = stem(root)
+            if prefix == "un" or rooted in SIDES:
+                return rooted, -1
+    root = word.removesuffix("less")
+    return (stem(root), -1) if root != word and len(root) >= _LEAST_ROOT else (key, 1)
+
+
+def _matches(said: Part, there: Part) -> Iterator[tuple[str, str, int]]:
+    """Words of which one affirms what the other affirms, with 1, or denies it, with -1; but none that both have."""
+    theirs = [key for key in there.sides if key not in said.words]
+    for ours in said.sides:
+        for key in theirs if ours not in there.words else ():
+            signs = {
+                one.sign * other.sign
+                for one in said.sides[ours]
+                for other in there.sides[key]
+                if one.line == other.line
+            }
+            if len(signs) == 1:
+                yield ours, key, signs.pop() * said.words[ours] * there.words[key]
+
+
+def _denies(key: str, read: Part) -> bool:
+    """Whether a word says that something is not: one that denies, or one that does not behind `without`."""
+    if key not in read.sides:
+        return read.words[key] < 0
+    return {side.sign for side in read.sides[key] if side.denies} == {-read.words[key]}

@@ -1,0 +1,73 @@
+"""What is read of a sentence: its numbers, names, other words, and how often it denies."""
+
+import re
+from collections.abc import Set
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from headrace_workers.features.cache.guards.lists import words_of
+from headrace_workers.features.cache.guards.negation import DENIALS
+from headrace_workers.features.cache.guards.profile import profile, says_what
+from headrace_workers.features.cache.guards.small_words import EMPTY_OR_SMALL
+
+_DENIALS: Final = DENIALS | words_of("unable fail refus exempt")
+_NO_NUMBERS: Final = frozenset(("one", "once"))  # `one of them`, `at once`
+_FIGURES: Final = re.compile(r"[\d.-]{1,40}")
+_MONTHS_AND_DAYS: Final = words_of(
+    """January February March April May June July August September October November December
+    Monday Tuesday Wednesday Thursday Friday Saturday Sunday"""
+)
+_RUN: Final = re.compile(r"\b[A-Z][\w'-]{1,60}(?: [A-Z][\w'-]{1,60}){0,6}|(?<=[a-z] )[A-Z]\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A sentence's numbers (of a date each of its parts), the keys of its names and of the other words that say what it
+    is about, and the number of its denials. `first` are names by their capital alone, with which a sentence begins.
+    """
+
+    numbers: frozenset[str]
+    names: frozenset[str]
+    first: frozenset[str]
+    words: frozenset[str]
+    denials: int
+
+    def named(self, known: Set[str]) -> frozenset[str]:
+        """The names, where it is known which words are some."""
+        return self.names | (self.first & known)
+
+
+@lru_cache(maxsize=4_096)
+def read(sentence: str) -> Read:
+    """What is read of a sentence. Linear in its length."""
+    numbers: set[str] = set()
+    names, first, words, denials = set[str](), set[str](), set[str](), 0
+    for token in profile(sentence).tokens:
+        if token.kind in {"number", "date"} and _FIGURES.fullmatch(token.key):
+            if token.text.lower() not in _NO_NUMBERS:
+                parts = token.key.split("-") if token.kind == "date" else [token.key]
+                numbers.update(part.lstrip("0") or "0" for part in parts)
+        elif token.kind == "word" and token.key in _DENIALS:
+            denials += 1
+        elif says_what(token) or token.kind == "date":
+            (words if not token.name else first if token.starts else names).add(token.key)
+    return Read(frozenset(numbers), frozenset(names), frozenset(first), frozenset(words), denials)
+
+
+def written_names(sentence: str) -> list[str]:
+    """Names as they are written: words with capitals that follow each other, and a letter as in `class B`.
+
+    Of a sentence's first word alone it cannot be told; a month or a day is none.
+    """
+    found = []
+    for match in _RUN.finditer(sentence):
+        name = match.group()
+        first, _, rest = name.partition(" ")
+        if rest and first.lower() in EMPTY_OR_SMALL:
+            name = rest
+        elif not rest and not sentence[: match.start()].strip():
+            continue
+        if name not in _MONTHS_AND_DAYS:
+            found.append(name)
+    return found

@@ -1,0 +1,205 @@
+"""How far a model may be trusted as a judge: what moves its verdicts beside the quality of the answer.
+
+After the biases that Zheng et al. 2023 (arXiv 2306.05685) found: position, length, and what is one's own. 24 plain
+items show a judge that is useless, and cannot show that one is good: for that, label your own (docs/quality.md).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace_schemas import HeadraceError, Message, Rubric, Sampling
+from headrace_workers.core.ports import Generator, Request
+from headrace_workers.features.judging.judge_items import ITEMS, Item
+from headrace_workers.features.judging.pairwise import PAIR, build_pair, preferred
+from headrace_workers.features.judging.rubric import SCALES, Scale, build_prompt, read_answer
+from headrace_workers.features.judging.subject import Subject
+from headrace_workers.features.judging.unjudged import Unanswered
+from headrace_workers.features.quality.interval import Estimate, Undefined
+from headrace_workers.features.quality.rates import share
+
+_QUESTION: Final = "Is the output a right answer to the input?"
+_BETTER: Final = "Which output is the better answer to the input?"
+_SHORT: Final = Sampling(max_tokens=32)
+_MOVED: Final = 0.05  # of a value in [0, 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A share, and its bound: at least (`more_is_better`), at most, or, where that is None, what is fair."""
+
+    name: str
+    found: Estimate | Undefined
+    bound: float
+    more_is_better: bool | None = None
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the whole interval keeps the bound, or none of it does; None where it cannot be said.
+
+        Of what should be fair it can only be said that it is not.
+        """
+        if isinstance(self.found, Undefined):
+            return None
+        low, high = self.found.interval.low, self.found.interval.high
+        if self.more_is_better is None:
+            return None if low <= self.bound <= high else False
+        kept, broken = (
+            (low >= self.bound, high < self.bound) if self.more_is_better else (high <= self.bound, low > self.bound)
+        )
+        return True if kept else False if broken else None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What was measured. `unanswered` of all `asked` had too small a mass, or an error; `mass` is the median of it, and
+    `trouble` the first error.
+    """
+
+    measures: tuple[Measure, ...]
+    asked: int
+    unanswered: int
+    mass: float | None
+    trouble: str | None = None
+
+
+def probe(generator: Generator, items: Sequence[Item] = ITEMS) -> Probe:
+    """Ask a model about the items: in pairs in both orders, with padding, beside its own answer, each on both scales,
+    and once more alone.
+    """
+    asking = _Asking(generator)
+    ahead = asking.pairs([(each.question, each.good, each.bad) for each in items])
+    behind = asking.pairs([(each.question, each.bad, each.good) for each in items])
+    longer = asking.pairs([(each.question, f"{each.good} {each.padding}", each.good) for each in items])
+    shorter = asking.pairs([(each.question, each.good, f"{each.good} {each.padding}") for each in items])
+    own = asking.answers([each.question for each in items])
+    mine = asking.pairs([(each.question, own[place], each.good) for place, each in enumerate(items)])
+    theirs = asking.pairs([(each.question, each.good, own[place]) for place, each in enumerate(items)])
+    scales = {
+        name: (
+            asking.rubrics([(each.question, each.good) for each in items], name),
+            asking.rubrics([(each.question, each.bad) for each in items], name),
+        )
+        for name in SCALES
+    }
+    alone = [asking.rubrics([(each.question, each.good)], "yes_no")[0] for each in items]
+    both = np.isfinite(ahead) & np.isfinite(behind)
+    verdicts = [preferred(float(one), float(other)) for one, other in zip(ahead, behind, strict=True)]
+    right = np.array([verdict == 1.0 for verdict in verdicts])
+    flipped = np.array([verdict is None for verdict in verdicts])
+    first = np.concatenate([ahead, behind])
+    answered = np.isfinite(first)
+    places = np.concatenate([np.arange(len(items)), np.arange(len(items))])
+    padded = (longer + 1 - shorter) / 2
+    leaning = np.isfinite(padded) & ~np.isclose(padded, 0.5)
+    liked = (mine + 1 - theirs) / 2
+    apart = np.isfinite(liked) & ~np.isclose(liked, 0.5) & np.array([bool(each) for each in own])
+    moved = np.abs(np.array(alone) - scales["yes_no"][0])
+    measures = [
+        Measure("two answers: the right one in both orders", _share(right, both), 0.75, True),
+        Measure(
+            "two answers: another verdict in the other order",
+            _share(flipped, both),
+            0.2,
+            False,
+        ),
+        Measure("two answers: the first preferred", _share(first > 0.5, answered, clusters=places), 0.5),
+        Measure("the same answer, padded: the longer preferred", _share(padded > 0.5, leaning, padded), 0.5),
+        Measure(
+            "a right answer and its own: its own preferred",
+            _share(liked > 0.5, apart, liked, "it wrote no answer of its own" if not any(own) else None),
+            0.5,
+            False,
+        ),
+        *(_apart(name, *found) for name, found in scales.items()),
+        Measure(
+            f"asked alone: another value by more than {_MOVED}", _share(moved > _MOVED, np.isfinite(moved)), 0.2, False
+        ),
+    ]
+    return Probe(
+        tuple(measures), asking.asked, asking.asked - len(asking.masses), asking.median_mass, asking.trouble
+    )  # fmt: skip
+
+
+def _apart(name: str, good: NDArray[np.float64], bad: NDArray[np.float64]) -> Measure:
+    both = np.isfinite(good) & np.isfinite(bad)
+    return Measure(f"one answer, {name}: the right one scores higher", _share(good > bad, both), 0.75, True)
+
+
+def _share(
+    hits: NDArray[np.bool_],
+    of: NDArray[np.bool_],
+    leaning: NDArray[np.float64] | None = None,
+    why: str | None = None,
+    clusters: NDArray[np.int_] | None = None,
+) -> Estimate | Undefined:
+    """The share of hits among those that tell something; of none, what the model did not do. `leaning` is finite where
+    it answered, whether that tells something or not.
+    """
+    if of.any():
+        return share(hits[of], clusters=None if clusters is None else clusters[of])
+    if why is None:
+        indifferent = leaning is not None and np.isfinite(leaning).any()
+        why = "it preferred neither of any two" if indifferent else "it answered none of these"
+    return Undefined(why)
+
+
+class _Asking:
+    """Asks, and remembers how much of the probability fell on what was permitted. A value is NaN without an answer."""
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+        self.asked = 0
+        self.masses: list[float] = []
+        self.trouble: str | None = None
+
+    @property
+    def median_mass(self) -> float | None:
+        return float(np.median(self.masses)) if self.masses else None
+
+    def answers(self, questions: Sequence[str]) -> list[str]:
+        """What the model itself says to each; nothing where it says nothing."""
+        asked = [Request((Message(role="user", content=each),), _SHORT) for each in questions]
+        found = self._generator.generate(asked)
+        return ["" if isinstance(each, HeadraceError) else each.text.strip() for each in found]
+
+    def pairs(self, asked: Sequence[tuple[str, str, str]]) -> NDArray[np.float64]:
+        """P(the first is better) of (question, first, second)."""
+        length = self._generator.context_length
+        return self._ask(
+            [
+                build_pair(_BETTER, about, first, second, context_length=length).messages
+                for about, first, second in asked
+            ],
+            PAIR,
+        )
+
+    def rubrics(self, asked: Sequence[tuple[str, str]], scale: str) -> NDArray[np.float64]:
+        """The score of (question, answer) on this scale."""
+        rubric = Rubric.model_validate({"question": _QUESTION, "scale": scale})
+        length = self._generator.context_length
+        return self._ask(
+            [
+                build_prompt(rubric, Subject(answer, (), question=about), SCALES[scale], context_length=length).messages
+                for about, answer in asked
+            ],
+            SCALES[scale],
+        )
+
+    def _ask(self, prompts: Sequence[tuple[Message, ...]], scale: Scale) -> NDArray[np.float64]:
+        values = np.full(len(prompts), np.nan)
+        self.asked += len(prompts)
+        for place, found in enumerate(self._generator.choice_probabilities(prompts, tuple(scale.values))):
+            if isinstance(found, HeadraceError):
+                self.trouble = self.trouble or str(found)
+                continue
+            try:
+                answer = read_answer(found, scale)
+            except Unanswered:
+                continue
+            values[place] = answer.value
+            self.masses.append(answer.mass)
+        return values

@@ -1,0 +1,158 @@
+"""A floor under quality: what becomes of an answer that a job's criterion finds too poor.
+
+What was tried goes on with the job as its context, with the best answer until now: so the answer that is there is never
+lost to the attempt at a better one. The model that is asked again is the job's own; another one would be named where
+`_again` sends the job back.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from headrace_schemas import (
+    Answer,
+    GenerationJob,
+    HeadraceError,
+    JudgeVerdict,
+    Message,
+    Moderated,
+    Result,
+    Score,
+    Usage,
+)
+from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_schemas.min_quality import Attempt, MinQuality, QualityFloor
+from headrace_schemas.reasons import reason_of
+from headrace_workers.core.pipeline.outcome import Done, Ended, Held, Retry
+from headrace_workers.core.pipeline.receipt import receipt
+from headrace_workers.core.pipeline.task import Task
+from headrace_workers.core.tables import RELEASED
+from headrace_workers.features.generation.another_try import GENERATE, given_up, objected, turns_in
+from headrace_workers.features.judging.critique import critique
+from headrace_workers.features.judging.found_scores import forgotten
+
+_CONTEXT: Final = "floor"
+_TRIED: Final = "tried"  # in it: the attempts until now
+_BEST: Final = "best"  # the best of them: its number, what moderation said of it, and its scores
+_USED: Final = "used"  # tokens read and written by all of them
+_STOPPED: Final = "stopped"  # why it is not asked again
+
+
+def judged(task: Task, job: GenerationJob, event: Moderated, verdict: JudgeVerdict) -> Done | Ended | Held:
+    """What becomes of a judged answer: the job's end with it, or with a better one of before; or one more attempt."""
+    floor = job.min_quality
+    if floor is None:
+        return Ended(ended(task, event, verdict))
+    score = _score_by(floor, job, verdict)
+    tried = _with(task, event, score, verdict)
+    best = Ended(_best(task, floor, tried))
+    if floor.then == "accept" or (score.value is not None and score.value >= floor.value):
+        return best
+    if floor.then == "hold":
+        # Of an answer that moderation withheld there is nothing to release.
+        return best if task.woken_by == RELEASED or event.answer.text is None else Held(_asks_person(floor, score))
+    if score.value is None:
+        return best  # there is nothing to tell the model that would help
+    return _again(job, floor, event, score, tried) or best
+
+
+def stopped(task: Task) -> Result | None:
+    """The end of a job that could not be asked again, with the best answer that there is; None for all others."""
+    told = task.context.get(_CONTEXT, {})
+    if not isinstance(task.job, GenerationJob) or task.job.min_quality is None or _STOPPED not in told:
+        return None
+    return _best(task, task.job.min_quality, told)
+
+
+def turns(context: Mapping[str, Any]) -> tuple[Message, ...]:
+    """What the model is told behind the conversation: its last answer, and what is wrong with it."""
+    return turns_in(context.get(_CONTEXT, {}))
+
+
+def without_another(context: Mapping[str, Any], error: HeadraceError) -> Done | Retry | None:
+    """What becomes of a job whose model cannot answer again; None for one that has no answer yet.
+
+    It goes on to its end with the answer of before, at once or when there is no other try.
+    """
+    told = context.get(_CONTEXT)
+    if told is None:
+        return None
+    why = f"it could not be made again: {reason_of(error)}"[:MAX_SHORT_TEXT]
+    return given_up(error, Done(context={_CONTEXT: {**told, _STOPPED: why}}))
+
+
+def ended(task: Task, event: Moderated, verdict: JudgeVerdict, usage: Usage | None = None) -> Result:
+    """The receipt of an answer; `usage` is that of all attempts, where there were several."""
+    answer: Answer = event.answer if usage is None else event.answer.model_copy(update={"usage": usage})
+    return receipt(
+        task,
+        status="blocked" if answer.text is None else "completed",
+        answer=answer,
+        moderation=event.moderation,
+        judge=verdict,
+    )
+
+
+def _score_by(floor: MinQuality, job: GenerationJob, verdict: JudgeVerdict) -> Score:
+    place = [each.key for each in job.criteria].index(floor.criterion)
+    return verdict.scores[place]
+
+
+def _with(task: Task, event: Moderated, score: Score, verdict: JudgeVerdict) -> dict[str, Any]:
+    """What was tried, this answer with it."""
+    told = task.context.get(_CONTEXT, {})
+    tried = [*told.get(_TRIED, ()), {"value": score.value, "not_judged": score.not_judged}]
+    usage, used = event.answer.usage, told.get(_USED, (0, 0))
+    best = told.get(_BEST)
+    if best is None or _better(score.value, tried[best["number"] - 1]["value"]):
+        best = {
+            "number": len(tried),
+            "event": event.model_copy(update={"stages": ()}).model_dump(mode="json", exclude_none=True),
+            "scores": verdict.model_dump(mode="json", exclude_none=True),
+        }
+    return {
+        _TRIED: tried,
+        _USED: [used[0] + usage.prompt_tokens, used[1] + usage.completion_tokens],
+        _BEST: best,
+    }
+
+
+def _better(value: float | None, than: float | None) -> bool:
+    return value is not None and (than is None or value > than)
+
+
+def _again(
+    job: GenerationJob, floor: MinQuality, event: Moderated, score: Score, tried: Mapping[str, Any]
+) -> Done | None:
+    """The job goes back to its model with what is wrong; None where it was asked often enough."""
+    if len(tried[_TRIED]) > floor.attempts:
+        return None
+    criterion = next(each for each in job.criteria if each.key == floor.criterion)
+    answer = event.answer.text or ""
+    objection = objected(answer, critique(criterion, score, answer))
+    return Done(to=GENERATE, context={**forgotten(), _CONTEXT: {**tried, **objection}})
+
+
+def _asks_person(floor: MinQuality, score: Score) -> str:
+    wants = f"the job wants {floor.value:.3g} or a person's word"
+    if score.value is None:
+        return f"it could not be judged by {floor.criterion} ({score.not_judged}: {score.reason}), and {wants}"
+    return f"its score by {floor.criterion} is {score.value:.3g}, and {wants}"
+
+
+def _best(task: Task, floor: MinQuality, tried: Mapping[str, Any]) -> Result:
+    """The end of a job with the best of its answers."""
+    best = tried[_BEST]
+    event = Moderated.model_validate({**best["event"], "stages": task.stages})
+    attempts = tuple(Attempt.model_validate(each) for each in tried[_TRIED])
+    value = attempts[best["number"] - 1].value
+    told = QualityFloor(
+        criterion=floor.criterion,
+        floor=floor.value,
+        outcome="not_judged" if value is None else "met" if value >= floor.value else "below",
+        attempts=attempts,
+        chosen=best["number"],
+        note=tried.get(_STOPPED),
+    )
+    verdict = JudgeVerdict.model_validate(best["scores"]).model_copy(update={"floor": told})
+    read, written = tried[_USED]
+    return ended(task, event, verdict, Usage(prompt_tokens=read, completion_tokens=written))

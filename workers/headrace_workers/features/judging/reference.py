@@ -1,0 +1,103 @@
+"""Criteria that compare an output with a reference. Pure: two texts in, a value in [0, 1] out."""
+
+import re
+import string
+from collections import Counter
+from functools import cache
+from typing import Any
+
+from headrace_workers.features.judging.subsequence import longest_common
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+
+
+def exact_match(output: str, reference: str, *, ignore_case: bool, trim: bool = True) -> float:
+    """1.0 when both are the same, else 0.0; with `trim` white space around them does not count."""
+    left, right = (output.strip(), reference.strip()) if trim else (output, reference)
+    return float(left.casefold() == right.casefold() if ignore_case else left == right)
+
+
+def token_f1(output: str, reference: str) -> float:
+    """F1 of the two bags of words, without case, ASCII punctuation and English articles.
+
+    As in the evaluation script of SQuAD 2.0 (Rajpurkar 2018): two empty bags are the same, and one empty bag
+    shares nothing.
+    """
+    ours, theirs = _words(output), _words(reference)
+    if not ours or not theirs:
+        return float(ours == theirs)
+    shared = sum((Counter(ours) & Counter(theirs)).values())
+    return 2 * shared / (len(ours) + len(theirs))
+
+
+def chrf(output: str, reference: str) -> float:
+    """chrF2 as sacrebleu computes it (Popović 2015: characters 1 to 6, β = 2), divided by 100."""
+    return _as_unit(_chrf().sentence_score(output, [reference]).score)
+
+
+def bleu(output: str, reference: str) -> float:
+    """Sentence BLEU with effective order and exponential smoothing as sacrebleu computes it, divided by 100."""
+    metric = _bleu()
+    try:
+        return _as_unit(metric.sentence_score(output, [reference]).score)
+    finally:
+        # sacrebleu's tokenizers remember 65,536 whole texts, which for texts that never come again is a leak.
+        _forget(metric.tokenizer)
+
+
+def gleu(output: str, reference: str) -> float:
+    """Sentence GLEU (Wu 2016, "Google's Neural Machine Translation System"): the runs of 1 to 4 tokens that both texts
+    have, as a share of those of the text that has more. Tokens are those of `bleu`.
+    """
+    ours, theirs = _runs(output), _runs(reference)
+    most = max(ours.total(), theirs.total())
+    return (ours & theirs).total() / most if most else 0.0
+
+
+def fuzzy_match(output: str, reference: str) -> float:
+    """Twice the length of the longest common subsequence of characters, by the length of both: `ratio` of RapidFuzz.
+
+    Two empty texts are the same.
+    """
+    both = len(output) + len(reference)
+    return 2 * longest_common(output, reference) / both if both else 1.0
+
+
+def _runs(text: str) -> Counter[tuple[str, ...]]:
+    tokenizer = _bleu().tokenizer
+    try:
+        tokens = tokenizer(text).split()
+    finally:
+        _forget(tokenizer)
+    return Counter(run for n in range(1, 5) for run in zip(*(tokens[start:] for start in range(n)), strict=False))
+
+
+def _words(text: str) -> list[str]:
+    return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
+
+
+def _as_unit(percent: float) -> float:
+    """sacrebleu's sums go a few last digits over 100."""
+    return min(1.0, max(0.0, percent / 100))
+
+
+def _forget(tokenizer: Any) -> None:
+    for part in (tokenizer, getattr(tokenizer, "_post_tokenizer", None)):
+        clear = getattr(vars(type(part)).get("__call__"), "cache_clear", None)
+        if clear is not None:
+            clear()
+
+
+@cache
+def _chrf() -> Any:
+    from sacrebleu.metrics.chrf import CHRF
+
+    return CHRF()
+
+
+@cache
+def _bleu() -> Any:
+    from sacrebleu.metrics.bleu import BLEU
+
+    return BLEU(effective_order=True)

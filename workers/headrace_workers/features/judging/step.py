@@ -1,0 +1,79 @@
+"""The step that judges an answer and writes the receipt."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from headrace_schemas import Category, EvaluationJob, GenerationJob, JudgeVerdict, Moderated
+from headrace_schemas.reasons import reason_of
+from headrace_workers.core.pipeline.outcome import Dead, Done, Ended, Held, Outcome, Retry
+from headrace_workers.core.pipeline.receipt import receipt
+from headrace_workers.core.pipeline.task import Task
+from headrace_workers.core.ports import Generator
+from headrace_workers.features.judging.found_scores import EMBEDDED, JUDGED, from_context, to_context
+from headrace_workers.features.judging.quality_retry import judged, stopped
+from headrace_workers.features.judging.score import Scored, next_judge, score_all
+from headrace_workers.features.judging.subject import Subject
+
+_RUBRIC: Final = "rubric"  # the stage of models that judge
+
+
+def judge(tasks: Sequence[Task], *, generator: Generator | None = None) -> list[Outcome]:
+    """Judge each task's answer by its job's criteria; the i-th outcome belongs to the i-th task.
+
+    `generator` answers the rubrics; without one they get a reason instead of a value. Those that name another model go
+    on to that, with the scores that there are. Of a generation the judge sees what moderation let through, never more.
+    """
+    subjects = {
+        place: subject for place, task in enumerate(tasks) if (subject := _subject(task, generator)) is not None
+    }
+    found = score_all(list(subjects.values()), generator)
+    outcomes: list[Outcome] = [_unjudged(task) for task in tasks]
+    for (place, subject), scored in zip(subjects.items(), found, strict=True):
+        outcomes[place] = _outcome(tasks[place], subject, scored)
+    return outcomes
+
+
+def _subject(task: Task, generator: Generator | None) -> Subject | None:
+    match task.job, task.event:
+        case GenerationJob(), Moderated() if stopped(task) is not None:
+            return None
+        case GenerationJob() as job, Moderated() as event:
+            subject = Subject(event.answer.text, job.criteria, question=job.question)
+        case EvaluationJob() as job, EvaluationJob():
+            subject = Subject(job.output, job.criteria, question=job.input, context=job.context)
+        case _:
+            return None
+    others = frozenset[str]() if generator is None else frozenset(job.judge_models) - {generator.alias}
+    return replace(
+        subject,
+        reference=job.reference,
+        other=job.other,
+        embedded=from_context(EMBEDDED, task.context),
+        before=from_context(JUDGED, task.context),
+        elsewhere=others,
+        job_id=task.job_id,
+    )
+
+
+def _outcome(task: Task, subject: Subject, scored: Scored) -> Outcome:
+    outcome: Ended | Done | Held
+    if scored.pending:
+        model = next_judge(subject, scored.pending)
+        outcome = Done(to=_RUBRIC, model=model, context=to_context(JUDGED, scored.found))
+    elif isinstance(task.job, GenerationJob) and isinstance(task.event, Moderated):
+        outcome = judged(task, task.job, task.event, JudgeVerdict(scores=scored.scores))
+    else:
+        outcome = Ended(receipt(task, judge=JudgeVerdict(scores=scored.scores)))
+    if scored.trouble is None:
+        return outcome
+    # The answer is there: in the end its receipt says what could not be judged, rather than that the job died.
+    return Retry(reason_of(scored.trouble), category=scored.trouble.category, otherwise=outcome)
+
+
+def _unjudged(task: Task) -> Outcome:
+    """Of a task that is not judged: it was before, and could not be answered again; or it cannot be."""
+    if (result := stopped(task)) is not None:
+        return Ended(result)
+    found = f"{type(task.event).__name__} of a {type(task.job).__name__}"
+    return Dead(Category.PERMANENT, f"judging takes moderated outputs and evaluation jobs, not {found}")

@@ -1,0 +1,81 @@
+"""Criteria that can be used, looked at by the doors: else each score would say that one cannot, after the model ran."""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any, Final
+
+from headrace_schemas.criteria import Criterion, JsonSchema, Regex
+from headrace_schemas.errors import InvalidRecord
+from headrace_schemas.job import AnyJob, JudgedJob
+from headrace_workers.features.judging import conforming
+from headrace_workers.features.judging.checks import compiled, quiet
+from headrace_workers.features.judging.unjudged import UnusablePattern, UnusableSchema
+
+_MEMORY: Final = 65_536  # bytes of a pattern that is compiled: what needs more takes time that no door has
+_MOST: Final = 2_000  # characters of all patterns of a job's, for the same reason
+_MOST_IN_SCHEMAS: Final = 500  # of those in schemas, which take longer
+_TOO_LARGE: Final = "too large"  # as RE2 says it
+
+
+def is_to_check(job: AnyJob) -> bool:
+    """Whether there is something to look at."""
+    return isinstance(job, JudgedJob) and any(isinstance(each, Regex | JsonSchema) for each in job.criteria)
+
+
+def check_usable(job: AnyJob) -> None:
+    """InvalidRecord names the first of its criteria that cannot be used."""
+    if isinstance(job, JudgedJob):
+        check_criteria(job.criteria)
+
+
+def check_criteria(criteria: Sequence[Criterion]) -> None:
+    """InvalidRecord names the first that cannot be used: a pattern that RE2 cannot read, a schema that is none. What is
+    too much to be looked at here is left to the judge.
+    """
+    left, left_in_schemas = _MOST, _MOST_IN_SCHEMAS
+    for number, each in enumerate(criteria):
+        if isinstance(each, Regex):
+            left -= len(each.pattern)
+            if left >= 0:
+                _check_pattern(each.pattern, number)
+        elif isinstance(each, JsonSchema):
+            left_in_schemas -= _characters_of_patterns(each.json_schema)
+            if left_in_schemas >= 0:
+                _check_schema(each.json_schema, number)
+
+
+def _check_pattern(pattern: str, number: int) -> None:
+    try:
+        compiled(pattern, _options())
+    except UnusablePattern as error:
+        if _TOO_LARGE not in str(error):
+            raise InvalidRecord(f"criteria.{number}.pattern: {error}") from error
+
+
+def _check_schema(schema: dict[str, Any], number: int) -> None:
+    try:
+        conforming.compiled(schema)
+    except UnusableSchema as error:
+        raise InvalidRecord(f"criteria.{number}.json_schema: {error}") from error
+
+
+def _characters_of_patterns(node: Any) -> int:
+    """Of all regular expressions in a schema, whose depth is bounded."""
+    if isinstance(node, list):
+        return sum(map(_characters_of_patterns, node))
+    if not isinstance(node, dict):
+        return 0
+    pattern, named = node.get("pattern"), node.get("patternProperties")
+    own = (len(pattern) if isinstance(pattern, str) else 0) + (sum(map(len, named)) if isinstance(named, dict) else 0)
+    return own + sum(map(_characters_of_patterns, node.values()))
+
+
+def check_all(jobs: Iterable[AnyJob]) -> None:
+    """The same of many."""
+    for job in jobs:
+        check_usable(job)
+
+
+@cache
+def _options() -> Any:
+    return quiet(max_mem=_MEMORY)

@@ -1,0 +1,154 @@
+"""The files of OpenAI's vector stores: documents of knowledge bases, and what is to become one."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from headrace_workers.core.sql.by_bytes import Part
+from headrace_workers.features.knowledge.api.vector_store_shapes import (
+    ERRORS,
+    POLL_AGAIN,
+    Content,
+    ContentPage,
+    NewStoreFile,
+    StoreFileChange,
+    StoreFileDeleted,
+    StoreFileList,
+    StoreFileShape,
+    body_of,
+    takes,
+)
+from headrace_workers.features.knowledge.api.vector_stores import Reads, Writes, incoming, store_of
+from headrace_workers.features.knowledge.store.store_files import StoreFile
+from headrace_workers.http.authenticated_route import Guarded
+from headrace_workers.http.bodies import json_object
+from headrace_workers.http.caller import Caller
+from headrace_workers.http.errors import Refusal, Why
+from headrace_workers.http.paging import PAGE, After, Before, Limit, Order, only_onwards
+from headrace_workers.http.services import Services, Wired
+
+router = APIRouter(tags=["vector stores"], route_class=Guarded)
+
+_ALL = "/v1/vector_stores/{vector_store_id}/files"
+_ONE = _ALL + "/{store_file_id}"
+
+
+@router.post(_ALL, responses=ERRORS, openapi_extra=takes(NewStoreFile))
+async def create(vector_store_id: str, request: Request, caller: Writes, services: Wired) -> StoreFileShape:
+    """Put a file into a store: a recall worker reads it, and until then it is in progress."""
+    store = await store_of(services, caller, vector_store_id)
+    asked = body_of(NewStoreFile, await json_object(request))
+    if store.expired:
+        raise Refusal(Why.INVALID, "this vector store has expired: make another", param="vector_store_id")
+    file = await incoming(services, caller, asked.file_id, asked.attributes or {})
+    await services.ask(services.ledger.stores.send, caller.tenant, vector_store_id, [file])
+    return StoreFileShape.of(await _file(services, caller, vector_store_id, asked.file_id), vector_store_id)
+
+
+@router.get(_ALL, responses=ERRORS)
+async def list_files(
+    vector_store_id: str,
+    caller: Reads,
+    services: Wired,
+    limit: Limit = PAGE,
+    order: Order = "desc",
+    after: After = None,
+    before: Before = None,
+    status: Annotated[
+        Literal["in_progress", "completed", "failed", "cancelled"] | None,
+        Query(alias="filter", description="Only files of this status; none is ever cancelled."),
+    ] = None,
+) -> StoreFileList:
+    """The files of a store."""
+    only_onwards(before)
+    await store_of(services, caller, vector_store_id)
+    found: list[StoreFile] = []
+    if status != "cancelled":
+        found = await services.ask(
+            services.ledger.stores.files,
+            caller.tenant,
+            vector_store_id,
+            after=None if after is None else await _file(services, caller, vector_store_id, after),
+            limit=limit + 1,
+            newest_first=order == "desc",
+            state=status,
+        )
+    return StoreFileList.of(found, limit, lambda each: StoreFileShape.of(each, vector_store_id))
+
+
+@router.get(_ONE, responses=ERRORS)
+async def retrieve(
+    vector_store_id: str, store_file_id: str, caller: Reads, services: Wired, response: Response
+) -> StoreFileShape:
+    """One file of a store. While it is in progress, `openai-poll-after-ms` says when to look again."""
+    found = StoreFileShape.of(await _file(services, caller, vector_store_id, store_file_id), vector_store_id)
+    if found.status == "in_progress":
+        response.headers.update(POLL_AGAIN)
+    return found
+
+
+@router.post(_ONE, responses=ERRORS, openapi_extra=takes(StoreFileChange))
+async def change(
+    vector_store_id: str, store_file_id: str, request: Request, caller: Writes, services: Wired
+) -> StoreFileShape:
+    """Give a file these attributes, and no others."""
+    await _file(services, caller, vector_store_id, store_file_id)
+    asked = body_of(StoreFileChange, await json_object(request))
+    attributes = asked.attributes or {}
+    describe = services.ledger.stores.describe
+    if not await services.ask(describe, caller.tenant, vector_store_id, store_file_id, attributes):
+        raise _no_file()
+    return StoreFileShape.of(await _file(services, caller, vector_store_id, store_file_id), vector_store_id)
+
+
+@router.delete(_ONE, responses=ERRORS)
+async def delete(vector_store_id: str, store_file_id: str, caller: Writes, services: Wired) -> StoreFileDeleted:
+    """Take a file out of a store; the file itself stays."""
+    await _file(services, caller, vector_store_id, store_file_id)
+    await services.ask(services.ledger.stores.remove_file, caller.tenant, vector_store_id, store_file_id)
+    return StoreFileDeleted(id=store_file_id)
+
+
+@router.get(f"{_ONE}/content", responses=ERRORS, response_model=ContentPage)
+async def content(vector_store_id: str, store_file_id: str, caller: Reads, services: Wired) -> Response:
+    """What a file says, passage by passage, as it is searched; nothing until it has been read. OpenAI's clients ask for
+    no second page, so it is all one: a part of it is in memory at a time.
+    """
+    found = await _file(services, caller, vector_store_id, store_file_id)
+    document_id = found.document_id
+    if document_id is None:
+        return JSONResponse(ContentPage(data=[]).model_dump())
+    # The first is read before the answer begins: then a ledger that is away can still be told.
+    first = await services.ask(services.ledger.stores.texts, document_id)
+    return StreamingResponse(_told(services, document_id, first), media_type="application/json")
+
+
+async def _told(services: Services, document_id: int, part: Part) -> AsyncIterator[bytes]:
+    """A ContentPage, a part at a time."""
+    begins, ends = ContentPage(data=[]).model_dump_json().split("[]")
+    yield f"{begins}[".encode()
+    between = ""
+    while part.rows:
+        texts = [Content(text=row.text).model_dump_json() for row in part.rows]
+        yield (between + ",".join(texts)).encode()
+        if not part.more:
+            yield f"]{ends}".encode()
+            return
+        between = ","
+        part = await services.ask(services.ledger.stores.texts, document_id, part.rows[-1].id)
+    if between:  # no whole answer: the connection breaks
+        raise Refusal(Why.NOT_FOUND, "the file was taken out of its store while it was told")
+    yield f"]{ends}".encode()
+
+
+async def _file(services: Services, caller: Caller, vector_store_id: str, store_file_id: str) -> StoreFile:
+    found = await services.known(services.ledger.stores.file, caller.tenant, vector_store_id, store_file_id)
+    if found is None:
+        raise _no_file()
+    return found
+
+
+def _no_file() -> Refusal:
+    return Refusal(Why.NOT_FOUND, "this tenant's vector store has no file of this id", param="file_id")

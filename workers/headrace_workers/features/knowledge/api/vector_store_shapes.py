@@ -1,0 +1,293 @@
+"""What OpenAI's vector stores say: bodies that are read, and what is told."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationError
+
+from headrace_schemas.attributes import AttributeKey, Attributes, Filter
+from headrace_schemas.limits import NO_NUL, NonEmptyText
+from headrace_schemas.model import Value
+from headrace_schemas.reasons import invalid_record
+from headrace_workers.features.knowledge.store.store_files import StoreFile, file_of
+from headrace_workers.features.knowledge.store.stores import Store
+from headrace_workers.http.paging import Page
+
+if TYPE_CHECKING:  # it imports NumPy
+    from headrace_workers.features.knowledge.passages import Hit
+
+MOST_RESULTS: Final = 50
+MOST_FILES: Final = 500
+POLL_AGAIN: Final = {"openai-poll-after-ms": "500"}  # OpenAI's clients wait so long between two looks
+_MOST_QUERIES: Final = 16
+
+FileId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=NO_NUL)]
+_Name = Annotated[str, StringConstraints(max_length=256, pattern=NO_NUL)]
+_Text = Annotated[str, StringConstraints(max_length=512, pattern=NO_NUL)]
+_Metadata = Annotated[dict[AttributeKey, _Text], Field(max_length=16)]
+V = TypeVar("V", bound=Value)
+
+
+class ExpiresAfter(Value):
+    """The documents go so many days after the store was last used."""
+
+    anchor: Literal["last_active_at"]
+    days: Annotated[int, Field(ge=1, le=365)]
+
+
+class Chunking(Value):
+    """How documents are cut is not chosen by the caller."""
+
+    type: Literal["auto"]
+
+
+class NewStore(Value):
+    """A store to be made."""
+
+    name: _Name | None = None
+    description: Annotated[str, StringConstraints(max_length=2_000, pattern=NO_NUL)] | None = None
+    metadata: _Metadata | None = None
+    expires_after: ExpiresAfter | None = None
+    file_ids: Annotated[tuple[FileId, ...], Field(max_length=MOST_FILES)] = ()
+    chunking_strategy: Chunking | None = None
+
+
+class StoreChange(Value):
+    """What a store is to be; what is not named stays."""
+
+    name: _Name | None = None
+    metadata: _Metadata | None = None
+    expires_after: ExpiresAfter | None = None
+
+
+class Ranking(Value):
+    """Below `score_threshold` nothing is told."""
+
+    ranker: Literal["none", "auto"] | None = None
+    score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+def _as_several(query: Any) -> Any:
+    return (query,) if isinstance(query, str) else query
+
+
+class StoreSearch(Value):
+    """What is looked for: one query, or several, whose results are put together."""
+
+    query: Annotated[
+        tuple[NonEmptyText, ...], Field(min_length=1, max_length=_MOST_QUERIES), BeforeValidator(_as_several)
+    ]
+    filters: Filter | None = None
+    max_num_results: Annotated[int, Field(ge=1, le=MOST_RESULTS)] = 10
+    ranking_options: Ranking | None = None
+    rewrite_query: Literal[False] | None = None
+
+
+class NewStoreFile(Value):
+    """A file to be put into a store."""
+
+    file_id: FileId
+    attributes: Attributes | None = None
+    chunking_strategy: Chunking | None = None
+
+
+class StoreFileChange(Value):
+    """The attributes that a file is to have, and no others."""
+
+    attributes: Attributes | None
+
+
+BODIES: Final[tuple[type[BaseModel], ...]] = (NewStore, StoreChange, StoreSearch, NewStoreFile, StoreFileChange)
+
+
+class FileCounts(BaseModel):
+    """A store's files."""
+
+    in_progress: int
+    completed: int
+    failed: int
+    cancelled: int
+    total: int
+
+
+class VectorStoreShape(BaseModel):
+    """A store."""
+
+    id: str
+    object: Literal["vector_store"] = "vector_store"
+    name: str
+    description: str | None
+    status: Literal["expired", "in_progress", "completed"]
+    created_at: int
+    last_active_at: int
+    usage_bytes: int
+    file_counts: FileCounts
+    metadata: dict[str, str]
+    expires_after: ExpiresAfter | None
+    expires_at: int | None
+
+    @classmethod
+    def of(cls, store: Store) -> "VectorStoreShape":
+        """As OpenAI tells it."""
+        counts = FileCounts(
+            in_progress=store.coming,
+            completed=store.documents,
+            failed=store.failed,
+            cancelled=0,
+            total=store.coming + store.documents + store.failed,
+        )
+        days = store.expire_days
+        return cls(
+            id=store.id,
+            name=store.name,
+            description=store.description,
+            status="expired" if store.expired else "in_progress" if store.coming else "completed",
+            created_at=store.created_at // 1000,
+            last_active_at=store.used_at // 1000,
+            usage_bytes=store.size,
+            file_counts=counts,
+            metadata=dict(store.metadata),
+            expires_after=None if days is None else ExpiresAfter(anchor="last_active_at", days=days),
+            expires_at=None if store.expires_at is None else store.expires_at // 1000,
+        )
+
+
+class StoreList(Page[VectorStoreShape]):
+    """Stores, a page of them."""
+
+
+class StoreDeleted(BaseModel):
+    """A store that is no more."""
+
+    id: str
+    object: Literal["vector_store.deleted"] = "vector_store.deleted"
+    deleted: Literal[True] = True
+
+
+class LastError(BaseModel):
+    """Why a file is no document."""
+
+    code: str
+    message: str
+
+
+class StoreFileShape(BaseModel):
+    """A file of a store."""
+
+    id: str
+    object: Literal["vector_store.file"] = "vector_store.file"
+    vector_store_id: str
+    status: Literal["in_progress", "completed", "failed"]
+    created_at: int
+    usage_bytes: int
+    attributes: Attributes
+    last_error: LastError | None
+    chunking_strategy: dict[str, str]
+
+    @classmethod
+    def of(cls, file: StoreFile, store_id: str) -> "StoreFileShape":
+        """As OpenAI tells it."""
+        return cls(
+            id=file.id,
+            vector_store_id=store_id,
+            status=file.state,
+            created_at=file.created_at // 1000,
+            usage_bytes=file.size,
+            attributes=dict(file.attributes),
+            last_error=None if file.code is None else LastError(code=file.code, message=file.reason or ""),
+            chunking_strategy={"type": "other"},
+        )
+
+
+class StoreFileList(Page[StoreFileShape]):
+    """Files of a store, a page of them."""
+
+
+class StoreFileDeleted(BaseModel):
+    """A file that is in the store no more; the file itself stays."""
+
+    id: str
+    object: Literal["vector_store.file.deleted"] = "vector_store.file.deleted"
+    deleted: Literal[True] = True
+
+
+class Content(BaseModel):
+    """A passage."""
+
+    type: Literal["text"] = "text"
+    text: str
+
+
+class ContentPage(BaseModel):
+    """What a file says, passage by passage."""
+
+    object: Literal["vector_store.file_content.page"] = "vector_store.file_content.page"
+    data: list[Content]
+    has_more: Literal[False] = False
+    next_page: None = None
+
+
+class SearchHit(BaseModel):
+    """A passage that was found."""
+
+    file_id: str
+    filename: str
+    score: float
+    attributes: Attributes
+    content: list[Content]
+
+    @classmethod
+    def of(cls, hit: "Hit") -> "SearchHit":
+        """As OpenAI tells it."""
+        file_id, name = file_of(hit.chunk.document, hit.document_id)
+        return cls(
+            file_id=file_id,
+            filename=name,
+            score=round(hit.score, 6),
+            attributes=dict(hit.attributes),
+            content=[Content(text=hit.chunk.text)],
+        )
+
+
+class SearchPage(BaseModel):
+    """Passages, the best first."""
+
+    object: Literal["vector_store.search_results.page"] = "vector_store.search_results.page"
+    search_query: list[str]
+    data: list[SearchHit]
+    has_more: Literal[False] = False
+    next_page: None = None
+
+
+def body_of(kind: type[V], body: Mapping[str, Any]) -> V:
+    """A body as it was checked; InvalidRecord says what is wrong with which field."""
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise invalid_record(error) from None
+
+
+_ERROR: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["message", "type", "param", "code"],
+    "properties": {
+        "message": {"type": "string"},
+        "type": {"type": "string"},
+        "param": {"type": ["string", "null"]},
+        "code": {"type": ["string", "null"]},
+    },
+}
+ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    "default": {
+        "description": "Why there is no answer, in OpenAI's shape.",
+        "content": {
+            "application/json": {"schema": {"type": "object", "required": ["error"], "properties": {"error": _ERROR}}}
+        },
+    }
+}
+
+
+def takes(kind: type[Value]) -> dict[str, Any]:
+    """What OpenAPI says of a route that reads this body by itself."""
+    schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

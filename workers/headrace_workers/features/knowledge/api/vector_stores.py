@@ -1,0 +1,166 @@
+"""OpenAI's vector stores: knowledge bases, whose files are those of `/v1/files`.
+
+A store's id is its base's name, so that a job may rest on it (`knowledge`), and every base of the tenant is a store. A
+recall worker reads the files; searches are this process's own.
+"""
+
+import uuid
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from fastapi import APIRouter, Request
+
+from headrace_schemas.attributes import AttributeMap
+from headrace_workers.features.knowledge.api.vector_store_shapes import (
+    ERRORS,
+    NewStore,
+    SearchHit,
+    SearchPage,
+    StoreChange,
+    StoreDeleted,
+    StoreList,
+    StoreSearch,
+    VectorStoreShape,
+    body_of,
+    takes,
+)
+from headrace_workers.features.knowledge.store.store_files import Incoming
+from headrace_workers.features.knowledge.store.stores import Store
+from headrace_workers.http.authenticated_route import Guarded
+from headrace_workers.http.bodies import json_object
+from headrace_workers.http.caller import Caller, needs
+from headrace_workers.http.errors import Refusal, Why
+from headrace_workers.http.paging import PAGE, After, Before, Limit, Order, only_onwards, onwards
+from headrace_workers.http.scopes import Scope
+from headrace_workers.http.services import Services, Wired
+
+if TYPE_CHECKING:  # it imports NumPy
+    from collections.abc import Sequence
+
+    from headrace_workers.features.knowledge.passages import Hit
+
+router = APIRouter(tags=["vector stores"], route_class=Guarded)
+
+_REMOVED_AT_ONCE: Final = 100
+
+Reads = Annotated[Caller, needs(Scope.KNOWLEDGE_READ)]
+Writes = Annotated[Caller, needs(Scope.KNOWLEDGE_WRITE)]
+
+
+@router.post("/v1/vector_stores", responses=ERRORS, openapi_extra=takes(NewStore))
+async def create(request: Request, caller: Writes, services: Wired) -> VectorStoreShape:
+    """Make a store, with files if some are named."""
+    asked = body_of(NewStore, await json_object(request))
+    files = [await incoming(services, caller, file_id, {}) for file_id in dict.fromkeys(asked.file_ids)]
+    made = await services.ask(
+        services.ledger.stores.create,
+        caller.tenant,
+        f"vs_{uuid.uuid4().hex}",
+        name=asked.name or "",
+        description=asked.description,
+        metadata=asked.metadata or {},
+        expire_days=asked.expires_after.days if asked.expires_after else None,
+        files=files,
+    )
+    return VectorStoreShape.of(made)
+
+
+@router.get("/v1/vector_stores", responses=ERRORS)
+async def list_stores(
+    caller: Reads,
+    services: Wired,
+    limit: Limit = PAGE,
+    order: Order = "desc",
+    after: After = None,
+    before: Before = None,
+) -> StoreList:
+    """The tenant's stores: all its knowledge bases."""
+    only_onwards(before)
+    stores = await services.ask(services.ledger.stores.stores, caller.tenant)
+    found = onwards(stores, order, after, "this tenant has no vector store of this id")
+    return StoreList.of(found, limit, VectorStoreShape.of)
+
+
+@router.get("/v1/vector_stores/{vector_store_id}", responses=ERRORS)
+async def retrieve(vector_store_id: str, caller: Reads, services: Wired) -> VectorStoreShape:
+    """One store."""
+    return VectorStoreShape.of(await store_of(services, caller, vector_store_id))
+
+
+@router.post("/v1/vector_stores/{vector_store_id}", responses=ERRORS, openapi_extra=takes(StoreChange))
+async def change(vector_store_id: str, request: Request, caller: Writes, services: Wired) -> VectorStoreShape:
+    """Give a store another name, other metadata, or another time to expire."""
+    await store_of(services, caller, vector_store_id)
+    asked = body_of(StoreChange, await json_object(request))
+    values: dict[str, Any] = {}
+    if asked.name is not None:
+        values["name"] = asked.name
+    if asked.metadata is not None:
+        values["metadata"] = asked.metadata
+    if "expires_after" in asked.model_fields_set:
+        values["expire_days"] = asked.expires_after.days if asked.expires_after else None
+    changed = await services.ask(services.ledger.stores.change, caller.tenant, vector_store_id, values)
+    if changed is None:
+        raise _no_store()
+    return VectorStoreShape.of(changed)
+
+
+@router.delete("/v1/vector_stores/{vector_store_id}", responses=ERRORS)
+async def delete(vector_store_id: str, caller: Writes, services: Wired) -> StoreDeleted:
+    """Remove a store with all its documents; the files themselves stay."""
+    await store_of(services, caller, vector_store_id)
+    # What is on its way comes to nothing first; then the documents, in small transactions, since a long one would hold
+    # up whoever follows changes.
+    await services.ask(services.ledger.stores.remove, caller.tenant, vector_store_id)
+    bases = services.ledger.knowledge
+    while found := await services.ask(bases.documents, caller.tenant, vector_store_id, "", _REMOVED_AT_ONCE):
+        await services.ask(bases.remove, [row.id for row in found])
+    return StoreDeleted(id=vector_store_id)
+
+
+@router.post("/v1/vector_stores/{vector_store_id}/search", responses=ERRORS, openapi_extra=takes(StoreSearch))
+async def search(vector_store_id: str, request: Request, caller: Reads, services: Wired) -> SearchPage:
+    """The passages that fit a query best, of files that the filter lets through."""
+    store = await store_of(services, caller, vector_store_id)
+    asked = body_of(StoreSearch, await json_object(request))
+    if store.expired:
+        raise Refusal(Why.INVALID, "this vector store has expired: its documents are gone", param="vector_store_id")
+    hits = await services.find(caller.tenant, vector_store_id, asked.query, asked.max_num_results, asked.filters)
+    if store.expire_days is not None:
+        await services.ask(services.ledger.stores.used, caller.tenant, vector_store_id)
+    threshold = (asked.ranking_options.score_threshold if asked.ranking_options else None) or 0.0
+    best = [SearchHit.of(hit) for hit in _best_of(hits, asked.max_num_results) if hit.score >= threshold]
+    return SearchPage(search_query=list(asked.query), data=best)
+
+
+async def store_of(services: Services, caller: Caller, vector_store_id: str) -> Store:
+    """A store of the caller's; 403 where the caller may read none, 404 where there is none of this id."""
+    caller.need(Scope.KNOWLEDGE_READ)
+    found = await services.known(services.ledger.stores.store, caller.tenant, vector_store_id)
+    if found is None:
+        raise _no_store()
+    return found
+
+
+async def incoming(services: Services, caller: Caller, file_id: str, attributes: AttributeMap) -> Incoming:
+    """Return a file of the caller's that is to go into a store: 403 if the caller may not read files, 404 if there is
+    none of this id, 503 without an embedder.
+    """
+    caller.need(Scope.FILES_READ, "file_id")
+    services.check_embedder()
+    found = await services.ask(services.ledger.files.file, file_id, caller.tenant)
+    if found is None:
+        raise Refusal(Why.NOT_FOUND, f"this tenant has no file {file_id}", param="file_id")
+    return Incoming(file_id, found.name, attributes)
+
+
+def _no_store() -> Refusal:
+    return Refusal(Why.NOT_FOUND, "this tenant has no vector store of this id", param="vector_store_id")
+
+
+def _best_of(found: "Sequence[Sequence[Hit]]", most: int) -> "list[Hit]":
+    """The best of what several queries found, each passage once."""
+    best: dict[str, Hit] = {}
+    for hit in (hit for hits in found for hit in hits):
+        if hit.chunk.id not in best or best[hit.chunk.id].score < hit.score:
+            best[hit.chunk.id] = hit
+    return sorted(best.values(), key=lambda hit: -hit.score)[:most]

@@ -1,0 +1,294 @@
+"""The knowledge bases that a worker holds in memory: read when they are first asked for, or before that (warming.py),
+and kept like the ledger.
+
+A base is registered before it is read, so that whatever changes meanwhile is told to whoever reads it, and one that is
+there is changed by its follower alone. A change costs the reading of its document's chunks, and one of a base that
+nobody asks for costs nothing.
+"""
+
+import logging
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace_schemas.attributes import AnyFilter
+from headrace_workers.core.ledger.changes import DocumentChange, Mark, Position
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.log import Action, log
+from headrace_workers.core.ports import Embedder
+from headrace_workers.core.progress import Loop
+from headrace_workers.features.knowledge.embedders.remembering import embed_for
+from headrace_workers.features.knowledge.passages import Hit, Passages, chunks_of
+
+UNUSED: Final = 1_800.0  # s after which a base that nobody asks for is let go
+MOST: Final = 200_000  # passages of all bases together, some 6 kB each; beyond, who was not asked for longest goes
+_AT_ONCE: Final = 100  # documents that are read anew between two beats
+_STRETCH: Final = 500  # passages that are read before others get a turn, where nobody waits for them
+
+
+class BaseName(NamedTuple):
+    """Whose base, and what they call it."""
+
+    tenant: str
+    knowledge: str
+
+
+@dataclass(slots=True)
+class _Held:
+    """A base that is there, or is being read. Until it is there, `behind` are the documents that changed meanwhile."""
+
+    used: float
+    passages: "Future[Passages]" = field(default_factory=Future)
+    behind: set[int] = field(default_factory=set)
+    told: bool = False  # that some of its passages are found by words only
+    wanted: threading.Event = field(default_factory=threading.Event)  # somebody asks for it
+
+    @property
+    def there(self) -> Passages | None:
+        """Its passages; None while it is read."""
+        return self.passages.result() if self.passages.done() else None
+
+
+class Bases:
+    """Knowledge bases by tenant and name. Thread-safe. A `Follower` keeps those up that are in memory.
+
+    Where another embedder made the vectors, passages are found by their words only.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        embedder: Embedder,
+        *,
+        unused: float = UNUSED,
+        most: int = MOST,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger = ledger
+        self._embedder = embedder
+        self._unused = unused
+        self._most = most
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._held: dict[BaseName, _Held] = {}
+        self._needed = monotonic()  # when any was asked for last
+        self._asked: Counter[BaseName] = Counter()
+        self._mark: Mark | None = None  # the last change that was taken in
+        self.begun = 0  # how often all were let go, to be followed from then on
+
+    def exists(self, tenant: str, knowledge: str) -> bool:
+        """Whether the tenant has a base of this name, if only an empty vector store. Unavailable with the ledger."""
+        with self._lock:
+            held = self._held.get(BaseName(tenant, knowledge))
+            if held is not None and held.there:
+                return True
+        return self._ledger.knowledge.exists(tenant, knowledge)
+
+    def search(
+        self,
+        tenant: str,
+        knowledge: str,
+        queries: Sequence[str],
+        k: int,
+        vectors: NDArray[np.float32] | None = None,
+        where: AnyFilter | None = None,
+    ) -> list[list[Hit]]:
+        """The `k` passages of a base that fit each query best, best first; none where the base is not there or empty.
+
+        `vectors` are the queries', (queries, dimensions), where the embedder has made them already. `where`: only of
+        documents whose attributes it lets through. The first search of a base reads it from the ledger: Unavailable
+        without it.
+        """
+        name = BaseName(tenant, knowledge)
+        passages = self._passages(name)
+        if not passages:
+            return [[] for _ in queries]
+        with self._lock:
+            self._asked[name] += len(queries)
+        if vectors is None:
+            vectors = embed_for(self._embedder, [tenant] * len(queries), queries)
+        return [passages.search(query, k, vector, where) for query, vector in zip(queries, vectors, strict=True)]
+
+    def read(self, name: BaseName) -> None:
+        """Have a base in memory that nobody asked for yet; at once where that is so, or where another reads it.
+
+        It takes half of the time that it could, so that look-ups go on beside; all of it, once somebody asks for the
+        base. Unavailable with the ledger.
+        """
+        self._passages(name, wanted=False)
+
+    @property
+    def room(self) -> int:
+        """How many passages may still come."""
+        with self._lock:
+            return self._most - sum(len(held.there or ()) for held in self._held.values())
+
+    def asked(self) -> Mapping[BaseName, int]:
+        """How many questions each base was asked since the last call."""
+        with self._lock:
+            asked, self._asked = self._asked, Counter()
+        return asked
+
+    def begin(self, _loop: Loop) -> Position:
+        """Let all go: what is asked for from now on is read behind this position."""
+        position = self._ledger.horizon()
+        self._mark = self._ledger.knowledge.mark(position)
+        with self._lock:
+            self._held.clear()
+            self.begun += 1
+        return position
+
+    def changed(self, after: Position, limit: int) -> Sequence[DocumentChange]:
+        """What changed of documents after a position, in order."""
+        return self._ledger.knowledge.changed(after, limit)
+
+    def take_in(self, changes: Sequence[DocumentChange], loop: Loop) -> None:
+        """Read the documents anew that changed, of those bases that are in memory. Unavailable with the ledger."""
+        for name, document_ids in self._concerned(changes).items():
+            for start in range(0, len(document_ids), _AT_ONCE):
+                self._renew(name, document_ids[start : start + _AT_ONCE])
+                loop.beat()
+        self._mark = changes[-1].mark
+
+    def idle(self) -> bool:
+        """Whether no base is in memory, nor was asked for lately."""
+        with self._lock:
+            return not self._held and self._monotonic() - self._needed > self._unused
+
+    def holds(self) -> bool:
+        """Whether the ledger still has the change that was taken in last."""
+        return self._mark is not None and self._ledger.knowledge.stands(self._mark)
+
+    def tidy(self) -> None:
+        """Rebuild what is due, and let bases go that nobody asks for."""
+        with self._lock:
+            there = [passages for held in self._held.values() if (passages := held.there) is not None]
+            self._let_go()
+        for passages in there:
+            passages.compact()
+
+    def _passages(self, name: BaseName, *, wanted: bool = True) -> Passages:
+        with self._lock:
+            self._needed = self._monotonic()
+            held = self._held.get(name)
+            reads = held is None
+            if held is None:
+                held = self._held[name] = _Held(self._monotonic())
+            if wanted:
+                held.used = self._monotonic()
+                held.wanted.set()
+        if reads:
+            self._read(name, held)
+        return held.passages.result()
+
+    def _read(self, name: BaseName, held: _Held) -> None:
+        """Read a base from the ledger. Whoever waits for it meets the same error."""
+        began = self._monotonic()
+        try:
+            passages = Passages(_yielding(chunks_of(self._ledger, *name), held.wanted), self._embedder)
+            while behind := self._behind(name, held, passages):
+                passages.update(self._now(name, behind))
+        except BaseException as error:
+            with self._lock:
+                self._forget(name, held)
+            held.passages.set_exception(error)
+            return
+        if passages:
+            took = self._monotonic() - began
+            log("recall", logging.INFO, Action.BASE_LOADED, f"knowledge base {name.knowledge} was read",
+                tenant=name.tenant, passages=len(passages), seconds=round(took, 3))  # fmt: skip
+            self._tell(name, held, passages)
+
+    def _behind(self, name: BaseName, held: _Held, passages: Passages) -> set[int]:
+        """The documents that are still to be read anew; where there are none, the base is there from now on."""
+        with self._lock:
+            behind, held.behind = held.behind, set()
+            if not behind:
+                if not passages:
+                    self._forget(name, held)  # whoever asks for it again finds out whether it has come
+                held.passages.set_result(passages)
+        return behind
+
+    def _concerned(self, changes: Iterable[DocumentChange]) -> dict[BaseName, list[int]]:
+        """The documents to be read anew of each base that is there; who reads a base is told of its own."""
+        found: dict[BaseName, list[int]] = defaultdict(list)
+        now = {change.document_id: change for change in changes}
+        with self._lock:
+            for document_id, change in now.items():
+                gone = change.tenant is None or change.knowledge is None
+                for name in list(self._held) if gone else [BaseName(change.tenant or "", change.knowledge or "")]:
+                    held = self._held.get(name)
+                    if held is None:
+                        continue
+                    passages = held.there
+                    if passages is None:
+                        held.behind.add(document_id)
+                    elif not gone or document_id in passages:
+                        found[name].append(document_id)
+        return found
+
+    def _renew(self, name: BaseName, document_ids: Collection[int]) -> None:
+        with self._lock:
+            held = self._held.get(name)
+        passages = None if held is None else held.there
+        if held is None or passages is None:
+            return  # it was let go
+        passages.update(self._now(name, document_ids))
+        self._tell(name, held, passages)
+        if not passages:
+            with self._lock:
+                self._forget(name, held)
+
+    def _now(self, name: BaseName, document_ids: Collection[int]) -> dict[int, list[Any]]:
+        return {each: list(chunks_of(self._ledger, *name, each)) for each in document_ids}
+
+    def _forget(self, name: BaseName, held: _Held) -> None:
+        if self._held.get(name) is held:
+            del self._held[name]
+
+    def _let_go(self) -> None:
+        """Forget who was not asked for long; and, where there are too many passages, who was not for longest."""
+        now = self._monotonic()
+        total = 0
+        for name, held in sorted(self._held.items(), key=lambda item: -item[1].used):
+            passages = held.there
+            if passages is None:
+                continue
+            if now - held.used > self._unused or (total and total + len(passages) > self._most):
+                del self._held[name]
+                log("recall", logging.INFO, Action.BASE_LET_GO, f"knowledge base {name.knowledge} was let go",
+                    tenant=name.tenant, passages=len(passages), unused=round(now - held.used, 1))  # fmt: skip
+            else:
+                total += len(passages)
+
+    def _tell(self, name: BaseName, held: _Held, passages: Passages) -> None:
+        """Once, that passages of this base are found by words only."""
+        if held.told or not passages.without_vectors:
+            return
+        held.told = True
+        log(
+            "recall",
+            logging.WARNING,
+            Action.WORDS_ONLY,
+            f"{passages.without_vectors:,} of {len(passages):,} passages of knowledge base {name.knowledge} are found "
+            f"by words only: their vectors are not of {self._embedder.id}; "
+            f"`headrace knowledge add {name.knowledge} PATH…` with their files makes them anew",
+            tenant=name.tenant,
+        )
+
+
+def _yielding(rows: Iterable[Any], wanted: threading.Event) -> Iterator[Any]:
+    """The same; until somebody wants them, others have as much time as this took."""
+    began = time.monotonic()
+    for number, row in enumerate(rows, start=1):
+        yield row
+        if number % _STRETCH == 0 and not wanted.is_set():
+            wanted.wait(time.monotonic() - began)
+            began = time.monotonic()

@@ -1,0 +1,306 @@
+"""`headrace knowledge`: documents that answers may rest on: adding them, looking at them, searching, removing."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.limits import PATTERNS, Alias
+from headrace_workers.cli.confirm import be_sure
+from headrace_workers.cli.connections import need_ledger
+from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
+from headrace_workers.cli.output import console, flush, printable, put_json, say, table
+from headrace_workers.features.access.commands.tenants import checked_tenant, tenant_meant
+from headrace_workers.features.knowledge.commands.attributes import MetaOption, WhereOption, attributes_of, filter_of
+from headrace_workers.runtime.settings import embedder_name, home_of
+
+if TYPE_CHECKING:
+    from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.core.ports import Embedder
+    from headrace_workers.features.knowledge.intake import Status
+
+_AT_ONCE = 1_000  # documents that are read at once
+_REMOVED_AT_ONCE = 100  # in one transaction: a long one would hold up whoever follows changes
+_LONGEST_QUERY = 200_000  # characters: as long as a prompt may be
+
+_NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="of the knowledge base")]
+_TenantOption = Annotated[str | None, typer.Option("--tenant", help="whose it is [HEADRACE_TENANT]")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    knowledge = typer.Typer(
+        help="Documents that answers may rest on: add them, look at them, search and remove them.", no_args_is_help=True
+    )
+    knowledge.command("add")(add)
+    knowledge.command("list")(list_bases)
+    knowledge.command("show")(show)
+    knowledge.command("search")(search)
+    knowledge.command("remove")(remove)
+    app.add_typer(knowledge, name="knowledge")
+
+
+def add(
+    name: _NameArgument,
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="files, folders, globs")],
+    meta: MetaOption = None,
+    tenant: _TenantOption = None,
+    as_json: JsonLinesOption = False,
+) -> None:
+    """Put documents into a knowledge base; the first makes it. Unchanged ones cost nothing, changed ones are replaced.
+
+    Each document has the attributes that this call gives it (`--meta`), and of Markdown its front matter's, and no
+    others. Interrupted and called again, it goes on where it was. Exit code 1: something was refused; the rest is in.
+
+    Examples: `headrace knowledge add handbook docs/ 'contracts/*.pdf'`,
+    `headrace knowledge add handbook de/ --meta language=de --meta year=2026`
+    """
+    from headrace_workers.features.knowledge.commands.knowledge_views import passed_words, taken_dict, tally_words
+    from headrace_workers.features.knowledge.intake import Intake, Taken
+    from headrace_workers.features.knowledge.reading import Reader
+    from headrace_workers.features.knowledge.walking import find
+
+    base, owner, attributes = named(name), tenant_meant(tenant), attributes_of(meta)
+    ledger, embedder = need_ledger(), embedder_here()
+    there, count, missing = _there(paths)
+    tally: Counter[Status] = Counter()
+    tally["refused"] = len(missing)
+    passed_over: Counter[str] = Counter()
+    chunks = 0
+    if as_json:
+        for path, reason in missing.items():
+            put_json(taken_dict(Taken(path, "refused", reason=reason)))
+    try:
+        with Reader() as reader, _progress(count) as (advance, tell):
+            intake = Intake(ledger, reader, embedder, _counter(embedder), owner, base, attributes)
+            for taken in intake.take(find(there)):
+                tally[taken.status] += 1
+                chunks += taken.chunks
+                passed_over.update(taken.passed_over)
+                if as_json:
+                    put_json(taken_dict(taken))
+                    flush()
+                if taken.reason is not None:
+                    tell(f"refused: {taken.reason}")
+                if taken.trouble is not None:
+                    tell(f"{taken.document}: {taken.trouble}; the document has no attributes of it")
+                advance()
+    except KeyboardInterrupt:
+        say(f"interrupted: {tally_words(tally, chunks)}; called again, it goes on")
+        raise
+    if passed_over:
+        say(printable(passed_words(passed_over)))
+    say(f"{base}: {tally_words(tally, chunks)}")
+    raise typer.Exit(1 if tally["refused"] else 0)
+
+
+def list_bases(
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
+    as_json: JsonLinesOption = False,
+) -> None:
+    """List the knowledge bases, with how much is in them.
+
+    Example: `headrace knowledge list`
+    """
+    from headrace_workers.features.knowledge.commands import knowledge_views as views
+
+    found = need_ledger().knowledge.bases(None if tenant is None else checked_tenant(tenant))
+    if as_json:
+        for base in found:
+            put_json(views.base_dict(base))
+    elif found:
+        rows = [views.base_row(base) for base in found]
+        console(data=True).print(table(None, views.BASES, rows, right=views.NUMBERS, whole=("knowledge",)))
+    else:
+        say("no knowledge bases: `headrace knowledge add NAME PATH` makes one")
+
+
+def show(
+    name: _NameArgument,
+    tenant: _TenantOption = None,
+    limit: Annotated[int, limit_option("the first so many")] = 100,
+    as_json: JsonLinesOption = False,
+) -> None:
+    """Show a base's documents in order of name: chunks, sizes, when they came. Exit code 1: there is no such base.
+
+    With `--json` all are shown, whatever the limit.
+
+    Example: `headrace knowledge show handbook`
+    """
+    from headrace_workers.features.knowledge.commands import knowledge_views as views
+
+    base, owner = named(name), tenant_meant(tenant)
+    ledger = need_ledger()
+    documents = _documents(ledger, base, owner)
+    if as_json:
+        for document in documents:
+            put_json(views.document_dict(document))
+        return
+    found = list(islice(documents, limit + 1))
+    rows = [views.document_row(document) for document in found[:limit]]
+    console(data=True).print(table(None, views.DOCUMENTS, rows, right=views.NUMBERS))
+    for whole in ledger.knowledge.bases(owner):
+        if whole.knowledge == base:
+            say(f"{base}: {whole.documents:,} documents, {whole.chunks:,} chunks, {whole.size:,} bytes")
+    if len(found) > limit:
+        say(f"only the first {limit} are shown: --limit shows more")
+
+
+def search(
+    name: _NameArgument,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="a question, or words")],
+    count: Annotated[int, typer.Option("-k", min=1, max=1_000, help="so many passages")] = 5,
+    where: WhereOption = None,
+    tenant: _TenantOption = None,
+    as_json: JsonLinesOption = False,
+) -> None:
+    """Find passages: the best first, each with its place and score among words (BM25) and vectors (cosine).
+
+    `--where` looks among the documents alone whose attributes are so; more than one must all hold. Exit code 1: there
+    is no such base, or nothing was found.
+
+    Examples: `headrace knowledge search handbook "how many days of leave are there?" -k 3`,
+    `headrace knowledge search handbook "notice" --where language=en --where 'year>=2025'`
+    """
+    from headrace_workers.features.knowledge.commands import knowledge_views as views
+    from headrace_workers.features.knowledge.passages import Passages
+
+    base, owner, wanted = named(name), tenant_meant(tenant), filter_of(where)
+    if not query.strip():
+        raise ConfigurationError("the query is empty: say what to look for")
+    if len(query) > _LONGEST_QUERY:
+        raise ConfigurationError(f"the query has {len(query):,} characters: {_LONGEST_QUERY:,} at most")
+    ledger = need_ledger()
+    _documents(ledger, base, owner)
+    embedder = embedder_here()
+    passages = Passages.of(ledger, owner, base, embedder)
+    if passages.without_vectors:
+        say(
+            f"{passages.without_vectors:,} of {len(passages):,} passages were embedded by another than {embedder.id} "
+            "and are found by words only: `headrace knowledge add` their files again"
+        )
+    hits = passages.search(query, count, where=wanted)
+    if as_json:
+        for rank, hit in enumerate(hits, 1):
+            put_json(views.hit_dict(rank, hit))
+    elif hits:
+        rows = [views.hit_row(rank, hit) for rank, hit in enumerate(hits, 1)]
+        console(data=True).print(table(None, views.HITS, rows, right=views.NUMBERS))
+    else:
+        say("nothing was found")
+    raise typer.Exit(0 if hits else 1)
+
+
+def remove(
+    name: _NameArgument,
+    documents: Annotated[
+        list[str] | None, typer.Argument(metavar="[DOCUMENT]...", help="as `show` names them; without any, all")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
+    tenant: _TenantOption = None,
+    as_json: OneJsonOption = False,
+) -> None:
+    """Remove documents from a knowledge base, or the whole base.
+
+    Exit code 1: there is no such base, not all of the documents were in it, or you said no.
+
+    Examples: `headrace knowledge remove handbook docs/old.md`, `headrace knowledge remove handbook --yes`
+    """
+    from headrace_workers.features.knowledge.commands.knowledge_views import names_told
+
+    base, owner = named(name), tenant_meant(tenant)
+    ledger = need_ledger()
+    wanted = set(documents or ())
+    found = {each.name: each.id for each in _documents(ledger, base, owner) if not wanted or each.name in wanted}
+    for missing in sorted(wanted - found.keys()):
+        say(printable(f"{missing}: {base} has no document of this name; `headrace knowledge show {base}` names them"))
+    if found and not yes:
+        whole = "all of it: " if not wanted else ""
+        say(printable(f"from {base} of {owner}, {whole}{names_told(sorted(found))}"))
+        these = "this document" if len(found) == 1 else f"these {len(found):,} documents"
+        be_sure(f"Remove {these}?", "nothing was removed")
+    ids, removed = sorted(found.values()), 0
+    for start in range(0, len(ids), _REMOVED_AT_ONCE):
+        removed += ledger.knowledge.remove(ids[start : start + _REMOVED_AT_ONCE])
+    if as_json:
+        put_json({"removed": removed})
+    say(f"{removed:,} removed")
+    raise typer.Exit(1 if wanted - found.keys() else 0)
+
+
+def named(name: str) -> str:
+    """A knowledge base's name; ConfigurationError for what can be none."""
+    try:
+        return str(TypeAdapter(Alias).validate_python(name))
+    except ValidationError as error:
+        pattern = error.errors()[0].get("ctx", {}).get("pattern", "")
+        words = PATTERNS.get(pattern, "is refused")
+        raise ConfigurationError(f"{name!r} is not a knowledge base's name: it {words}") from None
+
+
+def embedder_here() -> "Embedder":
+    """The embedder that HEADRACE_EMBEDDER names."""
+    from headrace_workers.features.knowledge.embedders.load import load_embedder
+
+    return load_embedder(home_of(), embedder_name())
+
+
+def _counter(embedder: "Embedder") -> Callable[[str], int]:
+    """The embedder's own count of tokens where it has one, else a guess."""
+    from headrace_workers.core.pipeline.grouping import pieces
+    from headrace_workers.core.ports import CountsTokens
+
+    return embedder.count_tokens if isinstance(embedder, CountsTokens) else pieces
+
+
+def _there(paths: Iterable[str]) -> tuple[list[str], int, dict[str, str]]:
+    """The paths that name files; how many files, which are walked twice, since a list of very many would be large; and
+    the paths that name nothing, with the reason. These are told, and so is what is passed over.
+    """
+    from headrace_workers.features.knowledge.documents import DocumentRefused
+    from headrace_workers.features.knowledge.walking import find
+
+    there, count, missing = list[str](), 0, dict[str, str]()
+    for path in paths:
+        try:
+            count += sum(1 for _ in find([path], lambda passed, why: say(printable(f"passed over: {passed} {why}"))))
+            there.append(path)
+        except DocumentRefused as refused:
+            missing[path] = str(refused)
+            say(printable(f"refused: {refused}"))
+    return there, count, missing
+
+
+def _documents(ledger: "Ledger", base: str, tenant: str) -> Iterator[Any]:
+    """All documents of a base, in order of name; exit code 1 where there is no such base."""
+    first = ledger.knowledge.documents(tenant, base, "", _AT_ONCE)
+    if not first:
+        say(f"{tenant} has no knowledge base {base!r}: `headrace knowledge list` shows all, --tenant names another's")
+        raise typer.Exit(1)
+    return _paged(ledger, base, tenant, first)
+
+
+def _paged(ledger: "Ledger", base: str, tenant: str, page: list[Any]) -> Iterator[Any]:
+    while page:
+        yield from page
+        page = ledger.knowledge.documents(tenant, base, page[-1].name, _AT_ONCE)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[tuple[Callable[[], None], Callable[[str], None]]]:
+    """A bar on a terminal. Gives what moves it on by one file, and what writes a line above it."""
+    terminal = console()
+    if not terminal.is_terminal:
+        yield lambda: None, lambda line: say(printable(line))
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=terminal) as bar:
+        task = bar.add_task("adding", total=total)
+        yield lambda: bar.advance(task), lambda line: bar.console.print(printable(line), markup=False)

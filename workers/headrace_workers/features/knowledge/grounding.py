@@ -1,0 +1,85 @@
+"""What a job's answer rests on: handed on from where passages are looked for to where the model answers."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from headrace_schemas import Answer, GenerationJob, Message, Output, Usage
+from headrace_schemas.grounding import MAX_UNKNOWN, Grounding, WithoutPassages
+from headrace_schemas.recall import Recall
+from headrace_workers.core.pipeline.outcome import Done
+from headrace_workers.features.knowledge.citations import cited
+from headrace_workers.features.knowledge.grounds import Found, Grounds, NoGrounds, with_turn
+
+KNOWLEDGE: Final = "knowledge"  # the name under which what was found goes on with the job
+_TURN: Final = "turn"  # in it, the user's turn with the passages
+_GROUNDING: Final = "grounding"  # and what the receipt says of them
+_NO_BASE: Final = {"knowledge": None, "knowledge_filter": None, "without_passages": None}
+USED: Final = "used"  # the documents that they come from, as they were: [id, version]
+
+
+def grounded(found: Grounds) -> Done:
+    """The job goes on to its model with these passages."""
+    told = {_GROUNDING: found.grounding.model_dump(mode="json", exclude_none=True), _TURN: found.turn}
+    return Done(context={KNOWLEDGE: told, USED: [list(each) for each in found.used]}, tokens=found.tokens)
+
+
+def ungrounded(job_id: str, job: GenerationJob, found: NoGrounds, recall: Recall | None) -> Done:
+    """No passage can be used: the job abstains, or goes on to its model without, as it says."""
+    if job.without_passages is WithoutPassages.ANSWER:
+        return Done(context={KNOWLEDGE: {_GROUNDING: found.grounding.model_dump(mode="json", exclude_none=True)}})
+    return Done(
+        Output(
+            job_id=job_id,
+            tenant=job.tenant,
+            answer=Answer(
+                text="",
+                finish_reason="abstained",
+                model=job.model,
+                quantization="none",
+                usage=Usage(prompt_tokens=0, completion_tokens=0),
+                recall=recall,
+                grounding=found.grounding,
+            ),
+        )
+    )
+
+
+def afresh(job: GenerationJob, found: Found | None) -> GenerationJob | None:
+    """The job with its passages in it, to be asked once more by who looks for none; None where they cannot be had."""
+    match found:
+        case None:
+            return job if job.knowledge is None else None
+        case Grounds():
+            return job.model_copy(update={"prompt": None, "messages": with_turn(job, found.turn), **_NO_BASE})
+        case NoGrounds() if job.without_passages is WithoutPassages.ANSWER:
+            return job.model_copy(update=_NO_BASE)
+    return None
+
+
+def turn_of(context: Mapping[str, Any]) -> str | None:
+    """The user's turn with the passages; None where there are none."""
+    turn: str | None = context.get(KNOWLEDGE, {}).get(_TURN)
+    return turn
+
+
+def conversation_of(job: GenerationJob, context: Mapping[str, Any]) -> tuple[Message, ...]:
+    """What the model reads: the job's conversation, with its passages where it has any."""
+    turn = turn_of(context)
+    return job.conversation if turn is None else with_turn(job, turn)
+
+
+def grounding_of(context: Mapping[str, Any], text: str) -> Grounding | None:
+    """What the receipt of an answer with this text says; None for a job that named no knowledge base."""
+    told = context.get(KNOWLEDGE)
+    if told is None:
+        return None
+    grounding = Grounding.model_validate(told[_GROUNDING])
+    said = cited(text, len(grounding.citations))
+    return grounding.model_copy(
+        update={
+            "citations": tuple(
+                each.model_copy(update={"cited": each.number in said.numbers}) for each in grounding.citations
+            ),
+            "unknown": said.unknown[:MAX_UNKNOWN],
+        }
+    )

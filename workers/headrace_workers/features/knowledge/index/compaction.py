@@ -1,0 +1,33 @@
+"""When an index should be built anew, or sort what came lately into its lists."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from headrace_workers.features.knowledge.index.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is let pass before that; the times are those of 384 dimensions on one core."""
+
+    exact: int = 4_000  # vectors that are compared one by one, without lists: about 0.3 ms a query
+    outside: int = 1_000  # vectors that wait outside of the lists: about 0.07 ms a query
+    dead: int = 32  # rows that may always be dead,
+    dead_share: float = 0.25  # and this share of all rows at most
+    growth: float = 4.0  # how many times the vectors that its centres were learned from lists may hold
+
+
+DEFAULTS: Final = Limits()
+
+
+def worn(state: State, limits: Limits) -> bool:
+    """Whether it must be built anew: it has too many dead rows, too many to compare, or has outgrown its centres."""
+    rows, lists = state.rows, state.lists
+    if rows.dead > max(limits.dead, rows.count * limits.dead_share):
+        return True
+    return rows.living > (limits.exact if lists is None else limits.growth * lists.trained)
+
+
+def overflowing(state: State, limits: Limits) -> bool:
+    """Whether too many rows wait outside of the lists."""
+    return state.lists is not None and state.rows.count - state.covered > limits.outside

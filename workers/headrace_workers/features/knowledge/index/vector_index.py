@@ -1,0 +1,181 @@
+"""Vectors by id, and the nearest of them: what a worker holds in memory of one scope.
+
+Searches take no lock. Each looks at one `State`, a value that nobody changes; a change makes the next one beside it
+and puts it in the place of the last. A rebuild does the same, and takes over at the end what changed meanwhile.
+"""
+
+import sys
+import threading
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from headrace_workers.features.knowledge.index.checked import (
+    Floats,
+    Ids,
+    Positions,
+    Table,
+    checked_ids,
+    checked_query,
+    checked_vectors,
+)
+from headrace_workers.features.knowledge.index.compaction import DEFAULTS, Limits, overflowing, worn
+from headrace_workers.features.knowledge.index.lists import Lists
+from headrace_workers.features.knowledge.index.rows import Rows
+from headrace_workers.features.knowledge.index.state import State
+
+
+class VectorIndex:
+    """Vectors of unit length by id, and the nearest by inner product. Any thread may call anything at any time."""
+
+    def __init__(self, dimension: int, limits: Limits = DEFAULTS) -> None:
+        """An empty index for vectors of this many dimensions; it costs about 1 kB."""
+        self._limits = limits
+        self._changing = threading.Lock()
+        self._compacting = threading.Lock()
+        self._state = State.over(Rows.empty(dimension), None)
+        self._places: dict[int, int] = {}  # the position of each living id; belongs to who holds `_changing`
+
+    @classmethod
+    def of(cls, state: State, limits: Limits = DEFAULTS) -> "VectorIndex":
+        """An index that begins with this state, and is the only one that will change it."""
+        index = cls(state.rows.dimension, limits)
+        index._state, index._places = state, _places(state.rows)
+        return index
+
+    @property
+    def state(self) -> State:
+        """The index as it is now; it stays so while the index goes on."""
+        return self._state
+
+    @property
+    def dimension(self) -> int:
+        """How many numbers a vector has."""
+        return self._state.rows.dimension
+
+    def __len__(self) -> int:
+        """How many vectors it holds."""
+        return self._state.rows.living
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it holds, about: dead rows until they are compacted, too, but no room to grow."""
+        state = self._state
+        row = state.rows.dimension * 4 + 8 + 1
+        lists = 0 if state.lists is None else state.lists.bytes
+        return state.rows.count * row + lists + sys.getsizeof(self._places) + 64 * len(self._places)
+
+    def put(self, ids: ArrayLike, vectors: Table) -> None:
+        """Add the vectors, (n, dimension) for n ids, or replace those that are there; see `apply`."""
+        self.apply(ids, vectors)
+
+    def remove(self, ids: ArrayLike) -> None:
+        """Take these ids out; those that are not there do not matter."""
+        self.apply((), (), ids)
+
+    def apply(self, ids: ArrayLike, vectors: Table, removed: ArrayLike = ()) -> None:
+        """Take out the ids of `removed`, then put the vectors, (n, dimension) for n ids; searches see all or nothing.
+
+        An id that is there is replaced, and of an id that comes twice the last vector holds. VectorRefused names the
+        first id whose vector is of the wrong length, not finite, or not of unit length; then nothing is changed.
+        """
+        coming, going = checked_ids(ids), checked_ids(removed)
+        table = checked_vectors("id", coming.tolist(), vectors, self.dimension)
+        last = _last_of_each(coming)
+        coming, table = coming[last], table[last]
+        with self._changing:
+            places, before = self._places, self._state
+            leaving = {key for key in (*going.tolist(), *coming.tolist()) if key in places}
+            if not leaving and not len(coming):
+                return
+            dying = np.fromiter((places[key] for key in leaving), np.int64, len(leaving))
+            after = State.over(before.rows.changed(dying, coming, table), before.lists)
+            for key in leaving:
+                del places[key]
+            places.update(zip(coming.tolist(), range(before.rows.count, after.rows.count), strict=True))
+            self._state = after
+
+    def search(self, vectors: Table, k: int, among: ArrayLike | None = None) -> tuple[Floats, Ids]:
+        """The k nearest to each of n vectors, (n, dimension): similarities (n, k) and ids (n, k), best first.
+
+        Where there are fewer than k, the id is -1 and the similarity minus infinity. `among`: only these ids are looked
+        at, each of them, however many there are. VectorRefused names the first vector, by its place, that is not of
+        this index.
+        """
+        if k < 1:
+            raise ValueError(f"k is {k}; at least 1 must be asked for")
+        queries = checked_vectors("query", range(len(vectors)), vectors, self.dimension)
+        if among is not None:
+            return self._state.search_among(queries, k, checked_ids(among))
+        return self._state.search(queries, k)
+
+    def nearest(self, vector: Floats, k: int) -> list[tuple[int, float]]:
+        """What `search` finds for one vector, (dimension,): ids and similarities of the k nearest, best first.
+
+        Fewer, where there are fewer. Little is done around FAISS's own search, since a look-up waits for it.
+        """
+        if k < 1:
+            raise ValueError(f"k is {k}; at least 1 must be asked for")
+        state = self._state
+        return state.nearest(checked_query(vector, state.rows.dimension), k)
+
+    def vectors_of(self, ids: ArrayLike) -> dict[int, Floats]:
+        """The vectors of these ids, those that are there."""
+        wanted = checked_ids(ids).tolist()
+        with self._changing:
+            rows = self._state.rows
+            found = {key: self._places[key] for key in wanted if key in self._places}
+        return {key: rows.vectors[place].copy() for key, place in found.items()}
+
+    @property
+    def due(self) -> bool:
+        """Whether `compact` would make searches faster, or give memory back."""
+        state = self._state
+        return worn(state, self._limits) or overflowing(state, self._limits)
+
+    def compact(self) -> bool:
+        """Do what is due, and say whether anything was; for a thread in the background, since it may take seconds.
+
+        Searches and changes go on meanwhile. Usually what waits outside of the lists is sorted into a copy of them;
+        what is worn is built anew, from the rows that live, and needs their memory twice as long as it takes.
+        """
+        with self._compacting:
+            state = self._state
+            if worn(state, self._limits):
+                self._build(state)
+            elif state.lists is not None and overflowing(state, self._limits):
+                self._grow(state, state.lists)
+            else:
+                return False
+            return True
+
+    def _grow(self, before: State, lists: Lists) -> None:
+        grown = lists.grown(before.rows.vectors[before.covered : before.rows.count])
+        with self._changing:
+            self._state = State.over(self._state.rows, grown)  # rows keep their positions: only `_build` moves them
+
+    def _build(self, before: State) -> None:
+        origin = np.flatnonzero(before.rows.alive)
+        rows = before.rows.packed(origin)
+        lists = Lists.built(rows.vectors[: rows.count]) if rows.count > self._limits.exact else None
+        places = _places(rows)
+        with self._changing:
+            now = self._state.rows
+            dying = np.flatnonzero(~now.alive[origin])
+            late = before.rows.count + np.flatnonzero(now.alive[before.rows.count :])
+            for key in rows.ids[dying].tolist():
+                del places[key]
+            places.update(zip(now.ids[late].tolist(), range(rows.count, rows.count + len(late)), strict=True))
+            self._state = State.over(rows.changed(dying, now.ids[late], now.vectors[late]), lists)
+            self._places = places
+
+
+def _places(rows: Rows) -> dict[int, int]:
+    at: Positions = np.flatnonzero(rows.alive)
+    return dict(zip(rows.ids[at].tolist(), at.tolist(), strict=True))
+
+
+def _last_of_each(ids: Ids) -> Positions:
+    """Where each id stands last, in order."""
+    _, from_the_end = np.unique(ids[::-1], return_index=True)
+    return np.sort(len(ids) - 1 - from_the_end)

@@ -1,0 +1,82 @@
+"""Asks a knowledge base the questions whose right documents are known."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Protocol
+
+from headrace_workers.features.knowledge.chunking import Chunk
+from headrace_workers.features.knowledge.fusion import Leg
+from headrace_workers.features.knowledge.measuring.retrieval_quality import (
+    FIRST,
+    MARK,
+    Answered,
+    Asked,
+    belongs,
+    key_of,
+)
+from headrace_workers.features.knowledge.passages import VECTORS, WORDS, Hit
+from headrace_workers.features.knowledge.retrieval import relevance_of
+
+FUSED: Final = "fused"
+LEGS: Final = (WORDS, VECTORS, FUSED)
+_DEPTH: Final = 200  # passages of each ranking: enough for fifty documents, most times
+
+
+class Searched(Protocol):
+    """A knowledge base that can be searched, as `Passages`."""
+
+    def search(self, query: str, k: int) -> list[Hit]:
+        """The k best passages of both legs, fused."""
+
+    def legs(self, query: str, depth: int) -> Mapping[str, Leg]:
+        """What each leg finds by itself."""
+
+    def chunk(self, id_: str) -> Chunk:
+        """The passage with this id of a leg."""
+
+
+class Contents:
+    """Which documents and sections a base has: what a file names is looked for before anything is asked."""
+
+    def __init__(self, chunks: Iterable[Chunk]) -> None:
+        self._sections: dict[str, set[str]] = {}
+        for each in chunks:
+            self._sections.setdefault(each.document, set()).add(each.section)
+
+    def unknown(self, right: str) -> str | None:
+        """Why this document or section is not there; None where it is."""
+        if right in self._sections:
+            return None
+        name, mark, part = right.rpartition(MARK)
+        sections = self._sections.get(name if mark else right)
+        if sections is None:
+            return f"the base has no document {name if mark else right!r}: `headrace knowledge show` names them"
+        if any(belongs(name, section, right) for section in sections):
+            return None
+        has = ", ".join(repr(each) for each in sorted(filter(None, sections))[:5]) or "none"
+        return f"{name!r} has no section {part!r}; it has {has}"
+
+
+def answer(
+    asked: Sequence[Asked], base: Searched, advance: Callable[[int], None] = lambda _: None
+) -> tuple[list[Answered], list[float]]:
+    """What each way of ranking finds; and the seconds of each search for the first ten, the embedding included."""
+    answered, seconds = [], []
+    for each in asked:
+        begun = time.perf_counter()
+        hits = base.search(each.question, FIRST)
+        seconds.append(time.perf_counter() - begun)
+        legs = base.legs(each.question, _DEPTH)
+        rankings = {leg: [key_of(base.chunk(id_), each.right) for id_, _ in found.found] for leg, found in legs.items()}
+        rankings[FUSED] = [key_of(hit.chunk, each.right) for hit in base.search(each.question, _DEPTH)]
+        relevance = [(key_of(hit.chunk, each.right) in each.right, relevance_of(hit)) for hit in hits]
+        answered.append(
+            Answered(
+                each,
+                {leg: rankings[leg] for leg in LEGS},
+                [value for is_right, value in relevance if is_right],
+                [value for is_right, value in relevance if not is_right],
+            )
+        )
+        advance(1)
+    return answered, seconds

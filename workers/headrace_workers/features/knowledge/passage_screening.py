@@ -1,0 +1,150 @@
+"""Passages that are looked at before a model reads them: who writes a document may mean to give the model orders."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Final, Literal, NamedTuple, Protocol
+
+from headrace_schemas import GenerationJob, HeadraceError, ModerationVerdict
+from headrace_schemas.errors import Unavailable
+from headrace_schemas.grounding import Citation, LeftOut, Screening
+from headrace_schemas.reasons import reason_of
+from headrace_workers.core.pipeline.outcome import Held
+from headrace_workers.core.pipeline.task import Task
+from headrace_workers.core.ports import Moderation, Moderator
+from headrace_workers.core.tables import RELEASED
+from headrace_workers.features.knowledge.grounds import Found, Grounds, NoGrounds
+from headrace_workers.features.moderation.review import asks_person
+
+SCREENED: Final = "screened"  # the name under which a screened prompt is told of to the stages behind
+_CATEGORY: Final = "prompt_injection"
+# Each time at least one passage of a job is left out, and as many are looked for as a search finds: see retrieval.py.
+_ROUNDS: Final = 21
+
+
+class Retrieves(Protocol):
+    """Finds passages in knowledge bases, and makes prompts of them. Thread-safe."""
+
+    def find(self, jobs: Sequence[GenerationJob], without: Sequence[Collection[str]] | None = None) -> list[Found]:
+        """What each comes to; the i-th item belongs to the i-th job, each of which names a base. `without`: the ids of
+        chunks that are not to be used, of each.
+        """
+
+
+class Look(NamedTuple):
+    """What is to be done about a job's passages: which are left out, who is to be asked, and what each receipt says."""
+
+    screenings: tuple[Screening, ...]
+    review: str | None = None
+
+    @property
+    def blocks(self) -> bool:
+        """Whether a passage is left out."""
+        return any(each.action == "block" for each in self.screenings)
+
+
+def find_screened(tasks: Sequence[Task], retrieval: Retrieves, screener: Callable[[], Moderator]) -> list[Found | Held]:
+    """What may be found for each task, each of which names a base; passages for a prompt that was screened are screened
+    one by one. What the policy blocks is left out and another takes its place; what it wants reviewed, or nobody could
+    look at, holds the job.
+    """
+    jobs = [task.job for task in tasks if isinstance(task.job, GenerationJob)]
+    found: list[Found | Held] = [*retrieval.find(jobs)]
+    left_out: list[tuple[LeftOut, ...]] = [() for _ in tasks]
+    open_ = [place for place, task in enumerate(tasks) if SCREENED in task.context]
+    for _ in range(_ROUNDS):
+        looked = _looked({place: each for place in open_ if isinstance(each := found[place], Grounds)}, tasks, screener)
+        open_ = []
+        for place, (grounds, look) in looked.items():
+            if isinstance(look, HeadraceError):
+                found[place] = Held(f"passages: {reason_of(look)}", needs_person=False)
+            elif look.blocks:
+                left_out[place] += _left_out(grounds, look)
+                open_.append(place)
+            elif look.review is not None and tasks[place].woken_by != RELEASED:
+                found[place] = Held(look.review)
+            else:
+                found[place] = _told(grounds, look)
+        if not open_:
+            return [_without(each, out) for each, out in zip(found, left_out, strict=True)]
+        again = retrieval.find([jobs[place] for place in open_], [{o.chunk for o in left_out[p]} for p in open_])
+        for place, each in zip(open_, again, strict=True):
+            found[place] = each
+    for place in open_:
+        found[place] = Unavailable("the knowledge base changed each time that its passages were screened")
+    return [_without(each, out) for each, out in zip(found, left_out, strict=True)]
+
+
+def looked_at(citations: Sequence[Citation], verdicts: Sequence[Moderation | HeadraceError]) -> Look | HeadraceError:
+    """What is to be done about passages with these verdicts: by what was found of prompt injection alone."""
+    screenings = []
+    review: str | None = None
+    for citation, verdict in zip(citations, verdicts, strict=True):
+        if isinstance(verdict, HeadraceError):
+            return verdict
+        told = _of_injection(verdict.verdict)
+        actions = {finding.action for finding in told.findings}
+        # There is no part of a passage that is worth keeping without its orders: `redact` leaves it out, too.
+        done: Literal["allow", "block"] = "block" if actions & {"block", "redact"} else "allow"
+        score = max((finding.score for finding in told.findings), default=0.0)
+        screenings.append(Screening(action=done, score=score, policy=told.policy))
+        if "review" in actions and review is None:
+            review = f"passage {citation.number}, of {citation.document}: {asks_person(told)}"
+    return Look(tuple(screenings), review)
+
+
+def _looked(
+    found: dict[int, Grounds], tasks: Sequence[Task], screener: Callable[[], Moderator]
+) -> dict[int, tuple[Grounds, Look | HeadraceError]]:
+    """A look at all passages at once."""
+    if not found:
+        return {}
+    texts = [(place, text) for place, grounds in found.items() for text in grounds.shown]
+    tenants = [tasks[place].job.tenant for place, _ in texts]
+    verdicts: Sequence[Moderation | HeadraceError]
+    try:
+        verdicts = screener().moderate([text for _, text in texts], tenants)
+    except HeadraceError as error:  # the policy's head needs an embedder that is not here, say
+        verdicts = [error] * len(texts)
+    told = zip(texts, verdicts, strict=True)
+    of_each = {place: [verdict for _, verdict in group] for place, group in groupby(told, key=lambda pair: pair[0][0])}
+    return {place: (each, looked_at(each.grounding.citations, of_each[place])) for place, each in found.items()}
+
+
+def _of_injection(verdict: ModerationVerdict) -> ModerationVerdict:
+    """The same with no other findings."""
+    findings = tuple(finding for finding in verdict.findings if finding.category == _CATEGORY)
+    return verdict.model_copy(update={"findings": findings})
+
+
+def _told(grounds: Grounds, look: Look) -> Grounds:
+    """The same, and the receipt says that they were screened."""
+    pairs = zip(grounds.grounding.citations, look.screenings, strict=True)
+    citations = tuple(citation.model_copy(update={"screening": screening}) for citation, screening in pairs)
+    return replace(grounds, grounding=grounds.grounding.model_copy(update={"citations": citations}))
+
+
+def _left_out(grounds: Grounds, look: Look) -> tuple[LeftOut, ...]:
+    return tuple(
+        LeftOut(
+            document=each.document,
+            section=each.section,
+            start=each.start,
+            stop=each.stop,
+            chunk=each.chunk,
+            relevance=each.relevance,
+            screening=screening,
+        )
+        for each, screening in zip(grounds.grounding.citations, look.screenings, strict=True)
+        if screening.action == "block"
+    )
+
+
+def _without(found: Found | Held, left_out: tuple[LeftOut, ...]) -> Found | Held:
+    """The same, and the receipt says what was left out."""
+    if not left_out or not isinstance(found, Grounds | NoGrounds):
+        return found
+    told: dict[str, object] = {"left_out": left_out}
+    if isinstance(found, NoGrounds):
+        told["reason"] = f"screening left out what is relevant: {len(left_out)} of its passages give a model orders"
+    return replace(found, grounding=found.grounding.model_copy(update=told))

@@ -1,0 +1,327 @@
+"""A knowledge base in memory: its passages, found by their words and by their meaning, both rankings fused."""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import groupby
+from typing import Any, Final, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace_schemas.attributes import AnyFilter, AttributeMap, matches
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.log import Action, log
+from headrace_workers.core.ports import Embedder
+from headrace_workers.features.cache.store.uses import version_of
+from headrace_workers.features.knowledge.alike import distinct
+from headrace_workers.features.knowledge.chunking import Chunk
+from headrace_workers.features.knowledge.fusion import Leg, fuse
+from headrace_workers.features.knowledge.index.checked import VectorRefused, read_vector, read_vectors
+from headrace_workers.features.knowledge.index.compaction import Limits
+from headrace_workers.features.knowledge.index.vector_index import VectorIndex
+from headrace_workers.features.knowledge.lexical import LexicalIndex, Matches
+from headrace_workers.features.knowledge.store.documents import FIRST, ChunkAt
+from headrace_workers.features.knowledge.terms import Terms
+
+DEPTH: Final = 100  # passages of each leg that are fused, at least
+WORDS: Final = "words"
+VECTORS: Final = "vectors"
+_AT_ONCE: Final = 1_000
+_TOGETHER: Final = 5_000  # chunks that are indexed at once while a base is read
+_LOOKS: Final = 3  # at a base that changes while it is searched
+_LIMITS: Final = Limits(exact=10_000)  # more than of answers: lists find the hundredth less surely than the fifth
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A passage that was found. `ranks` and `scores` are those of the legs that have it: BM25, and the cosine.
+
+    `score` is the mean of the cosine and the share of the query's words, by their rarity, that the passage has.
+    `document_id` and `version` say of which document it is, as it was; `attributes` are that document's, which is so
+    since `added_at` (ms).
+    """
+
+    chunk: Chunk
+    score: float
+    ranks: Mapping[str, int]
+    scores: Mapping[str, float]
+    document_id: int
+    version: str
+    attributes: AttributeMap = field(default_factory=dict)
+    added_at: int = 0
+
+
+class _Passage(NamedTuple):
+    chunk: Chunk
+    document_id: int
+    version: str
+    attributes: AttributeMap
+    added_at: int
+    has_vector: bool
+
+
+class _Among(NamedTuple):
+    """What alone is looked at."""
+
+    documents: Sequence[str]
+    chunks: NDArray[np.int64]
+
+
+class Passages:
+    """The passages of one base. One thread at a time changes them; any number search meanwhile."""
+
+    def __init__(self, rows: Iterable[Any], embedder: Embedder) -> None:
+        """Index chunks as the ledger gives them. Those whose vectors another embedder made are found by words only."""
+        self._embedder = embedder
+        self._passages: dict[int, _Passage] = {}
+        self._documents: dict[int, tuple[int, ...]] = {}  # the ids of the chunks of each
+        self._attributes: dict[int, AttributeMap] = {}  # of each document
+        self._lexical = LexicalIndex()
+        self._vectors = VectorIndex(embedder.dimensions, _LIMITS)
+        self.without_vectors = 0
+        for documents in _by_documents(rows):
+            self.update(documents)
+
+    @classmethod
+    def of(cls, ledger: Ledger, tenant: str, knowledge: str, embedder: Embedder) -> Self:
+        """Read a base from the ledger; one that is not there has no passages. Unavailable with the ledger."""
+        return cls(chunks_of(ledger, tenant, knowledge), embedder)
+
+    def __len__(self) -> int:
+        return len(self._passages)
+
+    def __contains__(self, document_id: object) -> bool:
+        """Whether there are passages of this document."""
+        return document_id in self._documents
+
+    def update(self, documents: Mapping[int, Sequence[Any]]) -> None:
+        """Each document, by its id, now has these chunks, as the ledger gives them, and no others; none: it is gone.
+
+        A document whose chunks are here already costs nothing. Many documents in one call cost less than one by one.
+        """
+        changed: dict[int, Sequence[Any]] = {}
+        for document, rows in documents.items():
+            if self._documents.get(document, ()) != tuple(row.id for row in rows):
+                changed[document] = rows
+            elif rows:
+                self._describe(document, rows)
+        if not changed:
+            return
+        going = [id_ for document in changed for id_ in self._documents.get(document, ())]
+        coming: dict[int, _Passage] = {}
+        vectors: dict[int, NDArray[np.float32]] = {}
+        for rows in changed.values():
+            vectors.update(self._vectors_of(rows))
+            coming.update(_passages(rows, vectors))
+        # What comes is there before either index can name it, and what goes until neither does.
+        self._passages.update(coming)
+        for document, rows in changed.items():
+            if rows:
+                self._attributes[document] = coming[rows[0].id].attributes
+        self._lexical.put(
+            {str(document): [(str(row.id), Terms.from_bytes(row.terms) or Terms.of(coming[row.id].chunk.indexed))
+                             for row in rows]
+             for document, rows in changed.items()}
+        )  # fmt: skip
+        self._vectors.apply(list(vectors), list(vectors.values()), going)
+        for document, rows in changed.items():
+            self._documents[document] = tuple(row.id for row in rows)
+            if not rows:
+                del self._documents[document]
+                self._attributes.pop(document, None)
+        gone = [self._passages.pop(id_) for id_ in going if id_ not in coming]
+        self.without_vectors += sum(not each.has_vector for each in coming.values())
+        self.without_vectors -= sum(not each.has_vector for each in gone)
+
+    def search(
+        self, query: str, k: int, vector: NDArray[np.float32] | None = None, where: AnyFilter | None = None
+    ) -> list[Hit]:
+        """The k passages that fit the query best, best first; of those that say nearly the same, the first.
+
+        `where`: only passages of documents whose attributes it lets through are looked at, and all of those. Exact up
+        to 10,000 passages, and of any number with `where`: the query is compared with every one. `vector` is the
+        query's, (dimensions,), where the embedder has made it already.
+        """
+        if vector is None:
+            (vector,) = self._embedder.embed([query])
+        depth = max(DEPTH, 2 * k)
+        hits: list[Hit] = []
+        for _ in range(_LOOKS):
+            hits, whole = self._look(query, vector, depth, where)
+            if whole:
+                break
+        return [hits[place] for place in distinct([hit.chunk.text for hit in hits], most=k)]
+
+    @property
+    def chunks(self) -> list[Chunk]:
+        """All passages."""
+        return [passage.chunk for passage in self._passages.values()]
+
+    def legs(self, query: str, depth: int) -> dict[str, Leg]:
+        """What each leg finds by itself, on the scale on which they are fused; `chunk` says what an id stands for."""
+        (vector,) = self._embedder.embed([query])
+        return self._legs(query, vector, depth)[1]
+
+    def chunk(self, id_: str) -> Chunk:
+        """The passage with this id of a leg."""
+        return self._passages[int(id_)].chunk
+
+    def compact(self) -> None:
+        """Rebuild what is due; it may take seconds, and searches go on."""
+        if self._vectors.due:
+            self._vectors.compact()
+
+    def _look(
+        self, query: str, vector: NDArray[np.float32], depth: int, where: AnyFilter | None
+    ) -> tuple[list[Hit], bool]:
+        """What is found, and whether that is all: a document that was replaced between the legs may be in neither."""
+        words, legs = self._legs(query, vector, depth, None if where is None else self._let_through(where))
+        scores = {WORDS: dict(words.found), VECTORS: dict(legs[VECTORS].found)}
+        fused = fuse(legs)
+        hits = []
+        for item in fused:
+            passage = self._passages.get(int(item.id))
+            if passage is not None and (where is None or matches(where, passage.attributes)):
+                found = {leg: scores[leg][item.id] for leg in item.ranks}
+                hits.append(
+                    Hit(
+                        passage.chunk, item.score, item.ranks, found, passage.document_id, passage.version,
+                        passage.attributes, passage.added_at,
+                    )
+                )  # fmt: skip
+        return hits, len(hits) == len(fused)
+
+    def _let_through(self, where: AnyFilter) -> _Among:
+        """The documents that a filter lets through, and their chunks."""
+        # Documents that say the same share their attributes: each is looked at once.
+        verdicts: dict[int, bool] = {}
+        documents: list[int] = []
+        for document, attributes in list(self._attributes.items()):
+            if id(attributes) not in verdicts:
+                verdicts[id(attributes)] = matches(where, attributes)
+            if verdicts[id(attributes)]:
+                documents.append(document)
+        chunks = [id_ for document in documents for id_ in self._documents.get(document, ())]
+        return _Among([str(document) for document in documents], np.array(chunks, np.int64))
+
+    def _legs(
+        self, query: str, vector: NDArray[np.float32], depth: int, among: _Among | None = None
+    ) -> tuple[Matches, dict[str, Leg]]:
+        """What each leg finds; and of words the scores as BM25 has them."""
+        documents, chunks = (None, None) if among is None else among
+        words = self._lexical.look_up(query, depth, among=documents)
+        (similarities,), (ids,) = self._vectors.search(vector[None], depth, chunks)
+        by_meaning = [(str(id_), float(score)) for id_, score in zip(ids, similarities, strict=True) if id_ >= 0]
+        found = {WORDS: words.shares, VECTORS: by_meaning}
+        return words, {leg: Leg(each, _rest(each, depth)) for leg, each in found.items()}
+
+    def _describe(self, document: int, rows: Sequence[Any]) -> None:
+        """The same chunks, of a document that may have other attributes."""
+        told = _described(rows[0])
+        if self._passages[rows[0].id].version == told.version:
+            return
+        changed = {
+            row.id: self._passages[row.id]._replace(
+                version=told.version, attributes=told.attributes, added_at=rows[0].added_at
+            )
+            for row in rows
+        }
+        self._passages.update(changed)
+        self._attributes[document] = told.attributes
+
+    def _vectors_of(self, rows: Sequence[Any]) -> dict[int, NDArray[np.float32]]:
+        """The vectors of a document's chunks that can be compared with ours."""
+        found: dict[int, NDArray[np.float32]] = {}
+        refused: list[VectorRefused] = []
+        ours = [row for row in rows if row.embedder == self._embedder.id]
+        ids, dimensions = [row.id for row in ours], self._embedder.dimensions
+        try:
+            vectors = read_vectors("chunk", ids, [row.vector for row in ours], dimensions)
+            return dict(zip(ids, vectors, strict=True))
+        except VectorRefused:  # one of them, or more: which?
+            for row in ours:
+                try:
+                    found[row.id] = read_vector("chunk", row.id, row.vector, dimensions)
+                except VectorRefused as error:
+                    refused.append(error)
+        if refused:
+            log(
+                "recall",
+                logging.WARNING,
+                Action.WORDS_ONLY,
+                f"{len(refused)} passages of document {rows[0].document_id} are found by words only: {refused[0]}; "
+                "`headrace knowledge remove` it and add it again",
+                document_id=rows[0].document_id,
+            )
+        return found
+
+
+def _rest(found: Sequence[tuple[str, float]], depth: int) -> float:
+    """The score of what a leg does not name: at most its lowest, where it was cut off."""
+    return found[-1][1] if len(found) == depth else 0.0
+
+
+def chunks_of(ledger: Ledger, tenant: str, knowledge: str, document_id: int | None = None) -> Iterator[Any]:
+    """All chunks of a base, or of one of its documents, as the ledger gives them. Unavailable with the ledger."""
+    after: ChunkAt | None = FIRST
+    while after is not None:
+        rows = ledger.knowledge.chunks(tenant, knowledge, after, _AT_ONCE, document_id)
+        yield from rows
+        after = ChunkAt(rows[-1].document_id, rows[-1].id) if len(rows) == _AT_ONCE else None
+
+
+def _by_documents(rows: Iterable[Any]) -> Iterator[dict[int, list[Any]]]:
+    """Rows in the order of documents, some documents at a time: what the ledger gives is not held twice."""
+    documents: dict[int, list[Any]] = {}
+    held = 0
+    for document_id, of_one in groupby(rows, key=lambda row: row.document_id):
+        documents[document_id] = list(of_one)
+        held += len(documents[document_id])
+        if held >= _TOGETHER:
+            yield documents
+            documents, held = {}, 0
+    yield documents
+
+
+class _Described(NamedTuple):
+    version: str
+    attributes: AttributeMap
+
+
+def _described(row: Any) -> _Described:
+    """What a document is besides its chunks; those that say the same share their attributes."""
+    return _Described(version_of(row.sha256, row.attributes), _attributes_of(row.attributes))
+
+
+@lru_cache(maxsize=1 << 12)
+def _attributes_of(written: str) -> AttributeMap:
+    attributes: AttributeMap = json.loads(written)
+    return attributes
+
+
+def _passages(rows: Sequence[Any], vectors: Mapping[int, object]) -> dict[int, _Passage]:
+    """By id; the rows are a document's. What its chunks have in common is kept once."""
+    if not rows:
+        return {}
+    kept: dict[str, str] = {}
+    told = _described(rows[0])
+    return {
+        row.id: _Passage(
+            Chunk(
+                row.key,
+                kept.setdefault(row.document, row.document),
+                kept.setdefault(row.section, row.section),
+                (row.start, row.stop),
+                row.text,
+            ),
+            row.document_id,
+            told.version,
+            told.attributes,
+            row.added_at,
+            row.id in vectors,
+        )
+        for row in rows
+    }

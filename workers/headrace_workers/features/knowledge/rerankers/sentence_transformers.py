@@ -1,0 +1,68 @@
+"""Cross-encoders with sentence-transformers (the extra of that name)."""
+
+import importlib.util
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.features.generation.models.added_tokens import read_plainly
+
+_BATCH_ROWS = 32
+
+
+class SentenceTransformersReranker:
+    """A loaded cross-encoder. Thread-safe: one call is computed at a time, on torch's threads."""
+
+    def __init__(self, name: str, model: Any) -> None:
+        read_plainly(model)
+        self._model = model
+        self._name = name
+        self._lock = threading.Lock()  # the library changes the model's tokenizer while it encodes
+
+    @classmethod
+    def load(cls, source: str, *, device: str = "cpu") -> Self:
+        """Load a folder, or a model that the hub has or this machine keeps (`owner/name`).
+
+        ConfigurationError when the library is missing, the model cannot be loaded, or it gives a pair of texts more
+        than one figure.
+        """
+        if importlib.util.find_spec("sentence_transformers") is None:
+            raise ConfigurationError(
+                f"sentence-transformers is not installed, which {source} needs: "
+                "pip install 'headrace[sentence-transformers]'"
+            )
+        from sentence_transformers import CrossEncoder
+
+        try:
+            model = CrossEncoder(source, device=device)
+        except Exception as error:  # the library raises whatever its parts do
+            raise ConfigurationError(
+                f"sentence-transformers cannot load {source}: {error}; give the model's folder, or its name on the hub"
+            ) from error
+        if model.num_labels != 1:
+            raise ConfigurationError(
+                f"{source} gives a pair of texts {model.num_labels} figures: a reranker gives one, that of relevance"
+            )
+        folder = Path(source)
+        return cls(folder.resolve().name if folder.is_dir() else source, model)
+
+    @property
+    def name(self) -> str:
+        """What it is called in logs."""
+        return self._name
+
+    def scores(self, question: str, passages: Sequence[str]) -> list[float]:
+        """How well each passage answers the question; what is too long is cut at the end, as the model has it."""
+        if not passages:
+            return []
+        pairs = [(_text(question), _text(passage)) for passage in passages]
+        with self._lock:
+            scores = self._model.predict(pairs, batch_size=_BATCH_ROWS, show_progress_bar=False, convert_to_numpy=True)
+        return [float(score) for score in scores]
+
+
+def _text(text: str) -> str:
+    """Tokenizers take no half of a surrogate pair."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,95 @@
+"""The passages that a search found, put into the order in which a model that reads them with the question has them.
+
+Nothing depends on it: what fails, or takes too long, leaves the order as the search had it.
+"""
+
+import logging
+import math
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from headrace_workers.core.log import Action, log
+from headrace_workers.core.ports import Reranker
+from headrace_workers.features.knowledge.passages import Hit
+
+_Call = tuple["Future[list[float]]", Callable[[], list[float]]]
+
+
+class _Beside:
+    """A thread of its own for calls that may take too long; it does not keep the process from ending."""
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[_Call] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._late: Future[Any] | None = None
+
+    def call(self, what: Callable[[], list[float]]) -> "Future[list[float]] | None":
+        """What will come of it; None while a call that nobody waits for any more still runs."""
+        with self._lock:
+            if self._late is not None and not self._late.done():
+                return None
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="rerank", daemon=True)
+                self._thread.start()
+        future: Future[list[float]] = Future()
+        self._calls.put((future, what))
+        return future
+
+    def leave(self, future: "Future[list[float]]") -> None:
+        """Nobody waits for it any more; where it has not begun, it never will."""
+        if not future.cancel():
+            with self._lock:
+                self._late = future
+
+    def _run(self) -> None:
+        while True:
+            future, what = self._calls.get()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(what())
+            except BaseException as error:
+                future.set_exception(error)
+
+
+@dataclass(frozen=True, slots=True)
+class Reranking:
+    """Asks a reranker, for `limit` seconds at most. Thread-safe; one call is computed at a time.
+
+    A call that takes longer goes on beside, since nothing can end it; until it is done nobody waits for another.
+    """
+
+    reranker: Reranker
+    limit: float
+    _beside: _Beside = field(default_factory=_Beside, init=False)
+
+    def order(self, question: str, hits: Sequence[Hit]) -> list[Hit]:
+        """The same passages, best first; as they came where the reranker does not say."""
+        if len(hits) < 2:
+            return list(hits)
+        future = self._beside.call(lambda: self.reranker.scores(question, [hit.chunk.indexed for hit in hits]))
+        if future is None:
+            return list(hits)
+        try:
+            scores = future.result(self.limit)
+        except TimeoutError:
+            self._beside.leave(future)
+            self._tell(f"it takes more than {self.limit:g} s for {len(hits)} passages")
+            return list(hits)
+        except Exception as error:  # whatever the model's library raises
+            self._tell(f"it fails: {type(error).__name__}: {error}")
+            return list(hits)
+        if len(scores) != len(hits) or not all(map(math.isfinite, scores)):
+            self._tell(f"it gives {len(scores)} figures for {len(hits)} passages, or some that are no numbers")
+            return list(hits)
+        places = sorted(range(len(hits)), key=lambda place: -scores[place])
+        return [hits[place] for place in places]
+
+    def _tell(self, why: str) -> None:
+        log("recall", logging.WARNING, Action.NOT_RERANKED,
+            f"passages stay in the order of the search, for {self.reranker.name} does not say: {why}")  # fmt: skip

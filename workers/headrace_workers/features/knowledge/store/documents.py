@@ -1,0 +1,233 @@
+"""What knowledge bases hold: documents by name, each with its chunks, and each change of one noted for who follows.
+
+A base is there while it has documents. A document is changed whole and in one transaction, so that nobody sees half of
+it, and with it die the answers that rest on what it said before: see `uses.py`. Lock order: a document is locked before
+its chunks and before entries, and several in the order of their ids.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, Row, and_, case, delete, func, or_, select, tuple_, update
+
+from headrace_schemas.attributes import AttributeMap
+from headrace_workers.core.ledger import changes
+from headrace_workers.core.sql.database import among, insert, now_ms
+from headrace_workers.features.cache.store import entries, uses
+from headrace_workers.features.cache.tables import CHUNKS, DOCUMENTS
+from headrace_workers.features.knowledge.tables import STORES
+
+_AT_ONCE: Final = 500  # answers that are killed by one statement
+
+
+@dataclass(frozen=True, slots=True)
+class NewChunk:
+    """A passage: `vector` is float32 of what the embedder reads of it, `start` and `stop` are characters.
+
+    `terms` are those that it is found by (features/knowledge/terms.py); who reads it without counts them.
+    """
+
+    key: str
+    section: str
+    start: int
+    stop: int
+    text: str
+    vector: bytes
+    terms: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDocument:
+    """A document as it is now. `size` is the file's, in bytes; `embedder` is the id of what made the vectors."""
+
+    tenant: str
+    knowledge: str
+    name: str
+    sha256: str
+    format: str
+    size: int
+    embedder: str
+    chunks: Sequence[NewChunk]
+    attributes: AttributeMap = field(default_factory=dict)
+
+
+class ChunkAt(NamedTuple):
+    """A place in the order of chunks: by document, then as they stand in it."""
+
+    document_id: int
+    chunk_id: int
+
+
+FIRST = ChunkAt(0, 0)
+
+
+def put(connection: Connection, document: NewDocument) -> int | None:
+    """Write the document in the place of the one of its name; its id.
+
+    None where that one comes from the same file and embedder and has the same attributes: then nothing is written,
+    whoever was faster. Answers that rest on another version of it are given no more.
+    """
+    attributes = written(document.attributes)
+    values = {
+        "sha256": document.sha256, "format": document.format, "size": document.size, "embedder": document.embedder,
+        "chunks": len(document.chunks), "added_at": now_ms(), "attributes": attributes,
+    }  # fmt: skip
+    statement = insert(connection, DOCUMENTS).values(
+        tenant=document.tenant, knowledge=document.knowledge, name=document.name, **values
+    )
+    other = or_(
+        DOCUMENTS.c.sha256 != document.sha256,
+        DOCUMENTS.c.embedder != document.embedder,
+        DOCUMENTS.c.attributes != attributes,
+    )
+    # One that another embedder reads anew is no newer: it says what it said.
+    same = and_(DOCUMENTS.c.sha256 == document.sha256, DOCUMENTS.c.attributes == attributes)
+    values["added_at"] = case((same, DOCUMENTS.c.added_at), else_=now_ms())
+    statement = statement.on_conflict_do_update(
+        index_elements=[DOCUMENTS.c.tenant, DOCUMENTS.c.knowledge, DOCUMENTS.c.name], set_=values, where=other
+    ).returning(DOCUMENTS.c.id)
+    document_id: int | None = connection.execute(statement).scalar_one_or_none()
+    if document_id is None:
+        return None
+    connection.execute(delete(CHUNKS).where(CHUNKS.c.document_id == document_id))
+    rows = [
+        {"document_id": document_id, "key": chunk.key, "section": chunk.section, "start": chunk.start,
+         "stop": chunk.stop, "text": chunk.text, "vector": chunk.vector, "terms": chunk.terms}
+        for chunk in document.chunks
+    ]  # fmt: skip
+    if rows:
+        connection.execute(CHUNKS.insert(), rows)
+    changes.note(connection, [document_id], "document")
+    but = uses.version_of(document.sha256, attributes)
+    _kill_what_rests_on(connection, {document_id: f"{_told(document)} has changed"}, but=but)
+    return document_id
+
+
+def describe(connection: Connection, document_id: int, sha256: str, attributes: AttributeMap) -> bool:
+    """Give the document these attributes and no others, if it still comes from this file; whether that changed any.
+
+    Answers that rest on it as it was before are given no more: a filter may have let it through by what it no longer
+    has.
+    """
+    now = written(attributes)
+    statement = (
+        update(DOCUMENTS)
+        .where(DOCUMENTS.c.id == document_id, DOCUMENTS.c.sha256 == sha256, DOCUMENTS.c.attributes != now)
+        .values(attributes=now, added_at=now_ms())
+        .returning(DOCUMENTS.c.name, DOCUMENTS.c.knowledge)
+    )
+    row = connection.execute(statement).first()
+    if row is None:
+        return False
+    changes.note(connection, [document_id], "document")
+    but = uses.version_of(sha256, now)
+    _kill_what_rests_on(connection, {document_id: f"{_told(row)} has other attributes"}, but=but)
+    return True
+
+
+def written(attributes: AttributeMap) -> str:
+    """Attributes as the ledger has them: the same ones are the same text."""
+    return json.dumps(dict(attributes), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def remove(connection: Connection, document_ids: Sequence[int]) -> int:
+    """Forget these documents and their chunks; how many were there. Answers that rest on them are given no more."""
+    if not document_ids:
+        return 0
+    query = select(DOCUMENTS.c.id, DOCUMENTS.c.name, DOCUMENTS.c.knowledge)
+    query = query.where(among(connection, DOCUMENTS.c.id, document_ids)).order_by(DOCUMENTS.c.id)
+    found = connection.execute(query.with_for_update()).all()
+    if found:
+        there = [row.id for row in found]
+        connection.execute(delete(CHUNKS).where(among(connection, CHUNKS.c.document_id, there)))
+        connection.execute(delete(DOCUMENTS).where(among(connection, DOCUMENTS.c.id, there)))
+        changes.note(connection, there, "document")
+        _kill_what_rests_on(connection, {row.id: f"{_told(row)} was removed" for row in found})
+    return len(found)
+
+
+def _told(document: Any) -> str:
+    return f"document {document.name} of knowledge base {document.knowledge}"
+
+
+def _kill_what_rests_on(connection: Connection, reasons: Mapping[int, str], but: str | None = None) -> None:
+    """Give no more what rests on these documents, each with its reason; what rests on the version `but` is spared."""
+    while rows := uses.resting(connection, list(reasons), but, _AT_ONCE):
+        dying: dict[int, list[int]] = {}
+        for entry_id, document_id in {row.entry_id: row.document_id for row in rows}.items():
+            dying.setdefault(document_id, []).append(entry_id)
+        for document_id, entry_ids in dying.items():
+            entries.kill(connection, entry_ids, reasons[document_id])
+
+
+def documents(connection: Connection, tenant: str, knowledge: str, after: str, limit: int) -> list[Row[Any]]:
+    """A base's documents whose names come after this one, in order of name: the columns of `documents`."""
+    query = (
+        select(DOCUMENTS)
+        .where(DOCUMENTS.c.tenant == tenant, DOCUMENTS.c.knowledge == knowledge, DOCUMENTS.c.name > after)
+        .order_by(DOCUMENTS.c.name)
+        .limit(limit)
+    )
+    return list(connection.execute(query).all())
+
+
+def exists(connection: Connection, tenant: str, knowledge: str) -> bool:
+    """Whether the tenant has a base of this name: one with a document, or a vector store that may be empty."""
+    documents = select(DOCUMENTS.c.id).where(DOCUMENTS.c.tenant == tenant, DOCUMENTS.c.knowledge == knowledge)
+    stores = select(STORES.c.name).where(STORES.c.tenant == tenant, STORES.c.knowledge == knowledge)
+    return bool(connection.execute(select(or_(documents.exists(), stores.exists()))).scalar_one())
+
+
+def unknown(connection: Connection, named: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return those of these bases (tenant and name) that do not exist."""
+    return {base for base in named if not exists(connection, *base)}
+
+
+def bases(connection: Connection, tenant: str | None) -> list[Row[Any]]:
+    """All bases, or a tenant's, in order of tenant and name: tenant, knowledge, documents, chunks, size (bytes),
+    embedders (how many), embedder (one of them), changed_at (ms)."""
+    query = (
+        select(
+            DOCUMENTS.c.tenant,
+            DOCUMENTS.c.knowledge,
+            func.count().label("documents"),
+            func.sum(DOCUMENTS.c.chunks).label("chunks"),
+            func.sum(DOCUMENTS.c.size).label("size"),
+            func.count(DOCUMENTS.c.embedder.distinct()).label("embedders"),
+            func.min(DOCUMENTS.c.embedder).label("embedder"),
+            func.max(DOCUMENTS.c.added_at).label("changed_at"),
+        )
+        .group_by(DOCUMENTS.c.tenant, DOCUMENTS.c.knowledge)
+        .order_by(DOCUMENTS.c.tenant, DOCUMENTS.c.knowledge)
+    )
+    return list(connection.execute(query if tenant is None else query.where(DOCUMENTS.c.tenant == tenant)).all())
+
+
+def chunks(
+    connection: Connection, tenant: str, knowledge: str, after: ChunkAt, limit: int, document_id: int | None = None
+) -> list[Row[Any]]:
+    """The chunks of a base, or of one document of it, after a place, in order: id, document_id, document (its name),
+    its sha256, embedder, attributes and added_at, key, section, start, stop, text, vector, terms."""
+    query = (
+        select(
+            CHUNKS,
+            DOCUMENTS.c.name.label("document"),
+            DOCUMENTS.c.sha256,
+            DOCUMENTS.c.embedder,
+            DOCUMENTS.c.attributes,
+            DOCUMENTS.c.added_at,
+        )
+        .join(DOCUMENTS, DOCUMENTS.c.id == CHUNKS.c.document_id)
+        .where(
+            DOCUMENTS.c.tenant == tenant,
+            DOCUMENTS.c.knowledge == knowledge,
+            tuple_(CHUNKS.c.document_id, CHUNKS.c.id) > tuple_(*after),
+        )
+        .order_by(CHUNKS.c.document_id, CHUNKS.c.id)
+        .limit(limit)
+    )
+    if document_id is not None:
+        query = query.where(CHUNKS.c.document_id == document_id)
+    return list(connection.execute(query).all())

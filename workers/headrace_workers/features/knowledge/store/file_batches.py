@@ -1,0 +1,133 @@
+"""Files that were put into a vector store together: a row says which, and how they stand is read from the store."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, Row, delete, select, update
+
+from headrace_workers.core.sql.database import among, now_ms, reading, writing
+from headrace_workers.features.knowledge.store import store_files
+from headrace_workers.features.knowledge.store.store_files import Incoming, StoreFile
+from headrace_workers.features.knowledge.tables import FILE_BATCHES, INCOMING
+
+MOST_KEPT: Final = 100  # of a store: the oldest is forgotten, and its files stay
+
+
+@dataclass(frozen=True, slots=True)
+class FileBatch:
+    """A batch, and its files that are in the store, in order of their time. `cancelled` is how many were taken out of
+    it before they were read; None where nobody cancelled. `created_at` is in ms.
+    """
+
+    id: str
+    created_at: int
+    files: tuple[StoreFile, ...]
+    cancelled: int | None
+
+    def count(self, state: store_files.State) -> int:
+        """How many of its files stand so."""
+        return sum(each.state == state for each in self.files)
+
+
+class FileBatches:
+    """The batches of files of one ledger; each method is one transaction. Thread-safe. Unavailable when it does not
+    answer. Another tenant's are not there.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def send(self, tenant: str, knowledge: str, batch_id: str, files: Sequence[Incoming]) -> None:
+        """Put these files into a store, as a batch."""
+        with writing(self._engine) as tx:
+            store_files.send(tx, tenant, knowledge, files, batched=True)
+            note(tx, tenant, knowledge, batch_id, files)
+
+    def find(self, tenant: str, knowledge: str, batch_id: str) -> FileBatch | None:
+        """A batch of a store; None where there is none of this id."""
+        with reading(self._engine) as tx:
+            return _find(tx, tenant, knowledge, batch_id)
+
+    def cancel(self, tenant: str, knowledge: str, batch_id: str) -> FileBatch | None:
+        """Take those of its files that were not read yet out of it, and out of the store where nobody else wants them;
+        None where there is no such batch.
+        """
+        with writing(self._engine) as tx:
+            found = _find(tx, tenant, knowledge, batch_id)
+            if found is None or found.cancelled is not None or not found.count("in_progress"):
+                return found
+            # Whoever puts one of these in meanwhile waits, or is seen by what is read behind this.
+            locked = _locked(tx, tenant, knowledge, [each.id for each in found.files if each.state == "in_progress"])
+            others = _wanted(tx, tenant, knowledge, but=batch_id)
+            gone = [row.id for row in locked if not row.stays and row.file_id not in others]
+            tx.execute(delete(INCOMING).where(among(tx, INCOMING.c.id, gone)))
+            let_go = {row.file_id for row in locked}
+            kept = [[each.id, each.name] for each in found.files if each.id not in let_go]
+            tx.execute(
+                update(FILE_BATCHES)
+                .where(FILE_BATCHES.c.id == batch_id)
+                .values(cancelled=len(let_go), files=json.dumps(kept))
+            )
+            return _find(tx, tenant, knowledge, batch_id)
+
+
+def note(tx: Connection, tenant: str, knowledge: str, batch_id: str, files: Sequence[Incoming]) -> None:
+    """Write down which files a batch has, behind the files themselves."""
+    names = [[each.file_id, each.name] for each in files]
+    tx.execute(
+        FILE_BATCHES.insert().values(
+            id=batch_id, tenant=tenant, knowledge=knowledge, files=json.dumps(names), created_at=now_ms()
+        )
+    )
+    _forget_oldest(tx, tenant, knowledge)
+
+
+def _find(tx: Connection, tenant: str, knowledge: str, batch_id: str) -> FileBatch | None:
+    mine = (FILE_BATCHES.c.tenant == tenant, FILE_BATCHES.c.knowledge == knowledge, FILE_BATCHES.c.id == batch_id)
+    row: Any = tx.execute(select(FILE_BATCHES).where(*mine)).first()
+    if row is None:
+        return None
+    found = store_files.named(tx, tenant, knowledge, dict(json.loads(row.files)))
+    return FileBatch(row.id, row.created_at, tuple(found), row.cancelled)
+
+
+def _locked(tx: Connection, tenant: str, knowledge: str, file_ids: Sequence[str]) -> list[Row[Any]]:
+    """Those of these files that are on their way, which stay as they are until this transaction ends."""
+    query = (
+        select(INCOMING.c.id, INCOMING.c.file_id, INCOMING.c.stays)
+        .where(
+            INCOMING.c.tenant == tenant,
+            INCOMING.c.knowledge == knowledge,
+            INCOMING.c.state == "in_progress",
+            among(tx, INCOMING.c.file_id, file_ids),
+        )
+        .order_by(INCOMING.c.id)
+    )
+    return list(tx.execute(query.with_for_update()))
+
+
+def _wanted(tx: Connection, tenant: str, knowledge: str, *, but: str) -> set[str]:
+    """The files of all batches of a store that nobody cancelled, but this one."""
+    mine = (FILE_BATCHES.c.tenant == tenant, FILE_BATCHES.c.knowledge == knowledge, FILE_BATCHES.c.id != but,
+            FILE_BATCHES.c.cancelled.is_(None))  # fmt: skip
+    return {file_id for files in tx.execute(select(FILE_BATCHES.c.files).where(*mine)).scalars()
+            for file_id, _ in json.loads(files)}  # fmt: skip
+
+
+def _forget_oldest(tx: Connection, tenant: str, knowledge: str) -> None:
+    mine = (FILE_BATCHES.c.tenant == tenant, FILE_BATCHES.c.knowledge == knowledge)
+    order = (FILE_BATCHES.c.created_at.desc(), FILE_BATCHES.c.id.desc())
+    old = tx.execute(
+        select(FILE_BATCHES.c.id, FILE_BATCHES.c.files).where(*mine).order_by(*order).offset(MOST_KEPT)
+    ).all()
+    if old:
+        tx.execute(delete(FILE_BATCHES).where(among(tx, FILE_BATCHES.c.id, [row.id for row in old])))
+        file_ids = [file_id for row in old for file_id, _ in json.loads(row.files)]
+        tx.execute(
+            update(INCOMING)
+            .where(INCOMING.c.tenant == tenant, INCOMING.c.knowledge == knowledge)
+            .where(among(tx, INCOMING.c.file_id, file_ids))
+            .values(stays=True)
+        )

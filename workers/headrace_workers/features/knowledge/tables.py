@@ -1,0 +1,60 @@
+"""The tables of vector stores: what OpenAI's door says of knowledge bases beside their documents."""
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, Text, text, true
+
+from headrace_workers.core.tables import METADATA, Serial
+
+_IS_COMING = text("state = 'in_progress'")
+
+# A knowledge base that was made through that door, with or without documents; one of the command line has no row here
+# until something is said of it.
+STORES: Final = Table(
+    "stores",
+    METADATA,
+    Column("tenant", String(64), primary_key=True),
+    Column("knowledge", String(64), primary_key=True),  # the base's name, which is the store's id
+    Column("name", Text, nullable=False),
+    Column("description", Text),
+    Column("metadata", Text, nullable=False, server_default="{}"),  # JSON object of texts
+    Column("expire_days", Integer),  # so long after it was last used its documents go; absent: never
+    Column("expired_at", BigInteger),  # they are gone, or going
+    Column("created_at", BigInteger, nullable=False),
+    Column("used_at", BigInteger, nullable=False),
+)
+
+# Files that were put in together. How they stand is read from what follows, and from `documents`.
+FILE_BATCHES: Final = Table(
+    "file_batches",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("knowledge", String(64), nullable=False),
+    Column("files", Text, nullable=False),  # JSON: the id and the name of each
+    Column("created_at", BigInteger, nullable=False),
+    Column("cancelled", Integer),  # so many were taken out; absent: nobody cancelled
+    Index("file_batches_store", "tenant", "knowledge", "created_at"),
+)
+
+# Files that are to become documents, until they are, and those that could not.
+INCOMING: Final = Table(
+    "incoming",
+    METADATA,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("tenant", String(64), nullable=False),
+    Column("knowledge", String(64), nullable=False),
+    Column("file_id", String(64), nullable=False),
+    Column("name", Text, nullable=False),  # the file's
+    Column("attributes", Text, nullable=False, server_default="{}"),  # as in `documents`
+    Column("state", String(16), nullable=False),  # in_progress | failed
+    Column("code", String(32)),  # why it failed, as OpenAI has it,
+    Column("reason", Text),  # and in words
+    Column("created_at", BigInteger, nullable=False),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    Column("taken_until", BigInteger, nullable=False, server_default=text("0")),  # whoever reads it now has until then
+    # It was put in by itself, or its batch is forgotten: no batch that is cancelled takes it out.
+    Column("stays", Boolean, nullable=False, server_default=true()),
+    Index("incoming_file", "tenant", "knowledge", "file_id", unique=True),
+    Index("incoming_next", "taken_until", postgresql_where=_IS_COMING, sqlite_where=_IS_COMING),
+)

@@ -1,0 +1,77 @@
+"""An answer that may not be shown, where the policy has its model asked again: with what it wrote, and what is wrong.
+
+How often that was done goes on with the job as its context, with the tokens that it took. The answer that goes out at
+last is moderated as any other; where none may be shown, the last one is withheld.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from headrace_schemas import Answer, GenerationJob, HeadraceError, Message, Output, Usage
+from headrace_workers.core.pipeline.outcome import Done, Retry
+from headrace_workers.core.pipeline.task import Task
+from headrace_workers.core.ports import Moderation
+from headrace_workers.features.cache.step import CONTEXT as RECALL
+from headrace_workers.features.cache.step import GIVEN
+from headrace_workers.features.generation.another_try import GENERATE, TURNS, given_up, objected, turns_in
+
+MOST: Final = 2  # times, of one job
+_CONTEXT: Final = "asked_again"
+_TIMES: Final = "times"
+_USED: Final = "used"  # tokens read and written by answers that may not be shown, since one was that may
+_STOPPED: Final = "stopped"  # it cannot be asked again
+
+
+def again(task: Task, output: Output, verdict: Moderation) -> Done | None:
+    """The job goes back to its model; None where its policy does not want that, or it was asked often enough.
+
+    An answer from the cache is not made again: the model did not write it for this job.
+    """
+    told = task.context.get(_CONTEXT, {})
+    if not verdict.again or not isinstance(task.job, GenerationJob) or GIVEN in task.context.get(RECALL, {}):
+        return None
+    if _STOPPED in told or told.get(_TIMES, 0) >= MOST:
+        return None
+    used, usage = told.get(_USED, (0, 0)), output.answer.usage
+    changed = {
+        _TIMES: told.get(_TIMES, 0) + 1,
+        _USED: [used[0] + usage.prompt_tokens, used[1] + usage.completion_tokens],
+        **objected(output.answer.text or "", _objection(verdict)),
+    }
+    return Done(to=GENERATE, context={_CONTEXT: changed})
+
+
+def turns(context: Mapping[str, Any]) -> tuple[Message, ...]:
+    """What the model is told behind the conversation: its last answer, and why that may not be shown."""
+    return turns_in(context.get(_CONTEXT, {}))
+
+
+def without_another(context: Mapping[str, Any], error: HeadraceError) -> Done | Retry | None:
+    """What becomes of a job whose model cannot answer again; None for one that was not asked again.
+
+    It goes on to its end with the answer of before, which is withheld, at once or when there is no other try.
+    """
+    told = context.get(_CONTEXT, {})
+    if TURNS not in told:
+        return None
+    return given_up(error, Done(context={_CONTEXT: {**told, _STOPPED: True}}))
+
+
+def whole(context: Mapping[str, Any], answer: Answer) -> tuple[Answer, Mapping[str, Any]]:
+    """The answer that goes on, with the tokens of those before it; and what of that goes on with the job."""
+    told = context.get(_CONTEXT, {})
+    if _USED not in told:
+        return answer, {}
+    read, written = told[_USED]
+    if _STOPPED not in told:  # else this answer is among them
+        read, written = read + answer.usage.prompt_tokens, written + answer.usage.completion_tokens
+    usage = Usage(prompt_tokens=read, completion_tokens=written)
+    return answer.model_copy(update={"usage": usage}), {_CONTEXT: {_TIMES: told[_TIMES]}}
+
+
+def _objection(verdict: Moderation) -> str:
+    named = sorted(name.replace("_", " ") for name, objected in verdict.verdict.categories.items() if objected)
+    return (
+        f"That answer cannot be shown. What is in it that may not be: {', '.join(named)}. "
+        "Answer again without that. Write the new answer alone, without a word about the old one."
+    )

@@ -1,0 +1,23 @@
+"""What detectors that a moderation policy names work with, in a command's own process."""
+
+from typing import TYPE_CHECKING
+
+from headrace_workers.features.knowledge.commands.knowledge import embedder_here
+from headrace_workers.runtime.settings import home_of, moderation_key
+
+if TYPE_CHECKING:
+    from headrace_workers.core.ports import Generator
+    from headrace_workers.features.moderation.moderator import Aids
+
+
+def aids_here() -> "Aids":
+    """Of this home and environment."""
+    from headrace_workers.features.moderation.moderator import Aids
+
+    return Aids(embedder_here, _guard, moderation_key())
+
+
+def _guard(alias: str) -> "Generator":
+    from headrace_workers.features.generation.engines.load import load_generator
+
+    return load_generator(home_of(), alias)

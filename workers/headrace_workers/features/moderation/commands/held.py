@@ -1,0 +1,155 @@
+"""`headrace moderation held`: steps that are held, and what a person decides about them."""
+
+from typing import Annotated, Any
+
+import typer
+
+from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
+from headrace_workers.cli.connections import need_ledger, ring_bridges
+from headrace_workers.cli.durations import rfc3339, show_time
+from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
+from headrace_workers.cli.output import console, printable, put, put_json, say, table
+
+_COLUMNS = ("job", "tenant", "stage", "since", "waits for", "reason")
+_IdsArgument = Annotated[
+    list[str], typer.Argument(metavar="JOB...", help="as `headrace moderation held list` shows them")
+]
+
+
+class NotHeld(HeadraceError):
+    """Nothing of a job is held."""
+
+    category = Category.CONFLICT
+
+
+def register(moderation: typer.Typer) -> None:
+    """Add these commands."""
+    held = typer.Typer(
+        help="Jobs that are held: look at them, release or withhold them.\n\nExample: `headrace moderation held list`",
+        no_args_is_help=True,
+    )
+    held.command("list")(list_held)
+    held.command("show")(show)
+    held.command("release")(release)
+    held.command("withhold")(withhold)
+    moderation.add_typer(held, name="held")
+
+
+def list_held(
+    limit: Annotated[int, limit_option("those that wait longest, so many")] = 100,
+    as_json: JsonLinesOption = False,
+) -> None:
+    """List what is held, longest first: job, stage, since when, for whom, and what is asked or is down.
+
+    Example: `headrace moderation held list --json`
+    """
+    found: list[Any] = need_ledger().held(limit + 1)
+    if as_json:
+        for row in found[:limit]:
+            put_json(_described(row))
+    elif found:
+        rows = [
+            (row.job_id, row.tenant, row.stage, show_time(row.since), _waits_for(row), row.reason or "")
+            for row in found[:limit]
+        ]
+        console(data=True).print(table(None, _COLUMNS, rows, whole=("job",)))
+    else:
+        say("nothing is held")
+    if len(found) > limit:
+        say(f"only the {limit} that wait longest are shown: --limit shows more")
+
+
+def show(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="as `headrace moderation held list` shows it")],
+    as_json: OneJsonOption = False,
+) -> None:
+    """Show what is to be decided about: why it is held, what was asked, and the text as it came from the model.
+
+    That text has not been moderated, or not let pass: it is shown here, and to nobody else.
+
+    Example: `headrace moderation held show 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
+    """
+    row = need_ledger().held_of(job)
+    if row is None:
+        raise NotHeld(f"{job}: nothing of it is held; `headrace moderation held list` shows what is")
+    asked, text = _texts(row)
+    if as_json:
+        put_json({**_described(row), "asked": asked, "text": text})
+        return
+    for name, said in (
+        ("job", f"{row.job_id} of {row.tenant}, at {row.stage}"), ("since", show_time(row.since)),
+        ("waits for", _waits_for(row)), ("reason", row.reason or ""), ("asked", asked), ("text", text),
+    ):  # fmt: skip
+        if said is not None:
+            put(f"{name}: {printable(said)}")
+
+
+def _texts(row: Any) -> tuple[str | None, str | None]:
+    """What was asked, and what it is about: an answer, or the text that the job brought."""
+    from headrace_schemas import EvaluationJob, GenerationJob, Moderated, Output
+    from headrace_schemas.codec import decode_job, decode_value
+
+    job = decode_job(row.kind, row.payload)
+    event = None if row.event is None else decode_value(row.event_type, row.event)
+    asked = job.question if isinstance(job, GenerationJob) else job.input if isinstance(job, EvaluationJob) else None
+    if isinstance(event, Output):
+        return asked, event.text
+    if isinstance(event, Moderated):
+        return asked, event.answer.text
+    return asked, job.output if isinstance(job, EvaluationJob) else getattr(job, "input", None)
+
+
+def release(jobs: _IdsArgument, as_json: OneJsonOption = False) -> None:
+    """Let jobs go on: the step that is held of each is run again, and knows that it was released.
+
+    Exit code 1: not all of these were held.
+
+    Example: `headrace moderation held release 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
+    """
+    ledger = need_ledger()
+    _done("released", jobs, frozenset(job for job in dict.fromkeys(jobs) if ledger.release_held([job])), as_json)
+
+
+def withhold(
+    jobs: _IdsArgument,
+    reason: Annotated[str, typer.Option("--reason", help="why; it stands in the dead letter")],
+    as_json: OneJsonOption = False,
+) -> None:
+    """End jobs that are held, as dead, with this reason. After `headrace dead replay` they are asked about anew.
+
+    Exit code 1: not all of these were held.
+
+    Example: `headrace moderation held withhold 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 --reason "names a customer"`
+    """
+    if not reason.strip():
+        raise ConfigurationError("--reason is empty: say why, since whoever sent the job reads it")
+    _done("withheld", jobs, need_ledger().withhold(list(dict.fromkeys(jobs)), reason), as_json)
+
+
+def _described(row: Any) -> dict[str, Any]:
+    again = None if _needs_person(row) else rfc3339(row.again)
+    return {"job_id": row.job_id, "tenant": row.tenant, "stage": row.stage, "since": rfc3339(row.since),
+            "needs_person": _needs_person(row), "again_at": again, "reason": row.reason}  # fmt: skip
+
+
+def _waits_for(row: Any) -> str:
+    return "a person" if _needs_person(row) else f"a try at {show_time(row.again)}"
+
+
+def _needs_person(row: Any) -> bool:
+    from headrace_workers.core.tables import NEVER
+
+    return bool(row.again >= NEVER)
+
+
+def _done(what: str, jobs: list[str], done: frozenset[str], as_json: bool) -> None:
+    """Tell it, and let the bridges look at once."""
+    for job in dict.fromkeys(jobs):
+        if job not in done:
+            say(f"{job}: nothing of it is held; `headrace moderation held list` shows what is")
+    if as_json:
+        put_json({what: len(done)})
+    say(f"{len(done)} {what}")
+    if done:
+        ring_bridges()
+    raise typer.Exit(0 if done.issuperset(jobs) else 1)

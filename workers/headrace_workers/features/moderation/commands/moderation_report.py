@@ -1,0 +1,88 @@
+"""`headrace moderation report`: how often moderation objected to what, over time."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace_workers.cli.connections import need_ledger
+from headrace_workers.cli.durations import milliseconds, parse_time
+from headrace_workers.cli.options import JsonLinesOption, limit_option
+from headrace_workers.cli.output import console, put_json, say, table
+
+if TYPE_CHECKING:
+    from headrace_workers.features.moderation.store.moderated import Said
+
+_COLUMNS = ("from", "texts", "redacted", "blocked", "category", "looked at", "objected to", "share")
+
+
+class Period(StrEnum):
+    """What is counted together."""
+
+    DAY = "day"
+    HOUR = "hour"
+
+
+@dataclass
+class Counts:
+    """What was said in one period: actions, and of each category how often it was looked for and objected to."""
+
+    actions: Counter[str] = field(default_factory=Counter)
+    looked: Counter[str] = field(default_factory=Counter)
+    objected: Counter[str] = field(default_factory=Counter)
+
+
+def report(
+    since: Annotated[
+        str, typer.Option("--since", help="of jobs that ended since: a duration before now, or a time")
+    ] = "7d",
+    tenant: Annotated[str | None, typer.Option("--tenant", help="of this tenant's jobs alone")] = None,
+    by: Annotated[Period, typer.Option("--by", help="what is counted together, in UTC")] = Period.DAY,
+    limit: Annotated[int, limit_option("look at so many jobs, the newest")] = 100_000,
+    as_json: JsonLinesOption = False,
+) -> None:
+    """Show how often moderation objected, by period and category, from the receipts that the ledger still has.
+
+    A share is of the texts in which somebody looked for the category: where nobody did, there is none.
+
+    Example: `headrace moderation report --since 30d --tenant shop`
+    """
+    ledger = need_ledger()
+    now = ledger.now()
+    begin = milliseconds(parse_time(since, datetime.fromtimestamp(now / 1000, UTC)))
+    counted = count(ledger.moderation_said(begin, now + 1, tenant, limit), by)
+    if not counted:
+        say(f"moderation said nothing since {since}: no job with a verdict has ended, or all are forgotten")
+    elif as_json:
+        for start, counts in counted.items():
+            put_json({"from": start, "actions": counts.actions, "looked_at": counts.looked,
+                      "objected_to": counts.objected})  # fmt: skip
+    else:
+        rows = [row for start, counts in counted.items() for row in _rows(start, counts)]
+        console(data=True).print(table(None, _COLUMNS, rows, right=(*_COLUMNS[1:4], *_COLUMNS[5:])))
+
+
+def count(verdicts: "Iterable[Said]", by: Period) -> dict[str, Counts]:
+    """What was said, by the beginning of each period, the oldest first. Periods in which nothing was are left out."""
+    found: dict[str, Counts] = {}
+    for verdict in verdicts:
+        at = datetime.fromtimestamp(verdict.ended_at / 1000, UTC)
+        start = at.strftime("%Y-%m-%d" if by is Period.DAY else "%Y-%m-%dT%H:00Z")
+        counts = found.setdefault(start, Counts())
+        counts.actions[verdict.action] += 1
+        counts.looked.update(verdict.categories.keys())
+        counts.objected.update(name for name, objected in verdict.categories.items() if objected)
+    return dict(sorted(found.items()))
+
+
+def _rows(start: str, counts: Counts) -> list[tuple[str, ...]]:
+    texts, redacted, blocked = counts.actions.total(), counts.actions["redact"], counts.actions["block"]
+    head = (start, f"{texts:,}", f"{redacted:,}", f"{blocked:,}")
+    return [
+        (*head, name, f"{looked:,}", f"{counts.objected[name]:,}", f"{counts.objected[name] / looked:.1%}")
+        for name, looked in sorted(counts.looked.items())
+    ] or [(*head, "", "", "", "")]

@@ -1,0 +1,151 @@
+"""What files say, followed: from a change on that holds, unless it is wrong.
+
+A process may follow the same files several times, for who moderates and for who routes. What is wrong with them is
+logged once for all of these; `standings` tells what each goes by.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+from headrace_schemas import HeadraceError
+from headrace_workers.core.log import Action, log
+
+EVERY: Final = 2.0  # seconds between two looks at the files
+
+R = TypeVar("R")
+T = TypeVar("T")
+_Seen = tuple[tuple[int, int, int] | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """By which version of a file's policy something is done (`what`), and why not by what the file says now.
+
+    `outdated`: the file has changed since that was needed last; it is read again before it is needed next.
+    """
+
+    what: str
+    path: str
+    version: str
+    refused: str | None = None
+    outdated: bool = False
+
+
+class _Standings:
+    """Those of this process. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: dict[tuple[str, str], tuple[Standing, Sequence[Path], _Seen]] = {}
+
+    def put(self, standing: Standing, files: Sequence[Path], seen: _Seen) -> bool:
+        """Note it, and how its files were; whether another one has refused these very files for the same reason."""
+        with self._lock:
+            mine = standing.what, standing.path
+            known = [noted for key, noted in self._found.items() if key != mine]
+            self._found[mine] = standing, files, seen
+        return any(
+            (each.path, each.refused, when) == (standing.path, standing.refused, seen) for each, _, when in known
+        )
+
+    def all(self) -> list[Standing]:
+        """In order of what they are for."""
+        with self._lock:
+            noted = [self._found[key] for key in sorted(self._found)]
+        return [replace(standing, outdated=_states(files) != seen) for standing, files, seen in noted]
+
+
+_STANDINGS: Final = _Standings()
+
+
+def standings() -> list[Standing]:
+    """What this process does by which policy. Each is as it was when that was last needed, and says if that is past."""
+    return _STANDINGS.all()
+
+
+class Followed(Generic[R, T]):
+    """What is made of files as they are now. Thread-safe.
+
+    Files that are wrong change nothing: the log says once what is wrong, and what was right last holds.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], tuple[R, Sequence[Path]]],
+        make: Callable[[R], T],
+        files: Sequence[Path],
+        *,
+        what: str,
+        version: Callable[[T], str],
+        told: Callable[[T], object] = lambda _: None,
+        every: float = EVERY,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`read` reads the first of the files, and says which all are, `files` before the first time; `make` may read
+        the others. `told` hears of each change. What they raise is raised here, where there is nothing from before.
+        `what` is done by it, and `version` is its policy's.
+        """
+        self._what, self._path, self._version = what, str(files[0]), version
+        self._read, self._make, self._told, self._every, self._monotonic = read, make, told, every, monotonic
+        self._looking = threading.Lock()
+        self.refused: str | None = None  # why what the files say now is not what holds
+        self._files = tuple(files)
+        self._value = self._loaded()
+        self._stands()
+        self._next = monotonic() + every
+
+    def now(self) -> T:
+        """What they say now, or said when they were right last."""
+        if self._monotonic() >= self._next and self._looking.acquire(blocking=False):
+            try:
+                self._look()
+            finally:
+                self._looking.release()
+        return self._value
+
+    def _look(self) -> None:
+        self._next = self._monotonic() + self._every
+        if _states(self._files) == self._seen:
+            return
+        try:
+            self._value = self._loaded()
+        except HeadraceError as error:
+            if not self._stands(str(error)):
+                log("moderation", logging.ERROR, Action.POLICY_REFUSED, f"the policy of before holds: {error}")
+            return
+        self._stands()
+        self._told(self._value)
+
+    def _stands(self, refused: str | None = None) -> bool:
+        """Note what holds; whether it is known already why it is not what the files say."""
+        self.refused = refused
+        standing = Standing(self._what, self._path, self._version(self._value), refused)
+        return _STANDINGS.put(standing, self._files, self._seen)
+
+    def _loaded(self) -> T:
+        """What is seen of the files is so before they are read: a change meanwhile is the next one."""
+        self._seen = _states(self._files)
+        read, files = self._read()
+        if tuple(files) != self._files:
+            self._files = tuple(files)
+            self._seen = _states(self._files)
+            read, _ = self._read()
+        return self._make(read)
+
+
+def _states(files: Sequence[Path]) -> _Seen:
+    """What tells one state of each file from another; None of one that is away."""
+    return tuple(map(_state, files))
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

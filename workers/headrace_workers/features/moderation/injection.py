@@ -1,0 +1,45 @@
+"""Finds what would give a model other orders than its operator gave: by patterns, which whoever knows them avoids."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol
+
+from headrace_workers.core.ports import Detection
+from headrace_workers.features.moderation.limits import MAX_DETECTIONS
+from headrace_workers.features.moderation.versions import with_part
+
+_CATEGORY: Final = "prompt_injection"
+_SCORE: Final = 1.0
+
+
+class Place(Protocol):
+    """A span of a text that is suspicious."""
+
+    @property
+    def start(self) -> int:
+        """Its first character."""
+
+    @property
+    def end(self) -> int:
+        """The one behind its last."""
+
+
+class InjectionDetector:
+    """Finds prompt injection by the patterns that flag retrieved passages. Its score is always 1.
+
+    For what users say; passages are flagged where they are retrieved. `find` is handed in.
+    """
+
+    name = "injection"
+    reads_words = True
+    categories = frozenset({_CATEGORY})
+
+    def __init__(self, find: Callable[[str], Iterable[Place]]) -> None:
+        self._find = find
+        self.version = with_part("patterns")
+
+    def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
+        """The suspicious spans in each text."""
+        return [
+            [Detection(_CATEGORY, _SCORE, place.start, place.end) for place in self._find(text)][:MAX_DETECTIONS]
+            for text in texts
+        ]

@@ -1,0 +1,106 @@
+"""Finds in an answer what the model was told by its operator: the mark of its system prompt, and long parts of it."""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, Protocol
+
+from headrace_workers.core.ports import Detection, Source, Told
+from headrace_workers.features.moderation.limits import MAX_DETECTIONS
+from headrace_workers.features.moderation.versions import with_part
+
+CATEGORY: Final = "system_prompt_leak"
+CANARY: Final = "canary"  # the detector whose findings are never shown, whatever the policy says
+SHORTEST: Final = 20  # characters: what is shorter is said by chance
+_WORD: Final = re.compile(r"\S+")
+
+
+class Leaks(Source, Protocol):
+    """Finds what was told. Its findings are of one category."""
+
+    def find(self, text: str, told: Told) -> list[Detection]:
+        """Where this text repeats it."""
+
+
+class CanaryDetector:
+    """Finds the mark, also with signs between its digits. It is sure of it."""
+
+    name = CANARY
+    version = with_part("hmac")
+    categories = frozenset({CATEGORY})
+
+    def find(self, text: str, told: Told) -> list[Detection]:
+        """Where the text has a mark."""
+        found = (place for mark in told.marks for place in _spaced(mark).finditer(text))
+        return [Detection(CATEGORY, 1.0, *place.span()) for place in found][:MAX_DETECTIONS]
+
+
+class VerbatimDetector:
+    """Finds stretches of so many characters of the system prompt, or all of a shorter one, whatever their case and
+    white space. The score is how much of the prompt a stretch has.
+    """
+
+    name = "verbatim"
+    categories = frozenset({CATEGORY})
+
+    def __init__(self, characters: int) -> None:
+        self._characters = characters
+        self.version = with_part(str(characters))
+
+    def find(self, text: str, told: Told) -> list[Detection]:
+        """The longest such stretches. Linear in the text."""
+        said = _plain(told.system)
+        length = min(self._characters, len(said))
+        if length < SHORTEST:
+            return []
+        stretches = _together(_plain(text), _windows(said, length), length)
+        if not stretches:
+            return []
+        places = _places(text)
+        return [
+            Detection(CATEGORY, min(1.0, (end - start) / len(said)), places[start], places[end - 1] + 1)
+            for start, end in stretches[:MAX_DETECTIONS]
+        ]
+
+
+@lru_cache(maxsize=256)
+def _spaced(mark: str) -> re.Pattern[str]:
+    return re.compile(r"[\W_]{0,3}".join(mark), re.IGNORECASE)
+
+
+@lru_cache(maxsize=4)  # jobs of one group mostly share it, and a long one takes megabytes
+def _windows(said: str, length: int) -> frozenset[str]:
+    return frozenset(said[at : at + length] for at in range(len(said) - length + 1))
+
+
+def _together(text: str, windows: frozenset[str], length: int) -> list[tuple[int, int]]:
+    """The spans of the text that windows cover."""
+    spans: list[tuple[int, int]] = []
+    for at in range(len(text) - length + 1):
+        if text[at : at + length] in windows:
+            if spans and at < spans[-1][1]:
+                spans[-1] = spans[-1][0], at + length
+            else:
+                spans.append((at, at + length))
+    return spans
+
+
+def _plain(text: str) -> str:
+    """In small letters, with one space between words."""
+    return " ".join(_lower(text).split())
+
+
+def _lower(text: str) -> str:
+    """Each character in small, where that is one as well."""
+    lower = text.lower()
+    if len(lower) == len(text):
+        return lower
+    return "".join(small if len(small := sign.lower()) == 1 else sign for sign in text)
+
+
+def _places(text: str) -> Sequence[int]:
+    """Where each character of the plain text stands."""
+    places: list[int] = []
+    for word in _WORD.finditer(text):
+        places += [*range(*word.span()), word.end()]  # and the space behind it
+    return places

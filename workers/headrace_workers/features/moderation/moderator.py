@@ -1,0 +1,238 @@
+"""Detectors and a policy together: what of a text may be shown."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from headrace_schemas import HeadraceError
+from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_workers.core.log import Action as LogAction
+from headrace_workers.core.log import log
+from headrace_workers.core.ports import Detection, Detector, Embedder, Generator, Moderation, Moderator, Source, Told
+from headrace_workers.features.moderation.deciding import Judge
+from headrace_workers.features.moderation.leak import CanaryDetector, Leaks, VerbatimDetector
+from headrace_workers.features.moderation.looks import Look, looks_at
+from headrace_workers.features.moderation.no_answer import NoAnswer
+from headrace_workers.features.moderation.openai_endpoint import OpenAIDetector
+from headrace_workers.features.moderation.policy import Policy
+from headrace_workers.features.moderation.policy_file import load_policy
+
+# Something for every detector to look at, so that all of them load what they need.
+_SAMPLE = "Write to jo@example.com or call +44 20 7946 0958. Card 4111 1111 1111 1111, key AKIAIOSFODNN7EXAMPLE, http://a:b@c."
+
+
+def no_guard(alias: str) -> Generator:
+    """For who has none: a policy that names one cannot be followed."""
+    raise ConfigurationError(f"the moderation policy names the guard {alias}, and no model is loaded here")
+
+
+def no_embedder() -> Embedder:
+    """For who has none: a head cannot read anything without."""
+    raise ConfigurationError("the moderation policy names a head, and there is no embedder here")
+
+
+@dataclass(frozen=True, slots=True)
+class Aids:
+    """What detectors that a policy names work with: an embedder, a guard by its alias, and the key of an endpoint."""
+
+    embedder: Callable[[], Embedder] = no_embedder
+    guard: Callable[[str], Generator] = no_guard
+    openai_key: str | None = field(default=None, repr=False)
+
+
+class PolicyModerator:
+    """Runs every detector over all texts and does what the policy says. Thread-safe where the detectors are."""
+
+    def __init__(
+        self, detectors: Sequence[Detector], policy: Policy, lists: Mapping[str | None, Detector] | None = None
+    ) -> None:
+        """`detectors` look at every text, and that of `lists` beside them which is of the text's tenant (of None: of
+        all tenants that the policy does not name).
+
+        ConfigurationError when policy and detectors do not fit each other.
+        """
+        self._detectors = tuple(detectors)
+        self._lists = dict(lists or {})
+        self._judges: dict[tuple[str | None, bool], Judge] = {}
+        self._leaks: dict[str | None, tuple[Leaks, ...]] = {}
+        for tenant in (None, *policy.tenants):
+            here, sources = policy.of(tenant), [*detectors, *self._own(tenant)]
+            self._leaks[tenant] = leaks = _leaks(here)
+            self._judges[tenant, False] = Judge(sources, here)
+            if leaks:
+                self._judges[tenant, True] = Judge([*sources, *leaks], here)
+
+    def moderate(
+        self,
+        texts: Sequence[str],
+        tenants: Sequence[str] | None = None,
+        told: Sequence[Told | None] | None = None,
+    ) -> list[Moderation | HeadraceError]:
+        """A verdict for each text, by the policy of its tenant; an error value means that a detector failed on it, and
+        that it must be held. What a model was `told` is looked for in what it wrote, where the policy asks for that.
+
+        A text in which something hides words is looked at as it is, and without that: see `looks.py`.
+        A text with more findings than a verdict can list, or that grows over the contract's bound when it is
+        redacted, is blocked: nothing is shown that was not looked at in full.
+        """
+        whose = [None] * len(texts) if tenants is None else [t if t in self._leaks else None for t in tenants]
+        looks = looks_at(texts)
+        # In order, and what several looks at a text showed only once.
+        found: list[dict[tuple[Source, Detection], None]] = [{} for _ in texts]
+        failed: dict[int, HeadraceError] = {}
+        unchanged = [look for look in looks if not look.for_words]
+        work = [(detector, looks if detector.reads_words else unchanged) for detector in self._detectors]
+        if self._lists:
+            work += [
+                (detector, [look for look in looks if whose[look.of] == tenant])
+                for tenant, detector in self._lists.items()
+            ]
+        for detector, mine in work:
+            for look, result in zip(mine, _run(detector, [look.text for look in mine]), strict=True):
+                if isinstance(result, HeadraceError):
+                    failed.setdefault(look.of, result)
+                else:
+                    found[look.of].update({(detector, look.in_whole(detection)): None for detection in result})
+        known = [None] * len(texts) if told is None else told
+        for look, leaks, said in self._repeats(unchanged, whose, known):
+            if isinstance(said, HeadraceError):
+                failed.setdefault(look.of, said)
+            else:
+                found[look.of].update({(leaks, look.in_whole(detection)): None for detection in said})
+        return [
+            failed[i] if i in failed else self._judge(whose[i], known[i]).decide(text, list(found[i]))
+            for i, text in enumerate(texts)
+        ]
+
+    def _repeats(
+        self, looks: Sequence[Look], whose: Sequence[str | None], known: Sequence[Told | None]
+    ) -> Iterator[tuple[Look, Leaks, list[Detection] | HeadraceError]]:
+        """Where texts repeat what was told to who wrote them, of tenants that want that looked for."""
+        for look in looks:
+            told = known[look.of]
+            if told is not None:
+                for leaks in self._leaks[whose[look.of]]:
+                    yield look, leaks, _found(leaks, look.text, told)
+
+    def _judge(self, tenant: str | None, told: Told | None) -> Judge:
+        return self._judges[tenant, told is not None and bool(self._leaks[tenant])]
+
+    @property
+    def looks_for(self) -> frozenset[str]:
+        """The categories that a finding of any text may have."""
+        sources: list[Source] = [*self._detectors, *self._lists.values()]
+        sources += [leaks for each in self._leaks.values() for leaks in each]
+        return frozenset().union(*(source.categories for source in sources))
+
+    def _own(self, tenant: str | None) -> list[Detector]:
+        return [self._lists[tenant]] if tenant in self._lists else []
+
+
+def warm_up(moderator: Moderator) -> None:
+    """Load what the detectors load lazily. Raises the HeadraceError of a detector that cannot work here; one whose
+    service is away may work by and by, and its texts are held until then.
+    """
+    for verdict in moderator.moderate([_SAMPLE]):
+        if isinstance(verdict, NoAnswer) and verdict.passes:
+            log("moderation", logging.WARNING, LogAction.DETECTOR_FAILED, str(verdict))
+        elif isinstance(verdict, HeadraceError):
+            raise verdict
+
+
+def build_moderator(policy_path: Path | None = None, aids: Aids | None = None) -> PolicyModerator:
+    """The moderator with every detector of headrace, for the policy in a file, or the default one. `aids` are for those
+    that the policy may name.
+
+    Cheap: libraries and models load with the first text, or by `warm_up()`. ConfigurationError when policy or
+    blocklist are wrong.
+    """
+    return with_policy(shipped_detectors(), load_policy(policy_path), aids)
+
+
+def shipped_detectors() -> list[Detector]:
+    """Those that look at every text, whatever the policy."""
+    from headrace_workers.features.moderation.personal_data import PersonalDataDetector
+    from headrace_workers.features.moderation.profanity import ProfanityDetector
+    from headrace_workers.features.moderation.secrets import SecretsDetector
+
+    return [PersonalDataDetector(), SecretsDetector(), ProfanityDetector()]
+
+
+def with_policy(detectors: Sequence[Detector], policy: Policy, aids: Aids | None = None) -> PolicyModerator:
+    """These detectors, and those that the policy names, and its blocklists; each set of lists is compiled once."""
+    from headrace_workers.features.moderation.blocklist import BlocklistDetector
+
+    compiled: dict[tuple[Path, ...], Detector] = {}
+    lists: dict[str | None, Detector] = {}
+    for tenant in (None, *policy.tenants):
+        paths = policy.of(tenant).blocklists
+        if paths:
+            if paths not in compiled:
+                compiled[paths] = BlocklistDetector.from_files(paths)
+            lists[tenant] = compiled[paths]
+    return PolicyModerator([*detectors, *_named(policy, aids or Aids())], policy, lists)
+
+
+def _named(policy: Policy, aids: Aids) -> Iterator[Detector]:
+    """The detectors that a policy names, for all tenants."""
+    if policy.head is not None:
+        from headrace_workers.features.moderation.head import HeadDetector
+        from headrace_workers.features.moderation.head_file import load_head
+
+        yield HeadDetector(load_head(policy.head), aids.embedder())
+    if policy.openai is not None:
+        yield OpenAIDetector(replace(policy.openai, key=aids.openai_key))
+    if policy.guard is not None:
+        from headrace_workers.features.moderation.guard import GuardDetector
+
+        yield GuardDetector(aids.guard(policy.guard))
+
+
+def _leaks(policy: Policy) -> tuple[Leaks, ...]:
+    """What looks for that which a model was told."""
+    found: list[Leaks] = [CanaryDetector()] if policy.canary else []
+    return (*found, VerbatimDetector(policy.verbatim)) if policy.verbatim else tuple(found)
+
+
+def _found(leaks: Leaks, text: str, told: Told) -> list[Detection] | HeadraceError:
+    try:
+        return leaks.find(text, told)
+    except Exception as error:
+        return _failed(leaks.name, error)
+
+
+def _run(detector: Detector, texts: Sequence[str]) -> list[list[Detection] | HeadraceError]:
+    """The detector's answer for all; when that fails, for each alone, so that only the culprit is held."""
+    try:
+        return [*_checked(detector, texts)]
+    except Exception:
+        log("moderation", logging.WARNING, LogAction.DETECTOR_FAILED, "a detector failed on a batch: now one by one",
+            detector=detector.name)  # fmt: skip
+        return [_run_one(detector, text) for text in texts]
+
+
+def _run_one(detector: Detector, text: str) -> list[Detection] | HeadraceError:
+    try:
+        return _checked(detector, [text])[0]
+    except Exception as error:
+        return _failed(detector.name, error)
+
+
+def _failed(detector: str, error: Exception) -> HeadraceError:
+    """A message may quote the text, so only the kind of error goes on; those of NoAnswer never do."""
+    if isinstance(error, NoAnswer):
+        return NoAnswer(f"moderation detector {detector}: {error}; the output is held", passes=error.passes)
+    return Unavailable(f"moderation detector {detector} failed ({type(error).__name__}); the output is held")
+
+
+def _checked(detector: Detector, texts: Sequence[str]) -> list[list[Detection]]:
+    """What the detector found; ValueError when it is no answer to the question."""
+    results = detector.detect(texts)
+    if len(results) != len(texts):
+        raise ValueError("a detector must answer once for each text")
+    for text, detections in zip(texts, results, strict=True):
+        for d in detections:
+            if d.category not in detector.categories or not 0 <= d.start < d.end <= len(text) or not 0 <= d.score <= 1:
+                raise ValueError("a detection is out of bounds")
+    return results

@@ -1,0 +1,28 @@
+"""Tables of a policy file, and what is wrong with one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from headrace_workers.features.moderation.toml_lines import Keys
+
+
+class Wrong(Exception):
+    """What is wrong, and the keys that lead to it."""
+
+    def __init__(self, keys: Keys, reason: str) -> None:
+        super().__init__(reason)
+        self.keys = keys
+
+
+def table_of(keys: Keys, value: object) -> Mapping[str, Any]:
+    """The value, which is a table."""
+    if not isinstance(value, dict):
+        raise Wrong(keys, "must be a table")
+    return value
+
+
+def only(keys: Keys, table: Mapping[str, Any], known: frozenset[str]) -> None:
+    """Refuse a key that is not known."""
+    for name in table:
+        if name not in known:
+            raise Wrong((*keys, name), f"unknown key; known are {', '.join(sorted(known))}")

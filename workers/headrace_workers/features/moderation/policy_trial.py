@@ -1,0 +1,112 @@
+"""What another moderation policy would have done with texts that were moderated before. Pure."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final, Literal, NamedTuple
+
+from pydantic_core import from_json
+
+from headrace_schemas import HeadraceError
+from headrace_workers.core.ports import Moderator, Told
+
+On = Literal["outputs", "texts"]
+KINDS: Final[dict[On, str]] = {"outputs": "generation", "texts": "moderation"}
+RELEASED: Final = "released"  # a person let it pass
+UNDECIDED: Final = "held: a detector failed"
+_AT_ONCE: Final = 64
+
+
+class Past(NamedTuple):
+    """A text and what was done with it. `text` is None where that is no longer there as it was; `told` is what its
+    model was told.
+    """
+
+    job_id: str
+    tenant: str
+    before: str
+    objected: frozenset[str]
+    text: str | None
+    told: Told | None = None
+
+
+@dataclass
+class Trial:
+    """What would be done now, against what was done. `shown` jobs are kept as examples of each change."""
+
+    shown: int = 5
+    moves: Counter[tuple[str, str]] = field(default_factory=Counter)
+    gone: Counter[str] = field(default_factory=Counter)
+    objected_before: Counter[str] = field(default_factory=Counter)
+    objected_now: Counter[str] = field(default_factory=Counter)
+    examples: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def tried(self) -> int:
+        """How many texts were looked at anew."""
+        return self.moves.total()
+
+    @property
+    def changed(self) -> int:
+        """Of how many something else would be done."""
+        return sum(count for (before, now), count in self.moves.items() if _as_now(before) != now)
+
+    def add(self, past: Past, now: str, objected: Iterable[str]) -> None:
+        """A text that was looked at."""
+        self.moves[past.before, now] += 1
+        self.objected_before.update(past.objected)
+        self.objected_now.update(objected)
+        known = self.examples[past.before, now]
+        if _as_now(past.before) != now and len(known) < self.shown:
+            known.append(past.job_id)
+
+
+def past_of(job_id: str, tenant: str, payload: bytes, end: bytes) -> Past | None:
+    """What there is of an ended generation or moderation job; None where no such text was moderated."""
+    receipt = from_json(end)
+    verdict = receipt.get("moderation")
+    if verdict is None or receipt.get("refusal") is not None:
+        return None
+    action = verdict["action"]
+    objected = frozenset(name for name, objects in verdict.get("categories", {}).items() if objects)
+    if receipt["kind"] == "moderation":
+        return Past(job_id, tenant, action, objected, from_json(payload)["input"])
+    if receipt.get("answer") is None:
+        return None
+    if action != "allow":
+        return Past(job_id, tenant, action, objected, None)
+    before = RELEASED if verdict.get("flagged") else action
+    return Past(job_id, tenant, before, objected, receipt["answer"].get("text"), _told(from_json(payload)))
+
+
+def tried(past: Iterable[Past], moderator: Moderator, trial: Trial) -> Iterator[int]:
+    """Have the texts moderated and counted, some at a time; after each how many."""
+    texts = iter(past)
+    while some := list(islice(texts, _AT_ONCE)):
+        here = [each for each in some if each.text is not None]
+        trial.gone.update(each.before for each in some if each.text is None)
+        verdicts = moderator.moderate(
+            [each.text or "" for each in here], [each.tenant for each in here], [each.told for each in here]
+        )
+        for each, verdict in zip(here, verdicts, strict=True):
+            if isinstance(verdict, HeadraceError):
+                trial.add(each, UNDECIDED, ())
+            else:
+                objected = (name for name, objects in verdict.verdict.categories.items() if objects)
+                trial.add(each, verdict.action, objected)
+        yield len(some)
+
+
+def _as_now(before: str) -> str:
+    """What a person let pass was to be reviewed."""
+    return "review" if before == RELEASED else before
+
+
+def _told(job: dict[str, Any]) -> Told | None:
+    system = []
+    for message in job.get("messages", ()):
+        if message["role"] != "system":
+            break
+        system.append(message["content"])
+    return Told("\n\n".join(system)) if system else None

@@ -1,0 +1,106 @@
+"""The step that decides what of an output may be shown, and says of other texts whether they could be."""
+
+from collections.abc import Sequence
+
+from headrace_schemas import Category, GenerationJob, HeadraceError, Moderated, ModerationJob, ModerationVerdict, Output
+from headrace_schemas.moderation import Action
+from headrace_schemas.reasons import reason_of
+from headrace_workers.core.ledger.rows import Written
+from headrace_workers.core.pipeline.outcome import Dead, Done, Ended, Held, Outcome
+from headrace_workers.core.pipeline.receipt import receipt
+from headrace_workers.core.pipeline.task import Task
+from headrace_workers.core.ports import Moderation, Moderator, Told
+from headrace_workers.core.tables import RELEASED
+from headrace_workers.features.cache.step import CONTEXT, ENTRY, GIVEN, TTL_MS
+from headrace_workers.features.cache.store.entries import Admit, Disallow, Withdraw
+from headrace_workers.features.knowledge.grounding import USED
+from headrace_workers.features.moderation.asked_again import again, whole
+from headrace_workers.features.moderation.canary import UNMARKED, Canaries
+from headrace_workers.features.moderation.review import asks_person
+
+
+def moderate(tasks: Sequence[Task], *, moderator: Moderator, canaries: Canaries = UNMARKED) -> list[Outcome]:
+    """Moderate the output of each task, or the text that it brings; the i-th outcome belongs to the i-th task.
+    `canaries` know what the model of an output was told.
+
+    An answer that others wait for, or would be given, is theirs from here on, if it is allowed as it is.
+
+    What is to be reviewed is held until a person has decided; of a text that a job brings it is only said. So is what
+    its model is to write again: then the job goes back.
+
+    A text that the moderator cannot decide about is held until it can, whatever the category of the error: it is never
+    passed on unmoderated.
+    """
+    texts = {place: text for place, task in enumerate(tasks) if (text := _text(task)) is not None}
+    told = [_told(tasks[place], canaries) for place in texts]
+    verdicts = moderator.moderate(list(texts.values()), [tasks[place].job.tenant for place in texts], told)
+    outcomes: list[Outcome] = [_no_text(task) for task in tasks]
+    for place, verdict in zip(texts, verdicts, strict=True):
+        outcomes[place] = _outcome(tasks[place], verdict)
+    return outcomes
+
+
+def _text(task: Task) -> str | None:
+    match task.event:
+        case Output() as output:
+            return output.text
+        case ModerationJob() as job:
+            return job.input
+    return None
+
+
+def _told(task: Task, canaries: Canaries) -> Told | None:
+    """What the model was told that wrote this text; None of what was brought."""
+    if isinstance(task.event, Output) and isinstance(task.job, GenerationJob):
+        return canaries.told(task.job.tenant, task.job.conversation)
+    return None
+
+
+def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
+    if isinstance(verdict, HeadraceError):
+        return Held(reason_of(verdict), needs_person=False)
+    if not isinstance(task.event, Output):
+        return Ended(receipt(task, moderation=verdict.verdict))
+    if (asked := again(task, task.event, verdict)) is not None:
+        return asked
+    if verdict.action != "review":
+        return _passed_on(task, task.event, verdict, verdict.verdict)
+    if task.woken_by != RELEASED:
+        return Held(asks_person(verdict.verdict))
+    done: Action = "allow" if verdict.text == task.event.text else "redact"
+    return _passed_on(task, task.event, verdict, verdict.verdict.model_copy(update={"action": done}))
+
+
+def _passed_on(task: Task, output: Output, verdict: Moderation, told: ModerationVerdict) -> Done:
+    """What goes on, and what becomes of the cache by what the policy wanted."""
+    answer, context = whole(task.context, output.answer)
+    return Done(
+        Moderated(
+            job_id=output.job_id,
+            tenant=output.tenant,
+            answer=answer.with_text(None if verdict.action == "block" else verdict.text),
+            moderation=told,
+        ),
+        context=context,
+        rows=_admission(task, output, verdict.action),
+    )
+
+
+def _admission(task: Task, output: Output, action: str) -> tuple[Written, ...]:
+    """What becomes of the entry that this job was to fill, or was served."""
+    asked = task.context.get(CONTEXT, {})
+    if GIVEN in asked:
+        return () if action == "allow" else (Disallow(asked[GIVEN], f"moderation would {action} it now"),)
+    if ENTRY not in asked:
+        return ()
+    entry_id = asked[ENTRY]
+    if action != "allow":
+        return (Withdraw(entry_id),)
+    ran = next((each.ran_ms / each.group_size for each in reversed(task.stages) if each.stage == "generate"), 0.0)
+    answer = output.answer.model_copy(update={"recall": None}).model_dump_json(exclude_none=True)
+    used = tuple((document_id, sha256) for document_id, sha256 in task.context.get(USED, ()))
+    return (Admit(entry_id, answer.encode(), ran, asked[TTL_MS], used),)
+
+
+def _no_text(task: Task) -> Outcome:
+    return Dead(Category.PERMANENT, f"moderation takes outputs and moderation jobs, not {type(task.event).__name__}")

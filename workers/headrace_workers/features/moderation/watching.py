@@ -1,0 +1,108 @@
+"""A policy that is followed: what its file says from now on is done from now on, unless that is wrong."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace_schemas import HeadraceError
+from headrace_workers.core.log import Action, log
+from headrace_workers.core.ports import Detector, Moderation, Told
+from headrace_workers.features.moderation.followed import EVERY, Followed
+from headrace_workers.features.moderation.moderator import Aids, PolicyModerator, with_policy
+from headrace_workers.features.moderation.policy import Policy
+from headrace_workers.features.moderation.policy_file import load_policy
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """The versions that hold, by tenant (`Policy.versions`), and why not what the file says now, where it is wrong."""
+
+    versions: Mapping[str, str]
+    refused: str | None = None
+
+
+class WatchedModerator:
+    """Moderates by the policy in a file as it stands now. Thread-safe where the detectors are."""
+
+    def __init__(
+        self,
+        path: Path,
+        detectors: Sequence[Detector],
+        aids: Aids | None = None,
+        *,
+        what: str = "outputs",
+        load_policy: Callable[[Path], Policy] = load_policy,
+        every: float = EVERY,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """ConfigurationError where the policy is wrong from the beginning. `what` is moderated."""
+
+        def read() -> tuple[Policy, Sequence[Path]]:
+            policy = load_policy(path)
+            return policy, (path, *_beside(policy))
+
+        def make(policy: Policy) -> tuple[Policy, PolicyModerator]:
+            return policy, with_policy(detectors, policy, aids)
+
+        def told(now: tuple[Policy, PolicyModerator]) -> None:
+            log("moderation", logging.INFO, Action.POLICY_CHANGED, f"{what} are moderated by another policy",
+                path=str(path), version=now[0].version)  # fmt: skip
+
+        self._followed = Followed(
+            read, make, (path,), what=what, version=lambda now: now[0].version, told=told, every=every,
+            monotonic=monotonic,
+        )  # fmt: skip
+
+    def moderate(
+        self,
+        texts: Sequence[str],
+        tenants: Sequence[str] | None = None,
+        told: Sequence[Told | None] | None = None,
+    ) -> list[Moderation | HeadraceError]:
+        """A verdict for each text by the policy of now: see `PolicyModerator`."""
+        return self._followed.now()[1].moderate(texts, tenants, told)
+
+    def standing(self) -> object:
+        """What moderates now: another object from when on the policy, or a file that it names, is another."""
+        return self._followed.now()
+
+    def in_force(self) -> InForce:
+        """What holds now."""
+        policy, _ = self._followed.now()
+        return InForce(policy.versions, self._followed.refused)
+
+
+class WatchedPolicy:
+    """The policy in a file as it stands now, for who asks what it wants and moderates nothing. Thread-safe."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        what: str = "routing",
+        load_policy: Callable[[Path], Policy] = load_policy,
+        every: float = EVERY,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """ConfigurationError where the policy is wrong from the beginning. `what` is done by it."""
+
+        def read() -> tuple[Policy, Sequence[Path]]:
+            return load_policy(path), (path,)
+
+        def itself(policy: Policy) -> Policy:
+            return policy
+
+        self._followed = Followed(
+            read, itself, (path,), what=what, version=lambda policy: policy.version, every=every, monotonic=monotonic
+        )
+
+    def of(self, tenant: str) -> Policy:
+        """What holds for this tenant."""
+        return self._followed.now().of(tenant)
+
+
+def _beside(policy: Policy) -> list[Path]:
+    heads = {policy.head} if policy.head else set()
+    return sorted(heads | {path for each in (policy, *policy.tenants.values()) for path in each.blocklists})

@@ -1,0 +1,1 @@
+"""How far verdicts can be trusted: labels of people, statistics, pass rates."""

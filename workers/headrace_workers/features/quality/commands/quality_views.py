@@ -1,0 +1,124 @@
+"""What is known of verdicts: a table, words below it, and JSON. Pure."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from headrace_workers.cli.layout import Rows
+from headrace_workers.cli.output import table
+from headrace_workers.features.quality.assessment import Assessment
+from headrace_workers.features.quality.interval import Estimate, Undefined
+from headrace_workers.features.quality.labelled import Subject
+from headrace_workers.features.quality.ppi import Corrected
+from headrace_workers.features.quality.rates import Rates
+from headrace_workers.features.quality.reliability import Reliability
+from headrace_workers.features.quality.store.verdicts import Verdict
+
+_NONE: Final = "–"
+_RATES: Final = ("precision", "recall", "f1", "benign_false_positives")
+_WORDS: Final = {
+    "kappa": "κ",
+    "among_people": "α among people",
+    "benign_false_positives": "benign false positives",
+    "mean": "true mean",
+}
+_COLUMNS: Final = (
+    "tenant", "of", "labels", "verdicts", "both", "agreement", "κ", "precision", "recall", "people's mean", "ECE",
+)  # fmt: skip
+Found = tuple[str, Subject, Assessment]
+
+
+def drawn(found: Sequence[Found]) -> Rows:
+    """A row for each criterion and category."""
+    return table(None, _COLUMNS, [_row(*each) for each in found], right=("labels", "verdicts", "both", "ECE"))
+
+
+def cells(tenant: str, subject: Subject, of: Assessment) -> tuple[Sequence[str], Sequence[str]]:
+    """The names of the columns, and this row."""
+    return _COLUMNS, _row(tenant, subject, of)
+
+
+def words(tenant: str, subject: Subject, of: Assessment) -> Iterator[str]:
+    """What the table has no room for, and why numbers are missing; each reason once."""
+    yield f"{tenant}, {_name(subject)}:"
+    if isinstance(of.mean, Corrected):
+        yield f"  people would say {of.mean.words}"
+    if of.not_judged:
+        counts = sorted(of.not_judged.items(), key=lambda each: (-each[1], each[0]))
+        yield f"  not judged: {', '.join(f'{code} {count:,}' for code, count in counts)}"
+    if of.contested:
+        yield f"  of {of.contested:,} jobs people said both"
+    if not isinstance(of.among_people, Undefined):
+        yield f"  α among {of.people:,} people: {_estimate(of.among_people)}"
+    if not isinstance(of.drift, Undefined):
+        yield f"  {of.drift.words}"
+    if isinstance(of.reliability, Reliability):
+        yield f"  ECE {of.reliability.ece:.3f}; by chance alone it would be {of.reliability.if_calibrated:.3f}"
+    missing: dict[str, list[str]] = {}
+    for name, value in _numbers(of).items():
+        if isinstance(value, Undefined):
+            missing.setdefault(value.reason, []).append(_WORDS.get(name, name))
+    for reason, names in missing.items():
+        yield f"  no {', '.join(names)}: {reason}"
+
+
+def strange(tenant: str, labelled: Iterable[tuple[str, str]], verdicts: Iterable[Verdict]) -> Iterator[str]:
+    """What people label and no verdict of this tenant is about: a name may be misspelt."""
+    for kind, about in sorted({*labelled} - {(verdict.kind, verdict.about) for verdict in verdicts}):
+        yield (
+            f"{tenant}: people label the {kind} {about!r}, and no verdict is about it: labels name it as receipts do "
+            "(`headrace status JOB --json`)"
+        )
+
+
+def document(tenant: str, subject: Subject, of: Assessment) -> dict[str, Any]:
+    """Everything, for `--json`. A number that cannot be said is an object with its `reason`."""
+    return {
+        "tenant": tenant,
+        subject.kind: subject.about,
+        "version": subject.version,
+        "labels": of.labels,
+        "jobs_labelled": of.items_labelled,
+        "people": of.people,
+        "verdicts": of.verdicts,
+        "jobs_with_both": of.both,
+        "contested": of.contested,
+        "not_judged": dict(of.not_judged),
+        **{name: asdict(value) for name, value in _numbers(of).items()},
+    }
+
+
+def _numbers(of: Assessment) -> dict[str, Any]:
+    rates = {name: getattr(of.rates, name) if isinstance(of.rates, Rates) else of.rates for name in _RATES}
+    return {
+        "agreement": of.agreement,
+        "kappa": of.kappa,
+        "among_people": of.among_people,
+        **rates,
+        "mean": of.mean,
+        "reliability": of.reliability,
+        "drift": of.drift,
+    }
+
+
+def _row(tenant: str, subject: Subject, of: Assessment) -> tuple[str, ...]:
+    precision, recall = (of.rates.precision, of.rates.recall) if isinstance(of.rates, Rates) else (None, None)
+    ece = f"{of.reliability.ece:.3f}" if isinstance(of.reliability, Reliability) else _NONE
+    return (
+        tenant, _name(subject), f"{of.labels:,}", f"{of.verdicts:,}", f"{of.both:,}", _estimate(of.agreement),
+        _estimate(of.kappa), _estimate(precision), _estimate(recall), _mean(of.mean), ece,
+    )  # fmt: skip
+
+
+def _name(subject: Subject) -> str:
+    return f"{subject.kind} {subject.about}" + (f" ({subject.version})" if subject.version else "")
+
+
+def _estimate(of: Estimate | Undefined | None) -> str:
+    return f"{of.value:.2f} ({of.interval.low:.2f} to {of.interval.high:.2f})" if isinstance(of, Estimate) else _NONE
+
+
+def _mean(of: Corrected | Undefined) -> str:
+    if isinstance(of, Undefined):
+        return _NONE
+    return f"{of.value:.3f} ({of.interval.low:.3f} to {of.interval.high:.3f})"

@@ -1,0 +1,60 @@
+"""Pass rates are worked out now and then, by one bridge: whoever shows them reads what it found.
+
+Labels and verdicts are read whole, so that it is done at intervals, of the newest jobs, and where people label alone.
+NumPy is imported only there.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.log import Action, log
+from headrace_workers.core.ports import Clock
+
+DUTY: Final = "pass_rates"
+EVERY: Final = 300.0  # seconds
+MOST_JOBS: Final = 20_000  # of a tenant, the newest
+
+
+class LiveRates:
+    """The pass rates of a ledger. Belongs to the thread that calls `once`. `every`: seconds between two times."""
+
+    def __init__(self, *, ledger: Ledger, bridge: str, clock: Clock, every: float = EVERY) -> None:
+        self._ledger = ledger
+        self._bridge = bridge
+        self._clock = clock
+        self._every = every
+        self._looked_at = float("-inf")
+
+    def once(self, alive: Callable[[], object] = lambda: None) -> int:
+        """Work them out where that is due; of how many tenants. `alive` is called behind each. Unavailable."""
+        now = self._clock.monotonic()
+        if now - self._looked_at < self._every:
+            return 0
+        # The duty is held for as long as what was found is good for: no other bridge does it meanwhile.
+        mine = self._ledger.hold(DUTY, self._bridge, int(self._every * 1000))
+        count = self._work_all_out(alive) if mine else 0
+        self._looked_at = now  # behind it all: where the ledger was away, it is done when that is back
+        return count
+
+    def _work_all_out(self, alive: Callable[[], object]) -> int:
+        labelled = {row.tenant for row in self._ledger.labels.counted() if row.kind == "criterion"}
+        for tenant in sorted(labelled):
+            self._work_out(tenant)
+            alive()
+        for tenant in set(self._ledger.pass_rates.tenants()) - labelled:
+            self._ledger.pass_rates.put(tenant, [])
+        return len(labelled)
+
+    def _work_out(self, tenant: str) -> None:
+        from headrace_workers.features.quality.live import pass_rates
+
+        labels, verdicts = self._ledger.labels.beside(tenant, MOST_JOBS)
+        try:
+            rates = pass_rates(labels, verdicts)
+        except (ValueError, ArithmeticError) as error:  # of one tenant's figures: the others have theirs
+            log(DUTY, logging.ERROR, Action.STEP_FAILED, f"no pass rate: {type(error).__name__}", tenant=tenant)
+            rates = []
+        self._ledger.pass_rates.put(tenant, rates)
+        log(DUTY, logging.DEBUG, Action.TAKEN, "pass rates were worked out", tenant=tenant, rates=len(rates))

@@ -1,0 +1,60 @@
+"""Pass rates by tenant and criterion, as they were last worked out. Each method is one transaction."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, Row, delete, select
+
+from headrace_workers.core.sql.database import clock, reading, writing
+from headrace_workers.features.quality.rate_tables import RATES
+
+MOST: Final = 1_000  # that are shown
+_MOST_OF_A_TENANT: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class PassRate:
+    """What people would say in the mean by a criterion, with the interval in which that lies in a share `level`."""
+
+    criterion: str
+    version: str
+    value: float
+    low: float
+    high: float
+    level: float
+    labels: int
+    verdicts: int
+    reason: str | None = None
+
+
+def rates(connection: Connection) -> list[Row[Any]]:
+    """Those of all tenants, a bounded number."""
+    order = (RATES.c.tenant, RATES.c.criterion, RATES.c.version)
+    return list(connection.execute(select(RATES).order_by(*order).limit(MOST)).all())
+
+
+class PassRates:
+    """The pass rates of one ledger. Thread-safe. Unavailable when it does not answer."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def put(self, tenant: str, rates: Sequence[PassRate]) -> None:
+        """These are a tenant's now, and no others."""
+        with writing(self._engine) as tx:
+            now = clock(tx)
+            tx.execute(delete(RATES).where(RATES.c.tenant == tenant))
+            rows = [{"tenant": tenant, "computed_at": now, **asdict(rate)} for rate in rates[:_MOST_OF_A_TENANT]]
+            if rows:
+                tx.execute(RATES.insert(), rows)
+
+    def all(self) -> list[Row[Any]]:
+        """Those of all tenants, a bounded number."""
+        with reading(self._engine) as tx:
+            return rates(tx)
+
+    def tenants(self) -> list[str]:
+        """Who has some."""
+        with reading(self._engine) as tx:
+            return list(tx.execute(select(RATES.c.tenant).distinct()).scalars())

@@ -1,0 +1,38 @@
+"""The ledger's tables for labels of people, and for the verdicts that they are compared with."""
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, Float, Index, String, Table, Text
+
+from headrace_workers.core.tables import METADATA
+
+LABELS: Final = Table(
+    "labels",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("job_id", String(36), nullable=False),
+    Column("kind", String(9), nullable=False),  # criterion | category
+    Column("about", String(128), nullable=False),
+    Column("value", Float, nullable=False),  # from 0 to 1
+    Column("who", Text, nullable=False),
+    Column("said_at", BigInteger, nullable=False),
+    Column("probability", Float),  # with which the job was drawn to be labelled, if that is known
+    Column("taken_at", BigInteger, nullable=False),
+    Index("labels_about", "tenant", "kind", "about", "job_id"),
+)
+
+# Of jobs that are no more: what was said of them by the criteria and categories that people label.
+VERDICTS: Final = Table(
+    "verdicts",
+    METADATA,
+    Column("job_id", String(36), primary_key=True),
+    Column("kind", String(9), primary_key=True),
+    Column("about", String(128), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("version", String(64)),
+    Column("value", Float),  # absent where there was none
+    Column("probability", Float),  # with which the job was drawn to be judged; absent where all are
+    Column("judged_at", BigInteger, nullable=False),
+    Index("verdicts_judged", "judged_at"),
+)

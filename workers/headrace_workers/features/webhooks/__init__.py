@@ -1,0 +1,1 @@
+"""Webhooks: deliveries of jobs' and batches' ends, signed as Standard Webhooks specifies."""

@@ -1,0 +1,60 @@
+"""What receivers of webhooks were told, and telling them again."""
+
+from typing import Annotated, Final, Literal
+
+from fastapi import APIRouter, Query
+
+from headrace_workers.features.webhooks.api.webhook_endpoints import MOST, Reads, Writes, endpoint_of
+from headrace_workers.features.webhooks.api.webhook_shapes import Again, AgainShape, DeliveryList, delivery_shape
+from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.http.bodies import JSONRoute
+from headrace_workers.http.openai_shapes import ERRORS
+from headrace_workers.http.services import Wired
+
+router = APIRouter(tags=["webhooks"], route_class=JSONRoute)
+
+_PIECES: Final = 100  # calls of one replay: 500 deliveries each
+
+
+@router.get("/v1/webhook_endpoints/{endpoint_id}/deliveries", responses=ERRORS)
+async def deliveries(
+    endpoint_id: str,
+    caller: Reads,
+    services: Wired,
+    state: Annotated[
+        Literal["pending", "delivered", "failed", "dropped"] | None, Query(description="Only those that stand so.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=MOST, description="How many at most.")] = 20,
+    since: Annotated[int | None, Query(ge=0, le=2**40, description="Made from then on: seconds since 1970.")] = None,
+    until: Annotated[int | None, Query(ge=0, le=2**40, description="Made before then.")] = None,
+) -> DeliveryList:
+    """What a receiver was told, newest first, and what it said."""
+    await endpoint_of(services, caller, endpoint_id)
+    which = Range(endpoint_id=endpoint_id, since=_ms(since), until=_ms(until))
+    found = await services.ask(services.ledger.webhooks.deliveries, which, limit, state)
+    return DeliveryList(data=[delivery_shape(each) for each in found])
+
+
+@router.post("/v1/webhook_endpoints/{endpoint_id}/replay", responses=ERRORS)
+async def replay(endpoint_id: str, caller: Writes, services: Wired, asked: Again | None = None) -> AgainShape:
+    """Send again what failed, under the ids that it had. What was sent again less than ten minutes ago is left out, so
+    that a double click sends nothing twice; `dry_run` only counts.
+    """
+    await endpoint_of(services, caller, endpoint_id)
+    asked = asked or Again()
+    webhooks = services.ledger.webhooks
+    which = Range(endpoint_id=endpoint_id, since=_ms(asked.since), until=_ms(asked.until))
+    shown = await services.ask(webhooks.preview, which, delivered=asked.delivered)
+    sent = 0
+    for _ in range(0 if asked.dry_run else _PIECES):
+        done = await services.ask(webhooks.replay, which, delivered=asked.delivered)
+        sent += done
+        if not done:
+            break
+    if sent:
+        services.ring()
+    return AgainShape(failed=shown.failed, delivered=shown.delivered, just_now=shown.just_now, sent=sent)
+
+
+def _ms(seconds: int | None) -> int | None:
+    return None if seconds is None else seconds * 1000

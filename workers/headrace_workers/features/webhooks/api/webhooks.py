@@ -1,0 +1,187 @@
+"""Receivers of webhooks over HTTP: OpenAI's resource `webhooks`."""
+
+import asyncio
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Annotated, ParamSpec, TypeVar
+
+from fastapi import APIRouter, Query
+
+from headrace_schemas.callback import WEBHOOK_EVENTS
+from headrace_schemas.errors import Category, HeadraceError
+from headrace_workers.features.webhooks import registering
+from headrace_workers.features.webhooks.allowed_targets import Reach
+from headrace_workers.features.webhooks.api.webhook_endpoints import MOST, Reads, Writes, endpoint_of, no_endpoint
+from headrace_workers.features.webhooks.api.webhook_shapes import (
+    Changes,
+    DeletedShape,
+    EndpointList,
+    EndpointShape,
+    EndpointWithSecret,
+    EventTypeList,
+    NewEndpoint,
+    Reason,
+    Rotation,
+    Sample,
+    SampleShape,
+    endpoint_shape,
+)
+from headrace_workers.features.webhooks.sealing import Sealer
+from headrace_workers.features.webhooks.sender import Courier
+from headrace_workers.http.bodies import JSONRoute
+from headrace_workers.http.errors import Refusal, Why
+from headrace_workers.http.openai_shapes import ERRORS
+from headrace_workers.http.scopes import Scope
+from headrace_workers.http.services import Services, Wired
+
+router = APIRouter(tags=["webhooks"], route_class=JSONRoute)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@router.get("/v1/webhook_event_types", responses=ERRORS)
+async def event_types(_caller: Reads) -> EventTypeList:
+    """The events that a receiver may ask to hear of."""
+    return EventTypeList(data=list(WEBHOOK_EVENTS))
+
+
+@router.post("/v1/webhook_endpoints", responses=ERRORS)
+async def create(asked: NewEndpoint, caller: Writes, services: Wired) -> EndpointWithSecret:
+    """Register a receiver. Its secret is in the answer, and in no other."""
+    if asked.headrace.whole:
+        caller.need(Scope.JOBS_READ, "headrace.whole")
+    wanted = registering.Wanted(
+        tenant=caller.tenant,
+        url=asked.url,
+        events=tuple(dict.fromkeys(asked.event_types)),
+        name=asked.name,
+        whole=bool(asked.headrace.whole),
+        scheme=asked.headrace.signature,
+    )
+    made = await _ask(
+        services, registering.register, services.ledger.webhooks, _sealer(services), _reach(services), wanted
+    )
+    return EndpointWithSecret(**endpoint_shape(made.endpoint), signing_secret=made.secret)
+
+
+@router.get("/v1/webhook_endpoints", responses=ERRORS)
+async def list_endpoints(
+    caller: Reads,
+    services: Wired,
+    after: Annotated[
+        str | None, Query(max_length=36, pattern=r"^[A-Za-z0-9_-]+$", description="The last of the page before.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=MOST, description="How many at most.")] = 20,
+) -> EndpointList:
+    """The tenant's receivers, newest first."""
+    if after is not None:
+        await endpoint_of(services, caller, after)
+    found = await services.ask(
+        services.ledger.webhooks.endpoints, caller.tenant, limit + 1, after, origins=("registered",)
+    )
+    return EndpointList.of(found, limit, lambda each: EndpointShape(**endpoint_shape(each)))
+
+
+@router.get("/v1/webhook_endpoints/{endpoint_id}", responses=ERRORS)
+async def show(endpoint_id: str, caller: Reads, services: Wired) -> EndpointShape:
+    """One receiver."""
+    return EndpointShape(**endpoint_shape(await endpoint_of(services, caller, endpoint_id)))
+
+
+@router.post("/v1/webhook_endpoints/{endpoint_id}", responses=ERRORS)
+async def update(endpoint_id: str, asked: Changes, caller: Writes, services: Wired) -> EndpointShape:
+    """Change a receiver: what is absent stays."""
+    found = await endpoint_of(services, caller, endpoint_id)
+    if found.whole if asked.headrace.whole is None else asked.headrace.whole:
+        caller.need(Scope.JOBS_READ, "headrace.whole")
+    changed = await _ask(
+        services, registering.change, services.ledger.webhooks, _reach(services), found,
+        name=asked.name, url=asked.url, whole=asked.headrace.whole,
+        events=None if asked.event_types is None else tuple(dict.fromkeys(asked.event_types)),
+    )  # fmt: skip
+    return EndpointShape(**endpoint_shape(changed or found))
+
+
+@router.delete("/v1/webhook_endpoints/{endpoint_id}", responses=ERRORS)
+async def delete(endpoint_id: str, caller: Writes, services: Wired) -> DeletedShape:
+    """Forget a receiver. What is still to be sent to it will not be."""
+    await endpoint_of(services, caller, endpoint_id)
+    await services.ask(services.ledger.webhooks.remove, endpoint_id)
+    return DeletedShape(id=endpoint_id)
+
+
+@router.post("/v1/webhook_endpoints/{endpoint_id}/rotate_secret", responses=ERRORS)
+async def rotate_secret(
+    endpoint_id: str, caller: Writes, services: Wired, asked: Rotation | None = None
+) -> EndpointWithSecret:
+    """Sign with a new secret, which is in the answer; for a day with the old one, too, where that is asked for."""
+    found = await endpoint_of(services, caller, endpoint_id)
+    overlap = registering.OVERLAP if asked and asked.keep_old_secret_active_for_24_hours else 0.0
+    made = await _ask(services, registering.rotate, services.ledger.webhooks, _sealer(services), found, overlap)
+    if made is None:
+        raise no_endpoint()
+    return EndpointWithSecret(**endpoint_shape(made.endpoint), signing_secret=made.secret)
+
+
+@router.post("/v1/webhook_endpoints/{endpoint_id}/test", responses=ERRORS)
+async def try_out(endpoint_id: str, asked: Sample, caller: Writes, services: Wired) -> SampleShape:
+    """Send a sample of an event now, and tell what the receiver says. Nothing is noted of it."""
+    found = await endpoint_of(services, caller, endpoint_id)
+    if asked.event_type is None or asked.event_type not in WEBHOOK_EVENTS:
+        raise Refusal(Why.INVALID, f"event_type: there are {', '.join(WEBHOOK_EVENTS)}", param="event_type")
+    courier = _courier(_reach(services))
+    try:
+        reply = await asyncio.to_thread(
+            registering.try_out, services.ledger.webhooks, _sealer(services), courier, found, asked.event_type
+        )
+    except HeadraceError as error:
+        raise _told(error) from error
+    if reply.status is None:
+        raise Refusal(Why.INVALID, f"the endpoint was not reached: {reply.error}", again=False)
+    return SampleShape(webhook_endpoint_id=endpoint_id, event_type=asked.event_type, status_code=reply.status)
+
+
+@router.post("/v1/webhook_endpoints/{endpoint_id}/enable", responses=ERRORS)
+async def enable(endpoint_id: str, caller: Writes, services: Wired) -> EndpointShape:
+    """Tell a receiver again, as if nothing had failed; what waited for it goes out at once."""
+    await endpoint_of(services, caller, endpoint_id)
+    await services.ask(services.ledger.webhooks.enable, endpoint_id)
+    services.ring()
+    return EndpointShape(**endpoint_shape(await endpoint_of(services, caller, endpoint_id)))
+
+
+@router.post("/v1/webhook_endpoints/{endpoint_id}/disable", responses=ERRORS)
+async def disable(endpoint_id: str, caller: Writes, services: Wired, asked: Reason | None = None) -> EndpointShape:
+    """Tell a receiver nothing more."""
+    await endpoint_of(services, caller, endpoint_id)
+    await services.ask(services.ledger.webhooks.disable, endpoint_id, (asked or Reason()).reason)
+    return EndpointShape(**endpoint_shape(await endpoint_of(services, caller, endpoint_id)))
+
+
+async def _ask(services: Services, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """As `services.ask`; what is wrong with the request is told as such."""
+    try:
+        return await services.ask(call, *args, **kwargs)
+    except HeadraceError as error:
+        raise _told(error) from error
+
+
+def _told(error: HeadraceError) -> HeadraceError:
+    if error.category is not Category.INVALID:
+        return error
+    return Refusal(Why.INVALID, str(error), param=getattr(error, "param", None))
+
+
+def _sealer(services: Services) -> Sealer:
+    return Sealer(services.settings.webhook_key)
+
+
+def _reach(services: Services) -> Reach:
+    return services.settings.webhook_reach
+
+
+@lru_cache
+def _courier(reach: Reach) -> Courier:
+    """The one of this process."""
+    return Courier(reach)

@@ -1,0 +1,345 @@
+"""`headrace webhooks`: who is told of ends, and what became of that."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace_schemas.callback import BATCH_EVENTS, JOB_ENDS
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.cli.confirm import be_sure
+from headrace_workers.cli.connections import need_ledger, ring_bridges
+from headrace_workers.cli.durations import milliseconds, parse_life, parse_time
+from headrace_workers.cli.options import limit_option
+from headrace_workers.cli.output import console, put, put_json, say, table
+from headrace_workers.cli.streams import shown_or
+from headrace_workers.features.access.commands.tenants import checked_tenant
+from headrace_workers.features.webhooks.commands import webhook_views as views
+from headrace_workers.runtime.settings import webhook_keys, webhook_reach
+
+if TYPE_CHECKING:
+    from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.features.webhooks.registering import WithSecret
+    from headrace_workers.features.webhooks.sealing import Sealer
+    from headrace_workers.features.webhooks.store.delivery_views import DeliveryView, Range, State
+    from headrace_workers.features.webhooks.store.endpoints import Endpoint
+
+_ORIGINS = ("registered", "callbacks", "place")
+_LONGEST_SECRET = 4_096  # bytes that are read of a file
+_USUAL = (*JOB_ENDS, *BATCH_EVENTS)
+_EndpointArgument = Annotated[str, typer.Argument(metavar="ENDPOINT", help="as `headrace webhooks list` shows it")]
+_TenantOption = Annotated[str, typer.Option("--tenant", help="whose", envvar="HEADRACE_TENANT")]
+_JsonOption = Annotated[bool, typer.Option("--json", help="print JSON lines")]
+_OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    webhooks = typer.Typer(help="Receivers that are told of ends, and what became of that.", no_args_is_help=True)
+    for name, command in (
+        ("add", add), ("list", list_endpoints), ("secret", secret), ("test", try_out), ("rotate", rotate),
+        ("disable", disable), ("enable", enable), ("remove", remove), ("deliveries", deliveries), ("replay", replay),
+    ):  # fmt: skip
+        webhooks.command(name)(command)
+    app.add_typer(webhooks, name="webhooks")
+
+
+def add(
+    url: Annotated[str, typer.Argument(metavar="URL", help="https, and an address that the internet knows")],
+    event: Annotated[
+        list[str] | None, typer.Option("--event", help="may be repeated; by default all about jobs and batches")
+    ] = None,
+    named_only: Annotated[
+        bool, typer.Option("--named-only", help="it hears only of jobs whose callback names it")
+    ] = False,
+    tenant: _TenantOption = "default",
+    name: Annotated[str, typer.Option("--name", help="for people")] = "",
+    whole: Annotated[
+        bool, typer.Option("--whole", help="tell it the whole receipt, where that is small enough")
+    ] = False,
+    ed25519: Annotated[
+        bool, typer.Option("--ed25519", help="sign with a private key; the receiver gets the public")
+    ] = False,
+    secret_file: Annotated[
+        Path | None, typer.Option("--secret-file", help="holds a secret that the receiver has already (whsec_…)")
+    ] = None,
+    as_json: _OneJsonOption = False,
+) -> None:
+    """Register a receiver, and print the secret by which it verifies. It is shown this once.
+
+    Example: `headrace webhooks add https://shop.example/hooks --event job.completed --event job.failed`
+    """
+    from headrace_workers.features.webhooks import registering
+
+    wanted = registering.Wanted(
+        tenant=checked_tenant(tenant),
+        url=url,
+        events=() if named_only else tuple(dict.fromkeys(event or _USUAL)),
+        name=name,
+        whole=whole,
+        scheme="v1a" if ed25519 else "v1",
+        secret=None if secret_file is None else _read_secret(secret_file),
+    )
+    sealer = _sealer()
+    webhooks = need_ledger().webhooks
+    made = registering.register(webhooks, sealer, webhook_reach(), wanted)
+    told = f"{made.endpoint.id} is told of {', '.join(made.endpoint.events) or 'what names it'}. Its secret:"
+    with shown_or(lambda: webhooks.remove(made.endpoint.id)):
+        _tell_secret(made, told, as_json)
+    if not (as_json or sealer.seals):
+        say("The ledger keeps secrets as they are: HEADRACE_WEBHOOK_KEY seals them (docs/webhooks.md).")
+
+
+def list_endpoints(
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
+    places: Annotated[bool, typer.Option("--callbacks", help="also where jobs' own callbacks went")] = False,
+    limit: Annotated[int, limit_option("the newest, so many")] = 100,
+    as_json: _JsonOption = False,
+) -> None:
+    """List receivers: what they are told of, and how they stand.
+
+    Example: `headrace webhooks list --tenant acme`
+    """
+    found = need_ledger().webhooks.endpoints(tenant, limit + 1, origins=_ORIGINS if places else _ORIGINS[:2])
+    if as_json:
+        for each in found[:limit]:
+            put_json(views.endpoint_dict(each))
+    elif found:
+        rows = [views.endpoint_row(each) for each in found[:limit]]
+        console(data=True).print(table(None, views.ENDPOINT_COLUMNS, rows, whole=("endpoint",)))
+    else:
+        say("nobody is told by webhook; `headrace webhooks add URL` registers a receiver")
+    if len(found) > limit:
+        say(f"only the {limit} newest are shown: --limit shows more")
+
+
+def secret(tenant: _TenantOption = "default") -> None:
+    """Print the secret that signs what goes to the URLs that jobs name themselves; it is made where there is none.
+
+    Example: `headrace webhooks secret --tenant acme`
+    """
+    from headrace_workers.features.webhooks import signing
+    from headrace_workers.features.webhooks.keyring import callbacks_of
+
+    sealer = _sealer()
+    found = callbacks_of(checked_tenant(tenant), need_ledger().webhooks, sealer)
+    say(f"Callbacks of {tenant} are signed by {found.id}. Its secret:")
+    put(signing.shown(sealer.open(found.secret or "", found.id)))
+
+
+def try_out(
+    endpoint: _EndpointArgument,
+    event: Annotated[str, typer.Option("--event", help="what the sample is called")] = "webhook.test",
+    as_json: _OneJsonOption = False,
+) -> None:
+    """Send a sample now, from this machine, and print what the receiver says. Exit code 1: it did not take it.
+
+    Example: `headrace webhooks test we_2f1c9a…`
+    """
+    from headrace_workers.features.webhooks import registering
+    from headrace_workers.features.webhooks.sender import Courier
+
+    ledger = need_ledger()
+    found = _found(ledger, endpoint)
+    if not found.url:
+        raise ConfigurationError(f"{endpoint} signs callbacks, and has no URL of its own to be tried")
+    reply = registering.try_out(ledger.webhooks, _sealer(), Courier(webhook_reach()), found, event)
+    if as_json:
+        put_json({"endpoint": endpoint, "event": event, "status": reply.status, "ms": reply.ms, "error": reply.error,
+                  "answer": reply.text})  # fmt: skip
+    else:
+        say(f"it answered {reply.status} after {reply.ms} ms" if reply.error is None else f"not taken: {reply.error}")
+    raise typer.Exit(0 if reply.error is None else 1)
+
+
+def rotate(
+    endpoint: _EndpointArgument,
+    overlap: Annotated[str, typer.Option("--overlap", help="how long the old secret signs, too: 0, 2h, 1d")] = "1d",
+    as_json: _OneJsonOption = False,
+) -> None:
+    """Give a receiver another secret, and print it. Until the overlap is over there are two signatures.
+
+    Example: `headrace webhooks rotate we_2f1c9a… --overlap 2h`
+    """
+    from headrace_workers.features.webhooks import registering
+
+    ledger = need_ledger()
+    seconds = parse_life(overlap, "--overlap", none=True).total_seconds()
+    old = _found(ledger, endpoint)
+    made = registering.rotate(ledger.webhooks, _sealer(), old, seconds)
+    if made is None:
+        raise _unknown(endpoint)
+    before = f"signs for {overlap} more, too" if seconds else "signs no more"
+    with shown_or(lambda: registering.take_back(ledger.webhooks, old)):
+        _tell_secret(made, f"{endpoint} has a new secret; the old one {before}:", as_json)
+
+
+def disable(
+    endpoint: _EndpointArgument,
+    reason: Annotated[str, typer.Option("--reason", help="for people")] = "a person said so",
+) -> None:
+    """Tell a receiver nothing more. What waits for it is dead, and can be sent again once it is enabled.
+
+    Example: `headrace webhooks disable we_2f1c9a… --reason "moves house"`
+    """
+    ledger = need_ledger()
+    ledger.webhooks.disable(_found(ledger, endpoint).id, reason[:2_000])
+    say(f"{endpoint} is disabled")
+
+
+def enable(endpoint: _EndpointArgument) -> None:
+    """Tell a receiver again, as if nothing had failed; what waited for it goes out at once.
+
+    What died meanwhile is sent by `headrace webhooks replay`.
+
+    Example: `headrace webhooks enable we_2f1c9a…`
+    """
+    ledger = need_ledger()
+    ledger.webhooks.enable(_found(ledger, endpoint).id)
+    ring_bridges()
+    say(f"{endpoint} is enabled")
+
+
+def remove(endpoint: _EndpointArgument, yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False) -> None:
+    """Forget a receiver and its secret. What is still to be sent to it will not be.
+
+    Example: `headrace webhooks remove we_2f1c9a… --yes`
+    """
+    ledger = need_ledger()
+    found = _found(ledger, endpoint)
+    if not yes:
+        be_sure(f"Forget {endpoint} ({found.name})?", "it stays")
+    ledger.webhooks.remove(endpoint)
+    say(f"{endpoint} is forgotten")
+
+
+def deliveries(
+    which: Annotated[
+        str | None, typer.Argument(metavar="[ENDPOINT|DELIVERY]", help="only of this endpoint; or one, with its body")
+    ] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
+    state: Annotated[str | None, typer.Option("--state", help="pending, delivered, failed or dropped")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="10m, 2h, 3d, or an ISO 8601 time")] = None,
+    limit: Annotated[int, limit_option("the newest, so many")] = 100,
+    as_json: _JsonOption = False,
+) -> None:
+    """List what receivers were told, newest first: attempts, what they answered, when the next attempt is.
+
+    Example: `headrace webhooks deliveries we_2f1c9a… --state failed --since 1d`
+    """
+    ledger = need_ledger()
+    if which is not None and (one := ledger.webhooks.delivery(which)) is not None:
+        _show(one[0], one[1], as_json)
+        return
+    found = ledger.webhooks.deliveries(_range(ledger, which, tenant, since, None), limit + 1, _state(state))
+    if as_json:
+        for each in found[:limit]:
+            put_json(views.delivery_dict(each))
+    elif found:
+        rows = [views.delivery_row(each) for each in found[:limit]]
+        console(data=True).print(table(None, views.DELIVERY_COLUMNS, rows, whole=("delivery",)))
+    else:
+        say("nothing was told")
+    if len(found) > limit:
+        say(f"only the {limit} newest are shown: --limit shows more")
+
+
+def replay(
+    endpoint: Annotated[str | None, typer.Argument(metavar="[ENDPOINT]", help="only of this endpoint")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="made after: 2h, 3d, or an ISO 8601 time")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="made before")] = None,
+    delivered: Annotated[bool, typer.Option("--delivered", help="also what was taken")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be sent")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    as_json: _OneJsonOption = False,
+) -> None:
+    """Send again what failed, under the ids that it had; first you are shown how much that is, and asked.
+
+    What was sent again less than ten minutes ago is left out: calling this twice sends nothing twice.
+
+    Examples: `headrace webhooks replay we_2f1c9a… --since 2d`, `headrace webhooks replay --tenant acme --yes`
+    """
+    ledger = need_ledger()
+    if endpoint is None and tenant is None:
+        raise ConfigurationError("say which: an ENDPOINT, or --tenant")
+    which = _range(ledger, endpoint, tenant, since, until)
+    shown = ledger.webhooks.preview(which, delivered=delivered)
+    count = shown.failed + shown.delivered
+    say(
+        f"{count} to send again: {shown.failed} failed, {shown.delivered} delivered; {shown.just_now} were sent again "
+        "a moment ago, and are left out"
+    )
+    sent = 0
+    if count and not dry_run:
+        if not yes:
+            be_sure(f"Send {count} again?", "nothing was sent", before="")
+        while done := ledger.webhooks.replay(which, delivered=delivered):
+            sent += done
+        ring_bridges()
+    if as_json:
+        put_json({"failed": shown.failed, "delivered": shown.delivered, "just_now": shown.just_now, "sent": sent})
+    if not dry_run:
+        say(f"{sent} are sent again")
+
+
+def _show(found: "DeliveryView", content: bytes, as_json: bool) -> None:
+    if as_json:
+        put_json({**views.delivery_dict(found), "body": content.decode()})
+        return
+    console(data=True).print(table(None, ("delivery", found.id), views.delivery_facts(found)))
+    put(content.decode())
+
+
+def _tell_secret(made: "WithSecret", words: str, as_json: bool) -> None:
+    if as_json:
+        put_json({**views.endpoint_dict(made.endpoint), "secret": made.secret})
+        return
+    say(words)
+    put(made.secret)
+
+
+def _range(ledger: "Ledger", endpoint: str | None, tenant: str | None, since: str | None, until: str | None) -> "Range":
+    from headrace_workers.features.webhooks.store.delivery_views import Range
+
+    if endpoint is not None:
+        _found(ledger, endpoint)
+    now = datetime.fromtimestamp(ledger.now() / 1000, UTC)
+    return Range(
+        endpoint_id=endpoint,
+        tenant=tenant,
+        since=milliseconds(parse_time(since, now)) if since else None,
+        until=milliseconds(parse_time(until, now)) if until else None,
+    )
+
+
+def _state(word: str | None) -> "State | None":
+    if word is None or word in ("pending", "delivered", "failed", "dropped"):
+        return word  # type: ignore[return-value]
+    raise ConfigurationError(f"--state is {word!r}; it may be pending, delivered, failed or dropped")
+
+
+def _found(ledger: "Ledger", endpoint: str) -> "Endpoint":
+    found = ledger.webhooks.endpoint(endpoint)
+    if found is None:
+        raise _unknown(endpoint)
+    return found
+
+
+def _unknown(endpoint: str) -> ConfigurationError:
+    return ConfigurationError(f"there is no endpoint {endpoint}: `headrace webhooks list` shows them")
+
+
+def _sealer() -> "Sealer":
+    from headrace_workers.features.webhooks.sealing import Sealer
+
+    return Sealer(webhook_keys())
+
+
+def _read_secret(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(_LONGEST_SECRET).decode("ascii", "replace").strip()
+    except OSError as error:
+        raise ConfigurationError(f"--secret-file: cannot read {file}: {error.strerror}") from error

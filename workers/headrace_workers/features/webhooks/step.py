@@ -1,0 +1,158 @@
+"""The step that tells receivers. It says nothing to anybody else: what came of each attempt stands in the ledger."""
+
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from headrace_schemas import Category
+from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_workers.core.log import Action, log
+from headrace_workers.core.pipeline.outcome import Dead, Done, Dropped, Outcome, Retry, Wait
+from headrace_workers.core.pipeline.task import Unit
+from headrace_workers.features.webhooks.health import PATIENCE, after
+from headrace_workers.features.webhooks.keyring import keys_of
+from headrace_workers.features.webhooks.sealing import Sealer
+from headrace_workers.features.webhooks.sender import Letter, Reply
+from headrace_workers.features.webhooks.store.attempts import Due, Tried
+from headrace_workers.features.webhooks.store.endpoints import Endpoint, Health
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
+
+_SOON = 1.0  # seconds, where the ledger did not answer
+_LATER = 60.0  # where a person has to mend something
+_KEPT_OFF = 5.0  # where the receiver is silent about others; its next answer wakes them
+
+
+class Sends(Protocol):
+    """What carries letters: see `webhooks.courier.Courier`."""
+
+    def send(self, endpoint: str, letters: Sequence[Letter], *, probing: bool, patience: int) -> list[Reply | None]:
+        """What came of each of these letters to one endpoint; None where it was not tried."""
+
+    def others_wait(self, endpoint: str) -> bool:
+        """Whether letters to this endpoint were left meanwhile, as it was silent about others."""
+
+
+def deliver(units: Sequence[Unit], *, webhooks: Webhooks, courier: Sends, sealer: Sealer) -> list[Outcome]:
+    """Send each delivery to its endpoint; the i-th outcome belongs to the i-th unit.
+
+    What is not tried, because its receiver is spared for a while, has cost no attempt.
+    """
+    outcomes: dict[str, Outcome] = {}
+    for endpoint_id in dict.fromkeys(unit.endpoint for unit in units):
+        mine = [unit for unit in units if unit.endpoint == endpoint_id]
+        outcomes |= _Desk(endpoint_id, webhooks, courier, sealer).deliver(mine)
+    return [outcomes[unit.id] for unit in units]
+
+
+class _Desk:
+    """The deliveries of one claim to one endpoint."""
+
+    def __init__(self, endpoint_id: str, webhooks: Webhooks, courier: Sends, sealer: Sealer) -> None:
+        self._id = endpoint_id
+        self._webhooks = webhooks
+        self._courier = courier
+        self._sealer = sealer
+
+    def deliver(self, units: Sequence[Unit]) -> Mapping[str, Outcome]:
+        try:
+            tenant = units[0].tenant
+            endpoint, due, now = self._webhooks.due(self._id, tenant, [unit.id for unit in units])
+            if endpoint is None or endpoint.tenant != tenant:
+                return _all(units, Dropped(f"the tenant has no endpoint {self._id}"))
+            if endpoint.disabled is not None:
+                return _all(units, _disabled(self._id, endpoint.disabled))
+            if (pause := _pause(endpoint.health, now)) > 0:
+                return {unit.id: self._spared(pause) for unit in units}
+            keys = keys_of(endpoint, self._webhooks, self._sealer, now)
+        except Unavailable as error:
+            return _all(units, Wait(self._id, str(error), at_most=_SOON))
+        except ConfigurationError as error:
+            log("deliver", logging.ERROR, Action.UNSENT, str(error), endpoint=self._id)
+            return _all(units, Wait(self._id, str(error), at_most=_LATER))
+        return self._send(endpoint, units, due, keys, now)
+
+    def _send(
+        self, endpoint: Endpoint, units: Sequence[Unit], due: Mapping[str, Due], keys: tuple[str, ...], now: int
+    ) -> Mapping[str, Outcome]:
+        # Those that were tried least go first: one alone probes, and none is to use up its attempts for the others.
+        least = sorted(units, key=lambda unit: unit.attempt)
+        letters = [Letter(each.id, each.url, each.body, keys) for unit in least if (each := due.get(unit.id))]
+        probing = endpoint.failures >= PATIENCE
+        replies = dict(
+            zip(
+                (letter.id for letter in letters),
+                self._courier.send(self._id, letters, probing=probing, patience=_patience(endpoint.failures)),
+                strict=True,
+            )
+        )
+        stands = self._note(endpoint, {name: reply for name, reply in replies.items() if reply is not None})
+        # One that is not known any more was forgotten: nobody waits for it.
+        return {
+            unit.id: self._outcome(replies[unit.id], stands, now) if unit.id in replies else Done() for unit in units
+        }
+
+    def _note(self, endpoint: Endpoint, replies: Mapping[str, Reply]) -> Health:
+        """Write what came of these; how the endpoint stands then."""
+        tries = [Tried(name, each.ms, each.status, each.error, each.text) for name, each in replies.items()]
+        if not tries:
+            return endpoint.health
+        wake = any(each.taken for each in replies.values()) and self._courier.others_wait(self._id)
+        try:
+            judged = self._webhooks.note(
+                self._id, tries, lambda health, now: after(health, list(replies.values()), now), wake=wake
+            )
+        except Unavailable:  # what is lost is what people would read; the outcome is written when it answers again
+            return endpoint.health
+        if judged is None:
+            return endpoint.health
+        before, stands = judged
+        if before.disabled is None and stands.disabled is not None:
+            log("deliver", logging.WARNING, Action.ENDPOINT_DISABLED, f"an endpoint was disabled: {stands.disabled}",
+                endpoint=self._id, tenant=endpoint.tenant)  # fmt: skip
+        return stands
+
+    def _outcome(self, reply: Reply | None, stands: Health, now: int) -> Outcome:
+        if reply is None:
+            if stands.disabled is not None:
+                return _disabled(self._id, stands.disabled)
+            return self._spared(pause) if (pause := _pause(stands, now)) > 0 else self._kept_off()
+        if reply.error is None:
+            return Done()
+        if reply.gone and stands.disabled is not None:
+            return _disabled(self._id, stands.disabled)
+        if reply.hopeless or reply.gone:
+            return Dead(Category.PERMANENT, reply.error)
+        return Retry(reply.error, after=reply.after or 0.0)
+
+    def _spared(self, pause: float) -> Wait:
+        """Not now. Those that wait come back at different times, and at once when the receiver is well."""
+        seconds = max(_SOON, pause) * random.uniform(1.0, 2.0)
+        return Wait(self._id, "its receiver took nothing lately, and is spared for a while", at_most=seconds)
+
+    def _kept_off(self) -> Wait:
+        """Not beside others that it has not answered: a receiver that hangs has one hand of this worker at a time."""
+        return Wait(
+            self._id, "its receiver has not answered an earlier one yet", at_most=_KEPT_OFF * random.uniform(1.0, 2.0)
+        )
+
+
+def _all(units: Sequence[Unit], outcome: Outcome) -> dict[str, Outcome]:
+    return dict.fromkeys((unit.id for unit in units), outcome)
+
+
+def _disabled(endpoint_id: str, why: str) -> Dropped:
+    return Dropped(
+        f"its endpoint is disabled: {why}; after `headrace webhooks enable {endpoint_id}`, `headrace webhooks replay "
+        f"{endpoint_id}` sends it again"
+    )
+
+
+def _pause(health: Health, now: int) -> float:
+    """Seconds for which nothing is sent."""
+    return 0.0 if health.paused_until is None else max(0.0, (health.paused_until - now) / 1000)
+
+
+def _patience(failures: int) -> int:
+    """How many more failures in a row are enough."""
+    return max(1, PATIENCE - failures)

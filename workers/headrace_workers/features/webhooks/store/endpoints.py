@@ -1,0 +1,305 @@
+"""The receivers of webhooks: whom a tenant has registered, how its callbacks are signed, and how each stands.
+
+Secrets come and go as they are kept: sealed, where the deployment has a key (features/webhooks/sealing.py).
+"""
+
+import json
+import secrets
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import Any, Final
+
+from sqlalchemy import Connection, Select, delete, func, select, update
+
+from headrace_schemas.uuids import Namespace
+from headrace_workers.core.ledger.completion import wake
+from headrace_workers.core.sql.database import among, bindparam_of, clock, insert, now_ms, one_of
+from headrace_workers.core.sql.reads import Reads, rows_of
+from headrace_workers.features.webhooks.tables import CALLBACKS, ENDPOINTS, PLACE, REGISTERED
+
+_COLUMNS: Final = ENDPOINTS.c.keys()
+_IDS: Final = Namespace(uuid.UUID("3a4f7c52-9d0e-5f3b-8c1d-6b8e2d7f9a10"))
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where webhooks go. `secret` and `old_secret` are as they are kept, and belong to the endpoint `secret_of`."""
+
+    id: str
+    tenant: str
+    origin: str
+    name: str
+    url: str
+    events: tuple[str, ...]
+    whole: bool
+    hint: str | None
+    disabled: str | None
+    failures: int
+    failing_since: int | None
+    pauses: int
+    paused_until: int | None
+    created_at: int
+    updated_at: int
+    secret: str | None = None
+    old_secret: str | None = None
+    old_until: int | None = None
+    secret_of: str = ""
+
+    def __repr__(self) -> str:
+        """Without its secrets."""
+        return f"Endpoint(id={self.id!r}, tenant={self.tenant!r}, url={self.url!r})"
+
+    @property
+    def health(self) -> "Health":
+        """How it stands."""
+        return Health(
+            registered=self.origin == REGISTERED,
+            failures=self.failures,
+            failing_since=self.failing_since,
+            pauses=self.pauses,
+            paused_until=self.paused_until,
+            disabled=self.disabled,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How a receiver stands: failures in a row and since when, pauses in a row and until when; why it is disabled."""
+
+    registered: bool
+    failures: int = 0
+    failing_since: int | None = None
+    pauses: int = 0
+    paused_until: int | None = None
+    disabled: str | None = None
+
+
+def new_id() -> str:
+    """The id of an endpoint that is to be registered."""
+    return f"we_{secrets.token_hex(12)}"
+
+
+def callbacks_id(tenant: str) -> str:
+    """The id of a tenant's own endpoint for callbacks: its secret signs what goes to the URLs that jobs name."""
+    return _IDS.id_of(f"{tenant}\ncallbacks")
+
+
+def place_id(tenant: str, origin: str) -> str:
+    """The id of a place (scheme, host and port) where a tenant's callbacks go."""
+    return _IDS.id_of(f"{tenant}\n{origin}")
+
+
+def add(
+    connection: Connection,
+    *,
+    endpoint_id: str,
+    tenant: str,
+    name: str,
+    url: str,
+    events: Sequence[str],
+    whole: bool,
+    secret: str,
+    hint: str,
+) -> Endpoint:
+    """Register a receiver."""
+    connection.execute(
+        ENDPOINTS.insert().values(
+            id=endpoint_id, tenant=tenant, origin=REGISTERED, name=name, url=url, events=json.dumps(list(events)),
+            whole=whole, secret=secret, hint=hint, created_at=now_ms(), updated_at=now_ms(),
+        )
+    )  # fmt: skip
+    found = get(connection, endpoint_id)
+    assert found is not None  # noqa: S101 - it was written above
+    return found
+
+
+def ensure_callbacks(connection: Connection, tenant: str, secret: str, hint: str) -> Endpoint:
+    """The tenant's own endpoint for callbacks, made with this secret where it is not there yet."""
+    values = _implicit(callbacks_id(tenant), tenant, CALLBACKS, "callbacks of jobs", "")
+    made = insert(connection, ENDPOINTS).values({**values, "secret": secret, "hint": hint})
+    connection.execute(made.on_conflict_do_nothing())
+    found = get(connection, callbacks_id(tenant))
+    assert found is not None  # noqa: S101 - it was there, or was written above
+    return found
+
+
+def ensure_places(connection: Connection, places: Mapping[str, tuple[str, str]]) -> None:
+    """Know these places (id to tenant and origin), and that they were met now."""
+    for name, (tenant, origin) in sorted(places.items()):
+        met = insert(connection, ENDPOINTS).values(_implicit(name, tenant, PLACE, origin, origin))
+        connection.execute(met.on_conflict_do_update(index_elements=["id"], set_={"updated_at": now_ms()}))
+
+
+def _implicit(endpoint_id: str, tenant: str, origin: str, name: str, url: str) -> dict[str, Any]:
+    return {"id": endpoint_id, "tenant": tenant, "origin": origin, "name": name, "url": url, "events": "[]",
+            "whole": False, "created_at": now_ms(), "updated_at": now_ms()}  # fmt: skip
+
+
+def get(connection: Connection, endpoint_id: str, tenant: str | None = None) -> Endpoint | None:
+    """One endpoint with its secrets, where it is there, and the tenant's."""
+    query = select(ENDPOINTS).where(ENDPOINTS.c.id == endpoint_id)
+    if tenant is not None:
+        query = query.where(ENDPOINTS.c.tenant == tenant)
+    row = connection.execute(query).first()
+    return None if row is None else endpoint_of(row)
+
+
+def unknown(connection: Connection, named: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Of these endpoints (tenant and id) those that the tenant has not registered."""
+    ids = sorted({endpoint_id for _, endpoint_id in named})
+    query = select(ENDPOINTS.c.tenant, ENDPOINTS.c.id).where(ENDPOINTS.c.origin == REGISTERED)
+    found = connection.execute(query.where(among(connection, ENDPOINTS.c.id, ids)))
+    return set(named) - {(row.tenant, row.id) for row in found}
+
+
+def for_sending(where: Reads | Connection, endpoint_id: str, tenant: str) -> Endpoint | None:
+    """An endpoint with what signs for it: its own secrets, or those of this tenant's callbacks."""
+    callbacks = callbacks_id(tenant)
+    rows = rows_of(where, _these(where.dialect.name), {"ids": [endpoint_id, callbacks]})
+    named = (SimpleNamespace(**dict(zip(_COLUMNS, row, strict=True))) for row in rows)
+    found = {row.id: endpoint_of(row) for row in named}
+    endpoint, own = found.get(endpoint_id), found.get(callbacks)
+    if endpoint is None or own is None or (endpoint.origin, endpoint.tenant) != (PLACE, tenant):
+        return endpoint
+    return _signed_by(endpoint, own)
+
+
+@lru_cache
+def _these(dialect: str) -> Select[Any]:
+    ids = one_of(dialect, ENDPOINTS.c.id, bindparam_of(dialect, ENDPOINTS.c.id, name="ids"))
+    return select(ENDPOINTS).where(ids)
+
+
+def _signed_by(place: Endpoint, own: Endpoint) -> Endpoint:
+    return replace(
+        place,
+        secret=own.secret,
+        old_secret=own.old_secret,
+        old_until=own.old_until,
+        secret_of=own.id,
+        disabled=place.disabled or own.disabled,
+    )
+
+
+def all_of(
+    connection: Connection,
+    tenant: str | None,
+    limit: int,
+    after: str | None = None,
+    origins: Sequence[str] = (REGISTERED, CALLBACKS),
+) -> list[Endpoint]:
+    """Endpoints of these origins, newest first, those behind `after`."""
+    query = select(ENDPOINTS).order_by(ENDPOINTS.c.created_at.desc(), ENDPOINTS.c.id.desc()).limit(limit)
+    query = query.where(ENDPOINTS.c.origin.in_(origins))
+    if tenant is not None:
+        query = query.where(ENDPOINTS.c.tenant == tenant)
+    if after is not None:
+        last = get(connection, after, tenant)
+        if last is None:
+            return []
+        query = query.where(
+            (ENDPOINTS.c.created_at < last.created_at)
+            | ((ENDPOINTS.c.created_at == last.created_at) & (ENDPOINTS.c.id < last.id))
+        )
+    return [endpoint_of(row) for row in connection.execute(query)]
+
+
+def change(connection: Connection, endpoint_id: str, values: Mapping[str, Any]) -> None:
+    """Write these columns of an endpoint, as people want them."""
+    changed = {**values, **({"events": json.dumps(list(values["events"]))} if "events" in values else {})}
+    statement = update(ENDPOINTS).where(ENDPOINTS.c.id == endpoint_id)
+    connection.execute(statement.values(**changed, updated_at=now_ms()))
+
+
+def rotate(connection: Connection, endpoint_id: str, secret: str, hint: str, overlap_ms: int) -> Endpoint | None:
+    """Sign with another secret from now on, and for a while with the one before, too; None where it is gone."""
+    # In one statement: another who rotates at this moment is shown a secret, too, which is then the one before.
+    old = {"old_secret": ENDPOINTS.c.secret, "old_until": now_ms() + overlap_ms} if overlap_ms > 0 else {
+        "old_secret": None, "old_until": None}  # fmt: skip
+    change(connection, endpoint_id, {"secret": secret, "hint": hint, **old})
+    return get(connection, endpoint_id)
+
+
+def enable(connection: Connection, endpoint_id: str) -> int:
+    """Send again, as if nothing had failed; how many deliveries that waited for it are ready at once."""
+    change(connection, endpoint_id, {"disabled": None, **_WELL})
+    return wake(connection, [endpoint_id])
+
+
+_WELL: Final[dict[str, Any]] = {"failures": 0, "failing_since": None, "pauses": 0, "paused_until": None}
+
+
+def remove(connection: Connection, endpoint_id: str) -> None:
+    """Forget an endpoint. What is still to be sent to it will not be."""
+    connection.execute(delete(ENDPOINTS).where(ENDPOINTS.c.id == endpoint_id))
+    wake(connection, [endpoint_id])
+
+
+def judge(
+    connection: Connection, endpoint_id: str, follow: Callable[[Health, int], Health], *, wake_all: bool = False
+) -> tuple[Health, Health] | None:
+    """Write the health that follows from what stands: what stood and what stands now; None where it is gone.
+
+    One that is well again lets go of what waited for it; so does any with `wake_all`.
+    """
+    query = select(ENDPOINTS).where(ENDPOINTS.c.id == endpoint_id)
+    row = connection.execute(query.with_for_update()).first()
+    if row is None:
+        return None
+    before = endpoint_of(row).health
+    after = follow(before, clock(connection))
+    if after != before:
+        connection.execute(
+            update(ENDPOINTS)
+            .where(ENDPOINTS.c.id == endpoint_id)
+            .values(
+                failures=after.failures,
+                failing_since=after.failing_since,
+                pauses=after.pauses,
+                paused_until=after.paused_until,
+                disabled=after.disabled,
+            )
+        )
+    if wake_all or (before.paused_until is not None and after.paused_until is None):
+        wake(connection, [endpoint_id])
+    return before, after
+
+
+def forget_places(connection: Connection, older_than_ms: int) -> int:
+    """Forget places that nobody's callback has named for so long; how many."""
+    old = (ENDPOINTS.c.origin == PLACE) & (ENDPOINTS.c.updated_at < now_ms() - older_than_ms)
+    return connection.execute(delete(ENDPOINTS).where(old)).rowcount
+
+
+def count(connection: Connection, tenant: str) -> int:
+    """How many endpoints a tenant has registered."""
+    registered = (ENDPOINTS.c.tenant == tenant) & (ENDPOINTS.c.origin == REGISTERED)
+    return int(connection.execute(select(func.count()).select_from(ENDPOINTS).where(registered)).scalar_one())
+
+
+def endpoint_of(row: Any) -> Endpoint:
+    """An endpoint from its row."""
+    return Endpoint(
+        id=row.id,
+        tenant=row.tenant,
+        origin=row.origin,
+        name=row.name,
+        url=row.url,
+        events=tuple(json.loads(row.events)),
+        whole=row.whole,
+        hint=row.hint,
+        disabled=row.disabled,
+        failures=row.failures,
+        failing_since=row.failing_since,
+        pauses=row.pauses,
+        paused_until=row.paused_until,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        secret=row.secret,
+        old_secret=row.old_secret,
+        old_until=row.old_until,
+        secret_of=row.id,
+    )

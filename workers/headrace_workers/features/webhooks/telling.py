@@ -1,0 +1,160 @@
+"""From what is published to whom it is told: a delivery for each endpoint that listens, and for a job's callback."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from math import inf
+from typing import Final
+
+from headrace_schemas import DeadLetter, JobCancelled, JobHeld, Result
+from headrace_schemas.callback import Callback
+from headrace_schemas.codec import decode_value
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.outbox import Outgoing
+from headrace_workers.core.ledger.units import NewUnit
+from headrace_workers.features.webhooks.payloads import End, Wording, name_of, of_job, of_response, response_name_of
+from headrace_workers.features.webhooks.store.deliveries import message_id, origin_of, unit
+from headrace_workers.features.webhooks.store.delivery_rows import NewDelivery
+from headrace_workers.features.webhooks.store.endpoints import place_id
+from headrace_workers.features.webhooks.store.listeners import Heard
+
+_MET_SECONDS: Final = 60.0  # a place that was met is not met again for so long
+_MOST_MET: Final = 10_000
+_TOLD: Final = frozenset(
+    {"headrace.result.v1", "headrace.job.cancelled.v1", "headrace.dead.v1", "headrace.job.held.v1"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """An end that somebody listens to."""
+
+    job_id: str
+    event_id: str
+    end: End
+    value: bytes
+    at_ms: int
+    heard: Heard
+    callback: Callback | None
+
+    @property
+    def response(self) -> str | None:
+        """The id of OpenAI's response that this job is."""
+        return f"resp_{self.job_id}" if self.callback and self.callback.response else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """One of those who are told: under which name, and where to if not to the endpoint's own URL."""
+
+    endpoint_id: str
+    name: str
+    whole: bool
+    url: str | None = None
+
+
+class Telling:
+    """Makes the deliveries that follow from ends. Where nobody listens it asks the ledger once for each batch of
+    records that has an end in it, and that is all it does. Thread-safe.
+
+    That nobody listens is `believed` for so many seconds: more than 0 only where another looks again at all ends.
+    """
+
+    def __init__(self, ledger: Ledger, wording: Wording, believed: float = 0.0) -> None:
+        self._ledger = ledger
+        self._wording = wording
+        self._believed = believed
+        self._nobody_until = -inf
+        self._met: dict[str, float] = {}  # places, and when they were met
+        self._listened = False  # somebody did to the last ends
+
+    def units(self, records: Sequence[Outgoing], now: int) -> list[NewUnit]:
+        """The deliveries that follow from these records, at `now` (ms by the ledger's clock)."""
+        ends = [record for record in records if record.key is not None and record.headers["ce_type"] in _TOLD]
+        if not ends or time.monotonic() < self._nobody_until:
+            return []
+        heard = self._ledger.webhooks.heard(
+            [record.key for record in ends if record.key is not None], likely=self._listened
+        )
+        self._listened = bool(heard)
+        if heard is None:
+            self._nobody_until = time.monotonic() + self._believed
+        if not heard:
+            return []
+        ended = [each for record in ends if (each := _read(record, heard.get(record.key or ""))) is not None]
+        self._meet(ended)
+        named = self._named(ended)
+        return [self._unit(each, told, now) for each in ended for told in _told(each, named)]
+
+    def _meet(self, ended: Sequence[_Ended]) -> None:
+        """Let the ledger know of the places that callbacks name."""
+        places = {
+            place_id(each.heard.tenant, origin): (each.heard.tenant, origin)
+            for each in ended
+            if each.callback is not None and each.callback.url is not None
+            for origin in [origin_of(each.callback.url)]
+        }
+        now = time.monotonic()
+        if new := {name: each for name, each in places.items() if now - self._met.get(name, -inf) > _MET_SECONDS}:
+            self._ledger.webhooks.met(new)
+            if len(self._met) > _MOST_MET:
+                self._met.clear()
+            self._met |= dict.fromkeys(new, now)
+
+    def _named(self, ended: Sequence[_Ended]) -> frozenset[str]:
+        """Of the endpoints that callbacks name, those that are told the whole receipt."""
+        names = [each.callback.endpoint for each in ended if each.callback and each.callback.endpoint]
+        return self._ledger.webhooks.told_whole(names) if names else frozenset()
+
+    def _unit(self, ended: _Ended, told: _Told, now: int) -> NewUnit:
+        message = message_id(ended.event_id, told.name, told.endpoint_id)
+        subject = ended.response if told.name.startswith("response.") else None
+        write = of_job if subject is None else of_response
+        content = write(
+            ended.end, subject or ended.job_id, ended.value, message, ended.at_ms, told.whole, self._wording
+        )
+        delivery = NewDelivery(
+            id=message,
+            endpoint_id=told.endpoint_id,
+            tenant=ended.heard.tenant,
+            type=told.name,
+            subject=(subject or ended.job_id)[:64],
+            body=content,
+            url=told.url,
+        )
+        return unit(delivery, ended.job_id, now)
+
+
+def _read(record: Outgoing, heard: Heard | None) -> _Ended | None:
+    """An end; None where nobody listens, or where it is about a record that never was a job."""
+    if heard is None or record.key is None:
+        return None
+    end = decode_value(record.headers["ce_type"], record.value)
+    assert isinstance(end, Result | JobCancelled | DeadLetter | JobHeld)  # noqa: S101 - by its type
+    if end.job_id != record.key:
+        return None
+    callback = Callback.model_validate_json(heard.callback) if heard.callback else None
+    at_ms = int(datetime.fromisoformat(record.headers["ce_time"]).timestamp() * 1000)
+    return _Ended(record.key, record.headers["ce_id"], end, record.value, at_ms, heard, callback)
+
+
+def _told(ended: _Ended, whole: frozenset[str]) -> Iterator[_Told]:
+    """Who is told of it: registered endpoints of each name that they asked for, and the place that the job names.
+
+    `whole` are the endpoints that are told all.
+    """
+    name = name_of(ended.end)
+    named = response_name_of(ended.end) if ended.response else None
+    names = [name, *([named] if named else [])]
+    for listener in ended.heard.endpoints:
+        for each in names:
+            if each in listener.events:
+                yield _Told(listener.endpoint_id, each, listener.whole)
+    callback = ended.callback
+    if callback is None or name not in callback.wanted:
+        return
+    if callback.url is not None:
+        yield _Told(place_id(ended.heard.tenant, origin_of(callback.url)), names[-1], False, callback.url)
+    elif callback.endpoint is not None:
+        yield _Told(callback.endpoint, names[-1], callback.endpoint in whole)

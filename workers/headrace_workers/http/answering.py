@@ -1,0 +1,111 @@
+"""Requests of OpenAI's clients that wait: read into jobs, let in, waited for, and told as OpenAI would."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from headrace_schemas.envelope import is_traceparent
+from headrace_schemas.errors import HeadraceError
+from headrace_schemas.job import Lane
+from headrace_workers.features.generation.openai.endpoint import Asker, Body, End
+from headrace_workers.features.generation.openai.endpoint import Request as Asked
+from headrace_workers.http.bodies import json_object
+from headrace_workers.http.caller import Caller, check_named
+from headrace_workers.http.errors import Refusal, Why
+from headrace_workers.http.idempotency import key_of
+from headrace_workers.http.openai_errors import refused
+from headrace_workers.http.openai_parameters import Parameters
+from headrace_workers.http.services import Services
+from headrace_workers.http.waiting import ends_of
+
+_NO_QUERY: Final = Parameters(frozenset())
+
+
+async def answer(
+    request: Request, caller: Caller, services: Services, read: Callable[[Body, Asker], Asked]
+) -> Response:
+    """The answer to a request, when its jobs have ended: a body, or its chunks as server-sent events.
+
+    A client that hangs up meanwhile cancels the jobs, but not under an idempotency key. Raises Refused for what
+    `read` refuses and for a job that was not answered, and what `let_in` and `ended` raise.
+    """
+    asked = read(await json_object(request), asker(request, caller))
+    job_ids = await let_in(request, caller, services, asked)
+    ends = await ended(request, caller, services, job_ids, keep=key_of(request) is not None)
+    return told(asked, asked.answer(ends))
+
+
+def asker(request: Request, caller: Caller) -> Asker:
+    """Who asks, and in which lane: somebody waits."""
+    return Asker(caller.tenant, key_of(request), Lane.INTERACTIVE)
+
+
+def no_query(request: Request) -> None:
+    """Refused where the URL says more than it may: it would be ignored."""
+    _NO_QUERY.given(request.query_params)
+
+
+async def let_in(request: Request, caller: Caller, services: Services, asked: Asked) -> list[str]:
+    """Let the jobs of a request in; their ids. Refused where they cannot be run, else what the door raises."""
+    await services.rates.take(caller.tenant, len(asked.jobs) - 1)
+    check_named(caller, asked.jobs)
+    traceparent = request.headers.get("traceparent", "")
+    try:
+        return await services.door.submit(
+            caller, asked.jobs, traceparent=traceparent if is_traceparent(traceparent) else None
+        )
+    except Refusal:
+        raise
+    except HeadraceError as error:
+        raise refused(error, asked.prompt) from error
+
+
+async def ended(
+    request: Request, caller: Caller, services: Services, job_ids: Sequence[str], *, keep: bool
+) -> list[End]:
+    """The ends of these jobs, in order. 504 where one has not ended in time, with its id: it goes on, and a second try
+    would be a second job, but under a key.
+    """
+    seconds = services.settings.max_answer_wait
+    ends = await ends_of(request, services, caller, job_ids, seconds=seconds, keep=keep)
+    again = None if key_of(request) is not None else False
+    for job_id in job_ids:
+        if job_id not in ends:
+            goes_on = f"the job {job_id} goes on: GET /v1/jobs/{job_id} tells how it stands"
+            if services.waiter.stopping:
+                raise Refusal(Why.STOPPING, f"this gateway is being stopped; {goes_on}", again=again, job_id=job_id)
+            raise Refusal(Why.TIMEOUT, f"no end within {seconds:g} s; {goes_on}", again=again, job_id=job_id)
+    return [ends[job_id] for job_id in job_ids]
+
+
+def told(asked: Asked, body: Body) -> Response:
+    """A body as the client wants it: whole, or in chunks."""
+    if not asked.stream or asked.chunks is None:
+        return json_response(body)
+    return Response(
+        b"".join(_events(asked.chunks(body))), media_type="text/event-stream", headers={"cache-control": "no-cache"}
+    )
+
+
+def json_response(body: Mapping[str, Any], status: int = 200) -> Response:
+    """A response of JSON."""
+    return Response(_json(body), status, media_type="application/json")
+
+
+def _events(chunks: Iterator[dict[str, Any]]) -> Iterator[bytes]:
+    """Chunks as server-sent events. Those of a response have names; others end with a mark."""
+    named = False
+    for chunk in chunks:
+        named = "type" in chunk
+        if named:
+            yield f"event: {chunk['type']}\n".encode()
+        yield b"data: " + _json(chunk) + b"\n\n"
+    if not named:
+        yield b"data: [DONE]\n\n"
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

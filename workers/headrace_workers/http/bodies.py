@@ -1,0 +1,97 @@
+"""Bodies of JSON: bounded in depth as they are read, and in bytes before. What type a client says they are is not
+looked at: many say another without meaning it, as curl does.
+"""
+
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+
+from headrace_schemas.reasons import describe
+from headrace_workers.features.batches.files.text import GZIP, ZSTANDARD
+from headrace_workers.features.batches.json_lines import NamedTwice, NoJSON, finite, named_once
+from headrace_workers.http.authenticated_route import Guarded
+from headrace_workers.http.errors import Refusal, Why
+
+_ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
+_PACKED: Final = {GZIP: "gzip", ZSTANDARD: "Zstandard"}
+_TEXT: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_FORM: Final = "multipart/"
+_WHOLE: Final = "value: "  # how the contract begins what it says of a document as a whole
+
+
+def parsed(body: bytes) -> Any:
+    """What a document of JSON says. Refused where it is none, is nested too deeply, names something twice, or has a
+    number that is none here.
+    """
+    try:
+        value = from_json(body, allow_inf_nan=False)
+        json.loads(body, object_pairs_hook=named_once, parse_float=finite)
+    except (NamedTwice, NoJSON) as error:
+        raise Refusal(Why.INVALID, f"the body cannot be read: {error}") from None
+    except ValueError as error:
+        raise Refusal(Why.INVALID, f"the body {_described(body, error)}") from None
+    return value
+
+
+def _described(body: bytes, error: ValueError) -> str:
+    """What is wrong, in the contract's words where it has some."""
+    for magic, name in _PACKED.items():
+        if body.startswith(magic):
+            return f"is compressed with {name}: send it as it is"
+    try:
+        _ANYTHING.validate_json(body)
+    except ValidationError as found:
+        words = describe(found, body)
+        return words.removeprefix(_WHOLE) if words.startswith(_WHOLE) else f"is no JSON: {words}"
+    return f"is no JSON: it has neither NaN nor Infinity, send a number or null ({error})"
+
+
+async def json_object(request: Request) -> Mapping[str, Any]:
+    """The body as a JSON object."""
+    return _object(await request.body())
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    value = parsed(body)
+    if not isinstance(value, dict):
+        raise Refusal(Why.INVALID, "the body must be a JSON object")
+    return value
+
+
+class _JSONRequest(Request):
+    """A request whose body is an object of JSON, whatever it says of its type."""
+
+    @property
+    def headers(self) -> Headers:
+        """As they came, but for the type."""
+        return Headers({**super().headers, "content-type": "application/json"})
+
+    async def json(self) -> Any:
+        """The body. Refused where it is no object of JSON."""
+        return _object(await self.body())
+
+
+class JSONRoute(Guarded):
+    """A route whose body FastAPI reads: by the same rules as all others. A form is read as one."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """What serves a request."""
+        serve = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            if request.headers.get("content-type", "").startswith(_FORM):
+                return await serve(request)
+            return await serve(_JSONRequest(request.scope, request.receive))
+
+        return handle
+
+
+def unparsed(value: Any) -> bytes:
+    """A value that `parsed` gave, as JSON again."""
+    return _TEXT.encode(value).encode("utf-8", "surrogatepass")

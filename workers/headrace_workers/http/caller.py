@@ -1,0 +1,90 @@
+"""Who asks: the tenant behind an API key, and what the key may do."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from headrace_workers.core.named_resources import named_by
+from headrace_workers.core.pipeline.task import Job
+from headrace_workers.http.errors import Refusal, Why
+from headrace_workers.http.scopes import Scope, allows
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf a request comes. `key_id` names the key without giving it away."""
+
+    tenant: str
+    scopes: frozenset[Scope]
+    key_id: str
+
+    def may(self, scope: Scope) -> bool:
+        """Return whether the key has this scope."""
+        return allows(self.scopes, scope)
+
+    def need(self, scope: Scope, place: str | None = None) -> None:
+        """Raise 403 where the key lacks a scope that the request needs, for what it names at `place`.
+
+        Ask before the thing that is named is looked up: nobody learns whether it is there.
+        """
+        if not self.may(scope):
+            where = "" if place is None else f"{place}: "
+            raise Refusal(Why.FORBIDDEN, f"{where}this key lacks the scope {scope}: make one that has it")
+
+
+CALLER: Final = "headrace.caller"  # of a request's scope
+
+_BEARER = HTTPBearer(auto_error=False, scheme_name="key", description="An API key: `headrace keys create`.")
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What finds the caller of a route, whose key must have this scope."""
+
+    scope: Scope
+
+    async def __call__(
+        self, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]
+    ) -> Caller:
+        """Raises as `caller_of`."""
+        if (found := request.scope.get(CALLER)) is not None:  # the route has looked already, before the body was read
+            admitted: Caller = found
+            return admitted
+        return await caller_of(request, credentials.credentials if credentials else None, self.scope)
+
+
+def needs(scope: Scope) -> Any:
+    """The caller of a route, whose key must allow this: `caller: Annotated[Caller, needs(Scope.JOBS_READ)]`."""
+    return Depends(Needs(scope))
+
+
+async def caller_of(request: Request, key: str | None, scope: Scope) -> Caller:
+    """The caller behind a key, whose request counts: as `admit`, and 429 when the tenant asks too often."""
+    found = await admit(request, key, scope)
+    await request.app.state.services.rates.take(found.tenant, 1)
+    return found
+
+
+async def admit(request: Request, key: str | None, scope: Scope) -> Caller:
+    """The caller behind a key: 401 where it is not valid, 403 where it lacks the scope."""
+    found: Caller = await request.app.state.services.keyring.caller(request, key)
+    visit = request.scope["headrace"]
+    visit.tenant, visit.key_id = found.tenant, found.key_id
+    found.need(scope)
+    return found
+
+
+def check_named(caller: Caller, jobs: Iterable[Job]) -> None:
+    """Raise 403 where a job names what the caller may not read."""
+    for job in jobs:
+        for place, family in named_by(job).items():
+            caller.need(Scope(f"{family}:read"), place)
+
+
+def bearer(request: Request) -> str | None:
+    """The key that a request comes with, if it does."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else None

@@ -1,0 +1,134 @@
+"""Routes that are asked for often: they are found, and what they are handed is found, here. FastAPI would look through
+all routes for each request, and solve dependencies anew, which takes as long as all else that the process does for it;
+it still describes them.
+"""
+
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from inspect import Parameter, signature
+from typing import Any, Final, NamedTuple, get_args
+
+from fastapi import params
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import TypeAdapter, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from headrace_workers.http.caller import bearer, caller_of
+from headrace_workers.http.idempotency import is_deaf, refuse_key
+from headrace_workers.http.query import only
+from headrace_workers.http.scopes import Scope as KeyScope
+
+Tell = Callable[[Request, Exception], Awaitable[Response]]  # an error as a response; raises one that it does not know
+
+_WIRED: Final = frozenset({"request", "caller", "services"})
+
+
+class _Query(NamedTuple):
+    """A parameter of the URL."""
+
+    name: str
+    alias: str
+    check: TypeAdapter[Any]
+
+
+class Direct(APIRoute):
+    """A route of one scope. Its endpoint takes `request`, `caller` and `services`, what its path names, and the headers
+    and parameters of the URL that it declares as FastAPI has them; headers as they are.
+    """
+
+    scope: KeyScope
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """What serves a request."""
+        self._headers: list[tuple[str, str]] = []
+        self._query: list[_Query] = []
+        for name, parameter in signature(self.endpoint).parameters.items():
+            if name not in _WIRED:
+                self._declare(name, parameter)
+        self._names = frozenset(each.alias for each in self._query)
+        self._deaf = is_deaf(self)
+        return self.serve
+
+    def _declare(self, name: str, parameter: Parameter) -> None:
+        for said in get_args(parameter.annotation)[1:]:
+            if isinstance(said, params.Header):
+                self._headers.append((name, (said.alias or name.replace("_", "-")).lower()))
+            elif isinstance(said, params.Query):
+                self._query.append(_Query(name, said.alias or name, TypeAdapter(parameter.annotation)))
+
+    async def serve(self, request: Request) -> Response:
+        """Serve a request. RequestValidationError, and what `caller_of` and the endpoint raise."""
+        caller = await caller_of(request, bearer(request), self.scope)
+        if self._deaf:
+            refuse_key(request, self)
+        given: dict[str, Any] = dict(request.path_params)
+        for name, header in self._headers:
+            given[name] = request.headers.get(header)
+        only(request, self._names)
+        if self._query:
+            given |= self._asked(request)
+        response: Response = await self.endpoint(
+            request=request, caller=caller, services=request.app.state.services, **given
+        )
+        return response
+
+    def _asked(self, request: Request) -> dict[str, Any]:
+        found = {}
+        for name, alias, check in self._query:
+            if (said := request.query_params.get(alias)) is None:
+                continue
+            try:
+                found[name] = check.validate_python(said)
+            except ValidationError as error:
+                raise RequestValidationError(
+                    [{**each, "loc": ("query", alias, *each["loc"])} for each in error.errors()]
+                ) from None
+        return found
+
+
+def direct(scope: KeyScope) -> type[APIRoute]:
+    """The class of direct routes that need this scope."""
+    return type("Direct", (Direct,), {"scope": scope})
+
+
+class Shortcut:
+    """Leads a request to its direct route at once, and any other on. `around` is what is around both."""
+
+    def __init__(
+        self, on: ASGIApp, routes: Sequence[Direct], *, tell: Tell, around: Callable[[ASGIApp], ASGIApp]
+    ) -> None:
+        self._on = on
+        self._tell = tell
+        self._direct = around(self._serve)
+        self._fixed = {(method, each.path): each for each in routes for method in each.methods or ()}
+        self._named = [each for each in routes if each.param_convertors]  # something in their path has a name
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        route = self._find(scope) if scope["type"] == "http" else None
+        if route is None:
+            await self._on(scope, receive, send)
+            return
+        scope["route"] = route
+        await self._direct(scope, receive, send)
+
+    def _find(self, scope: Scope) -> Direct | None:
+        method, path = scope["method"], scope["path"]
+        scope["path_params"] = {}
+        if "{" not in path and (fixed := self._fixed.get((method, path))) is not None:
+            return fixed
+        for each in self._named:
+            if method in (each.methods or ()) and (found := each.path_regex.match(path)):
+                scope["path_params"] = found.groupdict()
+                return each
+        return None
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        try:
+            response = await scope["route"].serve(request)
+        except Exception as error:
+            response = await self._tell(request, error)
+        await response(scope, receive, send)

@@ -1,0 +1,194 @@
+"""Why a request is refused: a closed set of reasons, each with its HTTP status, told in the shape of the path's family.
+
+Our own shape is RFC 9457, `application/problem+json`, whose `type` is `urn:headrace:problem:<reason>`. OpenAI's has the
+same words: `{"error": {"message", "type", "param", "code"}}`, the reason as `code`.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from headrace_producers.errors import InvalidJob
+from headrace_schemas.errors import Category, HeadraceError, InvalidRecord, PromptTooLong, Unavailable, UnknownModel
+from headrace_workers.core.log import Action, log
+from headrace_workers.core.sql.errors import Unwritable
+from headrace_workers.http.openai_errors import Refused
+from headrace_workers.http.path_families import is_native
+
+
+class Why(Enum):
+    """A reason: its name on the wire, its status, and what it is in words."""
+
+    INVALID = "invalid", 400, "The request cannot be understood"
+    UNAUTHORIZED = "unauthorized", 401, "No valid API key"
+    FORBIDDEN = "forbidden", 403, "This key may not do that"
+    NOT_FOUND = "not_found", 404, "There is no such thing"
+    METHOD = "method_not_allowed", 405, "There is no such method here"
+    TOO_SLOW = "too_slow", 408, "The body comes too slowly"
+    CONFLICT = "conflict", 409, "Something else was there first"
+    TOO_LARGE = "too_large", 413, "The body is too large"
+    MEDIA_TYPE = "unsupported_media_type", 415, "The body is of another type"
+    RATE = "rate_limit", 429, "This tenant asks too often"
+    QUEUE_AGE = "queue_age", 429, "Jobs like this one wait too long already"
+    QUOTA = "quota", 429, "This tenant's quota is used up"
+    LEDGER_FULL = "ledger_full", 429, "Too many jobs are open"
+    BUSY = "too_many_requests", 429, "This tenant has too much under way at a time"
+    GONE = "client_gone", 499, "The client has hung up"
+    INTERNAL = "internal", 500, "Something is wrong here"
+    KAFKA_AWAY = "kafka_away", 503, "Kafka does not answer"
+    KAFKA_REFUSES = "kafka_refuses", 503, "Kafka answers, and takes no such jobs"
+    LEDGER_AWAY = "ledger_away", 503, "The ledger does not answer"
+    NO_EMBEDDER = "no_embedder", 503, "No embedder is here"
+    STORE_AWAY = "store_away", 503, "The file store does not answer"
+    STOPPING = "stopping", 503, "This gateway is being stopped"
+    TIMEOUT = "timeout", 504, "Not in time"
+
+    def __init__(self, code: str, status: int, title: str) -> None:
+        self.code = code
+        self.status = status
+        self.title = title
+
+
+class Refusal(HeadraceError):
+    """A request that gets no answer, and why.
+
+    `param` names the parameter that is at fault, as the request has it (`expires_after.days`). `code` is OpenAI's for
+    what is wrong with it, where `why` alone would not tell. `retry_after` is in seconds. `again` says whether the
+    client may send it once more by itself, where its own rule by the status would be wrong. `job_id` is of a job that
+    was made of the request, if one was.
+    """
+
+    def __init__(
+        self,
+        why: Why,
+        detail: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+        again: bool | None = None,
+        job_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.why = why
+        self.param = param
+        self.code = code
+        self.retry_after = retry_after
+        self.again = again
+        self.job_id = job_id
+        self.headers = dict(headers or {})
+
+
+class KafkaAway(Refusal):
+    """Kafka does not have the job, or did not say so in time. `again` is None where nothing was sent, for certain."""
+
+    def __init__(
+        self, detail: str, why: Why = Why.KAFKA_AWAY, *, again: bool | None = None, job_id: str | None = None
+    ) -> None:
+        retry_after = _WAIT_FOR_KAFKA.get(why)
+        super().__init__(why, detail, retry_after=retry_after, again=again, job_id=job_id)
+
+
+class LedgerAway(Refusal):
+    """The ledger does not answer, or not in time."""
+
+    def __init__(self, detail: str, *, again: bool | None = None, job_id: str | None = None) -> None:
+        super().__init__(Why.LEDGER_AWAY, detail, retry_after=1.0, again=again, job_id=job_id)
+
+
+_WAIT_FOR_KAFKA: Final = {Why.KAFKA_AWAY: 1.0, Why.KAFKA_REFUSES: 10.0}  # seconds; a person mends the second
+_FAULTS_OF_REQUESTS: Final = (InvalidRecord, InvalidJob, UnknownModel, PromptTooLong)
+_OPENAI_TYPES: Final[dict[int, str]] = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
+# OpenAI's own codes, where it has one for a reason; else the reason is the code.
+_OPENAI_CODES: Final[dict[Why, str]] = {
+    Why.INVALID: "invalid_value",
+    Why.UNAUTHORIZED: "invalid_api_key",
+    Why.RATE: "rate_limit_exceeded",
+    Why.QUOTA: "insufficient_quota",
+}
+_FIRST_SERVER_ERROR: Final = 500
+
+
+def unsaid(error: Unavailable) -> str:
+    """What a client is told of a service that fails. Its own words name hosts and paths of ours: the log has them."""
+    log("gateway", logging.WARNING, Action.UNAVAILABLE, str(error))
+    if isinstance(error, Unwritable):
+        return error.plain
+    return "the log of the gateway says why"
+
+
+def refusal_of(error: HeadraceError) -> Refusal:
+    """Any error of headrace as a refusal. What is no fault of the request tells nothing of our insides."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, Unavailable):
+        return LedgerAway(str(error))  # of a search, which says how to come by an embedder
+    if isinstance(error, _FAULTS_OF_REQUESTS):
+        return Refusal(Why.INVALID, str(error), param=getattr(error, "param", None), code=getattr(error, "code", None))
+    if error.category is Category.QUOTA:
+        return Refusal(Why.QUOTA, str(error), retry_after=60.0, again=False)  # a person makes room, or a run ends
+    if error.category is Category.CONFLICT:
+        return Refusal(Why.CONFLICT, str(error))
+    return Refusal(Why.INTERNAL, "the log of the gateway says more, by the request's id")
+
+
+def response_of(refusal: Refusal, path: str, request_id: str) -> Response:
+    """What the client is sent."""
+    why, headers = refusal.why, dict(refusal.headers)
+    if refusal.retry_after is not None:
+        headers["retry-after"] = str(math.ceil(refusal.retry_after))
+    if refusal.again is not None:
+        headers["x-should-retry"] = "true" if refusal.again else "false"
+    if why is Why.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
+    body, media_type = (
+        (_problem(refusal, request_id), "application/problem+json")
+        if is_native(path)
+        else (openai_body(refusal), "application/json")
+    )
+    content = json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    return Response(content, why.status, headers, media_type)
+
+
+def refused_response(error: Refused) -> Response:
+    """What OpenAI's client is sent for what its mapping refuses, or for a job that was not answered."""
+    headers = {} if error.again is None else {"x-should-retry": "true" if error.again else "false"}
+    content = json.dumps(error.body(), ensure_ascii=False).encode("utf-8", "backslashreplace")
+    return Response(content, error.status, headers, "application/json")
+
+
+def _problem(refusal: Refusal, request_id: str) -> dict[str, Any]:
+    why = refusal.why
+    body: dict[str, Any] = {
+        "type": f"urn:headrace:problem:{why.code}",
+        "title": why.title,
+        "status": why.status,
+        "detail": str(refusal),
+        "request_id": request_id,
+    }
+    if refusal.param is not None:
+        body["param"] = refusal.param
+    return body if refusal.job_id is None else {**body, "job_id": refusal.job_id}
+
+
+def openai_body(refusal: Refusal) -> dict[str, Any]:
+    """What OpenAI's clients are told."""
+    status = refusal.why.status
+    usual = "server_error" if status >= _FIRST_SERVER_ERROR else "invalid_request_error"
+    error: dict[str, Any] = {
+        "message": str(refusal),
+        "type": _OPENAI_TYPES.get(status, usual),
+        "param": refusal.param,
+        "code": refusal.code or _OPENAI_CODES.get(refusal.why, refusal.why.code),
+    }
+    return {"error": error if refusal.job_id is None else {**error, "headrace": {"job_id": refusal.job_id}}}

@@ -1,0 +1,69 @@
+"""Backpressure: whether more jobs may come in, as the ledger stood a moment ago."""
+
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import Executor
+from typing import Final
+
+from headrace_workers.core.ledger.lanes import INTERACTIVE
+from headrace_workers.core.ledger.pressure import Place, Pressure
+from headrace_workers.http.batcher import Together
+from headrace_workers.http.errors import Refusal, Why
+
+_FRESH_SECONDS: Final = 1.0
+_WAIT_FULL: Final = 5.0  # seconds to a next try
+_WAIT_OLD: Final = 10.0
+
+
+class Crowding:
+    """Refuses what would only wait. Belongs to the event loop.
+
+    `most` jobs may be open in the ledger: beyond that ingest takes none, and what is sent would pile up in Kafka. An
+    interactive job is refused while those before it have waited `longest` seconds in its queue; bulk work may wait.
+    """
+
+    def __init__(
+        self,
+        look: Callable[[Collection[Place]], Pressure],
+        executor: Executor,
+        *,
+        most: int,
+        longest: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        def together(wanted: list[frozenset[Place]]) -> list[Pressure]:
+            found = look(frozenset().union(*wanted))
+            return [found] * len(wanted)
+
+        self._look: Together[frozenset[Place], Pressure] = Together(together, executor)
+        self._most = most
+        self._longest_ms = longest * 1000
+        self._monotonic = monotonic
+        self._seen: Pressure = Pressure(0)
+        self._places: frozenset[Place] = frozenset()
+        self._seen_at = float("-inf")
+
+    async def check(self, places: Collection[Place]) -> None:
+        """429 where jobs in one of these places would wait too long, or the ledger is full."""
+        wanted = frozenset(places)
+        now = self._monotonic()
+        fresh = now - self._seen_at <= _FRESH_SECONDS
+        if not (fresh and wanted <= self._places):
+            looked = wanted | self._places if fresh else wanted
+            self._seen = await self._look.ask(looked)
+            self._places, self._seen_at = looked, now
+        if self._seen.active >= self._most:
+            raise Refusal(
+                Why.LEDGER_FULL,
+                f"{self._seen.active} jobs are open, and {self._most} may be: send again when some have ended",
+                retry_after=_WAIT_FULL,
+            )
+        for queue, lane in wanted:
+            age = self._seen.ages.get((queue, lane), 0)
+            if lane == INTERACTIVE and age > self._longest_ms:
+                raise Refusal(
+                    Why.QUEUE_AGE,
+                    f"interactive jobs have waited {age / 1000:.0f} s in the queue {queue}: send again later, "
+                    "or as bulk work (lane batch)",
+                    retry_after=_WAIT_OLD,
+                )

@@ -1,0 +1,52 @@
+"""What OpenAPI says of the routes for OpenAI's clients: what works, an example, and OpenAI's error object.
+
+The bodies themselves are OpenAI's, and described there; `features/generation/openai` says what is read of them.
+"""
+
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from headrace_workers.http.openai_parameters import Parameters
+
+
+class OpenAIErrorBody(BaseModel):
+    """Why there is no answer, in OpenAI's words; `headrace` has the job's id where one was made."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+    headrace: dict[str, str] | None = None
+
+
+class OpenAIError(BaseModel):
+    """The body of an answer that is none."""
+
+    error: OpenAIErrorBody
+
+
+ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    "default": {"model": OpenAIError, "description": "No answer, and why."}
+}
+ANSWERED: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "The answer: a body, or with `stream` its chunks.",
+        "content": {
+            "application/json": {"schema": {"type": "object"}},
+            "text/event-stream": {"schema": {"type": "string"}},
+        },
+    },
+    **ERRORS,
+}
+
+
+def body_of(parameters: Parameters, example: dict[str, Any], **known: dict[str, Any]) -> dict[str, Any]:
+    """The body of a request: the parameters that work, with the schemas of those that are `known`, and an example."""
+    schema = {
+        "type": "object",
+        "properties": {name: known.get(name, {}) for name in sorted(parameters.works)},
+        "required": sorted(known),
+    }
+    content = {"application/json": {"schema": schema, "example": example}}
+    return {"requestBody": {"required": True, "content": content}}

@@ -1,0 +1,155 @@
+"""How often a tenant may ask: a token bucket for each, in Redis, so that all gateways of a deployment share it.
+
+Redis holds no truth, and no job depends on it. While it does not answer, each gateway keeps buckets of its own: a
+tenant may then ask as often at each of them, which is better than to refuse everybody, or nobody.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as ConnectionLost
+from redis.exceptions import RedisError
+
+from headrace_workers.core.log import Action, log
+from headrace_workers.http.errors import Refusal, Why
+from headrace_workers.runtime.wire.redis_names import RedisNames
+
+_ANSWER_SECONDS: Final = 0.25
+_AWAY_SECONDS: Final = 5.0  # without asking a Redis that did not answer
+_BURST_SECONDS: Final = 10.0  # a bucket holds what may be asked in so long
+_AT_ONCE_SECONDS: Final = 0.05  # a gateway takes the tokens of so long together: not every request asks Redis
+_KEPT_SECONDS: Final = 1.0  # and gives up what it has not used of them
+_MOST_BUCKETS: Final = 10_000
+
+# The clock is Redis' own; where it is set back, the time counts from then on. Takes `wish` or what there is of it, and
+# `want` at least; else tells in how long `want` is there.
+_TAKE = """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+local rate, size, want, wish = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local kept = redis.call('HMGET', KEYS[1], 'tokens', 'at')
+local tokens = math.min(size, (tonumber(kept[1]) or size) + math.max(0, now - (tonumber(kept[2]) or now)) * rate)
+local taken = tokens < want and 0 or math.min(wish, math.floor(tokens))
+redis.call('HSET', KEYS[1], 'tokens', tostring(tokens - taken), 'at', tostring(now))
+redis.call('PEXPIRE', KEYS[1], math.ceil(size / rate * 1000))
+return {tostring(taken), tostring(taken > 0 and 0 or (want - tokens) / rate)}
+"""
+
+
+@dataclass(slots=True)
+class _Bucket:
+    tokens: float
+    at: float
+
+
+def client(url: str) -> Redis:
+    """A client that gives up at once: it is asked before anything is done. A connection that died while it was idle is
+    replaced by one new one; silence is not asked twice.
+    """
+    made: Redis = Redis.from_url(
+        url,
+        socket_connect_timeout=_ANSWER_SECONDS,
+        socket_timeout=_ANSWER_SECONDS,
+        retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionLost,)),
+    )
+    return made
+
+
+class Rates:
+    """What tenants may still ask. Belongs to the event loop. `rate` is in requests and jobs a second; 0: any number."""
+
+    def __init__(
+        self,
+        redis: Redis | None,
+        names: RedisNames,
+        rate: float,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._redis = redis
+        self._names = names
+        self._rate = rate
+        self._size = max(1.0, rate * _BURST_SECONDS)
+        self._monotonic = monotonic
+        self._taken: dict[str, _Bucket] = {}  # from Redis, and not used yet
+        self._own: dict[str, _Bucket] = {}
+        self._away_until = float("-inf")
+        self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @property
+    def away(self) -> bool:
+        """Whether Redis did not answer lately."""
+        return self._monotonic() < self._away_until
+
+    async def take(self, tenant: str, want: int) -> None:
+        """Take so many tokens. 429 with the seconds until they are there; 400 for more than can ever be."""
+        if not self._rate or want <= 0:
+            return
+        if want > self._size:
+            raise Refusal(Why.INVALID, f"{want} jobs in one request are more than a tenant may send at a time: "
+                          f"{self._size:.0f}; send fewer together")  # fmt: skip
+        if self._take_kept(tenant, want):
+            return
+        # One request of a tenant asks Redis at a time, and those that wait for it live on what it brings.
+        async with self._asking.setdefault(tenant, asyncio.Lock()):
+            if self._take_kept(tenant, want):
+                return
+            wait = await self._ask(tenant, want, self._monotonic())
+        if wait > 0:
+            raise Refusal(
+                Why.RATE,
+                f"the tenant {tenant} asks more than {self._rate:g} times a second: wait {wait:.2f} s",
+                retry_after=wait,
+            )
+
+    async def close(self) -> None:
+        """Let go of Redis."""
+        if self._redis is not None:
+            await self._redis.aclose()
+
+    def _take_kept(self, tenant: str, want: int) -> bool:
+        taken = self._taken.get(tenant)
+        if taken is None or taken.tokens < want or self._monotonic() - taken.at >= _KEPT_SECONDS:
+            return False
+        taken.tokens -= want
+        return True
+
+    async def _ask(self, tenant: str, want: int, now: float) -> float:
+        """0 when they were taken, else the seconds until they are there."""
+        if self._redis is None or self.away:
+            return self._take_own(tenant, want, now)
+        wish = max(want, int(self._rate * _AT_ONCE_SECONDS))
+        try:
+            told: Any = await self._redis.eval(_TAKE, 1, self._names.rate(tenant), self._rate, self._size, want, wish)
+        except (RedisError, OSError) as error:
+            self._away_until = now + _AWAY_SECONDS
+            log("gateway", logging.WARNING, Action.UNAVAILABLE,
+                "Redis does not answer: each gateway counts by itself how often tenants ask",
+                reason=type(error).__name__)  # fmt: skip
+            return self._take_own(tenant, want, now)
+        count, wait = float(told[0]), float(told[1])
+        if count >= want:
+            _keep(self._taken, tenant, _Bucket(count - want, now))
+        return wait
+
+    def _take_own(self, tenant: str, want: int, now: float) -> float:
+        bucket = self._own.get(tenant) or _Bucket(self._size, now)
+        tokens = min(self._size, bucket.tokens + (now - bucket.at) * self._rate)
+        enough = tokens >= want
+        _keep(self._own, tenant, _Bucket(tokens - want if enough else tokens, now))
+        return 0.0 if enough else (want - tokens) / self._rate
+
+
+def _keep(buckets: dict[str, _Bucket], tenant: str, bucket: _Bucket) -> None:
+    buckets.pop(tenant, None)
+    buckets[tenant] = bucket
+    if len(buckets) > _MOST_BUCKETS:
+        del buckets[next(iter(buckets))]

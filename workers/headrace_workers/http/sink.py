@@ -1,0 +1,257 @@
+"""Records to Kafka from the event loop: each request waits until its own are confirmed, for a bounded time.
+
+What comes while some are on their way goes together behind them: hand-overs between threads, and the client's requests
+to the broker, are then for many records, and each costs hardly more than one for a single record.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from itertools import takewhile
+from typing import Protocol
+
+from headrace_producers.errors import BufferFull, ProducerClosed, RecordRefused, RecordTooLarge, TopicMissing
+from headrace_producers.sink import Record
+from headrace_producers.teller import OnDelivery
+from headrace_schemas.errors import HeadraceError, Unavailable
+from headrace_workers.core.log import Action, log
+from headrace_workers.http.errors import KafkaAway, Refusal, Why, refusal_of, unsaid
+from headrace_workers.http.topics import Topics
+
+CONFIRM_SECONDS = 5.0  # a record that is not confirmed by then has failed
+_SILENT_SECONDS = 2.0  # one that waits for so long says that Kafka is away: others are told at once
+_DOUBT_SECONDS = 1.0  # then it is looked whether its topic is there
+_LOST_SECONDS = CONFIRM_SECONDS + 0.5  # of one that waits for so long nothing will be heard
+_WATCH_EVERY = 0.5
+_LATE_SECONDS = 0.1  # a look that comes so late says that this process was busy
+_GATHER_SECONDS = 0.05  # so long others wait for those before them at most: one partition may be slow
+_CONNECT_EVERY = 1.0
+_CLOSE_SECONDS = 5.0
+_AWAY = "no Kafka broker answers: the log of the gateway says why"
+
+
+class Transport(Protocol):
+    """What records are handed to: a `KafkaSink`."""
+
+    def send(self, record: Record) -> None:
+        """Take one record, in order."""
+
+    def close(self, timeout: float) -> None:
+        """Flush and let go."""
+
+
+class Sink:
+    """Kafka, for requests. It need not be there yet when this is started. Belongs to the event loop."""
+
+    def __init__(self, connect: Callable[[OnDelivery], Transport], topics: Topics, executor: Executor) -> None:
+        self._connect = connect
+        self._topics = topics
+        self._executor = executor
+        self._transport: Transport | None = None
+        self._trouble = ""
+        self._silent: str | None = None
+        self._to_send: list[_Parcel] = []
+        self._sending: asyncio.Task[None] | None = None
+        self._waiting: dict[str, deque[_Parcel]] = {}
+        self._told: deque[tuple[str, HeadraceError | None]] = deque()
+        self._since: dict[_Parcel, float] = {}  # when each request began to wait, the oldest first
+        self._connecting: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop
+
+    @property
+    def trouble(self) -> str | None:
+        """Why records are not taken at the moment, if they are not: of any topic. Anybody may read it."""
+        return self._silence or self._topics.missing_words()
+
+    @property
+    def _silence(self) -> str | None:
+        if self._transport is None or self._topics.silent:
+            return _AWAY
+        return self._silent
+
+    async def start(self) -> None:
+        """Begin to connect, for as long as it takes, and to look whether the topics are there."""
+        self._loop = asyncio.get_running_loop()
+        self._connecting = self._loop.create_task(self._keep_connecting())
+
+    async def stop(self) -> None:
+        """Let go, once what is on its way is confirmed or has failed."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            try:
+                await self._loop.run_in_executor(self._executor, transport.close, _CLOSE_SECONDS)
+            except Unavailable as error:  # whoever waited for these was told
+                log("gateway", logging.WARNING, Action.UNAVAILABLE, f"not all records were confirmed: {error}")
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        """Return when Kafka has all of these (acks=all). KafkaAway where it did not say so in time, or takes them not:
+        they may still arrive, unless `again` is None, which says that it has none of them.
+        """
+        if self._silence:
+            raise KafkaAway(self._silence)
+        if refusal := self._missing(records):
+            raise refusal
+        parcel = _Parcel(records, self._loop.create_future())
+        for record in records:
+            self._waiting.setdefault(record.job_id, deque()).append(parcel)
+        self._since[parcel] = time.monotonic()
+        self._to_send.append(parcel)
+        if self._sending is None:
+            self._sending = self._loop.create_task(self._send())
+        if self._watching is None:
+            self._watching = self._loop.create_task(self._watch())
+        try:
+            if refusal := await parcel.end:
+                raise refusal
+        finally:
+            del self._since[parcel]
+            self._forget(parcel)
+
+    async def _watch(self) -> None:
+        """One alarm for all who wait. A topic that went missing is told of before the time of its records is up."""
+        while self._since:
+            due = time.monotonic() + _WATCH_EVERY
+            await asyncio.sleep(_WATCH_EVERY)
+            if time.monotonic() - due > _LATE_SECONDS:
+                continue  # what was confirmed meanwhile is heard first
+            if oldest := self._waited(_SILENT_SECONDS):
+                self._silent = f"a record has waited {time.monotonic() - self._since[oldest[0]]:.1f} s to be confirmed"
+            if self._waited(_DOUBT_SECONDS):
+                await self._topics.look()
+            for parcel in self._waited(_DOUBT_SECONDS):
+                if refusal := self._missing(parcel.records, again=False):
+                    parcel.ends(refusal)
+            for parcel in self._waited(_LOST_SECONDS):
+                parcel.ends(KafkaAway(f"not confirmed within {CONFIRM_SECONDS:g} s", again=False))
+        self._watching = self._silent = None
+
+    def _waited(self, seconds: float) -> "list[_Parcel]":
+        """Those that have waited for so long: the oldest, which come first."""
+        until = time.monotonic() - seconds
+        return [parcel for parcel, _ in takewhile(lambda each: each[1] <= until, self._since.items())]
+
+    def _missing(self, records: Iterable[Record], again: bool | None = None) -> Refusal | None:
+        words = self._topics.missing_words({record.topic for record in records})
+        return KafkaAway(words, Why.KAFKA_REFUSES, again=again) if words else None
+
+    def _forget(self, parcel: "_Parcel") -> None:
+        """Nobody waits for it any more."""
+        for record in parcel.records:
+            queue = self._waiting.get(record.job_id)
+            if queue and parcel in queue:
+                queue.remove(parcel)
+            if not queue:
+                self._waiting.pop(record.job_id, None)
+
+    async def _send(self) -> None:
+        """Hand over all that waits, on a thread; what comes until that is confirmed goes together behind it."""
+        while self._to_send:
+            parcels, self._to_send = self._to_send, []
+            try:
+                refusals = await self._loop.run_in_executor(self._executor, self._hand_over, parcels)
+            except Exception as error:  # whatever it was, some of them may have been sent
+                refusals = [KafkaAway(str(error) or type(error).__name__, again=False)] * len(parcels)
+            for parcel, refusal in zip(parcels, refusals, strict=True):
+                if refusal is not None:
+                    parcel.ends(refusal)
+            await asyncio.wait([parcel.end for parcel in parcels], timeout=_GATHER_SECONDS)
+        self._sending = None
+
+    async def _keep_connecting(self) -> None:
+        while True:
+            try:
+                self._transport = await self._loop.run_in_executor(self._executor, self._connect, self._on_delivery)
+                break
+            except HeadraceError as error:
+                if (trouble := str(error)) != self._trouble:
+                    self._trouble = trouble
+                    log("gateway", logging.WARNING, Action.UNAVAILABLE, f"waiting for Kafka: {trouble}")
+            await asyncio.sleep(_CONNECT_EVERY)
+        await self._topics.watch()
+
+    def _hand_over(self, parcels: "Sequence[_Parcel]") -> list[Refusal | None]:
+        """On a thread: a buffer that is full makes it wait."""
+        transport = self._transport
+        if transport is None:
+            raise Unavailable("the gateway is being stopped")
+        refusals: list[Refusal | None] = []
+        for parcel in parcels:
+            taken = 0
+            try:
+                for record in parcel.records:
+                    transport.send(record)
+                    taken += 1
+                refusals.append(None)
+            except HeadraceError as error:
+                if isinstance(error, Unavailable) and not isinstance(error, BufferFull):  # it was asked for the topic
+                    self._loop.call_soon_threadsafe(self._topics.doubt)
+                refusals.append(_not_taken(error, again=False if taken else None))
+        return refusals
+
+    def _on_delivery(self, job_id: str, error: HeadraceError | None) -> None:
+        """On the teller's thread: one call of the loop for all that is told at a time."""
+        first = not self._told
+        self._told.append((job_id, error))
+        if first:
+            self._loop.call_soon_threadsafe(self._hear)
+
+    def _hear(self) -> None:
+        while self._told:
+            job_id, error = self._told.popleft()
+            if error is None:
+                self._silent = None
+                self._topics.heard()
+            queue = self._waiting.get(job_id)
+            if queue:
+                queue.popleft().hears(error)  # the records of one job are told of in their order
+
+
+class _Parcel:
+    """The records of one request, until Kafka has said of each what became of it."""
+
+    def __init__(self, records: Sequence[Record], end: "asyncio.Future[Refusal | None]") -> None:
+        self.records = records
+        self.end = end
+        self._left = len(records)
+        self._errors: list[HeadraceError] = []
+
+    def hears(self, error: HeadraceError | None) -> None:
+        """One more of them has been confirmed, or has failed."""
+        self._left -= 1
+        if error is not None:
+            self._errors.append(error)
+        if not self._left:
+            whole = len(self._errors) == len(self.records)
+            self.ends(_refusal_of_all(self._errors, again=None if whole else False) if self._errors else None)
+
+    def ends(self, refusal: Refusal | None) -> None:
+        """What became of all of them, if nothing was said before."""
+        if not self.end.done():
+            self.end.set_result(refusal)
+
+
+def _not_taken(error: HeadraceError, *, again: bool | None) -> Refusal:
+    """What the transport did not take: it has nothing of the request where `again` is None."""
+    match error:
+        case TopicMissing():
+            return KafkaAway(str(error), Why.KAFKA_REFUSES, again=again)
+        case ProducerClosed():
+            return Refusal(Why.STOPPING, "this gateway is being stopped: send again", retry_after=1.0, again=again)
+        case Unavailable():
+            return KafkaAway(unsaid(error), again=again)
+    return refusal_of(error)
+
+
+def _refusal_of_all(errors: Sequence[BaseException], *, again: bool | None) -> KafkaAway:
+    """What became of a request's records: where one was not confirmed, nobody knows whether Kafka has it."""
+    for error in errors:
+        if not isinstance(error, RecordRefused):
+            return KafkaAway(str(error), again=False)
+    why = Why.TOO_LARGE if isinstance(errors[0], RecordTooLarge) else Why.KAFKA_REFUSES
+    return KafkaAway(str(errors[0]), why, again=again)

@@ -1,0 +1,69 @@
+"""Whether the topics that jobs are sent to are there: somebody may have deleted them, or a broker forgot them."""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Executor
+from contextlib import suppress
+from typing import Final
+
+from headrace_schemas import Topic
+from headrace_workers.http.batcher import Together
+from headrace_workers.http.errors import KafkaAway
+
+LOOK_SECONDS: Final = 2.0  # that a broker has to say which topics it has
+_EVERY_SECONDS: Final = 5.0  # the embedded broker confirms records for a topic that was deleted
+_AGAIN_SECONDS: Final = 1.0  # while some are missing, or nobody says so
+
+
+class Topics:
+    """Those that are missing, as was last seen. Belongs to the event loop.
+
+    `look` says which are, each with its name in Kafka; it raises Unavailable where no broker answers.
+    """
+
+    def __init__(self, look: Callable[[], Mapping[Topic, str]], executor: Executor) -> None:
+        def together(asked: list[None]) -> list[Mapping[Topic, str]]:
+            return [look()] * len(asked)
+
+        self._look: Together[None, Mapping[Topic, str]] = Together(together, executor, away=KafkaAway)
+        self._missing: Mapping[Topic, str] = {}
+        self._doubted = asyncio.Event()
+        self._heard = False  # since the last look began
+        self.silent = True  # no broker says which there are: none has yet, or it did not when it was asked last
+
+    def missing_words(self, wanted: Collection[Topic] = tuple(Topic)) -> str | None:
+        """What to do where some of these are missing."""
+        names = [name for topic, name in self._missing.items() if topic in wanted]
+        if not names:
+            return None
+        said = f"the topic {names[0]} is" if len(names) == 1 else f"the topics {', '.join(names)} are"
+        return f"{said} not there: run `headrace init` (or the gateway's user of Kafka may not see what is there)"
+
+    async def look(self) -> None:
+        """Look now. A broker that does not answer changes nothing of what is known of them. Where it answered others
+        meanwhile, it was this process that had no time.
+        """
+        self._heard = False
+        try:
+            self._missing = await self._look.ask(None)
+            self.silent = False
+        except KafkaAway:
+            self.silent = not self._heard
+
+    def doubt(self) -> None:
+        """A broker was silent to somebody else: it counts as that until it answers, and is asked at once."""
+        self.silent = True
+        self._doubted.set()
+
+    def heard(self) -> None:
+        """A broker has answered somebody else."""
+        self._heard, self.silent = True, False
+
+    async def watch(self) -> None:
+        """Look again and again, until this is cancelled."""
+        while True:
+            self._doubted.clear()
+            await self.look()
+            with suppress(TimeoutError):
+                seconds = _AGAIN_SECONDS if self._missing or self.silent else _EVERY_SECONDS
+                await asyncio.wait_for(self._doubted.wait(), seconds)

@@ -1,1 +1,0 @@
-"""The room where answers are judged: each criterion yields one score, or says why there is none."""

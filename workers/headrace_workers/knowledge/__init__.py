@@ -1,1 +1,0 @@
-"""Documents to passages, and passages to a prompt: pure, but for reading files."""

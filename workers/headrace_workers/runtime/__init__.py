@@ -1,0 +1,1 @@
+"""The processes: bridge, worker, Celery and Redis, health, the embedded stack."""

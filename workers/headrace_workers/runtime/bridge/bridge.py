@@ -1,0 +1,226 @@
+"""The bridge: the threads that carry work between Kafka, the ledger and Celery. Any number may share a ledger."""
+
+import logging
+import threading
+from collections.abc import Callable
+from enum import StrEnum
+
+from headrace_producers.words import words
+from headrace_schemas.errors import HeadraceError
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.log import Action, log
+from headrace_workers.core.memory import hand_back
+from headrace_workers.core.outage import AWAY, keep_going
+from headrace_workers.core.progress import Awaited, Loop, Progress
+from headrace_workers.features.batches.duty import Bulk
+from headrace_workers.features.evals.duty import EvalRuns
+from headrace_workers.features.quality.duty import LiveRates
+from headrace_workers.runtime.bridge.dispatch import Dispatch
+from headrace_workers.runtime.bridge.ingest import Ingest
+from headrace_workers.runtime.bridge.reap import Reap
+from headrace_workers.runtime.bridge.relay import Relay
+from headrace_workers.runtime.health.writes import Writes
+from headrace_workers.runtime.wire.listener import Ears
+from headrace_workers.runtime.wire.notifier import Bell, Hint
+
+# So long a hint from elsewhere, mostly that there is room in a queue, waits for others that come with it: one look is
+# enough for all, and it takes no time from the worker that a job went on to.
+_GATHER = 0.008
+_FOLLOWED = 0.02  # and so long what that worker will soon have more of: see Hint.ENDS
+_LOOK_AFTER_EVERY = 1.0  # seconds between looks whether all threads live
+_HAND_BACK_EVERY = 5  # of these: it takes some milliseconds, and without it what a burst left behind would stay
+_JOIN_SECONDS = 10.0
+
+
+class Duty(StrEnum):
+    """What a bridge may do. Flags choose; by default it does all."""
+
+    INGEST = "ingest"
+    DISPATCH = "dispatch"
+    RELAY = "relay"
+    REAP = "reap"
+    BATCHES = "batches"
+    EVALS = "evals"
+
+
+class Bridge:
+    """Runs its duties, a thread each, until told to stop; then leaves nothing of its own behind."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        duties: frozenset[Duty],
+        ledger: Ledger,
+        ears: Ears,
+        work: threading.Event,
+        events: threading.Event,
+        ends: threading.Event,
+        batches: threading.Event,
+        moved: threading.Event,
+        ingest: Ingest,
+        dispatch: Dispatch,
+        relay: Relay,
+        reap: Reap,
+        bulk: Bulk,
+        evals: EvalRuns,
+        rates: LiveRates,
+        bell: Bell,
+        writes: Writes,
+        progress: Progress,
+    ) -> None:
+        self._name = name
+        self._duties = duties
+        self._ledger = ledger
+        self._ears = ears
+        self._work = work
+        self._events = events
+        self._ends = ends
+        self._batches = batches
+        self._moved = moved  # what jobs say, or a batch
+        self._ingest = ingest
+        self._dispatch = dispatch
+        self._relay = relay
+        self._reap = reap
+        self._bulk = bulk
+        self._evals = evals
+        self._rates = rates
+        self._bell = bell
+        self._writes = writes
+        self._progress = progress
+        self._new_work = threading.Event()  # taken in here: nobody has looked at it yet
+        self._stop = threading.Event()
+        self._stop_relay = threading.Event()
+        self._told: dict[Duty, Loop] = {}  # where each thread says that it goes on
+
+    def run(self, stop: threading.Event) -> None:
+        """Run until `stop` is set, then drain: nothing more is taken, claims nobody began are given back, and what
+        the outbox holds is published."""
+        loops = {
+            Duty.INGEST: (self._ingest_once, self._stop),
+            Duty.DISPATCH: (self._dispatch_once, self._stop),
+            Duty.REAP: (self._reap_once, self._stop),
+            Duty.BATCHES: (self._bulk_once, self._stop),
+            Duty.EVALS: (self._evals_once, self._stop),
+            Duty.RELAY: (self._relay_once, self._stop_relay),
+        }
+        self._ears.start()
+        self._writes.start()
+        self._told = {duty: self._progress.loop(str(duty)) for duty in loops if duty in self._duties}
+        threads = {
+            duty: threading.Thread(target=keep_going, args=(*loops[duty], told), name=str(duty), daemon=True)
+            for duty, told in self._told.items()
+        }
+        for thread in threads.values():
+            thread.start()
+        log("bridge", logging.INFO, Action.STARTED, "the bridge runs", duties=",".join(sorted(self._duties)))
+        broken: list[str] = []
+        looks = 0
+        while not stop.wait(_LOOK_AFTER_EVERY) and not broken:
+            broken = sorted(duty for duty, thread in threads.items() if not thread.is_alive())
+            looks += 1
+            if looks % _HAND_BACK_EVERY == 0:
+                hand_back()
+        self._drain(threads)
+        if broken:  # a process that does half of its work looks alive: whoever supervises it must see its end
+            raise HeadraceError(f"the bridge stopped: {', '.join(broken)} ended by an error that the log shows above")
+
+    def _drain(self, threads: dict[Duty, threading.Thread]) -> None:
+        self._stop.set()
+        for waited in (self._work, self._batches, self._moved):
+            waited.set()
+        for duty, thread in threads.items():
+            if duty is not Duty.RELAY:
+                thread.join(_JOIN_SECONDS)
+        self._stop_relay.set()  # from here on this thread publishes what is left
+        self._events.set()
+        if relay := threads.get(Duty.RELAY):
+            relay.join(_JOIN_SECONDS)
+        # One that hangs in a call still owns its consumer or producer: then the process's end puts them away.
+        done = {duty for duty, thread in threads.items() if not thread.is_alive()}
+        if Duty.INGEST in done:
+            self._put_away(self._ingest.close)
+        if Duty.BATCHES in done:
+            self._put_away(self._bulk.close)
+        if Duty.EVALS in done:
+            self._put_away(self._evals.close)
+        self._put_away(self._release)
+        if Duty.RELAY in done:
+            self._put_away(self._publish_rest)
+            self._put_away(self._relay.close)
+        self._put_away(lambda: self._ledger.lay_down(self._name))
+        self._ears.stop()
+        self._writes.stop(_JOIN_SECONDS)
+        self._ledger.close()
+        log("bridge", logging.INFO, Action.STOPPED, "the bridge stopped")
+
+    def _put_away(self, act: Callable[[], object]) -> None:
+        """Each by itself: a broker that is away must not keep claims from being given back."""
+        try:
+            act()
+        except AWAY as error:  # leases and the next bridge take care of what could not be put away
+            log("bridge", logging.WARNING, Action.UNAVAILABLE, f"could not put everything away: {words(error)}")
+
+    def _release(self) -> None:
+        steps = self._ledger.release_unstarted(self._name)
+        log("bridge", logging.INFO, Action.GIVEN_BACK, "claims nobody began were given back", steps=steps)
+        if steps:
+            self._bell.ring(Hint.WORK)  # another bridge may have them
+
+    def _publish_rest(self) -> None:
+        while self._relay.once():
+            pass
+
+    def _ingest_once(self) -> Awaited | None:
+        return self._ingest.once(self._tell)
+
+    def _tell(self, hint: Hint) -> None:
+        """There is something to do: here, or for other bridges where it is not done here."""
+        if hint is Hint.WORK:
+            self._new_work.set()
+        self._ears.touch(hint)
+        if (Duty.DISPATCH if hint is Hint.WORK else Duty.RELAY) not in self._duties:
+            self._bell.ring(hint)
+
+    def _dispatch_once(self) -> None:
+        self._work.clear()
+        self._new_work.clear()
+        self._dispatch.once()
+        if self._work.wait(self._dispatch.rest):
+            self._new_work.wait(_GATHER)
+
+    def _relay_once(self) -> Awaited | None:
+        self._events.clear()
+        self._ends.clear()
+        self._relay.once()
+        if self._relay.followed:
+            self._tell(Hint.WORK)
+        if self._events.wait(self._relay.rest):
+            self._ends.wait(_FOLLOWED)
+        return self._relay.waits
+
+    def _bulk_once(self) -> Awaited | None:
+        self._batches.clear()
+        self._moved.clear()
+        self._bulk.once(self._tell, self._told[Duty.BATCHES].beat)
+        self._stop.wait(self._bulk.gathers)
+        (self._moved if self._bulk.is_open else self._batches).wait(self._bulk.rest)
+        return self._bulk.waits
+
+    def _evals_once(self) -> Awaited | None:
+        alive = self._told[Duty.EVALS].beat
+        self._evals.once(self._tell_all, alive)
+        self._rates.once(alive)
+        self._stop.wait(self._evals.rest)
+        return self._evals.waits
+
+    def _tell_all(self, hint: Hint) -> None:
+        """There is something to do, wherever it is done."""
+        self._ears.touch(hint)
+        self._bell.ring(hint)
+
+    def _reap_once(self) -> None:
+        if self._reap.once():
+            self._bell.ring(*Hint)
+            self._ears.touch(*Hint)
+        self._stop.wait(self._reap.rest)

@@ -1,0 +1,103 @@
+"""What became of a consumer's last fetch of each partition, so that one in trouble is named and holds no other.
+
+kafka-python raises for one partition what ends the poll of all, and passes over other errors in silence. It has no
+setting for that, so this reaches into it, for the one consumer that is given.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kafka.errors import for_code
+from kafka.version import __version__
+
+from headrace_producers.words import words
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.core.ports import Clock
+
+_RESTS = 2.0  # seconds that a partition is left alone after a fetch that raised: brokers answer such at once
+
+
+@dataclass(slots=True)
+class Fetch:
+    """The last of a partition. `since`: when it began to be as it is (our clock). Offsets: -1 when not known."""
+
+    offset: int
+    end: int  # of the log
+    stable: int  # of what is decided: a transaction is open from here on
+    failure: str | None
+    since: float
+
+
+class Fetches:
+    """Follows a KafkaConsumer. Belongs to the consumer's thread."""
+
+    def __init__(self, consumer: Any, clock: Clock) -> None:
+        self._clock = clock
+        self._last: dict[Any, Fetch] = {}
+        self._rests: dict[Any, float] = {}
+        self._answered_at = self._polls_since = clock.monotonic()
+        self._longest = 0.0
+        try:
+            fetcher = consumer._fetcher
+            self._parse = fetcher._parse_fetched_data
+            self._handle = fetcher._handle_fetch_response
+        except AttributeError as error:
+            raise ConfigurationError(
+                f"kafka-python {__version__} is not built as headrace expects ({error}): install kafka-python 3.0.12"
+            ) from error
+        fetcher._parse_fetched_data = self._parsed
+        fetcher._handle_fetch_response = self._answered
+
+    @property
+    def last(self) -> Mapping[Any, Fetch]:
+        """By partition."""
+        return self._last
+
+    def silence(self, asked: bool) -> float:
+        """Seconds since a broker last answered a fetch, though it were to say that there is nothing; 0 when none is
+        `asked`."""
+        now = self._clock.monotonic()
+        if not asked:
+            self._answered_at = now
+        return now - self._answered_at
+
+    def polls(self) -> None:
+        """A poll begins after a while without: that was no silence of the broker's."""
+        self._polls_since = self._clock.monotonic()
+
+    def interruption(self) -> float:
+        """Return the longest silence, in seconds, since the last call, that an answer ended while we polled."""
+        longest, self._longest = self._longest, 0.0
+        return longest
+
+    def resting(self) -> set[Any]:
+        """Partitions to be left alone for a moment."""
+        now = self._clock.monotonic()
+        self._rests = {partition: until for partition, until in self._rests.items() if until > now}
+        return set(self._rests)
+
+    def _answered(self, *response: Any) -> Any:
+        now = self._clock.monotonic()
+        self._longest = max(self._longest, now - max(self._answered_at, self._polls_since))
+        self._answered_at = now
+        return self._handle(*response)
+
+    def _parsed(self, completed: Any) -> Any:
+        """In the library's place: what it raises for one partition is noted, and the others go on."""
+        partition, data = completed.topic_partition, completed.partition_data
+        failure = None if data.error_code == 0 else words(for_code(data.error_code)())
+        try:
+            return self._parse(completed)
+        except Exception as error:
+            failure = words(error)
+            self._rests[partition] = self._clock.monotonic() + _RESTS
+            return None
+        finally:
+            found = Fetch(
+                completed.fetched_offset, data.high_watermark, data.last_stable_offset, failure, self._clock.monotonic()
+            )
+            before = self._last.get(partition)
+            if before and before.offset == found.offset and (before.failure is None) == (failure is None):
+                found.since = before.since
+            self._last[partition] = found

@@ -1,0 +1,47 @@
+"""What a bridge cannot do at the moment, told in the ledger, where `headrace status` finds it."""
+
+from collections.abc import Mapping
+from threading import Lock
+
+from headrace_schemas.errors import Unavailable
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ports import Clock
+
+_AGAIN_EVERY = 15.0  # seconds: what is not said again for a minute counts as over
+
+
+class Troubles:
+    """Each duty tells all its troubles as often as it likes: the ledger hears of changes, and now and then.
+
+    Thread-safe.
+    """
+
+    def __init__(self, ledger: Ledger, bridge: str, clock: Clock) -> None:
+        self._ledger = ledger
+        self._bridge = bridge
+        self._clock = clock
+        self._lock = Lock()
+        self._told: dict[str, tuple[dict[str, str], float]] = {}
+
+    def tell(self, duty: str, troubles: Mapping[str, str]) -> None:
+        """All troubles of this duty now: by subject ("" for the duty itself) a reason. None: all is well."""
+        now = self._clock.monotonic()
+        with self._lock:
+            told, at = self._told.get(duty, ({}, now))
+            if told == troubles and (not told or now - at < _AGAIN_EVERY):
+                return
+            self._told[duty] = (dict(troubles), now)
+        try:
+            self._ledger.tell(self._bridge, duty, troubles)
+        except Unavailable:  # the duty will meet that itself, and tell it
+            with self._lock:
+                self._told.pop(duty, None)
+
+    def now(self) -> dict[str, str]:
+        """All that was told last, a reason for each duty and subject."""
+        with self._lock:
+            return {
+                f"{duty} {subject}".rstrip(): reason
+                for duty, (said, _) in self._told.items()
+                for subject, reason in said.items()
+            }

@@ -1,0 +1,265 @@
+"""Kafka to ledger: poll, decide about each record, write all and how far was read in one transaction."""
+
+import logging
+import re
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NoReturn
+
+from headrace_producers.any_record import Unreadable
+from headrace_schemas.topics import Topic, topic_of
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.positions import PositionsMoved
+from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.ledger.refusals import forgotten
+from headrace_workers.core.log import Action, log
+from headrace_workers.core.outage import KafkaUnavailable, awaited
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.ports import Clock
+from headrace_workers.core.progress import Awaited
+from headrace_workers.features.quality.store.labels import Sent
+from headrace_workers.features.webhooks.allowed_targets import Reach
+from headrace_workers.runtime.bridge.accept import Accepted, KnownEmbedder, KnownModels, Rules
+from headrace_workers.runtime.bridge.admit import door_of
+from headrace_workers.runtime.bridge.fetches import Fetches
+from headrace_workers.runtime.bridge.incidents import Troubles
+from headrace_workers.runtime.bridge.ledger_time import LedgerTime
+from headrace_workers.runtime.bridge.partition_watch import PartitionWatch
+from headrace_workers.runtime.bridge.partitions import DUTY, Partitions
+from headrace_workers.runtime.wire.assign import HandOut, alone
+from headrace_workers.runtime.wire.notifier import Hint
+
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_REST = 0.25  # seconds to the next look while another bridge reads
+_SILENCE = 10.0  # seconds without an answer to a fetch, before Kafka is said to be away
+_LOOK_EVERY = 1.0  # seconds between looks at how full the ledger is, and at what is wrong
+_HELD_UP = 3.0  # seconds between two of those looks: something else took that time
+_INTERRUPTED = 2.0  # seconds without an answer to a fetch, behind which the log may be another
+_RESUME_AT = 0.9  # of the bound
+# Seconds between commits while records keep coming: they are for the broker's tools.
+_COMMIT_EVERY = 1.0
+
+
+class Ingest:
+    """One consumer and the ledger. Belongs to the thread that calls `once`."""
+
+    def __init__(
+        self,
+        *,
+        partitions: Partitions,
+        prefix: str,
+        ledger: Ledger,
+        models: KnownModels,
+        embedder: KnownEmbedder,
+        pipeline: Pipeline,
+        reach: Reach,
+        max_active: int,
+        retention: float,
+        clock: Clock,
+        troubles: Troubles,
+        hand_out: HandOut,
+        check_cluster: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._partitions = partitions
+        self._prefix = prefix
+        self._ledger = ledger
+        self._models = models
+        self._embedder = embedder
+        self._pipeline = pipeline
+        self._reach = reach
+        self._max_active = max_active
+        self._retention_ms = int(retention * 1000)
+        self._clock = clock
+        self._troubles = troubles
+        self._hand_out = hand_out
+        self._check_cluster = check_cluster
+        self._watch = PartitionWatch(clock)
+        self._ledger_time = LedgerTime(ledger, clock)
+        self._consumer: Any = None  # the one that `_fetches` follows
+        self._fetches: Fetches
+        self._looked_at = float("-inf")
+        self._polled_at = float("inf")
+        self._full = False
+        self._taken_since = True  # the last look at how full the ledger is
+        self._waits: Awaited | None = None
+        self._uncommitted_since: float | None = None
+
+    def once(self, tell: Callable[[Hint], object]) -> Awaited | None:
+        """Take in what one poll brings. `tell` is called with what came of it. Kafka is told in the next lull.
+
+        What keeps it from reading something is returned, when that lasts.
+        """
+        consumer = self._open()
+        if consumer is None:
+            time.sleep(_REST)
+            return self._waits
+        self._look(consumer)
+        self._pause(consumer)
+        polled = self._poll(consumer)
+        try:
+            unread = self._partitions.unread(polled, self._fetches.interruption() > _INTERRUPTED)
+            if not unread:
+                self._commit()
+                return self._waits
+            hints = self._take(unread)
+        except PositionsMoved:
+            self._partitions.seek()
+            return self._waits
+        except BaseException:
+            self._rewind(polled)
+            raise
+        for hint in hints:
+            tell(hint)
+        now = self._clock.monotonic()
+        if self._uncommitted_since is None:
+            self._uncommitted_since = now
+        elif now - self._uncommitted_since > _COMMIT_EVERY:
+            self._commit()
+        return self._waits
+
+    def _poll(self, consumer: Any) -> Mapping[Any, Sequence[Any]]:
+        now = self._clock.monotonic()
+        if now - self._polled_at > _REST:
+            self._fetches.polls()
+        if now - self._polled_at > _HELD_UP:
+            self._partitions.doubt()
+        polled: Mapping[Any, Sequence[Any]] = consumer.poll(timeout_ms=self._partitions.poll_ms)
+        self._polled_at = self._clock.monotonic()
+        return polled
+
+    def close(self) -> None:
+        """Let go of the partitions, so that others take over at once."""
+        self._consumer = None
+        self._partitions.close()
+
+    def _open(self) -> Any:
+        try:
+            self._check_cluster()
+            consumer = self._partitions.open()
+        except KafkaUnavailable as failure:
+            self._without(failure)
+            raise
+        if consumer is not self._consumer:
+            self._consumer, self._uncommitted_since = consumer, None
+            self._polled_at = self._clock.monotonic()
+            if consumer is not None:
+                self._fetches = Fetches(consumer, self._clock)
+        if consumer is None and not self._partitions.gives_way:  # others read
+            self._say({})
+        return consumer
+
+    def _commit(self) -> None:
+        if self._uncommitted_since is not None:
+            self._partitions.commit()
+            self._uncommitted_since = None
+
+    def _take(self, polled: Mapping[Any, Sequence[Any]]) -> list[Hint]:
+        following = self._partitions.following(polled)
+        rules = Rules(self._models, self._embedder, self._pipeline, self._ledger_time.ms(), self._reach)
+        admit = door_of(rules, self._ledger)
+        decided = [self._decided(raw, admit, rules.now) for batch in polled.values() for raw in batch]
+        jobs = [item for item in decided if isinstance(item, NewJob)]
+        refused = [item for item in decided if isinstance(item, Burial)]
+        cancellations = [item for item in decided if isinstance(item, Cancellation)]
+        said = [item for item in decided if isinstance(item, Sent)]
+        room = self._hand_out.room(lone) if (lone := alone(jobs)) else None
+        taken = self._ledger.ingest(jobs, refused, cancellations, following, room, said)
+        self._partitions.written(following)
+        self._taken_since = True
+        self._hand_out.send(taken.handed_out)
+        new = taken.new
+        log("ingest", logging.DEBUG, Action.TAKEN, "took jobs in", new=new, known=len(jobs) - new)
+        if refused:
+            # Without what they quote, which is a sender's: the log holds none of it, and the like are told once.
+            reasons = "; ".join(sorted({_QUOTED.sub("'…'", burial.reason)[:120] for burial in refused})[:3])
+            log("ingest", logging.WARNING, Action.REFUSED, f"refused: {reasons}", records=len(refused))
+        events = refused or cancellations or said or new < len(jobs)
+        work = cancellations or len(jobs) > len(taken.handed_out)  # what ends may be waited for, or followed
+        return [Hint.WORK] * bool(work) + [Hint.EVENTS, Hint.ENDS] * bool(events)
+
+    def _decided(self, raw: Any, admit: Callable[[Record], Accepted], now: int) -> Accepted:
+        found = admit(self._record(raw))
+        if not isinstance(found, NewJob) or found.record.timestamp >= now - self._retention_ms:
+            return found
+        return forgotten(found.record, found.id, found.tenant) if self._partitions.read_before(raw) else found
+
+    def _rewind(self, polled: Mapping[Any, Sequence[Any]]) -> None:
+        """Polled but not written: read them again."""
+        from kafka.errors import KafkaError
+
+        try:
+            for partition, batch in polled.items():
+                self._consumer.seek(partition, batch[0].offset)
+        except (KafkaError, KeyError, AssertionError):  # no longer ours: its next reader begins where the ledger says
+            self._consumer = None
+            self._partitions.close()
+
+    def _record(self, raw: Any) -> Record:
+        topic = topic_of(raw.topic, self._prefix)
+        unreadable = raw.headers.reason if isinstance(raw.headers, Unreadable) else None
+        headers, timestamp = tuple(raw.headers or ()), raw.timestamp or 0
+        return Record(topic, raw.partition, raw.offset, headers, raw.value, timestamp, raw.key, unreadable)
+
+    def _look(self, consumer: Any) -> None:
+        """Now and then see how full the ledger is, and whether a partition is in trouble."""
+        now = self._clock.monotonic()
+        if now - self._looked_at < _LOOK_EVERY:
+            return
+        held_up = now - self._looked_at > _HELD_UP  # by the ledger, say: nobody polled meanwhile
+        self._looked_at = now
+        if self._full or self._taken_since:  # counting costs, and who takes nothing in fills nothing
+            self._count()
+        left_alone = self._left_alone(consumer)
+        self._say(self._watch.look(consumer, self._fetches.last, left_alone))
+        # The library tries for ever, and says nothing to who polls.
+        silence = self._fetches.silence(not held_up and bool(consumer.assignment() - set(left_alone)))
+        if silence > _SILENCE:
+            self._give_way(KafkaUnavailable(f"no fetch has been answered for {silence:.0f} s"))
+
+    def _give_way(self, failure: KafkaUnavailable) -> NoReturn:
+        """Another bridge may reach what this one does not."""
+        self._partitions.give_way()
+        self._without(failure)
+        raise failure
+
+    def _without(self, failure: KafkaUnavailable) -> None:
+        self._consumer, self._waits = None, awaited(failure)
+        self._troubles.tell(DUTY, {"": str(failure)})
+
+    def _count(self) -> None:
+        active = self._ledger.active_jobs()
+        self._taken_since = False
+        if not self._full and active >= self._max_active:
+            log("ingest", logging.WARNING, Action.PAUSED, "the ledger is full: ingest waits", active=active)
+            self._full = True
+        elif self._full and active <= self._max_active * _RESUME_AT:
+            log("ingest", logging.INFO, Action.RESUMED, "ingest goes on", active=active)
+            self._full = False
+
+    def _say(self, troubles: dict[str, str]) -> None:
+        self._troubles.tell(DUTY, troubles)
+        self._waits = None
+        if troubles:
+            reasons = "; ".join(f"{subject} {reason}".lstrip() for subject, reason in troubles.items())
+            self._waits = Awaited("what it is to read", reasons[:1_000])
+
+    def _left_alone(self, consumer: Any) -> Collection[Any]:
+        """While the ledger holds more than the bound all but cancellations, which make room. Polling goes on, so that
+        connections stay.
+        """
+        resting = self._fetches.resting()
+        if not self._full:
+            return resting
+        wishes = Topic.CANCELLATION.named(self._prefix)
+        return {*resting, *(partition for partition in consumer.assignment() if partition.topic != wishes)}
+
+    def _pause(self, consumer: Any) -> None:
+        # Again and again: partitions may have been assigned since.
+        wanted, paused = set(self._left_alone(consumer)) & consumer.assignment(), consumer.paused()
+        if wanted - paused:
+            consumer.pause(*(wanted - paused))
+        if paused - wanted:
+            consumer.resume(*(paused - wanted))

@@ -1,0 +1,27 @@
+"""The ledger's clock, asked now and then."""
+
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ports import Clock
+
+_ASK_EVERY = 1.0  # seconds: what goes by it is no finer than that
+
+
+class LedgerTime:
+    """What the ledger's clock shows. Belongs to one thread."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._asked: tuple[int, float] | None = None  # what it said (ms), and when by ours
+
+    def ms(self) -> int:
+        """Milliseconds since 1970."""
+        now = self._clock.monotonic()
+        if self._asked is None or now - self._asked[1] > _ASK_EVERY:
+            self._asked = self._ledger.now(), now
+        told, at = self._asked
+        return told + int((now - at) * 1000)
+
+    def ask_anew(self) -> None:
+        """Believe nothing of what it said before."""
+        self._asked = None

@@ -1,0 +1,325 @@
+"""Which partitions a bridge reads: its share of all, by a lease of the ledger, from where the ledger says.
+
+Offsets are written with the jobs that were read. So a bridge takes over from another in two seconds, a ledger that was
+restored from a backup goes on from where it was then, and a log that began anew is read from its beginning. Of the
+broker that needs nothing but its log. Where its consumer groups can be relied on it is told the offsets, too, so that
+its tools show how far behind the bridges are.
+
+The last record that was read is read once more whenever the log may be another: by a new consumer, under a new leader,
+after a silence. Where it is not the same, the log is read again from the newest position that it matches.
+"""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from kafka.errors import KafkaError
+
+from headrace_producers.any_record import read_any_record
+from headrace_producers.attentive import attend
+from headrace_producers.settings import KafkaSettings
+from headrace_producers.words import words
+from headrace_schemas.topics import INBOUND
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.positions import Advance, Place, Position, PositionsMoved
+from headrace_workers.core.log import Action, log
+from headrace_workers.core.outage import KafkaUnavailable
+from headrace_workers.core.ports import Clock
+from headrace_workers.runtime.bridge.same_log import fingerprint_of, newest_match, with_fingerprint
+
+DUTY = "ingest"
+# Seconds: so long what a bridge read is left when it was killed. One whose rounds take long asks for more.
+_LEASE = 2.0
+_LONGEST_LEASE = 10.0
+_ROUNDS = 3  # a lease, of the longest round of late
+_FORGETS = 0.9  # of the longest round, with each lease
+_GIVES_WAY = 5.0  # seconds that a bridge leaves to the others after it found that it cannot read
+# Seconds between looks at which logs the topics are: one in memory may begin anew, else partitions may join.
+_LOOK_EVERY, _LOOK_EVERY_DURABLE = 1.0, 10.0
+
+BATCH = 500
+_CONSUMER = {
+    "enable_auto_commit": False,
+    "auto_offset_reset": "earliest",
+    "isolation_level": "read_committed",  # what a producer took back was never said
+    "max_poll_records": BATCH,
+    "fetch_max_bytes": 8 * 1024**2,
+    "max_partition_fetch_bytes": 1024**2,
+    "bootstrap_timeout_ms": 10_000,
+    "reconnect_backoff_max_ms": 2_000,  # its default of 30 s would leave a broker that is back unread
+    "metrics_enabled": False,
+}
+_CLOSE_MS = 5_000
+_LAST_COMMIT_MS = 1_000
+
+
+def group_of(kafka: KafkaSettings) -> str:
+    """The consumer group whose offsets the broker is told: it carries the prefix of its topics, as they do."""
+    return f"{kafka.prefix}ingest"
+
+
+class Partitions:
+    """A consumer of what this bridge is to read. Belongs to one thread."""
+
+    # How long a poll may take while nothing comes (ms): the lease is to be kept meanwhile. What comes ends it at once.
+    poll_ms = 500
+
+    def __init__(self, kafka: KafkaSettings, ledger: Ledger, bridge: str, clock: Clock) -> None:
+        self._kafka = kafka
+        self._ledger = ledger
+        self._bridge = bridge
+        self._clock = clock
+        self._consumer: Any = None
+        self._admin: Any = None
+        self._there: frozenset[Place] = frozenset()
+        self._mine: frozenset[Place] = frozenset()
+        self._places: dict[tuple[str, int], Place] = {}  # those, by what Kafka calls them
+        self._at: dict[Place, Position] = {}  # what this bridge wrote or sought last
+        self._doubted: set[Place] = set()  # the record that comes first must be the one that was read last
+        self._epochs: dict[Place, int] = {}  # leader epochs under which that was so
+        self._ask_at = self._looked_at = self._gives_way_until = float("-inf")
+        self._opened_at: float | None = None
+        self._round = 0.0  # seconds, of the longest of late
+
+    def open(self) -> Any:
+        """The consumer, a new one when its partitions are others; None while there is nothing to read for it."""
+        now = self._clock.monotonic()
+        if self._opened_at is not None:
+            self._round = max(self._round, now - self._opened_at)
+        self._opened_at = now
+        if now >= self._ask_at:
+            self._ask(now)
+        if self._consumer is None and self._mine:
+            self._consumer = self._assigned()
+        return self._consumer
+
+    def unread(self, polled: Mapping[Any, Sequence[Any]], silent: bool) -> dict[Any, Sequence[Any]]:
+        """Return what of a poll was not read before. `silent`: Kafka answered nothing for a while before.
+
+        Nothing comes of a partition whose log may be another now: its last record is read once more first. Where that
+        is another, the ledger's position goes back: `PositionsMoved` where it is not ours to write.
+        """
+        before = set(self._doubted)
+        if silent:
+            self._doubt(self._mine - before)
+        new = {}
+        for partition, batch in polled.items():
+            place = self._place(partition)
+            since = place in self._doubted and place not in before  # its last record comes with a later poll
+            if not since and (rest := self._checked(place, batch)):
+                new[partition] = rest
+        return new
+
+    def following(self, polled: Mapping[Any, Sequence[Any]]) -> dict[Place, Advance]:
+        """What comes after the last record of each partition, to be written with what was polled."""
+        steps = {}
+        for partition, batch in polled.items():
+            at = self._at[place := self._place(partition)]
+            to = Position(batch[-1].offset + 1, with_fingerprint(at.fingerprints, fingerprint_of(batch[-1])), at.again)
+            steps[place] = Advance(at.next, to)
+        return steps
+
+    def written(self, following: Mapping[Place, Advance]) -> None:
+        """These positions are the ledger's now."""
+        self._at |= {place: step.to for place, step in following.items()}
+
+    def read_before(self, record: Any) -> bool:
+        """Whether a record is read a second time, since its log was restored."""
+        again = self._at[self._place(record)].again
+        return again is not None and record.offset < again.below and (record.timestamp or 0) <= again.at
+
+    def seek(self) -> None:
+        """Go on from where the ledger says now."""
+        if self._consumer is None:
+            return
+        reason = "the ledger's positions are not those that this bridge wrote: it goes on from the ledger's"
+        log("ingest", logging.WARNING, Action.POSITIONS_MOVED, reason)
+        self._seek(self._consumer)
+
+    def doubt(self) -> None:
+        """Read the last record of each partition once more: the log may have become another unseen."""
+        self._doubt(self._mine)
+
+    def commit(self) -> None:
+        """All that was polled is written: tell the broker, for its tools. Nothing depends on whether it hears."""
+        if self._consumer is not None and self._kafka.groups:
+            with suppress(KafkaError):
+                self._consumer.commit_async()
+
+    def give_way(self) -> None:
+        """It cannot be read from here: others may try."""
+        self._leave()
+        self._ask_at = self._gives_way_until = self._clock.monotonic() + _GIVES_WAY
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether it leaves the reading to others for a while."""
+        return self._clock.monotonic() < self._gives_way_until
+
+    def close(self) -> None:
+        """Let go of all, so that others take over at once."""
+        if self._consumer is not None and self._kafka.groups:
+            with suppress(KafkaError):
+                self._consumer.commit(timeout_ms=_LAST_COMMIT_MS)
+        self._leave()
+
+    def _leave(self) -> None:
+        self._let_go()
+        admin, self._admin = self._admin, None
+        if admin is not None:
+            with suppress(KafkaError):
+                admin.close()
+        self._mine = frozenset()
+        self._ask_at = self._looked_at = float("-inf")
+        self._opened_at, self._round = None, 0.0
+        self._ledger.leave(self._bridge)
+
+    def _ask(self, now: float) -> None:
+        if now - self._looked_at >= (_LOOK_EVERY_DURABLE if self._kafka.groups else _LOOK_EVERY):
+            try:
+                self._there = self._look()
+            except KafkaUnavailable:
+                self._leave()  # others may see it
+                raise
+            self._looked_at = now
+        lease = min(max(_LEASE, _ROUNDS * self._round), _LONGEST_LEASE)
+        self._round *= _FORGETS
+        mine = self._ledger.share(self._bridge, self._there, int(lease * 1000))
+        self._ask_at = now + _LEASE / 3
+        if mine != self._mine:
+            self._let_go()
+            self._mine = mine
+            self._places = {(place.topic, place.partition): place for place in mine}
+        elif self._consumer is not None:
+            stored = self._ledger.positions()
+            if any(stored.get(place, 0) != self._at[place].next for place in mine):
+                self.seek()
+
+    def _look(self) -> frozenset[Place]:
+        """All places there are. A topic that is made anew has another id, and so other places."""
+        names = [self._kafka.topic(topic) for topic in INBOUND]
+        try:
+            if self._admin is None:
+                self._admin = self._connect()
+            topics = {topic["name"]: topic for topic in self._admin.describe_topics(names)}
+        except KafkaError as error:
+            admin, self._admin = self._admin, None
+            if admin is not None:
+                with suppress(KafkaError):
+                    admin.close()
+            raise KafkaUnavailable(f"no broker answers at {self._kafka.address}: {words(error)}") from error
+        missing = [name for name in names if not topics.get(name, {}).get("partitions")]
+        if missing:
+            raise KafkaUnavailable(f"topics {', '.join(missing)} are not there: `headrace init` creates them")
+        return frozenset(
+            Place(name, found["partition_index"], str(topics[name]["topic_id"]))
+            for name in names
+            for found in topics[name]["partitions"]
+        )
+
+    def _connect(self) -> Any:
+        from kafka.admin import KafkaAdminClient
+
+        return KafkaAdminClient(
+            **self._kafka.client_options(),
+            bootstrap_timeout_ms=10_000,
+            request_timeout_ms=5_000,
+            reconnect_backoff_max_ms=500,
+        )
+
+    def _assigned(self) -> Any:
+        consumer = _consumer(self._kafka, group_id=group_of(self._kafka) if self._kafka.groups else None)
+        try:
+            consumer.assign([_partition(place) for place in sorted(self._mine)])
+            self._seek(consumer)
+        except BaseException:
+            _put_away(consumer)
+            raise
+        return consumer
+
+    def _seek(self, consumer: Any) -> None:
+        stored = self._ledger.full_positions()
+        # Not known, or of another log: from its beginning.
+        self._at = {place: stored.get(place, Position()) for place in self._mine}
+        self._doubted, self._epochs = set(), {}
+        for place in sorted(self._mine):
+            consumer.seek(_partition(place), self._at[place].next)
+        self._doubt(self._mine, consumer)
+
+    def _doubt(self, places: Collection[Place], consumer: Any = None) -> None:
+        for place in sorted(places):
+            if fingerprints := self._at[place].fingerprints:
+                (consumer or self._consumer).seek(_partition(place), fingerprints[-1].offset)
+                self._doubted.add(place)
+
+    def _place(self, partition: Any) -> Place:
+        return self._places[partition.topic, partition.partition]
+
+    def _checked(self, place: Place, batch: Sequence[Any]) -> Sequence[Any]:
+        """What of these records is new; none where the log may be another."""
+        at, epoch = self._at[place], batch[-1].leader_epoch
+        if place in self._doubted or batch[0].offset < at.next:
+            if not at.fingerprints or fingerprint_of(batch[0]) != at.fingerprints[-1]:
+                self._compare(place, at)
+                return ()
+            self._doubted.discard(place)
+            self._epochs[place] = epoch
+            return batch[1:]
+        if at.fingerprints and epoch not in (at.fingerprints[-1].epoch, self._epochs.get(place)):
+            self._epochs[place] = epoch
+            self._doubt([place])
+            return ()
+        return batch
+
+    def _compare(self, place: Place, at: Position) -> None:
+        """The last record is not there any more, or is another: see how far the log is the one that was read."""
+        if place not in self._look():  # it is another topic, by the same name
+            self._leave()
+            raise PositionsMoved(f"{place.topic} was made anew")
+        partition = _partition(place)
+        consumer = _consumer(self._kafka)
+        try:
+            found = newest_match(consumer, partition, at)
+        except KafkaError as error:
+            raise KafkaUnavailable(f"{place.topic}-{place.partition} cannot be read: {words(error)}") from error
+        finally:
+            _put_away(consumer)
+        self._doubted.discard(place)
+        if found is not None:
+            self._ledger.go_back(place, at.next, found)
+            log("ingest", logging.ERROR, Action.LOG_DIFFERS,
+                f"{place.topic}-{place.partition} is not the log that was read: read up to offset {at.next}, it "
+                f"matches up to {found.next}, and is read again from there")  # fmt: skip
+            at = self._at[place] = found
+        self._epochs.pop(place, None)
+        self._consumer.seek(partition, at.next)
+
+    def _let_go(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            _put_away(consumer)
+
+
+def _consumer(kafka: KafkaSettings, **options: Any) -> Any:
+    from kafka import KafkaConsumer
+
+    consumer = KafkaConsumer(**kafka.client_options(), **_CONSUMER, **options)
+    try:
+        read_any_record(consumer)
+        attend(consumer, kafka)
+    except BaseException:
+        _put_away(consumer)
+        raise
+    return consumer
+
+
+def _partition(place: Place) -> Any:
+    from kafka import TopicPartition
+
+    return TopicPartition(place.topic, place.partition)
+
+
+def _put_away(consumer: Any) -> None:
+    with suppress(KafkaError):
+        consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)

@@ -1,0 +1,156 @@
+"""Topics and partitions that take nothing at the moment, by what a Kafka client has heard of them."""
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from kafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError
+from kafka.partitioner.default import DefaultPartitioner, murmur2
+from kafka.structs import TopicPartition
+
+from headrace_producers.settings import KafkaSettings
+from headrace_schemas import Topic
+from headrace_workers.core.ledger.outbox import Outgoing
+
+_SILENT_SECONDS = 10.0  # for a broker that says nothing of a topic
+_MISSING_SECONDS = 2.0  # for a topic that a broker does not know: it may have been made just now
+_AGAIN_SECONDS = 0.3  # for one that was not there before
+_LEADERLESS_SECONDS = 5.0  # for a partition to get a new leader
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A topic, without the deployment's prefix, or one partition of it."""
+
+    topic: Topic
+    partition: int | None = None
+
+    def __str__(self) -> str:
+        """For people."""
+        return f"topic {self.topic}" + (f", partition {self.partition}" if self.partition is not None else "")
+
+
+class Shut(Exception):
+    """A place takes nothing now."""
+
+    def __init__(self, place: Place, reason: str) -> None:
+        super().__init__(reason)
+        self.place = place
+        self.reason = reason
+
+
+class Partitions(DefaultPartitioner):  # type: ignore[misc]  # the library has no types
+    """Kafka's own: the same key, the same partition. A job's events are hashed once, in Python, and not each time."""
+
+    def __init__(self) -> None:
+        self._hash = lru_cache(maxsize=8_192)(murmur2)
+
+    def partition(
+        self, topic: str, key: Any, serialized_key: bytes | None, value: Any, serialized_value: Any, cluster: Any
+    ) -> int:
+        """The partition of a record."""
+        if serialized_key is None:
+            return int(super().partition(topic, key, serialized_key, value, serialized_value, cluster))
+        partitions = sorted(cluster.partitions_for_topic(topic))
+        return int(partitions[(self._hash(serialized_key) & 0x7FFFFFFF) % len(partitions)])
+
+
+class Places:
+    """Where records go, and whether that takes them now. Belongs to one thread."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+        self.partitions = Partitions()
+        self._doubtful: set[Place] = set()  # that were shut when last seen: one that still is is not waited for
+
+    @property
+    def doubtful_topics(self) -> frozenset[Topic]:
+        """Those that were shut when last seen, as a whole or in part."""
+        return frozenset(place.topic for place in self._doubtful)
+
+    def look_for(self, producer: Any, record: Outgoing, shut: Mapping[Place, str]) -> bool:
+        """Raise Shut when a record's place is one of `shut`, or the broker says that it is; KafkaTimeoutError when it
+        says nothing. Whether no place of its topic is in doubt.
+        """
+        metadata, topic = producer._metadata, Place(record.topic)
+        name = self._kafka.topic(record.topic)
+        if not shut and not self._doubtful and metadata.partitions_for_topic(name) is not None:
+            return True  # mostly
+        self._remembered(producer, record, shut)
+        begun = time.monotonic()
+        patience = _AGAIN_SECONDS if topic in self._doubtful else _MISSING_SECONDS
+        while metadata.partitions_for_topic(name) is None:
+            try:
+                producer._wait_on_metadata(name, patience * 1000)
+            except TopicAuthorizationFailedError:
+                raise self._forbidden(topic) from None
+            except KafkaTimeoutError:
+                if metadata._last_successful_refresh_ms > begun * 1000:
+                    raise self._missing(topic) from None
+                if time.monotonic() - begun > _SILENT_SECONDS:
+                    raise
+        partition = self._partition(producer, record)
+        if partition is not None and partition in self._doubtful:
+            if not self._led(producer, partition):
+                raise self._leaderless(partition)
+            self._doubtful.discard(partition)
+        return not shut and not self._doubtful
+
+    def shut(self, producer: Any, record: Outgoing, shut: Mapping[Place, str], waited: float) -> Shut | None:
+        """Whether the place of a record, which was not confirmed for so many seconds, is what keeps it."""
+        try:
+            self._remembered(producer, record, shut)
+        except Shut as known:
+            return known
+        if producer._metadata.partitions_for_topic(self._kafka.topic(record.topic)) is None:
+            return self._missing(Place(record.topic)) if waited >= _MISSING_SECONDS else None
+        partition = self._partition(producer, record)
+        if partition is None or self._led(producer, partition) or waited < _LEADERLESS_SECONDS:
+            return None
+        return self._leaderless(partition)
+
+    def forbidden(self, record: Outgoing, error: TopicAuthorizationFailedError) -> Shut | None:
+        """Whether it is a record's own topic that is forbidden: a client fails all with the error of one."""
+        named, name = error.args[0] if error.args else (), self._kafka.topic(record.topic)
+        ours = named == name if isinstance(named, str) else name in named
+        return self._forbidden(Place(record.topic)) if ours else None
+
+    def taken(self, topics: Collection[Topic], shut: Mapping[Place, str]) -> None:
+        """These took records: there is no doubt of them any more, but of those that are shut."""
+        self._doubtful -= {Place(topic) for topic in topics} - shut.keys()
+
+    def _remembered(self, producer: Any, record: Outgoing, shut: Mapping[Place, str]) -> None:
+        for place in (Place(record.topic), self._partition(producer, record)) if shut else ():
+            if place is not None and place in shut:
+                raise Shut(place, shut[place])
+
+    def _partition(self, producer: Any, record: Outgoing) -> Place | None:
+        """The one partition that a record may go to; None where it may be any, or the topic is not known."""
+        name = self._kafka.topic(record.topic)
+        if not record.key or not producer._metadata.partitions_for_topic(name):
+            return None
+        key = record.key.encode()
+        return Place(record.topic, self.partitions.partition(name, None, key, None, None, producer._metadata))
+
+    def _led(self, producer: Any, place: Place) -> bool:
+        partition = TopicPartition(self._kafka.topic(place.topic), place.partition)
+        return producer._metadata.leader_for_partition(partition) not in (None, -1)
+
+    def _missing(self, topic: Place) -> Shut:
+        return self._doubt(topic, f"the topic {self._kafka.topic(topic.topic)} is not there: `headrace init` makes it")
+
+    def _forbidden(self, topic: Place) -> Shut:
+        name = self._kafka.topic(topic.topic)
+        return self._doubt(topic, f"the broker forbids the bridge to write to the topic {name}: allow it there")
+
+    def _leaderless(self, place: Place) -> Shut:
+        name = self._kafka.topic(place.topic)
+        return self._doubt(
+            place, f"partition {place.partition} of the topic {name} has no leader: its brokers are away"
+        )
+
+    def _doubt(self, place: Place, reason: str) -> Shut:
+        self._doubtful.add(place)
+        return Shut(place, reason)

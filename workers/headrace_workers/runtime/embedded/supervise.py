@@ -1,0 +1,221 @@
+"""Keep children running: one that crashed, or gives no sign of life, is started again, later each time; stop all in the
+reverse order.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from headrace_workers.core.log import Action, log
+from headrace_workers.core.progress import STUCK_EXIT
+from headrace_workers.runtime.embedded.processes import (
+    Child,
+    ChildDied,
+    ChildFailed,
+    ChildSpec,
+    kill_group,
+    start,
+    stop,
+    stop_together,
+)
+
+FIRST_DELAY = 0.5  # seconds
+LONGEST_DELAY = 30.0
+STEADY_SECONDS = 60.0  # a child that ran this long starts with a clean record
+MAX_CRASHES = 10  # in a row, without progress: then something is wrong that another start does not mend
+_FRUITLESS = 10  # times in a row that jobs did end between two crashes, but none with an answer: each of them kills it
+_LOOK_EVERY = 1.0  # seconds: whether a child gives signs of life
+_CHANCES = 3  # of a child that dies while it is set up, when it is started for the first time
+_ORDINALS = {1: "second", 2: "third"}
+
+
+def restart_delay(crashes: int) -> float:
+    """Seconds before the next start, after that many crashes in a row: doubled each time, bounded."""
+    return float(min(FIRST_DELAY * 2 ** max(0, crashes - 1), LONGEST_DELAY))
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How far the work is: how many jobs have ended, however they did, and how many of them with an answer."""
+
+    ended: int = 0
+    answered: int = 0
+
+
+class _Watched:
+    """One child and its record."""
+
+    def __init__(self, child: Child, now: float) -> None:
+        self.child = child
+        self.since = now
+        self.crashes = 0
+        self.put_off = 0  # starts in a row that the machine did not allow
+        self.due: float | None = None  # when it is to be started again
+        self.ending = ""  # of the one before
+        self.done = Done()  # at the last crash
+        self.fruitless = 0
+        self.silence = _Silence(child, now)
+
+
+class _Silence:
+    """How long a child has given no sign of life, while we ourselves lived: a machine that was frozen froze both."""
+
+    def __init__(self, child: Child, now: float) -> None:
+        self._spec, self._pid = child.spec, child.process.pid
+        self._looked = now
+        self._sign: float | None = None
+        self.seconds = 0.0
+
+    def too_long(self, now: float) -> bool:
+        """Whether it must be taken for dead."""
+        if self._spec.sign_of_life is None or now - self._looked < _LOOK_EVERY:
+            return False
+        lived, self._looked = min(now - self._looked, 2 * _LOOK_EVERY), now
+        sign = self._spec.sign_of_life(self._pid)
+        self.seconds = self.seconds + lived if sign is not None and sign == self._sign else 0.0
+        self._sign = sign
+        return self.seconds > self._spec.silence_seconds
+
+
+class Supervisor:
+    """Children in the order of their start.
+
+    Use it from one thread, the one that lives as long as the children should. `changed` is called with all running
+    children whenever that set has changed. `obstacle` says what keeps every child from its work, a full disk say: while
+    it does, no crash is one too many. `done` tells how far the work is, None where that cannot be said: a job that
+    kills its worker is found out by crashes, and between them others end.
+    """
+
+    def __init__(
+        self,
+        log_folder: Path,
+        *,
+        changed: Callable[[list[Child]], None] = lambda _children: None,
+        obstacle: Callable[[], str | None] = lambda: None,
+        done: Callable[[], Done | None] = lambda: None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._log_folder = log_folder
+        self._changed = changed
+        self._obstacle = obstacle
+        self._done = done
+        self._monotonic = monotonic
+        self._watched: list[_Watched] = []
+
+    @property
+    def children(self) -> list[Child]:
+        """The children, in the order of their first start."""
+        return [watched.child for watched in self._watched]
+
+    def start(self, spec: ChildSpec) -> Child:
+        """Start a child, wait until it is ready, and watch it from now on. One that dies while it is set up has more
+        chances; ChildFailed when they are used up, or when it did not even become ready."""
+        for chance in range(1, _CHANCES + 1):
+            try:
+                child = start(spec, self._log_folder)
+                break
+            except ChildDied as error:
+                if chance == _CHANCES:
+                    raise
+                self._tell(spec, f"{error}; it is started again, for the {_ORDINALS[chance]} time")
+        self._watched.append(_Watched(child, self._monotonic()))
+        self._changed(self.children)
+        return child
+
+    def check(self) -> None:
+        """Look at each child once: note who has crashed, start again who is due.
+
+        ChildFailed when one has crashed ten times in a row, and no job has ended meanwhile.
+        """
+        now = self._monotonic()
+        for watched in self._watched:
+            child = watched.child
+            if watched.due is None and child.running and watched.silence.too_long(now):
+                kill_group(child.process.pid)  # it is stopped, and so deaf to anything gentler
+                child.process.wait()
+                watched.ending = f"gave no sign of life for {watched.silence.seconds:.0f} s, and was killed"
+            elif watched.due is None and not child.running:
+                watched.ending = child.ending
+            else:
+                continue
+            self._note_crash(watched, now, f"{child.spec.name} {watched.ending}; see {child.log}")
+        for watched in self._watched:
+            if watched.due is not None and now >= watched.due:
+                self._restart(watched)
+
+    def stop_all(self) -> None:
+        """Stop the children, the last started first, each within its grace period.
+
+        Those that run jobs stop together: they need all that was started before them, and not each other, and each may
+        have a long answer to end.
+        """
+        while self._watched:
+            children = [self._watched.pop().child]
+            while children[0].spec.works and self._watched and self._watched[-1].child.spec.works:
+                children.append(self._watched.pop().child)
+            stop_together(children)
+            self._changed(self.children)
+
+    def _note_crash(self, watched: _Watched, now: float, what: str) -> None:
+        """`what` says who crashed how, and which log to look into."""
+        clean = now - watched.since >= STEADY_SECONDS
+        clean |= self._progressed(watched)
+        watched.crashes = 1 if clean else watched.crashes + 1
+        if watched.child.process.returncode == STUCK_EXIT:  # it waited for something, and may not have to next time
+            watched.crashes = min(watched.crashes, MAX_CRASHES - 1)
+        if obstacle := self._obstacle():
+            watched.crashes = min(watched.crashes, MAX_CRASHES - 1)
+            what = f"{what}; {obstacle}"
+        if watched.crashes >= MAX_CRASHES:
+            advice = "there is no other try: mend what the log shows, and start again"
+            raise ChildFailed(f"{what}; that was crash {MAX_CRASHES} in a row without progress, and {advice}")
+        delay = restart_delay(watched.crashes)
+        watched.due = now + delay
+        again = f"it is started again in {delay:g} s, after crash {watched.crashes} of at most {MAX_CRASHES}"
+        self._tell(watched.child.spec, f"{what}; {again}")
+
+    def _progressed(self, watched: _Watched) -> bool:
+        """Whether work was done since this child's last crash. A few jobs in a row may kill it, each until it is known
+        for that; where every job does, the fault is not theirs.
+        """
+        done, before = self._done() if watched.child.spec.works else None, watched.done
+        if done is None:
+            return False
+        watched.done = done
+        if done.answered != before.answered:
+            watched.fruitless = 0
+            return True
+        if done.ended == before.ended:
+            return False
+        watched.fruitless += 1
+        return watched.fruitless <= _FRUITLESS
+
+    def _tell(self, spec: ChildSpec, what: str) -> None:
+        log("stack", logging.WARNING, Action.CHILD_DIED, what, child=spec.name)
+
+    def _put_off(self, watched: _Watched, error: OSError) -> None:
+        """A start that the machine did not allow is no crash of the child: it is tried for as long as it takes."""
+        watched.put_off += 1
+        delay = restart_delay(watched.put_off)
+        watched.due = self._monotonic() + delay
+        where = f"{error.filename}: " if error.filename else ""
+        what = f"{watched.child.spec.name} cannot be started: {where}{error.strerror or error}"
+        self._tell(watched.child.spec, f"{what}; it is tried again in {delay:g} s")
+
+    def _restart(self, watched: _Watched) -> None:
+        stop(watched.child)  # the rest of its group
+        watched.since = self._monotonic()
+        try:
+            before = watched.child
+            child = start(before.spec, self._log_folder)
+            watched.child = replace(child, restarts=before.restarts + 1, last_end=watched.ending)
+            watched.due, watched.put_off, watched.silence = None, 0, _Silence(child, self._monotonic())
+        except OSError as error:
+            self._put_off(watched, error)
+        except ChildFailed as error:
+            watched.due = None
+            watched.since = self._monotonic()
+            self._note_crash(watched, watched.since, str(error))
+        self._changed(self.children)

@@ -1,0 +1,79 @@
+"""A file a process, beside no data, locked for as long as the process lives: so nobody takes a dead one's word."""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import re
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from headrace_workers.core.log import Action, log
+from headrace_workers.runtime.settings import Settings
+
+
+def place_of(settings: Settings, name: str) -> Path:
+    """One deployment's files do not count for another on the same machine: addresses and home tell them apart."""
+    addresses = [re.sub(r"//[^/]*@", "//", url) for url in (settings.redis, settings.ledger)]
+    about = json.dumps([str(settings.home.absolute()), settings.kafka.prefix, *addresses])
+    deployment = hashlib.sha256(about.encode()).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"headrace-{os.getuid()}-{deployment}-{name}.json"
+
+
+class OwnFile:
+    """A process's own file. One that cannot be written is told once: the work goes on."""
+
+    def __init__(self, path: Path, descriptor: int | None) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    @classmethod
+    def create(cls, path: Path) -> "OwnFile":
+        """Create and lock it; it has its name only then, since whoever finds it unlocked takes it for a dead one's."""
+        draft = path.with_suffix(".new")
+        try:
+            draft.unlink(missing_ok=True)  # of a process before us with the same id
+            descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            draft.replace(path)
+        except OSError as error:
+            cls._complain(path, error)
+            return cls(path, None)
+        return cls(path, descriptor)
+
+    def write(self, content: dict[str, Any]) -> None:
+        """Replace what it says."""
+        if self._descriptor is None:
+            return
+        text = json.dumps(content).encode()
+        try:
+            os.pwrite(self._descriptor, text, 0)
+            os.ftruncate(self._descriptor, len(text))
+        except OSError as error:
+            self._complain(self._path, error)
+            self.remove()
+
+    def remove(self) -> None:
+        """The process ends as it should."""
+        if self._descriptor is not None:
+            with suppress(OSError):
+                self._path.unlink()
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    @staticmethod
+    def _complain(path: Path, error: OSError) -> None:
+        log("health", logging.WARNING, Action.UNAVAILABLE,
+            f"{path} cannot be written ({error.strerror}): `headrace health` will not know this process")  # fmt: skip
+
+
+def is_locked(descriptor: int) -> bool:
+    """Whether a process that lives has this file."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False

@@ -1,0 +1,151 @@
+"""How the processes of a deployment on this machine stand, by what they have written down: for those who ask."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_workers.core.progress import Awaited, LoopState
+from headrace_workers.features.moderation.followed import Standing
+from headrace_workers.runtime.health.own_file import is_locked, place_of
+from headrace_workers.runtime.settings import Settings
+
+KINDS = ("bridge", "worker", "gateway")
+
+_STANDS_STILL = 30.0  # seconds without a word from a whole process
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a process has written down, and when (`at`, monotonic). `stuck`: the silence of a loop that ends it."""
+
+    kind: str
+    pid: int
+    at: float
+    stuck: float
+    loops: tuple[LoopState, ...]
+    policies: tuple[Standing, ...] = ()
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was written."""
+        return max(0.0, time.monotonic() - self.at)
+
+    @property
+    def troubles(self) -> list[str]:
+        """What is not as it should be; empty when it is healthy. A loop counts half-way to its process's end."""
+        if self.age > min(_STANDS_STILL, self.stuck / 2):
+            return [f"it has given no sign of life for {self.age:.0f} s: it is stopped, or starved"]
+        return [words_of_silence(loop) for loop in self.loops if loop.silent > self.stuck / 2]
+
+    @property
+    def waits(self) -> list[str]:
+        """What its loops wait for, a service a line."""
+        found: dict[str, list[LoopState]] = {}
+        for loop in self.loops:
+            if loop.awaited:
+                found.setdefault(loop.awaited.what, []).append(loop)
+        return [
+            f"{', '.join(loop.name for loop in loops)} {'waits' if len(loops) == 1 else 'wait'} for {what}, for "
+            f"{max(loop.waits for loop in loops):.0f} s: {loops[0].awaited.why if loops[0].awaited else ''}"
+            for what, loops in found.items()
+        ]
+
+    @property
+    def doing(self) -> list[str]:
+        """What its loops are in the middle of, a line each."""
+        return [loop.doing for loop in self.loops if loop.doing]
+
+    @property
+    def refused(self) -> list[str]:
+        """What is wrong with policy files, and what holds instead, each once."""
+        found = {
+            each.refused: f"the moderation policy of before, {each.version}, holds: {each.refused}"
+            for each in self.policies
+            if each.refused is not None and not each.outdated
+        }
+        return [*found.values()]
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "kind": self.kind,
+            "pid": self.pid,
+            "healthy": not self.troubles,
+            "troubles": self.troubles,
+            "waits": self.waits,
+            "doing": self.doing,
+            "policies": [asdict(each) for each in self.policies],
+        }
+
+
+def reports(settings: Settings, kind: str) -> list[Report]:
+    """Every process of this kind and deployment that lives on this machine and belongs to this user."""
+    pattern = place_of(settings, f"{kind}-*")
+    found = (_read(path) for path in sorted(pattern.parent.glob(pattern.name)))
+    return [report for report in found if report is not None]
+
+
+def last_sign(settings: Settings, kind: str, pid: int) -> float | None:
+    """When a process wrote down last how it stands (monotonic seconds); None when nothing is known of it."""
+    report = _read(place_of(settings, f"{kind}-{pid}"))
+    return report.at if report else None
+
+
+def living(settings: Settings, kind: str) -> list[Report]:
+    """The processes of a kind, at least one; Unavailable when there is none, ConfigurationError for no kind at all."""
+    if kind not in KINDS:
+        raise ConfigurationError(f"{kind!r} is no kind of process: it may be {' or '.join(KINDS)}")
+    found = reports(settings, kind)
+    if not found:
+        raise Unavailable(f"no {kind} of this deployment runs here")
+    return found
+
+
+def judge(found: Sequence[Report]) -> list[str]:
+    """A line for each process, when all are well, else raise Unavailable with what is not."""
+    troubles = [f"{report.kind} {report.pid}: {trouble}" for report in found for trouble in report.troubles]
+    if troubles:
+        raise Unavailable("; ".join(troubles))
+    return [
+        f"{report.kind} {report.pid}: " + "; ".join(["healthy", *report.waits, *report.doing, *report.refused])
+        for report in found
+    ]
+
+
+def words_of_silence(state: LoopState) -> str:
+    """What is known of a loop that does not go on."""
+    awaited = f"; it waited for {state.awaited.what} ({state.awaited.why})" if state.awaited else ""
+    return f"the loop {state.name} has not gone on for {state.silent:.0f} s{awaited}"
+
+
+def _read(path: Path) -> Report | None:
+    """What a living process says; None of a dead one, whose file goes away."""
+    for _ in range(5):  # it may be read while it is written
+        try:
+            with path.open("rb") as file:
+                if not is_locked(file.fileno()):
+                    path.unlink(missing_ok=True)
+                    return None
+                content = json.loads(file.read())
+            return Report(
+                kind=content["kind"],
+                pid=content["pid"],
+                at=content["at"],
+                stuck=content["stuck"],
+                loops=tuple(_state(loop) for loop in content["loops"]),
+                policies=tuple(Standing(**each) for each in content["policies"]),
+            )
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            time.sleep(0.02)
+    return None
+
+
+def _state(content: dict[str, Any]) -> LoopState:
+    awaited = content["awaited"]
+    return LoopState(**{**content, "awaited": Awaited(**awaited) if awaited else None})

@@ -1,0 +1,36 @@
+"""The units that follow from what was said, such as webhooks: written, and sent to their worker at once where there is
+room. A bridge does this with whatever it publishes; who ends a job may do it before, and then there is nothing left.
+"""
+
+from collections.abc import Callable, Sequence
+
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.outbox import Outgoing
+from headrace_workers.core.ledger.units import NewUnit
+from headrace_workers.runtime.wire.assign import HandOut
+
+_FEW = 64  # units are handed out with their making; more of them a bridge puts into groups
+
+
+class FollowUp:
+    """Thread-safe where `units` is: it says which units follow from records, at a time (ms by the ledger's clock)."""
+
+    def __init__(
+        self, *, ledger: Ledger, units: Callable[[Sequence[Outgoing], int], Sequence[NewUnit]], hand_out: HandOut
+    ) -> None:
+        self._ledger = ledger
+        self._units = units
+        self._hand_out = hand_out
+
+    def once(self, records: Sequence[Outgoing], now: int) -> bool:
+        """Follow these records; whether some of what is new is left for a bridge to hand out. What was followed before
+        changes nothing. Unavailable.
+        """
+        units = self._units(records, now)
+        if not units:
+            return False
+        places = {(unit.step.queue, unit.step.lane) for unit in units}
+        room = self._hand_out.room(places) if len(units) <= _FEW else None
+        written = self._ledger.follow(units, room)
+        self._hand_out.send(written.handed_out)
+        return sum(claim.size for claim in written.handed_out) < written.count

@@ -1,0 +1,96 @@
+"""Hearing the bell, also over a connection that is half-open."""
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+import redis
+
+from headrace_workers.core.outage import REDIS_AWAY, awaited
+from headrace_workers.core.progress import Loop
+from headrace_workers.runtime.wire.notifier import Hint
+
+_PAUSE = 1.0  # seconds before listening again when Redis does not answer
+_WAIT = 1.0  # and to the next look whether to stop
+_ASK_AFTER = 5.0  # of silence: whether anyone is there
+_ANSWER = 5.0  # seconds to the answer, else the connection is half-open
+
+
+class Rung(Protocol):
+    """What a hint sets, such as a `threading.Event`."""
+
+    def set(self) -> object:
+        """There is such a hint. On the thread that hears it."""
+
+
+class Several:
+    """Sets what is waited for in several places."""
+
+    def __init__(self, *rungs: Rung) -> None:
+        self._rungs = list(rungs)
+
+    def add(self, rung: Rung) -> None:
+        """Set this, too, from now on."""
+        self._rungs.append(rung)
+
+    def set(self) -> None:
+        """Set all."""
+        for rung in self._rungs:
+            rung.set()
+
+
+class Ears:
+    """Listens in a thread, and sets what there is for each hint that the bell gives, or `touch`."""
+
+    def __init__(self, client: redis.Redis, channel: str, events: Mapping[Hint, Rung], loop: Loop) -> None:
+        self._redis = client
+        self._channel = channel
+        self._events = events
+        self._loop = loop
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._listen, name="wake", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening."""
+        self._stop.set()
+        self._thread.join(timeout=3)
+
+    def touch(self, *hints: Hint) -> None:
+        """As if the bell had rung, in this process only."""
+        for hint in hints:
+            if (rung := self._events.get(hint)) is not None:
+                rung.set()
+
+    def _listen(self) -> None:
+        while not self._stop.is_set():
+            try:
+                with self._redis.pubsub(ignore_subscribe_messages=True) as subscription:
+                    subscription.subscribe(self._channel)
+                    self._hear(subscription)
+            except REDIS_AWAY as error:
+                self._loop.beat(awaited(error))
+                self._stop.wait(_PAUSE)
+        self._loop.end()
+
+    def _hear(self, subscription: redis.client.PubSub) -> None:
+        heard = asked = time.monotonic()
+        while not self._stop.is_set():
+            message = subscription.get_message(timeout=_WAIT)
+            now = time.monotonic()
+            if message is not None:
+                heard = now
+                if message["type"] == "message":
+                    said = message["data"].decode("ascii", "replace").split()
+                    self.touch(*(hint for hint in Hint if hint in said))
+            elif asked > heard:
+                if now - asked > _ANSWER:
+                    raise redis.TimeoutError("a subscription is silent")
+            elif now - heard > _ASK_AFTER:
+                subscription.ping()
+                asked = now
+            self._loop.beat()

@@ -1,0 +1,47 @@
+"""A hint, over Redis, that there may be something to do. It saves polling; nothing depends on its arrival."""
+
+import logging
+import time
+from enum import StrEnum
+from typing import Final
+
+import redis
+
+from headrace_workers.core.log import Action, log
+
+
+class Hint(StrEnum):
+    """What there may be: steps to hand out or room for them, or events to publish. ENDS comes with EVENTS, unless
+    whoever took the work on will soon ring for more of them, and to publish all at once is enough. BATCHES: one was
+    made, or is to end. CHANGES: of answers that may be given again, or of documents."""
+
+    WORK = "work"
+    EVENTS = "events"
+    ENDS = "ends"
+    BATCHES = "batches"
+    CHANGES = "changes"
+
+
+_SILENT_SECONDS: Final = 5.0  # without ringing, once Redis has said nothing: whoever listens looks by itself meanwhile
+
+
+class Bell:
+    """Rings. Thread-safe; silent when Redis does not answer: let `client` give up soon."""
+
+    def __init__(self, client: redis.Redis, channel: str) -> None:
+        self._redis = client
+        self._channel = channel
+        self._silent_until = float("-inf")
+
+    def ring(self, *hints: Hint) -> bool:
+        """Tell everybody who listens what changed; whether Redis took it."""
+        if time.monotonic() < self._silent_until:
+            return False
+        try:
+            self._redis.publish(self._channel, " ".join(hints))
+        except redis.RedisError as error:
+            if isinstance(error, redis.TimeoutError):
+                self._silent_until = time.monotonic() + _SILENT_SECONDS
+            log("wake", logging.DEBUG, Action.UNAVAILABLE, "Redis did not take a hint", reason=type(error).__name__)
+            return False
+        return True

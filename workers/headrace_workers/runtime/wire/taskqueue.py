@@ -1,0 +1,58 @@
+"""Claims on their way to workers, in Celery over Redis. The message carries the claim's id and whose claim it is."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import redis
+
+from headrace_producers.words import words
+from headrace_workers.core.ledger.claim import Claim
+from headrace_workers.core.ledger.lanes import INTERACTIVE
+from headrace_workers.core.outage import REDIS_AWAY, RedisUnavailable
+from headrace_workers.runtime.wire.message import message
+from headrace_workers.runtime.wire.redis_names import PRIORITIES, Line, RedisNames
+
+
+class TaskQueue:
+    """Sends claims, and tells how many wait. Redis holds no truth: what it loses is sent again when its lease ends.
+
+    `ledger` is the identity of the ledger that the claims are from: whoever has another one refuses them.
+    Thread-safe. Unavailable when Redis does not answer.
+    """
+
+    def __init__(self, client: redis.Redis, names: RedisNames, ledger: str) -> None:
+        self._redis = client
+        self._names = names
+        self._ledger = ledger
+
+    def waiting(self, queues: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """How many claims wait in each queue and lane."""
+        lists = [(place, self._names.line(place[0], line)) for place in queues for line in _lines(place[1])]
+        pipeline = self._redis.pipeline(transaction=False)
+        for _, key in lists:
+            pipeline.llen(key)
+        counts = dict.fromkeys(queues, 0)
+        with _translated():
+            for (place, _), count in zip(lists, pipeline.execute(), strict=True):
+                counts[place] += count
+        return counts
+
+    def send(self, claim: Claim, *, ahead: bool = False) -> None:
+        """Put a claim into its queue: into its lane, or ahead of both."""
+        line = "ahead" if ahead else _lines(claim.lane)[0]
+        told = message(claim.id, self._ledger, queue=self._names.queue(claim.queue), priority=PRIORITIES[line])
+        with _translated():
+            self._redis.lpush(self._names.line(claim.queue, line), told)
+
+
+def _lines(lane: int) -> tuple[Line, ...]:
+    """Where a lane's claims may wait; its own first."""
+    return ("interactive",) if lane == INTERACTIVE else ("batch", "ahead")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except REDIS_AWAY as error:
+        raise RedisUnavailable(f"Redis did not answer: {words(error)}") from error

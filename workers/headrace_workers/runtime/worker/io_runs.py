@@ -1,0 +1,56 @@
+"""Runs of stages that wait for others, such as receivers of webhooks: each has a thread of its own, beside Celery's
+pool, which goes on to the next at once.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from headrace_workers.core.log import Action
+
+
+class Beside:
+    """Begins such runs, so many of a queue at a time. `most` is by the queue's name in Celery. Thread-safe."""
+
+    def __init__(self, most: Mapping[str, int]) -> None:
+        self._room = {queue: threading.BoundedSemaphore(count) for queue, count in most.items()}
+        self._lock = threading.Lock()
+        self._threads: set[threading.Thread] = set()
+
+    def takes(self, queue: str) -> bool:
+        """Whether what comes from this queue is run here."""
+        return queue in self._room
+
+    def begin(self, queue: str, work: Callable[[], None]) -> bool:
+        """Begin this in a thread; False when as many run as may, or this machine has no thread left."""
+        room = self._room[queue]
+        if not room.acquire(blocking=False):
+            return False
+        thread = threading.Thread(target=self._run, args=(room, work), daemon=True)
+        with self._lock:  # nobody can wait for one that has not begun
+            try:
+                thread.start()
+            except RuntimeError:
+                room.release()
+                return False
+            self._threads.add(thread)
+        return True
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long for what runs, at most."""
+        until = time.monotonic() + seconds
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def _run(self, room: threading.BoundedSemaphore, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception:  # whatever it was, it concerns this run alone
+            logging.getLogger("headrace.beside").exception("a run failed", extra={"action": Action.STEP_FAILED})
+        finally:
+            room.release()
+            with self._lock:
+                self._threads.discard(threading.current_thread())

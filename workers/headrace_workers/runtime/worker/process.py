@@ -1,0 +1,253 @@
+"""A worker process: Celery takes claims from its queues, and the runner does them.
+
+A model's worker uses a pool of threads, as many as the engine computes in parallel, and one for interactive work
+beside them: they share one copy of the weights, and the engine releases the GIL. Other roles are Python work: one
+process, or several forked ones.
+"""
+
+import logging
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from celery import signals
+from celery.exceptions import SecurityWarning
+from kombu.entity import Queue
+
+from headrace_schemas.errors import Unavailable
+from headrace_workers.core.identity import process_name
+from headrace_workers.core.log import Action, log
+from headrace_workers.core.memory import spare_what_is_loaded
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.stage import MODEL_ROLE, model_queue
+from headrace_workers.core.progress import Loop, Progress
+from headrace_workers.runtime.health.watched import watched
+from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.wire.celery_app import create_app, queue_of
+from headrace_workers.runtime.wire.message import TASK
+from headrace_workers.runtime.wire.redis_client import redis_client
+from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.worker.consumer import consumer_that_tells
+from headrace_workers.runtime.worker.interactive_consumer import Express
+from headrace_workers.runtime.worker.io_runs import Beside
+from headrace_workers.runtime.worker.presence import Presence
+from headrace_workers.runtime.worker.run import Runner
+
+_LAST_SECONDS = 5.0  # for what runs beside the pool at a stop, after that has had its own
+_TELL_FOREIGN_EVERY = 30.0  # seconds: what is not said again for a minute counts as over
+_FOREIGN = (
+    "refused a claim of another ledger: two deployments share this Redis and HEADRACE_TOPIC_PREFIX; give each a prefix "
+    "or a Redis database of its own"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What does a worker's claims, `parallel` of them side by side, and the identity of the ledger they are from."""
+
+    runner: Runner
+    parallel: int
+    ledger: str
+
+
+class _Parting:
+    """How a process tells those that it forked that it is to end: they see the other end of a pipe closed.
+
+    A signal would not do: Celery has uses of its own for those that a child gets.
+    """
+
+    def __init__(self) -> None:
+        self._ear, self._mouth = os.pipe()
+
+    def say(self) -> None:
+        """Tell all, those that are forked later too."""
+        mouth, self._mouth = self._mouth, -1
+        if mouth >= 0:
+            os.close(mouth)
+
+    def hear(self, then: Callable[[], None]) -> None:
+        """In a child: call this when it is told."""
+        self.say()  # its own copy: only the parent's is to count
+
+        def wait() -> None:
+            os.read(self._ear, 1)
+            then()
+
+        threading.Thread(target=wait, name="parting", daemon=True).start()
+
+
+class _Process:
+    """What this process works with; its hands are built at their first use, which is after any fork."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        roles: frozenset[str],
+        model: str | None,
+        progress: Progress,
+        build: Callable[[Progress], Hands],
+        beside: Beside,
+    ) -> None:
+        self._settings, self._roles, self._model = settings, roles, model
+        self._build = build
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._hands: Hands | None = None
+        self._foreign_told = float("-inf")
+        self._child = ExitStack()
+        self._parting = _Parting()
+        self.express: Express | None = None
+        self.beside = beside
+
+    def hands(self) -> Hands:
+        """Build or return them."""
+        with self._lock:
+            if self._hands is None:
+                self._hands = self._build(self._progress)
+                spare_what_is_loaded()
+                log("worker", logging.INFO, Action.STARTED, "ready for work",
+                    roles=",".join(sorted(self._roles)), model=self._model)  # fmt: skip
+            return self._hands
+
+    def begin_child(self, **_: Any) -> None:
+        """A forked process has hands and a progress of its own."""
+        self._progress = self._child.enter_context(watched("worker", self._settings))
+        self._parting.hear(self.leave)
+        self.hands()
+
+    def end_child(self, **_: Any) -> None:
+        """It ends as it should."""
+        self.put_away()
+        self._child.close()
+
+    def run(self, claim_id: int, ledger: str = "", queue: str = "") -> None:
+        """Run a claim of this ledger, from this queue. Another's has a number that means something else here."""
+        hands = self.hands()
+        if ledger == hands.ledger:
+            if not self.beside.takes(queue):
+                hands.runner.run(claim_id)
+            elif not self.beside.begin(queue, lambda: hands.runner.run(claim_id)):
+                hands.runner.put_off(claim_id)
+        elif time.monotonic() - self._foreign_told > _TELL_FOREIGN_EVERY:
+            self._foreign_told = time.monotonic()
+            log("worker", logging.WARNING, Action.FOREIGN, _FOREIGN, claim=claim_id)
+            hands.runner.complain(_FOREIGN)
+
+    def leave(self, **_: Any) -> None:
+        """It is to end soon, and those that it forked with it."""
+        self._parting.say()
+        if self._hands is not None:
+            self._hands.runner.leave()
+
+    def put_away(self, **_: Any) -> None:
+        """Give unfinished work back, when what is about to end has had its time."""
+        if self.express is not None:
+            self.express.stop(_LAST_SECONDS)
+        self.beside.wait(_LAST_SECONDS)
+        if self._hands is None:
+            return
+        try:
+            steps = self._hands.runner.give_back()
+        except Unavailable as error:
+            log("worker", logging.WARNING, Action.UNAVAILABLE, f"could not give work back: {error}")
+        else:
+            if steps:
+                log("worker", logging.INFO, Action.GIVEN_BACK, "unfinished work was given back", steps=steps)
+
+
+def run_worker(
+    settings: Settings,
+    pipeline: Pipeline,
+    roles: frozenset[str],
+    model: str | None,
+    progress: Progress,
+    build: Callable[[Progress], Hands],
+    *,
+    concurrency: int | None = None,
+) -> int:
+    """Serve until SIGTERM; the exit code. A second signal, or the soft timeout, gives unfinished work back.
+
+    `build` makes the hands, after any fork.
+
+    Redis may come and go. Nothing is lost by waiting for it: what it held is sent again when its lease ends.
+    """
+    names, queues = RedisNames(settings.kafka.prefix), pipeline.queues_of(roles, model)
+    beside = Beside({names.queue(stage.queue()): stage.abreast for stage in pipeline.stages if stage.abreast > 1})
+    process, loop = _Process(settings, roles, model, progress, build, beside), progress.loop("consumer")
+    pool = _pool(roles, concurrency)
+    app = _app(settings, [queue_of(names, name) for name in queues], pool, process, loop)
+    asked = threading.Event()  # somebody asked for an end
+    parallel = _ready(process, pool, loop)
+    _heed_signals(process, loop, asked)
+    if MODEL_ROLE in roles and model is not None:
+        _add_express(process, Express(app, queue_of(names, model_queue(model)), process.run, progress.loop("express")))
+    with Presence(redis_client(settings.redis), names, queues, progress.loop("presence")):
+        code = _serve(app, roles, concurrency or settings.inter_threads or parallel)
+    process.put_away()
+    if not asked.is_set():
+        log("worker", logging.ERROR, Action.STOPPED, "Celery ended by itself: this process ends, to be started again")
+    return code if asked.is_set() else code or 1
+
+
+def _app(settings: Settings, queues: Sequence[Queue], pool: str, process: _Process, loop: Loop) -> Any:
+    """Celery, with these queues and one task: to run a claim."""
+    app: Any = create_app(settings.redis)
+    app.conf.task_queues = list(queues)
+    app.conf.worker_consumer = consumer_that_tells(loop)
+    app.conf.worker_pool = pool
+
+    @app.task(name=TASK, ignore_result=True, bind=True)  # type: ignore[untyped-decorator]
+    def run(task: Any, claim_id: int, ledger: str = "") -> None:
+        # A solo worker runs in the consumer's thread, which does not turn meanwhile.
+        with loop.excused() if pool == "solo" else nullcontext():
+            process.run(claim_id, ledger, queue=(task.request.delivery_info or {}).get("routing_key") or "")
+
+    return app
+
+
+def _ready(process: _Process, pool: str, loop: Loop) -> int:
+    """See to it that there are hands, here or in each process that is forked; how many runs go side by side."""
+    if pool == "prefork":
+        signals.worker_process_init.connect(process.begin_child, weak=False)
+        signals.worker_process_shutdown.connect(process.end_child, weak=False)
+        return 1
+    signals.worker_shutdown.connect(process.put_away, weak=False)
+    with loop.excused():  # a large model takes its time
+        return process.hands().parallel  # one that cannot be loaded is an error now, not at the first job
+
+
+def _heed_signals(process: _Process, loop: Loop, asked: threading.Event) -> None:
+    """Note that an end was asked for, and prepare for it."""
+    signals.worker_shutting_down.connect(lambda **_: asked.set(), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: loop.end(), weak=False)  # what runs may take its time to end
+    signals.worker_shutting_down.connect(process.leave, weak=False)
+
+
+def _add_express(process: _Process, express: Express) -> None:
+    """Interactive work beside the batches, from when Celery minds signals until it is to end."""
+    process.express = express
+    signals.worker_ready.connect(lambda **_: express.start(), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: express.stop(), weak=False)
+
+
+def _serve(app: Any, roles: frozenset[str], count: int) -> int:
+    """Be Celery's worker; the exit code that it ends with."""
+    warnings.filterwarnings("ignore", category=SecurityWarning)  # about root and pickle: messages are JSON only
+    name = process_name("-".join(sorted(roles))).replace(":", "-")
+    arguments = ["--quiet", "worker", "--concurrency", str(count), "--hostname", name, "--loglevel", "WARNING",
+                 "--without-gossip", "--without-mingle", "--without-heartbeat"]  # fmt: skip
+    try:
+        return int(app.start(argv=arguments) or 0)
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def _pool(roles: frozenset[str], concurrency: int | None) -> str:
+    if MODEL_ROLE in roles:
+        return "headrace_workers.runtime.worker.threads:WakingThreads"
+    return "solo" if concurrency is None or concurrency == 1 else "prefork"

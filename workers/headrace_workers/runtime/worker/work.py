@@ -1,0 +1,175 @@
+"""All that a worker makes of a claim: the step over its group, and what it does itself behind that, at once.
+
+What follows a light step here is written in the same transaction: no message, no second start, no second commit. A
+model's answer is dear, and is written before anything else is tried with it.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+from headrace_schemas import Category
+from headrace_schemas.errors import InvalidRecord
+from headrace_workers.core.ledger.complete import Advanced, Parked, Postponed, Settled
+from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.start import Started, StepRow
+from headrace_workers.core.ledger.steps import NewStep, Tried
+from headrace_workers.core.pipeline.carried import published, unpack
+from headrace_workers.core.pipeline.isolate import Step, run_isolated, unreadable
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.settle import Conditions, buried, failed, settle, task_of
+from headrace_workers.core.pipeline.stage import Weight
+from headrace_workers.core.pipeline.task import Task, Unit
+from headrace_workers.core.ports import Clock
+from headrace_workers.runtime.settings import Settings
+
+Member = tuple[StepRow, Task | Unit]
+
+
+class Work:
+    """The steps that a worker can do, by queue and stage. Thread-safe. Writes nothing."""
+
+    def __init__(
+        self, pipeline: Pipeline, steps: Mapping[tuple[str, str], Step], settings: Settings, clock: Clock
+    ) -> None:
+        self._pipeline = pipeline
+        self._steps = steps
+        self._settings = settings
+        self._clock = clock
+        self._random = random.Random()
+
+    def knows(self, started: Started) -> bool:
+        """Whether this worker can do it."""
+        return (started.queue, started.stage) in self._steps
+
+    def quantum(self, name: str) -> float:
+        """How many seconds a group of this stage is to take."""
+        stage = self._pipeline.stage(name)
+        return self._settings.quantum if stage is None or stage.quantum is None else stage.quantum
+
+    def do(self, started: Started) -> list[Settled]:
+        """Run the step over the group; what becomes of each of its jobs."""
+        settled: list[Settled] = []
+        members: list[Member] = []
+        for row in started.steps:
+            try:
+                if row.deadline < started.now:
+                    settled.append(
+                        buried(started.stage, row, Category.EXPIRED, "the deadline passed before it was run")
+                    )
+                else:
+                    members.append((row, task_of(row)))
+            except InvalidRecord as error:
+                dead = unreadable(error)
+                settled.append(buried(started.stage, row, dead.category, dead.reason))
+        return settled + self._run(started, members)
+
+    def fail(self, started: Started, reason: str) -> list[Settled]:
+        """What becomes of a group when something fails around its step."""
+        return [failed(started, row, reason, self._conditions(0.0)) for row in started.steps]
+
+    def _run(self, started: Started, members: Sequence[Member]) -> list[Settled]:
+        begun = self._clock.monotonic()
+        outcomes = run_isolated(self._steps[started.queue, started.stage], [task for _, task in members])
+        ran_ms = (self._clock.monotonic() - begun) * 1000
+        conditions = self._conditions(ran_ms)
+        settled = {
+            row.job_id: settle(started, row, task, outcome, conditions)
+            for (row, task), outcome in zip(members, outcomes, strict=True)
+        }
+        if self._is_light(started.stage):
+            return self._go_on(started, members, settled, started.now + int(ran_ms))
+        return list(settled.values())
+
+    def _is_light(self, name: str) -> bool:
+        stage = self._pipeline.stage(name)
+        return stage is not None and stage.weight is Weight.LIGHT
+
+    def _go_on(
+        self, started: Started, members: Sequence[Member], settled: dict[str, Settled], now: int
+    ) -> list[Settled]:
+        """What became of these jobs, with the steps behind it that this worker does itself. `now` is in ms."""
+        burials: list[Settled] = []
+        mine = [
+            (step, _behind(row, task, item.event, step, now))
+            for row, task in members
+            if isinstance(task, Task) and isinstance(item := settled[row.job_id], Advanced)
+            for step in item.following
+            if (step.queue, step.stage) in self._steps and self._is_light(step.stage) and step.deadline >= now
+        ]
+        for (queue, stage, key), group in groupby(sorted(mine, key=_place), key=_place):
+            behind = [member for _, member in group]
+            rows = tuple(row for row, _ in behind)
+            tokens = sum(row.tokens for row in rows)
+            for item in self._run(Started(started.claim_id, queue, stage, key, False, tokens, now, rows), behind):
+                before = settled[item.job_id or ""]
+                assert isinstance(before, Advanced)  # noqa: S101 - only those are gone on with
+                settled[before.job_id] = _joined(before, stage, item, now)
+                if isinstance(item, Burial):
+                    burials.append(item)
+        return [*settled.values(), *burials]
+
+    def _conditions(self, ran_ms: float) -> Conditions:
+        return Conditions(
+            pipeline=self._pipeline,
+            max_attempts=self._settings.max_attempts,
+            random=self._random,
+            ran_ms=ran_ms,
+        )
+
+
+def _place(following: tuple[NewStep, Member]) -> tuple[str, str, str]:
+    step, _ = following
+    return step.queue, step.stage, step.group_key
+
+
+def _behind(row: StepRow, task: Task, event: Any, step: NewStep, now: int) -> Member:
+    """A step as it would be read from the ledger: all of it is known from the one before."""
+    row = row._replace(
+        attempts=1,
+        ready_at=now,
+        event_type=step.event_type,
+        payload=step.payload,
+        tokens=step.tokens,
+        ordinal=step.ordinal,
+        context=step.context,
+        woken_by=None,
+        held_at=None,
+    )
+    context, unpublished = unpack(step.context)
+    return row, replace(
+        task,
+        event=event,
+        attempt=1,
+        context=context,
+        ordinal=step.ordinal,
+        stages=published(event) + unpublished,
+        woken_by=None,
+    )
+
+
+def _joined(before: Advanced, stage: str, item: Settled, now: int) -> Advanced:
+    """What became of a job at one step, and at the step behind it."""
+    match item:
+        case Advanced():
+            return replace(
+                item,
+                records=(*before.records, *item.records),
+                rows=(*before.rows, *item.rows),
+                following=(*_tried(before, stage, Tried(now)), *item.following),
+            )
+        case Postponed(_, delay_ms, reason):
+            return replace(before, following=_tried(before, stage, Tried(now, delay_ms, reason)))
+        case Parked(_, reason, waits_for, longest_ms, record):
+            tried = Tried(now, None, reason, waits_for, longest_ms)
+            records = before.records if record is None else (*before.records, record)
+            return replace(before, records=records, following=_tried(before, stage, tried))
+        case Burial() if item.stage == stage:  # what buries it writes its end
+            return replace(before, following=_tried(before, stage, Tried(now, 0)))
+    return before
+
+
+def _tried(before: Advanced, stage: str, tried: Tried) -> tuple[NewStep, ...]:
+    return tuple(step._replace(tried=tried) if step.stage == stage else step for step in before.following)

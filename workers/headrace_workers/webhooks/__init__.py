@@ -1,1 +1,0 @@
-"""Webhooks: whom an end is told, in which words, signed how, and sent where. Standard Webhooks, with closed doors."""

@@ -1,0 +1,103 @@
+"""All commands together."""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated, Any, Final
+
+import typer
+from pydantic import ValidationError
+
+from headrace_schemas.errors import Category, HeadraceError
+from headrace_schemas.reasons import first_problem
+from headrace_workers.cli import cancel, dead, doctor, outbox, results, schema, status, submit, up
+from headrace_workers.cli import run as run_file
+from headrace_workers.cli.interrupts import heard
+from headrace_workers.cli.output import printable, put, say
+from headrace_workers.cli.streams import ReaderGone, finish
+from headrace_workers.core.log import configure
+from headrace_workers.wiring.commands import gateway, processes
+from headrace_workers.wiring.features import FEATURES
+
+# Newer versions of Typer carry a click of their own: its errors are found through Typer's public names.
+_USAGE_ERROR: Any = typer.BadParameter.__base__
+_TEXT = ", not text"
+_SHOWN = 80  # characters of an argument
+_INTERRUPTED = 130
+_PIPE_CLOSED = 141  # as a shell shows it of other tools: 128 + SIGPIPE
+
+app = typer.Typer(
+    name="headrace",
+    help="Asynchronous LLM jobs: send a job, get back a moderated, judged, accounted-for answer.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+_JOBS: Final = (up, run_file, submit, results, status, cancel, dead)
+_OPERATION: Final = (gateway, outbox, doctor, schema, processes)
+for register in (
+    *(module.register for module in _JOBS),
+    *(register for feature in FEATURES for register in feature.commands()),
+    *(module.register for module in _OPERATION),
+):
+    register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        put(f"headrace {version('headrace')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version and exit")
+    ] = False,
+) -> None:
+    pass
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; its exit code."""
+    configure()
+    try:
+        try:
+            with heard():
+                return _call(arguments)
+        finally:
+            finish()
+    except ReaderGone:
+        return _PIPE_CLOSED
+    except HeadraceError as error:
+        say(f"headrace: {error}")
+        return 2 if error.category in (Category.INVALID, Category.PERMANENT) else 1
+    except UnicodeEncodeError:
+        if (torn := next(filter(_is_torn, arguments), None)) is None:
+            raise
+        say(f"headrace: {printable(torn)[:_SHOWN]} is not UTF-8, and names nothing")
+        return 2
+    except OSError as error:
+        # What no command foresaw. It has a place and a reason, and that is all that a person can use.
+        say(f"headrace: {error.filename or 'the system'}: {error.strerror or error}")
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _is_torn(argument: str) -> bool:
+    """Whether it had bytes that are no text: that is how Python hands them on. Files may be called so."""
+    return any("\ud800" <= character <= "\udfff" for character in argument)
+
+
+def _call(arguments: Sequence[str]) -> int:
+    try:
+        result: Any = app(args=list(arguments), standalone_mode=False)
+    except typer.Abort:
+        return _INTERRUPTED
+    except _USAGE_ERROR as error:
+        if isinstance(error.__cause__, ValidationError):  # newer versions of Typer let pydantic look at values
+            error.message = first_problem(error.__cause__)[1].removesuffix(_TEXT)  # which all of a command line is
+        error.show()
+        return 2
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,205 @@
+"""The commands that run or prepare long-lived processes: bridge, worker, health, init, ledger."""
+
+import signal
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace_workers.cli.options import JsonLinesOption, OneJsonOption
+from headrace_workers.cli.output import put, put_json, say
+from headrace_workers.runtime.settings import Settings, home_of, ledger_url
+
+if TYPE_CHECKING:
+    from headrace_producers.settings import KafkaSettings
+
+_OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option("--only", help="ingest, dispatch, relay, reap, batches or evals; may be given several times"),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command("bridge")(bridge)
+    app.command("worker")(worker)
+    app.command("health")(health)
+    app.command("init")(init)
+    ledger = typer.Typer(help="The ledger's database.", no_args_is_help=True)
+    ledger.command("migrate")(migrate)
+    ledger.command("bind")(bind)
+    app.add_typer(ledger, name="ledger")
+
+
+def bridge(only: _OnlyOption = None) -> None:
+    """Carry work between Kafka, the ledger and the workers, until SIGTERM. Any number may run.
+
+    Example: `headrace bridge`, or `headrace bridge --only ingest`
+    """
+    from headrace_schemas.errors import ConfigurationError
+    from headrace_workers.cli.connections import is_durable
+    from headrace_workers.core.ledger.belonging import require_ledger
+    from headrace_workers.core.memory import spare_what_is_loaded
+    from headrace_workers.runtime.bridge.bridge import Duty
+    from headrace_workers.runtime.health.watched import watched
+    from headrace_workers.wiring.bridge import build_bridge
+
+    unknown = sorted(set(only or ()) - set(Duty))
+    if unknown:
+        raise ConfigurationError(f"--only is {unknown[0]!r}; it may be {', '.join(Duty)}")
+    settings = Settings.from_env()
+    require_ledger(settings.ledger, settings.kafka.prefix)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    duties = frozenset(Duty(name) for name in only) if only else frozenset(Duty)
+    with watched("bridge", settings) as progress:
+        built = build_bridge(settings, duties, progress, durable=is_durable())
+        spare_what_is_loaded()
+        built.run(stop)
+
+
+def worker(
+    role: Annotated[
+        list[str], typer.Option("--role", help="recall, moderate, generate, judge, deliver or all; may be repeated")
+    ],
+    model: Annotated[
+        str | None, typer.Option("--model", help="alias of the model that a generate worker holds")
+    ] = None,
+    concurrency: Annotated[int | None, typer.Option("--concurrency", min=1, help="groups run side by side")] = None,
+) -> None:
+    """Run steps, until SIGTERM.
+
+    Example: `headrace worker --role generate --model smollm2-135m-instruct`
+    """
+    from headrace_workers.core.ledger.belonging import require_ledger
+    from headrace_workers.core.pipeline.routing import Pipeline
+    from headrace_workers.runtime.health.watched import watched
+    from headrace_workers.wiring.worker import serve
+
+    pipeline = Pipeline()
+    roles = pipeline.roles_of(role)
+    pipeline.queues_of(roles, model)
+    settings = Settings.from_env()
+    require_ledger(settings.ledger, settings.kafka.prefix)
+    with watched("worker", settings) as progress:
+        code = serve(settings, roles, model, progress, concurrency=concurrency)
+    raise typer.Exit(code)
+
+
+def health(
+    process: Annotated[str, typer.Argument(help="bridge, worker or gateway")],
+    as_json: JsonLinesOption = False,
+) -> None:
+    """Exit 0 when every bridge or worker of this deployment on this machine goes on, else 1 and which loop is stuck.
+
+    A service that is away makes none unhealthy: it is named, and waited for.
+
+    Example: `headrace health worker`
+    """
+    from headrace_workers.runtime.health.reports import judge, living
+
+    found = living(Settings.from_env(), process)
+    for report in found if as_json else ():
+        put_json(report.to_json())
+    for line in judge(found):
+        if not as_json:
+            put(line)
+
+
+def init(
+    pull: Annotated[list[str] | None, typer.Option("--pull", help="a model to pull; may be repeated")] = None,
+    partitions: Annotated[int, typer.Option(min=1, help="partitions of each topic")] = 8,
+    replication: Annotated[int, typer.Option(min=1, help="replicas of each topic")] = 1,
+    as_json: OneJsonOption = False,
+) -> None:
+    """Prepare a deployment: topics, the ledger's tables, models. Safe to run again.
+
+    Example: `headrace init --pull smollm2-135m-instruct`
+    """
+    from headrace_producers.admin import ensure_topics
+    from headrace_producers.settings import KafkaSettings
+    from headrace_schemas import Topic
+    from headrace_workers.features.generation.models.pull import pull as pull_model
+
+    # Whatever is missing is told before anything is made. Redis is not needed for this.
+    kafka, ledger = KafkaSettings.from_env(), ledger_url()
+    tell: Callable[[str], None] = (lambda _line: None) if as_json else put
+    ensure_topics(kafka, partitions=partitions, replication=replication)
+    tell("topics: there")
+    warnings = _limits(kafka)
+    for warning in warnings:
+        say(f"warning: {warning}")
+    revision = _migrate(ledger)
+    tell(f"ledger: at revision {revision}")
+    for name in pull or ():
+        pull_model(name, home_of(), quantization="int8")
+        tell(f"model {name}: there")
+    if as_json:
+        topics = [kafka.topic(topic) for topic in Topic]
+        put_json({"topics": topics, "warnings": warnings, "revision": revision, "models": pull or []})
+
+
+def migrate(as_json: OneJsonOption = False) -> None:
+    """Bring the ledger's tables to the version that this program needs.
+
+    Example: `HEADRACE_LEDGER=sqlite:///ledger.db headrace ledger migrate`
+    """
+    revision = _migrate(ledger_url())
+    if as_json:
+        put_json({"revision": revision})
+    else:
+        put(f"ledger: at revision {revision}")
+
+
+def bind(as_json: OneJsonOption = False) -> None:
+    """Let the ledger belong to the topics of HEADRACE_TOPIC_PREFIX on the Kafka cluster of HEADRACE_KAFKA.
+
+    The first bridge does this by itself, and later each process that finds another prefix or cluster refuses to start.
+    Run this after you moved to another cluster or prefix on purpose, with all bridges stopped.
+
+    Example: `HEADRACE_KAFKA=kafka-new:9092 headrace ledger bind`
+    """
+    from headrace_producers.admin import cluster_id
+    from headrace_workers.cli.connections import is_durable
+    from headrace_workers.core.ledger.deployment import Fact
+    from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.core.migrate import require_current
+
+    settings = Settings.from_env()
+    ledger = Ledger.at(settings.ledger)
+    try:
+        require_current(ledger.engine)
+        cluster = cluster_id(settings.kafka) if is_durable() else None
+        facts = {Fact.PREFIX: settings.kafka.prefix, **({Fact.CLUSTER: cluster} if cluster else {})}
+        before = ledger.deployment.restate(facts)
+    finally:
+        ledger.close()
+    if as_json:
+        put_json({"before": before, "now": facts})
+        return
+    for fact, value in facts.items():
+        put(f"{fact}: {value}" + (f" (was {before[fact]})" if before.get(fact, value) != value else ""))
+
+
+def _limits(kafka: "KafkaSettings") -> list[str]:
+    """Which topics take less than we may have to tell, as far as this user may ask."""
+    from headrace_producers.admin import too_small, topic_limits
+    from headrace_schemas.errors import Unavailable
+
+    try:
+        return [f"{line}, else such events are set aside" for line in too_small(kafka, topic_limits(kafka))]
+    except Unavailable as error:
+        return [str(error)]
+
+
+def _migrate(url: str) -> str:
+    from headrace_workers.core.migrate import migrate as bring_up_to_date
+    from headrace_workers.core.sql.database import connect
+
+    engine = connect(url)
+    try:
+        return bring_up_to_date(engine)
+    finally:
+        engine.dispose()

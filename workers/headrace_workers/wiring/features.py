@@ -1,0 +1,32 @@
+"""All features of headrace. To add one, add its folder under `features/` and its value here."""
+
+from typing import Final
+
+from headrace_workers.core.feature import Feature
+from headrace_workers.features.access.feature import FEATURE as ACCESS
+from headrace_workers.features.batches.feature import FEATURE as BATCHES
+from headrace_workers.features.cache.feature import FEATURE as CACHE
+from headrace_workers.features.datasets.feature import FEATURE as DATASETS
+from headrace_workers.features.evals.feature import FEATURE as EVALS
+from headrace_workers.features.generation.feature import FEATURE as GENERATION
+from headrace_workers.features.jobs.feature import FEATURE as JOBS
+from headrace_workers.features.judging.feature import FEATURE as JUDGING
+from headrace_workers.features.knowledge.feature import FEATURE as KNOWLEDGE
+from headrace_workers.features.moderation.feature import FEATURE as MODERATION
+from headrace_workers.features.quality.feature import FEATURE as QUALITY
+from headrace_workers.features.webhooks.feature import FEATURE as WEBHOOKS
+
+FEATURES: Final[tuple[Feature, ...]] = (
+    JOBS,
+    GENERATION,
+    JUDGING,
+    KNOWLEDGE,
+    MODERATION,
+    BATCHES,
+    EVALS,
+    CACHE,
+    QUALITY,
+    WEBHOOKS,
+    ACCESS,
+    DATASETS,
+)

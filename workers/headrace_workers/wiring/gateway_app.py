@@ -1,0 +1,133 @@
+"""The application: routes, and what is around them."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from headrace_schemas.errors import HeadraceError
+from headrace_schemas.reasons import code_of, words_of
+from headrace_workers.core.sql.errors import Unwritable
+from headrace_workers.http import health_route as health
+from headrace_workers.http import metrics_route as figures
+from headrace_workers.http.direct import Direct, Shortcut
+from headrace_workers.http.errors import Refusal, Why, refusal_of, refused_response, response_of
+from headrace_workers.http.middleware import Entry, Visit
+from headrace_workers.http.openai_errors import Refused
+from headrace_workers.http.path_families import unsupported
+from headrace_workers.http.query import ONLY_DECLARED, ReadsItsURL
+from headrace_workers.http.services import Services
+from headrace_workers.wiring.features import FEATURES
+from headrace_workers.wiring.openapi import describe_api
+
+ROUTERS: Final[tuple[APIRouter, ...]] = (
+    *(router for feature in FEATURES for router in feature.routers()),
+    health.router,
+    figures.router,
+)
+
+# What is said where no route fits, for those who look for what others have.
+_NO_ROUTE: Final = {
+    "Not Found": (
+        "there is nothing under this path: the base URL of OpenAI's clients ends in /v1, and "
+        "GET /openapi.json tells what there is"
+    ),
+    "Method Not Allowed": "this path has no such method: GET /openapi.json tells what it has",
+}
+_NO_FILE: Final = "Value error, Expected UploadFile"  # FastAPI's words for a field of a form
+_CAUSES: Final = 4  # of an error are looked at: an exception that several wait for may be among its own causes
+_BY_STATUS: Final = {404: Why.NOT_FOUND, 405: Why.METHOD, 413: Why.TOO_LARGE, 415: Why.MEDIA_TYPE}
+
+
+def build_app(services: Services) -> FastAPI:
+    """The gateway as an ASGI application."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with services.running():
+            yield
+
+    entry = partial(Entry, max_body=services.settings.max_body, told=services.metrics.visited)
+    # Its pages of documentation would load programs from elsewhere.
+    app = _Gateway(entry, title="headrace", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.services = services
+    for router in ROUTERS:
+        app.include_router(router, dependencies=[] if isinstance(router, ReadsItsURL) else [ONLY_DECLARED])
+    app.add_exception_handler(HeadraceError, _tell)
+    app.add_exception_handler(RequestValidationError, _tell)
+    app.add_exception_handler(HTTPException, _tell)
+    app.add_middleware(entry)
+    describe_api(app)
+    return app
+
+
+class _Gateway(FastAPI):
+    """FastAPI, but for direct routes: these are led past it. `entry` is what is around every request."""
+
+    def __init__(self, entry: Callable[[ASGIApp], ASGIApp], **options: Any) -> None:
+        super().__init__(**options)
+        self._entry = entry
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """All that a request passes."""
+        routes = [each for router in ROUTERS for each in router.routes if isinstance(each, Direct)]
+        return Shortcut(super().build_middleware_stack(), routes, tell=_tell, around=self._entry)
+
+
+async def _tell(request: Request, error: Exception) -> Response:
+    visit: Visit = request.scope["headrace"]
+    if isinstance(error, Refused):
+        visit.refused(error.code or Why.INVALID.code)
+        return refused_response(error)
+    refusal = _refusal(error, request.url.path)
+    if (unwritable := _unwritable(error)) is not None:
+        request.app.state.services.writes.refused(unwritable)
+    visit.refused(refusal.why.code)
+    return response_of(refusal, request.url.path, visit.request_id)
+
+
+def _unwritable(error: BaseException | None) -> Unwritable | None:
+    """Return what the ledger said, where an error comes from a write that it does not take."""
+    for _ in range(_CAUSES):
+        if error is None or isinstance(error, Unwritable):
+            return error
+        error = error.__cause__
+    return None
+
+
+def _refusal(error: Exception, path: str) -> Refusal:
+    match error:
+        case HeadraceError():
+            return refusal_of(error)
+        case RequestValidationError():
+            found = error.errors()[:5]
+            words = "; ".join(map(_said, found))
+            return Refusal(Why.INVALID, words, param=_param(found[0]), code=code_of(found[0]["type"]))
+        case HTTPException(__cause__=HeadraceError() as cause):  # of a body, as FastAPI tells it
+            return refusal_of(cause)
+        case HTTPException():
+            why = _BY_STATUS.get(error.status_code, Why.INVALID if error.status_code < 500 else Why.INTERNAL)
+            words = _NO_ROUTE.get(str(error.detail), str(error.detail))
+            if why is Why.NOT_FOUND and (said := unsupported(path)) is not None:
+                return Refusal(why, said, code="unsupported_resource", headers=error.headers)
+            return Refusal(why, words, headers=error.headers)
+    raise error
+
+
+def _param(error: Mapping[str, Any]) -> str | None:
+    """The parameter that an error is about, without the part of the request that holds it."""
+    return ".".join(str(part) for part in error["loc"][1:]) or None
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    """Where and what, never the value that was sent."""
+    if error["loc"] == ("body",) and error["type"] == "missing":
+        return "the body is empty"
+    words = "must be a file, not text" if error["msg"].startswith(_NO_FILE) else words_of(error)
+    return f"{'.'.join(str(part) for part in error['loc'])}: {words}"
