@@ -96,7 +96,7 @@ def test_what_is_submitted_again_is_known_though_its_endpoint_is_gone(running):
     running.run()
     office.deliver()
     (found,) = running.ledger.webhooks.deliveries(Range(tenant="a"), 10)
-    assert (found.state, f"the tenant has no endpoint {named}" in found.error) == ("failed", True)
+    assert (found.state, f"the tenant has no endpoint {named}" in found.error) == ("dropped", True)
 
 
 def test_an_inner_address_is_refused_at_the_door(running):

@@ -63,6 +63,18 @@ def test_small_batches_behind_a_large_one_of_their_tenant_end_within_some_groups
     assert 0 < running.batch(large).completed < 200
 
 
+def test_a_small_batch_needs_two_turns_whatever_else_runs(running):
+    """In one it is read to its end, in the other its answers are written and it is over: a turn may be long."""
+    running.submit(jobs(900))
+    running.settle()
+    small = running.submit(jobs(3))
+    running.turn()
+    assert running.batch(small).read
+    while running.batch(small).completed == 0 and running.end(limit=64):
+        running.turn()
+    assert running.batch(small).ended_at is not None
+
+
 def test_a_lines_own_deadline_makes_it_urgent_and_the_end_of_its_batch_does_not(running):
     """Both end it where nobody comes to it in time."""
     late = datetime.now(UTC) + timedelta(hours=1)

@@ -52,7 +52,7 @@ class Room:
         each = min(self.window, max(1, self.most // max(1, len(unfinished))))
         found: dict[int, int] = {}
         for batch in unfinished:
-            unread = max(1, batch.total - batch.taken)  # one at least: only who reads on finds its end
+            unread = max(0, batch.total - batch.taken) + 1  # its end is found by reading on
             found[batch.number] = max(0, min(left, each - under_way[batch.number], unread))
             left -= found[batch.number]
         return found
@@ -151,7 +151,10 @@ class Bulk:
             written = self._outputs.collect(batch, now)
             if not batch.read:
                 taken = self._take_in(batch, room, now, tell)
-            elif not written:
+            # Its end does not wait for another turn, which is a turn of every other batch, too.
+            if written or taken:
+                batch = self._ledger.batches.batch(batch.id) or batch
+            if batch.read:
                 self._end(batch, tell)
         except NoSuchObject:  # of what was written; of its input `_take_in` sees to it
             return self._rewriting.mend(batch, now, alive)
