@@ -46,7 +46,7 @@ def test_what_a_process_waits_for_is_shown(shown, settings):
         (process,) = json.loads(shown("status", "--json")[1])["processes"]
         assert (process["kind"], process["healthy"], process["restarts"]) == ("bridge", True, 0)
         code, said, _ = shown("health", "bridge")
-        assert (code, "healthy; dispatch waits for Redis" in said) == (0, True)
+        assert (code, "waiting; dispatch waits for Redis" in said) == (0, True)
         code, said, _ = shown("health", "bridge", "--json")
         (line,) = map(json.loads, said.splitlines())
         assert (code, line["pid"], line["healthy"], line["troubles"]) == (0, os.getpid(), True, [])

@@ -106,12 +106,16 @@ def living(settings: Settings, kind: str) -> list[Report]:
 
 
 def judge(found: Sequence[Report]) -> list[str]:
-    """A line for each process, when all are well, else raise Unavailable with what is not."""
+    """Return a line for each process; raise Unavailable with what is wrong where a new start would mend it.
+
+    A process that waits for a service says so: it does no work meanwhile, and a new start of it would not help.
+    """
     troubles = [f"{report.kind} {report.pid}: {trouble}" for report in found for trouble in report.troubles]
     if troubles:
         raise Unavailable("; ".join(troubles))
     return [
-        f"{report.kind} {report.pid}: " + "; ".join(["healthy", *report.waits, *report.doing, *report.refused])
+        f"{report.kind} {report.pid}: "
+        + "; ".join(["waiting" if report.waits else "healthy", *report.waits, *report.doing, *report.refused])
         for report in found
     ]
 
