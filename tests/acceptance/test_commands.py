@@ -11,6 +11,7 @@ from tests.services.models import SMOLLM2
 
 from headrace_producers import KafkaSettings, Producer, ResultReader
 from headrace_producers.kafka import KafkaSink
+from headrace_schemas import Result
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.tables import CLAIMS
 
@@ -50,6 +51,7 @@ def test_a_deployment_as_compose_runs_it(production):
             job_id = producer.generate(model=SMOLLM2, prompt="Name a river.", max_tokens=8)
             producer.flush()
             (received,) = list(reader.read(job_ids=[job_id], timeout=300))
+        assert isinstance(received.event, Result), received.event
         assert received.event.status == "completed"
         assert received.event.answer.usage.completion_tokens > 0
         for name in ("health-bridge", "health-worker"):

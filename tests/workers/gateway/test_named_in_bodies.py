@@ -124,7 +124,7 @@ keep_old_secret_active_for_24_hours key kind knowledge_filter labels lane langua
 max_completion_tokens max_num_results max_output_tokens max_tokens max_words md5 messages metadata mime_type
 min_quality min_words model name other output output_expires_after passing pattern priority prompt purpose
 query question ranker ranking_options reason reference response rewrite_query role safety_identifier sampling
-scale score_threshold screen seconds seed service_tier share show signature since stop store stream
+scale repetition_penalty score_threshold screen seconds seed service_tier share show signature since stop store stream
 stream_options temperature template tenant testing_criteria text then tool_choice top_k top_p trim type
 uncertain until url user value variant without_passages
 """

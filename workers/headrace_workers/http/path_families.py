@@ -31,7 +31,7 @@ def unsupported(path: str) -> str | None:
         return None
     instead = UNSUPPORTED[resource]
     words = f"headrace does not support OpenAI's {resource}"
-    return f"{words}: {instead}" if instead else f"{words}; GET /openapi.json lists what it supports"
+    return f"{words}: {instead}" if instead else f"{words}; GET /openapi.json tells what there is"
 
 
 def is_native(path: str) -> bool:
