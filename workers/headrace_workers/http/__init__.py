@@ -1,7 +1,7 @@
-"""The HTTP gateway: a door for clients that speak HTTP instead of Kafka. `headrace gateway` serves it.
+"""HTTP, without any resource: authentication, errors, paging, limits, waiting. `headrace gateway` serves it.
 
-To add a resource: a file with a `router` (an `APIRouter`), and its line in `app.py`. A route says what it needs in its
-signature, and everything else is reached from there:
+To add a resource: a file with a `router` (an `APIRouter`) in its feature's `api/`, and its line in the feature's
+`feature.py`. A route says what it needs in its signature, and everything else is reached from there:
 
     router = APIRouter(tags=["things"])
 
@@ -13,10 +13,10 @@ signature, and everything else is reached from there:
 
 - `caller.tenant` is whose request it is. Ask for rows by it, so that another tenant's are not there (404).
 - Errors are raised, `Refusal` or any HeadraceError, and told in the shape of the path's family: OpenAI's, or for the
-  paths in `families.NATIVE` problem+json.
+  paths in `path_families.NATIVE` problem+json.
 - A body of JSON is read by `await json_object(request)`: bounded in bytes, before anybody reads it, and in depth.
   Paths that take more than `HEADRACE_MAX_BODY` name their own bound in `bounds.BODY_BYTES`.
-- Jobs go in by `await services.door.submit(caller, jobs)`; `await ends_of(...)` (asked.py) waits for their ends, and
+- Jobs go in by `await services.door.submit(caller, jobs)`; `await ends_of(...)` (waiting.py) waits for their ends, and
   cancels them when the client hangs up. `services.waiter.ends(...)` waits alone.
 - A route that is asked for often has the `route_class` `direct(Scope.…)` and is led past FastAPI: direct.py says what
   its endpoint may take.
