@@ -109,7 +109,7 @@ def test_threads_share_it(embedder_home: Path) -> None:
 def test_the_id_names_model_format_and_weights(embedder_home: Path) -> None:
     """So two formats of one model are two embedders."""
     ids = set()
-    for alias, kind in (("tiny-bert", "int8-pairs"), ("tiny-bert-float", "float32")):
+    for alias, kind in (("tiny-bert", "int8_pairs"), ("tiny-bert-float", "float32")):
         folder = embedder_home / "models" / alias
         found = CTranslate2Embedder.load(folder).id
         assert found == f"{alias}/{kind}/{read_card(folder).sha256[:12]}"

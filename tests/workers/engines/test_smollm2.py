@@ -63,7 +63,7 @@ def test_smollm2_in_int8_answers_every_prompt(smollm2_home: Path) -> None:
     generator = CTranslate2Generator.load(smollm2_home / "models" / SMOLLM2, device="cpu", inter_threads=2)
     answers = done(generator.generate([ask(f"Name {n} animals.", max_tokens=8) for n in range(2, 8)]))
     assert all(answer.text.strip() for answer in answers)
-    assert (generator.quantization[:4], generator.quantization[-6:]) == ("int8", "-pairs")
+    assert (generator.quantization[:4], generator.quantization[-6:]) == ("int8", "_pairs")
 
 
 def test_choice_probabilities_are_those_of_score_batch(smollm2: CTranslate2Generator, smollm2_home: Path) -> None:

@@ -102,7 +102,7 @@ def test_every_conversion_writes_weights_that_cannot_overflow(
     """Weights of all routes have the bound that their card names; what is not multiplied has the format beside it."""
     convert(source(tmp_path), "mine", tmp_path, quantization, for_elsewhere=True)
     card = load_card(tmp_path, "mine")
-    assert (card.weight_range, card.number_format) == ("pairs", f"{quantization}-pairs")
+    assert (card.weight_range, card.number_format) == ("pairs", f"{quantization}_pairs")
     found = read_variables(tmp_path / "models" / "mine" / "model.bin")
     weights = {name: value for name, value in found.items() if value.dtype == np.int8 and value.ndim > 1}
     assert weights.keys() == {name.removesuffix("_scale") for name in found if name.endswith("weight_scale")}

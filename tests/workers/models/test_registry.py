@@ -220,7 +220,7 @@ def test_the_bound_of_int8_weights_is_part_of_the_version(tmp_path: Path) -> Non
         write_card(folder, card)
         assert read_card(folder) == card
         versions.append(Registry(tmp_path).version("small"))
-    assert versions == ["small/int8/000000000000", "small/int8-pairs/000000000000"]
+    assert versions == ["small/int8/000000000000", "small/int8_pairs/000000000000"]
 
 
 def test_a_card_of_before_names_no_bound(tmp_path: Path) -> None:

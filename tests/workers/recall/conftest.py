@@ -29,7 +29,9 @@ from headrace_workers.features.moderation.canary import UNMARKED
 from headrace_workers.features.moderation.moderator import PolicyModerator
 from headrace_workers.features.moderation.personal_data import PersonalDataDetector
 from headrace_workers.features.moderation.policy_file import load_policy
+from headrace_workers.features.moderation.seen import SeenPrompts
 from headrace_workers.runtime.worker.work import Work
+from headrace_workers.wiring.stages import no_tenant
 
 MODERATOR = PolicyModerator([PersonalDataDetector()], load_policy(None))
 
@@ -58,7 +60,7 @@ class Flow:
             "generator": lambda: self.generator, "moderator": lambda: self.moderator, "canaries": lambda: UNMARKED,
             "let_go": lambda: no_job,
             "cache": lambda: self.cache,
-            "screener": lambda: self.screener,
+            "screener": lambda: self.screener, "seen_prompts": SeenPrompts, "trusts_system": lambda: no_tenant,
             "retrieval": lambda: self.retrieval, "passage_screener": lambda: lambda: self.screener,
             "cache_mode": lambda: CacheMode.OFF,
             "cache_ttl": lambda: 3_600.0, "max_wait": lambda: self.max_wait,

@@ -128,7 +128,7 @@ class CTranslate2Generator:
     def quantization(self) -> str:
         """Return the number format that it computes in, in CTranslate2's words, with the bound of int8 weights.
 
-        int8 on a CPU is `int8_float32-pairs`.
+        int8 on a CPU is `int8_float32_pairs`.
         """
         return with_range(str(self._engine.compute_type), self._card.weight_range)
 

@@ -61,13 +61,13 @@ class ModelCard:
 
     @property
     def number_format(self) -> str:
-        """Return the quantization with the bound of its weights, such as `int8-pairs`. It is part of the identity."""
+        """Return the quantization with the bound of its weights, such as `int8_pairs`. It is part of the identity."""
         return with_range(self.quantization, self.weight_range)
 
 
 def with_range(kind: str, weight_range: str) -> str:
     """Return a number format with the bound of its int8 weights; a format without int8 weights as it is."""
-    return f"{kind}-{weight_range}" if weight_range and kind.startswith("int8") else kind
+    return f"{kind}_{weight_range}" if weight_range and kind.startswith("int8") else kind
 
 
 def models_dir(home: Path) -> Path:
