@@ -111,6 +111,7 @@ def test_every_feature_has_its_value() -> None:
 
 
 def test_no_module_is_longer_than_one_idea() -> None:
-    """A file of more lines is two ideas."""
-    long = {module: count for module, path in _modules() if (count := path.read_text().count("\n")) > _MOST_LINES}
+    """A file of more lines is two ideas. A migration is written once, and read by nobody who looks for one."""
+    modules = ((module, path) for module, path in _modules() if "migrations" not in path.parts)
+    long = {module: count for module, path in modules if (count := path.read_text().count("\n")) > _MOST_LINES}
     assert long == {}

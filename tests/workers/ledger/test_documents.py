@@ -5,14 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from alembic import command
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 
 from headrace_workers.core.ledger import changes
 from headrace_workers.core.ledger.changes import BEFORE_ALL
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.migrate import _config, migrate
-from headrace_workers.core.sql.database import connect, writing
+from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.tables import CHUNKS, DOCUMENTS
 from headrace_workers.features.knowledge.store import documents
 from headrace_workers.features.knowledge.store.documents import FIRST, ChunkAt, NewChunk, NewDocument
@@ -188,25 +186,6 @@ def test_many_writers_of_one_document_leave_one(ledger_url, ledger):
     counted = ledger.read(select(func.count()).select_from(CHUNKS))
     assert counted == [(sum(6 if row.name == "a.md" else 2 for row in rows),)]
     assert len(rows) <= 2
-
-
-def test_changes_of_answers_from_before_there_were_documents_are_still_followed(empty_url):
-    """They keep their order, and are no documents'; the way back leaves them, too."""
-    engine = connect(empty_url)
-    migrate(engine, "0004")
-    with writing(engine) as tx:
-        tx.execute(text("INSERT INTO changes (xact, entry_id, at) VALUES (0, 7, 1), (0, 5, 1)"))
-    migrate(engine)
-    old = Ledger(engine)
-    assert [change.entry_id for change in old.answers.changed(BEFORE_ALL, 9)] == [7, 5]
-    assert old.knowledge.changed(BEFORE_ALL, 9) == []
-    old.knowledge.put(document())
-    with writing(engine) as tx:
-        config = _config()
-        config.attributes["connection"] = tx
-        command.downgrade(config, "0004")
-    assert old.read(text("SELECT entry_id FROM changes ORDER BY number")) == [(7,), (5,)]
-    old.close()
 
 
 def test_other_attributes_change_a_document_and_nothing_of_its_chunks(ledger):

@@ -3,18 +3,16 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import select, text
+from sqlalchemy import inspect, text
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.cli.dead_views import letter_dict
-from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.migrate import _config, current, migrate, newest, require_current
 from headrace_workers.core.sql.database import connect, reading, writing
-from headrace_workers.core.tables import DEAD_LETTERS, METADATA, NEVER, STEPS, TURNS
+from headrace_workers.core.tables import METADATA
 
 
 def test_migrations_make_the_tables_that_the_code_has(ledger):
@@ -43,67 +41,33 @@ def test_two_migrations_at_once_both_succeed(empty_url):
         assert list(pool.map(lambda _: migrate(connect(empty_url)), range(2))) == [newest()] * 2
 
 
-def test_a_ledger_with_letters_of_before_is_brought_up_to_date(empty_url):
-    """A refusal becomes what it is: it refers to a job, and ends none; the letters of jobs stay theirs."""
+def test_a_ledger_that_no_migration_starts_from_is_refused(empty_url):
+    """It was made before the first release, or by a newer version: the error names its revision and what to do."""
     engine = connect(empty_url)
-    migrate(engine, "0001")
-    row = {
-        "tenant": "a", "category": "invalid", "reason": "r", "attempts": 0, "topic": "jobs.generation", "headers": "{}",
-        "value": b"{}", "truncated": False, "died_at": 1,
-    }  # fmt: skip
-    rows = [row | {"id": str(n), "job_id": f"j{n}", "stage": stage} for n, stage in enumerate(("ingest", "generate"))]
-    names = ", ".join(rows[0])
-    with writing(engine) as tx:
-        tx.execute(text(f"INSERT INTO dead_letters ({names}) VALUES (:{', :'.join(rows[0])})"), rows)
     migrate(engine)
-    with reading(engine) as tx:
-        found = tx.execute(select(DEAD_LETTERS.c.job_id, DEAD_LETTERS.c.refers_to).order_by(DEAD_LETTERS.c.id)).all()
-    assert [tuple(each) for each in found] == [(None, "j0"), ("j1", None)]
-    (letter,) = Ledger(engine).dead(DeadFilter(id="j0"))
-    assert letter_dict(letter)["size"] == 2
+    with writing(engine) as tx:
+        tx.execute(text("UPDATE alembic_version SET version_num = '0032'"))
+    with pytest.raises(ConfigurationError, match=r"at revision 0032.*HEADRACE_LEDGER"):
+        migrate(engine)
+    with pytest.raises(ConfigurationError, match="at revision 0032"):
+        require_current(engine)
 
 
-def test_what_waits_keeps_its_place_when_turns_are_told_apart(empty_url):
-    """Each queue has a clock that begins at the first that waits there, each tenant and batch goes on behind its last;
-    a line of a batch, and a unit, is no more urgent for the time at which it expires.
-    """
+def test_each_ledger_has_an_identity_of_its_own(empty_url):
+    """It is written once, with the tables."""
     engine = connect(empty_url)
-    migrate(engine, "0032")
-    steps = [
-        {"id": f"j{n}", "queue": queue, "tenant": tenant, "batch": batch, "subject": subject, "state": state,
-         "deadline": deadline, "turn": turn}
-        for n, (queue, tenant, batch, subject, state, deadline, turn) in enumerate((
-            ("q", "a", None, None, "ready", 50, 300), ("q", "a", None, None, "ready", NEVER, 400),
-            ("q", "a", 7, None, "ready", 60, 500), ("q", "b", None, None, "waiting", NEVER, 450),
-            ("r", "b", None, "j0", "ready", 70, 900), ("r", "b", None, None, "done", NEVER, 100),
-        ))
-    ]  # fmt: skip
-    with writing(engine) as tx:
-        tx.execute(text("INSERT INTO turns (tenant, turn) VALUES ('', 350), ('a', 500), ('b', 900)"))
-        tx.execute(
-            text(
-                "INSERT INTO jobs (id, tenant, kind, state, payload, accepted_at, batch, subject) "
-                "VALUES (:id, :tenant, 'generation', 'active', '', 1, :batch, :subject)"
-            ),
-            steps,
-        )
-        tx.execute(
-            text(
-                "INSERT INTO steps (job_id, stage, state, queue, group_key, lane, rank, deadline, turn, tokens, "
-                "ready_at, event_type) VALUES (:id, 's', :state, :queue, 'g', 1, 4, :deadline, :turn, 1, 1, 'e')"
-            ),
-            steps,
-        )
     migrate(engine)
     with reading(engine) as tx:
-        due = [row.due for row in tx.execute(select(STEPS.c.due).order_by(STEPS.c.job_id))]
-        turns = {
-            tuple(row[:5]): row.turn
-            for row in tx.execute(select(TURNS.c["queue", "lane", "urgency", "tenant", "flow", "turn"]))
-        }
-    assert due == [50, NEVER, NEVER, NEVER, NEVER, NEVER]
-    assert turns == {
-        ("q", 1, 8, "", 0): 300, ("q", 1, 8, "a", 0): 300,
-        ("q", 1, 9, "", 0): 400, ("q", 1, 9, "a", 0): 400, ("q", 1, 9, "a", 7): 500, ("q", 1, 9, "b", 0): 450,
-        ("r", 1, 9, "", 0): 900, ("r", 1, 9, "b", 0): 900,
-    }  # fmt: skip
+        (found,) = tx.execute(text("SELECT id FROM identity")).scalars()
+    assert len(found) == 36
+
+
+def test_the_way_back_leaves_no_table(empty_url):
+    """But for Alembic's own."""
+    engine = connect(empty_url)
+    migrate(engine)
+    with writing(engine) as tx:
+        config = _config()
+        config.attributes["connection"] = tx
+        command.downgrade(config, "base")
+        assert set(inspect(tx).get_table_names()) <= {"alembic_version"}

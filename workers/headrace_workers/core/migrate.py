@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Connection, Engine, inspect, text
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.sql.database import locks_rows, reading, unhurried, writing
@@ -47,15 +47,20 @@ def newest() -> str:
 def current(engine: Engine) -> str | None:
     """The revision that the database has; None for an empty one."""
     with reading(engine) as tx:
-        if not inspect(tx).has_table("alembic_version"):
-            return None
-        return tx.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        return current_in(tx)
+
+
+def current_in(tx: Connection) -> str | None:
+    """The revision that the database of a transaction has; None for an empty one."""
+    if not inspect(tx).has_table("alembic_version"):
+        return None
+    return tx.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 def migrate(engine: Engine, to: str = "head") -> str:
     """Bring the tables up to date (or `to` a revision), whichever process comes first; the newest revision.
 
-    ConfigurationError when the server does not let us in.
+    ConfigurationError when the server does not let us in, or the ledger was made before the first release.
     """
     from alembic import command
 
@@ -63,6 +68,7 @@ def migrate(engine: Engine, to: str = "head") -> str:
     with _at_start(), writing(engine) as tx, unhurried(tx):
         if locks_rows(tx):
             tx.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+        _check_known(current_in(tx))
         config.attributes["connection"] = tx
         command.upgrade(config, to)
     return newest()
@@ -76,6 +82,16 @@ def require_current(engine: Engine) -> None:
         raise ConfigurationError(
             f"the ledger's tables are at revision {found or 'none'} and this version needs {newest()}: "
             "run `headrace ledger migrate`"
+        )
+
+
+def _check_known(revision: str | None) -> None:
+    """Raise ConfigurationError for the revision of a ledger that no migration starts from."""
+    known = {file.name.partition("_")[0] for file in (_MIGRATIONS / "versions").glob("[0-9]*_*.py")}
+    if revision is not None and revision not in known:
+        raise ConfigurationError(
+            f"the ledger's tables are at revision {revision}, which this version cannot bring up to date: it was made "
+            "before the first release, or by a newer version. Use that one, or name a new database in HEADRACE_LEDGER"
         )
 
 
