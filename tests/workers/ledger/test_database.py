@@ -1,5 +1,7 @@
 """How the ledger's connections are made, on each database."""
 
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -218,3 +220,23 @@ def test_a_server_that_is_away_is_not_now_at_the_start_too(opened):
     """Somebody may be starting it."""
     with pytest.raises(Unavailable, match="did not answer"):
         require_current(opened("postgresql://nobody@127.0.0.1:9/x"))
+
+
+def test_a_new_connection_leaves_the_locks_of_the_others(tmp_path):
+    """To open and close the file beside SQLite would release them, and another process would write in between."""
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    engine = connect(url)
+    with engine.begin() as tx:
+        tx.execute(text("CREATE TABLE rows (number INTEGER)"))
+    tries = (
+        "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None).execute('BEGIN IMMEDIATE')"
+    )
+    command = [sys.executable, "-c", tries, f"{tmp_path}/ledger.db"]
+    with engine.begin() as tx:
+        tx.execute(text("INSERT INTO rows VALUES (1)"))
+        other = connect(url)
+        with reading(other) as second:
+            assert second.execute(text("SELECT count(*) FROM rows")).scalar_one() == 0
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "database is locked" in done.stderr
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0

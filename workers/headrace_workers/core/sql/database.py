@@ -168,8 +168,10 @@ def _sqlite(url: URL, durable: bool) -> Engine:
         file = url.database
         if not file or file.startswith((":memory:", "file:")):
             return
-        with suppress(OSError):  # SQLite says better what is wrong
-            os.close(opened_privately(file, os.O_RDWR | os.O_CREAT))
+        # One that is there is not opened: to close it would release the locks of this process's other connections, and
+        # SQLite would answer them with disk I/O errors (https://sqlite.org/howtocorrupt.html, 2.2).
+        with suppress(OSError):  # it is there; of anything else SQLite says better what is wrong
+            os.close(opened_privately(file, os.O_RDWR | os.O_CREAT | os.O_EXCL))
         for each in (file, f"{file}-wal", f"{file}-shm"):
             close_file(Path(each))
 
