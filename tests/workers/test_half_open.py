@@ -47,9 +47,9 @@ def impatience(monkeypatch):
     """The ears wait no longer, either, and both look again soon."""
     for name in ("_ASK_AFTER", "_ANSWER"):
         monkeypatch.setattr(f"headrace_workers.runtime.wire.listener.{name}", SECONDS)
-    for loop in ("wire.ears", "worker.express"):
-        monkeypatch.setattr(f"headrace_workers.{loop}._WAIT", 0.1)
-        monkeypatch.setattr(f"headrace_workers.{loop}._PAUSE", 0.1)
+    for loop in ("wire.listener", "worker.interactive_consumer"):
+        monkeypatch.setattr(f"headrace_workers.runtime.{loop}._WAIT", 0.1)
+        monkeypatch.setattr(f"headrace_workers.runtime.{loop}._PAUSE", 0.1)
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def test_services_that_are_away_are_told_each(call: Call, env):
 def test_no_service_waits_for_another(call: Call, env, monkeypatch: pytest.MonkeyPatch):
     """All are looked at side by side, and told in their order: several that are silent take no longer than one."""
     env(KafkaSettings.at("127.0.0.1:9"), "redis://127.0.0.1:9/0")
-    all_began = threading.Barrier(6)
+    all_began = threading.Barrier(7)
     waiting = {what: lambda _settings, what=what: [f"{what} {all_began.wait(120) >= 0}"] for what in looks.LOOKS}
     monkeypatch.setattr(looks, "LOOKS", waiting)
     assert list(wrong(call).items()) == [

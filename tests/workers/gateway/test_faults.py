@@ -190,7 +190,7 @@ def test_a_file_store_that_is_silent_holds_nobody_else(alone: Gateway, monkeypat
         with alone.client() as client, ThreadPoolExecutor(20) as threads:
             sent = [threads.submit(send, number) for number in range(20)]
             told = [each.result() for each in sent]
-            why = {(503, "store_away"), (429, "rate_limit")}  # a tenant does a few things at a time
+            why = {(503, "store_away"), (429, "rate_limit_exceeded")}  # a tenant does a few things at a time
             assert {(each.status_code, each.json()["error"]["code"]) for each in told} == why
             assert client.get("/v1/files").status_code == 200
             assert client.post("/v1/jobs", json=JOB).status_code == 202

@@ -230,8 +230,12 @@ def test_a_new_connection_leaves_the_locks_of_the_others(tmp_path):
     engine = connect(url)
     writes = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute(sys.argv[2]); c.commit(); c.close()"
     command = [sys.executable, "-c", writes, f"{tmp_path}/ledger.db"]
-    with engine.connect(), connect(url).connect():
-        subprocess.run([*command, "CREATE TABLE rows (number INTEGER)"], check=True)
+    with writing(engine) as tx:
+        tx.execute(text("CREATE TABLE rows (number INTEGER)"))
+    with engine.connect() as held:
+        assert held.execute(text("SELECT count(*) FROM rows")).scalar_one() == 0
+        held.rollback()
+        with connect(url).connect():
+            subprocess.run([*command, "INSERT INTO rows VALUES (1)"], check=True)
         assert (tmp_path / "ledger.db-wal").exists()
-        with reading(engine) as tx:
-            assert tx.execute(text("SELECT count(*) FROM rows")).scalar_one() == 0
+        assert held.execute(text("SELECT count(*) FROM rows")).scalar_one() == 1
