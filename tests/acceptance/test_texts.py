@@ -40,7 +40,7 @@ def test_a_file_of_all_kinds(shell):
     found = {receipt["line"]: receipt for receipt in told}
     whole, cut, other = (found[line]["embedding"] for line in (1, 2, 3))
     assert (whole["model"], whole["dimensions"], cut["dimensions"]) == (MINILM, 384, 8)
-    assert whole["embedder"].startswith(f"{MINILM}/int8/")
+    assert whole["embedder"].startswith(f"{MINILM}/int8_pairs/")
     assert found[1]["metadata"] == {"row": "1"}
     vector, short, far = (
         struct.unpack(f"<{each['dimensions']}f", base64.b64decode(each["vector"])) for each in (whole, cut, other)

@@ -322,3 +322,13 @@ TROUBLES: Final = Table(
     Column("since", BigInteger, nullable=False),
     Column("seen_at", BigInteger, nullable=False),
 )
+
+PROBE_SLOTS: Final = 4_096  # rows at most: a process draws one at its start, so that two hardly ever share one
+
+# A process writes to its row, to see whether the ledger takes writes.
+PROBES: Final = Table(
+    "probes",
+    METADATA,
+    Column("slot", Integer, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),  # ms since 1970: the last probe
+)

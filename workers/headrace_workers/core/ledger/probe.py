@@ -6,8 +6,8 @@ from typing import Final
 
 from sqlalchemy import Engine
 
-from headrace_workers.core.probe_tables import PROBES, SLOTS
 from headrace_workers.core.sql.database import brief, connect, insert, now_ms
+from headrace_workers.core.tables import PROBE_SLOTS, PROBES
 
 SECONDS: Final = 2  # that a probe's statement has; PostgreSQL's answer has as many more to reach us
 
@@ -17,7 +17,7 @@ class Probe:
 
     def __init__(self, engine: Engine) -> None:
         self._of = engine
-        self._slot = secrets.randbelow(SLOTS)
+        self._slot = secrets.randbelow(PROBE_SLOTS)
 
     def write(self) -> None:
         """Write to this process's row. Raise `Unwritable` where the ledger takes no writes, `Unavailable` where it does

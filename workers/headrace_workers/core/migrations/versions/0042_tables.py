@@ -1081,10 +1081,17 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
         sqlite_where=sa.text("origin = 'registered' AND disabled IS NULL"),
     )
     op.create_index("webhook_endpoints_tenant", "webhook_endpoints", ["tenant", "created_at"], unique=False)
+    op.create_table(
+        "probes",
+        sa.Column("slot", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("slot"),
+    )
 
 
 def downgrade() -> None:
     for name in (
+        "probes",
         "webhook_endpoints",
         "webhook_deliveries",
         "verdicts",
