@@ -117,9 +117,9 @@ def test_deliveries_are_listed_and_sent_again(ledger, run, add):
         office.end()
         office.deliver()
         listed = [json.loads(line) for line in run("deliveries", endpoint, "--json").splitlines()]
-        assert {each["state"] for each in listed} == {"failed"}
+        assert {each["state"] for each in listed} == {"dropped"}
         assert {each["status"] for each in listed if each["attempts"]} == {410}
-        assert len(run("deliveries", endpoint, "--state", "failed", "--since", "1h", "--json").splitlines()) == 3
+        assert len(run("deliveries", endpoint, "--state", "dropped", "--since", "1h", "--json").splitlines()) == 3
         assert run("deliveries", endpoint, "--state", "delivered", "--json") == ""
         one = json.loads(run("deliveries", listed[0]["id"], "--json"))
         assert json.loads(one["body"])["type"] == "job.completed"
@@ -146,7 +146,7 @@ def test_replay_asks_first(ledger, run, add):
         office.end()
         office.deliver()
     run("replay", endpoint, code=2)
-    assert ledger.webhooks.deliveries(Range(), 10)[0].state == "failed"
+    assert ledger.webhooks.deliveries(Range(), 10)[0].state == "dropped"
 
 
 def test_disabled_is_told_nothing_more(ledger, run, add):

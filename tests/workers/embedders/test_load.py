@@ -20,7 +20,7 @@ def test_the_card_chooses_the_embedder(embedder_home: Path, tmp_path: Path) -> N
     assert words.id.startswith("words/none/")
     tiny = load_embedder(embedder_home, "tiny-bert", inter_threads=2)
     assert isinstance(tiny, CTranslate2Embedder)
-    assert tiny.id.startswith("tiny-bert/int8/")
+    assert tiny.id.startswith("tiny-bert/int8_pairs/")
 
 
 def test_an_unknown_name_is_told_with_a_way(embedder_home: Path, tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ def test_lines_are_listed_in_order_in_pages(two):
         line(two, 1, number, state, code=code)
     line(two, 2, 2, "failed", code="x")
     assert [tuple(row) for row in two.batches.lines(1)] == [
-        (1, "c1", "done", None, None), (2, "c2", "failed", "y", None),
-        (3, "c3", "failed", "x", None), (4, "c4", "failed", "x", None),
+        (1, "c1", "done", None, None, None), (2, "c2", "failed", "y", None, None),
+        (3, "c3", "failed", "x", None, None), (4, "c4", "failed", "x", None, None),
     ]  # fmt: skip
     assert [row.number for row in two.batches.lines(1, after=1, limit=2)] == [2, 3]
     assert [row.number for row in two.batches.lines(1, after=2, state="failed")] == [3, 4]
