@@ -66,7 +66,7 @@ def test_a_log_is_read_again_from_the_newest_record_that_is_the_same(kafka, part
     cases = [
         (Position(6, fingerprints), None),
         (Position(1), None),
-        (Position(6, (*fingerprints[:4], *others[4:])), Position(4, fingerprints[:4], Again(6, others[4].at))),
+        (Position(6, (*fingerprints[:4], *others[4:])), Position(4, fingerprints[:4], Again(6, others[5].at))),
         (Position(6, (fingerprints[1], others[4], others[5])), Position(2, fingerprints[1:2], Again(6, others[5].at))),
         (Position(6, others), Position(0, (), Again(6, others[5].at))),
         (Position(9, (*fingerprints, fingerprint(8))), Position(6, fingerprints, Again(9, 8))),

@@ -12,8 +12,8 @@ FRESH = {
     "key": None, "endpoint": None, "output_file": None, "error_file": None, "metadata": "{}", "defaults": "{}",
     "state": "validating", "reason": None, "position": 0, "line": 0, "read": False, "taken": 0, "completed": 0,
     "failed": 0, "cached": 0, "prompt_tokens": 0, "completion_tokens": 0, "max_tokens": None, "reserved": 0,
-    "spent": 0, "exhausted": False, "crashes": 0, "began_at": None, "cancelling_at": None, "finalizing_at": None, "ended_at": None,
-    "together": False, "output_ms": None, "callback": None,
+    "spent": 0, "exhausted": False, "began_at": None, "cancelling_at": None, "finalizing_at": None, "ended_at": None,
+    "together": False, "crashes": 0, "output_ms": None, "callback": None,
 }  # fmt: skip
 
 

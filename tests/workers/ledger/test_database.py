@@ -104,7 +104,9 @@ def test_a_file_is_read_while_it_is_written(opened, tmp_path):
     with reading(other) as tx:
         assert tx.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
     with writing(engine) as writer:
-        writer.exec_driver_sql("INSERT INTO turns (tenant, turn) VALUES ('a', 1)")
+        writer.exec_driver_sql(
+            "INSERT INTO turns (queue, lane, urgency, tenant, flow, turn) VALUES ('q', 1, 9, 'a', 0, 1)"
+        )
         with reading(other) as reader:
             assert reader.exec_driver_sql("SELECT count(*) FROM turns").scalar() == 0
         with pytest.raises(Unavailable, match="the ledger is locked by another process"), writing(other):
@@ -112,7 +114,9 @@ def test_a_file_is_read_while_it_is_written(opened, tmp_path):
     with reading(other) as reader:
         assert reader.exec_driver_sql("SELECT count(*) FROM turns").scalar() == 1
         with writing(engine) as writer:  # nor does a writer wait for a reader
-            writer.exec_driver_sql("INSERT INTO turns (tenant, turn) VALUES ('b', 1)")
+            writer.exec_driver_sql(
+                "INSERT INTO turns (queue, lane, urgency, tenant, flow, turn) VALUES ('q', 1, 9, 'b', 0, 1)"
+            )
         assert reader.exec_driver_sql("SELECT count(*) FROM turns").scalar() == 1
 
 
@@ -129,7 +133,9 @@ def test_a_write_that_fails_changes_nothing(opened, ledger_url):
 
     def fail():
         with writing(engine) as tx:
-            tx.execute(text("INSERT INTO turns (tenant, turn) VALUES ('a', 1)"))
+            tx.execute(
+                text("INSERT INTO turns (queue, lane, urgency, tenant, flow, turn) VALUES ('q', 1, 9, 'a', 0, 1)")
+            )
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

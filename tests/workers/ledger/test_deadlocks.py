@@ -15,7 +15,7 @@ from headrace_workers.core.ledger.cancel import Cancellation
 from headrace_workers.core.ledger.claim import Wanted
 from headrace_workers.core.ledger.complete import Advanced, Postponed
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.positions import Place
+from headrace_workers.core.ledger.positions import Advance, Place, Position
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS
 from headrace_workers.features.access.store.token_quotas import Want
@@ -62,7 +62,8 @@ def _bridge(load, rng):
     rng.shuffle(jobs)
     wishes = [*load.wishes(rng, 4), Cancellation(jobs[0].id, jobs[0].tenant, "")]
     rng.shuffle(wishes)
-    places = {Place("jobs", number, "log"): rng.randrange(10**6) for number in range(3)}
+    log = f"{rng.random()}"  # no two bridges read one partition
+    places = {Place("jobs", number, log): Advance(0, Position(1)) for number in rng.sample(range(9), 3)}
     room = Room({("q", 0): 1}, "b", LEASE)
     load.ledger.ingest([*jobs, *again], cancellations=wishes, following=places, room=room)
 
