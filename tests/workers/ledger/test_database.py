@@ -15,6 +15,8 @@ from headrace_workers.core.sql.database import connect, reading, writing
 
 SETTINGS = ("enable_seqscan", "jit", "statement_timeout", "idle_in_transaction_session_timeout", "synchronous_commit")
 
+ROW = "INSERT INTO turns (queue, lane, urgency, tenant, flow, turn) VALUES ('q', 1, 9, '{}', 0, 1)"
+
 
 @pytest.fixture
 def opened():
@@ -104,9 +106,7 @@ def test_a_file_is_read_while_it_is_written(opened, tmp_path):
     with reading(other) as tx:
         assert tx.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
     with writing(engine) as writer:
-        writer.exec_driver_sql(
-            "INSERT INTO turns (queue, lane, urgency, tenant, flow, turn) VALUES ('q', 1, 9, 'a', 0, 1)"
-        )
+        writer.exec_driver_sql(ROW.format("a"))
         with reading(other) as reader:
             assert reader.exec_driver_sql("SELECT count(*) FROM turns").scalar() == 0
         with pytest.raises(Unavailable, match="the ledger is locked by another process"), writing(other):
@@ -114,9 +114,7 @@ def test_a_file_is_read_while_it_is_written(opened, tmp_path):
     with reading(other) as reader:
         assert reader.exec_driver_sql("SELECT count(*) FROM turns").scalar() == 1
         with writing(engine) as writer:  # nor does a writer wait for a reader
-            writer.exec_driver_sql(
-                "INSERT INTO turns (queue, lane, urgency, tenant, flow, turn) VALUES ('q', 1, 9, 'b', 0, 1)"
-            )
+            writer.exec_driver_sql(ROW.format("b"))
         assert reader.exec_driver_sql("SELECT count(*) FROM turns").scalar() == 1
 
 
@@ -133,9 +131,7 @@ def test_a_write_that_fails_changes_nothing(opened, ledger_url):
 
     def fail():
         with writing(engine) as tx:
-            tx.execute(
-                text("INSERT INTO turns (queue, lane, urgency, tenant, flow, turn) VALUES ('q', 1, 9, 'a', 0, 1)")
-            )
+            tx.execute(text(ROW.format("a")))
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

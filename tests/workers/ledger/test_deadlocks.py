@@ -96,9 +96,9 @@ def _settled(row, stage, rng):
 def _gateway(load, rng):
     """Cancel what others have in hand, and reserve tokens for what is not sent after all."""
     load.ledger.cancel_all(load.wishes(rng, 5))
-    wants = [Want(str(uuid4()), tenant, 5) for tenant in rng.sample(TENANTS, 3)]
+    wants = [Want(str(uuid4()), tenant, 5, digest="d") for tenant in rng.sample(TENANTS, 3)]
     load.ledger.reserve_tokens(wants)
-    load.ledger.release_tokens([want.job_id for want in wants])
+    load.ledger.release_tokens([(want.job_id, want.digest) for want in wants])
     load.ledger.put_quota(rng.choice(TENANTS), 10**9, "ever")
 
 

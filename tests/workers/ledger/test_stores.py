@@ -48,7 +48,7 @@ def test_a_store_is_there_before_its_documents_and_counts_them(ledger, stores):
     made = create(stores, files=FILES, metadata={"team": "x"}, description="of rules")
     assert (made.id, made.name, made.metadata, made.coming, made.documents) == ("vs_1", "Handbook", {"team": "x"}, 3, 0)
     assert ledger.knowledge.exists("t", "vs_1")
-    first, second = stores.take(LEASE_MS), stores.take(LEASE_MS)
+    first, second = stores.take("t", LEASE_MS), stores.take("t", LEASE_MS)
     assert stores.arrived(first.id, first.tries, document(first.file_id))
     stores.fail(second.id, second.tries, "unsupported_file", "it is empty")
     now = stores.store("t", "vs_1")
@@ -77,12 +77,12 @@ def test_what_is_said_of_a_store_changes_and_the_rest_stays(ledger, stores):
 def test_a_file_is_read_by_one_and_by_another_when_its_time_is_over(ledger, stores):
     """Who comes late with it writes nothing."""
     create(stores, files=FILES[:1])
-    first = stores.take(LEASE_MS)
-    assert stores.take(LEASE_MS) is None
-    assert not stores.waits()
+    first = stores.take("t", LEASE_MS)
+    assert stores.take("t", LEASE_MS) is None
+    assert not stores.waiting_tenants(9)
     age(ledger, INCOMING, "taken_until", LEASE_MS + 1)
-    assert stores.waits()
-    second = stores.take(LEASE_MS)
+    assert stores.waiting_tenants(9) == ["t"]
+    second = stores.take("t", LEASE_MS)
     assert (second.id, second.tries) == (first.id, 2)
     assert not stores.arrived(first.id, first.tries, document(FILES[0]))
     stores.fail(first.id, first.tries, "server_error", "late")
@@ -95,15 +95,15 @@ def test_what_kills_its_readers_fails(ledger, stores):
     """After three; one that was given back was not tried."""
     create(stores, files=FILES[:2])
     for _ in range(3):
-        row = stores.take(LEASE_MS)
+        row = stores.take("t", LEASE_MS)
         assert row.file_id == FILES[0]
         age(ledger, INCOMING, "taken_until", LEASE_MS + 1)
         with ledger.engine.begin() as connection:
             connection.execute(update(INCOMING).where(INCOMING.c.file_id == FILES[1]).values(taken_until=2**50))
     with ledger.engine.begin() as connection:
         connection.execute(update(INCOMING).where(INCOMING.c.file_id == FILES[1]).values(taken_until=0))
-    assert stores.take(LEASE_MS).file_id == FILES[1]
-    assert stores.take(LEASE_MS) is None
+    assert stores.take("t", LEASE_MS).file_id == FILES[1]
+    assert stores.take("t", LEASE_MS) is None
     failed = stores.file("t", "vs_1", FILES[0])
     assert (failed.state, failed.code, failed.reason) == (
         "failed", "server_error", "whoever read it died of it 3 times",
@@ -114,17 +114,17 @@ def test_a_file_that_was_given_back_waits_a_moment_and_counts_as_no_try(ledger, 
     """The file store is away, or no embedder is here yet."""
     create(stores, files=FILES[:1])
     for _ in range(5):
-        row = stores.take(LEASE_MS)
+        row = stores.take("t", LEASE_MS)
         assert row.tries == 1
         stores.give_back(row.id, row.tries)
-        assert stores.take(LEASE_MS) is None
+        assert stores.take("t", LEASE_MS) is None
         age(ledger, INCOMING, "taken_until", 10_000)
 
 
 def test_a_file_that_is_removed_meanwhile_does_not_arrive(stores):
     """Nor does one whose store is gone."""
     create(stores, files=FILES[:2])
-    first, second = stores.take(LEASE_MS), stores.take(LEASE_MS)
+    first, second = stores.take("t", LEASE_MS), stores.take("t", LEASE_MS)
     assert stores.remove_file("t", "vs_1", first.file_id)
     assert not stores.arrived(first.id, first.tries, document(first.file_id))
     assert stores.remove("t", "vs_1")
@@ -158,24 +158,24 @@ def test_attributes_of_a_file_change_wherever_it_is(ledger, stores):
     """Before it is read, and after; sent again, one that is there only gets them."""
     create(stores, files=FILES[:1])
     assert stores.describe("t", "vs_1", FILES[0], {"a": 1})
-    row = stores.take(LEASE_MS)
+    row = stores.take("t", LEASE_MS)
     assert row.attributes == '{"a":1}'
     assert stores.arrived(row.id, row.tries, document(FILES[0], attributes={"a": 1}))
     assert stores.describe("t", "vs_1", FILES[0], {"a": 2})
     assert stores.file("t", "vs_1", FILES[0]).attributes == {"a": 2}
     stores.send("t", "vs_1", [Incoming(FILES[0], "a.md", {"a": 3})])
-    assert (stores.file("t", "vs_1", FILES[0]).attributes, stores.waits()) == ({"a": 3}, False)
+    assert (stores.file("t", "vs_1", FILES[0]).attributes, stores.waiting_tenants(9)) == ({"a": 3}, [])
 
 
 def test_a_file_that_failed_is_read_again_when_it_is_sent_again(stores):
     """With nothing left of its failure."""
     create(stores, files=FILES[:1])
-    row = stores.take(LEASE_MS)
+    row = stores.take("t", LEASE_MS)
     stores.fail(row.id, row.tries, "unsupported_file", "no")
     stores.send("t", "vs_1", [Incoming(FILES[0], "a.md", {})])
     found = stores.file("t", "vs_1", FILES[0])
     assert (found.state, found.code, found.reason) == ("in_progress", None, None)
-    assert stores.take(LEASE_MS).tries == 1
+    assert stores.take("t", LEASE_MS).tries == 1
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
@@ -230,7 +230,7 @@ def test_a_file_is_told_whole_and_nobody_elses_is_touched(ledger, stores):
     others = [("t", "vs_1", FILES[1]), ("t", "vs_2", FILES[0]), ("u", "vs_3", FILES[0])]
     were = [stores.file(*other) for other in others]
     assert stores.describe("t", "vs_1", FILES[0], {"a": 1})
-    row = stores.take(LEASE_MS)
+    row = stores.take("t", LEASE_MS)
     assert (row.tenant, row.knowledge, row.file_id, row.tries) == ("t", "vs_1", FILES[0], 1)
     stores.fail(row.id, row.tries, "unsupported_file", "r" * 3_000)
     assert stores.file("t", "vs_1", FILES[0]) == replace(
@@ -239,7 +239,7 @@ def test_a_file_is_told_whole_and_nobody_elses_is_touched(ledger, stores):
     stores.send("t", "vs_1", [Incoming(FILES[0], "again.md", {})])
     assert stores.file("t", "vs_1", FILES[0]).name == "again.md"
     for _ in range(len(others)):
-        row = stores.take(LEASE_MS)
+        row = stores.take("t", LEASE_MS)
         stores.give_back(row.id, row.tries)
     assert [stores.file(*other) for other in others] == were
     assert stores.remove_file("t", "vs_1", FILES[0])
