@@ -25,8 +25,8 @@ from headrace_workers.features.cache.semantic.known import Known
 from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.semantic.saved import Reached, Saved
 from headrace_workers.features.cache.store import entries
-from headrace_workers.runtime.wire.listener import Ears
-from headrace_workers.runtime.wire.notifier import Bell, Hint
+from headrace_workers.runtime.wire.listener import HintListener
+from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
 
@@ -128,7 +128,7 @@ def _converge(there: Services, url: str, workers: int, count: int, say: Say) -> 
         all_known = [stack.enter_context(_following(there, url, channel, number)) for number in range(workers)]
         mine = stack.enter_context(_opened(url))
         client = stack.enter_context(redis_client(there.redis))
-        mine.tell_of_changes(partial(Bell(client, channel).ring, Hint.CHANGES))
+        mine.tell_of_changes(partial(Notifier(client, channel).ring, Hint.CHANGES))
         _until(lambda: all(len(known) for known in all_known))
         _until(lambda: client.pubsub_numsub(channel)[0][1] == workers)
         came, went = converge(mine, all_known, count)
@@ -151,7 +151,10 @@ def _following(there: Services, url: str, channel: str, number: int) -> Iterator
         saved = Saved(there.folder / "recall", ledger.identity, _EMBEDDER)
         follower = Follower(Questions(ledger, known, saved), Progress().loop(f"follow {number}"))
         heard = {Hint.CHANGES: follower.woken}
-        for each in (Ears(redis_client(there.redis), channel, heard, Progress().loop(f"ears {number}")), follower):
+        for each in (
+            HintListener(redis_client(there.redis), channel, heard, Progress().loop(f"ears {number}")),
+            follower,
+        ):
             each.start()
             stack.callback(each.stop)
         yield known

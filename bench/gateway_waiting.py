@@ -27,7 +27,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
 from headrace_workers.core.sql.database import among, clock, writing
 from headrace_workers.core.tables import JOBS, STEPS
-from headrace_workers.runtime.wire.notifier import Bell, Hint
+from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
 
@@ -49,7 +49,7 @@ class _Hall:
         self._key = key
         self._gateway = psutil.Process(live.pids["gateway"])
         self._ledger = Ledger.at(live.ledger)
-        self._bell = Bell(redis_client(there.redis), RedisNames(live.kafka.prefix).bell)
+        self._bell = Notifier(redis_client(there.redis), RedisNames(live.kafka.prefix).bell)
 
     def close(self) -> None:
         """Let go of the ledger."""

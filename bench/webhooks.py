@@ -26,12 +26,12 @@ from headrace_workers.core.tables import JOBS
 from headrace_workers.features.webhooks import registering
 from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.features.webhooks.sealing import Sealer
-from headrace_workers.features.webhooks.sender import Courier, Letter
+from headrace_workers.features.webhooks.sender import Letter, Sender
 from headrace_workers.features.webhooks.signing import new_secret
 from headrace_workers.features.webhooks.store.delivery_views import Range
 from headrace_workers.features.webhooks.tables import DELIVERIES
 from headrace_workers.runtime.embedded.ports import free_ports
-from headrace_workers.runtime.wire.notifier import Bell, Hint
+from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
 
@@ -62,7 +62,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
         home = make_home(there.folder, ECHO)
         with _receiver() as base, deployment(there, home, [ECHO], _WORKERS, HEADRACE_WEBHOOK_HTTP="loopback") as live:
             ledger = Ledger.at(live.ledger)
-            bell = Bell(redis_client(there.redis), RedisNames(live.kafka.prefix).bell)
+            bell = Notifier(redis_client(there.redis), RedisNames(live.kafka.prefix).bell)
             rows = _burst(ledger, bell, base, sizes.burst, say)
             rows += _singles(there, live, ledger, base, sizes.singles, say)
             rows += _beside_dead(ledger, bell, base, sizes.rounds, say)
@@ -70,7 +70,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
         return report(NAME, there.stack, rows)
 
 
-def _burst(ledger: Ledger, bell: Bell, base: str, count: int, say: Say) -> list[Row]:
+def _burst(ledger: Ledger, bell: Notifier, base: str, count: int, say: Say) -> list[Row]:
     say(f"{count:,} at once to one receiver")
     _register(ledger, f"{base}/burst", "burst")
     _announce(ledger, bell, "burst", [f"burst-{number}" for number in range(count)])
@@ -81,7 +81,7 @@ def _burst(ledger: Ledger, bell: Bell, base: str, count: int, say: Say) -> list[
 def _singles(there: Services, live: Deployment, ledger: Ledger, base: str, count: int, say: Say) -> list[Row]:
     say(f"{count} jobs one at a time, from the end to the receiver, and the floor in turns")
     took, least = [], []
-    courier, letter = Courier(_HERE), Letter("m", f"{base}/floor", b"{}" * 200, (new_secret("v1"),))
+    courier, letter = Sender(_HERE), Letter("m", f"{base}/floor", b"{}" * 200, (new_secret("v1"),))
     with live.producer() as producer, floor(there) as parts:
         for turn in range(-_WARM_UP, count):
             url = f"{base}/single?turn={turn}"
@@ -109,7 +109,7 @@ def _singles(there: Services, live: Deployment, ledger: Ledger, base: str, count
     ]
 
 
-def _beside_dead(ledger: Ledger, bell: Bell, base: str, rounds: int, say: Say) -> list[Row]:
+def _beside_dead(ledger: Ledger, bell: Notifier, base: str, rounds: int, say: Say) -> list[Row]:
     """One event a round, told to all receivers; ten of them live in some blocks of rounds, and hang in the others, so
     that a machine that becomes slower meanwhile does so for both. The times of the others count.
     """
@@ -156,7 +156,7 @@ def _ratio(ours: list[list[float]], theirs: list[list[float]]) -> tuple[float, f
     return median(one) / median(other), percentile(drawn, 2.5), percentile(drawn, 97.5)
 
 
-def _quiet(ledger: Ledger, bell: Bell, base: str) -> None:
+def _quiet(ledger: Ledger, bell: Notifier, base: str) -> None:
     """Wait until nothing is on its way: what hung has lost its patience, and was taken when it was tried again."""
     begun = time.monotonic()
     while ledger.webhooks.deliveries(Range(tenant="rounds"), 1, "pending"):
@@ -167,7 +167,7 @@ def _quiet(ledger: Ledger, bell: Bell, base: str) -> None:
     _ask(f"{base}/seen")
 
 
-def _rounds(ledger: Ledger, bell: Bell, base: str, name: str, living: int, rounds: int) -> list[list[float]]:
+def _rounds(ledger: Ledger, bell: Notifier, base: str, name: str, living: int, rounds: int) -> list[list[float]]:
     """Milliseconds from the event to each living receiver, round by round."""
     took = []
     for number in range(rounds):
@@ -185,7 +185,7 @@ def _register(ledger: Ledger, url: str, tenant: str, name: str = "") -> str:
     return registering.register(ledger.webhooks, Sealer(), _HERE, wanted).endpoint.id
 
 
-def _announce(ledger: Ledger, bell: Bell, tenant: str, subjects: list[str]) -> None:
+def _announce(ledger: Ledger, bell: Notifier, tenant: str, subjects: list[str]) -> None:
     with writing(ledger.engine) as tx:
         for subject in subjects:
             ledger.webhooks.announce(tx, tenant=tenant, event_type="batch.completed", subject=subject)

@@ -17,7 +17,7 @@ from headrace_schemas import GenerationJob
 from headrace_workers.core.ports import Moderation
 from headrace_workers.features.moderation.moderator import PolicyModerator, build_moderator
 from headrace_workers.features.webhooks.allowed_targets import Reach
-from headrace_workers.features.webhooks.sender import Courier, Letter, Reply
+from headrace_workers.features.webhooks.sender import Letter, Reply, Sender
 from headrace_workers.features.webhooks.signing import new_secret
 from headrace_workers.features.webhooks.store.deliveries import body
 from headrace_workers.runtime.embedded.ports import free_ports
@@ -154,6 +154,6 @@ def _sent(port: int, key: str) -> Reply:
     """What the receiver says to an event that is signed with this secret."""
     content = body(message="m", event_type="job.completed", at_ms=1, data={"id": "job-1"})
     letter = Letter("m-1", f"http://127.0.0.1:{port}/hooks", content, (key,))
-    (reply,) = Courier(Reach(http_loopback=True)).send("we_1", [letter], probing=True, patience=1)
+    (reply,) = Sender(Reach(http_loopback=True)).send("we_1", [letter], probing=True, patience=1)
     assert reply is not None
     return reply

@@ -22,10 +22,10 @@ from headrace_schemas import Envelope, Topic
 from headrace_schemas.codec import encode
 from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.job import GenerationJob
-from headrace_workers.core.ledger.accepted import Wish
+from headrace_workers.core.ledger.accepted import AdmissionRequest
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.memory import spare_what_is_loaded
-from headrace_workers.http.batcher import Together
+from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.sink import Sink
 from headrace_workers.http.topics import Topics
 from headrace_workers.runtime.settings import Settings
@@ -41,7 +41,7 @@ class _Promise:
         threads = ThreadPoolExecutor(4)
         ledger = Ledger.at(settings.ledger)
 
-        def write(wishes: Sequence[Wish]) -> list[None]:
+        def write(wishes: Sequence[AdmissionRequest]) -> list[None]:
             ledger.let_in(list(wishes), _AGE_MS)
             return [None] * len(wishes)
 
@@ -49,7 +49,7 @@ class _Promise:
         self.sink = Sink(
             lambda told: KafkaSink(settings.kafka, on_delivery=told), Topics(lambda: missing, threads), threads
         )
-        self._rows: Together[Wish, None] = Together(write, threads)
+        self._rows: Batcher[AdmissionRequest, None] = Batcher(write, threads)
 
     async def keep(self, job: GenerationJob) -> str:
         """The id of a job that is safe."""
@@ -60,7 +60,7 @@ class _Promise:
             id=event_id, type=kind, source="/bench", time=datetime.now(UTC), subject=job_id, partitionkey=job_id
         )
         headers, value = encode(job, envelope)
-        row = self._rows.put(Wish(job_id, job.tenant, value, hashlib.sha256(value).hexdigest()))
+        row = self._rows.put(AdmissionRequest(job_id, job.tenant, value, hashlib.sha256(value).hexdigest()))
         await self.sink.publish([Record(topic_for(job), job_id.encode(), headers, value, job_id)])
         await self._rows.answer(row)
         return job_id

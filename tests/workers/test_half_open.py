@@ -13,13 +13,13 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.claim import Claim
 from headrace_workers.core.progress import Awaited, Progress
 from headrace_workers.runtime.wire.celery_app import create_app, queue_of
-from headrace_workers.runtime.wire.listener import Ears
-from headrace_workers.runtime.wire.notifier import Bell, Hint
+from headrace_workers.runtime.wire.listener import HintListener
+from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.runtime.wire.served import served
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
-from headrace_workers.runtime.worker.interactive_consumer import Express
+from headrace_workers.runtime.worker.interactive_consumer import InteractiveConsumer
 from headrace_workers.runtime.worker.presence import Presence
 
 NAMES = RedisNames("half.")
@@ -69,8 +69,10 @@ def test_the_ears_hear_again(proxy, url, redis_server, progress, way):
     """A subscription that is silent might only have nothing to say: so it is asked."""
     heard = threading.Event()
     loop = progress.loop("ears")
-    ears = Ears(redis_client(url, SECONDS), NAMES.bell, {Hint.WORK: heard, Hint.EVENTS: threading.Event()}, loop)
-    bell = Bell(redis_client(redis_server.url), NAMES.bell)
+    ears = HintListener(
+        redis_client(url, SECONDS), NAMES.bell, {Hint.WORK: heard, Hint.EVENTS: threading.Event()}, loop
+    )
+    bell = Notifier(redis_client(redis_server.url), NAMES.bell)
 
     def rings():
         bell.ring(Hint.WORK)
@@ -103,7 +105,7 @@ def test_a_silent_bell_is_no_half_open_connection(proxy, url, progress, monkeypa
     monkeypatch.setattr("headrace_workers.runtime.wire.listener._ASK_AFTER", 0.2)
     monkeypatch.setattr("headrace_workers.runtime.wire.listener._ANSWER", 60.0)
     loop = progress.loop("ears")
-    ears = Ears(redis_client(url), NAMES.bell, {hint: threading.Event() for hint in Hint}, loop)
+    ears = HintListener(redis_client(url), NAMES.bell, {hint: threading.Event() for hint in Hint}, loop)
     ears.start()
     try:
         eventually(lambda: len(asked) >= 3)
@@ -117,7 +119,7 @@ def test_the_express_takes_claims_again(proxy, url, redis_server, progress):
     """Its reads wait for work a second, and for Redis a few."""
     taken, numbers = list[int](), itertools.count(1)
     loop = progress.loop("express")
-    express = Express(
+    express = InteractiveConsumer(
         create_app(url, SECONDS), queue_of(NAMES, QUEUE), lambda claim, _ledger: taken.append(claim), loop
     )
     tasks = TaskQueue(redis_client(redis_server.url), NAMES, "ledger")
@@ -144,7 +146,9 @@ def test_the_express_takes_claims_again(proxy, url, redis_server, progress):
 def test_the_express_that_runs_a_claim_waits_for_nothing(redis_server, progress):
     """Redis has given it that claim: nobody is told that it waits for Redis while a model takes its time."""
     loop, told = progress.loop("express"), list[str | None]()
-    express = Express(create_app(redis_server.url), queue_of(NAMES, QUEUE), lambda *_: told.append(waits(loop)), loop)
+    express = InteractiveConsumer(
+        create_app(redis_server.url), queue_of(NAMES, QUEUE), lambda *_: told.append(waits(loop)), loop
+    )
     loop.beat(Awaited("Redis", "it was away"))
     TaskQueue(redis_client(redis_server.url), NAMES, "ledger").send(Claim(1, QUEUE, "generate", 0, 1))
     express.start()

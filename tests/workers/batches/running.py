@@ -29,7 +29,7 @@ from headrace_workers.features.batches.tables import BATCHES
 from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.runtime.bridge.accept import Rules
 from headrace_workers.runtime.bridge.admit import door_of
-from headrace_workers.runtime.bridge.incidents import Troubles
+from headrace_workers.runtime.bridge.incidents import Incidents
 
 DEFAULTS = Defaults("echo", {"tenant": "a", "lane": "batch"})
 
@@ -81,7 +81,7 @@ class Running:
             room=self._limits,
             bridge=name,
             clock=clock,
-            troubles=Troubles(self.ledger, name, clock),
+            troubles=Incidents(self.ledger, name, clock),
             keep=3_600,
         )
 

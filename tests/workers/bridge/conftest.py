@@ -7,10 +7,10 @@ from tests.workers.tasks_in_memory import Tasks
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.features.webhooks.allowed_targets import Reach
-from headrace_workers.runtime.bridge.incidents import Troubles
+from headrace_workers.runtime.bridge.incidents import Incidents
 from headrace_workers.runtime.bridge.ingest import Ingest
 from headrace_workers.runtime.bridge.partitions import Partitions
-from headrace_workers.runtime.wire.assign import HandOut
+from headrace_workers.runtime.wire.assign import Assigner
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def ingests(ledger):
                 models=Models(), embedder=Embedder(), pipeline=Pipeline(), reach=Reach(), max_active=max_active,
                 retention=retention,
                 clock=clock,
-                troubles=Troubles(ledger, name, clock),
-                hand_out=HandOut(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
+                troubles=Incidents(ledger, name, clock),
+                hand_out=Assigner(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
                 **options,
             )
         )  # fmt: skip

@@ -24,7 +24,7 @@ from headrace_workers.features.evals.eval_plan import EvalPlan
 from headrace_workers.features.evals.store.evals import NewEval, NewRun
 from headrace_workers.features.evals.tables import RUNS
 from headrace_workers.runtime.bridge.duty import Duty
-from headrace_workers.runtime.bridge.incidents import Troubles
+from headrace_workers.runtime.bridge.incidents import Incidents
 
 ROWS = 450  # more than are written down at once
 CHECK = {"type": "string_check", "name": "x", "input": "{{item.x}}", "reference": "1", "operation": "eq"}
@@ -63,7 +63,7 @@ def duty(ledger: Ledger, files: Files, name: str = "bridge", most_bytes: int = 0
     """The duty of a bridge."""
     clock = SystemClock()
     return EvalRuns(
-        ledger=ledger, files=files, bridge=name, clock=clock, troubles=Troubles(ledger, name, clock), keep=60.0,
+        ledger=ledger, files=files, bridge=name, clock=clock, troubles=Incidents(ledger, name, clock), keep=60.0,
         most_bytes=most_bytes,
     )  # fmt: skip
 

@@ -25,10 +25,10 @@ from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import OUTBOX
-from headrace_workers.runtime.bridge.incidents import Troubles
+from headrace_workers.runtime.bridge.incidents import Incidents
 from headrace_workers.runtime.bridge.publish import _PRODUCER, Publisher, waves
 from headrace_workers.runtime.bridge.relay import Relay
-from headrace_workers.runtime.wire.assign import HandOut
+from headrace_workers.runtime.wire.assign import Assigner
 from headrace_workers.runtime.wire.follow_up import FollowUp
 
 PUBLISHED = (Topic.OUTPUTS, Topic.RESULTS)
@@ -57,7 +57,7 @@ def relays(ledger, monkeypatch):
 
     def make(kafka, name="a"):
         clock = SystemClock()
-        troubles = Troubles(ledger, name, clock)
+        troubles = Incidents(ledger, name, clock)
         made.append(
             Relay(
                 publisher=Publisher(kafka),
@@ -68,7 +68,7 @@ def relays(ledger, monkeypatch):
                 follow_up=FollowUp(
                     ledger=ledger,
                     units=Following(Pipeline(), ledger).units,
-                    hand_out=HandOut(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
+                    hand_out=Assigner(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
                 ),
             )
         )

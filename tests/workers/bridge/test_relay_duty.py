@@ -20,11 +20,11 @@ from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Awaited
 from headrace_workers.runtime.bridge.accept import accept
-from headrace_workers.runtime.bridge.incidents import Troubles
+from headrace_workers.runtime.bridge.incidents import Incidents
 from headrace_workers.runtime.bridge.places import Place
 from headrace_workers.runtime.bridge.publish import Published
 from headrace_workers.runtime.bridge.relay import Relay
-from headrace_workers.runtime.wire.assign import HandOut
+from headrace_workers.runtime.wire.assign import Assigner
 from headrace_workers.runtime.wire.follow_up import FollowUp
 
 
@@ -82,11 +82,11 @@ def relay_of(ledger, time, name="a", following=None, tasks=None):
         ledger=ledger,
         bridge=name,
         clock=time,
-        troubles=Troubles(ledger, name, time),
+        troubles=Incidents(ledger, name, time),
         follow_up=FollowUp(
             ledger=ledger,
             units=(following or Following(Pipeline(), ledger)).units,
-            hand_out=HandOut(ledger=ledger, tasks=tasks or Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
+            hand_out=Assigner(ledger=ledger, tasks=tasks or Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
         ),
     )
     return made, plan

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.http.batcher import Together
+from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.errors import LedgerAway
 
 
@@ -22,7 +22,7 @@ def test_what_is_asked_for_meanwhile_is_asked_for_together():
         return [item * 2 for item in items]
 
     async def ask():
-        together = Together(do, ThreadPoolExecutor())
+        together = Batcher(do, ThreadPoolExecutor())
         first = asyncio.create_task(together.ask(1))
         while not calls:
             await asyncio.sleep(0)
@@ -44,7 +44,7 @@ def test_an_error_is_its_item_s_alone_or_everybody_s():
         return [ValueError(item) if item == "bad" else item for item in items]
 
     async def ask(*items):
-        together = Together(do, ThreadPoolExecutor())
+        together = Batcher(do, ThreadPoolExecutor())
         return await asyncio.gather(*(together.ask(item) for item in items), return_exceptions=True)
 
     good, bad = asyncio.run(ask("good", "bad"))
@@ -58,7 +58,7 @@ def test_nobody_waits_longer_than_the_patience_and_who_comes_later_not_at_all():
 
     async def ask():
         executor = ThreadPoolExecutor()
-        together = Together(lambda items: [go.wait(120) for _ in items], executor, patience=0.05)
+        together = Batcher(lambda items: [go.wait(120) for _ in items], executor, patience=0.05)
         with pytest.raises(LedgerAway):
             await together.ask(1)
         loop = asyncio.get_running_loop()
@@ -85,7 +85,7 @@ def test_a_process_that_is_busy_does_not_say_that_the_service_is_silent():
         return [item * 2 for item in items]
 
     async def ask():
-        together = Together(do, ThreadPoolExecutor(), patience=0.2)
+        together = Batcher(do, ThreadPoolExecutor(), patience=0.2)
         task = asyncio.create_task(together.ask(1))
         while together._began is None:
             await asyncio.sleep(0)
@@ -101,7 +101,7 @@ def test_a_process_that_was_stopped_refuses_nobody_who_comes_then():
     go = threading.Event()
 
     async def ask():
-        together = Together(lambda items: [go.wait(120) for _ in items], ThreadPoolExecutor(), patience=0.2)
+        together = Batcher(lambda items: [go.wait(120) for _ in items], ThreadPoolExecutor(), patience=0.2)
         first = asyncio.create_task(together.ask(1))
         while together._began is None:
             await asyncio.sleep(0)
@@ -118,7 +118,7 @@ def test_a_process_that_is_busy_gives_up_all_the_same():
     go = threading.Event()
 
     async def ask():
-        together = Together(lambda items: [go.wait(120) for _ in items], ThreadPoolExecutor(), patience=0.2)
+        together = Batcher(lambda items: [go.wait(120) for _ in items], ThreadPoolExecutor(), patience=0.2)
         task = asyncio.create_task(together.ask(1))
         await asyncio.sleep(0)
         time.sleep(0.5)

@@ -7,7 +7,7 @@ from uuid import uuid4
 from sqlalchemy import update
 
 from headrace_schemas import Category, Topic
-from headrace_workers.core.ledger.accepted import Reserved, Wish
+from headrace_workers.core.ledger.accepted import AdmissionRequest, Reserved
 from headrace_workers.core.ledger.cancel import Cancellation
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
@@ -19,9 +19,11 @@ from headrace_workers.features.access.tables import ACCEPTED
 _OFFSETS = itertools.count(1)
 
 
-def wish(job_id: str, says: str = "a", tenant: str = "a") -> Wish:
+def wish(job_id: str, says: str = "a", tenant: str = "a") -> AdmissionRequest:
     """A job that says this."""
-    return Wish(job_id, tenant, b'{"model":"m","prompt":"p"}' if says == "a" else b'{"model":"m","prompt":"q"}', says)
+    return AdmissionRequest(
+        job_id, tenant, b'{"model":"m","prompt":"p"}' if says == "a" else b'{"model":"m","prompt":"q"}', says
+    )
 
 
 def refuse(ledger: Ledger, job_id: str) -> None:
@@ -97,7 +99,7 @@ def test_what_was_said_since_a_job_was_begun_is_said_of_it(ledger: Ledger):
     """One without a key is written when Kafka has it: ingest may have refused it before that."""
     job_id = str(uuid4())
     refuse(ledger, job_id)
-    ledger.let_in([Wish(job_id, "a", b"{}", "a")], age=10_000)
+    ledger.let_in([AdmissionRequest(job_id, "a", b"{}", "a")], age=10_000)
     assert ledger.standings([job_id])[job_id].refused is not None
 
 

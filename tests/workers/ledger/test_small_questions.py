@@ -9,7 +9,7 @@ from tests.workers.ledger.rows import LATE, job, step, write
 from headrace_schemas import ModerationVerdict, Result
 from headrace_schemas.codec import encode_value
 from headrace_schemas.job import derive_job_id
-from headrace_workers.core.ledger.accepted import Reserved, Wish
+from headrace_workers.core.ledger.accepted import AdmissionRequest, Reserved
 from headrace_workers.core.ledger.pressure import Pressure
 from headrace_workers.core.ledger.unrun import Move, Stay
 from headrace_workers.core.tables import CLAIMS, OUTBOX, STEPS, TURNS
@@ -185,7 +185,7 @@ def test_a_key_that_nobody_was_shown_is_taken_back(ledger):
 
 def test_what_was_not_let_in_may_be_sent_again(ledger):
     """It alone."""
-    wishes = [Wish(str(uuid4()), "a", b"{}", digest * 64) for digest in "xy"]
+    wishes = [AdmissionRequest(str(uuid4()), "a", b"{}", digest * 64) for digest in "xy"]
     ledger.let_in(wishes)
     ledger.not_let_in([wishes[0].job_id])
     assert ledger.reserve(wishes) == [Reserved.SEND, Reserved.KNOWN]

@@ -14,7 +14,7 @@ from tests.workers.ledger.test_uses import again
 from headrace_schemas import Category, GenerationJob, Topic
 from headrace_schemas.codec import encode_value
 from headrace_workers.core.ledger import positions
-from headrace_workers.core.ledger.accepted import Reserved, Wish
+from headrace_workers.core.ledger.accepted import AdmissionRequest, Reserved
 from headrace_workers.core.ledger.cancel import Cancellation
 from headrace_workers.core.ledger.dead import Burial
 from headrace_workers.core.ledger.ingest import NewJob
@@ -192,10 +192,10 @@ def test_five_jobs_under_one_key_never_get_beyond_the_quota(ledger: Ledger, job:
         large = replace(job(tokens=30_000), payload=gateway_says("large")[0])
         for says, tokens in (("p", 10), ("large", 30_000)):
             value, digest = gateway_says(says)
-            assert ledger.reserve([Wish(large.id, "a", value, digest)]) == [Reserved.SEND]
+            assert ledger.reserve([AdmissionRequest(large.id, "a", value, digest)]) == [Reserved.SEND]
             if ledger.reserve_tokens([Want(large.id, "a", tokens, digest=digest)]):
                 continue  # 429
-            ledger.let_in([Wish(large.id, "a", value, digest)])
+            ledger.let_in([AdmissionRequest(large.id, "a", value, digest)])
             if says == "p":
                 ledger.ingest([], [sound_refusal(large.id, value, 1_000 + n)])
         assert ledger.ingest([large]).new == 0  # and by Kafka

@@ -7,7 +7,7 @@ from sqlalchemy import insert, select, update
 from tests.workers.ledger.rows import LATE, job, step, write
 
 from headrace_schemas import Category, Topic
-from headrace_workers.core.ledger.accepted import Wish
+from headrace_workers.core.ledger.accepted import AdmissionRequest
 from headrace_workers.core.ledger.job_status import JobRow, Looked, Standing, StepRow
 from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.refusals import refusal
@@ -96,7 +96,7 @@ def test_a_refusal_is_told_until_the_id_is_tried_again(ledger):
     assert ledger.standings([wish]) == {}
     write(ledger, update(DEAD_LETTERS).where(DEAD_LETTERS.c.reason == "second").values(replayed_at=1))
     assert reason_of(ledger, one) == "first"
-    ledger.let_in([Wish(one, "a", b"{}", "x" * 64)])
+    ledger.let_in([AdmissionRequest(one, "a", b"{}", "x" * 64)])
     now = ledger.standings([one, other])
     assert (now[one].tenant, now[one].refused, now[one].row) == ("a", None, None)
     ((at,),) = ledger.read(select(ACCEPTED.c.at).where(ACCEPTED.c.job_id == one))

@@ -28,8 +28,8 @@ from headrace_workers.features.cache.tables import ENTRIES
 from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
 from headrace_workers.runtime.bridge.bridge import Duty
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.listener import Ears
-from headrace_workers.runtime.wire.notifier import Bell, Hint
+from headrace_workers.runtime.wire.listener import HintListener
+from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.runtime.worker.renew import Renewer
@@ -60,7 +60,7 @@ def ledger(ledger_url, prefix):
     """A ledger that rings when what is followed has changed."""
     name, client = prefix
     with closing(Ledger.at(ledger_url)) as ledger:
-        ledger.tell_of_changes(partial(Bell(client, RedisNames(name).bell).ring, Hint.CHANGES))
+        ledger.tell_of_changes(partial(Notifier(client, RedisNames(name).bell).ring, Hint.CHANGES))
         yield ledger
 
 
@@ -95,7 +95,7 @@ def follower(ledger, ledger_url, redis_server, prefix):
     with closing(Ledger.at(ledger_url)) as own, ExitStack() as stack:
         follower = Follower(Counted(own, known), Progress().loop("follow"), rest=AN_HOUR)
         heard = {Hint.CHANGES: follower.woken}
-        ears = Ears(redis_client(redis_server.url), RedisNames(prefix[0]).bell, heard, Progress().loop("ears"))
+        ears = HintListener(redis_client(redis_server.url), RedisNames(prefix[0]).bell, heard, Progress().loop("ears"))
         for each in (ears, follower):
             each.start()
             stack.callback(each.stop)
@@ -151,7 +151,7 @@ def deployment(ledger_url, redis_server, prefix, tmp_path, monkeypatch):
     monkeypatch.setattr(KeepsGoing, "start", lambda each: started.append(each) or each)
     monkeypatch.setattr(Keeping, "start", lambda _: None)
     monkeypatch.setattr(Renewer, "start", lambda _: None)
-    monkeypatch.setattr(Ears, "start", lambda ears: heard.append(ears) or ears._thread.start())
+    monkeypatch.setattr(HintListener, "start", lambda ears: heard.append(ears) or ears._thread.start())
     make_hash_embedder(tmp_path)
     env = {"HEADRACE_LEDGER": ledger_url, "HEADRACE_REDIS": redis_server.url, "HEADRACE_TOPIC_PREFIX": prefix[0],
            "HEADRACE_HOME": str(tmp_path), "HEADRACE_EMBEDDER": "hash", "HEADRACE_KAFKA": "none:1"}  # fmt: skip

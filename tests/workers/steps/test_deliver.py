@@ -28,7 +28,7 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, STEPS
 from headrace_workers.features.webhooks import registering
 from headrace_workers.features.webhooks.sealing import Sealer
-from headrace_workers.features.webhooks.sender import Courier
+from headrace_workers.features.webhooks.sender import Sender
 from headrace_workers.features.webhooks.step import deliver
 from headrace_workers.features.webhooks.store.delivery_views import Range
 from headrace_workers.features.webhooks.tables import DELIVERIES, ENDPOINTS
@@ -290,7 +290,7 @@ def test_a_dead_endpoint_delays_no_living_one(ledger):
 
 def test_what_is_kept_off_costs_no_attempt_and_goes_with_the_next_answer(ledger):
     """A receiver that is silent about one is not told the next meanwhile; when it answers, what waits is ready."""
-    office = Office(ledger, Courier(HERE, seconds=600))
+    office = Office(ledger, Sender(HERE, seconds=600))
 
     def answers_at_last(receiver, handler, heard):
         receiver.over.wait(600)

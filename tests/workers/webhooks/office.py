@@ -19,7 +19,7 @@ from headrace_workers.features.webhooks import registering
 from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.features.webhooks.payloads import Wording
 from headrace_workers.features.webhooks.sealing import Sealer
-from headrace_workers.features.webhooks.sender import Courier
+from headrace_workers.features.webhooks.sender import Sender
 from headrace_workers.features.webhooks.step import deliver
 from headrace_workers.features.webhooks.tables import ENDPOINTS
 from headrace_workers.features.webhooks.telling import Telling
@@ -38,7 +38,7 @@ class Office:
         self.sealer = sealer or Sealer()
         self.pipeline = Pipeline()
         self.following = Following(self.pipeline, ledger, Telling(ledger, wording or Wording()))
-        step = partial(deliver, webhooks=ledger.webhooks, courier=courier or Courier(HERE), sealer=self.sealer)
+        step = partial(deliver, webhooks=ledger.webhooks, courier=courier or Sender(HERE), sealer=self.sealer)
         self.work = Work(self.pipeline, {("deliver", "deliver"): step}, settings(), SystemClock())
 
     def register(self, url, **wanted):

@@ -22,7 +22,7 @@ from tests.workers.webhooks.receiver import (
 
 from headrace_workers.features.webhooks import sender as module
 from headrace_workers.features.webhooks.allowed_targets import Reach, networks_of
-from headrace_workers.features.webhooks.sender import UNREACHED, Courier, Letter
+from headrace_workers.features.webhooks.sender import UNREACHED, Letter, Sender
 from headrace_workers.features.webhooks.signing import new_secret
 
 NOW = 1_800_000_000  # s
@@ -41,13 +41,13 @@ def send(courier, *letters, probing=False, patience=5):
 @pytest.fixture
 def courier():
     """One as workers have it: its patience is for hangs, which no test here waits for."""
-    return Courier(HERE)
+    return Sender(HERE)
 
 
 def test_a_letter_arrives_as_it_is_signed():
     """With the headers of Standard Webhooks, its query and its body; and the answer is kept."""
     with receiving(says(204, b"")) as receiver:
-        (reply,) = send(Courier(HERE), letter(receiver.url))
+        (reply,) = send(Sender(HERE), letter(receiver.url))
         (heard,) = receiver.heard
     assert (reply.taken, reply.status, reply.error, reply.text) == (True, 204, None, "")
     assert (heard.path, heard.body, heard.headers["webhook-id"]) == ("/hooks?for=us", b'{"a":1}', "m-1")
@@ -80,7 +80,7 @@ def test_what_is_not_taken_is_told(courier, answer, status, error):
 def test_one_that_does_not_answer_in_time_is_told(answer):
     """However busily it says nothing."""
     with receiving(answer) as receiver:
-        (reply,) = send(Courier(HERE, seconds=0.4), letter(receiver.url))
+        (reply,) = send(Sender(HERE, seconds=0.4), letter(receiver.url))
     assert (reply.taken, reply.status, reply.hopeless, reply.gone) == (False, None, False, False)
     assert reply.error == "no answer within 0.4 s"
 
@@ -121,7 +121,7 @@ def test_nobody_is_there(courier):
 
     (reply,) = send(courier, letter(url))
     assert reply.error == UNREACHED
-    unknown = Courier(HERE, resolve=nothing)
+    unknown = Sender(HERE, resolve=nothing)
     (reply,) = send(unknown, letter("http://shop.invalid/"))
     assert reply.error == UNREACHED
 
@@ -137,7 +137,7 @@ def test_nobody_learns_from_a_reply_where_a_name_leads(caplog):
     with receiving() as receiver:
         closed = f"https://closed.example:{receiver.port}/"
     reach = Reach(networks=networks_of(["127.0.0.0/8"], "of a test"), ports=frozenset({443, receiver.port}))
-    courier, replies = Courier(reach, resolve=resolve), []
+    courier, replies = Sender(reach, resolve=resolve), []
     for url in ("https://postgres.example/", "https://unknown.example/", "https://empty.example/", closed, closed):
         replies += send(courier, letter(url))
     assert {(reply.error, reply.text, reply.status, reply.hopeless) for reply in replies} == {
@@ -171,7 +171,7 @@ def test_a_wrong_url_is_hopeless(courier):
 def test_a_receiver_says_when_to_come_again(value, least, most):
     """In seconds or as a date; a day at most."""
     with receiving(says(503, retry_after=value)) as receiver:
-        (reply,) = send(Courier(HERE, now=lambda: NOW), letter(receiver.url))
+        (reply,) = send(Sender(HERE, now=lambda: NOW), letter(receiver.url))
     assert reply.after is None if least is None else least <= reply.after <= most
 
 
@@ -200,7 +200,7 @@ def test_a_few_are_on_their_way_at_a_time():
             now[0] -= 1
 
     with receiving(answer) as receiver:
-        replies = send(Courier(HERE), *(letter(receiver.url, f"m-{n}") for n in range(100)))
+        replies = send(Sender(HERE), *(letter(receiver.url, f"m-{n}") for n in range(100)))
         assert sorted(heard.headers["webhook-id"] for heard in receiver.heard) == sorted(f"m-{n}" for n in range(100))
     assert all(reply.taken for reply in replies)
     assert 1 <= most[0] <= 8
@@ -217,7 +217,7 @@ def test_one_that_fails_again_and_again_is_left(courier):
 def test_one_that_hangs_costs_one_round():
     """Not one time limit a letter."""
     with receiving(hangs) as receiver:
-        replies = send(Courier(HERE, seconds=0.4), *(letter(receiver.url, f"m-{n}") for n in range(100)))
+        replies = send(Sender(HERE, seconds=0.4), *(letter(receiver.url, f"m-{n}") for n in range(100)))
         assert sum(reply is not None for reply in replies) <= 16
 
 
@@ -236,7 +236,7 @@ def test_a_probe_goes_alone(courier):
 def test_who_wants_nothing_now_is_sent_nothing_more(answer):
     """410, and Retry-After: those on their way are the last."""
     with receiving(answer) as receiver:
-        replies = send(Courier(HERE), *(letter(receiver.url, f"m-{n}") for n in range(50)))
+        replies = send(Sender(HERE), *(letter(receiver.url, f"m-{n}") for n in range(50)))
         assert sum(reply is not None for reply in replies) == len(receiver.heard) <= 8
 
 
@@ -244,7 +244,7 @@ def test_one_that_hangs_keeps_nobody(courier):
     """While all of one endpoint's hang, another's are taken."""
     with receiving(hangs) as dead, receiving() as living:
         done = []
-        slow = Courier(HERE, seconds=600)
+        slow = Sender(HERE, seconds=600)
         thread = threading.Thread(
             target=lambda: done.append(slow.send("we_dead", [letter(dead.url, f"m-{n}") for n in range(20)],
                                                  probing=False, patience=5)),
@@ -265,7 +265,7 @@ def test_a_letter_that_hangs_holds_no_others_to_its_receiver():
         (hangs if heard.body == b"hang" else says())(receiver, handler, heard)
 
     with receiving(answer) as receiver:
-        slow, replies = Courier(HERE, seconds=600), []
+        slow, replies = Sender(HERE, seconds=600), []
         letters = [letter(receiver.url, f"m-{n}", b"hang" if n == 9 else b"{}") for n in range(20)]
         first = threading.Thread(target=lambda: replies.extend(send(slow, *letters)))
         first.start()
@@ -286,7 +286,7 @@ def test_a_letter_that_hangs_holds_no_others_to_its_receiver():
 def test_one_that_hangs_has_one_claim_at_a_time():
     """What comes for it meanwhile is left at once; its answer tells that others wait, once."""
     with receiving(hangs) as receiver:
-        slow = Courier(HERE, seconds=600)
+        slow = Sender(HERE, seconds=600)
         first = threading.Thread(target=lambda: done.append(send(slow, letter(receiver.url))))
         done = []
         first.start()
@@ -315,7 +315,7 @@ def test_tls_is_about_the_name_and_the_connection_goes_to_the_address(tmp_path):
 
     with receiving(context=authority.server("shop.example")) as receiver:
         reach = Reach(networks=(ipaddress.ip_network("127.0.0.0/8"),), ports=frozenset({receiver.port}))
-        courier = Courier(reach, resolve=resolve, context=authority.client())
+        courier = Sender(reach, resolve=resolve, context=authority.client())
         url = f"https://shop.example:{receiver.port}/hooks"
         replies = [send(courier, letter(url))[0] for _ in range(3)]
         assert [reply.error for reply in replies] == [None] * 3
@@ -336,7 +336,7 @@ def test_a_certificate_of_nobody_we_trust_is_refused(tmp_path):
 
     with receiving(context=authority.server("shop.example")) as receiver:
         reach = Reach(networks=(ipaddress.ip_network("127.0.0.0/8"),), ports=frozenset({receiver.port}))
-        (reply,) = send(Courier(reach, resolve=resolve), letter(f"https://shop.example:{receiver.port}/hooks"))
+        (reply,) = send(Sender(reach, resolve=resolve), letter(f"https://shop.example:{receiver.port}/hooks"))
         assert "certificate is not valid" in reply.error
         assert receiver.heard == []
 
@@ -360,7 +360,7 @@ def test_a_name_that_leads_inside_is_refused(answers):
     async def resolve(_name):
         return answers
 
-    (reply,) = send(Courier(Reach(), resolve=resolve), letter("https://rebind.example/"))
+    (reply,) = send(Sender(Reach(), resolve=resolve), letter("https://rebind.example/"))
     assert (reply.status, reply.hopeless) == (None, False)
     assert reply.error == UNREACHED
 
@@ -378,7 +378,7 @@ def test_a_name_that_changes_its_address_gains_nothing(monkeypatch):
         return next(answers)
 
     with receiving() as receiver:
-        courier = Courier(HERE, resolve=rebinding)
+        courier = Sender(HERE, resolve=rebinding)
         url = f"http://rebind.example:{receiver.port}/hooks"
         replies = [send(courier, letter(url))[0] for _ in range(4)]
         assert [reply.taken for reply in replies] == [True, False, False, True]
@@ -393,5 +393,5 @@ def test_of_several_addresses_one_that_answers_is_enough():
         return ["127.0.0.2", "127.0.0.1"]
 
     with receiving() as receiver:
-        (reply,) = send(Courier(HERE, resolve=resolve), letter(f"http://two.example:{receiver.port}/"))
+        (reply,) = send(Sender(HERE, resolve=resolve), letter(f"http://two.example:{receiver.port}/"))
     assert reply.taken

@@ -3,7 +3,7 @@
 import pytest
 import redis
 
-from headrace_workers.runtime.wire.notifier import Bell, Hint
+from headrace_workers.runtime.wire.notifier import Hint, Notifier
 
 
 class Client:
@@ -22,7 +22,7 @@ class Client:
 def test_a_redis_that_says_nothing_is_not_told_each_time(monkeypatch: pytest.MonkeyPatch):
     """Each time would take as long as Redis is given for an answer; after a while it is told again."""
     client = Client(redis.TimeoutError())
-    rung = Bell(client, "bell")
+    rung = Notifier(client, "bell")
     assert [rung.ring(Hint.WORK) for _ in range(3)] == [False] * 3
     assert client.asked == 1
     monkeypatch.setattr(rung, "_silent_until", 0.0)
@@ -33,7 +33,7 @@ def test_a_redis_that_says_nothing_is_not_told_each_time(monkeypatch: pytest.Mon
 def test_one_that_refuses_is_told_at_once_when_it_is_back():
     """To be refused takes no time."""
     client = Client(redis.ConnectionError())
-    rung = Bell(client, "bell")
+    rung = Notifier(client, "bell")
     for _ in range(3):
         rung.ring(Hint.WORK)
     assert client.asked == 3

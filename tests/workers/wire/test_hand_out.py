@@ -8,7 +8,7 @@ from tests.workers.tasks_in_memory import Tasks
 
 from headrace_workers.core.tables import STEPS, TURNS
 from headrace_workers.runtime.bridge.accept import accept
-from headrace_workers.runtime.wire.assign import HandOut, alone
+from headrace_workers.runtime.wire.assign import Assigner, alone
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def ledger(tmp_path):
 
 def hand_out(ledger, tasks, **changes):
     """The bridge's way to the workers, two groups deep."""
-    return HandOut(ledger=ledger, tasks=tasks, sender="bridge", depth=2, lease_ms=60_000, **changes)
+    return Assigner(ledger=ledger, tasks=tasks, sender="bridge", depth=2, lease_ms=60_000, **changes)
 
 
 def accepted(*jobs):

@@ -20,7 +20,7 @@ from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, STEPS
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.assign import HandOut
+from headrace_workers.runtime.wire.assign import Assigner
 from headrace_workers.runtime.wire.follow_up import FollowUp
 from headrace_workers.runtime.worker.renew import Renewer
 from headrace_workers.runtime.worker.run import Runner
@@ -28,7 +28,7 @@ from headrace_workers.runtime.worker.runs import Runs
 from headrace_workers.runtime.worker.work import Work
 
 
-class Bell:
+class Notifier:
     """Keeps what it was rung for."""
 
     def __init__(self) -> None:
@@ -45,8 +45,8 @@ def runner(ledger, step, tasks=None, bell=None, clock=None, units=None, **settin
     """
     settings = Settings(home=Path(), kafka=KafkaSettings.at("none:1"), redis="redis://none:1/0", ledger="", **settings)
     steps = dict.fromkeys((("model.echo", "generate"), ("model.echo", "rubric"), ("embed", "embed")), step)
-    runs, bell = Runs(Progress(), Pipeline(), settings.longest_run), bell or Bell()
-    hand_out = HandOut(ledger=ledger, tasks=tasks or Tasks(waiting=99), sender="w", depth=2, lease_ms=60_000)
+    runs, bell = Runs(Progress(), Pipeline(), settings.longest_run), bell or Notifier()
+    hand_out = Assigner(ledger=ledger, tasks=tasks or Tasks(waiting=99), sender="w", depth=2, lease_ms=60_000)
     return Runner(
         ledger=ledger, work=Work(Pipeline(), steps, settings, SystemClock()), settings=settings,
         bell=bell, clock=clock or SystemClock(), progress=Progress(), worker="w",

@@ -7,7 +7,7 @@ from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.workers.bridge.records import generation
 from tests.workers.ledger_jobs import claim_one, take_in
-from tests.workers.worker.running import Bell
+from tests.workers.worker.running import Notifier
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.pipeline.routing import Pipeline
@@ -24,7 +24,7 @@ class Process:
 
     def __init__(self, ledger, monkeypatch):
         take_in(ledger, [generation(), generation(prompt="another")])
-        self.ends, self.left, self.ledger, self.progress, self.bell = [], [], ledger, Progress(), Bell()
+        self.ends, self.left, self.ledger, self.progress, self.bell = [], [], ledger, Progress(), Notifier()
         self.hangs, self.moves = (claim_one(ledger, limit=1) for _ in range(2))
         self.runs = Runs(self.progress, Pipeline(), 600.0)
         self.renewer = Renewer(ledger, 60_000, self.progress.loop("renew"), self.runs, self.bell, end=self.end)

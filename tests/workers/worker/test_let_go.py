@@ -11,7 +11,7 @@ from headrace_workers.core.pipeline.outcome import outcome_of
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.ports import GivenUp
 from headrace_workers.core.progress import Progress
-from headrace_workers.runtime.worker.cancellation_watch import LetGo
+from headrace_workers.runtime.worker.cancellation_watch import CancellationWatch
 from headrace_workers.runtime.worker.runs import Runs
 
 
@@ -24,7 +24,7 @@ def runs():
 @pytest.fixture
 def let_go(ledger, runs):
     """What asks about these."""
-    return LetGo(ledger, runs, Progress().loop("let go"))
+    return CancellationWatch(ledger, runs, Progress().loop("let go"))
 
 
 def begun(ledger):
@@ -94,6 +94,6 @@ def test_the_others_of_its_group_are_answered(ledger):
 
 def test_a_ledger_is_not_asked_while_no_model_is_at_work(runs):
     """A light step has ended before anybody would be told."""
-    let_go = LetGo(None, runs, Progress().loop("let go"))
+    let_go = CancellationWatch(None, runs, Progress().loop("let go"))
     let_go.look()
     runs.do(started([1], queue="judge", stage="judge"), lambda _started: let_go.look() or [])

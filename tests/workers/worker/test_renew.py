@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 from tests.services.eventually import eventually
 from tests.workers.bridge.records import generation
 from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
-from tests.workers.worker.running import Bell
+from tests.workers.worker.running import Notifier
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.pipeline.routing import Pipeline
@@ -41,7 +41,7 @@ def renewer_of(ledger, bell, lease_ms=60_000):
 @pytest.fixture
 def bell():
     """What bridges are told."""
-    return Bell()
+    return Notifier()
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_bridges_are_told_of_what_was_let_go_of(renewing, bell):
 def test_a_ledger_that_was_away_is_asked_again_soon(ledger, monkeypatch):
     """A long lease does not mean a long pause: what is left of it goes on running out."""
     claim = claim_one(ledger)
-    renewer = renewer_of(ledger, Bell(), lease_ms=600_000)
+    renewer = renewer_of(ledger, Notifier(), lease_ms=600_000)
     waits, renew, failures = [], ledger.renew, [Unavailable("away")]
 
     def flaky(*args):

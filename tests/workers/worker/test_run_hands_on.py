@@ -5,7 +5,7 @@ from sqlalchemy import select, update
 from tests.workers.bridge.records import generation
 from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.tasks_in_memory import Tasks
-from tests.workers.worker.running import Bell, answer_all, runner, states
+from tests.workers.worker.running import Notifier, answer_all, runner, states
 
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
@@ -25,7 +25,7 @@ def test_bridges_are_told_however_a_claim_ended(ledger, monkeypatch, how):
     if how == "unknown":
         with writing(ledger.engine) as tx:
             tx.execute(update(STEPS).values(stage="summarize"))
-    bell = Bell()
+    bell = Notifier()
     runner(ledger, answer_all, bell=bell).run(claim_one(ledger).id)
     assert set(bell.rung) == {Hint.WORK, Hint.EVENTS, Hint.ENDS}
 
@@ -33,7 +33,7 @@ def test_bridges_are_told_however_a_claim_ended(ledger, monkeypatch, how):
 def test_bridges_are_told_of_what_a_worker_gives_back(ledger):
     """And of nothing when there was nothing."""
     take_in(ledger, [generation()])
-    bell = Bell()
+    bell = Notifier()
     worker = runner(ledger, answer_all, bell=bell)
     assert (worker.give_back(), bell.rung) == (0, [])
     with worker._renewer.renewing(claim_one(ledger).id):
@@ -62,7 +62,7 @@ def test_what_follows_is_sent_on_at_once(ledger):
     """With room in the next queue its worker gets the claim from this one."""
     tasks = Tasks()
     take_in(ledger, [generation(lane="interactive")])
-    bell = Bell()
+    bell = Notifier()
     runner(ledger, answer_all, tasks, bell).run(claim_one(ledger, lane=0).id)
     (claim,) = tasks.sent
     assert bell.rung == [Hint.WORK, Hint.EVENTS]  # who takes it on will ring for its end

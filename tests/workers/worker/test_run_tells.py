@@ -6,7 +6,7 @@ from tests.workers.bridge.records import embedding
 from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.tasks_in_memory import Tasks
 from tests.workers.webhooks.office import Office
-from tests.workers.worker.running import Bell, runner
+from tests.workers.worker.running import Notifier, runner
 
 from headrace_schemas import Result, Usage
 from headrace_schemas.callback import Callback
@@ -63,7 +63,7 @@ def ends(ledger, known):
 
 def test_an_end_is_told_before_a_bridge_has_looked(ledger):
     """Its delivery goes to a worker at once; bridges hear of the end, and find nothing more to do about it."""
-    tasks, bell = Tasks(), Bell()
+    tasks, bell = Tasks(), Notifier()
     (job,) = run(ledger, [embedding(callback=TOLD)], tasks=tasks, bell=bell)
     assert deliveries(ledger) == [(job, "job.completed")]
     assert [(claim.queue, claim.size) for claim in tasks.sent] == [("deliver", 1)]
@@ -75,7 +75,7 @@ def test_an_end_is_told_before_a_bridge_has_looked(ledger):
 
 def test_what_cannot_be_sent_at_once_is_handed_out_by_a_bridge(ledger):
     """It is rung for that."""
-    bell = Bell()
+    bell = Notifier()
     (job,) = run(ledger, [embedding(callback=TOLD)], tasks=Tasks(waiting=99), bell=bell)
     assert deliveries(ledger) == [(job, "job.completed")]
     assert bell.rung == [Hint.WORK, Hint.EVENTS, Hint.ENDS]

@@ -14,7 +14,7 @@ from headrace_workers.runtime.settings import home_of, ledger_url
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.runtime.wire.notifier import Bell
+    from headrace_workers.runtime.wire.notifier import Notifier
 
 LEDGER_FILE = "ledger.db"
 _REDIS_SECONDS = 1.0  # it gives hints only, which are not worth a longer wait
@@ -133,16 +133,16 @@ def _wakes_followers(env: Mapping[str, str] | None) -> Callable[[], None]:
     return wake
 
 
-def _bell(env: Mapping[str, str] | None) -> "Bell | None":
+def _bell(env: Mapping[str, str] | None) -> "Notifier | None":
     url = find_redis_url(env)
     if url is None:
         return None
-    from headrace_workers.runtime.wire.notifier import Bell
+    from headrace_workers.runtime.wire.notifier import Notifier
     from headrace_workers.runtime.wire.redis_client import redis_client
     from headrace_workers.runtime.wire.redis_names import RedisNames
 
     with suppress(ValueError):  # it may be no URL
-        return Bell(redis_client(url, _REDIS_SECONDS), RedisNames(topic_prefix(env)).bell)
+        return Notifier(redis_client(url, _REDIS_SECONDS), RedisNames(topic_prefix(env)).bell)
     return None
 
 

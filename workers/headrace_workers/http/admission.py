@@ -25,23 +25,23 @@ from headrace_schemas.errors import DeadlinePassed, InvalidRecord, UnknownModel
 from headrace_schemas.event_types import kind_of, topic_for, type_of
 from headrace_schemas.job import POLICY_MODEL, Lane
 from headrace_schemas.limits import MAX_VALUE_BYTES
-from headrace_workers.core.ledger.accepted import Reserved, Wish
+from headrace_workers.core.ledger.accepted import AdmissionRequest, Reserved
 from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.repetitions import digest_of
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.task import Job
-from headrace_workers.features.access.quota import Allowance
+from headrace_workers.features.access.quota import QuotaReservations
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.judging.usable import check_all, is_to_check
 from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
 from headrace_workers.features.knowledge.named import Base
 from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.features.webhooks.callbacks import Named, check_url, named_by, no_such_endpoint
-from headrace_workers.http.batcher import Together
+from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.caller import Caller, check_named
 from headrace_workers.http.errors import KafkaAway, LedgerAway, Refusal, Why
-from headrace_workers.http.load_shedding import Crowding
+from headrace_workers.http.load_shedding import LoadShedding
 from headrace_workers.http.metrics import Metrics
 from headrace_workers.http.prompt_lengths import Lengths
 from headrace_workers.http.sink import Sink
@@ -57,7 +57,7 @@ _MARGIN_MS: Final = 2  # between two clocks that are rounded
 class _Letter:
     """One job on its way in."""
 
-    wish: Wish
+    wish: AdmissionRequest
     record: Record
     keyed: bool
 
@@ -69,7 +69,7 @@ class _Sent(NamedTuple):
     began: float
 
 
-class Door:
+class Admission:
     """Lets jobs in. Belongs to the event loop.
 
     `durable`: Kafka's log outlives its broker.
@@ -85,15 +85,15 @@ class Door:
         embedder: ServedEmbedder,
         pipeline: Pipeline,
         reach: Reach,
-        crowding: Crowding,
+        crowding: LoadShedding,
         executor: Executor,
         durable: bool,
         metrics: Metrics,
-        allowance: Allowance,
+        allowance: QuotaReservations,
         lengths: Lengths,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        def reserve(asked: list[Sequence[Wish]]) -> list[Sequence[Reserved]]:
+        def reserve(asked: list[Sequence[AdmissionRequest]]) -> list[Sequence[Reserved]]:
             answers = iter(ledger.reserve([wish for wishes in asked for wish in wishes]))
             return [[next(answers) for _ in wishes] for wishes in asked]
 
@@ -110,16 +110,16 @@ class Door:
             missing = ledger.knowledge.unknown(frozenset().union(*asked))
             return [missing & each for each in asked]
 
-        self._unknown: Together[frozenset[Named], Collection[Named]] = Together(unknown, executor)
-        self._unknown_bases: Together[frozenset[Base], Collection[Base]] = Together(unknown_bases, executor)
-        self._reserve: Together[Sequence[Wish], Sequence[Reserved]] = Together(reserve, executor)
-        self._let_in: Together[_Sent, None] = Together(let_in, executor)
+        self._unknown: Batcher[frozenset[Named], Collection[Named]] = Batcher(unknown, executor)
+        self._unknown_bases: Batcher[frozenset[Base], Collection[Base]] = Batcher(unknown_bases, executor)
+        self._reserve: Batcher[Sequence[AdmissionRequest], Sequence[Reserved]] = Batcher(reserve, executor)
+        self._let_in: Batcher[_Sent, None] = Batcher(let_in, executor)
 
         def forget(asked: list[Sequence[str]]) -> list[None]:
             ledger.not_let_in([job_id for job_ids in asked for job_id in job_ids])
             return [None] * len(asked)
 
-        self._forget: Together[Sequence[str], None] = Together(forget, executor)
+        self._forget: Batcher[Sequence[str], None] = Batcher(forget, executor)
         self._sink = sink
         self._waiter = waiter
         self._models = models
@@ -293,6 +293,6 @@ def _letter(job: Job, at: datetime, traceparent: str | None, correlationid: str 
     headers, value = encode(job, envelope)
     if len(value) > MAX_VALUE_BYTES:
         raise InvalidRecord(f"the job has {len(value)} bytes as JSON, more than the {MAX_VALUE_BYTES} that are taken")
-    wish = Wish(job_id, job.tenant, value, digest_of(job, value))
+    wish = AdmissionRequest(job_id, job.tenant, value, digest_of(job, value))
     record = Record(topic_for(job), job_id.encode(), headers, value, job_id)
     return _Letter(wish, record, job.idempotency_key is not None)

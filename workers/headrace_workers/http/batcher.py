@@ -16,7 +16,7 @@ PATIENCE = 3.0  # seconds that a request waits for an answer
 _LATE = 0.1  # an alarm that comes so late says that this process was busy
 
 
-class Together(Generic[T, R]):
+class Batcher(Generic[T, R]):
     """While one call is under way the next gathers what it will ask for: the busier, the larger the calls.
 
     `do` takes the items and gives an answer for each, in their order; an exception in an answer's place concerns that

@@ -7,7 +7,7 @@ from typing import Final
 
 from headrace_workers.core.ledger.lanes import INTERACTIVE
 from headrace_workers.core.ledger.pressure import Place, Pressure
-from headrace_workers.http.batcher import Together
+from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.errors import Refusal, Why
 
 _FRESH_SECONDS: Final = 1.0
@@ -15,7 +15,7 @@ _WAIT_FULL: Final = 5.0  # seconds to a next try
 _WAIT_OLD: Final = 10.0
 
 
-class Crowding:
+class LoadShedding:
     """Refuses what would only wait. Belongs to the event loop.
 
     `most` jobs may be open in the ledger: beyond that ingest takes none, and what is sent would pile up in Kafka. An
@@ -35,7 +35,7 @@ class Crowding:
             found = look(frozenset().union(*wanted))
             return [found] * len(wanted)
 
-        self._look: Together[frozenset[Place], Pressure] = Together(together, executor)
+        self._look: Batcher[frozenset[Place], Pressure] = Batcher(together, executor)
         self._most = most
         self._longest_ms = longest * 1000
         self._monotonic = monotonic

@@ -21,8 +21,8 @@ from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.uploads import Uploads
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
-from headrace_workers.http.admission import Door
-from headrace_workers.http.batcher import PATIENCE, Together
+from headrace_workers.http.admission import Admission
+from headrace_workers.http.batcher import PATIENCE, Batcher
 from headrace_workers.http.errors import LedgerAway, Refusal, Why, unsaid
 from headrace_workers.http.metrics import Metrics
 from headrace_workers.http.rates import Rates
@@ -64,7 +64,7 @@ class Services:
     store: StoreWork  # for whatever waits for the file store, which may be slow
     sink: Sink
     waiter: Waiter
-    door: Door
+    door: Admission
     embedder: ServedEmbedder
     keyring: Keyring
     rates: Rates
@@ -78,14 +78,14 @@ class Services:
     at_end: ExitStack
     searches: TenantSlots = field(default_factory=lambda: TenantSlots("searches", SEARCHES_AT_A_TIME))
     streams: TenantSlots = field(default_factory=lambda: TenantSlots("event streams", STREAMS_AT_A_TIME))
-    _standings: Together[str, Standing | None] = field(init=False)
-    _cancel: Together[Cancellation, CancelOutcome] = field(init=False)
-    _let_go: Together[Cancellation, CancelOutcome] = field(init=False)
+    _standings: Batcher[str, Standing | None] = field(init=False)
+    _cancel: Batcher[Cancellation, CancelOutcome] = field(init=False)
+    _let_go: Batcher[Cancellation, CancelOutcome] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._standings = Together(self._look_up, self.executor)
-        self._cancel = Together(self._cancel_all, self.executor)
-        self._let_go = Together(self._cancel_all, self.executor, most=_LET_GO_AT_ONCE, patience=_LET_GO_SECONDS)
+        self._standings = Batcher(self._look_up, self.executor)
+        self._cancel = Batcher(self._cancel_all, self.executor)
+        self._let_go = Batcher(self._cancel_all, self.executor, most=_LET_GO_AT_ONCE, patience=_LET_GO_SECONDS)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

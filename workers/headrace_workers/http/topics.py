@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Final
 
 from headrace_schemas import Topic
-from headrace_workers.http.batcher import Together
+from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.errors import KafkaAway
 
 LOOK_SECONDS: Final = 2.0  # that a broker has to say which topics it has
@@ -25,7 +25,7 @@ class Topics:
         def together(asked: list[None]) -> list[Mapping[Topic, str]]:
             return [look()] * len(asked)
 
-        self._look: Together[None, Mapping[Topic, str]] = Together(together, executor, away=KafkaAway)
+        self._look: Batcher[None, Mapping[Topic, str]] = Batcher(together, executor, away=KafkaAway)
         self._missing: Mapping[Topic, str] = {}
         self._doubted = asyncio.Event()
         self._heard = False  # since the last look began

@@ -28,7 +28,7 @@ from headrace_workers.runtime.bridge.admit import door_of
 from headrace_workers.runtime.bridge.bridge import Bridge, Duty
 from headrace_workers.runtime.bridge.cluster import Cluster
 from headrace_workers.runtime.bridge.dispatch import Dispatch
-from headrace_workers.runtime.bridge.incidents import Troubles
+from headrace_workers.runtime.bridge.incidents import Incidents
 from headrace_workers.runtime.bridge.ingest import Ingest
 from headrace_workers.runtime.bridge.partitions import Partitions
 from headrace_workers.runtime.bridge.publish import Publisher
@@ -37,8 +37,8 @@ from headrace_workers.runtime.bridge.relay import Relay
 from headrace_workers.runtime.bridge.skip_stages import PassOver
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.listener import Ears, Rung, Several
-from headrace_workers.runtime.wire.notifier import Bell, Hint
+from headrace_workers.runtime.wire.listener import HintListener, Rung, Several
+from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.runtime.wire.served import served
@@ -62,7 +62,7 @@ class _Shared:
     embedder: ServedEmbedder
     tasks: TaskQueue
     hand_out: TaskQueue  # for what has other ways, too: it gives up soon
-    troubles: Troubles
+    troubles: Incidents
     cluster: Cluster
 
 
@@ -85,7 +85,7 @@ def build_bridge(
             cluster.check(_AT_START)
     channel, models = RedisNames(settings.kafka.prefix).bell, Registry(settings.home)
     hints = redis_client(settings.redis, HINT_SECONDS)
-    bell = Bell(hints, channel)
+    bell = Notifier(hints, channel)
     ledger.tell_of_changes(partial(bell.ring, Hint.CHANGES))
     shared = _Shared(
         settings=settings,
@@ -98,7 +98,7 @@ def build_bridge(
         embedder=ServedEmbedder(settings.home, settings.embedder),
         tasks=task_queue(settings, redis_client(settings.redis), ledger),
         hand_out=task_queue(settings, hints, ledger),
-        troubles=Troubles(ledger, name, clock),
+        troubles=Incidents(ledger, name, clock),
         cluster=cluster,
     )
     work, events, ends, batches, moved = (threading.Event() for _ in range(5))
@@ -113,7 +113,7 @@ def build_bridge(
         name=name,
         duties=duties,
         ledger=ledger,
-        ears=Ears(redis_client(settings.redis), channel, heard, progress.loop("ears")),
+        ears=HintListener(redis_client(settings.redis), channel, heard, progress.loop("ears")),
         work=work,
         events=events,
         ends=ends,

@@ -21,8 +21,8 @@ from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.listener import Ears, Rung, Several
-from headrace_workers.runtime.wire.notifier import Bell, Hint
+from headrace_workers.runtime.wire.listener import HintListener, Rung, Several
+from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.wiring import recall
@@ -30,7 +30,7 @@ from headrace_workers.wiring.once import once
 from headrace_workers.wiring.parts import canaries_of, files_in, pipeline_of
 
 if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
-    from headrace_workers.http.admission import Door
+    from headrace_workers.http.admission import Admission
     from headrace_workers.http.metrics import Metrics
     from headrace_workers.http.services import Services
     from headrace_workers.http.sink import Sink
@@ -64,7 +64,7 @@ def build_gateway(
     pipeline = pipeline or pipeline_of(settings)
     executor, metrics = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway"), Metrics()
     sink, waiter = _sink(settings.kafka, executor), Waiter(ledger.look_for, executor, progress.loop("waiter"))
-    bell, followers, at_end = Bell(redis_client(settings.redis, HINT_SECONDS), names.bell), Several(), ExitStack()
+    bell, followers, at_end = Notifier(redis_client(settings.redis, HINT_SECONDS), names.bell), Several(), ExitStack()
     ledger.tell_of_changes(partial(bell.ring, Hint.CHANGES))
     embedder = once(lambda: recall.remembering(lambda: recall.embedder_of(settings)))
     files = files_in(settings, ledger)
@@ -118,14 +118,14 @@ def _door(
     metrics: "Metrics",
     *,
     durable: bool,
-) -> "Door":
-    from headrace_workers.features.access.quota import Allowance
-    from headrace_workers.http.admission import Door
-    from headrace_workers.http.load_shedding import Crowding
+) -> "Admission":
+    from headrace_workers.features.access.quota import QuotaReservations
+    from headrace_workers.http.admission import Admission
+    from headrace_workers.http.load_shedding import LoadShedding
     from headrace_workers.http.prompt_lengths import Lengths
 
     counting = CountingModels(settings.home, registry, canaries_of(settings).shown)
-    return Door(
+    return Admission(
         ledger=ledger,
         sink=sink,
         waiter=waiter,
@@ -133,11 +133,11 @@ def _door(
         embedder=ServedEmbedder(settings.home, settings.embedder),
         pipeline=pipeline,
         reach=settings.webhook_reach,
-        crowding=Crowding(ledger.pressure, executor, most=settings.max_active, longest=settings.max_queue_age),
+        crowding=LoadShedding(ledger.pressure, executor, most=settings.max_active, longest=settings.max_queue_age),
         executor=executor,
         durable=durable,
         metrics=metrics,
-        allowance=Allowance(ledger, counting, pipeline, executor),
+        allowance=QuotaReservations(ledger, counting, pipeline, executor),
         lengths=Lengths(counting, executor),
     )
 
@@ -147,7 +147,7 @@ def _hear(
 ) -> Callable[[], object]:
     """Call this whenever the bell rings, but for who follows answers and documents; returns what ends that."""
     heard: dict[Hint, Rung] = {**dict.fromkeys(Hint, _Rung(rang)), Hint.CHANGES: followers}
-    ears = Ears(redis_client(settings.redis), names.bell, heard, progress.loop("ears"))
+    ears = HintListener(redis_client(settings.redis), names.bell, heard, progress.loop("ears"))
     ears.start()
     return ears.stop
 

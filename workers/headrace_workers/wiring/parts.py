@@ -22,7 +22,7 @@ from headrace_workers.features.webhooks.payloads import Wording
 from headrace_workers.features.webhooks.store.deliveries import STAGE as DELIVER
 from headrace_workers.features.webhooks.telling import Telling
 from headrace_workers.runtime.settings import Settings, Switch
-from headrace_workers.runtime.wire.assign import HandOut
+from headrace_workers.runtime.wire.assign import Assigner
 from headrace_workers.runtime.wire.follow_up import FollowUp
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
@@ -77,14 +77,14 @@ def _policy_of(settings: Settings) -> Callable[[str], Policy]:
 
 def hand_out(
     settings: Settings, ledger: Ledger, tasks: TaskQueue, sender: str, sent: Callable[[Claim], object] | None = None
-) -> HandOut:
+) -> Assigner:
     """What hands claims on to the workers. `sent` hears of each."""
     depth, lease_ms = settings.queue_depth, settings.lease_ms
-    return HandOut(ledger=ledger, tasks=tasks, sender=sender, depth=depth, lease_ms=lease_ms, sent=sent)
+    return Assigner(ledger=ledger, tasks=tasks, sender=sender, depth=depth, lease_ms=lease_ms, sent=sent)
 
 
 def follow_up(
-    settings: Settings, pipeline: Pipeline, ledger: Ledger, hands_on: HandOut, *, believed: float = 0.0
+    settings: Settings, pipeline: Pipeline, ledger: Ledger, hands_on: Assigner, *, believed: float = 0.0
 ) -> FollowUp:
     """What does what follows from ends: webhooks, where a stage of this deployment delivers them. See `Telling` for
     `believed`.

@@ -15,7 +15,7 @@ from headrace_workers.core.progress import Progress
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.listener import Ears, Several
+from headrace_workers.runtime.wire.listener import HintListener, Several
 from headrace_workers.runtime.wire.notifier import Hint
 from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
@@ -57,7 +57,7 @@ def woken_by_changes(settings: Settings, progress: Progress) -> Several:
     """What is set when the bell tells of changes of answers or documents; it begins to listen."""
     followers = Several()
     channel = RedisNames(settings.kafka.prefix).bell
-    Ears(redis_client(settings.redis), channel, {Hint.CHANGES: followers}, progress.loop("ears")).start()
+    HintListener(redis_client(settings.redis), channel, {Hint.CHANGES: followers}, progress.loop("ears")).start()
     return followers
 
 

@@ -16,13 +16,13 @@ from headrace_workers.features.cache.auditing import Auditing
 from headrace_workers.features.moderation.policy import Policy
 from headrace_workers.features.moderation.policy_file import load_policy
 from headrace_workers.features.webhooks.sealing import Sealer
-from headrace_workers.features.webhooks.sender import Courier
+from headrace_workers.features.webhooks.sender import Sender
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.notifier import Bell, Hint
+from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
-from headrace_workers.runtime.worker.cancellation_watch import LetGo
-from headrace_workers.runtime.worker.process import Hands, run_worker
+from headrace_workers.runtime.worker.cancellation_watch import CancellationWatch
+from headrace_workers.runtime.worker.process import WorkerRuntime, run_worker
 from headrace_workers.runtime.worker.renew import Renewer
 from headrace_workers.runtime.worker.run import Runner
 from headrace_workers.runtime.worker.runs import Runs
@@ -64,7 +64,7 @@ def serve(
 
 def build_hands(
     settings: Settings, pipeline: Pipeline, roles: frozenset[str], model: str | None, progress: Progress
-) -> Hands:
+) -> WorkerRuntime:
     """A worker's hands.
 
     Call it after any fork, since models and connections do not survive one.
@@ -80,15 +80,15 @@ def build_hands(
 
     runs = Runs(progress, pipeline, settings.longest_run)
 
-    def let_go() -> LetGo:
-        asking = LetGo(ledger, runs, progress.loop("let go"))
+    def let_go() -> CancellationWatch:
+        asking = CancellationWatch(ledger, runs, progress.loop("let go"))
         asking.start()
         return asking
 
     needs = {**_needs(settings, pipeline, ledger, progress, worker), "generator": generator, "let_go": let_go}
     steps = pipeline.steps_of(roles, model, needs)
     client = redis_client(settings.redis, HINT_SECONDS)
-    bell = Bell(client, RedisNames(settings.kafka.prefix).bell)
+    bell = Notifier(client, RedisNames(settings.kafka.prefix).bell)
     ledger.tell_of_changes(partial(bell.ring, Hint.CHANGES))
     renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs, bell)
     renewer.start()
@@ -106,7 +106,7 @@ def build_hands(
         worker=worker,
         progress=progress,
     )
-    return Hands(runner, parallel, ledger.identity)
+    return WorkerRuntime(runner, parallel, ledger.identity)
 
 
 def _needs(
@@ -142,7 +142,7 @@ def _needs(
         "max_wait": lambda: settings.max_wait,
         "auditing": lambda: Auditing(pipeline, settings.audit_share),
         "webhooks": lambda: ledger.webhooks,
-        "courier": lambda: Courier(settings.webhook_reach),
+        "courier": lambda: Sender(settings.webhook_reach),
         "sealer": lambda: Sealer(settings.webhook_key),
     }
 

@@ -34,7 +34,7 @@ class Reserved(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class AdmissionRequest:
     """A job that is to be let in. `value` is it as JSON; `digest` the SHA-256 of what it says, in hex."""
 
     job_id: str
@@ -43,7 +43,7 @@ class Wish:
     digest: str
 
 
-def reserve(connection: Connection, wishes: Sequence[Wish]) -> list[Reserved]:
+def reserve(connection: Connection, wishes: Sequence[AdmissionRequest]) -> list[Reserved]:
     """Before they are sent: what is to be done with each, in their order."""
     first = {wish.job_id: wish for wish in reversed(wishes)}
     known = _known(connection, list(first.values()))
@@ -55,7 +55,7 @@ def reserve(connection: Connection, wishes: Sequence[Wish]) -> list[Reserved]:
     return [answers[wish.job_id] if wish.digest == first[wish.job_id].digest else Reserved.OTHER for wish in wishes]
 
 
-def publish(connection: Connection, wishes: Sequence[Wish], age: int) -> None:
+def publish(connection: Connection, wishes: Sequence[AdmissionRequest], age: int) -> None:
     """Kafka has these jobs, at least one, or nobody knows their ids before it does. Their senders have had them for
     `age` ms at most: what is said of one since then is said of this one. One statement: each request waits for it.
     """
@@ -100,7 +100,7 @@ def was_refused() -> Any:
     )
 
 
-def _known(connection: Connection, wishes: Sequence[Wish]) -> dict[str, Reserved]:
+def _known(connection: Connection, wishes: Sequence[AdmissionRequest]) -> dict[str, Reserved]:
     """Of those that the ledger has."""
     query = select(JOBS.c.id).where(among(connection, JOBS.c.id, [wish.job_id for wish in wishes]))
     there = set(connection.execute(query).scalars())
@@ -109,7 +109,7 @@ def _known(connection: Connection, wishes: Sequence[Wish]) -> dict[str, Reserved
     return {wish.job_id: Reserved.KNOWN if n in same else Reserved.OTHER for n, wish in enumerate(known)}
 
 
-def _again(connection: Connection, wishes: Sequence[Wish]) -> dict[str, Reserved]:
+def _again(connection: Connection, wishes: Sequence[AdmissionRequest]) -> dict[str, Reserved]:
     """Of those that have a row: another sender's, or one from an earlier try."""
     if not wishes:
         return {}
@@ -120,7 +120,7 @@ def _again(connection: Connection, wishes: Sequence[Wish]) -> dict[str, Reserved
     )
     rows = {row.job_id: row for row in connection.execute(query.with_for_update())}
     answers: dict[str, Reserved] = {}
-    anew: list[Wish] = []
+    anew: list[AdmissionRequest] = []
     for wish in wishes:
         row = rows.get(wish.job_id)
         if row is None or row.refused:  # a corrected one under the key of one that was refused is a new chance
@@ -140,7 +140,7 @@ def _again(connection: Connection, wishes: Sequence[Wish]) -> dict[str, Reserved
     return answers
 
 
-def _insert(connection: Connection, wishes: Collection[Wish]) -> set[str]:
+def _insert(connection: Connection, wishes: Collection[AdmissionRequest]) -> set[str]:
     """Those that had no row: they have one now, of jobs that are about to be sent."""
     if not wishes:
         return set()

@@ -12,12 +12,12 @@ from headrace_workers.features.access.store import token_quotas, usage
 class ForGateways(Engines):
     """The part of a `Ledger` that gateways use. Each method is one transaction."""
 
-    def reserve(self, wishes: Sequence[accepted.Wish]) -> list[accepted.Reserved]:
+    def reserve(self, wishes: Sequence[accepted.AdmissionRequest]) -> list[accepted.Reserved]:
         """Before jobs are let in: what is to be done with each; see `accepted.reserve`."""
         with writing(self._engine) as tx:
             return accepted.reserve(tx, wishes)
 
-    def let_in(self, wishes: Sequence[accepted.Wish], age: int = 0) -> None:
+    def let_in(self, wishes: Sequence[accepted.AdmissionRequest], age: int = 0) -> None:
         """Kafka has these jobs: whoever asks for them finds them, before they are taken in; see `accepted.publish`."""
         with brief(self._engine) as tx:
             accepted.publish(tx, wishes, age)

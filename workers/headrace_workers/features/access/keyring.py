@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from headrace_workers.features.access.key_text import Token, read_token
 from headrace_workers.features.access.store.keys import ApiKeys, KeyRow
-from headrace_workers.http.batcher import Together
+from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.caller import Caller
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.scopes import Scope, granted
@@ -41,7 +41,7 @@ class Keyring:
             found = keys.find(frozenset(ids))
             return [found.get(key_id) for key_id in ids]
 
-        self._look_up: Together[str, KeyRow | None] = Together(find, executor)
+        self._look_up: Batcher[str, KeyRow | None] = Batcher(find, executor)
         self._open_to = open_to
         self._monotonic = monotonic
         self._kept: OrderedDict[str, tuple[float, KeyRow | None]] = OrderedDict()

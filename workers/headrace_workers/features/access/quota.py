@@ -7,14 +7,14 @@ from typing import Final
 
 from headrace_schemas import GenerationJob, HeadraceError
 from headrace_schemas.errors import InvalidRecord
-from headrace_workers.core.ledger.accepted import Wish
+from headrace_workers.core.ledger.accepted import AdmissionRequest
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.grouping import estimate_tokens
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.features.access.store.token_quotas import Quota, Want, beyond
 from headrace_workers.features.generation.engines.counting import CountingModels
-from headrace_workers.http.batcher import Together
+from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.errors import Refusal, Why
 
 _FRESH_SECONDS: Final = 2.0  # so soon a new quota is known; ingest knows of it at once
@@ -22,7 +22,7 @@ _LONGEST_WAIT: Final = 3_600.0
 _MOST_KEPT: Final = 10_000
 
 
-class Allowance:
+class QuotaReservations:
     """What tenants may still use. Belongs to the event loop."""
 
     def __init__(
@@ -39,7 +39,7 @@ class Allowance:
             having = {quota.tenant for quota in ledger.quotas(frozenset(tenants))}
             return [tenant in having for tenant in tenants]
 
-        def reserve(asked: list[Sequence[tuple[Wish, Job]]]) -> list[Quota | BaseException | None]:
+        def reserve(asked: list[Sequence[tuple[AdmissionRequest, Job]]]) -> list[Quota | BaseException | None]:
             """Each request by itself: its jobs are let in all, or none."""
             answers: list[Quota | BaseException | None] = []
             for jobs in asked:
@@ -59,18 +59,18 @@ class Allowance:
                     answers.append(error)
             return answers
 
-        def release(asked: list[Sequence[Wish]]) -> list[None]:
+        def release(asked: list[Sequence[AdmissionRequest]]) -> list[None]:
             ledger.release_tokens([(wish.job_id, wish.digest) for wishes in asked for wish in wishes])
             return [None] * len(asked)
 
-        self._find: Together[str, bool] = Together(find, executor)
-        self._reserve: Together[Sequence[tuple[Wish, Job]], Quota | None] = Together(reserve, executor)
-        self._release: Together[Sequence[Wish], None] = Together(release, executor)
+        self._find: Batcher[str, bool] = Batcher(find, executor)
+        self._reserve: Batcher[Sequence[tuple[AdmissionRequest, Job]], Quota | None] = Batcher(reserve, executor)
+        self._release: Batcher[Sequence[AdmissionRequest], None] = Batcher(release, executor)
         self._monotonic = monotonic
         self._wall = wall
         self._kept: dict[str, tuple[float, bool]] = {}
 
-    async def reserve(self, jobs: Sequence[tuple[Wish, Job]]) -> bool:
+    async def reserve(self, jobs: Sequence[tuple[AdmissionRequest, Job]]) -> bool:
         """Reserve for these jobs of one tenant; whether there was need to. 429 where not enough is left."""
         if not jobs or not await self._has(jobs[0][1].tenant):
             return False
@@ -80,7 +80,7 @@ class Allowance:
         wait = _LONGEST_WAIT if quota.ends is None else min(_LONGEST_WAIT, quota.ends / 1000 - self._wall())
         raise Refusal(Why.QUOTA, beyond(quota), retry_after=max(1.0, wait), again=False)
 
-    async def release(self, wishes: Sequence[Wish]) -> None:
+    async def release(self, wishes: Sequence[AdmissionRequest]) -> None:
         """These were not sent after all."""
         await self._release.ask(wishes)
 

@@ -21,7 +21,7 @@ from headrace_workers.features.batches.rewriting import Rewriting
 from headrace_workers.features.batches.store.batches import CANCELLING, IN_PROGRESS
 from headrace_workers.runtime.bridge.crashes import Crashes
 from headrace_workers.runtime.bridge.duty import Duty
-from headrace_workers.runtime.bridge.incidents import Troubles
+from headrace_workers.runtime.bridge.incidents import Incidents
 from headrace_workers.runtime.bridge.ledger_time import LedgerTime
 from headrace_workers.runtime.wire.notifier import Hint
 
@@ -76,7 +76,7 @@ class Bulk:
         room: Room,
         bridge: str,
         clock: Clock,
-        troubles: Troubles,
+        troubles: Incidents,
         keep: float,
         max_crashes: int = 3,
     ) -> None:

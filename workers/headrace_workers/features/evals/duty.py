@@ -31,7 +31,7 @@ from headrace_workers.features.evals.tally import Tally, status_of
 from headrace_workers.http.openai_errors import Refused
 from headrace_workers.runtime.bridge.crashes import Crashes
 from headrace_workers.runtime.bridge.duty import Duty
-from headrace_workers.runtime.bridge.incidents import Troubles
+from headrace_workers.runtime.bridge.incidents import Incidents
 from headrace_workers.runtime.wire.notifier import Hint
 
 DUTY: Final = "evals"
@@ -63,7 +63,7 @@ class EvalRuns:
         files: Files,
         bridge: str,
         clock: Clock,
-        troubles: Troubles,
+        troubles: Incidents,
         keep: float,
         most_bytes: int = 0,
         max_crashes: int = 3,

@@ -12,7 +12,7 @@ from headrace_workers.features.webhooks import signing, urls
 from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.features.webhooks.keyring import keys_of
 from headrace_workers.features.webhooks.sealing import Sealer
-from headrace_workers.features.webhooks.sender import Courier, Letter, Reply
+from headrace_workers.features.webhooks.sender import Letter, Reply, Sender
 from headrace_workers.features.webhooks.store.deliveries import body
 from headrace_workers.features.webhooks.store.endpoints import Endpoint, new_id
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
@@ -125,7 +125,7 @@ def take_back(webhooks: Webhooks, before: Endpoint) -> None:
 def try_out(
     webhooks: Webhooks,
     sealer: Sealer,
-    courier: Courier,
+    courier: Sender,
     endpoint: Endpoint,
     event_type: str = TEST,
     subject: str = "test",

@@ -78,7 +78,7 @@ class Reply:
         return self.status == _GONE
 
 
-class Courier:
+class Sender:
     """Sends letters. Thread-safe; must not be carried over a fork. `resolve` and `context` are for tests and for
     certificates of one's own.
     """

@@ -20,8 +20,8 @@ from headrace_workers.runtime.bridge.ingest import Ingest
 from headrace_workers.runtime.bridge.reap import Reap
 from headrace_workers.runtime.bridge.relay import Relay
 from headrace_workers.runtime.health.writes import Writes
-from headrace_workers.runtime.wire.listener import Ears
-from headrace_workers.runtime.wire.notifier import Bell, Hint
+from headrace_workers.runtime.wire.listener import HintListener
+from headrace_workers.runtime.wire.notifier import Hint, Notifier
 
 # So long a hint from elsewhere, mostly that there is room in a queue, waits for others that come with it: one look is
 # enough for all, and it takes no time from the worker that a job went on to.
@@ -52,7 +52,7 @@ class Bridge:
         name: str,
         duties: frozenset[Duty],
         ledger: Ledger,
-        ears: Ears,
+        ears: HintListener,
         work: threading.Event,
         events: threading.Event,
         ends: threading.Event,
@@ -65,7 +65,7 @@ class Bridge:
         bulk: Bulk,
         evals: EvalRuns,
         rates: LiveRates,
-        bell: Bell,
+        bell: Notifier,
         writes: Writes,
         progress: Progress,
     ) -> None:

@@ -10,7 +10,7 @@ from headrace_workers.core.ports import Clock
 _AGAIN_EVERY = 15.0  # seconds: what is not said again for a minute counts as over
 
 
-class Troubles:
+class Incidents:
     """Each duty tells all its troubles as often as it likes: the ledger hears of changes, and now and then.
 
     Thread-safe.

@@ -25,11 +25,11 @@ from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.runtime.bridge.accept import Accepted, KnownEmbedder, KnownModels, Rules
 from headrace_workers.runtime.bridge.admit import door_of
 from headrace_workers.runtime.bridge.fetches import Fetches
-from headrace_workers.runtime.bridge.incidents import Troubles
+from headrace_workers.runtime.bridge.incidents import Incidents
 from headrace_workers.runtime.bridge.ledger_time import LedgerTime
 from headrace_workers.runtime.bridge.partition_watch import PartitionWatch
 from headrace_workers.runtime.bridge.partitions import DUTY, Partitions
-from headrace_workers.runtime.wire.assign import HandOut, alone
+from headrace_workers.runtime.wire.assign import Assigner, alone
 from headrace_workers.runtime.wire.notifier import Hint
 
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
@@ -59,8 +59,8 @@ class Ingest:
         max_active: int,
         retention: float,
         clock: Clock,
-        troubles: Troubles,
-        hand_out: HandOut,
+        troubles: Incidents,
+        hand_out: Assigner,
         check_cluster: Callable[[], None] = lambda: None,
     ) -> None:
         self._partitions = partitions

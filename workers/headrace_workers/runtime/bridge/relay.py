@@ -21,7 +21,7 @@ from headrace_workers.core.outage import KafkaUnavailable, awaited
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
 from headrace_workers.runtime.bridge.duty import Duty
-from headrace_workers.runtime.bridge.incidents import Troubles
+from headrace_workers.runtime.bridge.incidents import Incidents
 from headrace_workers.runtime.bridge.ledger_time import LedgerTime
 from headrace_workers.runtime.bridge.passing import Passing
 from headrace_workers.runtime.bridge.places import Place
@@ -48,7 +48,7 @@ class Relay:
         ledger: Ledger,
         bridge: str,
         clock: Clock,
-        troubles: Troubles,
+        troubles: Incidents,
         follow_up: FollowUp,
         check_cluster: Callable[[], None] = lambda: None,
     ) -> None:

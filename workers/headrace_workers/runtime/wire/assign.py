@@ -20,7 +20,7 @@ from headrace_workers.runtime.wire.taskqueue import TaskQueue
 _AWAY_SECONDS = 10.0  # without asking a Redis that did not answer: whoever asks has other things to do
 
 
-class HandOut:
+class Assigner:
     """The way of what was just made to its worker. Thread-safe. What it cannot send, a bridge hands out."""
 
     def __init__(

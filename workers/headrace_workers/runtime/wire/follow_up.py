@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outbox import Outgoing
 from headrace_workers.core.ledger.units import NewUnit
-from headrace_workers.runtime.wire.assign import HandOut
+from headrace_workers.runtime.wire.assign import Assigner
 
 _FEW = 64  # units are handed out with their making; more of them a bridge puts into groups
 
@@ -16,7 +16,7 @@ class FollowUp:
     """Thread-safe where `units` is: it says which units follow from records, at a time (ms by the ledger's clock)."""
 
     def __init__(
-        self, *, ledger: Ledger, units: Callable[[Sequence[Outgoing], int], Sequence[NewUnit]], hand_out: HandOut
+        self, *, ledger: Ledger, units: Callable[[Sequence[Outgoing], int], Sequence[NewUnit]], hand_out: Assigner
     ) -> None:
         self._ledger = ledger
         self._units = units

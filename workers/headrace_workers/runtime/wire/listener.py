@@ -40,7 +40,7 @@ class Several:
             rung.set()
 
 
-class Ears:
+class HintListener:
     """Listens in a thread, and sets what there is for each hint that the bell gives, or `touch`."""
 
     def __init__(self, client: redis.Redis, channel: str, events: Mapping[Hint, Rung], loop: Loop) -> None:

@@ -25,7 +25,7 @@ class Hint(StrEnum):
 _SILENT_SECONDS: Final = 5.0  # without ringing, once Redis has said nothing: whoever listens looks by itself meanwhile
 
 
-class Bell:
+class Notifier:
     """Rings. Thread-safe; silent when Redis does not answer: let `client` give up soon."""
 
     def __init__(self, client: redis.Redis, channel: str) -> None:

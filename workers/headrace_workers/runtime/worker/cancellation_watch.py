@@ -8,7 +8,7 @@ from headrace_workers.runtime.worker.runs import Runs
 _EVERY = 1.0  # seconds
 
 
-class LetGo(KeepsGoing):
+class CancellationWatch(KeepsGoing):
     """Asks the ledger once a second, while a model is at work here, which of its jobs its claims hold no more."""
 
     def __init__(self, ledger: Ledger, runs: Runs, loop: Loop, every: float = _EVERY) -> None:

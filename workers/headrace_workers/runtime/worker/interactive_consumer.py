@@ -18,7 +18,7 @@ _PAUSE = 1.0  # seconds before listening again when Redis does not answer
 _WAIT = 1.0  # and to the next look whether to stop
 
 
-class Express:
+class InteractiveConsumer:
     """Takes claims of the interactive lane from one queue, beside Celery, and runs them in a thread of its own."""
 
     def __init__(self, app: Any, queue: Queue, run: Callable[..., None], loop: Loop) -> None:

@@ -33,7 +33,7 @@ from headrace_workers.runtime.wire.message import TASK
 from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.runtime.worker.consumer import consumer_that_tells
-from headrace_workers.runtime.worker.interactive_consumer import Express
+from headrace_workers.runtime.worker.interactive_consumer import InteractiveConsumer
 from headrace_workers.runtime.worker.io_runs import Beside
 from headrace_workers.runtime.worker.presence import Presence
 from headrace_workers.runtime.worker.run import Runner
@@ -47,7 +47,7 @@ _FOREIGN = (
 
 
 @dataclass(frozen=True, slots=True)
-class Hands:
+class WorkerRuntime:
     """What does a worker's claims, `parallel` of them side by side, and the identity of the ledger they are from."""
 
     runner: Runner
@@ -90,21 +90,21 @@ class _Process:
         roles: frozenset[str],
         model: str | None,
         progress: Progress,
-        build: Callable[[Progress], Hands],
+        build: Callable[[Progress], WorkerRuntime],
         beside: Beside,
     ) -> None:
         self._settings, self._roles, self._model = settings, roles, model
         self._build = build
         self._progress = progress
         self._lock = threading.Lock()
-        self._hands: Hands | None = None
+        self._hands: WorkerRuntime | None = None
         self._foreign_told = float("-inf")
         self._child = ExitStack()
         self._parting = _Parting()
-        self.express: Express | None = None
+        self.express: InteractiveConsumer | None = None
         self.beside = beside
 
-    def hands(self) -> Hands:
+    def hands(self) -> WorkerRuntime:
         """Build or return them."""
         with self._lock:
             if self._hands is None:
@@ -166,7 +166,7 @@ def run_worker(
     roles: frozenset[str],
     model: str | None,
     progress: Progress,
-    build: Callable[[Progress], Hands],
+    build: Callable[[Progress], WorkerRuntime],
     *,
     concurrency: int | None = None,
 ) -> int:
@@ -185,7 +185,10 @@ def run_worker(
     parallel = _ready(process, pool, loop)
     _heed_signals(process, loop, asked)
     if MODEL_ROLE in roles and model is not None:
-        _add_express(process, Express(app, queue_of(names, model_queue(model)), process.run, progress.loop("express")))
+        _add_express(
+            process,
+            InteractiveConsumer(app, queue_of(names, model_queue(model)), process.run, progress.loop("express")),
+        )
     with Presence(redis_client(settings.redis), names, queues, progress.loop("presence")):
         code = _serve(app, roles, concurrency or settings.inter_threads or parallel)
     process.put_away()
@@ -228,7 +231,7 @@ def _heed_signals(process: _Process, loop: Loop, asked: threading.Event) -> None
     signals.worker_shutting_down.connect(process.leave, weak=False)
 
 
-def _add_express(process: _Process, express: Express) -> None:
+def _add_express(process: _Process, express: InteractiveConsumer) -> None:
     """Interactive work beside the batches, from when Celery minds signals until it is to end."""
     process.express = express
     signals.worker_ready.connect(lambda **_: express.start(), weak=False)

@@ -14,7 +14,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action
 from headrace_workers.core.outage import awaited
 from headrace_workers.core.progress import Loop
-from headrace_workers.runtime.wire.notifier import Bell, Hint
+from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.worker.hung import end_process
 from headrace_workers.runtime.worker.runs import Run, Runs
 
@@ -33,7 +33,7 @@ class Renewer:
         lease_ms: int,
         loop: Loop,
         runs: Runs,
-        bell: Bell,
+        bell: Notifier,
         *,
         end: Callable[[int], object] = os._exit,
     ) -> None:

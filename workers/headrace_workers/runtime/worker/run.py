@@ -22,9 +22,9 @@ from headrace_workers.core.outage import awaited
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Progress
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.assign import HandOut, behind
+from headrace_workers.runtime.wire.assign import Assigner, behind
 from headrace_workers.runtime.wire.follow_up import FollowUp
-from headrace_workers.runtime.wire.notifier import Bell, Hint
+from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.worker.renew import Renewer
 from headrace_workers.runtime.worker.runs import Runs
 from headrace_workers.runtime.worker.work import Work
@@ -50,9 +50,9 @@ class Runner:
         settings: Settings,
         renewer: Renewer,
         runs: Runs,
-        hand_out: HandOut,
+        hand_out: Assigner,
         follow_up: FollowUp,
-        bell: Bell,
+        bell: Notifier,
         clock: Clock,
         worker: str,
         progress: Progress,

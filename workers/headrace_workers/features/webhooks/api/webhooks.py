@@ -27,7 +27,7 @@ from headrace_workers.features.webhooks.api.webhook_shapes import (
     endpoint_shape,
 )
 from headrace_workers.features.webhooks.sealing import Sealer
-from headrace_workers.features.webhooks.sender import Courier
+from headrace_workers.features.webhooks.sender import Sender
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.openai_shapes import ERRORS
@@ -182,6 +182,6 @@ def _reach(services: Services) -> Reach:
 
 
 @lru_cache
-def _courier(reach: Reach) -> Courier:
+def _courier(reach: Reach) -> Sender:
     """The one of this process."""
-    return Courier(reach)
+    return Sender(reach)

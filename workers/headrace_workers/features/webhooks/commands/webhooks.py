@@ -138,13 +138,13 @@ def try_out(
     Example: `headrace webhooks test we_2f1c9a…`
     """
     from headrace_workers.features.webhooks import registering
-    from headrace_workers.features.webhooks.sender import Courier
+    from headrace_workers.features.webhooks.sender import Sender
 
     ledger = need_ledger()
     found = _found(ledger, endpoint)
     if not found.url:
         raise ConfigurationError(f"{endpoint} signs callbacks, and has no URL of its own to be tried")
-    reply = registering.try_out(ledger.webhooks, _sealer(), Courier(webhook_reach()), found, event)
+    reply = registering.try_out(ledger.webhooks, _sealer(), Sender(webhook_reach()), found, event)
     if as_json:
         put_json({"endpoint": endpoint, "event": event, "status": reply.status, "ms": reply.ms, "error": reply.error,
                   "answer": reply.text})  # fmt: skip
