@@ -21,6 +21,8 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.batches.defaults import Defaults
 from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import Store
+from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import Wishes, submit
 from headrace_workers.features.generation.engines.hardware import available_cores
 
@@ -103,13 +105,13 @@ def _real(there: Services, count: int, say: Say) -> list[Row]:
 def run_batch(live: Deployment, home: Path, count: int, model: str, say: Say) -> float:
     """Seconds from the submission of so many lines to the end of their batch."""
     ledger = Ledger.at(live.ledger)
-    files = Files(ledger.files, Store.at(str(home / "files")))
+    files = Files(ledger.of(StoredFiles), Store.at(str(home / "files")))
     wishes = Wishes(tenant="bench", defaults=Defaults(model, {"tenant": "bench", "lane": "batch"}))
     begun = said = time.monotonic()
     file = files.add(lines(count, model), tenant="bench", purpose="batch", name="bench.jsonl", keep=None, lines=True)
     batch, _ = submit(ledger, file, wishes, key=None)
     ring_bridges(live.env)
-    while (found := ledger.batches.batch(batch.id)) is not None and found.ended_at is None:
+    while (found := ledger.of(Batches).batch(batch.id)) is not None and found.ended_at is None:
         if time.monotonic() - begun > _SECONDS:
             raise Stalled(f"the batch has not ended in {_SECONDS:g} s")
         if time.monotonic() - said > 10:
@@ -128,7 +130,7 @@ def tokens_of_last(live: Deployment) -> int:
     """The tokens of all answers of the batch that was submitted last."""
     ledger = Ledger.at(live.ledger)
     try:
-        return ledger.batches.batches(limit=1)[0].completion_tokens
+        return ledger.of(Batches).batches(limit=1)[0].completion_tokens
     finally:
         ledger.close()
 

@@ -14,6 +14,7 @@ from headrace_producers.kafka import KafkaSink
 from headrace_workers.cli.readiness import LogWatch
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.access.commands.keys import new_key
+from headrace_workers.features.access.store.keys import ApiKeys
 from headrace_workers.http.scopes import Scope
 from headrace_workers.runtime.embedded.processes import ChildSpec, start, stop
 
@@ -44,7 +45,7 @@ class Deployment:
         ledger = Ledger.at(self.ledger)
         try:
             token, kept = new_key(tenant, "of a bench", tuple(sorted(Scope)))
-            ledger.keys.add(kept)
+            ledger.of(ApiKeys).add(kept)
             return token.text
         finally:
             ledger.close()

@@ -28,6 +28,8 @@ from headrace_workers.features.batches.estimate import LEVEL, Interval
 from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import Store
 from headrace_workers.features.batches.forecast import GENERATES, History
+from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import Wishes, submit
 
 NAME = "dryrun"
@@ -79,7 +81,7 @@ def _answered(live: Deployment, home: Path, lines: int, batches: int, say: Say) 
     ]
     random.Random(_SEED).shuffle(asked)
     ledger = Ledger.at(live.ledger)
-    files = Files(ledger.files, Store.at(str(home / "files")))
+    files = Files(ledger.of(StoredFiles), Store.at(str(home / "files")))
     wishes = Wishes(tenant="bench", defaults=Defaults(SMOLLM2, {"tenant": "bench", "lane": "batch"}))
     found: list[Line] = []
     known: set[bytes] = set()
@@ -87,9 +89,9 @@ def _answered(live: Deployment, home: Path, lines: int, batches: int, say: Say) 
         text = b"".join(json.dumps(each).encode() + b"\n" for each in asked[number::batches])
         file = files.add([text], tenant="bench", purpose="batch", name="bench.jsonl", keep=None, lines=True)
         batch, _ = submit(ledger, file, wishes, key=None)
-        while ledger.batches.batch(batch.id).ended_at is None:  # type: ignore[union-attr]
+        while ledger.of(Batches).batch(batch.id).ended_at is None:  # type: ignore[union-attr]
             time.sleep(_POLL_SECONDS)
-        new = [row for row in ledger.batches.lately(GENERATES, lines) if row.terminal not in known]
+        new = [row for row in ledger.of(Batches).lately(GENERATES, lines) if row.terminal not in known]
         known |= {row.terminal for row in new}
         found += [Line(row, number) for row in new]
         say(f"{len(found)} of {lines} answered")

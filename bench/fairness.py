@@ -20,6 +20,8 @@ from headrace_workers.core.tables import JOBS
 from headrace_workers.features.batches.defaults import Defaults
 from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import Store
+from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import Wishes, submit
 
 NAME = "fairness"
@@ -80,15 +82,17 @@ def _beside(live: Deployment, producer: Producer, ends: Ends, lane: str, count: 
 def _behind(live: Deployment, home: Path, count: int, say: Say) -> list[Row]:
     """Small batches behind a large one of their tenant."""
     ledger = Ledger.at(live.ledger)
-    files = Files(ledger.files, Store.at(str(home / "files")))
+    files = Files(ledger.of(StoredFiles), Store.at(str(home / "files")))
     try:
         say(f"a batch of {count:,} lines, then batches of {' and '.join(map(str, _SMALL))}")
         large = _submit(live, ledger, files, count)
-        _until(lambda: ledger.batches.batch(large).completed > 0, "the large batch has not begun")
+        _until(lambda: ledger.of(Batches).batch(large).completed > 0, "the large batch has not begun")
         small = [_submit(live, ledger, files, lines) for lines in _SMALL]
         ids = [large, *small]
-        _until(lambda: all(ledger.batches.batch(each).ended_at is not None for each in ids), "a batch has not ended")
-        whole, *found = (ledger.batches.batch(each) for each in ids)
+        _until(
+            lambda: all(ledger.of(Batches).batch(each).ended_at is not None for each in ids), "a batch has not ended"
+        )
+        whole, *found = (ledger.of(Batches).batch(each) for each in ids)
     finally:
         ledger.close()
     took = max(each.ended_at for each in found) - min(each.created_at for each in found)

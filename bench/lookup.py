@@ -21,6 +21,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ports import Embedder
 from headrace_workers.features.cache.semantic.known import Entry, Known, Question
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions, forget_read
+from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.generation.models.pull import pull
 from headrace_workers.features.knowledge.embedders.load import load_embedder
 from headrace_workers.features.knowledge.index.compaction import DEFAULTS
@@ -121,7 +122,7 @@ def exact(there: Services, size: int, count: int, say: Say) -> list[Row]:
         chosen = np.random.default_rng(4).integers(size, size=count).tolist()
         with _by_primary_key(url) as select:
             ours, alone = in_turns(
-                lambda place: ledger.answers.exact({_key(chosen[place])}),
+                lambda place: ledger.of(Answers).exact({_key(chosen[place])}),
                 lambda place: select(chosen[place] + 1),
                 count,
             )

@@ -29,6 +29,7 @@ from headrace_workers.features.webhooks.sealing import Sealer
 from headrace_workers.features.webhooks.sender import Letter, Sender
 from headrace_workers.features.webhooks.signing import new_secret
 from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.tables import DELIVERIES
 from headrace_workers.runtime.embedded.ports import free_ports
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
@@ -123,8 +124,8 @@ def _beside_dead(ledger: Ledger, bell: Notifier, base: str, rounds: int, say: Sa
         say(f"{rounds // len(_BLOCKS)} rounds to {living} receivers, beside {_DEAD} that {state}")
         for number, endpoint_id in enumerate(mortal):
             kind = "mortal" if state == "live" else "dead"
-            ledger.webhooks.change(endpoint_id, {"url": f"{base}/{kind}/{number}"})
-            ledger.webhooks.enable(endpoint_id)
+            ledger.of(Webhooks).change(endpoint_id, {"url": f"{base}/{kind}/{number}"})
+            ledger.of(Webhooks).enable(endpoint_id)
         if state == "live":
             _quiet(ledger, bell, base)
         found[state] += _rounds(ledger, bell, base, f"{block}-{state}", living, rounds // len(_BLOCKS))
@@ -159,7 +160,7 @@ def _ratio(ours: list[list[float]], theirs: list[list[float]]) -> tuple[float, f
 def _quiet(ledger: Ledger, bell: Notifier, base: str) -> None:
     """Wait until nothing is on its way: what hung has lost its patience, and was taken when it was tried again."""
     begun = time.monotonic()
-    while ledger.webhooks.deliveries(Range(tenant="rounds"), 1, "pending"):
+    while ledger.of(Webhooks).deliveries(Range(tenant="rounds"), 1, "pending"):
         if time.monotonic() - begun > _STALL_SECONDS:
             raise Stalled(f"webhooks are still on their way after {_STALL_SECONDS:g} s")
         bell.ring(Hint.WORK)
@@ -182,13 +183,13 @@ def _rounds(ledger: Ledger, bell: Notifier, base: str, name: str, living: int, r
 
 def _register(ledger: Ledger, url: str, tenant: str, name: str = "") -> str:
     wanted = registering.Wanted(tenant=tenant, url=url, events=("batch.completed",), name=name)
-    return registering.register(ledger.webhooks, Sealer(), _HERE, wanted).endpoint.id
+    return registering.register(ledger.of(Webhooks), Sealer(), _HERE, wanted).endpoint.id
 
 
 def _announce(ledger: Ledger, bell: Notifier, tenant: str, subjects: list[str]) -> None:
     with writing(ledger.engine) as tx:
         for subject in subjects:
-            ledger.webhooks.announce(tx, tenant=tenant, event_type="batch.completed", subject=subject)
+            ledger.of(Webhooks).announce(tx, tenant=tenant, event_type="batch.completed", subject=subject)
     bell.ring(Hint.WORK)
 
 

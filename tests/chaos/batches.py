@@ -23,6 +23,8 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.batches.defaults import Defaults
 from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import Store
+from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import Wishes, submit
 
 BRIDGES = ("bridge", "bridge-2")
@@ -54,7 +56,7 @@ def prepare(deployment: Deployment) -> None:
 def storm(deployment: Deployment, lines: list[str], kills: int, seed: int, patience: float = 120.0) -> Outcome:
     """So many kills, spread over the batch of these lines; each fourth is the model worker's, the others a bridge's."""
     ledger = Ledger.at(deployment.ledger)
-    files = Files(ledger.files, Store.at(str(deployment.folder / "files")))
+    files = Files(ledger.of(StoredFiles), Store.at(str(deployment.folder / "files")))
     data = "\n".join(lines).encode()
     file = files.add([data], tenant="a", purpose="batch", name="jobs.jsonl", keep=None, lines=True)
     wishes = Wishes(tenant="a", defaults=Defaults("echo", {"tenant": "a", "lane": "batch"}))
@@ -63,7 +65,7 @@ def storm(deployment: Deployment, lines: list[str], kills: int, seed: int, patie
     chance = random.Random(seed)
 
     def done() -> int:
-        row = ledger.batches.batch(batch.id)
+        row = ledger.of(Batches).batch(batch.id)
         assert row is not None
         return int(row.completed + row.failed)
 
@@ -71,10 +73,10 @@ def storm(deployment: Deployment, lines: list[str], kills: int, seed: int, patie
         eventually(lambda kill=kill: done() >= min(len(lines) - 1, kill * len(lines) // (kills + 4)), patience)
         deployment.kill(chance.choice(BRIDGES) if kill % 4 else "generate")
         deployment.revive()
-    eventually(lambda: ledger.batches.batch(batch.id).ended_at is not None or deployment.revive(), patience)  # type: ignore[union-attr]
+    eventually(lambda: ledger.of(Batches).batch(batch.id).ended_at is not None or deployment.revive(), patience)  # type: ignore[union-attr]
     deployment.wait_quiet([])
 
-    ended = ledger.batches.batch(batch.id)
+    ended = ledger.of(Batches).batch(batch.id)
     assert ended is not None
     answered, failed = (_numbers(files, file_id) for file_id in (ended.output_file, ended.error_file))
     ids = [derive_job_id("a", f"batch:{batch.id}:{number}") for number in answered]

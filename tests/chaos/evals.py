@@ -20,7 +20,9 @@ from tests.services.eventually import eventually
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import Store
-from headrace_workers.features.evals.store.evals import NewEval, NewRun
+from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.stored import StoredFiles
+from headrace_workers.features.evals.store.evals import Evals, NewEval, NewRun
 
 _SAMPLE = "{{sample.output_text}}"
 _CRITERIA = [
@@ -55,17 +57,17 @@ def expected(rows: int) -> Counter[str]:
 def storm(deployment: Deployment, rows: int, kills: int, patience: float = 120.0) -> Outcome:
     """The bridge dies so often: first while items are written down, then in even steps while they are judged."""
     ledger = Ledger.at(deployment.ledger)
-    run = _begun(ledger, Files(ledger.files, Store.at(str(deployment.folder / "files"))), rows)
+    run = _begun(ledger, Files(ledger.of(StoredFiles), Store.at(str(deployment.folder / "files"))), rows)
 
     def stands() -> Any:
-        return ledger.evals.run("eval_1", "evalrun_1", "a")
+        return ledger.of(Evals).run("eval_1", "evalrun_1", "a")
 
     def ended() -> int:
         counts = json.loads(stands().tally).get("counts", {})
         return int(counts.get("passed", 0) + counts.get("failed", 0))
 
     deployment.start("bridge", "generate", "moderate", "judge")
-    eventually(lambda: ledger.evals.count(run.number, None), patience)
+    eventually(lambda: ledger.of(Evals).count(run.number, None), patience)
     for kill in range(kills):
         eventually(lambda kill=kill: ended() >= kill * rows // (kills + 1), patience)
         deployment.kill("bridge")
@@ -74,11 +76,11 @@ def storm(deployment: Deployment, rows: int, kills: int, patience: float = 120.0
     found = stands()
     statuses: Counter[str] = Counter()
     after = None
-    while page := ledger.evals.items(run.number, after=after, limit=2_000).rows:
+    while page := ledger.of(Evals).items(run.number, after=after, limit=2_000).rows:
         statuses.update(row.status for row in page)
         after = page[-1].number
     ((runs, steps),) = query(deployment.watched, _RUNS)[0]
-    batches = len(ledger.batches.batches("a"))
+    batches = len(ledger.of(Batches).batches("a"))
     ledger.close()
     return Outcome(found.state, found.total, statuses, json.loads(found.tally), batches, int(runs), int(steps))
 
@@ -89,12 +91,12 @@ def _begun(ledger: Ledger, files: Files, rows: int) -> Any:
     lines[_NO_TEXT], lines[_NO_JSON] = json.dumps({"item": {"answer": "x"}}), "{"
     file = files.add(["\n".join(lines).encode()], tenant="a", purpose="evals", name="rows.jsonl", keep=None)
     new = {"id": "eval_1", "tenant": "a", "name": "", "data_source_config": "{}", "metadata": "{}"}
-    ledger.evals.create(NewEval(**new, testing_criteria=json.dumps(_CRITERIA)))
+    ledger.of(Evals).create(NewEval(**new, testing_criteria=json.dumps(_CRITERIA)))
     source = {
         "type": "completions", "model": "echo", "source": {"type": "file_id", "id": file.id},
         "input_messages": {"type": "template", "template": [{"role": "user", "content": "{{item.q}}"}]},
     }  # fmt: skip
-    return ledger.evals.start(
+    return ledger.of(Evals).start(
         "eval_1", "a", NewRun(id="evalrun_1", name="", data_source=json.dumps(source), metadata="{}")
     )
 

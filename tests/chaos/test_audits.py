@@ -16,6 +16,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, OUTBOX
 from headrace_workers.features.cache.audit_tables import AUDITS
+from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.tables import ENTRIES
 from headrace_workers.testing import make_hash_embedder
 
@@ -147,4 +148,4 @@ def test_wrong_answers_are_found_and_their_scope_turns_itself_off(deployment, le
 
 def states(ledger):
     """How the scope of each tenant stands."""
-    return defaultdict(str) | {each.tenant: each.state for each in ledger.audits.standings()}
+    return defaultdict(str) | {each.tenant: each.state for each in ledger.of(Audits).standings()}

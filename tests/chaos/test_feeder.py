@@ -13,6 +13,8 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.batches.defaults import Defaults
 from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import Store
+from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import Wishes, submit
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
@@ -37,13 +39,13 @@ def deployment(embedded_kafka, redis_server, postgres, service_folder):
 def test_each_line_is_one_job_when_its_feeder_dies_in_the_middle(deployment: Deployment):
     """SIGKILL at half of all lines, and once more at three quarters; who goes on begins where the ledger says."""
     ledger = Ledger.at(deployment.ledger)
-    files = Files(ledger.files, Store.at(str(deployment.folder / "files")))
+    files = Files(ledger.of(StoredFiles), Store.at(str(deployment.folder / "files")))
     data = (json.dumps({"prompt": f"line {number}"}).encode() + b"\n" for number in range(1, LINES + 1))
     file = files.add(data, tenant="a", purpose="batch", name="jobs.jsonl", keep=None, lines=True)
     batch, _ = submit(ledger, file, Wishes(tenant="a", defaults=Defaults("echo", {"tenant": "a"})), key=None)
 
     def taken() -> int:
-        return int(ledger.batches.batch(batch.id).taken)  # type: ignore[union-attr]
+        return int(ledger.of(Batches).batch(batch.id).taken)  # type: ignore[union-attr]
 
     for feeder, until in zip(FEEDERS, (LINES // 2, LINES * 3 // 4, LINES), strict=True):
         deployment.start(feeder)
@@ -58,6 +60,6 @@ def test_each_line_is_one_job_when_its_feeder_dies_in_the_middle(deployment: Dep
     assert len(jobs) == LINES
     assert {UUID(job_id) for (job_id,) in jobs} == wanted
     assert [tuple(map(int, row)) for row in lines] == [(LINES, 1, LINES, LINES)]
-    eventually(lambda: ledger.batches.batch(batch.id).read)  # type: ignore[union-attr]
+    eventually(lambda: ledger.of(Batches).batch(batch.id).read)  # type: ignore[union-attr]
     assert taken() == LINES
     ledger.close()

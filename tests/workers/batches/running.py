@@ -24,6 +24,8 @@ from headrace_workers.features.batches.files.store import Store
 from headrace_workers.features.batches.outputs import Outputs
 from headrace_workers.features.batches.retry_failed_lines import retry_failed
 from headrace_workers.features.batches.rewriting import Rewriting
+from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import Wishes, submit
 from headrace_workers.features.batches.tables import BATCHES
 from headrace_workers.features.webhooks.allowed_targets import Reach
@@ -63,7 +65,7 @@ class Running:
     def __init__(self, ledger, folder, *, most=1_000, window=1_000, store=None):
         self.ledger = ledger
         self.store = store or Store.at(str(folder / "files"))
-        self.files = Files(ledger.files, self.store)
+        self.files = Files(ledger.of(StoredFiles), self.store)
         self.heard = []
         self.reach = Reach(http_loopback=True)  # of callbacks
         self._limits = Room(most, window)
@@ -75,9 +77,9 @@ class Running:
         return Bulk(
             ledger=self.ledger,
             files=self.files,
-            feed=Feed(batches=self.ledger.batches, files=self.files, admit=self.door),
-            outputs=Outputs(batches=self.ledger.batches, files=self.files, keep=3_600),
-            rewriting=Rewriting(batches=self.ledger.batches, files=self.files),
+            feed=Feed(batches=self.ledger.of(Batches), files=self.files, admit=self.door),
+            outputs=Outputs(batches=self.ledger.of(Batches), files=self.files, keep=3_600),
+            rewriting=Rewriting(batches=self.ledger.of(Batches), files=self.files),
             room=self._limits,
             bridge=name,
             clock=clock,
@@ -99,7 +101,7 @@ class Running:
 
     def again(self, batch_id, max_tokens=None):
         """The batch of what failed."""
-        return retry_failed(self.ledger.batches, self.files, self.batch(batch_id), max_tokens=max_tokens, keep=None)
+        return retry_failed(self.ledger.of(Batches), self.files, self.batch(batch_id), max_tokens=max_tokens, keep=None)
 
     def turn(self, count=1):
         """So many turns of the duty; how many lines moved."""
@@ -146,7 +148,7 @@ class Running:
 
     def batch(self, batch_id):
         """How it stands."""
-        return self.ledger.batches.batch(batch_id)
+        return self.ledger.of(Batches).batch(batch_id)
 
     def output(self, batch_id):
         """The lines of its output."""

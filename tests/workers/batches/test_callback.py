@@ -15,6 +15,7 @@ from headrace_workers.features.batches.submit import Wishes
 from headrace_workers.features.webhooks.allowed_targets import Reach, networks_of
 from headrace_workers.features.webhooks.keyring import callbacks_of
 from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
 NOBODYS = "we_0123456789abcdef01234567"
 METADATA = "https://169.254.169.254/latest"
@@ -91,11 +92,11 @@ def test_what_is_submitted_again_is_known_though_its_endpoint_is_gone(running):
     named, _ = office.register("https://shop.example/", tenant="a", events=())
     wishes = {"key": "once", "callback": BatchCallback(endpoint=named)}
     batch_id = running.submit(jobs(1), **wishes)
-    running.ledger.webhooks.remove(named)
+    running.ledger.of(Webhooks).remove(named)
     assert running.submit(jobs(1), **wishes) == batch_id
     running.run()
     office.deliver()
-    (found,) = running.ledger.webhooks.deliveries(Range(tenant="a"), 10)
+    (found,) = running.ledger.of(Webhooks).deliveries(Range(tenant="a"), 10)
     assert (found.state, f"the tenant has no endpoint {named}" in found.error) == ("dropped", True)
 
 
@@ -121,7 +122,7 @@ def test_an_inner_address_is_told_nothing(running):
         running.run()
         office.deliver()
         assert receiver.heard == []
-    found = running.ledger.webhooks.deliveries(Range(tenant="a"), 10)
+    found = running.ledger.of(Webhooks).deliveries(Range(tenant="a"), 10)
     assert [each.state for each in found] == ["failed"]
     assert "no address of the internet" in found[0].error
 

@@ -19,10 +19,13 @@ from headrace_workers.core.tables import JOBS, NEVER, STEPS
 from headrace_workers.features.batches.files.store import StoreUnavailable
 from headrace_workers.features.batches.files.text import NotReadable
 from headrace_workers.features.batches.retry_failed_lines import InputGone, NothingFailed, NotOver
+from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import EmptyInput
 from headrace_workers.features.batches.tables import LINES
 from headrace_workers.features.batches.views import batch_object, progress_words
 from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.runtime.wire.notifier import Hint
 
 
@@ -121,7 +124,7 @@ def test_lines_that_are_held_are_counted(running):
     batch = running.batch(batch_id)
     assert (batch.held, batch_object(batch)["headrace"]["held"], running.batch(other).held) == (2, 2, 0)
     assert progress_words(batch) == "in_progress: 0 of 5, 2 held (`headrace moderation held list` says why)"
-    assert [each.held for each in running.ledger.batches.batches("a")] == [0, 2]
+    assert [each.held for each in running.ledger.of(Batches).batches("a")] == [0, 2]
     with writing(running.ledger.engine) as tx:
         tx.execute(mine.values(state="ready", held_at=None))
     running.run()
@@ -239,7 +242,7 @@ def test_what_is_torn_or_spoilt_is_not_stored(running, pack):
     for data in (packed[:-1], packed[:30], packed[:200] + bytes(100) + packed[300:]):
         with pytest.raises(NotReadable, match="cannot be decompressed"):
             running.submit(data)
-    assert running.ledger.files.files("a") == running.store.objects("a") == []
+    assert running.ledger.of(StoredFiles).files("a") == running.store.objects("a") == []
 
 
 def test_an_empty_file_is_refused(running):
@@ -279,7 +282,7 @@ def test_cancelling_keeps_what_is_done_and_lets_go_of_the_rest(running):
     batch_id = running.submit(jobs(900))
     running.turn()
     done = running.end(limit=64)
-    assert running.ledger.batches.cancel(batch_id).state == "cancelling"
+    assert running.ledger.of(Batches).cancel(batch_id).state == "cancelling"
     running.settle()
     batch = running.batch(batch_id)
     assert (batch.state, counts(batch)) == ("cancelled", (900, done, 900 - done))
@@ -287,7 +290,7 @@ def test_cancelling_keeps_what_is_done_and_lets_go_of_the_rest(running):
     assert {code for _, code in running.errors(batch_id)} == {"batch_cancelled"}
     assert len({line for line, _ in running.errors(batch_id)}) == 900 - done
     assert {row.state for row in running.jobs()} <= {"done", "cancelled"}
-    assert running.ledger.batches.cancel(batch_id).state == "cancelled"
+    assert running.ledger.of(Batches).cancel(batch_id).state == "cancelled"
 
 
 def test_what_is_over_when_its_time_is_keeps_what_is_done(running):
@@ -358,7 +361,7 @@ def test_a_batch_is_let_go_of_while_a_disk_takes_nothing(running, tmp_path):
     folder = tmp_path / "files" / "a"
     folder.rename(tmp_path / "aside")
     folder.write_text("in the way")
-    running.ledger.batches.cancel(batch_id)
+    running.ledger.of(Batches).cancel(batch_id)
     running.turn()
     assert "HEADRACE_FILES" in str(running.bulk.waits)
     assert sorted(row.state for row in running.jobs()) == ["cancelled", "cancelled", "done"]
@@ -379,7 +382,7 @@ def test_a_store_that_forgets_nothing_is_called_by_its_name(running, monkeypatch
     assert [trouble.reason for trouble in running.ledger.troubles()] == ["away"]
     running.turn(2)
     assert (running.bulk.waits, running.ledger.troubles()) == (None, [])
-    assert running.ledger.files.file(file.id) is None
+    assert running.ledger.of(StoredFiles).file(file.id) is None
 
 
 def refuse(paths):
@@ -394,7 +397,7 @@ def test_two_bridges_at_a_time_do_nothing_twice(running):
     mine, other = running.bulk, running.bridge()
     mine._duty.held_until = other._duty.held_until = float("inf")  # both believe that they have the duty
     for _ in range(6):
-        before = running.ledger.batches.unfinished()
+        before = running.ledger.of(Batches).unfinished()
         mine.once(running.heard.append)
         rows = before  # the other has read the same rows before
         for row in rows:
@@ -409,9 +412,9 @@ def test_a_batch_and_its_lines_are_forgotten_behind_their_files(running):
     """When it is old enough, and its output is gone."""
     batch_id = running.submit(jobs(3))
     running.run()
-    assert running.ledger.batches.forget(-1_000) is False
+    assert running.ledger.of(Batches).forget(-1_000) is False
     running.files.remove(running.batch(batch_id).output_file)
-    while running.ledger.batches.forget(-1_000):
+    while running.ledger.of(Batches).forget(-1_000):
         pass
     assert running.batch(batch_id) is None
     assert running.ledger.read(select(func.count()).select_from(LINES))[0][0] == 0
@@ -487,7 +490,7 @@ def test_what_failed_cannot_be_run_again_when_its_input_is_gone(running):
     running.files.remove(batch.input_file)
     with pytest.raises(InputGone, match=f"the input of {batch_id}, {batch.input_file}, was deleted: submit the lines"):
         running.again(batch_id)
-    assert [row.purpose for row in running.ledger.files.files("a")] == ["batch_output"]
+    assert [row.purpose for row in running.ledger.of(StoredFiles).files("a")] == ["batch_output"]
 
 
 def test_a_budget_is_kept_to(running):
@@ -583,9 +586,9 @@ def test_who_listens_hears_of_a_batchs_end(running):
     good, bad = running.submit(jobs(2)), running.submit([b"{"])
     running.run()
     running.bridge().once(running.heard.append)
-    found = {each.subject: each for each in running.ledger.webhooks.deliveries(Range(), 10)}
+    found = {each.subject: each for each in running.ledger.of(Webhooks).deliveries(Range(), 10)}
     assert {subject: each.type for subject, each in found.items()} == {good: "batch.completed", bad: "batch.failed"}
-    _, body = running.ledger.webhooks.delivery(found[good].id)
+    _, body = running.ledger.of(Webhooks).delivery(found[good].id)
     told = json.loads(body)["data"]
     assert (told["id"], told["status"]) == (good, "completed")
     assert told["request_counts"] == {"total": 2, "completed": 2, "failed": 0}

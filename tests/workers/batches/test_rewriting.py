@@ -11,6 +11,7 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.batches.json_lines import Read
 from headrace_workers.features.batches.rewriting import _telling
+from headrace_workers.features.batches.store.bulk import Batches
 
 
 @pytest.fixture
@@ -163,7 +164,7 @@ def test_a_batch_of_which_nothing_is_there_ends_when_it_is_cancelled(running):
     batch = running.batch(batch_id)
     remove(running, batch.input_file, batch.output_file)
     running.turn(2)
-    running.ledger.batches.cancel(batch_id)
+    running.ledger.of(Batches).cancel(batch_id)
     running.settle()
     assert running.batch(batch_id).state == "cancelled"
     assert running.errors(batch_id) == [(1, "lost"), (2, "lost"), (3, "batch_cancelled")]

@@ -18,7 +18,10 @@ from tests.workers.bridge.test_evals import files_of, with_run
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.progress import STUCK_EXIT
+from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import Wishes, submit
+from headrace_workers.features.evals.store.evals import Evals
 from headrace_workers.runtime.bridge.crashes import Crashes
 from headrace_workers.runtime.embedded.processes import Child, ChildSpec, stop
 from headrace_workers.testing import make_echo_model
@@ -58,7 +61,7 @@ def bridge(tmp_path: Path, redis_server: RedisServer) -> Iterator[Callable[[str]
 
 def never_read(ledger: Ledger, folder: Path, file_id: str) -> None:
     """Put a pipe that nobody writes to in the place of a file: whoever opens it comes back no more."""
-    (piece,) = ledger.files.pieces(file_id)
+    (piece,) = ledger.of(StoredFiles).pieces(file_id)
     path = folder / "files" / piece.path
     path.unlink()
     os.mkfifo(path)
@@ -85,7 +88,7 @@ def test_a_run_whose_rows_end_their_bridge_again_and_again_fails(
         with_run(ledger, tmp_path, ['{"item": {"x": "1"}}'], name)
 
     def run(name: str) -> Any:
-        return ledger.evals.run(f"eval_{name}", f"evalrun_{name}", "a")
+        return ledger.of(Evals).run(f"eval_{name}", f"evalrun_{name}", "a")
 
     never_read(ledger, tmp_path, json.loads(run("1").data_source)["source"]["id"])
     assert ends_of(bridge, "evals", lambda: run("2").state == "in_progress") == [STUCK_EXIT] * MOST
@@ -109,7 +112,7 @@ def test_a_batch_whose_input_ends_its_bridge_again_and_again_fails(
     never_read(ledger, tmp_path, made[0].input_file)
 
     def stands(batch: Any) -> Any:
-        return ledger.batches.batch(batch.id)
+        return ledger.of(Batches).batch(batch.id)
 
     assert ends_of(bridge, "batches", lambda: stands(made[1]).taken == 2) == [STUCK_EXIT] * MOST
     assert eventually(lambda: stands(made[0]).ended_at and stands(made[0]).state) == "failed"

@@ -17,11 +17,13 @@ from headrace_workers.features.batches.files import text
 from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import Store
 from headrace_workers.features.batches.store.batch_rewriting import Anew
+from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.tables import BATCHES, DONE
 from headrace_workers.features.evals import beginning as eval_beginning
 from headrace_workers.features.evals.duty import EvalRuns
 from headrace_workers.features.evals.eval_plan import EvalPlan
-from headrace_workers.features.evals.store.evals import NewEval, NewRun
+from headrace_workers.features.evals.store.evals import Evals, NewEval, NewRun
 from headrace_workers.features.evals.tables import RUNS
 from headrace_workers.runtime.bridge.duty import Duty
 from headrace_workers.runtime.bridge.incidents import Incidents
@@ -49,14 +51,16 @@ def with_run(ledger: Ledger, folder: Path, rows: list[str], name: str = "1", ten
         ["\n".join(rows).encode()], tenant=tenant, purpose="evals", name="rows.jsonl", keep=None
     )
     said = {"tenant": tenant, "name": "", "data_source_config": "{}", "metadata": "{}"}
-    ledger.evals.create(NewEval(id=f"eval_{name}", **said, testing_criteria=json.dumps([CHECK])))
+    ledger.of(Evals).create(NewEval(id=f"eval_{name}", **said, testing_criteria=json.dumps([CHECK])))
     source = json.dumps({"type": "jsonl", "source": {"type": "file_id", "id": file.id}})
-    ledger.evals.start(f"eval_{name}", tenant, NewRun(id=f"evalrun_{name}", name="", data_source=source, metadata="{}"))
+    ledger.of(Evals).start(
+        f"eval_{name}", tenant, NewRun(id=f"evalrun_{name}", name="", data_source=source, metadata="{}")
+    )
 
 
 def files_of(ledger: Ledger, folder: Path) -> Files:
     """The files of a ledger in a folder."""
-    return Files(ledger.files, Store.at(str(folder / "files")))
+    return Files(ledger.of(StoredFiles), Store.at(str(folder / "files")))
 
 
 def duty(ledger: Ledger, files: Files, name: str = "bridge", most_bytes: int = 0) -> EvalRuns:
@@ -70,7 +74,7 @@ def duty(ledger: Ledger, files: Files, name: str = "bridge", most_bytes: int = 0
 
 def stands(ledger: Ledger) -> Any:
     """The run as it is."""
-    return ledger.evals.run("eval_1", "evalrun_1", "a")
+    return ledger.of(Evals).run("eval_1", "evalrun_1", "a")
 
 
 def breaking(call: Callable[..., Any], after: int, *, done: bool) -> Callable[..., Any]:
@@ -104,10 +108,10 @@ def test_a_beginning_that_was_broken_off_is_begun_again(
             duty(ledger, files).once(lambda _: None)
     duty(ledger, files).once(lambda _: None)
     run = stands(ledger)
-    (batch,) = ledger.batches.batches("a")
+    (batch,) = ledger.of(Batches).batches("a")
     assert (run.state, run.total, run.batch, batch.total) == ("in_progress", ROWS, batch.id, ROWS - 1)
-    assert ledger.evals.count(run.number, None) == ROWS - 1
-    (wrong,) = ledger.evals.items(run.number, after=None, limit=10).rows
+    assert ledger.of(Evals).count(run.number, None) == ROWS - 1
+    (wrong,) = ledger.of(Evals).items(run.number, after=None, limit=10).rows
     assert (wrong.number, wrong.status) == (7, "error")
     assert json.loads(run.tally)["counts"] == {"passed": 0, "failed": 0, "errored": 1}
 
@@ -116,28 +120,28 @@ def test_one_bridge_at_a_time_does_it(ledger: Ledger, tmp_path: Path):
     """The other waits for its lease."""
     first, second = (duty(ledger, files_of(ledger, tmp_path), name) for name in ("one", "two"))
     assert first.once(lambda _: None) == ROWS
-    ledger.evals.cancel("eval_1", "evalrun_1", "a")
+    ledger.of(Evals).cancel("eval_1", "evalrun_1", "a")
     second.once(lambda _: None)
-    (batch,) = ledger.batches.batches("a")
+    (batch,) = ledger.of(Batches).batches("a")
     assert batch.cancelling_at is None
     first.once(lambda _: None)
-    (batch,) = ledger.batches.batches("a")
+    (batch,) = ledger.of(Batches).batches("a")
     assert batch.cancelling_at is not None
 
 
 def test_a_large_run_holds_up_no_other_while_it_begins(ledger: Ledger, tmp_path: Path):
     """Of each a bounded number of rows is written down in turns; the batch of the large one has all of them."""
     large = [json.dumps({"item": {"x": "1"}}) for _ in range(2_500)]
-    ledger.evals.cancel("eval_1", "evalrun_1", "a")
+    ledger.of(Evals).cancel("eval_1", "evalrun_1", "a")
     with_run(ledger, tmp_path, large, "2")
     with_run(ledger, tmp_path, large[:3], "3")
     bridge = duty(ledger, files_of(ledger, tmp_path))
     assert bridge.once(lambda _: None) == 1_000 + 3
-    second, third = (ledger.evals.run(f"eval_{n}", f"evalrun_{n}", "a") for n in (2, 3))
+    second, third = (ledger.of(Evals).run(f"eval_{n}", f"evalrun_{n}", "a") for n in (2, 3))
     assert (second.state, third.state, third.total) == ("queued", "in_progress", 3)
     assert [bridge.once(lambda _: None) for _ in range(3)] == [1_000, 500, 0]
-    second = ledger.evals.run("eval_2", "evalrun_2", "a")
-    batch = ledger.batches.batch(second.batch, "a")
+    second = ledger.of(Evals).run("eval_2", "evalrun_2", "a")
+    batch = ledger.of(Batches).batch(second.batch, "a")
     assert (second.state, second.total, batch.total) == ("in_progress", 2_500, 2_500)
     numbers = [json.loads(line)["idempotency_key"] for line in lines_of(ledger, tmp_path, batch.input_file)]
     assert numbers == [str(n) for n in range(2_500)]
@@ -146,7 +150,7 @@ def test_a_large_run_holds_up_no_other_while_it_begins(ledger: Ledger, tmp_path:
 def test_of_one_tenant_two_runs_begin_at_a_time(ledger: Ledger, tmp_path: Path):
     """So that a tenant with many large ones does not hold up the rest; its own others wait."""
     large = [json.dumps({"item": {"x": "1"}}) for _ in range(1_001)]
-    ledger.evals.cancel("eval_1", "evalrun_1", "a")
+    ledger.of(Evals).cancel("eval_1", "evalrun_1", "a")
     for name in ("2", "3", "4"):
         with_run(ledger, tmp_path, large, name)
     with_run(ledger, tmp_path, large[:1], "5", tenant="b")
@@ -157,39 +161,39 @@ def test_of_one_tenant_two_runs_begin_at_a_time(ledger: Ledger, tmp_path: Path):
 def test_a_beginning_that_is_left_leaves_no_file(ledger: Ledger, tmp_path: Path):
     """Nor anything open: where it was cancelled, and where another bridge has the duty now."""
     rows = [json.dumps({"item": {"x": "1" * 1_000}}) for _ in range(3_000)]
-    ledger.evals.cancel("eval_1", "evalrun_1", "a")
+    ledger.of(Evals).cancel("eval_1", "evalrun_1", "a")
     with_run(ledger, tmp_path, rows, "2")
     before = stored(tmp_path)
     first, second = (duty(ledger, files_of(ledger, tmp_path), name) for name in ("one", "two"))
     assert first.once(lambda _: None) == 1_000
     assert len(stored(tmp_path)) > len(before)
-    ledger.evals.cancel("eval_2", "evalrun_2", "a")
+    ledger.of(Evals).cancel("eval_2", "evalrun_2", "a")
     first.once(lambda _: None)
-    assert (ledger.evals.run("eval_2", "evalrun_2", "a").state, stored(tmp_path)) == ("canceled", before)
+    assert (ledger.of(Evals).run("eval_2", "evalrun_2", "a").state, stored(tmp_path)) == ("canceled", before)
     with_run(ledger, tmp_path, rows, "3")
     before = stored(tmp_path)
     assert first.once(lambda _: None) == 1_000
     ledger.lay_down("one")
     first._duty.let_go()
-    while not ledger.evals.run("eval_3", "evalrun_3", "a").batch:
+    while not ledger.of(Evals).run("eval_3", "evalrun_3", "a").batch:
         second.once(lambda _: None)
     first.once(lambda _: None)
-    run = ledger.evals.run("eval_3", "evalrun_3", "a")
-    named = {piece.path for piece in ledger.files.pieces(ledger.batches.batch(run.batch, "a").input_file)}
+    run = ledger.of(Evals).run("eval_3", "evalrun_3", "a")
+    named = {piece.path for piece in ledger.of(StoredFiles).pieces(ledger.of(Batches).batch(run.batch, "a").input_file)}
     assert stored(tmp_path) == before | named
-    assert ledger.evals.count(run.number, None) == 3_000
+    assert ledger.of(Evals).count(run.number, None) == 3_000
 
 
 def test_a_run_that_goes_beyond_what_its_tenant_may_keep_fails(ledger: Ledger, tmp_path: Path):
     """With how much that is; another tenant's runs are not hit by it."""
     rows = [json.dumps({"item": {"x": "1" * 100}}) for _ in range(1_500)]
-    ledger.evals.cancel("eval_1", "evalrun_1", "a")
+    ledger.of(Evals).cancel("eval_1", "evalrun_1", "a")
     with_run(ledger, tmp_path, rows, "2")
     with_run(ledger, tmp_path, rows[:2], "3", tenant="b")
     bridge = duty(ledger, files_of(ledger, tmp_path), most_bytes=100_000)
     for _ in range(2):
         bridge.once(lambda _: None)
-    failed, other = (ledger.evals.run(f"eval_{n}", f"evalrun_{n}", t) for n, t in (("2", "a"), ("3", "b")))
+    failed, other = (ledger.of(Evals).run(f"eval_{n}", f"evalrun_{n}", t) for n, t in (("2", "a"), ("3", "b")))
     assert (failed.state, other.state) == ("failed", "in_progress")
     assert failed.reason.startswith("evals of the tenant a and their runs keep 1")
     assert "bytes, and may keep 100,000 (HEADRACE_MAX_EVAL_BYTES): delete runs or evals" in failed.reason
@@ -211,23 +215,23 @@ def test_who_begins_a_large_run_goes_on(ledger: Ledger, tmp_path: Path):
     signs: list[int] = []
     run = stands(ledger)
     duty(ledger, files_of(ledger, tmp_path)).once(
-        lambda _: None, lambda: signs.append(ledger.evals.count(run.number, None) + 1)
+        lambda _: None, lambda: signs.append(ledger.of(Evals).count(run.number, None) + 1)
     )
     assert signs == [1, 200, 400, ROWS]  # the row that makes no job has a status
 
 
 def test_empty_lines_are_read_a_bounded_part_at_a_time(ledger: Ledger, tmp_path: Path):
     """Each part says that the bridge goes on, and the next run has its turn behind it."""
-    ledger.evals.cancel("eval_1", "evalrun_1", "a")
+    ledger.of(Evals).cancel("eval_1", "evalrun_1", "a")
     with_run(ledger, tmp_path, [*[""] * 600_000, json.dumps({"item": {"x": "1"}})], "2")
     with_run(ledger, tmp_path, [json.dumps({"item": {"x": "1"}})], "3")
     bridge, signs = duty(ledger, files_of(ledger, tmp_path)), []
     assert bridge.once(lambda _: None, lambda: signs.append(1)) == 1
-    empty, other = (ledger.evals.run(f"eval_{n}", f"evalrun_{n}", "a") for n in (2, 3))
+    empty, other = (ledger.of(Evals).run(f"eval_{n}", f"evalrun_{n}", "a") for n in (2, 3))
     assert (empty.state, other.state, bridge.rest) == ("queued", "in_progress", 0.0)
     assert len(signs) == 3 + 2  # runs, and parts
     assert [bridge.once(lambda _: None) for _ in range(2)] == [0, 1]
-    assert ledger.evals.run("eval_2", "evalrun_2", "a").total == 1
+    assert ledger.of(Evals).run("eval_2", "evalrun_2", "a").total == 1
 
 
 @pytest.mark.parametrize("packs", [zstandard.compress, bytes])
@@ -241,11 +245,11 @@ def test_a_run_over_more_lines_than_a_file_may_have_fails(
         [packs(b"\n" * 2_000_000)], tenant="a", purpose="evals", name="rows.jsonl", keep=None
     )
     source = json.dumps({"type": "jsonl", "source": {"type": "file_id", "id": file.id}})
-    ledger.evals.start("eval_1", "a", NewRun(id="evalrun_2", name="", data_source=source, metadata="{}"))
+    ledger.of(Evals).start("eval_1", "a", NewRun(id="evalrun_2", name="", data_source=source, metadata="{}"))
     bridge = duty(ledger, files_of(ledger, tmp_path))
     for _ in range(2):
         bridge.once(lambda _: None)
-    run = ledger.evals.run("eval_1", "evalrun_2", "a")
+    run = ledger.of(Evals).run("eval_1", "evalrun_2", "a")
     why = "its data cannot be read: the file has more than 300,000 lines, empty ones among them: split it into several"
     assert (run.state, run.reason) == ("failed", f"{why} files")
 
@@ -258,7 +262,7 @@ def test_who_has_lost_the_duty_in_the_middle_leaves_the_rest(
     with monkeypatch.context() as patch:
         patch.setattr(Duty, "held", lambda _: next(has))
         assert duty(ledger, files).once(lambda _: None) == 0
-    assert (stands(ledger).state, ledger.evals.count(stands(ledger).number, None)) == ("queued", 399)
+    assert (stands(ledger).state, ledger.of(Evals).count(stands(ledger).number, None)) == ("queued", 399)
     assert not list((tmp_path / "files").rglob(".unfinished-*"))
     assert duty(ledger, files).once(lambda _: None) == ROWS
 
@@ -269,9 +273,9 @@ def test_rows_that_are_large_are_written_down_a_few_at_a_time(tmp_path: Path, mo
     row = json.dumps({"item": {"x": "1" * 1_500_000}})
     with_run(ledger, tmp_path, [row] * 7)
     sizes: list[int] = []
-    put = ledger.evals.put_items
+    put = ledger.of(Evals).put_items
     monkeypatch.setattr(
-        ledger.evals, "put_items", lambda run, items, size: (sizes.append(len(items)), put(run, items, size))
+        ledger.of(Evals), "put_items", lambda run, items, size: (sizes.append(len(items)), put(run, items, size))
     )
     bridge = duty(ledger, files_of(ledger, tmp_path))
     assert [bridge.once(lambda _: None) for _ in range(4)] == [3, 3, 1, 0]
@@ -284,10 +288,10 @@ def test_a_run_at_which_we_fail_ends_and_the_others_go_on(
 ):
     """It would stop the bridge each time that it is begun again."""
     second = NewRun(id="evalrun_2", name="", data_source=stands(ledger).data_source, metadata="{}")
-    ledger.evals.start("eval_1", "a", second)
+    ledger.of(Evals).start("eval_1", "a", second)
     monkeypatch.setattr(EvalPlan, "line", failing_for("evalrun_1", EvalPlan.line))
     assert duty(ledger, files_of(ledger, tmp_path)).once(lambda _: None) == ROWS
-    first, other = (ledger.evals.run("eval_1", name, "a") for name in ("evalrun_1", "evalrun_2"))
+    first, other = (ledger.of(Evals).run("eval_1", name, "a") for name in ("evalrun_1", "evalrun_2"))
     assert (first.state, first.reason) == ("failed", "headrace failed at it: ZeroDivisionError")
     assert other.state == "in_progress"
 
@@ -305,16 +309,16 @@ def test_a_run_whose_file_is_gone_or_that_was_cancelled_before_it_began_ends(led
     """With a reason; nothing was asked."""
     files = files_of(ledger, tmp_path)
     source = json.loads(stands(ledger).data_source)["source"]["id"]
-    ledger.evals.start(
+    ledger.of(Evals).start(
         "eval_1", "a", NewRun(id="evalrun_2", name="", data_source=stands(ledger).data_source, metadata="{}")
     )
-    ledger.evals.cancel("eval_1", "evalrun_2", "a")
+    ledger.of(Evals).cancel("eval_1", "evalrun_2", "a")
     files.remove(source)
     duty(ledger, files).once(lambda _: None)
-    first, second = (ledger.evals.run("eval_1", name, "a") for name in ("evalrun_1", "evalrun_2"))
+    first, second = (ledger.of(Evals).run("eval_1", name, "a") for name in ("evalrun_1", "evalrun_2"))
     assert (first.state, first.reason) == ("failed", f"its file {source} was deleted before it was read")
     assert (second.state, second.reason) == ("canceled", None)
-    assert ledger.batches.batches("a") == []
+    assert ledger.of(Batches).batches("a") == []
 
 
 def test_a_run_whose_answers_are_gone_from_the_store_waits_until_it_is_cancelled(ledger: Ledger, tmp_path: Path):
@@ -324,13 +328,13 @@ def test_a_run_whose_answers_are_gone_from_the_store_waits_until_it_is_cancelled
     while stands(ledger).batch is None:
         evals.once(lambda _: None)
     answers = files.add([b'{"custom_id":"0"}\n'], tenant="a", purpose="batch_output", name="out", keep=None)
-    (piece,) = ledger.files.pieces(answers.id)
+    (piece,) = ledger.of(StoredFiles).pieces(answers.id)
     (tmp_path / "files" / piece.path).unlink()
     write(ledger, update(BATCHES).values(ended_at=1, completed=1, output_file=answers.id))
     evals.once(lambda _: None)
     assert stands(ledger).state == "in_progress"
     assert piece.path in str(evals.waits)
-    ledger.evals.cancel("eval_1", "evalrun_1", "a")
+    ledger.of(Evals).cancel("eval_1", "evalrun_1", "a")
     evals.once(lambda _: None)
     assert (stands(ledger).state, evals.waits) == ("canceled", None)
 
@@ -342,7 +346,7 @@ def test_a_run_whose_answers_are_gone_fails_when_its_batchs_time_is_over(ledger:
     while stands(ledger).batch is None:
         evals.once(lambda _: None)
     answers = files.add([b'{"custom_id":"0"}\n'], tenant="a", purpose="batch_output", name="out", keep=None)
-    files.drop(ledger.files.pieces(answers.id))
+    files.drop(ledger.of(StoredFiles).pieces(answers.id))
     write(ledger, update(BATCHES).values(ended_at=1, completed=1, output_file=answers.id, expires_at=1))
     evals.once(lambda _: None)
     assert stands(ledger).state == "failed"
@@ -358,9 +362,9 @@ def test_who_follows_a_file_that_was_written_anew_begins_again(ledger: Ledger, t
     answers = files.add([b'{"custom_id":"0"}\n'], tenant="a", purpose="batch_output", name="out", keep=None)
     write(ledger, update(BATCHES).values(output_file=answers.id))
     write(ledger, update(RUNS).values(output_read=18, errors_read=7))
-    pieces = ledger.files.pieces(answers.id)
-    number = ledger.batches.batch(stands(ledger).batch).number
-    ledger.batches.rewritten(number, Anew(answers.id, DONE, pieces, pieces, [], ""))
+    pieces = ledger.of(StoredFiles).pieces(answers.id)
+    number = ledger.of(Batches).batch(stands(ledger).batch).number
+    ledger.of(Batches).rewritten(number, Anew(answers.id, DONE, pieces, pieces, [], ""))
     assert (stands(ledger).output_read, stands(ledger).errors_read) == (0, 7)
 
 
@@ -369,10 +373,10 @@ def test_what_is_removed_is_forgotten_bit_by_bit(ledger: Ledger, tmp_path: Path)
     files = files_of(ledger, tmp_path)
     duty(ledger, files).once(lambda _: None)
     run = stands(ledger)
-    ledger.evals.finish(run.number, "failed", None, {"error": {"code": "lost", "message": "x"}})
-    ledger.evals.remove("eval_1", "a")
+    ledger.of(Evals).finish(run.number, "failed", None, {"error": {"code": "lost", "message": "x"}})
+    ledger.of(Evals).remove("eval_1", "a")
     assert stands(ledger) is None
     for _ in range(3):
         duty(ledger, files).once(lambda _: None)
-    assert ledger.evals.items(run.number, after=None, limit=1).rows == []
-    assert not ledger.evals.forget()
+    assert ledger.of(Evals).items(run.number, after=None, limit=1).rows == []
+    assert not ledger.of(Evals).forget()

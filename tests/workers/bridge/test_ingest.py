@@ -20,6 +20,7 @@ from headrace_schemas.errors import Unavailable
 from headrace_schemas.topics import INBOUND
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.tables import OUTBOX
+from headrace_workers.features.quality.store.labels import Labels
 from headrace_workers.runtime.bridge.partitions import group_of
 from headrace_workers.runtime.wire.notifier import Hint
 
@@ -230,7 +231,7 @@ def test_labels_are_taken_and_those_of_unknown_jobs_are_told(ledger, kafka, inge
         kafka,
         [record(review(job_id)), record(review(job_id)), record(review(unknown)), record(review(job_id, who="b"))],
     )
-    until(ingest, lambda: len(list(ledger.labels.all())) == 2 and ledger.dead(DeadFilter()))
+    until(ingest, lambda: len(list(ledger.of(Labels).all())) == 2 and ledger.dead(DeadFilter()))
     (letter,) = ledger.dead(DeadFilter())
     assert (letter.job_id, letter.refers_to, letter.topic, letter.category) == (None, unknown, "reviews", "invalid")
     assert "has no job" in letter.reason

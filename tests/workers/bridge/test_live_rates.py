@@ -19,6 +19,8 @@ from headrace_workers.features.quality import duty as live_rates
 from headrace_workers.features.quality.assessment import assess
 from headrace_workers.features.quality.duty import LiveRates
 from headrace_workers.features.quality.labelled import by_subject
+from headrace_workers.features.quality.store.labels import Labels
+from headrace_workers.features.quality.store.pass_rates import PassRates
 from headrace_workers.features.quality.tables import LABELS
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -73,14 +75,14 @@ def test_they_are_those_that_quality_shows(ledger: Ledger):
     on: all together may take longer than a bridge may be silent.
     """
     signs: list[int] = []
-    assert duty(ledger).once(lambda: signs.append(len(ledger.pass_rates.tenants()))) == 2
+    assert duty(ledger).once(lambda: signs.append(len(ledger.of(PassRates).tenants()))) == 2
     assert signs == [1, 2]
-    found = ledger.pass_rates.all()
+    found = ledger.of(PassRates).all()
     assert [(row.tenant, row.criterion, row.version) for row in found] == [
         ("mill", "right", "v1"),
         ("shop", "right", "v1"),
     ]
-    ((_, of),) = by_subject(*ledger.labels.beside("shop")).items()
+    ((_, of),) = by_subject(*ledger.of(Labels).beside("shop")).items()
     mean = assess(of, 0).mean
     for row in found:
         assert (row.value, row.low, row.high) == pytest.approx((mean.value, mean.interval.low, mean.interval.high))
@@ -106,14 +108,14 @@ def test_what_nobody_labels_any_more_has_none(ledger: Ledger):
         tx.execute(delete(LABELS).where(LABELS.c.tenant == "mill"))
     clock.at = live_rates.EVERY + 1
     assert of.once() == 1
-    assert [row.tenant for row in ledger.pass_rates.all()] == ["shop"]
+    assert [row.tenant for row in ledger.of(PassRates).all()] == ["shop"]
 
 
 def test_only_so_many_jobs_are_read(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
     """The newest: what it costs is bounded, however many there are."""
     monkeypatch.setattr(live_rates, "MOST_JOBS", 10)
     duty(ledger).once()
-    found = ledger.pass_rates.all()
+    found = ledger.of(PassRates).all()
     assert [(row.tenant, row.verdicts) for row in found] == [("mill", 10), ("shop", 10)]
     assert {row.labels for row in found} == {3}  # of the jobs that were read
 
@@ -131,7 +133,7 @@ def test_the_figures_of_one_tenant_are_not_another_s_trouble(ledger: Ledger, mon
 
     monkeypatch.setattr(live, "pass_rates", broken)
     duty(ledger).once()
-    assert [row.tenant for row in ledger.pass_rates.all()] == ["shop"]
+    assert [row.tenant for row in ledger.of(PassRates).all()] == ["shop"]
 
 
 @pytest.mark.parametrize("where", ["hold", "labels.beside"])
@@ -145,7 +147,7 @@ def test_a_ledger_that_was_away_is_asked_again_when_it_is_back(
         raise Unavailable("away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(ledger.labels if "." in where else ledger, where.rpartition(".")[2], away)
+        patched.setattr(ledger.of(Labels) if "." in where else ledger, where.rpartition(".")[2], away)
         with pytest.raises(Unavailable):
             rates.once()
     assert rates.once() == 2

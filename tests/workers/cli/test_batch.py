@@ -9,10 +9,13 @@ import pytest
 from tests.workers.batches.running import DEFAULTS, Running, dead, jobs, text_of
 
 from headrace_workers.features.batches.commands.batch_files import Changed, Deployment
+from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import Wishes
 from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.features.webhooks.registering import Wanted, register
 from headrace_workers.features.webhooks.sealing import Sealer
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def test_a_file_is_submitted_once(submitted, running, call):
     first = submitted(jobs(3))
     assert submitted(jobs(3)) == first
     assert len({first, submitted(jobs(3), "--name", "b"), submitted(jobs(3), "--answer-tokens", "9")}) == 3
-    assert len(running.ledger.files.files("a")) == 3  # what was not needed was not stored
+    assert len(running.ledger.of(StoredFiles).files("a")) == 3  # what was not needed was not stored
     code, out, _ = call("batch", "list", "--json")
     assert code == 0
     assert [json.loads(line)["status"] for line in out.splitlines()] == ["validating"] * 3
@@ -118,7 +121,7 @@ def test_whom_a_batch_tells_is_named_and_shown(submitted, running, call):
     for place in ("https://shop.example/hooks", endpoint):
         batch_id = submitted(jobs(1), "--callback", place)
         assert f"its end is told to {place}" in call("batch", "status", batch_id)[1]
-    before = len(running.ledger.batches.batches())
+    before = len(running.ledger.of(Batches).batches())
     code, out, err = call("batch", "submit", "jobs.jsonl", "--callback", "shop.example")
     assert (code, out) == (2, "")
     assert "--callback is 'shop.example'; it must be a URL" in err
@@ -129,13 +132,13 @@ def test_whom_a_batch_tells_is_named_and_shown(submitted, running, call):
         code, out, err = call("batch", "submit", "jobs.jsonl", "--callback", "https://10.0.0.1/", *more)
         assert (code, out) == (2, "")
         assert "callback.url: nothing is sent there: 10.0.0.1 is no address of the internet" in err
-    assert len(running.ledger.batches.batches()) == before == 2
+    assert len(running.ledger.of(Batches).batches()) == before == 2
 
 
 def registered(ledger):
     """A receiver of the tenant that submits."""
     wanted = Wanted(tenant="a", url="https://shop.example/hooks", events=())
-    return register(ledger.webhooks, Sealer(), Reach(), wanted).endpoint.id
+    return register(ledger.of(Webhooks), Sealer(), Reach(), wanted).endpoint.id
 
 
 def test_another_tenants_batch_is_none(submitted, running, call):
@@ -168,7 +171,7 @@ def test_what_cannot_be_submitted_is_told(call, running):
         code, out, err = call("batch", "submit", *arguments)
         assert (code, out) == (2, "")
         assert words in err
-    assert running.ledger.files.files("default") == []
+    assert running.ledger.of(StoredFiles).files("default") == []
 
 
 def test_watching_ends_with_the_batch(submitted, running, call):
@@ -198,7 +201,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(running, tmp_path):
     here = Deployment(running.ledger, running.files, 60.0)
     with pytest.raises(Changed, match="was changed while it was read"):
         here.submit(path, "jobs.jsonl", Wishes(tenant="a", defaults=DEFAULTS))
-    assert running.ledger.files.files("a") == running.ledger.batches.batches() == []
+    assert running.ledger.of(StoredFiles).files("a") == running.ledger.of(Batches).batches() == []
     assert running.store.objects("a") == []
 
 

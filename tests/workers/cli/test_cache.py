@@ -19,6 +19,7 @@ from headrace_workers.core.tables import JOBS
 from headrace_workers.features.cache.store import uses
 from headrace_workers.features.cache.store.entries import Served
 from headrace_workers.features.cache.tables import ENTRIES, SERVES
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 
 UNKNOWN = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 SCOPE = "ab" * 32
@@ -230,7 +231,7 @@ def test_what_a_purge_takes(cache: Call, flow: Flow, shared: list[str], argument
 def test_a_purge_of_what_rests_on_a_document(cache: Call, flow: Flow, shared: list[str], arguments, left):  # noqa: F811
     """By the base, by the document, and by one of one."""
     a, b, c = (
-        flow.ledger.knowledge.put(document(name, knowledge=knowledge)) or 0
+        flow.ledger.of(KnowledgeBases).put(document(name, knowledge=knowledge)) or 0
         for knowledge, name in (("k", "a.md"), ("k", "b.md"), ("l", "a.md"))
     )
     with writing(flow.ledger.engine) as tx:

@@ -8,6 +8,7 @@ from tests.workers.cli.conftest import Call
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.access.commands.first_key import KEY_FILE, first_key
 from headrace_workers.features.access.key_text import read_token
+from headrace_workers.features.access.store.keys import ApiKeys
 
 
 def test_a_key_is_made_shown_once_and_listed_without_itself(call: Call, ledger: Ledger):
@@ -15,7 +16,7 @@ def test_a_key_is_made_shown_once_and_listed_without_itself(call: Call, ledger: 
     code, out, err = call("keys", "create", "the shop", "--tenant", "shop", "--scope", "jobs:write", "--expires", "90d")
     assert (code, "once" in err) == (0, True)
     token = read_token(out.strip())
-    row = ledger.keys.find([token.id])[token.id]
+    row = ledger.of(ApiKeys).find([token.id])[token.id]
     assert (row.tenant, row.name, row.scopes, row.digest) == ("shop", "the shop", ("jobs:write",), token.digest)
     assert row.expires_at - row.made_at == 90 * 86_400_000
     code, out, _ = call("keys", "list")
@@ -41,7 +42,7 @@ def test_a_key_is_rotated_and_revoked(call: Call, ledger: Ledger):
     old = json.loads(call("keys", "create", "a", "--tenant", "shop", "--json")[1])
     code, out, err = call("keys", "rotate", old["id"], "--grace", "1h")
     assert (code, f"{old['id']} expires in 1h" in err) == (0, True)
-    new = ledger.keys.find([read_token(out.strip()).id])[read_token(out.strip()).id]
+    new = ledger.of(ApiKeys).find([read_token(out.strip()).id])[read_token(out.strip()).id]
     assert (new.tenant, new.name, list(new.scopes)) == ("shop", "a", old["scopes"])
     assert call("keys", "revoke", new.id)[0] == 0
     assert "revoked" in call("keys", "list")[1]
@@ -65,7 +66,7 @@ def test_what_is_wrong_is_told(call: Call, ledger: Ledger, arguments: "tuple[str
     code, out, err = call("keys", *arguments)
     assert (code, out) == (2, "")
     assert words in err
-    assert ledger.keys.listed() == []
+    assert ledger.of(ApiKeys).listed() == []
 
 
 def test_a_stack_has_one_key_for_as_long_as_it_opens(call: Call, ledger: Ledger, tmp_path):
@@ -75,8 +76,8 @@ def test_a_stack_has_one_key_for_as_long_as_it_opens(call: Call, ledger: Ledger,
     assert read_token((home / KEY_FILE).read_text().strip()) == first
     assert (home / KEY_FILE).stat().st_mode & 0o777 == 0o600
     assert first_key(home, url) == first
-    assert "metrics" in ledger.keys.find([first.id])[first.id].scopes
-    ledger.keys.revoke(first.id)
+    assert "metrics" in ledger.of(ApiKeys).find([first.id])[first.id].scopes
+    ledger.of(ApiKeys).revoke(first.id)
     second = first_key(home, url)
     assert second != first
     (home / KEY_FILE).write_text("nonsense")
@@ -96,9 +97,9 @@ def test_many_keys_are_listed_by_their_newest(call: Call, ledger: Ledger):
 def test_a_key_that_nobody_was_shown_is_none(call: Call, ledger: Ledger, full_disk):
     """Where standard output takes nothing: it would be there for ever, and its holder nobody."""
     old = json.loads(call("keys", "create", "--tenant", "shop", "--json")[1])["id"]
-    before = ledger.keys.listed()
+    before = ledger.of(ApiKeys).listed()
     for words in (("create", "--tenant", "shop"), ("rotate", old, "--grace", "0s"), ("create", "--json")):
         with full_disk():
             code, _, err = call("keys", *words)
         assert (code, "shown to nobody, and nothing was changed" in err) == (1, True)
-        assert ledger.keys.listed() == before
+        assert ledger.of(ApiKeys).listed() == before

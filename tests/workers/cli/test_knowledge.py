@@ -15,6 +15,7 @@ from tests.workers.knowledge.pdfs import pdf
 
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.documents import FIRST
 
 WIDEST = 100
@@ -181,9 +182,9 @@ def test_documents_are_removed(call, home, ledger):
     code, out, said = call("knowledge", "remove", "k", "docs/mill.md", "docs/none.md", "--yes", "--json")
     assert (code, out) == (1, '{"removed": 1}\n')
     assert said.startswith("docs/none.md: k has no document of this name")
-    assert [row.name for row in ledger.knowledge.documents("default", "k", "", 9)] == ["docs/clock.txt"]
+    assert [row.name for row in ledger.of(KnowledgeBases).documents("default", "k", "", 9)] == ["docs/clock.txt"]
     assert call("knowledge", "remove", "k", "--yes") == (0, "", "1 removed\n")
-    assert ledger.knowledge.chunks("default", "k", FIRST, 9) == []
+    assert ledger.of(KnowledgeBases).chunks("default", "k", FIRST, 9) == []
     assert call("knowledge", "remove", "k", "--yes")[0] == 1
 
 
@@ -200,7 +201,7 @@ def test_removing_asks_first(call, home, ledger, monkeypatch):
             got, _, said = call("knowledge", "remove", "k")
         os.close(leader)
         assert (got, "docs/clock.txt, docs/mill.md" in said) == (code, True)
-        assert len(ledger.knowledge.documents("default", "k", "", 9)) == left
+        assert len(ledger.of(KnowledgeBases).documents("default", "k", "", 9)) == left
 
 
 @pytest.mark.parametrize("words", [["add", "My Base", "docs"], ["add", "k", "docs", "--tenant", "a b"], ["show", "ü"]])
@@ -241,11 +242,11 @@ def test_an_interrupted_add_goes_on(home, ledger, number, code):
         _, said = process.communicate()
     assert process.returncode == code, said
     assert ("interrupted: " in said) is (number == signal.SIGINT)
-    before = {row.name: row.added_at for row in ledger.knowledge.documents("default", "k", "", 999)}
+    before = {row.name: row.added_at for row in ledger.of(KnowledgeBases).documents("default", "k", "", 999)}
     assert 1 <= len(before) < 202
     done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=True)
     assert f"{len(before)} unchanged" in done.stderr
-    after = {row.name: row.added_at for row in ledger.knowledge.documents("default", "k", "", 999)}
+    after = {row.name: row.added_at for row in ledger.of(KnowledgeBases).documents("default", "k", "", 999)}
     assert len(after) == 202
     assert before.items() <= after.items()
 

@@ -9,6 +9,7 @@ import pytest
 
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 
 FILES = 4_000  # of which 50,000 take ten times as long, and no more memory for each
 FEW = 400
@@ -29,7 +30,7 @@ def test_very_many_small_files_are_added_in_flat_memory(tmp_path: Path, ledger: 
             (folder / f"{number}.md").write_text(text)
     few, many = (_peak(tmp_path, name) for name in ("few", "many"))
     assert (many - few) / (FILES - FEW) < A_FILE
-    assert sum(base.documents for base in ledger.knowledge.bases("default")) == FEW + FILES
+    assert sum(base.documents for base in ledger.of(KnowledgeBases).bases("default")) == FEW + FILES
     code, _, said = call("knowledge", "add", "many", "many")
     assert (code, f"{FILES:,} unchanged" in said) == (0, True), said
 

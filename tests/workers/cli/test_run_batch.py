@@ -15,6 +15,8 @@ from headrace_workers.features.batches.commands.run_batch import FileBatch, NoEn
 from headrace_workers.features.batches.defaults import Defaults
 from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import Store
+from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.stored import StoredFiles
 
 DEFAULTS = Defaults("echo", {"tenant": "a", "lane": "batch"})
 
@@ -35,7 +37,7 @@ def call(running, lines, answered=(), store=None):
     stream = BytesIO(text_of(lines))
     file = JobFile(stream, "jobs.jsonl", DEFAULTS, ByContent())
     todo = [entry for entry in file.check() if entry.line not in answered]
-    here = Deployment(running.ledger, Files(running.ledger.files, store or running.store), 60.0)
+    here = Deployment(running.ledger, Files(running.ledger.of(StoredFiles), store or running.store), 60.0)
     return FileBatch(
         here, file, LedgerJobs(running.ledger), tenant="a", entries=todo, run=name_of_run(stream, DEFAULTS, "")
     )
@@ -82,7 +84,7 @@ def test_a_call_that_was_killed_is_gone_on_with(running):
     rest = carried(running, call(running, lines, answered={first.line}))
     assert {first.line, *rest} == {1, 2, 3}
     assert set(carried(running, call(running, lines))) == {1, 2, 3}
-    assert (len(running.ledger.batches.batches()), len(running.jobs())) == (1, 3)
+    assert (len(running.ledger.of(Batches).batches()), len(running.jobs())) == (1, 3)
 
 
 def test_lines_may_be_added_while_the_first_call_s_batch_runs(running):
@@ -108,7 +110,7 @@ def test_a_batch_whose_files_are_gone_is_asked_anew(running):
     lines = jobs("a", "b")
     carried(running, call(running, lines))
     running.settle()
-    (batch,) = running.ledger.batches.batches()
+    (batch,) = running.ledger.of(Batches).batches()
     running.files.remove(batch.output_file)
     assert set(carried(running, call(running, lines))) == {1, 2}
     assert len(running.jobs()) == 2
@@ -148,8 +150,8 @@ def test_a_batch_that_is_cancelled_ends_all_lines(running):
     file = call(running, jobs(*map(str, range(600))))
     file.turn()
     running.turn()
-    (batch,) = running.ledger.batches.batches()
-    running.ledger.batches.cancel(batch.id)
+    (batch,) = running.ledger.of(Batches).batches()
+    running.ledger.of(Batches).cancel(batch.id)
     running.settle()
     receipts = carried(running, file)
     assert len(receipts) == 600

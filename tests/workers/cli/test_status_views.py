@@ -18,7 +18,8 @@ from headrace_workers.core.pipeline.outcome import Dead, Done, Retry
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, JOBS, NEVER, STEPS
 from headrace_workers.features.judging.store import score_counts as scored
-from headrace_workers.features.quality.store.pass_rates import PassRate
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
+from headrace_workers.features.quality.store.pass_rates import PassRate, PassRates
 
 STATE, WAITED, RAN = 1, 4, 5  # columns of step_rows
 
@@ -105,7 +106,7 @@ def test_who_follows_what_and_how_far_behind_is_told(call: Call, ledger: Ledger)
     assert "memories" not in call("status")[1]
     ledger.followed("recall@host:1:abcdef01", "document", ledger.horizon())
     ledger.followed("recall@host:1:abcdef01", "entry", ledger.horizon())
-    ledger.knowledge.put(document())
+    ledger.of(KnowledgeBases).put(document())
     code, out, _ = call("status")
     assert code == 0
     rows = [line for line in out.splitlines() if "recall@host" in line]
@@ -121,7 +122,7 @@ def test_the_whole_shows_what_people_would_say(call: Call, tmp_path, monkeypatch
     monkeypatch.setenv("HEADRACE_LEDGER", url)
     with sqlite_ledger(tmp_path) as ledger:
         assert "pass rate" not in call("status")[1]
-        ledger.pass_rates.put("shop", [PassRate("polite", "", 0.25, 0.125, 0.5, 0.95, 40, 900)])
+        ledger.of(PassRates).put("shop", [PassRate("polite", "", 0.25, 0.125, 0.5, 0.95, 40, 900)])
     _, shown, _ = call("status")
     assert "0.250" in shown
     assert "0.125 to 0.500" in shown

@@ -11,6 +11,7 @@ from tests.workers.webhooks.receiver import receiving, says
 
 from headrace_workers.features.webhooks.sealing import Sealer, keys_of
 from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
@@ -51,7 +52,7 @@ def test_a_receiver_is_registered_tried_rotated_and_forgotten(ledger, run, add):
     shown = run("list", "--json") + run("list")
     assert made["secret"] not in shown
     assert rotated["secret"] not in shown
-    assert ledger.webhooks.endpoint(made["id"]).secret.startswith("sealed:")
+    assert ledger.of(Webhooks).endpoint(made["id"]).secret.startswith("sealed:")
     run("remove", made["id"], "--yes")
     assert run("list", "--json") == ""
 
@@ -59,11 +60,11 @@ def test_a_receiver_is_registered_tried_rotated_and_forgotten(ledger, run, add):
 def test_a_secret_that_nobody_was_shown_signs_nothing(ledger, run, add, full_disk):
     """Where standard output takes nothing: no receiver is registered, and one that is there is signed for as before."""
     made = add("https://shop.example/hooks")
-    before = ledger.webhooks.endpoint(made["id"])
+    before = ledger.of(Webhooks).endpoint(made["id"])
     for words in (("rotate", made["id"], "--overlap", "0"), ("add", "https://shop.example/other")):
         with full_disk():
             run(*words, code=1)
-    (stands,) = ledger.webhooks.endpoints(None, 10)
+    (stands,) = ledger.of(Webhooks).endpoints(None, 10)
     assert (stands.secret, stands.hint, stands.old_secret) == (before.secret, before.hint, before.old_secret)
 
 
@@ -87,7 +88,7 @@ def test_what_cannot_be_registered_is_refused(ledger, run, monkeypatch, url, wor
     """Exit code 2, and nothing is written."""
     monkeypatch.delenv("HEADRACE_WEBHOOK_HTTP")
     run("add", url, *words, code=2)
-    assert ledger.webhooks.endpoints() == []
+    assert ledger.of(Webhooks).endpoints() == []
 
 
 def test_a_secret_of_ones_own_and_a_key_pair(ledger, run, add, tmp_path):
@@ -146,7 +147,7 @@ def test_replay_asks_first(ledger, run, add):
         office.end()
         office.deliver()
     run("replay", endpoint, code=2)
-    assert ledger.webhooks.deliveries(Range(), 10)[0].state == "dropped"
+    assert ledger.of(Webhooks).deliveries(Range(), 10)[0].state == "dropped"
 
 
 def test_disabled_is_told_nothing_more(ledger, run, add):

@@ -6,6 +6,8 @@ import pytest
 from tests.workers.cli.conftest import Call
 
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.access.store.keys import ApiKeys
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
 HUGE = "9" * 30
 LONG = "x" * 5_000
@@ -54,8 +56,8 @@ def test_it_is_told_in_words(call: Call, ledger: Ledger, arguments: tuple[str, .
     code, out, err = call(*arguments)
     assert (code, out) == (2, "")
     assert words in " ".join(err.split())
-    assert ledger.keys.listed() == []
-    assert ledger.webhooks.endpoints(None, 10) == []
+    assert ledger.of(ApiKeys).listed() == []
+    assert ledger.of(Webhooks).endpoints(None, 10) == []
     assert ledger.quotas() == []
 
 
@@ -67,7 +69,7 @@ def test_a_file_without_a_secret_is_refused(call: Call, ledger: Ledger, tmp_path
     code, out, err = call("webhooks", "add", "https://shop.example/", "--secret-file", str(file))
     assert (code, out) == (2, "")
     assert "no secret of Standard Webhooks" in err
-    assert ledger.webhooks.endpoints(None, 10) == []
+    assert ledger.of(Webhooks).endpoints(None, 10) == []
 
 
 def test_a_file_whose_name_is_no_text_is_read(call: Call, ledger: Ledger, tmp_path: Path):

@@ -8,12 +8,13 @@ from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import StoreUnavailable
 from headrace_workers.features.batches.files.uploads import MOST_PARTS, NotPending, Uploads, WrongUpload
 from headrace_workers.features.batches.store.files import FileBounds, TooManyFiles
+from headrace_workers.features.batches.store.stored import StoredFiles
 
 
 @pytest.fixture
 def uploads(ledger, files):  # noqa: F811
     """No uploads."""
-    return Uploads(ledger.files, files)
+    return Uploads(ledger.of(StoredFiles), files)
 
 
 def begin(uploads, size=4):
@@ -59,7 +60,7 @@ def test_an_upload_that_ends_while_it_is_completed_is_no_file(uploads, files, le
     meanwhile(monkeypatch, files, end)
     with pytest.raises(NotPending, match=f"the upload {row.id} is {how}"):
         uploads.complete(row, [part], None, lines=False)
-    assert ledger.files.files("a") == []
+    assert ledger.of(StoredFiles).files("a") == []
 
 
 @pytest.mark.parametrize("how", ["completed", "cancelled"])
@@ -97,12 +98,12 @@ def test_an_upload_has_so_many_parts(uploads, ledger, monkeypatch):  # noqa: F81
         uploads.add(row, [b""])
     with pytest.raises(WrongUpload, match="data: 2 parts of this upload are there, which is the most: send larger"):
         uploads.add(row, [b""])
-    assert len(ledger.files.parts(row.id)) == 2
+    assert len(ledger.of(StoredFiles).parts(row.id)) == 2
 
 
 def test_a_tenant_has_so_many_uploads_pending_and_no_more(ledger, store):  # noqa: F811
     """What they announced counts as bytes; one that is over makes room."""
-    bounded = Uploads(ledger.files, Files(ledger.files, store, FileBounds(bytes=10, uploads=2)))
+    bounded = Uploads(ledger.of(StoredFiles), Files(ledger.of(StoredFiles), store, FileBounds(bytes=10, uploads=2)))
     first = begin(bounded)
     begin(bounded)
     with pytest.raises(TooManyFiles, match="2 uploads pending"):

@@ -8,6 +8,8 @@ import pytest
 from tests.workers.gateway.served import Gateway
 from tests.workers.gateway.test_entry import raw
 
+from headrace_workers.features.knowledge.store.vector_stores import VectorStores
+
 CHAT = b'{"model": "echo", "messages": [{"role": "user", "content": "hi"}]}'
 FEW = b'{"input_file_id": "file-1", "endpoint": "/v1/jobs", "completion_window": "24h"}'
 
@@ -124,7 +126,7 @@ def test_what_is_not_here_says_where_it_is_told_what_is(gateway: Gateway):
 
 def test_a_store_that_is_not_there_is_refused_before_there_is_a_job(gateway: Gateway):
     """Another tenant's, too; as a wish and as a tool."""
-    gateway.services.ledger.stores.create(
+    gateway.services.ledger.of(VectorStores).create(
         "stranger", "vs_theirs", name="n", description=None, metadata={}, expire_days=None, files=()
     )
     tool = {"type": "file_search", "vector_store_ids": ["vs_theirs"]}

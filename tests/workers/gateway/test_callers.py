@@ -8,6 +8,7 @@ from tests.workers.gateway.served import Gateway, served, told_unread
 
 from headrace_workers.features.access import keyring
 from headrace_workers.features.access.key_text import new_token
+from headrace_workers.features.access.store.keys import ApiKeys
 from headrace_workers.http.scopes import Scope
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.wiring.gateway_app import build_app
@@ -69,7 +70,7 @@ def test_a_key_that_was_revoked_opens_nothing(gateway: Gateway, monkeypatch: pyt
     key = gateway.key()
     with gateway.client(key) as client:
         assert client.post("/v1/jobs", json=JOB).status_code == 202
-        assert gateway.services.ledger.keys.revoke(key.split("_")[1])
+        assert gateway.services.ledger.of(ApiKeys).revoke(key.split("_")[1])
         assert client.post("/v1/jobs", json=JOB).status_code == 401
 
 

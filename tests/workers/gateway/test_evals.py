@@ -13,7 +13,7 @@ from tests.workers.gateway.served import Gateway
 
 from headrace_workers.features.batches.files.files import new_id
 from headrace_workers.features.evals.store.eval_runs import NewItem
-from headrace_workers.features.evals.store.evals import NewRun
+from headrace_workers.features.evals.store.evals import Evals, NewRun
 from headrace_workers.features.webhooks.tables import DELIVERIES
 
 SAMPLE = "{{sample.output_text}}"
@@ -335,7 +335,7 @@ def test_a_run_that_asks_a_model_that_is_not_there_is_refused_at_once(ai: openai
 def test_items_that_are_large_come_a_few_at_a_time(ai: openai.OpenAI, gateway: Gateway):
     """Whatever number is asked for: a client that pages on has each once, and no answer is much larger than 4 MiB."""
     made = ai.evals.create(name="large", data_source_config=CONFIG, testing_criteria=[RIGHT])
-    evals = gateway.services.ledger.evals
+    evals = gateway.services.ledger.of(Evals)
     source = json.dumps({"type": "jsonl", "source": {"type": "file_id", "id": "file-none"}})
     started = evals.start(made.id, "default", NewRun(id=new_id("evalrun_"), name="", data_source=source, metadata="{}"))
     large = json.dumps({"item": {"q": "q" * 1_500_000}})

@@ -8,6 +8,7 @@ import pytest
 from tests.services.eventually import eventually
 from tests.workers.gateway.served import Gateway, answer
 
+from headrace_workers.features.access.store.keys import ApiKeys
 from headrace_workers.http.tenant_slots import TenantSlots
 
 JOB = {"model": "echo", "prompt": "Name three rivers."}
@@ -82,7 +83,7 @@ def test_a_stream_ends_when_its_key_is_revoked(alone: Gateway, monkeypatch: pyte
             lines, others = ends.iter_lines(), goes_on.iter_lines()
             for each in (lines, others):
                 eventually(lambda each=each: next(each) == "id: accepted")
-            assert alone.services.ledger.keys.revoke(keys[0].split("_")[1])
+            assert alone.services.ledger.of(ApiKeys).revoke(keys[0].split("_")[1])
             assert first.get(way).status_code == 401
             assert client.delete(f"/v1/jobs/{job_id}").status_code == 200
             assert ("event: end" in list(lines), "event: end" in list(others)) == (False, True)

@@ -10,7 +10,7 @@ from tests.workers.ledger_jobs import take_in
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import NEVER, STEPS
 from headrace_workers.features.judging.store import score_counts as scored
-from headrace_workers.features.quality.store.pass_rates import PassRate
+from headrace_workers.features.quality.store.pass_rates import PassRate, PassRates
 from headrace_workers.http.metrics import Metrics
 from headrace_workers.http.scopes import USUAL, Scope
 
@@ -63,12 +63,12 @@ def test_pass_rates_are_those_that_the_ledger_has(alone: Gateway):
     """With the interval, and how many labels they rest on; gone with them."""
     gateway = alone
     rate = PassRate("polite", "v1", 0.25, 0.125, 0.5, 0.95, 40, 900)
-    gateway.services.ledger.pass_rates.put("shop-of-rates", [rate])
+    gateway.services.ledger.of(PassRates).put("shop-of-rates", [rate])
     line = 'headrace_pass_rate{}{{criterion="polite",tenant="shop-of-rates",version="v1"}}'
     with gateway.client() as client:
         text = client.get("/metrics").text
         assert [figure(text, line.format(each)) for each in ("", "_low", "_high", "_labels")] == [0.25, 0.125, 0.5, 40]
-        gateway.services.ledger.pass_rates.put("shop-of-rates", [])
+        gateway.services.ledger.of(PassRates).put("shop-of-rates", [])
         assert "shop-of-rates" not in client.get("/metrics").text
 
 

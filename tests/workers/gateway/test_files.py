@@ -15,6 +15,7 @@ from tests.workers.gateway.openai_client import openai_of
 from tests.workers.gateway.served import IDLE
 
 from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.http.scopes import Scope
 
 CHAT = "/v1/chat/completions"
@@ -177,7 +178,7 @@ def test_a_batch_names_whom_to_tell_of_its_end(ai, gateway):
         input_file_id=send(ai, requests(1)).id, endpoint=CHAT, completion_window="24h", extra_body=wish
     )
     assert done(ai, batch.id).status == "completed"
-    found = [each for each in gateway.services.ledger.webhooks.deliveries(Range(), 100) if each.subject == batch.id]
+    found = [each for each in gateway.services.ledger.of(Webhooks).deliveries(Range(), 100) if each.subject == batch.id]
     assert [(each.type, each.url) for each in found] == [("batch.completed", "https://shop.example/hooks")]
 
 

@@ -9,9 +9,11 @@ from tests.services.eventually import eventually
 from tests.workers.gateway.served import Gateway, answer, served
 
 from headrace_schemas.job import derive_job_id
+from headrace_workers.features.knowledge.store.vector_stores import VectorStores
 from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.features.webhooks.registering import Wanted, register
 from headrace_workers.features.webhooks.sealing import Sealer
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
 NO_JOB = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 JOB = {"model": "echo", "prompt": "Name three rivers."}
@@ -66,7 +68,7 @@ def test_a_job_on_a_knowledge_base_that_does_not_exist_is_refused(gateway: Gatew
     job = JOB | {"knowledge": f"vs_{uuid4().hex}"}
 
     def make(tenant: str) -> None:
-        gateway.services.ledger.stores.create(
+        gateway.services.ledger.of(VectorStores).create(
             tenant, job["knowledge"], name="n", description=None, metadata={}, expire_days=None, files=()
         )
 
@@ -83,7 +85,7 @@ def test_a_job_on_a_knowledge_base_that_does_not_exist_is_refused(gateway: Gatew
 def test_a_callback_to_an_endpoint_that_is_not_there_is_refused(gateway: Gateway, client: httpx.Client):
     """By every door of HTTP, with words; another tenant's is not there."""
     wanted = Wanted(tenant="shop", url="https://shop.example/hooks", events=())
-    endpoint = register(gateway.services.ledger.webhooks, Sealer(), Reach(), wanted).endpoint.id
+    endpoint = register(gateway.services.ledger.of(Webhooks), Sealer(), Reach(), wanted).endpoint.id
     callback = {"endpoint": endpoint}
     chat = {"model": "echo", "messages": [{"role": "user", "content": "hello"}], "headrace": {"callback": callback}}
     words = f"callback.endpoint: the tenant default has registered no webhook endpoint {endpoint}"

@@ -12,6 +12,7 @@ from tests.workers.gateway.served import Gateway, served
 
 from headrace_producers.settings import DEFAULT_MODEL
 from headrace_schemas.aliases import DEFAULT_EMBEDDER
+from headrace_workers.features.knowledge.store.vector_stores import VectorStores
 from headrace_workers.testing import make_echo_model, make_hash_embedder
 
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -30,7 +31,7 @@ def quick(gateway: Gateway) -> Iterator[Gateway]:
     make_echo_model(gateway.settings.home, DEFAULT_MODEL)
     make_hash_embedder(gateway.settings.home, DEFAULT_EMBEDDER)
     with served(replace(gateway.settings, max_answer_wait=0.1, embedder=DEFAULT_EMBEDDER)) as found:
-        found.services.ledger.stores.create(
+        found.services.ledger.of(VectorStores).create(
             "default", "mill", name="mill", description=None, metadata={}, expire_days=None, files=()
         )
         yield found

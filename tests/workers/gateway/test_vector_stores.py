@@ -16,7 +16,9 @@ from headrace_workers.core.sql import by_bytes
 from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
 from headrace_workers.features.knowledge.filling import Filling
 from headrace_workers.features.knowledge.reading import Reader
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.documents import NewChunk, NewDocument
+from headrace_workers.features.knowledge.store.vector_stores import VectorStores
 from headrace_workers.http.services import SEARCHES_AT_A_TIME
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.testing import HashEmbedder
@@ -76,14 +78,14 @@ def test_what_a_large_file_says_is_read_a_part_at_a_time(
 ) -> None:
     """And told as one: the client asks for no second page. Fifty megabytes of passages took several times as much."""
     parts: list[int] = []
-    texts = door.gateway.services.ledger.stores.texts
+    texts = door.gateway.services.ledger.of(VectorStores).texts
 
     def counted(*args: int) -> by_bytes.Part:
         part = texts(*args)
         parts.append(len(part.rows))
         return part
 
-    monkeypatch.setattr(door.gateway.services.ledger.stores, "texts", counted)
+    monkeypatch.setattr(door.gateway.services.ledger.of(VectorStores), "texts", counted)
     monkeypatch.setattr(by_bytes, "PART_BYTES", 60)
     sections = [f"## Wheel {number}\n\nIt turns slowly." for number in range(5)]
     store = client.vector_stores.create(name="Wheels", file_ids=[door.file("\n\n".join(sections).encode())])
@@ -127,7 +129,7 @@ def test_a_store_is_made_filled_searched_and_removed(door: Door, client: OpenAI)
     assert client.vector_stores.delete(store.id).deleted
     with pytest.raises(openai.NotFoundError):
         client.vector_stores.retrieve(store.id)
-    assert not door.gateway.services.ledger.knowledge.exists("default", store.id)
+    assert not door.gateway.services.ledger.of(KnowledgeBases).exists("default", store.id)
 
 
 @pytest.mark.parametrize("together", [False, True], ids=["a file", "a batch"])
@@ -298,7 +300,7 @@ def test_a_base_of_the_command_line_is_a_store(door: Door, client: OpenAI) -> No
     """Its documents are files, by ids of their own."""
     (vector,) = EMBEDDER.embed(["A mill by the river."])
     chunk = NewChunk("c", "", 0, 20, "A mill by the river.", vector.tobytes())
-    door.gateway.services.ledger.knowledge.put(
+    door.gateway.services.ledger.of(KnowledgeBases).put(
         NewDocument(tenant="default", knowledge="handbook", name="docs/mill.md", sha256="1", format="markdown", size=20,
                     embedder=EMBEDDER.id, chunks=[chunk], attributes={"year": 1976})
     )  # fmt: skip

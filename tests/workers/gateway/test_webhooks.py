@@ -17,6 +17,7 @@ from tests.workers.webhooks.receiver import Heard, Receiver, closes, receiving, 
 
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.runtime.settings import HttpUse, Settings
 
 
@@ -145,7 +146,7 @@ def test_a_batch_s_end_reaches_the_receiver(gateway: Gateway, client: openai.Ope
         made = client.webhooks.create(event_types=["batch.completed"], name="a", url=receiver.url)
         ledger = gateway.services.ledger
         with writing(ledger.engine) as tx:
-            ledger.webhooks.announce(tx, tenant="default", event_type="batch.completed", subject="batch_1")
+            ledger.of(Webhooks).announce(tx, tenant="default", event_type="batch.completed", subject="batch_1")
         Office(ledger).deliver()
         event = read(client, receiver.heard[0], made.signing_secret)
     assert isinstance(event, BatchCompletedWebhookEvent)
@@ -195,7 +196,7 @@ def test_a_background_response_s_end_reaches_the_receiver(gateway: Gateway, clie
         with bridge_of(gateway.settings):
             eventually(lambda: ledger.job(job_id))
             answer(ledger, job_id)
-            eventually(lambda: len(ledger.webhooks.deliveries(Range(), 3)) == 2)
+            eventually(lambda: len(ledger.of(Webhooks).deliveries(Range(), 3)) == 2)
         Office(ledger).deliver()
         (registered,) = [heard for heard in receiver.heard if heard.path.endswith("=us")]
         (named,) = [heard for heard in receiver.heard if heard.path.endswith("=me")]

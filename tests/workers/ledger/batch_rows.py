@@ -4,13 +4,14 @@ from sqlalchemy import insert, select, update
 from tests.workers.ledger.rows import job, write
 
 from headrace_workers.features.batches.store.batches import NewBatch
+from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.tables import BATCHES, LINES
 
 
 def create(ledger, name, tenant="a", **fields):
     """A batch, and whether it is new."""
     known = {"input_file": f"file of {name}", "total": 3, "window": "24h", "window_ms": 86_400_000}
-    return ledger.batches.create(NewBatch(id=name, tenant=tenant, **known | fields))
+    return ledger.of(Batches).create(NewBatch(id=name, tenant=tenant, **known | fields))
 
 
 def line(ledger, batch, number, state="open", **fields):

@@ -7,9 +7,11 @@ from headrace_workers.core.ledger.changes import BEFORE_ALL, Position
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS
 from headrace_workers.features.cache.audit_tables import AUDITS
+from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Admit, Entry, Leader, NewEntry, Served, expire
 from headrace_workers.features.cache.store.recalled import AnswerOf, Recalled
 from headrace_workers.features.cache.tables import CHANGES, DOCUMENTS, ENTRIES, USES
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 
 # -- who makes an answer, and what it is
 
@@ -22,7 +24,7 @@ def test_who_asks_first_makes_the_answer(ledger):
     plain = NewEntry(scope="t", key="l", tenant="b", job_id="third", lane=0)
     late = NewEntry(scope="s", key="there", tenant="a", job_id="fourth", lane=1, vector=b"v")
     before = ledger.now()
-    led = ledger.answers.lead([one, other, plain, late])
+    led = ledger.of(Answers).lead([one, other, plain, late])
     made = {row.key: row for row in ledger.read(select(ENTRIES).where(ENTRIES.c.state == "pending"))}
     assert led.leaders == {"k": Leader(made["k"].id, "first", 2), "l": Leader(made["l"].id, "third", 0)}
     row = made["k"]
@@ -34,15 +36,15 @@ def test_who_asks_first_makes_the_answer(ledger):
     assert led.live == {"there": Entry(1_000, "there", "1000cope", "maker 1000", "q1000", b"{}", 2.5, age, 90)}
     assert before - 100 <= age <= ledger.now() - 100
     assert [row.subject for row in ledger.read(select(CHANGES.c.subject))] == [made["k"].id]
-    again = ledger.answers.lead([late, plain], passed=[1_000])
+    again = ledger.of(Answers).lead([late, plain], passed=[1_000])
     assert again.live == {}
     assert set(again.leaders) == {"there", "l"}
     assert again.leaders["l"] == led.leaders["l"]
-    assert ledger.answers.lead([]) == ({}, {})
+    assert ledger.of(Answers).lead([]) == ({}, {})
     ids = [leader.entry_id for leader in again.leaders.values()]
-    assert ledger.answers.in_the_making(ids) == {leader.entry_id: leader for leader in again.leaders.values()}
-    assert ledger.answers.in_the_making(ids[:1]) == {ids[0]: next(iter(again.leaders.values()))}
-    assert ledger.answers.in_the_making([1_000]) == ledger.answers.in_the_making([]) == {}
+    assert ledger.of(Answers).in_the_making(ids) == {leader.entry_id: leader for leader in again.leaders.values()}
+    assert ledger.of(Answers).in_the_making(ids[:1]) == {ids[0]: next(iter(again.leaders.values()))}
+    assert ledger.of(Answers).in_the_making([1_000]) == ledger.of(Answers).in_the_making([]) == {}
 
 
 def test_an_answer_is_found_by_its_key_and_its_id_while_it_lives(ledger):
@@ -53,13 +55,13 @@ def test_an_answer_is_found_by_its_key_and_its_id_while_it_lives(ledger):
     entry(ledger, 4, state="pending")
     entry(ledger, 5, state="dead")
     keys = [f"key {number}" for number in range(1, 6)]
-    found = ledger.answers.exact(keys)
+    found = ledger.of(Answers).exact(keys)
     assert {key: (each.id, each.asked_at, each.question) for key, each in found.items()} == {
         "key 1": (1, 100, "q1"), "key 2": (2, 50, None),
     }  # fmt: skip
-    assert [set(ledger.answers.exact([key])) for key in keys] == [{"key 1"}, {"key 2"}, set(), set(), set()]
-    assert set(ledger.answers.living([1, 3, 4, 5])) == set(ledger.answers.living([1])) == {1}
-    assert ledger.answers.living([5]) == ledger.answers.living([]) == ledger.answers.exact([]) == {}
+    assert [set(ledger.of(Answers).exact([key])) for key in keys] == [{"key 1"}, {"key 2"}, set(), set(), set()]
+    assert set(ledger.of(Answers).living([1, 3, 4, 5])) == set(ledger.of(Answers).living([1])) == {1}
+    assert ledger.of(Answers).living([5]) == ledger.of(Answers).living([]) == ledger.of(Answers).exact([]) == {}
 
 
 def test_an_answer_that_was_admitted_takes_the_place_of_an_older_one(ledger):
@@ -99,7 +101,7 @@ def test_an_answer_that_rests_on_what_has_changed_is_withdrawn(ledger):
     entry(ledger, 4)
     write(ledger, insert(USES).values(entry_id=3, document_id=1, sha256="s1"))
     wanted = {1: [(1, "s1"), (2, "s2")], 3: [(1, "s1"), (2, "s2")]}
-    assert ledger.answers.outdate(wanted, "they were shown") == {3}
+    assert ledger.of(Answers).outdate(wanted, "they were shown") == {3}
     assert states(ledger) == {1: "live", 3: "dead", 4: "live"}
     assert [row.reason for row in ledger.read(select(ENTRIES.c.reason).where(ENTRIES.c.id == 3))] == ["they were shown"]
 
@@ -108,9 +110,9 @@ def test_an_answer_is_withdrawn_while_it_is_made(ledger):
     """Another that is being made stays."""
     for number, state in ((1, "pending"), (2, "pending"), (3, "live")):
         entry(ledger, number, state=state)
-    assert ledger.answers.withdraw(1)
-    assert not ledger.answers.withdraw(1)
-    assert not ledger.answers.withdraw(3)
+    assert ledger.of(Answers).withdraw(1)
+    assert not ledger.of(Answers).withdraw(1)
+    assert not ledger.of(Answers).withdraw(3)
     assert states(ledger) == {2: "pending", 3: "live"}
 
 
@@ -122,13 +124,13 @@ def test_what_was_given_is_noted_whole(ledger):
             job_id="j", entry_id=4, tenant="a", scope="s", tier="semantic", similarity=0.5, first_job="f",
             saved_tokens=6, saved_ms=1.5, stratum=2, share=0.25,
         ).write(tx)  # fmt: skip
-    (row,) = ledger.answers.given("j")
+    (row,) = ledger.of(Answers).given("j")
     assert before <= row.served_at <= ledger.now()
     assert row._asdict() == {
         "id": 1, "job_id": "j", "entry_id": 4, "tenant": "a", "scope": "s", "tier": "semantic", "similarity": 0.5,
         "first_job": "f", "saved_tokens": 6, "saved_ms": 1.5, "served_at": row.served_at, "stratum": 2, "share": 0.25,
     }  # fmt: skip
-    assert ledger.answers.given("k") == []
+    assert ledger.of(Answers).given("k") == []
 
 
 def test_answers_that_likeness_may_find_come_in_pages(ledger):
@@ -137,10 +139,10 @@ def test_answers_that_likeness_may_find_come_in_pages(ledger):
         entry(ledger, number, state=state)
     entry(ledger, 6, vector=None)
     entry(ledger, 8, vector=None, state="pending")
-    assert [tuple(row) for row in ledger.answers.snapshot(0, 1)] == [(1, "1cope", "q1", b"v")]
-    assert [row.id for row in ledger.answers.snapshot(0, 9)] == [1, 2, 3]
-    assert [row.id for row in ledger.answers.snapshot(1, 1)] == [2]
-    assert [row.id for row in ledger.answers.snapshot(0, 9, making=True)] == [4, 7]
+    assert [tuple(row) for row in ledger.of(Answers).snapshot(0, 1)] == [(1, "1cope", "q1", b"v")]
+    assert [row.id for row in ledger.of(Answers).snapshot(0, 9)] == [1, 2, 3]
+    assert [row.id for row in ledger.of(Answers).snapshot(1, 1)] == [2]
+    assert [row.id for row in ledger.of(Answers).snapshot(0, 9, making=True)] == [4, 7]
 
 
 def test_answers_whose_time_has_come_end(ledger):
@@ -161,32 +163,32 @@ def test_answers_whose_time_has_come_end(ledger):
 def test_what_changed_is_found_from_a_mark_on(ledger):
     """It stands while the change is there as it was; one that is being made says so."""
     entry(ledger, 1_000, vector=None, state="dead")
-    led = ledger.answers.lead([
+    led = ledger.of(Answers).lead([
         NewEntry(scope=scope, key=scope, tenant="a", job_id="j", lane=0, question=f"of {scope}", vector=b"v")
         for scope in ("s", "t", "u")
     ])  # fmt: skip
     s, t = (led.leaders[scope].entry_id for scope in "st")
     with writing(ledger.engine) as tx:
         Admit(s, b"{}", 1.0, 60_000).write(tx)
-    found = ledger.answers.changed(BEFORE_ALL, 9)
+    found = ledger.of(Answers).changed(BEFORE_ALL, 9)
     assert [(each.scope, each.making) for each in found] == [("s", False), ("t", True), ("u", True), ("s", False)]
     first, _, third, last = found
     assert (first.entry_id, first.question, first.vector) == (s, "of s", b"v")
-    assert [each.mark.number for each in ledger.answers.lately(0, ["s", "u"], 9)] == [4, 3, 1]
-    assert [each.mark.number for each in ledger.answers.lately(1, ["s", "u"], 1)] == [4]
-    assert [each.mark.number for each in ledger.answers.lately(2, ["t"], 9)] == []
-    assert [(each.entry_id, each.making) for each in ledger.answers.lately(0, ["t"], 9)] == [(t, True)]
-    assert ledger.answers.mark(Position(2**60, 0)) == last.mark
-    assert ledger.answers.mark(third.position) == third.mark
-    assert ledger.answers.mark(BEFORE_ALL) is None
-    assert ledger.knowledge.mark(Position(2**60, 0)) is None
-    assert ledger.answers.stands(third.mark)
-    assert not ledger.knowledge.stands(third.mark)
+    assert [each.mark.number for each in ledger.of(Answers).lately(0, ["s", "u"], 9)] == [4, 3, 1]
+    assert [each.mark.number for each in ledger.of(Answers).lately(1, ["s", "u"], 1)] == [4]
+    assert [each.mark.number for each in ledger.of(Answers).lately(2, ["t"], 9)] == []
+    assert [(each.entry_id, each.making) for each in ledger.of(Answers).lately(0, ["t"], 9)] == [(t, True)]
+    assert ledger.of(Answers).mark(Position(2**60, 0)) == last.mark
+    assert ledger.of(Answers).mark(third.position) == third.mark
+    assert ledger.of(Answers).mark(BEFORE_ALL) is None
+    assert ledger.of(KnowledgeBases).mark(Position(2**60, 0)) is None
+    assert ledger.of(Answers).stands(third.mark)
+    assert not ledger.of(KnowledgeBases).stands(third.mark)
     for other in ({"subject": 99}, {"at": 1}, {"number": 99}, {"xact": 99}):
-        assert not ledger.answers.stands(third.mark._replace(**other))
+        assert not ledger.of(Answers).stands(third.mark._replace(**other))
     write(ledger, update(CHANGES).values(at=1))
-    old = [each.mark for each in ledger.answers.changed(BEFORE_ALL, 9)]
-    assert [ledger.answers.stands(mark) for mark in old] == [False, False, False, True]
+    old = [each.mark for each in ledger.of(Answers).changed(BEFORE_ALL, 9)]
+    assert [ledger.of(Answers).stands(mark) for mark in old] == [False, False, False, True]
 
 
 # -- what turns out to be wrong
@@ -200,16 +202,16 @@ def test_the_answers_of_a_job_are_those_that_it_made_and_was_given(ledger):
     serve(ledger, 2, "j")
     serve(ledger, 2, "k")
     serve(ledger, 9, "j", tenant="b", scope="gone", first_job="first")
-    assert ledger.answers.of_job("j") == [
+    assert ledger.of(Answers).of_job("j") == [
         AnswerOf(entry_id=1, state="live", tenant="a", scope="1cope", first_job="j", served=0, made_at=100,
                  expires_at=LATE),
         AnswerOf(entry_id=2, state="dead", tenant="a", scope="2cope", first_job="maker 2", served=2, made_at=100,
                  expires_at=500, reason="why"),
         AnswerOf(entry_id=9, state="gone", tenant="b", scope="gone", first_job="first", served=1),
     ]  # fmt: skip
-    assert [each.entry_id for each in ledger.answers.of_job("k")] == [2]
-    assert [each.entry_id for each in ledger.answers.of_job("first")] == [9]
-    assert ledger.answers.of_job("nobody") == []
+    assert [each.entry_id for each in ledger.of(Answers).of_job("k")] == [2]
+    assert [each.entry_id for each in ledger.of(Answers).of_job("first")] == [9]
+    assert ledger.of(Answers).of_job("nobody") == []
 
 
 def test_what_is_recalled_is_given_to_nobody_and_others_stay(ledger):
@@ -227,15 +229,15 @@ def test_what_is_recalled_is_given_to_nobody_and_others_stay(ledger):
             claimed_at=1, lease_until=LATE, started_at=started,
         ))  # fmt: skip
     before = ledger.now()
-    assert ledger.answers.recall([1, 2, 4], "r" * 3_000) == Recalled(1, 1, (1,))
+    assert ledger.of(Answers).recall([1, 2, 4], "r" * 3_000) == Recalled(1, 1, (1,))
     assert states(ledger) == {1: "dead", 3: "live", 4: "dead", 5: "pending"}
     (row,) = ledger.read(select(ENTRIES).where(ENTRIES.c.id == 1))
     assert (row.reason, row.question, row.vector, row.answer) == ("r" * 2_000, None, None, None)
     assert before <= row.died_at <= ledger.now()
     questions = {row.entry_id: row.question for row in ledger.read(select(AUDITS.c.entry_id, AUDITS.c.question))}
     assert questions == {1: None, 3: "q?"}
-    assert ledger.answers.running([1, 3, 9]) == {1, 3}
-    assert ledger.answers.running([]) == frozenset()
+    assert ledger.of(Answers).running([1, 3, 9]) == {1, 3}
+    assert ledger.of(Answers).running([]) == frozenset()
 
 
 def test_those_who_were_given_an_answer_come_in_order(ledger):
@@ -244,13 +246,13 @@ def test_those_who_were_given_an_answer_come_in_order(ledger):
     job(ledger, "j2", "dead")
     for number, name in ((1, "j1"), (2, "j2"), (1, "gone"), (1, "j2")):
         serve(ledger, number, name)
-    found = ledger.answers.served([1], 0, 9)
+    found = ledger.of(Answers).served([1], 0, 9)
     assert [(row.id, row.job_id, row.state) for row in found] == [
         (1, "j1", "done"),
         (3, "gone", None),
         (4, "j2", "dead"),
     ]
-    assert [row.id for row in ledger.answers.served([1, 2], 1, 2)] == [2, 3]
-    assert [row.entry_id for row in ledger.answers.given("j2")] == [1, 2]
-    asked = ledger.answers.to_ask_again(["j2", "gone"])
+    assert [row.id for row in ledger.of(Answers).served([1, 2], 1, 2)] == [2, 3]
+    assert [row.entry_id for row in ledger.of(Answers).given("j2")] == [1, 2]
+    asked = ledger.of(Answers).to_ask_again(["j2", "gone"])
     assert {name: tuple(row) for name, row in asked.items()} == {"j2": ("j2", "a", "generation", "dead", b"{}", None)}

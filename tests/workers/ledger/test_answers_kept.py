@@ -8,6 +8,7 @@ from tests.workers.ledger.rows import LATE, entry, job, serve, states, step, wri
 
 from headrace_schemas import Category, DeadLetter, GenerationJob
 from headrace_workers.core.sql.database import writing
+from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.purge import EntryFilter
 from headrace_workers.features.cache.store.recall_counts import CacheCounts, Kept
 from headrace_workers.features.cache.tables import DOCUMENTS, ENTRIES, USES
@@ -30,7 +31,7 @@ def test_what_would_fail_again_is_told(ledger):
     for name in (*Category, "other"):
         end = letter(name, Category.PERMANENT if name == "other" else name)
         job(ledger, name, "dead", payload=asked, terminal_type="headrace.dead.v1", terminal=end)
-    found = ledger.answers.failed(list(Category))
+    found = ledger.of(Answers).failed(list(Category))
     assert {name: (each.job.prompt, each.category, each.reason) for name, each in found.items()} == {
         each: ("p", each, f"why {each}") for each in (Category.INVALID, Category.PERMANENT, Category.POISON)
     }
@@ -46,7 +47,7 @@ def test_of_what_did_not_die_for_what_it_asks_nothing_follows(ledger):
     job(ledger, "sound", "dead", terminal=letter("sound"), **end)
     step(ledger, "withheld", "dead", held_at=5)
     step(ledger, "sound", "dead")
-    assert set(ledger.answers.failed(["done", "withheld", "strange", "sound", "unknown"])) == {"sound"}
+    assert set(ledger.of(Answers).failed(["done", "withheld", "strange", "sound", "unknown"])) == {"sound"}
 
 
 # -- what is counted
@@ -71,26 +72,26 @@ def test_how_well_it_does_is_counted_by_tenant_and_time(ledger):
     ):
         entry(ledger, number + 1, scope="s", state=state, tenant=tenant, died_at=died)
     plain = Kept(served={"exact": 1}, saved_tokens=3, saved_ms=0.5)
-    assert ledger.answers.scopes() == {
+    assert ledger.of(Answers).scopes() == {
         ("a", ""): plain,
         ("a", "s"): Kept(
             served={"exact": 1, "semantic": 1}, saved_tokens=8, saved_ms=1.0, entries={"live": 2, "dead": 2}
         ),
         ("b", "s"): Kept(served={"coalesced": 1}, saved_tokens=3, saved_ms=4.0, entries={"pending": 1}),
     }
-    assert list(ledger.answers.scopes()) == [("a", ""), ("a", "s"), ("b", "s")]
+    assert list(ledger.of(Answers).scopes()) == [("a", ""), ("a", "s"), ("b", "s")]
     late = Kept(served={"semantic": 1}, saved_tokens=5, saved_ms=0.5, entries={"live": 2, "dead": 1})
-    assert ledger.answers.scopes("a", 200) == {("a", ""): plain, ("a", "s"): late}
-    assert ledger.answers.counts() == CacheCounts(
+    assert ledger.of(Answers).scopes("a", 200) == {("a", ""): plain, ("a", "s"): late}
+    assert ledger.of(Answers).counts() == CacheCounts(
         asked=5, answered=1, open=2,
         kept=Kept(served={"exact": 2, "semantic": 1, "coalesced": 1}, saved_tokens=14, saved_ms=5.5,
                   entries={"live": 2, "dead": 2, "pending": 1}),
     )  # fmt: skip
-    assert ledger.answers.counts("a", 200) == CacheCounts(
+    assert ledger.of(Answers).counts("a", 200) == CacheCounts(
         asked=3, answered=0, open=2,
         kept=Kept(served={"exact": 1, "semantic": 1}, saved_tokens=8, saved_ms=1.0, entries={"live": 2, "dead": 1}),
     )  # fmt: skip
-    assert ledger.answers.counts("nobody") == CacheCounts(asked=0, answered=0, open=0, kept=Kept())
+    assert ledger.of(Answers).counts("nobody") == CacheCounts(asked=0, answered=0, open=0, kept=Kept())
 
 
 # -- what is put away
@@ -149,6 +150,6 @@ def test_answers_are_put_away_a_bounded_number_at_a_time(ledger):
     with writing(ledger.engine) as tx:
         tx.execute(insert(ENTRIES), [{**row, "id": n, "key": str(n)} for n in range(1, 502)])
     which = EntryFilter(made_before=500)
-    assert ledger.answers.purge(which, 0, "all") == (500, 500)
-    assert ledger.answers.purge(which, 500, "all") == (1, None)
-    assert ledger.answers.purge(EntryFilter(made_before=500), 0, "all") == (0, None)
+    assert ledger.of(Answers).purge(which, 0, "all") == (500, 500)
+    assert ledger.of(Answers).purge(which, 500, "all") == (1, None)
+    assert ledger.of(Answers).purge(EntryFilter(made_before=500), 0, "all") == (0, None)

@@ -6,6 +6,7 @@ from tests.workers.ledger.rows import SCOPE, audit, serve, write
 
 from headrace_workers.features.cache.audit_tables import AUDITS
 from headrace_workers.features.cache.store.audit_counts import Beside, Labels, OfGuard, Pair, Seen, Tally, Window
+from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.store.standings import ScopeStanding
 
 OTHER = "77777" + "0" * 59
@@ -67,10 +68,10 @@ def test_what_was_served_as_a_window_began_is_in_it(ledger):
         audit(ledger, served_at=at)
     write(ledger, text(f"INSERT INTO standings (scope, tenant, state, sentence, figures, since, changed_at) "
                        f"VALUES ('{SCOPE}', 'a', 'shown', '', '{{}}', 100, 1)"))  # fmt: skip
-    found = ledger.audits.counted(SCOPE, "a", 1)
+    found = ledger.of(Audits).counted(SCOPE, "a", 1)
     assert found.tallies == (Tally(1, 0.5, 5, 2, 0, 0),)
     assert found.window == Window(2, (Tally(1, 0.5, 2, 1, 0, 0),))
-    assert ledger.audits.counted(SCOPE, "a", 2).window == Window(1, found.tallies)
+    assert ledger.of(Audits).counted(SCOPE, "a", 2).window == Window(1, found.tallies)
 
 
 def test_a_window_begins_where_the_one_before_is_full(counted):
@@ -105,9 +106,9 @@ def test_guards_are_counted_by_what_they_refuse(ledger):
         OfGuard("names", 8.0, Labels(0, 1, 0)), OfGuard("units", 8.0, Labels(1, 0, 0)),
         OfGuard("dates", 7.0, Labels(1, 1, 1)), OfGuard("several", 1.0, Labels(0, 1, 0)),
     ]  # fmt: skip
-    assert ledger.audits.by_guard() == expected
-    assert ledger.audits.by_guard(limit=1) == expected[:1]
-    assert ledger.audits.by_guard("b") == [OfGuard("dates", 1.0, Labels(0, 0, 1))]
+    assert ledger.of(Audits).by_guard() == expected
+    assert ledger.of(Audits).by_guard(limit=1) == expected[:1]
+    assert ledger.of(Audits).by_guard("b") == [OfGuard("dates", 1.0, Labels(0, 0, 1))]
 
 
 def test_labels_are_judged_once_and_again_when_they_change(ledger):
@@ -117,14 +118,14 @@ def test_labels_are_judged_once_and_again_when_they_change(ledger):
     audit(ledger, "other", scope=OTHER, tenant="b", labelled_at=5)
     audit(ledger, "waits", label=None, labelled_at=None)
     audit(ledger, "before", judged=True)
-    assert sorted(ledger.audits.unjudged(9)) == [(SCOPE, "a"), (OTHER, "b")]
-    assert len(ledger.audits.unjudged(1)) == 1
-    seen = ledger.audits.counted(SCOPE, "a", 9).seen
+    assert sorted(ledger.of(Audits).unjudged(9)) == [(SCOPE, "a"), (OTHER, "b")]
+    assert len(ledger.of(Audits).unjudged(1)) == 1
+    seen = ledger.of(Audits).counted(SCOPE, "a", 9).seen
     assert (sorted(seen.audit_ids), seen.newest) == (["one", "two"], 20)
     write(ledger, update(AUDITS).where(AUDITS.c.id == "one").values(labelled_at=21))  # a person says something else
     now = ScopeStanding(scope=SCOPE, tenant="a", state="shown", sentence="so")
-    ledger.audits.judge(now, seen)
+    ledger.of(Audits).judge(now, seen)
     assert {name: row_of(ledger, name)["judged"] for name in ("one", "two", "other")} == {
         "one": False, "two": True, "other": False,
     }  # fmt: skip
-    assert [each.sentence for each in ledger.audits.standings()] == ["so"]
+    assert [each.sentence for each in ledger.of(Audits).standings()] == ["so"]

@@ -12,6 +12,7 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS, STEPS
 from headrace_workers.features.cache.audit_tables import AUDITS
 from headrace_workers.features.cache.store.audit_rows import Afresh, Audited, NewAudit, Own, forget, give_up
+from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.tables import ENTRIES
 
 OTHER = "77777" + "0" * 59
@@ -134,7 +135,7 @@ def test_a_persons_label_holds_whatever_was_there(ledger):
     audit(ledger, "two", label="unknown", judged=True, **TEXTS)
     audit(ledger, "waits", label=None, labelled_at=None)
     before = ledger.now()
-    assert ledger.audits.label("one", "clean", "p" * 200).label == "unknown"
+    assert ledger.of(Audits).label("one", "clean", "p" * 200).label == "unknown"
     found = row_of(ledger, "one")
     assert before <= found["labelled_at"] <= ledger.now()
     assert (found["label"], found["labelled_by"], found["reason"], found["judged"]) == (
@@ -143,9 +144,9 @@ def test_a_persons_label_holds_whatever_was_there(ledger):
     assert [found[name] for name in TEXTS] == [None] * 4
     other = row_of(ledger, "two")
     assert (other["label"], other["judged"], {name: other[name] for name in TEXTS}) == ("unknown", True, TEXTS)
-    assert ledger.audits.label("waits", "wrong", "p").label is None
+    assert ledger.of(Audits).label("waits", "wrong", "p").label is None
     assert row_of(ledger, "waits")["label"] is None
-    assert ledger.audits.label("nothing", "wrong", "p") is None
+    assert ledger.of(Audits).label("nothing", "wrong", "p") is None
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ def test_a_person_who_says_wrong_ends_what_was_served(ledger, kind, said, kill, 
     entry(ledger, 1)
     entry(ledger, 2)
     audit(ledger, "one", kind=kind, entry_id=1, label="unknown")
-    ledger.audits.label("one", said, "Ann", kill=kill)
+    ledger.of(Audits).label("one", said, "Ann", kill=kill)
     assert states(ledger) == {1: "dead" if dies else "live", 2: "live"}
     (why,) = ledger.read(select(ENTRIES.c.reason).where(ENTRIES.c.id == 1))
     assert why.reason == ("wrong: Ann said so of an audit" if dies else None)
@@ -173,7 +174,7 @@ def test_what_a_person_should_label_comes_in_order(ledger):
         audit(ledger, name, kind=kind, served_at=at, **{"label": "unknown"} | more)
 
     def names(*how, **more):
-        return [row.id for row in ledger.audits.unknown(*how, **more)]
+        return [row.id for row in ledger.of(Audits).unknown(*how, **more)]
 
     assert names() == ["h2a", "h2b", "h3", "r0", "b1"]
     assert names(limit=2) == ["h2a", "h2b"]
@@ -188,9 +189,9 @@ def test_the_audit_of_a_job_is_found(ledger):
     job = str(uuid4())
     audit(ledger, audit_id(job, 5))
     audit(ledger, explored_id(job))
-    assert ledger.audits.of_job(job, 5).id == audit_id(job, 5)
-    assert ledger.audits.of_job(job, None).id == explored_id(job)
-    assert ledger.audits.of_job(job, 6) is None
+    assert ledger.of(Audits).of_job(job, 5).id == audit_id(job, 5)
+    assert ledger.of(Audits).of_job(job, None).id == explored_id(job)
+    assert ledger.of(Audits).of_job(job, 6) is None
 
 
 def test_audits_whose_work_ended_in_vain_are_given_up(ledger):
@@ -209,7 +210,7 @@ def test_audits_whose_work_ended_in_vain_are_given_up(ledger):
             id=job_id, tenant="a", kind="audit", state=state, payload=b"", accepted_at=1,
         ))  # fmt: skip
     before = ledger.now()
-    assert ledger.audits.give_up() == 3
+    assert ledger.of(Audits).give_up() == 3
     labels = {row.id: row.label for row in ledger.read(select(AUDITS.c.id, AUDITS.c.label))}
     assert labels == {
         names["dead"]: "unknown", names["gone"]: "unknown", names["runs"]: None, names["said"]: "clean",
@@ -220,7 +221,7 @@ def test_audits_whose_work_ended_in_vain_are_given_up(ledger):
         "headrace", "given up: it was not answered afresh in time, or trying failed", "q?", False,
     )  # fmt: skip
     assert before <= given["labelled_at"] <= ledger.now()
-    assert ledger.audits.give_up() == 0
+    assert ledger.of(Audits).give_up() == 0
 
 
 def test_what_was_labelled_meanwhile_is_not_given_up(ledger):

@@ -19,6 +19,7 @@ from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import connect, writing
 from headrace_workers.core.sql.errors import LedgerRefused
+from headrace_workers.features.cache.store.answers import Answers
 
 NOT_NOW = ["25006", "25P04", "40001", "40P01", "53100", "53200", "53300", "55P03", "57014", "57P01", "58030"]
 _names = itertools.count()
@@ -126,13 +127,13 @@ def test_a_look_up_of_an_answer_is_bounded_as_all_else(postgres, hurried, at, di
     """It goes a shorter way, and that may be half open, too."""
     with proxied(postgres.port) as proxy:
         ledger = at(make_url(hurried).set(port=proxy.port).render_as_string())
-        assert in_time(lambda: [ledger.answers.exact({"k"})]) == [{}]
+        assert in_time(lambda: [ledger.of(Answers).exact({"k"})]) == [{}]
         proxy.swallow(direction)
         for _ in range(2):  # on the connection that was open, and on a new one
             with pytest.raises(Unavailable):
-                ledger.answers.exact({"k"})
+                ledger.of(Answers).exact({"k"})
         proxy.heal()
-        assert in_time(lambda: [ledger.answers.exact({"k"})]) == [{}]
+        assert in_time(lambda: [ledger.of(Answers).exact({"k"})]) == [{}]
 
 
 def test_a_statement_that_takes_too_long_is_not_now(database, at):

@@ -5,6 +5,7 @@ from sqlalchemy import func, select, update
 from tests.workers.ledger.batch_rows import create, line, lines, rows, stand, two_batches
 from tests.workers.ledger.rows import job, step, write
 
+from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.files import NewFile
 from headrace_workers.features.batches.tables import BATCHES, LINES
 
@@ -40,11 +41,11 @@ def test_a_batch_is_kept_as_it_was_submitted_once(ledger):
     assert create(ledger, "batch_4", key="k", total=7) == (made, False)
     assert create(ledger, "batch_5", "b", key="k") == (theirs, False)
     assert (theirs.id, other.id) == ("batch_2", "batch_3")
-    assert [ledger.batches.keyed(*which) for which in (("a", "k"), ("b", "k"), ("a", "l"), ("b", "l"))] == [
+    assert [ledger.of(Batches).keyed(*which) for which in (("a", "k"), ("b", "k"), ("a", "l"), ("b", "l"))] == [
         made, theirs, other, None,
     ]  # fmt: skip
-    assert ledger.batches.batch("batch_1") == ledger.batches.batch("batch_1", "a") == made
-    assert ledger.batches.batch("batch_1", "b") is ledger.batches.batch("batch_9") is None
+    assert ledger.of(Batches).batch("batch_1") == ledger.of(Batches).batch("batch_1", "a") == made
+    assert ledger.of(Batches).batch("batch_1", "b") is ledger.of(Batches).batch("batch_9") is None
 
 
 def test_batches_are_listed_newest_first_in_pages(ledger):
@@ -53,12 +54,12 @@ def test_batches_are_listed_newest_first_in_pages(ledger):
         create(ledger, name, tenant)
 
     def names(*how, **more):
-        return "".join(row.id[-1] for row in ledger.batches.batches(*how, **more))
+        return "".join(row.id[-1] for row in ledger.of(Batches).batches(*how, **more))
 
     assert [names(), names("a"), names("b"), names(limit=2)] == ["4321", "431", "2", "43"]
     assert [names(after="batch_3"), names("a", "batch_3"), names("a", "batch_2")] == ["21", "1", "431"]
     write(ledger, update(BATCHES).where(BATCHES.c.id == "batch_2").values(ended_at=1))
-    assert [row.id for row in ledger.batches.unfinished()] == ["batch_1", "batch_3", "batch_4"]
+    assert [row.id for row in ledger.of(Batches).unfinished()] == ["batch_1", "batch_3", "batch_4"]
 
 
 def test_lines_that_are_held_are_counted_once(two):

@@ -6,6 +6,7 @@ from sqlalchemy import insert
 from headrace_workers.core.ledger import changes
 from headrace_workers.core.ledger.changes import BEFORE_ALL
 from headrace_workers.core.sql.database import writing
+from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.tables import ENTRIES
 
 
@@ -23,11 +24,11 @@ def test_changes_come_in_order_and_once(ledger):
     with writing(ledger.engine) as tx:
         ids = [_entry(tx, str(number)) for number in range(5)]
     position, seen = BEFORE_ALL, []
-    while found := ledger.answers.changed(position, 2):
+    while found := ledger.of(Answers).changed(position, 2):
         seen += [change.entry_id for change in found]
         position = found[-1].position
     assert seen == ids
-    assert {change.question for change in ledger.answers.changed(BEFORE_ALL, 9)} == set("01234")
+    assert {change.question for change in ledger.of(Answers).changed(BEFORE_ALL, 9)} == set("01234")
 
 
 def test_a_change_tells_what_the_entry_is_now(ledger):
@@ -40,7 +41,7 @@ def test_a_change_tells_what_the_entry_is_now(ledger):
         kill(tx, [first], "wrong")
     with writing(ledger.engine) as tx:
         tx.execute(ENTRIES.delete().where(ENTRIES.c.id == second))
-    assert [(change.entry_id, change.vector) for change in ledger.answers.changed(BEFORE_ALL, 9)] == [
+    assert [(change.entry_id, change.vector) for change in ledger.of(Answers).changed(BEFORE_ALL, 9)] == [
         (first, None), (second, None), (first, None),
     ]  # fmt: skip
 
@@ -54,13 +55,13 @@ def test_a_slow_writer_is_waited_for(ledger):
     with writing(ledger.engine) as tx:
         second = _entry(tx, "fast")
     try:
-        assert ledger.answers.changed(BEFORE_ALL, 9) == []
+        assert ledger.of(Answers).changed(BEFORE_ALL, 9) == []
         begun_at = ledger.horizon()
         before.commit()
     finally:
         slow.close()
-    assert [change.entry_id for change in ledger.answers.changed(BEFORE_ALL, 9)] == [first, second]
-    assert [change.entry_id for change in ledger.answers.changed(begun_at, 9)] == [first, second]
+    assert [change.entry_id for change in ledger.of(Answers).changed(BEFORE_ALL, 9)] == [first, second]
+    assert [change.entry_id for change in ledger.of(Answers).changed(begun_at, 9)] == [first, second]
 
 
 def test_the_horizon_is_behind_all_that_was_committed(ledger):
@@ -68,7 +69,7 @@ def test_the_horizon_is_behind_all_that_was_committed(ledger):
     with writing(ledger.engine) as tx:
         _entry(tx, "a")
     begun_at = ledger.horizon()
-    assert ledger.answers.changed(begun_at, 9) == []
+    assert ledger.of(Answers).changed(begun_at, 9) == []
     with writing(ledger.engine) as tx:
         second = _entry(tx, "b")
-    assert [change.entry_id for change in ledger.answers.changed(begun_at, 9)] == [second]
+    assert [change.entry_id for change in ledger.of(Answers).changed(begun_at, 9)] == [second]

@@ -11,8 +11,10 @@ from headrace_workers.core.ledger import changes
 from headrace_workers.core.ledger.changes import BEFORE_ALL
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
+from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.tables import CHUNKS, DOCUMENTS
 from headrace_workers.features.knowledge.store import documents
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.documents import FIRST, ChunkAt, NewChunk, NewDocument
 
 
@@ -31,7 +33,7 @@ def document(name="a.md", *, tenant="t", knowledge="k", sha="1", embedder="e", t
 def texts_of(ledger, tenant="t", knowledge="k", document_id=None):
     """The texts of a base's chunks, in order, read in pages of two."""
     found, after = [], FIRST
-    while rows := ledger.knowledge.chunks(tenant, knowledge, after, 2, document_id):
+    while rows := ledger.of(KnowledgeBases).chunks(tenant, knowledge, after, 2, document_id):
         found += [row.text for row in rows]
         after = ChunkAt(rows[-1].document_id, rows[-1].id)
     return found
@@ -39,16 +41,16 @@ def texts_of(ledger, tenant="t", knowledge="k", document_id=None):
 
 def changed(ledger, after=BEFORE_ALL):
     """Which documents changed, and whose they are now."""
-    return [(each.document_id, each.tenant, each.knowledge) for each in ledger.knowledge.changed(after, 99)]
+    return [(each.document_id, each.tenant, each.knowledge) for each in ledger.of(KnowledgeBases).changed(after, 99)]
 
 
 def test_chunks_come_back_as_they_were(ledger):
     """With their document's name and embedder, by pages that part no document's order."""
-    first = ledger.knowledge.put(document(texts=("one", "two", "three")))
-    second = ledger.knowledge.put(document("b.md", sha="2", texts=("four",)))
+    first = ledger.of(KnowledgeBases).put(document(texts=("one", "two", "three")))
+    second = ledger.of(KnowledgeBases).put(document("b.md", sha="2", texts=("four",)))
     assert texts_of(ledger) == ["one", "two", "three", "four"]
     assert texts_of(ledger, document_id=second) == ["four"]
-    row = ledger.knowledge.chunks("t", "k", FIRST, 9)[2]
+    row = ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 9)[2]
     assert (row.document_id, row.document, row.embedder) == (first, "a.md", "e")
     assert (row.key, row.section, row.start, row.stop) == ("12", "Part", 2, 7)
     assert np.frombuffer(row.vector, np.float32).tolist() == [2.0, 2.0]
@@ -56,49 +58,49 @@ def test_chunks_come_back_as_they_were(ledger):
 
 def test_a_changed_document_replaces_its_chunks_and_keeps_its_id(ledger):
     """Another document of the base stays."""
-    first = ledger.knowledge.put(document())
-    ledger.knowledge.put(document("b.md", texts=("other",)))
-    assert ledger.knowledge.put(document(sha="2", texts=("new",))) == first
+    first = ledger.of(KnowledgeBases).put(document())
+    ledger.of(KnowledgeBases).put(document("b.md", texts=("other",)))
+    assert ledger.of(KnowledgeBases).put(document(sha="2", texts=("new",))) == first
     assert texts_of(ledger) == ["new", "other"]
-    assert [(row.name, row.sha256, row.chunks) for row in ledger.knowledge.documents("t", "k", "", 9)] == [
+    assert [(row.name, row.sha256, row.chunks) for row in ledger.of(KnowledgeBases).documents("t", "k", "", 9)] == [
         ("a.md", "2", 1), ("b.md", "1", 1),
     ]  # fmt: skip
 
 
 def test_the_same_file_is_not_written_again(ledger):
     """And nobody is told of a change; by another embedder it is one."""
-    first = ledger.knowledge.put(document())
-    before = ledger.knowledge.chunks("t", "k", FIRST, 9)
-    assert ledger.knowledge.put(document()) is None
-    assert ledger.knowledge.chunks("t", "k", FIRST, 9) == before
+    first = ledger.of(KnowledgeBases).put(document())
+    before = ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 9)
+    assert ledger.of(KnowledgeBases).put(document()) is None
+    assert ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 9) == before
     assert len(changed(ledger)) == 1
-    assert ledger.knowledge.put(document(embedder="f")) == first
+    assert ledger.of(KnowledgeBases).put(document(embedder="f")) == first
     assert len(changed(ledger)) == 2
 
 
 def test_a_document_without_chunks_is_one(ledger):
     """It is listed, has no passages, and takes the place of one that had some."""
-    ledger.knowledge.put(document())
-    ledger.knowledge.put(document(sha="2", texts=()))
+    ledger.of(KnowledgeBases).put(document())
+    ledger.of(KnowledgeBases).put(document(sha="2", texts=()))
     assert texts_of(ledger) == []
-    (base,) = ledger.knowledge.bases()
+    (base,) = ledger.of(KnowledgeBases).bases()
     assert (base.documents, base.chunks) == (1, 0)
 
 
 def test_followers_see_each_change_of_a_document(ledger):
     """Also its end, and in the order of all changes; who follows answers sees none of them."""
-    first, second = ledger.knowledge.put(document()), ledger.knowledge.put(document("b.md"))
+    first, second = ledger.of(KnowledgeBases).put(document()), ledger.of(KnowledgeBases).put(document("b.md"))
     assert changed(ledger) == [(first, "t", "k"), (second, "t", "k")]
     position = ledger.horizon()
     assert changed(ledger, position) == []
-    ledger.knowledge.put(document("b.md", sha="2"))
-    assert ledger.knowledge.remove([first, 77]) == 1
+    ledger.of(KnowledgeBases).put(document("b.md", sha="2"))
+    assert ledger.of(KnowledgeBases).remove([first, 77]) == 1
     assert changed(ledger, position) == [(second, "t", "k"), (first, None, None)]
-    assert [each.document_id for each in ledger.knowledge.changed(BEFORE_ALL, 1)] == [first]
-    assert ledger.answers.changed(BEFORE_ALL, 99) == []
+    assert [each.document_id for each in ledger.of(KnowledgeBases).changed(BEFORE_ALL, 1)] == [first]
+    assert ledger.of(Answers).changed(BEFORE_ALL, 99) == []
     with writing(ledger.engine) as tx:
         changes.note(tx, [first])
-    assert [each.entry_id for each in ledger.answers.changed(BEFORE_ALL, 99)] == [first]
+    assert [each.entry_id for each in ledger.of(Answers).changed(BEFORE_ALL, 99)] == [first]
     assert len(changed(ledger, position)) == 2
 
 
@@ -108,7 +110,7 @@ def test_a_slow_writer_of_documents_is_waited_for(ledger):
     slow = ledger.engine.connect()
     before = slow.begin()
     first = documents.put(slow, document())
-    second = ledger.knowledge.put(document("b.md"))
+    second = ledger.of(KnowledgeBases).put(document("b.md"))
     try:
         assert changed(ledger) == []
         before.commit()
@@ -119,35 +121,44 @@ def test_a_slow_writer_of_documents_is_waited_for(ledger):
 
 def test_what_is_removed_is_gone(ledger):
     """With its chunks; its id is never given again, and nothing else is touched."""
-    first, second = ledger.knowledge.put(document()), ledger.knowledge.put(document("b.md", texts=("left",)))
-    assert ledger.knowledge.remove([first]) == 1
-    assert ledger.knowledge.remove([first]) == 0
-    assert ledger.knowledge.remove([]) == 0
+    first, second = (
+        ledger.of(KnowledgeBases).put(document()),
+        ledger.of(KnowledgeBases).put(document("b.md", texts=("left",))),
+    )
+    assert ledger.of(KnowledgeBases).remove([first]) == 1
+    assert ledger.of(KnowledgeBases).remove([first]) == 0
+    assert ledger.of(KnowledgeBases).remove([]) == 0
     assert ledger.read(select(CHUNKS.c.text)) == [("left",)]
-    ledger.knowledge.remove([second])
-    assert ledger.knowledge.bases() == []
-    assert ledger.knowledge.put(document()) not in (first, second)
+    ledger.of(KnowledgeBases).remove([second])
+    assert ledger.of(KnowledgeBases).bases() == []
+    assert ledger.of(KnowledgeBases).put(document()) not in (first, second)
 
 
 def test_tenants_and_bases_are_apart(ledger):
     """Documents of one name in each of them are different ones."""
     for tenant, knowledge in (("t", "k"), ("t", "l"), ("u", "k")):
-        assert ledger.knowledge.put(document(tenant=tenant, knowledge=knowledge, texts=(f"{tenant}{knowledge}",)))
+        assert ledger.of(KnowledgeBases).put(
+            document(tenant=tenant, knowledge=knowledge, texts=(f"{tenant}{knowledge}",))
+        )
     assert texts_of(ledger) == ["tk"]
     assert texts_of(ledger, "u", "k") == ["uk"]
     assert texts_of(ledger, "u", "l") == []
-    (mine,) = ledger.knowledge.documents("t", "k", "", 9)
+    (mine,) = ledger.of(KnowledgeBases).documents("t", "k", "", 9)
     assert texts_of(ledger, "u", "k", mine.id) == []
-    assert ledger.knowledge.documents("u", "l", "", 9) == []
-    assert [(row.tenant, row.knowledge) for row in ledger.knowledge.bases()] == [("t", "k"), ("t", "l"), ("u", "k")]
-    assert [(row.tenant, row.knowledge) for row in ledger.knowledge.bases("u")] == [("u", "k")]
+    assert ledger.of(KnowledgeBases).documents("u", "l", "", 9) == []
+    assert [(row.tenant, row.knowledge) for row in ledger.of(KnowledgeBases).bases()] == [
+        ("t", "k"),
+        ("t", "l"),
+        ("u", "k"),
+    ]
+    assert [(row.tenant, row.knowledge) for row in ledger.of(KnowledgeBases).bases("u")] == [("u", "k")]
 
 
 def test_bases_are_counted(ledger):
     """Documents, chunks, bytes, embedders, and when they changed last."""
-    ledger.knowledge.put(document())
-    ledger.knowledge.put(document("b.md", embedder="f"))
-    (base,) = ledger.knowledge.bases()
+    ledger.of(KnowledgeBases).put(document())
+    ledger.of(KnowledgeBases).put(document("b.md", embedder="f"))
+    (base,) = ledger.of(KnowledgeBases).bases()
     assert (base.documents, base.chunks, base.size, base.embedders) == (2, 4, 14, 2)
     assert base.embedder in ("e", "f")
     assert 0 <= ledger.now() - base.changed_at < 60_000
@@ -156,9 +167,9 @@ def test_bases_are_counted(ledger):
 def test_documents_come_in_pages(ledger):
     """In order of name, each from behind the last."""
     for name in ("c", "a", "b"):
-        ledger.knowledge.put(document(name))
-    assert [row.name for row in ledger.knowledge.documents("t", "k", "", 2)] == ["a", "b"]
-    assert [row.name for row in ledger.knowledge.documents("t", "k", "b", 2)] == ["c"]
+        ledger.of(KnowledgeBases).put(document(name))
+    assert [row.name for row in ledger.of(KnowledgeBases).documents("t", "k", "", 2)] == ["a", "b"]
+    assert [row.name for row in ledger.of(KnowledgeBases).documents("t", "k", "b", 2)] == ["c"]
 
 
 def test_many_writers_of_one_document_leave_one(ledger_url, ledger):
@@ -178,10 +189,10 @@ def test_many_writers_of_one_document_leave_one(ledger_url, ledger):
         list(pool.map(write, range(4)))
     for each in ledgers:
         each.close()
-    ledger.knowledge.put(document("other"))
+    ledger.of(KnowledgeBases).put(document("other"))
     rows = ledger.read(select(DOCUMENTS.c.name, DOCUMENTS.c.sha256, DOCUMENTS.c.id))
     for row in rows:
-        found = ledger.knowledge.chunks("t", "k", FIRST, 99, row.id)
+        found = ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 99, row.id)
         assert {chunk.key[: len(row.sha256)] for chunk in found} == {row.sha256}
     counted = ledger.read(select(func.count()).select_from(CHUNKS))
     assert counted == [(sum(6 if row.name == "a.md" else 2 for row in rows),)]
@@ -190,21 +201,21 @@ def test_many_writers_of_one_document_leave_one(ledger_url, ledger):
 
 def test_other_attributes_change_a_document_and_nothing_of_its_chunks(ledger):
     """Whoever follows is told once; the same ones, in whatever order, are no change."""
-    first = ledger.knowledge.put(document(attributes={"year": 2026, "language": "en"}))
-    rows = ledger.knowledge.chunks("t", "k", FIRST, 9)
+    first = ledger.of(KnowledgeBases).put(document(attributes={"year": 2026, "language": "en"}))
+    rows = ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 9)
     assert rows[0].attributes == '{"language":"en","year":2026}'
-    assert ledger.knowledge.put(document(attributes={"language": "en", "year": 2026})) is None
-    assert not ledger.knowledge.describe(first, "1", {"year": 2026, "language": "en"})
-    assert ledger.knowledge.describe(first, "1", {"language": "de"})
-    assert [row.id for row in ledger.knowledge.chunks("t", "k", FIRST, 9)] == [row.id for row in rows]
-    assert ledger.knowledge.chunks("t", "k", FIRST, 9)[0].attributes == '{"language":"de"}'
+    assert ledger.of(KnowledgeBases).put(document(attributes={"language": "en", "year": 2026})) is None
+    assert not ledger.of(KnowledgeBases).describe(first, "1", {"year": 2026, "language": "en"})
+    assert ledger.of(KnowledgeBases).describe(first, "1", {"language": "de"})
+    assert [row.id for row in ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 9)] == [row.id for row in rows]
+    assert ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 9)[0].attributes == '{"language":"de"}'
     assert changed(ledger) == [(first, "t", "k")] * 2
 
 
 def test_a_document_that_is_another_by_now_is_not_described(ledger):
     """Its attributes were found in a file that is no longer its own."""
-    first = ledger.knowledge.put(document(sha="2"))
-    assert not ledger.knowledge.describe(first, "1", {"year": 2026})
-    assert not ledger.knowledge.describe(first + 1, "2", {"year": 2026})
-    assert ledger.knowledge.put(document(sha="2", attributes={"year": 2026})) == first
+    first = ledger.of(KnowledgeBases).put(document(sha="2"))
+    assert not ledger.of(KnowledgeBases).describe(first, "1", {"year": 2026})
+    assert not ledger.of(KnowledgeBases).describe(first + 1, "2", {"year": 2026})
+    assert ledger.of(KnowledgeBases).put(document(sha="2", attributes={"year": 2026})) == first
     assert len(changed(ledger)) == 2

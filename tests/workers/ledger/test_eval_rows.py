@@ -10,9 +10,10 @@ from headrace_workers.core.sql import by_bytes
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.evals.store.bounds import EvalBounds, TooManyEvals
 from headrace_workers.features.evals.store.eval_runs import Judged, NewItem
-from headrace_workers.features.evals.store.evals import NewEval, NewRun, StillRuns
+from headrace_workers.features.evals.store.evals import Evals, NewEval, NewRun, StillRuns
 from headrace_workers.features.evals.tables import EVALS, ITEMS, RUNS
 from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
 LOST = {"error": "lost"}
 
@@ -23,13 +24,13 @@ def create(ledger, name, tenant="a", **bounds):
         id=name, tenant=tenant, name=f"name of {name}", data_source_config='{"d":1}', testing_criteria='["t"]',
         metadata='{"m":"1"}',
     )  # fmt: skip
-    return ledger.evals.create(new, EvalBounds(**bounds))
+    return ledger.of(Evals).create(new, EvalBounds(**bounds))
 
 
 def start(ledger, name, of, tenant="a", **bounds):
     """A run."""
     new = NewRun(id=name, name=f"name of {name}", data_source='{"s":2}', metadata='{"k":"2"}')
-    return ledger.evals.start(of, tenant, new, EvalBounds(**bounds))
+    return ledger.of(Evals).start(of, tenant, new, EvalBounds(**bounds))
 
 
 @pytest.fixture
@@ -39,9 +40,9 @@ def runs(ledger):
     create(ledger, "eval_2", "b")
     made = [start(ledger, "run_1", "eval_1"), start(ledger, "run_2", "eval_2", "b")]
     for row in made:
-        ledger.evals.put_items(row.number, [NewItem(0, f'"{row.id}/0"'), NewItem(1, f'"{row.id}/1"')], 50)
-        ledger.evals.begin(row.number, f"batch of {row.id}", 2, {"n": 0})
-    return [ledger.evals.run("eval_1", "run_1", "a"), ledger.evals.run("eval_2", "run_2", "b")]
+        ledger.of(Evals).put_items(row.number, [NewItem(0, f'"{row.id}/0"'), NewItem(1, f'"{row.id}/1"')], 50)
+        ledger.of(Evals).begin(row.number, f"batch of {row.id}", 2, {"n": 0})
+    return [ledger.of(Evals).run("eval_1", "run_1", "a"), ledger.of(Evals).run("eval_2", "run_2", "b")]
 
 
 def write(ledger, statement):
@@ -69,7 +70,7 @@ def test_an_eval_is_kept_as_it_was_written_down(ledger):
         "testing_criteria": '["t"]', "metadata": '{"m":"1"}', "created_at": row.created_at,
         "updated_at": row.created_at, "bytes": len('eval_1aname of eval_1{"d":1}["t"]{"m":"1"}'),
     }  # fmt: skip
-    assert ledger.evals.eval("eval_1", "a") == row
+    assert ledger.of(Evals).eval("eval_1", "a") == row
 
 
 def test_evals_come_by_age_or_by_their_last_change_in_pages(ledger):
@@ -82,7 +83,7 @@ def test_evals_come_by_age_or_by_their_last_change_in_pages(ledger):
 
     def page(after=None, limit=9, *, newest=False, by_change=False):
         last = None if after is None else f"eval_{after}"
-        return names(ledger.evals.evals("a", after=last, limit=limit, newest=newest, by_change=by_change).rows)
+        return names(ledger.of(Evals).evals("a", after=last, limit=limit, newest=newest, by_change=by_change).rows)
 
     assert [page(), page(newest=True)] == ["123", "321"]
     assert [page(by_change=True), page(newest=True, by_change=True)] == ["213", "312"]
@@ -97,24 +98,24 @@ def test_an_eval_is_changed_alone(ledger):
     before = create(ledger, "eval_1")
     other = create(ledger, "eval_2")
     write(ledger, update(EVALS).values(updated_at=1))
-    changed = ledger.evals.change("eval_1", "a", {"name": "new"})
+    changed = ledger.of(Evals).change("eval_1", "a", {"name": "new"})
     assert changed.updated_at >= before.created_at
     assert changed._asdict() == before._asdict() | {"name": "new", "updated_at": changed.updated_at}
-    assert ledger.evals.eval("eval_2", "a")._asdict() == other._asdict() | {"updated_at": 1}
-    assert ledger.evals.change("eval_9", "a", {"name": "new"}) is None
+    assert ledger.of(Evals).eval("eval_2", "a")._asdict() == other._asdict() | {"updated_at": 1}
+    assert ledger.of(Evals).change("eval_9", "a", {"name": "new"}) is None
 
 
 def test_an_eval_is_removed_with_its_runs_alone(ledger, runs):
     """Once these are over; a run of another eval that goes on does not matter."""
     with pytest.raises(StillRuns) as told:
-        ledger.evals.remove("eval_1", "a")
+        ledger.of(Evals).remove("eval_1", "a")
     assert str(told.value) == "run_1 has not ended: cancel it first, or wait for it"
-    ledger.evals.finish(runs[0].number, "completed", None, LOST)
-    ledger.evals.remove("eval_1", "a")
-    assert ledger.evals.eval("eval_1", "a") is None
-    assert ledger.evals.run("eval_1", "run_1", "a") is None
-    assert ledger.evals.eval("eval_2", "b").name == "name of eval_2"
-    assert ledger.evals.run("eval_2", "run_2", "b") == runs[1]
+    ledger.of(Evals).finish(runs[0].number, "completed", None, LOST)
+    ledger.of(Evals).remove("eval_1", "a")
+    assert ledger.of(Evals).eval("eval_1", "a") is None
+    assert ledger.of(Evals).run("eval_1", "run_1", "a") is None
+    assert ledger.of(Evals).eval("eval_2", "b").name == "name of eval_2"
+    assert ledger.of(Evals).run("eval_2", "run_2", "b") == runs[1]
     assert start(ledger, "run_3", "eval_1") is None
 
 
@@ -135,9 +136,9 @@ def test_a_run_is_kept_as_it_was_started(ledger):
         "created_at": row.created_at, "ended_at": None, "removed_at": None, "crashes": 0,
         "bytes": len('run_1name of run_1{"s":2}{"k":"2"}eval_2a["t"]queued'),
     }  # fmt: skip
-    assert ledger.evals.run("eval_2", "run_1", "a") == row
-    assert ledger.evals.run("eval_1", "run_1", "a") is None
-    assert ledger.evals.unfinished() == [row]
+    assert ledger.of(Evals).run("eval_2", "run_1", "a") == row
+    assert ledger.of(Evals).run("eval_1", "run_1", "a") is None
+    assert ledger.of(Evals).unfinished() == [row]
 
 
 def test_runs_of_an_eval_come_by_age_in_pages(ledger):
@@ -147,18 +148,18 @@ def test_runs_of_an_eval_come_by_age_in_pages(ledger):
     made = {name: start(ledger, f"run_{name}", "eval_1") for name in "1234"}
     start(ledger, "run_9", "eval_2")
     for name in "14":
-        ledger.evals.finish(made[name].number, "completed", None, LOST)
-    ledger.evals.remove_run("eval_1", "run_4", "a")
+        ledger.of(Evals).finish(made[name].number, "completed", None, LOST)
+    ledger.of(Evals).remove_run("eval_1", "run_4", "a")
 
     def page(after=None, limit=9, *, newest=False, state=None, tenant="a"):
         last = None if after is None else f"run_{after}"
-        return names(ledger.evals.runs("eval_1", tenant, after=last, limit=limit, newest=newest, state=state).rows)
+        return names(ledger.of(Evals).runs("eval_1", tenant, after=last, limit=limit, newest=newest, state=state).rows)
 
     assert [page(), page(newest=True), page(tenant="b")] == ["123", "321", ""]
     assert [page(state="queued"), page(state="completed")] == ["23", "1"]
     assert [page("1"), page("3", newest=True), page("3"), page(limit=2), page("1", 1)] == ["23", "21", "", "12", "2"]
     assert [page("9"), page("4")] == ["123", "123"]
-    assert names(ledger.evals.unfinished()) == "239"
+    assert names(ledger.of(Evals).unfinished()) == "239"
 
 
 def test_a_run_begins_with_its_items_and_another_stays_queued(ledger, runs):
@@ -168,52 +169,52 @@ def test_a_run_begins_with_its_items_and_another_stays_queued(ledger, runs):
         ("in_progress", "batch of run_1", 2, '{"n": 0}', 50), ("in_progress", "batch of run_2", 2, '{"n": 0}', 50),
     ]  # fmt: skip
     assert (third.state, third.batch) == ("queued", None)
-    assert ledger.evals.open_items(runs[0].number, [0, 1, 2]) == {0: '"run_1/0"', 1: '"run_1/1"'}
-    assert ledger.evals.open_items(runs[0].number, [1]) == {1: '"run_1/1"'}
-    ledger.evals.cancel("eval_1", "run_3", "a")
-    ledger.evals.begin(third.number, None, 0, {})
-    assert ledger.evals.run("eval_1", "run_3", "a").state == "canceling"
-    ledger.evals.finish(third.number, "canceled", None, LOST)
-    ledger.evals.begin(third.number, "late", 1, {})
-    assert ledger.evals.run("eval_1", "run_3", "a").batch is None
-    ledger.evals.put_items(runs[0].number, [], 51)
-    assert [row.bytes for row in ledger.evals.unfinished()] == [51, 50]
+    assert ledger.of(Evals).open_items(runs[0].number, [0, 1, 2]) == {0: '"run_1/0"', 1: '"run_1/1"'}
+    assert ledger.of(Evals).open_items(runs[0].number, [1]) == {1: '"run_1/1"'}
+    ledger.of(Evals).cancel("eval_1", "run_3", "a")
+    ledger.of(Evals).begin(third.number, None, 0, {})
+    assert ledger.of(Evals).run("eval_1", "run_3", "a").state == "canceling"
+    ledger.of(Evals).finish(third.number, "canceled", None, LOST)
+    ledger.of(Evals).begin(third.number, "late", 1, {})
+    assert ledger.of(Evals).run("eval_1", "run_3", "a").batch is None
+    ledger.of(Evals).put_items(runs[0].number, [], 51)
+    assert [row.bytes for row in ledger.of(Evals).unfinished()] == [51, 50]
 
 
 def test_items_stand_as_they_were_put_and_come_to_their_ends(ledger, runs):
     """Those of another run stay; what came of it counts in bytes."""
     one, other = runs
-    ledger.evals.put_items(one.number, [NewItem(2, "{}", "error", '"why"')], 60)
-    ledger.evals.put_ends(one, [Judged(1, "pass", '"said"', "[1]")], {"output_read": 7, "errors_read": 8}, {"n": 1})
-    assert ledger.evals.item(one.number, 0) is None
-    assert ledger.evals.item(one.number, 9) is None
-    found = ledger.evals.item(one.number, 1)
+    ledger.of(Evals).put_items(one.number, [NewItem(2, "{}", "error", '"why"')], 60)
+    ledger.of(Evals).put_ends(one, [Judged(1, "pass", '"said"', "[1]")], {"output_read": 7, "errors_read": 8}, {"n": 1})
+    assert ledger.of(Evals).item(one.number, 0) is None
+    assert ledger.of(Evals).item(one.number, 9) is None
+    found = ledger.of(Evals).item(one.number, 1)
     assert one.created_at <= found.created_at <= ledger.now()
     assert found._asdict() == {
         "run": one.number, "number": 1, "item": '"run_1/1"', "status": "pass", "sample": '"said"', "results": "[1]",
         "created_at": found.created_at,
     }  # fmt: skip
-    given = ledger.evals.item(one.number, 2)
+    given = ledger.of(Evals).item(one.number, 2)
     assert (given.status, given.sample, given.results) == ("error", '"why"', None)
-    now = ledger.evals.run("eval_1", "run_1", "a")
+    now = ledger.of(Evals).run("eval_1", "run_1", "a")
     assert (now.output_read, now.errors_read, now.tally, now.bytes) == (7, 8, '{"n": 1}', 69)
-    assert ledger.evals.run("eval_2", "run_2", "b") == other
-    assert ledger.evals.item(other.number, 1) is None
-    assert ledger.evals.open_items(one.number, [0, 1, 2]) == {0: '"run_1/0"'}
-    counts = {status: ledger.evals.count(one.number, status) for status in ("pass", "fail", "error", None)}
+    assert ledger.of(Evals).run("eval_2", "run_2", "b") == other
+    assert ledger.of(Evals).item(other.number, 1) is None
+    assert ledger.of(Evals).open_items(one.number, [0, 1, 2]) == {0: '"run_1/0"'}
+    counts = {status: ledger.of(Evals).count(one.number, status) for status in ("pass", "fail", "error", None)}
     assert counts == {"pass": 1, "fail": 0, "error": 1, None: 1}
-    assert ledger.evals.count(other.number, None) == 2
+    assert ledger.of(Evals).count(other.number, None) == 2
 
 
 def test_items_that_ended_come_in_their_order_in_pages(ledger, runs):
     """Both ways, of one status or all."""
     one, other = runs
     more = [NewItem(number, "{}", "fail" if number % 2 else "pass", "{}") for number in (5, 3, 4, 2)]
-    ledger.evals.put_items(one.number, more, 1)
-    ledger.evals.put_items(other.number, [NewItem(7, "{}", "fail", "{}")], 1)
+    ledger.of(Evals).put_items(one.number, more, 1)
+    ledger.of(Evals).put_items(other.number, [NewItem(7, "{}", "fail", "{}")], 1)
 
     def page(after=None, limit=9, **how):
-        return [row.number for row in ledger.evals.items(one.number, after=after, limit=limit, **how).rows]
+        return [row.number for row in ledger.of(Evals).items(one.number, after=after, limit=limit, **how).rows]
 
     assert [page(), page(newest=True)] == [[2, 3, 4, 5], [5, 4, 3, 2]]
     assert [page(3), page(4, newest=True), page(limit=2)] == [[4, 5], [3, 2], [2, 3]]
@@ -222,19 +223,19 @@ def test_items_that_ended_come_in_their_order_in_pages(ledger, runs):
 
 def test_a_run_is_cancelled_or_removed_alone(ledger, runs):
     """By its own tenant and eval; one that is over stays as it ended."""
-    assert ledger.evals.cancel("eval_1", "run_2", "a") is None
-    assert ledger.evals.cancel("eval_1", "run_1", "b") is None
-    assert [row.state for row in ledger.evals.unfinished()] == ["in_progress", "in_progress"]
-    assert ledger.evals.cancel("eval_1", "run_1", "a").state == "canceling"
-    assert [row.state for row in ledger.evals.unfinished()] == ["canceling", "in_progress"]
+    assert ledger.of(Evals).cancel("eval_1", "run_2", "a") is None
+    assert ledger.of(Evals).cancel("eval_1", "run_1", "b") is None
+    assert [row.state for row in ledger.of(Evals).unfinished()] == ["in_progress", "in_progress"]
+    assert ledger.of(Evals).cancel("eval_1", "run_1", "a").state == "canceling"
+    assert [row.state for row in ledger.of(Evals).unfinished()] == ["canceling", "in_progress"]
     with pytest.raises(StillRuns) as told:
-        ledger.evals.remove_run("eval_1", "run_1", "a")
+        ledger.of(Evals).remove_run("eval_1", "run_1", "a")
     assert str(told.value) == "run_1 has not ended: cancel it first, or wait for it"
     for row in runs:
-        ledger.evals.finish(row.number, "canceled", None, LOST)
-    ledger.evals.remove_run("eval_1", "run_1", "a")
-    assert ledger.evals.run("eval_1", "run_1", "a") is None
-    assert ledger.evals.run("eval_2", "run_2", "b").state == "canceled"
+        ledger.of(Evals).finish(row.number, "canceled", None, LOST)
+    ledger.of(Evals).remove_run("eval_1", "run_1", "a")
+    assert ledger.of(Evals).run("eval_1", "run_1", "a") is None
+    assert ledger.of(Evals).run("eval_2", "run_2", "b").state == "canceled"
     (removed,) = ledger.read(select(RUNS.c.removed_at).where(RUNS.c.id == "run_1"))
     assert runs[0].created_at <= removed[0] <= ledger.now()
 
@@ -249,19 +250,19 @@ def test_the_end_of_a_run_is_told(ledger, runs, state, told):
     mine, _ = office.register("http://127.0.0.1:1/", tenant="a", events=(told,))
     office.register("http://127.0.0.1:2/", tenant="b", events=(told,))
     one, other = runs
-    ended = ledger.evals.finish(one.number, state, "why", LOST)
+    ended = ledger.of(Evals).finish(one.number, state, "why", LOST)
     assert one.created_at <= ended.ended_at <= ledger.now()
     assert ended._asdict() == one._asdict() | {"state": state, "reason": "why", "ended_at": ended.ended_at}
-    assert ledger.evals.run("eval_1", "run_1", "a") == ended
+    assert ledger.of(Evals).run("eval_1", "run_1", "a") == ended
     lost = [
-        (row.status, json.loads(row.sample), row.results) for row in ledger.evals.items(1, after=None, limit=9).rows
+        (row.status, json.loads(row.sample), row.results) for row in ledger.of(Evals).items(1, after=None, limit=9).rows
     ]
     assert lost == [("error", LOST, "[]")] * 2
-    assert ledger.evals.run("eval_2", "run_2", "b") == other
-    assert ledger.evals.count(other.number, None) == 2
-    (found,) = ledger.webhooks.deliveries(Range(), 9)
+    assert ledger.of(Evals).run("eval_2", "run_2", "b") == other
+    assert ledger.of(Evals).count(other.number, None) == 2
+    (found,) = ledger.of(Webhooks).deliveries(Range(), 9)
     assert (found.endpoint_id, found.tenant, found.type, found.subject) == (mine, "a", told, "run_1")
-    _, body = ledger.webhooks.delivery(found.id)
+    _, body = ledger.of(Webhooks).delivery(found.id)
     assert json.loads(body)["data"] == {
         "id": "run_1", "tenant": "a", "eval_id": "eval_1", "status": state, "metadata": {"k": "2"},
     }  # fmt: skip
@@ -269,13 +270,13 @@ def test_the_end_of_a_run_is_told(ledger, runs, state, told):
 
 def test_what_was_removed_is_forgotten_bit_by_bit(ledger, runs):
     """The run that was removed first comes first, its items before it; what was not removed stays."""
-    assert not ledger.evals.forget()
+    assert not ledger.of(Evals).forget()
     one, _ = runs
     third = start(ledger, "run_3", "eval_1")
-    ledger.evals.put_items(third.number, [NewItem(n, "{}", "pass", "{}") for n in range(2_500)], 1)
+    ledger.of(Evals).put_items(third.number, [NewItem(n, "{}", "pass", "{}") for n in range(2_500)], 1)
     for number, name, at in ((third.number, "run_3", 1), (one.number, "run_1", 2)):
-        ledger.evals.finish(number, "completed", None, LOST)
-        ledger.evals.remove_run("eval_1", name, "a")
+        ledger.of(Evals).finish(number, "completed", None, LOST)
+        ledger.of(Evals).remove_run("eval_1", name, "a")
         write(ledger, update(RUNS).where(RUNS.c.number == number).values(removed_at=at))
 
     def left():
@@ -283,7 +284,7 @@ def test_what_was_removed_is_forgotten_bit_by_bit(ledger, runs):
         return kept, len(ledger.read(select(ITEMS.c.number).where(ITEMS.c.run == third.number)))
 
     seen = []
-    while ledger.evals.forget():
+    while ledger.of(Evals).forget():
         seen.append(left())
     assert seen[:3] == [
         (["run_1", "run_2", "run_3"], 500), (["run_1", "run_2", "run_3"], 0), (["run_1", "run_2"], 0),
@@ -312,9 +313,9 @@ def test_bounds_count_what_is_the_tenants_own(ledger, runs):
         select(RUNS.c.bytes).where(RUNS.c.tenant == "a")
     ))  # fmt: skip
     size = sum(row.bytes for row in kept)
-    ledger.evals.check_bytes("a", size + 1)
+    ledger.of(Evals).check_bytes("a", size + 1)
     for refused in (
-        lambda: ledger.evals.check_bytes("a", size),
+        lambda: ledger.of(Evals).check_bytes("a", size),
         lambda: create(ledger, "eval_4", bytes=size),
         lambda: start(ledger, "run_4", "eval_1", bytes=size),
     ):
@@ -324,7 +325,7 @@ def test_bounds_count_what_is_the_tenants_own(ledger, runs):
             f"evals of the tenant a and their runs keep {size:,} bytes, and may keep {size:,} "
             "(HEADRACE_MAX_EVAL_BYTES): delete runs or evals that are not needed any more"
         )
-    ledger.evals.check_bytes("nobody", 1)
+    ledger.of(Evals).check_bytes("nobody", 1)
 
 
 @pytest.mark.parametrize("newest", [False, True])
@@ -334,10 +335,10 @@ def test_rows_that_are_large_come_in_parts_of_bounded_bytes(ledger, runs, newest
     number = runs[1].number
     sizes = [10, 600, 300, 80, 3_000, 5, 990, 400, 400, 400]
     items = [NewItem(n + 2, "é" * (size // 2), "pass", "") for n, size in enumerate(sizes)]
-    ledger.evals.put_items(number, items, 1)
+    ledger.of(Evals).put_items(number, items, 1)
     found, after, more = [], None, True
     while more:
-        rows, more = ledger.evals.items(number, after=after, limit=4, newest=newest)
+        rows, more = ledger.of(Evals).items(number, after=after, limit=4, newest=newest)
         after = rows[-1].number
         found.append([row.number - 2 for row in rows])
     assert found == (
@@ -352,9 +353,9 @@ def test_evals_and_runs_that_are_large_come_in_parts(ledger, monkeypatch):
         start(ledger, f"run_{name}", "eval_1")
     monkeypatch.setattr(by_bytes, "PART_BYTES", 1)
     for by_change in (False, True):
-        found = ledger.evals.evals("a", after=None, limit=9, newest=False, by_change=by_change)
+        found = ledger.of(Evals).evals("a", after=None, limit=9, newest=False, by_change=by_change)
         assert (names(found.rows), found.more) == ("1", True)
-        found = ledger.evals.evals("a", after="eval_2", limit=9, newest=False, by_change=by_change)
+        found = ledger.of(Evals).evals("a", after="eval_2", limit=9, newest=False, by_change=by_change)
         assert (names(found.rows), found.more) == ("3", False)
-    found = ledger.evals.runs("eval_1", "a", after=None, limit=9, newest=True, state=None)
+    found = ledger.of(Evals).runs("eval_1", "a", after=None, limit=9, newest=True, state=None)
     assert (names(found.rows), found.more) == ("3", True)

@@ -7,7 +7,9 @@ from tests.services.eventually import eventually
 
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.knowledge.store import file_batches, store_files
+from headrace_workers.features.knowledge.store.file_batches import FileBatches
 from headrace_workers.features.knowledge.store.store_files import Incoming
+from headrace_workers.features.knowledge.store.vector_stores import VectorStores
 
 FILES = [f"file-{letter * 8}" for letter in "abc"]
 
@@ -19,14 +21,16 @@ def of(*numbers):
 
 def create(ledger, *files):
     """A store, with these files put in directly."""
-    ledger.stores.create(
+    ledger.of(VectorStores).create(
         "t", "vs", name="n", description=None, metadata={}, expire_days=None, files=of(*files)
     )  # fmt: skip
 
 
 def there(ledger):
     """The files of the store, by their numbers."""
-    return [number for number, file_id in enumerate(FILES) if ledger.stores.file("t", "vs", file_id) is not None]
+    return [
+        number for number, file_id in enumerate(FILES) if ledger.of(VectorStores).file("t", "vs", file_id) is not None
+    ]
 
 
 def stands(batch):
@@ -37,40 +41,40 @@ def stands(batch):
 def test_a_file_stays_while_another_batch_wants_it(ledger):
     """The last of them takes it out; each batch counts what was taken out of it."""
     create(ledger)
-    ledger.file_batches.send("t", "vs", "one", of(0, 1))
-    ledger.file_batches.send("t", "vs", "two", of(1, 2))
-    assert stands(ledger.file_batches.cancel("t", "vs", "one")) == ([], 2)
+    ledger.of(FileBatches).send("t", "vs", "one", of(0, 1))
+    ledger.of(FileBatches).send("t", "vs", "two", of(1, 2))
+    assert stands(ledger.of(FileBatches).cancel("t", "vs", "one")) == ([], 2)
     assert there(ledger) == [1, 2]
-    assert stands(ledger.file_batches.find("t", "vs", "two")) == ([1, 2], None)
-    assert stands(ledger.file_batches.cancel("t", "vs", "two")) == ([], 2)
+    assert stands(ledger.of(FileBatches).find("t", "vs", "two")) == ([1, 2], None)
+    assert stands(ledger.of(FileBatches).cancel("t", "vs", "two")) == ([], 2)
     assert there(ledger) == []
-    assert stands(ledger.file_batches.find("t", "vs", "one")) == ([], 2)
+    assert stands(ledger.of(FileBatches).find("t", "vs", "one")) == ([], 2)
 
 
 def test_a_file_that_was_put_in_by_itself_stays(ledger):
     """Before the batch, or behind it; so does one of a batch that is too old to be cancelled."""
     create(ledger, 0)
-    ledger.file_batches.send("t", "vs", "one", of(0, 1))
-    ledger.stores.send("t", "vs", of(1))
-    ledger.file_batches.cancel("t", "vs", "one")
+    ledger.of(FileBatches).send("t", "vs", "one", of(0, 1))
+    ledger.of(VectorStores).send("t", "vs", of(1))
+    ledger.of(FileBatches).cancel("t", "vs", "one")
     assert there(ledger) == [0, 1]
-    ledger.file_batches.send("t", "vs", "a-old", of(2))
+    ledger.of(FileBatches).send("t", "vs", "a-old", of(2))
     for number in range(file_batches.MOST_KEPT):
-        ledger.file_batches.send("t", "vs", f"new-{number}", of(2))
-    assert ledger.file_batches.find("t", "vs", "a-old") is None
+        ledger.of(FileBatches).send("t", "vs", f"new-{number}", of(2))
+    assert ledger.of(FileBatches).find("t", "vs", "a-old") is None
     for number in range(file_batches.MOST_KEPT):
-        ledger.file_batches.cancel("t", "vs", f"new-{number}")
+        ledger.of(FileBatches).cancel("t", "vs", f"new-{number}")
     assert there(ledger) == [0, 1, 2]
 
 
 def test_a_batch_that_comes_while_another_is_cancelled_keeps_its_files(ledger):
     """Whichever is first."""
     create(ledger)
-    ledger.file_batches.send("t", "vs", "one", of(0))
+    ledger.of(FileBatches).send("t", "vs", "one", of(0))
     with writing(ledger.engine) as tx:
         store_files.send(tx, "t", "vs", of(0), batched=True)
         if ledger.engine.dialect.name == "postgresql":  # SQLite has one writer at a time
-            cancelled = threading.Thread(target=ledger.file_batches.cancel, args=("t", "vs", "one"), daemon=True)
+            cancelled = threading.Thread(target=ledger.of(FileBatches).cancel, args=("t", "vs", "one"), daemon=True)
             cancelled.start()
             waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
             eventually(lambda: ledger.read(text(waits)))
@@ -78,6 +82,6 @@ def test_a_batch_that_comes_while_another_is_cancelled_keeps_its_files(ledger):
     if ledger.engine.dialect.name == "postgresql":
         cancelled.join(60)
     else:
-        ledger.file_batches.cancel("t", "vs", "one")
-    assert ledger.file_batches.find("t", "vs", "one").cancelled == 1
+        ledger.of(FileBatches).cancel("t", "vs", "one")
+    assert ledger.of(FileBatches).find("t", "vs", "one").cancelled == 1
     assert there(ledger) == [0]

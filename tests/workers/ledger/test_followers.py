@@ -6,6 +6,7 @@ from tests.workers.ledger.test_documents import document
 from headrace_workers.core.ledger.changes import BEFORE_ALL
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.tables import CHANGES, FOLLOWERS
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 
 
 def seen(ledger):
@@ -15,18 +16,18 @@ def seen(ledger):
 
 def test_changes_that_were_not_taken_in_are_counted(ledger):
     """Of the kind that is followed, from the position that was told last; with the age of the oldest."""
-    ledger.knowledge.put(document())
+    ledger.of(KnowledgeBases).put(document())
     ledger.followed("w", "entry", BEFORE_ALL)
     ledger.followed("w", "document", ledger.horizon())
     assert seen(ledger) == [("w", "document", 0), ("w", "entry", 0)]
     assert ledger.overview().followers[0].lag_ms == 0
     for sha in "23":
-        ledger.knowledge.put(document(sha=sha))
+        ledger.of(KnowledgeBases).put(document(sha=sha))
     with writing(ledger.engine) as tx:
         tx.execute(update(CHANGES).values(at=CHANGES.c.at - 3_600_000))
     assert seen(ledger) == [("w", "document", 2), ("w", "entry", 0)]
     assert 3_600_000 <= ledger.overview().followers[0].lag_ms < 4_000_000
-    first, last = ledger.knowledge.changed(BEFORE_ALL, 9)[1:]
+    first, last = ledger.of(KnowledgeBases).changed(BEFORE_ALL, 9)[1:]
     ledger.followed("w", "document", first.position)
     ledger.followed("v", "document", last.position)
     assert seen(ledger) == [("v", "document", 0), ("w", "document", 1), ("w", "entry", 0)]

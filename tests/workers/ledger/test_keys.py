@@ -5,7 +5,7 @@ from sqlalchemy import update
 
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.access.store.keys import NewKey
+from headrace_workers.features.access.store.keys import ApiKeys, NewKey
 from headrace_workers.features.access.tables import API_KEYS
 
 
@@ -16,7 +16,7 @@ def key(key_id: str, tenant: str = "shop", lives_ms: int | None = None) -> NewKe
 
 def valid(ledger: Ledger) -> set[str]:
     """The ids of those that open something."""
-    return {row.id for row in ledger.keys.listed() if row.valid}
+    return {row.id for row in ledger.of(ApiKeys).listed() if row.valid}
 
 
 def pass_time(ledger: Ledger, ms: int) -> None:
@@ -27,39 +27,39 @@ def pass_time(ledger: Ledger, ms: int) -> None:
 
 def test_a_key_is_kept_as_it_was_made(ledger: Ledger):
     """It is found by its id, and listed for its tenant."""
-    ledger.keys.add(key("k1"))
-    ledger.keys.add(key("k2", "other", lives_ms=1_000))
-    found = ledger.keys.find(["k1", "k3"])
+    ledger.of(ApiKeys).add(key("k1"))
+    ledger.of(ApiKeys).add(key("k2", "other", lives_ms=1_000))
+    found = ledger.of(ApiKeys).find(["k1", "k3"])
     assert set(found) == {"k1"}
     row = found["k1"]
     assert (row.tenant, row.scopes, row.digest, row.expires_at) == ("shop", ("jobs:read", "jobs:write"), "d" * 64, None)
-    assert [row.id for row in ledger.keys.listed("other")] == ["k2"]
+    assert [row.id for row in ledger.of(ApiKeys).listed("other")] == ["k2"]
     assert valid(ledger) == {"k1", "k2"}
 
 
 def test_a_key_expires(ledger: Ledger):
     """By the database's clock."""
-    ledger.keys.add(key("k1", lives_ms=5_000))
+    ledger.of(ApiKeys).add(key("k1", lives_ms=5_000))
     pass_time(ledger, 6_000)
     assert valid(ledger) == set()
-    assert not ledger.keys.revoke("k1")
+    assert not ledger.of(ApiKeys).revoke("k1")
 
 
 def test_a_key_is_revoked_once(ledger: Ledger):
     """And stays in the list, where it says when."""
-    ledger.keys.add(key("k1"))
-    assert ledger.keys.revoke("k1")
-    assert not ledger.keys.revoke("k1")
-    assert not ledger.keys.revoke("none")
-    assert ledger.keys.find(["k1"])["k1"].revoked_at is not None
+    ledger.of(ApiKeys).add(key("k1"))
+    assert ledger.of(ApiKeys).revoke("k1")
+    assert not ledger.of(ApiKeys).revoke("k1")
+    assert not ledger.of(ApiKeys).revoke("none")
+    assert ledger.of(ApiKeys).find(["k1"])["k1"].revoked_at is not None
     assert valid(ledger) == set()
 
 
 @pytest.mark.parametrize(("lives", "later"), [(None, {"k2"}), (1_000, {"k2"})])
 def test_a_key_is_rotated_with_a_grace(ledger: Ledger, lives: int | None, later: set[str]):
     """Both open for a while, but for no longer than the old one would have."""
-    ledger.keys.add(key("k1", lives_ms=lives))
-    assert ledger.keys.rotate("k1", key("k2"), grace_ms=60_000)
+    ledger.of(ApiKeys).add(key("k1", lives_ms=lives))
+    assert ledger.of(ApiKeys).rotate("k1", key("k2"), grace_ms=60_000)
     assert valid(ledger) == {"k1", "k2"}
     pass_time(ledger, 1_500 if lives else 61_000)
     assert valid(ledger) == later
@@ -67,8 +67,8 @@ def test_a_key_is_rotated_with_a_grace(ledger: Ledger, lives: int | None, later:
 
 def test_what_is_not_valid_is_not_rotated(ledger: Ledger):
     """Nothing is made in its place."""
-    ledger.keys.add(key("k1"))
-    ledger.keys.revoke("k1")
-    assert not ledger.keys.rotate("k1", key("k2"), grace_ms=0)
-    assert not ledger.keys.rotate("none", key("k2"), grace_ms=0)
-    assert [row.id for row in ledger.keys.listed()] == ["k1"]
+    ledger.of(ApiKeys).add(key("k1"))
+    ledger.of(ApiKeys).revoke("k1")
+    assert not ledger.of(ApiKeys).rotate("k1", key("k2"), grace_ms=0)
+    assert not ledger.of(ApiKeys).rotate("none", key("k2"), grace_ms=0)
+    assert [row.id for row in ledger.of(ApiKeys).listed()] == ["k1"]

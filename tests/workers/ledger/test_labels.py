@@ -12,6 +12,7 @@ from headrace_schemas.moderation import ModerationVerdict
 from headrace_schemas.review import Review
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
+from headrace_workers.features.quality.store.labels import Labels
 from headrace_workers.features.quality.store.verdicts import KEPT_MS, Verdict, keep, known, labelled
 from headrace_workers.features.quality.tables import LABELS, VERDICTS
 
@@ -54,30 +55,30 @@ def score(value=1.0, name="right"):
 def test_a_label_is_taken_once_and_contradictions_are_kept(ledger, judged):
     """Also in one call; another word of the same person, or of another, stands beside."""
     job_id = judged(score())
-    assert ledger.labels.add([review(job_id), review(job_id)]).new == 1
-    assert ledger.labels.add([review(job_id), review(job_id, False), review(job_id, who="bob")]).new == 2
-    assert ledger.labels.add([review(job_id, label=None, score=1.0)]).new == 0  # which says the same
-    (row,) = ledger.labels.counted()
+    assert ledger.of(Labels).add([review(job_id), review(job_id)]).new == 1
+    assert ledger.of(Labels).add([review(job_id), review(job_id, False), review(job_id, who="bob")]).new == 2
+    assert ledger.of(Labels).add([review(job_id, label=None, score=1.0)]).new == 0  # which says the same
+    (row,) = ledger.of(Labels).counted()
     assert (row.about, row.labels, row.jobs, row.people) == ("right", 3, 1, 2)
-    assert [each.value for each in ledger.labels.all()].count(0.0) == 1
+    assert [each.value for each in ledger.of(Labels).all()].count(0.0) == 1
 
 
 def test_only_jobs_that_are_known_and_the_tenant_s_own_are_labelled(ledger, judged):
     """Each refusal has its place and its reason; the others are taken."""
     mine, theirs = judged(score()), judged(score(), tenant="b")
     unknown = "00000000-0000-5000-8000-000000000000"
-    added = ledger.labels.add([review(theirs), review(mine), review(unknown), review(theirs, tenant="b")])
+    added = ledger.of(Labels).add([review(theirs), review(mine), review(unknown), review(theirs, tenant="b")])
     assert (added.new, sorted(added.refused)) == (2, [0, 2])
     assert added.refused[0] == f"tenant a has no job {theirs} that is still known"
-    assert [row.tenant for row in ledger.labels.counted("b")] == ["b"]
-    assert len(list(ledger.labels.all("a"))) == 1
+    assert [row.tenant for row in ledger.of(Labels).counted("b")] == ["b"]
+    assert len(list(ledger.of(Labels).all("a"))) == 1
 
 
 def test_labels_are_counted_and_read_of_a_tenant_or_of_all(ledger, judged):
     """By what they are about; of several times and people, and in the order in which they were said."""
     one, two, theirs = judged(), judged(), judged(tenant="b")
     later, latest = NOON + timedelta(seconds=1), NOON + timedelta(seconds=2)
-    ledger.labels.add([
+    ledger.of(Labels).add([
         review(one, when=latest), review(one, who="bob"), review(two, when=later),
         review(one, criterion=None, category="right", when=later), review(two, criterion="kind"),
         review(theirs, tenant="b", when=later),
@@ -88,22 +89,22 @@ def test_labels_are_counted_and_read_of_a_tenant_or_of_all(ledger, judged):
         ("a", "criterion", "right", 3, 2, 2, at + 2_000),
     ]  # fmt: skip
     other = ("b", "criterion", "right", 1, 1, 1, at + 1_000)
-    assert [tuple(row) for row in ledger.labels.counted()] == [*mine, other]
-    assert [tuple(row) for row in ledger.labels.counted("a")] == mine
-    assert [tuple(row) for row in ledger.labels.counted("b")] == [other]
-    every = list(ledger.labels.all())
+    assert [tuple(row) for row in ledger.of(Labels).counted()] == [*mine, other]
+    assert [tuple(row) for row in ledger.of(Labels).counted("a")] == mine
+    assert [tuple(row) for row in ledger.of(Labels).counted("b")] == [other]
+    every = list(ledger.of(Labels).all())
     assert [(row.said_at, row.id) for row in every] == sorted((row.said_at, row.id) for row in every)
     assert [sum(row.tenant == tenant for row in every) for tenant in "ab"] == [5, 1]
-    assert [row.job_id for row in ledger.labels.all("b")] == [theirs]
-    assert {row.job_id for row in ledger.labels.beside("a")[0]} == {one, two}
-    assert [row.job_id for row in ledger.labels.beside("b")[0]] == [theirs]
+    assert [row.job_id for row in ledger.of(Labels).all("b")] == [theirs]
+    assert {row.job_id for row in ledger.of(Labels).beside("a")[0]} == {one, two}
+    assert [row.job_id for row in ledger.of(Labels).beside("b")[0]] == [theirs]
 
 
 def test_a_label_is_kept_as_it_was_said(ledger, judged):
     """The whole row."""
     job_id, before = judged(), ledger.now()
-    ledger.labels.add([review(job_id, label=None, score=0.25, probability=0.5)])
-    (row,) = ledger.labels.all()
+    ledger.of(Labels).add([review(job_id, label=None, score=0.25, probability=0.5)])
+    (row,) = ledger.of(Labels).all()
     assert before <= row.taken_at <= ledger.now()
     assert row._asdict() == {
         "id": row.id, "tenant": "a", "job_id": job_id, "kind": "criterion", "about": "right", "value": 0.25,
@@ -116,14 +117,14 @@ def test_of_so_many_jobs_the_newest_are_read(ledger, judged):
     jobs = [judged(score(value)) for value in (0.25, 0.5, 0.75)]
     dead = judged(score())
     judged(score(), tenant="b")
-    ledger.labels.add([review(jobs[0])])
+    ledger.of(Labels).add([review(jobs[0])])
     with writing(ledger.engine) as tx:
         for place, job_id in enumerate((*jobs, dead)):
             tx.execute(update(JOBS).where(JOBS.c.id == job_id).values(ended_at=1_000 + place))
         tx.execute(update(JOBS).where(JOBS.c.id == dead).values(terminal_type="headrace.dead.v1"))
         tx.execute(update(JOBS).where(JOBS.c.tenant == "b").values(ended_at=2_000))
-    assert [each.job_id for each in ledger.labels.beside("a", 2)[1]] == [jobs[2], jobs[1]]
-    assert [each.job_id for each in ledger.labels.beside("a")[1]] == jobs[::-1]
+    assert [each.job_id for each in ledger.of(Labels).beside("a", 2)[1]] == [jobs[2], jobs[1]]
+    assert [each.job_id for each in ledger.of(Labels).beside("a")[1]] == jobs[::-1]
 
 
 def test_the_verdicts_of_all_jobs_stand_beside_labels_of_a_few(ledger, judged):
@@ -134,8 +135,8 @@ def test_the_verdicts_of_all_jobs_stand_beside_labels_of_a_few(ledger, judged):
     judged(score(), score())
     judged(score(), tenant="b")
     flagged = judged(categories={"profanity": True, "secrets": False})
-    ledger.labels.add([review(first), review(flagged, criterion=None, category="profanity")])
-    rows, verdicts = ledger.labels.beside("a")
+    ledger.of(Labels).add([review(first), review(flagged, criterion=None, category="profanity")])
+    rows, verdicts = ledger.of(Labels).beside("a")
     assert len(rows) == 2
     assert sorted(verdicts) == sorted(
         [
@@ -146,27 +147,27 @@ def test_the_verdicts_of_all_jobs_stand_beside_labels_of_a_few(ledger, judged):
             Verdict(flagged, "category", "profanity", None, 1.0),
         ]
     )
-    assert ledger.labels.beside("b") == ([], [])
+    assert ledger.of(Labels).beside("b") == ([], [])
 
 
 def test_what_is_labelled_outlives_the_jobs(ledger, judged):
     """The verdicts stay when the jobs are forgotten, and labels of these jobs are still taken."""
     first, second = judged(score(0.75)), judged(score(0.25))
-    ledger.labels.add([review(first)])
-    before = ledger.labels.beside("a")[1]
+    ledger.of(Labels).add([review(first)])
+    before = ledger.of(Labels).beside("a")[1]
     with writing(ledger.engine) as tx:
         tx.execute(update(JOBS).values(ended_at=JOBS.c.ended_at - 2 * AGE))
     ledger.prune(AGE)
     assert ledger.read(select(JOBS.c.id)) == []
-    assert sorted(ledger.labels.beside("a")[1]) == sorted(before)
-    assert ledger.labels.add([review(second), review(second, tenant="b")]).new == 1
+    assert sorted(ledger.of(Labels).beside("a")[1]) == sorted(before)
+    assert ledger.of(Labels).add([review(second), review(second, tenant="b")]).new == 1
 
 
 def test_verdicts_are_kept_of_the_jobs_that_are_named(ledger, judged):
     """Whole rows; another job of the same tenant has its own still, and another tenant's is none of it."""
     one = judged(Score(criterion="contains", name="right", version="v1", value=0.5, probability=0.25))
     other, theirs = judged(score()), judged(score(), tenant="b")
-    ledger.labels.add([review(one), review(theirs, tenant="b")])
+    ledger.of(Labels).add([review(one), review(theirs, tenant="b")])
     with writing(ledger.engine) as tx:
         for _ in range(2):
             keep(tx, [one])
@@ -188,7 +189,7 @@ def test_however_much_is_said_of_many_jobs_all_of_it_outlives_them(ledger, judge
     first = judged(*(score(name=name) for name in names), categories=dict.fromkeys(categories, True))
     labels = [review(first, criterion=name) for name in names]
     labels += [review(first, criterion=None, category=name) for name in categories]
-    ledger.labels.add(labels)
+    ledger.of(Labels).add(labels)
     (row,) = ledger.read(select(JOBS))
     with writing(ledger.engine) as tx:
         tx.execute(JOBS.insert(), [{**row._mapping, "id": f"{n:036d}"} for n in range(499)])
@@ -202,7 +203,7 @@ def test_of_what_nobody_labels_nothing_is_kept(ledger, judged):
     """Neither of another tenant, nor of another criterion."""
     labelled = judged(score(), score(0.5, "other"))
     theirs = judged(score(), tenant="b")
-    ledger.labels.add([review(labelled), review(theirs, tenant="b", criterion="other")])
+    ledger.of(Labels).add([review(labelled), review(theirs, tenant="b", criterion="other")])
     with writing(ledger.engine) as tx:
         tx.execute(update(JOBS).values(ended_at=JOBS.c.ended_at - 2 * AGE))
     ledger.prune(AGE)
@@ -212,7 +213,7 @@ def test_of_what_nobody_labels_nothing_is_kept(ledger, judged):
 def test_verdicts_are_forgotten_at_last_unless_they_are_labelled(ledger, judged):
     """Those with a label are what is learnt from."""
     labelled, other = judged(score(), score(0.5, "other")), judged(score())
-    ledger.labels.add([review(labelled), review(other, criterion="other")])
+    ledger.of(Labels).add([review(labelled), review(other, criterion="other")])
     for _ in range(2):
         ledger.prune(-AGE)
         assert len(ledger.read(select(VERDICTS))) == 3
@@ -227,8 +228,8 @@ def test_a_label_keeps_the_verdict_that_it_is_about_and_no_other(ledger, judged)
     """Of the same name there may be a criterion and a category, and another tenant's."""
     both = judged(score(1.0, "hate"), categories={"hate": True})
     theirs = judged(score(1.0, "hate"), tenant="b")
-    ledger.labels.add([review(both, criterion=None, category="hate"), review(theirs, tenant="b", criterion="hate")])
-    ledger.labels.add([review(both, criterion="hate")])
+    ledger.of(Labels).add([review(both, criterion=None, category="hate"), review(theirs, tenant="b", criterion="hate")])
+    ledger.of(Labels).add([review(both, criterion="hate")])
     ledger.prune(-AGE)
     with writing(ledger.engine) as tx:
         tx.execute(update(VERDICTS).values(judged_at=VERDICTS.c.judged_at - 2 * KEPT_MS))

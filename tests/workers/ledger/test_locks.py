@@ -23,11 +23,13 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, JOBS, LOOKS, NEVER, STEPS
 from headrace_workers.features.cache.audit_tables import AUDITS
 from headrace_workers.features.cache.store import entries
+from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.audit_rows import Audited, NewAudit
 from headrace_workers.features.cache.store.entries import Admit, Disallow, NewEntry
 from headrace_workers.features.cache.store.purge import EntryFilter
 from headrace_workers.features.cache.tables import ENTRIES
 from headrace_workers.features.webhooks.store import endpoints
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
 LEASE = 60_000
 
@@ -300,7 +302,7 @@ def test_an_answer_that_takes_anothers_place_while_both_are_recalled(ledger, beg
     old, other = live(ledger, 2)
     new = pending(ledger, "k0")
     ours = (Disallow(other, "no"), Admit(new, b"{}", 1.0, 1_000))
-    found = meet(ledger, begun[0], ours, lambda: ledger.answers.recall([old, other, new], "wrong"))
+    found = meet(ledger, begun[0], ours, lambda: ledger.of(Answers).recall([old, other, new], "wrong"))
     assert (found.killed, found.withdrawn) == (1, 0)
     assert ledger.read(select(ENTRIES.c.state)) == [("dead",)] * 3
 
@@ -311,7 +313,7 @@ def test_a_purge_of_answers_whose_audits_come_in(ledger, begun):
     of_a, of_b = audited(ledger, [a, b])
     everything = EntryFilter(made_before=2**62)
     ours = (Audited(of_b, "unknown", "?"), Audited(of_a, "unknown", "?"))
-    assert meet(ledger, begun[0], ours, lambda: ledger.answers.purge(everything, 0, "purged")) == (2, None)
+    assert meet(ledger, begun[0], ours, lambda: ledger.of(Answers).purge(everything, 0, "purged")) == (2, None)
     assert ledger.read(select(AUDITS.c.label, AUDITS.c.served)) == [("unknown", None)] * 2
 
 
@@ -321,7 +323,7 @@ def test_two_groups_that_begin_to_make_the_same_answers_in_other_orders(ledger):
     with writing(ledger.engine) as tx:
         entries.lead(tx, [a, b])
         theirs = [replace(b, job_id="second"), replace(a, job_id="second")]
-        meanwhile = Meanwhile(ledger, lambda: ledger.answers.lead(theirs))
+        meanwhile = Meanwhile(ledger, lambda: ledger.of(Answers).lead(theirs))
         assert not meanwhile.ended
     assert {leader.job_id for leader in meanwhile.result().leaders.values()} == {"first"}
     assert ledger.read(select(ENTRIES.c.job_id, ENTRIES.c.state)) == [("first", "pending")] * 2
@@ -331,7 +333,7 @@ def test_one_that_begins_to_make_an_answer_that_comes_to_live_at_that_moment(led
     """It is told of the answer, and makes none."""
     new = pending(ledger, "k")
     asks = NewEntry(scope="s", key="k", tenant="a", job_id="later", lane=0)
-    meeting = Meeting(ledger, lambda: ledger.answers.lead([asks]))
+    meeting = Meeting(ledger, lambda: ledger.of(Answers).lead([asks]))
     assert written(ledger, begun[0], Admit(new, b"{}", 1.0, 60_000), meeting)
     found = meeting.meanwhile.result()
     assert (found.leaders, list(found.live)) == ({}, ["k"])
@@ -340,7 +342,7 @@ def test_one_that_begins_to_make_an_answer_that_comes_to_live_at_that_moment(led
 
 def test_two_attempts_at_an_endpoint_that_fail_at_once(ledger):
     """Each counts: the second sees what came of the first."""
-    ledger.webhooks.add(
+    ledger.of(Webhooks).add(
         endpoint_id="we_1", tenant="a", most=1, name="n", url="u", events=(), whole=False, secret="s", hint="h"
     )
 
@@ -349,7 +351,7 @@ def test_two_attempts_at_an_endpoint_that_fail_at_once(ledger):
 
     with writing(ledger.engine) as tx:
         endpoints.judge(tx, "we_1", fails)
-        meanwhile = Meanwhile(ledger, lambda: ledger.webhooks.note("we_1", [], fails))
+        meanwhile = Meanwhile(ledger, lambda: ledger.of(Webhooks).note("we_1", [], fails))
         assert not meanwhile.ended
     assert meanwhile.result()[1].failures == 2
-    assert ledger.webhooks.endpoint("we_1").health.failures == 2
+    assert ledger.of(Webhooks).endpoint("we_1").health.failures == 2

@@ -8,7 +8,7 @@ from headrace_schemas.codec import decode_value
 from headrace_schemas.policy import PolicyRefused, PolicySwitched
 from headrace_schemas.topics import Topic
 from headrace_workers.core.sql.database import alone, writing
-from headrace_workers.features.moderation.store.policies import KEY
+from headrace_workers.features.moderation.store.policies import KEY, Policies
 from headrace_workers.features.moderation.tables import POLICIES
 
 
@@ -29,22 +29,22 @@ def switched(before, version, tenant=None):
 def test_the_first_policy_is_no_switch_and_another_one_is_told_once(ledger):
     """Whoever comes later to go by it says nothing new, nor does a worker that starts."""
     for versions in ({"": "a"}, {"": "a"}):
-        ledger.policies.note(versions, None, switched=True)
+        ledger.of(Policies).note(versions, None, switched=True)
     assert told(ledger) == []
     for _ in range(3):
-        ledger.policies.note({"": "b"}, None, switched=True)
+        ledger.of(Policies).note({"": "b"}, None, switched=True)
     assert told(ledger) == [switched("a", "b")]
-    ledger.policies.note({"": "a"}, None, switched=True)
+    ledger.of(Policies).note({"": "a"}, None, switched=True)
     assert told(ledger) == [switched("b", "a")]
 
 
 def test_two_at_one_moment_tell_it_once(ledger):
     """Who notes it waits for who does so, and finds it noted."""
-    ledger.policies.note({"": "a"}, None, switched=True)
+    ledger.of(Policies).note({"": "a"}, None, switched=True)
     with ThreadPoolExecutor(1) as pool:
         with writing(ledger.engine) as tx:
             alone(tx, KEY)
-            waits = pool.submit(ledger.policies.note, {"": "b"}, None, switched=True)
+            waits = pool.submit(ledger.of(Policies).note, {"": "b"}, None, switched=True)
             assert not wait([waits], timeout=0.5).done
             tx.execute(update(POLICIES).values(version="b"))
         assert waits.result() == 0
@@ -53,36 +53,36 @@ def test_two_at_one_moment_tell_it_once(ledger):
 
 def test_a_tenants_own_policy_is_told_apart(ledger):
     """Where it has none, that of all holds; one that says the same is no switch."""
-    ledger.policies.note({"": "a"}, None, switched=True)
-    ledger.policies.note({"": "a", "mill": "a", "shop": "b"}, None, switched=True)
+    ledger.of(Policies).note({"": "a"}, None, switched=True)
+    ledger.of(Policies).note({"": "a", "mill": "a", "shop": "b"}, None, switched=True)
     assert told(ledger) == [switched("a", "b", "shop")]
-    ledger.policies.note({"": "c", "mill": "a", "shop": "d"}, None, switched=True)
+    ledger.of(Policies).note({"": "c", "mill": "a", "shop": "d"}, None, switched=True)
     assert told(ledger) == [switched("a", "c"), switched("b", "d", "shop")]
-    ledger.policies.note({"": "c"}, None, switched=True)
+    ledger.of(Policies).note({"": "c"}, None, switched=True)
     assert told(ledger) == [switched("a", "c", "mill"), switched("d", "c", "shop")]
 
 
 def test_a_refused_policy_is_told_once_with_what_holds(ledger):
     """By each worker that reads it; again when it was right meanwhile, or is wrong in another way."""
-    ledger.policies.note({"": "a"}, None, switched=True)
+    ledger.of(Policies).note({"": "a"}, None, switched=True)
     for _ in range(2):
-        ledger.policies.note({"": "a"}, "line 2: no", switched=False)
+        ledger.of(Policies).note({"": "a"}, "line 2: no", switched=False)
     assert told(ledger) == [PolicyRefused(version="a", reason="line 2: no")]
-    ledger.policies.note({"": "a"}, "line 3: no" + "!" * 3_000, switched=False)
+    ledger.of(Policies).note({"": "a"}, "line 3: no" + "!" * 3_000, switched=False)
     (again,) = told(ledger)
     assert again.reason.startswith("line 3: no!")
-    ledger.policies.note({"": "a"}, None, switched=False)
-    ledger.policies.note({"": "a"}, "line 2: no", switched=False)
+    ledger.of(Policies).note({"": "a"}, None, switched=False)
+    ledger.of(Policies).note({"": "a"}, "line 2: no", switched=False)
     assert told(ledger) == [PolicyRefused(version="a", reason="line 2: no")]
-    ledger.policies.note({"": "b"}, None, switched=True)
+    ledger.of(Policies).note({"": "b"}, None, switched=True)
     assert told(ledger) == [switched("a", "b")]
 
 
 def test_who_refuses_what_others_go_by_takes_nothing_back(ledger):
     """It says by which it goes itself; theirs stays what was gone by last."""
-    ledger.policies.note({"": "a"}, None, switched=True)
-    ledger.policies.note({"": "b"}, None, switched=True)
-    ledger.policies.note({"": "a"}, "no such list here", switched=False)
+    ledger.of(Policies).note({"": "a"}, None, switched=True)
+    ledger.of(Policies).note({"": "b"}, None, switched=True)
+    ledger.of(Policies).note({"": "a"}, "no such list here", switched=False)
     assert told(ledger) == [switched("a", "b"), PolicyRefused(version="a", reason="no such list here")]
-    ledger.policies.note({"": "b"}, None, switched=True)
+    ledger.of(Policies).note({"": "b"}, None, switched=True)
     assert told(ledger) == []

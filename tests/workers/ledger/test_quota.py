@@ -5,6 +5,7 @@ from sqlalchemy import insert, select
 
 from headrace_workers.core.sql.database import now_ms, writing
 from headrace_workers.features.cache.store import quota
+from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Served, kill
 from headrace_workers.features.cache.tables import CHANGES, ENTRIES
 
@@ -49,9 +50,9 @@ def test_one_over_its_quota_does_not_touch_another(ledger):
     dying = keep(ledger, "b", 3, days=3)
     with writing(ledger.engine) as tx:
         kill(tx, dying, "old")
-    assert ledger.answers.evict(5) == 2
+    assert ledger.of(Answers).evict(5) == 2
     assert (len(kept(ledger, "a")), kept(ledger, "b")) == (5, theirs)
-    assert ledger.answers.evict(5) == 0
+    assert ledger.of(Answers).evict(5) == 0
     gone = set(mine) - set(kept(ledger, "a"))
     (reason,) = {row.reason for row in ledger.read(select(ENTRIES.c.reason).where(ENTRIES.c.id.in_(gone)))}
     assert "more than 5 answers" in reason
@@ -68,7 +69,7 @@ def test_what_is_worth_least_goes_first(ledger):
     give(ledger, given, 20)
     left = []
     for most in (3, 2, 1):
-        assert ledger.answers.evict(most) == 1
+        assert ledger.of(Answers).evict(most) == 1
         left.append(set(kept(ledger, "a")))
     assert left == [{given, costly, young}, {costly, young}, {young}]
     assert old not in left[0]
@@ -77,7 +78,7 @@ def test_what_is_worth_least_goes_first(ledger):
 def test_of_equals_the_oldest_goes(ledger):
     """Where nothing tells them apart."""
     older, newer = keep(ledger, "a", 3, days=2, saved_ms=0), keep(ledger, "a", 3, days=1, saved_ms=0)
-    assert ledger.answers.evict(3) == 3
+    assert ledger.of(Answers).evict(3) == 3
     assert kept(ledger, "a") == newer
     assert older
 
@@ -89,8 +90,8 @@ def test_a_bounded_number_goes_at_once(ledger, monkeypatch, place):
     monkeypatch.setattr(quota, "_COMPARED", 4)
     monkeypatch.setattr(quota.random, "randint", lambda low, high: min(place, high))
     keep(ledger, "a", 6), keep(ledger, "b", 9)
-    assert ledger.answers.evict(4) == 2
+    assert ledger.of(Answers).evict(4) == 2
     assert (len(kept(ledger, "a")), len(kept(ledger, "b"))) == (6, 7)
-    while ledger.answers.evict(4):
+    while ledger.of(Answers).evict(4):
         pass
     assert (len(kept(ledger, "a")), len(kept(ledger, "b"))) == (4, 4)

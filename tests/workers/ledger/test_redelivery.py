@@ -7,6 +7,7 @@ from tests.workers.ledger.rows import delivery
 from headrace_workers.core.tables import JOBS, STEPS
 from headrace_workers.features.webhooks.store.delivery_views import Range
 from headrace_workers.features.webhooks.store.redelivery import TWICE_MS, Preview
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.tables import DELIVERIES
 
 MINE = Range(endpoint_id="we_1", tenant="a", since=100, until=200)
@@ -75,7 +76,7 @@ def test_the_oldest_are_sent_again_first(ledger, monkeypatch):
     for name, at in (("c", 100), ("a", 300), ("b", 200), ("d", 200), ("e", 100)):
         delivery(ledger, name, "dead", created_at=at)
     sent = []
-    while count := ledger.webhooks.replay(Range(), delivered=False):
+    while count := ledger.of(Webhooks).replay(Range(), delivered=False):
         ready = [row.job_id for row in ledger.read(select(STEPS.c.job_id).where(STEPS.c.state == "ready"))]
         assert count == len(ready) - len(sent)
         sent += sorted(set(ready) - set(sent))

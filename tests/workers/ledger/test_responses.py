@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import update
 
 from headrace_workers.core.sql.database import writing
+from headrace_workers.features.generation.store.responses import Responses
 from headrace_workers.features.generation.tables import RESPONSES
 
 AGE = 60_000
@@ -11,7 +12,7 @@ AGE = 60_000
 
 @pytest.fixture
 def responses(ledger):
-    return ledger.responses
+    return ledger.of(Responses)
 
 
 def test_what_was_asked_first_is_kept(ledger, responses):

@@ -13,11 +13,13 @@ from headrace_workers.core.ledger.accepted import AdmissionRequest, Reserved
 from headrace_workers.core.ledger.pressure import Pressure
 from headrace_workers.core.ledger.unrun import Move, Stay
 from headrace_workers.core.tables import CLAIMS, OUTBOX, STEPS, TURNS
-from headrace_workers.features.access.store.keys import NewKey
+from headrace_workers.features.access.store.keys import ApiKeys, NewKey
+from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.cache.tables import BASE_USES, DOCUMENTS
 from headrace_workers.features.knowledge.store.base_uses import LatelyUsed
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.moderation.store.moderated import Said, Span
-from headrace_workers.features.quality.store.pass_rates import PassRate
+from headrace_workers.features.quality.store.pass_rates import PassRate, PassRates
 
 DAY_MS = 86_400_000
 
@@ -35,12 +37,12 @@ def test_what_like_jobs_took_is_told_of_those_that_ended_last(ledger):
         step(ledger, name, "done", "generate", started_at=at, ended_at=None if at is None else at + 1)
         step(ledger, name, "done", "moderate", started_at=0)
     step(ledger, "j7", "dead", "generate", ordinal=1)
-    found = ledger.batches.lately("generate", 9)
+    found = ledger.of(Batches).lately("generate", 9)
     assert sorted(tuple(row) for row in found) == [
         (b"j1", b"end", 10, 11), (b"j2", b"end", 20, 21), (b"j7", b"end", 60, 61),
     ]  # fmt: skip
-    assert [row.payload for row in ledger.batches.lately("generate", 1)] == [b"j7"]
-    assert [row.payload for row in ledger.batches.lately("generate", 4)] == [b"j7"]
+    assert [row.payload for row in ledger.of(Batches).lately("generate", 1)] == [b"j7"]
+    assert [row.payload for row in ledger.of(Batches).lately("generate", 4)] == [b"j7"]
 
 
 def test_jobs_that_ended_are_counted(ledger):
@@ -147,22 +149,22 @@ def test_what_moderation_said_is_told_of_a_span_of_time(ledger):
 def test_pass_rates_are_a_tenants_newest(ledger):
     """What was worked out before is gone; another tenant's stay, in order."""
     rate = PassRate("c", "1", 0.5, 0.25, 0.75, 0.95, 10, 20, "few")
-    ledger.pass_rates.put("b", [rate])
-    ledger.pass_rates.put("a", [PassRate("old", "1", 1.0, 1.0, 1.0, 0.5, 1, 1)])
+    ledger.of(PassRates).put("b", [rate])
+    ledger.of(PassRates).put("a", [PassRate("old", "1", 1.0, 1.0, 1.0, 0.5, 1, 1)])
     before = ledger.now()
-    ledger.pass_rates.put("a", [PassRate("d", "1", 0.5, 0.0, 1.0, 0.95, 1, 2), rate])
-    found = ledger.pass_rates.all()
+    ledger.of(PassRates).put("a", [PassRate("d", "1", 0.5, 0.0, 1.0, 0.95, 1, 2), rate])
+    found = ledger.of(PassRates).all()
     assert [(row.tenant, row.criterion) for row in found] == [("a", "c"), ("a", "d"), ("b", "c")]
     assert before <= found[0].computed_at <= ledger.now()
     assert found[0]._asdict() == {
         "tenant": "a", "criterion": "c", "version": "1", "value": 0.5, "low": 0.25, "high": 0.75, "level": 0.95,
         "labels": 10, "verdicts": 20, "reason": "few", "computed_at": found[0].computed_at,
     }  # fmt: skip
-    assert sorted(ledger.pass_rates.tenants()) == ["a", "b"]
-    ledger.pass_rates.put("a", [])
-    assert ledger.pass_rates.tenants() == ["b"]
-    ledger.pass_rates.put("a", [PassRate(f"{n:03}", "1", 0.5, 0.0, 1.0, 0.95, 1, 2) for n in range(101)])
-    assert len(ledger.pass_rates.all()) == 101  # of a tenant a hundred are kept
+    assert sorted(ledger.of(PassRates).tenants()) == ["a", "b"]
+    ledger.of(PassRates).put("a", [])
+    assert ledger.of(PassRates).tenants() == ["b"]
+    ledger.of(PassRates).put("a", [PassRate(f"{n:03}", "1", 0.5, 0.0, 1.0, 0.95, 1, 2) for n in range(101)])
+    assert len(ledger.of(PassRates).all()) == 101  # of a tenant a hundred are kept
 
 
 # -- keys, doors and bases
@@ -171,13 +173,13 @@ def test_pass_rates_are_a_tenants_newest(ledger):
 def test_a_key_that_nobody_was_shown_is_taken_back(ledger):
     """The one before opens as long as it did; others stay."""
     for name, lives in (("k1", 900_000), ("k2", None), ("k3", 900_000), ("other", 900_000)):
-        ledger.keys.add(NewKey(name, "a", name, ("s",), "d" * 64, lives))
-    before = ledger.keys.find(["k1", "k2", "k3", "other"])
+        ledger.of(ApiKeys).add(NewKey(name, "a", name, ("s",), "d" * 64, lives))
+    before = ledger.of(ApiKeys).find(["k1", "k2", "k3", "other"])
     for old, new in (("k1", "n1"), ("k2", "n2")):
-        assert ledger.keys.rotate(old, NewKey(new, "a", new, ("s",), "e" * 64), 0)
-        ledger.keys.take_back(new, before[old])
-    ledger.keys.take_back("k3")
-    found = ledger.keys.find(["k1", "k2", "k3", "other", "n1", "n2"])
+        assert ledger.of(ApiKeys).rotate(old, NewKey(new, "a", new, ("s",), "e" * 64), 0)
+        ledger.of(ApiKeys).take_back(new, before[old])
+    ledger.of(ApiKeys).take_back("k3")
+    found = ledger.of(ApiKeys).find(["k1", "k2", "k3", "other", "n1", "n2"])
     assert {name: row.expires_at for name, row in found.items()} == {
         name: before[name].expires_at for name in ("k1", "k2", "other")
     }
@@ -211,23 +213,23 @@ def test_bases_that_were_asked_or_filled_lately_come_by_how_much(ledger):
             id=number + 1, tenant=tenant, knowledge=base, name=str(number), sha256="s", format="plain", embedder="e",
             size=1, chunks=chunks, added_at=at,
         ))  # fmt: skip
-    ledger.knowledge.asked({("a", "asked"): 3, ("a", "gone"): 1})
+    ledger.of(KnowledgeBases).asked({("a", "asked"): 3, ("a", "gone"): 1})
     found = [
         LatelyUsed("a", "asked", 5),
         LatelyUsed("a", "new", 5),
         LatelyUsed("a", "filled", 4),
         LatelyUsed("b", "asked", 7),
     ]
-    assert ledger.knowledge.lately_used(9) == found
-    assert ledger.knowledge.lately_used(2) == found[:2]
+    assert ledger.of(KnowledgeBases).lately_used(9) == found
+    assert ledger.of(KnowledgeBases).lately_used(2) == found[:2]
     of_asked = update(BASE_USES).where(BASE_USES.c.knowledge == "asked")
     write(ledger, of_asked.values(asked_at=now - 2 * DAY_MS))
-    ledger.knowledge.asked({("a", "asked"): 4})
+    ledger.of(KnowledgeBases).asked({("a", "asked"): 4})
     uses = {row.knowledge: row for row in ledger.read(select(BASE_USES))}
     assert (uses["asked"].questions, uses["gone"].questions) == (5.5, 1.0)
     assert now <= uses["asked"].asked_at <= ledger.now()
     write(ledger, of_asked.values(asked_at=now - 8 * DAY_MS))
-    assert [each.knowledge for each in ledger.knowledge.lately_used(9)] == ["new", "filled", "asked"]
+    assert [each.knowledge for each in ledger.of(KnowledgeBases).lately_used(9)] == ["new", "filled", "asked"]
 
 
 # -- first steps that nobody runs

@@ -7,6 +7,7 @@ from sqlalchemy import update
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.audit_tables import STANDINGS
 from headrace_workers.features.cache.store.audit_counts import Seen
+from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.store.standings import unheard_of
 
 NOTHING = Seen((), 0)
@@ -15,12 +16,12 @@ FIRST = unheard_of("ab" * 32, "shop")
 
 def write(ledger, **changes):
     """Say how the scope stands."""
-    ledger.audits.judge(replace(FIRST, **{"sentence": "told", **changes}), NOTHING)
+    ledger.of(Audits).judge(replace(FIRST, **{"sentence": "told", **changes}), NOTHING)
 
 
 def found(ledger):
     """How it stands."""
-    (one,) = ledger.audits.standings()
+    (one,) = ledger.of(Audits).standings()
     return one
 
 
@@ -32,10 +33,10 @@ def test_what_was_found_last_counts(ledger):
     write(ledger, figures={"wrong": 1, "recent": None}, sentence="later")
     same = found(ledger)
     assert (same.changed_at, same.sentence, same.figures) == (1, "later", {"wrong": 1, "recent": None})
-    assert ledger.audits.limiting() == []
+    assert ledger.of(Audits).limiting() == []
     write(ledger, state="shown", least=0.93, fits=1)
     assert found(ledger).changed_at > 1
-    assert [(row.scope, row.state, row.least) for row in ledger.audits.limiting()] == [("ab" * 32, "shown", 0.93)]
+    assert [(row.scope, row.state, row.least) for row in ledger.of(Audits).limiting()] == [("ab" * 32, "shown", 0.93)]
 
 
 def test_one_that_is_off_stays_off_until_it_is_opened(ledger):
@@ -47,13 +48,13 @@ def test_one_that_is_off_stays_off_until_it_is_opened(ledger):
     assert (still.state, still.sentence, still.figures, still.changed_at) == (
         "off", "Broken: 2 of 2", {"wrong": 0}, since,
     )  # fmt: skip
-    assert [row.sentence for row in ledger.audits.limiting()] == ["Broken: 2 of 2"]
+    assert [row.sentence for row in ledger.of(Audits).limiting()] == ["Broken: 2 of 2"]
 
 
 def test_who_counted_before_it_was_opened_writes_nothing(ledger):
     """Else a scope would be off again at once, for what was found before."""
     write(ledger, state="off", sentence="Broken: 2 of 2", least=0.95, fits=2)
-    assert ledger.audits.reopen("ab" * 32)
+    assert ledger.of(Audits).reopen("ab" * 32)
     write(ledger, state="off", sentence="Broken: 3 of 3")
     opened = found(ledger)
     assert (opened.state, opened.least, opened.fits, opened.figures) == ("not yet shown", None, 0, {})
@@ -65,10 +66,10 @@ def test_who_counted_before_it_was_opened_writes_nothing(ledger):
 def test_those_that_are_off_come_first_and_are_troubles(ledger):
     """Of a tenant, and by the beginning of a scope."""
     for scope, tenant, state in (("aa", "shop", "shown"), ("bb", "shop", "off"), ("ba", "other", "off")):
-        ledger.audits.judge(replace(FIRST, scope=scope * 32, tenant=tenant, state=state, sentence="told"), NOTHING)
-    assert [each.scope[:2] for each in ledger.audits.standings()] == ["ba", "bb", "aa"]
-    assert [each.scope[:2] for each in ledger.audits.standings("shop")] == ["bb", "aa"]
-    assert [each.scope[:2] for each in ledger.audits.standings(scope="b")] == ["ba", "bb"]
+        ledger.of(Audits).judge(replace(FIRST, scope=scope * 32, tenant=tenant, state=state, sentence="told"), NOTHING)
+    assert [each.scope[:2] for each in ledger.of(Audits).standings()] == ["ba", "bb", "aa"]
+    assert [each.scope[:2] for each in ledger.of(Audits).standings("shop")] == ["bb", "aa"]
+    assert [each.scope[:2] for each in ledger.of(Audits).standings(scope="b")] == ["ba", "bb"]
     assert {each.subject for each in ledger.overview().troubles} == {
         "scope babababa of the tenant other", "scope bbbbbbbb of the tenant shop",
     }  # fmt: skip
@@ -79,13 +80,13 @@ def test_a_scope_is_read_as_it_was_written(ledger):
     one = replace(FIRST, state="shown", sentence="so", figures={"a": 1}, least=0.9, fits=3, since=4, number=5)
     write(ledger, scope="zz" * 32)
     before = ledger.now()
-    ledger.audits.judge(one, NOTHING)
-    (found,) = ledger.audits.standings(scope="ab")
+    ledger.of(Audits).judge(one, NOTHING)
+    (found,) = ledger.of(Audits).standings(scope="ab")
     assert before <= found.changed_at <= ledger.now()
     assert found == replace(one, changed_at=found.changed_at)
-    assert ledger.audits.counted(one.scope, "shop", 9).before == found
-    assert not ledger.audits.reopen(one.scope)
-    assert ledger.audits.standings(scope="ab") == [found]
+    assert ledger.of(Audits).counted(one.scope, "shop", 9).before == found
+    assert not ledger.of(Audits).reopen(one.scope)
+    assert ledger.of(Audits).standings(scope="ab") == [found]
 
 
 def test_troubles_come_by_when_they_began(ledger):
@@ -106,10 +107,10 @@ def test_troubles_come_by_when_they_began(ledger):
 def test_each_claim_has_a_number_and_a_scope_that_is_opened_a_new_one(ledger):
     """By these they share one alpha; it does not change while the claim stands."""
     for scope in ("aa", "bb"):
-        counted = ledger.audits.counted(scope * 32, "shop", 200)
-        ledger.audits.judge(replace(counted.before, state="off", sentence="told"), NOTHING)
+        counted = ledger.of(Audits).counted(scope * 32, "shop", 200)
+        ledger.of(Audits).judge(replace(counted.before, state="off", sentence="told"), NOTHING)
     write(ledger, scope="aa" * 32, state="off", number=7)
-    assert {each.scope[:2]: each.number for each in ledger.audits.standings()} == {"aa": 1, "bb": 2}
-    assert ledger.audits.reopen("aa" * 32)
-    assert {each.scope[:2]: each.number for each in ledger.audits.standings()} == {"aa": 3, "bb": 2}
-    assert ledger.audits.counted("cc" * 32, "shop", 200).before.number == 4
+    assert {each.scope[:2]: each.number for each in ledger.of(Audits).standings()} == {"aa": 1, "bb": 2}
+    assert ledger.of(Audits).reopen("aa" * 32)
+    assert {each.scope[:2]: each.number for each in ledger.of(Audits).standings()} == {"aa": 3, "bb": 2}
+    assert ledger.of(Audits).counted("cc" * 32, "shop", 200).before.number == 4

@@ -8,7 +8,9 @@ from sqlalchemy import select, update
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.batches.store import files as rows
 from headrace_workers.features.batches.store.batches import NewBatch
+from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.files import Growth, NewFile, Overtaken, Piece, Tail
+from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.tables import BATCHES, FILES, PARTS, UPLOADS
 
 ONE = NewFile(
@@ -23,9 +25,9 @@ DAY_MS = 86_400_000
 @pytest.fixture
 def files(ledger):
     """Two tenants' files."""
-    ledger.files.add(ONE)
-    ledger.files.add(OTHER)
-    return ledger.files
+    ledger.of(StoredFiles).add(ONE)
+    ledger.of(StoredFiles).add(OTHER)
+    return ledger.of(StoredFiles)
 
 
 def plain(row):
@@ -53,21 +55,21 @@ def write(ledger, statement):
 def test_a_file_is_kept_as_it_was_written_down(ledger):
     """Its size is that of its pieces, and its time begins now."""
     before = ledger.now()
-    ledger.files.add(ONE)
-    ledger.files.add(OTHER)
-    found = ledger.files.file("file-1")
+    ledger.of(StoredFiles).add(ONE)
+    ledger.of(StoredFiles).add(OTHER)
+    found = ledger.of(StoredFiles).file("file-1")
     assert before <= found.created_at <= ledger.now()
     assert plain(found) == {
         "id": "file-1", "tenant": "a", "purpose": "batch", "name": "one.jsonl", "size": 7, "lines": 2, "digest": "d1",
         "lives": 5_000_000,
     }  # fmt: skip
-    assert plain(ledger.files.file("file-2", "b")) == {
+    assert plain(ledger.of(StoredFiles).file("file-2", "b")) == {
         "id": "file-2", "tenant": "b", "purpose": "evals", "name": "other.jsonl", "size": 9, "lines": None,
         "digest": None, "lives": None,
     }  # fmt: skip
-    assert ledger.files.file("file-1", "a") == found
-    assert ledger.files.file("file-1", "b") is None
-    assert ledger.files.file("file-9") is None
+    assert ledger.of(StoredFiles).file("file-1", "a") == found
+    assert ledger.of(StoredFiles).file("file-1", "b") is None
+    assert ledger.of(StoredFiles).file("file-9") is None
 
 
 def test_a_files_objects_are_told_in_their_order(ledger, files):
@@ -111,7 +113,7 @@ def test_a_file_that_is_complete_has_its_digest(files):
 def test_a_file_is_in_use_while_a_batch_of_it_runs(ledger, files, column):
     """By its name the batch is told; a file of another batch, or of one that is over, is not in use."""
     for name in ("batch_1", "batch_2"):
-        ledger.batches.create(NewBatch(id=name, tenant="a", input_file="?", total=1, window="24h", window_ms=1_000))
+        ledger.of(Batches).create(NewBatch(id=name, tenant="a", input_file="?", total=1, window="24h", window_ms=1_000))
     write(ledger, update(BATCHES).where(BATCHES.c.id == "batch_2").values({column: "file-1"}))
     write(ledger, update(FILES).values(expires_at=1))
     assert files.in_use("file-1") == "batch_2"

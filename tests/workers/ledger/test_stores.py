@@ -7,8 +7,10 @@ import pytest
 from sqlalchemy import update
 
 from headrace_workers.features.cache.tables import DOCUMENTS
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.documents import NewChunk, NewDocument
 from headrace_workers.features.knowledge.store.store_files import Incoming, StoreFile, document_name
+from headrace_workers.features.knowledge.store.vector_stores import VectorStores
 from headrace_workers.features.knowledge.tables import INCOMING, STORES
 
 LEASE_MS = 60_000
@@ -18,7 +20,7 @@ FILES = [f"file-{letter * 8}" for letter in "abc"]
 @pytest.fixture
 def stores(ledger):
     """Of an empty ledger."""
-    return ledger.stores
+    return ledger.of(VectorStores)
 
 
 def create(stores, knowledge="vs_1", tenant="t", files=(), **more):
@@ -47,13 +49,13 @@ def test_a_store_is_there_before_its_documents_and_counts_them(ledger, stores):
     """On their way, there, and failed; a base of the command line is a store, too."""
     made = create(stores, files=FILES, metadata={"team": "x"}, description="of rules")
     assert (made.id, made.name, made.metadata, made.coming, made.documents) == ("vs_1", "Handbook", {"team": "x"}, 3, 0)
-    assert ledger.knowledge.exists("t", "vs_1")
+    assert ledger.of(KnowledgeBases).exists("t", "vs_1")
     first, second = stores.take("t", LEASE_MS), stores.take("t", LEASE_MS)
     assert stores.arrived(first.id, first.tries, document(first.file_id))
     stores.fail(second.id, second.tries, "unsupported_file", "it is empty")
     now = stores.store("t", "vs_1")
     assert (now.coming, now.documents, now.failed, now.size) == (1, 1, 1, 7)
-    ledger.knowledge.put(replace(document(FILES[0]), knowledge="handbook", name="docs/a.md"))
+    ledger.of(KnowledgeBases).put(replace(document(FILES[0]), knowledge="handbook", name="docs/a.md"))
     assert [(each.id, each.name, each.documents) for each in stores.stores("t")] == [
         ("vs_1", "Handbook", 1), ("handbook", "handbook", 1),
     ]  # fmt: skip
@@ -67,7 +69,7 @@ def test_what_is_said_of_a_store_changes_and_the_rest_stays(ledger, stores):
     assert stores.change("t", "vs_1", {"name": "Other"}).metadata == {"a": "1"}
     changed = stores.change("t", "vs_1", {"expire_days": None, "metadata": {}})
     assert (changed.name, changed.expire_days, changed.expires_at, changed.metadata) == ("Other", None, None, {})
-    ledger.knowledge.put(replace(document(FILES[0]), knowledge="handbook", name="docs/a.md"))
+    ledger.of(KnowledgeBases).put(replace(document(FILES[0]), knowledge="handbook", name="docs/a.md"))
     assert stores.change("t", "handbook", {"metadata": {"b": "2"}}).name == "handbook"
     assert stores.store("t", "handbook").metadata == {"b": "2"}
     assert stores.change("t", "nowhere", {"name": "x"}) is None
@@ -136,8 +138,8 @@ def test_a_file_that_is_removed_meanwhile_does_not_arrive(stores):
 def test_a_file_is_found_whatever_it_is_and_only_in_its_store(ledger, stores):
     """On its way, failed, there; and a document that came another way, by an id of its own."""
     create(stores, files=FILES[:1])
-    ledger.knowledge.put(document(FILES[1], attributes={"year": 2026}))
-    document_id = ledger.knowledge.put(replace(document(FILES[2]), name="docs/a.md", sha256="2"))
+    ledger.of(KnowledgeBases).put(document(FILES[1], attributes={"year": 2026}))
+    document_id = ledger.of(KnowledgeBases).put(replace(document(FILES[2]), name="docs/a.md", sha256="2"))
     other = f"document-{document_id}"
     found = {each: stores.file("t", "vs_1", each) for each in (FILES[0], FILES[1], other)}
     assert {each: (file.name, file.state) for each, file in found.items()} == {
@@ -185,7 +187,7 @@ def test_files_are_paged_in_order_of_time_and_none_is_passed_over(ledger, stores
     coming = [f"file-{n:08x}" for n in range(7)]
     create(stores, files=coming)
     for n in range(7):
-        ledger.knowledge.put(document(f"file-{n + 20:08x}", sha=str(n)))
+        ledger.of(KnowledgeBases).put(document(f"file-{n + 20:08x}", sha=str(n)))
     with ledger.engine.begin() as connection:
         connection.execute(update(INCOMING).values(created_at=1_000 + INCOMING.c.id % 3))
         connection.execute(update(DOCUMENTS).values(added_at=1_000 + DOCUMENTS.c.id % 3))
@@ -206,7 +208,7 @@ def test_a_store_that_nobody_uses_loses_its_documents(ledger, stores):
     for knowledge, days in (("vs_1", 2), ("vs_2", 2), ("vs_3", None)):
         create(stores, knowledge, expire_days=days)
         for n in range(3):
-            ledger.knowledge.put(replace(document(f"file-{n:08x}", sha=str(n)), knowledge=knowledge))
+            ledger.of(KnowledgeBases).put(replace(document(f"file-{n:08x}", sha=str(n)), knowledge=knowledge))
     age(ledger, STORES, "used_at", 2 * 86_400_000 + 1)
     stores.used("t", "vs_2")
     assert [stores.expire(2), stores.expire(2), stores.expire(2)] == [2, 1, 0]
@@ -245,7 +247,7 @@ def test_a_file_is_told_whole_and_nobody_elses_is_touched(ledger, stores):
     assert stores.remove_file("t", "vs_1", FILES[0])
     assert [stores.file(*other) for other in others] == were
     for knowledge in ("vs_1", "vs_2"):
-        ledger.knowledge.put(document(FILES[2], knowledge=knowledge, attributes={"k": knowledge}))
+        ledger.of(KnowledgeBases).put(document(FILES[2], knowledge=knowledge, attributes={"k": knowledge}))
     there = stores.file("t", "vs_2", FILES[2])
     assert (there.id, there.name, there.state, there.size, there.attributes) == (
         FILES[2], "a.md", "completed", 7, {"k": "vs_2"},

@@ -15,6 +15,7 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, DEAD_LETTERS, JOBS, STEPS
 from headrace_workers.features.access.tables import ACCEPTED
 from headrace_workers.features.webhooks.store.deliveries import announce, message_id
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.tables import DELIVERIES
 
 HOUR_MS = 3_600_000
@@ -149,7 +150,7 @@ def test_contents_and_ends_are_told_of_the_jobs_that_are_asked_about(ledger):
 @pytest.mark.parametrize("occurrence", ["", "again"])
 def test_what_an_endpoint_is_told_is_a_unit_of_work(ledger, occurrence):
     """Whole: its job, its step and its content."""
-    ledger.webhooks.add(
+    ledger.of(Webhooks).add(
         endpoint_id="we_1",
         tenant="a",
         name="n",

@@ -15,9 +15,11 @@ from tests.workers.recall.conftest import Flow, asks, flow  # noqa: F401 - fixtu
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
+from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Admit, NewEntry
 from headrace_workers.features.cache.tables import ENTRIES, USES
 from headrace_workers.features.knowledge.store import documents
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 
 POSTGRESQL = pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 _keys = count()
@@ -27,7 +29,7 @@ def pending(ledger, key=None, passed=()):
     """The id of an answer that is being made, though these may be given."""
     key = key or f"k{next(_keys)}"
     wanted = NewEntry(scope="s", key=key, tenant="t", job_id=key, lane=0, question=key, vector=b"v")
-    return ledger.answers.lead([wanted], passed).leaders[key].entry_id
+    return ledger.of(Answers).lead([wanted], passed).leaders[key].entry_id
 
 
 def admit(entry_id, *used, answer=b"{}"):
@@ -56,7 +58,7 @@ def reason(ledger, entry_id):
 
 def put(ledger, name="a.md", sha="1", **more):
     """A document as it was written; its id, and what it is now."""
-    return ledger.knowledge.put(document(name, sha=sha, **more)), sha
+    return ledger.of(KnowledgeBases).put(document(name, sha=sha, **more)), sha
 
 
 def test_a_changed_document_takes_its_answers_with_it(ledger):
@@ -67,17 +69,17 @@ def test_a_changed_document_takes_its_answers_with_it(ledger):
     put(ledger, sha="2")
     assert states(ledger, resting, both, apart, on_none) == ["dead", "dead", "live", "live"]
     assert reason(ledger, resting) == "document a.md of knowledge base k has changed"
-    assert [(each.entry_id, each.vector) for each in ledger.answers.changed(position, 9)] == [
+    assert [(each.entry_id, each.vector) for each in ledger.of(Answers).changed(position, 9)] == [
         (resting, None), (both, None),
     ]  # fmt: skip
-    assert ledger.answers.living([resting, both, apart]).keys() == {apart}
+    assert ledger.of(Answers).living([resting, both, apart]).keys() == {apart}
 
 
 def test_a_removed_document_takes_its_answers_with_it(ledger):
     """Each with its own name."""
     one, other = put(ledger), put(ledger, "b.md")
     entries = live(ledger, one), live(ledger, other)
-    ledger.knowledge.remove([one[0], other[0]])
+    ledger.of(KnowledgeBases).remove([one[0], other[0]])
     assert states(ledger, *entries) == ["dead", "dead"]
     assert [reason(ledger, each) for each in entries] == [
         "document a.md of knowledge base k was removed", "document b.md of knowledge base k was removed",
@@ -106,7 +108,7 @@ def test_an_answer_from_what_is_no_more_is_withdrawn(ledger, how):
     one, other = put(ledger), put(ledger, "b.md")
     entry = pending(ledger)
     if how == "removed":
-        ledger.knowledge.remove([one[0]])
+        ledger.of(KnowledgeBases).remove([one[0]])
     elif how == "changed":
         put(ledger, sha="2")
     used = (other, (one[0], "1"), *([(one[0], "2")] if how == "mixed" else []))
@@ -132,14 +134,14 @@ def test_many_answers_of_one_document_die_together(ledger, monkeypatch):
     monkeypatch.setattr(documents, "_AT_ONCE", 2)
     one, other = put(ledger), put(ledger, "b.md")
     entries = [live(ledger, one, other) for _ in range(5)]
-    ledger.knowledge.remove([one[0], other[0]])
+    ledger.of(KnowledgeBases).remove([one[0], other[0]])
     assert states(ledger, *entries) == ["dead"] * 5
 
 
 def test_what_an_answer_rests_on_is_forgotten_with_it(ledger):
     """Not before, and that of others not at all."""
     one = put(ledger)
-    old, new = live(ledger, one), live(ledger, (ledger.knowledge.put(document("b.md")), "1"))
+    old, new = live(ledger, one), live(ledger, (ledger.of(KnowledgeBases).put(document("b.md")), "1"))
     put(ledger, sha="2")
     ledger.prune(3_600_000)
     assert {row.entry_id for row in ledger.read(select(USES.c.entry_id))} == {old, new}
@@ -180,7 +182,8 @@ def test_a_document_that_changes_while_an_answer_is_admitted_waits_for_that(ledg
     with writing(ledger.engine) as tx:
         admit(entry, one).write(tx)
         meanwhile = Meanwhile(
-            ledger, (lambda: put(ledger, sha="2")) if how == "changed" else lambda: ledger.knowledge.remove([one[0]])
+            ledger,
+            (lambda: put(ledger, sha="2")) if how == "changed" else lambda: ledger.of(KnowledgeBases).remove([one[0]]),
         )
         assert not meanwhile.ended
     meanwhile.result()
@@ -253,15 +256,15 @@ class Race:
         ledger = Ledger.at(self.url)
         for version in range(1, times + 1):
             if version % 7 == 0:
-                again(lambda: ledger.knowledge.remove([row.id for row in self._row(ledger, number)]))
+                again(lambda: ledger.of(KnowledgeBases).remove([row.id for row in self._row(ledger, number)]))
                 self.committed[number] = version - 0.5  # no version is good enough
             changed = document(f"{number}", sha=str(version), texts=(str(version),))
-            again(lambda changed=changed: ledger.knowledge.put(changed))
+            again(lambda changed=changed: ledger.of(KnowledgeBases).put(changed))
             self.committed[number] = version
         ledger.close()
 
     def _row(self, ledger, number):
-        return [row for row in ledger.knowledge.documents("t", "k", "", 99) if row.name == str(number)]
+        return [row for row in ledger.of(KnowledgeBases).documents("t", "k", "", 99) if row.name == str(number)]
 
     def _ask(self, asker, times):
         ledger = Ledger.at(self.url)
@@ -271,14 +274,14 @@ class Race:
 
     def _ask_once(self, ledger, number, job_id):
         key, at_least = f"q{number}", self.committed[number]
-        found = ledger.answers.exact([key]).get(key)
+        found = ledger.of(Answers).exact([key]).get(key)
         if found is not None:
             with self._lock:
                 self.served += 1
                 if int(found.answer) < at_least:
                     self.stale.append((number, int(found.answer), at_least))
             return
-        led = ledger.answers.lead([NewEntry(scope="s", key=key, tenant="t", job_id=job_id, lane=0)])
+        led = ledger.of(Answers).lead([NewEntry(scope="s", key=key, tenant="t", job_id=job_id, lane=0)])
         leader = led.leaders.get(key)
         if leader is None or leader.job_id != job_id:
             return

@@ -15,6 +15,7 @@ from headrace_workers.core.tables import JOBS, STEPS
 from headrace_workers.features.webhooks.store.delivery_views import Range
 from headrace_workers.features.webhooks.store.listeners import anybody, heard
 from headrace_workers.features.webhooks.store.redelivery import TWICE_MS
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.tables import CALLBACKS_OF_JOBS, DELIVERIES, ENDPOINTS
 
 
@@ -31,24 +32,24 @@ def test_endpoints_are_listed_newest_first_and_in_pages(ledger):
         for age, endpoint in enumerate(mine):
             tx.execute(update(ENDPOINTS).where(ENDPOINTS.c.id == endpoint).values(created_at=age))
     office.register("http://127.0.0.1:9/", tenant="other")
-    ledger.webhooks.met({"place": ("default", "https://shop.example")})
-    assert [each.id for each in ledger.webhooks.endpoints("default")] == mine[::-1]
-    assert [each.id for each in ledger.webhooks.endpoints("default", 2)] == mine[:1:-1]
-    assert [each.id for each in ledger.webhooks.endpoints("default", 2, mine[2])] == mine[1::-1]
-    assert ledger.webhooks.endpoints("default", 2, "we_unknown") == []
-    assert ledger.webhooks.endpoint(mine[0], "other") is None
-    assert "place" in [each.id for each in ledger.webhooks.endpoints(origins=ORIGINS)]
+    ledger.of(Webhooks).met({"place": ("default", "https://shop.example")})
+    assert [each.id for each in ledger.of(Webhooks).endpoints("default")] == mine[::-1]
+    assert [each.id for each in ledger.of(Webhooks).endpoints("default", 2)] == mine[:1:-1]
+    assert [each.id for each in ledger.of(Webhooks).endpoints("default", 2, mine[2])] == mine[1::-1]
+    assert ledger.of(Webhooks).endpoints("default", 2, "we_unknown") == []
+    assert ledger.of(Webhooks).endpoint(mine[0], "other") is None
+    assert "place" in [each.id for each in ledger.of(Webhooks).endpoints(origins=ORIGINS)]
 
 
 def test_an_endpoint_is_changed_and_forgotten(ledger):
     """What was changed shows; nothing shows its secret by accident."""
     office = Office(ledger)
     endpoint, secret = office.register("http://127.0.0.1:1/")
-    changed = ledger.webhooks.change(endpoint, {"name": "new", "events": ("job.failed",)})
+    changed = ledger.of(Webhooks).change(endpoint, {"name": "new", "events": ("job.failed",)})
     assert (changed.name, changed.events) == ("new", ("job.failed",))
     assert secret not in repr(changed)
-    ledger.webhooks.remove(endpoint)
-    assert ledger.webhooks.endpoint(endpoint) is None
+    ledger.of(Webhooks).remove(endpoint)
+    assert ledger.of(Webhooks).endpoint(endpoint) is None
 
 
 def test_a_batch_is_announced_once_to_who_listens(ledger):
@@ -60,22 +61,22 @@ def test_a_batch_is_announced_once_to_who_listens(ledger):
     told = {"tenant": "default", "event_type": "batch.completed", "subject": "batch_" + "a" * 32}
     try:
         with writing(ledger.engine) as tx:
-            ledger.webhooks.announce(tx, **told)
+            ledger.of(Webhooks).announce(tx, **told)
             raise RuntimeError("the caller failed")
     except RuntimeError:
         pass
-    assert ledger.webhooks.deliveries(Range(), 10) == []
+    assert ledger.of(Webhooks).deliveries(Range(), 10) == []
     for _ in range(2):
         with writing(ledger.engine) as tx:
-            ledger.webhooks.announce(
+            ledger.of(Webhooks).announce(
                 tx, data={"counts": {"total": 3}}, callback=Recipient(url="https://shop.example/done"), **told
             )
-    found = ledger.webhooks.deliveries(Range(), 10)
+    found = ledger.of(Webhooks).deliveries(Range(), 10)
     assert sorted((each.type, each.subject, each.url or each.endpoint_id) for each in found) == sorted([
         ("batch.completed", told["subject"], one),
         ("batch.completed", told["subject"], "https://shop.example/done"),
     ])  # fmt: skip
-    _, body = ledger.webhooks.delivery(found[0].id)
+    _, body = ledger.of(Webhooks).delivery(found[0].id)
     assert json.loads(body)["data"] == {"id": told["subject"], "counts": {"total": 3}}
 
 
@@ -87,21 +88,21 @@ def test_a_double_click_sends_nothing_twice(ledger):
         office.end(*jobs(ledger, 5))
         office.deliver()
         which = Range(endpoint_id=endpoint)
-        assert ledger.webhooks.preview(which, delivered=False).failed == 0
-        assert ledger.webhooks.replay(which, delivered=False) == 0
-        shown = ledger.webhooks.preview(which, delivered=True)
+        assert ledger.of(Webhooks).preview(which, delivered=False).failed == 0
+        assert ledger.of(Webhooks).replay(which, delivered=False) == 0
+        shown = ledger.of(Webhooks).preview(which, delivered=True)
         assert (shown.failed, shown.delivered, shown.just_now) == (0, 5, 0)
-        assert ledger.webhooks.replay(which, delivered=True) == 5
-        assert ledger.webhooks.replay(which, delivered=True) == 0
+        assert ledger.of(Webhooks).replay(which, delivered=True) == 5
+        assert ledger.of(Webhooks).replay(which, delivered=True) == 0
         office.deliver()
-        shown = ledger.webhooks.preview(which, delivered=True)
+        shown = ledger.of(Webhooks).preview(which, delivered=True)
         assert (shown.delivered, shown.just_now) == (0, 5)
-        assert ledger.webhooks.replay(which, delivered=True) == 0
+        assert ledger.of(Webhooks).replay(which, delivered=True) == 0
         assert len(receiver.heard) == 10
         assert len({each.headers["webhook-id"] for each in receiver.heard}) == 5
         with writing(ledger.engine) as tx:
             tx.execute(update(DELIVERIES).values(replayed_at=DELIVERIES.c.replayed_at - TWICE_MS - 1))
-        assert ledger.webhooks.replay(which, delivered=True) == 5
+        assert ledger.of(Webhooks).replay(which, delivered=True) == 5
     assert {row.replays for row in ledger.read(select(JOBS.c.replays).where(JOBS.c.subject.is_not(None)))} == {2}
 
 
@@ -118,15 +119,15 @@ def test_a_range_is_sent_again(ledger):
         for at, delivery in enumerate(sorted(ids)):
             tx.execute(update(DELIVERIES).where(DELIVERIES.c.id == delivery).values(created_at=at))
     which = Range(endpoint_id=one, since=1, until=3)
-    assert ledger.webhooks.preview(which, delivered=False).failed == 2
-    assert ledger.webhooks.replay(which, delivered=False) == 2
+    assert ledger.of(Webhooks).preview(which, delivered=False).failed == 2
+    assert ledger.of(Webhooks).replay(which, delivered=False) == 2
     assert sorted(office.states(endpoint_id=one)) == ["failed", "failed", "pending", "pending"]
     assert office.states(endpoint_id=two) == ["failed"] * 4
     revived = ledger.read(select(STEPS).where(STEPS.c.stage == "deliver", STEPS.c.state == "ready"))
     assert {row.attempts for row in revived} == {0}
     assert all(row.deadline > ledger.now() + 5 * 86_400_000 for row in revived)
-    assert ledger.webhooks.replay(Range(tenant="other"), delivered=True) == 0
-    assert ledger.webhooks.replay(Range(tenant="default"), delivered=True) == 6
+    assert ledger.of(Webhooks).replay(Range(tenant="other"), delivered=True) == 0
+    assert ledger.of(Webhooks).replay(Range(tenant="default"), delivered=True) == 6
 
 
 def test_what_is_forgotten_goes_with_its_job(ledger):
@@ -142,7 +143,7 @@ def test_what_is_forgotten_goes_with_its_job(ledger):
         ledger.prune(1_000)
     assert ledger.read(select(DELIVERIES.c.id)) == []
     assert ledger.read(select(CALLBACKS_OF_JOBS.c.job_id)) == []
-    assert [each.origin for each in ledger.webhooks.endpoints(origins=ORIGINS)] == ["registered"]
+    assert [each.origin for each in ledger.of(Webhooks).endpoints(origins=ORIGINS)] == ["registered"]
 
 
 def test_what_the_relay_and_a_worker_ask_uses_indexes(ledger):
@@ -161,7 +162,7 @@ def test_what_the_relay_and_a_worker_ask_uses_indexes(ledger):
     with ledger.engine.connect() as connection:
         connection.exec_driver_sql("ANALYZE")
         connection.commit()
-    ids = [row.id for row in ledger.webhooks.deliveries(Range(), 20)]
+    ids = [row.id for row in ledger.of(Webhooks).deliveries(Range(), 20)]
     with writing(ledger.engine) as tx:
         if locks_rows(tx):
             tx.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")

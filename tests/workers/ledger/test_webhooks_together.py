@@ -13,6 +13,7 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.webhooks.store import endpoints, redelivery
 from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
 
 @pytest.mark.parametrize("ends", ["is written", "comes to nothing"])
@@ -23,12 +24,12 @@ def test_who_sends_a_day_again_sends_it_all_beside_who_sends_an_hour(ledger, mon
         delivery(ledger, name, "dead", created_at=at)
     with writing(ledger.engine) as tx:
         assert redelivery.replay(tx, Range(until=200), delivered=False) == 2
-        day = Meanwhile(ledger, lambda: ledger.webhooks.replay(Range(), delivered=False))
+        day = Meanwhile(ledger, lambda: ledger.of(Webhooks).replay(Range(), delivered=False))
         assert not day.ended
         if ends == "comes to nothing":
             tx.rollback()
     assert day.result() == (1 if ends == "is written" else 2)
-    ledger.webhooks.replay(Range(), delivered=False)
+    ledger.of(Webhooks).replay(Range(), delivered=False)
     ready = ledger.read(select(STEPS.c.job_id).where(STEPS.c.state == "ready").order_by(STEPS.c.job_id))
     assert ready == [("a",), ("b",), ("c",)]
 
@@ -61,7 +62,7 @@ def test_of_two_who_change_a_secret_both_have_one_that_signs(ledger):
     add(ledger, "we_1")
     with writing(ledger.engine) as tx:
         endpoints.rotate(tx, "we_1", "first's", "hint", 60_000)
-        second = Meanwhile(ledger, lambda: ledger.webhooks.rotate("we_1", "second's", "hint", 60_000))
+        second = Meanwhile(ledger, lambda: ledger.of(Webhooks).rotate("we_1", "second's", "hint", 60_000))
         assert not second.ended
     made = second.result()
     assert (made.secret, made.old_secret) == ("second's", "first's")

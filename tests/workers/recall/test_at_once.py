@@ -16,6 +16,7 @@ from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.known import Known
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.tables import ENTRIES
 from headrace_workers.features.moderation.moderator import PolicyModerator
 from headrace_workers.features.moderation.personal_data import PersonalDataDetector
@@ -130,8 +131,8 @@ def test_who_is_behind_another_is_given_its_answer_where_that_is_young_enough(
     semantic.drain()
     with writing(semantic.ledger.engine) as tx:
         tx.execute(update(ENTRIES).values(made_at=ENTRIES.c.made_at - 10_000))
-    monkeypatch.setattr(semantic.ledger.answers, "exact", lambda keys: {})
-    monkeypatch.setattr(semantic.ledger.answers, "lately", lambda *_: [])
+    monkeypatch.setattr(semantic.ledger.of(Answers), "exact", lambda keys: {})
+    monkeypatch.setattr(semantic.ledger.of(Answers), "lately", lambda *_: [])
     first, behind = (asks(each, cache="semantic", idempotency_key=each, **more)
                      for each, more in ((ASKED, {}), (LIKE, {"max_age": max_age})))  # fmt: skip
     jobs = semantic.send(first, behind)
@@ -264,10 +265,10 @@ class Meeting:
     def lead(self, wanted, passed=()):
         other, self._other = self._other, lambda: None
         other()
-        return self._ledger.answers.lead(wanted, passed)
+        return self._ledger.of(Answers).lead(wanted, passed)
 
     def __getattr__(self, name):
-        return getattr(self._ledger.answers, name)
+        return getattr(self._ledger.of(Answers), name)
 
 
 @pytest.mark.parametrize(("first", "second"), [(ASKED, ASKED), (ASKED, LIKE)])

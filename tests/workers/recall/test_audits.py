@@ -16,6 +16,8 @@ from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.semantic.standings import Standings
 from headrace_workers.features.cache.store import audit_rows
+from headrace_workers.features.cache.store.answers import Answers
+from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.store.purge import EntryFilter
 from headrace_workers.features.cache.tables import ENTRIES, SERVES
 from headrace_workers.testing import HashEmbedder
@@ -81,7 +83,7 @@ def run(flow):
 
 def stands(flow):
     """State and figures of the only scope."""
-    (found,) = flow.ledger.audits.standings()
+    (found,) = flow.ledger.of(Audits).standings()
     return found
 
 
@@ -186,8 +188,8 @@ def test_a_scope_that_is_opened_again_counts_from_then_on(semantic, asks):
         run(semantic)
     semantic.standings.once()
     scope = stands(semantic).scope
-    assert semantic.ledger.audits.reopen(scope)
-    assert not semantic.ledger.audits.reopen(scope)
+    assert semantic.ledger.of(Audits).reopen(scope)
+    assert not semantic.ledger.of(Audits).reopen(scope)
     semantic.standings.once()
     serve(semantic, asks, 5, like(5))
     run(semantic)
@@ -204,7 +206,7 @@ def test_once_off_it_stays_off_whatever_is_said_later(semantic, asks):
         run(semantic)
     semantic.standings.once()
     for each in audits(semantic):
-        semantic.ledger.audits.label(each.id, "clean", "ann")
+        semantic.ledger.of(Audits).label(each.id, "clean", "ann")
     assert semantic.standings.once() == 1
     off = stands(semantic)
     assert (off.state, off.figures["wrong"], off.figures["clean"]) == ("off", 0, 2)
@@ -218,12 +220,12 @@ def test_other_words_are_unknown_and_a_person_says_what_they_are(semantic, asks)
         run(semantic)
     semantic.standings.once()
     assert (stands(semantic).state, stands(semantic).figures["unknown"]) == ("not yet shown", 2)
-    listed = [each for each in semantic.ledger.audits.unknown() if each.kind == "hit"]
+    listed = [each for each in semantic.ledger.of(Audits).unknown() if each.kind == "hit"]
     assert [(each.question, each.fresh) for each in listed] == [(like(3), like(3)), (like(4), like(4))]
     for each in listed:
-        assert semantic.ledger.audits.label(each.id, "wrong", "ann").label == "unknown"
+        assert semantic.ledger.of(Audits).label(each.id, "wrong", "ann").label == "unknown"
     assert {each.labelled_by for each in audits(semantic)} == {"ann"}
-    assert {each.kind for each in semantic.ledger.audits.unknown()} == {"refused"}
+    assert {each.kind for each in semantic.ledger.of(Audits).unknown()} == {"refused"}
     semantic.standings.once()
     assert stands(semantic).state == "off"
 
@@ -232,8 +234,8 @@ def test_nobody_labels_what_was_not_answered_afresh_yet(semantic, asks):
     """Nor what is not there."""
     serve(semantic, asks, 3, like(9))
     (waits,) = audits(semantic)
-    assert semantic.ledger.audits.label(waits.id, "clean", "ann").label is None
-    assert semantic.ledger.audits.label("no-such", "clean", "ann") is None
+    assert semantic.ledger.of(Audits).label(waits.id, "clean", "ann").label is None
+    assert semantic.ledger.of(Audits).label("no-such", "clean", "ann") is None
     run(semantic)
     assert audits(semantic)[0].label == "wrong"
 
@@ -255,8 +257,8 @@ def test_texts_of_answers_that_were_purged_or_recalled_are_forgotten(semantic, a
     run(semantic)
     serve(semantic, asks, 4, like(4))
     first, second = audits(semantic)
-    semantic.ledger.answers.purge(EntryFilter(made_before=2**62, ids=(first.entry_id,)), 0, "purged")
-    semantic.ledger.answers.recall([second.entry_id], "wrong")
+    semantic.ledger.of(Answers).purge(EntryFilter(made_before=2**62, ids=(first.entry_id,)), 0, "purged")
+    semantic.ledger.of(Answers).recall([second.entry_id], "wrong")
     told = [(each.label, each.question, each.served, each.fresh) for each in audits(semantic)]
     assert told == [("unknown", None, None, None), (None, None, None, None)]
 

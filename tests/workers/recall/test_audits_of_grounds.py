@@ -15,6 +15,7 @@ from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.known import Known
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.knowledge.grounding import afresh
 from headrace_workers.features.knowledge.grounds import NoGrounds, UnknownBase
 from headrace_workers.testing import HashEmbedder
@@ -61,10 +62,10 @@ def test_without_passages_its_audit_is_unknown(grounded, asks):
     grounded.do()
     served(grounded, asks, "docs")
     assert grounded.run("model.echo", 1) == 0
-    grounded.ledger.audits.give_up()
+    grounded.ledger.of(Audits).give_up()
     (audit,) = grounded.ledger.read(select(AUDITS))
     assert (audit.kind, audit.question, audit.label) == ("hit", f"So {QUESTION}", "unknown")
-    assert [each.id for each in grounded.ledger.audits.unknown(None, None, 10)] == [audit.id]
+    assert [each.id for each in grounded.ledger.of(Audits).unknown(None, None, 10)] == [audit.id]
 
 
 class Nothing:

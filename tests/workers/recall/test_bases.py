@@ -19,6 +19,7 @@ from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.tables import CHANGES
 from headrace_workers.features.knowledge.bases import Bases
 from headrace_workers.features.knowledge.passages import VECTORS, WORDS
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.documents import NewChunk, NewDocument
 from headrace_workers.testing import HashEmbedder
 
@@ -43,8 +44,8 @@ class Spied:
 
     def __init__(self, ledger):
         self.ledger, self.reads, self.meanwhile = ledger, [], None
-        self._chunks = ledger.knowledge.chunks
-        ledger.knowledge.chunks = self
+        self._chunks = ledger.of(KnowledgeBases).chunks
+        ledger.of(KnowledgeBases).chunks = self
 
     def __call__(self, tenant, knowledge, after, limit, document_id=None):
         self.reads.append((tenant, knowledge, document_id))
@@ -84,7 +85,7 @@ def found(bases, query=MILL, tenant="t"):
 def test_passages_are_found_with_the_version_of_their_document(ledger, bases):
     """The best first; the whole is by words and by meaning."""
     put(ledger, {"mill.md": [MILL], "clock.md": [CLOCK]})
-    documents = {row.id: row for row in ledger.knowledge.documents("t", "k", "", 9)}
+    documents = {row.id: row for row in ledger.of(KnowledgeBases).documents("t", "k", "", 9)}
     (mill, clock), (best, _) = bases.search("t", "k", ["a mill", "a clock"], 2)
     assert (mill.chunk.text, best.chunk.text) == (MILL, CLOCK)
     assert documents[mill.document_id].name == mill.chunk.document == "mill.md"
@@ -161,7 +162,7 @@ def test_a_change_costs_the_reading_of_its_document(ledger, bases, follower):
     put(ledger, {"mill.md": ["A windmill."]}, sha="2")
     put(ledger, {"mill.md": ["A windmill."]}, sha="2", tenant="u")
     follower.once()
-    (mill,) = [row.id for row in ledger.knowledge.documents("t", "k", "", 9) if row.name == "mill.md"]
+    (mill,) = [row.id for row in ledger.of(KnowledgeBases).documents("t", "k", "", 9) if row.name == "mill.md"]
     assert spied.reads == [("t", "k", mill)]
     assert follower.once() == 0
     assert len(spied.reads) == 1
@@ -171,11 +172,11 @@ def test_what_is_removed_is_found_no_more(ledger, bases, follower):
     """And a base without documents is none."""
     put(ledger, {"mill.md": [MILL], "clock.md": [CLOCK]})
     assert len(found(bases)) == 2
-    clock, mill = (row.id for row in ledger.knowledge.documents("t", "k", "", 9))
-    ledger.knowledge.remove([clock])
+    clock, mill = (row.id for row in ledger.of(KnowledgeBases).documents("t", "k", "", 9))
+    ledger.of(KnowledgeBases).remove([clock])
     follower.once()
     assert found(bases) == [MILL]
-    ledger.knowledge.remove([mill])
+    ledger.of(KnowledgeBases).remove([mill])
     follower.once()
     assert found(bases) == []
     assert not bases.exists("t", "k")
@@ -190,7 +191,9 @@ def test_what_changes_while_a_base_is_read_is_not_missed(ledger, bases, follower
 
     def change():
         if what == "removed":
-            ledger.knowledge.remove([row.id for row in ledger.knowledge.documents("t", "k", "clock.md", 9)])
+            ledger.of(KnowledgeBases).remove(
+                [row.id for row in ledger.of(KnowledgeBases).documents("t", "k", "clock.md", 9)]
+            )
         else:
             put(ledger, {"mill.md" if what == "changed" else "new.md": ["A windmill."]}, sha="2")
         assert follower.once() == 1
@@ -367,7 +370,7 @@ def test_chunks_of_one_key_are_all_kept(ledger, bases):
         NewChunk("same", "", 0, 9, text, vector.tobytes()) for text, vector in zip(texts, vectors, strict=True)
     ]  # fmt: skip
     for name in ("a.md", "b.md"):
-        ledger.knowledge.put(
+        ledger.of(KnowledgeBases).put(
             NewDocument(
                 tenant="t", knowledge="k", name=name, sha256="1", format="markdown", size=1,
                 embedder=HashEmbedder().id, chunks=chunks if name == "a.md" else chunks[:1],

@@ -6,6 +6,7 @@ from tests.workers.recall.conftest import tiers
 from tests.workers.recall.test_grounds import MILL, QUESTION, flow, home, put, retrieval  # noqa: F401 - fixtures
 
 from headrace_workers.features.cache.tables import DOCUMENTS, ENTRIES, USES
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.documents import NewDocument
 
 WINDMILL = "The mill by the river stood still all summer because the wind was weak."
@@ -124,8 +125,8 @@ def added(ledger, change):
         "tenant": "t", "knowledge": "k", "name": "a.md", "sha256": "1", "format": "markdown", "size": 1,
         "embedder": "e", "chunks": [], **change,
     }  # fmt: skip
-    ledger.knowledge.put(NewDocument(**document))
+    ledger.of(KnowledgeBases).put(NewDocument(**document))
     if not change:
         with ledger.engine.begin() as connection:
             connection.execute(update(DOCUMENTS).values(added_at=DOCUMENTS.c.added_at - 60_000))
-    return [row.added_at for row in ledger.knowledge.documents("t", "k", "", 9)]
+    return [row.added_at for row in ledger.of(KnowledgeBases).documents("t", "k", "", 9)]

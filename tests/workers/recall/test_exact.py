@@ -7,6 +7,7 @@ from tests.workers.recall.conftest import tiers
 from headrace_workers.core.ledger.cancel import Cancellation
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
+from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import kill
 from headrace_workers.features.cache.tables import ENTRIES, SERVES
 
@@ -202,7 +203,7 @@ def test_an_answer_that_came_to_live_between_two_looks_is_served(flow, asks, mon
     """Who looked a moment too early would else make it once more, and be told to make it."""
     flow.send(asks())
     flow.drain()
-    monkeypatch.setattr(flow.ledger.answers, "exact", lambda keys: {})
+    monkeypatch.setattr(flow.ledger.of(Answers), "exact", lambda keys: {})
     late = flow.send(asks(idempotency_key="2"), asks(idempotency_key="3"))
     flow.drain()
     assert tiers(flow, late) == ["exact", "exact"]

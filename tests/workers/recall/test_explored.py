@@ -20,6 +20,8 @@ from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.semantic.standings import Standings
 from headrace_workers.features.cache.store import audit_rows
+from headrace_workers.features.cache.store.answers import Answers
+from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.store.purge import EntryFilter
 from headrace_workers.features.cache.tables import ENTRIES, SERVES
 from headrace_workers.testing import HashEmbedder
@@ -85,7 +87,7 @@ def test_an_answer_that_would_have_been_wrong_stays_with_its_own_question(strict
     job = ask(strict, asks, like(3))
     (wrong,) = audits(strict)
     assert (wrong.label, wrong.served, wrong.fresh) == ("wrong", like(9), like(3))
-    strict.ledger.audits.label(wrong.id, "wrong", "ann")
+    strict.ledger.of(Audits).label(wrong.id, "wrong", "ann")
     again = ask(strict, asks, asked(3), key="again")
     assert tiers(strict, [job, again]) == ["none", "exact"]
     assert strict.result(again).answer.text == like(9)
@@ -99,9 +101,9 @@ def test_what_a_guard_refused_tells_how_often_guards_err_and_is_no_part_of_the_c
     (found,) = audits(strict)
     assert (found.kind, found.guard, found.label) == ("refused", "numbers", "wrong")
     assert found.similarity >= 0.9
-    assert strict.ledger.audits.pairs(found.scope, 0) == []
+    assert strict.ledger.of(Audits).pairs(found.scope, 0) == []
     strict.standings.once()
-    (stands,) = strict.ledger.audits.standings()
+    (stands,) = strict.ledger.of(Audits).standings()
     assert (stands.figures["refused"]["wrong"], stands.figures["below"]["wrong"]) == (1, 0)
 
 
@@ -114,7 +116,7 @@ def test_where_several_guards_refuse_none_is_blamed_alone(ledger, asks):
     assert (found.kind, found.guard) == ("refused", "several")
     with writing(ledger.engine) as tx:
         tx.execute(update(AUDITS).values(share=0.05))
-    (of_guard,) = ledger.audits.by_guard()
+    (of_guard,) = ledger.of(Audits).by_guard()
     assert (of_guard.guard, of_guard.refused, sum(of_guard.labels)) == ("several", pytest.approx(20), 1)
 
 
@@ -125,12 +127,12 @@ def test_what_is_explored_never_enters_what_was_served(strict, asks):
         ask(strict, asks, like(number))
     assert {(each.kind, each.label) for each in audits(strict)} == {("below", "wrong")}
     strict.standings.once()
-    (stands,) = strict.ledger.audits.standings()
+    (stands,) = strict.ledger.of(Audits).standings()
     assert (stands.state, stands.figures["served"], stands.figures["audits"], stands.figures["wrong"]) == (
         "not yet shown", 0, 0, 0,
     )  # fmt: skip
     assert stands.figures["below"] == {"clean": 0, "wrong": 4, "unknown": 0}
-    assert [pair.correct for pair in strict.ledger.audits.pairs(stands.scope, 0)] == [False] * 4
+    assert [pair.correct for pair in strict.ledger.of(Audits).pairs(stands.scope, 0)] == [False] * 4
     assert strict.ledger.read(select(SERVES)) == []
 
 
@@ -184,11 +186,11 @@ def test_texts_are_forgotten_with_either_answer(strict, asks, whose):
     """Both are in it."""
     first = known(strict, asks, 3, VAGUE)
     job = ask(strict, asks, like(3))
-    (found,) = strict.ledger.audits.unknown()
+    (found,) = strict.ledger.of(Audits).unknown()
     assert (found.served, found.fresh) == (VAGUE, like(3))
     made = job if whose == "the job's own" else first
     (entry,) = strict.ledger.read(select(ENTRIES.c.id).where(ENTRIES.c.job_id == made))
-    strict.ledger.answers.purge(EntryFilter(made_before=2**62, ids=(entry.id,)), 0, "purged")
+    strict.ledger.of(Answers).purge(EntryFilter(made_before=2**62, ids=(entry.id,)), 0, "purged")
     (kept,) = audits(strict)
     assert (kept.label, kept.question, kept.served, kept.fresh) == ("unknown", None, None, None)
 
@@ -202,7 +204,7 @@ def test_people_are_asked_about_what_was_served_first(strict, asks):
     known(strict, asks, 8, VAGUE)
     ask(strict, asks, like(8))
     strict.run("model.echo", 1)
-    kinds = [each.kind for each in strict.ledger.audits.unknown()]
+    kinds = [each.kind for each in strict.ledger.of(Audits).unknown()]
     assert (kinds[0], kinds.count("hit"), "below" in kinds) == ("hit", 1, True)
 
 

@@ -9,8 +9,10 @@ from headrace_schemas.errors import Unavailable, UnknownModel
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.knowledge.filling import Filling, Fills, TenantTurns
 from headrace_workers.features.knowledge.reading import Reader
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.documents import FIRST
 from headrace_workers.features.knowledge.store.store_files import Incoming
+from headrace_workers.features.knowledge.store.vector_stores import VectorStores
 from headrace_workers.testing import HashEmbedder
 
 EMBEDDER = HashEmbedder()
@@ -36,7 +38,7 @@ def filling(ledger, files):
 def send(ledger, *names, tenant="t", **attributes):
     """These files are on their way into the tenant's store `vs_1`."""
     incoming = [Incoming(f"file-{name[0]}", name, attributes) for name in names]
-    ledger.stores.create(
+    ledger.of(VectorStores).create(
         tenant, "vs_1", name="", description=None, metadata={}, expire_days=None, files=incoming
     )  # fmt: skip
 
@@ -46,7 +48,7 @@ def test_a_file_becomes_a_document_and_what_cannot_is_told(ledger, filling):
     send(ledger, "a.md", "b.md", "c.txt", "d.txt", "e.txt", language="en")
     while filling.once():
         pass
-    found = {each.id: each for each in ledger.stores.files("t", "vs_1", limit=9)}
+    found = {each.id: each for each in ledger.of(VectorStores).files("t", "vs_1", limit=9)}
     assert {each: file.state for each, file in found.items()} == {
         "file-a": "completed", "file-b": "failed", "file-c": "failed", "file-d": "completed", "file-e": "failed",
     }  # fmt: skip
@@ -56,7 +58,7 @@ def test_a_file_becomes_a_document_and_what_cannot_is_told(ledger, filling):
         ("unsupported_file", "b.md: it is empty"), ("invalid_file", "there is no file file-e any more"),
     ]  # fmt: skip
     assert "binary" in found["file-c"].reason
-    rows = ledger.knowledge.chunks("t", "vs_1", FIRST, 9)
+    rows = ledger.of(KnowledgeBases).chunks("t", "vs_1", FIRST, 9)
     assert [(row.document, row.section) for row in rows] == [
         ("file-a/a.md", ""),
         ("file-a/a.md", "Mills"),
@@ -75,7 +77,7 @@ def test_what_cannot_be_read_for_now_is_read_later(ledger, filling, files, away)
     object.__setattr__(filling, "embedder", fails)
     with pytest.raises(Unavailable, match=str(away)):
         filling.once()
-    (file,) = ledger.stores.files("t", "vs_1", limit=9)
+    (file,) = ledger.of(VectorStores).files("t", "vs_1", limit=9)
     assert file.state == "in_progress"
 
 
@@ -84,7 +86,7 @@ def test_a_file_that_is_too_large_is_refused(ledger, filling, files, monkeypatch
     monkeypatch.setattr("headrace_workers.features.knowledge.filling.SIZE_LIMIT", 10)
     send(ledger, "a.md")
     assert filling.once()
-    (file,) = ledger.stores.files("t", "vs_1", limit=9)
+    (file,) = ledger.of(VectorStores).files("t", "vs_1", limit=9)
     assert (file.state, "more than 10 bytes" in file.reason) == ("failed", True)
 
 
@@ -94,7 +96,7 @@ def test_it_goes_on_by_itself_and_stops(ledger, filling):
     fills = Fills(filling, progress.loop("fill"))
     fills.start()
     send(ledger, "a.md")
-    eventually(lambda: ledger.stores.store("t", "vs_1").documents == 1)
+    eventually(lambda: ledger.of(VectorStores).store("t", "vs_1").documents == 1)
     fills.stop()
     assert not any(thread.name == "fill" for thread in set(threading.enumerate()) - before)
 
@@ -109,16 +111,18 @@ def test_tenants_take_turns_by_the_time_that_their_files_cost(ledger, filling, f
     fair = Filling(ledger, filling.read_file, filling.reader, filling.embedder, monotonic=lambda: next(clock))
 
     def read_one():
-        before = {tenant: ledger.stores.store(tenant, "vs_1").documents for tenant in ("crowd", "few")}
+        before = {tenant: ledger.of(VectorStores).store(tenant, "vs_1").documents for tenant in ("crowd", "few")}
         assert fair.once()
-        order.append(next(t for t, count in before.items() if ledger.stores.store(t, "vs_1").documents > count))
+        order.append(
+            next(t for t, count in before.items() if ledger.of(VectorStores).store(t, "vs_1").documents > count)
+        )
 
-    ledger.stores.create("few", "vs_1", name="", description=None, metadata={}, expire_days=None, files=[])
+    ledger.of(VectorStores).create("few", "vs_1", name="", description=None, metadata={}, expire_days=None, files=[])
     read_one()
     read_one()
-    ledger.stores.send("few", "vs_1", [Incoming("file-a", "a.md", {})])
+    ledger.of(VectorStores).send("few", "vs_1", [Incoming("file-a", "a.md", {})])
     read_one()
-    ledger.stores.send("few", "vs_1", [Incoming("file-d", "d.txt", {})])
+    ledger.of(VectorStores).send("few", "vs_1", [Incoming("file-d", "d.txt", {})])
     read_one()
     read_one()
     assert order == ["crowd", "crowd", "few", "crowd", "few"]
@@ -156,7 +160,7 @@ def test_what_is_missing_is_told_once_until_it_is_back(ledger, filling, caplog):
         seen.append(found is not None)
     assert seen == [True, True, True]
     here[0] = True
-    ledger.stores.remove("t", "vs_1")
+    ledger.of(VectorStores).remove("t", "vs_1")
     loop.beat(fills._look())
     assert loop.state().awaited is None
     told = [record.message for record in caplog.records if "vector stores" in record.message]

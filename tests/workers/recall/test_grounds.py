@@ -20,6 +20,7 @@ from headrace_workers.features.generation.models.registry import Registry, read_
 from headrace_workers.features.knowledge.bases import Bases
 from headrace_workers.features.knowledge.prompt import INSTRUCTION
 from headrace_workers.features.knowledge.retrieval import Retrieval
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.documents import NewChunk, NewDocument
 from headrace_workers.testing import HashEmbedder
 
@@ -57,7 +58,7 @@ def put(ledger, texts, tenant="default", knowledge="docs", sha256="1", attribute
     for name, text in texts.items():
         (vector,) = EMBEDDER.embed([text])
         chunk = NewChunk(f"key-{name}", "Sights", 7, 7 + len(text), text, vector.tobytes())
-        ledger.knowledge.put(
+        ledger.of(KnowledgeBases).put(
             NewDocument(
                 tenant=tenant, knowledge=knowledge, name=name, sha256=sha256, format="markdown", size=1,
                 embedder=EMBEDDER.id, chunks=[chunk], attributes=attributes or {},
@@ -388,19 +389,21 @@ def test_two_filters_never_share_an_answer(flow, asks, mode):
 def test_an_answer_ends_with_the_attributes_by_which_its_document_was_let_through(flow, asks):
     """Who asks again abstains, also where the answer was being made meanwhile."""
     put(flow.ledger, {"english.md": f"{MILL} Yes."}, attributes={"language": "en"})
-    (document,) = [row for row in flow.ledger.knowledge.documents("default", "docs", "", 9) if row.name == "english.md"]
+    (document,) = [
+        row for row in flow.ledger.of(KnowledgeBases).documents("default", "docs", "", 9) if row.name == "english.md"
+    ]
     flow.send(asks(cache="exact", knowledge_filter=ENGLISH))
     flow.drain()
     assert states(flow) == ["live"]
-    flow.ledger.knowledge.describe(document.id, "1", {"language": "de"})
+    flow.ledger.of(KnowledgeBases).describe(document.id, "1", {"language": "de"})
     (second,) = flow.send(asks(cache="exact", knowledge_filter=ENGLISH, idempotency_key="2"))
     flow.drain()
     assert tiers(flow, [second]) == ["none"]
     assert flow.result(second).answer.finish_reason == "abstained"
-    flow.ledger.knowledge.describe(document.id, "1", {"language": "en"})
+    flow.ledger.of(KnowledgeBases).describe(document.id, "1", {"language": "en"})
     (third,) = flow.send(asks(cache="exact", knowledge_filter=ENGLISH, idempotency_key="3"))
     flow.run("recall")
-    flow.ledger.knowledge.describe(document.id, "1", {"language": "fr"})
+    flow.ledger.of(KnowledgeBases).describe(document.id, "1", {"language": "fr"})
     flow.drain()
     assert [each.document for each in flow.result(third).answer.grounding.citations] == ["english.md"]
     assert "live" not in states(flow)

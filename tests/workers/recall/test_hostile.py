@@ -16,6 +16,7 @@ from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.known import Known
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Admit, NewEntry, Withdraw
 from headrace_workers.features.cache.tables import CHANGES, ENTRIES
 from headrace_workers.testing import HashEmbedder
@@ -123,7 +124,7 @@ def test_two_workers_that_lead_at_a_time_make_one_entry(ledger):
     def lead(number):
         wanted = [NewEntry(scope="s", key=key, tenant="a", job_id=f"{number}", lane=0, question="q", vector=b"v")
                   for key in sorted("abc", reverse=number % 2 == 0)]  # fmt: skip
-        told.append(ledger.answers.lead(wanted).leaders)
+        told.append(ledger.of(Answers).lead(wanted).leaders)
 
     threads = [threading.Thread(target=lead, args=[number]) for number in range(8)]
     for thread in threads:
@@ -138,7 +139,7 @@ def test_two_workers_that_lead_at_a_time_make_one_entry(ledger):
 
 def test_an_entry_that_is_written_by_two_is_written_once(ledger):
     """Who lost its lease and who took over admit the same; one that was withdrawn cannot come back."""
-    led = ledger.answers.lead([NewEntry(scope="s", key=key, tenant="a", job_id=key, lane=0) for key in "ab"])
+    led = ledger.of(Answers).lead([NewEntry(scope="s", key=key, tenant="a", job_id=key, lane=0) for key in "ab"])
     first, second = led.leaders["a"].entry_id, led.leaders["b"].entry_id
     for answer in (b"first", b"late"):
         with writing(ledger.engine) as tx:
@@ -154,7 +155,7 @@ def test_two_answers_to_one_request_are_one(ledger):
     """The later takes the earlier one's place; never are there two that live."""
     ids = []
     for number in range(2):
-        led = ledger.answers.lead([NewEntry(scope="s", key="k", tenant="a", job_id=f"{number}", lane=0)], ids)
+        led = ledger.of(Answers).lead([NewEntry(scope="s", key="k", tenant="a", job_id=f"{number}", lane=0)], ids)
         ids.append(led.leaders["k"].entry_id)
         with writing(ledger.engine) as tx:
             Admit(ids[-1], b"answer", 1.0, 60_000).write(tx)

@@ -15,6 +15,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.knowledge.documents import Document
 from headrace_workers.features.knowledge.intake import LONGEST_NAME, Intake
 from headrace_workers.features.knowledge.reading import Loaded, Reader
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.documents import FIRST, NewChunk, NewDocument
 from headrace_workers.features.knowledge.terms import Terms
 from headrace_workers.features.knowledge.walking import Found, find
@@ -69,7 +70,7 @@ def statuses(taken):
 def test_documents_are_cut_embedded_and_written(ledger, add, folder):
     """Each chunk with its section and span, and the vector of what an index reads of it."""
     assert statuses(add(folder)) == {"a.md": "added", "b.txt": "added", "c.html": "added"}
-    rows = ledger.knowledge.chunks("t", "k", FIRST, 9)
+    rows = ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 9)
     assert [(row.document, row.section) for row in rows] == [
         ("docs/a.md", "Mills"), ("docs/a.md", "Mills > Wheels"), ("docs/b.txt", ""), ("docs/c.html", "Bridges"),
     ]  # fmt: skip
@@ -78,7 +79,7 @@ def test_documents_are_cut_embedded_and_written(ledger, add, folder):
     (expected,) = HashEmbedder().embed([f"{wheels.section}\n{wheels.text}"])
     np.testing.assert_array_equal(np.frombuffer(wheels.vector, np.float32), expected)
     assert wheels.terms == Terms.of(f"{wheels.section}\n{wheels.text}").to_bytes()
-    documents = ledger.knowledge.documents("t", "k", "", 9)
+    documents = ledger.of(KnowledgeBases).documents("t", "k", "", 9)
     assert [(row.format, row.chunks) for row in documents] == [("markdown", 2), ("underlined", 1), ("markdown", 1)]
     assert documents[1].size == len("A clock in the hall.\n")
 
@@ -92,23 +93,27 @@ def test_an_unchanged_document_costs_nothing(ledger, add, folder):
     assert statuses(taken) == {"a.md": "unchanged", "b.txt": "replaced", "c.html": "unchanged"}
     assert embedder.texts == ["A clock in the tower."]
     assert [
-        row.text for row in ledger.knowledge.chunks("t", "k", FIRST, 9) if row.document == "docs/b.txt"
+        row.text for row in ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 9) if row.document == "docs/b.txt"
     ] == embedder.texts
-    assert len(ledger.knowledge.changed(BEFORE_ALL, 99)) == 4
+    assert len(ledger.of(KnowledgeBases).changed(BEFORE_ALL, 99)) == 4
 
 
 def test_another_embedder_makes_all_anew(ledger, add, folder):
     """Its vectors are of another kind."""
     add(folder)
     assert set(statuses(add(folder, embedder=Counting("other"))).values()) == {"replaced"}
-    assert {row.embedder for row in ledger.knowledge.documents("t", "k", "", 9)} == {HashEmbedder("other").id}
+    assert {row.embedder for row in ledger.of(KnowledgeBases).documents("t", "k", "", 9)} == {HashEmbedder("other").id}
 
 
 def test_another_tenants_base_of_the_name_is_another(ledger, add, folder):
     """Nothing in it is known, and nothing of the first changes."""
     add(folder)
     assert set(statuses(add(folder, tenant="u")).values()) == {"added"}
-    assert len(ledger.knowledge.chunks("t", "k", FIRST, 9)) == len(ledger.knowledge.chunks("u", "k", FIRST, 9)) == 4
+    assert (
+        len(ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 9))
+        == len(ledger.of(KnowledgeBases).chunks("u", "k", FIRST, 9))
+        == 4
+    )
 
 
 def test_a_refused_file_stops_no_other(ledger, add, folder):
@@ -122,7 +127,7 @@ def test_a_refused_file_stops_no_other(ledger, add, folder):
         "a.md": "unchanged", "aa.md": "refused", "b.txt": "refused", "c.html": "unchanged", "d.md": "added",
     }  # fmt: skip
     assert taken["docs/aa.md"].reason == "docs/aa.md: it holds no text"
-    assert [row.name for row in ledger.knowledge.documents("t", "k", "", 9)] == [
+    assert [row.name for row in ledger.of(KnowledgeBases).documents("t", "k", "", 9)] == [
         "docs/a.md", "docs/b.txt", "docs/c.html", "docs/d.md",
     ]  # fmt: skip
 
@@ -131,8 +136,8 @@ def test_whoever_is_interrupted_goes_on(ledger, add, folder):
     """What was written stays whole, and is not made again."""
     with pytest.raises(KeyboardInterrupt):
         add(folder, embedder=Counting(patience=1))
-    assert [row.name for row in ledger.knowledge.documents("t", "k", "", 9)] == ["docs/a.md"]
-    assert len(ledger.knowledge.chunks("t", "k", FIRST, 9)) == 2
+    assert [row.name for row in ledger.of(KnowledgeBases).documents("t", "k", "", 9)] == ["docs/a.md"]
+    assert len(ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 9)) == 2
     embedder = Counting()
     assert statuses(add(folder, embedder=embedder)) == {"a.md": "unchanged", "b.txt": "added", "c.html": "added"}
     assert len(embedder.texts) == 2
@@ -147,7 +152,7 @@ class Watching(HashEmbedder):
         self.before = of_documents()  # what an earlier test may have left
 
     def embed(self, texts):
-        self.there.append(sum(base.documents for base in self.ledger.knowledge.bases("t")))
+        self.there.append(sum(base.documents for base in self.ledger.of(KnowledgeBases).bases("t")))
         if len(self.there) % 10 == 1:
             gc.collect()
             known = {id(each) for each in self.before}
@@ -190,7 +195,7 @@ def test_two_files_of_one_name_do_not_replace_each_other(ledger, add, folder, tm
         taken = list(intake.take(find([str(folder), str(other), str(folder)])))
     assert [each.status for each in taken] == ["added"] * 3 + ["refused"] + ["unchanged"] * 3
     assert f"{folder / 'b.txt'} is called 'docs/b.txt', too" in taken[3].reason
-    assert "hall" in ledger.knowledge.chunks("t", "k", FIRST, 9)[2].text
+    assert "hall" in ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 9)[2].text
 
 
 def test_a_name_that_no_index_takes_is_refused(ledger, folder):
@@ -220,15 +225,21 @@ def test_two_who_add_at_once_make_one_base(ledger_url, ledger, add, tmp_path):
         one, other = pool.map(run, ledgers)
     for each in ledgers:
         each.close()
-    assert len(ledger.knowledge.documents("t", "k", "", 99)) == len(ledger.knowledge.chunks("t", "k", FIRST, 99)) == 20
+    assert (
+        len(ledger.of(KnowledgeBases).documents("t", "k", "", 99))
+        == len(ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 99))
+        == 20
+    )
     for name, status in one.items():
         assert sorted((status, other[name])) in (["added", "unchanged"], ["replaced", "unchanged"])
-    assert len(ledger.knowledge.changed(BEFORE_ALL, 99)) == 20
+    assert len(ledger.of(KnowledgeBases).changed(BEFORE_ALL, 99)) == 20
 
 
 def attributes_of(ledger):
     """Of each document, by the last part of its name."""
-    return {Path(row.name).name: json.loads(row.attributes) for row in ledger.knowledge.documents("t", "k", "", 99)}
+    return {
+        Path(row.name).name: json.loads(row.attributes) for row in ledger.of(KnowledgeBases).documents("t", "k", "", 99)
+    }
 
 
 def test_documents_have_the_attributes_of_the_call_and_of_their_front_matter(ledger, add, folder):

@@ -10,6 +10,7 @@ from headrace_schemas.attributes import Equality, Filter, matches
 from headrace_workers.features.cache.store.uses import version_of
 from headrace_workers.features.knowledge import passages
 from headrace_workers.features.knowledge.passages import VECTORS, WORDS, Passages
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.documents import FIRST, NewChunk, NewDocument
 from headrace_workers.features.knowledge.terms import Terms
 from headrace_workers.testing import HashEmbedder
@@ -33,7 +34,7 @@ def put(ledger, texts=TEXTS, tenant="t", embedder=EMBEDDER, sha="1", vector=None
             tenant=tenant, knowledge="k", name=name, sha256=sha, format="markdown", size=1, embedder=embedder.id,
             chunks=found, attributes=(attributes or {}).get(name, {}),
         )  # fmt: skip
-        ledger.knowledge.put(document)
+        ledger.of(KnowledgeBases).put(document)
 
 
 @pytest.fixture
@@ -202,7 +203,7 @@ def test_what_a_filter_finds_is_what_a_base_of_those_documents_alone_would(ledge
     """By meaning exactly, whatever the structure of the index; nothing where it lets nothing through."""
     many(ledger, 90)
     base = Passages.of(ledger, "t", "k", EMBEDDER)
-    rows = ledger.knowledge.chunks("t", "k", FIRST, 999)
+    rows = ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 999)
     for wanted in (where("in", "number", [3, 33, 60]), where("lte", "number", 5), where("eq", "language", "fr")):
         few = Passages(
             [row for row in rows if matches(wanted, {"number": int(row.document[:3]), "language": "en"})], EMBEDDER
@@ -217,13 +218,13 @@ def test_other_attributes_of_the_same_chunks_are_taken_in(ledger):
     """Without reading an index anew; a document without any comes to have some, and loses them again."""
     put(ledger)
     base = Passages.of(ledger, "t", "k", EMBEDDER)
-    (mill,) = [row for row in ledger.knowledge.documents("t", "k", "", 9) if row.name == "mill.md"]
+    (mill,) = [row for row in ledger.of(KnowledgeBases).documents("t", "k", "", 9) if row.name == "mill.md"]
     before = base.search("mill", 1)[0]
     wanted = where("eq", "kind", "building")
     assert base.search("mill", 9, where=wanted) == []
     for attributes, expected in (({"kind": "building"}, 2), ({"kind": 5}, 0), ({}, 0)):
-        assert ledger.knowledge.describe(mill.id, "1", attributes)
-        base.update({mill.id: ledger.knowledge.chunks("t", "k", FIRST, 99, mill.id)})
+        assert ledger.of(KnowledgeBases).describe(mill.id, "1", attributes)
+        base.update({mill.id: ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 99, mill.id)})
         assert len(base.search("mill", 9, where=wanted)) == expected
         now = base.search("mill", 1)[0]
         assert (now.attributes, now.scores) == (attributes, before.scores)
@@ -238,9 +239,9 @@ def test_a_passage_that_changes_while_it_is_searched_is_let_through_by_what_it_i
 
     def meanwhile(wanted):
         found = let_through(wanted)
-        (mill,) = [row for row in ledger.knowledge.documents("t", "k", "", 9) if row.name == "mill.md"]
-        ledger.knowledge.describe(mill.id, "1", {})
-        base.update({mill.id: ledger.knowledge.chunks("t", "k", FIRST, 99, mill.id)})
+        (mill,) = [row for row in ledger.of(KnowledgeBases).documents("t", "k", "", 9) if row.name == "mill.md"]
+        ledger.of(KnowledgeBases).describe(mill.id, "1", {})
+        base.update({mill.id: ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 99, mill.id)})
         return found
 
     monkeypatch.setattr(base, "_let_through", meanwhile)

@@ -21,6 +21,7 @@ from headrace_workers.features.cache.semantic.known import Known
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.store.entries import Admit
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.documents import NewDocument
 from headrace_workers.testing import HashEmbedder
 
@@ -52,13 +53,13 @@ class Race:
             tenant="default", knowledge="docs", name=f"{number}.md", sha256=f"{version}", format="markdown", size=1,
             embedder="e", chunks=[],
         )  # fmt: skip
-        return self.ledger.knowledge.put(document)
+        return self.ledger.of(KnowledgeBases).put(document)
 
     def change(self, number: int, turn: int) -> None:
         """The document says something else from now on; now and then it is removed before, and is another then."""
         version, document_id = self.now[number]
         if turn % 5 == 4:
-            self.ledger.knowledge.remove([document_id])
+            self.ledger.of(KnowledgeBases).remove([document_id])
             self.now[number] = version + 1, NOWHERE
         self.now[number] = version + 1, self.put(number, version + 1)
 

@@ -24,6 +24,7 @@ from headrace_workers.features.cache.semantic.keeping import Keeping
 from headrace_workers.features.cache.semantic.known import Known
 from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.semantic.saved import Saved
+from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import kill
 from headrace_workers.features.cache.tables import CHANGES, ENTRIES
 from headrace_workers.features.knowledge.index.snapshot import MANIFEST
@@ -55,13 +56,13 @@ class Worker:
 def read(semantic, monkeypatch):  # noqa: F811 - the fixture
     """The ids behind which entries were read from the ledger, by whether they are being made."""
     found = []
-    whole = semantic.ledger.answers.snapshot
+    whole = semantic.ledger.of(Answers).snapshot
 
     def snapshot(after, limit, *, making=False):
         found.append((after, making))
         return whole(after, limit, making=making)
 
-    monkeypatch.setattr(semantic.ledger.answers, "snapshot", snapshot)
+    monkeypatch.setattr(semantic.ledger.of(Answers), "snapshot", snapshot)
     return found
 
 
@@ -294,14 +295,14 @@ def test_a_ledger_that_was_restored_is_read_anew(semantic, asks, tmp_path, read,
     """It was away, and came back as it once was: the last change that was followed is not there, or is another."""
     ask(semantic, asks, ASKED, BREAD)
     worker = Worker(semantic.ledger, tmp_path)
-    whole = semantic.ledger.answers.changed
+    whole = semantic.ledger.of(Answers).changed
 
     def away(position, limit):
-        monkeypatch.setattr(semantic.ledger.answers, "changed", whole)
+        monkeypatch.setattr(semantic.ledger.of(Answers), "changed", whole)
         raise Unavailable("PostgreSQL is away")
 
     for restored_meanwhile in (False, True):
-        monkeypatch.setattr(semantic.ledger.answers, "changed", away)
+        monkeypatch.setattr(semantic.ledger.of(Answers), "changed", away)
         with pytest.raises(Unavailable):
             worker.follower.once()
         if restored_meanwhile:

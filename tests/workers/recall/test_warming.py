@@ -16,6 +16,7 @@ from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.tables import BASE_USES, DOCUMENTS
 from headrace_workers.features.knowledge import bases as bases_module
 from headrace_workers.features.knowledge.bases import Bases
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.warming import KeepsWarm, Warming
 from headrace_workers.testing import HashEmbedder
 
@@ -46,7 +47,7 @@ def test_what_was_used_lately_is_read_before_it_is_asked_for(ledger, loop):
         put(ledger, {"mill.md": [MILL]}, tenant=tenant)
     with writing(ledger.engine) as tx:
         tx.execute(update(DOCUMENTS).where(DOCUMENTS.c.tenant != "v").values(added_at=LONG_AGO))
-    ledger.knowledge.asked({("t", "k"): 1})
+    ledger.of(KnowledgeBases).asked({("t", "k"): 1})
     bases, spied = begun(ledger), Spied(ledger)
     assert Warming(ledger, bases).warm(loop) == 2
     assert [tenant for tenant, *_ in spied.reads] == ["t", "v"]
@@ -59,7 +60,7 @@ def test_those_asked_most_come_first_and_as_many_as_have_room(ledger, loop):
     sizes = {"t": 3, "u": 2, "v": 2, "w": 1}
     for tenant, size in sizes.items():
         put(ledger, {f"{n}.md": [f"Mill {n} of {tenant}."] for n in range(size)}, tenant=tenant)
-    ledger.knowledge.asked({("t", "k"): 2, ("u", "k"): 9, ("v", "k"): 1})
+    ledger.of(KnowledgeBases).asked({("t", "k"): 2, ("u", "k"): 9, ("v", "k"): 1})
     bases, spied = begun(ledger, most=5), Spied(ledger)
     Warming(ledger, bases).warm(loop)
     assert [tenant for tenant, *_ in spied.reads] == ["u", "t"]
@@ -73,12 +74,12 @@ def test_questions_of_days_before_count_half(ledger):
     """So that what is asked today comes before what was asked once; and what nobody asked in a week is forgotten."""
     put(ledger, {"mill.md": [MILL]})
     put(ledger, {"mill.md": [MILL]}, tenant="u")
-    ledger.knowledge.asked({("t", "k"): 8, ("u", "k"): 5})
-    assert [each.tenant for each in ledger.knowledge.lately_used(9)] == ["t", "u"]
+    ledger.of(KnowledgeBases).asked({("t", "k"): 8, ("u", "k"): 5})
+    assert [each.tenant for each in ledger.of(KnowledgeBases).lately_used(9)] == ["t", "u"]
     with writing(ledger.engine) as tx:
         tx.execute(update(BASE_USES).values(asked_at=LONG_AGO))
-    ledger.knowledge.asked({("t", "k"): 1})
-    ledger.knowledge.asked({("t", "k"): 1, ("u", "k"): 4})
+    ledger.of(KnowledgeBases).asked({("t", "k"): 1})
+    ledger.of(KnowledgeBases).asked({("t", "k"): 1, ("u", "k"): 4})
     assert ledger.read(BASE_USES.select().with_only_columns(BASE_USES.c.questions)) == [(6.0,), (6.5,)]
     with writing(ledger.engine) as tx:
         tx.execute(update(BASE_USES).where(BASE_USES.c.tenant == "u").values(asked_at=LONG_AGO))
@@ -93,10 +94,10 @@ def test_what_is_asked_is_told_to_the_ledger(ledger, loop):
     warming = Warming(ledger, bases)
     bases.search("t", "k", [MILL, CLOCK], 1)
     bases.search("t", "nothing", [MILL], 1)
-    told, ledger.knowledge.asked = ledger.knowledge.asked, _away
+    told, ledger.of(KnowledgeBases).asked = ledger.of(KnowledgeBases).asked, _away
     with pytest.raises(Unavailable):
         warming.tell()
-    ledger.knowledge.asked = told
+    ledger.of(KnowledgeBases).asked = told
     bases.search("t", "k", [MILL], 1)
     warming.tell()
     warming.tell()
@@ -189,7 +190,7 @@ def test_a_base_that_cannot_be_read_keeps_no_other_from_it(ledger, loop, caplog)
     put(ledger, {"mill.md": [MILL]})
     with writing(ledger.engine) as tx:
         tx.execute(update(DOCUMENTS).where(DOCUMENTS.c.tenant == "t").values(attributes="{"))
-    ledger.knowledge.asked({("t", "k"): 1})
+    ledger.of(KnowledgeBases).asked({("t", "k"): 1})
     bases = begun(ledger)
     assert Warming(ledger, bases).warm(loop) == 2
     assert in_memory(bases) == ["u"]

@@ -31,6 +31,7 @@ from headrace_workers.features.webhooks.sealing import Sealer
 from headrace_workers.features.webhooks.sender import Sender
 from headrace_workers.features.webhooks.step import deliver
 from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.tables import DELIVERIES, ENDPOINTS
 
 
@@ -49,7 +50,7 @@ def jobs(ledger, count, **fields):
 
 def rows(ledger):
     """All deliveries, oldest first."""
-    return ledger.webhooks.deliveries(Range(), 1_000)[::-1]
+    return ledger.of(Webhooks).deliveries(Range(), 1_000)[::-1]
 
 
 def test_what_is_taken_is_done(ledger):
@@ -120,7 +121,7 @@ def test_an_hour_of_errors_loses_nothing(ledger):
         office.end(*jobs(ledger, 60))
         office.deliver()
         assert 5 <= len(receiver.heard) <= 5 + 8
-        assert ledger.webhooks.endpoint(endpoint).paused_until > ledger.now()
+        assert ledger.of(Webhooks).endpoint(endpoint).paused_until > ledger.now()
         for _ in range(12):  # an hour of probes
             office.let_time_pass()
             before = len(receiver.heard)
@@ -135,7 +136,7 @@ def test_an_hour_of_errors_loses_nothing(ledger):
     assert len(set(ids)) == 60
     assert {row.state for row in rows(ledger)} == {"delivered"}
     assert max(row.attempts for row in rows(ledger)) < 10
-    stands = ledger.webhooks.endpoint(endpoint)
+    stands = ledger.of(Webhooks).endpoint(endpoint)
     assert (stands.failures, stands.failing_since, stands.paused_until) == (0, None, None)
 
 
@@ -169,15 +170,15 @@ def test_410_disables_the_endpoint(ledger):
         (heard,) = other.heard
         assert b'"type":"endpoint.disabled"' in heard.body
         assert endpoint.encode() in heard.body
-        mine = ledger.webhooks.deliveries(Range(endpoint_id=endpoint), 100)
+        mine = ledger.of(Webhooks).deliveries(Range(endpoint_id=endpoint), 100)
         assert {row.state for row in mine} == {"dropped"}
         assert ledger.dead(DeadFilter(), 100) == []
         assert office.end(*jobs(ledger, 1, metadata={"later": "yes"})) == 0
         gone.answer = says()
-        ledger.webhooks.enable(endpoint)
-        assert ledger.webhooks.replay(Range(endpoint_id=endpoint), delivered=False) == 20
+        ledger.of(Webhooks).enable(endpoint)
+        assert ledger.of(Webhooks).replay(Range(endpoint_id=endpoint), delivered=False) == 20
         office.deliver()
-        assert ledger.webhooks.preview(Range(endpoint_id=endpoint), delivered=False).failed == 0
+        assert ledger.of(Webhooks).preview(Range(endpoint_id=endpoint), delivered=False).failed == 0
 
 
 def test_what_was_for_a_deleted_endpoint_is_dropped(ledger):
@@ -186,16 +187,16 @@ def test_what_was_for_a_deleted_endpoint_is_dropped(ledger):
     with receiving() as receiver:
         endpoint, _ = office.register(receiver.url)
         office.end(*jobs(ledger, 20))
-        ledger.webhooks.remove(endpoint)
+        ledger.of(Webhooks).remove(endpoint)
         office.deliver()
         assert receiver.heard == []
     assert {(row.state, row.error) for row in rows(ledger)} == {("dropped", f"the tenant has no endpoint {endpoint}")}
-    assert [len(ledger.webhooks.deliveries(Range(), 100, state)) for state in ("dropped", "failed", "pending")] == [
+    assert [len(ledger.of(Webhooks).deliveries(Range(), 100, state)) for state in ("dropped", "failed", "pending")] == [
         20, 0, 0,
     ]  # fmt: skip
     assert ledger.dead(DeadFilter(), 100) == []
-    assert ledger.webhooks.preview(Range(tenant="default"), delivered=True).failed == 0
-    assert ledger.webhooks.replay(Range(tenant="default"), delivered=True) == 0
+    assert ledger.of(Webhooks).preview(Range(tenant="default"), delivered=True).failed == 0
+    assert ledger.of(Webhooks).replay(Range(tenant="default"), delivered=True) == 0
 
 
 def test_what_was_for_a_disabled_endpoint_is_dropped_until_it_is_sent_again(ledger):
@@ -204,14 +205,14 @@ def test_what_was_for_a_disabled_endpoint_is_dropped_until_it_is_sent_again(ledg
     with receiving() as receiver:
         endpoint, _ = office.register(receiver.url)
         office.end(*jobs(ledger, 20))
-        ledger.webhooks.disable(endpoint, "it is moved")
+        ledger.of(Webhooks).disable(endpoint, "it is moved")
         office.deliver()
         assert {row.state for row in rows(ledger)} == {"dropped"}
         assert all("its endpoint is disabled: it is moved" in row.error for row in rows(ledger))
         assert ledger.dead(DeadFilter(), 100) == []
-        ledger.webhooks.enable(endpoint)
-        assert ledger.webhooks.preview(Range(endpoint_id=endpoint), delivered=False).failed == 20
-        assert ledger.webhooks.replay(Range(endpoint_id=endpoint), delivered=False) == 20
+        ledger.of(Webhooks).enable(endpoint)
+        assert ledger.of(Webhooks).preview(Range(endpoint_id=endpoint), delivered=False).failed == 20
+        assert ledger.of(Webhooks).replay(Range(endpoint_id=endpoint), delivered=False) == 20
         office.deliver()
         assert len(receiver.heard) == 20
     assert {row.state for row in rows(ledger)} == {"delivered"}
@@ -228,7 +229,7 @@ def test_five_days_of_failure_disable_it(ledger):
             tx.execute(update(ENDPOINTS).values(failing_since=ledger.now() - 6 * 86_400_000))
         office.let_time_pass()
         office.deliver()
-    assert "five days" in ledger.webhooks.endpoint(endpoint).disabled
+    assert "five days" in ledger.of(Webhooks).endpoint(endpoint).disabled
 
 
 def test_a_receivers_wish_to_wait_holds_for_all(ledger):
@@ -264,7 +265,7 @@ def test_a_receiver_that_takes_some_and_asks_for_a_pause_has_it(ledger):
         office.end(*jobs(ledger, 3))
         office.deliver()
         assert len(receiver.heard) == 8
-        assert ledger.webhooks.endpoint(endpoint).paused_until > ledger.now() + 590_000
+        assert ledger.of(Webhooks).endpoint(endpoint).paused_until > ledger.now() + 590_000
     assert sorted(row.state for row in rows(ledger)) == ["delivered"] * 7 + ["pending"] * 4
 
 
@@ -338,13 +339,13 @@ def test_callbacks_are_signed_with_the_tenants_own_secret(ledger):
         office.end(*[jobs(ledger, 1, callback=Callback(url=f"{base}?order={n}"), metadata={"n": str(n)})[0]
                      for n in range(3)])  # fmt: skip
         office.deliver()
-        own = callbacks_of("default", ledger.webhooks, office.sealer)
+        own = callbacks_of("default", ledger.of(Webhooks), office.sealer)
         assert "whsec" not in own.secret
         secret = office.sealer.open(own.secret, own.id)
         assert sorted(heard.path for heard in receiver.heard) == [f"/hooks?order={n}" for n in range(3)]
         for heard in receiver.heard:
             assert Webhook(secret).verify(heard.body, heard.headers)
-    assert ledger.webhooks.endpoints() == [own]
+    assert ledger.of(Webhooks).endpoints() == [own]
 
 
 def test_a_callback_to_a_wrong_url_is_dead_at_once(ledger):
@@ -355,7 +356,7 @@ def test_a_callback_to_a_wrong_url_is_dead_at_once(ledger):
     (row,) = rows(ledger)
     assert (row.state, row.status) == ("failed", None)
     assert "no address of the internet" in row.error
-    assert ledger.webhooks.endpoints(origins=ORIGINS)[0].failures == 0
+    assert ledger.of(Webhooks).endpoints(origins=ORIGINS)[0].failures == 0
 
 
 def test_while_a_secret_rotates_both_sign(ledger):
@@ -363,7 +364,7 @@ def test_while_a_secret_rotates_both_sign(ledger):
     office = Office(ledger)
     with receiving() as receiver:
         endpoint, old = office.register(receiver.url)
-        made = registering.rotate(ledger.webhooks, office.sealer, ledger.webhooks.endpoint(endpoint), 60.0)
+        made = registering.rotate(ledger.of(Webhooks), office.sealer, ledger.of(Webhooks).endpoint(endpoint), 60.0)
         office.end(*jobs(ledger, 1))
         office.deliver()
         with writing(ledger.engine) as tx:

@@ -21,6 +21,7 @@ from headrace_workers.features.webhooks.payloads import Wording
 from headrace_workers.features.webhooks.sealing import Sealer
 from headrace_workers.features.webhooks.sender import Sender
 from headrace_workers.features.webhooks.step import deliver
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.tables import ENDPOINTS
 from headrace_workers.features.webhooks.telling import Telling
 from headrace_workers.runtime.worker.work import Work
@@ -34,11 +35,11 @@ class Office:
     """A relay that tells, and a worker that delivers."""
 
     def __init__(self, ledger, courier=None, sealer=None, wording=None):
-        self.ledger, self.webhooks = ledger, ledger.webhooks
+        self.ledger, self.webhooks = ledger, ledger.of(Webhooks)
         self.sealer = sealer or Sealer()
         self.pipeline = Pipeline()
         self.following = Following(self.pipeline, ledger, Telling(ledger, wording or Wording()))
-        step = partial(deliver, webhooks=ledger.webhooks, courier=courier or Sender(HERE), sealer=self.sealer)
+        step = partial(deliver, webhooks=ledger.of(Webhooks), courier=courier or Sender(HERE), sealer=self.sealer)
         self.work = Work(self.pipeline, {("deliver", "deliver"): step}, settings(), SystemClock())
 
     def register(self, url, **wanted):

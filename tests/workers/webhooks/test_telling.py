@@ -16,19 +16,20 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import OUTBOX, STEPS
 from headrace_workers.features.webhooks.payloads import Wording
 from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.tables import CALLBACKS_OF_JOBS
 
 
 def told(ledger):
     """What is told: type, subject, endpoint and URL of each delivery."""
-    found = ledger.webhooks.deliveries(Range(), 100)
+    found = ledger.of(Webhooks).deliveries(Range(), 100)
     return sorted((each.type, each.subject, each.endpoint_id, each.url or "") for each in found)
 
 
 def content(ledger):
     """The body of the only delivery."""
-    (found,) = ledger.webhooks.deliveries(Range(), 100)
-    return json.loads(ledger.webhooks.delivery(found.id)[1])
+    (found,) = ledger.of(Webhooks).deliveries(Range(), 100)
+    return json.loads(ledger.of(Webhooks).delivery(found.id)[1])
 
 
 def test_where_nobody_listens_nothing_is_read(ledger):
@@ -109,7 +110,7 @@ def test_a_job_names_who_is_to_be_told(ledger):
         evaluation(input="e"),
     ])  # fmt: skip
     office.end(*jobs)
-    place = next(each for each in ledger.webhooks.endpoints(origins=ORIGINS) if each.origin == "place")
+    place = next(each for each in ledger.of(Webhooks).endpoints(origins=ORIGINS) if each.origin == "place")
     assert (place.tenant, place.url) == ("default", "https://shop.example")
     assert told(ledger) == sorted([
         ("job.completed", jobs[0], place.id, url),
@@ -122,8 +123,8 @@ def test_a_job_names_who_is_to_be_told(ledger):
 def test_a_place_that_was_met_a_moment_ago_is_not_written_again(ledger, monkeypatch):
     """Another is."""
     office, met = Office(ledger), []
-    meet = ledger.webhooks.met
-    monkeypatch.setattr(ledger.webhooks, "met", lambda places: (met.append(len(places)), meet(places)))
+    meet = ledger.of(Webhooks).met
+    monkeypatch.setattr(ledger.of(Webhooks), "met", lambda places: (met.append(len(places)), meet(places)))
     for number, host in enumerate(("one", "one", "two")):
         url = f"https://{host}.example/{number}"
         office.end(*take_in(ledger, [evaluation(input=str(number), callback=Callback(url=url))]))
@@ -151,7 +152,7 @@ def test_a_response_is_told_of_as_openai_does(ledger):
     ours, _ = office.register("http://127.0.0.1:2/", events=("job.completed",))
     (job,) = take_in(ledger, [evaluation(callback=Callback(response=True, url="https://shop.example/"))])
     office.end(job)
-    place = next(each.id for each in ledger.webhooks.endpoints(origins=ORIGINS) if each.origin == "place")
+    place = next(each.id for each in ledger.of(Webhooks).endpoints(origins=ORIGINS) if each.origin == "place")
     assert told(ledger) == sorted([
         ("response.completed", f"resp_{job}", theirs, ""),
         ("job.completed", job, ours, ""),
@@ -191,7 +192,7 @@ def test_another_tenants_endpoint_is_not_told(ledger):
                             evaluation(input="b", callback=Callback(endpoint="we_nobody"))])  # fmt: skip
     office.end(*jobs)
     office.deliver()
-    rows = ledger.webhooks.deliveries(Range(), 10)
+    rows = ledger.of(Webhooks).deliveries(Range(), 10)
     assert {each.state for each in rows} == {"dropped"}
     assert {each.error for each in rows} == {
         f"the tenant has no endpoint {foreign}", "the tenant has no endpoint we_nobody",

@@ -15,6 +15,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.moderation.moderator import Aids
 from headrace_workers.features.moderation.policy_file import load_policy
+from headrace_workers.features.moderation.store.policies import Policies
 from headrace_workers.features.moderation.tables import POLICIES
 from headrace_workers.features.moderation.watching import WatchedModerator
 from headrace_workers.runtime.worker.policy_news import PolicyNews
@@ -60,7 +61,7 @@ def test_a_worker_tells_of_its_policy_while_nothing_is_moderated(ledger, tmp_pat
     """A switch, what is refused, and the next switch; also where the ledger was away meanwhile."""
     file = write(tmp_path / "policy.toml", 'categories.email = "allow"\n')
     moderator = WatchedModerator(file, [Fake(each("e", "email"))], every=0.0)
-    away = Away(ledger.policies)
+    away = Away(ledger.of(Policies))
     news = PolicyNews(away, moderator.in_force, Progress().loop("policies"), every=0.01)
     news.start()
     try:

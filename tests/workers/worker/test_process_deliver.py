@@ -11,12 +11,13 @@ from tests.workers.worker_process import worker
 
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
 
 def announce(ledger, subject):
     """Tell all who listen to batches."""
     with writing(ledger.engine) as tx:
-        ledger.webhooks.announce(tx, tenant="default", event_type="batch.completed", subject=subject)
+        ledger.of(Webhooks).announce(tx, tenant="default", event_type="batch.completed", subject=subject)
 
 
 def told(receiver):

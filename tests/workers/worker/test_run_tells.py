@@ -19,6 +19,7 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.webhooks.payloads import Wording
 from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.telling import Telling
 from headrace_workers.runtime.wire.notifier import Hint
 
@@ -53,7 +54,7 @@ def run(ledger, jobs, step=end_all, tasks=None, bell=None, units=None):
 
 def deliveries(ledger):
     """What is told: of which job, and what."""
-    return sorted((each.subject, each.type) for each in ledger.webhooks.deliveries(Range(), 100))
+    return sorted((each.subject, each.type) for each in ledger.of(Webhooks).deliveries(Range(), 100))
 
 
 def ends(ledger, known):

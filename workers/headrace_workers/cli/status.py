@@ -28,6 +28,7 @@ from headrace_workers.cli.status_views import (
     unit_rows,
     unserved_lines,
 )
+from headrace_workers.features.quality.store.pass_rates import PassRates
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -82,7 +83,7 @@ def status(
 
 def _print(ledger: "Ledger", job_id: str | None, tenant: str | None, as_json: bool) -> None:
     if job_id is None:
-        stack, found, rates = running(), ledger.overview(), ledger.pass_rates.all()
+        stack, found, rates = running(), ledger.overview(), ledger.of(PassRates).all()
         served = _served(found)
         if as_json:
             put_json(overview_dict(found, stack, served, local(), rates))
@@ -116,7 +117,7 @@ def _watch(ledger: "Ledger", job_id: str | None, tenant: str | None) -> None:
             view = _find(ledger, job_id, tenant)
             return draw_job(view, ledger.units_of(view.job.id))
         found = ledger.overview()
-        return draw_overview(found, running(), _served(found), local(), ledger.pass_rates.all())
+        return draw_overview(found, running(), _served(found), local(), ledger.of(PassRates).all())
 
     with Live(draw(), console=console(data=True), auto_refresh=False) as live:
         while True:

@@ -36,8 +36,10 @@ from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.judging.usable import check_all, is_to_check
 from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
 from headrace_workers.features.knowledge.named import Base
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.features.webhooks.callbacks import Named, check_url, named_by, no_such_endpoint
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.caller import Caller, check_named
 from headrace_workers.http.errors import KafkaAway, LedgerAway, Refusal, Why
@@ -103,11 +105,11 @@ class Admission:
             return [None] * len(asked)
 
         def unknown(asked: list[frozenset[Named]]) -> list[Collection[Named]]:
-            missing = ledger.webhooks.unknown(frozenset().union(*asked))
+            missing = ledger.of(Webhooks).unknown(frozenset().union(*asked))
             return [missing & each for each in asked]
 
         def unknown_bases(asked: list[frozenset[Base]]) -> list[Collection[Base]]:
-            missing = ledger.knowledge.unknown(frozenset().union(*asked))
+            missing = ledger.of(KnowledgeBases).unknown(frozenset().union(*asked))
             return [missing & each for each in asked]
 
         self._unknown: Batcher[frozenset[Named], Collection[Named]] = Batcher(unknown, executor)

@@ -18,6 +18,7 @@ from headrace_workers.features.batches.feed import Feed
 from headrace_workers.features.batches.line_admission import Admit
 from headrace_workers.features.batches.outputs import Outputs
 from headrace_workers.features.batches.rewriting import Rewriting
+from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.evals.duty import EvalRuns
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
@@ -213,9 +214,9 @@ def _bulk(shared: _Shared) -> Bulk:
     return Bulk(
         ledger=ledger,
         files=files,
-        feed=Feed(batches=ledger.batches, files=files, admit=admit),
-        outputs=Outputs(batches=ledger.batches, files=files, keep=settings.files_retention),
-        rewriting=Rewriting(batches=ledger.batches, files=files),
+        feed=Feed(batches=ledger.of(Batches), files=files, admit=admit),
+        outputs=Outputs(batches=ledger.of(Batches), files=files, keep=settings.files_retention),
+        rewriting=Rewriting(batches=ledger.of(Batches), files=files),
         room=Room(settings.batch_lines, settings.batch_window),
         bridge=shared.name,
         clock=shared.clock,

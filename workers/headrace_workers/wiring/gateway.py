@@ -15,7 +15,9 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.probe import Probe
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
+from headrace_workers.features.access.store.keys import ApiKeys
 from headrace_workers.features.batches.files.uploads import Uploads
+from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
@@ -75,7 +77,7 @@ def build_gateway(
             lambda: recall.bases_of(ledger, progress, process_name("gateway"), embedder, lambda: followers, at_end)
         ),
         files=files,
-        uploads=Uploads(ledger.files, files),
+        uploads=Uploads(ledger.of(StoredFiles), files),
         registry=registry,
         pipeline=pipeline,
         executor=executor,
@@ -87,7 +89,7 @@ def build_gateway(
         door=_door(settings, ledger, sink, waiter, registry, pipeline, executor, metrics, durable=durable),
         metrics=metrics,
         writes=Writes(Probe(ledger.engine), progress.loop("probe")),
-        keyring=Keyring(ledger.keys, executor, open_to=open_to),
+        keyring=Keyring(ledger.of(ApiKeys), executor, open_to=open_to),
         rates=Rates(rates_client(settings.redis), names, settings.rate),
         hear=lambda rang: _hear(settings, names, progress, rang, followers),
         ring=lambda: executor.submit(bell.ring, *Hint),  # nobody waits for it

@@ -14,6 +14,7 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import Store
 from headrace_workers.features.batches.store.files import FileBounds
+from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.moderation.canary import UNMARKED, Canaries
 from headrace_workers.features.moderation.policy import Policy
 from headrace_workers.features.moderation.policy_file import load_policy
@@ -98,4 +99,4 @@ def follow_up(
 def files_in(settings: Settings, ledger: Ledger) -> Files:
     """The files of this deployment. ConfigurationError when HEADRACE_FILES names no place that can be reached."""
     bounds = FileBounds(settings.max_file_bytes, settings.max_uploads)
-    return Files(ledger.files, Store.at(settings.files or str(settings.home / "files")), bounds)
+    return Files(ledger.of(StoredFiles), Store.at(settings.files or str(settings.home / "files")), bounds)

@@ -15,8 +15,10 @@ from headrace_workers.core.progress import Progress
 from headrace_workers.features.cache.auditing import Auditing
 from headrace_workers.features.moderation.policy import Policy
 from headrace_workers.features.moderation.policy_file import load_policy
+from headrace_workers.features.moderation.store.policies import Policies
 from headrace_workers.features.webhooks.sealing import Sealer
 from headrace_workers.features.webhooks.sender import Sender
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
@@ -141,7 +143,7 @@ def _needs(
         "cache_ttl": lambda: settings.cache_ttl,
         "max_wait": lambda: settings.max_wait,
         "auditing": lambda: Auditing(pipeline, settings.audit_share),
-        "webhooks": lambda: ledger.webhooks,
+        "webhooks": lambda: ledger.of(Webhooks),
         "courier": lambda: Sender(settings.webhook_reach),
         "sealer": lambda: Sealer(settings.webhook_key),
     }
@@ -185,7 +187,7 @@ def _telling(
     bounded = _ready(settings, moderator)
     default = InForce(load_policy().versions)
     in_force = moderator.in_force if isinstance(moderator, WatchedModerator) else lambda: default
-    PolicyNews(ledger.policies, in_force, progress.loop("policies")).start()
+    PolicyNews(ledger.of(Policies), in_force, progress.loop("policies")).start()
     return bounded
 
 

@@ -9,13 +9,13 @@ from headrace_workers.core.ledger import accepted
 from headrace_workers.core.ledger import fair_queueing as turns
 from headrace_workers.core.ledger import incidents as troubles
 from headrace_workers.core.ledger.changes import KEPT_MS, newest
+from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.sql.database import among, clock, now_ms
 from headrace_workers.core.tables import BUDGETS, DEAD_LETTERS, JOBS, OUTBOX, STEPS
 from headrace_workers.features.access.store import token_quotas, usage
 from headrace_workers.features.cache.audit_tables import AUDITS
 from headrace_workers.features.cache.store import followers
 from headrace_workers.features.cache.tables import CHANGES, ENTRIES, SERVES, USES
-from headrace_workers.features.generation.store import responses
 from headrace_workers.features.knowledge.store import base_uses
 from headrace_workers.features.quality.store import verdicts
 from headrace_workers.features.webhooks.store import endpoints
@@ -41,7 +41,8 @@ def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int
     for stage, ms in of_units.items():
         more |= _forget_jobs(connection, (JOBS.c.ended_at < now_ms() - ms) & _of_stages([stage]))
     more |= accepted.forget(connection, older_than_ms)
-    more |= responses.forget(connection, older_than_ms)
+    for each in hooks():
+        more |= each.on_prune(connection, older_than_ms)
     more |= verdicts.forget(connection)
     never_a_job = ~select(JOBS.c.id).where(JOBS.c.id == DEAD_LETTERS.c.job_id).exists()
     troubles.forget(connection)

@@ -1,12 +1,14 @@
 """The two ways into the ledger's database: one that nothing is lost of, and a faster one."""
 
 from collections.abc import Callable
-from typing import Self
+from typing import Self, TypeVar
 
 from sqlalchemy import Engine
 
 from headrace_workers.core.sql.database import connect, listen, lose_together
 from headrace_workers.core.sql.reads import Reads
+
+S = TypeVar("S", bound="LedgerStore")
 
 
 class Engines:
@@ -18,6 +20,7 @@ class Engines:
         # lease that ran out, or makes an event be published again under the same id.
         self._volatile = volatile or engine
         self._reads = Reads(engine)  # for what is read alone, and at once
+        self._stores: dict[type[LedgerStore], LedgerStore] = {}
 
     @classmethod
     def at(cls, url: str) -> Self:
@@ -31,6 +34,14 @@ class Engines:
         """The engine, for migrations and for reading in tests."""
         return self._engine
 
+    def of(self, store: type[S]) -> S:
+        """Return the store of this class for this ledger, such as `ledger.of(Batches)`: the same at each call."""
+        found = self._stores.get(store)
+        if found is None:
+            found = self._stores.setdefault(store, store(self))
+        assert isinstance(found, store)  # noqa: S101 - for the type checker
+        return found
+
     def tell_of_changes(self, told: Callable[[], object]) -> None:
         """Call this, on the thread of the writer, whenever a transaction of ours has changed what workers follow."""
         listen(self._engine, told)
@@ -40,3 +51,16 @@ class Engines:
         self._reads.close()
         self._engine.dispose()
         self._volatile.dispose()
+
+
+class LedgerStore:
+    """The tables of one feature in a ledger. Subclasses give each transaction a method; instances are thread-safe.
+
+    `_engine` loses nothing that it committed. `_volatile` is faster, and a crash of the database may forget what it
+    wrote last. `_reads` reads single statements at once.
+    """
+
+    def __init__(self, engines: Engines) -> None:
+        self._engine = engines._engine
+        self._volatile = engines._volatile
+        self._reads = engines._reads

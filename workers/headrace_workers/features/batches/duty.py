@@ -19,6 +19,7 @@ from headrace_workers.features.batches.files.text import NotReadable
 from headrace_workers.features.batches.outputs import Outputs
 from headrace_workers.features.batches.rewriting import Rewriting
 from headrace_workers.features.batches.store.batches import CANCELLING, IN_PROGRESS
+from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.runtime.bridge.crashes import Crashes
 from headrace_workers.runtime.bridge.duty import Duty
 from headrace_workers.runtime.bridge.incidents import Incidents
@@ -91,7 +92,7 @@ class Bulk:
         self._keep_ms = int(keep * 1000)
         self._ledger_time = LedgerTime(ledger, clock)
         self._duty = Duty(DUTY, ledger=ledger, bridge=bridge, clock=clock, seconds=_DUTY_LEASE)
-        self._crashes = Crashes(ledger.batches.add_crashes, max_crashes)
+        self._crashes = Crashes(ledger.of(Batches).add_crashes, max_crashes)
         self._fed: set[int] = (
             set()
         )  # batches of which something was taken in here: what ends a bridge ends the next one
@@ -108,7 +109,7 @@ class Bulk:
         take minutes.
         """
         self.is_open, self.gathers, self.rest = False, 0.0, _IDLE
-        unfinished = self._ledger.batches.unfinished()
+        unfinished = self._ledger.of(Batches).unfinished()
         forgets = self._clock.monotonic() - self._forgot_at > _FORGET_EVERY
         if not (unfinished or forgets) or not self._duty.held():
             self._feed.close()
@@ -153,7 +154,7 @@ class Bulk:
                 taken = self._take_in(batch, room, now, tell)
             # Its end does not wait for another turn, which is a turn of every other batch, too.
             if written or taken:
-                batch = self._ledger.batches.batch(batch.id) or batch
+                batch = self._ledger.of(Batches).batch(batch.id) or batch
             if batch.read:
                 self._end(batch, tell)
         except NoSuchObject:  # of what was written; of its input `_take_in` sees to it
@@ -164,7 +165,7 @@ class Bulk:
         if room <= 0:
             return 0
         if crashes := self._crashes.too_many(batch):
-            self._ledger.batches.stop_reading(batch.number, _crashed(crashes, int(batch.line)))
+            self._ledger.of(Batches).stop_reading(batch.number, _crashed(crashes, int(batch.line)))
             log(DUTY, logging.ERROR, Action.UNREADABLE, "the input of a batch ended the bridge", batch=batch.id)
             return 0
         try:
@@ -174,7 +175,7 @@ class Bulk:
         except (NotReadable, NoSuchObject) as error:
             reason = str(error) if isinstance(error, NotReadable) else "its input was deleted before it was read"
             self._feed.forget(batch.number)
-            self._ledger.batches.stop_reading(batch.number, reason)
+            self._ledger.of(Batches).stop_reading(batch.number, reason)
             log(DUTY, logging.WARNING, Action.UNREADABLE, "the input of a batch cannot be read on", batch=batch.id)
             return 0
         if lines:
@@ -184,24 +185,24 @@ class Bulk:
 
     def _let_go(self, batch: Row[Any], tell: Callable[[Hint], object]) -> None:
         reason = f"its batch, {batch.id}, was cancelled"
-        if self._ledger.batches.let_go(batch.number, batch.tenant, reason, _LET_GO_AT_ONCE):
+        if self._ledger.of(Batches).let_go(batch.number, batch.tenant, reason, _LET_GO_AT_ONCE):
             for hint in (Hint.WORK, Hint.EVENTS, Hint.ENDS):
                 tell(hint)
 
     def _end(self, batch: Row[Any], tell: Callable[[Hint], object]) -> None:
         """What has nothing more to read and to write comes to its end."""
         if batch.taken == batch.completed + batch.failed:
-            ended = self._ledger.batches.finish(batch.number, self._outputs.digests(batch))
+            ended = self._ledger.of(Batches).finish(batch.number, self._outputs.digests(batch))
             if ended is not None:
                 tell(Hint.WORK)  # webhooks may follow
                 log(DUTY, logging.INFO, Action.BATCH_ENDED, f"a batch is over: {ended.state}", batch=ended.id,
                     completed=ended.completed, failed=ended.failed)  # fmt: skip
-        elif batch.state == IN_PROGRESS and self._ledger.batches.is_all_ended(batch.number):
-            self._ledger.batches.finalize(batch.number)
+        elif batch.state == IN_PROGRESS and self._ledger.of(Batches).is_all_ended(batch.number):
+            self._ledger.of(Batches).finalize(batch.number)
 
     def _forget(self) -> None:
         for _ in range(_FORGOTTEN_AT_ONCE):
-            if not self._ledger.batches.forget(self._keep_ms):
+            if not self._ledger.of(Batches).forget(self._keep_ms):
                 break
         self._files.expire()
         self._forgot_at = self._clock.monotonic()

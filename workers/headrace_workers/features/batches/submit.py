@@ -15,8 +15,10 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.batches.defaults import Defaults
 from headrace_workers.features.batches.files.files import new_id
 from headrace_workers.features.batches.store.batches import NewBatch
+from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.features.webhooks.callbacks import check
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
 PURPOSE = "batch"  # of an input
 WINDOW = 86_400.0  # seconds
@@ -84,10 +86,10 @@ def submit(
     """
     if file.lines == 0:
         raise EmptyInput(f"{file.name}: there is no line in it")
-    if key is not None and (known := ledger.batches.keyed(wishes.tenant, key)) is not None:
+    if key is not None and (known := ledger.of(Batches).keyed(wishes.tenant, key)) is not None:
         return known, False
-    check(wishes.tenant, wishes.callback, ledger.webhooks.unknown, reach)
-    return ledger.batches.create(
+    check(wishes.tenant, wishes.callback, ledger.of(Webhooks).unknown, reach)
+    return ledger.of(Batches).create(
         NewBatch(
             id=new_id("batch_"),
             tenant=wishes.tenant,

@@ -16,6 +16,7 @@ from headrace_workers.features.batches.files.text import MOST_LINES, TooManyLine
 from headrace_workers.features.batches.json_lines import NoJSON, parsed, read_on
 from headrace_workers.features.evals.eval_plan import EvalPlan, Row, error_of, item_text
 from headrace_workers.features.evals.store.eval_runs import NewItem
+from headrace_workers.features.evals.store.evals import Evals
 from headrace_workers.features.evals.tables import ERROR
 
 PURPOSE: Final = "eval_run"  # of the file that a run's jobs stand in
@@ -62,7 +63,7 @@ class Beginning:
         """Read a bounded part, and write its rows down; whether there is more. `goes_on` hears of each part that is
         written, and of the end of the turn: lines may be empty, or read over.
         """
-        self._ledger.evals.check_bytes(self.tenant, self._most_bytes)
+        self._ledger.of(Evals).check_bytes(self.tenant, self._most_bytes)
         until, size = self.count + _ROWS_AT_ONCE, 0
         for read in self._rows:
             if read.number > MOST_LINES:
@@ -111,6 +112,6 @@ class Beginning:
     def _write(self, goes_on: Callable[[], object]) -> None:
         if self._found:
             self._bytes += sum(len(each.item) + len(each.sample or "") for each in self._found)
-            self._ledger.evals.put_items(self._run.number, self._found, self._bytes)
+            self._ledger.of(Evals).put_items(self._run.number, self._found, self._bytes)
             self._found, self._size = [], 0
         goes_on()

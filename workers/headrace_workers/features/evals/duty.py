@@ -21,11 +21,14 @@ from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
 from headrace_workers.features.batches.files.text import NotReadable
 from headrace_workers.features.batches.json_lines import read_on
+from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import Wishes, submit
 from headrace_workers.features.evals.beginning import Beginning, TooManyRows
 from headrace_workers.features.evals.eval_plan import EvalPlan, Row, error_of
 from headrace_workers.features.evals.store.bounds import TooManyEvals
 from headrace_workers.features.evals.store.eval_runs import Judged, ReadBefore
+from headrace_workers.features.evals.store.evals import Evals
 from headrace_workers.features.evals.tables import CANCELED, CANCELING, COMPLETED, ERROR, FAILED
 from headrace_workers.features.evals.tally import Tally, status_of
 from headrace_workers.http.openai_errors import Refused
@@ -75,7 +78,7 @@ class EvalRuns:
         self._keep = keep
         self._most_bytes = most_bytes
         self._begun: dict[int, Beginning] = {}
-        self._crashes = Crashes(ledger.evals.add_crashes, max_crashes)
+        self._crashes = Crashes(ledger.of(Evals).add_crashes, max_crashes)
         self._duty = Duty(DUTY, ledger=ledger, bridge=bridge, clock=clock, seconds=_DUTY_LEASE)
         self._forgets_at = float("-inf")
         self.rest = _IDLE
@@ -85,7 +88,7 @@ class EvalRuns:
         """Go on with each run, a bounded way; how many items were written down or ended. `alive` is called meanwhile.
         Unavailable.
         """
-        runs = self._ledger.evals.unfinished()
+        runs = self._ledger.of(Evals).unfinished()
         forgets = self._clock.monotonic() >= self._forgets_at
         has_duty = bool(runs or forgets) and self._duty.held()
         self._leave_all_but({run.number for run in runs} if has_duty else set())
@@ -129,12 +132,12 @@ class EvalRuns:
                 return self._begin(run, ring, alive)
         if (plan := self._plan(run, ring)) is None:
             return 0
-        batch = self._ledger.batches.batch(run.batch, run.tenant)
+        batch = self._ledger.of(Batches).batch(run.batch, run.tenant)
         if batch is None:
             self._finish(run, FAILED, "its batch is not known any more", ring)
             return 0
         if run.state == CANCELING and batch.cancelling_at is None and batch.ended_at is None:
-            self._ledger.batches.cancel(batch.id, batch.tenant)
+            self._ledger.of(Batches).cancel(batch.id, batch.tenant)
             ring(Hint.BATCHES)
         try:
             ended = self._collect(run, plan, batch)
@@ -162,11 +165,11 @@ class EvalRuns:
     def _give_up(self, run: LedgerRow[Any], error: Exception, ring: Callable[[Hint], object]) -> None:
         log(DUTY, logging.ERROR, Action.STEP_FAILED, f"a run cannot go on: {type(error).__name__}", run=run.id)
         if run.batch is not None:
-            self._ledger.batches.cancel(run.batch, run.tenant)
+            self._ledger.of(Batches).cancel(run.batch, run.tenant)
         self._finish(run, FAILED, f"headrace failed at it: {type(error).__name__}", ring)
 
     def _forget(self) -> None:
-        if not all(self._ledger.evals.forget() for _ in range(_FORGOTTEN_AT_ONCE)):
+        if not all(self._ledger.of(Evals).forget() for _ in range(_FORGOTTEN_AT_ONCE)):
             self._forgets_at = self._clock.monotonic() + _FORGET_EVERY
 
     # -- the beginning
@@ -204,7 +207,7 @@ class EvalRuns:
         if sum(each.tenant == run.tenant for each in self._begun.values()) >= _BEGUN_OF_A_TENANT:
             return None
         source = json.loads(run.data_source)["source"]["id"]
-        if self._ledger.files.file(source, run.tenant) is None:
+        if self._ledger.of(StoredFiles).file(source, run.tenant) is None:
             self._finish(run, FAILED, f"its file {source} was deleted before it was read", ring)
             return None
         if (plan := self._plan(run, ring)) is None:
@@ -241,8 +244,8 @@ class EvalRuns:
             if not is_new:
                 self._files.remove(file.id)
         graders = [grader.name for grader in beginning.plan.graders]
-        tally = Tally.empty(graders, self._ledger.evals.count(run.number, ERROR))
-        self._ledger.evals.begin(run.number, batch_id, beginning.count, tally.to_json())
+        tally = Tally.empty(graders, self._ledger.of(Evals).count(run.number, ERROR))
+        self._ledger.of(Evals).begin(run.number, batch_id, beginning.count, tally.to_json())
         if batch_id is None:
             self._finish(run, FAILED, f"none of its {beginning.count:,} rows makes a job", ring)
         ring(Hint.BATCHES)
@@ -262,11 +265,11 @@ class EvalRuns:
             return 0
         tally = Tally.from_json(json.loads(run.tally), [grader.name for grader in plan.graders])
         ends: list[Judged] = []
-        for number, item in self._ledger.evals.open_items(run.number, list(lines)).items():
+        for number, item in self._ledger.of(Evals).open_items(run.number, list(lines)).items():
             status, sample, results = _judged(plan, Row.of(json.loads(item)), lines[number])
             tally = tally.with_end(status, results, sample)
             ends.append(Judged(number, status, json.dumps(sample), json.dumps(results)))
-        self._ledger.evals.put_ends(run, ends, read, tally.to_json())
+        self._ledger.of(Evals).put_ends(run, ends, read, tally.to_json())
         return len(lines)
 
     def _read(self, file_id: str, start: int, lines: dict[int, dict[str, Any]]) -> int:
@@ -293,7 +296,7 @@ class EvalRuns:
 
     def _finish(self, run: LedgerRow[Any], state: str, reason: str | None, ring: Callable[[Hint], object]) -> None:
         error = error_of("canceled", "its run was cancelled") if state == CANCELED else _LOST
-        if self._ledger.evals.finish(run.number, state, reason, {"error": error}) is not None:
+        if self._ledger.of(Evals).finish(run.number, state, reason, {"error": error}) is not None:
             ring(Hint.WORK)  # webhooks may follow
             log(DUTY, logging.INFO, Action.BATCH_ENDED, f"a run of an eval is over: {state}", run=run.id)
 

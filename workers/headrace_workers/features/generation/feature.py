@@ -8,6 +8,8 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.ledger.hooks import Hooks
+
 
 def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.generation.api import chat, completions, models, responses
@@ -26,4 +28,11 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (models.register,)
 
 
-FEATURE = Feature(name="generation", routers=_routers, commands=_commands)
+def _hooks() -> "Hooks":
+    from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.features.generation.store import responses
+
+    return Hooks(on_prune=responses.forget)
+
+
+FEATURE = Feature(name="generation", routers=_routers, commands=_commands, hooks=_hooks)

@@ -26,6 +26,7 @@ from headrace_workers.core.ports import Embedder
 from headrace_workers.core.progress import Loop
 from headrace_workers.features.knowledge.embedders.remembering import embed_for
 from headrace_workers.features.knowledge.passages import Hit, Passages, chunks_of
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 
 UNUSED: Final = 1_800.0  # s after which a base that nobody asks for is let go
 MOST: Final = 200_000  # passages of all bases together, some 6 kB each; beyond, who was not asked for longest goes
@@ -89,7 +90,7 @@ class Bases:
             held = self._held.get(BaseName(tenant, knowledge))
             if held is not None and held.there:
                 return True
-        return self._ledger.knowledge.exists(tenant, knowledge)
+        return self._ledger.of(KnowledgeBases).exists(tenant, knowledge)
 
     def search(
         self,
@@ -139,7 +140,7 @@ class Bases:
     def begin(self, _loop: Loop) -> Position:
         """Let all go: what is asked for from now on is read behind this position."""
         position = self._ledger.horizon()
-        self._mark = self._ledger.knowledge.mark(position)
+        self._mark = self._ledger.of(KnowledgeBases).mark(position)
         with self._lock:
             self._held.clear()
             self.begun += 1
@@ -147,7 +148,7 @@ class Bases:
 
     def changed(self, after: Position, limit: int) -> Sequence[DocumentChange]:
         """What changed of documents after a position, in order."""
-        return self._ledger.knowledge.changed(after, limit)
+        return self._ledger.of(KnowledgeBases).changed(after, limit)
 
     def take_in(self, changes: Sequence[DocumentChange], loop: Loop) -> None:
         """Read the documents anew that changed, of those bases that are in memory. Unavailable with the ledger."""
@@ -164,7 +165,7 @@ class Bases:
 
     def holds(self) -> bool:
         """Whether the ledger still has the change that was taken in last."""
-        return self._mark is not None and self._ledger.knowledge.stands(self._mark)
+        return self._mark is not None and self._ledger.of(KnowledgeBases).stands(self._mark)
 
     def tidy(self) -> None:
         """Rebuild what is due, and let bases go that nobody asks for."""

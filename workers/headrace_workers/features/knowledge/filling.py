@@ -24,6 +24,7 @@ from headrace_workers.features.knowledge.intake import new_document
 from headrace_workers.features.knowledge.reading import SIZE_LIMIT, Loaded, Reader
 from headrace_workers.features.knowledge.store.documents import NewDocument
 from headrace_workers.features.knowledge.store.store_files import document_name
+from headrace_workers.features.knowledge.store.vector_stores import VectorStores
 
 _PAUSE: Final = 1.0  # s between two looks where there is nothing to do
 _LEASE_MS: Final = 1_800_000  # for one file: converting takes 300 s at most, and embedding 50 MB some minutes
@@ -82,8 +83,8 @@ class Filling:
 
         Raises Unavailable with the ledger, CannotRead without an embedder or a file store.
         """
-        for tenant in self.turns.order(self.ledger.stores.waiting_tenants(_MOST_TENANTS)):
-            row = self.ledger.stores.take(tenant, _LEASE_MS)
+        for tenant in self.turns.order(self.ledger.of(VectorStores).waiting_tenants(_MOST_TENANTS)):
+            row = self.ledger.of(VectorStores).take(tenant, _LEASE_MS)
             if row is not None:  # else another worker took the tenant's last one
                 began = self.monotonic()
                 try:
@@ -96,15 +97,17 @@ class Filling:
         try:
             document = self._document(row, self.embedder())
         except DocumentRefused as refused:
-            self.ledger.stores.fail(row.id, row.tries, "unsupported_file", str(refused))
+            self.ledger.of(VectorStores).fail(row.id, row.tries, "unsupported_file", str(refused))
             return True
         except (Unavailable, UnknownModel, ConfigurationError) as error:  # no file store, no embedder: for now
-            self.ledger.stores.give_back(row.id, row.tries)
+            self.ledger.of(VectorStores).give_back(row.id, row.tries)
             raise CannotRead(str(error)) from error
         if document is None:
-            self.ledger.stores.fail(row.id, row.tries, "invalid_file", f"there is no file {row.file_id} any more")
+            self.ledger.of(VectorStores).fail(
+                row.id, row.tries, "invalid_file", f"there is no file {row.file_id} any more"
+            )
         else:
-            self.ledger.stores.arrived(row.id, row.tries, document)
+            self.ledger.of(VectorStores).arrived(row.id, row.tries, document)
         return True
 
     def _document(self, row: Any, embedder: CountingEmbedder) -> NewDocument | None:
@@ -147,7 +150,7 @@ class Fills(KeepsGoing):
                 return self._lacks
         # A file that could not be read is tried again later. Until then there is none to read, which is no sign that
         # what it lacked is back.
-        if self._lacks and (busy or not self._filling.ledger.stores.are_open()):
+        if self._lacks and (busy or not self._filling.ledger.of(VectorStores).are_open()):
             self._lacks = None
         if not self._expire() and not busy:
             self._stop.wait(_PAUSE)
@@ -157,7 +160,7 @@ class Fills(KeepsGoing):
         """Remove documents of stores that nobody used for long; how many, and 0 where it is not time to look."""
         if time.monotonic() - self._expired_at < _EXPIRE_EVERY:
             return 0
-        expired = self._filling.ledger.stores.expire(_EXPIRED_AT_ONCE)
+        expired = self._filling.ledger.of(VectorStores).expire(_EXPIRED_AT_ONCE)
         if expired:
             log("recall", logging.INFO, Action.BASE_LET_GO, "documents of a vector store that expired were removed",
                 documents=expired)  # fmt: skip

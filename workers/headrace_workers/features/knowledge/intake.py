@@ -14,6 +14,7 @@ from headrace_workers.features.knowledge.chunking import SIZE, CountTokens, chun
 from headrace_workers.features.knowledge.documents import Document, DocumentRefused
 from headrace_workers.features.knowledge.front_matter import FrontMatter
 from headrace_workers.features.knowledge.reading import MARKDOWN, Loaded, Reader, load
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.documents import NewChunk, NewDocument, written
 from headrace_workers.features.knowledge.terms import Terms
 from headrace_workers.features.knowledge.walking import Found
@@ -98,7 +99,7 @@ class Intake:
         if before is not None and before.came_from == came_from:
             if before.attributes == now:
                 return Taken(name, "unchanged")
-            changed = self.ledger.knowledge.describe(before.id, loaded.sha256, attributes)
+            changed = self.ledger.of(KnowledgeBases).describe(before.id, loaded.sha256, attributes)
             known[name] = before._replace(attributes=now)
             return Taken(name, "described" if changed else "unchanged")
         document = new_document(
@@ -110,7 +111,7 @@ class Intake:
             embedder=self.embedder,
             count_tokens=self.count_tokens,
         )
-        document_id = self.ledger.knowledge.put(document)
+        document_id = self.ledger.of(KnowledgeBases).put(document)
         if document_id is None:
             return Taken(name, "unchanged")  # whoever adds it beside us was faster
         known[name] = _known_by(document_id, *came_from, now)
@@ -127,7 +128,7 @@ class Intake:
         """The documents of the base, by name."""
         known: dict[str, _Known] = {}
         after = ""
-        while rows := self.ledger.knowledge.documents(self.tenant, self.knowledge, after, _AT_ONCE):
+        while rows := self.ledger.of(KnowledgeBases).documents(self.tenant, self.knowledge, after, _AT_ONCE):
             known.update((row.name, _known_by(row.id, row.sha256, row.embedder, row.attributes)) for row in rows)
             after = rows[-1].name
         return known

@@ -23,6 +23,7 @@ from headrace_workers.features.knowledge.index.checked import VectorRefused, rea
 from headrace_workers.features.knowledge.index.compaction import Limits
 from headrace_workers.features.knowledge.index.vector_index import VectorIndex
 from headrace_workers.features.knowledge.lexical import LexicalIndex, Matches
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.documents import FIRST, ChunkAt
 from headrace_workers.features.knowledge.terms import Terms
 
@@ -268,7 +269,7 @@ def chunks_of(ledger: Ledger, tenant: str, knowledge: str, document_id: int | No
     """All chunks of a base, or of one of its documents, as the ledger gives them. Unavailable with the ledger."""
     after: ChunkAt | None = FIRST
     while after is not None:
-        rows = ledger.knowledge.chunks(tenant, knowledge, after, _AT_ONCE, document_id)
+        rows = ledger.of(KnowledgeBases).chunks(tenant, knowledge, after, _AT_ONCE, document_id)
         yield from rows
         after = ChunkAt(rows[-1].document_id, rows[-1].id) if len(rows) == _AT_ONCE else None
 

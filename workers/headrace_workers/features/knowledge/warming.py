@@ -13,6 +13,7 @@ from headrace_workers.core.outage import KeepsGoing
 from headrace_workers.core.progress import Loop
 from headrace_workers.features.knowledge.bases import BaseName, Bases
 from headrace_workers.features.knowledge.store.base_uses import LatelyUsed
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 
 _PAUSE: Final = 1.0  # s between two looks
 _TELL_EVERY: Final = 30.0  # s
@@ -33,7 +34,7 @@ class Warming:
         begun = self._bases.begun
         if begun == self._warmed:
             return 0
-        coming = self._fitting(self._ledger.knowledge.lately_used(_MOST))
+        coming = self._fitting(self._ledger.of(KnowledgeBases).lately_used(_MOST))
         passages = 0
         try:
             for number, each in enumerate(coming):
@@ -51,7 +52,7 @@ class Warming:
         """Let the ledger know what was asked since the last time. Unavailable with the ledger: it is told later."""
         self._untold.update(self._bases.asked())
         if self._untold:
-            self._ledger.knowledge.asked(self._untold)
+            self._ledger.of(KnowledgeBases).asked(self._untold)
             self._untold.clear()
 
     def _read(self, base: LatelyUsed) -> None:

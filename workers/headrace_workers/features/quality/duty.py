@@ -11,6 +11,8 @@ from typing import Final
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Clock
+from headrace_workers.features.quality.store.labels import Labels
+from headrace_workers.features.quality.store.pass_rates import PassRates
 
 DUTY: Final = "pass_rates"
 EVERY: Final = 300.0  # seconds
@@ -39,22 +41,22 @@ class LiveRates:
         return count
 
     def _work_all_out(self, alive: Callable[[], object]) -> int:
-        labelled = {row.tenant for row in self._ledger.labels.counted() if row.kind == "criterion"}
+        labelled = {row.tenant for row in self._ledger.of(Labels).counted() if row.kind == "criterion"}
         for tenant in sorted(labelled):
             self._work_out(tenant)
             alive()
-        for tenant in set(self._ledger.pass_rates.tenants()) - labelled:
-            self._ledger.pass_rates.put(tenant, [])
+        for tenant in set(self._ledger.of(PassRates).tenants()) - labelled:
+            self._ledger.of(PassRates).put(tenant, [])
         return len(labelled)
 
     def _work_out(self, tenant: str) -> None:
         from headrace_workers.features.quality.live import pass_rates
 
-        labels, verdicts = self._ledger.labels.beside(tenant, MOST_JOBS)
+        labels, verdicts = self._ledger.of(Labels).beside(tenant, MOST_JOBS)
         try:
             rates = pass_rates(labels, verdicts)
         except (ValueError, ArithmeticError) as error:  # of one tenant's figures: the others have theirs
             log(DUTY, logging.ERROR, Action.STEP_FAILED, f"no pass rate: {type(error).__name__}", tenant=tenant)
             rates = []
-        self._ledger.pass_rates.put(tenant, rates)
+        self._ledger.of(PassRates).put(tenant, rates)
         log(DUTY, logging.DEBUG, Action.TAKEN, "pass rates were worked out", tenant=tenant, rates=len(rates))

@@ -18,6 +18,7 @@ from headrace_workers.features.webhooks.store.deliveries import message_id, orig
 from headrace_workers.features.webhooks.store.delivery_rows import NewDelivery
 from headrace_workers.features.webhooks.store.endpoints import place_id
 from headrace_workers.features.webhooks.store.listeners import Heard
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
 _MET_SECONDS: Final = 60.0  # a place that was met is not met again for so long
 _MOST_MET: Final = 10_000
@@ -74,7 +75,7 @@ class Telling:
         ends = [record for record in records if record.key is not None and record.headers["ce_type"] in _TOLD]
         if not ends or time.monotonic() < self._nobody_until:
             return []
-        heard = self._ledger.webhooks.heard(
+        heard = self._ledger.of(Webhooks).heard(
             [record.key for record in ends if record.key is not None], likely=self._listened
         )
         self._listened = bool(heard)
@@ -97,7 +98,7 @@ class Telling:
         }
         now = time.monotonic()
         if new := {name: each for name, each in places.items() if now - self._met.get(name, -inf) > _MET_SECONDS}:
-            self._ledger.webhooks.met(new)
+            self._ledger.of(Webhooks).met(new)
             if len(self._met) > _MOST_MET:
                 self._met.clear()
             self._met |= dict.fromkeys(new, now)
@@ -105,7 +106,7 @@ class Telling:
     def _named(self, ended: Sequence[_Ended]) -> frozenset[str]:
         """Of the endpoints that callbacks name, those that are told the whole receipt."""
         names = [each.callback.endpoint for each in ended if each.callback and each.callback.endpoint]
-        return self._ledger.webhooks.told_whole(names) if names else frozenset()
+        return self._ledger.of(Webhooks).told_whole(names) if names else frozenset()
 
     def _unit(self, ended: _Ended, told: _Told, now: int) -> NewUnit:
         message = message_id(ended.event_id, told.name, told.endpoint_id)

@@ -9,7 +9,9 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.refusals import refusal
 from headrace_workers.features.knowledge.named import no_such_base
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.webhooks.callbacks import Named, Unknown, no_such_endpoint
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.runtime.bridge.accept import Accepted, Rules, accept
 
 
@@ -35,7 +37,7 @@ def door(rules: Rules, endpoints: Unknown, bases: Unknown) -> Callable[[Record],
 
 def door_of(rules: Rules, ledger: Ledger) -> Callable[[Record], Accepted]:
     """The door for what this ledger knows."""
-    return door(rules, ledger.webhooks.unknown, ledger.knowledge.unknown)
+    return door(rules, ledger.of(Webhooks).unknown, ledger.of(KnowledgeBases).unknown)
 
 
 def _once(unknown: Unknown) -> Callable[[Named], bool]:

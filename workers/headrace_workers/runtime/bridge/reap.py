@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Clock
+from headrace_workers.features.cache.store.answers import Answers
 
 _PRUNE_EVERY = 60.0
 _COUNT_EVERY = 10.0
@@ -62,7 +63,7 @@ class Reap:
         if prunes and not self._ledger.prune(self._retention_ms, self._of_units_ms):
             self._pruned_at = self._clock.monotonic()
         evicts = self._most_answers and self._clock.monotonic() - self._evicted_at > _PRUNE_EVERY
-        if evicts and not self._ledger.answers.evict(self._most_answers):
+        if evicts and not self._ledger.of(Answers).evict(self._most_answers):
             self._evicted_at = self._clock.monotonic()
         withholds = self._clock.monotonic() - self._held_at > _COUNT_EVERY
         if withholds and not self._ledger.withhold_late(self._hold_ms):

@@ -7,6 +7,7 @@ from headrace_producers.settings import ProducerSettings
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.access.commands.keys import new_key
 from headrace_workers.features.access.key_text import Token, read_token
+from headrace_workers.features.access.store.keys import ApiKeys
 from headrace_workers.http.scopes import Scope
 from headrace_workers.runtime.embedded.lock import write_atomically
 
@@ -18,11 +19,11 @@ def first_key(home: Path, ledger_url: str) -> Token:
     file, ledger = home / KEY_FILE, Ledger.at(ledger_url)
     try:
         kept = _kept(file)
-        row = ledger.keys.find([kept.id]).get(kept.id) if kept else None
+        row = ledger.of(ApiKeys).find([kept.id]).get(kept.id) if kept else None
         if kept and row and row.valid and row.digest == kept.digest:
             return kept
         token, key = new_key(ProducerSettings.from_env().tenant, "made by headrace up", tuple(sorted(Scope)))
-        ledger.keys.add(key)
+        ledger.of(ApiKeys).add(key)
         write_atomically(file, f"{token.text}\n")
         return token
     finally:

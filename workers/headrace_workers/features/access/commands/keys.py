@@ -11,6 +11,7 @@ from headrace_workers.cli.options import limit_option
 from headrace_workers.cli.output import console, put, put_json, say, table
 from headrace_workers.cli.streams import shown_or
 from headrace_workers.features.access.commands.tenants import tenant_meant
+from headrace_workers.features.access.store.keys import ApiKeys
 
 if TYPE_CHECKING:
     from headrace_workers.features.access.key_text import Token
@@ -50,7 +51,7 @@ def create(
     whose = tenant_meant(tenant)
     scopes = scopes_of(scope) if scope else USUAL
     token, key = new_key(whose, name, tuple(sorted(scopes)), expires)
-    keys = need_ledger().keys
+    keys = need_ledger().of(ApiKeys)
     keys.add(key)
     with shown_or(lambda: keys.take_back(key.id)):
         _show(token, key, as_json)
@@ -67,7 +68,7 @@ def list_keys(
     """
     from headrace_workers.cli.connections import need_ledger
 
-    found = need_ledger().keys.listed(tenant, limit + 1)
+    found = need_ledger().of(ApiKeys).listed(tenant, limit + 1)
     rows = found[:limit]
     if as_json:
         for row in rows:
@@ -97,7 +98,7 @@ def rotate(
     """
     from headrace_workers.cli.connections import need_ledger
 
-    keys = need_ledger().keys
+    keys = need_ledger().of(ApiKeys)
     old = keys.find([key_id]).get(key_id)
     if old is None:
         raise HeadraceError(f"there is no key {key_id}: `headrace keys list` shows all")
@@ -116,7 +117,7 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="KEY", help="the id, as
     """
     from headrace_workers.cli.connections import need_ledger
 
-    if not need_ledger().keys.revoke(key_id):
+    if not need_ledger().of(ApiKeys).revoke(key_id):
         raise HeadraceError(f"there is no valid key {key_id}: `headrace keys list` shows all")
     say(f"{key_id}: revoked")
 

@@ -4,9 +4,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Engine, delete, literal, select, update
+from sqlalchemy import BigInteger, Connection, delete, literal, select, update
 
 from headrace_workers.core.sql.database import among, now_ms, reading, writing
+from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.tables import NEVER
 from headrace_workers.features.access.tables import API_KEYS
 
@@ -38,11 +39,8 @@ class KeyRow:
     valid: bool  # by the database's clock, when it was read
 
 
-class ApiKeys:
+class ApiKeys(LedgerStore):
     """The keys of one ledger; each method is one transaction. Thread-safe. Unavailable when it does not answer."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     def find(self, ids: Collection[str]) -> dict[str, KeyRow]:
         """Those of these keys that there are, by id."""

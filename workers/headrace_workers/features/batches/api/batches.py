@@ -15,6 +15,7 @@ from headrace_workers.core.named_resources import FAMILIES
 from headrace_workers.features.batches.api.files import Expiry, file_of
 from headrace_workers.features.batches.defaults import Defaults
 from headrace_workers.features.batches.requests import URLS
+from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.submit import LONGEST_WINDOW, EmptyInput, Wishes, seconds_of, submit
 from headrace_workers.features.batches.submit import PURPOSE as BATCH
 from headrace_workers.features.batches.views import NATIVE, batch_object
@@ -160,7 +161,7 @@ async def list_batches(
     """The tenant's batches, newest first."""
     if after is not None:
         await _batch(services, caller, after, "after")
-    found = await services.ask(services.ledger.batches.batches, caller.tenant, after, limit + 1)
+    found = await services.ask(services.ledger.of(Batches).batches, caller.tenant, after, limit + 1)
     return BatchList.of(found, limit, _shape)
 
 
@@ -174,7 +175,7 @@ async def show(batch_id: str, caller: Reads, services: Wired) -> BatchShape:
 async def cancel(batch_id: str, caller: Writes, services: Wired) -> BatchShape:
     """Cancel a batch: what is done is kept. One that is over stays as it is."""
     await _batch(services, caller, batch_id)
-    found = await services.ask(services.ledger.batches.cancel, batch_id, caller.tenant)
+    found = await services.ask(services.ledger.of(Batches).cancel, batch_id, caller.tenant)
     if found is None:
         raise Refusal(Why.NOT_FOUND, "batch_id: this tenant has no batch of this id", param="batch_id")
     services.ring()
@@ -182,7 +183,7 @@ async def cancel(batch_id: str, caller: Writes, services: Wired) -> BatchShape:
 
 
 async def _batch(services: Services, caller: Caller, batch_id: str, param: str = "batch_id") -> Row[Any]:
-    found = await services.known(services.ledger.batches.batch, batch_id, caller.tenant)
+    found = await services.known(services.ledger.of(Batches).batch, batch_id, caller.tenant)
     if found is None:
         raise Refusal(Why.NOT_FOUND, f"{param}: this tenant has no batch of this id", param=param)
     return found

@@ -12,6 +12,7 @@ from headrace_schemas.limits import NO_NUL
 from headrace_workers.features.batches.files.files import FileInUse
 from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
 from headrace_workers.features.batches.files.text import NotReadable
+from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import PURPOSE as BATCH
 from headrace_workers.features.batches.views import file_object
 from headrace_workers.http.bodies import JSONRoute
@@ -120,7 +121,7 @@ async def list_files(
     if after is not None:
         await file_of(services, caller, after, "after")
     found = await services.ask(
-        services.ledger.files.files, caller.tenant, purpose=purpose, after=after, limit=limit + 1,
+        services.ledger.of(StoredFiles).files, caller.tenant, purpose=purpose, after=after, limit=limit + 1,
         newest_first=order == "desc",
     )  # fmt: skip
     return FileList.of(found, limit, lambda row: FileShape(**file_object(row)))
@@ -160,7 +161,7 @@ async def delete(file_id: str, caller: Writes, services: Wired) -> FileDeleted:
 async def file_of(services: Services, caller: Caller, file_id: str, param: str = "file_id") -> Row[Any]:
     """A file of the caller's tenant; 403 where the caller may not read files, 404 where there is none."""
     caller.need(Scope.FILES_READ, param)
-    found = await services.known(services.ledger.files.file, file_id, caller.tenant)
+    found = await services.known(services.ledger.of(StoredFiles).file, file_id, caller.tenant)
     if found is None:
         raise Refusal(Why.NOT_FOUND, f"{param}: this tenant has no file of this id", param=param)
     return found

@@ -18,6 +18,7 @@ from headrace_workers.features.batches.api.files import (
 )
 from headrace_workers.features.batches.files.text import NotReadable
 from headrace_workers.features.batches.files.uploads import MOST_PARTS, NotPending, WrongUpload
+from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import PURPOSE as BATCH
 from headrace_workers.features.batches.views import file_object
 from headrace_workers.http.bodies import JSONRoute
@@ -156,7 +157,7 @@ async def cancel(caller: Writes, services: Wired, upload: Own) -> UploadShape:
 
 
 async def _upload(services: Services, caller: Caller, upload_id: str) -> Row[Any]:
-    found = await services.known(services.ledger.files.upload, upload_id, caller.tenant)
+    found = await services.known(services.ledger.of(StoredFiles).upload, upload_id, caller.tenant)
     if found is None:
         raise Refusal(Why.NOT_FOUND, "upload_id: this tenant has no upload of this id", param="upload_id")
     return found

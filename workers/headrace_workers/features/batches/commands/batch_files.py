@@ -23,9 +23,11 @@ from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import Store
 from headrace_workers.features.batches.files.text import NotReadable
 from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import PURPOSE, EmptyInput, Wishes
 from headrace_workers.features.batches.submit import submit as submit_file
 from headrace_workers.features.webhooks.callbacks import check
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.runtime.settings import figure, files_of, webhook_reach
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ class Deployment:
     @property
     def batches(self) -> Batches:
         """The ledger's batches."""
-        return self.ledger.batches
+        return self.ledger.of(Batches)
 
     def batch(self, batch_id: str, tenant: str | None) -> Row[Any]:
         """A batch. NoSuchBatch; with `tenant` also where it is another's."""
@@ -70,7 +72,7 @@ class Deployment:
 
     def check_callback(self, wishes: Wishes) -> None:
         """InvalidRecord where the callback leads nowhere that webhooks go to."""
-        check(wishes.tenant, wishes.callback, self.ledger.webhooks.unknown, webhook_reach())
+        check(wishes.tenant, wishes.callback, self.ledger.of(Webhooks).unknown, webhook_reach())
 
     def submit(self, path: Path, shown: str, wishes: Wishes) -> tuple[Row[Any], bool]:
         """The batch of a file, and whether it is new. Changed, EmptyInput, NotReadable, ConfigurationError,
@@ -111,7 +113,7 @@ def deployment() -> Iterator[Deployment]:
     """The deployment that can be reached from here. ConfigurationError where there is none."""
     ledger = need_ledger()
     try:
-        yield Deployment(ledger, Files(ledger.files, Store.at(files_of())), figure("files_retention"))
+        yield Deployment(ledger, Files(ledger.of(StoredFiles), Store.at(files_of())), figure("files_retention"))
     finally:
         ledger.close()
 

@@ -15,6 +15,7 @@ from headrace_workers.features.batches.forecast import GENERATES, Forecast, Hist
 from headrace_workers.features.batches.json_lines import read_on
 from headrace_workers.features.batches.line_admission import Terms
 from headrace_workers.features.batches.submit import Wishes
+from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.runtime.settings import cache_mode, embedder_name, home_of, judge_name, webhook_reach
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Forecasting:
 
     def of(self, path: Path, shown: str, wishes: Wishes) -> Forecast:
         """What a file would come to. ConfigurationError, NotReadable."""
-        answers = self._ledger.answers
+        answers = self._ledger.of(Answers)
         found = Forecast(self._cache, self._registry.version, lambda keys: answers.exact(keys) if keys else ())
         until = self._ledger.now() + int(wishes.window * 1000)
         terms = Terms("batch_dry-run", 0, wishes.tenant, until, wishes.defaults, wishes.endpoint)

@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, Row
+from sqlalchemy import Row
 
 from headrace_workers.core.sql.database import reading, writing
+from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.features.batches.store import (
     batch_ends,
     batch_feeding,
@@ -22,11 +23,8 @@ from headrace_workers.features.batches.store.batches import NewBatch
 from headrace_workers.features.batches.store.files import Growth
 
 
-class Batches:
+class Batches(LedgerStore):
     """The batches of one ledger. Thread-safe. Unavailable when the database does not answer."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     def create(self, new: NewBatch) -> tuple[Row[Any], bool]:
         """Write down a batch; whether it is new. One of the same tenant and key is there already."""

@@ -3,20 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Engine, Row
+from sqlalchemy import Row
 
 from headrace_workers.core.sql.database import reading, writing
+from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.features.batches.store import files
 from headrace_workers.features.batches.store.files import FileBounds, NewFile, Piece, Tail
 
 NO_BOUNDS = FileBounds()
 
 
-class StoredFiles:
+class StoredFiles(LedgerStore):
     """The files of one ledger. Thread-safe. Unavailable when the database does not answer."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     def add(self, new: NewFile, bounds: FileBounds = NO_BOUNDS) -> None:
         """Write down a file whose objects are there. TooManyFiles."""

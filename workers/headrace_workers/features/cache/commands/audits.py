@@ -11,6 +11,7 @@ from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.options import OneJsonOption, limit_option
 from headrace_workers.cli.output import console, flush, put_json, say, table
 from headrace_workers.features.cache.commands import bound_views as views
+from headrace_workers.features.cache.store.audits import Audits
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.ledger import Ledger
@@ -45,7 +46,7 @@ def label(
     if audit is not None:
         _label_one(ledger, audit, said, who, keep, as_json)
         return
-    found = ledger.audits.unknown(tenant, _scope(scope), limit + 1)
+    found = ledger.of(Audits).unknown(tenant, _scope(scope), limit + 1)
     if as_json:
         for row in found[:limit]:
             put_json(views.audit_dict(row))
@@ -74,10 +75,10 @@ def reopen(
     Example: `headrace cache reopen 3fa9c1d2`
     """
     ledger = need_ledger()
-    found = ledger.audits.standings(scope=_scope(scope))
+    found = ledger.of(Audits).standings(scope=_scope(scope))
     if len(found) > 1:
         raise ConfigurationError(f"{len(found)} scopes begin with {scope}: say more of the one that you mean")
-    opened = bool(found) and ledger.audits.reopen(found[0].scope)
+    opened = bool(found) and ledger.of(Audits).reopen(found[0].scope)
     if as_json:
         put_json({"scope": found[0].scope if found else None, "reopened": opened})
     if not found:
@@ -91,7 +92,7 @@ def _label_one(ledger: "Ledger", audit: str, said: str | None, who: str, keep: b
     word = _WORDS.get(said or "")
     if word is None:
         raise ConfigurationError(f"what {audit} is, is said by `clean` or `wrong`, not {said or 'nothing'}")
-    before = ledger.audits.label(audit, word, who, kill=not keep)
+    before = ledger.of(Audits).label(audit, word, who, kill=not keep)
     if before is None:
         say(f"{audit}: the ledger knows no such audit")
     elif before.label is None:
@@ -117,7 +118,7 @@ def _ask(ledger: "Ledger", rows: list[Any], who: str, keep: bool) -> None:
             break
         if (word := _WORDS.get(answer)) is None:
             continue
-        ledger.audits.label(row.id, word, who, kill=not keep)
+        ledger.of(Audits).label(row.id, word, who, kill=not keep)
         done += 1
         say(_told(row, word, keep))
     say(f"{done} labelled")

@@ -15,6 +15,8 @@ from headrace_workers.cli.output import console, flush, hush_kafka, put_json, sa
 from headrace_workers.cli.retry_failed import Again, New, renewed, send
 from headrace_workers.features.cache.commands.audits import label, reopen
 from headrace_workers.features.cache.commands.cache_stats import stats
+from headrace_workers.features.cache.store.answers import Answers
+from headrace_workers.features.cache.store.audits import Audits
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.ledger import Ledger
@@ -55,9 +57,9 @@ def explain(job_id: _JobArgument, as_json: OneJsonOption = False) -> None:
     from headrace_workers.features.cache.commands.explain import explain as explained
 
     ledger = need_ledger()
-    given = ledger.answers.given(job_id)
-    audit = ledger.audits.of_job(job_id, given[0].entry_id if given else None)
-    found = explained(job_id, ledger.job(job_id), given, ledger.answers.of_job(job_id), audit)
+    given = ledger.of(Answers).given(job_id)
+    audit = ledger.of(Audits).of_job(job_id, given[0].entry_id if given else None)
+    found = explained(job_id, ledger.job(job_id), given, ledger.of(Answers).of_job(job_id), audit)
     if found is None:
         _unknown(job_id)
     elif as_json:
@@ -97,7 +99,7 @@ def purge(
         )
     ledger = need_ledger()
     wanted = replace(_wanted(ledger, tenant, scope, older_than, ids), knowledge=knowledge, document=document)
-    if not yes and (count := ledger.answers.count(wanted)):
+    if not yes and (count := ledger.of(Answers).count(wanted)):
         be_sure(
             f"Put {'it' if count == 1 else f'these {count:,}'} away for good?",
             "nothing was purged",
@@ -105,7 +107,7 @@ def purge(
         )
     done, after = 0, 0
     while True:  # a transaction for each part, so that nobody waits long for us
-        killed, following = ledger.answers.purge(wanted, after, "purged by hand")
+        killed, following = ledger.of(Answers).purge(wanted, after, "purged by hand")
         done += killed
         if following is None:
             break
@@ -137,14 +139,14 @@ def wrong(
     from headrace_workers.features.cache.commands import cache_views as views
 
     ledger = need_ledger()
-    answers = ledger.answers.of_job(job_id)
+    answers = ledger.of(Answers).of_job(job_id)
     if not answers:
         if ledger.job(job_id) is None:
             _unknown(job_id)
         say(f"{job_id}: its answer was given to nobody else, and is not kept for that; there is nothing to call back")
         raise typer.Exit(1)
     ids = [answer.entry_id for answer in answers]
-    recalled = ledger.answers.recall(ids, f"wrong: {reason.strip()}" if reason.strip() else "wrong")
+    recalled = ledger.of(Answers).recall(ids, f"wrong: {reason.strip()}" if reason.strip() else "wrong")
     if recalled.withdrawn:
         ring_bridges()  # who waited for it runs by itself now
     _settle(ledger, recalled)
@@ -164,7 +166,7 @@ def wrong(
                 {
                     "killed": recalled.killed,
                     "withdrawn": recalled.withdrawn,
-                    "answers": [views.answer_dict(answer) for answer in ledger.answers.of_job(job_id)],
+                    "answers": [views.answer_dict(answer) for answer in ledger.of(Answers).of_job(job_id)],
                     "served": [views.served_dict(row) for row in served],
                     "rerun": [again_dict(again) for again in told] if rerun else None,
                 }
@@ -189,11 +191,11 @@ def _rerun(ledger: "Ledger", answers: list["AnswerOf"], served: list[Any], told:
     new: list[New] = []
     for start in range(0, len(jobs), _PAGE):
         part = jobs[start : start + _PAGE]
-        known = ledger.answers.to_ask_again(part)
+        known = ledger.of(Answers).to_ask_again(part)
         made = [renewed(job, whose[job], known.get(job)) for job in part]
         told += [each for each in made if isinstance(each, Again)]
         fresh = [each for each in made if isinstance(each, New)]
-        there = ledger.answers.to_ask_again([each.job_id for each in fresh])
+        there = ledger.of(Answers).to_ask_again([each.job_id for each in fresh])
         told += [Again(each.old, each.job_id, "sent before") for each in fresh if each.job_id in there]
         new += [each for each in fresh if each.job_id not in there]
     if new:
@@ -222,7 +224,7 @@ def _settle(ledger: "Ledger", recalled: "Recalled") -> None:
     if not recalled.killed:
         return
     until = time.monotonic() + _WAIT_SECONDS
-    while left := ledger.answers.running(recalled.looking_up):
+    while left := ledger.of(Answers).running(recalled.looking_up):
         if time.monotonic() > until:
             say(f"{len(left)} groups have been looking up since before: call this again to see whether they gave it")
             return
@@ -231,7 +233,7 @@ def _settle(ledger: "Ledger", recalled: "Recalled") -> None:
 
 def _served(ledger: "Ledger", ids: list[int]) -> list[Any]:
     found: list[Any] = []
-    while page := ledger.answers.served(ids, found[-1].id if found else 0, _PAGE):
+    while page := ledger.of(Answers).served(ids, found[-1].id if found else 0, _PAGE):
         found += page
     return found
 

@@ -26,6 +26,8 @@ from headrace_workers.features.cache.commands.bound_views import (
     whole_dict,
     whole_lines,
 )
+from headrace_workers.features.cache.store.answers import Answers
+from headrace_workers.features.cache.store.audits import Audits
 
 if TYPE_CHECKING:
     from headrace_workers.features.cache.semantic.bounds import Whole
@@ -54,9 +56,9 @@ def stats(
 
     ledger = need_ledger()
     since_ms = milliseconds(parse_time(since, datetime.fromtimestamp(ledger.now() / 1000, UTC))) if since else None
-    stand = ledger.audits.standings(tenant)
+    stand = ledger.of(Audits).standings(tenant)
     if not scopes:
-        found, guards = ledger.answers.counts(tenant, since_ms), ledger.audits.by_guard(tenant)
+        found, guards = ledger.of(Answers).counts(tenant, since_ms), ledger.of(Audits).by_guard(tenant)
         if as_json:
             told = {"bounds": [bound_dict(each) for each in stand], "together": whole_dict(_together(stand)),
                     "guards": guard_dicts(guards)}  # fmt: skip
@@ -71,7 +73,7 @@ def stats(
         for line in whole_lines(_together(stand)):
             console(data=True).print(Line(line))
         return
-    ranked = views.ranked(ledger.answers.scopes(tenant, since_ms))
+    ranked = views.ranked(ledger.of(Answers).scopes(tenant, since_ms))
     bounds = {each.scope: bound_dict(each) for each in stand}
     if as_json:
         for name, kept in ranked[:limit]:

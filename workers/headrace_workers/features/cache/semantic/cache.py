@@ -17,6 +17,7 @@ from headrace_workers.features.cache.semantic.found import Asked, Awaited, Faile
 from headrace_workers.features.cache.semantic.known import Neighbour, Question
 from headrace_workers.features.cache.semantic.near import Behind, Likeness, Near, Vectored
 from headrace_workers.features.cache.semantic.scope import key_of, not_by_likeness, scope_of
+from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Entry, Leader, NewEntry
 
 _LATELY: Final = 500  # changes that are looked at, beside memory
@@ -54,7 +55,7 @@ class Cache:
     def look_up(self, asked: Sequence[Asked]) -> list[Found]:
         """What each comes to; who finds nothing is noted as the one who makes it. Unavailable with the ledger."""
         requests = [self._request(each) for each in asked]
-        same = self._ledger.answers.exact({request.key for request in requests})
+        same = self._ledger.of(Answers).exact({request.key for request in requests})
         found: dict[int, Found] = {}
         for place, each in enumerate(requests):
             if (hit := self._same(each, same.get(each.key))) is not None:
@@ -72,7 +73,9 @@ class Cache:
         """Give answers, by the ids of their entries, to nobody any more that do not rest on all of these documents, id
         and version; which those are. Unavailable with the ledger.
         """
-        return self._ledger.answers.outdate(found, "its knowledge base has a newer document that it does not rest on")
+        return self._ledger.of(Answers).outdate(
+            found, "its knowledge base has a newer document that it does not rest on"
+        )
 
     def _request(self, asked: Asked) -> _Request:
         job, version = asked.job, self._version(asked.job.model)
@@ -107,7 +110,7 @@ class Cache:
         """What lives of that which memory finds, or nearly does."""
         ids = {each.near.entry_id for each in missing if each.near.entry_id is not None}
         ids |= {each.near.nearly.found.entry_id for each in missing if each.near.nearly is not None}
-        return self._ledger.answers.living(ids) if ids else {}
+        return self._ledger.of(Answers).living(ids) if ids else {}
 
     def _failed(self, missing: Sequence[_Missing]) -> dict[int, Found]:
         """Those whose very request ended for what it asks while they waited: it would do so again, and may have killed
@@ -115,7 +118,7 @@ class Cache:
         """
         asking = [each.request.asked for each in missing]
         waited_for = {asked.waited_for for asked in asking if asked.waited_for is not None}
-        ends = self._ledger.answers.failed(waited_for) if waited_for else {}
+        ends = self._ledger.of(Answers).failed(waited_for) if waited_for else {}
         return {
             each.place: Failed(end.category, f"the very same request of job {asked.waited_for} ended so: {end.reason}")
             for each in missing
@@ -133,12 +136,12 @@ class Cache:
         if not asking or self._likeness is None:
             return {}
         scopes = {each.question.scope for each in asking.values()}
-        changes = self._ledger.answers.lately(self._likeness.followed, scopes, _LATELY)
+        changes = self._ledger.of(Answers).lately(self._likeness.followed, scopes, _LATELY)
         candidates = dict(zip(asking, self._likeness.lately(list(asking.values()), changes), strict=True))
         ids = {candidate.entry_id for each in candidates.values() for candidate in each}
         if not ids:
             return {}
-        alive, leaders = self._ledger.answers.living(ids), self._ledger.answers.in_the_making(ids)
+        alive, leaders = self._ledger.of(Answers).living(ids), self._ledger.of(Answers).in_the_making(ids)
         came = {each.place: _came(each, candidates.get(each.place, ()), alive, leaders) for each in missing}
         return {place: each for place, each in came.items() if each is not None}
 
@@ -150,7 +153,7 @@ class Cache:
             return {}
         behind = self._behind(missing)
         first = [each for each in missing if each.place not in behind]
-        led = self._ledger.answers.lead([_new(each) for each in first], [entry.id for entry in same.values()])
+        led = self._ledger.of(Answers).lead([_new(each) for each in first], [entry.id for entry in same.values()])
         found: dict[int, Found] = {}
         for each in first:
             late = self._same(each.request, led.live.get(each.request.key))
@@ -175,18 +178,18 @@ class Cache:
         if not leading or self._likeness is None:
             return {}
         scopes = {vectored.question.scope for vectored, _, _ in leading.values()}
-        changes = self._ledger.answers.lately(self._likeness.followed, scopes, _LATELY)
+        changes = self._ledger.of(Answers).lately(self._likeness.followed, scopes, _LATELY)
         same = self._likeness.lately([vectored for vectored, _, _ in leading.values()], changes)
         before = {
             place: [other.entry_id for other in others if other.entry_id < own]
             for (place, (_, _, own)), others in zip(leading.items(), same, strict=True)
         }
-        leaders = self._ledger.answers.in_the_making({entry_id for ids in before.values() for entry_id in ids})
+        leaders = self._ledger.of(Answers).in_the_making({entry_id for ids in before.values() for entry_id in ids})
         yielding: dict[int, Found] = {}
         for place, (_, each, own) in leading.items():
             making = [leaders[entry_id] for entry_id in before[place] if entry_id in leaders]
             other = next((leader for leader in making if _may_wait(_lane(each.request), leader.lane)), None)
-            if other is not None and self._ledger.answers.withdraw(own):
+            if other is not None and self._ledger.of(Answers).withdraw(own):
                 yielding[place] = Awaited(other.job_id)
         return yielding
 

@@ -8,6 +8,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.progress import Loop
 from headrace_workers.features.cache.semantic.known import Entry, Known
 from headrace_workers.features.cache.semantic.saved import Reached, Saved, dropped
+from headrace_workers.features.cache.store.answers import Answers
 
 _AT_ONCE = 1_000
 
@@ -37,7 +38,7 @@ class Questions:
         mark = self._from_disk()
         position = mark.position if mark is not None else self._ledger.horizon()
         if mark is None:
-            mark = self._ledger.answers.mark(position)
+            mark = self._ledger.of(Answers).mark(position)
             self._read(loop, making=False)
         self._read(loop, making=True)
         self._is_at(mark)
@@ -45,7 +46,7 @@ class Questions:
 
     def changed(self, after: Position, limit: int) -> Sequence[Change]:
         """What changed of answers after a position, in order."""
-        return self._ledger.answers.changed(after, limit)
+        return self._ledger.of(Answers).changed(after, limit)
 
     def take_in(self, changes: Sequence[Change], _loop: Loop) -> None:
         """Know what these entries are now."""
@@ -64,11 +65,11 @@ class Questions:
 
     def holds(self) -> bool:
         """Whether the ledger still has the change that is the last here."""
-        return self._reached is not None and self._ledger.answers.stands(self._reached.mark)
+        return self._reached is not None and self._ledger.of(Answers).stands(self._reached.mark)
 
     def _from_disk(self) -> Mark | None:
         mark = None if self._saved is None else self._saved.load(self._known)
-        if mark is None or self._ledger.answers.stands(mark):
+        if mark is None or self._ledger.of(Answers).stands(mark):
             return mark
         dropped(f"the ledger does not hold the change {mark.number} any more, with which the snapshot ends")
         self._known.clear()
@@ -76,7 +77,7 @@ class Questions:
 
     def _read(self, loop: Loop, *, making: bool) -> None:
         last = 0
-        while rows := self._ledger.answers.snapshot(last, _AT_ONCE, making=making):
+        while rows := self._ledger.of(Answers).snapshot(last, _AT_ONCE, making=making):
             self._known.apply(Entry(row.id, row.scope, row.question, row.vector, making) for row in rows)
             last = rows[-1].id
             loop.beat()

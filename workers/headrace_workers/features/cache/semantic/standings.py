@@ -8,6 +8,7 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KeepsGoing
 from headrace_workers.core.progress import Loop
 from headrace_workers.features.cache.calibration.state import WINDOW
+from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.store.standings import OFF, SHOWN, ScopeStanding
 
 _PAUSE: Final = 2.0  # s between two looks
@@ -47,7 +48,7 @@ class Standings(KeepsGoing):
     def once(self) -> int:
         """Read how all stand, and judge what is due; how many were judged. Unavailable with the ledger."""
         self._read()  # first: nothing is served by likeness before
-        audits = self._ledger.audits
+        audits = self._ledger.of(Audits)
         audits.give_up()
         scopes = audits.unjudged(_AT_ONCE)
         if not scopes or not self._ledger.hold(_DUTY, self._worker, _LEASE_MS):
@@ -61,13 +62,13 @@ class Standings(KeepsGoing):
     def _read(self) -> None:
         self._limits = {
             row.scope: Limit(row.sentence if row.state == OFF else None, row.least, row.state == SHOWN)
-            for row in self._ledger.audits.limiting()
+            for row in self._ledger.of(Audits).limiting()
         }
 
     def _judge(self, scope: str, tenant: str) -> None:
         from headrace_workers.features.cache.semantic.bounds import fit_due, judge
 
-        audits = self._ledger.audits
+        audits = self._ledger.of(Audits)
         counted = audits.counted(scope, tenant, WINDOW)
         due = fit_due(counted.before, counted.tallies, counted.beside)
         pairs = audits.pairs(scope, counted.before.since) if due else None

@@ -3,23 +3,19 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, Row
+from sqlalchemy import Row
 
 from headrace_workers.core.ledger import changes
 from headrace_workers.core.sql.database import reading, writing
-from headrace_workers.core.sql.reads import Reads
+from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.features.cache.store import entries, failed, purge, quota, recall_counts, recalled, uses
 from headrace_workers.features.cache.store.failed import Failure
 from headrace_workers.features.cache.store.purge import EntryFilter
 from headrace_workers.features.cache.store.uses import Used
 
 
-class Answers:
+class Answers(LedgerStore):
     """The answers of one ledger. Thread-safe. Unavailable when the database does not answer."""
-
-    def __init__(self, engine: Engine, reads: Reads) -> None:
-        self._engine = engine
-        self._reads = reads
 
     def exact(self, keys: Collection[str]) -> dict[str, entries.Entry]:
         """The answers to these very requests that may be served, by key."""

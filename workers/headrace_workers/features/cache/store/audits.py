@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, Row
+from sqlalchemy import Row
 
 from headrace_workers.core.sql.database import reading, writing
+from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.features.cache.store import audit_counts, audit_rows, standings
 from headrace_workers.features.cache.store.audit_counts import Beside, OfGuard, Pair, Seen, Tally, Window
 from headrace_workers.features.cache.store.audit_rows import Label
@@ -23,11 +24,8 @@ class Counted:
     seen: Seen
 
 
-class Audits:
+class Audits(LedgerStore):
     """The audits of one ledger. Thread-safe."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     # -- judging
 

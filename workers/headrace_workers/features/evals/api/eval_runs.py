@@ -24,7 +24,7 @@ from headrace_workers.features.evals.api.evals import Reads, Writes, bounds_of, 
 from headrace_workers.features.evals.data_source import data_source_of
 from headrace_workers.features.evals.eval_plan import EvalPlan, item_schema_of, models_of
 from headrace_workers.features.evals.graders import graders_of
-from headrace_workers.features.evals.store.evals import NewRun
+from headrace_workers.features.evals.store.evals import Evals, NewRun
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.caller import Caller
 from headrace_workers.http.errors import LedgerAway, Refusal, Why
@@ -50,7 +50,7 @@ async def create(eval_id: str, caller: Writes, services: Wired, wanted: NewRunBo
     asked = {} if source.asks is None else {"data_source.model": source.asks.model}
     check_models(services, asked | models_of(graders))
     bounds = bounds_of(services)
-    await services.ask(services.ledger.evals.check_run, caller.tenant, bounds)  # before a file is made for it
+    await services.ask(services.ledger.of(Evals).check_run, caller.tenant, bounds)  # before a file is made for it
     if source.content is not None:
         rows = source.content
         await asyncio.get_running_loop().run_in_executor(services.executor, _hold, plan, rows)
@@ -73,7 +73,7 @@ async def create(eval_id: str, caller: Writes, services: Wired, wanted: NewRunBo
         metadata=json.dumps(wanted.metadata or {}),
     )
     try:
-        found = await services.ask(services.ledger.evals.start, eval_id, caller.tenant, new, bounds)
+        found = await services.ask(services.ledger.of(Evals).start, eval_id, caller.tenant, new, bounds)
     except LedgerAway as error:  # it may be there all the same: a second try would be a second run
         raise LedgerAway(str(error), again=False) from error
     if found is None:
@@ -96,7 +96,7 @@ async def list_runs(
     if after is not None:
         await _run(services, caller, eval_id, after)
     found = await services.ask(
-        services.ledger.evals.runs, eval_id, caller.tenant, after=after, limit=limit, newest=order == "desc",
+        services.ledger.of(Evals).runs, eval_id, caller.tenant, after=after, limit=limit, newest=order == "desc",
         state=status,
     )  # fmt: skip
     return RunList.of(found.rows, limit, lambda row: _shape(row, services), more=found.more)
@@ -112,7 +112,7 @@ async def retrieve(eval_id: str, run_id: str, caller: Reads, services: Wired) ->
 async def cancel(eval_id: str, run_id: str, caller: Writes, services: Wired) -> RunShape:
     """Cancel a run: what is judged is kept. One that is over stays as it is."""
     await _run(services, caller, eval_id, run_id)
-    found = await services.ask(services.ledger.evals.cancel, eval_id, run_id, caller.tenant)
+    found = await services.ask(services.ledger.of(Evals).cancel, eval_id, run_id, caller.tenant)
     if found is None:
         raise _no_run()
     return _shape(found, services)
@@ -122,7 +122,7 @@ async def cancel(eval_id: str, run_id: str, caller: Writes, services: Wired) -> 
 async def delete(eval_id: str, run_id: str, caller: Writes, services: Wired) -> RunDeleted:
     """Remove a run that has ended, with what came of its items."""
     await _run(services, caller, eval_id, run_id)
-    await services.ask(services.ledger.evals.remove_run, eval_id, run_id, caller.tenant)
+    await services.ask(services.ledger.of(Evals).remove_run, eval_id, run_id, caller.tenant)
     return RunDeleted(run_id=run_id)
 
 
@@ -143,7 +143,7 @@ async def list_items(
     if after is not None and behind is None:
         raise InvalidRecord("after: this run has no item of this id", param="after")
     found = await services.ask(
-        services.ledger.evals.items, run.number, after=behind, limit=limit, newest=order == "desc", status=status
+        services.ledger.of(Evals).items, run.number, after=behind, limit=limit, newest=order == "desc", status=status
     )
     return ItemList.of(found.rows, limit, lambda row: ItemShape.of(row, run), more=found.more)
 
@@ -153,7 +153,7 @@ async def show_item(eval_id: str, run_id: str, output_item_id: str, caller: Read
     """What came of one item."""
     run = await _run(services, caller, eval_id, run_id)
     number = number_of(output_item_id, run.id)
-    found = None if number is None else await services.ask(services.ledger.evals.item, run.number, number)
+    found = None if number is None else await services.ask(services.ledger.of(Evals).item, run.number, number)
     if found is None:
         raise Refusal(Why.NOT_FOUND, "this run has no item of this id that has ended", param="output_item_id")
     return ItemShape.of(found, run)
@@ -169,7 +169,7 @@ def _hold(plan: EvalPlan, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 async def _run(services: Services, caller: Caller, eval_id: str, run_id: str) -> Row[Any]:
-    found = await services.known(services.ledger.evals.run, eval_id, run_id, caller.tenant)
+    found = await services.known(services.ledger.of(Evals).run, eval_id, run_id, caller.tenant)
     if found is None:
         raise _no_run()
     return found

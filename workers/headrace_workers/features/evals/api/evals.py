@@ -14,7 +14,7 @@ from headrace_workers.features.evals.eval_plan import item_schema_of, models_of,
 from headrace_workers.features.evals.graders import graders_of
 from headrace_workers.features.evals.scope import SAMPLED
 from headrace_workers.features.evals.store.bounds import EvalBounds
-from headrace_workers.features.evals.store.evals import NewEval
+from headrace_workers.features.evals.store.evals import Evals, NewEval
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import LedgerAway, Refusal, Why
@@ -48,7 +48,7 @@ async def create(caller: Writes, services: Wired, wanted: NewEvalBody) -> EvalSh
         metadata=json.dumps(wanted.metadata or {}),
     )
     try:
-        return EvalShape.of(await services.ask(services.ledger.evals.create, new, bounds_of(services)))
+        return EvalShape.of(await services.ask(services.ledger.of(Evals).create, new, bounds_of(services)))
     except LedgerAway as error:  # it may be there all the same: a second try would be a second eval
         raise LedgerAway(str(error), again=False) from error
 
@@ -65,10 +65,10 @@ async def list_evals(
     ] = "created_at",
 ) -> EvalList:
     """The tenant's evals."""
-    if after is not None and await services.ask(services.ledger.evals.eval, after, caller.tenant) is None:
+    if after is not None and await services.ask(services.ledger.of(Evals).eval, after, caller.tenant) is None:
         raise InvalidRecord("after: this tenant has no eval of this id", param="after")
     found = await services.ask(
-        services.ledger.evals.evals, caller.tenant, after=after, limit=limit, newest=order == "desc",
+        services.ledger.of(Evals).evals, caller.tenant, after=after, limit=limit, newest=order == "desc",
         by_change=order_by == "updated_at",
     )  # fmt: skip
     return EvalList.of(found.rows, limit, EvalShape.of, more=found.more)
@@ -89,7 +89,7 @@ async def change(eval_id: str, caller: Writes, services: Wired, wanted: EvalChan
     if wanted.metadata is not None:
         values["metadata"] = json.dumps(wanted.metadata)
     await eval_of(services, caller, eval_id)
-    found = await services.ask(services.ledger.evals.change, eval_id, caller.tenant, values)
+    found = await services.ask(services.ledger.of(Evals).change, eval_id, caller.tenant, values)
     if found is None:
         raise _no_eval()
     return EvalShape.of(found)
@@ -99,14 +99,14 @@ async def change(eval_id: str, caller: Writes, services: Wired, wanted: EvalChan
 async def delete(eval_id: str, caller: Writes, services: Wired) -> EvalDeleted:
     """Remove an eval with its runs, which must have ended."""
     await eval_of(services, caller, eval_id)
-    await services.ask(services.ledger.evals.remove, eval_id, caller.tenant)
+    await services.ask(services.ledger.of(Evals).remove, eval_id, caller.tenant)
     return EvalDeleted(eval_id=eval_id)
 
 
 async def eval_of(services: Services, caller: Caller, eval_id: str) -> Row[Any]:
     """An eval of the caller's; 403 where the caller may read none, 404 where there is none of this id."""
     caller.need(Scope.EVALS_READ)
-    found = await services.known(services.ledger.evals.eval, eval_id, caller.tenant)
+    found = await services.known(services.ledger.of(Evals).eval, eval_id, caller.tenant)
     if found is None:
         raise _no_eval()
     return found

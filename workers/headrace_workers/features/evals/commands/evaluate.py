@@ -13,6 +13,7 @@ from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.output import hush_kafka, put, put_json, say
 from headrace_workers.cli.run_jobs import ThisRun, carry, models_for
 from headrace_workers.cli.whole_file import write_file
+from headrace_workers.features.quality.store.labels import Labels
 from headrace_workers.runtime.settings import judge_name
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _labels(plan: "Plan") -> list[Any]:
 
     try:
         ledger = find_ledger()
-        return [] if ledger is None else list(ledger.labels.all(plan.tenant))
+        return [] if ledger is None else list(ledger.of(Labels).all(plan.tenant))
     except HeadraceError as error:
         say(f"people's labels are not in the report: {error}")
         return []

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Row, delete, select, update
+from sqlalchemy import Connection, Row, delete, select, update
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.core.sql.by_bytes import Part, by_bytes
 from headrace_workers.core.sql.database import alone, clock, now_ms, reading, writing
+from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.features.evals.store import eval_runs
 from headrace_workers.features.evals.store.bounds import EvalBounds, check_bytes, check_eval, check_run
 from headrace_workers.features.evals.store.eval_runs import Judged, NewItem
@@ -49,11 +50,8 @@ class NewRun:
     metadata: str
 
 
-class Evals:
+class Evals(LedgerStore):
     """The evals of one ledger. Thread-safe. Unavailable when the database does not answer."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     def create(self, new: NewEval, bounds: EvalBounds = _NO_BOUNDS) -> Row[Any]:
         """Write an eval down; its row. TooManyEvals."""

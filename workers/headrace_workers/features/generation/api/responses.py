@@ -16,6 +16,7 @@ from headrace_workers.features.generation.openai.flags import flag
 from headrace_workers.features.generation.openai.input_items import input_items, page
 from headrace_workers.features.generation.openai.response_body import unended
 from headrace_workers.features.generation.openai.responses import PARAMETERS, continued
+from headrace_workers.features.generation.store.responses import Responses
 from headrace_workers.http.answering import asker, ended, json_response, let_in, no_query, told
 from headrace_workers.http.authenticated_route import Guarded
 from headrace_workers.http.bodies import json_object
@@ -116,5 +117,5 @@ async def delete(response_id: str, request: Request, caller: Writes, services: W
     """Forget a response: it can neither be retrieved nor gone on from. Its job goes its way, and keeps its receipt."""
     no_query(request)
     stored = await find(services, caller, response_id)
-    await services.ask(services.ledger.responses.drop, caller.tenant, stored.job_id)
+    await services.ask(services.ledger.of(Responses).drop, caller.tenant, stored.job_id)
     return json_response({"id": response_id, "object": "response.deleted", "deleted": True})

@@ -12,6 +12,7 @@ from headrace_workers.features.generation.openai.endpoint import Asker, Body, Re
 from headrace_workers.features.generation.openai.references import references, with_items
 from headrace_workers.features.generation.openai.response_body import ended, job_id_of, response_of_item, unended
 from headrace_workers.features.generation.openai.responses import PARAMETERS, continued, conversation
+from headrace_workers.features.generation.store.responses import Responses
 from headrace_workers.http.bodies import parsed, unparsed
 from headrace_workers.http.caller import Caller
 from headrace_workers.http.errors import LedgerAway, Refusal, Why
@@ -37,7 +38,7 @@ async def keep(services: Services, caller: Caller, job_id: str, body: Body, *, a
     second try is the same job, where the ledger does not answer.
     """
     try:
-        kept = await services.ask(services.ledger.responses.keep, caller.tenant, job_id, unparsed(body))
+        kept = await services.ask(services.ledger.of(Responses).keep, caller.tenant, job_id, unparsed(body))
     except LedgerAway as error:
         raise LedgerAway(f"{error}; the job will be run", again=again, job_id=job_id) from error
     if kept is None:
@@ -50,7 +51,7 @@ async def find(services: Services, caller: Caller, response_id: str) -> Stored:
     job_id = job_id_of(response_id)
     if job_id is None or not _JOB_ID.fullmatch(job_id):
         raise _missing()
-    kept = await services.ask(services.ledger.responses.find, caller.tenant, job_id)
+    kept = await services.ask(services.ledger.of(Responses).find, caller.tenant, job_id)
     if kept is None:
         raise _missing()
     body = parsed(kept.body)

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, select
+from sqlalchemy import Connection, delete, select
 
 from headrace_workers.core.sql.database import among, insert, now_ms, reading, writing
+from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.generation.tables import RESPONSES
 
@@ -20,14 +21,11 @@ class Asked:
     asked_at: int
 
 
-class Responses:
+class Responses(LedgerStore):
     """The responses of one ledger; each method is one transaction. Thread-safe. Unavailable when it does not answer.
 
     Another tenant's are not there.
     """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     def keep(self, tenant: str, job_id: str, body: bytes) -> Asked | None:
         """Keep what this job was asked for; what was kept first stays. None where the job is another tenant's."""

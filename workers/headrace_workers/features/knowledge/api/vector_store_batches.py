@@ -15,7 +15,7 @@ from headrace_workers.features.knowledge.api.vector_store_shapes import (
     takes,
 )
 from headrace_workers.features.knowledge.api.vector_stores import Reads, Writes, incoming, store_of
-from headrace_workers.features.knowledge.store.file_batches import FileBatch
+from headrace_workers.features.knowledge.store.file_batches import FileBatch, FileBatches
 from headrace_workers.http.authenticated_route import Guarded
 from headrace_workers.http.bodies import json_object
 from headrace_workers.http.caller import Caller
@@ -39,7 +39,7 @@ async def create(vector_store_id: str, request: Request, caller: Writes, service
     wanted = asked.wanted()
     files = [await incoming(services, caller, file_id, attributes) for file_id, attributes in wanted.items()]
     batch_id = f"vsfb_{uuid.uuid4().hex}"
-    await services.ask(services.ledger.file_batches.send, caller.tenant, vector_store_id, batch_id, files)
+    await services.ask(services.ledger.of(FileBatches).send, caller.tenant, vector_store_id, batch_id, files)
     return FileBatchShape.of(await _batch(services, caller, vector_store_id, batch_id), vector_store_id)
 
 
@@ -58,7 +58,7 @@ async def retrieve(
 async def cancel(vector_store_id: str, file_batch_id: str, caller: Writes, services: Wired) -> FileBatchShape:
     """Take those files out of the store that were not read yet. A batch that has ended is told as it is."""
     await _batch(services, caller, vector_store_id, file_batch_id)
-    found = await services.ask(services.ledger.file_batches.cancel, caller.tenant, vector_store_id, file_batch_id)
+    found = await services.ask(services.ledger.of(FileBatches).cancel, caller.tenant, vector_store_id, file_batch_id)
     if found is None:
         raise _missing()
     return FileBatchShape.of(found, vector_store_id)
@@ -88,7 +88,7 @@ async def list_files(
 
 
 async def _batch(services: Services, caller: Caller, vector_store_id: str, file_batch_id: str) -> FileBatch:
-    found = await services.known(services.ledger.file_batches.find, caller.tenant, vector_store_id, file_batch_id)
+    found = await services.known(services.ledger.of(FileBatches).find, caller.tenant, vector_store_id, file_batch_id)
     if found is None:
         raise _missing()
     return found

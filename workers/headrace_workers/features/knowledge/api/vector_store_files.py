@@ -22,6 +22,7 @@ from headrace_workers.features.knowledge.api.vector_store_shapes import (
 )
 from headrace_workers.features.knowledge.api.vector_stores import Reads, Writes, incoming, store_of
 from headrace_workers.features.knowledge.store.store_files import StoreFile
+from headrace_workers.features.knowledge.store.vector_stores import VectorStores
 from headrace_workers.http.authenticated_route import Guarded
 from headrace_workers.http.bodies import json_object
 from headrace_workers.http.caller import Caller
@@ -43,7 +44,7 @@ async def create(vector_store_id: str, request: Request, caller: Writes, service
     if store.expired:
         raise Refusal(Why.INVALID, "this vector store has expired: make another", param="vector_store_id")
     file = await incoming(services, caller, asked.file_id, asked.attributes or {})
-    await services.ask(services.ledger.stores.send, caller.tenant, vector_store_id, [file])
+    await services.ask(services.ledger.of(VectorStores).send, caller.tenant, vector_store_id, [file])
     return StoreFileShape.of(await _file(services, caller, vector_store_id, asked.file_id), vector_store_id)
 
 
@@ -67,7 +68,7 @@ async def list_files(
     found: list[StoreFile] = []
     if status != "cancelled":
         found = await services.ask(
-            services.ledger.stores.files,
+            services.ledger.of(VectorStores).files,
             caller.tenant,
             vector_store_id,
             after=None if after is None else await _file(services, caller, vector_store_id, after),
@@ -97,7 +98,7 @@ async def change(
     await _file(services, caller, vector_store_id, store_file_id)
     asked = body_of(StoreFileChange, await json_object(request))
     attributes = asked.attributes or {}
-    describe = services.ledger.stores.describe
+    describe = services.ledger.of(VectorStores).describe
     if not await services.ask(describe, caller.tenant, vector_store_id, store_file_id, attributes):
         raise _no_file()
     return StoreFileShape.of(await _file(services, caller, vector_store_id, store_file_id), vector_store_id)
@@ -107,7 +108,7 @@ async def change(
 async def delete(vector_store_id: str, store_file_id: str, caller: Writes, services: Wired) -> StoreFileDeleted:
     """Take a file out of a store; the file itself stays."""
     await _file(services, caller, vector_store_id, store_file_id)
-    await services.ask(services.ledger.stores.remove_file, caller.tenant, vector_store_id, store_file_id)
+    await services.ask(services.ledger.of(VectorStores).remove_file, caller.tenant, vector_store_id, store_file_id)
     return StoreFileDeleted(id=store_file_id)
 
 
@@ -121,7 +122,7 @@ async def content(vector_store_id: str, store_file_id: str, caller: Reads, servi
     if document_id is None:
         return JSONResponse(ContentPage(data=[]).model_dump())
     # The first is read before the answer begins: then a ledger that is away can still be told.
-    first = await services.ask(services.ledger.stores.texts, document_id)
+    first = await services.ask(services.ledger.of(VectorStores).texts, document_id)
     return StreamingResponse(_told(services, document_id, first), media_type="application/json")
 
 
@@ -137,14 +138,14 @@ async def _told(services: Services, document_id: int, part: Part) -> AsyncIterat
             yield f"]{ends}".encode()
             return
         between = ","
-        part = await services.ask(services.ledger.stores.texts, document_id, part.rows[-1].id)
+        part = await services.ask(services.ledger.of(VectorStores).texts, document_id, part.rows[-1].id)
     if between:  # no whole answer: the connection breaks
         raise Refusal(Why.NOT_FOUND, "the file was taken out of its store while it was told")
     yield f"]{ends}".encode()
 
 
 async def _file(services: Services, caller: Caller, vector_store_id: str, store_file_id: str) -> StoreFile:
-    found = await services.known(services.ledger.stores.file, caller.tenant, vector_store_id, store_file_id)
+    found = await services.known(services.ledger.of(VectorStores).file, caller.tenant, vector_store_id, store_file_id)
     if found is None:
         raise _no_file()
     return found

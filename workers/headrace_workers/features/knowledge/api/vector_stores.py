@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from fastapi import APIRouter, Request
 
 from headrace_schemas.attributes import AttributeMap
+from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.knowledge.api.vector_store_shapes import (
     ERRORS,
     NewStore,
@@ -23,8 +24,10 @@ from headrace_workers.features.knowledge.api.vector_store_shapes import (
     body_of,
     takes,
 )
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.store_files import Incoming
 from headrace_workers.features.knowledge.store.stores import Store
+from headrace_workers.features.knowledge.store.vector_stores import VectorStores
 from headrace_workers.http.authenticated_route import Guarded
 from headrace_workers.http.bodies import json_object
 from headrace_workers.http.caller import Caller, needs
@@ -52,7 +55,7 @@ async def create(request: Request, caller: Writes, services: Wired) -> VectorSto
     asked = body_of(NewStore, await json_object(request))
     files = [await incoming(services, caller, file_id, {}) for file_id in dict.fromkeys(asked.file_ids)]
     made = await services.ask(
-        services.ledger.stores.create,
+        services.ledger.of(VectorStores).create,
         caller.tenant,
         f"vs_{uuid.uuid4().hex}",
         name=asked.name or "",
@@ -75,7 +78,7 @@ async def list_stores(
 ) -> StoreList:
     """The tenant's stores: all its knowledge bases."""
     only_onwards(before)
-    stores = await services.ask(services.ledger.stores.stores, caller.tenant)
+    stores = await services.ask(services.ledger.of(VectorStores).stores, caller.tenant)
     found = onwards(stores, order, after, "this tenant has no vector store of this id")
     return StoreList.of(found, limit, VectorStoreShape.of)
 
@@ -98,7 +101,7 @@ async def change(vector_store_id: str, request: Request, caller: Writes, service
         values["metadata"] = asked.metadata
     if "expires_after" in asked.model_fields_set:
         values["expire_days"] = asked.expires_after.days if asked.expires_after else None
-    changed = await services.ask(services.ledger.stores.change, caller.tenant, vector_store_id, values)
+    changed = await services.ask(services.ledger.of(VectorStores).change, caller.tenant, vector_store_id, values)
     if changed is None:
         raise _no_store()
     return VectorStoreShape.of(changed)
@@ -110,8 +113,8 @@ async def delete(vector_store_id: str, caller: Writes, services: Wired) -> Store
     await store_of(services, caller, vector_store_id)
     # What is on its way comes to nothing first; then the documents, in small transactions, since a long one would hold
     # up whoever follows changes.
-    await services.ask(services.ledger.stores.remove, caller.tenant, vector_store_id)
-    bases = services.ledger.knowledge
+    await services.ask(services.ledger.of(VectorStores).remove, caller.tenant, vector_store_id)
+    bases = services.ledger.of(KnowledgeBases)
     while found := await services.ask(bases.documents, caller.tenant, vector_store_id, "", _REMOVED_AT_ONCE):
         await services.ask(bases.remove, [row.id for row in found])
     return StoreDeleted(id=vector_store_id)
@@ -126,7 +129,7 @@ async def search(vector_store_id: str, request: Request, caller: Reads, services
         raise Refusal(Why.INVALID, "this vector store has expired: its documents are gone", param="vector_store_id")
     hits = await services.find(caller.tenant, vector_store_id, asked.query, asked.max_num_results, asked.filters)
     if store.expire_days is not None:
-        await services.ask(services.ledger.stores.used, caller.tenant, vector_store_id)
+        await services.ask(services.ledger.of(VectorStores).used, caller.tenant, vector_store_id)
     threshold = (asked.ranking_options.score_threshold if asked.ranking_options else None) or 0.0
     best = [SearchHit.of(hit) for hit in _best_of(hits, asked.max_num_results) if hit.score >= threshold]
     return SearchPage(search_query=list(asked.query), data=best)
@@ -135,7 +138,7 @@ async def search(vector_store_id: str, request: Request, caller: Reads, services
 async def store_of(services: Services, caller: Caller, vector_store_id: str) -> Store:
     """A store of the caller's; 403 where the caller may read none, 404 where there is none of this id."""
     caller.need(Scope.KNOWLEDGE_READ)
-    found = await services.known(services.ledger.stores.store, caller.tenant, vector_store_id)
+    found = await services.known(services.ledger.of(VectorStores).store, caller.tenant, vector_store_id)
     if found is None:
         raise _no_store()
     return found
@@ -147,7 +150,7 @@ async def incoming(services: Services, caller: Caller, file_id: str, attributes:
     """
     caller.need(Scope.FILES_READ, "file_id")
     services.check_embedder()
-    found = await services.ask(services.ledger.files.file, file_id, caller.tenant)
+    found = await services.ask(services.ledger.of(StoredFiles).file, file_id, caller.tenant)
     if found is None:
         raise Refusal(Why.NOT_FOUND, f"this tenant has no file {file_id}", param="file_id")
     return Incoming(file_id, found.name, attributes)

@@ -17,6 +17,7 @@ from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_o
 from headrace_workers.cli.output import console, flush, printable, put_json, say, table
 from headrace_workers.features.access.commands.tenants import checked_tenant, tenant_meant
 from headrace_workers.features.knowledge.commands.attributes import MetaOption, WhereOption, attributes_of, filter_of
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.runtime.settings import embedder_name, home_of
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def list_bases(
     """
     from headrace_workers.features.knowledge.commands import knowledge_views as views
 
-    found = need_ledger().knowledge.bases(None if tenant is None else checked_tenant(tenant))
+    found = need_ledger().of(KnowledgeBases).bases(None if tenant is None else checked_tenant(tenant))
     if as_json:
         for base in found:
             put_json(views.base_dict(base))
@@ -144,7 +145,7 @@ def show(
     found = list(islice(documents, limit + 1))
     rows = [views.document_row(document) for document in found[:limit]]
     console(data=True).print(table(None, views.DOCUMENTS, rows, right=views.NUMBERS))
-    for whole in ledger.knowledge.bases(owner):
+    for whole in ledger.of(KnowledgeBases).bases(owner):
         if whole.knowledge == base:
             say(f"{base}: {whole.documents:,} documents, {whole.chunks:,} chunks, {whole.size:,} bytes")
     if len(found) > limit:
@@ -226,7 +227,7 @@ def remove(
         be_sure(f"Remove {these}?", "nothing was removed")
     ids, removed = sorted(found.values()), 0
     for start in range(0, len(ids), _REMOVED_AT_ONCE):
-        removed += ledger.knowledge.remove(ids[start : start + _REMOVED_AT_ONCE])
+        removed += ledger.of(KnowledgeBases).remove(ids[start : start + _REMOVED_AT_ONCE])
     if as_json:
         put_json({"removed": removed})
     say(f"{removed:,} removed")
@@ -278,7 +279,7 @@ def _there(paths: Iterable[str]) -> tuple[list[str], int, dict[str, str]]:
 
 def _documents(ledger: "Ledger", base: str, tenant: str) -> Iterator[Any]:
     """All documents of a base, in order of name; exit code 1 where there is no such base."""
-    first = ledger.knowledge.documents(tenant, base, "", _AT_ONCE)
+    first = ledger.of(KnowledgeBases).documents(tenant, base, "", _AT_ONCE)
     if not first:
         say(f"{tenant} has no knowledge base {base!r}: `headrace knowledge list` shows all, --tenant names another's")
         raise typer.Exit(1)
@@ -288,7 +289,7 @@ def _documents(ledger: "Ledger", base: str, tenant: str) -> Iterator[Any]:
 def _paged(ledger: "Ledger", base: str, tenant: str, page: list[Any]) -> Iterator[Any]:
     while page:
         yield from page
-        page = ledger.knowledge.documents(tenant, base, page[-1].name, _AT_ONCE)
+        page = ledger.of(KnowledgeBases).documents(tenant, base, page[-1].name, _AT_ONCE)
 
 
 @contextmanager

@@ -3,21 +3,19 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, Row
+from sqlalchemy import Row
 
 from headrace_schemas.attributes import AttributeMap
 from headrace_workers.core.ledger import changes
 from headrace_workers.core.sql.database import reading, writing
+from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.features.knowledge.store import base_uses, documents
 from headrace_workers.features.knowledge.store.base_uses import LatelyUsed
 from headrace_workers.features.knowledge.store.documents import ChunkAt, NewDocument
 
 
-class KnowledgeBases:
+class KnowledgeBases(LedgerStore):
     """The knowledge bases of one ledger. Thread-safe. Unavailable when the database does not answer."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     def put(self, document: NewDocument) -> int | None:
         """Write a document in the place of the one of its name; its id, or None where that is the same."""

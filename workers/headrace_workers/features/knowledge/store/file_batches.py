@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Row, delete, select, update
+from sqlalchemy import Connection, Row, delete, select, update
 
 from headrace_workers.core.sql.database import among, now_ms, reading, writing
+from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.features.knowledge.store import store_files
 from headrace_workers.features.knowledge.store.store_files import Incoming, StoreFile
 from headrace_workers.features.knowledge.tables import FILE_BATCHES, INCOMING
@@ -31,13 +32,10 @@ class FileBatch:
         return sum(each.state == state for each in self.files)
 
 
-class FileBatches:
+class FileBatches(LedgerStore):
     """The batches of files of one ledger; each method is one transaction. Thread-safe. Unavailable when it does not
     answer. Another tenant's are not there.
     """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     def send(self, tenant: str, knowledge: str, batch_id: str, files: Sequence[Incoming]) -> None:
         """Put these files into a store, as a batch."""

@@ -3,22 +3,20 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, Row
+from sqlalchemy import Row
 
 from headrace_schemas.attributes import AttributeMap
 from headrace_workers.core.sql.by_bytes import Part
 from headrace_workers.core.sql.database import reading, writing
+from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.features.knowledge.store import store_files, stores
 from headrace_workers.features.knowledge.store.documents import NewDocument
 from headrace_workers.features.knowledge.store.store_files import Incoming, State, StoreFile
 from headrace_workers.features.knowledge.store.stores import Store
 
 
-class VectorStores:
+class VectorStores(LedgerStore):
     """The vector stores of one ledger. Thread-safe. Unavailable when the database does not answer."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     def create(
         self,

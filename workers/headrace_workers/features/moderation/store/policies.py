@@ -3,23 +3,21 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from sqlalchemy import Connection, Engine, delete, select
+from sqlalchemy import Connection, delete, select
 
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.policy import PolicyRefused, PolicySwitched
 from headrace_workers.core.identity import policy_event_id
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing, put
 from headrace_workers.core.sql.database import alone, clock, writing
+from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.features.moderation.tables import POLICIES
 
 KEY: Final = "policies"  # of all of these events: they come in the order in which they happened
 
 
-class Policies:
+class Policies(LedgerStore):
     """The policies of one ledger's workers. Thread-safe. Unavailable when it does not answer."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     def note(self, versions: Mapping[str, str], refused: str | None, *, switched: bool) -> int:
         """A worker goes by these versions, by tenant, "" being for all that have none of their own; `switched` says

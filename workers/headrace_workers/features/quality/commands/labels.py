@@ -17,6 +17,7 @@ from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import console, put_bytes, put_json, say, table
 from headrace_workers.features.access.commands.tenants import tenant_meant
 from headrace_workers.features.batches.json_lines import LineTooLong, NoJSON, lines, listed, parsed
+from headrace_workers.features.quality.store.labels import Labels
 
 _LONGEST_LINE: Final = 100_000  # bytes
 _AT_ONCE: Final = 500
@@ -74,7 +75,7 @@ def import_labels(
         ledger = need_ledger()
         new, refused = 0, list[str]()
         for chunk in _chunks(_checked(stream, name, whose)):
-            added = ledger.labels.add([review for _, review in chunk])
+            added = ledger.of(Labels).add([review for _, review in chunk])
             new += added.new
             refused += [f"{name}:{chunk[place][0]}: {why}" for place, why in sorted(added.refused.items())]
     say(f"{new:,} of {total:,} labels are new")
@@ -89,7 +90,7 @@ def list_labels(tenant: _TenantOption = None, as_json: JsonLinesOption = False) 
     """
     from headrace_workers.cli.connections import need_ledger
 
-    found = need_ledger().labels.counted(tenant)
+    found = need_ledger().of(Labels).counted(tenant)
     if as_json:
         for row in found:
             put_json(
@@ -123,7 +124,7 @@ def export(tenant: _TenantOption = None) -> None:
     """
     from headrace_workers.cli.connections import need_ledger
 
-    for row in need_ledger().labels.all(tenant):
+    for row in need_ledger().of(Labels).all(tenant):
         put_bytes(_review(row).model_dump_json(exclude_none=True).encode())
 
 
@@ -148,7 +149,7 @@ def remove(
         raise ConfigurationError("say which labels: --criterion NAME, or --category NAME (`headrace labels list`)")
     kind = "category" if criterion is None else "criterion"
     which = Which(tenant_meant(tenant), kind, criterion or category or "", who, job)
-    labels = need_ledger().labels
+    labels = need_ledger().of(Labels)
     count = labels.count(which)
     these = f"about the {kind} {which.about!r} of {which.tenant}"
     if not count:

@@ -8,6 +8,7 @@ from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.html import HtmlOption, refuse_unwritable, say_where, write_page
 from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import console, put, put_json, say
+from headrace_workers.features.quality.store.labels import Labels
 
 
 def register(app: typer.Typer) -> None:
@@ -40,8 +41,8 @@ def quality(
     since = ledger.now() - patience_ms
     found: list[tuple[str, Any, Any]] = []
     strange: list[str] = []
-    for name in sorted({row.tenant for row in ledger.labels.counted(tenant)}):
-        labels, verdicts = ledger.labels.beside(name)
+    for name in sorted({row.tenant for row in ledger.of(Labels).counted(tenant)}):
+        labels, verdicts = ledger.of(Labels).beside(name)
         found += [(name, subject, assess(of, since)) for subject, of in by_subject(labels, verdicts).items()]
         strange += views.strange(name, [(row.kind, row.about) for row in labels], verdicts)
     if html is not None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, select
 
 from headrace_schemas.errors import Category
 from headrace_schemas.review import Review
@@ -13,6 +13,7 @@ from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.refusals import refusal
 from headrace_workers.core.sql.by_pages import by_pages
 from headrace_workers.core.sql.database import insert, now_ms, reading, writing
+from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.features.quality.store import verdicts
 from headrace_workers.features.quality.store.verdicts import Verdict
 from headrace_workers.features.quality.tables import LABELS
@@ -55,11 +56,8 @@ class Sent:
     traceparent: str | None = None
 
 
-class Labels:
+class Labels(LedgerStore):
     """The labels of one ledger. Thread-safe. Unavailable when it does not answer."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     def add(self, reviews: Sequence[Review]) -> Added:
         """Take these labels in, a few hundred at most; one that is there already changes nothing."""

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Row, delete, select
+from sqlalchemy import Connection, Row, delete, select
 
 from headrace_workers.core.sql.database import clock, reading, writing
+from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.features.quality.rate_tables import RATES
 
 MOST: Final = 1_000  # that are shown
@@ -34,11 +35,8 @@ def rates(connection: Connection) -> list[Row[Any]]:
     return list(connection.execute(select(RATES).order_by(*order).limit(MOST)).all())
 
 
-class PassRates:
+class PassRates(LedgerStore):
     """The pass rates of one ledger. Thread-safe. Unavailable when it does not answer."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     def put(self, tenant: str, rates: Sequence[PassRate]) -> None:
         """These are a tenant's now, and no others."""

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from headrace_workers.features.webhooks.api.webhook_endpoints import MOST, Reads, Writes, endpoint_of
 from headrace_workers.features.webhooks.api.webhook_shapes import Again, AgainShape, DeliveryList, delivery_shape
 from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.openai_shapes import ERRORS
 from headrace_workers.http.services import Wired
@@ -31,7 +32,7 @@ async def deliveries(
     """What a receiver was told, newest first, and what it said."""
     await endpoint_of(services, caller, endpoint_id)
     which = Range(endpoint_id=endpoint_id, since=_ms(since), until=_ms(until))
-    found = await services.ask(services.ledger.webhooks.deliveries, which, limit, state)
+    found = await services.ask(services.ledger.of(Webhooks).deliveries, which, limit, state)
     return DeliveryList(data=[delivery_shape(each) for each in found])
 
 
@@ -42,7 +43,7 @@ async def replay(endpoint_id: str, caller: Writes, services: Wired, asked: Again
     """
     await endpoint_of(services, caller, endpoint_id)
     asked = asked or Again()
-    webhooks = services.ledger.webhooks
+    webhooks = services.ledger.of(Webhooks)
     which = Range(endpoint_id=endpoint_id, since=_ms(asked.since), until=_ms(asked.until))
     shown = await services.ask(webhooks.preview, which, delivered=asked.delivered)
     sent = 0

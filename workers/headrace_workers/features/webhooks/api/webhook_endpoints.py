@@ -4,6 +4,7 @@ import re
 from typing import Annotated, Final
 
 from headrace_workers.features.webhooks.store.endpoints import Endpoint
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.scopes import Scope
@@ -20,7 +21,7 @@ async def endpoint_of(services: Services, caller: Caller, endpoint_id: str) -> E
     """A receiver of the caller's; 404 where there is none of this id."""
     if not _ID.fullmatch(endpoint_id):
         raise no_endpoint()
-    found = await services.ask(services.ledger.webhooks.endpoint, endpoint_id, caller.tenant)
+    found = await services.ask(services.ledger.of(Webhooks).endpoint, endpoint_id, caller.tenant)
     if found is None or found.origin != "registered":
         raise no_endpoint()
     return found

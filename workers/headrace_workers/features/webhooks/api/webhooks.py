@@ -28,6 +28,7 @@ from headrace_workers.features.webhooks.api.webhook_shapes import (
 )
 from headrace_workers.features.webhooks.sealing import Sealer
 from headrace_workers.features.webhooks.sender import Sender
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.openai_shapes import ERRORS
@@ -60,7 +61,7 @@ async def create(asked: NewEndpoint, caller: Writes, services: Wired) -> Endpoin
         scheme=asked.headrace.signature,
     )
     made = await _ask(
-        services, registering.register, services.ledger.webhooks, _sealer(services), _reach(services), wanted
+        services, registering.register, services.ledger.of(Webhooks), _sealer(services), _reach(services), wanted
     )
     return EndpointWithSecret(**endpoint_shape(made.endpoint), signing_secret=made.secret)
 
@@ -78,7 +79,7 @@ async def list_endpoints(
     if after is not None:
         await endpoint_of(services, caller, after)
     found = await services.ask(
-        services.ledger.webhooks.endpoints, caller.tenant, limit + 1, after, origins=("registered",)
+        services.ledger.of(Webhooks).endpoints, caller.tenant, limit + 1, after, origins=("registered",)
     )
     return EndpointList.of(found, limit, lambda each: EndpointShape(**endpoint_shape(each)))
 
@@ -96,7 +97,7 @@ async def update(endpoint_id: str, asked: Changes, caller: Writes, services: Wir
     if found.whole if asked.headrace.whole is None else asked.headrace.whole:
         caller.need(Scope.JOBS_READ, "headrace.whole")
     changed = await _ask(
-        services, registering.change, services.ledger.webhooks, _reach(services), found,
+        services, registering.change, services.ledger.of(Webhooks), _reach(services), found,
         name=asked.name, url=asked.url, whole=asked.headrace.whole,
         events=None if asked.event_types is None else tuple(dict.fromkeys(asked.event_types)),
     )  # fmt: skip
@@ -107,7 +108,7 @@ async def update(endpoint_id: str, asked: Changes, caller: Writes, services: Wir
 async def delete(endpoint_id: str, caller: Writes, services: Wired) -> DeletedShape:
     """Forget a receiver. What is still to be sent to it will not be."""
     await endpoint_of(services, caller, endpoint_id)
-    await services.ask(services.ledger.webhooks.remove, endpoint_id)
+    await services.ask(services.ledger.of(Webhooks).remove, endpoint_id)
     return DeletedShape(id=endpoint_id)
 
 
@@ -118,7 +119,7 @@ async def rotate_secret(
     """Sign with a new secret, which is in the answer; for a day with the old one, too, where that is asked for."""
     found = await endpoint_of(services, caller, endpoint_id)
     overlap = registering.OVERLAP if asked and asked.keep_old_secret_active_for_24_hours else 0.0
-    made = await _ask(services, registering.rotate, services.ledger.webhooks, _sealer(services), found, overlap)
+    made = await _ask(services, registering.rotate, services.ledger.of(Webhooks), _sealer(services), found, overlap)
     if made is None:
         raise no_endpoint()
     return EndpointWithSecret(**endpoint_shape(made.endpoint), signing_secret=made.secret)
@@ -133,7 +134,7 @@ async def try_out(endpoint_id: str, asked: Sample, caller: Writes, services: Wir
     courier = _courier(_reach(services))
     try:
         reply = await asyncio.to_thread(
-            registering.try_out, services.ledger.webhooks, _sealer(services), courier, found, asked.event_type
+            registering.try_out, services.ledger.of(Webhooks), _sealer(services), courier, found, asked.event_type
         )
     except HeadraceError as error:
         raise _told(error) from error
@@ -146,7 +147,7 @@ async def try_out(endpoint_id: str, asked: Sample, caller: Writes, services: Wir
 async def enable(endpoint_id: str, caller: Writes, services: Wired) -> EndpointShape:
     """Tell a receiver again, as if nothing had failed; what waited for it goes out at once."""
     await endpoint_of(services, caller, endpoint_id)
-    await services.ask(services.ledger.webhooks.enable, endpoint_id)
+    await services.ask(services.ledger.of(Webhooks).enable, endpoint_id)
     services.ring()
     return EndpointShape(**endpoint_shape(await endpoint_of(services, caller, endpoint_id)))
 
@@ -155,7 +156,7 @@ async def enable(endpoint_id: str, caller: Writes, services: Wired) -> EndpointS
 async def disable(endpoint_id: str, caller: Writes, services: Wired, asked: Reason | None = None) -> EndpointShape:
     """Tell a receiver nothing more."""
     await endpoint_of(services, caller, endpoint_id)
-    await services.ask(services.ledger.webhooks.disable, endpoint_id, (asked or Reason()).reason)
+    await services.ask(services.ledger.of(Webhooks).disable, endpoint_id, (asked or Reason()).reason)
     return EndpointShape(**endpoint_shape(await endpoint_of(services, caller, endpoint_id)))
 
 

@@ -16,6 +16,7 @@ from headrace_workers.cli.output import console, put, put_json, say, table
 from headrace_workers.cli.streams import shown_or
 from headrace_workers.features.access.commands.tenants import checked_tenant
 from headrace_workers.features.webhooks.commands import webhook_views as views
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.runtime.settings import webhook_keys, webhook_reach
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def add(
         secret=None if secret_file is None else _read_secret(secret_file),
     )
     sealer = _sealer()
-    webhooks = need_ledger().webhooks
+    webhooks = need_ledger().of(Webhooks)
     made = registering.register(webhooks, sealer, webhook_reach(), wanted)
     told = f"{made.endpoint.id} is told of {', '.join(made.endpoint.events) or 'what names it'}. Its secret:"
     with shown_or(lambda: webhooks.remove(made.endpoint.id)):
@@ -101,7 +102,7 @@ def list_endpoints(
 
     Example: `headrace webhooks list --tenant acme`
     """
-    found = need_ledger().webhooks.endpoints(tenant, limit + 1, origins=_ORIGINS if places else _ORIGINS[:2])
+    found = need_ledger().of(Webhooks).endpoints(tenant, limit + 1, origins=_ORIGINS if places else _ORIGINS[:2])
     if as_json:
         for each in found[:limit]:
             put_json(views.endpoint_dict(each))
@@ -123,7 +124,7 @@ def secret(tenant: _TenantOption = "default") -> None:
     from headrace_workers.features.webhooks.keyring import callbacks_of
 
     sealer = _sealer()
-    found = callbacks_of(checked_tenant(tenant), need_ledger().webhooks, sealer)
+    found = callbacks_of(checked_tenant(tenant), need_ledger().of(Webhooks), sealer)
     say(f"Callbacks of {tenant} are signed by {found.id}. Its secret:")
     put(signing.shown(sealer.open(found.secret or "", found.id)))
 
@@ -144,7 +145,7 @@ def try_out(
     found = _found(ledger, endpoint)
     if not found.url:
         raise ConfigurationError(f"{endpoint} signs callbacks, and has no URL of its own to be tried")
-    reply = registering.try_out(ledger.webhooks, _sealer(), Sender(webhook_reach()), found, event)
+    reply = registering.try_out(ledger.of(Webhooks), _sealer(), Sender(webhook_reach()), found, event)
     if as_json:
         put_json({"endpoint": endpoint, "event": event, "status": reply.status, "ms": reply.ms, "error": reply.error,
                   "answer": reply.text})  # fmt: skip
@@ -167,11 +168,11 @@ def rotate(
     ledger = need_ledger()
     seconds = parse_life(overlap, "--overlap", none=True).total_seconds()
     old = _found(ledger, endpoint)
-    made = registering.rotate(ledger.webhooks, _sealer(), old, seconds)
+    made = registering.rotate(ledger.of(Webhooks), _sealer(), old, seconds)
     if made is None:
         raise _unknown(endpoint)
     before = f"signs for {overlap} more, too" if seconds else "signs no more"
-    with shown_or(lambda: registering.take_back(ledger.webhooks, old)):
+    with shown_or(lambda: registering.take_back(ledger.of(Webhooks), old)):
         _tell_secret(made, f"{endpoint} has a new secret; the old one {before}:", as_json)
 
 
@@ -184,7 +185,7 @@ def disable(
     Example: `headrace webhooks disable we_2f1c9a… --reason "moves house"`
     """
     ledger = need_ledger()
-    ledger.webhooks.disable(_found(ledger, endpoint).id, reason[:2_000])
+    ledger.of(Webhooks).disable(_found(ledger, endpoint).id, reason[:2_000])
     say(f"{endpoint} is disabled")
 
 
@@ -196,7 +197,7 @@ def enable(endpoint: _EndpointArgument) -> None:
     Example: `headrace webhooks enable we_2f1c9a…`
     """
     ledger = need_ledger()
-    ledger.webhooks.enable(_found(ledger, endpoint).id)
+    ledger.of(Webhooks).enable(_found(ledger, endpoint).id)
     ring_bridges()
     say(f"{endpoint} is enabled")
 
@@ -210,7 +211,7 @@ def remove(endpoint: _EndpointArgument, yes: Annotated[bool, typer.Option("--yes
     found = _found(ledger, endpoint)
     if not yes:
         be_sure(f"Forget {endpoint} ({found.name})?", "it stays")
-    ledger.webhooks.remove(endpoint)
+    ledger.of(Webhooks).remove(endpoint)
     say(f"{endpoint} is forgotten")
 
 
@@ -229,10 +230,10 @@ def deliveries(
     Example: `headrace webhooks deliveries we_2f1c9a… --state failed --since 1d`
     """
     ledger = need_ledger()
-    if which is not None and (one := ledger.webhooks.delivery(which)) is not None:
+    if which is not None and (one := ledger.of(Webhooks).delivery(which)) is not None:
         _show(one[0], one[1], as_json)
         return
-    found = ledger.webhooks.deliveries(_range(ledger, which, tenant, since, None), limit + 1, _state(state))
+    found = ledger.of(Webhooks).deliveries(_range(ledger, which, tenant, since, None), limit + 1, _state(state))
     if as_json:
         for each in found[:limit]:
             put_json(views.delivery_dict(each))
@@ -265,7 +266,7 @@ def replay(
     if endpoint is None and tenant is None:
         raise ConfigurationError("say which: an ENDPOINT, or --tenant")
     which = _range(ledger, endpoint, tenant, since, until)
-    shown = ledger.webhooks.preview(which, delivered=delivered)
+    shown = ledger.of(Webhooks).preview(which, delivered=delivered)
     count = shown.failed + shown.delivered
     say(
         f"{count} to send again: {shown.failed} failed, {shown.delivered} delivered; {shown.just_now} were sent again "
@@ -275,7 +276,7 @@ def replay(
     if count and not dry_run:
         if not yes:
             be_sure(f"Send {count} again?", "nothing was sent", before="")
-        while done := ledger.webhooks.replay(which, delivered=delivered):
+        while done := ledger.of(Webhooks).replay(which, delivered=delivered):
             sent += done
         ring_bridges()
     if as_json:
@@ -321,7 +322,7 @@ def _state(word: str | None) -> "State | None":
 
 
 def _found(ledger: "Ledger", endpoint: str) -> "Endpoint":
-    found = ledger.webhooks.endpoint(endpoint)
+    found = ledger.of(Webhooks).endpoint(endpoint)
     if found is None:
         raise _unknown(endpoint)
     return found

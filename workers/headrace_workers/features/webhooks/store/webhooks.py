@@ -3,11 +3,11 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from headrace_schemas.callback import Recipient
 from headrace_workers.core.sql.database import alone, reading, writing
-from headrace_workers.core.sql.reads import Reads
+from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.features.webhooks.store import attempts, deliveries, delivery_views, endpoints, redelivery
 from headrace_workers.features.webhooks.store import listeners as listening
 from headrace_workers.features.webhooks.store.attempts import Due, Tried
@@ -18,15 +18,8 @@ from headrace_workers.features.webhooks.store.redelivery import Preview
 from headrace_workers.features.webhooks.tables import CALLBACKS, REGISTERED
 
 
-class Webhooks:
+class Webhooks(LedgerStore):
     """The webhooks of one ledger. Thread-safe. Secrets are handed over as they are kept."""
-
-    def __init__(self, engine: Engine, volatile: Engine, reads: Reads) -> None:
-        self._engine = engine
-        self._reads = reads  # for what an end, and a delivery, wait for
-        # For what attempts came to: a crash of the database that forgets one costs people a line, and a receiver that
-        # wanted nothing more says so again.
-        self._volatile = volatile
 
     # -- the bridge
 
