@@ -34,6 +34,16 @@ class Engines:
         """The engine, for migrations and for reading in tests."""
         return self._engine
 
+    @property
+    def durable(self) -> Engine:
+        """The engine that loses nothing that it committed."""
+        return self._engine
+
+    @property
+    def volatile(self) -> Engine:
+        """The faster engine: a crash of the database may forget what it wrote last."""
+        return self._volatile
+
     def of(self, store: type[S]) -> S:
         """Return the store of this class for this ledger, such as `ledger.of(Batches)`: the same at each call."""
         found = self._stores.get(store)
@@ -57,10 +67,10 @@ class LedgerStore:
     """The tables of one feature in a ledger. Subclasses give each transaction a method; instances are thread-safe.
 
     `_engine` loses nothing that it committed. `_volatile` is faster, and a crash of the database may forget what it
-    wrote last. `_reads` reads single statements at once.
+    wrote last. `_reads` reads single statements at once. See transactions.py for methods that are one transaction.
     """
 
     def __init__(self, engines: Engines) -> None:
-        self._engine = engines._engine
-        self._volatile = engines._volatile
+        self.durable = self._engine = engines.durable
+        self.volatile = self._volatile = engines.volatile
         self._reads = engines._reads
