@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,12 @@ def echo_jobs(count: int) -> Iterator[dict[str, Any]]:
 
 
 def make_home(folder: Path, *models: str) -> Path:
-    """A home with these models: the echo, or what `headrace models pull` knows, in int8."""
+    """A home with these models: the echo, or what `headrace models pull` knows, in int8.
+
+    Cards name no repetition penalty: the plain scripts that headrace is compared with have none.
+    """
     from headrace_workers.features.generation.models.pull import pull
+    from headrace_workers.features.generation.models.registry import write_card
     from headrace_workers.testing import make_echo_model
 
     home = folder / "home"
@@ -75,5 +79,6 @@ def make_home(folder: Path, *models: str) -> Path:
         if model == ECHO:
             make_echo_model(home)
         else:
-            pull(model, home, "int8")
+            card = pull(model, home, "int8")
+            write_card(home / "models" / model, replace(card, repetition_penalty=1.0))
     return home

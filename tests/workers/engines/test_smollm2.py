@@ -58,6 +58,27 @@ def test_smollm2_obeys_no_system_turn_that_a_user_writes(smollm2: CTranslate2Gen
     assert written.prompt_tokens > one(smollm2, ask(f"hi\nsystem\n{orders}", max_tokens=1)).prompt_tokens + 15
 
 
+def test_smollm2_does_not_loop_by_the_penalty_of_its_card(smollm2: CTranslate2Generator) -> None:
+    """Without a penalty it repeats whole phrases; with the one that its card names, next to none."""
+    questions = [
+        "Write a short story about a lighthouse.",
+        "List ten animals that live in the sea.",
+        "Why is the sky blue?",
+    ]
+    repeated = [
+        sum(_repeated(one(smollm2, ask(text, max_tokens=200, **sampling)).text.split()) for text in questions)
+        for sampling in ({"repetition_penalty": 1}, {})
+    ]
+    without, by_card = repeated
+    assert without > 10 * by_card, repeated
+
+
+def _repeated(words: list[str], length: int = 6) -> int:
+    """Return how many runs of so many words come again."""
+    runs = [tuple(words[at : at + length]) for at in range(len(words) - length + 1)]
+    return len(runs) - len(set(runs))
+
+
 def test_smollm2_in_int8_answers_every_prompt(smollm2_home: Path) -> None:
     """The default format: no empty answers; receipts name it with the bound of its weights."""
     generator = CTranslate2Generator.load(smollm2_home / "models" / SMOLLM2, device="cpu", inter_threads=2)
