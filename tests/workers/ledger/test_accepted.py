@@ -14,7 +14,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.refusals import refusal
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.access.tables import ACCEPTED
+from headrace_workers.core.tables import ACCEPTED
 
 _OFFSETS = itertools.count(1)
 

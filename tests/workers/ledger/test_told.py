@@ -12,8 +12,7 @@ from headrace_workers.core.ledger.job_status import JobRow, Looked, Standing, St
 from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.refusals import refusal
 from headrace_workers.core.sql.database import writing
-from headrace_workers.core.tables import CLAIMS, DEAD_LETTERS, JOBS, STEPS
-from headrace_workers.features.access.tables import ACCEPTED
+from headrace_workers.core.tables import ACCEPTED, CLAIMS, DEAD_LETTERS, JOBS, STEPS
 from headrace_workers.features.webhooks.store.deliveries import announce, message_id
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.tables import DELIVERIES

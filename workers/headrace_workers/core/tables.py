@@ -235,6 +235,18 @@ DEAD_LETTERS: Final = Table(
     *(_index_of_refused(name) for name in ("refers_to", "key", "ce_id", "ce_subject", "correlationid")),
 )
 
+# Jobs that a gateway has admitted, until the ledger has them from Kafka.
+ACCEPTED: Final = Table(
+    "accepted",
+    METADATA,
+    Column("job_id", String(36), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),  # SHA-256 of what the job says, in hex
+    Column("at", BigInteger, nullable=False),
+    Column("published", Boolean, nullable=False, server_default=false()),  # Kafka has confirmed it
+    Index("accepted_at", "at"),
+)
+
 # Virtual times in each queue, lane and urgency, for fair order: of its clock (the tenant ""), and of each tenant's
 # batches (by their numbers) and other jobs (0). See turns.py.
 TURNS: Final = Table(

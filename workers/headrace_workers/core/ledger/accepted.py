@@ -17,8 +17,7 @@ from headrace_workers.core.ledger.refusals import INGEST
 from headrace_workers.core.ledger.repetitions import Said, repeated
 from headrace_workers.core.sql.database import among, clock, insert_many, many, now_ms
 from headrace_workers.core.sql.direct import run
-from headrace_workers.core.tables import DEAD_LETTERS, JOBS
-from headrace_workers.features.access.tables import ACCEPTED
+from headrace_workers.core.tables import ACCEPTED, DEAD_LETTERS, JOBS
 
 _AT_ONCE = 500
 _LEAST_MS = 60_000  # a row stays at least so long

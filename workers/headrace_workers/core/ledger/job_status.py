@@ -14,8 +14,7 @@ from headrace_workers.core.ledger.dead import letter_of
 from headrace_workers.core.ledger.refusals import INGEST
 from headrace_workers.core.sql.database import among, bindparam_of, one_of
 from headrace_workers.core.sql.direct import run
-from headrace_workers.core.tables import DEAD_LETTERS, JOBS, STEPS
-from headrace_workers.features.access.tables import ACCEPTED
+from headrace_workers.core.tables import ACCEPTED, DEAD_LETTERS, JOBS, STEPS
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
-"""The ledger's tables for the HTTP gateway: who may come in, and what it has let in."""
+"""The tables of access: API keys, what tenants use, and what they may use."""
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, Text, false, text
+from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text, text
 
 from headrace_workers.core.tables import METADATA, NEVER
 
@@ -17,18 +17,6 @@ API_KEYS: Final = Table(
     Column("made_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
-)
-
-# Jobs that a gateway has let in, until the ledger has them from Kafka.
-ACCEPTED: Final = Table(
-    "accepted",
-    METADATA,
-    Column("job_id", String(36), primary_key=True),
-    Column("tenant", String(64), nullable=False),
-    Column("digest", String(64), nullable=False),  # SHA-256 of what the job says, in hex
-    Column("at", BigInteger, nullable=False),
-    Column("published", Boolean, nullable=False, server_default=false()),  # Kafka has confirmed it
-    Index("accepted_at", "at"),
 )
 
 # What tenants have used, by the day on which jobs ended (days since 1970, UTC).
@@ -76,6 +64,6 @@ RESERVATIONS: Final = Table(
     Column("tenant", String(64), nullable=False),
     Column("tokens", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),  # until the ledger has the job
-    Column("digest", String(64)),  # of the content that waits to be taken in: see ACCEPTED
+    Column("digest", String(64)),  # of the content that waits to be taken in: see core/tables.py, ACCEPTED
     Index("reservations_waiting", "expires_at", postgresql_where=_WAITED_FOR, sqlite_where=_WAITED_FOR),
 )
