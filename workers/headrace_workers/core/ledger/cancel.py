@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select, update
 
 from headrace_schemas import Category, JobCancelled
 from headrace_workers.core.identity import end_id
-from headrace_workers.core.ledger.completion import Alive, end
+from headrace_workers.core.ledger.completion import assume_active, finish
 from headrace_workers.core.ledger.dead import Burial
 from headrace_workers.core.ledger.leases import hold
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
@@ -65,13 +65,7 @@ def cancel(
     _let_go(connection, list(granted), now)
     # Only now, when nobody can say anything about these jobs any more: records are published in the order in which
     # they were written, whichever transaction ends first.
-    end(
-        connection,
-        "cancelled",
-        list(granted.items()),
-        now,
-        dict.fromkeys(granted, Alive(awaited=True, unit=False, makes=True, reserved=True)),
-    )
+    finish(connection, "cancelled", list(granted.items()), now, assume_active(granted))
     return outcomes
 
 

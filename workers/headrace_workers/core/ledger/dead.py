@@ -13,7 +13,7 @@ from headrace_schemas import Category, DeadLetter, HeadraceError, Topic
 from headrace_schemas.event_types import job_type
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
 from headrace_workers.core.identity import end_id
-from headrace_workers.core.ledger.completion import Alive, active, end
+from headrace_workers.core.ledger.completion import ActiveJob, finish, lock_active
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
 from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import bindparam_of, one_of
@@ -158,20 +158,20 @@ def letter_row(burial: Burial, now: int) -> dict[str, Any]:
 
 
 def bury(
-    connection: Connection, burials: Sequence[Burial], now: int, alive: Mapping[str, Alive] | None = None
+    connection: Connection, burials: Sequence[Burial], now: int, active: Mapping[str, ActiveJob] | None = None
 ) -> frozenset[str]:
     """End these jobs in `dead`, whatever step they are at; those jobs. What has ended meanwhile is passed over.
 
-    `alive` is what `active` said of them in this transaction, where it was asked.
+    `active` is what `lock_active` said of them in this transaction, where it was asked.
     """
-    if alive is None:
-        alive = active(connection, [b.job_id for b in burials if b.job_id])
-    due = [b for b in burials if b.job_id in alive]
+    if active is None:
+        active = lock_active(connection, [b.job_id for b in burials if b.job_id])
+    due = [b for b in burials if b.job_id in active]
     if not due:
         return frozenset()
     letters = [(b.job_id or "", announce(b, now)) for b in due]
-    end(connection, "dead", letters, now, alive)
-    kept = [letter_row(b, now) for b in due if not alive[b.job_id or ""].silent]
+    finish(connection, "dead", letters, now, active)
+    kept = [letter_row(b, now) for b in due if not active[b.job_id or ""].silent]
     # Nobody else writes these meanwhile, since their jobs are locked.
     there = run(connection, _known(connection.dialect.name), {"ids": [row["id"] for row in kept]}) if kept else ()
     known = {letter_id for (letter_id,) in there}

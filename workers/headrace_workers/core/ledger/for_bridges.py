@@ -28,10 +28,10 @@ from headrace_workers.core.ledger import (
     unrun,
 )
 from headrace_workers.core.ledger import incidents as troubles
+from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.sql.database import clock, reading, writing
 from headrace_workers.core.sql.engines import Engines
 from headrace_workers.features.access.store import token_quotas, usage
-from headrace_workers.features.cache.store import entries
 from headrace_workers.features.quality.store import labels
 
 _EXPIRED_AT_ONCE = 5_000  # jobs, in several transactions
@@ -175,8 +175,10 @@ class ForBridges(Engines):
 
     def reap(self, max_crashes: int) -> recover.Reaped:
         """Take back what leases that ran out held, end what expired, and make ready what was delayed."""
-        with writing(self._engine) as tx:
-            entries.expire(tx)
+        for feature in hooks():
+            if feature.on_reap is not None:
+                with writing(self._engine) as tx:
+                    feature.on_reap(tx)
         with writing(self._engine) as tx:
             promoted = recover.promote(tx)
         with writing(self._engine) as tx:

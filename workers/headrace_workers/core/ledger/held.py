@@ -6,12 +6,12 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Row, case, select, update
 
 from headrace_schemas import Category
-from headrace_workers.core.ledger.completion import active
+from headrace_workers.core.ledger.completion import lock_active
 from headrace_workers.core.ledger.dead import bury
+from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.recover import burials
 from headrace_workers.core.sql.database import among, clock, now_ms
 from headrace_workers.core.tables import IS_HELD, JOBS, NEVER, RELEASED, STEPS
-from headrace_workers.features.cache.store import recalled
 
 _AT_ONCE: Final = 500
 _COLUMNS: Final = (
@@ -41,7 +41,7 @@ def of_job(connection: Connection, job_id: str) -> Row[Any] | None:
 def release_held(connection: Connection, job_ids: Sequence[str]) -> int:
     """Make the held steps of these jobs ready again; how many. Those that a person was asked about know of it."""
     asked = case((STEPS.c.ready_at >= NEVER, RELEASED), else_=STEPS.c.woken_by)
-    alive = sorted(active(connection, job_ids))
+    alive = sorted(lock_active(connection, job_ids))
     return connection.execute(
         update(STEPS)
         .where(IS_HELD, among(connection, STEPS.c.job_id, alive))
@@ -51,7 +51,7 @@ def release_held(connection: Connection, job_ids: Sequence[str]) -> int:
 
 def withhold(connection: Connection, job_ids: Sequence[str], reason: str) -> frozenset[str]:
     """End, as dead, those of these jobs that are held; their ids. Nobody is given their answers any more either."""
-    alive = sorted(active(connection, job_ids))
+    alive = sorted(lock_active(connection, job_ids))
     mine = IS_HELD & among(connection, STEPS.c.job_id, alive)
     return _withhold(connection, mine, Category.PERMANENT, reason)
 
@@ -62,12 +62,14 @@ def withhold_late(connection: Connection, longest_ms: int) -> int:
     jobs = list(connection.execute(select(STEPS.c.job_id).where(late).limit(_AT_ONCE)).scalars())
     if not jobs:
         return 0
-    mine = late & among(connection, STEPS.c.job_id, sorted(active(connection, jobs)))
+    mine = late & among(connection, STEPS.c.job_id, sorted(lock_active(connection, jobs)))
     reason = f"it was held for longer than HEADRACE_HOLD, {longest_ms / 1000:g} seconds"
     return len(_withhold(connection, mine, Category.EXPIRED, reason))
 
 
 def _withhold(connection: Connection, which: ColumnElement[bool], category: Category, reason: str) -> frozenset[str]:
     ended = bury(connection, burials(connection, which, category, f"withheld: {reason}"), clock(connection))
-    recalled.disown(connection, sorted(ended), f"withheld: {reason}")
+    if ended:
+        for feature in hooks():
+            feature.on_withheld(connection, sorted(ended), f"withheld: {reason}")
     return ended

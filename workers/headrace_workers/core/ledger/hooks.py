@@ -4,29 +4,58 @@ A hook is called once a transaction for all that it is about, never once a job, 
 The core locks claims, jobs and steps, in that order; then it calls hooks, in the order of `FEATURES`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection
 
 from headrace_workers.core.feature import installed
 
+if TYPE_CHECKING:
+    from headrace_workers.core.ledger.rows import Written
+
+Condition: TypeAlias = ColumnElement[bool]
+HoldRows: TypeAlias = Callable[[Connection, Sequence["Written"], Sequence[str]], object]
+Completion: TypeAlias = Callable[[Connection, Mapping[str, bytes | None]], object]
+Held: TypeAlias = Callable[[Connection, Sequence[str]], object]
+Withheld: TypeAlias = Callable[[Connection, Sequence[str], str], object]
 Prune: TypeAlias = Callable[[Connection, int], bool]
+
+
+def _do_nothing(*_: Any) -> None:
+    pass
 
 
 def _nothing_to_prune(_connection: Connection, _older_than_ms: int) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Hooks:
     """The hooks of one feature; a feature names those that it needs.
 
+    Completion. `concerns()` returns a condition on a row of JOBS, read when the job is locked: whether the job's
+    completion concerns the feature. `hold_rows(connection, rows, job_ids)` locks what these rows of steps will change,
+    and what the completion of these jobs, which concern the feature, will. `on_completion(connection, terminals)` is
+    told of the jobs that concern the feature, each with the value of its terminal event, or None for a unit.
+
+    Holding. `on_held(connection, job_ids)` is told of jobs that wait for a person, or until something works.
+    `on_withheld(connection, job_ids, reason)` is told of those that were ended instead of released.
+
+    Time. `is_due(now)` returns a condition on the feature's tables: whether `on_reap` has something to do, by the
+    database's clock. `on_reap(connection)` does a bounded part of it, in a transaction of its own.
     `on_prune(connection, older_than_ms)` forgets a bounded number of rows, and returns whether there are more.
     """
 
+    concerns: Callable[[], Condition] | None = None
+    hold_rows: HoldRows = _do_nothing
+    on_completion: Completion = _do_nothing
+    on_held: Held = _do_nothing
+    on_withheld: Withheld = _do_nothing
+    is_due: Callable[[Any], Condition] | None = None
+    on_reap: Callable[[Connection], object] | None = None
     on_prune: Prune = _nothing_to_prune
 
 

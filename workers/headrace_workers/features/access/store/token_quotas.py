@@ -13,11 +13,11 @@ from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
 from pydantic_core import from_json
-from sqlalchemy import BigInteger, Connection, Row, bindparam, delete, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, bindparam, delete, select, update
 
 from headrace_workers.core.sql.database import among, bindparam_of, clock, insert, last, now_ms, one_of
 from headrace_workers.core.sql.direct import run
-from headrace_workers.core.tables import NEVER, STEPS
+from headrace_workers.core.tables import JOBS, NEVER, STEPS
 from headrace_workers.features.access.tables import IS_WAITED_FOR, QUOTAS, RESERVATIONS
 
 Period = Literal["day", "month", "ever"]
@@ -136,12 +136,19 @@ def release(connection: Connection, refused: Collection[tuple[str, str]]) -> Non
         _end(connection, among(connection, RESERVATIONS.c.job_id, job_ids) & theirs & IS_WAITED_FOR, {})
 
 
-def settle(connection: Connection, ends: Mapping[str, bytes]) -> None:
-    """These jobs have ended with these events: what they used is used, and nothing is reserved for them any more.
+def has_reservation() -> ColumnElement[bool]:
+    """Return the condition that something is reserved for a job."""
+    return select(RESERVATIONS.c.job_id).where(RESERVATIONS.c.job_id == JOBS.c.id).exists()
+
+
+def settle(connection: Connection, ends: Mapping[str, bytes | None]) -> None:
+    """Count what these jobs used, which have ended with these events, and release what was reserved for them. Units,
+    which end without an event, keep theirs.
 
     It is done at the end of the transaction, for all that end in it.
     """
-    last(connection, _settle, ends)
+    if events := {job_id: event for job_id, event in ends.items() if event is not None}:
+        last(connection, _settle, events)
 
 
 def hold(connection: Connection, tenants: Collection[str]) -> None:
