@@ -4,17 +4,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection
-
 from headrace_schemas import Topic
 from headrace_workers.core.ledger import assign as hand_out
 from headrace_workers.core.ledger import (
-    cancel,
     claim,
-    dead,
+    consume,
     duties,
     held,
-    ingest,
     leases,
     lookup,
     outbox,
@@ -22,17 +18,15 @@ from headrace_workers.core.ledger import (
     prune,
     readers,
     recover,
-    refusals,
-    repetitions,
     units,
     unrun,
 )
 from headrace_workers.core.ledger import incidents as troubles
 from headrace_workers.core.ledger.hooks import hooks
-from headrace_workers.core.sql.database import clock, reading, writing
+from headrace_workers.core.sql.database import reading, writing
 from headrace_workers.core.sql.engines import Engines
-from headrace_workers.features.access.store import token_quotas, usage
-from headrace_workers.features.quality.store import labels
+from headrace_workers.core.sql.transactions import durable
+from headrace_workers.features.access.store import usage
 
 _EXPIRED_AT_ONCE = 5_000  # jobs, in several transactions
 
@@ -40,37 +34,7 @@ _EXPIRED_AT_ONCE = 5_000  # jobs, in several transactions
 class ForBridges(Engines):
     """The part of a `Ledger` that bridges use. Each method is a transaction, or a few."""
 
-    def ingest(
-        self,
-        jobs: Sequence[ingest.NewJob],
-        refused: Sequence[dead.Burial] = (),
-        cancellations: Sequence[cancel.Cancellation] = (),
-        following: Mapping[positions.Place, positions.Advance] | None = None,
-        room: hand_out.Room | None = None,
-        said: Sequence[labels.Sent] = (),
-    ) -> ingest.Taken:
-        """Take in what one poll brought, in one transaction.
-
-        `following` are the positions that come next; `PositionsMoved`, and nothing is written, where the ledger's are
-        others than those before. With `room`, first steps are handed out at once where there is
-        room: the caller sends them.
-
-        What comes again with the same content is passed over, also where it is refused now, such as after its
-        deadline. What comes under the id of another job, or is about another tenant's, is told. What gateways reserved
-        for records that do not become jobs is given back.
-        """
-        with writing(self._engine) as tx:
-            tenants = {each.tenant for each in refused if each.tenant is not None}
-            taken, outcomes = _take_in(tx, jobs, cancellations, room, tenants)
-            letters = repetitions.news(tx, refused) + repetitions.conflicts(tx, taken.known)
-            letters += [refusals.over_quota(job.record, job.id, job.tenant, why) for job, why in taken.over]
-            repetitions.release_tokens(tx, refused, [*taken.known, *(job for job, _ in taken.over)])
-            letters += cancel.foreign(cancellations, outcomes)
-            letters += labels.take(tx, said)
-            if letters:
-                refusals.refuse(tx, letters, clock(tx))
-            positions.advance(tx, following or {})
-        return taken
+    ingest = durable(consume.consume)
 
     def share(self, reader: str, places: Collection[positions.Place], lease_ms: int) -> frozenset[positions.Place]:
         """Those of these places that this bridge is to read until its lease ends."""
@@ -221,27 +185,3 @@ class ForBridges(Engines):
         """Forget what is old, a bounded number a call; whether there is more. `of_units`: other ages (ms), by stage."""
         with writing(self._volatile) as tx:
             return prune.prune(tx, older_than_ms, of_units or {})
-
-
-def _take_in(
-    tx: Connection,
-    jobs: Sequence[ingest.NewJob],
-    cancellations: Sequence[cancel.Cancellation],
-    room: hand_out.Room | None,
-    beside: Collection[str],
-) -> tuple[ingest.Taken, Sequence[cancel.CancelOutcome]]:
-    """Take jobs in and cancel others, in the lock order that `complete.py` states: claims, jobs, steps, quotas, turns.
-    A job that comes with its cancellation is written, and never begins.
-    """
-    if not cancellations:
-        return ingest.ingest(tx, jobs, room, beside), ()
-    leases.hold(tx, [wish.job_id for wish in cancellations])
-    written = ingest.write(tx, jobs, cancel.unknown_rows(cancellations))
-    outcomes = cancel.cancel(tx, cancellations, written.ahead)
-    cancelled = {
-        wish.job_id
-        for wish, outcome in zip(cancellations, outcomes, strict=True)
-        if outcome in ("cancelled", "cancelled_ahead")
-    }
-    token_quotas.hold(tx, {job.tenant for job in jobs} | {wish.tenant for wish in cancellations} | set(beside))
-    return ingest.take_in(tx, jobs, written, room, cancelled, beside), outcomes

@@ -4,7 +4,7 @@ A hook is called once a transaction for all that it is about, never once a job, 
 The core locks claims, jobs and steps, in that order; then it calls hooks, in the order of `FEATURES`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -14,9 +14,17 @@ from sqlalchemy import ColumnElement, Connection
 from headrace_workers.core.feature import installed
 
 if TYPE_CHECKING:
+    from headrace_workers.core.ledger.dead import Burial
+    from headrace_workers.core.ledger.ingest import NewJob
+    from headrace_workers.core.ledger.records import ReceivedEvent
     from headrace_workers.core.ledger.rows import Written
 
 Condition: TypeAlias = ColumnElement[bool]
+Admit: TypeAlias = Callable[[Connection, Sequence["NewJob"], Collection[str]], Mapping[str, str]]
+Ingest: TypeAlias = Callable[[Connection, Sequence["NewJob"]], object]
+Refused: TypeAlias = Callable[[Connection, Sequence["Burial"], Sequence["NewJob"]], object]
+Events: TypeAlias = Callable[[Connection, Sequence["ReceivedEvent"]], Sequence["Burial"]]
+HoldTenants: TypeAlias = Callable[[Connection, Collection[str]], object]
 HoldRows: TypeAlias = Callable[[Connection, Sequence["Written"], Sequence[str]], object]
 Completion: TypeAlias = Callable[[Connection, Mapping[str, bytes | None]], object]
 Held: TypeAlias = Callable[[Connection, Sequence[str]], object]
@@ -28,6 +36,14 @@ def _do_nothing(*_: Any) -> None:
     pass
 
 
+def _admit_all(*_: Any) -> Mapping[str, str]:
+    return {}
+
+
+def _refuse_none(*_: Any) -> Sequence["Burial"]:
+    return ()
+
+
 def _nothing_to_prune(_connection: Connection, _older_than_ms: int) -> bool:
     return False
 
@@ -35,6 +51,13 @@ def _nothing_to_prune(_connection: Connection, _older_than_ms: int) -> bool:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Hooks:
     """The hooks of one feature; a feature names those that it needs.
+
+    Ingest. `on_admit(connection, jobs, tenants)` returns those of these new jobs that go beyond a quota, each with the
+    reason; their rows are removed. `tenants` are all whose rows the transaction may change. `on_ingest(connection,
+    jobs)` is told of the others. `on_refused(connection, refused, jobs)` is told of records that are refused, and of
+    jobs that were known before or go beyond a quota. `on_events(connection, events)` takes in events that are no jobs,
+    and returns refusals. `hold_tenants(connection, tenants)` locks what the feature keeps of tenants, for a transaction
+    in which some jobs are cancelled before others are admitted.
 
     Completion. `concerns()` returns a condition on a row of JOBS, read when the job is locked: whether the job's
     completion concerns the feature. `hold_rows(connection, rows, job_ids)` locks what these rows of steps will change,
@@ -49,6 +72,11 @@ class Hooks:
     `on_prune(connection, older_than_ms)` forgets a bounded number of rows, and returns whether there are more.
     """
 
+    on_admit: Admit = _admit_all
+    on_ingest: Ingest = _do_nothing
+    on_refused: Refused = _do_nothing
+    on_events: Events = _refuse_none
+    hold_tenants: HoldTenants = _do_nothing
     concerns: Callable[[], Condition] | None = None
     hold_rows: HoldRows = _do_nothing
     on_completion: Completion = _do_nothing

@@ -1,4 +1,4 @@
-"""A record as it was consumed, and what can be read of it when it is refused. Pure."""
+"""Records as they were consumed: what can be read of one when it is refused, and the event that one brought. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -43,6 +43,15 @@ class Record:
             name[:_KEPT_CHARACTERS]: (value or b"").decode("utf-8", "replace")[:_KEPT_CHARACTERS]
             for name, value in self.headers[:_KEPT_HEADERS]
         }
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedEvent:
+    """An event that is no job and no cancellation, for the feature that reads its type."""
+
+    event: object
+    record: Record
+    traceparent: str | None = None
 
 
 def _legible(value: bytes) -> str:

@@ -31,6 +31,9 @@ def _hooks() -> "Hooks":
     from headrace_workers.features.access.store import token_quotas
 
     return Hooks(
+        on_admit=token_quotas.admit,
+        on_refused=token_quotas.release_refused,
+        hold_tenants=token_quotas.hold,
         concerns=token_quotas.has_reservation,
         on_completion=token_quotas.settle,
     )

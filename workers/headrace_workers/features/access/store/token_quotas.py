@@ -15,6 +15,13 @@ from typing import Any, Final, Literal, NamedTuple
 from pydantic_core import from_json
 from sqlalchemy import BigInteger, ColumnElement, Connection, Row, bindparam, delete, select, update
 
+from headrace_schemas import InvalidRecord, Topic
+from headrace_schemas.codec import decode_value
+from headrace_schemas.event_types import types_on
+from headrace_schemas.job import AnyJob
+from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.repetitions import digest_of
 from headrace_workers.core.sql.database import among, bindparam_of, clock, insert, last, now_ms, one_of
 from headrace_workers.core.sql.direct import run
 from headrace_workers.core.tables import JOBS, NEVER, STEPS
@@ -139,6 +146,35 @@ def release(connection: Connection, refused: Collection[tuple[str, str]]) -> Non
 def has_reservation() -> ColumnElement[bool]:
     """Return the condition that something is reserved for a job."""
     return select(RESERVATIONS.c.job_id).where(RESERVATIONS.c.job_id == JOBS.c.id).exists()
+
+
+def admit(connection: Connection, jobs: Sequence[NewJob], tenants: Collection[str]) -> dict[str, str]:
+    """Reserve what these new jobs may cost; return those that go beyond their tenants' quotas, each with the reason. Of
+    the jobs of one line of a batch all are admitted, or none. See `reserve` for `tenants`.
+    """
+    wants = [Want(job.id, job.tenant, job.cost, None if job.line is None else (job.batch, job.line)) for job in jobs]
+    over = reserve(connection, wants, adopt=True, beside=tenants)
+    return {job_id: beyond(quota) for job_id, quota in over.items()}
+
+
+def release_refused(connection: Connection, refused: Sequence[Burial], not_taken: Sequence[NewJob]) -> None:
+    """Give back what gateways reserved for these records, which do not become jobs."""
+    came = [(burial.refers_to, burial.topic, burial.value) for burial in refused if burial.refers_to is not None]
+    came += [(job.id, job.record.topic, job.payload) for job in not_taken]
+    there = waiting(connection, {job_id for job_id, *_ in came})
+    digests = {(job_id, _digest(topic, value)) for job_id, topic, value in came if job_id in there}
+    release(connection, {(job_id, digest) for job_id, digest in digests if digest is not None})
+
+
+def _digest(topic: Topic, value: bytes) -> str | None:
+    """Return the digest of a refused record, as `digest_of` does; None for a record that no gateway sent."""
+    for event_type in types_on(topic):
+        try:
+            job = decode_value(event_type.name, value)
+        except InvalidRecord:
+            return None
+        return digest_of(job) if isinstance(job, AnyJob) else None
+    return None
 
 
 def settle(connection: Connection, ends: Mapping[str, bytes | None]) -> None:

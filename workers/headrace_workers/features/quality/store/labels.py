@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, selec
 from headrace_schemas.errors import Category
 from headrace_schemas.review import Review
 from headrace_workers.core.ledger.dead import Burial
-from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.ledger.records import ReceivedEvent
 from headrace_workers.core.ledger.refusals import refusal
 from headrace_workers.core.sql.by_pages import by_pages
 from headrace_workers.core.sql.database import insert, now_ms, reading, writing
@@ -45,15 +45,6 @@ class Which:
         said = ((LABELS.c.who, self.who), (LABELS.c.job_id, self.job_id))
         mine = and_(LABELS.c.tenant == self.tenant, LABELS.c.kind == self.kind, LABELS.c.about == self.about)
         return and_(mine, *(column == value for column, value in said if value is not None))
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A label that an event brought."""
-
-    review: Review
-    record: Record
-    traceparent: str | None = None
 
 
 class Labels(LedgerStore):
@@ -124,22 +115,26 @@ def add(connection: Connection, reviews: Sequence[Review]) -> Added:
     return Added(len(new.all()), refused)
 
 
-def take(connection: Connection, sent: Sequence[Sent]) -> list[Burial]:
-    """Take in what events brought; the letters of those labels that were not taken."""
+def take(connection: Connection, events: Sequence[ReceivedEvent]) -> list[Burial]:
+    """Take in the labels that events brought; return the letters of those that were not taken."""
+    sent = [(each, each.event) for each in events if isinstance(each.event, Review)]
     if not sent:
         return []
-    refused = add(connection, [each.review for each in sent]).refused
-    return [
-        refusal(
-            sent[place].record,
-            Category.INVALID,
-            reason,
-            refers_to=sent[place].review.job_id,
-            tenant=sent[place].review.tenant,
-            traceparent=sent[place].traceparent,
+    refused = add(connection, [review for _, review in sent]).refused
+    letters = []
+    for place, reason in sorted(refused.items()):
+        received, review = sent[place]
+        letters.append(
+            refusal(
+                received.record,
+                Category.INVALID,
+                reason,
+                refers_to=review.job_id,
+                tenant=review.tenant,
+                traceparent=received.traceparent,
+            )
         )
-        for place, reason in sorted(refused.items())
-    ]
+    return letters
 
 
 def _row(review: Review) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, and_, or_, select
 
+from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.sql.database import among, bindparam_of, insert, one_of
 from headrace_workers.core.sql.reads import Reads, rows_of
 from headrace_workers.core.tables import JOBS
@@ -81,8 +82,9 @@ def told_whole(connection: Connection, endpoint_ids: Sequence[str]) -> frozenset
     return frozenset(connection.execute(query).scalars())
 
 
-def wish(connection: Connection, callbacks: Sequence[tuple[str, str]]) -> None:
-    """Keep the callbacks that came with jobs: job's id, and the wish as JSON."""
+def keep_callbacks(connection: Connection, jobs: Sequence[NewJob]) -> None:
+    """Keep the callbacks that came with these jobs."""
+    callbacks = [(job.id, job.callback) for job in jobs if job.callback is not None]
     if callbacks:
-        rows: list[dict[str, Any]] = [{"job_id": job_id, "wish": said} for job_id, said in sorted(callbacks)]
+        rows: list[dict[str, Any]] = [{"job_id": job_id, "wish": callback} for job_id, callback in sorted(callbacks)]
         connection.execute(insert(connection, CALLBACKS_OF_JOBS).on_conflict_do_nothing(), rows)
