@@ -26,7 +26,6 @@ from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.sql.database import reading, writing
 from headrace_workers.core.sql.engines import Engines
 from headrace_workers.core.sql.transactions import durable
-from headrace_workers.features.access.store import usage
 
 _EXPIRED_AT_ONCE = 5_000  # jobs, in several transactions
 
@@ -176,10 +175,14 @@ class ForBridges(Engines):
             unrun.stay(tx, stage, [each for each in found if isinstance(each, unrun.Stay)], reason)
         return len(moves)
 
-    def count_usage(self) -> bool:
-        """Count what the jobs used that ended since the last call, a bounded number; whether there is more."""
-        with writing(self._volatile) as tx:
-            return usage.count(tx, usage.settled(tx)).more
+    def sweep(self) -> bool:
+        """Let features count a bounded part of what has happened since the last call; return whether there is more."""
+        more = False
+        for feature in hooks():
+            if feature.on_sweep is not None:
+                with writing(self._volatile) as tx:
+                    more |= feature.on_sweep(tx)
+        return more
 
     def prune(self, older_than_ms: int, of_units: Mapping[str, int] | None = None) -> bool:
         """Forget what is old, a bounded number a call; whether there is more. `of_units`: other ages (ms), by stage."""

@@ -6,7 +6,6 @@ from headrace_workers.core.ledger import accepted, cancel, counts, pressure
 from headrace_workers.core.ledger import job_status as told
 from headrace_workers.core.sql.database import brief, reading, writing
 from headrace_workers.core.sql.engines import Engines
-from headrace_workers.features.access.store import token_quotas, usage
 
 
 class ForGateways(Engines):
@@ -27,33 +26,6 @@ class ForGateways(Engines):
         with brief(self._engine) as tx:
             accepted.withdraw(tx, job_ids)
 
-    def reserve_tokens(self, wants: Sequence[token_quotas.Want]) -> dict[str, token_quotas.Quota]:
-        """Before jobs are sent: reserve what they may use; those for which not enough is left, see there."""
-        with writing(self._engine) as tx:
-            return token_quotas.reserve(tx, wants, adopt=False)
-
-    def release_tokens(self, unsent: Collection[tuple[str, str]]) -> None:
-        """These jobs, each with the digest of its content, were not sent after all."""
-        with writing(self._engine) as tx:
-            token_quotas.release(tx, unsent)
-
-    def quotas(
-        self, tenants: Collection[str] | None = None, *, limit: int | None = None, after: str | None = None
-    ) -> list[token_quotas.Quota]:
-        """So many quotas at most, of all tenants that have one or of these, those that come after `after`."""
-        with reading(self._engine) as tx:
-            return token_quotas.quotas(tx, tenants, limit=limit, after=after)
-
-    def put_quota(self, tenant: str, tokens: int, period: token_quotas.Period) -> None:
-        """Set a tenant's quota."""
-        with writing(self._engine) as tx:
-            token_quotas.put(tx, tenant, tokens, period)
-
-    def remove_quota(self, tenant: str) -> bool:
-        """Let a tenant use as much as it likes; whether it had a quota."""
-        with writing(self._engine) as tx:
-            return token_quotas.remove(tx, tenant)
-
     def look_for(self, known: Collection[str], unknown: Collection[str], whole: Collection[str] = ()) -> told.Looked:
         """Look once for the ends of all these jobs: see `told.look`."""
         with reading(self._engine) as tx:
@@ -73,11 +45,6 @@ class ForGateways(Engines):
         """What is shown of verdicts, and of what is held."""
         with reading(self._engine) as tx:
             return counts.figures(tx)
-
-    def used(self, tenant: str, first: int, last: int) -> tuple[list[usage.Used], int]:
-        """What a tenant used from one day to another (days since 1970), and until when (ms) it is counted."""
-        with reading(self._engine) as tx:
-            return usage.used(tx, tenant, first, last)
 
     def cancel_all(self, wishes: Sequence[cancel.Cancellation]) -> list[cancel.CancelOutcome]:
         """Cancel jobs, all in one transaction; what came of each, in their order."""

@@ -1,7 +1,7 @@
 """What people and their clients ask of the ledger: how all stands, what was set aside, and what is to become of it."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import Row
 
@@ -10,9 +10,6 @@ from headrace_workers.core.ledger import incidents as troubles
 from headrace_workers.core.ledger.outbox import SetAside
 from headrace_workers.core.sql.database import reading, writing
 from headrace_workers.core.sql.engines import Engines
-from headrace_workers.features.moderation.store import moderated
-
-_PAGE: Final = 500  # rows with texts that are in memory at once
 
 
 class ForPeople(Engines):
@@ -67,29 +64,6 @@ class ForPeople(Engines):
         """End those of these jobs that are held, in `dead`; which."""
         with writing(self._engine) as tx:
             return held.withhold(tx, job_ids, reason)
-
-    def moderation_said(self, since: int, until: int, tenant: str | None, limit: int) -> list[moderated.Said]:
-        """What moderation said of the jobs that ended in this time (ms), the newest first."""
-        with reading(self._engine) as tx:
-            return [*moderated.said(tx, since, until, tenant, limit)]
-
-    def moderated_ends(self, span: moderated.Span, kind: str, limit: int) -> Iterator[Row[Any]]:
-        """The ends of so many jobs of a kind, the newest first: ended_at (ms), id, tenant, payload, terminal. A page at
-        a time, each a transaction of its own: who reads them may take long.
-        """
-        before: tuple[int, str] | None = None
-        while limit > 0:
-            with reading(self._engine) as tx:
-                rows = moderated.page(tx, span, kind, before, min(limit, _PAGE))
-            yield from rows
-            if len(rows) < min(limit, _PAGE):
-                return
-            before, limit = (rows[-1].ended_at, rows[-1].id), limit - len(rows)
-
-    def count_moderated_ends(self, span: moderated.Span, kind: str) -> int:
-        """How many those are."""
-        with reading(self._engine) as tx:
-            return moderated.count(tx, span, kind)
 
     def replay(self, wanted: replay.DeadFilter, limit: int = 1_000) -> tuple[int, int]:
         """Give the dead another chance, a bounded part of them: (replayed, impossible because the original was cut)."""

@@ -29,6 +29,7 @@ HoldRows: TypeAlias = Callable[[Connection, Sequence["Written"], Sequence[str]],
 Completion: TypeAlias = Callable[[Connection, Mapping[str, bytes | None]], object]
 Held: TypeAlias = Callable[[Connection, Sequence[str]], object]
 Withheld: TypeAlias = Callable[[Connection, Sequence[str], str], object]
+Tenants: TypeAlias = Callable[[Connection, int], Collection[str]]
 Prune: TypeAlias = Callable[[Connection, int], bool]
 
 
@@ -41,6 +42,10 @@ def _admit_all(*_: Any) -> Mapping[str, str]:
 
 
 def _refuse_none(*_: Any) -> Sequence["Burial"]:
+    return ()
+
+
+def _know_none(*_: Any) -> Collection[str]:
     return ()
 
 
@@ -67,8 +72,11 @@ class Hooks:
     Holding. `on_held(connection, job_ids)` is told of jobs that wait for a person, or until something works.
     `on_withheld(connection, job_ids, reason)` is told of those that were ended instead of released.
 
+    Questions. `known_tenants(connection, limit)` returns so many tenants at most that the feature knows.
+
     Time. `is_due(now)` returns a condition on the feature's tables: whether `on_reap` has something to do, by the
     database's clock. `on_reap(connection)` does a bounded part of it, in a transaction of its own.
+    `on_sweep(connection)` counts a bounded part of what has happened since, and returns whether there is more.
     `on_prune(connection, older_than_ms)` forgets a bounded number of rows, and returns whether there are more.
     """
 
@@ -82,8 +90,10 @@ class Hooks:
     on_completion: Completion = _do_nothing
     on_held: Held = _do_nothing
     on_withheld: Withheld = _do_nothing
+    known_tenants: Tenants = _know_none
     is_due: Callable[[Any], Condition] | None = None
     on_reap: Callable[[Connection], object] | None = None
+    on_sweep: Callable[[Connection], bool] | None = None
     on_prune: Prune = _nothing_to_prune
 
 

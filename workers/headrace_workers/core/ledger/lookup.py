@@ -8,10 +8,10 @@ from sqlalchemy import Connection, Row, select
 
 from headrace_schemas.job import derive_job_id
 from headrace_workers.core.ledger.fair_queueing import CLOCK
+from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.outbox import SetAside, aside
 from headrace_workers.core.sql.database import among, clock
 from headrace_workers.core.tables import CLAIMS, IS_ACTIVE, JOBS, STEPS, TURNS
-from headrace_workers.features.access.tables import USAGE
 
 _NOBODY_SAID: Final = "default"  # the tenant of jobs that name none
 _MOST_TENANTS: Final = 10_000
@@ -82,9 +82,10 @@ def named(connection: Connection, name: str, tenant: str | None, limit: int) -> 
 def _tenants(connection: Connection) -> list[str]:
     waiting = select(TURNS.c.tenant).where(TURNS.c.tenant != CLOCK).distinct()
     newest = select(JOBS.c.tenant).where(IS_ACTIVE).order_by(JOBS.c.accepted_at.desc())
-    known = select(USAGE.c.tenant).distinct()
-    queries = (query.limit(_MOST_TENANTS) for query in (waiting, newest, known))
+    queries = (query.limit(_MOST_TENANTS) for query in (waiting, newest))
     names = {name for query in queries for name in connection.execute(query).scalars()}
+    for feature in hooks():
+        names.update(feature.known_tenants(connection, _MOST_TENANTS))
     return sorted({_NOBODY_SAID, *names})
 
 

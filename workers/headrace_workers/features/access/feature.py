@@ -28,7 +28,7 @@ def _commands() -> Sequence[Callable[[Any], None]]:
 
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.features.access.store import token_quotas
+    from headrace_workers.features.access.store import token_quotas, usage
 
     return Hooks(
         on_admit=token_quotas.admit,
@@ -36,6 +36,8 @@ def _hooks() -> "Hooks":
         hold_tenants=token_quotas.hold,
         concerns=token_quotas.has_reservation,
         on_completion=token_quotas.settle,
+        known_tenants=usage.tenants,
+        on_sweep=usage.count_settled,
     )
 
 

@@ -125,6 +125,11 @@ def reserve(
     return over
 
 
+def reserve_ahead(connection: Connection, wants: Sequence[Want]) -> dict[str, Quota]:
+    """Reserve what jobs may use before they are sent; return those for which not enough is left. See `reserve`."""
+    return reserve(connection, wants, adopt=False)
+
+
 def waiting(connection: Connection, job_ids: Collection[str]) -> set[str]:
     """Those of these jobs for which something is reserved, and which are not taken in."""
     if not job_ids:

@@ -15,6 +15,8 @@ from pydantic_core import from_json
 from sqlalchemy import Connection, select, update
 
 from headrace_workers.core.sql.database import clock, insert
+from headrace_workers.core.sql.engines import LedgerStore
+from headrace_workers.core.sql.transactions import reads, volatile
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.access.tables import COUNTED, USAGE
 from headrace_workers.features.judging.store import score_counts as scored
@@ -75,6 +77,23 @@ def used(connection: Connection, tenant: str, first: int, last: int) -> tuple[li
         .order_by(USAGE.c.day, USAGE.c.kind, USAGE.c.model)
     )
     return [Used(*row) for row in connection.execute(query)], until
+
+
+def count_settled(connection: Connection) -> bool:
+    """Count what jobs used that ended since the last call, a bounded number; return whether there is more."""
+    return count(connection, settled(connection)).more
+
+
+def tenants(connection: Connection, limit: int) -> list[str]:
+    """Return so many tenants at most that have used something."""
+    return list(connection.execute(select(USAGE.c.tenant).distinct().limit(limit)).scalars())
+
+
+class Usage(LedgerStore):
+    """What the tenants of one ledger used. Thread-safe. Unavailable when it does not answer."""
+
+    count = volatile(count_settled)
+    of_tenant = reads(used)
 
 
 def settled(connection: Connection) -> int:
