@@ -59,8 +59,7 @@ class Time:
         self.withheld.append(longest_ms)
         return len(self.withheld) < 2
 
-    @property
-    def answers(self) -> "Time":
+    def of(self, _store: type) -> "Time":
         """It counts these, too."""
         return self
 
