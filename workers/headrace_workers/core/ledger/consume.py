@@ -10,7 +10,7 @@ from headrace_workers.core.ledger.cancel import Cancellation, CancelOutcome
 from headrace_workers.core.ledger.dead import Burial
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.ingest import NewJob, Taken, begin, ingest, write
-from headrace_workers.core.ledger.records import ReceivedEvent
+from headrace_workers.core.ledger.records import ReceivedReview
 from headrace_workers.core.sql.database import clock
 
 
@@ -21,7 +21,7 @@ def consume(
     cancellations: Sequence[Cancellation] = (),
     following: Mapping[positions.Place, positions.Advance] | None = None,
     room: Room | None = None,
-    events: Sequence[ReceivedEvent] = (),
+    reviews: Sequence[ReceivedReview] = (),
 ) -> Taken:
     """Take in what one poll brought.
 
@@ -41,9 +41,9 @@ def consume(
     for feature in hooks():
         feature.on_refused(connection, refused, not_taken)
     letters += cancel.foreign(cancellations, outcomes)
-    if events:
+    if reviews:
         for feature in hooks():
-            letters += feature.on_events(connection, events)
+            letters += feature.on_reviews(connection, reviews)
     if letters:
         refusals.refuse(connection, letters, clock(connection))
     positions.advance(connection, following or {})

@@ -16,14 +16,14 @@ from headrace_workers.core.feature import installed
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.dead import Burial
     from headrace_workers.core.ledger.ingest import NewJob
-    from headrace_workers.core.ledger.records import ReceivedEvent
+    from headrace_workers.core.ledger.records import ReceivedReview
     from headrace_workers.core.ledger.rows import Written
 
 Condition: TypeAlias = ColumnElement[bool]
 Admit: TypeAlias = Callable[[Connection, Sequence["NewJob"], Collection[str]], Mapping[str, str]]
 Ingest: TypeAlias = Callable[[Connection, Sequence["NewJob"]], object]
 Refused: TypeAlias = Callable[[Connection, Sequence["Burial"], Sequence["NewJob"]], object]
-Events: TypeAlias = Callable[[Connection, Sequence["ReceivedEvent"]], Sequence["Burial"]]
+Reviews: TypeAlias = Callable[[Connection, Sequence["ReceivedReview"]], Sequence["Burial"]]
 HoldTenants: TypeAlias = Callable[[Connection, Collection[str]], object]
 HoldRows: TypeAlias = Callable[[Connection, Sequence["Written"], Sequence[str]], object]
 Completion: TypeAlias = Callable[[Connection, Mapping[str, bytes | None]], object]
@@ -60,8 +60,8 @@ class Hooks:
     Ingest. `on_admit(connection, jobs, tenants)` returns those of these new jobs that go beyond a quota, each with the
     reason; their rows are removed. `tenants` are all whose rows the transaction may change. `on_ingest(connection,
     jobs)` is told of the others. `on_refused(connection, refused, jobs)` is told of records that are refused, and of
-    jobs that were known before or go beyond a quota. `on_events(connection, events)` takes in events that are no jobs,
-    and returns refusals. `hold_tenants(connection, tenants)` locks what the feature keeps of tenants, for a transaction
+    jobs that were known before or go beyond a quota. `on_reviews(connection, reviews)` takes in what people said of
+    jobs, and returns refusals. `hold_tenants(connection, tenants)` locks what the feature keeps of tenants, for a transaction
     in which some jobs are cancelled before others are admitted.
 
     Completion. `concerns()` returns a condition on a row of JOBS, read when the job is locked: whether the job's
@@ -83,7 +83,7 @@ class Hooks:
     on_admit: Admit = _admit_all
     on_ingest: Ingest = _do_nothing
     on_refused: Refused = _do_nothing
-    on_events: Events = _refuse_none
+    on_reviews: Reviews = _refuse_none
     hold_tenants: HoldTenants = _do_nothing
     concerns: Callable[[], Condition] | None = None
     hold_rows: HoldRows = _do_nothing

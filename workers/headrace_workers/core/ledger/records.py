@@ -1,9 +1,10 @@
-"""Records as they were consumed: what can be read of one when it is refused, and the event that one brought. Pure."""
+"""A record as it was consumed, and what can be read of it when it is refused. Pure."""
 
 import re
 from dataclasses import dataclass
 
 from headrace_schemas import Topic
+from headrace_schemas.review import Review
 
 _KEPT_HEADERS = 64
 _KEPT_CHARACTERS = 1024  # of a header's name, and of its value
@@ -46,10 +47,10 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class ReceivedEvent:
-    """An event that is no job and no cancellation, for the feature that reads its type."""
+class ReceivedReview:
+    """A person's review of a job, and the record that brought it."""
 
-    event: object
+    review: Review
     record: Record
     traceparent: str | None = None
 

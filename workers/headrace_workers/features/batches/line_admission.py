@@ -15,7 +15,7 @@ from headrace_schemas.job import AnyJob
 from headrace_workers.core.ledger.cancel import Cancellation
 from headrace_workers.core.ledger.dead import Burial
 from headrace_workers.core.ledger.ingest import NewJob
-from headrace_workers.core.ledger.records import ReceivedEvent, Record
+from headrace_workers.core.ledger.records import ReceivedReview, Record
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.named_resources import named_by
 from headrace_workers.core.tables import NEVER
@@ -26,7 +26,7 @@ FORBIDDEN: Final = "forbidden"
 _SOURCE: Final = "/headrace/batches"
 
 # What a record becomes.
-Admit = Callable[[Record], NewJob | Cancellation | ReceivedEvent | Burial]
+Admit = Callable[[Record], NewJob | Cancellation | ReceivedReview | Burial]
 
 
 class NoJob(Exception):

@@ -22,7 +22,7 @@ def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.features.quality.store import labels
 
-    return Hooks(on_events=labels.take)
+    return Hooks(on_reviews=labels.take)
 
 
 FEATURE = Feature(name="quality", commands=_commands, hooks=_hooks)

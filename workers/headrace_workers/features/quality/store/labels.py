@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, selec
 from headrace_schemas.errors import Category
 from headrace_schemas.review import Review
 from headrace_workers.core.ledger.dead import Burial
-from headrace_workers.core.ledger.records import ReceivedEvent
+from headrace_workers.core.ledger.records import ReceivedReview
 from headrace_workers.core.ledger.refusals import refusal
 from headrace_workers.core.sql.by_pages import by_pages
 from headrace_workers.core.sql.database import insert, now_ms, reading, writing
@@ -115,26 +115,20 @@ def add(connection: Connection, reviews: Sequence[Review]) -> Added:
     return Added(len(new.all()), refused)
 
 
-def take(connection: Connection, events: Sequence[ReceivedEvent]) -> list[Burial]:
-    """Take in the labels that events brought; return the letters of those that were not taken."""
-    sent = [(each, each.event) for each in events if isinstance(each.event, Review)]
-    if not sent:
-        return []
-    refused = add(connection, [review for _, review in sent]).refused
-    letters = []
-    for place, reason in sorted(refused.items()):
-        received, review = sent[place]
-        letters.append(
-            refusal(
-                received.record,
-                Category.INVALID,
-                reason,
-                refers_to=review.job_id,
-                tenant=review.tenant,
-                traceparent=received.traceparent,
-            )
+def take(connection: Connection, sent: Sequence[ReceivedReview]) -> list[Burial]:
+    """Take in what events brought; return the letters of those labels that were not taken."""
+    refused = add(connection, [each.review for each in sent]).refused
+    return [
+        refusal(
+            sent[place].record,
+            Category.INVALID,
+            reason,
+            refers_to=sent[place].review.job_id,
+            tenant=sent[place].review.tenant,
+            traceparent=sent[place].traceparent,
         )
-    return letters
+        for place, reason in sorted(refused.items())
+    ]
 
 
 def _row(review: Review) -> dict[str, Any]:
