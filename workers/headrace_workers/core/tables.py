@@ -247,6 +247,14 @@ ACCEPTED: Final = Table(
     Index("accepted_at", "at"),
 )
 
+# One row: all jobs that ended until then are tallied: see core/ledger/tally.py.
+COUNTED: Final = Table(
+    "usage_counted",
+    METADATA,
+    Column("what", String(32), primary_key=True),
+    Column("until", BigInteger, nullable=False),
+)
+
 # Virtual times in each queue, lane and urgency, for fair order: of its clock (the tenant ""), and of each tenant's
 # batches (by their numbers) and other jobs (0). See turns.py.
 TURNS: Final = Table(

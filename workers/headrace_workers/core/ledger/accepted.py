@@ -1,4 +1,4 @@
-"""What gateways let in, from the first word of a sender until the ledger has the job from Kafka.
+"""What gateways admitted, from the first word of a sender until the ledger has the job from Kafka.
 
 A row says that Kafka has the job (`published`), or that somebody is about to send it: then nobody else may send another
 job under its id. Whoever asks for a job finds it here before ingest took it in, on every gateway.
@@ -28,13 +28,13 @@ class Reserved(Enum):
     """What a sender may do."""
 
     SEND = auto()  # nobody has this job yet, as far as is known
-    KNOWN = auto()  # it was let in before, with the same content: there is nothing to send
+    KNOWN = auto()  # it was admitted before, with the same content: there is nothing to send
     OTHER = auto()  # something else has this id, and that holds
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionRequest:
-    """A job that is to be let in. `value` is it as JSON; `digest` the SHA-256 of what it says, in hex."""
+    """A job that is to be admitted. `value` is it as JSON; `digest` the SHA-256 of what it says, in hex."""
 
     job_id: str
     tenant: str
@@ -43,7 +43,7 @@ class AdmissionRequest:
 
 
 def reserve(connection: Connection, wishes: Sequence[AdmissionRequest]) -> list[Reserved]:
-    """Before they are sent: what is to be done with each, in their order."""
+    """Return what is to be done with each of these jobs before it is sent, in their order."""
     first = {wish.job_id: wish for wish in reversed(wishes)}
     known = _known(connection, list(first.values()))
     free = [first[job_id] for job_id in sorted(first) if job_id not in known]
@@ -54,9 +54,10 @@ def reserve(connection: Connection, wishes: Sequence[AdmissionRequest]) -> list[
     return [answers[wish.job_id] if wish.digest == first[wish.job_id].digest else Reserved.OTHER for wish in wishes]
 
 
-def publish(connection: Connection, wishes: Sequence[AdmissionRequest], age: int) -> None:
-    """Kafka has these jobs, at least one, or nobody knows their ids before it does. Their senders have had them for
-    `age` ms at most: what is said of one since then is said of this one. One statement: each request waits for it.
+def publish(connection: Connection, wishes: Sequence[AdmissionRequest], age: int = 0) -> None:
+    """Note that Kafka has these jobs, at least one, or that nobody knows their ids before it does: who asks for one
+    finds it before it is taken in. Their senders have had them for `age` ms at most: what is said of one since then is
+    said of this one. One statement: each request waits for it.
     """
     dialect = connection.dialect.name
     unique = {wish.job_id: wish for wish in wishes}
@@ -70,13 +71,13 @@ def publish(connection: Connection, wishes: Sequence[AdmissionRequest], age: int
 
 
 def withdraw(connection: Connection, job_ids: Collection[str]) -> None:
-    """Nothing is known of these any more."""
+    """Forget these jobs, which Kafka did not confirm: who asks for one finds it when it is taken in after all."""
     connection.execute(delete(ACCEPTED).where(among(connection, ACCEPTED.c.job_id, sorted(job_ids))))
 
 
 def forget(connection: Connection, older_than_ms: int) -> bool:
-    """Forget, a bounded number a call, what the ledger has taken in or refused since, or is older than this; whether
-    there is more.
+    """Forget, a bounded number a call, what the ledger has taken in or refused since, or is older than this; return
+    whether there is more.
     """
     taken_in = exists().where(JOBS.c.id == ACCEPTED.c.job_id) | was_refused()
     unsent = ~ACCEPTED.c.published & (ACCEPTED.c.at < now_ms() - _UNSENT_MS)
@@ -89,7 +90,7 @@ def forget(connection: Connection, older_than_ms: int) -> bool:
 
 
 def was_refused() -> Any:
-    """A condition: what this row of `accepted` tells of was refused at the door since."""
+    """Return the condition that what this row of `accepted` tells of was refused since."""
     letter = DEAD_LETTERS.alias("letter")
     return exists().where(
         letter.c.refers_to == ACCEPTED.c.job_id,

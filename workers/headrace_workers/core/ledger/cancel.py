@@ -37,7 +37,7 @@ class Cancellation:
 def cancel(
     connection: Connection, wishes: Sequence[Cancellation], ahead: Collection[str] | None = None
 ) -> list[CancelOutcome]:
-    """Cancel jobs, all in one pass; what came of each wish, in their order. Of two for one job the first counts.
+    """Cancel jobs, all in one pass; return what came of each, in their order. Of two for one job the first counts.
 
     A job that is not known yet is cancelled ahead: when it comes, it is passed over as known. With `ahead`, the caller
     holds the claims and has written what was not known: these.
@@ -67,6 +67,11 @@ def cancel(
     # they were written, whichever transaction ends first.
     finish(connection, "cancelled", list(granted.items()), now, assume_active(granted))
     return outcomes
+
+
+def cancel_one(connection: Connection, cancellation: Cancellation) -> CancelOutcome:
+    """Cancel a job; return what came of it."""
+    return cancel(connection, [cancellation])[0]
 
 
 def foreign(wishes: Iterable[Cancellation], outcomes: Iterable[CancelOutcome]) -> list[Burial]:

@@ -20,17 +20,17 @@ _COLUMNS: Final = (
 )  # fmt: skip
 
 
-def held(connection: Connection, limit: int) -> list[Row[Any]]:
-    """What is held, longest first: job, tenant, stage, reason, since when (ms), and when it is tried again by itself;
-    at NEVER where that is for a person to say.
+def held(connection: Connection, limit: int = 100) -> list[Row[Any]]:
+    """Return what is held, longest first: job, tenant, stage, reason, since when (ms), and when it is tried again by
+    itself; at NEVER where that is for a person to say.
     """
     query = select(*_COLUMNS).join(JOBS, JOBS.c.id == STEPS.c.job_id).where(IS_HELD).order_by(STEPS.c.held_at)
     return [*connection.execute(query.limit(limit))]
 
 
 def of_job(connection: Connection, job_id: str) -> Row[Any] | None:
-    """What is held of a job, with all that its step is given: kind and payload of the job, and the event that brought
-    it there, None where that is the job itself.
+    """Return what is held of a job, with all that its step is given: kind and payload of the job, and the event that
+    brought it there, None where that is the job itself.
     """
     given = (JOBS.c.kind, JOBS.c.payload, STEPS.c.event_type, STEPS.c.payload.label("event"))
     columns: list[ColumnElement[Any]] = [*_COLUMNS, *given]
@@ -39,7 +39,7 @@ def of_job(connection: Connection, job_id: str) -> Row[Any] | None:
 
 
 def release_held(connection: Connection, job_ids: Sequence[str]) -> int:
-    """Make the held steps of these jobs ready again; how many. Those that a person was asked about know of it."""
+    """Make the held steps of these jobs ready again; return how many. Those that a person was asked about know it."""
     asked = case((STEPS.c.ready_at >= NEVER, RELEASED), else_=STEPS.c.woken_by)
     alive = sorted(lock_active(connection, job_ids))
     return connection.execute(
@@ -50,14 +50,14 @@ def release_held(connection: Connection, job_ids: Sequence[str]) -> int:
 
 
 def withhold(connection: Connection, job_ids: Sequence[str], reason: str) -> frozenset[str]:
-    """End, as dead, those of these jobs that are held; their ids. Nobody is given their answers any more either."""
+    """End, as dead, those of these jobs that are held; return their ids. Nobody is given their answers any more."""
     alive = sorted(lock_active(connection, job_ids))
     mine = IS_HELD & among(connection, STEPS.c.job_id, alive)
     return _withhold(connection, mine, Category.PERMANENT, reason)
 
 
 def withhold_late(connection: Connection, longest_ms: int) -> int:
-    """End, as dead, what has been held for longer than this, a bounded number a call; how many."""
+    """End, as dead, what has been held for longer than this, a bounded number a call; return how many."""
     late = IS_HELD & (STEPS.c.held_at < now_ms() - longest_ms)
     jobs = list(connection.execute(select(STEPS.c.job_id).where(late).limit(_AT_ONCE)).scalars())
     if not jobs:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from headrace_workers.core.ledger.ingest import NewJob
     from headrace_workers.core.ledger.records import ReceivedReview
     from headrace_workers.core.ledger.rows import Written
+    from headrace_workers.core.ledger.tally import FinishedJob
 
 Condition: TypeAlias = ColumnElement[bool]
 Admit: TypeAlias = Callable[[Connection, Sequence["NewJob"], Collection[str]], Mapping[str, str]]
@@ -30,6 +31,7 @@ Completion: TypeAlias = Callable[[Connection, Mapping[str, bytes | None]], objec
 Held: TypeAlias = Callable[[Connection, Sequence[str]], object]
 Withheld: TypeAlias = Callable[[Connection, Sequence[str], str], object]
 Tenants: TypeAlias = Callable[[Connection, int], Collection[str]]
+Tally: TypeAlias = Callable[[Connection, Sequence["FinishedJob"]], object]
 Prune: TypeAlias = Callable[[Connection, int], bool]
 
 
@@ -61,8 +63,8 @@ class Hooks:
     reason; their rows are removed. `tenants` are all whose rows the transaction may change. `on_ingest(connection,
     jobs)` is told of the others. `on_refused(connection, refused, jobs)` is told of records that are refused, and of
     jobs that were known before or go beyond a quota. `on_reviews(connection, reviews)` takes in what people said of
-    jobs, and returns refusals. `hold_tenants(connection, tenants)` locks what the feature keeps of tenants, for a transaction
-    in which some jobs are cancelled before others are admitted.
+    jobs, and returns refusals. `hold_tenants(connection, tenants)` locks what the feature keeps of tenants, for a
+    transaction in which some jobs are cancelled before others are admitted.
 
     Completion. `concerns()` returns a condition on a row of JOBS, read when the job is locked: whether the job's
     completion concerns the feature. `hold_rows(connection, rows, job_ids)` locks what these rows of steps will change,
@@ -76,7 +78,7 @@ class Hooks:
 
     Time. `is_due(now)` returns a condition on the feature's tables: whether `on_reap` has something to do, by the
     database's clock. `on_reap(connection)` does a bounded part of it, in a transaction of its own.
-    `on_sweep(connection)` counts a bounded part of what has happened since, and returns whether there is more.
+    `on_tally(connection, jobs)` is told of each job that has ended with a result, once, some minutes later.
     `on_prune(connection, older_than_ms)` forgets a bounded number of rows, and returns whether there are more.
     """
 
@@ -93,7 +95,7 @@ class Hooks:
     known_tenants: Tenants = _know_none
     is_due: Callable[[Any], Condition] | None = None
     on_reap: Callable[[Connection], object] | None = None
-    on_sweep: Callable[[Connection], bool] | None = None
+    on_tally: Tally = _do_nothing
     on_prune: Prune = _nothing_to_prune
 
 

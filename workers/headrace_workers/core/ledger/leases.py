@@ -86,6 +86,11 @@ def unstarted_of(connection: Connection, sender: str) -> list[int]:
     )
 
 
+def release_unstarted(connection: Connection, sender: str) -> int:
+    """Give back what this bridge or worker sent out and nobody began; return the number of steps."""
+    return release(connection, unstarted_of(connection, sender))
+
+
 def acquit(connection: Connection, stage: str, job_ids: Sequence[str]) -> None:
     """Forget the crashes of these steps: a worker has come back from them alive."""
     jobs = sorted(lock_active(connection, job_ids))

@@ -32,14 +32,6 @@ USAGE: Final = Table(
     Column("completion_tokens", BigInteger, nullable=False),
 )
 
-# One row: all jobs that ended until then are counted in there.
-COUNTED: Final = Table(
-    "usage_counted",
-    METADATA,
-    Column("what", String(32), primary_key=True),
-    Column("until", BigInteger, nullable=False),
-)
-
 IS_WAITED_FOR: Final = text(f"reservations.expires_at < {NEVER}")
 _WAITED_FOR = text(f"expires_at < {NEVER}")
 
