@@ -188,8 +188,8 @@ def test_a_key_that_nobody_was_shown_is_taken_back(ledger):
 def test_what_was_not_let_in_may_be_sent_again(ledger):
     """It alone."""
     wishes = [AdmissionRequest(str(uuid4()), "a", b"{}", digest * 64) for digest in "xy"]
-    ledger.let_in(wishes)
-    ledger.not_let_in([wishes[0].job_id])
+    ledger.confirm_admission(wishes)
+    ledger.withdraw_admission([wishes[0].job_id])
     assert ledger.reserve(wishes) == [Reserved.SEND, Reserved.KNOWN]
 
 

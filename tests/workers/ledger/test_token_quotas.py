@@ -196,7 +196,7 @@ def test_five_jobs_under_one_key_never_get_beyond_the_quota(ledger: Ledger, job:
             assert ledger.reserve([AdmissionRequest(large.id, "a", value, digest)]) == [Reserved.SEND]
             if ledger.of(Quotas).reserve([Want(large.id, "a", tokens, digest=digest)]):
                 continue  # 429
-            ledger.let_in([AdmissionRequest(large.id, "a", value, digest)])
+            ledger.confirm_admission([AdmissionRequest(large.id, "a", value, digest)])
             if says == "p":
                 ledger.ingest([], [sound_refusal(large.id, value, 1_000 + n)])
         assert ledger.ingest([large]).new == 0  # and by Kafka

@@ -96,7 +96,7 @@ def test_a_refusal_is_told_until_the_id_is_tried_again(ledger):
     assert ledger.standings([wish]) == {}
     write(ledger, update(DEAD_LETTERS).where(DEAD_LETTERS.c.reason == "second").values(replayed_at=1))
     assert reason_of(ledger, one) == "first"
-    ledger.let_in([AdmissionRequest(one, "a", b"{}", "x" * 64)])
+    ledger.confirm_admission([AdmissionRequest(one, "a", b"{}", "x" * 64)])
     now = ledger.standings([one, other])
     assert (now[one].tenant, now[one].refused, now[one].row) == ("a", None, None)
     ((at,),) = ledger.read(select(ACCEPTED.c.at).where(ACCEPTED.c.job_id == one))

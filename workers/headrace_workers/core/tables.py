@@ -131,7 +131,7 @@ STEPS: Final = Table(
     # By when its sender wants it: what is due sooner goes first. NEVER for a batch's line, and for a unit: the end of a
     # batch's window, or of a unit's patience, is when they expire, and makes none of them more urgent than another.
     Column("due", BigInteger, nullable=False, server_default=text(str(NEVER))),
-    Column("turn", BigInteger, nullable=False),  # fair order among tenants, see turns.py
+    Column("turn", BigInteger, nullable=False),  # fair order among tenants, see fair_queueing.py
     Column("tokens", Integer, nullable=False),  # rough cost, for sizing groups
     Column("prefix", BigInteger),  # digest of the long system prompt that its prompt begins with, where it has one
     Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
@@ -256,7 +256,7 @@ COUNTED: Final = Table(
 )
 
 # Virtual times in each queue, lane and urgency, for fair order: of its clock (the tenant ""), and of each tenant's
-# batches (by their numbers) and other jobs (0). See turns.py.
+# batches (by their numbers) and other jobs (0). See fair_queueing.py.
 TURNS: Final = Table(
     "turns",
     METADATA,

@@ -19,7 +19,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, String, bindparam, case, delete, func, select, update
 
-from headrace_workers.core.ledger.assign import Room, hand_out, put_tried
+from headrace_workers.core.ledger.assign import Room, assign, put_tried
 from headrace_workers.core.ledger.claim import Claim
 from headrace_workers.core.ledger.completion import (
     ActiveJob,
@@ -183,7 +183,7 @@ def complete(
     if full or ran_ms > quantum_ms:
         _learn(connection, group_key, next_budget(tokens, ran_ms / 1000, quantum_ms / 1000), now)
     do_last(connection)
-    handed_out = hand_out(connection, following, room, now)
+    handed_out = assign(connection, following, room, now)
     return Completed(now, handed_out, tuple(item.end for item in done.values() if item.end is not None))
 
 

@@ -9,8 +9,8 @@ class ForGateways(Engines):
     """The part of a `Ledger` that gateways use. Each method is one transaction."""
 
     reserve = durable(accepted.reserve)
-    let_in = brief_durable(accepted.publish)
-    not_let_in = brief_durable(accepted.withdraw)
+    confirm_admission = brief_durable(accepted.confirm)
+    withdraw_admission = brief_durable(accepted.withdraw)
     look_for = reads(job_status.look)
     standings = reads(job_status.standings)
     pressure = reads(pressure.pressure)

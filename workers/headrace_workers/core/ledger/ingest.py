@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, literal, select
 
-from headrace_workers.core.ledger.assign import Room, hand_out
+from headrace_workers.core.ledger.assign import Room, assign
 from headrace_workers.core.ledger.claim import Claim
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.records import Record
@@ -132,7 +132,7 @@ def begin(
         if job.id not in cancelled
         for step in job.steps
     ]
-    handed_out = hand_out(connection, steps, room, max(accepted_at.values(), default=0))
+    handed_out = assign(connection, steps, room, max(accepted_at.values(), default=0))
     again = [job for job in jobs if unique[job.id] is not job or job.id not in accepted_at]
     known = [job for job in again if job.id not in over]
     return Taken(len(taken), known, handed_out, [(job, over[job.id]) for job in jobs if job.id in over])

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection, Table, func, literal, select
 
 from headrace_schemas import Category, Topic
-from headrace_workers.core.ledger.assign import Room, hand_out
+from headrace_workers.core.ledger.assign import Room, assign
 from headrace_workers.core.ledger.claim import Claim
 from headrace_workers.core.ledger.dead import Burial, bury
 from headrace_workers.core.ledger.steps import NewStep
@@ -76,7 +76,7 @@ def follow(connection: Connection, units: Sequence[NewUnit], room: Room | None =
     contents = [unit.content for unit in written if unit.content is not None]
     for table in dict.fromkeys(content.table for content in contents):
         append(connection, table, [content.row(now) for content in contents if content.table is table])
-    handed_out = hand_out(connection, steps, room, now)
+    handed_out = assign(connection, steps, room, now)
     bury(connection, [_turned_away(unit) for unit in _beyond(connection, written)], now)
     return Followed(len(written), handed_out)
 
