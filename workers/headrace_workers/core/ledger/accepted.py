@@ -104,7 +104,7 @@ def was_refused() -> Any:
 
 
 def _known(connection: Connection, requests: Sequence[AdmissionRequest]) -> dict[str, Reserved]:
-    """Of those that the ledger has."""
+    """Return what is to be done with those jobs that the ledger has."""
     query = select(JOBS.c.id).where(among(connection, JOBS.c.id, [request.job_id for request in requests]))
     there = set(connection.execute(query).scalars())
     known = [request for request in requests if request.job_id in there]
@@ -113,7 +113,7 @@ def _known(connection: Connection, requests: Sequence[AdmissionRequest]) -> dict
 
 
 def _again(connection: Connection, requests: Sequence[AdmissionRequest]) -> dict[str, Reserved]:
-    """Of those that have a row: another sender's, or one from an earlier try."""
+    """Return what is to be done with jobs that have a row: another sender's, or one from an earlier try."""
     if not requests:
         return {}
     query = (
@@ -144,7 +144,7 @@ def _again(connection: Connection, requests: Sequence[AdmissionRequest]) -> dict
 
 
 def _insert(connection: Connection, requests: Collection[AdmissionRequest]) -> set[str]:
-    """Those that had no row: they have one now, of jobs that are about to be sent."""
+    """Write a row for each job that has none, since it is about to be sent; return the ids of those jobs."""
     if not requests:
         return set()
     dialect, now = connection.dialect.name, clock(connection)

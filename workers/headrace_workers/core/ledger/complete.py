@@ -188,7 +188,7 @@ def complete(
 
 
 def _ends(item: Settled) -> bool:
-    """Whether it ends its job."""
+    """Return whether it ends its job."""
     return isinstance(item, Burial) or (isinstance(item, Advanced) and (item.over or item.end is not None))
 
 
@@ -281,7 +281,7 @@ def _park(connection: Connection, claim_id: int, parked: list[Parked], now: int)
 
 
 def _held(done: Iterable[Advanced], parked: Iterable[Parked]) -> list[str]:
-    """The jobs that are held from here on, at this step or at one that was tried behind it."""
+    """Return the jobs that are held from here on, at this step or at one that was tried behind it."""
     behind = [step.job_id for item in done for step in item.following if step.tried and step.tried.state == HELD]
     return [*behind, *(item.job_id for item in parked if item.waits_for is None)]
 

@@ -38,7 +38,7 @@ class NewJob:
 
     @property
     def cost(self) -> int:
-        """Tokens that it may cost at most."""
+        """Return the tokens that it may cost at most."""
         return sum(step.tokens for step in self.steps) if self.most_tokens is None else self.most_tokens
 
 

@@ -36,7 +36,7 @@ class Ledger(ForBridges, ForWorkers, ForGateways, ForPeople):
 
     @cached_property
     def identity(self) -> str:
-        """Which ledger this is: no two have the same."""
+        """Return the id of this ledger: no two have the same."""
         with reading(self._engine) as tx:
             return str(tx.execute(select(IDENTITY.c.id)).scalar_one())
 
@@ -47,5 +47,5 @@ class Ledger(ForBridges, ForWorkers, ForGateways, ForPeople):
 
     @cached_property
     def deployment(self) -> Deployment:
-        """Whose topics and Kafka cluster it belongs to."""
+        """Return whose topics and Kafka cluster it belongs to."""
         return Deployment(self._engine)

@@ -139,7 +139,7 @@ def reap(connection: Connection, max_crashes: int) -> Reaped:
 
 
 def _lost(connection: Connection) -> tuple[list[Any], list[Any]]:
-    """The claims whose lease ran out and that no dead worker had begun, and all that dead workers had begun."""
+    """Return the claims whose lease ran out and that no dead worker had begun, and all that dead workers had begun."""
     columns = select(CLAIMS.c.id, CLAIMS.c.started_at, CLAIMS.c.worker, CLAIMS.c.renewed_at, CLAIMS.c.lease_until)
     ended = columns.where(CLAIMS.c.lease_until < now_ms()).limit(_AT_ONCE)
     # What is locked is being renewed, or taken back by another.
@@ -161,7 +161,7 @@ def _lost(connection: Connection) -> tuple[list[Any], list[Any]]:
 
 
 def _outlived(claim: Any, expired: Any) -> bool:
-    """Whether a claim shows that its worker lived on when it had fallen silent about another.
+    """Return whether a claim shows that its worker lived on when it had fallen silent about another.
 
     All that a worker holds is renewed together, three times a lease: what was renewed half a lease later was so by a
     worker that had let go of the other.
@@ -203,7 +203,7 @@ def _return(connection: Connection, claim_id: int, rows: Sequence[Any], values: 
 
 
 def _apart(job_id: str, crashes: int) -> int:
-    """How many ms a step waits that died in company: another number for each job and each time."""
+    """Return how many ms a step waits that died in company: another number for each job and each time."""
     spread = min(_LONGEST_SPREAD, _FIRST_SPREAD << crashes)
     return zlib.crc32(f"{job_id} {crashes}".encode()) % spread
 
@@ -224,7 +224,7 @@ def expire(connection: Connection) -> int:
 
 
 def burials(connection: Connection, where: Any, category: Category, reason: str) -> list[Burial]:
-    """The ends in `dead` of the jobs whose steps these are, a bounded number."""
+    """Return the ends in `dead` of the jobs whose steps these are, a bounded number."""
     query = (
         select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.attempts, JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload,
                JOBS.c.replays, JOBS.c.traceparent, JOBS.c.correlationid, JOBS.c.subject)

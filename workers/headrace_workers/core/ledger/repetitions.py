@@ -38,7 +38,7 @@ def digest_of(job: AnyJob, value: bytes | None = None) -> str:
 
 
 def repeated(connection: Connection, records: Sequence[Said]) -> frozenset[int]:
-    """The places of those records that say nothing new about a known job: it came with the same content.
+    """Return the places of those records that say nothing new about a known job: it came with the same content.
 
     A deadline is no content, because it is often counted from the time of sending. A job that its tenant cancelled
     ahead has no content that could differ.
@@ -49,7 +49,7 @@ def repeated(connection: Connection, records: Sequence[Said]) -> frozenset[int]:
 
 
 def news(connection: Connection, refused: Sequence[Burial]) -> list[Burial]:
-    """Those of these refusals that are to be told: not of a sound record whose content was accepted before."""
+    """Return those of these refusals that need a letter: not those of sound records that were accepted before."""
     sound = [burial for burial in refused if burial.sound]
     same = repeated(connection, [Said(burial.refers_to or "", None, burial.value) for burial in sound])
     silent = {burial.id for n, burial in enumerate(sound) if n in same}
@@ -57,7 +57,7 @@ def news(connection: Connection, refused: Sequence[Burial]) -> list[Burial]:
 
 
 def conflicts(connection: Connection, jobs: Sequence[NewJob]) -> list[Burial]:
-    """What is told of those of these jobs, none of which was taken in, that came with something new."""
+    """Return the letters about those of these jobs, none of which was taken in, that came with something new."""
     same = repeated(connection, [Said(job.id, job.tenant, job.payload) for job in jobs])
     return [
         refusal(
@@ -75,7 +75,7 @@ def conflicts(connection: Connection, jobs: Sequence[NewJob]) -> list[Burial]:
 
 
 def _same_value(connection: Connection, records: Sequence[Said]) -> frozenset[int]:
-    """Compared where the values lie: mostly that is all, and none of them needs to be read."""
+    """Compare values where they lie: mostly that is all, and none of them needs to be read."""
     if not records:
         return frozenset()
     if connection.dialect.name == "postgresql":

@@ -32,7 +32,7 @@ class UnitContent(Protocol):
 
     @property
     def table(self) -> Table:
-        """The table of its row."""
+        """Return the table of its row."""
 
     def row(self, now: int) -> dict[str, Any]:
         """Return its row, written at this time (ms)."""
@@ -90,7 +90,7 @@ def _new_units(dialect: str) -> Any:
 
 
 def _beyond(connection: Connection, written: Sequence[NewUnit]) -> list[NewUnit]:
-    """Those of these units, just written, that are more than their endpoints may have open."""
+    """Return those of these units, just written, that are more than their endpoints may have open."""
     dialect = connection.dialect.name
     endpoints = sorted({unit.endpoint for unit in written})
     crowd: Counter[str] = Counter(dict(run(connection, _open(dialect), {"endpoints": endpoints})))

@@ -58,7 +58,7 @@ class Quota:
 
     @property
     def left(self) -> int:
-        """What may still be reserved."""
+        """Return what may still be reserved."""
         return max(0, self.tokens - self.used - self.reserved)
 
 
@@ -77,7 +77,7 @@ class Want:
 
 
 def beyond(quota: Quota) -> str:
-    """What is told of a job that goes beyond a quota."""
+    """Return the reason for which a job that goes beyond a quota is refused."""
     per = "" if quota.period == "ever" else f" a {quota.period}"
     return (
         f"the tenant {quota.tenant} may use {quota.tokens:,} tokens{per}, of which {quota.used:,} are used and "
@@ -88,9 +88,9 @@ def beyond(quota: Quota) -> str:
 def reserve(
     connection: Connection, wants: Sequence[Want], *, adopt: bool, beside: Collection[str] = ()
 ) -> dict[str, Quota]:
-    """Reserve for each job what it may use, where its tenant has a quota; the jobs for which not enough is left, each
-    with the quota: for these nothing changes. What was reserved before under a job's id, perhaps for other content,
-    counts towards what this one wants, and becomes just that.
+    """Reserve for each job what it may use, where its tenant has a quota; return the jobs for which not enough is left,
+    each with the quota: for these nothing changes. What was reserved before under a job's id, perhaps for other
+    content, counts towards what this one wants, and becomes just that.
 
     With `adopt` what is reserved is so until the jobs end; else until they are taken in, or it expires. A job that was
     taken in keeps what it has: what else comes under its id is refused. `beside` are tenants whose quotas this
@@ -131,7 +131,7 @@ def reserve_ahead(connection: Connection, wants: Sequence[Want]) -> dict[str, Qu
 
 
 def waiting(connection: Connection, job_ids: Collection[str]) -> set[str]:
-    """Those of these jobs for which something is reserved, and which are not taken in."""
+    """Return those of these jobs for which something is reserved, and which are not taken in."""
     if not job_ids:
         return set()
     query = select(RESERVATIONS.c.job_id).where(IS_WAITED_FOR, among(connection, RESERVATIONS.c.job_id, list(job_ids)))
@@ -139,7 +139,7 @@ def waiting(connection: Connection, job_ids: Collection[str]) -> set[str]:
 
 
 def release(connection: Connection, refused: Collection[tuple[str, str]]) -> None:
-    """These jobs (id and digest) will not be taken in: give back what is reserved for them. What was taken in, or is
+    """Give back what is reserved for these jobs (id and digest), which will not be taken in. What was taken in, or is
     reserved for other content under the same id, stays.
     """
     job_ids, digests = (sorted(set(column)) for column in zip(*refused, strict=True)) if refused else ([], [])
@@ -202,8 +202,8 @@ def _settle(connection: Connection, ends: Mapping[str, bytes]) -> None:
 
 
 def _come_to(connection: Connection, ends: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Of the jobs that died before their last step was tried, such as those that were held, the events that they had
-    come to: a model had answered, and its tokens are used.
+    """Return the events that jobs had come to which died before their last step was tried, such as those that were
+    held: a model had answered, and its tokens are used.
     """
     untried = [job_id for job_id, event in ends.items() if _is_untried(from_json(event))]
     if not untried:
@@ -217,7 +217,7 @@ def _is_untried(told: Mapping[str, Any]) -> bool:
 
 
 def expire(connection: Connection) -> int:
-    """End a bounded number of reservations whose jobs were never taken in; how many."""
+    """End a bounded number of reservations whose jobs were never taken in; return how many."""
     old = select(RESERVATIONS.c.job_id).where(IS_WAITED_FOR, RESERVATIONS.c.expires_at < now_ms()).limit(500)
     job_ids = list(connection.execute(old).scalars())
     if job_ids:
@@ -234,7 +234,7 @@ def put(connection: Connection, tenant: str, tokens: int, period: Period) -> Non
 
 
 def remove(connection: Connection, tenant: str) -> bool:
-    """Let a tenant use as much as it likes; whether it had a quota."""
+    """Let a tenant use as much as it likes; return whether it had a quota."""
     if not _locked(connection, {tenant}):
         return False
     connection.execute(delete(RESERVATIONS).where(RESERVATIONS.c.tenant == tenant))
@@ -249,7 +249,7 @@ def quotas(
     limit: int | None = None,
     after: str | None = None,
 ) -> list[Quota]:
-    """So many quotas at most, of all tenants or of these, by tenant, those that come after the tenant `after`."""
+    """Return so many quotas at most, of all tenants or of these, by tenant, those that come after `after`."""
     query = select(QUOTAS).order_by(QUOTAS.c.tenant).limit(limit)
     if after is not None:
         query = query.where(QUOTAS.c.tenant > after)
@@ -261,7 +261,7 @@ def quotas(
 
 
 def _locked(connection: Connection, tenants: Collection[str]) -> dict[str, Quota]:
-    """The quotas of these tenants, which nobody else changes until this transaction ends."""
+    """Lock the quotas of these tenants, which nobody else changes until this transaction ends; return them."""
     rows = run(connection, _lock(connection.dialect.name), {"tenants": sorted(tenants)})
     now = clock(connection) if rows else 0
     return {row.tenant: _now(row, now) for row in map(_Stored._make, rows)}
@@ -269,7 +269,7 @@ def _locked(connection: Connection, tenants: Collection[str]) -> dict[str, Quota
 
 @lru_cache
 def _lock(dialect: str) -> Any:
-    """The rows of these tenants, locked; mostly there is none, and each job that is taken in asks."""
+    """Lock the rows of these tenants. Mostly there is none, and each job that is taken in asks."""
     tenants = one_of(dialect, QUOTAS.c.tenant, bindparam_of(dialect, QUOTAS.c.tenant, name="tenants"))
     query = select(*(QUOTAS.c[name] for name in _Stored._fields)).where(tenants).order_by(QUOTAS.c.tenant)
     return query.with_for_update() if dialect == "postgresql" else query
@@ -335,13 +335,13 @@ def _change(connection: Connection, changes: Mapping[str, tuple[int, int]]) -> N
 
 
 def _now(row: _Stored | Row[Any], now: int) -> Quota:
-    """As it stands at this time (ms): what was used in an earlier period counts no more."""
+    """Return the quota as it stands at this time (ms): what was used in an earlier period counts no more."""
     began, ends = _bounds(row.period, now)
     return Quota(row.tenant, row.tokens, row.period, row.used if row.began >= began else 0, row.reserved, ends)
 
 
 def _bounds(period: str, now: int) -> tuple[int, int | None]:
-    """When the period begins and ends (ms) that this time lies in, UTC."""
+    """Return when the period that this time lies in begins and ends (ms), UTC."""
     if period == "ever":
         return 0, None
     day = datetime.fromtimestamp(now / 1000, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -354,8 +354,9 @@ def _bounds(period: str, now: int) -> tuple[int, int | None]:
 
 
 def _used(event: bytes, reserved: int) -> int:
-    """What a job used that ended with this event: the tokens of an answer that was made for it, and nothing for one
-    that was there. Of one that died while it ran nobody knows: what was reserved. One that was cancelled used nothing.
+    """Return what a job used that ended with this event: the tokens of an answer that was made for it, and nothing
+    for one that was there. Of one that died while it ran nobody knows: what was reserved. One that was cancelled used
+    nothing.
     """
     told: dict[str, Any] = from_json(event)
     if "category" in told:

@@ -34,7 +34,7 @@ def hold(connection: Connection, rows: Sequence[Written], making: Collection[str
 
 
 def _replaced(connection: Connection, admitted: Collection[int]) -> set[int]:
-    """The answers in whose place these come."""
+    """Return the answers in whose place these come."""
     if not admitted:
         return set()
     new = ENTRIES.alias("new")
@@ -44,7 +44,7 @@ def _replaced(connection: Connection, admitted: Collection[int]) -> set[int]:
 
 
 def _made(connection: Connection, jobs: Collection[str]) -> set[int]:
-    """The answers that these jobs are making."""
+    """Return the answers that these jobs are making."""
     if not jobs:
         return set()
     query = select(ENTRIES.c.id).where(IS_PENDING, among(connection, ENTRIES.c.job_id, sorted(jobs)))

@@ -45,7 +45,7 @@ class NewDelivery:
 
     @property
     def table(self) -> Table:
-        """The table of its row."""
+        """Return the table of its row."""
         return DELIVERIES
 
     def row(self, now: int) -> dict[str, Any]:
@@ -55,12 +55,12 @@ class NewDelivery:
 
 
 def message_id(event_id: str, event_type: str, endpoint_id: str) -> str:
-    """The id of what an endpoint is told of an event: the same however often that is."""
+    """Return the id of what an endpoint is told of an event: the same however often that is."""
     return _MESSAGES.id_of(f"{event_id}\n{event_type}\n{endpoint_id}")
 
 
 def unit(delivery: NewDelivery, about: str, now: int) -> NewUnit:
-    """The work of a delivery. `about`: the job that it follows, which is kept as long as this is open."""
+    """Return the work of a delivery. `about`: the job that it follows, which is kept as long as this is open."""
     deadline = now + PATIENCE_MS
     return NewUnit(
         id=delivery.id,
@@ -87,7 +87,7 @@ def unit(delivery: NewDelivery, about: str, now: int) -> NewUnit:
 
 
 def body(*, message: str, event_type: str, at_ms: int, data: Mapping[str, Any]) -> bytes:
-    """A webhook's body: `type`, `timestamp` and `data` of Standard Webhooks, and what OpenAI's client reads beside."""
+    """Return a webhook's body: what Standard Webhooks specifies, and what OpenAI's client reads beside it."""
     content = {
         "id": f"evt_{message.replace('-', '')}",
         "object": "event",
@@ -149,5 +149,5 @@ def tell_disabled(connection: Connection, endpoint_id: str) -> None:
 
 
 def origin_of(url: str) -> str:
-    """Scheme, host and port of a URL, for what counts as one receiver."""
+    """Return scheme, host and port of a URL, for what counts as one receiver."""
     return "/".join(url.split("/", 3)[:3]).lower()

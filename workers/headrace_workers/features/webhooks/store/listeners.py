@@ -43,13 +43,13 @@ _ANYBODY: Final = select(
 
 
 def anybody(where: Reads | Connection) -> bool:
-    """Whether anybody listens to anything."""
+    """Return whether anybody listens to anything."""
     ((found,),) = rows_of(where, _ANYBODY, {})
     return bool(found)
 
 
 def heard(where: Reads | Connection, job_ids: Sequence[str]) -> dict[str, Heard]:
-    """Those of these jobs that somebody listens to."""
+    """Return those of these jobs that somebody listens to."""
     found: dict[str, Heard] = {}
     rows = rows_of(where, _heard(where.dialect.name), {"ids": list(job_ids)})
     for job_id, tenant, wish, endpoint_id, events, whole in rows:
@@ -77,7 +77,7 @@ def _heard(dialect: str) -> Select[Any]:
 
 
 def told_whole(connection: Connection, endpoint_ids: Sequence[str]) -> frozenset[str]:
-    """Those of these endpoints that are told the whole receipt."""
+    """Return those of these endpoints that are told the whole receipt."""
     query = select(ENDPOINTS.c.id).where(among(connection, ENDPOINTS.c.id, endpoint_ids), ENDPOINTS.c.whole.is_(True))
     return frozenset(connection.execute(query).scalars())
 
