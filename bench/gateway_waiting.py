@@ -22,7 +22,7 @@ from bench.services import Services
 from headrace_schemas import Answer as Said
 from headrace_schemas import JudgeVerdict, ModerationVerdict, Result, Usage
 from headrace_workers.core.identity import end_id
-from headrace_workers.core.ledger.completion import active, end
+from headrace_workers.core.ledger.completion import finish, lock_active
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
 from headrace_workers.core.sql.database import among, clock, writing
@@ -81,8 +81,8 @@ class _Hall:
     def end(self, job_ids: Sequence[str]) -> float:
         """End these jobs; when they were committed, by the machine's clock."""
         with writing(self._ledger.engine) as tx:
-            alive, now = active(tx, job_ids), clock(tx)
-            end(tx, "done", [(job_id, _result(job_id, now)) for job_id in job_ids], now, alive)
+            alive, now = lock_active(tx, job_ids), clock(tx)
+            finish(tx, "done", [(job_id, _result(job_id, now)) for job_id in job_ids], now, alive)
             done = update(STEPS).where(among(tx, STEPS.c.job_id, list(job_ids)))
             tx.execute(done.values(state="done", claim_id=None, ended_at=now))
         at = time.time()

@@ -34,7 +34,6 @@ _ORDER = (
 )
 _EXCEPTIONS = frozenset(
     {
-        "access.store.usage -> judging.store.score_counts",
         "batches.store.batch_rewriting -> evals.tables",
         "cache.commands.known -> batches.json_lines",
         "generation.step -> cache.audit_step",
@@ -55,7 +54,7 @@ _EXCEPTIONS = frozenset(
         "quality.commands.labels -> batches.json_lines",
     }
 )
-_MOST_EXCEPTIONS = {"inside workers: features import down, and nothing imports a feature": 119}
+_MOST_EXCEPTIONS = {"inside workers: features import down, and nothing imports a feature": 92}
 _MOST_LINES = 500
 
 

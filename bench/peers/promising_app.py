@@ -42,7 +42,7 @@ class _Promise:
         ledger = Ledger.at(settings.ledger)
 
         def write(wishes: Sequence[AdmissionRequest]) -> list[None]:
-            ledger.let_in(list(wishes), _AGE_MS)
+            ledger.confirm_admission(list(wishes), _AGE_MS)
             return [None] * len(wishes)
 
         missing: dict[Topic, str] = {}

@@ -10,6 +10,7 @@ import pytest
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.migrate import migrate
 from headrace_workers.core.private_files import keep_private, opened_privately, private_folder
+from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.batches.files.store import Store
 from headrace_workers.features.generation.models.staging import staged_model
 from headrace_workers.runtime.embedded.lock import HomeLock
@@ -85,7 +86,7 @@ def test_a_ledger_in_a_file_is_its_owner_s_alone(tmp_path: Path, there: bool):
         file.touch()
         file.chmod(0o644)
     migrate(ledger.engine)
-    ledger.put_quota("a", 1, "ever")
+    ledger.of(Quotas).put("a", 1, "ever")
     made = sorted(tmp_path.iterdir())
     assert [each.name for each in made] == ["ledger.db", "ledger.db-shm", "ledger.db-wal"]
     assert [mode(each) for each in made] == [0o600] * 3

@@ -49,7 +49,7 @@ class Time:
         self.pruned.append((older_than_ms, of_units))
         return len(self.pruned) < 2
 
-    def count_usage(self) -> bool:
+    def tally(self) -> bool:
         """Note the call; two calls' worth are there."""
         self.counted += 1
         return self.counted < 2
@@ -59,8 +59,7 @@ class Time:
         self.withheld.append(longest_ms)
         return len(self.withheld) < 2
 
-    @property
-    def answers(self) -> "Time":
+    def of(self, _store: type) -> "Time":
         """It counts these, too."""
         return self
 

@@ -5,6 +5,7 @@ import json
 from tests.workers.cli.conftest import Call
 
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.access.store.quotas import Quotas
 
 
 def test_a_quota_is_set_listed_and_removed(call: Call, ledger: Ledger):
@@ -24,7 +25,7 @@ def test_a_period_that_is_none_is_told(call: Call, ledger: Ledger):
     """And nothing is set."""
     code, _, err = call("quotas", "set", "shop", "--tokens", "5", "--per", "week")
     assert (code, "--per is 'week'" in err) == (2, True)
-    assert ledger.quotas() == []
+    assert ledger.of(Quotas).find() == []
 
 
 def test_what_no_tenant_is_called_has_no_quota(call: Call, ledger: Ledger):

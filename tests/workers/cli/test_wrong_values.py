@@ -7,6 +7,7 @@ from tests.workers.cli.conftest import Call
 
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.access.store.keys import ApiKeys
+from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
 HUGE = "9" * 30
@@ -58,7 +59,7 @@ def test_it_is_told_in_words(call: Call, ledger: Ledger, arguments: tuple[str, .
     assert words in " ".join(err.split())
     assert ledger.of(ApiKeys).listed() == []
     assert ledger.of(Webhooks).endpoints(None, 10) == []
-    assert ledger.quotas() == []
+    assert ledger.of(Quotas).find() == []
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"x" * 100_000], ids=["empty", "no text", "large"])

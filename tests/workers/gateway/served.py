@@ -14,7 +14,7 @@ from tests.services.eventually import eventually
 
 from headrace_schemas import Answer, JudgeVerdict, ModerationVerdict, Result, Score, Usage
 from headrace_workers.core.identity import end_id
-from headrace_workers.core.ledger.completion import active, end
+from headrace_workers.core.ledger.completion import finish, lock_active
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outbox import outgoing
 from headrace_workers.core.progress import Progress
@@ -126,7 +126,7 @@ def _spoke(connection: socket.socket) -> bool:
 def answer(ledger: Ledger, job_id: str, text: str = "An answer.", scores: Sequence[Score] = ()) -> None:
     """End a job of the ledger's as a worker would, with this answer and these scores."""
     with writing(ledger.engine) as tx:
-        alive, now = active(tx, [job_id]), clock(tx)
+        alive, now = lock_active(tx, [job_id]), clock(tx)
         assert job_id in alive
         result = Result.model_validate(
             {
@@ -139,4 +139,4 @@ def answer(ledger: Ledger, job_id: str, text: str = "An answer.", scores: Sequen
         )  # fmt: skip
         event_id = end_id(job_id, "headrace.result.v1")
         record = outgoing(result, event_id=event_id, job_id=job_id, traceparent=None, correlationid=None, at_ms=now)
-        end(tx, "done", [(job_id, record)], now, alive)
+        finish(tx, "done", [(job_id, record)], now, alive)

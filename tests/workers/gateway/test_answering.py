@@ -12,8 +12,7 @@ from tests.services.eventually import eventually
 from tests.workers.gateway.openai_client import openai_of
 from tests.workers.gateway.served import Gateway, answer, hang_up_while_waiting, served
 
-from headrace_workers.core.tables import JOBS
-from headrace_workers.features.access.tables import ACCEPTED
+from headrace_workers.core.tables import ACCEPTED, JOBS
 
 RIVERS = {"model": "echo", "messages": [{"role": "user", "content": "Name three rivers."}]}
 

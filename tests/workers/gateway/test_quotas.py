@@ -11,6 +11,7 @@ from headrace_producers import Producer
 from headrace_producers.kafka import KafkaSink
 from headrace_schemas import GenerationJob
 from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.features.access.store.quotas import Quotas
 
 JOB = {"model": "echo", "prompt": "Name three rivers.", "sampling": {"max_tokens": 40}}
 
@@ -18,10 +19,10 @@ JOB = {"model": "echo", "prompt": "Name three rivers.", "sampling": {"max_tokens
 def test_a_tenant_uses_what_it_may_and_no_more(alone: Gateway, bridge):
     """What was let in is taken in; what goes beyond is 429, and was not sent; what has ended makes room."""
     ledger = alone.services.ledger
-    ledger.put_quota("default", 100, "day")
+    ledger.of(Quotas).put("default", 100, "day")
     with alone.client() as client, alone.client(alone.key("another")) as other:
         first = client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "a"}).json()["id"]
-        used = ledger.quotas()[0].reserved
+        used = ledger.of(Quotas).find()[0].reserved
         assert 40 < used < 100
         refused = client.post("/v1/jobs", json=[JOB, JOB])
         assert (refused.status_code, refused.json()["type"]) == (429, "urn:headrace:problem:quota")
@@ -29,12 +30,12 @@ def test_a_tenant_uses_what_it_may_and_no_more(alone: Gateway, bridge):
         assert refused.headers["x-should-retry"] == "false"
         assert other.post("/v1/jobs", json=[JOB] * 10).status_code == 202
         assert client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "a"}).json()["id"] == first
-        assert ledger.quotas()[0].reserved == used  # the same job
+        assert ledger.of(Quotas).find()[0].reserved == used  # the same job
         with bridge():
             eventually(lambda: client.get(f"/v1/jobs/{first}").json()["state"] == "active")
         assert client.post("/v1/jobs", json={**JOB, "sampling": {"max_tokens": 90}}).status_code == 429
         answer(ledger, first)
-        quota = ledger.quotas()[0]
+        quota = ledger.of(Quotas).find()[0]
         assert (quota.used, quota.reserved) == (10, 0)
         assert client.post("/v1/jobs", json={**JOB, "sampling": {"max_tokens": 60}}).status_code == 202
 
@@ -45,7 +46,7 @@ def test_the_answers_that_a_floor_may_ask_for_are_reserved_at_the_door(alone: Ga
         "criteria": [{"criterion": "contains", "text": "Rhine"}],
         "min_quality": {"criterion": "contains", "value": 1},
     }
-    alone.services.ledger.put_quota("default", 100, "day")
+    alone.services.ledger.of(Quotas).put("default", 100, "day")
     with alone.client() as client:
         refused = client.post("/v1/jobs", json={**JOB, **again})
         assert (refused.status_code, refused.json()["type"]) == (429, "urn:headrace:problem:quota")
@@ -57,7 +58,7 @@ def test_what_comes_by_kafka_beyond_a_quota_is_told_of(alone: Gateway, bridge):
     ledger = alone.services.ledger
     with alone.client() as client:
         job_id = client.post("/v1/jobs", json=JOB).json()["id"]
-        ledger.put_quota("default", 10, "ever")
+        ledger.of(Quotas).put("default", 10, "ever")
         with bridge():
             eventually(lambda: client.get(f"/v1/jobs/{job_id}").json()["state"] == "refused")
         told = client.get(f"/v1/jobs/{job_id}").json()
@@ -69,19 +70,19 @@ def test_what_comes_by_kafka_beyond_a_quota_is_told_of(alone: Gateway, bridge):
 def test_a_small_job_that_was_refused_opens_no_quota_for_a_large_one(alone: Gateway, bridge, settings, door: str):
     """Its key is free again, and what was reserved for it is given back when it is refused."""
     ledger = alone.services.ledger
-    ledger.put_quota("default", 100, "ever")
+    ledger.of(Quotas).put("default", 100, "ever")
     key = {"Idempotency-Key": "k"}
     large = {**JOB, "sampling": {"max_tokens": 20_000}}
     with alone.client() as client:
         deadline = datetime.now(UTC) + timedelta(seconds=1)
         job_id = client.post("/v1/jobs", json={**JOB, "deadline": deadline.isoformat()}, headers=key).json()["id"]
-        reserved = ledger.quotas()[0].reserved
+        reserved = ledger.of(Quotas).find()[0].reserved
         assert reserved > 40
         eventually(lambda: datetime.now(UTC) > deadline)
         time.sleep(0.1)  # the ledger's clock says it
         with bridge():
             eventually(lambda: client.get(f"/v1/jobs/{job_id}").json()["state"] == "refused")
-            assert ledger.quotas()[0].reserved == 0
+            assert ledger.of(Quotas).find()[0].reserved == 0
             if door == "http":
                 assert client.post("/v1/jobs", json=large, headers=key).status_code == 429
             else:
@@ -89,4 +90,4 @@ def test_a_small_job_that_was_refused_opens_no_quota_for_a_large_one(alone: Gate
                     job = GenerationJob.model_validate({**large, "idempotency_key": "k"}, strict=False)
                     producer.submit(job)
                 eventually(lambda: len(ledger.dead(DeadFilter(), 10)) == 2)
-            assert (ledger.active_jobs(), ledger.quotas()[0].reserved) == (0, 0)
+            assert (ledger.active_jobs(), ledger.of(Quotas).find()[0].reserved) == (0, 0)

@@ -14,7 +14,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.refusals import refusal
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.access.tables import ACCEPTED
+from headrace_workers.core.tables import ACCEPTED
 
 _OFFSETS = itertools.count(1)
 
@@ -48,7 +48,7 @@ def test_an_id_is_reserved_for_what_came_first(ledger: Ledger):
         Reserved.SEND, Reserved.OTHER, Reserved.SEND,
     ]  # fmt: skip
     assert ledger.reserve([wish(job_id, "b")]) == [Reserved.OTHER]
-    ledger.let_in([wish(job_id)])
+    ledger.confirm_admission([wish(job_id)])
     assert ledger.reserve([wish(job_id), wish(job_id, "b")]) == [Reserved.KNOWN, Reserved.OTHER]
     assert ledger.reserve([wish(job_id, "b")]) == [Reserved.OTHER]
     assert ledger.standings([job_id])[job_id].tenant == "a"
@@ -65,7 +65,7 @@ def test_a_job_that_was_refused_has_a_new_chance(ledger: Ledger):
     """Under the same id, with other content; and what was told of the old one is not said of the new one."""
     job_id = str(uuid4())
     ledger.reserve([wish(job_id)])
-    ledger.let_in([wish(job_id)])
+    ledger.confirm_admission([wish(job_id)])
     refuse(ledger, job_id)
     assert ledger.standings([job_id])[job_id].refused is not None
     assert ledger.look_for([], [job_id]).refused[job_id].reason == "no"
@@ -75,7 +75,7 @@ def test_a_job_that_was_refused_has_a_new_chance(ledger: Ledger):
     with writing(ledger.engine) as tx:
         tx.execute(update(ACCEPTED).values(at=ACCEPTED.c.at + 10))
     assert ledger.standings([job_id]) == {}
-    ledger.let_in([wish(job_id, "b")])
+    ledger.confirm_admission([wish(job_id, "b")])
     assert ledger.standings([job_id])[job_id].refused is None
     assert ledger.look_for([], [job_id]).refused == {}
 
@@ -86,7 +86,7 @@ def test_a_look_tells_how_those_stand_that_have_ended_and_are_wanted_whole(ledge
     ledger.ingest([over, other, goes_on])
     ledger.cancel_all([Cancellation(each.id, each.tenant, "no need") for each in (over, other)])
     refused = str(uuid4())
-    ledger.let_in([wish(refused)])
+    ledger.confirm_admission([wish(refused)])
     refuse(ledger, refused)
     looked = ledger.look_for([over.id, other.id, goes_on.id], [refused], [over.id, goes_on.id, refused])
     assert looked.standings.keys() == {over.id, refused}
@@ -99,14 +99,14 @@ def test_what_was_said_since_a_job_was_begun_is_said_of_it(ledger: Ledger):
     """One without a key is written when Kafka has it: ingest may have refused it before that."""
     job_id = str(uuid4())
     refuse(ledger, job_id)
-    ledger.let_in([AdmissionRequest(job_id, "a", b"{}", "a")], age=10_000)
+    ledger.confirm_admission([AdmissionRequest(job_id, "a", b"{}", "a")], age=10_000)
     assert ledger.standings([job_id])[job_id].refused is not None
 
 
 def test_rows_go_when_the_ledger_knows_the_job(ledger: Ledger, job: Callable[..., NewJob]):
     """Or has refused it; one that it does not know stays, however long that takes."""
     taken, refused, waits = job(), str(uuid4()), str(uuid4())
-    ledger.let_in([wish(taken.id), wish(refused), wish(waits)])
+    ledger.confirm_admission([wish(taken.id), wish(refused), wish(waits)])
     ledger.ingest([taken])
     refuse(ledger, refused)
     ledger.prune(10**9)

@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 from tests.workers.ledger.batch_rows import line, lines, rows, stand, two_batches
 
+from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.access.store.token_quotas import Want
 from headrace_workers.features.batches.store.batch_feeding import Chunk, Fed
 from headrace_workers.features.batches.store.batch_lines import NewLine
+from headrace_workers.features.batches.store.bulk import Batches
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def test_a_line_may_be_called_as_one_of_another_batch(two):
     line(two, 1, 7)
     for batch in (1, 2):
         chunk = Chunk([NewLine(8, 80, "c7", code="invalid", reason="x")], 80, 8, read=True)
-        assert two.batches.feed(batch, 0, chunk).lines == 1
+        assert two.of(Batches).feed(batch, 0, chunk).lines == 1
     assert {place: code for place, (_, code, _) in lines(two).items()} == {
         (1, 7): None, (1, 8): "duplicate_custom_id", (2, 8): "invalid",
     }  # fmt: skip
@@ -54,7 +56,7 @@ def test_a_batch_takes_what_fits_its_tokens_to_the_last(two, job, before, costs,
         for n, cost in enumerate(costs, 1)
     ]  # fmt: skip
     found = rows(two)
-    fed = two.batches.feed(1, 0, Chunk(read, 99, 9, read=True))
+    fed = two.of(Batches).feed(1, 0, Chunk(read, 99, 9, read=True))
     waits = len(taken) < len(costs)
     place = {"position": len(taken) * 10, "line": len(taken)} if waits else {"position": 99, "line": 9}
     assert fed == Fed(len(taken), taken.count("open"), **place, waits=waits)
@@ -72,17 +74,17 @@ def test_a_line_is_let_in_by_what_it_may_cost_whatever_was_reserved_under_its_id
     """A small job at the gateway opens no quota for a large line under its key, nor for a row of an evaluation; a line
     over jobs that run is not charged again.
     """
-    two.put_quota("a", 100, "ever")
+    two.of(Quotas).put("a", 100, "ever")
     runs, large = job(tokens=30), replace(job(tokens=71), batch=1, line=2)
     two.ingest([runs])
-    two.reserve_tokens([Want(large.id, "a", 10)])
+    two.of(Quotas).reserve([Want(large.id, "a", 10)])
     read = [
         NewLine(
             1, 10, jobs=(replace(runs, batch=1, line=1),) if own_keys else (), code=None if own_keys else "invalid"
         ),
         NewLine(2, 20, jobs=(large,)),
     ]
-    two.batches.feed(1, 0, Chunk(read, 20, 2, read=True, own_keys=own_keys))
+    two.of(Batches).feed(1, 0, Chunk(read, 20, 2, read=True, own_keys=own_keys))
     assert [code or state for state, code, _ in lines(two).values()] == ["open" if own_keys else "invalid", "quota"]
-    (quota,) = two.quotas(["a"])
+    (quota,) = two.of(Quotas).find(["a"])
     assert (quota.used, quota.reserved) == (0, 40)  # the gateway's own record may still come

@@ -18,6 +18,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.positions import Advance, Place, Position
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS
+from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.access.store.token_quotas import Want
 
 ROUNDS = 60
@@ -97,9 +98,9 @@ def _gateway(load, rng):
     """Cancel what others have in hand, and reserve tokens for what is not sent after all."""
     load.ledger.cancel_all(load.wishes(rng, 5))
     wants = [Want(str(uuid4()), tenant, 5, digest="d") for tenant in rng.sample(TENANTS, 3)]
-    load.ledger.reserve_tokens(wants)
-    load.ledger.release_tokens([(want.job_id, want.digest) for want in wants])
-    load.ledger.put_quota(rng.choice(TENANTS), 10**9, "ever")
+    load.ledger.of(Quotas).reserve(wants)
+    load.ledger.of(Quotas).release([(want.job_id, want.digest) for want in wants])
+    load.ledger.of(Quotas).put(rng.choice(TENANTS), 10**9, "ever")
 
 
 def _keeper(load, rng):
@@ -120,7 +121,7 @@ def test_no_two_writers_ever_wait_for_each_other(ledger_url, job):
     """Bridges, workers, gateways and what time brings about, all at the same few tenants and jobs: no deadlock."""
     load = _Load(ledger_url, job)
     for tenant in TENANTS:
-        load.ledger.put_quota(tenant, 10**9, "ever")
+        load.ledger.of(Quotas).put(tenant, 10**9, "ever")
     errors = []
 
     def go_on(part, seed):

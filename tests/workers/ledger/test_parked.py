@@ -11,7 +11,7 @@ from tests.workers.ledger_jobs import take_in
 from headrace_schemas import Category, EvaluationJob, Topic
 from headrace_schemas.codec import decode_value
 from headrace_workers.core.clock import SystemClock
-from headrace_workers.core.ledger import completion as ends
+from headrace_workers.core.ledger import completion
 from headrace_workers.core.ledger.cancel import Cancellation
 from headrace_workers.core.ledger.claim import Wanted
 from headrace_workers.core.ledger.replay import DeadFilter
@@ -127,7 +127,7 @@ def test_a_wake_up_that_was_lost_is_made_good(ledger, begun):
 
 def test_an_end_wakes_a_bounded_number_and_the_others_soon(ledger, begun, monkeypatch):
     """However many wait for it: what takes longer than the ledger has for a statement would never be written."""
-    monkeypatch.setattr(ends, "_WOKEN_AT_ONCE", 2)
+    monkeypatch.setattr(completion, "_WOKEN_AT_ONCE", 2)
     (other,) = take_in(ledger, [generation()])
     bench, jobs = begun(waits_for(other), *(evaluation(input=str(n)) for n in range(5)))
     bench.run()

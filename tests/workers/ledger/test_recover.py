@@ -13,6 +13,7 @@ from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.ledger.sizing import LARGEST_BYTES
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, JOBS, LOOKS, NEVER, STEPS
+from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.runtime.bridge.reap import Reap
 
 
@@ -96,7 +97,7 @@ def test_many_jobs_with_one_deadline_end_once_each(ledger, job, monkeypatch):
     """
     monkeypatch.setattr("headrace_workers.core.ledger.for_bridges._EXPIRED_AT_ONCE", 4)
     monkeypatch.setattr("headrace_workers.core.ledger.recover._EXPIRED_AT_ONCE", 2)
-    ledger.put_quota("a", 1_000, "ever")
+    ledger.of(Quotas).put("a", 1_000, "ever")
     late = [job(deadline=ledger.now() + 1) for _ in range(7)]
     ledger.ingest([*late, waiter := job()])
     with writing(ledger.engine) as tx:
@@ -112,7 +113,9 @@ def test_many_jobs_with_one_deadline_end_once_each(ledger, job, monkeypatch):
     assert len(ledger.dead(DeadFilter())) == 7
     rows = ledger.read(select(JOBS.c.terminal).where(JOBS.c.state == "dead"))
     assert sorted(bytes(row.terminal or b"") for row in rows) == sorted([b"", *(each.value for each in told)])
-    assert [(each.reserved, each.used) for each in ledger.quotas()] == [(20, 0)]  # the waiter's, and the unit's
+    assert [(each.reserved, each.used) for each in ledger.of(Quotas).find()] == [
+        (20, 0)
+    ]  # the waiter's, and the unit's
     assert ledger.read(select(STEPS.c.state).where(STEPS.c.job_id == waiter.id)) == [("ready",)]
 
 

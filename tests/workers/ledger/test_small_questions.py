@@ -18,7 +18,7 @@ from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.cache.tables import BASE_USES, DOCUMENTS
 from headrace_workers.features.knowledge.store.base_uses import LatelyUsed
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
-from headrace_workers.features.moderation.store.moderated import Said, Span
+from headrace_workers.features.moderation.store.moderated import ModeratedJobs, Said, Span
 from headrace_workers.features.quality.store.pass_rates import PassRate, PassRates
 
 DAY_MS = 86_400_000
@@ -132,16 +132,16 @@ def test_what_moderation_said_is_told_of_a_span_of_time(ledger):
     said = {name: Said(at, verdict.action, dict(verdict.categories)) for name, at, verdict in (
         ("a", 10, allow), ("b", 20, flag), ("d", 40, flag),
     )}  # fmt: skip
-    assert [*ledger.moderation_said(10, 40, None, 9)] == [said["b"], said["a"]]
-    assert [*ledger.moderation_said(0, 99, None, 2)] == [said["d"]]
-    assert [*ledger.moderation_said(0, 99, "a", 9)] == [said["d"], said["a"]]
+    assert ledger.of(ModeratedJobs).verdicts(Span(10, 40), 9) == [said["b"], said["a"]]
+    assert ledger.of(ModeratedJobs).verdicts(Span(0, 99), 2) == [said["d"]]
+    assert ledger.of(ModeratedJobs).verdicts(Span(0, 99, "a"), 9) == [said["d"], said["a"]]
     span, mine = Span(10, 40), Span(0, 99, "b")
-    assert [row.id for row in ledger.moderated_ends(span, "generation", 9)] == ["b", "a"]
-    (row,) = ledger.moderated_ends(mine, "generation", 9)
+    assert [row.id for row in ledger.of(ModeratedJobs).ended(span, "generation", 9)] == ["b", "a"]
+    (row,) = ledger.of(ModeratedJobs).ended(mine, "generation", 9)
     assert tuple(row)[:4] == (20, "b", "b", b"pb")
     assert b'"block"' in row.terminal
-    assert [row.id for row in ledger.moderated_ends(span, "generation", 1)] == ["b"]
-    assert [ledger.count_moderated_ends(*which) for which in (
+    assert [row.id for row in ledger.of(ModeratedJobs).ended(span, "generation", 1)] == ["b"]
+    assert [ledger.of(ModeratedJobs).count(*which) for which in (
         (span, "generation"), (span, "evaluation"), (mine, "generation"), (Span(0, 99), "generation"),
     )] == [2, 1, 1, 3]  # fmt: skip
 
@@ -188,8 +188,8 @@ def test_a_key_that_nobody_was_shown_is_taken_back(ledger):
 def test_what_was_not_let_in_may_be_sent_again(ledger):
     """It alone."""
     wishes = [AdmissionRequest(str(uuid4()), "a", b"{}", digest * 64) for digest in "xy"]
-    ledger.let_in(wishes)
-    ledger.not_let_in([wishes[0].job_id])
+    ledger.confirm_admission(wishes)
+    ledger.withdraw_admission([wishes[0].job_id])
     assert ledger.reserve(wishes) == [Reserved.SEND, Reserved.KNOWN]
 
 

@@ -24,6 +24,7 @@ from headrace_workers.core.ledger.refusals import refusal
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, STEPS
 from headrace_workers.features.access.store import token_quotas
+from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.access.store.token_quotas import Want
 from headrace_workers.features.access.store.usage import DAY_MS
 from headrace_workers.features.access.tables import QUOTAS, RESERVATIONS
@@ -33,7 +34,7 @@ Make = Callable[..., NewJob]
 
 def state(ledger: Ledger, tenant: str = "a") -> tuple[int, int]:
     """What is used and what is reserved."""
-    (quota,) = ledger.quotas([tenant])
+    (quota,) = ledger.of(Quotas).find([tenant])
     return quota.used, quota.reserved
 
 
@@ -49,15 +50,15 @@ def reserved(ledger: Ledger) -> set[str]:
 
 def test_without_a_quota_nothing_is_reserved(ledger: Ledger, job: Make):
     """Neither for other tenants."""
-    ledger.put_quota("a", 5, "ever")
+    ledger.of(Quotas).put("a", 5, "ever")
     ledger.ingest([job(tenant="b", tokens=1_000)])
-    assert ledger.reserve_tokens([Want("x", "b", 10_000)]) == {}
+    assert ledger.of(Quotas).reserve([Want("x", "b", 10_000)]) == {}
     assert (reserved(ledger), ledger.active_jobs()) == (set(), 1)
 
 
 def test_a_job_that_may_be_answered_again_is_let_in_where_all_its_answers_fit(ledger: Ledger, job: Make):
     """What one answer costs is not enough."""
-    ledger.put_quota("a", 100, "ever")
+    ledger.of(Quotas).put("a", 100, "ever")
     first, second = (replace(job(tokens=30), most_tokens=most) for most in (90, 101))
     taken = ledger.ingest([second, first])
     assert (taken.new, [each.id for each, _ in taken.over], state(ledger)) == (1, [second.id], (0, 90))
@@ -65,7 +66,7 @@ def test_a_job_that_may_be_answered_again_is_let_in_where_all_its_answers_fit(le
 
 def test_a_job_by_kafka_is_reserved_in_its_own_transaction_or_refused(ledger: Ledger, job: Make):
     """With the category `quota`; later it has a new chance."""
-    ledger.put_quota("a", 100, "ever")
+    ledger.of(Quotas).put("a", 100, "ever")
     first, second, third = job(tokens=60), job(tokens=50), job(tokens=40)
     taken = ledger.ingest([first, second, third])
     assert (taken.new, [each.id for each, _ in taken.over]) == (2, [second.id])
@@ -81,7 +82,7 @@ def test_a_job_by_kafka_is_reserved_in_its_own_transaction_or_refused(ledger: Le
 
 def test_what_comes_again_is_not_reserved_again(ledger: Ledger, job: Make):
     """In one poll or in two, while it runs and when it has ended."""
-    ledger.put_quota("a", 100, "ever")
+    ledger.of(Quotas).put("a", 100, "ever")
     new = job(tokens=60)
     ledger.ingest([new, new])
     ledger.ingest([new])
@@ -93,36 +94,36 @@ def test_what_comes_again_is_not_reserved_again(ledger: Ledger, job: Make):
 
 def test_a_gateway_reserves_for_all_jobs_of_a_request_or_none(ledger: Ledger, job: Make):
     """Ingest adopts what was reserved, and asks no more; what is not sent is given back."""
-    ledger.put_quota("a", 100, "ever")
+    ledger.of(Quotas).put("a", 100, "ever")
     one, two = job(tokens=60), job(tokens=60)
     together = [Want(each.id, "a", 60, group="request") for each in (one, two)]
-    assert set(ledger.reserve_tokens(together)) == {one.id, two.id}
+    assert set(ledger.of(Quotas).reserve(together)) == {one.id, two.id}
     assert state(ledger) == (0, 0)
-    assert ledger.reserve_tokens(together[:1]) == {}
-    assert ledger.reserve_tokens(together[:1]) == {}  # the same request, sent again
+    assert ledger.of(Quotas).reserve(together[:1]) == {}
+    assert ledger.of(Quotas).reserve(together[:1]) == {}  # the same request, sent again
     assert state(ledger) == (0, 60)
-    ledger.put_quota("a", 50, "ever")  # a smaller one: what was let in is let in
+    ledger.of(Quotas).put("a", 50, "ever")  # a smaller one: what was let in is let in
     assert ledger.ingest([one]).new == 1
-    ledger.release_tokens([(one.id, "")])  # too late: it runs
+    ledger.of(Quotas).release([(one.id, "")])  # too late: it runs
     assert state(ledger) == (0, 60)
-    ledger.put_quota("a", 200, "ever")
-    ledger.reserve_tokens(together[1:])
-    ledger.release_tokens([(two.id, "")])
+    ledger.of(Quotas).put("a", 200, "ever")
+    ledger.of(Quotas).reserve(together[1:])
+    ledger.of(Quotas).release([(two.id, "")])
     assert (state(ledger), reserved(ledger)) == ((0, 60), {one.id})
 
 
 def test_a_key_that_is_used_again_is_reserved_what_its_new_content_may_cost(ledger: Ledger, job: Make):
     """What was reserved for a small job lets no large one in, at the gateway or at ingest; a smaller one gives back."""
-    ledger.put_quota("a", 100, "ever")
+    ledger.of(Quotas).put("a", 100, "ever")
     new = job(tokens=90)
-    assert ledger.reserve_tokens([Want(new.id, "a", 10, digest="small")]) == {}
-    assert set(ledger.reserve_tokens([Want(new.id, "a", 101, digest="large")])) == {new.id}
+    assert ledger.of(Quotas).reserve([Want(new.id, "a", 10, digest="small")]) == {}
+    assert set(ledger.of(Quotas).reserve([Want(new.id, "a", 101, digest="large")])) == {new.id}
     assert state(ledger) == (0, 10)
-    ledger.reserve_tokens([Want(other := str(uuid4()), "a", 20, digest="other")])
+    ledger.of(Quotas).reserve([Want(other := str(uuid4()), "a", 20, digest="other")])
     assert ledger.ingest([new]).over  # another sender's record, by Kafka
     assert state(ledger) == (0, 30)
-    assert ledger.reserve_tokens([Want(new.id, "a", 80, digest="large")]) == {}
-    assert ledger.reserve_tokens([Want(other, "a", 5, digest="smaller")]) == {}
+    assert ledger.of(Quotas).reserve([Want(new.id, "a", 80, digest="large")]) == {}
+    assert ledger.of(Quotas).reserve([Want(other, "a", 5, digest="smaller")]) == {}
     assert state(ledger) == (0, 85)
     small = replace(job(tokens=40, job_id=new.id), record=replace(new.record, offset=10_000))
     assert ledger.ingest([small]).new == 1
@@ -131,10 +132,10 @@ def test_a_key_that_is_used_again_is_reserved_what_its_new_content_may_cost(ledg
 
 def test_a_lowered_quota_lets_in_what_was_reserved_and_nothing_beside_it(ledger: Ledger, job: Make):
     """Also where what is taken in gives something back."""
-    ledger.put_quota("a", 100, "ever")
+    ledger.of(Quotas).put("a", 100, "ever")
     first, second = job(tokens=60), job(tokens=5)
-    ledger.reserve_tokens([Want(first.id, "a", 70)])
-    ledger.put_quota("a", 50, "ever")
+    ledger.of(Quotas).reserve([Want(first.id, "a", 70)])
+    ledger.of(Quotas).put("a", 50, "ever")
     taken = ledger.ingest([first, second])
     assert ([each.id for each, _ in taken.over], state(ledger)) == ([second.id], (0, 60))
 
@@ -153,9 +154,9 @@ def sound_refusal(job_id: str, value: bytes, offset: int) -> Burial:
 
 def test_a_refusal_releases_what_was_reserved_in_its_own_transaction(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
     """Of the content that was refused, deadline or not; one that is not written releases nothing."""
-    ledger.put_quota("a", 100, "ever")
+    ledger.of(Quotas).put("a", 100, "ever")
     job_id, (value, digest) = str(uuid4()), gateway_says("p")
-    ledger.reserve_tokens([Want(job_id, "a", 10, digest=digest)])
+    ledger.of(Quotas).reserve([Want(job_id, "a", 10, digest=digest)])
     with monkeypatch.context() as patched:
         patched.setattr(positions, "advance", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -170,16 +171,16 @@ def test_a_refusal_releases_what_was_reserved_in_its_own_transaction(ledger: Led
 
 def test_what_is_refused_under_a_key_that_runs_releases_only_what_was_reserved_for_it(ledger: Ledger, job: Make):
     """The job that runs keeps what it may use, whatever comes under its key and is turned away."""
-    ledger.put_quota("a", 100, "ever")
+    ledger.of(Quotas).put("a", 100, "ever")
     runs = job(tokens=30)
     ledger.ingest([runs])
     (value, digest), record = gateway_says("q"), replace(runs.record, offset=10_001)
-    assert ledger.reserve_tokens([Want(runs.id, "a", 60, digest=digest)]) == {}
+    assert ledger.of(Quotas).reserve([Want(runs.id, "a", 60, digest=digest)]) == {}
     assert state(ledger) == (0, 30)
     ledger.ingest([replace(runs, payload=value, record=replace(record, value=value))])
     assert (refused(ledger), state(ledger)) == ([Category.CONFLICT], (0, 30))
     answer(ledger, runs.id)
-    ledger.reserve_tokens([Want(runs.id, "a", 60, digest=digest)])  # by a gateway that looked before it had ended
+    ledger.of(Quotas).reserve([Want(runs.id, "a", 60, digest=digest)])  # by a gateway that looked before it had ended
     assert state(ledger) == (10, 60)
     ledger.ingest([replace(runs, payload=value, record=replace(record, value=value, offset=10_002))])
     assert (state(ledger), reserved(ledger)) == ((10, 0), set())
@@ -187,15 +188,15 @@ def test_what_is_refused_under_a_key_that_runs_releases_only_what_was_reserved_f
 
 def test_five_jobs_under_one_key_never_get_beyond_the_quota(ledger: Ledger, job: Make):
     """A small job that ingest refuses opens its key for a large one, through the door as gateways use it."""
-    ledger.put_quota("a", 2_000, "ever")
+    ledger.of(Quotas).put("a", 2_000, "ever")
     for n in range(5):
         large = replace(job(tokens=30_000), payload=gateway_says("large")[0])
         for says, tokens in (("p", 10), ("large", 30_000)):
             value, digest = gateway_says(says)
             assert ledger.reserve([AdmissionRequest(large.id, "a", value, digest)]) == [Reserved.SEND]
-            if ledger.reserve_tokens([Want(large.id, "a", tokens, digest=digest)]):
+            if ledger.of(Quotas).reserve([Want(large.id, "a", tokens, digest=digest)]):
                 continue  # 429
-            ledger.let_in([AdmissionRequest(large.id, "a", value, digest)])
+            ledger.confirm_admission([AdmissionRequest(large.id, "a", value, digest)])
             if says == "p":
                 ledger.ingest([], [sound_refusal(large.id, value, 1_000 + n)])
         assert ledger.ingest([large]).new == 0  # and by Kafka
@@ -204,10 +205,10 @@ def test_five_jobs_under_one_key_never_get_beyond_the_quota(ledger: Ledger, job:
 
 def test_what_never_comes_is_given_back_after_an_hour(ledger: Ledger, job: Make):
     """And what is under way is not."""
-    ledger.put_quota("a", 100, "ever")
+    ledger.of(Quotas).put("a", 100, "ever")
     running = job(tokens=30)
     ledger.ingest([running])
-    ledger.reserve_tokens([Want("7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00", "a", 60)])
+    ledger.of(Quotas).reserve([Want("7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00", "a", 60)])
     ledger.prune(10**9)
     assert state(ledger) == (0, 90)
     with writing(ledger.engine) as tx:
@@ -222,10 +223,10 @@ def test_what_never_comes_is_given_back_after_an_hour(ledger: Ledger, job: Make)
 
 def test_a_job_that_is_cancelled_costs_nothing(ledger: Ledger, job: Make):
     """Also one that is cancelled before it was taken in."""
-    ledger.put_quota("a", 100, "ever")
+    ledger.of(Quotas).put("a", 100, "ever")
     taken, ahead = job(tokens=30), job(tokens=30)
     ledger.ingest([taken])
-    ledger.reserve_tokens([Want(ahead.id, "a", 30)])
+    ledger.of(Quotas).reserve([Want(ahead.id, "a", 30)])
     assert state(ledger) == (0, 60)
     ledger.cancel_all([Cancellation(each.id, "a", "") for each in (taken, ahead)])
     assert state(ledger) == (0, 0)
@@ -265,7 +266,7 @@ def test_an_answer_that_dies_before_its_next_step_is_tried_is_paid(
     ledger: Ledger, job: Make, how: str, came_to: bytes | None, used: int
 ):
     """A model wrote it, whoever withholds it and however late it is. Beside it another job goes on."""
-    ledger.put_quota("a", 100, "ever")
+    ledger.of(Quotas).put("a", 100, "ever")
     late, other = job(tokens=30), job(tokens=20)
     ledger.ingest([late, other])
     values = {
@@ -286,7 +287,7 @@ def test_an_answer_that_dies_before_its_next_step_is_tried_is_paid(
 @pytest.mark.parametrize(("period", "later", "new"), [("day", (0, 60), 1), ("ever", (10, 60), 0)])
 def test_a_period_begins_anew(ledger: Ledger, job: Make, period: str, later: tuple[int, int], new: int):
     """What was used before counts no more; what is reserved does."""
-    ledger.put_quota("a", 100, period)
+    ledger.of(Quotas).put("a", 100, period)
     first, second = job(tokens=30), job(tokens=60)
     ledger.ingest([first, second])
     answer(ledger, first.id)
@@ -294,7 +295,7 @@ def test_a_period_begins_anew(ledger: Ledger, job: Make, period: str, later: tup
         tx.execute(update(QUOTAS).values(began=QUOTAS.c.began - 2 * DAY_MS))
     assert state(ledger) == later
     assert ledger.ingest([job(tokens=35)]).new == new
-    (quota,) = ledger.quotas()
+    (quota,) = ledger.of(Quotas).find()
     assert quota.left == quota.tokens - quota.used - quota.reserved
     assert (quota.ends is None) == (period == "ever")
 
@@ -309,13 +310,13 @@ def test_bounds_of_a_period():
 
 def test_a_quota_is_removed_with_what_is_reserved(ledger: Ledger, job: Make):
     """Jobs go on, and their ends are as any other's."""
-    ledger.put_quota("a", 100, "ever")
+    ledger.of(Quotas).put("a", 100, "ever")
     new = job(tokens=60)
     ledger.ingest([new])
-    assert ledger.remove_quota("a")
-    assert not ledger.remove_quota("a")
+    assert ledger.of(Quotas).remove("a")
+    assert not ledger.of(Quotas).remove("a")
     answer(ledger, new.id)
-    assert (ledger.quotas(), reserved(ledger)) == ([], set())
+    assert (ledger.of(Quotas).find(), reserved(ledger)) == ([], set())
 
 
 def test_racing_bursts_through_both_doors_never_overspend(ledger: Ledger, job: Make):
@@ -323,7 +324,7 @@ def test_racing_bursts_through_both_doors_never_overspend(ledger: Ledger, job: M
     reserved than the quota, and at the end what was used is what the jobs that ran used.
     """
     quota, each, start = 2_000, 50, threading.Barrier(64)
-    ledger.put_quota("a", quota, "ever")
+    ledger.of(Quotas).put("a", quota, "ever")
     seen: list[int] = []
     failed: list[BaseException] = []
 
@@ -333,7 +334,7 @@ def test_racing_bursts_through_both_doors_never_overspend(ledger: Ledger, job: M
         try:
             wants = {one.id: [Want(one.id, "a", each)] for one in jobs}
             let_in = [
-                one for one in jobs if number % 2 or not again(lambda one=one: ledger.reserve_tokens(wants[one.id]))
+                one for one in jobs if number % 2 or not again(lambda one=one: ledger.of(Quotas).reserve(wants[one.id]))
             ]
             over = {one.id for one, _ in again(lambda: ledger.ingest(let_in)).over} if let_in else set()
             for one in let_in[:2]:

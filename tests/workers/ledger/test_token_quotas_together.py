@@ -10,6 +10,7 @@ from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.access.store import token_quotas
+from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.access.store.token_quotas import Want
 
 Make = Callable[..., NewJob]
@@ -28,7 +29,7 @@ def test_a_bridge_reads_what_a_gateway_reserves_at_this_moment(
     ledger: Ledger, other: Ledger, job: Make, tokens: int, new: int, reserved: int
 ):
     """For the same id: the job is let in by what it may cost, and is reserved for once."""
-    ledger.put_quota("a", 100, "ever")
+    ledger.of(Quotas).put("a", 100, "ever")
     large = job(tokens=tokens)
     with writing(ledger.engine) as tx:
         assert token_quotas.reserve(tx, [Want(large.id, "a", 10, digest="small")], adopt=False) == {}
@@ -39,10 +40,10 @@ def test_a_bridge_reads_what_a_gateway_reserves_at_this_moment(
 
 def test_of_two_gateways_that_reserve_for_one_id_the_second_pays_only_the_rest(ledger: Ledger, other: Ledger):
     """Whatever each of them wants."""
-    ledger.put_quota("a", 100, "ever")
+    ledger.of(Quotas).put("a", 100, "ever")
     with writing(ledger.engine) as tx:
         token_quotas.reserve(tx, [Want("x", "a", 60)], adopt=False)
-        second = Meanwhile(ledger, lambda: other.reserve_tokens([Want("x", "a", 100)]))
+        second = Meanwhile(ledger, lambda: other.of(Quotas).reserve([Want("x", "a", 100)]))
         assert not second.ended
     assert (second.result(), state(ledger)) == ({}, (0, 100))
 
@@ -54,9 +55,9 @@ def test_a_refusal_beside_a_job_of_another_tenant_waits_for_nobody_in_a_circle(
     value, digest = gateway_says("p")
     late, of_b = job(), job(tenant="b")
     for tenant in ("a", "b"):
-        ledger.put_quota(tenant, 100, "ever")
-    ledger.reserve_tokens([Want(late.id, "a", 10, digest=digest)])
-    ledger.reserve_tokens([Want("theirs", "b", 10, digest=digest)])
+        ledger.of(Quotas).put(tenant, 100, "ever")
+    ledger.of(Quotas).reserve([Want(late.id, "a", 10, digest=digest)])
+    ledger.of(Quotas).reserve([Want("theirs", "b", 10, digest=digest)])
     with writing(ledger.engine) as tx:
         token_quotas.reserve(tx, [Want("another", "a", 5)], adopt=True, beside={"b"})
         refusing = Meanwhile(ledger, lambda: other.ingest([of_b], [sound_refusal(late.id, value, 1)]))

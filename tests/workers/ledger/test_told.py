@@ -12,8 +12,7 @@ from headrace_workers.core.ledger.job_status import JobRow, Looked, Standing, St
 from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.refusals import refusal
 from headrace_workers.core.sql.database import writing
-from headrace_workers.core.tables import CLAIMS, DEAD_LETTERS, JOBS, STEPS
-from headrace_workers.features.access.tables import ACCEPTED
+from headrace_workers.core.tables import ACCEPTED, CLAIMS, DEAD_LETTERS, JOBS, STEPS
 from headrace_workers.features.webhooks.store.deliveries import announce, message_id
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.tables import DELIVERIES
@@ -97,7 +96,7 @@ def test_a_refusal_is_told_until_the_id_is_tried_again(ledger):
     assert ledger.standings([wish]) == {}
     write(ledger, update(DEAD_LETTERS).where(DEAD_LETTERS.c.reason == "second").values(replayed_at=1))
     assert reason_of(ledger, one) == "first"
-    ledger.let_in([AdmissionRequest(one, "a", b"{}", "x" * 64)])
+    ledger.confirm_admission([AdmissionRequest(one, "a", b"{}", "x" * 64)])
     now = ledger.standings([one, other])
     assert (now[one].tenant, now[one].refused, now[one].row) == ("a", None, None)
     ((at,),) = ledger.read(select(ACCEPTED.c.at).where(ACCEPTED.c.job_id == one))

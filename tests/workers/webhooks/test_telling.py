@@ -91,7 +91,7 @@ def test_that_a_job_is_held_is_told_to_who_asked_for_it(ledger):
                  job_id=job, traceparent=None, correlationid=None, at_ms=1)
         for job in jobs
     ]  # fmt: skip
-    found = sorted((unit.delivery.type, unit.delivery.subject, unit.delivery.url or "")
+    found = sorted((unit.content.type, unit.content.subject, unit.content.url or "")
                    for unit in office.following.units(records, ledger.now()))  # fmt: skip
     assert found == sorted([("job.held", jobs[0], ""), ("job.held", jobs[1], ""), ("job.held", jobs[1], place)])
     assert {unit.endpoint for unit in office.following.units(records[:1], ledger.now())} == {asked}

@@ -131,7 +131,7 @@ STEPS: Final = Table(
     # By when its sender wants it: what is due sooner goes first. NEVER for a batch's line, and for a unit: the end of a
     # batch's window, or of a unit's patience, is when they expire, and makes none of them more urgent than another.
     Column("due", BigInteger, nullable=False, server_default=text(str(NEVER))),
-    Column("turn", BigInteger, nullable=False),  # fair order among tenants, see turns.py
+    Column("turn", BigInteger, nullable=False),  # fair order among tenants, see fair_queueing.py
     Column("tokens", Integer, nullable=False),  # rough cost, for sizing groups
     Column("prefix", BigInteger),  # digest of the long system prompt that its prompt begins with, where it has one
     Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
@@ -235,8 +235,28 @@ DEAD_LETTERS: Final = Table(
     *(_index_of_refused(name) for name in ("refers_to", "key", "ce_id", "ce_subject", "correlationid")),
 )
 
+# Jobs that a gateway has admitted, until the ledger has them from Kafka.
+ACCEPTED: Final = Table(
+    "accepted",
+    METADATA,
+    Column("job_id", String(36), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),  # SHA-256 of what the job says, in hex
+    Column("at", BigInteger, nullable=False),
+    Column("published", Boolean, nullable=False, server_default=false()),  # Kafka has confirmed it
+    Index("accepted_at", "at"),
+)
+
+# One row: all jobs that ended until then are tallied: see core/ledger/tally.py.
+COUNTED: Final = Table(
+    "usage_counted",
+    METADATA,
+    Column("what", String(32), primary_key=True),
+    Column("until", BigInteger, nullable=False),
+)
+
 # Virtual times in each queue, lane and urgency, for fair order: of its clock (the tenant ""), and of each tenant's
-# batches (by their numbers) and other jobs (0). See turns.py.
+# batches (by their numbers) and other jobs (0). See fair_queueing.py.
 TURNS: Final = Table(
     "turns",
     METADATA,

@@ -101,7 +101,9 @@ class Admission:
 
         def let_in(asked: list[_Sent]) -> list[None]:
             age = time.monotonic() - min(each.began for each in asked)
-            ledger.let_in([letter.wish for each in asked for letter in each.letters], int(age * 1000) + _MARGIN_MS)
+            ledger.confirm_admission(
+                [letter.wish for each in asked for letter in each.letters], int(age * 1000) + _MARGIN_MS
+            )
             return [None] * len(asked)
 
         def unknown(asked: list[frozenset[Named]]) -> list[Collection[Named]]:
@@ -118,7 +120,7 @@ class Admission:
         self._let_in: Batcher[_Sent, None] = Batcher(let_in, executor)
 
         def forget(asked: list[Sequence[str]]) -> list[None]:
-            ledger.not_let_in([job_id for job_ids in asked for job_id in job_ids])
+            ledger.withdraw_admission([job_id for job_ids in asked for job_id in job_ids])
             return [None] * len(asked)
 
         self._forget: Batcher[Sequence[str], None] = Batcher(forget, executor)

@@ -1,4 +1,4 @@
-"""What gateways let in, from the first word of a sender until the ledger has the job from Kafka.
+"""What gateways admitted, from the first word of a sender until the ledger has the job from Kafka.
 
 A row says that Kafka has the job (`published`), or that somebody is about to send it: then nobody else may send another
 job under its id. Whoever asks for a job finds it here before ingest took it in, on every gateway.
@@ -17,8 +17,7 @@ from headrace_workers.core.ledger.refusals import INGEST
 from headrace_workers.core.ledger.repetitions import Said, repeated
 from headrace_workers.core.sql.database import among, clock, insert_many, many, now_ms
 from headrace_workers.core.sql.direct import run
-from headrace_workers.core.tables import DEAD_LETTERS, JOBS
-from headrace_workers.features.access.tables import ACCEPTED
+from headrace_workers.core.tables import ACCEPTED, DEAD_LETTERS, JOBS
 
 _AT_ONCE = 500
 _LEAST_MS = 60_000  # a row stays at least so long
@@ -29,13 +28,13 @@ class Reserved(Enum):
     """What a sender may do."""
 
     SEND = auto()  # nobody has this job yet, as far as is known
-    KNOWN = auto()  # it was let in before, with the same content: there is nothing to send
+    KNOWN = auto()  # it was admitted before, with the same content: there is nothing to send
     OTHER = auto()  # something else has this id, and that holds
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionRequest:
-    """A job that is to be let in. `value` is it as JSON; `digest` the SHA-256 of what it says, in hex."""
+    """A job that is to be admitted. `value` is it as JSON; `digest` the SHA-256 of what it says, in hex."""
 
     job_id: str
     tenant: str
@@ -43,27 +42,31 @@ class AdmissionRequest:
     digest: str
 
 
-def reserve(connection: Connection, wishes: Sequence[AdmissionRequest]) -> list[Reserved]:
-    """Before they are sent: what is to be done with each, in their order."""
-    first = {wish.job_id: wish for wish in reversed(wishes)}
+def reserve(connection: Connection, requests: Sequence[AdmissionRequest]) -> list[Reserved]:
+    """Return what is to be done with each of these jobs before it is sent, in their order."""
+    first = {request.job_id: request for request in reversed(requests)}
     known = _known(connection, list(first.values()))
     free = [first[job_id] for job_id in sorted(first) if job_id not in known]
     made = _insert(connection, free)
-    there = [wish for wish in free if wish.job_id not in made]
+    there = [request for request in free if request.job_id not in made]
     answers = known | dict.fromkeys(made, Reserved.SEND) | _again(connection, there)
     # Of two for one id in one call, the second says the same or something else.
-    return [answers[wish.job_id] if wish.digest == first[wish.job_id].digest else Reserved.OTHER for wish in wishes]
+    return [
+        answers[request.job_id] if request.digest == first[request.job_id].digest else Reserved.OTHER
+        for request in requests
+    ]
 
 
-def publish(connection: Connection, wishes: Sequence[AdmissionRequest], age: int) -> None:
-    """Kafka has these jobs, at least one, or nobody knows their ids before it does. Their senders have had them for
-    `age` ms at most: what is said of one since then is said of this one. One statement: each request waits for it.
+def confirm(connection: Connection, requests: Sequence[AdmissionRequest], age: int = 0) -> None:
+    """Note that Kafka has these jobs, at least one, or that nobody knows their ids before it does: who asks for one
+    finds it before it is taken in. Their senders have had them for `age` ms at most: what is said of one since then is
+    said of this one. One statement: each request waits for it.
     """
     dialect = connection.dialect.name
-    unique = {wish.job_id: wish for wish in wishes}
+    unique = {request.job_id: request for request in requests}
     rows = [
-        {"job_id": wish.job_id, "tenant": wish.tenant, "digest": wish.digest, "published": True}
-        for _, wish in sorted(unique.items())
+        {"job_id": request.job_id, "tenant": request.tenant, "digest": request.digest, "published": True}
+        for _, request in sorted(unique.items())
     ]
     told = many(dialect, rows)
     since = {"age": age}
@@ -71,13 +74,13 @@ def publish(connection: Connection, wishes: Sequence[AdmissionRequest], age: int
 
 
 def withdraw(connection: Connection, job_ids: Collection[str]) -> None:
-    """Nothing is known of these any more."""
+    """Forget these jobs, which Kafka did not confirm: who asks for one finds it when it is taken in after all."""
     connection.execute(delete(ACCEPTED).where(among(connection, ACCEPTED.c.job_id, sorted(job_ids))))
 
 
 def forget(connection: Connection, older_than_ms: int) -> bool:
-    """Forget, a bounded number a call, what the ledger has taken in or refused since, or is older than this; whether
-    there is more.
+    """Forget, a bounded number a call, what the ledger has taken in or refused since, or is older than this; return
+    whether there is more.
     """
     taken_in = exists().where(JOBS.c.id == ACCEPTED.c.job_id) | was_refused()
     unsent = ~ACCEPTED.c.published & (ACCEPTED.c.at < now_ms() - _UNSENT_MS)
@@ -90,7 +93,7 @@ def forget(connection: Connection, older_than_ms: int) -> bool:
 
 
 def was_refused() -> Any:
-    """A condition: what this row of `accepted` tells of was refused at the door since."""
+    """Return the condition that what this row of `accepted` tells of was refused since."""
     letter = DEAD_LETTERS.alias("letter")
     return exists().where(
         letter.c.refers_to == ACCEPTED.c.job_id,
@@ -100,52 +103,55 @@ def was_refused() -> Any:
     )
 
 
-def _known(connection: Connection, wishes: Sequence[AdmissionRequest]) -> dict[str, Reserved]:
-    """Of those that the ledger has."""
-    query = select(JOBS.c.id).where(among(connection, JOBS.c.id, [wish.job_id for wish in wishes]))
+def _known(connection: Connection, requests: Sequence[AdmissionRequest]) -> dict[str, Reserved]:
+    """Return what is to be done with those jobs that the ledger has."""
+    query = select(JOBS.c.id).where(among(connection, JOBS.c.id, [request.job_id for request in requests]))
     there = set(connection.execute(query).scalars())
-    known = [wish for wish in wishes if wish.job_id in there]
-    same = repeated(connection, [Said(wish.job_id, wish.tenant, wish.value) for wish in known])
-    return {wish.job_id: Reserved.KNOWN if n in same else Reserved.OTHER for n, wish in enumerate(known)}
+    known = [request for request in requests if request.job_id in there]
+    same = repeated(connection, [Said(request.job_id, request.tenant, request.value) for request in known])
+    return {request.job_id: Reserved.KNOWN if n in same else Reserved.OTHER for n, request in enumerate(known)}
 
 
-def _again(connection: Connection, wishes: Sequence[AdmissionRequest]) -> dict[str, Reserved]:
-    """Of those that have a row: another sender's, or one from an earlier try."""
-    if not wishes:
+def _again(connection: Connection, requests: Sequence[AdmissionRequest]) -> dict[str, Reserved]:
+    """Return what is to be done with jobs that have a row: another sender's, or one from an earlier try."""
+    if not requests:
         return {}
     query = (
         select(ACCEPTED.c.job_id, ACCEPTED.c.digest, ACCEPTED.c.published, was_refused().label("refused"))
-        .where(among(connection, ACCEPTED.c.job_id, [wish.job_id for wish in wishes]))
+        .where(among(connection, ACCEPTED.c.job_id, [request.job_id for request in requests]))
         .order_by(ACCEPTED.c.job_id)
     )
     rows = {row.job_id: row for row in connection.execute(query.with_for_update())}
     answers: dict[str, Reserved] = {}
     anew: list[AdmissionRequest] = []
-    for wish in wishes:
-        row = rows.get(wish.job_id)
+    for request in requests:
+        row = rows.get(request.job_id)
         if row is None or row.refused:  # a corrected one under the key of one that was refused is a new chance
-            answers[wish.job_id] = Reserved.SEND
-            anew.append(wish)
-        elif row.digest != wish.digest:
-            answers[wish.job_id] = Reserved.OTHER
+            answers[request.job_id] = Reserved.SEND
+            anew.append(request)
+        elif row.digest != request.digest:
+            answers[request.job_id] = Reserved.OTHER
         else:
-            answers[wish.job_id] = Reserved.KNOWN if row.published else Reserved.SEND
+            answers[request.job_id] = Reserved.KNOWN if row.published else Reserved.SEND
     if anew:
         connection.execute(
             update(ACCEPTED)
             .where(ACCEPTED.c.job_id == bindparam("job"))
             .values(digest=bindparam("says"), at=now_ms(), published=False),
-            [{"job": wish.job_id, "says": wish.digest} for wish in anew],
+            [{"job": request.job_id, "says": request.digest} for request in anew],
         )
     return answers
 
 
-def _insert(connection: Connection, wishes: Collection[AdmissionRequest]) -> set[str]:
-    """Those that had no row: they have one now, of jobs that are about to be sent."""
-    if not wishes:
+def _insert(connection: Connection, requests: Collection[AdmissionRequest]) -> set[str]:
+    """Write a row for each job that has none, since it is about to be sent; return the ids of those jobs."""
+    if not requests:
         return set()
     dialect, now = connection.dialect.name, clock(connection)
-    rows = [{"job_id": wish.job_id, "tenant": wish.tenant, "digest": wish.digest, "at": now} for wish in wishes]
+    rows = [
+        {"job_id": request.job_id, "tenant": request.tenant, "digest": request.digest, "at": now}
+        for request in requests
+    ]
     return {row[0] for row in run(connection, _new_rows(dialect), many(dialect, rows))}
 
 

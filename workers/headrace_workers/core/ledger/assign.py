@@ -32,8 +32,8 @@ def put_tried(connection: Connection, steps: Sequence[NewStep], now: int) -> Non
     append(connection, STEPS, [row(step, now) for step in steps if step.tried])
 
 
-def hand_out(connection: Connection, steps: Sequence[NewStep], room: Room | None, now: int) -> tuple[Claim, ...]:
-    """Write those of these new steps that nobody has tried; what was handed out at once. The others wait in turn.
+def assign(connection: Connection, steps: Sequence[NewStep], room: Room | None, now: int) -> tuple[Claim, ...]:
+    """Write those of these new steps that nobody has tried; return what went out at once. The others wait in turn.
 
     Nothing overtakes what waits in its queue and lane. Lock order: behind all else, since turns are, see `complete.py`.
     """

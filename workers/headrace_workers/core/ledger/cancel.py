@@ -1,4 +1,4 @@
-"""Cancelling. It wins when it comes before the job's terminal record; a job that is running is let go of."""
+"""Cancellation. It wins when it comes before the job's terminal record; a worker that runs the job stops."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select, update
 
 from headrace_schemas import Category, JobCancelled
 from headrace_workers.core.identity import end_id
-from headrace_workers.core.ledger.completion import Alive, end
+from headrace_workers.core.ledger.completion import assume_active, finish
 from headrace_workers.core.ledger.dead import Burial
 from headrace_workers.core.ledger.leases import hold
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
@@ -35,75 +35,74 @@ class Cancellation:
 
 
 def cancel(
-    connection: Connection, wishes: Sequence[Cancellation], ahead: Collection[str] | None = None
+    connection: Connection, cancellations: Sequence[Cancellation], ahead: Collection[str] | None = None
 ) -> list[CancelOutcome]:
-    """Cancel jobs, all in one pass; what came of each wish, in their order. Of two for one job the first counts.
+    """Cancel jobs, all in one pass; return what came of each, in their order. Of two for one job the first counts.
 
     A job that is not known yet is cancelled ahead: when it comes, it is passed over as known. With `ahead`, the caller
     holds the claims and has written what was not known: these.
     """
-    if not wishes:
+    if not cancellations:
         return []
     if ahead is None:
-        hold(connection, [wish.job_id for wish in wishes])
-        ahead = _make_known(connection, wishes)
+        hold(connection, [cancellation.job_id for cancellation in cancellations])
+        ahead = _make_known(connection, cancellations)
     now = clock(connection)
-    jobs = _lock(connection, {wish.job_id for wish in wishes})
+    jobs = _lock(connection, {cancellation.job_id for cancellation in cancellations})
     outcomes: list[CancelOutcome] = []
     granted: dict[str, Outgoing] = {}
-    for wish in wishes:
-        job = jobs.get(wish.job_id)
+    for cancellation in cancellations:
+        job = jobs.get(cancellation.job_id)
         if job is None:  # it ended long ago, and is forgotten since we looked
             outcomes.append("already_ended")
-        elif job.tenant != wish.tenant:
+        elif job.tenant != cancellation.tenant:
             outcomes.append("not_yours")
-        elif job.state != "active" or job.subject is not None or wish.job_id in granted:
+        elif job.state != "active" or job.subject is not None or cancellation.job_id in granted:
             outcomes.append("already_ended")
         else:
-            granted[wish.job_id] = _record(wish, job, now)
-            outcomes.append("cancelled_ahead" if wish.job_id in ahead else "cancelled")
-    _let_go(connection, list(granted), now)
+            granted[cancellation.job_id] = _record(cancellation, job, now)
+            outcomes.append("cancelled_ahead" if cancellation.job_id in ahead else "cancelled")
+    _cancel_steps(connection, list(granted), now)
     # Only now, when nobody can say anything about these jobs any more: records are published in the order in which
     # they were written, whichever transaction ends first.
-    end(
-        connection,
-        "cancelled",
-        list(granted.items()),
-        now,
-        dict.fromkeys(granted, Alive(awaited=True, unit=False, makes=True, reserved=True)),
-    )
+    finish(connection, "cancelled", list(granted.items()), now, assume_active(granted))
     return outcomes
 
 
-def foreign(wishes: Iterable[Cancellation], outcomes: Iterable[CancelOutcome]) -> list[Burial]:
-    """What is told of wishes about jobs of other tenants."""
+def cancel_one(connection: Connection, cancellation: Cancellation) -> CancelOutcome:
+    """Cancel a job; return what came of it."""
+    return cancel(connection, [cancellation])[0]
+
+
+def foreign(cancellations: Iterable[Cancellation], outcomes: Iterable[CancelOutcome]) -> list[Burial]:
+    """Return the letters about cancellations of other tenants' jobs."""
     return [
         refusal(
-            wish.record,
+            cancellation.record,
             Category.CONFLICT,
-            f"job {wish.job_id} is not {wish.tenant}'s: only the tenant that sent a job can cancel it",
-            refers_to=wish.job_id,
-            tenant=wish.tenant,
-            traceparent=wish.traceparent,
+            f"job {cancellation.job_id} is not {cancellation.tenant}'s: only the tenant that sent a job can cancel it",
+            refers_to=cancellation.job_id,
+            tenant=cancellation.tenant,
+            traceparent=cancellation.traceparent,
         )
-        for wish, outcome in zip(wishes, outcomes, strict=True)
-        if outcome == "not_yours" and wish.record is not None
+        for cancellation, outcome in zip(cancellations, outcomes, strict=True)
+        if outcome == "not_yours" and cancellation.record is not None
     ]
 
 
-def unknown_rows(wishes: Iterable[Cancellation]) -> dict[str, dict[str, Any]]:
-    """The rows that these jobs have where nothing else is known of them, by their ids."""
+def unknown_rows(cancellations: Iterable[Cancellation]) -> dict[str, dict[str, Any]]:
+    """Return the rows that these jobs have where nothing else is known of them, by their ids."""
     first: dict[str, Cancellation] = {}
-    for wish in wishes:
-        first.setdefault(wish.job_id, wish)
+    for cancellation in cancellations:
+        first.setdefault(cancellation.job_id, cancellation)
     unknown = {"kind": "unknown", "payload": b""}
-    return {job_id: {"id": job_id, "tenant": wish.tenant, **unknown} for job_id, wish in first.items()}
+    return {job_id: {"id": job_id, "tenant": cancellation.tenant, **unknown} for job_id, cancellation in first.items()}
 
 
-def _make_known(connection: Connection, wishes: Iterable[Cancellation]) -> frozenset[str]:
-    """Write a row for each job that is not known yet; their ids. In the order of ids, as ingest does."""
+def _make_known(connection: Connection, cancellations: Iterable[Cancellation]) -> frozenset[str]:
+    """Write a row for each job that is not known yet, in the order of ids, as ingest does; return their ids."""
     here = {"state": "active", "accepted_at": clock(connection)}
-    rows = [row | here for _, row in sorted(unknown_rows(wishes).items())]
+    rows = [row | here for _, row in sorted(unknown_rows(cancellations).items())]
     statement = insert(connection, JOBS).on_conflict_do_nothing(index_elements=["id"]).returning(JOBS.c.id)
     return frozenset(connection.execute(statement, rows).scalars())
 
@@ -115,18 +114,18 @@ def _lock(connection: Connection, job_ids: Iterable[str]) -> dict[str, Any]:
     return {row.id: row for row in rows}
 
 
-def _record(wish: Cancellation, job: Any, now: int) -> Outgoing:
+def _record(cancellation: Cancellation, job: Any, now: int) -> Outgoing:
     return outgoing(
-        JobCancelled(job_id=wish.job_id, tenant=wish.tenant, reason=wish.reason),
-        event_id=end_id(wish.job_id, _EVENT_TYPE, job.replays),
-        job_id=wish.job_id,
-        traceparent=wish.traceparent,
-        correlationid=job.correlationid or wish.correlationid,
+        JobCancelled(job_id=cancellation.job_id, tenant=cancellation.tenant, reason=cancellation.reason),
+        event_id=end_id(cancellation.job_id, _EVENT_TYPE, job.replays),
+        job_id=cancellation.job_id,
+        traceparent=cancellation.traceparent,
+        correlationid=job.correlationid or cancellation.correlationid,
         at_ms=now,
     )
 
 
-def _let_go(connection: Connection, job_ids: list[str], now: int) -> None:
+def _cancel_steps(connection: Connection, job_ids: list[str], now: int) -> None:
     """End all steps that could still run. Locked jobs are given no new ones, save by a completion under way.
 
     Such a completion is waited for, and what it made was not there when we began to wait: so look again.

@@ -4,11 +4,12 @@ Whoever deletes the claim's row decides: a worker that lost its lease deletes no
 
 Lock order of all writers, here and everywhere: what is counted before a row is written (`alone`), batches, claims,
 jobs, steps, documents, entries, audits, budgets, quotas, reservations, turns, clocks, dead letters of refused records,
-positions; each of a kind in the order of their keys. What is to be written beside the steps is locked first (see
-holding.py); the quotas of jobs that end are settled last (see `last` in database.py), and turns are given behind them.
-A step that is leased is changed by whoever holds its claim, any other by whoever holds its job, so that no two wait for
-each other. Only who takes nothing but what is free (a bridge that claims, a delay that ends, whoever forgets what is
-old) does without. `tests/workers/ledger/test_deadlocks.py` lets all of them loose on the same rows.
+positions; each of a kind in the order of their keys. What is to be written beside the steps is locked before the first
+row is written (`_hold_rows`); the quotas of jobs that end are settled last (see `last` in database.py), and turns are
+given behind them. A step that is leased is changed by whoever holds its claim, any other by whoever holds its job, so
+that no two wait for each other. Only who takes nothing but what is free (a bridge that claims, a delay that ends,
+whoever forgets what is old) does without. `tests/workers/ledger/test_deadlocks.py` lets all of them loose on the same
+rows.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,12 +19,20 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, String, bindparam, case, delete, func, select, update
 
-from headrace_workers.core.ledger.assign import Room, hand_out, put_tried
+from headrace_workers.core.ledger.assign import Room, assign, put_tried
 from headrace_workers.core.ledger.claim import Claim
-from headrace_workers.core.ledger.completion import Alive, active, end, ended, pass_on, wake
+from headrace_workers.core.ledger.completion import (
+    ActiveJob,
+    concerned,
+    ended,
+    finish,
+    lock_active,
+    wake,
+    wake_waiters_of_held,
+)
 from headrace_workers.core.ledger.dead import Burial, bury
+from headrace_workers.core.ledger.hooks import Hooks, hooks
 from headrace_workers.core.ledger.outbox import Outgoing, put
-from headrace_workers.core.ledger.row_locks import hold
 from headrace_workers.core.ledger.rows import Written
 from headrace_workers.core.ledger.sizing import next_budget
 from headrace_workers.core.ledger.steps import HELD, NewStep, parked_state, ready_at_latest
@@ -156,16 +165,16 @@ def complete(
     if not heads:
         return None
     group_key, full, tokens, started_at, size, now = heads[0]
-    alive = active(connection, [item.job_id for item in settled if item.job_id and _ends(item)])
-    settled = [item for item in settled if item.job_id in alive or not _ends(item)]
+    active = lock_active(connection, [item.job_id for item in settled if item.job_id and _ends(item)])
+    settled = [item for item in settled if item.job_id in active or not _ends(item)]
     advanced = [item for item in settled if isinstance(item, Advanced)]
-    done = _advance(connection, claim_id, advanced, started_at, now, alive)
+    done = _advance(connection, claim_id, advanced, started_at, now, active)
     following = [step for item in done.values() for step in item.following]
     put_tried(connection, following, now)
     later = _postpone(connection, claim_id, [item for item in settled if isinstance(item, Postponed)], now)
     parked = [item for item in settled if isinstance(item, Parked)]
     later += _park(connection, claim_id, parked, now)
-    pass_on(connection, _held(done.values(), parked))
+    wake_waiters_of_held(connection, _held(done.values(), parked))
     dead = _bury(connection, claim_id, [item for item in settled if isinstance(item, Burial)], done.keys(), now)
     if len(done.keys() | dead) + later < size:  # the jobs of the rest were cancelled meanwhile
         connection.execute(
@@ -174,12 +183,12 @@ def complete(
     if full or ran_ms > quantum_ms:
         _learn(connection, group_key, next_budget(tokens, ran_ms / 1000, quantum_ms / 1000), now)
     do_last(connection)
-    handed_out = hand_out(connection, following, room, now)
+    handed_out = assign(connection, following, room, now)
     return Completed(now, handed_out, tuple(item.end for item in done.values() if item.end is not None))
 
 
 def _ends(item: Settled) -> bool:
-    """Whether it ends its job."""
+    """Return whether it ends its job."""
     return isinstance(item, Burial) or (isinstance(item, Advanced) and (item.over or item.end is not None))
 
 
@@ -189,7 +198,7 @@ def _advance(
     done: list[Advanced],
     started_at: int,
     now: int,
-    alive: Mapping[str, Alive],
+    active: Mapping[str, ActiveJob],
 ) -> dict[str, Advanced]:
     """Write the steps that are done, the ends of jobs, and what is to be published; by job, those that were still this
     claim's. One of a job that was cancelled, or that died and was replayed, meanwhile is not.
@@ -200,20 +209,31 @@ def _advance(
     held = frozenset(job_id for (job_id,) in run(connection, _done(connection.dialect.name), parameters))
     done = [item for item in done if item.job_id in held]
     rows = [row for item in done for row in item.rows]
-    hold(connection, rows, [item.job_id for item in done if _ends(item) and alive[item.job_id].makes])
+    _hold_rows(connection, rows, concerned(active, [item.job_id for item in done if _ends(item)]))
     for row in rows:
         row.write(connection)
     said = [record for item in done for record in item.records]
     over = [(item.job_id, item.end) for item in done if _ends(item) and item.dropped is None]
-    end(connection, "done", over, now, alive, said)
-    _drop(connection, {item.job_id: item.dropped for item in done if item.dropped is not None}, now, alive)
+    finish(connection, "done", over, now, active, said)
+    _drop(connection, {item.job_id: item.dropped for item in done if item.dropped is not None}, now, active)
     return {item.job_id: item for item in done}
 
 
-def _drop(connection: Connection, reasons: Mapping[str, str], now: int, alive: Mapping[str, Alive]) -> None:
+def _hold_rows(connection: Connection, rows: Sequence[Written], ending: Mapping[Hooks, Sequence[str]]) -> None:
+    """Lock what these rows will change, and what will change with the jobs that are ending, before any is written.
+
+    Rows come in the order of their jobs. Written one by one they would lock in that order, and two groups that touch
+    the same in different orders would wait for each other.
+    """
+    if rows or ending:
+        for feature in hooks():
+            feature.hold_rows(connection, rows, ending.get(feature, ()))
+
+
+def _drop(connection: Connection, reasons: Mapping[str, str], now: int, active: Mapping[str, ActiveJob]) -> None:
     """End these units, whose steps are over, as `dropped`."""
     if reasons:
-        end(connection, DROPPED, [(job_id, None) for job_id in reasons], now, alive)
+        finish(connection, DROPPED, [(job_id, None) for job_id in reasons], now, active)
         connection.execute(_DROP, [{"job": job_id, "why": why[:2_000]} for job_id, why in reasons.items()])
 
 
@@ -261,7 +281,7 @@ def _park(connection: Connection, claim_id: int, parked: list[Parked], now: int)
 
 
 def _held(done: Iterable[Advanced], parked: Iterable[Parked]) -> list[str]:
-    """The jobs that are held from here on, at this step or at one that was tried behind it."""
+    """Return the jobs that are held from here on, at this step or at one that was tried behind it."""
     behind = [step.job_id for item in done for step in item.following if step.tried and step.tried.state == HELD]
     return [*behind, *(item.job_id for item in parked if item.waits_for is None)]
 

@@ -1,24 +1,21 @@
-"""How a job ends, well or badly: answered, dead, expired, poisoned, withheld or cancelled. All of them pass `end`."""
+"""The completion of jobs: answered, dead, expired, poisoned, withheld or cancelled. All of them pass `finish`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, select, text, update
+from sqlalchemy import Connection, Select, bindparam, select, text, update
 
-from headrace_workers.core.ledger import changes
+from headrace_workers.core.ledger.hooks import Hooks, hooks
 from headrace_workers.core.ledger.outbox import Outgoing, put
 from headrace_workers.core.sql.database import among, bindparam_of, many, now_ms, one_of
 from headrace_workers.core.sql.direct import run
 from headrace_workers.core.tables import IS_PARKED, JOBS, SILENT, STEPS
-from headrace_workers.features.access.store import token_quotas
-from headrace_workers.features.access.tables import RESERVATIONS
-from headrace_workers.features.cache.tables import ENTRIES, IS_PENDING
 
 _WOKEN_AT_ONCE = 5_000
 
-_END_JOB = (
+_FINISH_JOB = (
     update(JOBS)
     .where(JOBS.c.id == bindparam("job"))
     .values(
@@ -27,7 +24,7 @@ _END_JOB = (
     )
 )  # fmt: skip
 # Many at once, on PostgreSQL: a statement for each costs ten times as much.
-_END_JOBS = text("""
+_FINISH_JOBS = text("""
     UPDATE jobs SET state = :how, ended_at = :ended, terminal = gone.event, terminal_type = gone.event_type
     FROM unnest(CAST(:job AS varchar[]), CAST(:event AS bytea[]), CAST(:event_type AS varchar[]))
         AS gone (job, event, event_type)
@@ -36,43 +33,58 @@ _END_JOBS = text("""
 
 
 @dataclass(frozen=True, slots=True)
-class Alive:
-    """What a job's end depends on: whether a step waits for it, whether it is a unit (nobody hears of its end), and
-    whether it makes an answer that others would be given. One that is `silent` has no dead letter either. For one that
-    is `reserved` its tenant's quota is settled.
+class ActiveJob:
+    """What the completion of a job or unit depends on: whether a step waits for it, whether it is a unit (nobody is
+    told of its completion), and which features its completion concerns, in the order of `_concerning`. A unit that is
+    `silent` has no dead letter either.
     """
 
     awaited: bool
     unit: bool
-    makes: bool
     silent: bool = False
-    reserved: bool = False
+    concerns: tuple[bool, ...] = ()
 
 
-def active(connection: Connection, job_ids: Sequence[str]) -> dict[str, Alive]:
-    """Those of these jobs and units that have not ended, locked for this transaction.
+def lock_active(connection: Connection, job_ids: Sequence[str]) -> dict[str, ActiveJob]:
+    """Lock those of these jobs and units that have not ended, and return them.
 
     Lock order: claims, jobs, steps.
     """
     if not job_ids:
         return {}
     rows = run(connection, _active(connection.dialect.name), {"jobs": list(job_ids)})
-    return {job_id: Alive(*facts) for job_id, *facts in rows}
+    return {
+        job_id: ActiveJob(awaited, unit, silent, tuple(concerns)) for job_id, awaited, unit, silent, *concerns in rows
+    }
 
 
-def end(
+def assume_active(job_ids: Iterable[str]) -> dict[str, ActiveJob]:
+    """Return these jobs, which the caller has locked, as if steps waited for each and it concerned every feature."""
+    return dict.fromkeys(job_ids, ActiveJob(awaited=True, unit=False, concerns=(True,) * len(_concerning())))
+
+
+def concerned(active: Mapping[str, ActiveJob], job_ids: Sequence[str]) -> dict[Hooks, list[str]]:
+    """Return the features that the completion of these jobs concerns, each with those of the jobs, in their order."""
+    found = {}
+    for place, feature in enumerate(_concerning()):
+        if theirs := [job_id for job_id in job_ids if active[job_id].concerns[place]]:
+            found[feature] = theirs
+    return found
+
+
+def finish(
     connection: Connection,
     state: str,
     terminals: Sequence[tuple[str, Outgoing | None]],
     now: int,
-    alive: Mapping[str, Alive],
+    active: Mapping[str, ActiveJob],
     before: Sequence[Outgoing] = (),
 ) -> None:
-    """End these jobs, which `active` found alive: write and publish the one terminal record of each, and wake the
-    steps that wait for them. Units have no such record. An answer that is still pending comes no more. The records
-    `before` are published before those.
+    """Finish these jobs, which `lock_active` found: write and publish the one terminal record of each, tell the
+    features that it concerns, and wake the steps that wait for it. Units have no such record. The records `before` are
+    published before those.
     """
-    terminals = [(job_id, None if alive[job_id].unit else record) for job_id, record in terminals]
+    terminals = [(job_id, None if active[job_id].unit else record) for job_id, record in terminals]
     put(connection, [*before, *(record for _, record in terminals if record is not None)])
     if not terminals:
         return
@@ -82,18 +94,17 @@ def end(
     ]
     how = {"how": state, "ended": now}
     if len(rows) > 1 and connection.dialect.name == "postgresql":
-        run(connection, _END_JOBS, many("postgresql", rows) | how)
+        run(connection, _FINISH_JOBS, many("postgresql", rows) | how)
     else:
-        run(connection, _END_JOB, [row | how for row in rows])
-    if making := [job_id for job_id, _ in terminals if alive[job_id].makes]:
-        withdraw(connection, among(connection, ENTRIES.c.job_id, making))
-    wake(connection, [job_id for job_id, _ in terminals if alive[job_id].awaited])
-    if used := {job_id: record.value for job_id, record in terminals if record and alive[job_id].reserved}:
-        token_quotas.settle(connection, used)
+        run(connection, _FINISH_JOB, [row | how for row in rows])
+    values = {job_id: record.value if record else None for job_id, record in terminals}
+    for feature, job_ids in concerned(active, list(values)).items():
+        feature.on_completion(connection, {job_id: values[job_id] for job_id in job_ids})
+    wake(connection, [job_id for job_id in values if active[job_id].awaited])
 
 
 def ended(connection: Connection, job_ids: Sequence[str]) -> list[str]:
-    """Which of these jobs have ended."""
+    """Return those of these jobs that have ended."""
     if not job_ids:
         return []
     query = select(JOBS.c.id).where(among(connection, JOBS.c.id, job_ids), JOBS.c.ended_at.is_not(None))
@@ -101,7 +112,7 @@ def ended(connection: Connection, job_ids: Sequence[str]) -> list[str]:
 
 
 def wake(connection: Connection, job_ids: Sequence[str]) -> int:
-    """Make the steps ready that wait for the end of these jobs, a bounded number a call; how many.
+    """Make the steps ready that wait for the end of these jobs, a bounded number a call; return how many.
 
     The rest, and steps that others have locked, are passed over, and found later by `recover.wake_missed`: an end that
     took as long as very many waiters take would never be written, and two transactions that end jobs which wait for
@@ -122,34 +133,31 @@ def wake(connection: Connection, job_ids: Sequence[str]) -> int:
     ).rowcount
 
 
-def pass_on(connection: Connection, job_ids: Sequence[str]) -> None:
-    """These jobs are held, and nobody knows for how long: who waits for an answer of theirs makes it instead."""
+def wake_waiters_of_held(connection: Connection, job_ids: Sequence[str]) -> None:
+    """Wake the steps that wait for these jobs, which are held: nobody knows for how long."""
     if job_ids:
-        withdraw(connection, among(connection, ENTRIES.c.job_id, job_ids))
+        for feature in hooks():
+            feature.on_held(connection, job_ids)
         wake(connection, job_ids)
 
 
-def withdraw(connection: Connection, which: ColumnElement[bool]) -> None:
-    """The answers of these entries, which are being made, come no more."""
-    findable = ENTRIES.c.vector.is_not(None).label("findable")
-    gone = connection.execute(delete(ENTRIES).where(IS_PENDING, which).returning(ENTRIES.c.id, findable))
-    changes.note(connection, [row.id for row in gone if row.findable])
+@lru_cache
+def _concerning() -> tuple[Hooks, ...]:
+    """Return the features that the completion of a job may concern."""
+    return tuple(feature for feature in hooks() if feature.concerns is not None)
 
 
 @lru_cache
 def _active(dialect: str) -> Select[Any]:
     jobs = bindparam_of(dialect, JOBS.c.id, name="jobs")
     awaited = select(STEPS.c.job_id).where(IS_PARKED, STEPS.c.waits_for == JOBS.c.id).exists()
-    reserved = select(RESERVATIONS.c.job_id).where(RESERVATIONS.c.job_id == JOBS.c.id).exists()
-    makes = select(ENTRIES.c.id).where(IS_PENDING, ENTRIES.c.job_id == JOBS.c.id).exists()
     query = (
         select(
             JOBS.c.id,
             awaited.label("awaited"),
             JOBS.c.subject.is_not(None).label("unit"),
-            makes.label("makes"),
             (JOBS.c.kind == SILENT).label("silent"),
-            reserved.label("reserved"),
+            *(each.concerns().label(f"concerns_{n}") for n, each in enumerate(_concerning()) if each.concerns),
         )
         .where(one_of(dialect, JOBS.c.id, jobs), JOBS.c.state == "active")
         .order_by(JOBS.c.id)

@@ -13,7 +13,7 @@ from headrace_schemas import Category, DeadLetter, HeadraceError, Topic
 from headrace_schemas.event_types import job_type
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
 from headrace_workers.core.identity import end_id
-from headrace_workers.core.ledger.completion import Alive, active, end
+from headrace_workers.core.ledger.completion import ActiveJob, finish, lock_active
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
 from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import bindparam_of, one_of
@@ -64,7 +64,7 @@ def _said(origin: Origin) -> dict[str, Any]:
 
 
 def letter(burial: Burial) -> DeadLetter:
-    """The event that tells of it. The original is shortened; the ledger keeps what a replay needs."""
+    """Return the event that tells of it. The original is shortened; the ledger keeps what a replay needs."""
     shown, size = burial.value[:DEAD_PREVIEW_BYTES], burial.size or len(burial.value)
     try:
         original, encoding = shown.decode(), "utf-8"
@@ -92,7 +92,7 @@ def letter(burial: Burial) -> DeadLetter:
 
 
 def letter_of(row: Any) -> DeadLetter:
-    """The event that told of a row of the dead letters."""
+    """Return the event that told of a row of the dead letters."""
     return letter(
         Burial(
             id=row.id,
@@ -124,7 +124,7 @@ def _clean(reason: str) -> str:
 
 
 def announce(burial: Burial, at_ms: int) -> Outgoing:
-    """The record that tells of it. What refers to one job lies in one partition."""
+    """Return the record that tells of it. What refers to one job lies in one partition."""
     return outgoing(
         letter(burial),
         event_id=burial.id,
@@ -137,7 +137,7 @@ def announce(burial: Burial, at_ms: int) -> Outgoing:
 
 
 def letter_row(burial: Burial, now: int) -> dict[str, Any]:
-    """The row of a dead letter."""
+    """Return the row of a dead letter."""
     return {
         "id": burial.id,
         "job_id": burial.job_id,
@@ -158,20 +158,20 @@ def letter_row(burial: Burial, now: int) -> dict[str, Any]:
 
 
 def bury(
-    connection: Connection, burials: Sequence[Burial], now: int, alive: Mapping[str, Alive] | None = None
+    connection: Connection, burials: Sequence[Burial], now: int, active: Mapping[str, ActiveJob] | None = None
 ) -> frozenset[str]:
-    """End these jobs in `dead`, whatever step they are at; those jobs. What has ended meanwhile is passed over.
+    """End these jobs in `dead`, whatever step they are at; return those jobs. What has ended meanwhile is passed over.
 
-    `alive` is what `active` said of them in this transaction, where it was asked.
+    `active` is what `lock_active` said of them in this transaction, where it was asked.
     """
-    if alive is None:
-        alive = active(connection, [b.job_id for b in burials if b.job_id])
-    due = [b for b in burials if b.job_id in alive]
+    if active is None:
+        active = lock_active(connection, [b.job_id for b in burials if b.job_id])
+    due = [b for b in burials if b.job_id in active]
     if not due:
         return frozenset()
     letters = [(b.job_id or "", announce(b, now)) for b in due]
-    end(connection, "dead", letters, now, alive)
-    kept = [letter_row(b, now) for b in due if not alive[b.job_id or ""].silent]
+    finish(connection, "dead", letters, now, active)
+    kept = [letter_row(b, now) for b in due if not active[b.job_id or ""].silent]
     # Nobody else writes these meanwhile, since their jobs are locked.
     there = run(connection, _known(connection.dialect.name), {"ids": [row["id"] for row in kept]}) if kept else ()
     known = {letter_id for (letter_id,) in there}
@@ -216,7 +216,7 @@ def job_burial(
     reason: str,
     subject: str | None = None,
 ) -> Burial:
-    """The burial of an accepted job, or of a unit about this subject, at one of its steps."""
+    """Return the burial of an accepted job, or of a unit about this subject, at one of its steps."""
     return Burial(
         id=end_id(job_id, "headrace.dead.v1", replays),
         job_id=job_id,

@@ -6,12 +6,12 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Row, case, select, update
 
 from headrace_schemas import Category
-from headrace_workers.core.ledger.completion import active
+from headrace_workers.core.ledger.completion import lock_active
 from headrace_workers.core.ledger.dead import bury
+from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.recover import burials
 from headrace_workers.core.sql.database import among, clock, now_ms
 from headrace_workers.core.tables import IS_HELD, JOBS, NEVER, RELEASED, STEPS
-from headrace_workers.features.cache.store import recalled
 
 _AT_ONCE: Final = 500
 _COLUMNS: Final = (
@@ -20,17 +20,17 @@ _COLUMNS: Final = (
 )  # fmt: skip
 
 
-def held(connection: Connection, limit: int) -> list[Row[Any]]:
-    """What is held, longest first: job, tenant, stage, reason, since when (ms), and when it is tried again by itself;
-    at NEVER where that is for a person to say.
+def held(connection: Connection, limit: int = 100) -> list[Row[Any]]:
+    """Return what is held, longest first: job, tenant, stage, reason, since when (ms), and when it is tried again by
+    itself; at NEVER where that is for a person to say.
     """
     query = select(*_COLUMNS).join(JOBS, JOBS.c.id == STEPS.c.job_id).where(IS_HELD).order_by(STEPS.c.held_at)
     return [*connection.execute(query.limit(limit))]
 
 
 def of_job(connection: Connection, job_id: str) -> Row[Any] | None:
-    """What is held of a job, with all that its step is given: kind and payload of the job, and the event that brought
-    it there, None where that is the job itself.
+    """Return what is held of a job, with all that its step is given: kind and payload of the job, and the event that
+    brought it there, None where that is the job itself.
     """
     given = (JOBS.c.kind, JOBS.c.payload, STEPS.c.event_type, STEPS.c.payload.label("event"))
     columns: list[ColumnElement[Any]] = [*_COLUMNS, *given]
@@ -39,9 +39,9 @@ def of_job(connection: Connection, job_id: str) -> Row[Any] | None:
 
 
 def release_held(connection: Connection, job_ids: Sequence[str]) -> int:
-    """Make the held steps of these jobs ready again; how many. Those that a person was asked about know of it."""
+    """Make the held steps of these jobs ready again; return how many. Those that a person was asked about know it."""
     asked = case((STEPS.c.ready_at >= NEVER, RELEASED), else_=STEPS.c.woken_by)
-    alive = sorted(active(connection, job_ids))
+    alive = sorted(lock_active(connection, job_ids))
     return connection.execute(
         update(STEPS)
         .where(IS_HELD, among(connection, STEPS.c.job_id, alive))
@@ -50,24 +50,26 @@ def release_held(connection: Connection, job_ids: Sequence[str]) -> int:
 
 
 def withhold(connection: Connection, job_ids: Sequence[str], reason: str) -> frozenset[str]:
-    """End, as dead, those of these jobs that are held; their ids. Nobody is given their answers any more either."""
-    alive = sorted(active(connection, job_ids))
+    """End, as dead, those of these jobs that are held; return their ids. Nobody is given their answers any more."""
+    alive = sorted(lock_active(connection, job_ids))
     mine = IS_HELD & among(connection, STEPS.c.job_id, alive)
     return _withhold(connection, mine, Category.PERMANENT, reason)
 
 
 def withhold_late(connection: Connection, longest_ms: int) -> int:
-    """End, as dead, what has been held for longer than this, a bounded number a call; how many."""
+    """End, as dead, what has been held for longer than this, a bounded number a call; return how many."""
     late = IS_HELD & (STEPS.c.held_at < now_ms() - longest_ms)
     jobs = list(connection.execute(select(STEPS.c.job_id).where(late).limit(_AT_ONCE)).scalars())
     if not jobs:
         return 0
-    mine = late & among(connection, STEPS.c.job_id, sorted(active(connection, jobs)))
+    mine = late & among(connection, STEPS.c.job_id, sorted(lock_active(connection, jobs)))
     reason = f"it was held for longer than HEADRACE_HOLD, {longest_ms / 1000:g} seconds"
     return len(_withhold(connection, mine, Category.EXPIRED, reason))
 
 
 def _withhold(connection: Connection, which: ColumnElement[bool], category: Category, reason: str) -> frozenset[str]:
     ended = bury(connection, burials(connection, which, category, f"withheld: {reason}"), clock(connection))
-    recalled.disown(connection, sorted(ended), f"withheld: {reason}")
+    if ended:
+        for feature in hooks():
+            feature.on_withheld(connection, sorted(ended), f"withheld: {reason}")
     return ended

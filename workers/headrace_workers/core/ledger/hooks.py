@@ -4,29 +4,98 @@ A hook is called once a transaction for all that it is about, never once a job, 
 The core locks claims, jobs and steps, in that order; then it calls hooks, in the order of `FEATURES`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection
 
 from headrace_workers.core.feature import installed
 
+if TYPE_CHECKING:
+    from headrace_workers.core.ledger.dead import Burial
+    from headrace_workers.core.ledger.ingest import NewJob
+    from headrace_workers.core.ledger.records import ReceivedReview
+    from headrace_workers.core.ledger.rows import Written
+    from headrace_workers.core.ledger.tally import FinishedJob
+
+Condition: TypeAlias = ColumnElement[bool]
+Admit: TypeAlias = Callable[[Connection, Sequence["NewJob"], Collection[str]], Mapping[str, str]]
+Ingest: TypeAlias = Callable[[Connection, Sequence["NewJob"]], object]
+Refused: TypeAlias = Callable[[Connection, Sequence["Burial"], Sequence["NewJob"]], object]
+Reviews: TypeAlias = Callable[[Connection, Sequence["ReceivedReview"]], Sequence["Burial"]]
+HoldTenants: TypeAlias = Callable[[Connection, Collection[str]], object]
+HoldRows: TypeAlias = Callable[[Connection, Sequence["Written"], Sequence[str]], object]
+Completion: TypeAlias = Callable[[Connection, Mapping[str, bytes | None]], object]
+Held: TypeAlias = Callable[[Connection, Sequence[str]], object]
+Withheld: TypeAlias = Callable[[Connection, Sequence[str], str], object]
+Tenants: TypeAlias = Callable[[Connection, int], Collection[str]]
+Tally: TypeAlias = Callable[[Connection, Sequence["FinishedJob"]], object]
 Prune: TypeAlias = Callable[[Connection, int], bool]
+
+
+def _do_nothing(*_: Any) -> None:
+    pass
+
+
+def _admit_all(*_: Any) -> Mapping[str, str]:
+    return {}
+
+
+def _refuse_none(*_: Any) -> Sequence["Burial"]:
+    return ()
+
+
+def _know_none(*_: Any) -> Collection[str]:
+    return ()
 
 
 def _nothing_to_prune(_connection: Connection, _older_than_ms: int) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Hooks:
     """The hooks of one feature; a feature names those that it needs.
 
+    Ingest. `on_admit(connection, jobs, tenants)` returns those of these new jobs that go beyond a quota, each with the
+    reason; their rows are removed. `tenants` are all whose rows the transaction may change. `on_ingest(connection,
+    jobs)` is told of the others. `on_refused(connection, refused, jobs)` is told of records that are refused, and of
+    jobs that were known before or go beyond a quota. `on_reviews(connection, reviews)` takes in what people said of
+    jobs, and returns refusals. `hold_tenants(connection, tenants)` locks what the feature keeps of tenants, for a
+    transaction in which some jobs are cancelled before others are admitted.
+
+    Completion. `concerns()` returns a condition on a row of JOBS, read when the job is locked: whether the job's
+    completion concerns the feature. `hold_rows(connection, rows, job_ids)` locks what these rows of steps will change,
+    and what the completion of these jobs, which concern the feature, will. `on_completion(connection, terminals)` is
+    told of the jobs that concern the feature, each with the value of its terminal event, or None for a unit.
+
+    Holding. `on_held(connection, job_ids)` is told of jobs that wait for a person, or until something works.
+    `on_withheld(connection, job_ids, reason)` is told of those that were ended instead of released.
+
+    Questions. `known_tenants(connection, limit)` returns so many tenants at most that the feature knows.
+
+    Time. `is_due(now)` returns a condition on the feature's tables: whether `on_reap` has something to do, by the
+    database's clock. `on_reap(connection)` does a bounded part of it, in a transaction of its own.
+    `on_tally(connection, jobs)` is told of each job that has ended with a result, once, some minutes later.
     `on_prune(connection, older_than_ms)` forgets a bounded number of rows, and returns whether there are more.
     """
 
+    on_admit: Admit = _admit_all
+    on_ingest: Ingest = _do_nothing
+    on_refused: Refused = _do_nothing
+    on_reviews: Reviews = _refuse_none
+    hold_tenants: HoldTenants = _do_nothing
+    concerns: Callable[[], Condition] | None = None
+    hold_rows: HoldRows = _do_nothing
+    on_completion: Completion = _do_nothing
+    on_held: Held = _do_nothing
+    on_withheld: Withheld = _do_nothing
+    known_tenants: Tenants = _know_none
+    is_due: Callable[[Any], Condition] | None = None
+    on_reap: Callable[[Connection], object] | None = None
+    on_tally: Tally = _do_nothing
     on_prune: Prune = _nothing_to_prune
 
 

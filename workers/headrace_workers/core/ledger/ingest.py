@@ -7,15 +7,14 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, literal, select
 
-from headrace_workers.core.ledger.assign import Room, hand_out
+from headrace_workers.core.ledger.assign import Room, assign
 from headrace_workers.core.ledger.claim import Claim
+from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.sql.database import among, insert_many, many, now_ms
 from headrace_workers.core.sql.direct import run
 from headrace_workers.core.tables import JOBS
-from headrace_workers.features.access.store.token_quotas import Want, beyond, reserve
-from headrace_workers.features.webhooks.store.listeners import wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class NewJob:
 
     @property
     def cost(self) -> int:
-        """Tokens that it may cost at most."""
+        """Return the tokens that it may cost at most."""
         return sum(step.tokens for step in self.steps) if self.most_tokens is None else self.most_tokens
 
 
@@ -79,14 +78,14 @@ class Written:
 
 
 def ingest(
-    connection: Connection, jobs: Sequence[NewJob], room: Room | None = None, beside: Collection[str] = ()
+    connection: Connection, jobs: Sequence[NewJob], room: Room | None = None, tenants: Collection[str] = ()
 ) -> Taken:
     """Write the jobs that are new, with their first steps. With `room`, these are handed out where there is room.
 
-    What goes beyond its tenant's quota is not taken in; of the jobs of one line all, or none. `beside` are other
-    tenants of this transaction: see `token_quotas.reserve`.
+    What goes beyond its tenant's quota is not taken in; of the jobs of one line all, or none. `tenants` are others of
+    this transaction: see `Hooks.on_admit`.
     """
-    return take_in(connection, jobs, write(connection, jobs), room, beside=beside)
+    return begin(connection, jobs, write(connection, jobs), room, tenants=tenants)
 
 
 def write(connection: Connection, jobs: Sequence[NewJob], unknown: Mapping[str, Mapping[str, Any]] = {}) -> Written:
@@ -110,39 +109,41 @@ def write(connection: Connection, jobs: Sequence[NewJob], unknown: Mapping[str, 
     return Written(unique, accepted_at, frozenset(made.keys() - rows.keys()))
 
 
-def take_in(
+def begin(
     connection: Connection,
     jobs: Sequence[NewJob],
     written: Written,
     room: Room | None = None,
     cancelled: Collection[str] = (),
-    beside: Collection[str] = (),
+    tenants: Collection[str] = (),
 ) -> Taken:
-    """Let the jobs that were written begin, but for those that were cancelled since; see `ingest`."""
+    """Let the jobs that were written begin, except for those that were cancelled since; see `ingest`."""
     unique, accepted_at = written.unique, written.accepted_at
     taken = [job for job in unique.values() if job.id in accepted_at]
-    tenants = {job.tenant for job in jobs} | set(beside)
-    over = _over(connection, [job for job in taken if job.id not in cancelled], tenants)
+    over = _over(
+        connection, [job for job in taken if job.id not in cancelled], {job.tenant for job in jobs} | set(tenants)
+    )
     taken = [job for job in taken if job.id not in over]
-    wish(connection, [(job.id, job.callback) for job in taken if job.callback is not None])
+    for feature in hooks():
+        feature.on_ingest(connection, taken)
     steps = [
         step._replace(read_bytes=len(job.payload), tenant=job.tenant, flow=job.batch or 0)
         for job in taken
         if job.id not in cancelled
         for step in job.steps
     ]
-    handed_out = hand_out(connection, steps, room, max(accepted_at.values(), default=0))
+    handed_out = assign(connection, steps, room, max(accepted_at.values(), default=0))
     again = [job for job in jobs if unique[job.id] is not job or job.id not in accepted_at]
     known = [job for job in again if job.id not in over]
     return Taken(len(taken), known, handed_out, [(job, over[job.id]) for job in jobs if job.id in over])
 
 
-def _over(connection: Connection, jobs: Sequence[NewJob], beside: Collection[str]) -> dict[str, str]:
-    """Those of these jobs, which were just written, that go beyond their tenants' quotas, each with the reason: they
-    are not there any more.
-    """
-    wants = [Want(job.id, job.tenant, job.cost, None if job.line is None else (job.batch, job.line)) for job in jobs]
-    over = reserve(connection, wants, adopt=True, beside=beside) if wants else {}
+def _over(connection: Connection, jobs: Sequence[NewJob], tenants: Collection[str]) -> dict[str, str]:
+    """Remove those of these jobs, which were just written, that go beyond a quota; return them with the reasons."""
+    over: dict[str, str] = {}
+    if jobs:
+        for feature in hooks():
+            over |= feature.on_admit(connection, jobs, tenants)
     if over:
         connection.execute(delete(JOBS).where(among(connection, JOBS.c.id, sorted(over))))
-    return {job_id: beyond(quota) for job_id, quota in over.items()}
+    return over

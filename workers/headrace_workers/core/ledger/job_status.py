@@ -1,4 +1,4 @@
-"""What is told of jobs over HTTP: whether some have ended, and how one stands, for many askers in one look."""
+"""The status of jobs, for HTTP: whether some have ended, and how one stands, for many askers in one look."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +14,7 @@ from headrace_workers.core.ledger.dead import letter_of
 from headrace_workers.core.ledger.refusals import INGEST
 from headrace_workers.core.sql.database import among, bindparam_of, one_of
 from headrace_workers.core.sql.direct import run
-from headrace_workers.core.tables import DEAD_LETTERS, JOBS, STEPS
-from headrace_workers.features.access.tables import ACCEPTED
+from headrace_workers.core.tables import ACCEPTED, DEAD_LETTERS, JOBS, STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ class JobRow(NamedTuple):
 
     @property
     def end(self) -> tuple[str, bytes] | None:
-        """The event that ended it, if it has ended: its type and its JSON."""
+        """Return the event that ended it, if it has ended: its type and its JSON."""
         if self.terminal_type is None or self.terminal is None:
             return None
         return self.terminal_type, bytes(self.terminal)
@@ -104,14 +103,14 @@ def look(
 
 
 def standings(connection: Connection, job_ids: Sequence[str]) -> dict[str, Standing]:
-    """How each of these jobs stands; those of which nothing is known are left out."""
+    """Return how each of these jobs stands; those of which nothing is known are left out."""
     found = _with_steps(connection, _jobs(connection.dialect.name, over=False), job_ids)
     rest = [job_id for job_id in job_ids if job_id not in found]
     return found | _not_taken_in(connection, rest) if rest else found
 
 
 def _with_steps(connection: Connection, jobs: Any, job_ids: Sequence[str]) -> dict[str, Standing]:
-    """Those of these jobs that the statement finds, with their steps."""
+    """Return those of these jobs that the statement finds, with their steps."""
     if not job_ids:
         return {}
     rows = [JobRow._make(row) for row in run(connection, jobs, {"wanted": list(job_ids)})]
@@ -124,7 +123,7 @@ def _with_steps(connection: Connection, jobs: Any, job_ids: Sequence[str]) -> di
 
 
 def _place(step: StepRow) -> tuple[int, bool, int, int, str]:
-    """One that has ended comes before what followed from it, which may have ended with it, and was ready later."""
+    """Order steps: one that has ended comes before those that followed from it, which may have ended with it."""
     return step.ordinal, step.ended_at is None, step.ended_at or 0, step.ready_at, step.stage
 
 
@@ -140,7 +139,7 @@ def _not_taken_in(connection: Connection, job_ids: list[str]) -> dict[str, Stand
 
 
 def _refused(connection: Connection, job_ids: list[str]) -> dict[str, DeadLetter]:
-    """The newest letter about a record under each of these ids, none that is older than a new try under the id."""
+    """Return the newest letter about a record under each of these ids, but none older than a new try under it."""
     if not job_ids:
         return {}
     later = (
@@ -164,7 +163,7 @@ def _refused(connection: Connection, job_ids: list[str]) -> dict[str, DeadLetter
 
 @lru_cache
 def _jobs(dialect: str, *, over: bool) -> Any:
-    """Jobs that are no units; with `over` those alone that have ended."""
+    """Select jobs that are no units; with `over` only those that have ended."""
     wanted = bindparam_of(dialect, JOBS.c.id, name="wanted")
     query = select(*(JOBS.c[name] for name in JobRow._fields)).where(one_of(dialect, JOBS.c.id, wanted))
     query = query.where(JOBS.c.subject.is_(None))

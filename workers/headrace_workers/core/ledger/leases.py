@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, case, delete, select, update
 
-from headrace_workers.core.ledger.completion import active
+from headrace_workers.core.ledger.completion import lock_active
 from headrace_workers.core.sql.database import among, clock, insert, locks_rows, now_ms
 from headrace_workers.core.tables import CLAIMS, DUTIES, LOOKS, READERS, STEPS, TROUBLES
 
@@ -86,9 +86,14 @@ def unstarted_of(connection: Connection, sender: str) -> list[int]:
     )
 
 
+def release_unstarted(connection: Connection, sender: str) -> int:
+    """Give back what this bridge or worker sent out and nobody began; return the number of steps."""
+    return release(connection, unstarted_of(connection, sender))
+
+
 def acquit(connection: Connection, stage: str, job_ids: Sequence[str]) -> None:
     """Forget the crashes of these steps: a worker has come back from them alive."""
-    jobs = sorted(active(connection, job_ids))
+    jobs = sorted(lock_active(connection, job_ids))
     connection.execute(
         update(STEPS)
         .where(

@@ -8,10 +8,10 @@ from sqlalchemy import Connection, Row, select
 
 from headrace_schemas.job import derive_job_id
 from headrace_workers.core.ledger.fair_queueing import CLOCK
+from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.outbox import SetAside, aside
 from headrace_workers.core.sql.database import among, clock
 from headrace_workers.core.tables import CLAIMS, IS_ACTIVE, JOBS, STEPS, TURNS
-from headrace_workers.features.access.tables import USAGE
 
 _NOBODY_SAID: Final = "default"  # the tenant of jobs that name none
 _MOST_TENANTS: Final = 10_000
@@ -32,7 +32,7 @@ class JobView:
 
 
 def job(connection: Connection, job_id: str) -> JobView | None:
-    """One job; None when the ledger does not know it."""
+    """Return one job; None when the ledger does not know it."""
     row = connection.execute(select(JOBS).where(JOBS.c.id == job_id)).first()
     if row is None:
         return None
@@ -45,26 +45,26 @@ def job(connection: Connection, job_id: str) -> JobView | None:
     return JobView(row, tuple(steps), clock(connection), tuple(aside(connection, 100, job_id)))
 
 
-def units_of(connection: Connection, subject: str, limit: int) -> list[Row[Any]]:
-    """What follows the events of a job, oldest first: id, stage, endpoint, state, attempts, and the last reason."""
+def units_of(connection: Connection, job_id: str, limit: int = 100) -> list[Row[Any]]:
+    """Return what follows the events of a job, oldest first: id, stage, endpoint, state, attempts, last reason."""
     query = (
         select(JOBS.c.id, STEPS.c.stage, JOBS.c.endpoint, STEPS.c.state, STEPS.c.attempts, STEPS.c.reason)
         .join(STEPS, STEPS.c.job_id == JOBS.c.id)
-        .where(JOBS.c.subject == subject)
+        .where(JOBS.c.subject == job_id)
         .order_by(JOBS.c.accepted_at, STEPS.c.stage, JOBS.c.endpoint)
     )
     return [*connection.execute(query.limit(limit))]
 
 
 def jobs_of(connection: Connection, job_ids: Sequence[str]) -> dict[str, tuple[str, bytes]]:
-    """Kind and content of those of these jobs that are known."""
+    """Return kind and content of those of these jobs that are known."""
     query = select(JOBS.c.id, JOBS.c.kind, JOBS.c.payload).where(among(connection, JOBS.c.id, job_ids))
     return {row.id: (row.kind, row.payload) for row in connection.execute(query)}
 
 
 def named(connection: Connection, name: str, tenant: str | None, limit: int) -> list[str]:
-    """The ids of the jobs that have this idempotency key or correlation id, or that an event with this id brought, the
-    newest first.
+    """Return the ids of the jobs that have this idempotency key or correlation id, or that an event with this id
+    brought, the newest first.
 
     Keys, and the ids of most events, are in no column: a job's id is made of them and its tenant. So without a tenant
     they are looked for under `default` and those that have had work lately.
@@ -82,14 +82,15 @@ def named(connection: Connection, name: str, tenant: str | None, limit: int) -> 
 def _tenants(connection: Connection) -> list[str]:
     waiting = select(TURNS.c.tenant).where(TURNS.c.tenant != CLOCK).distinct()
     newest = select(JOBS.c.tenant).where(IS_ACTIVE).order_by(JOBS.c.accepted_at.desc())
-    known = select(USAGE.c.tenant).distinct()
-    queries = (query.limit(_MOST_TENANTS) for query in (waiting, newest, known))
+    queries = (query.limit(_MOST_TENANTS) for query in (waiting, newest))
     names = {name for query in queries for name in connection.execute(query).scalars()}
+    for feature in hooks():
+        names.update(feature.known_tenants(connection, _MOST_TENANTS))
     return sorted({_NOBODY_SAID, *names})
 
 
 def terminals(connection: Connection, job_ids: list[str]) -> dict[str, tuple[str, bytes]]:
-    """The terminal event (its type and JSON) of each of these jobs that has ended."""
+    """Return the terminal event (its type and JSON) of each of these jobs that has ended."""
     rows = connection.execute(
         select(JOBS.c.id, JOBS.c.terminal_type, JOBS.c.terminal).where(
             JOBS.c.id.in_(job_ids), JOBS.c.ended_at.is_not(None)

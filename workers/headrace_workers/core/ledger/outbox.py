@@ -89,7 +89,7 @@ def put(connection: Connection, records: Iterable[Outgoing]) -> None:
 def peek(
     connection: Connection, limit: int, max_bytes: int = 2**62, *, after: int = 0, unread: Collection[Topic] = ()
 ) -> list[OutboxRow]:
-    """The oldest records that may be published, in order: so many, and values of so many bytes, but always one.
+    """Return the oldest records that may be published, in order: so many, and values of so many bytes, but always one.
 
     What follows a record that was set aside, under the same key, is not among them: a job's events keep their order.
     Only those with a number above `after`; those of the topics `unread` come without their values.
@@ -162,9 +162,9 @@ def set_aside(connection: Connection, reasons: Mapping[int, str]) -> None:
 
 
 def aside(
-    connection: Connection, limit: int, key: str | None = None, ids: Sequence[int] | None = None
+    connection: Connection, limit: int = 100, key: str | None = None, ids: Sequence[int] | None = None
 ) -> list[SetAside]:
-    """What was set aside, oldest first; with `key` only what is under it, with `ids` only these."""
+    """Return what was set aside, oldest first; with `key` only what is under it, with `ids` only these."""
     later = OUTBOX.alias("later")
     behind = (
         select(func.count())
@@ -198,8 +198,8 @@ def aside(
     ]
 
 
-def retry(connection: Connection, ids: Sequence[int] | None) -> int:
-    """Let these be published again, or all (None), each in its old place; how many there were."""
+def retry(connection: Connection, ids: Sequence[int] | None = None) -> int:
+    """Let these records, or all that were set aside, be published again, each in its old place; return how many."""
     statement = update(OUTBOX).where(text("outbox.set_aside_at IS NOT NULL"))
     if ids is not None:
         statement = statement.where(among(connection, OUTBOX.c.id, list(ids)))
@@ -207,6 +207,6 @@ def retry(connection: Connection, ids: Sequence[int] | None) -> int:
 
 
 def drop(connection: Connection, ids: Sequence[int]) -> int:
-    """Give up those of these that were set aside: nobody will hear of them. How many there were."""
+    """Give up those of these records that were set aside, for good; return how many."""
     gone = delete(OUTBOX).where(text("outbox.set_aside_at IS NOT NULL"), among(connection, OUTBOX.c.id, list(ids)))
     return connection.execute(gone).rowcount

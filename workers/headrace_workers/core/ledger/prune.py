@@ -10,9 +10,10 @@ from headrace_workers.core.ledger import fair_queueing as turns
 from headrace_workers.core.ledger import incidents as troubles
 from headrace_workers.core.ledger.changes import KEPT_MS, newest
 from headrace_workers.core.ledger.hooks import hooks
+from headrace_workers.core.ledger.tally import tally
 from headrace_workers.core.sql.database import among, clock, now_ms
 from headrace_workers.core.tables import BUDGETS, DEAD_LETTERS, JOBS, OUTBOX, STEPS
-from headrace_workers.features.access.store import token_quotas, usage
+from headrace_workers.features.access.store import token_quotas
 from headrace_workers.features.cache.audit_tables import AUDITS
 from headrace_workers.features.cache.store import followers
 from headrace_workers.features.cache.tables import CHANGES, ENTRIES, SERVES, USES
@@ -35,7 +36,7 @@ def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int
     """
     before = now_ms() - older_than_ms
     # What a job has used outlives it.
-    counted = usage.count(connection, clock(connection) - older_than_ms)
+    counted = tally(connection, clock(connection) - older_than_ms)
     ended = (JOBS.c.ended_at < before) & (JOBS.c.ended_at <= counted.until)
     more = counted.more | _forget_jobs(connection, ended & ~_of_stages(list(of_units)))
     for stage, ms in of_units.items():

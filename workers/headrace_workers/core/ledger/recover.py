@@ -4,19 +4,20 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, or_, select, update
 
 from headrace_schemas import Category
-from headrace_workers.core.ledger.completion import active, wake
+from headrace_workers.core.ledger.completion import lock_active, wake
 from headrace_workers.core.ledger.dead import Burial, bury, job_burial
+from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.leases import release
 from headrace_workers.core.ledger.sizing import LARGEST_BYTES, within_budget
 from headrace_workers.core.sql.database import among, clock, now_ms
 from headrace_workers.core.sql.direct import run
 from headrace_workers.core.tables import CLAIMS, IS_HELD, IS_PARKED, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
-from headrace_workers.features.cache.tables import ENTRIES, IS_LIVE
 
 _AT_ONCE = 500
 _EXPIRED_AT_ONCE = 1_000
@@ -45,8 +46,8 @@ class Reaped:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Whether a lease has run out; and whether a delay, a deadline, what a step waits for, or the time of an answer
-    that may be given again, has ended.
+    """Whether a lease has run out; and whether a delay, a deadline, what a step waits for, or something that a feature
+    waits for, has ended.
     """
 
     leases: bool
@@ -55,23 +56,28 @@ class Due:
 
 # A clock that is read for each row would keep its index from being used.
 _NOW = select(now_ms()).scalar_subquery()
-_DUE = select(
-    select(CLAIMS.c.id).where(CLAIMS.c.lease_until < _NOW).exists().label("leases"),
-    or_(
-        select(STEPS.c.job_id).where(IS_WAITING, STEPS.c.ready_at <= _NOW).exists(),
-        select(STEPS.c.job_id).where(IS_PARKED, STEPS.c.ready_at <= _NOW).exists(),
-        select(STEPS.c.job_id).where(IS_HELD, STEPS.c.ready_at <= _NOW).exists(),
-        select(STEPS.c.job_id).where(MAY_EXPIRE, STEPS.c.deadline < _NOW).exists(),
-        select(ENTRIES.c.id).where(IS_LIVE, ENTRIES.c.expires_at < _NOW).exists(),
-        select(STEPS.c.job_id).where(IS_PARKED, STEPS.c.waits_for == JOBS.c.id, JOBS.c.ended_at.is_not(None)).exists(),
-    ).label("steps"),
-)
 
 
 def due(connection: Connection) -> Due:
-    """Whether there is anything to do here, in one read: mostly there is not. What others hold counts, too."""
-    ((leases, steps),) = run(connection, _DUE, {})
+    """Return whether there is anything to do here, in one read: mostly there is not. What others hold counts, too."""
+    ((leases, steps),) = run(connection, _due(), {})
     return Due(bool(leases), bool(steps))
+
+
+@lru_cache
+def _due() -> Any:
+    ended = JOBS.c.ended_at.is_not(None)
+    return select(
+        select(CLAIMS.c.id).where(CLAIMS.c.lease_until < _NOW).exists().label("leases"),
+        or_(
+            select(STEPS.c.job_id).where(IS_WAITING, STEPS.c.ready_at <= _NOW).exists(),
+            select(STEPS.c.job_id).where(IS_PARKED, STEPS.c.ready_at <= _NOW).exists(),
+            select(STEPS.c.job_id).where(IS_HELD, STEPS.c.ready_at <= _NOW).exists(),
+            select(STEPS.c.job_id).where(MAY_EXPIRE, STEPS.c.deadline < _NOW).exists(),
+            *(feature.is_due(_NOW) for feature in hooks() if feature.is_due is not None),
+            select(STEPS.c.job_id).where(IS_PARKED, STEPS.c.waits_for == JOBS.c.id, ended).exists(),
+        ).label("steps"),
+    )
 
 
 def promote(connection: Connection) -> int:
@@ -133,7 +139,7 @@ def reap(connection: Connection, max_crashes: int) -> Reaped:
 
 
 def _lost(connection: Connection) -> tuple[list[Any], list[Any]]:
-    """The claims whose lease ran out and that no dead worker had begun, and all that dead workers had begun."""
+    """Return the claims whose lease ran out and that no dead worker had begun, and all that dead workers had begun."""
     columns = select(CLAIMS.c.id, CLAIMS.c.started_at, CLAIMS.c.worker, CLAIMS.c.renewed_at, CLAIMS.c.lease_until)
     ended = columns.where(CLAIMS.c.lease_until < now_ms()).limit(_AT_ONCE)
     # What is locked is being renewed, or taken back by another.
@@ -155,7 +161,7 @@ def _lost(connection: Connection) -> tuple[list[Any], list[Any]]:
 
 
 def _outlived(claim: Any, expired: Any) -> bool:
-    """Whether a claim shows that its worker lived on when it had fallen silent about another.
+    """Return whether a claim shows that its worker lived on when it had fallen silent about another.
 
     All that a worker holds is renewed together, three times a lease: what was renewed half a lease later was so by a
     worker that had let go of the other.
@@ -197,7 +203,7 @@ def _return(connection: Connection, claim_id: int, rows: Sequence[Any], values: 
 
 
 def _apart(job_id: str, crashes: int) -> int:
-    """How many ms a step waits that died in company: another number for each job and each time."""
+    """Return how many ms a step waits that died in company: another number for each job and each time."""
     spread = min(_LONGEST_SPREAD, _FIRST_SPREAD << crashes)
     return zlib.crc32(f"{job_id} {crashes}".encode()) % spread
 
@@ -210,15 +216,15 @@ def expire(connection: Connection) -> int:
         return 0
     late = late[: within_budget([step.read_bytes for step in late], LARGEST_BYTES)]
     # Their steps are as they are from here on, save that a bridge may claim one.
-    alive = active(connection, [step.job_id for step in late])
+    active = lock_active(connection, [step.job_id for step in late])
     reason = "the deadline passed before a worker could take it"
-    mine = and_(where, among(connection, STEPS.c.job_id, sorted(alive)))
+    mine = and_(where, among(connection, STEPS.c.job_id, sorted(active)))
     ends = burials(connection, mine, Category.EXPIRED, reason)
-    return len(bury(connection, ends, clock(connection), alive))
+    return len(bury(connection, ends, clock(connection), active))
 
 
 def burials(connection: Connection, where: Any, category: Category, reason: str) -> list[Burial]:
-    """The ends in `dead` of the jobs whose steps these are, a bounded number."""
+    """Return the ends in `dead` of the jobs whose steps these are, a bounded number."""
     query = (
         select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.attempts, JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload,
                JOBS.c.replays, JOBS.c.traceparent, JOBS.c.correlationid, JOBS.c.subject)

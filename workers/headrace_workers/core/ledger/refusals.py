@@ -1,4 +1,4 @@
-"""Records that are turned away at the door: told with all by which their senders find them. No job's end."""
+"""Letters about records that are refused, with all by which their senders find them. They end no job."""
 
 from collections.abc import Iterable
 
@@ -25,7 +25,7 @@ def refusal(
     traceparent: str | None = None,
     sound: bool = False,
 ) -> Burial:
-    """The letter about a record: the same one however often the record is read.
+    """Return the letter about a record: the same one however often the record is read.
 
     `traceparent` is that of an envelope that was found good: only such a trace is handed through.
     """
@@ -58,12 +58,12 @@ def refusal(
 
 
 def over_quota(record: Record, job_id: str, tenant: str, reason: str) -> Burial:
-    """The letter about a record that was good, but for its tenant's quota."""
+    """Return the letter about a record that was good, but for its tenant's quota."""
     return refusal(record, Category.QUOTA, reason, refers_to=job_id, tenant=tenant)
 
 
 def forgotten(record: Record, job_id: str, tenant: str) -> Burial:
-    """The letter about a record that was read before its log was restored, and that may have been answered."""
+    """Return the letter about a record that was read before its log was restored, and that may have been answered."""
     reason = (
         "this record was read before, and its log was restored from a backup since. It is older than the ledger "
         "remembers jobs (HEADRACE_RETENTION), so nothing says whether it was answered, and it is not run again by "

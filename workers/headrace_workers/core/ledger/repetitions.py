@@ -9,16 +9,14 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from headrace_schemas import Category, InvalidRecord, Topic
-from headrace_schemas.codec import decode_job, decode_value, encode_value
-from headrace_schemas.event_types import types_on
+from headrace_schemas import Category, InvalidRecord
+from headrace_schemas.codec import decode_job, encode_value
 from headrace_schemas.job import AnyJob
 from headrace_workers.core.ledger.dead import Burial
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.refusals import refusal
 from headrace_workers.core.sql.database import among
 from headrace_workers.core.tables import JOBS
-from headrace_workers.features.access.store import token_quotas
 
 _AT_ONCE = 20  # values of up to a megabyte each that are held side by side
 
@@ -40,7 +38,7 @@ def digest_of(job: AnyJob, value: bytes | None = None) -> str:
 
 
 def repeated(connection: Connection, records: Sequence[Said]) -> frozenset[int]:
-    """The places of those records that say nothing new about a known job: it came with the same content.
+    """Return the places of those records that say nothing new about a known job: it came with the same content.
 
     A deadline is no content, because it is often counted from the time of sending. A job that its tenant cancelled
     ahead has no content that could differ.
@@ -51,7 +49,7 @@ def repeated(connection: Connection, records: Sequence[Said]) -> frozenset[int]:
 
 
 def news(connection: Connection, refused: Sequence[Burial]) -> list[Burial]:
-    """Those of these refusals that are to be told: not of a sound record whose content was accepted before."""
+    """Return those of these refusals that need a letter: not those of sound records that were accepted before."""
     sound = [burial for burial in refused if burial.sound]
     same = repeated(connection, [Said(burial.refers_to or "", None, burial.value) for burial in sound])
     silent = {burial.id for n, burial in enumerate(sound) if n in same}
@@ -59,7 +57,7 @@ def news(connection: Connection, refused: Sequence[Burial]) -> list[Burial]:
 
 
 def conflicts(connection: Connection, jobs: Sequence[NewJob]) -> list[Burial]:
-    """What is told of those of these jobs, none of which was taken in, that came with something new."""
+    """Return the letters about those of these jobs, none of which was taken in, that came with something new."""
     same = repeated(connection, [Said(job.id, job.tenant, job.payload) for job in jobs])
     return [
         refusal(
@@ -76,28 +74,8 @@ def conflicts(connection: Connection, jobs: Sequence[NewJob]) -> list[Burial]:
     ]
 
 
-def release_tokens(connection: Connection, refused: Sequence[Burial], not_taken: Sequence[NewJob]) -> None:
-    """Give back what gateways reserved for these records, which do not become jobs."""
-    came = [(burial.refers_to, burial.topic, burial.value) for burial in refused if burial.refers_to is not None]
-    came += [(job.id, job.record.topic, job.payload) for job in not_taken]
-    there = token_quotas.waiting(connection, {job_id for job_id, *_ in came})
-    digests = {(job_id, _digest(topic, value)) for job_id, topic, value in came if job_id in there}
-    token_quotas.release(connection, {(job_id, digest) for job_id, digest in digests if digest is not None})
-
-
-def _digest(topic: Topic, value: bytes) -> str | None:
-    """Return the digest of a refused record, as `digest_of` does; None for a record that no gateway sent."""
-    for event_type in types_on(topic):
-        try:
-            job = decode_value(event_type.name, value)
-        except InvalidRecord:
-            return None
-        return digest_of(job) if isinstance(job, AnyJob) else None
-    return None
-
-
 def _same_value(connection: Connection, records: Sequence[Said]) -> frozenset[int]:
-    """Compared where the values lie: mostly that is all, and none of them needs to be read."""
+    """Compare values where they lie: mostly that is all, and none of them needs to be read."""
     if not records:
         return frozenset()
     if connection.dialect.name == "postgresql":

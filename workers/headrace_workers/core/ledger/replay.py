@@ -39,9 +39,9 @@ class DeadFilter:
 
 
 def find(
-    connection: Connection, wanted: DeadFilter, limit: int, *, whole: bool = True
+    connection: Connection, wanted: DeadFilter, limit: int = 100, *, whole: bool = True
 ) -> list[Row[tuple[object, ...]]]:
-    """Dead letters, newest first; without the records as they came (headers and value) where not `whole`."""
+    """Return dead letters, newest first; without the records as they came (headers and value) where not `whole`."""
     query = _select(wanted, *_FACTS, *((DEAD_LETTERS.c.headers, DEAD_LETTERS.c.value) if whole else ()))
     return list(connection.execute(query.limit(limit)).all())
 

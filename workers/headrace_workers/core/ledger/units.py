@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import Connection, func, literal, select
+from sqlalchemy import Connection, Table, func, literal, select
 
 from headrace_schemas import Category, Topic
-from headrace_workers.core.ledger.assign import Room, hand_out
+from headrace_workers.core.ledger.assign import Room, assign
 from headrace_workers.core.ledger.claim import Claim
 from headrace_workers.core.ledger.dead import Burial, bury
 from headrace_workers.core.ledger.steps import NewStep
@@ -22,11 +22,20 @@ from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import bindparam_of, insert_many, many, now_ms, one_of
 from headrace_workers.core.sql.direct import run
 from headrace_workers.core.tables import IS_OPEN_UNIT, JOBS, NEVER
-from headrace_workers.features.webhooks.store.delivery_rows import NewDelivery
-from headrace_workers.features.webhooks.tables import DELIVERIES
 
 KIND = "unit"
 _COLUMNS = ("id", "tenant", "subject", "endpoint")
+
+
+class UnitContent(Protocol):
+    """What a unit works on, where that is a row of a feature's table."""
+
+    @property
+    def table(self) -> Table:
+        """Return the table of its row."""
+
+    def row(self, now: int) -> dict[str, Any]:
+        """Return its row, written at this time (ms)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +48,7 @@ class NewUnit:
     endpoint: str
     step: NewStep
     most_open: int
-    delivery: NewDelivery | None = None  # its content, where it has a row of its own
+    content: UnitContent | None = None  # where it has a row of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +73,10 @@ def follow(connection: Connection, units: Sequence[NewUnit], room: Room | None =
     now = max(made.values())
     written = [unit for unit in unique.values() if unit.id in made]
     steps = [unit.step._replace(job_id=unit.id, tenant=unit.tenant, due=NEVER) for unit in written]
-    append(connection, DELIVERIES, [unit.delivery.row(now) for unit in written if unit.delivery])
-    handed_out = hand_out(connection, steps, room, now)
+    contents = [unit.content for unit in written if unit.content is not None]
+    for table in dict.fromkeys(content.table for content in contents):
+        append(connection, table, [content.row(now) for content in contents if content.table is table])
+    handed_out = assign(connection, steps, room, now)
     bury(connection, [_turned_away(unit) for unit in _beyond(connection, written)], now)
     return Followed(len(written), handed_out)
 
@@ -79,7 +90,7 @@ def _new_units(dialect: str) -> Any:
 
 
 def _beyond(connection: Connection, written: Sequence[NewUnit]) -> list[NewUnit]:
-    """Those of these units, just written, that are more than their endpoints may have open."""
+    """Return those of these units, just written, that are more than their endpoints may have open."""
     dialect = connection.dialect.name
     endpoints = sorted({unit.endpoint for unit in written})
     crowd: Counter[str] = Counter(dict(run(connection, _open(dialect), {"endpoints": endpoints})))

@@ -4,8 +4,8 @@
         revoke = durable(api_keys.revoke)  # revoke(connection, key_id) -> bool
 
 gives `ApiKeys.revoke(key_id)`. The name of the kind says what the transaction is: `durable` loses nothing that it
-committed, `volatile` is faster and a crash of the database may forget it, `reads` only reads, and `brief_durable` and
-`brief_volatile` write by what is one statement on PostgreSQL.
+committed, `volatile` is faster and a crash of the database may forget it, `reads` and `reads_volatile` only read, and
+`brief_durable` and `brief_volatile` write by what is one statement on PostgreSQL.
 """
 
 from collections.abc import Callable
@@ -62,6 +62,11 @@ def volatile(function: Callable[Concatenate[Connection, P], R]) -> Transaction[P
 def reads(function: Callable[Concatenate[Connection, P], R]) -> Transaction[P, R]:
     """Return a method that runs `function`, which only reads."""
     return Transaction(function, reading, durable=True)
+
+
+def reads_volatile(function: Callable[Concatenate[Connection, P], R]) -> Transaction[P, R]:
+    """Return a method that runs `function`, which only reads, on the faster engine."""
+    return Transaction(function, reading, durable=False)
 
 
 def brief_durable(function: Callable[Concatenate[Connection, P], R]) -> Transaction[P, R]:

@@ -8,6 +8,8 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.ledger.hooks import Hooks
+
 
 def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.access.api import usage
@@ -24,4 +26,19 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     )
 
 
-FEATURE = Feature(name="access", routers=_routers, commands=_commands)
+def _hooks() -> "Hooks":
+    from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.features.access.store import token_quotas, usage
+
+    return Hooks(
+        on_admit=token_quotas.admit,
+        on_refused=token_quotas.release_refused,
+        hold_tenants=token_quotas.hold,
+        concerns=token_quotas.has_reservation,
+        on_completion=token_quotas.settle,
+        known_tenants=usage.tenants,
+        on_tally=usage.count,
+    )
+
+
+FEATURE = Feature(name="access", routers=_routers, commands=_commands, hooks=_hooks)

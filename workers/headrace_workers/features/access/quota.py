@@ -12,6 +12,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.grouping import estimate_tokens
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.task import Job
+from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.access.store.token_quotas import Quota, Want, beyond
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.http.batcher import Batcher
@@ -35,8 +36,10 @@ class QuotaReservations:
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        quotas = ledger.of(Quotas)
+
         def find(tenants: list[str]) -> list[bool]:
-            having = {quota.tenant for quota in ledger.quotas(frozenset(tenants))}
+            having = {quota.tenant for quota in quotas.find(frozenset(tenants))}
             return [tenant in having for tenant in tenants]
 
         def reserve(asked: list[Sequence[tuple[AdmissionRequest, Job]]]) -> list[Quota | BaseException | None]:
@@ -54,13 +57,13 @@ class QuotaReservations:
                         )
                         for wish, job in jobs
                     ]
-                    answers.append(next(iter(ledger.reserve_tokens(wants).values()), None))
+                    answers.append(next(iter(quotas.reserve(wants).values()), None))
                 except InvalidRecord as error:
                     answers.append(error)
             return answers
 
         def release(asked: list[Sequence[AdmissionRequest]]) -> list[None]:
-            ledger.release_tokens([(wish.job_id, wish.digest) for wishes in asked for wish in wishes])
+            quotas.release([(wish.job_id, wish.digest) for wishes in asked for wish in wishes])
             return [None] * len(asked)
 
         self._find: Batcher[str, bool] = Batcher(find, executor)

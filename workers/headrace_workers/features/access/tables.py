@@ -1,8 +1,8 @@
-"""The ledger's tables for the HTTP gateway: who may come in, and what it has let in."""
+"""The tables of access: API keys, what tenants use, and what they may use."""
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, Text, false, text
+from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text, text
 
 from headrace_workers.core.tables import METADATA, NEVER
 
@@ -19,18 +19,6 @@ API_KEYS: Final = Table(
     Column("revoked_at", BigInteger),
 )
 
-# Jobs that a gateway has let in, until the ledger has them from Kafka.
-ACCEPTED: Final = Table(
-    "accepted",
-    METADATA,
-    Column("job_id", String(36), primary_key=True),
-    Column("tenant", String(64), nullable=False),
-    Column("digest", String(64), nullable=False),  # SHA-256 of what the job says, in hex
-    Column("at", BigInteger, nullable=False),
-    Column("published", Boolean, nullable=False, server_default=false()),  # Kafka has confirmed it
-    Index("accepted_at", "at"),
-)
-
 # What tenants have used, by the day on which jobs ended (days since 1970, UTC).
 USAGE: Final = Table(
     "usage_days",
@@ -42,14 +30,6 @@ USAGE: Final = Table(
     Column("jobs", BigInteger, nullable=False),
     Column("prompt_tokens", BigInteger, nullable=False),
     Column("completion_tokens", BigInteger, nullable=False),
-)
-
-# One row: all jobs that ended until then are counted in there.
-COUNTED: Final = Table(
-    "usage_counted",
-    METADATA,
-    Column("what", String(32), primary_key=True),
-    Column("until", BigInteger, nullable=False),
 )
 
 IS_WAITED_FOR: Final = text(f"reservations.expires_at < {NEVER}")
@@ -76,6 +56,6 @@ RESERVATIONS: Final = Table(
     Column("tenant", String(64), nullable=False),
     Column("tokens", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),  # until the ledger has the job
-    Column("digest", String(64)),  # of the content that waits to be taken in: see ACCEPTED
+    Column("digest", String(64)),  # of the content that waits to be taken in: see core/tables.py, ACCEPTED
     Index("reservations_waiting", "expires_at", postgresql_where=_WAITED_FOR, sqlite_where=_WAITED_FOR),
 )

@@ -15,19 +15,18 @@ from headrace_schemas.job import AnyJob
 from headrace_workers.core.ledger.cancel import Cancellation
 from headrace_workers.core.ledger.dead import Burial
 from headrace_workers.core.ledger.ingest import NewJob
-from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.ledger.records import ReceivedReview, Record
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.named_resources import named_by
 from headrace_workers.core.tables import NEVER
 from headrace_workers.features.batches.defaults import Defaults
-from headrace_workers.features.quality.store.labels import Sent
 
 INVALID: Final = "invalid"
 FORBIDDEN: Final = "forbidden"
 _SOURCE: Final = "/headrace/batches"
 
 # What a record becomes.
-Admit = Callable[[Record], NewJob | Cancellation | Sent | Burial]
+Admit = Callable[[Record], NewJob | Cancellation | ReceivedReview | Burial]
 
 
 class NoJob(Exception):

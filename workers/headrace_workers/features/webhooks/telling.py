@@ -14,8 +14,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outbox import Outgoing
 from headrace_workers.core.ledger.units import NewUnit
 from headrace_workers.features.webhooks.payloads import End, Wording, name_of, of_job, of_response, response_name_of
-from headrace_workers.features.webhooks.store.deliveries import message_id, origin_of, unit
-from headrace_workers.features.webhooks.store.delivery_rows import NewDelivery
+from headrace_workers.features.webhooks.store.deliveries import NewDelivery, message_id, origin_of, unit
 from headrace_workers.features.webhooks.store.endpoints import place_id
 from headrace_workers.features.webhooks.store.listeners import Heard
 from headrace_workers.features.webhooks.store.webhooks import Webhooks

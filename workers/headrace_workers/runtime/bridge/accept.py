@@ -24,7 +24,7 @@ from headrace_workers.core.ledger.cancel import Cancellation
 from headrace_workers.core.ledger.dead import Burial
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
-from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.ledger.records import ReceivedReview, Record
 from headrace_workers.core.ledger.refusals import refusal
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.pipeline.grouping import estimate_tokens
@@ -32,7 +32,6 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.core.tables import NEVER
 from headrace_workers.features.judging.usable import check_usable
-from headrace_workers.features.quality.store.labels import Sent
 from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.features.webhooks.callbacks import check_url
 from headrace_workers.runtime.bridge.claimed_ids import meant
@@ -77,7 +76,7 @@ class Rules:
     reach: Reach
 
 
-Accepted = NewJob | Cancellation | Sent | Burial
+Accepted = NewJob | Cancellation | ReceivedReview | Burial
 
 
 def accept(record: Record, rules: Rules) -> Accepted:
@@ -98,7 +97,7 @@ def accept(record: Record, rules: Rules) -> Accepted:
             )
         if isinstance(event, Review):
             _check_names(record, envelope, event.job_id, "the value's job_id")
-            return Sent(event, record, _trace(envelope))
+            return ReceivedReview(event, record, _trace(envelope))
         if not isinstance(event, AnyJob):
             raise InvalidRecord(f"{type_of(event)} is no job")
         job_id = event.job_id(envelope.id)

@@ -13,14 +13,13 @@ from headrace_workers.core.ledger.dead import Burial
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.positions import PositionsMoved
-from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.ledger.records import ReceivedReview, Record
 from headrace_workers.core.ledger.refusals import forgotten
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KafkaUnavailable, awaited
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
-from headrace_workers.features.quality.store.labels import Sent
 from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.runtime.bridge.accept import Accepted, KnownEmbedder, KnownModels, Rules
 from headrace_workers.runtime.bridge.admit import door_of
@@ -164,9 +163,9 @@ class Ingest:
         jobs = [item for item in decided if isinstance(item, NewJob)]
         refused = [item for item in decided if isinstance(item, Burial)]
         cancellations = [item for item in decided if isinstance(item, Cancellation)]
-        said = [item for item in decided if isinstance(item, Sent)]
+        reviews = [item for item in decided if isinstance(item, ReceivedReview)]
         room = self._hand_out.room(lone) if (lone := alone(jobs)) else None
-        taken = self._ledger.ingest(jobs, refused, cancellations, following, room, said)
+        taken = self._ledger.ingest(jobs, refused, cancellations, following, room, reviews)
         self._partitions.written(following)
         self._taken_since = True
         self._hand_out.send(taken.handed_out)
@@ -176,7 +175,7 @@ class Ingest:
             # Without what they quote, which is a sender's: the log holds none of it, and the like are told once.
             reasons = "; ".join(sorted({_QUOTED.sub("'…'", burial.reason)[:120] for burial in refused})[:3])
             log("ingest", logging.WARNING, Action.REFUSED, f"refused: {reasons}", records=len(refused))
-        events = refused or cancellations or said or new < len(jobs)
+        events = refused or cancellations or reviews or new < len(jobs)
         work = cancellations or len(jobs) > len(taken.handed_out)  # what ends may be waited for, or followed
         return [Hint.WORK] * bool(work) + [Hint.EVENTS, Hint.ENDS] * bool(events)
 

@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
+from headrace_workers.features.access.store.usage import Usage
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.scopes import Scope
@@ -50,7 +51,7 @@ async def show(
     first = first or max(_FIRST_DAY, last - timedelta(days=min(_USUAL_DAYS, (last - date.min).days)))
     if not 0 <= (last - first).days < _MOST_DAYS:
         raise Refusal(Why.INVALID, f"from and to: must be days in order, {_MOST_DAYS} at most", param="from")
-    rows, until = await services.ask(services.ledger.used, caller.tenant, _number(first), _number(last))
+    rows, until = await services.ask(services.ledger.of(Usage).of_tenant, caller.tenant, _number(first), _number(last))
     data = [
         DayShape(
             day=_FIRST_DAY + timedelta(days=row.day),

@@ -33,10 +33,11 @@ def set_quota(
     Example: `headrace quotas set shop --tokens 5000000 --per month`
     """
     from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.access.store.quotas import Quotas
 
     if per not in ("day", "month", "ever"):
         raise ConfigurationError(f"--per is {per!r}; it may be day, month or ever")
-    need_ledger().put_quota(checked_tenant(tenant), tokens, per)  # type: ignore[arg-type]  # checked above
+    need_ledger().of(Quotas).put(checked_tenant(tenant), tokens, per)  # type: ignore[arg-type]  # checked above
     say(f"{tenant} may use {tokens:,} tokens" + ("" if per == "ever" else f" a {per}"))
 
 
@@ -51,8 +52,9 @@ def list_quotas(
     Examples: `headrace quotas list`, `headrace quotas list --limit 1000 --after shop`
     """
     from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.access.store.quotas import Quotas
 
-    more = need_ledger().quotas(None if tenant is None else [tenant], limit=limit + 1, after=after)
+    more = need_ledger().of(Quotas).find(None if tenant is None else [tenant], limit=limit + 1, after=after)
     found = more[:limit]
     if as_json:
         for quota in found:
@@ -81,7 +83,8 @@ def remove(tenant: Annotated[str, typer.Argument(help="whose quota it is")]) -> 
     Example: `headrace quotas remove shop`
     """
     from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.access.store.quotas import Quotas
 
-    if not need_ledger().remove_quota(tenant):
+    if not need_ledger().of(Quotas).remove(tenant):
         raise HeadraceError(f"the tenant {tenant} has no quota: `headrace quotas list` shows all")
     say(f"{tenant} may use any number of tokens")

@@ -13,11 +13,18 @@ from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
 from pydantic_core import from_json
-from sqlalchemy import BigInteger, Connection, Row, bindparam, delete, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, bindparam, delete, select, update
 
+from headrace_schemas import InvalidRecord, Topic
+from headrace_schemas.codec import decode_value
+from headrace_schemas.event_types import types_on
+from headrace_schemas.job import AnyJob
+from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.repetitions import digest_of
 from headrace_workers.core.sql.database import among, bindparam_of, clock, insert, last, now_ms, one_of
 from headrace_workers.core.sql.direct import run
-from headrace_workers.core.tables import NEVER, STEPS
+from headrace_workers.core.tables import JOBS, NEVER, STEPS
 from headrace_workers.features.access.tables import IS_WAITED_FOR, QUOTAS, RESERVATIONS
 
 Period = Literal["day", "month", "ever"]
@@ -51,7 +58,7 @@ class Quota:
 
     @property
     def left(self) -> int:
-        """What may still be reserved."""
+        """Return what may still be reserved."""
         return max(0, self.tokens - self.used - self.reserved)
 
 
@@ -70,7 +77,7 @@ class Want:
 
 
 def beyond(quota: Quota) -> str:
-    """What is told of a job that goes beyond a quota."""
+    """Return the reason for which a job that goes beyond a quota is refused."""
     per = "" if quota.period == "ever" else f" a {quota.period}"
     return (
         f"the tenant {quota.tenant} may use {quota.tokens:,} tokens{per}, of which {quota.used:,} are used and "
@@ -81,9 +88,9 @@ def beyond(quota: Quota) -> str:
 def reserve(
     connection: Connection, wants: Sequence[Want], *, adopt: bool, beside: Collection[str] = ()
 ) -> dict[str, Quota]:
-    """Reserve for each job what it may use, where its tenant has a quota; the jobs for which not enough is left, each
-    with the quota: for these nothing changes. What was reserved before under a job's id, perhaps for other content,
-    counts towards what this one wants, and becomes just that.
+    """Reserve for each job what it may use, where its tenant has a quota; return the jobs for which not enough is left,
+    each with the quota: for these nothing changes. What was reserved before under a job's id, perhaps for other
+    content, counts towards what this one wants, and becomes just that.
 
     With `adopt` what is reserved is so until the jobs end; else until they are taken in, or it expires. A job that was
     taken in keeps what it has: what else comes under its id is refused. `beside` are tenants whose quotas this
@@ -118,8 +125,13 @@ def reserve(
     return over
 
 
+def reserve_ahead(connection: Connection, wants: Sequence[Want]) -> dict[str, Quota]:
+    """Reserve what jobs may use before they are sent; return those for which not enough is left. See `reserve`."""
+    return reserve(connection, wants, adopt=False)
+
+
 def waiting(connection: Connection, job_ids: Collection[str]) -> set[str]:
-    """Those of these jobs for which something is reserved, and which are not taken in."""
+    """Return those of these jobs for which something is reserved, and which are not taken in."""
     if not job_ids:
         return set()
     query = select(RESERVATIONS.c.job_id).where(IS_WAITED_FOR, among(connection, RESERVATIONS.c.job_id, list(job_ids)))
@@ -127,7 +139,7 @@ def waiting(connection: Connection, job_ids: Collection[str]) -> set[str]:
 
 
 def release(connection: Connection, refused: Collection[tuple[str, str]]) -> None:
-    """These jobs (id and digest) will not be taken in: give back what is reserved for them. What was taken in, or is
+    """Give back what is reserved for these jobs (id and digest), which will not be taken in. What was taken in, or is
     reserved for other content under the same id, stays.
     """
     job_ids, digests = (sorted(set(column)) for column in zip(*refused, strict=True)) if refused else ([], [])
@@ -136,12 +148,48 @@ def release(connection: Connection, refused: Collection[tuple[str, str]]) -> Non
         _end(connection, among(connection, RESERVATIONS.c.job_id, job_ids) & theirs & IS_WAITED_FOR, {})
 
 
-def settle(connection: Connection, ends: Mapping[str, bytes]) -> None:
-    """These jobs have ended with these events: what they used is used, and nothing is reserved for them any more.
+def has_reservation() -> ColumnElement[bool]:
+    """Return the condition that something is reserved for a job."""
+    return select(RESERVATIONS.c.job_id).where(RESERVATIONS.c.job_id == JOBS.c.id).exists()
+
+
+def admit(connection: Connection, jobs: Sequence[NewJob], tenants: Collection[str]) -> dict[str, str]:
+    """Reserve what these new jobs may cost; return those that go beyond their tenants' quotas, each with the reason. Of
+    the jobs of one line of a batch all are admitted, or none. See `reserve` for `tenants`.
+    """
+    wants = [Want(job.id, job.tenant, job.cost, None if job.line is None else (job.batch, job.line)) for job in jobs]
+    over = reserve(connection, wants, adopt=True, beside=tenants)
+    return {job_id: beyond(quota) for job_id, quota in over.items()}
+
+
+def release_refused(connection: Connection, refused: Sequence[Burial], not_taken: Sequence[NewJob]) -> None:
+    """Give back what gateways reserved for these records, which do not become jobs."""
+    came = [(burial.refers_to, burial.topic, burial.value) for burial in refused if burial.refers_to is not None]
+    came += [(job.id, job.record.topic, job.payload) for job in not_taken]
+    there = waiting(connection, {job_id for job_id, *_ in came})
+    digests = {(job_id, _digest(topic, value)) for job_id, topic, value in came if job_id in there}
+    release(connection, {(job_id, digest) for job_id, digest in digests if digest is not None})
+
+
+def _digest(topic: Topic, value: bytes) -> str | None:
+    """Return the digest of a refused record, as `digest_of` does; None for a record that no gateway sent."""
+    for event_type in types_on(topic):
+        try:
+            job = decode_value(event_type.name, value)
+        except InvalidRecord:
+            return None
+        return digest_of(job) if isinstance(job, AnyJob) else None
+    return None
+
+
+def settle(connection: Connection, ends: Mapping[str, bytes | None]) -> None:
+    """Count what these jobs used, which have ended with these events, and release what was reserved for them. Units,
+    which end without an event, keep theirs.
 
     It is done at the end of the transaction, for all that end in it.
     """
-    last(connection, _settle, ends)
+    if events := {job_id: event for job_id, event in ends.items() if event is not None}:
+        last(connection, _settle, events)
 
 
 def hold(connection: Connection, tenants: Collection[str]) -> None:
@@ -154,8 +202,8 @@ def _settle(connection: Connection, ends: Mapping[str, bytes]) -> None:
 
 
 def _come_to(connection: Connection, ends: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Of the jobs that died before their last step was tried, such as those that were held, the events that they had
-    come to: a model had answered, and its tokens are used.
+    """Return the events that jobs had come to which died before their last step was tried, such as those that were
+    held: a model had answered, and its tokens are used.
     """
     untried = [job_id for job_id, event in ends.items() if _is_untried(from_json(event))]
     if not untried:
@@ -169,7 +217,7 @@ def _is_untried(told: Mapping[str, Any]) -> bool:
 
 
 def expire(connection: Connection) -> int:
-    """End a bounded number of reservations whose jobs were never taken in; how many."""
+    """End a bounded number of reservations whose jobs were never taken in; return how many."""
     old = select(RESERVATIONS.c.job_id).where(IS_WAITED_FOR, RESERVATIONS.c.expires_at < now_ms()).limit(500)
     job_ids = list(connection.execute(old).scalars())
     if job_ids:
@@ -186,7 +234,7 @@ def put(connection: Connection, tenant: str, tokens: int, period: Period) -> Non
 
 
 def remove(connection: Connection, tenant: str) -> bool:
-    """Let a tenant use as much as it likes; whether it had a quota."""
+    """Let a tenant use as much as it likes; return whether it had a quota."""
     if not _locked(connection, {tenant}):
         return False
     connection.execute(delete(RESERVATIONS).where(RESERVATIONS.c.tenant == tenant))
@@ -201,7 +249,7 @@ def quotas(
     limit: int | None = None,
     after: str | None = None,
 ) -> list[Quota]:
-    """So many quotas at most, of all tenants or of these, by tenant, those that come after the tenant `after`."""
+    """Return so many quotas at most, of all tenants or of these, by tenant, those that come after `after`."""
     query = select(QUOTAS).order_by(QUOTAS.c.tenant).limit(limit)
     if after is not None:
         query = query.where(QUOTAS.c.tenant > after)
@@ -213,7 +261,7 @@ def quotas(
 
 
 def _locked(connection: Connection, tenants: Collection[str]) -> dict[str, Quota]:
-    """The quotas of these tenants, which nobody else changes until this transaction ends."""
+    """Lock the quotas of these tenants, which nobody else changes until this transaction ends; return them."""
     rows = run(connection, _lock(connection.dialect.name), {"tenants": sorted(tenants)})
     now = clock(connection) if rows else 0
     return {row.tenant: _now(row, now) for row in map(_Stored._make, rows)}
@@ -221,7 +269,7 @@ def _locked(connection: Connection, tenants: Collection[str]) -> dict[str, Quota
 
 @lru_cache
 def _lock(dialect: str) -> Any:
-    """The rows of these tenants, locked; mostly there is none, and each job that is taken in asks."""
+    """Lock the rows of these tenants. Mostly there is none, and each job that is taken in asks."""
     tenants = one_of(dialect, QUOTAS.c.tenant, bindparam_of(dialect, QUOTAS.c.tenant, name="tenants"))
     query = select(*(QUOTAS.c[name] for name in _Stored._fields)).where(tenants).order_by(QUOTAS.c.tenant)
     return query.with_for_update() if dialect == "postgresql" else query
@@ -287,13 +335,13 @@ def _change(connection: Connection, changes: Mapping[str, tuple[int, int]]) -> N
 
 
 def _now(row: _Stored | Row[Any], now: int) -> Quota:
-    """As it stands at this time (ms): what was used in an earlier period counts no more."""
+    """Return the quota as it stands at this time (ms): what was used in an earlier period counts no more."""
     began, ends = _bounds(row.period, now)
     return Quota(row.tenant, row.tokens, row.period, row.used if row.began >= began else 0, row.reserved, ends)
 
 
 def _bounds(period: str, now: int) -> tuple[int, int | None]:
-    """When the period begins and ends (ms) that this time lies in, UTC."""
+    """Return when the period that this time lies in begins and ends (ms), UTC."""
     if period == "ever":
         return 0, None
     day = datetime.fromtimestamp(now / 1000, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -306,8 +354,9 @@ def _bounds(period: str, now: int) -> tuple[int, int | None]:
 
 
 def _used(event: bytes, reserved: int) -> int:
-    """What a job used that ended with this event: the tokens of an answer that was made for it, and nothing for one
-    that was there. Of one that died while it ran nobody knows: what was reserved. One that was cancelled used nothing.
+    """Return what a job used that ended with this event: the tokens of an answer that was made for it, and nothing
+    for one that was there. Of one that died while it ran nobody knows: what was reserved. One that was cancelled used
+    nothing.
     """
     told: dict[str, Any] = from_json(event)
     if "category" in told:

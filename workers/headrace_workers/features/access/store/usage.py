@@ -1,37 +1,20 @@
-"""What tenants have used: tokens by day, kind and model, counted once from the ends of jobs, behind the hot path. What
-judges said is counted with it.
-
-Jobs are counted in the order of their ends, up to a time that lies far enough back: who ends a job has written it by
-then. The time up to which all is counted is kept with the sums, and moves in the transaction that adds to them. (Where
-the database's clock is set back, what ends in the time that comes twice is not counted the second time.)
-"""
+"""What tenants have used: tokens by day, kind and model, counted once from the ends of jobs (core/ledger/tally.py)."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic_core import from_json
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select
 
-from headrace_workers.core.sql.database import clock, insert
-from headrace_workers.core.tables import JOBS
-from headrace_workers.features.access.tables import COUNTED, USAGE
-from headrace_workers.features.judging.store import score_counts as scored
+from headrace_workers.core.ledger.tally import FinishedJob, tallied_until
+from headrace_workers.core.sql.database import insert
+from headrace_workers.core.sql.engines import LedgerStore
+from headrace_workers.core.sql.transactions import reads
+from headrace_workers.features.access.tables import USAGE
 
-LAG_MS: Final = 120_000  # longer than any transaction may take
 DAY_MS: Final = 86_400_000
-_AT_ONCE = 2_000
-_WHAT = "jobs"
 _SUMS = ("jobs", "prompt_tokens", "completion_tokens")
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """All jobs that ended until then (ms) are counted; `more` wait to be."""
-
-    until: int
-    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,70 +29,35 @@ class Used:
     completion_tokens: int
 
 
-def count(connection: Connection, up_to: int) -> Counted:
-    """Count jobs that ended up to this time (ms), a bounded number a call."""
-    until = _until(connection, lock=True)
-    if up_to <= until:
-        return Counted(until, False)
-    ends = connection.execute(
-        _ends().where(JOBS.c.ended_at > until, JOBS.c.ended_at <= up_to).order_by(JOBS.c.ended_at).limit(_AT_ONCE)
-    ).all()
-    more = len(ends) == _AT_ONCE
-    if more:  # perhaps not all of the last millisecond
-        last = ends[-1].ended_at
-        ends = [row for row in ends if row.ended_at < last]
-        up_to = last - 1
-        if not ends:
-            ends, up_to = connection.execute(_ends().where(JOBS.c.ended_at == last)).all(), last
-    _add(connection, ends)
-    connection.execute(update(COUNTED).where(COUNTED.c.what == _WHAT).values(until=up_to))
-    return Counted(up_to, more)
-
-
 def used(connection: Connection, tenant: str, first: int, last: int) -> tuple[list[Used], int]:
-    """What a tenant used from one day to another (days since 1970), and until when (ms) it is counted."""
-    until = _until(connection)
+    """Return what a tenant used from one day to another (days since 1970), and until when (ms) it is counted."""
     query = (
         select(USAGE.c.day, USAGE.c.kind, USAGE.c.model, *(USAGE.c[name] for name in _SUMS))
         .where(USAGE.c.tenant == tenant, USAGE.c.day.between(first, last))
         .order_by(USAGE.c.day, USAGE.c.kind, USAGE.c.model)
     )
+    until = tallied_until(connection)
     return [Used(*row) for row in connection.execute(query)], until
 
 
-def settled(connection: Connection) -> int:
-    """The time (ms) up to which nobody ends jobs any more."""
-    return clock(connection) - LAG_MS
+def tenants(connection: Connection, limit: int) -> list[str]:
+    """Return so many tenants at most that have used something."""
+    return list(connection.execute(select(USAGE.c.tenant).distinct().limit(limit)).scalars())
 
 
-def _until(connection: Connection, *, lock: bool = False) -> int:
-    query = select(COUNTED.c.until).where(COUNTED.c.what == _WHAT)
-    if not lock:
-        return int(connection.execute(query).scalar() or 0)
-    first = insert(connection, COUNTED).values(what=_WHAT, until=0)
-    connection.execute(first.on_conflict_do_nothing())
-    return int(connection.execute(query.with_for_update()).scalar_one())
+class Usage(LedgerStore):
+    """What the tenants of one ledger used. Thread-safe. Unavailable when it does not answer."""
+
+    of_tenant = reads(used)
 
 
-def _ends() -> Any:
-    columns = (JOBS.c.tenant, JOBS.c.ended_at, JOBS.c.terminal)
-    return select(*columns).where(
-        JOBS.c.ended_at.is_not(None), JOBS.c.terminal.is_not(None), JOBS.c.state == "done", JOBS.c.subject.is_(None)
-    )
-
-
-def _add(connection: Connection, ends: Iterable[Any]) -> None:
+def count(connection: Connection, jobs: Sequence[FinishedJob]) -> None:
+    """Add what these jobs used, which have ended, to the sums of their days."""
     sums: dict[tuple[str, int, str, str], Counter[str]] = {}
-    scores: Counter[scored.Key] = Counter()
-    for row in ends:
-        result: dict[str, Any] = from_json(bytes(row.terminal))
-        scores.update(scored.scores_of(result))
-        kind, model, prompt, completion = _read(result)
-        place = sums.setdefault((row.tenant, row.ended_at // DAY_MS, kind, model), Counter())
+    for job in jobs:
+        kind, model, prompt, completion = _read(job.result)
+        place = sums.setdefault((job.tenant, job.ended_at // DAY_MS, kind, model), Counter())
         place.update(jobs=1, prompt_tokens=prompt, completion_tokens=completion)
-    if not sums:
-        return
-    scored.add(connection, scores)
     keys = ("tenant", "day", "kind", "model")
     statement = insert(connection, USAGE)
     statement = statement.on_conflict_do_update(
@@ -122,7 +70,7 @@ def _add(connection: Connection, ends: Iterable[Any]) -> None:
 
 
 def _read(result: Mapping[str, Any]) -> tuple[str, str, int, int]:
-    """Kind, model, and tokens read and written, of a result."""
+    """Return kind, model, and tokens read and written, of a result."""
     answered: Sequence[Any] = [result.get(name) for name in ("answer", "embedding")]
     part: dict[str, Any] = next((each for each in answered if each), {})
     usage = part.get("usage") or {}

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from sqlalchemy import ColumnElement, Connection, Row, case, delete, or_, select, update
 
 from headrace_workers.core.identity import audit_id, explored_id
-from headrace_workers.core.ledger.assign import hand_out
+from headrace_workers.core.ledger.assign import assign
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.sql.database import among, clock, insert, now_ms
 from headrace_workers.core.tables import JOBS, SILENT
@@ -82,7 +82,7 @@ class NewAudit:
                 subject=self.job_id, endpoint=f"scope {self.scope[:8]}",
             )
         )  # fmt: skip
-        hand_out(connection, [afresh.step._replace(job_id=self.id, deadline=now + afresh.patience_ms)], None, now)
+        assign(connection, [afresh.step._replace(job_id=self.id, deadline=now + afresh.patience_ms)], None, now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Select, bindparam, delete, func, literal, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, bindparam, delete, func, literal, select, update
 
 from headrace_workers.core.ledger import changes
-from headrace_workers.core.ledger.completion import wake, withdraw
+from headrace_workers.core.ledger.completion import wake
 from headrace_workers.core.sql.database import among, bindparam_of, insert, now_ms, one_of
 from headrace_workers.core.sql.reads import Reads, rows_of
-from headrace_workers.core.tables import NEVER
+from headrace_workers.core.tables import JOBS, NEVER
 from headrace_workers.features.cache.store import uses
 from headrace_workers.features.cache.store.uses import Used
 from headrace_workers.features.cache.tables import ENTRIES, IS_LIVE, IS_PENDING, SERVES
@@ -249,6 +249,23 @@ class Served:
         )  # fmt: skip
 
 
+def makes_answer() -> ColumnElement[bool]:
+    """Return the condition that a job makes an answer that others would be given."""
+    return select(ENTRIES.c.id).where(IS_PENDING, ENTRIES.c.job_id == JOBS.c.id).exists()
+
+
+def withdraw(connection: Connection, which: ColumnElement[bool]) -> None:
+    """Give up those of these entries whose answers are still being made."""
+    findable = ENTRIES.c.vector.is_not(None).label("findable")
+    gone = connection.execute(delete(ENTRIES).where(IS_PENDING, which).returning(ENTRIES.c.id, findable))
+    changes.note(connection, [row.id for row in gone if row.findable])
+
+
+def withdraw_of(connection: Connection, job_ids: Collection[str]) -> None:
+    """Give up the answers that these jobs are still making: others who wait for one make it themselves."""
+    withdraw(connection, among(connection, ENTRIES.c.job_id, job_ids))
+
+
 def kill(connection: Connection, entry_ids: Sequence[int], reason: str) -> int:
     """Serve these no more, from this transaction on; how many lived. What was asked and answered is forgotten."""
     if not entry_ids:
@@ -262,6 +279,11 @@ def kill(connection: Connection, entry_ids: Sequence[int], reason: str) -> int:
     dead = sorted(connection.execute(statement, {"why": reason[:2_000]}).scalars())
     changes.note(connection, dead)
     return len(dead)
+
+
+def any_expired(now: Any) -> ColumnElement[bool]:
+    """Return the condition that the time of an answer has come."""
+    return select(ENTRIES.c.id).where(IS_LIVE, ENTRIES.c.expires_at < now).exists()
 
 
 def expire(connection: Connection) -> int:

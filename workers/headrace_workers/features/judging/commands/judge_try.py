@@ -19,10 +19,9 @@ from headrace_workers.runtime.settings import home_of, judge_name
 
 if TYPE_CHECKING:
     from headrace_schemas import Criterion
-    from headrace_workers.core.ledger.ledger import Ledger
     from headrace_workers.core.ports import Generator
     from headrace_workers.features.judging.criterion_trial import Past, Trial
-    from headrace_workers.features.moderation.store.moderated import Span
+    from headrace_workers.features.moderation.store.moderated import ModeratedJobs, Span
 
 _SHOWN: Final = 60  # characters of an output
 
@@ -65,18 +64,18 @@ def try_criterion(
     """
     from headrace_workers.features.judging.criterion_file import read_criterion
     from headrace_workers.features.judging.criterion_trial import KINDS, Trial
-    from headrace_workers.features.moderation.store.moderated import Span
+    from headrace_workers.features.moderation.store.moderated import ModeratedJobs, Span
 
     criterion = read_criterion(file)
     if isinstance(criterion, Grounded):
         raise ConfigurationError(f"{file}: grounded has no versions to try: it asks for nothing that could be another")
     ledger = need_ledger()
-    now = ledger.now()
+    jobs, now = ledger.of(ModeratedJobs), ledger.now()
     begin = milliseconds(parse_time(since, datetime.fromtimestamp(now / 1000, UTC)))
     span, kind, trial = Span(begin, now + 1, tenant), KINDS[on.value], Trial(examples)
-    total = min(limit, ledger.count_moderated_ends(span, kind))
+    total = min(limit, jobs.count(span, kind))
     called = against or criterion.key
-    past = _past(ledger, span, kind, limit, called)
+    past = _past(jobs, span, kind, limit, called)
     asks = isinstance(criterion, Rubric | Pairwise | Cosine)
     if asks and not here:
         _ask_deployment(past, total, criterion, model, trial)
@@ -130,10 +129,10 @@ def _alias(criterion: "Criterion", model: str | None) -> str:
     return model or named or judge_name() or ProducerSettings.from_env().model
 
 
-def _past(ledger: "Ledger", span: "Span", kind: str, limit: int, called: str) -> "Iterator[Past]":
+def _past(jobs: "ModeratedJobs", span: "Span", kind: str, limit: int, called: str) -> "Iterator[Past]":
     from headrace_workers.features.judging.criterion_trial import past_of
 
-    for row in ledger.moderated_ends(span, kind, limit):
+    for row in jobs.ended(span, kind, limit):
         if (past := past_of(row.id, kind, bytes(row.payload), bytes(row.terminal), called)) is not None:
             yield past
 

@@ -1,11 +1,13 @@
 """How many scores criteria gave, and how many they could not give, by why: counted with what tenants used."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, select
 
+from headrace_workers.core.ledger.tally import FinishedJob
 from headrace_workers.core.sql.database import insert
 from headrace_workers.features.quality.rate_tables import SCORES
 
@@ -27,8 +29,13 @@ def scores_of(result: Mapping[str, Any]) -> Iterator[Key]:
         yield str(score["criterion"]), str(score.get("not_judged") or "")
 
 
+def count(connection: Connection, jobs: Sequence[FinishedJob]) -> None:
+    """Count the scores of these jobs, which have ended."""
+    add(connection, Counter(key for job in jobs for key in scores_of(job.result)))
+
+
 def add(connection: Connection, scores: Mapping[Key, int]) -> None:
-    """Count these, too."""
+    """Add these to what was counted."""
     if not scores:
         return
     statement = insert(connection, SCORES)

@@ -51,10 +51,12 @@ def report(
 
     Example: `headrace moderation report --since 30d --tenant shop`
     """
+    from headrace_workers.features.moderation.store.moderated import ModeratedJobs, Span
+
     ledger = need_ledger()
     now = ledger.now()
     begin = milliseconds(parse_time(since, datetime.fromtimestamp(now / 1000, UTC)))
-    counted = count(ledger.moderation_said(begin, now + 1, tenant, limit), by)
+    counted = count(ledger.of(ModeratedJobs).verdicts(Span(begin, now + 1, tenant), limit), by)
     if not counted:
         say(f"moderation said nothing since {since}: no job with a verdict has ended, or all are forgotten")
     elif as_json:

@@ -18,9 +18,8 @@ from headrace_workers.features.moderation.commands.aids import aids_here
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headrace_workers.core.ledger.ledger import Ledger
     from headrace_workers.features.moderation.policy_trial import Past, Trial
-    from headrace_workers.features.moderation.store.moderated import Span
+    from headrace_workers.features.moderation.store.moderated import ModeratedJobs, Span
 
 
 class On(StrEnum):
@@ -50,15 +49,15 @@ def try_policy(
     """
     from headrace_workers.features.moderation.moderator import build_moderator
     from headrace_workers.features.moderation.policy_trial import KINDS, Trial, tried
-    from headrace_workers.features.moderation.store.moderated import Span
+    from headrace_workers.features.moderation.store.moderated import ModeratedJobs, Span
 
     moderator = build_moderator(policy, aids_here())
     ledger = need_ledger()
-    now = ledger.now()
+    jobs, now = ledger.of(ModeratedJobs), ledger.now()
     begin = milliseconds(parse_time(since, datetime.fromtimestamp(now / 1000, UTC)))
     span, kind, trial = Span(begin, now + 1, tenant), KINDS[on.value], Trial(examples)
-    with _bar(min(limit, ledger.count_moderated_ends(span, kind))) as looked:
-        for _ in tried(_past(ledger, span, kind, limit, looked), moderator, trial):
+    with _bar(min(limit, jobs.count(span, kind))) as looked:
+        for _ in tried(_past(jobs, span, kind, limit, looked), moderator, trial):
             pass
     if as_json:
         put_json(_document(trial))
@@ -66,10 +65,10 @@ def try_policy(
         _show(trial, policy, since)
 
 
-def _past(ledger: "Ledger", span: "Span", kind: str, limit: int, looked: "Callable[[], None]") -> Iterator["Past"]:
+def _past(jobs: "ModeratedJobs", span: "Span", kind: str, limit: int, looked: "Callable[[], None]") -> Iterator["Past"]:
     from headrace_workers.features.moderation.policy_trial import past_of
 
-    for row in ledger.moderated_ends(span, kind, limit):
+    for row in jobs.ended(span, kind, limit):
         looked()
         if (past := past_of(row.id, row.tenant, bytes(row.payload), bytes(row.terminal))) is not None:
             yield past

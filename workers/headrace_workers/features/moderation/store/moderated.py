@@ -7,9 +7,13 @@ from pydantic_core import from_json
 from sqlalchemy import Connection, Row, Select, func, select, tuple_
 
 from headrace_workers.core.sql.by_pages import by_pages
+from headrace_workers.core.sql.database import reading
+from headrace_workers.core.sql.engines import LedgerStore
+from headrace_workers.core.sql.transactions import reads
 from headrace_workers.core.tables import JOBS
 
 _RESULT: Final = "headrace.result.v1"
+_PAGE: Final = 500  # rows with texts that are in memory at once
 
 
 class Said(NamedTuple):
@@ -28,17 +32,19 @@ class Span(NamedTuple):
     tenant: str | None = None
 
 
-def said(connection: Connection, since: int, until: int, tenant: str | None, limit: int) -> Iterator[Said]:
-    """The verdicts of jobs that ended from `since` up to `until` (ms), the newest first, of so many jobs at most."""
-    ends = _of(select(JOBS.c.ended_at, JOBS.c.id, JOBS.c.terminal), Span(since, until, tenant))
+def said(connection: Connection, span: Span, limit: int) -> list[Said]:
+    """Return the verdicts of jobs that ended in this span, the newest first, of so many jobs at most."""
+    ends = _of(select(JOBS.c.ended_at, JOBS.c.id, JOBS.c.terminal), span)
+    found = []
     for job in by_pages(connection, ends, [JOBS.c.ended_at, JOBS.c.id], limit, newest=True):
         verdict = from_json(bytes(job.terminal)).get("moderation")
         if verdict is not None:
-            yield Said(job.ended_at, verdict["action"], verdict.get("categories", {}))
+            found.append(Said(job.ended_at, verdict["action"], verdict.get("categories", {})))
+    return found
 
 
 def page(connection: Connection, span: Span, kind: str, before: tuple[int, str] | None, size: int) -> list[Row[Any]]:
-    """The newest ends of jobs of a kind, or those that come `before` an end, when and which: ended_at (ms), id, tenant,
+    """Return the newest ends of jobs of a kind, or those `before` an end (ended_at, id): ended_at (ms), id, tenant,
     payload, terminal.
     """
     columns = (JOBS.c.ended_at, JOBS.c.id, JOBS.c.tenant, JOBS.c.payload, JOBS.c.terminal)
@@ -48,10 +54,30 @@ def page(connection: Connection, span: Span, kind: str, before: tuple[int, str] 
     return [*connection.execute(ends.order_by(JOBS.c.ended_at.desc(), JOBS.c.id.desc()).limit(size))]
 
 
-def count(connection: Connection, span: Span, kind: str) -> int:
-    """How many those are."""
+def count_ended(connection: Connection, span: Span, kind: str) -> int:
+    """Return how many jobs of a kind ended in this span."""
     found: int = connection.execute(_of(select(func.count()), span).where(JOBS.c.kind == kind)).scalar_one()
     return found
+
+
+class ModeratedJobs(LedgerStore):
+    """The jobs of one ledger that ended with what moderation said. Thread-safe. Unavailable when it does not answer."""
+
+    verdicts = reads(said)
+    count = reads(count_ended)
+
+    def ended(self, span: Span, kind: str, limit: int) -> Iterator[Row[Any]]:
+        """Yield the ends of so many jobs of a kind, the newest first: ended_at (ms), id, tenant, payload, terminal. A
+        page at a time, each in a transaction of its own: the caller may take long.
+        """
+        before: tuple[int, str] | None = None
+        while limit > 0:
+            with reading(self._engine) as tx:
+                rows = page(tx, span, kind, before, min(limit, _PAGE))
+            yield from rows
+            if len(rows) < min(limit, _PAGE):
+                return
+            before, limit = (rows[-1].ended_at, rows[-1].id), limit - len(rows)
 
 
 def _of(query: Select[Any], span: Span) -> Select[Any]:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, selec
 from headrace_schemas.errors import Category
 from headrace_schemas.review import Review
 from headrace_workers.core.ledger.dead import Burial
-from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.ledger.records import ReceivedReview
 from headrace_workers.core.ledger.refusals import refusal
 from headrace_workers.core.sql.by_pages import by_pages
 from headrace_workers.core.sql.database import insert, now_ms, reading, writing
@@ -41,19 +41,10 @@ class Which:
 
     @property
     def clause(self) -> ColumnElement[bool]:
-        """What is so of their rows."""
+        """Return the condition on their rows."""
         said = ((LABELS.c.who, self.who), (LABELS.c.job_id, self.job_id))
         mine = and_(LABELS.c.tenant == self.tenant, LABELS.c.kind == self.kind, LABELS.c.about == self.about)
         return and_(mine, *(column == value for column, value in said if value is not None))
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A label that an event brought."""
-
-    review: Review
-    record: Record
-    traceparent: str | None = None
 
 
 class Labels(LedgerStore):
@@ -65,7 +56,7 @@ class Labels(LedgerStore):
             return add(tx, reviews)
 
     def counted(self, tenant: str | None = None) -> list[Row[Any]]:
-        """What is labelled: tenant, kind, about; how many labels, of how many jobs, by how many people; the newest."""
+        """Return what is labelled: tenant, kind, about; how many labels, jobs and people; the newest."""
         query = select(
             LABELS.c.tenant,
             LABELS.c.kind,
@@ -81,7 +72,7 @@ class Labels(LedgerStore):
             return list(tx.execute(query.order_by(LABELS.c.tenant, LABELS.c.kind, LABELS.c.about)).all())
 
     def all(self, tenant: str | None = None) -> Iterator[Row[Any]]:
-        """Every label, oldest first, read as it is asked for."""
+        """Yield every label, oldest first, read as it is asked for."""
         query = select(LABELS)
         if tenant is not None:
             query = query.where(LABELS.c.tenant == tenant)
@@ -89,18 +80,18 @@ class Labels(LedgerStore):
             yield from by_pages(tx, query, [LABELS.c.said_at, LABELS.c.id])
 
     def count(self, which: Which) -> int:
-        """How many there are of these."""
+        """Count these."""
         with reading(self._engine) as tx:
             return int(tx.execute(select(func.count()).select_from(LABELS).where(which.clause)).scalar_one())
 
     def remove(self, which: Which) -> int:
-        """Forget these; how many."""
+        """Forget these; return how many."""
         with writing(self._engine) as tx:
             return tx.execute(delete(LABELS).where(which.clause)).rowcount
 
     def beside(self, tenant: str, most: int = MOST_JOBS) -> tuple[list[Row[Any]], list[Verdict]]:
-        """A tenant's labels, and the verdicts of its `most` newest jobs by the criteria and categories that they are
-        about.
+        """Return a tenant's labels, and the verdicts of its `most` newest jobs by the criteria and categories that they
+        are about.
         """
         with reading(self._engine) as tx:
             rows = list(tx.execute(select(LABELS).where(LABELS.c.tenant == tenant)).all())
@@ -124,10 +115,8 @@ def add(connection: Connection, reviews: Sequence[Review]) -> Added:
     return Added(len(new.all()), refused)
 
 
-def take(connection: Connection, sent: Sequence[Sent]) -> list[Burial]:
-    """Take in what events brought; the letters of those labels that were not taken."""
-    if not sent:
-        return []
+def take(connection: Connection, sent: Sequence[ReceivedReview]) -> list[Burial]:
+    """Take in what events brought; return the letters of those labels that were not taken."""
     refused = add(connection, [each.review for each in sent]).refused
     return [
         refusal(

@@ -7,10 +7,11 @@ A delivery is a unit (see units.py) whose content lies in a row of its own, so t
 import json
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Table, select
 
 from headrace_schemas.callback import ENDPOINT_DISABLED, Recipient
 from headrace_schemas.uuids import Namespace
@@ -19,8 +20,7 @@ from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.ledger.units import NewUnit, follow
 from headrace_workers.core.sql.database import clock
 from headrace_workers.features.webhooks.store import endpoints
-from headrace_workers.features.webhooks.store.delivery_rows import NewDelivery
-from headrace_workers.features.webhooks.tables import ENDPOINTS, LISTENS
+from headrace_workers.features.webhooks.tables import DELIVERIES, ENDPOINTS, LISTENS
 
 STAGE: Final = "deliver"
 PATIENCE_MS: Final = 6 * 86_400_000  # all attempts take 76 hours, and pauses of the receiver come on top
@@ -31,13 +31,36 @@ _USUAL_RANK: Final = 4
 _MESSAGES: Final = Namespace(uuid.UUID("a1f1a3a2-0f5e-5c0b-9b63-5d0c1f2e7b44"))
 
 
+@dataclass(frozen=True, slots=True)
+class NewDelivery:
+    """What one endpoint is to be told. `url` where it is not the endpoint's own."""
+
+    id: str
+    endpoint_id: str
+    tenant: str
+    type: str
+    subject: str
+    body: bytes
+    url: str | None = None
+
+    @property
+    def table(self) -> Table:
+        """Return the table of its row."""
+        return DELIVERIES
+
+    def row(self, now: int) -> dict[str, Any]:
+        """Return its row, written at this time (ms)."""
+        return {"id": self.id, "endpoint_id": self.endpoint_id, "tenant": self.tenant, "type": self.type,
+                "subject": self.subject, "body": self.body, "url": self.url, "created_at": now}  # fmt: skip
+
+
 def message_id(event_id: str, event_type: str, endpoint_id: str) -> str:
-    """The id of what an endpoint is told of an event: the same however often that is."""
+    """Return the id of what an endpoint is told of an event: the same however often that is."""
     return _MESSAGES.id_of(f"{event_id}\n{event_type}\n{endpoint_id}")
 
 
 def unit(delivery: NewDelivery, about: str, now: int) -> NewUnit:
-    """The work of a delivery. `about`: the job that it follows, which is kept as long as this is open."""
+    """Return the work of a delivery. `about`: the job that it follows, which is kept as long as this is open."""
     deadline = now + PATIENCE_MS
     return NewUnit(
         id=delivery.id,
@@ -45,7 +68,7 @@ def unit(delivery: NewDelivery, about: str, now: int) -> NewUnit:
         tenant=delivery.tenant,
         endpoint=delivery.endpoint_id,
         most_open=MOST_OPEN,
-        delivery=delivery,
+        content=delivery,
         step=NewStep(
             job_id=delivery.id,
             stage=STAGE,
@@ -64,7 +87,7 @@ def unit(delivery: NewDelivery, about: str, now: int) -> NewUnit:
 
 
 def body(*, message: str, event_type: str, at_ms: int, data: Mapping[str, Any]) -> bytes:
-    """A webhook's body: `type`, `timestamp` and `data` of Standard Webhooks, and what OpenAI's client reads beside."""
+    """Return a webhook's body: what Standard Webhooks specifies, and what OpenAI's client reads beside it."""
     content = {
         "id": f"evt_{message.replace('-', '')}",
         "object": "event",
@@ -126,5 +149,5 @@ def tell_disabled(connection: Connection, endpoint_id: str) -> None:
 
 
 def origin_of(url: str) -> str:
-    """Scheme, host and port of a URL, for what counts as one receiver."""
+    """Return scheme, host and port of a URL, for what counts as one receiver."""
     return "/".join(url.split("/", 3)[:3]).lower()

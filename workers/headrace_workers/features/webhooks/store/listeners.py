@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, and_, or_, select
 
+from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.sql.database import among, bindparam_of, insert, one_of
 from headrace_workers.core.sql.reads import Reads, rows_of
 from headrace_workers.core.tables import JOBS
@@ -42,13 +43,13 @@ _ANYBODY: Final = select(
 
 
 def anybody(where: Reads | Connection) -> bool:
-    """Whether anybody listens to anything."""
+    """Return whether anybody listens to anything."""
     ((found,),) = rows_of(where, _ANYBODY, {})
     return bool(found)
 
 
 def heard(where: Reads | Connection, job_ids: Sequence[str]) -> dict[str, Heard]:
-    """Those of these jobs that somebody listens to."""
+    """Return those of these jobs that somebody listens to."""
     found: dict[str, Heard] = {}
     rows = rows_of(where, _heard(where.dialect.name), {"ids": list(job_ids)})
     for job_id, tenant, wish, endpoint_id, events, whole in rows:
@@ -76,13 +77,14 @@ def _heard(dialect: str) -> Select[Any]:
 
 
 def told_whole(connection: Connection, endpoint_ids: Sequence[str]) -> frozenset[str]:
-    """Those of these endpoints that are told the whole receipt."""
+    """Return those of these endpoints that are told the whole receipt."""
     query = select(ENDPOINTS.c.id).where(among(connection, ENDPOINTS.c.id, endpoint_ids), ENDPOINTS.c.whole.is_(True))
     return frozenset(connection.execute(query).scalars())
 
 
-def wish(connection: Connection, callbacks: Sequence[tuple[str, str]]) -> None:
-    """Keep the callbacks that came with jobs: job's id, and the wish as JSON."""
+def keep_callbacks(connection: Connection, jobs: Sequence[NewJob]) -> None:
+    """Keep the callbacks that came with these jobs."""
+    callbacks = [(job.id, job.callback) for job in jobs if job.callback is not None]
     if callbacks:
-        rows: list[dict[str, Any]] = [{"job_id": job_id, "wish": said} for job_id, said in sorted(callbacks)]
+        rows: list[dict[str, Any]] = [{"job_id": job_id, "wish": callback} for job_id, callback in sorted(callbacks)]
         connection.execute(insert(connection, CALLBACKS_OF_JOBS).on_conflict_do_nothing(), rows)

@@ -1,8 +1,4 @@
-"""What the rows of a step lock before the first of them is written: all of a kind, in one order.
-
-Rows come in the order of their jobs. Written one by one they would lock entries in that order, and two groups that
-touch the same entries in different orders would wait for each other.
-"""
+"""What the rows of a step lock before the first of them is written: all of a kind, in one order."""
 
 from collections.abc import Collection, Sequence
 
@@ -17,12 +13,12 @@ from headrace_workers.features.cache.tables import ENTRIES, IS_PENDING
 
 
 def hold(connection: Connection, rows: Sequence[Written], making: Collection[str] = ()) -> None:
-    """Hold the documents, the entries and the audits that these rows change or rest on, each in the order of their ids;
+    """Lock the documents, the entries and the audits that these rows change or rest on, each in the order of their ids;
     and the answers that these jobs make, which end with them.
 
     On SQLite nobody else writes meanwhile.
     """
-    if not (rows or making) or not locks_rows(connection):
+    if not locks_rows(connection):
         return
     uses.hold(connection, [used for row in rows if isinstance(row, Admit) for used in row.used])
     audited = [row.audit_id for row in rows if isinstance(row, Audited)]
@@ -38,7 +34,7 @@ def hold(connection: Connection, rows: Sequence[Written], making: Collection[str
 
 
 def _replaced(connection: Connection, admitted: Collection[int]) -> set[int]:
-    """The answers in whose place these come."""
+    """Return the answers in whose place these come."""
     if not admitted:
         return set()
     new = ENTRIES.alias("new")
@@ -48,7 +44,7 @@ def _replaced(connection: Connection, admitted: Collection[int]) -> set[int]:
 
 
 def _made(connection: Connection, jobs: Collection[str]) -> set[int]:
-    """The answers that these jobs are making."""
+    """Return the answers that these jobs are making."""
     if not jobs:
         return set()
     query = select(ENTRIES.c.id).where(IS_PENDING, among(connection, ENTRIES.c.job_id, sorted(jobs)))

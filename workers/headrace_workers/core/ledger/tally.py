@@ -1,0 +1,91 @@
+"""The tally of jobs that ended with a result: each is given to features once, behind the hot path.
+
+Jobs are tallied in the order of their ends, up to a time that lies far enough back: who ends a job has written it by
+then. The time up to which all is tallied is kept, and moves in the transaction in which features count. (Where the
+database's clock is set back, what ends in the time that comes twice is not tallied the second time.)
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from pydantic_core import from_json
+from sqlalchemy import Connection, select, update
+
+from headrace_workers.core.ledger.hooks import hooks
+from headrace_workers.core.sql.database import clock, insert
+from headrace_workers.core.tables import COUNTED, JOBS
+
+LAG_MS: Final = 120_000  # longer than any transaction may take
+_AT_ONCE = 2_000
+_WHAT = "jobs"
+
+
+class FinishedJob(NamedTuple):
+    """A job that ended with a result, at a time (ms)."""
+
+    tenant: str
+    ended_at: int
+    result: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Tallied:
+    """All jobs that ended until then (ms) are tallied; `more` wait to be."""
+
+    until: int
+    more: bool
+
+
+def tally_settled(connection: Connection) -> bool:
+    """Tally jobs that nobody ends any more, a bounded number; return whether there are more."""
+    return tally(connection, clock(connection) - LAG_MS).more
+
+
+def tally(connection: Connection, up_to: int) -> Tallied:
+    """Tally jobs that ended up to this time (ms), a bounded number a call."""
+    until = _locked(connection)
+    if up_to <= until:
+        return Tallied(until, False)
+    ends = connection.execute(
+        _ends().where(JOBS.c.ended_at > until, JOBS.c.ended_at <= up_to).order_by(JOBS.c.ended_at).limit(_AT_ONCE)
+    ).all()
+    more = len(ends) == _AT_ONCE
+    if more:  # perhaps not all of the last millisecond
+        last = ends[-1].ended_at
+        ends = [row for row in ends if row.ended_at < last]
+        up_to = last - 1
+        if not ends:
+            ends, up_to = connection.execute(_ends().where(JOBS.c.ended_at == last)).all(), last
+    _give(connection, ends)
+    connection.execute(update(COUNTED).where(COUNTED.c.what == _WHAT).values(until=up_to))
+    return Tallied(up_to, more)
+
+
+def tallied_until(connection: Connection) -> int:
+    """Return the time (ms) up to which all jobs are tallied."""
+    return int(connection.execute(_until()).scalar() or 0)
+
+
+def _locked(connection: Connection) -> int:
+    first = insert(connection, COUNTED).values(what=_WHAT, until=0)
+    connection.execute(first.on_conflict_do_nothing())
+    return int(connection.execute(_until().with_for_update()).scalar_one())
+
+
+def _until() -> Any:
+    return select(COUNTED.c.until).where(COUNTED.c.what == _WHAT)
+
+
+def _ends() -> Any:
+    columns = (JOBS.c.tenant, JOBS.c.ended_at, JOBS.c.terminal)
+    return select(*columns).where(
+        JOBS.c.ended_at.is_not(None), JOBS.c.terminal.is_not(None), JOBS.c.state == "done", JOBS.c.subject.is_(None)
+    )
+
+
+def _give(connection: Connection, ends: Iterable[Any]) -> None:
+    jobs = [FinishedJob(row.tenant, row.ended_at, from_json(bytes(row.terminal))) for row in ends]
+    if jobs:
+        for feature in hooks():
+            feature.on_tally(connection, jobs)
