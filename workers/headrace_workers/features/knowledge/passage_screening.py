@@ -10,11 +10,11 @@ from headrace_schemas.errors import Unavailable
 from headrace_schemas.grounding import Citation, LeftOut, Screening
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.pipeline.outcome import Held
+from headrace_workers.core.pipeline.review_reason import review_reason
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Moderation, Moderator
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.knowledge.grounds import Found, Grounds, NoGrounds
-from headrace_workers.features.moderation.review import asks_person
 
 SCREENED: Final = "screened"  # the name under which a screened prompt is told of to the stages behind
 _CATEGORY: Final = "prompt_injection"
@@ -89,7 +89,7 @@ def looked_at(citations: Sequence[Citation], verdicts: Sequence[Moderation | Hea
         score = max((finding.score for finding in told.findings), default=0.0)
         screenings.append(Screening(action=done, score=score, policy=told.policy))
         if "review" in actions and review is None:
-            review = f"passage {citation.number}, of {citation.document}: {asks_person(told)}"
+            review = f"passage {citation.number}, of {citation.document}: {review_reason(told)}"
     return Look(tuple(screenings), review)
 
 
