@@ -44,15 +44,11 @@ _EXCEPTIONS = frozenset(
         "generation.step -> moderation.canary",
         "knowledge.api.vector_stores -> batches.store.stored",
         "knowledge.passages -> cache.store.uses",
-        "knowledge.store.base_uses -> cache.tables",
         "knowledge.store.documents -> cache.store.entries",
         "knowledge.store.documents -> cache.store.uses",
-        "knowledge.store.documents -> cache.tables",
-        "knowledge.store.store_files -> cache.tables",
-        "knowledge.store.stores -> cache.tables",
     }
 )
-_MOST_EXCEPTIONS = {"inside workers: features import down, and nothing imports a feature": 117}
+_MOST_EXCEPTIONS = {"inside workers: features import down, and nothing imports a feature": 112}
 _MOST_LINES = 500
 
 

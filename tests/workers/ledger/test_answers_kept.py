@@ -11,7 +11,8 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.purge import EntryFilter
 from headrace_workers.features.cache.store.recall_counts import CacheCounts, Kept
-from headrace_workers.features.cache.tables import DOCUMENTS, ENTRIES, USES
+from headrace_workers.features.cache.tables import ENTRIES, USES
+from headrace_workers.features.knowledge.tables import DOCUMENTS
 
 # -- what failed, and would again
 

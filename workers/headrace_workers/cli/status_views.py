@@ -12,9 +12,9 @@ from headrace_workers.cli.unserved import start_command, unserved
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.counts import HeldCount, Overview, QueueCount
+    from headrace_workers.core.ledger.followers import FollowerState
     from headrace_workers.core.ledger.lookup import JobView
     from headrace_workers.core.ledger.outbox import SetAside
-    from headrace_workers.features.cache.store.followers import FollowerState
     from headrace_workers.features.judging.store.score_counts import ScoreCount
 
 LANES = ("interactive", "batch")

@@ -14,7 +14,7 @@ from headrace_workers.core.sql.direct import run
 from headrace_workers.core.tables import IS_PARKED, JOBS, SILENT, STEPS
 from headrace_workers.features.access.store import token_quotas
 from headrace_workers.features.access.tables import RESERVATIONS
-from headrace_workers.features.cache.tables import ENTRIES, IS_PENDING
+from headrace_workers.features.cache.tables import ENTRIES, ENTRY, IS_PENDING
 
 _WOKEN_AT_ONCE = 5_000
 
@@ -133,7 +133,7 @@ def withdraw(connection: Connection, which: ColumnElement[bool]) -> None:
     """The answers of these entries, which are being made, come no more."""
     findable = ENTRIES.c.vector.is_not(None).label("findable")
     gone = connection.execute(delete(ENTRIES).where(IS_PENDING, which).returning(ENTRIES.c.id, findable))
-    changes.note(connection, [row.id for row in gone if row.findable])
+    changes.note(connection, [row.id for row in gone if row.findable], ENTRY)
 
 
 @lru_cache

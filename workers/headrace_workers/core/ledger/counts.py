@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, case, func, select, text
 
+from headrace_workers.core.ledger.followers import FollowerState, followers
 from headrace_workers.core.ledger.incidents import Trouble, troubles
 from headrace_workers.core.ledger.positions import incidents
 from headrace_workers.core.sql.database import clock
@@ -21,7 +22,6 @@ from headrace_workers.core.tables import (
     STEPS,
 )
 from headrace_workers.features.cache.store import standings
-from headrace_workers.features.cache.store.followers import FollowerState, followers
 from headrace_workers.features.judging.store import score_counts as scored
 from headrace_workers.features.judging.store.score_counts import ScoreCount
 from headrace_workers.features.quality.store import pass_rates

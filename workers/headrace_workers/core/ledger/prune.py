@@ -5,17 +5,16 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 
-from headrace_workers.core.ledger import accepted
+from headrace_workers.core.ledger import accepted, followers
 from headrace_workers.core.ledger import fair_queueing as turns
 from headrace_workers.core.ledger import incidents as troubles
 from headrace_workers.core.ledger.changes import KEPT_MS, newest
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.sql.database import among, clock, now_ms
-from headrace_workers.core.tables import BUDGETS, DEAD_LETTERS, JOBS, OUTBOX, STEPS
+from headrace_workers.core.tables import BUDGETS, CHANGES, DEAD_LETTERS, JOBS, OUTBOX, STEPS
 from headrace_workers.features.access.store import token_quotas, usage
 from headrace_workers.features.cache.audit_tables import AUDITS
-from headrace_workers.features.cache.store import followers
-from headrace_workers.features.cache.tables import CHANGES, ENTRIES, SERVES, USES
+from headrace_workers.features.cache.tables import ENTRIES, SERVES, USES
 from headrace_workers.features.knowledge.store import base_uses
 from headrace_workers.features.quality.store import verdicts
 from headrace_workers.features.webhooks.store import endpoints

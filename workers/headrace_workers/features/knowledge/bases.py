@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_schemas.attributes import AnyFilter
-from headrace_workers.core.ledger.changes import DocumentChange, Mark, Position
+from headrace_workers.core.ledger.changes import Mark, Position
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Embedder
@@ -27,6 +27,7 @@ from headrace_workers.core.progress import Loop
 from headrace_workers.features.knowledge.embedders.remembering import embed_for
 from headrace_workers.features.knowledge.passages import Hit, Passages, chunks_of
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
+from headrace_workers.features.knowledge.store.document_changes import DocumentChange
 
 UNUSED: Final = 1_800.0  # s after which a base that nobody asks for is let go
 MOST: Final = 200_000  # passages of all bases together, some 6 kB each; beyond, who was not asked for longest goes

@@ -19,7 +19,7 @@ from headrace_workers.core.sql.reads import Reads, rows_of
 from headrace_workers.core.tables import NEVER
 from headrace_workers.features.cache.store import uses
 from headrace_workers.features.cache.store.uses import Used
-from headrace_workers.features.cache.tables import ENTRIES, IS_LIVE, IS_PENDING, SERVES
+from headrace_workers.features.cache.tables import ENTRIES, ENTRY, IS_LIVE, IS_PENDING, SERVES
 
 _JITTER = 0.1  # of a time to live: entries that were made together do not end together
 _AT_ONCE = 500
@@ -137,7 +137,7 @@ def lead(connection: Connection, wanted: Sequence[NewEntry], passed: Collection[
     if needless:
         connection.execute(delete(ENTRIES).where(among(connection, ENTRIES.c.id, needless)))
     findable = [made[key] for key in keys if key in made and key not in live and first[key].vector is not None]
-    changes.note(connection, findable)
+    changes.note(connection, findable, ENTRY)
     query = select(ENTRIES.c.key, ENTRIES.c.id, ENTRIES.c.job_id, ENTRIES.c.lane)
     rows = connection.execute(query.where(IS_PENDING, among(connection, ENTRIES.c.key, keys)))
     return Led({row.key: Leader(row.id, row.job_id, row.lane) for row in rows}, live)
@@ -191,7 +191,7 @@ class Admit:
                 expires_at=now_ms() + literal(ttl, BigInteger),
             )
         )
-        changes.note(connection, [self.entry_id])
+        changes.note(connection, [self.entry_id], ENTRY)
         wake(connection, [pending.job_id])
 
 
@@ -260,7 +260,7 @@ def kill(connection: Connection, entry_ids: Sequence[int], reason: str) -> int:
         .returning(ENTRIES.c.id)
     )
     dead = sorted(connection.execute(statement, {"why": reason[:2_000]}).scalars())
-    changes.note(connection, dead)
+    changes.note(connection, dead, ENTRY)
     return len(dead)
 
 

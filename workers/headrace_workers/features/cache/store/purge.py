@@ -7,7 +7,8 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from headrace_workers.core.sql.database import among
 from headrace_workers.features.cache.store import audit_rows, entries
-from headrace_workers.features.cache.tables import DOCUMENTS, ENTRIES, IS_LIVE, USES
+from headrace_workers.features.cache.tables import ENTRIES, IS_LIVE, USES
+from headrace_workers.features.knowledge.tables import DOCUMENTS
 
 AT_ONCE: Final = 500
 EXACT: Final = "exact"  # in the place of a scope: answers that only the very same request is given

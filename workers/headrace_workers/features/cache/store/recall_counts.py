@@ -35,7 +35,7 @@ class CacheCounts:
     kept: Kept
 
 
-def counts(connection: Connection, tenant: str | None, since_ms: int | None) -> CacheCounts:
+def counts(connection: Connection, tenant: str | None = None, since_ms: int | None = None) -> CacheCounts:
     """Of one tenant or all: jobs that were accepted, answers given, and answers that died since then, and all that
     lives or is being made.
     """
@@ -55,7 +55,9 @@ def counts(connection: Connection, tenant: str | None, since_ms: int | None) -> 
     )
 
 
-def scopes(connection: Connection, tenant: str | None, since_ms: int | None) -> dict[tuple[str, str], Kept]:
+def scopes(
+    connection: Connection, tenant: str | None = None, since_ms: int | None = None
+) -> dict[tuple[str, str], Kept]:
     """The same by (tenant, scope); the scope of what only the very same request is given is the empty one."""
     served: dict[tuple[str, str], list[Any]] = {}
     for row in connection.execute(

@@ -11,7 +11,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, select
 
 from headrace_workers.core.sql.database import among
-from headrace_workers.features.cache.tables import DOCUMENTS, ENTRIES, IS_LIVE, USES
+from headrace_workers.features.cache.tables import ENTRIES, IS_LIVE, USES
+from headrace_workers.features.knowledge.tables import DOCUMENTS
 
 Used = tuple[int, str]  # a document's id, and its version
 

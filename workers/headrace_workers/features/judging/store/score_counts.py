@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from headrace_workers.core.sql.database import insert
-from headrace_workers.features.quality.rate_tables import SCORES
+from headrace_workers.features.judging.tables import SCORES
 
 Key = tuple[str, str]  # kind of criterion, and the code of why there is no value ("" where there is one)
 

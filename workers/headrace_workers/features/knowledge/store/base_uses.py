@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, and_, case, delete, func, or_, select
 
 from headrace_workers.core.sql.database import clock, insert, now_ms
-from headrace_workers.features.cache.tables import BASE_USES, DOCUMENTS
+from headrace_workers.features.knowledge.tables import BASE_USES, DOCUMENTS
 
 _DAY_MS: Final = 86_400_000
 _LATELY_MS: Final = 7 * _DAY_MS

@@ -16,8 +16,7 @@ from headrace_schemas.attributes import AttributeMap
 from headrace_workers.core.ledger import changes
 from headrace_workers.core.sql.database import among, insert, now_ms
 from headrace_workers.features.cache.store import entries, uses
-from headrace_workers.features.cache.tables import CHUNKS, DOCUMENTS
-from headrace_workers.features.knowledge.tables import STORES
+from headrace_workers.features.knowledge.tables import CHUNKS, DOCUMENT, DOCUMENTS, STORES
 
 _AT_ONCE: Final = 500  # answers that are killed by one statement
 
@@ -99,7 +98,7 @@ def put(connection: Connection, document: NewDocument) -> int | None:
     ]  # fmt: skip
     if rows:
         connection.execute(CHUNKS.insert(), rows)
-    changes.note(connection, [document_id], "document")
+    changes.note(connection, [document_id], DOCUMENT)
     but = uses.version_of(document.sha256, attributes)
     _kill_what_rests_on(connection, {document_id: f"{_told(document)} has changed"}, but=but)
     return document_id
@@ -121,7 +120,7 @@ def describe(connection: Connection, document_id: int, sha256: str, attributes: 
     row = connection.execute(statement).first()
     if row is None:
         return False
-    changes.note(connection, [document_id], "document")
+    changes.note(connection, [document_id], DOCUMENT)
     but = uses.version_of(sha256, now)
     _kill_what_rests_on(connection, {document_id: f"{_told(row)} has other attributes"}, but=but)
     return True
@@ -143,7 +142,7 @@ def remove(connection: Connection, document_ids: Sequence[int]) -> int:
         there = [row.id for row in found]
         connection.execute(delete(CHUNKS).where(among(connection, CHUNKS.c.document_id, there)))
         connection.execute(delete(DOCUMENTS).where(among(connection, DOCUMENTS.c.id, there)))
-        changes.note(connection, there, "document")
+        changes.note(connection, there, DOCUMENT)
         _kill_what_rests_on(connection, {row.id: f"{_told(row)} was removed" for row in found})
     return len(found)
 
@@ -185,7 +184,7 @@ def unknown(connection: Connection, named: Iterable[tuple[str, str]]) -> set[tup
     return {base for base in named if not exists(connection, *base)}
 
 
-def bases(connection: Connection, tenant: str | None) -> list[Row[Any]]:
+def bases(connection: Connection, tenant: str | None = None) -> list[Row[Any]]:
     """All bases, or a tenant's, in order of tenant and name: tenant, knowledge, documents, chunks, size (bytes),
     embedders (how many), embedder (one of them), changed_at (ms)."""
     query = (

@@ -8,9 +8,8 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
 
 from headrace_workers.core.sql.database import insert, now_ms
-from headrace_workers.features.cache.tables import DOCUMENTS
 from headrace_workers.features.knowledge.store import documents
-from headrace_workers.features.knowledge.tables import FILE_BATCHES, INCOMING, STORES
+from headrace_workers.features.knowledge.tables import DOCUMENTS, FILE_BATCHES, INCOMING, STORES
 
 _A_DAY_MS: Final = 86_400_000
 
