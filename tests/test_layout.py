@@ -43,9 +43,6 @@ _EXCEPTIONS = frozenset(
         "generation.step -> moderation.asked_again",
         "generation.step -> moderation.canary",
         "knowledge.api.vector_stores -> batches.store.stored",
-        "knowledge.passages -> cache.store.uses",
-        "knowledge.store.documents -> cache.store.entries",
-        "knowledge.store.documents -> cache.store.uses",
     }
 )
 _MOST_EXCEPTIONS = {"inside workers: features import down, and nothing imports a feature": 112}

@@ -1,9 +1,12 @@
 """What cache adds to headrace."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
+
+if TYPE_CHECKING:
+    from headrace_workers.core.ledger.hooks import Hooks
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
@@ -15,4 +18,11 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     )
 
 
-FEATURE = Feature(name="cache", commands=_commands)
+def _hooks() -> "Hooks":
+    from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.features.cache.store import entries
+
+    return Hooks(on_documents_changed=entries.outdate)
+
+
+FEATURE = Feature(name="cache", commands=_commands, hooks=_hooks)

@@ -15,7 +15,6 @@ from headrace_schemas.attributes import AnyFilter, AttributeMap, matches
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Embedder
-from headrace_workers.features.cache.store.uses import version_of
 from headrace_workers.features.knowledge.alike import distinct
 from headrace_workers.features.knowledge.chunking import Chunk
 from headrace_workers.features.knowledge.fusion import Leg, fuse
@@ -24,7 +23,7 @@ from headrace_workers.features.knowledge.index.compaction import Limits
 from headrace_workers.features.knowledge.index.vector_index import VectorIndex
 from headrace_workers.features.knowledge.lexical import LexicalIndex, Matches
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
-from headrace_workers.features.knowledge.store.documents import FIRST, ChunkAt
+from headrace_workers.features.knowledge.store.documents import FIRST, ChunkAt, version_of
 from headrace_workers.features.knowledge.terms import Terms
 
 DEPTH: Final = 100  # passages of each leg that are fused, at least

@@ -18,8 +18,8 @@ from headrace_workers.features.cache.store import (
     recalled,
     uses,
 )
-from headrace_workers.features.cache.store.uses import Used
 from headrace_workers.features.cache.tables import ENTRY
+from headrace_workers.features.knowledge.store.documents import Version
 
 
 def _withdraw(connection: Connection, entry_id: int) -> bool:
@@ -27,7 +27,7 @@ def _withdraw(connection: Connection, entry_id: int) -> bool:
     return entries.Withdraw(entry_id).write(connection)
 
 
-def _outdate(connection: Connection, wanted: Mapping[int, Collection[Used]], reason: str) -> set[int]:
+def _outdate(connection: Connection, wanted: Mapping[int, Collection[Version]], reason: str) -> set[int]:
     """Serve those of these answers no more that do not rest on all documents named beside them; return their ids."""
     used = uses.of(connection, list(wanted))
     old = {entry_id for entry_id, documents in wanted.items() if set(documents) - used.get(entry_id, set())}

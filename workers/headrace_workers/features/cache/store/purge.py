@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from headrace_workers.core.sql.database import among
 from headrace_workers.features.cache.store import audit_rows, entries
 from headrace_workers.features.cache.tables import ENTRIES, IS_LIVE, USES
-from headrace_workers.features.knowledge.tables import DOCUMENTS
+from headrace_workers.features.knowledge.store import documents
 
 AT_ONCE: Final = 500
 EXACT: Final = "exact"  # in the place of a scope: answers that only the very same request is given
@@ -57,12 +57,8 @@ def _conditions(connection: Connection, wanted: EntryFilter) -> list[Any]:
         scope = ENTRIES.c.scope
         conditions.append(scope == "" if wanted.scope == EXACT else scope.startswith(wanted.scope, autoescape=True))
     if wanted.knowledge is not None or wanted.document is not None:
-        used = select(USES.c.entry_id).join(DOCUMENTS, DOCUMENTS.c.id == USES.c.document_id)
-        if wanted.knowledge is not None:
-            used = used.where(DOCUMENTS.c.knowledge == wanted.knowledge)
-        if wanted.document is not None:
-            used = used.where(DOCUMENTS.c.name == wanted.document)
-        conditions.append(ENTRIES.c.id.in_(used))
+        named = documents.ids_of(wanted.knowledge, wanted.document)
+        conditions.append(ENTRIES.c.id.in_(select(USES.c.entry_id).where(USES.c.document_id.in_(named))))
     if wanted.ids is not None:
         conditions.append(among(connection, ENTRIES.c.id, list(wanted.ids)))
     return conditions
