@@ -34,8 +34,6 @@ _ORDER = (
 )
 _EXCEPTIONS = frozenset(
     {
-        "access.store.usage -> judging.store.score_counts",
-        "batches.store.batch_rewriting -> evals.tables",
         "generation.step -> cache.audit_step",
         "generation.step -> cache.step",
         "generation.step -> judging.quality_retry",
@@ -45,7 +43,7 @@ _EXCEPTIONS = frozenset(
         "knowledge.api.vector_stores -> batches.store.stored",
     }
 )
-_MOST_EXCEPTIONS = {"inside workers: features import down, and nothing imports a feature": 112}
+_MOST_EXCEPTIONS = {"inside workers: features import down, and nothing imports a feature": 103}
 _MOST_LINES = 500
 
 

@@ -27,7 +27,9 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
+from headrace_workers.core.feature import installed
 from headrace_workers.core.sql.database import now_ms, tell
+from headrace_workers.core.sql.delete_some import delete_some
 from headrace_workers.core.tables import CHANGES, NEVER
 
 
@@ -169,6 +171,17 @@ def stands(connection: Connection, mark: Mark, kind: str) -> bool:
     later = select(others.c.number).where(others.c.kind == kind, _later(mark.position, others))
     found = select(CHANGES.c.number).where(same, or_(fresh, ~later.exists()))
     return bool(connection.execute(select(found.exists())).scalar_one())
+
+
+def forget(connection: Connection) -> bool:
+    """Forget changes that are older than `KEPT_MS`, a bounded number; return True if there may be more.
+
+    The last change of each kind stays: a follower that took it in may go on from it, however long nothing changes.
+    """
+    last = [newest(kind) for feature in installed() for kind in feature.change_kinds]
+    return delete_some(
+        connection, CHANGES.c.number, (CHANGES.c.at < now_ms() - KEPT_MS) & CHANGES.c.number.not_in(last)
+    )
 
 
 def newest(kind: str) -> ScalarSelect[Any]:

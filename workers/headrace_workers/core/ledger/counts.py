@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, case, func, select, text
 
 from headrace_workers.core.ledger.followers import FollowerState, followers
+from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.incidents import Trouble, troubles
 from headrace_workers.core.ledger.positions import incidents
 from headrace_workers.core.sql.database import clock
@@ -21,7 +22,6 @@ from headrace_workers.core.tables import (
     OUTBOX,
     STEPS,
 )
-from headrace_workers.features.cache.store import standings
 from headrace_workers.features.judging.store import score_counts as scored
 from headrace_workers.features.judging.store.score_counts import ScoreCount
 from headrace_workers.features.quality.store import pass_rates
@@ -132,7 +132,11 @@ def overview(connection: Connection) -> Overview:
         set_aside=connection.execute(
             select(func.count()).select_from(OUTBOX).where(text("outbox.set_aside_at IS NOT NULL"))
         ).scalar_one(),
-        troubles=(*incidents(connection), *troubles(connection), *standings.troubles(connection)),
+        troubles=(
+            *incidents(connection),
+            *troubles(connection),
+            *(trouble for feature in hooks() for trouble in feature.incidents(connection)),
+        ),
         followers=tuple(followers(connection)),
     )
 

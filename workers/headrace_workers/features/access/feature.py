@@ -8,6 +8,8 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.ledger.hooks import Hooks
+
 
 def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.access.api import usage
@@ -24,4 +26,11 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     )
 
 
-FEATURE = Feature(name="access", routers=_routers, commands=_commands)
+def _hooks() -> "Hooks":
+    from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.features.access.store import token_quotas, usage
+
+    return Hooks(account=usage.count, on_prune=token_quotas.expire)
+
+
+FEATURE = Feature(name="access", routers=_routers, commands=_commands, hooks=_hooks)

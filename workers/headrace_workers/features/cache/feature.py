@@ -20,9 +20,9 @@ def _commands() -> Sequence[Callable[[Any], None]]:
 
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.features.cache.store import entries
+    from headrace_workers.features.cache.store import entries, retention, standings
 
-    return Hooks(on_documents_changed=entries.outdate)
+    return Hooks(on_prune=retention.forget, on_documents_changed=entries.outdate, incidents=standings.troubles)
 
 
-FEATURE = Feature(name="cache", commands=_commands, hooks=_hooks)
+FEATURE = Feature(name="cache", commands=_commands, hooks=_hooks, change_kinds={"entry": "answers"})

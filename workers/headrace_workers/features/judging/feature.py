@@ -8,6 +8,8 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.ledger.hooks import Hooks
+
 
 def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.judging.api import evaluations
@@ -21,4 +23,11 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (judge.register,)
 
 
-FEATURE = Feature(name="judging", routers=_routers, commands=_commands)
+def _hooks() -> "Hooks":
+    from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.features.judging.store import score_counts
+
+    return Hooks(on_results=score_counts.count)
+
+
+FEATURE = Feature(name="judging", routers=_routers, commands=_commands, hooks=_hooks)

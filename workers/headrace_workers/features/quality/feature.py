@@ -1,9 +1,12 @@
 """What quality adds to headrace."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
+
+if TYPE_CHECKING:  # most processes do without it
+    from headrace_workers.core.ledger.hooks import Hooks
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
@@ -15,4 +18,11 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     )
 
 
-FEATURE = Feature(name="quality", commands=_commands)
+def _hooks() -> "Hooks":
+    from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.features.quality.store import verdicts
+
+    return Hooks(on_forget_jobs=verdicts.keep, on_prune=verdicts.forget)
+
+
+FEATURE = Feature(name="quality", commands=_commands, hooks=_hooks)

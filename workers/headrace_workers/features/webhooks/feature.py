@@ -8,6 +8,8 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.ledger.hooks import Hooks
+
 
 def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.webhooks.api import webhook_deliveries, webhooks
@@ -24,4 +26,11 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (webhooks.register,)
 
 
-FEATURE = Feature(name="webhooks", routers=_routers, commands=_commands)
+def _hooks() -> "Hooks":
+    from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.features.webhooks.store import deliveries, endpoints
+
+    return Hooks(on_forget_jobs=deliveries.forget, on_prune=endpoints.forget_places)
+
+
+FEATURE = Feature(name="webhooks", routers=_routers, commands=_commands, hooks=_hooks)

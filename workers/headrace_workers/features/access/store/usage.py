@@ -1,5 +1,6 @@
-"""What tenants have used: tokens by day, kind and model, counted once from the ends of jobs, behind the hot path. What
-judges said is counted with it.
+"""What tenants have used: tokens by day, kind and model, counted once from the ends of jobs, behind the hot path.
+
+The features that count results, too, are told of them in the same transaction (`Hooks.on_results`).
 
 Jobs are counted in the order of their ends, up to a time that lies far enough back: who ends a job has written it by
 then. The time up to which all is counted is kept with the sums, and moves in the transaction that adds to them. (Where
@@ -14,24 +15,16 @@ from typing import Any, Final
 from pydantic_core import from_json
 from sqlalchemy import Connection, select, update
 
+from headrace_workers.core.ledger.hooks import Accounted, hooks
 from headrace_workers.core.sql.database import clock, insert
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.access.tables import COUNTED, USAGE
-from headrace_workers.features.judging.store import score_counts as scored
 
 LAG_MS: Final = 120_000  # longer than any transaction may take
 DAY_MS: Final = 86_400_000
 _AT_ONCE = 2_000
 _WHAT = "jobs"
 _SUMS = ("jobs", "prompt_tokens", "completion_tokens")
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """All jobs that ended until then (ms) are counted; `more` wait to be."""
-
-    until: int
-    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +39,11 @@ class Used:
     completion_tokens: int
 
 
-def count(connection: Connection, up_to: int) -> Counted:
+def count(connection: Connection, up_to: int) -> Accounted:
     """Count jobs that ended up to this time (ms), a bounded number a call."""
     until = _until(connection, lock=True)
     if up_to <= until:
-        return Counted(until, False)
+        return Accounted(until)
     ends = connection.execute(
         _ends().where(JOBS.c.ended_at > until, JOBS.c.ended_at <= up_to).order_by(JOBS.c.ended_at).limit(_AT_ONCE)
     ).all()
@@ -63,7 +56,7 @@ def count(connection: Connection, up_to: int) -> Counted:
             ends, up_to = connection.execute(_ends().where(JOBS.c.ended_at == last)).all(), last
     _add(connection, ends)
     connection.execute(update(COUNTED).where(COUNTED.c.what == _WHAT).values(until=up_to))
-    return Counted(up_to, more)
+    return Accounted(up_to, more)
 
 
 def used(connection: Connection, tenant: str, first: int, last: int) -> tuple[list[Used], int]:
@@ -100,16 +93,17 @@ def _ends() -> Any:
 
 def _add(connection: Connection, ends: Iterable[Any]) -> None:
     sums: dict[tuple[str, int, str, str], Counter[str]] = {}
-    scores: Counter[scored.Key] = Counter()
+    results: list[dict[str, Any]] = []
     for row in ends:
         result: dict[str, Any] = from_json(bytes(row.terminal))
-        scores.update(scored.scores_of(result))
+        results.append(result)
         kind, model, prompt, completion = _read(result)
         place = sums.setdefault((row.tenant, row.ended_at // DAY_MS, kind, model), Counter())
         place.update(jobs=1, prompt_tokens=prompt, completion_tokens=completion)
     if not sums:
         return
-    scored.add(connection, scores)
+    for feature in hooks():
+        feature.on_results(connection, results)
     keys = ("tenant", "day", "kind", "model")
     statement = insert(connection, USAGE)
     statement = statement.on_conflict_do_update(

@@ -1,6 +1,7 @@
-"""How many scores criteria gave, and how many they could not give, by why: counted with what tenants used."""
+"""How many scores criteria gave, and how many they could not give, by reason: counted behind the ends of jobs."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +22,18 @@ class ScoreCount:
     scores: int
 
 
-def scores_of(result: Mapping[str, Any]) -> Iterator[Key]:
-    """What is counted of a job's end, for each of its scores."""
+def count(connection: Connection, results: Sequence[Mapping[str, Any]]) -> None:
+    """Count the scores of these results of jobs."""
+    add(connection, Counter(key for result in results for key in _scores_of(result)))
+
+
+def _scores_of(result: Mapping[str, Any]) -> Iterator[Key]:
     for score in (result.get("judge") or {}).get("scores") or ():
         yield str(score["criterion"]), str(score.get("not_judged") or "")
 
 
 def add(connection: Connection, scores: Mapping[Key, int]) -> None:
-    """Count these, too."""
+    """Add these to what was counted."""
     if not scores:
         return
     statement = insert(connection, SCORES)
@@ -40,7 +45,7 @@ def add(connection: Connection, scores: Mapping[Key, int]) -> None:
 
 
 def counts(connection: Connection) -> tuple[ScoreCount, ...]:
-    """All that was counted, in order."""
+    """Return all that was counted, in order."""
     query = select(SCORES.c.criterion, SCORES.c.not_judged, SCORES.c.scores)
     return tuple(
         ScoreCount(*row) for row in connection.execute(query.order_by(SCORES.c.criterion, SCORES.c.not_judged))

@@ -54,6 +54,7 @@ def lately(connection: Connection, limit: int) -> list[LatelyUsed]:
     return [LatelyUsed(row.tenant, row.knowledge, int(row.passages)) for row in connection.execute(query)]
 
 
-def forget(connection: Connection) -> None:
-    """Remove what nobody asked for in the last week."""
+def forget(connection: Connection, _older_than_ms: int) -> bool:
+    """Forget the counts of bases that nobody asked in the last week; return False, since none is left."""
     connection.execute(delete(BASE_USES).where(BASE_USES.c.asked_at <= now_ms() - _LATELY_MS))
+    return False
