@@ -43,7 +43,7 @@ _EXCEPTIONS = frozenset(
         "knowledge.api.vector_stores -> batches.store.stored",
     }
 )
-_MOST_EXCEPTIONS = {"inside workers: features import down, and nothing imports a feature": 103}
+_MOST_EXCEPTIONS = {"inside workers: features import down, and nothing imports a feature": 98}
 _MOST_LINES = 500
 
 

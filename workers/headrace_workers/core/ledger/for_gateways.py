@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from headrace_workers.core.ledger import accepted, cancel, counts, pressure
+from headrace_workers.core.ledger import accepted, cancel, pressure
 from headrace_workers.core.ledger import job_status as told
 from headrace_workers.core.sql.database import brief, reading, writing
 from headrace_workers.core.sql.engines import Engines
@@ -68,11 +68,6 @@ class ForGateways(Engines):
         """How full the ledger is, and how long work waits in these places."""
         with reading(self._engine) as tx:
             return pressure.pressure(tx, places)
-
-    def figures(self) -> counts.Figures:
-        """What is shown of verdicts, and of what is held."""
-        with reading(self._engine) as tx:
-            return counts.figures(tx)
 
     def used(self, tenant: str, first: int, last: int) -> tuple[list[usage.Used], int]:
         """What a tenant used from one day to another (days since 1970), and until when (ms) it is counted."""

@@ -25,4 +25,16 @@ def _hooks() -> "Hooks":
     return Hooks(on_forget_jobs=verdicts.keep, on_prune=verdicts.forget)
 
 
-FEATURE = Feature(name="quality", commands=_commands, hooks=_hooks)
+def _status() -> Sequence[Callable[[Any], Any]]:
+    from headrace_workers.features.quality import status
+
+    return (status.pass_rates,)
+
+
+def _metrics() -> Sequence[Callable[[Any], Any]]:
+    from headrace_workers.features.quality import metrics
+
+    return (metrics.pass_rates,)
+
+
+FEATURE = Feature(name="quality", commands=_commands, hooks=_hooks, status=_status, metrics=_metrics)

@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from headrace_workers.core.sql.database import insert
+from headrace_workers.core.sql.engines import LedgerStore
+from headrace_workers.core.sql.transactions import reads
 from headrace_workers.features.judging.tables import SCORES
 
 Key = tuple[str, str]  # kind of criterion, and the code of why there is no value ("" where there is one)
@@ -50,3 +52,9 @@ def counts(connection: Connection) -> tuple[ScoreCount, ...]:
     return tuple(
         ScoreCount(*row) for row in connection.execute(query.order_by(SCORES.c.criterion, SCORES.c.not_judged))
     )
+
+
+class ScoreCounts(LedgerStore):
+    """The counts of scores in one ledger. Thread-safe. Unavailable when the database does not answer."""
+
+    all = reads(counts)
