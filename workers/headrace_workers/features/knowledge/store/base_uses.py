@@ -1,4 +1,4 @@
-"""Which knowledge bases were asked how much, so that a worker that starts has those in memory that are asked most."""
+"""How much each knowledge base is asked: a worker that starts loads the bases that are asked most."""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -21,7 +21,7 @@ class LatelyUsed(NamedTuple):
 
 
 def count(connection: Connection, asked: Mapping[tuple[str, str], int]) -> None:
-    """So many questions more were asked of each base, by tenant and name. What was asked before today counts half."""
+    """Add the questions that were asked of each base, by tenant and name. Those of earlier days count half."""
     now = clock(connection)
     for (tenant, knowledge), questions in sorted(asked.items()):  # in one order, since others count beside us
         new = insert(connection, BASE_USES).values(
@@ -38,7 +38,7 @@ def count(connection: Connection, asked: Mapping[tuple[str, str], int]) -> None:
 
 
 def lately(connection: Connection, limit: int) -> list[LatelyUsed]:
-    """The bases that were asked or filled in the last week: those asked most first, then the newest."""
+    """Return the bases that were asked or filled in the last week: those asked most first, then the newest."""
     since = now_ms() - _LATELY_MS
     ours = and_(BASE_USES.c.tenant == DOCUMENTS.c.tenant, BASE_USES.c.knowledge == DOCUMENTS.c.knowledge)
     asked_at, filled_at = func.max(BASE_USES.c.asked_at), func.max(DOCUMENTS.c.added_at)

@@ -156,7 +156,7 @@ def describe(connection: Connection, document_id: int, sha256: str, attributes: 
 
 
 def written(attributes: AttributeMap) -> str:
-    """Attributes as the ledger has them: the same ones are the same text."""
+    """Return attributes as the ledger writes them: equal attributes are equal texts."""
     return json.dumps(dict(attributes), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -186,7 +186,7 @@ def _changed(connection: Connection, reasons: Mapping[int, str], version: str | 
 
 
 def documents(connection: Connection, tenant: str, knowledge: str, after: str, limit: int) -> list[Row[Any]]:
-    """A base's documents whose names come after this one, in order of name: the columns of `documents`."""
+    """Return a base's documents whose names come after this one, in order of name: the columns of `documents`."""
     query = (
         select(DOCUMENTS)
         .where(DOCUMENTS.c.tenant == tenant, DOCUMENTS.c.knowledge == knowledge, DOCUMENTS.c.name > after)
@@ -197,7 +197,7 @@ def documents(connection: Connection, tenant: str, knowledge: str, after: str, l
 
 
 def exists(connection: Connection, tenant: str, knowledge: str) -> bool:
-    """Whether the tenant has a base of this name: one with a document, or a vector store that may be empty."""
+    """Return True if the tenant has a base of this name: one with a document, or a vector store that may be empty."""
     documents = select(DOCUMENTS.c.id).where(DOCUMENTS.c.tenant == tenant, DOCUMENTS.c.knowledge == knowledge)
     stores = select(STORES.c.name).where(STORES.c.tenant == tenant, STORES.c.knowledge == knowledge)
     return bool(connection.execute(select(or_(documents.exists(), stores.exists()))).scalar_one())
@@ -209,8 +209,11 @@ def unknown(connection: Connection, named: Iterable[tuple[str, str]]) -> set[tup
 
 
 def bases(connection: Connection, tenant: str | None = None) -> list[Row[Any]]:
-    """All bases, or a tenant's, in order of tenant and name: tenant, knowledge, documents, chunks, size (bytes),
-    embedders (how many), embedder (one of them), changed_at (ms)."""
+    """Return all bases, or a tenant's, in order of tenant and name.
+
+    The columns: tenant, knowledge, documents, chunks, size (bytes), embedders (how many), embedder (one of them),
+    changed_at (ms).
+    """
     query = (
         select(
             DOCUMENTS.c.tenant,
@@ -231,8 +234,11 @@ def bases(connection: Connection, tenant: str | None = None) -> list[Row[Any]]:
 def chunks(
     connection: Connection, tenant: str, knowledge: str, after: ChunkAt, limit: int, document_id: int | None = None
 ) -> list[Row[Any]]:
-    """The chunks of a base, or of one document of it, after a place, in order: id, document_id, document (its name),
-    its sha256, embedder, attributes and added_at, key, section, start, stop, text, vector, terms."""
+    """Return the chunks of a base, or of one document of it, after a place, in order.
+
+    The columns: id, document_id, document (its name), its sha256, embedder, attributes and added_at, key, section,
+    start, stop, text, vector, terms.
+    """
     query = (
         select(
             CHUNKS,
