@@ -31,13 +31,13 @@ class EntryFilter:
 
 
 def count(connection: Connection, wanted: EntryFilter) -> int:
-    """How many `purge` would put away."""
+    """Return how many answers `purge` would put away."""
     query = select(func.count()).select_from(ENTRIES).where(*_conditions(connection, wanted))
     return int(connection.execute(query).scalar_one())
 
 
 def purge(connection: Connection, wanted: EntryFilter, after: int, reason: str) -> tuple[int, int | None]:
-    """Put away the first of these whose ids are above `after`: how many, and the `after` of the next call, if any."""
+    """Put away the first of these with ids above `after`; return how many, and the next call's `after`, if any."""
     query = (
         select(ENTRIES.c.id)
         .where(*_conditions(connection, wanted), ENTRIES.c.id > after)
