@@ -20,9 +20,9 @@ def _commands() -> Sequence[Callable[[Any], None]]:
 
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.features.cache.store import entries, retention, standings
+    from headrace_workers.features.cache.store import entries, purge, standings
 
-    return Hooks(on_prune=retention.forget, on_documents_changed=entries.outdate, incidents=standings.troubles)
+    return Hooks(on_prune=purge.forget, on_documents_changed=entries.outdate, incidents=standings.troubles)
 
 
 FEATURE = Feature(name="cache", commands=_commands, hooks=_hooks, change_kinds={"entry": "answers"})
