@@ -217,5 +217,5 @@ def _write(tx: Connection, vectors: Mapping[int, bytes]) -> list[int]:
         keys,
     )
     ids = list(tx.execute(sql("SELECT id FROM entries WHERE id > :last ORDER BY id"), {"last": last}).scalars())
-    changes.note(tx, ids)
+    changes.note(tx, ids, "entry")
     return ids

@@ -34,8 +34,6 @@ _ORDER = (
 )
 _EXCEPTIONS = frozenset(
     {
-        "batches.store.batch_rewriting -> evals.tables",
-        "cache.commands.known -> batches.json_lines",
         "generation.step -> cache.audit_step",
         "generation.step -> cache.step",
         "generation.step -> judging.quality_retry",
@@ -43,15 +41,6 @@ _EXCEPTIONS = frozenset(
         "generation.step -> moderation.asked_again",
         "generation.step -> moderation.canary",
         "knowledge.api.vector_stores -> batches.store.stored",
-        "knowledge.passage_screening -> moderation.review",
-        "knowledge.passages -> cache.store.uses",
-        "knowledge.store.base_uses -> cache.tables",
-        "knowledge.store.documents -> cache.store.entries",
-        "knowledge.store.documents -> cache.store.uses",
-        "knowledge.store.documents -> cache.tables",
-        "knowledge.store.store_files -> cache.tables",
-        "knowledge.store.stores -> cache.tables",
-        "quality.commands.labels -> batches.json_lines",
     }
 )
 _MOST_EXCEPTIONS = {"inside workers: features import down, and nothing imports a feature": 92}

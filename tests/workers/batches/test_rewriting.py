@@ -7,9 +7,9 @@ from tests.workers.batches.test_requests import chat, embedding, vector
 from tests.workers.files.stores import s3, store  # noqa: F401 - fixtures
 
 from headrace_schemas.job import derive_job_id
+from headrace_workers.core.json_lines import Read
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
-from headrace_workers.features.batches.json_lines import Read
 from headrace_workers.features.batches.rewriting import _telling
 from headrace_workers.features.batches.store.bulk import Batches
 

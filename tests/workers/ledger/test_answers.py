@@ -5,13 +5,14 @@ from tests.workers.ledger.rows import LATE, entry, job, serve, states, write
 
 from headrace_workers.core.ledger.changes import BEFORE_ALL, Position
 from headrace_workers.core.sql.database import writing
-from headrace_workers.core.tables import CLAIMS
+from headrace_workers.core.tables import CHANGES, CLAIMS
 from headrace_workers.features.cache.audit_tables import AUDITS
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Admit, Entry, Leader, NewEntry, Served, expire
 from headrace_workers.features.cache.store.recalled import AnswerOf, Recalled
-from headrace_workers.features.cache.tables import CHANGES, DOCUMENTS, ENTRIES, USES
+from headrace_workers.features.cache.tables import ENTRIES, USES
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
+from headrace_workers.features.knowledge.tables import DOCUMENTS
 
 # -- who makes an answer, and what it is
 

@@ -11,7 +11,8 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.purge import EntryFilter
 from headrace_workers.features.cache.store.recall_counts import CacheCounts, Kept
-from headrace_workers.features.cache.tables import DOCUMENTS, ENTRIES, USES
+from headrace_workers.features.cache.tables import ENTRIES, USES
+from headrace_workers.features.knowledge.tables import DOCUMENTS
 
 # -- what failed, and would again
 
@@ -135,13 +136,13 @@ def test_answers_are_put_away_by_what_they_are(kept, wanted, gone):
     """As many as are counted before; the others stay."""
     before = states(kept)
     which = EntryFilter(**{"made_before": 500} | wanted)
-    assert kept.answers.count(which) == len(gone)
-    assert kept.answers.purge(which, 0, "put away") == (len(gone), None)
+    assert kept.of(Answers).count(which) == len(gone)
+    assert kept.of(Answers).purge(which, 0, "put away") == (len(gone), None)
     now = states(kept)
     assert {number for number in now if now[number] != before[number]} == gone
     reasons = kept.read(select(ENTRIES.c.reason).where(ENTRIES.c.id.in_(gone)))
     assert {row.reason for row in reasons} <= {"put away"}
-    assert kept.answers.count(which) == 0
+    assert kept.of(Answers).count(which) == 0
 
 
 def test_answers_are_put_away_a_bounded_number_at_a_time(ledger):

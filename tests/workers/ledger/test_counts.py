@@ -47,7 +47,7 @@ def test_an_empty_ledger_has_nothing(ledger):
     seen = ledger.overview()
     assert (seen.active, seen.done, seen.dead, seen.cancelled, seen.dead_letters) == (0, 0, 0, 0, 0)
     assert (seen.outbox, seen.claims, seen.oldest_ms, seen.ended_last_minute) == (0, 0, 0, 0)
-    assert (seen.queues, seen.set_aside, seen.troubles, seen.held_by, seen.scores) == ((), 0, (), (), ())
+    assert (seen.queues, seen.set_aside, seen.troubles, seen.held_by) == ((), 0, (), ())
     assert ledger.active_jobs() == 0
 
 
@@ -183,4 +183,3 @@ def test_what_is_held_is_counted_by_stage_and_by_what_it_waits_for(ledger, job):
     ]  # fmt: skip
     ages = [each.oldest_ms // 1_000 for each in seen.held_by]
     assert all(0 <= age - seconds < 300 for age, seconds in zip(ages, (20, 80, 60, 40, 90, 30, 50, 10), strict=True))
-    assert [each.held for each in ledger.figures().held] == [1, 1, 1, 1, 2, 1, 1, 1]

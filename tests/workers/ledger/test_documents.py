@@ -12,10 +12,10 @@ from headrace_workers.core.ledger.changes import BEFORE_ALL
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.store.answers import Answers
-from headrace_workers.features.cache.tables import CHUNKS, DOCUMENTS
 from headrace_workers.features.knowledge.store import documents
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.documents import FIRST, ChunkAt, NewChunk, NewDocument
+from headrace_workers.features.knowledge.tables import CHUNKS, DOCUMENTS
 
 
 def document(name="a.md", *, tenant="t", knowledge="k", sha="1", embedder="e", texts=("one", "two"), attributes=None):
@@ -99,7 +99,7 @@ def test_followers_see_each_change_of_a_document(ledger):
     assert [each.document_id for each in ledger.of(KnowledgeBases).changed(BEFORE_ALL, 1)] == [first]
     assert ledger.of(Answers).changed(BEFORE_ALL, 99) == []
     with writing(ledger.engine) as tx:
-        changes.note(tx, [first])
+        changes.note(tx, [first], "entry")
     assert [each.entry_id for each in ledger.of(Answers).changed(BEFORE_ALL, 99)] == [first]
     assert len(changed(ledger, position)) == 2
 
@@ -181,9 +181,9 @@ def test_many_writers_of_one_document_leave_one(ledger_url, ledger):
         start.wait()
         for turn in range(5):
             sha = f"{number}.{turn}"
-            written = ledgers[number].knowledge.put(document(sha=sha, texts=[f"{sha} {n}" for n in range(6)]))
+            written = ledgers[number].of(KnowledgeBases).put(document(sha=sha, texts=[f"{sha} {n}" for n in range(6)]))
             if number == 3:
-                ledgers[number].knowledge.remove([written])
+                ledgers[number].of(KnowledgeBases).remove([written])
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(4)))

@@ -5,7 +5,7 @@ from tests.workers.ledger.test_documents import document
 
 from headrace_workers.core.ledger.changes import BEFORE_ALL
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.cache.tables import CHANGES, FOLLOWERS
+from headrace_workers.core.tables import CHANGES, FOLLOWERS
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 
 

@@ -4,10 +4,11 @@ import pytest
 from sqlalchemy import insert, select
 
 from headrace_workers.core.sql.database import now_ms, writing
+from headrace_workers.core.tables import CHANGES
 from headrace_workers.features.cache.store import quota
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Served, kill
-from headrace_workers.features.cache.tables import CHANGES, ENTRIES
+from headrace_workers.features.cache.tables import ENTRIES
 
 DAY = 86_400_000
 

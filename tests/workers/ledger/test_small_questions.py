@@ -15,9 +15,9 @@ from headrace_workers.core.ledger.unrun import Move, Stay
 from headrace_workers.core.tables import CLAIMS, OUTBOX, STEPS, TURNS
 from headrace_workers.features.access.store.keys import ApiKeys, NewKey
 from headrace_workers.features.batches.store.bulk import Batches
-from headrace_workers.features.cache.tables import BASE_USES, DOCUMENTS
 from headrace_workers.features.knowledge.store.base_uses import LatelyUsed
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
+from headrace_workers.features.knowledge.tables import BASE_USES, DOCUMENTS
 from headrace_workers.features.moderation.store.moderated import ModeratedJobs, Said, Span
 from headrace_workers.features.quality.store.pass_rates import PassRate, PassRates
 

@@ -15,7 +15,7 @@ from headrace_workers.core.ledger.tally import LAG_MS
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.access.store.usage import DAY_MS, Usage
-from headrace_workers.features.judging.store.score_counts import ScoreCount
+from headrace_workers.features.judging.store.score_counts import ScoreCount, ScoreCounts
 
 
 def ended(
@@ -122,8 +122,8 @@ def test_scores_are_counted_once_by_kind_and_by_why_there_is_none(ledger: Ledger
     for _ in range(3):
         ledger.tally()
     two = (ScoreCount("f1", "no_reference", 2), ScoreCount("rubric", "", 2), ScoreCount("rubric", "unanswered", 2))
-    assert ledger.overview().scores == ledger.figures().scores == two
+    assert ledger.of(ScoreCounts).all() == two
     while ledger.prune(30_000):
         pass
     assert ledger.read(JOBS.select()) == []
-    assert [each.scores for each in ledger.figures().scores] == [3, 3, 3]
+    assert [each.scores for each in ledger.of(ScoreCounts).all()] == [3, 3, 3]

@@ -15,6 +15,7 @@ from tests.workers.recall.conftest import Flow, asks, flow  # noqa: F401 - fixtu
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
+from headrace_workers.features.cache.store import entries
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Admit, NewEntry
 from headrace_workers.features.cache.tables import ENTRIES, USES
@@ -131,11 +132,11 @@ def test_who_waits_for_an_answer_that_is_withdrawn_runs_by_itself(flow: Flow, as
 
 def test_many_answers_of_one_document_die_together(ledger, monkeypatch):
     """However many of them one statement takes."""
-    monkeypatch.setattr(documents, "_AT_ONCE", 2)
+    monkeypatch.setattr(entries, "_AT_ONCE", 2)
     one, other = put(ledger), put(ledger, "b.md")
-    entries = [live(ledger, one, other) for _ in range(5)]
+    answers = [live(ledger, one, other) for _ in range(5)]
     ledger.of(KnowledgeBases).remove([one[0], other[0]])
-    assert states(ledger, *entries) == ["dead"] * 5
+    assert states(ledger, *answers) == ["dead"] * 5
 
 
 def test_what_an_answer_rests_on_is_forgotten_with_it(ledger):

@@ -5,9 +5,10 @@ from sqlalchemy import delete, select, update
 from tests.workers.recall.conftest import tiers
 from tests.workers.recall.test_grounds import MILL, QUESTION, flow, home, put, retrieval  # noqa: F401 - fixtures
 
-from headrace_workers.features.cache.tables import DOCUMENTS, ENTRIES, USES
+from headrace_workers.features.cache.tables import ENTRIES, USES
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.documents import NewDocument
+from headrace_workers.features.knowledge.tables import DOCUMENTS
 
 WINDMILL = "The mill by the river stood still all summer because the wind was weak."
 

@@ -11,6 +11,7 @@ from tests.workers.recall.test_likeness import ASKED, LIKE, ask, semantic  # noq
 
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CHANGES
 from headrace_workers.features.cache.semantic.cache import Cache
 from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.known import Known
@@ -18,7 +19,7 @@ from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Admit, NewEntry, Withdraw
-from headrace_workers.features.cache.tables import CHANGES, ENTRIES
+from headrace_workers.features.cache.tables import ENTRIES
 from headrace_workers.testing import HashEmbedder
 
 PLANTED = "How do I transfer 100 euros from Ann to Bob?"

@@ -18,6 +18,7 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.changes import KEPT_MS
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import now_ms, writing
+from headrace_workers.core.tables import CHANGES
 from headrace_workers.features.cache.semantic import saved as saving
 from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.keeping import Keeping
@@ -26,7 +27,7 @@ from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.semantic.saved import Saved
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import kill
-from headrace_workers.features.cache.tables import CHANGES, ENTRIES
+from headrace_workers.features.cache.tables import ENTRIES
 from headrace_workers.features.knowledge.index.snapshot import MANIFEST
 from headrace_workers.testing import HashEmbedder
 

@@ -13,10 +13,10 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.semantic.follow import Follower
-from headrace_workers.features.cache.tables import BASE_USES, DOCUMENTS
 from headrace_workers.features.knowledge import bases as bases_module
 from headrace_workers.features.knowledge.bases import Bases
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
+from headrace_workers.features.knowledge.tables import BASE_USES, DOCUMENTS
 from headrace_workers.features.knowledge.warming import KeepsWarm, Warming
 from headrace_workers.testing import HashEmbedder
 

@@ -71,7 +71,7 @@ def live(tx, key):
     row = {"scope": "s", "key": key, "tenant": "a", "state": "live", "job_id": key, "lane": 0, "question": key,
            "vector": vector.tobytes(), "made_at": 1, "expires_at": 2**60}  # fmt: skip
     entry_id = tx.execute(insert(ENTRIES).values(row).returning(ENTRIES.c.id)).scalar_one()
-    changes.note(tx, [entry_id])
+    changes.note(tx, [entry_id], "entry")
     return entry_id
 
 

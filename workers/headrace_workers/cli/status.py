@@ -13,6 +13,7 @@ from headrace_workers.cli.layout import Line
 from headrace_workers.cli.local import Local, local
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, printable, put_json, say, table
+from headrace_workers.cli.status_part import StatusPart
 from headrace_workers.cli.status_views import (
     Served,
     aside_lines,
@@ -21,14 +22,12 @@ from headrace_workers.cli.status_views import (
     job_dict,
     overview_dict,
     queue_rows,
-    rate_rows,
-    score_rows,
     step_rows,
     trouble_lines,
     unit_rows,
     unserved_lines,
 )
-from headrace_workers.features.quality.store.pass_rates import PassRates
+from headrace_workers.core.feature import installed
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -83,12 +82,12 @@ def status(
 
 def _print(ledger: "Ledger", job_id: str | None, tenant: str | None, as_json: bool) -> None:
     if job_id is None:
-        stack, found, rates = running(), ledger.overview(), ledger.of(PassRates).all()
+        stack, found, parts = running(), ledger.overview(), _parts(ledger)
         served = _served(found)
         if as_json:
-            put_json(overview_dict(found, stack, served, local(), rates))
+            put_json(overview_dict(found, stack, served, local(), parts))
         else:
-            console(data=True).print(draw_overview(found, stack, served, local(), rates))
+            console(data=True).print(draw_overview(found, stack, served, local(), parts))
         return
     view = _find(ledger, job_id, tenant)
     if as_json:
@@ -96,6 +95,11 @@ def _print(ledger: "Ledger", job_id: str | None, tenant: str | None, as_json: bo
     else:
         console(data=True).print(draw_job(view, ledger.units_of(view.job.id)))
     _tell_refused(ledger, view.job.id)
+
+
+def _parts(ledger: "Ledger") -> list[StatusPart]:
+    """Return what features show of themselves."""
+    return [read(ledger) for feature in installed() for read in feature.status()]
 
 
 def _tell_refused(ledger: "Ledger", job_id: str) -> None:
@@ -117,7 +121,7 @@ def _watch(ledger: "Ledger", job_id: str | None, tenant: str | None) -> None:
             view = _find(ledger, job_id, tenant)
             return draw_job(view, ledger.units_of(view.job.id))
         found = ledger.overview()
-        return draw_overview(found, running(), _served(found), local(), ledger.of(PassRates).all())
+        return draw_overview(found, running(), _served(found), local(), _parts(ledger))
 
     with Live(draw(), console=console(data=True), auto_refresh=False) as live:
         while True:
@@ -156,9 +160,9 @@ def _served(found: "Overview") -> Served:
 
 
 def draw_overview(
-    found: "Overview", stack: RunningStack | None, served: Served, here: Local, rates: Sequence[Any] = ()
+    found: "Overview", stack: RunningStack | None, served: Served, here: Local, parts: Sequence[StatusPart] = ()
 ) -> "Group":
-    """The whole, as tables."""
+    """Return the whole, with the parts of features, as tables."""
     from rich.console import Group
 
     jobs = table(
@@ -204,25 +208,8 @@ def draw_overview(
         rest,
         *(Line(printable(line), style="dim") for line in here.policies()),
         *([memories] if found.followers else []),
-        *_verdicts(found, rates),
+        *(table(part.title, part.columns, part.rows, right=part.right) for part in parts if part.rows),
     )
-
-
-def _verdicts(found: "Overview", rates: Sequence[Any]) -> list[Any]:
-    """What judges said, and what people would say; of each only where there is something."""
-    judged = table(
-        "scores",
-        ("criterion", "with a value", "not judged", "by why"),
-        score_rows(found.scores),
-        right=("with a value", "not judged"),
-    )
-    passing = table(
-        "what people would say",
-        ("tenant", "criterion", "version", "pass rate", "95 % interval", "labelled jobs", "verdicts"),
-        rate_rows(rates),
-        right=("pass rate", "95 % interval", "labelled jobs", "verdicts"),
-    )
-    return [*([judged] if found.scores else []), *([passing] if rates else [])]
 
 
 def _broker(stack: RunningStack | None) -> str:

@@ -8,26 +8,29 @@ from typing import TYPE_CHECKING, Any
 from headrace_workers.cli.connections import RunningStack
 from headrace_workers.cli.durations import rfc3339, show_ms, show_time
 from headrace_workers.cli.local import Local
+from headrace_workers.cli.status_part import StatusPart
 from headrace_workers.cli.unserved import start_command, unserved
+from headrace_workers.core.feature import installed
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.counts import HeldCount, Overview, QueueCount
+    from headrace_workers.core.ledger.followers import FollowerState
     from headrace_workers.core.ledger.lookup import JobView
     from headrace_workers.core.ledger.outbox import SetAside
-    from headrace_workers.features.cache.store.followers import FollowerState
-    from headrace_workers.features.judging.store.score_counts import ScoreCount
 
 LANES = ("interactive", "batch")
-_FOLLOWS = {"entry": "answers", "document": "documents"}
 
 
 Served = frozenset[str] | None  # queues that a worker listens to; None when it is not known
 
 
 def overview_dict(
-    found: "Overview", stack: RunningStack | None, served: Served, here: Local, rates: Sequence[Any] = ()
+    found: "Overview", stack: RunningStack | None, served: Served, here: Local, parts: Sequence[StatusPart] = ()
 ) -> dict[str, Any]:
-    """The whole, for `--json`. Ages in ms; a queue's `served` is null when it is not known."""
+    """Return the whole, for `--json`, with the parts of features.
+
+    Ages are in ms; a queue's `served` is null when it is not known.
+    """
     whole = asdict(found)
     whole["queues"] = [
         {**asdict(queue), "lane": LANES[queue.lane], "served": None if served is None else queue.queue in served}
@@ -39,37 +42,7 @@ def overview_dict(
     whole["embedded"] = stack and {
         "broker": stack.broker, "durable": stack.durable, "kafka": stack.kafka, "pid": stack.pid,
     }  # fmt: skip
-    whole["pass_rates"] = [{**rate._asdict(), "computed_at": rfc3339(rate.computed_at)} for rate in rates]
-    return whole
-
-
-def rate_rows(rates: Iterable[Any]) -> list[tuple[str, ...]]:
-    """Pass rates with their intervals, and what they rest on."""
-    return [
-        (
-            rate.tenant,
-            rate.criterion,
-            rate.version or "–",
-            f"{rate.value:.3f}",
-            f"{rate.low:.3f} to {rate.high:.3f}",
-            f"{rate.labels:,}",
-            f"{rate.verdicts:,}",
-        )
-        for rate in rates
-    ]
-
-
-def score_rows(scores: Iterable["ScoreCount"]) -> list[tuple[str, ...]]:
-    """A row a kind of criterion: what has a value, and what has none by why, the most frequent first."""
-    kinds: dict[str, dict[str, int]] = {}
-    for each in scores:
-        kinds.setdefault(each.criterion, {})[each.not_judged] = each.scores
-    rows: list[tuple[str, ...]] = []
-    for kind, counts in kinds.items():
-        lacking = sorted(((n, code) for code, n in counts.items() if code), reverse=True)
-        told = ", ".join(f"{code} {n:,}" for n, code in lacking)
-        rows.append((kind, f"{counts.get('', 0):,}", f"{sum(n for n, _ in lacking):,}", told or "–"))
-    return rows
+    return whole | {part.name: part.items for part in parts}
 
 
 def held_rows(held: Iterable["HeldCount"]) -> list[tuple[str, ...]]:
@@ -96,9 +69,10 @@ def queue_rows(queues: Iterable["QueueCount"], served: Served) -> list[tuple[str
 
 
 def follower_rows(followers: Iterable["FollowerState"]) -> list[tuple[str, ...]]:
-    """A row for each process and kind of change that it follows."""
+    """Return a row for each process and kind of change that it follows."""
+    words = {kind: word for feature in installed() for kind, word in feature.change_kinds.items()}
     return [
-        (each.holder, _FOLLOWS[each.kind], f"{each.behind:,}", show_ms(each.lag_ms) if each.behind else "–")
+        (each.holder, words.get(each.kind, each.kind), f"{each.behind:,}", show_ms(each.lag_ms) if each.behind else "–")
         for each in followers
     ]
 

@@ -4,8 +4,8 @@ A feature stands in a folder of its own under `features/`, and its value in that
 (`wiring/features.py`) is the only place that names them.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -30,13 +30,19 @@ class Feature:
 
     `routers` returns the FastAPI routers of the gateway, in the order in which they are asked. `commands` returns
     functions that add a command, or a group of commands, to the Typer application that they are given. `hooks` returns
-    what the feature does inside the transactions of the core.
+    what the feature does inside the transactions of the core. `status` returns functions that read, from a ledger, a
+    `StatusPart` that `headrace status` shows. `metrics` returns functions that read, by a connection of the ledger,
+    Prometheus metrics that `/metrics` shows. `change_kinds` are the kinds of change that the feature notes in the
+    change feed, each with the word that `headrace status` shows for it.
     """
 
     name: str
     routers: Callable[[], Sequence[Any]] = _nothing
     commands: Callable[[], Sequence[Callable[[Any], None]]] = _nothing
     hooks: Callable[[], "Hooks | None"] = _no_hooks
+    status: Callable[[], Sequence[Callable[[Any], Any]]] = _nothing
+    metrics: Callable[[], Sequence[Callable[[Any], Any]]] = _nothing
+    change_kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 @cache

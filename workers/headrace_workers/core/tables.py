@@ -352,3 +352,28 @@ PROBES: Final = Table(
     Column("slot", Integer, primary_key=True, autoincrement=False),
     Column("at", BigInteger, nullable=False),  # ms since 1970: the last probe
 )
+
+# Rows of features that changed: workers follow these, and read what each row is now. See ledger/changes.py for their
+# order.
+CHANGES: Final = Table(
+    "changes",
+    METADATA,
+    Column("number", Serial, primary_key=True, autoincrement=True),
+    Column("xact", BigInteger, nullable=False),  # the transaction that wrote it; 0 on SQLite, which has one at a time
+    Column("kind", String(8), nullable=False, server_default="entry"),  # what changed: a feature's name for it
+    Column("subject", BigInteger, nullable=False),  # its id there
+    Column("at", BigInteger, nullable=False),
+    Index("changes_order", "kind", "xact", "number"),
+    sqlite_autoincrement=True,
+)
+
+# How far each follower of `changes` is, for people to see.
+FOLLOWERS: Final = Table(
+    "followers",
+    METADATA,
+    Column("holder", String(128), primary_key=True),
+    Column("kind", String(8), primary_key=True),  # as in `changes`
+    Column("xact", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+)

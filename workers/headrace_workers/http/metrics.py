@@ -1,20 +1,22 @@
 """The figures of a gateway, in Prometheus' text format: a closed set. None names a key or a job, and a tenant only what
 people's labels say of its jobs.
 
-Each gateway counts for itself, from its start; pass rates, scores and what is held are the ledger's.
+Each gateway counts for itself, from its start; the steps that are held and the metrics of features are the ledger's.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from sqlalchemy import Row
+from sqlalchemy import Connection
 
-from headrace_workers.core.ledger.counts import Figures
-from headrace_workers.features.judging.store.score_counts import ScoreCount
+from headrace_workers.core.feature import installed
+from headrace_workers.core.ledger.counts import held_steps
+from headrace_workers.core.sql.engines import LedgerStore
+from headrace_workers.core.sql.transactions import reads
 from headrace_workers.http.middleware import Visit
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
@@ -22,13 +24,20 @@ _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 
 
-_OF_A_RATE: Final = ("tenant", "criterion", "version")
-_RATES: Final = {
-    "": "The share of jobs that people would say pass.",
-    "_low": "The lower end of its interval.",
-    "_high": "The upper end of its interval.",
-    "_labels": "Jobs that people labelled.",
-}
+def _known(connection: Connection) -> list[Metric]:
+    """Return what the ledger knows: the steps that are held, and what features count."""
+    # Steps that are held now, by stage, and by what they wait for: a person, or a service that works again.
+    held = GaugeMetricFamily("headrace_held", "Steps that are held.", labels=("stage", "waits_for"))
+    for each in held_steps(connection):
+        held.add_metric((each.stage, "person" if each.needs_person else "service"), each.held)
+    sources = [source for feature in installed() for source in feature.metrics()]
+    return [held, *(metric for source in sources for metric in source(connection))]
+
+
+class LedgerMetrics(LedgerStore):
+    """The metrics that one ledger knows. Thread-safe. Unavailable when the database does not answer."""
+
+    read = reads(_known)
 
 
 class Metrics:
@@ -61,22 +70,8 @@ class Metrics:
         self._waiting = Gauge("headrace_gateway_waiting", "Jobs that are waited for.", registry=self._registry)
         # Services that answered when they were last needed (1), or did not (0): kafka, ledger, redis.
         self._up = Gauge("headrace_gateway_up", "Services that answer.", ("service",), registry=self._registry)
-        # Of each tenant and criterion (and the version of its question, "": it has no name) the share of all jobs that
-        # people would say pass, as a bridge last worked it out from their labels and all verdicts: the value, both ends
-        # of its 95 % interval, and how many jobs are labelled. Not worked out when this is asked for.
-        self._rate = {
-            name: Gauge(f"headrace_pass_rate{name}", words, _OF_A_RATE, registry=self._registry)
-            for name, words in _RATES.items()
-        }
-
-        # Scores of ended jobs, by kind of criterion, and by the code of why there is no value ("": there is one). The
-        # ledger's: they are counted a few minutes after the ends, once, and all gateways show the same.
-        self._scores = _Scores()
-        self._registry.register(self._scores)
-        # Steps that are held now, by stage, and by what they wait for: a person, or a service that works again.
-        self._held = Gauge(
-            "headrace_held", "Steps that are held.", ("stage", "waits_for"), registry=self._registry
-        )  # fmt: skip
+        self._known = _Known()
+        self._registry.register(self._known)
 
     def visited(self, visit: Visit, route: str) -> None:
         """A request has ended."""
@@ -102,40 +97,20 @@ class Metrics:
             found = self._kinds[kind] = self._jobs.labels(kind)
         found.inc()
 
-    def text(self, *, waiting: int, up: dict[str, bool], known: Figures | None) -> bytes:
-        """All figures, with how things stand now; `known` is what the ledger has, None while it does not answer."""
-        self._tell(known or Figures())
+    def text(self, *, waiting: int, up: dict[str, bool], known: Sequence[Metric]) -> bytes:
+        """Return all metrics as text; `known` are those of the ledger, none while it does not answer."""
+        self._known.metrics = known
         self._waiting.set(waiting)
         for service, answers in up.items():
             self._up.labels(service).set(answers)
         return generate_latest(self._registry)
 
-    def _tell(self, known: Figures) -> None:
-        """What the ledger has, and nothing that it had."""
-        self._tell_rates(known.rates)
-        self._scores.counts = known.scores
-        self._held.clear()
-        for each in known.held:
-            self._held.labels(each.stage, "person" if each.needs_person else "service").set(each.held)
 
-    def _tell_rates(self, rates: Sequence[Row[Any]]) -> None:
-        for gauge in self._rate.values():
-            gauge.clear()
-        for rate in rates:
-            of = (rate.tenant, rate.criterion, rate.version)
-            told = {"": rate.value, "_low": rate.low, "_high": rate.high, "_labels": rate.labels}
-            for name, value in told.items():
-                self._rate[name].labels(*of).set(value)
-
-
-class _Scores(Collector):
-    """A counter that somebody else has counted: a client's own only counts up from nothing."""
+class _Known(Collector):
+    """The metrics that the ledger had when they were last asked for."""
 
     def __init__(self) -> None:
-        self.counts: Sequence[ScoreCount] = ()
+        self.metrics: Sequence[Metric] = ()
 
     def collect(self) -> Iterator[Metric]:
-        found = CounterMetricFamily("headrace_scores", "Scores of ended jobs.", labels=("criterion", "not_judged"))
-        for each in self.counts:
-            found.add_metric((each.criterion, each.not_judged), each.scores)
-        yield found
+        yield from self.metrics

@@ -6,7 +6,7 @@ from fastapi import Response
 
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import LedgerAway
-from headrace_workers.http.metrics import CONTENT_TYPE
+from headrace_workers.http.metrics import CONTENT_TYPE, LedgerMetrics
 from headrace_workers.http.query import ReadsItsURL
 from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Wired
@@ -26,8 +26,8 @@ async def show(_caller: Annotated[Caller, needs(Scope.METRICS)], services: Wired
         "redis": not services.rates.away,
     }
     try:
-        known = await services.ask(services.ledger.figures)
-    except LedgerAway:  # the other figures are told all the more
-        known = None
+        known = await services.ask(services.ledger.of(LedgerMetrics).read)
+    except LedgerAway:  # the other metrics are shown all the more
+        known = []
     text = services.metrics.text(waiting=services.waiter.waiting, up=up, known=known)
     return Response(text, media_type=CONTENT_TYPE)

@@ -1,20 +1,36 @@
-"""The order in which workers follow changes of entries and of documents, so that none is passed over.
+"""The change feed: features note which of their rows changed, and workers follow that in an order that skips none.
 
-PostgreSQL gives numbers before commits: whoever reads "greater than the last that I saw" passes over what a slow writer
-commits later. So changes are in the order of `(transaction, number)`, and only those are read whose transaction is
-older than every one that still runs. A writer that does not end holds followers up; nothing is lost by that.
+PostgreSQL gives numbers before commits: a reader of "greater than the last that I saw" skips what a slow writer commits
+later. So changes are in the order of `(transaction, number)`, and a reader gets only those whose transaction is older
+than every transaction that still runs. A writer that does not end delays followers; nothing is lost.
+
+A kind of change is a name that a feature chooses: see `Feature.change_kinds`.
 """
 
-from collections.abc import Collection, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, FromClause, ScalarSelect, and_, func, not_, or_, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Row,
+    ScalarSelect,
+    and_,
+    func,
+    not_,
+    or_,
+    select,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
-from headrace_workers.core.sql.database import among, now_ms, tell
-from headrace_workers.core.tables import NEVER
-from headrace_workers.features.cache.tables import CHANGES, DOCUMENTS, ENTRIES
+from headrace_workers.core.feature import installed
+from headrace_workers.core.sql.database import now_ms, tell
+from headrace_workers.core.sql.delete_some import delete_some
+from headrace_workers.core.tables import CHANGES, NEVER
 
 
 class this_transaction(FunctionElement[int]):
@@ -78,42 +94,12 @@ class Mark(NamedTuple):
         return Position(self.xact, self.number)
 
 
-class Change(NamedTuple):
-    """An entry as it is now; without a vector it is not, or no longer, to be looked up by likeness."""
-
-    mark: Mark
-    entry_id: int
-    scope: str | None
-    question: str | None
-    vector: bytes | None
-    making: bool  # its answer is not there yet
-
-    @property
-    def position(self) -> Position:
-        """Where it stands."""
-        return self.mark.position
+MARK: Final = (CHANGES.c.xact, CHANGES.c.number, CHANGES.c.subject, CHANGES.c.at)
 
 
-class DocumentChange(NamedTuple):
-    """A document as it is now, and whose; without a tenant it is no more."""
-
-    mark: Mark
-    document_id: int
-    tenant: str | None
-    knowledge: str | None
-
-    @property
-    def position(self) -> Position:
-        """Where it stands."""
-        return self.mark.position
-
-
-Kind = Literal["entry", "document"]
-
-
-def note(connection: Connection, ids: Sequence[int], kind: Kind = "entry") -> None:
-    """Write that these entries, or documents, changed in this transaction; who follows them is told when it is
-    committed: see `Engines.tell_of_changes`.
+def note(connection: Connection, ids: Sequence[int], kind: str) -> None:
+    """Write that these rows of a kind changed in this transaction; its commit wakes followers: see
+    `Engines.tell_of_changes`.
     """
     if ids:
         tell(connection)
@@ -121,68 +107,32 @@ def note(connection: Connection, ids: Sequence[int], kind: Kind = "entry") -> No
         connection.execute(statement, [{"subject": each} for each in ids])
 
 
-def follow(connection: Connection, after: Position, limit: int) -> list[Change]:
-    """What changed of entries after a position, in order, each with what the entry is now.
+def follow(
+    connection: Connection,
+    kind: str,
+    after: Position,
+    limit: int,
+    columns: Sequence[Column[Any]],
+    where: ColumnElement[bool],
+) -> Iterator[tuple[Mark, Row[Any]]]:
+    """Return the changes of a kind after a position, in order, each with these columns of the row as it is now.
 
-    Changes are kept for `KEPT_MS`: who has not followed for longer begins anew.
+    The columns are NULL where no row of their table satisfies `where`, which joins it to CHANGES. They stand behind
+    those of MARK. Changes are kept for `KEPT_MS`: a follower that pauses for longer reads everything anew.
     """
-    findable = and_(ENTRIES.c.id == CHANGES.c.subject, ENTRIES.c.state.in_(("live", "pending")))
     query = (
-        select(*_MARK, ENTRIES.c.scope, ENTRIES.c.question, ENTRIES.c.vector, ENTRIES.c.state)
-        .select_from(CHANGES.outerjoin(ENTRIES, findable))
-        .where(_after(after, "entry"))
+        select(*MARK, *columns)
+        .select_from(CHANGES.outerjoin(columns[0].table, where))
+        .where(CHANGES.c.kind == kind, _later(after), CHANGES.c.xact < oldest_transaction())
         .order_by(CHANGES.c.xact, CHANGES.c.number)
         .limit(limit)
     )
-    return [_change(row) for row in connection.execute(query)]
+    return ((mark_of(row), row) for row in connection.execute(query))
 
 
-def lately(connection: Connection, after: int, scopes: Collection[str], limit: int) -> list[Change]:
-    """What is new in these scopes since the change of this number, the latest first, in whatever order it came.
-
-    For a look, not for following: what a slow writer has yet to commit may be missing, and what is here may be among
-    what was followed.
-    """
-    query = (
-        select(*_MARK, ENTRIES.c.scope, ENTRIES.c.question, ENTRIES.c.vector, ENTRIES.c.state)
-        .select_from(CHANGES.join(ENTRIES, ENTRIES.c.id == CHANGES.c.subject))
-        .where(
-            CHANGES.c.number > after,
-            CHANGES.c.kind == "entry",
-            ENTRIES.c.state.in_(("live", "pending")),
-            ENTRIES.c.vector.is_not(None),
-            among(connection, ENTRIES.c.scope, sorted(scopes)),
-        )
-        .order_by(CHANGES.c.number.desc())
-        .limit(limit)
-    )
-    return [_change(row) for row in connection.execute(query)]
-
-
-_MARK: Final = (CHANGES.c.xact, CHANGES.c.number, CHANGES.c.subject, CHANGES.c.at)
-
-
-def _change(row: Any) -> Change:
-    return Change(Mark(*row[: len(_MARK)]), row.subject, row.scope, row.question, row.vector, row.state == "pending")
-
-
-def follow_documents(connection: Connection, after: Position, limit: int) -> list[DocumentChange]:
-    """What changed of documents after a position, in order, each with whose the document is now. Kept as entries'."""
-    query = (
-        select(*_MARK, DOCUMENTS.c.tenant, DOCUMENTS.c.knowledge)
-        .select_from(CHANGES.outerjoin(DOCUMENTS, DOCUMENTS.c.id == CHANGES.c.subject))
-        .where(_after(after, "document"))
-        .order_by(CHANGES.c.xact, CHANGES.c.number)
-        .limit(limit)
-    )
-    return [
-        DocumentChange(Mark(*row[: len(_MARK)]), row.subject, row.tenant, row.knowledge)
-        for row in connection.execute(query)
-    ]
-
-
-def _after(position: Position, kind: Kind) -> ColumnElement[bool]:
-    return and_(CHANGES.c.kind == kind, _later(position), CHANGES.c.xact < oldest_transaction())
+def mark_of(row: Any) -> Mark:
+    """Return the mark of a change of which the columns MARK were read first."""
+    return Mark(*row[: len(MARK)])
 
 
 def _later(position: Position, changes: FromClause = CHANGES) -> ColumnElement[bool]:
@@ -191,16 +141,16 @@ def _later(position: Position, changes: FromClause = CHANGES) -> ColumnElement[b
 
 
 def horizon(connection: Connection) -> Position:
-    """Whatever is read from now on holds all changes up to this position."""
+    """Return the position up to which everything that is read from now on has all changes."""
     if connection.dialect.name == "postgresql":
         return Position(int(connection.execute(select(oldest_transaction())).scalar_one()) - 1, NEVER)
     return Position(0, int(connection.execute(select(func.coalesce(func.max(CHANGES.c.number), 0))).scalar_one()))
 
 
-def mark(connection: Connection, up_to: Position, kind: Kind = "entry") -> Mark | None:
-    """The last change of a kind up to a position; None where there is none."""
+def mark(connection: Connection, up_to: Position, kind: str) -> Mark | None:
+    """Return the last change of a kind up to a position; None if there is none."""
     row = connection.execute(
-        select(*_MARK)
+        select(*MARK)
         .where(CHANGES.c.kind == kind, not_(_later(up_to)))
         .order_by(CHANGES.c.xact.desc(), CHANGES.c.number.desc())
         .limit(1)
@@ -208,12 +158,12 @@ def mark(connection: Connection, up_to: Position, kind: Kind = "entry") -> Mark 
     return None if row is None else Mark._make(row)
 
 
-def stands(connection: Connection, mark: Mark, kind: Kind = "entry") -> bool:
-    """Whether who has followed up to there may go on: that change is there as it was, and so is all that came later.
+def stands(connection: Connection, mark: Mark, kind: str) -> bool:
+    """Return True if a follower may go on from this change: it is there as it was, and so is every later one.
 
-    It is not after `KEPT_MS`, nor in another ledger, or in this one as it was restored: numbers begin there anew.
+    That is false after `KEPT_MS`, and in another or a restored ledger, where numbers begin anew.
     """
-    same = and_(*(column == value for column, value in zip(_MARK, mark, strict=True)), CHANGES.c.kind == kind)
+    same = and_(*(column == value for column, value in zip(MARK, mark, strict=True)), CHANGES.c.kind == kind)
     # Changes are forgotten by their time, in which they need not be in order: so one is believed for half of it alone,
     # unless nothing came later. The last is not forgotten.
     fresh = CHANGES.c.at > now_ms() - KEPT_MS // 2
@@ -223,8 +173,19 @@ def stands(connection: Connection, mark: Mark, kind: Kind = "entry") -> bool:
     return bool(connection.execute(select(found.exists())).scalar_one())
 
 
-def newest(kind: Kind) -> ScalarSelect[Any]:
-    """The number of the last change of a kind; 0 where there is none."""
+def forget(connection: Connection) -> bool:
+    """Forget changes that are older than `KEPT_MS`, a bounded number; return True if there may be more.
+
+    The last change of each kind stays: a follower that took it in may go on from it, however long nothing changes.
+    """
+    last = [newest(kind) for feature in installed() for kind in feature.change_kinds]
+    return delete_some(
+        connection, CHANGES.c.number, (CHANGES.c.at < now_ms() - KEPT_MS) & CHANGES.c.number.not_in(last)
+    )
+
+
+def newest(kind: str) -> ScalarSelect[Any]:
+    """Return the number of the last change of a kind, as a subquery; 0 if there is none."""
     last = CHANGES.alias(f"last_{kind}")
     number = (
         select(last.c.number).where(last.c.kind == kind).order_by(last.c.xact.desc(), last.c.number.desc()).limit(1)

@@ -1,11 +1,11 @@
 """How the whole stands: for people, for backpressure and for benches."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Connection, Row, case, func, select, text
+from sqlalchemy import Connection, case, func, select, text
 
+from headrace_workers.core.ledger.followers import FollowerState, followers
+from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.incidents import Trouble, troubles
 from headrace_workers.core.ledger.positions import incidents
 from headrace_workers.core.sql.database import clock
@@ -20,11 +20,6 @@ from headrace_workers.core.tables import (
     OUTBOX,
     STEPS,
 )
-from headrace_workers.features.cache.store import standings
-from headrace_workers.features.cache.store.followers import FollowerState, followers
-from headrace_workers.features.judging.store import score_counts as scored
-from headrace_workers.features.judging.store.score_counts import ScoreCount
-from headrace_workers.features.quality.store import pass_rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +60,9 @@ class Overview:
     queues: tuple[QueueCount, ...]
     held: int = 0  # steps that wait for a person, or until something works
     held_by: tuple[HeldCount, ...] = ()
-    scores: tuple[ScoreCount, ...] = ()
     set_aside: int = 0  # of the outbox: what Kafka refused
     troubles: tuple[Trouble, ...] = ()
     followers: tuple[FollowerState, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What a gateway shows of the ledger."""
-
-    rates: Sequence[Row[Any]] = ()
-    scores: tuple[ScoreCount, ...] = ()
-    held: tuple[HeldCount, ...] = ()
 
 
 def active_jobs(connection: Connection) -> int:
@@ -128,22 +113,20 @@ def overview(connection: Connection) -> Overview:
         queues=_queues(connection),
         held=sum(each.held for each in held),
         held_by=held,
-        scores=scored.counts(connection),
         set_aside=connection.execute(
             select(func.count()).select_from(OUTBOX).where(text("outbox.set_aside_at IS NOT NULL"))
         ).scalar_one(),
-        troubles=(*incidents(connection), *troubles(connection), *standings.troubles(connection)),
+        troubles=(
+            *incidents(connection),
+            *troubles(connection),
+            *(trouble for feature in hooks() for trouble in feature.incidents(connection)),
+        ),
         followers=tuple(followers(connection)),
     )
 
 
-def figures(connection: Connection) -> Figures:
-    """What a gateway shows: pass rates, scores, and what is held."""
-    return Figures(pass_rates.rates(connection), scored.counts(connection), held_steps(connection))
-
-
 def held_steps(connection: Connection) -> tuple[HeldCount, ...]:
-    """What is held, by stage and by what it waits for."""
+    """Return the steps that are held, by stage and by what they wait for."""
     needs_person = case((STEPS.c.ready_at >= NEVER, 1), else_=0).label("needs_person")
     query = (
         select(

@@ -1,6 +1,6 @@
 """What gateways ask of the ledger: admit jobs, wait for them, and see how full it is."""
 
-from headrace_workers.core.ledger import accepted, cancel, counts, job_status, pressure
+from headrace_workers.core.ledger import accepted, cancel, job_status, pressure
 from headrace_workers.core.sql.engines import Engines
 from headrace_workers.core.sql.transactions import brief_durable, durable, reads
 
@@ -14,5 +14,4 @@ class ForGateways(Engines):
     look_for = reads(job_status.look)
     standings = reads(job_status.standings)
     pressure = reads(pressure.pressure)
-    figures = reads(counts.figures)
     cancel_all = durable(cancel.cancel)

@@ -1,9 +1,8 @@
 """What workers ask of the ledger: begin claims, keep them, write what came of them."""
 
-from headrace_workers.core.ledger import changes, complete, leases, start
+from headrace_workers.core.ledger import changes, complete, followers, leases, start
 from headrace_workers.core.sql.engines import Engines
 from headrace_workers.core.sql.transactions import brief_volatile, durable, reads, volatile
-from headrace_workers.features.cache.store import followers
 
 
 class ForWorkers(Engines):

@@ -15,6 +15,7 @@ from headrace_workers.core.feature import installed
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.dead import Burial
+    from headrace_workers.core.ledger.incidents import Trouble
     from headrace_workers.core.ledger.ingest import NewJob
     from headrace_workers.core.ledger.records import ReceivedReview
     from headrace_workers.core.ledger.rows import Written
@@ -32,11 +33,19 @@ Held: TypeAlias = Callable[[Connection, Sequence[str]], object]
 Withheld: TypeAlias = Callable[[Connection, Sequence[str], str], object]
 Tenants: TypeAlias = Callable[[Connection, int], Collection[str]]
 Tally: TypeAlias = Callable[[Connection, Sequence["FinishedJob"]], object]
+ForgetJobs: TypeAlias = Callable[[Connection, Sequence[str]], object]
 Prune: TypeAlias = Callable[[Connection, int], bool]
+DocumentsChanged: TypeAlias = Callable[[Connection, Mapping[int, str], str | None], object]
+BatchFileRewritten: TypeAlias = Callable[[Connection, str, bool], object]
+Incidents: TypeAlias = Callable[[Connection], Sequence["Trouble"]]
 
 
 def _do_nothing(*_: Any) -> None:
     pass
+
+
+def _no_incidents(_connection: Connection) -> Sequence["Trouble"]:
+    return ()
 
 
 def _admit_all(*_: Any) -> Mapping[str, str]:
@@ -75,11 +84,20 @@ class Hooks:
     `on_withheld(connection, job_ids, reason)` is told of those that were ended instead of released.
 
     Questions. `known_tenants(connection, limit)` returns so many tenants at most that the feature knows.
+    `incidents(connection)` returns what the feature cannot do at the moment, for `headrace status`.
 
     Time. `is_due(now)` returns a condition on the feature's tables: whether `on_reap` has something to do, by the
     database's clock. `on_reap(connection)` does a bounded part of it, in a transaction of its own.
     `on_tally(connection, jobs)` is told of each job that has ended with a result, once, some minutes later.
-    `on_prune(connection, older_than_ms)` forgets a bounded number of rows, and returns whether there are more.
+
+    Forgetting. `on_forget_jobs(connection, job_ids)` is told of jobs and units that are about to be forgotten: it keeps or
+    deletes what the feature has of them. `on_prune(connection, older_than_ms)` forgets a bounded number of rows, and
+    returns whether there are more.
+
+    Between features. `on_documents_changed(connection, reasons, version)` is told of documents of knowledge bases that
+    changed or were removed: the reasons by document id, and the version that they have now (None: they are gone).
+    `on_batch_file_rewritten(connection, batch_id, is_output)` is told of a batch's output or error file that was
+    written anew, in other pieces.
     """
 
     on_admit: Admit = _admit_all
@@ -96,7 +114,11 @@ class Hooks:
     is_due: Callable[[Any], Condition] | None = None
     on_reap: Callable[[Connection], object] | None = None
     on_tally: Tally = _do_nothing
+    on_forget_jobs: ForgetJobs = _do_nothing
     on_prune: Prune = _nothing_to_prune
+    on_documents_changed: DocumentsChanged = _do_nothing
+    on_batch_file_rewritten: BatchFileRewritten = _do_nothing
+    incidents: Incidents = _no_incidents
 
 
 @cache

@@ -38,6 +38,7 @@ def _hooks() -> "Hooks":
         on_completion=token_quotas.settle,
         known_tenants=usage.tenants,
         on_tally=usage.count,
+        on_prune=token_quotas.expire,
     )
 
 

@@ -17,7 +17,7 @@ from headrace_schemas.event_types import type_named
 from headrace_schemas.events import DeadLetter, JobCancelled, Result
 from headrace_schemas.recall import CacheTier
 from headrace_schemas.topics import Topic
-from headrace_workers.features.batches.json_lines import NoJSON, parsed
+from headrace_workers.core.json_lines import NoJSON, parsed
 from headrace_workers.features.batches.line_admission import NoJob, Terms, terms_of
 from headrace_workers.features.batches.requests import job_ids, read
 from headrace_workers.features.batches.store.batch_outputs import EndedLine, Fate, JobEnd

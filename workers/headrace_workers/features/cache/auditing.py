@@ -30,7 +30,7 @@ class Auditing:
         self._share = share if self._stage is not None else 0.0
 
     def chosen(self, job_id: str, hit: Hit) -> bool:
-        """Whether this hit is audited."""
+        """Return True if this hit is audited."""
         return chosen(audit_id(job_id, hit.entry_id), self._share)
 
     def draw(self, job_id: str, question: str, hit: Hit, output: Output, afresh: GenerationJob | None) -> Drawn:

@@ -20,7 +20,7 @@ def _commands() -> Sequence[Callable[[Any], None]]:
 
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.features.cache.store import entries, recalled, row_locks
+    from headrace_workers.features.cache.store import entries, purge, recalled, row_locks, standings
 
     return Hooks(
         concerns=entries.makes_answer,
@@ -30,7 +30,10 @@ def _hooks() -> "Hooks":
         on_withheld=recalled.disown,
         is_due=entries.any_expired,
         on_reap=entries.expire,
+        on_prune=purge.forget,
+        on_documents_changed=entries.outdate,
+        incidents=standings.troubles,
     )
 
 
-FEATURE = Feature(name="cache", commands=_commands, hooks=_hooks)
+FEATURE = Feature(name="cache", commands=_commands, hooks=_hooks, change_kinds={"entry": "answers"})

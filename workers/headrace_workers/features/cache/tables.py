@@ -1,10 +1,12 @@
-"""The ledger's tables for answers that may be given again, and for the documents that answers rest on."""
+"""The tables of answers that may be given again, and of whom they were given to."""
 
 from typing import Final
 
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, SmallInteger, String, Table, Text, text
 
 from headrace_workers.core.tables import METADATA, Serial
+
+ENTRY: Final = "entry"  # the kind of change of an entry in `changes`
 
 IS_PENDING: Final = text("entries.state = 'pending'")
 IS_LIVE: Final = text("entries.state = 'live'")
@@ -48,19 +50,6 @@ ENTRIES: Final = Table(
     sqlite_autoincrement=True,  # an id in a worker's memory never becomes another entry's
 )
 
-# That an entry or a document changed: workers follow these, and read what it is now. See changes.py for their order.
-CHANGES: Final = Table(
-    "changes",
-    METADATA,
-    Column("number", Serial, primary_key=True, autoincrement=True),
-    Column("xact", BigInteger, nullable=False),  # the transaction that wrote it; 0 on SQLite, which has one at a time
-    Column("kind", String(8), nullable=False, server_default="entry"),  # entry | document
-    Column("subject", BigInteger, nullable=False),  # its id
-    Column("at", BigInteger, nullable=False),
-    Index("changes_order", "kind", "xact", "number"),
-    sqlite_autoincrement=True,
-)
-
 # Which job was served which entry: an answer that was wrong is found wherever it went.
 SERVES: Final = Table(
     "serves",
@@ -84,42 +73,6 @@ SERVES: Final = Table(
     Index("serves_drawn", "scope", "served_at", postgresql_where=_DRAWN, sqlite_where=_DRAWN),
 )
 
-# What knowledge bases hold. Each change of a document, its chunks included, has a row in `changes`.
-DOCUMENTS: Final = Table(
-    "documents",
-    METADATA,
-    Column("id", Serial, primary_key=True, autoincrement=True),  # the same while the document changes
-    Column("tenant", String(64), nullable=False),
-    Column("knowledge", String(64), nullable=False),  # the base's name
-    Column("name", Text, nullable=False),  # what citations call it
-    Column("sha256", String(64), nullable=False),  # of the file
-    Column("format", String(16), nullable=False),  # markdown | underlined | plain: see features/knowledge/documents.py
-    Column("embedder", Text, nullable=False),  # the id of the one that made the vectors of its chunks
-    Column("size", BigInteger, nullable=False),  # of the file, in bytes
-    Column("chunks", Integer, nullable=False),  # how many it has
-    Column("added_at", BigInteger, nullable=False),  # as it is now
-    Column("attributes", Text, nullable=False, server_default="{}"),  # JSON, its keys in order
-    Index("documents_name", "tenant", "knowledge", "name", unique=True),
-    sqlite_autoincrement=True,  # an id in a worker's memory never becomes another document's
-)
-
-# Passages of documents, in order; whose they are is told by their document alone.
-CHUNKS: Final = Table(
-    "chunks",
-    METADATA,
-    Column("id", Serial, primary_key=True, autoincrement=True),
-    Column("document_id", BigInteger, nullable=False),
-    Column("key", String(32), nullable=False),  # from its words and place: see features/knowledge/chunking.py
-    Column("section", Text, nullable=False),
-    Column("start", Integer, nullable=False),  # characters of the document's text
-    Column("stop", Integer, nullable=False),
-    Column("text", Text, nullable=False),
-    Column("vector", LargeBinary, nullable=False),  # float32
-    Column("terms", LargeBinary),  # what it is found by: see features/knowledge/terms.py
-    Index("chunks_document", "document_id", "id"),
-    sqlite_autoincrement=True,  # an id in a worker's memory never becomes another chunk's
-)
-
 # Which documents an answer that may be given rests on, as they were: with them it dies. Kept as long as the answer.
 USES: Final = Table(
     "uses",
@@ -128,25 +81,4 @@ USES: Final = Table(
     Column("document_id", BigInteger, primary_key=True, autoincrement=False),
     Column("sha256", String(64), nullable=False),  # of the document's file and attributes: see uses.py
     Index("uses_document", "document_id"),
-)
-
-# How much each knowledge base is asked, a week back: see base_uses.py.
-BASE_USES: Final = Table(
-    "base_uses",
-    METADATA,
-    Column("tenant", String(64), primary_key=True),
-    Column("knowledge", String(64), primary_key=True),
-    Column("questions", Float, nullable=False),  # each day counts half of the next
-    Column("asked_at", BigInteger, nullable=False),
-)
-
-# How far those are who follow `changes`, for people to see.
-FOLLOWERS: Final = Table(
-    "followers",
-    METADATA,
-    Column("holder", String(128), primary_key=True),
-    Column("kind", String(8), primary_key=True),  # as in `changes`
-    Column("xact", BigInteger, nullable=False),
-    Column("number", BigInteger, nullable=False),
-    Column("seen_at", BigInteger, nullable=False),
 )

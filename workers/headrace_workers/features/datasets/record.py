@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from headrace_workers.features.batches.json_lines import NoJSON, parsed
+from headrace_workers.core.json_lines import NoJSON, parsed
 
 _FIELDS: Final = ("text", "prompt", "completion", "input", "output", "instruction", "response", "question", "answer")
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_TEXT
-from headrace_workers.features.batches.json_lines import BOM, LineTooLong, NoJSON, lines, parsed
+from headrace_workers.core.json_lines import BOM, LineTooLong, NoJSON, lines, parsed
 from headrace_workers.features.evals.errors import WrongRows, WrongRun
 
 MAX_BYTES: Final = 512 * 1024**2

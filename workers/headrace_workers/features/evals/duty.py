@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row as LedgerRow
 
+from headrace_workers.core.json_lines import read_on
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Clock
@@ -20,7 +21,6 @@ from headrace_workers.features.batches.defaults import Defaults
 from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
 from headrace_workers.features.batches.files.text import NotReadable
-from headrace_workers.features.batches.json_lines import read_on
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import Wishes, submit

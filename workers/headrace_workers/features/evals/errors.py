@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from headrace_schemas.errors import Category, HeadraceError
-from headrace_workers.features.batches.json_lines import listed
+from headrace_workers.core.json_lines import listed
 
 
 class WrongRun(HeadraceError):

@@ -8,6 +8,8 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.ledger.hooks import Hooks
+
 
 def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.evals.api import eval_runs, evals
@@ -24,4 +26,11 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (evaluate.register,)
 
 
-FEATURE = Feature(name="evals", routers=_routers, commands=_commands)
+def _hooks() -> "Hooks":
+    from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.features.evals.store import eval_runs
+
+    return Hooks(on_batch_file_rewritten=eval_runs.read_again)
+
+
+FEATURE = Feature(name="evals", routers=_routers, commands=_commands, hooks=_hooks)

@@ -30,4 +30,16 @@ def _hooks() -> "Hooks":
     return Hooks(on_tally=score_counts.count)
 
 
-FEATURE = Feature(name="judging", routers=_routers, commands=_commands, hooks=_hooks)
+def _status() -> Sequence[Callable[[Any], Any]]:
+    from headrace_workers.features.judging import status
+
+    return (status.scores,)
+
+
+def _metrics() -> Sequence[Callable[[Any], Any]]:
+    from headrace_workers.features.judging import metrics
+
+    return (metrics.scores,)
+
+
+FEATURE = Feature(name="judging", routers=_routers, commands=_commands, hooks=_hooks, status=_status, metrics=_metrics)

@@ -20,7 +20,7 @@ _Shingle = tuple[str, ...]
 
 
 def distinct(texts: Sequence[str], least: float = LEAST, most: int | None = None) -> list[int]:
-    """The places of the texts to keep: those whose likeness to each kept before is below `least` (above 0, to 1).
+    """Return the places of the texts to keep: those whose likeness to each kept before is below `least` (0 to 1).
 
     With `most`, the first so many of them; what comes behind is not looked at.
     """

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_schemas.attributes import AnyFilter
-from headrace_workers.core.ledger.changes import DocumentChange, Mark, Position
+from headrace_workers.core.ledger.changes import Mark, Position
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Embedder
@@ -27,6 +27,7 @@ from headrace_workers.core.progress import Loop
 from headrace_workers.features.knowledge.embedders.remembering import embed_for
 from headrace_workers.features.knowledge.passages import Hit, Passages, chunks_of
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
+from headrace_workers.features.knowledge.store.document_changes import DocumentChange
 
 UNUSED: Final = 1_800.0  # s after which a base that nobody asks for is let go
 MOST: Final = 200_000  # passages of all bases together, some 6 kB each; beyond, who was not asked for longest goes
@@ -85,7 +86,7 @@ class Bases:
         self.begun = 0  # how often all were let go, to be followed from then on
 
     def exists(self, tenant: str, knowledge: str) -> bool:
-        """Whether the tenant has a base of this name, if only an empty vector store. Unavailable with the ledger."""
+        """Return True if the tenant has a base of this name, if only an empty vector store. Unavailable."""
         with self._lock:
             held = self._held.get(BaseName(tenant, knowledge))
             if held is not None and held.there:
@@ -101,7 +102,7 @@ class Bases:
         vectors: NDArray[np.float32] | None = None,
         where: AnyFilter | None = None,
     ) -> list[list[Hit]]:
-        """The `k` passages of a base that fit each query best, best first; none where the base is not there or empty.
+        """Return the `k` passages of a base that fit each query best, best first; none if it does not exist.
 
         `vectors` are the queries', (queries, dimensions), where the embedder has made them already. `where`: only of
         documents whose attributes it lets through. The first search of a base reads it from the ledger: Unavailable
@@ -127,12 +128,12 @@ class Bases:
 
     @property
     def room(self) -> int:
-        """How many passages may still come."""
+        """Return how many passages may still come."""
         with self._lock:
             return self._most - sum(len(held.there or ()) for held in self._held.values())
 
     def asked(self) -> Mapping[BaseName, int]:
-        """How many questions each base was asked since the last call."""
+        """Return how many questions each base was asked since the last call."""
         with self._lock:
             asked, self._asked = self._asked, Counter()
         return asked
@@ -147,7 +148,7 @@ class Bases:
         return position
 
     def changed(self, after: Position, limit: int) -> Sequence[DocumentChange]:
-        """What changed of documents after a position, in order."""
+        """Return the changes of documents after a position, in order."""
         return self._ledger.of(KnowledgeBases).changed(after, limit)
 
     def take_in(self, changes: Sequence[DocumentChange], loop: Loop) -> None:
@@ -159,12 +160,12 @@ class Bases:
         self._mark = changes[-1].mark
 
     def idle(self) -> bool:
-        """Whether no base is in memory, nor was asked for lately."""
+        """Return True if no base is in memory, and none was asked for lately."""
         with self._lock:
             return not self._held and self._monotonic() - self._needed > self._unused
 
     def holds(self) -> bool:
-        """Whether the ledger still has the change that was taken in last."""
+        """Return True if the ledger still has the change that was taken in last."""
         return self._mark is not None and self._ledger.of(KnowledgeBases).stands(self._mark)
 
     def tidy(self) -> None:
@@ -208,7 +209,7 @@ class Bases:
             self._tell(name, held, passages)
 
     def _behind(self, name: BaseName, held: _Held, passages: Passages) -> set[int]:
-        """The documents that are still to be read anew; where there are none, the base is there from now on."""
+        """Return the documents that are still to be read anew; if there are none, the base is ready from now on."""
         with self._lock:
             behind, held.behind = held.behind, set()
             if not behind:
@@ -218,7 +219,7 @@ class Bases:
         return behind
 
     def _concerned(self, changes: Iterable[DocumentChange]) -> dict[BaseName, list[int]]:
-        """The documents to be read anew of each base that is there; who reads a base is told of its own."""
+        """Return the documents to be read anew of each base in memory; tell a base that is being read of its own."""
         found: dict[BaseName, list[int]] = defaultdict(list)
         now = {change.document_id: change for change in changes}
         with self._lock:
@@ -286,7 +287,7 @@ class Bases:
 
 
 def _yielding(rows: Iterable[Any], wanted: threading.Event) -> Iterator[Any]:
-    """The same; until somebody wants them, others have as much time as this took."""
+    """Yield the same; until somebody wants them, others have as much time as this took."""
     began = time.monotonic()
     for number, row in enumerate(rows, start=1):
         yield row

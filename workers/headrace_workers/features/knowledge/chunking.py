@@ -45,7 +45,7 @@ class Chunk:
 
     @property
     def indexed(self) -> str:
-        """What an index is given: the chunk below its headings."""
+        """Return the text to index: the chunk below its headings."""
         return f"{self.section}\n{self.text}" if self.section else self.text
 
 
@@ -59,7 +59,7 @@ class _Piece:
 
 
 def chunk(document: Document, count_tokens: CountTokens, size: int = SIZE) -> list[Chunk]:
-    """The document's chunks in order, each of at most about `size` tokens, as `count_tokens` counts them.
+    """Return the document's chunks in order, each of at most about `size` tokens, as `count_tokens` counts them.
 
     A chunk's count is that of its pieces, added up; a tokenizer that sees it whole may differ by a few.
     """
@@ -86,7 +86,7 @@ def _id(*parts: object) -> str:
 
 
 def _sections(text: str, form: Format) -> Iterator[tuple[str, int, int]]:
-    """Each section's path and place. A heading with only further headings below it goes with the first."""
+    """Return each section's path and place. A heading with only further headings below it goes with the first."""
     path: list[tuple[int, str]] = []
     start, body = 0, 0
     for heading in headings(text, form):
@@ -155,7 +155,7 @@ def _parts_of_word(text: str, span: Span, count: CountTokens, size: int) -> Iter
 
 
 def _between_characters(text: str, at: int, end: int) -> int:
-    """The next place from `at` on, within a few, that does not part a letter from its accents."""
+    """Return the next place from `at` on, within a few, that does not part a letter from its accents."""
     for place in range(at, min(end, at + 8)):
         if not unicodedata.combining(text[place]):
             return place
@@ -197,7 +197,7 @@ def _words(text: str, span: Span) -> Iterator[Span]:
 
 
 def _parted(text: str, span: Span, mark: re.Pattern[str]) -> Iterator[Span]:
-    """The stretches between the marks' white space; a mark's other characters stay with what is before them."""
+    """Return the stretches between the marks' white space; a mark's other characters stay with what is before them."""
     start, end = span
     for match in mark.finditer(text, start, end):
         stop = match.start() + len(match[0].rstrip())

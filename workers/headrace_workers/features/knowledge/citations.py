@@ -20,7 +20,7 @@ class Cited:
 
 
 def cited(answer: str, passages: int) -> Cited:
-    """What the answer cites of so many passages, [1] to [passages]. What stands in code is no citation."""
+    """Return what the answer cites of so many passages, [1] to [passages]. A number in code is no citation."""
     numbers = tuple(dict.fromkeys(_numbers(answer)))
     known = tuple(number for number in numbers if 1 <= number <= passages)
     return Cited(known, tuple(number for number in numbers if number not in known))

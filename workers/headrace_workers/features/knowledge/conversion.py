@@ -37,7 +37,7 @@ class Converter:
             self._end()
 
     def convert(self, data: bytes, suffix: str) -> str:
-        """The document's text; DocumentRefused with the reason alone."""
+        """Return the document's text. Raise DocumentRefused with the reason alone."""
         with self._one_at_a_time:
             process = self._process = self._process or self._start()
             try:
@@ -91,7 +91,7 @@ def _write(pipe: IO[bytes], data: bytes) -> None:
 
 
 def _line(pipe: IO[bytes], until: float) -> bytes:
-    """What comes up to the line's end, or the end of all; DocumentRefused when it does not come in time."""
+    """Return the text up to the line's end, or the end of all. Raise DocumentRefused if it does not come in time."""
     parts: list[bytes] = []
     while not parts or not parts[-1].endswith(b"\n"):
         ready, _, _ = select.select([pipe], [], [], max(0.0, until - time.monotonic()))

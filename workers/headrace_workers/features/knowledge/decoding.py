@@ -30,7 +30,7 @@ def decoded(data: bytes, encoding: str = "utf-8") -> str:
 
 
 def decoded_html(data: bytes) -> str:
-    """The same for a page of HTML, which may name another encoding."""
+    """Return the same for a page of HTML, which may name another encoding."""
     named = _CHARSET.search(data[:_HEAD])
     encoding = "utf-8"
     if named:
@@ -43,6 +43,6 @@ def decoded_html(data: bytes) -> str:
 
 
 def clean(text: str) -> str:
-    """The text as a database takes it: no NUL, no half of a surrogate pair, line ends `\\n`."""
+    """Return the text as a database takes it: no NUL, no half of a surrogate pair, line ends `\\n`."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
     return text.encode("utf-8", "replace").decode()

@@ -54,7 +54,7 @@ def embed(tasks: Sequence[Task], *, embedder: Callable[[], CountingEmbedder], em
 
 
 def _checked(job: EmbeddingJob, model: CountingEmbedder, alias: str) -> int:
-    """The tokens that are read for a job; raises what keeps it from being done."""
+    """Return the tokens that are read for a job; raise what keeps it from being done."""
     if job.model != alias:
         raise UnknownModel(
             f"no embedder is called {job.model!r} here; there is: {alias}. Bridges and recall workers need the same "

@@ -8,6 +8,8 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.ledger.hooks import Hooks
+
 
 def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.knowledge.api import (
@@ -31,4 +33,13 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (knowledge.register,)
 
 
-FEATURE = Feature(name="knowledge", routers=_routers, commands=_commands)
+def _hooks() -> "Hooks":
+    from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.features.knowledge.store import base_uses
+
+    return Hooks(on_prune=base_uses.forget)
+
+
+FEATURE = Feature(
+    name="knowledge", routers=_routers, commands=_commands, hooks=_hooks, change_kinds={"document": "documents"}
+)

@@ -33,14 +33,14 @@ NONE: Final = FrontMatter({})
 
 
 def behind(text: str) -> int:
-    """The place behind the front matter; 0 where there is none."""
+    """Return the place behind the front matter; 0 if there is none."""
     if text.startswith(_MARK) and (close := text.find(_CLOSE, len(_MARK) - 1)) >= 0:
         return close + len(_CLOSE)
     return 0
 
 
 def read(data: bytes) -> FrontMatter:
-    """What a Markdown file in UTF-8 begins with."""
+    """Return the front matter that a Markdown file in UTF-8 begins with."""
     head = data.removeprefix(codecs.BOM_UTF8)[: LONGEST + 1]
     if not head.startswith((b"---\n", b"---\r\n")):
         return NONE
@@ -83,7 +83,7 @@ def _plain(value: object) -> object:
 
 
 def _told(error: Exception) -> str:
-    """What is wrong, and in which line of the file."""
+    """Return what is wrong, and in which line of the file."""
     problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
     where = "" if mark is None else f" in line {mark.line + 2}"
     return f"{problem or type(error).__name__}{where}"[:200]

@@ -32,7 +32,7 @@ class Fused:
 
 
 def fuse(legs: Mapping[str, Leg], weights: Mapping[str, float] | None = None) -> list[Fused]:
-    """All items of the legs, best first; those alike in order of id. The score is the mean of the legs' own.
+    """Return all items of the legs, best first; equals in order of id. The score is the mean of the legs' own.
 
     A leg without a weight has 1. Where a leg names an item twice, the better place counts. ValueError for a weight that
     is negative or no number, or is that of a leg that is not there, and where all weights are 0.
@@ -52,7 +52,7 @@ def fuse(legs: Mapping[str, Leg], weights: Mapping[str, float] | None = None) ->
 
 
 def _shares(legs: Mapping[str, Leg], weights: Mapping[str, float]) -> dict[str, float]:
-    """The weights, so that their sum is 1."""
+    """Return the weights, scaled so that their sum is 1."""
     if unknown := weights.keys() - legs.keys():
         raise ValueError(
             f"weights for legs that are not there: {', '.join(sorted(unknown))}; there are {', '.join(legs)}"

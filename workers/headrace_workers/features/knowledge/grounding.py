@@ -18,13 +18,13 @@ USED: Final = "used"  # the documents that they come from, as they were: [id, ve
 
 
 def grounded(found: Grounds) -> Done:
-    """The job goes on to its model with these passages."""
+    """Send the job on to its model with these passages."""
     told = {_GROUNDING: found.grounding.model_dump(mode="json", exclude_none=True), _TURN: found.turn}
     return Done(context={KNOWLEDGE: told, USED: [list(each) for each in found.used]}, tokens=found.tokens)
 
 
 def ungrounded(job_id: str, job: GenerationJob, found: NoGrounds, recall: Recall | None) -> Done:
-    """No passage can be used: the job abstains, or goes on to its model without, as it says."""
+    """Let a job without usable passages abstain, or go on to its model without them, as it says."""
     if job.without_passages is WithoutPassages.ANSWER:
         return Done(context={KNOWLEDGE: {_GROUNDING: found.grounding.model_dump(mode="json", exclude_none=True)}})
     return Done(
@@ -45,7 +45,7 @@ def ungrounded(job_id: str, job: GenerationJob, found: NoGrounds, recall: Recall
 
 
 def afresh(job: GenerationJob, found: Found | None) -> GenerationJob | None:
-    """The job with its passages in it, to be asked once more by who looks for none; None where they cannot be had."""
+    """Return the job with its passages in it, to be asked once more without a search; None if they cannot be had."""
     match found:
         case None:
             return job if job.knowledge is None else None
@@ -57,19 +57,19 @@ def afresh(job: GenerationJob, found: Found | None) -> GenerationJob | None:
 
 
 def turn_of(context: Mapping[str, Any]) -> str | None:
-    """The user's turn with the passages; None where there are none."""
+    """Return the user's turn with the passages; None if there are none."""
     turn: str | None = context.get(KNOWLEDGE, {}).get(_TURN)
     return turn
 
 
 def conversation_of(job: GenerationJob, context: Mapping[str, Any]) -> tuple[Message, ...]:
-    """What the model reads: the job's conversation, with its passages where it has any."""
+    """Return what the model reads: the job's conversation, with its passages if it has any."""
     turn = turn_of(context)
     return job.conversation if turn is None else with_turn(job, turn)
 
 
 def grounding_of(context: Mapping[str, Any], text: str) -> Grounding | None:
-    """What the receipt of an answer with this text says; None for a job that named no knowledge base."""
+    """Return what the receipt of an answer with this text says; None for a job that named no knowledge base."""
     told = context.get(KNOWLEDGE)
     if told is None:
         return None

@@ -22,7 +22,7 @@ class Grounds:
     shown: tuple[str, ...] = ()
 
     def newer(self, than: int) -> set[tuple[int, str]]:
-        """Those of the documents that are as they were for a shorter time than from then on."""
+        """Return those of the documents that changed after that time."""
         return {used for used, since in zip(self.used, self.since, strict=True) if since > than}
 
 
@@ -41,7 +41,7 @@ Found = Grounds | NoGrounds | HeadraceError
 
 
 def with_turn(job: GenerationJob, turn: str) -> tuple[Message, ...]:
-    """The conversation with another last turn of the user; the system prompt stays as it is."""
+    """Return the conversation with another last turn of the user; the system prompt stays as it is."""
     messages = list(job.conversation)
     place = max(at for at, message in enumerate(messages) if message.role == "user")
     messages[place] = messages[place].model_copy(update={"content": turn})

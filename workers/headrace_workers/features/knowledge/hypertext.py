@@ -24,7 +24,7 @@ _MARKDOWN: Final = re.compile(r"#{1,6}(?:\s|$)|`{3}|~{3}")
 
 
 def to_markdown(html: str) -> str:
-    """The page's text. Blocks are parted by empty lines; broken HTML gives what can be made of it."""
+    """Return the page's text. Blocks are parted by empty lines; broken HTML gives what can be made of it."""
     reader = _Reader()
     reader.feed(html)
     reader.close()
@@ -86,7 +86,7 @@ class _Reader(HTMLParser):
         self._end_block()
 
     def text(self) -> str:
-        """The blocks of the main part, or of the whole where none is named or nothing is in it."""
+        """Return the blocks of the main part, or of the whole if none is named or nothing is in it."""
         return "\n\n".join(self._mains or self._blocks)
 
     def _end_block(self) -> None:

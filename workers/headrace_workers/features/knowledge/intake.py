@@ -93,7 +93,7 @@ class Intake:
             yield replace(taken, passed_over=passed_over, trouble=found.trouble)
 
     def _taken(self, known: dict[str, _Known], loaded: Loaded, attributes: AttributeMap) -> Taken:
-        """What became of a file that was read; DocumentRefused."""
+        """Return what became of a file that was read. Raise DocumentRefused."""
         name = loaded.name
         came_from, now, before = (loaded.sha256, self.embedder.id), written(attributes), known.get(loaded.name)
         if before is not None and before.came_from == came_from:
@@ -118,14 +118,14 @@ class Intake:
         return Taken(name, "added" if before is None else "replaced", len(document.chunks))
 
     def _attributes(self, found: FrontMatter) -> tuple[AttributeMap, tuple[str, ...]]:
-        """A document's attributes, and which fields of its front matter found no place among them."""
+        """Return a document's attributes, and which fields of its front matter found no place among them."""
         more = [key for key in found.attributes if key not in self.attributes]
         room = MAX_ATTRIBUTES - len(self.attributes)
         attributes = {**self.attributes, **{key: found.attributes[key] for key in more[:room]}}
         return attributes, (*found.passed_over, *more[room:])
 
     def _known(self) -> dict[str, _Known]:
-        """The documents of the base, by name."""
+        """Return the documents of the base, by name."""
         known: dict[str, _Known] = {}
         after = ""
         while rows := self.ledger.of(KnowledgeBases).documents(self.tenant, self.knowledge, after, _AT_ONCE):
@@ -157,7 +157,7 @@ def new_document(
     embedder: Embedder,
     count_tokens: CountTokens,
 ) -> NewDocument:
-    """A document cut and embedded, to be written into a base; `size` is that of its file, in bytes."""
+    """Return a document cut and embedded, to be written into a base; `size` is that of its file, in bytes."""
     chunks = chunk(document, count_tokens, min(SIZE, embedder.max_tokens))
     vectors = embedder.embed([each.indexed for each in chunks])
     return NewDocument(

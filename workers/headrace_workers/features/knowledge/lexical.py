@@ -40,7 +40,7 @@ class Matches:
 
     @property
     def shares(self) -> list[tuple[str, float]]:
-        """The same with each score as a share of the most, from 0 to 1."""
+        """Return the same with each score as a share of the most, from 0 to 1."""
         return [(id_, score / self.most) for id_, score in self.found]
 
 
@@ -58,14 +58,14 @@ class LexicalIndex:
         return sum(segment.live for segment in self._segments)
 
     def update(self, changes: Mapping[str, Sequence[tuple[str, str]]]) -> None:
-        """Each document now has these chunks (id, text to be found by), and no others; none: it is gone.
+        """Give each document these chunks (id, text to be found by), and no others; none: it is gone.
 
         Many documents in one call cost less than one by one.
         """
         self.put({document: [(id_, Terms.of(text)) for id_, text in chunks] for document, chunks in changes.items()})
 
     def put(self, counted: Mapping[str, Sequence[tuple[str, Terms]]]) -> None:
-        """The same, of chunks whose terms are counted already."""
+        """Do the same with chunks whose terms are counted already."""
         with self._changing:
             gone = [self._owners[document] for document in counted if document in self._owners]
             owners: dict[str, int] = {}
@@ -84,22 +84,22 @@ class LexicalIndex:
                 self._segments = merged
 
     def replace(self, document: str, chunks: Iterable[tuple[str, str]]) -> None:
-        """The document now has these chunks (id, text to be found by), and no others."""
+        """Give the document these chunks (id, text to be found by), and no others."""
         self.update({document: list(chunks)})
 
     def remove(self, document: str) -> None:
-        """The document is gone; nothing happens where it was not there."""
+        """Remove the document; do nothing if it was not there."""
         self.update({document: []})
 
     def search(self, query: str, k: int, *, among: Collection[str] | None = None) -> list[tuple[str, float]]:
-        """The best `k` chunks with a word of the query and their scores, best first; those alike in order of id.
+        """Return the best `k` chunks with a word of the query and their scores, best first; equals in order of id.
 
         `among`: only these documents are looked at; how rare a word is, is told from all.
         """
         return list(self.look_up(query, k, among=among).found)
 
     def look_up(self, query: str, k: int, *, among: Collection[str] | None = None) -> Matches:
-        """The same, with the score that a chunk would have that holds nothing but the query's words, and them often.
+        """Return the same, with the score of a chunk that would hold nothing but the query's words, and them often.
 
         Words that no chunk has count there, too.
         """
@@ -124,7 +124,7 @@ class LexicalIndex:
 
 
 def _asked(query: str, segments: Sequence[Segment]) -> tuple[NDArray[np.uint64], list[int], int]:
-    """The keys of the query's terms, those that some chunk holds; how often each is asked for; and how many others."""
+    """Return the keys of the query's terms that some chunk holds, how often each is asked for, and how many others."""
     counts: dict[int, int] = {}
     for term, times in term_counts(query).items():
         counts[key_of(term)] = counts.get(key_of(term), 0) + times
@@ -161,7 +161,7 @@ def _scores(
 
 
 def _best(scores: NDArray[np.float64], k: int) -> NDArray[np.intp]:
-    """The slots of the best k, and of those as good as the k-th."""
+    """Return the slots of the best k, and of those as good as the k-th."""
     hits = np.flatnonzero(scores > 0.0)
     if len(hits) <= k:
         return hits

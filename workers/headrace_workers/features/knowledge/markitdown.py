@@ -19,7 +19,7 @@ CONVERTERS: Final = {
 
 
 def to_markdown(data: bytes, suffix: str) -> str:
-    """The document's text; DocumentRefused with the reason alone, where it has none to give.
+    """Return the document's text. Raise DocumentRefused with the reason alone if there is none.
 
     The pages of a PDF are parted by form feeds, unless there are tables in it. What else its libraries raise concerns
     this file.

@@ -38,12 +38,12 @@ class Line:
 
     @property
     def blank(self) -> bool:
-        """Whether it holds white space only."""
+        """Return True if it holds white space only."""
         return not self.text or self.text.isspace()
 
 
 def lines(text: str, start: int = 0, end: int | None = None, *, fences: bool = True) -> Iterator[Line]:
-    """The lines of text[start:end]; a fence that is not closed goes on to the end, as Markdown has it."""
+    """Return the lines of text[start:end]; a fence that is not closed goes on to the end, as Markdown has it."""
     fence = ""
     for match in _LINE.finditer(text, start, len(text) if end is None else end):
         line = match[0]
@@ -57,7 +57,7 @@ def lines(text: str, start: int = 0, end: int | None = None, *, fences: bool = T
 
 
 def headings(text: str, form: Format) -> list[Heading]:
-    """The headings in order."""
+    """Return the headings in order."""
     match form:
         case Format.MARKDOWN:
             return list(_markdown(text))
@@ -103,7 +103,7 @@ def _underlined(text: str) -> Iterator[Heading]:
 
 
 def _repeats(rule: str) -> str:
-    """The punctuation mark that alone makes up the rule, two times or more; else nothing."""
+    """Return the punctuation mark that alone makes up the rule, two times or more; else nothing."""
     if 2 <= len(rule) <= _LONGEST_UNDERLINE and rule[0] in _PUNCTUATION and rule == rule[0] * len(rule):
         return rule[0]
     return ""

@@ -28,7 +28,7 @@ class Packed:
 
     @property
     def nothing_relevant(self) -> bool:
-        """Whether nothing cleared the floor."""
+        """Return True if nothing cleared the floor."""
         return self.relevant == 0
 
 

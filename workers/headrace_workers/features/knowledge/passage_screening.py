@@ -10,11 +10,11 @@ from headrace_schemas.errors import Unavailable
 from headrace_schemas.grounding import Citation, LeftOut, Screening
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.pipeline.outcome import Held
+from headrace_workers.core.pipeline.review_reason import review_reason
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Moderation, Moderator
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.knowledge.grounds import Found, Grounds, NoGrounds
-from headrace_workers.features.moderation.review import asks_person
 
 SCREENED: Final = "screened"  # the name under which a screened prompt is told of to the stages behind
 _CATEGORY: Final = "prompt_injection"
@@ -26,8 +26,8 @@ class Retrieves(Protocol):
     """Finds passages in knowledge bases, and makes prompts of them. Thread-safe."""
 
     def find(self, jobs: Sequence[GenerationJob], without: Sequence[Collection[str]] | None = None) -> list[Found]:
-        """What each comes to; the i-th item belongs to the i-th job, each of which names a base. `without`: the ids of
-        chunks that are not to be used, of each.
+        """Return what is found for each job, each of which names a base, in their order. `without`: the ids of chunks
+        that are not to be used, of each.
         """
 
 
@@ -39,14 +39,15 @@ class Look(NamedTuple):
 
     @property
     def blocks(self) -> bool:
-        """Whether a passage is left out."""
+        """Return True if a passage is left out."""
         return any(each.action == "block" for each in self.screenings)
 
 
 def find_screened(tasks: Sequence[Task], retrieval: Retrieves, screener: Callable[[], Moderator]) -> list[Found | Held]:
-    """What may be found for each task, each of which names a base; passages for a prompt that was screened are screened
-    one by one. What the policy blocks is left out and another takes its place; what it wants reviewed, or nobody could
-    look at, holds the job.
+    """Return what is found for each task, each of which names a base. Screen passages one by one if their prompt was.
+
+    A passage that the policy blocks is left out, and another takes its place. A passage that the policy wants reviewed,
+    or that could not be screened, holds the job.
     """
     jobs = [task.job for task in tasks if isinstance(task.job, GenerationJob)]
     found: list[Found | Held] = [*retrieval.find(jobs)]
@@ -76,7 +77,7 @@ def find_screened(tasks: Sequence[Task], retrieval: Retrieves, screener: Callabl
 
 
 def looked_at(citations: Sequence[Citation], verdicts: Sequence[Moderation | HeadraceError]) -> Look | HeadraceError:
-    """What is to be done about passages with these verdicts: by what was found of prompt injection alone."""
+    """Return what is to be done about passages with these verdicts: only findings of prompt injection count."""
     screenings = []
     review: str | None = None
     for citation, verdict in zip(citations, verdicts, strict=True):
@@ -89,14 +90,14 @@ def looked_at(citations: Sequence[Citation], verdicts: Sequence[Moderation | Hea
         score = max((finding.score for finding in told.findings), default=0.0)
         screenings.append(Screening(action=done, score=score, policy=told.policy))
         if "review" in actions and review is None:
-            review = f"passage {citation.number}, of {citation.document}: {asks_person(told)}"
+            review = f"passage {citation.number}, of {citation.document}: {review_reason(told)}"
     return Look(tuple(screenings), review)
 
 
 def _looked(
     found: dict[int, Grounds], tasks: Sequence[Task], screener: Callable[[], Moderator]
 ) -> dict[int, tuple[Grounds, Look | HeadraceError]]:
-    """A look at all passages at once."""
+    """Look at all passages at once."""
     if not found:
         return {}
     texts = [(place, text) for place, grounds in found.items() for text in grounds.shown]
@@ -112,13 +113,13 @@ def _looked(
 
 
 def _of_injection(verdict: ModerationVerdict) -> ModerationVerdict:
-    """The same with no other findings."""
+    """Return the verdict with its findings of prompt injection only."""
     findings = tuple(finding for finding in verdict.findings if finding.category == _CATEGORY)
     return verdict.model_copy(update={"findings": findings})
 
 
 def _told(grounds: Grounds, look: Look) -> Grounds:
-    """The same, and the receipt says that they were screened."""
+    """Return the grounds with a receipt that says that they were screened."""
     pairs = zip(grounds.grounding.citations, look.screenings, strict=True)
     citations = tuple(citation.model_copy(update={"screening": screening}) for citation, screening in pairs)
     return replace(grounds, grounding=grounds.grounding.model_copy(update={"citations": citations}))
@@ -141,7 +142,7 @@ def _left_out(grounds: Grounds, look: Look) -> tuple[LeftOut, ...]:
 
 
 def _without(found: Found | Held, left_out: tuple[LeftOut, ...]) -> Found | Held:
-    """The same, and the receipt says what was left out."""
+    """Return the same with a receipt that says what was left out."""
     if not left_out or not isinstance(found, Grounds | NoGrounds):
         return found
     told: dict[str, object] = {"left_out": left_out}

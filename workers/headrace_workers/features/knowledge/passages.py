@@ -15,7 +15,6 @@ from headrace_schemas.attributes import AnyFilter, AttributeMap, matches
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Embedder
-from headrace_workers.features.cache.store.uses import version_of
 from headrace_workers.features.knowledge.alike import distinct
 from headrace_workers.features.knowledge.chunking import Chunk
 from headrace_workers.features.knowledge.fusion import Leg, fuse
@@ -24,7 +23,7 @@ from headrace_workers.features.knowledge.index.compaction import Limits
 from headrace_workers.features.knowledge.index.vector_index import VectorIndex
 from headrace_workers.features.knowledge.lexical import LexicalIndex, Matches
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
-from headrace_workers.features.knowledge.store.documents import FIRST, ChunkAt
+from headrace_workers.features.knowledge.store.documents import FIRST, ChunkAt, version_of
 from headrace_workers.features.knowledge.terms import Terms
 
 DEPTH: Final = 100  # passages of each leg that are fused, at least
@@ -95,11 +94,11 @@ class Passages:
         return len(self._passages)
 
     def __contains__(self, document_id: object) -> bool:
-        """Whether there are passages of this document."""
+        """Return True if there are passages of this document."""
         return document_id in self._documents
 
     def update(self, documents: Mapping[int, Sequence[Any]]) -> None:
-        """Each document, by its id, now has these chunks, as the ledger gives them, and no others; none: it is gone.
+        """Give each document, by its id, these chunks as the ledger has them, and no others; none: it is gone.
 
         A document whose chunks are here already costs nothing. Many documents in one call cost less than one by one.
         """
@@ -140,7 +139,7 @@ class Passages:
     def search(
         self, query: str, k: int, vector: NDArray[np.float32] | None = None, where: AnyFilter | None = None
     ) -> list[Hit]:
-        """The k passages that fit the query best, best first; of those that say nearly the same, the first.
+        """Return the k passages that fit the query best, best first; of those that say nearly the same, the first.
 
         `where`: only passages of documents whose attributes it lets through are looked at, and all of those. Exact up
         to 10,000 passages, and of any number with `where`: the query is compared with every one. `vector` is the
@@ -158,16 +157,16 @@ class Passages:
 
     @property
     def chunks(self) -> list[Chunk]:
-        """All passages."""
+        """Return all passages."""
         return [passage.chunk for passage in self._passages.values()]
 
     def legs(self, query: str, depth: int) -> dict[str, Leg]:
-        """What each leg finds by itself, on the scale on which they are fused; `chunk` says what an id stands for."""
+        """Return what each leg finds by itself, on the scale of their fusion; `chunk` says what an id stands for."""
         (vector,) = self._embedder.embed([query])
         return self._legs(query, vector, depth)[1]
 
     def chunk(self, id_: str) -> Chunk:
-        """The passage with this id of a leg."""
+        """Return the passage with this id of a leg."""
         return self._passages[int(id_)].chunk
 
     def compact(self) -> None:
@@ -178,7 +177,7 @@ class Passages:
     def _look(
         self, query: str, vector: NDArray[np.float32], depth: int, where: AnyFilter | None
     ) -> tuple[list[Hit], bool]:
-        """What is found, and whether that is all: a document that was replaced between the legs may be in neither."""
+        """Return what is found, and whether that is all: a document that is replaced meanwhile may be in neither."""
         words, legs = self._legs(query, vector, depth, None if where is None else self._let_through(where))
         scores = {WORDS: dict(words.found), VECTORS: dict(legs[VECTORS].found)}
         fused = fuse(legs)
@@ -196,7 +195,7 @@ class Passages:
         return hits, len(hits) == len(fused)
 
     def _let_through(self, where: AnyFilter) -> _Among:
-        """The documents that a filter lets through, and their chunks."""
+        """Return the documents that a filter lets through, and their chunks."""
         # Documents that say the same share their attributes: each is looked at once.
         verdicts: dict[int, bool] = {}
         documents: list[int] = []
@@ -211,7 +210,7 @@ class Passages:
     def _legs(
         self, query: str, vector: NDArray[np.float32], depth: int, among: _Among | None = None
     ) -> tuple[Matches, dict[str, Leg]]:
-        """What each leg finds; and of words the scores as BM25 has them."""
+        """Return the matches of words with their BM25 scores, and what each leg finds."""
         documents, chunks = (None, None) if among is None else among
         words = self._lexical.look_up(query, depth, among=documents)
         (similarities,), (ids,) = self._vectors.search(vector[None], depth, chunks)
@@ -220,7 +219,7 @@ class Passages:
         return words, {leg: Leg(each, _rest(each, depth)) for leg, each in found.items()}
 
     def _describe(self, document: int, rows: Sequence[Any]) -> None:
-        """The same chunks, of a document that may have other attributes."""
+        """Take in a document with the same chunks, which may have other attributes."""
         told = _described(rows[0])
         if self._passages[rows[0].id].version == told.version:
             return
@@ -234,7 +233,7 @@ class Passages:
         self._attributes[document] = told.attributes
 
     def _vectors_of(self, rows: Sequence[Any]) -> dict[int, NDArray[np.float32]]:
-        """The vectors of a document's chunks that can be compared with ours."""
+        """Return the vectors of a document's chunks that can be compared with ours."""
         found: dict[int, NDArray[np.float32]] = {}
         refused: list[VectorRefused] = []
         ours = [row for row in rows if row.embedder == self._embedder.id]
@@ -261,12 +260,12 @@ class Passages:
 
 
 def _rest(found: Sequence[tuple[str, float]], depth: int) -> float:
-    """The score of what a leg does not name: at most its lowest, where it was cut off."""
+    """Return the score of what a leg does not name: at most its lowest, if it was cut off."""
     return found[-1][1] if len(found) == depth else 0.0
 
 
 def chunks_of(ledger: Ledger, tenant: str, knowledge: str, document_id: int | None = None) -> Iterator[Any]:
-    """All chunks of a base, or of one of its documents, as the ledger gives them. Unavailable with the ledger."""
+    """Yield all chunks of a base, or of one of its documents, as the ledger has them. Unavailable with the ledger."""
     after: ChunkAt | None = FIRST
     while after is not None:
         rows = ledger.of(KnowledgeBases).chunks(tenant, knowledge, after, _AT_ONCE, document_id)
@@ -293,7 +292,7 @@ class _Described(NamedTuple):
 
 
 def _described(row: Any) -> _Described:
-    """What a document is besides its chunks; those that say the same share their attributes."""
+    """Return a document's version and attributes; documents that say the same share their attributes."""
     return _Described(version_of(row.sha256, row.attributes), _attributes_of(row.attributes))
 
 
@@ -304,7 +303,7 @@ def _attributes_of(written: str) -> AttributeMap:
 
 
 def _passages(rows: Sequence[Any], vectors: Mapping[int, object]) -> dict[int, _Passage]:
-    """By id; the rows are a document's. What its chunks have in common is kept once."""
+    """Return the passages of a document's rows by id; texts that its chunks share are kept once."""
     if not rows:
         return {}
     kept: dict[str, str] = {}

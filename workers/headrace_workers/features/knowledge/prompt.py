@@ -22,7 +22,7 @@ _LONGEST_SOURCE: Final = 200  # characters of document and section that are show
 
 
 def user_turn(question: str, passages: Sequence[Passage]) -> str:
-    """The user's turn with the passages before the question; without passages it is the question alone.
+    """Return the user's turn: the passages before the question, or the question alone.
 
     Tokens of a chat template in a passage are text to every engine, as in all that a caller brings: see `added_tokens`.
     """
@@ -35,7 +35,7 @@ def user_turn(question: str, passages: Sequence[Passage]) -> str:
 
 
 def passages_of(turn: str) -> list[str]:
-    """The passages of a user's turn, in their order, without their numbers and sources."""
+    """Return the passages of a user's turn, in their order, without their numbers and sources."""
     first = _BEGINS.match(turn)
     if first is None:
         return []
@@ -43,7 +43,7 @@ def passages_of(turn: str) -> list[str]:
 
 
 def shown_passage(number: int, passage: Passage) -> str:
-    """A passage as the prompt has it, but for its marks."""
+    """Return a passage as the prompt has it, but for its marks."""
     chunk = passage.chunk
     source = (
         " ".join(f"{chunk.document}: {chunk.section}".split()) if chunk.section else " ".join(chunk.document.split())
@@ -52,7 +52,7 @@ def shown_passage(number: int, passage: Passage) -> str:
 
 
 def around(passage: Passage) -> str:
-    """A text that takes about as many tokens as the passage in a prompt, its marks included: to count."""
+    """Return a text that takes about as many tokens as the passage in a prompt, its marks included: to count."""
     mark = "0a1b2c3d"
     return f"<<{mark}>> {shown_passage(10, passage)}\n<<end {mark}>>\n\n"
 

@@ -68,7 +68,7 @@ class Reader:
         self._converter.close()
 
     def read(self, loaded: Loaded) -> Document:
-        """The document; DocumentRefused names it and says why it cannot become text."""
+        """Return the document. Raise DocumentRefused, which names it and says why it cannot become text."""
         try:
             text = self._text(loaded)
             if not text.strip():
@@ -88,7 +88,7 @@ class Reader:
 
 
 def format_of(suffix: str) -> Format:
-    """How documents of the suffix mark their headings; what is not known is plain text, such as source code."""
+    """Return how documents of the suffix mark their headings; an unknown suffix is plain text, such as source code."""
     if suffix in MARKDOWN or suffix in _HTML or suffix in CONVERTERS:
         return Format.MARKDOWN
     return Format.UNDERLINED if suffix in _UNDERLINED else Format.PLAIN

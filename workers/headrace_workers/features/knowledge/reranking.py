@@ -29,7 +29,7 @@ class _Beside:
         self._late: Future[Any] | None = None
 
     def call(self, what: Callable[[], list[float]]) -> "Future[list[float]] | None":
-        """What will come of it; None while a call that nobody waits for any more still runs."""
+        """Return a future of the call; None while a call that nobody waits for any more still runs."""
         with self._lock:
             if self._late is not None and not self._late.done():
                 return None
@@ -69,7 +69,7 @@ class Reranking:
     _beside: _Beside = field(default_factory=_Beside, init=False)
 
     def order(self, question: str, hits: Sequence[Hit]) -> list[Hit]:
-        """The same passages, best first; as they came where the reranker does not say."""
+        """Return the same passages, best first; as they came if the reranker does not answer."""
         if len(hits) < 2:
             return list(hits)
         future = self._beside.call(lambda: self.reranker.scores(question, [hit.chunk.indexed for hit in hits]))

@@ -32,7 +32,7 @@ class FindsPassages(Protocol):
         """
 
     def exists(self, tenant: str, knowledge: str) -> bool:
-        """Whether the tenant has such a base. Unavailable with the ledger."""
+        """Return True if the tenant has such a base. Unavailable with the ledger."""
 
 
 class CountsPrompts(Protocol):
@@ -42,14 +42,14 @@ class CountsPrompts(Protocol):
         """Prompt and answer together, in tokens."""
 
     def prompt_tokens(self, alias: str, messages: Sequence[Message], tenant: str) -> int | None:
-        """The tokens of a tenant's prompt, None where only a guess can be had. PromptTooLong, InvalidTemplate."""
+        """Return the tokens of a tenant's prompt, None if only a guess can be had. PromptTooLong, InvalidTemplate."""
 
     def text_tokens(self, alias: str, text: str) -> int | None:
-        """The tokens of a text alone, None where only a guess can be had."""
+        """Return the tokens of a text alone, None if only a guess can be had."""
 
 
 def as_found(_question: str, hits: Sequence[Hit]) -> Sequence[Hit]:
-    """As the search had them."""
+    """Return them as the search had them."""
     return hits
 
 
@@ -71,7 +71,7 @@ class Retrieval:
     rerank: Callable[[str, Sequence[Hit]], Sequence[Hit]] = as_found
 
     def find(self, jobs: Sequence[GenerationJob], without: Sequence[Collection[str]] | None = None) -> list[Found]:
-        """What each comes to; the i-th item belongs to the i-th job, each of which names a base. Unavailable.
+        """Return what is found for each job, each of which names a base, in their order. Unavailable.
 
         `without`: the ids of chunks that are not to be used, of each job.
         """
@@ -95,7 +95,7 @@ class Retrieval:
     def _of(
         self, bases: FindsPassages, tenant: str, knowledge: str, jobs: Sequence[tuple[GenerationJob, Collection[str]]]
     ) -> list[Found]:
-        """The same for jobs of one base, and with one filter."""
+        """Return the same for jobs of one base, and with one filter."""
         if not bases.exists(tenant, knowledge):
             return [UnknownBase(no_such_base((tenant, knowledge)))] * len(jobs)
         queries = [job.question for job, _ in jobs if job.question.strip()]
@@ -147,7 +147,7 @@ class Retrieval:
         return NoGrounds(self._grounding(job, best, reason=reason))
 
     def _room(self, job: GenerationJob) -> int:
-        """How many tokens the passages of this job's prompt may have. PromptTooLong, InvalidTemplate."""
+        """Return how many tokens the passages of this job's prompt may have. PromptTooLong, InvalidTemplate."""
         context = self.counts.context_length(job.model)
         if context is None:
             return self.most_tokens
@@ -155,7 +155,7 @@ class Retrieval:
         return min(self.most_tokens, context - prompt - self._kept(job, context))
 
     def _fitting(self, job: GenerationJob, turn: str) -> int | None:
-        """What the job costs with this turn; None where that does not fit its model."""
+        """Return what the job costs with this turn; None if that does not fit its model."""
         context = self.counts.context_length(job.model)
         try:
             prompt = self._prompt_tokens(job, with_turn(job, turn)) if context else self.guess(turn)
@@ -202,7 +202,7 @@ class Retrieval:
 
 
 def relevance_of(hit: Hit) -> float:
-    """The cosine to the question; 0 where the passage is not among those that are nearest to it."""
+    """Return the cosine to the question; 0 if the passage is not among those that are nearest to it."""
     return min(1.0, max(-1.0, hit.scores.get(VECTORS, 0.0)))
 
 

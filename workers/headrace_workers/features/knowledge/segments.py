@@ -44,7 +44,7 @@ class Segment:
 
     @classmethod
     def merged(cls, parts: Sequence["Segment"]) -> Self:
-        """One segment of what is alive in all."""
+        """Return one segment of what is alive in all."""
         offsets = np.cumsum([0, *(part.live for part in parts)])
         keys, slots, counts = [], [], []
         for part, offset in zip(parts, offsets, strict=False):
@@ -88,16 +88,16 @@ class Segment:
 
     @property
     def live(self) -> int:
-        """How many chunks are alive."""
+        """Return how many chunks are alive."""
         return int(np.count_nonzero(self.alive))
 
     @property
     def live_length(self) -> int:
-        """The lengths of these, added up."""
+        """Return the lengths of these, added up."""
         return int(self.lengths[self.alive].sum())
 
     def without(self, owners: Iterable[int]) -> Self:
-        """The segment without the chunks of these documents; itself where it holds none."""
+        """Return the segment without the chunks of these documents; itself if it holds none."""
         gone = np.isin(self.owners, np.fromiter(owners, np.int64))
         return replace(self, alive=self.alive & ~gone) if gone.any() else self
 

@@ -151,7 +151,7 @@ _SEEN: Final = re.compile("[^\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff
 
 
 def suspicions(text: str) -> list[Suspicion]:
-    """What is suspicious in the text, in order of place; invisible characters in a word hide it from nothing."""
+    """Return what is suspicious in the text, in order of place; invisible characters in a word hide it from nothing."""
     found = [
         Suspicion(Reason.INVISIBLE, *match.span())
         for pattern in (_TAGS, _ZERO_WIDTH, _OVERRIDE)
@@ -168,7 +168,7 @@ def _said(text: str) -> Iterator[Suspicion]:
 
 
 def _said_behind(text: str) -> Iterator[Suspicion]:
-    """The same, where the characters that nobody sees are taken out first."""
+    """Return the same, after removing the characters that nobody sees."""
     parts = list(_SEEN.finditer(text))
     places = [place for part in parts for place in range(*part.span())]
     for each in _said("".join(part[0] for part in parts)):

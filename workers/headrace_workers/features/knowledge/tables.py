@@ -1,12 +1,60 @@
-"""The tables of vector stores: what OpenAI's door says of knowledge bases beside their documents."""
+"""The tables of knowledge bases: their documents, and what OpenAI's vector stores say of them beside those."""
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, Text, text, true
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, String, Table, Text, text, true
 
 from headrace_workers.core.tables import METADATA, Serial
 
+DOCUMENT: Final = "document"  # the kind of change of a document in `changes`
+
 _IS_COMING = text("state = 'in_progress'")
+
+# What knowledge bases hold. Each change of a document, its chunks included, has a row in `changes`.
+DOCUMENTS: Final = Table(
+    "documents",
+    METADATA,
+    Column("id", Serial, primary_key=True, autoincrement=True),  # the same while the document changes
+    Column("tenant", String(64), nullable=False),
+    Column("knowledge", String(64), nullable=False),  # the base's name
+    Column("name", Text, nullable=False),  # what citations call it
+    Column("sha256", String(64), nullable=False),  # of the file
+    Column("format", String(16), nullable=False),  # markdown | underlined | plain: see features/knowledge/documents.py
+    Column("embedder", Text, nullable=False),  # the id of the one that made the vectors of its chunks
+    Column("size", BigInteger, nullable=False),  # of the file, in bytes
+    Column("chunks", Integer, nullable=False),  # how many it has
+    Column("added_at", BigInteger, nullable=False),  # as it is now
+    Column("attributes", Text, nullable=False, server_default="{}"),  # JSON, its keys in order
+    Index("documents_name", "tenant", "knowledge", "name", unique=True),
+    sqlite_autoincrement=True,  # an id in a worker's memory never becomes another document's
+)
+
+# Passages of documents, in order; whose they are is told by their document alone.
+CHUNKS: Final = Table(
+    "chunks",
+    METADATA,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("document_id", BigInteger, nullable=False),
+    Column("key", String(32), nullable=False),  # from its words and place: see features/knowledge/chunking.py
+    Column("section", Text, nullable=False),
+    Column("start", Integer, nullable=False),  # characters of the document's text
+    Column("stop", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("vector", LargeBinary, nullable=False),  # float32
+    Column("terms", LargeBinary),  # what it is found by: see features/knowledge/terms.py
+    Index("chunks_document", "document_id", "id"),
+    sqlite_autoincrement=True,  # an id in a worker's memory never becomes another chunk's
+)
+
+# How much each knowledge base is asked, a week back: see base_uses.py.
+BASE_USES: Final = Table(
+    "base_uses",
+    METADATA,
+    Column("tenant", String(64), primary_key=True),
+    Column("knowledge", String(64), primary_key=True),
+    Column("questions", Float, nullable=False),  # each day counts half of the next
+    Column("asked_at", BigInteger, nullable=False),
+)
 
 # A knowledge base that was made through that door, with or without documents; one of the command line has no row here
 # until something is said of it.

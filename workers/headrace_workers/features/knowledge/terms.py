@@ -25,7 +25,7 @@ _COUNT_BYTES: Final = 2
 
 @lru_cache(maxsize=1 << 17)
 def key_of(term: str) -> int:
-    """The hash by which a term is known, in every process the same."""
+    """Return the hash by which a term is known, in every process the same."""
     return int.from_bytes(blake2b(term.encode("utf-8", "replace"), digest_size=8).digest(), "little")
 
 
@@ -49,13 +49,13 @@ class Terms:
         )
 
     def to_bytes(self) -> bytes:
-        """As the ledger keeps them, whatever the machine's byte order: ten bytes a term."""
+        """Return the terms as the ledger keeps them, whatever the machine's byte order: ten bytes a term."""
         head = _HEAD.pack(VERSION, len(self.keys), self.length)
         return head + self.keys.astype("<u8").tobytes() + self.counts.astype("<u2").tobytes()
 
     @classmethod
     def from_bytes(cls, written: bytes | None) -> Self | None:
-        """What `to_bytes` gave; None where that is of another version, or is nothing of the kind."""
+        """Return the terms that `to_bytes` wrote; None if the bytes are of another version, or nothing of the kind."""
         if written is None or len(written) < _HEAD.size:
             return None
         version, size, length = _HEAD.unpack_from(written)

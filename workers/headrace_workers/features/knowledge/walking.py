@@ -20,7 +20,7 @@ class Found:
 
 
 def find(paths: Iterable[str], passed_over: Told = lambda path, why: None) -> Iterator[Found]:
-    """The files, in the same order each time. DocumentRefused for a path that names nothing.
+    """Return the files, in the same order each time. Raise DocumentRefused for a path that names nothing.
 
     In folders, what is hidden is passed over (its name begins with a dot), and so are links that lead out of the folder
     or to other folders; `passed_over` is told of links and of folders that cannot be read. A file that is named itself
@@ -83,5 +83,5 @@ def _led_astray(link: Path, root: Path) -> str:
 
 
 def _name(path: PurePath) -> str:
-    """The path with slashes; bytes that are not UTF-8 become replacement characters."""
+    """Return the path with slashes; bytes that are not UTF-8 become replacement characters."""
     return os.fsencode(path.as_posix()).decode("utf-8", "replace")

@@ -31,7 +31,7 @@ _PART: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\dA-Z_]+|\d+")
 
 
 def term_counts(text: str) -> Counter[str]:
-    """Each term of the text, and how often it is there."""
+    """Return each term of the text, and how often it is there."""
     counts: Counter[str] = Counter()
     for name, times in Counter(_NAME.findall(_plain(text))).items():
         for term in (_terms_remembered if len(name) <= _LONGEST else _terms)(name):
@@ -40,7 +40,7 @@ def term_counts(text: str) -> Counter[str]:
 
 
 def words(text: str) -> list[str]:
-    """The words in order, whatever their case; one character is a word in scripts without spaces."""
+    """Return the words in order, whatever their case; one character is a word in scripts without spaces."""
     found: list[str] = []
     for name in _NAME.findall(_plain(text)):
         for run in _RUN.finditer(name.casefold()):
@@ -56,7 +56,7 @@ def _plain(text: str) -> str:
 
 
 def _terms(name: str) -> tuple[str, ...]:
-    """A name and its parts, each once."""
+    """Return a name and its parts, each once."""
     found: dict[str, None] = {}
     for run in _RUN.finditer(name):
         if run[1]:

@@ -6,11 +6,11 @@ from headrace_schemas import Category, GenerationJob, HeadraceError, Message
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.pipeline.outcome import Dead, Done, Ended, Held, Outcome
 from headrace_workers.core.pipeline.receipt import receipt
+from headrace_workers.core.pipeline.review_reason import review_reason
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Moderation, Moderator
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.knowledge.passage_screening import SCREENED
-from headrace_workers.features.moderation.review import asks_person
 from headrace_workers.features.moderation.seen import SeenPrompts
 
 
@@ -55,7 +55,7 @@ def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
     if verdict.action == "block":
         return Ended(receipt(task, status="blocked", moderation=verdict.verdict, refusal="prompt_blocked"))
     if verdict.action == "review" and task.woken_by != RELEASED:
-        return Held(f"the prompt: {asks_person(verdict.verdict)}")
+        return Held(f"the prompt: {review_reason(verdict.verdict)}")
     return Done(context={SCREENED: True})
 
 

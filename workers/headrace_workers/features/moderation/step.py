@@ -8,6 +8,7 @@ from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.rows import Written
 from headrace_workers.core.pipeline.outcome import Dead, Done, Ended, Held, Outcome
 from headrace_workers.core.pipeline.receipt import receipt
+from headrace_workers.core.pipeline.review_reason import review_reason
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Moderation, Moderator, Told
 from headrace_workers.core.tables import RELEASED
@@ -16,7 +17,6 @@ from headrace_workers.features.cache.store.entries import Admit, Disallow, Withd
 from headrace_workers.features.knowledge.grounding import USED
 from headrace_workers.features.moderation.asked_again import again, whole
 from headrace_workers.features.moderation.canary import UNMARKED, Canaries
-from headrace_workers.features.moderation.review import asks_person
 
 
 def moderate(tasks: Sequence[Task], *, moderator: Moderator, canaries: Canaries = UNMARKED) -> list[Outcome]:
@@ -66,7 +66,7 @@ def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
     if verdict.action != "review":
         return _passed_on(task, task.event, verdict, verdict.verdict)
     if task.woken_by != RELEASED:
-        return Held(asks_person(verdict.verdict))
+        return Held(review_reason(verdict.verdict))
     done: Action = "allow" if verdict.text == task.event.text else "redact"
     return _passed_on(task, task.event, verdict, verdict.verdict.model_copy(update={"action": done}))
 

@@ -20,9 +20,21 @@ def _commands() -> Sequence[Callable[[Any], None]]:
 
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.features.quality.store import labels
+    from headrace_workers.features.quality.store import labels, verdicts
 
-    return Hooks(on_reviews=labels.take)
+    return Hooks(on_reviews=labels.take, on_forget_jobs=verdicts.keep, on_prune=verdicts.forget)
 
 
-FEATURE = Feature(name="quality", commands=_commands, hooks=_hooks)
+def _status() -> Sequence[Callable[[Any], Any]]:
+    from headrace_workers.features.quality import status
+
+    return (status.pass_rates,)
+
+
+def _metrics() -> Sequence[Callable[[Any], Any]]:
+    from headrace_workers.features.quality import metrics
+
+    return (metrics.pass_rates,)
+
+
+FEATURE = Feature(name="quality", commands=_commands, hooks=_hooks, status=_status, metrics=_metrics)

@@ -36,3 +36,20 @@ VERDICTS: Final = Table(
     Column("judged_at", BigInteger, nullable=False),
     Index("verdicts_judged", "judged_at"),
 )
+
+# Pass rates as a bridge last worked them out.
+RATES: Final = Table(
+    "pass_rates",
+    METADATA,
+    Column("tenant", String(64), primary_key=True),
+    Column("criterion", String(128), primary_key=True),
+    Column("version", String(64), primary_key=True),  # empty where the criterion has no name
+    Column("value", Float, nullable=False),
+    Column("low", Float, nullable=False),
+    Column("high", Float, nullable=False),
+    Column("level", Float, nullable=False),
+    Column("labels", BigInteger, nullable=False),  # items that people labelled
+    Column("verdicts", BigInteger, nullable=False),
+    Column("reason", Text),  # why the verdicts were not followed, where they were not
+    Column("computed_at", BigInteger, nullable=False),
+)

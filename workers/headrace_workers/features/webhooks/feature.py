@@ -28,9 +28,9 @@ def _commands() -> Sequence[Callable[[Any], None]]:
 
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.features.webhooks.store import listeners
+    from headrace_workers.features.webhooks.store import deliveries, endpoints, listeners
 
-    return Hooks(on_ingest=listeners.keep_callbacks)
+    return Hooks(on_ingest=listeners.keep_callbacks, on_forget_jobs=deliveries.forget, on_prune=endpoints.forget_places)
 
 
 FEATURE = Feature(name="webhooks", routers=_routers, commands=_commands, hooks=_hooks)

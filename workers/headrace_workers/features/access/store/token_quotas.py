@@ -216,13 +216,13 @@ def _is_untried(told: Mapping[str, Any]) -> bool:
     return "category" in told and not told.get("attempts")
 
 
-def expire(connection: Connection) -> int:
-    """End a bounded number of reservations whose jobs were never taken in; return how many."""
+def expire(connection: Connection, _older_than_ms: int) -> bool:
+    """End a bounded number of reservations whose jobs were never taken in; return False: the rest can wait."""
     old = select(RESERVATIONS.c.job_id).where(IS_WAITED_FOR, RESERVATIONS.c.expires_at < now_ms()).limit(500)
     job_ids = list(connection.execute(old).scalars())
     if job_ids:
         _end(connection, among(connection, RESERVATIONS.c.job_id, job_ids) & IS_WAITED_FOR, {})
-    return len(job_ids)
+    return False
 
 
 def put(connection: Connection, tenant: str, tokens: int, period: Period) -> None:

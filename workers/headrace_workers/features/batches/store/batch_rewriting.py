@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, case, func, select, update
 
+from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.sql.database import among
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.batches.store import files
@@ -13,7 +14,6 @@ from headrace_workers.features.batches.store.batch_outputs import JobEnd
 from headrace_workers.features.batches.store.batches import LOST, locked
 from headrace_workers.features.batches.store.files import Overtaken, Piece
 from headrace_workers.features.batches.tables import BATCHES, DONE, LINES, REFUSED
-from headrace_workers.features.evals.tables import RUNS
 
 _AT_ONCE = 5_000  # lines
 
@@ -41,8 +41,10 @@ def ends(connection: Connection, job_ids: Sequence[str]) -> dict[str, JobEnd]:
 
 
 def rewritten(connection: Connection, number: int, anew: Anew) -> None:
-    """A file was written anew. What is lost of it becomes what was refused: the error file will tell each line, an
-    answer as `lost`, a failure as what it was. Whoever follows the file begins at its beginning again. Overtaken.
+    """Write that a file was written anew. Raise Overtaken if the batch is over.
+
+    Lines that are lost become refused lines: the error file will have each of them, an answer as `lost`, a failure with
+    its reason. Features that read the file are told to begin at its beginning (`Hooks.on_batch_file_rewritten`).
     """
     found = locked(connection, number)
     if found is None or found.ended_at is not None:
@@ -62,5 +64,5 @@ def rewritten(connection: Connection, number: int, anew: Anew) -> None:
     if not anew.pieces:
         changed[BATCHES.c.output_file if is_output else BATCHES.c.error_file] = None
     connection.execute(update(BATCHES).where(BATCHES.c.number == number).values(changed))
-    read = RUNS.c.output_read if is_output else RUNS.c.errors_read
-    connection.execute(update(RUNS).where(RUNS.c.batch == found.id).values({read: 0}))
+    for feature in hooks():
+        feature.on_batch_file_rewritten(connection, found.id, is_output)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
-from headrace_workers.features.batches.json_lines import Line, LineTooLong, NoJSON, lines, parsed
+from headrace_workers.core.json_lines import Line, LineTooLong, NoJSON, lines, parsed
 from headrace_workers.features.cache.measuring.pairs import Pair
 from headrace_workers.features.knowledge.measuring.retrieval_quality import Asked
 

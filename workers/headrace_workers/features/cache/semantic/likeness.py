@@ -8,7 +8,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.core.ledger.changes import Change
 from headrace_workers.core.ports import Embedder
 from headrace_workers.features.cache.guards.port import Refusal
 from headrace_workers.features.cache.guards.profile import Profile, profile
@@ -16,6 +15,7 @@ from headrace_workers.features.cache.guards.refusal import against, refusal
 from headrace_workers.features.cache.semantic.known import Entry, Known, Neighbour, Question, Shelf
 from headrace_workers.features.cache.semantic.near import Behind, Near, Nearly, Vectored
 from headrace_workers.features.cache.semantic.standings import Limit
+from headrace_workers.features.cache.store.entry_changes import Change
 from headrace_workers.features.knowledge.embedders.remembering import embed_for
 
 _NEIGHBOURS: Final = 5

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple, Protocol
 
-from headrace_workers.core.ledger.changes import Change
 from headrace_workers.features.cache.semantic.known import Neighbour, Question
+from headrace_workers.features.cache.store.entry_changes import Change
 
 
 class Nearly(NamedTuple):

@@ -3,12 +3,13 @@
 import threading
 from collections.abc import Sequence
 
-from headrace_workers.core.ledger.changes import Change, Mark, Position
+from headrace_workers.core.ledger.changes import Mark, Position
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.progress import Loop
 from headrace_workers.features.cache.semantic.known import Entry, Known
 from headrace_workers.features.cache.semantic.saved import Reached, Saved, dropped
 from headrace_workers.features.cache.store.answers import Answers
+from headrace_workers.features.cache.store.entry_changes import Change
 
 _AT_ONCE = 1_000
 

@@ -46,7 +46,7 @@ class Labels(NamedTuple):
 
     @property
     def decided(self) -> int:
-        """Those with a verdict."""
+        """Return how many have a verdict."""
         return self.clean + self.wrong
 
 
@@ -68,8 +68,8 @@ class OfGuard(NamedTuple):
     labels: Labels
 
 
-def by_guard(connection: Connection, tenant: str | None, limit: int) -> list[OfGuard]:
-    """What audits say of refusals, by the guard that alone refused; those first that refuse most."""
+def by_guard(connection: Connection, tenant: str | None = None, limit: int = 100) -> list[OfGuard]:
+    """Return what audits say of refusals, by the guard that alone refused; those first that refuse most."""
     about = func.sum(1 / AUDITS.c.share)
     kinds = [func.count(case((AUDITS.c.label == each, 1))).label(each) for each in Labels._fields]
     query = (
@@ -84,7 +84,7 @@ def by_guard(connection: Connection, tenant: str | None, limit: int) -> list[OfG
 
 
 def unjudged(connection: Connection, limit: int) -> list[tuple[str, str]]:
-    """Scopes with labels that no standing has taken into account, and whose they are."""
+    """Return scopes with labels that no standing has taken into account, and their tenants."""
     query = select(AUDITS.c.scope, AUDITS.c.tenant).where(IS_UNJUDGED).distinct().limit(limit)
     return [(row.scope, row.tenant) for row in connection.execute(query)]
 
@@ -97,21 +97,21 @@ class Seen(NamedTuple):
 
 
 def unjudged_of(connection: Connection, scope: str) -> Seen:
-    """A bounded number of audits of a scope with such labels."""
+    """Return a bounded number of audits of a scope with such labels."""
     query = select(AUDITS.c.id, AUDITS.c.labelled_at).where(IS_UNJUDGED, AUDITS.c.scope == scope).limit(_MANY)
     rows = connection.execute(query).all()
     return Seen(tuple(row.id for row in rows), max((row.labelled_at for row in rows), default=0))
 
 
 def judged(connection: Connection, seen: Seen) -> None:
-    """These labels are in a standing now, but for those that people have changed since."""
+    """Write that these labels are in a standing, but for those that people have changed since."""
     same = AUDITS.c.labelled_at <= seen.newest
     ours = are(connection, locked(connection, are(connection, seen.audit_ids)))
     connection.execute(update(AUDITS).where(same, ours).values(judged=True))
 
 
 def tallies(connection: Connection, scope: str, since: int) -> list[Tally]:
-    """What was served of a scope since then (ms), by stratum and by the chance to be audited."""
+    """Return what was served of a scope since then (ms), by stratum and by the chance to be audited."""
     served = {
         (row.stratum, row.share): row.times
         for row in connection.execute(
@@ -137,7 +137,7 @@ def _tally(key: tuple[int, float], served: int, said: dict[str, int]) -> Tally:
 
 
 def window(connection: Connection, scope: str, since: int, size: int) -> Window:
-    """The newest window of so many audits, in the order of their serves."""
+    """Return the newest window of so many audits, in the order of their serves."""
     ours = _hits(scope, since)
     count = int(connection.execute(select(func.count()).select_from(AUDITS).where(*ours)).scalar_one())
     before = max(0, count - 1) // size
@@ -149,7 +149,7 @@ def window(connection: Connection, scope: str, since: int, size: int) -> Window:
 
 
 def beside(connection: Connection, scope: str, since: int) -> Beside:
-    """What audits of a scope say that is no part of its bound."""
+    """Return what audits of a scope say that is no part of its bound."""
     nearly: dict[str, dict[str, int]] = {}
     for row in connection.execute(
         select(AUDITS.c.kind, AUDITS.c.label, func.count().label("times"))
@@ -173,7 +173,7 @@ def _labels(said: Mapping[str, int]) -> Labels:
 
 
 def pairs(connection: Connection, scope: str, since: int) -> list[Pair]:
-    """The decided audits of a scope, for its curve: of what was served, and of what no guard refused below the
+    """Return the decided audits of a scope, for its curve: of what was served, and of what no guard refused below the
     threshold. All had the same chance. What a guard refused is served at no similarity, and so is no part of it.
     """
     query = select(AUDITS.c.similarity, AUDITS.c.label).where(

@@ -118,14 +118,14 @@ def _owned(own: Own | None) -> dict[str, Any]:
 
 
 def _labelled(label: Label, by: str, reason: str) -> dict[str, Any]:
-    """The columns of a label. Texts of what is clean are forgotten: people may want to see the others."""
+    """Return the columns of a label. Texts of what is clean are forgotten: people may want to see the others."""
     forgotten = _FORGOTTEN if label == "clean" else {}
     return {"label": label, "labelled_by": by[:128], "labelled_at": now_ms(), "reason": reason[:2_000],
             "judged": False, **forgotten}  # fmt: skip
 
 
 def label(connection: Connection, audit_id: str, said: Label, by: str, *, kill: bool = True) -> Row[Any] | None:
-    """A person's label, whatever the audit had before: its row as it was; None where there is no such audit. With
+    """Write a person's label, whatever the audit had; return its row as it was, None if there is no such audit. With
     `kill` an answer that was served, and is wrong, is given to nobody any more: for the question that it was made for,
     what was nearly served may be right.
 
@@ -140,9 +140,12 @@ def label(connection: Connection, audit_id: str, said: Label, by: str, *, kill: 
     return before
 
 
-def unknown(connection: Connection, tenant: str | None, scope: str | None, limit: int) -> list[Row[Any]]:
-    """Audits that a person should label: of what was served first, and of these the oldest. `scope` is the beginning of
-    one.
+def unknown(
+    connection: Connection, tenant: str | None = None, scope: str | None = None, limit: int = 100
+) -> list[Row[Any]]:
+    """Return audits that a person should label: of what was served first, and of these the oldest.
+
+    `scope` is the beginning of a scope.
     """
     conditions: list[Any] = [IS_UNKNOWN]
     if tenant is not None:
@@ -154,13 +157,13 @@ def unknown(connection: Connection, tenant: str | None, scope: str | None, limit
 
 
 def of_job(connection: Connection, job_id: str, entry_id: int | None) -> Row[Any] | None:
-    """The audit of what this job was served, or, without an entry, of what it was nearly served; None: none."""
+    """Return the audit of what this job was served, or, without an entry, of what it was nearly served, if any."""
     name = explored_id(job_id) if entry_id is None else audit_id(job_id, entry_id)
     return connection.execute(select(AUDITS).where(AUDITS.c.id == name)).first()
 
 
 def lost(connection: Connection) -> list[str]:
-    """Audits whose work has ended without an answer: it died, or was forgotten. A bounded number."""
+    """Return a bounded number of audits whose work has ended without an answer: it died, or was forgotten."""
     work = case((AUDITS.c.kind == HIT, AUDITS.c.id), else_=AUDITS.c.job_id)
     ended = or_(JOBS.c.id.is_(None), JOBS.c.state != "active")
     query = select(AUDITS.c.id).outerjoin(JOBS, JOBS.c.id == work).where(AWAITS_FRESH, ended)
@@ -176,18 +179,18 @@ def give_up(connection: Connection, audit_ids: Sequence[str]) -> None:
 
 
 def are(connection: Connection, audit_ids: Collection[str]) -> ColumnElement[bool]:
-    """Those of these ids."""
+    """Return the condition that an audit has one of these ids."""
     return among(connection, AUDITS.c.id, sorted(audit_ids))
 
 
 def locked(connection: Connection, which: ColumnElement[bool]) -> list[str]:
-    """These audits, in the order in which all who change several lock them."""
+    """Lock these audits, in the order in which every writer of several locks them; return their ids."""
     query = select(AUDITS.c.id).where(which).order_by(AUDITS.c.id)
     return list(connection.execute(query.with_for_update()).scalars())
 
 
 def served_in(connection: Connection, audit_ids: Collection[str]) -> set[int]:
-    """The entries that were served where these audits look."""
+    """Return the entries that were served where these audits look."""
     if not audit_ids:
         return set()
     query = select(AUDITS.c.entry_id).where(are(connection, audit_ids), AUDITS.c.kind == HIT)

@@ -1,15 +1,14 @@
 """Audits of what was served by likeness, and how the scopes stand. Each method is one transaction."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Connection
 
 from headrace_workers.core.sql.database import reading, writing
 from headrace_workers.core.sql.engines import LedgerStore
+from headrace_workers.core.sql.transactions import durable, reads
 from headrace_workers.features.cache.store import audit_counts, audit_rows, standings
-from headrace_workers.features.cache.store.audit_counts import Beside, OfGuard, Pair, Seen, Tally, Window
-from headrace_workers.features.cache.store.audit_rows import Label
+from headrace_workers.features.cache.store.audit_counts import Beside, Seen, Tally, Window
 from headrace_workers.features.cache.store.standings import ScopeStanding
 
 
@@ -24,13 +23,32 @@ class Counted:
     seen: Seen
 
 
+def _counted(connection: Connection, scope: str, tenant: str, window: int) -> Counted:
+    """Return what a scope's audits say, over all time and in the newest window of so many."""
+    seen = audit_counts.unjudged_of(connection, scope)  # first: what comes meanwhile is counted again
+    before = standings.of(connection, scope) or standings.unheard_of(scope, tenant, standings.next_number(connection))
+    return Counted(
+        before,
+        tuple(audit_counts.tallies(connection, scope, before.since)),
+        audit_counts.window(connection, scope, before.since, window),
+        audit_counts.beside(connection, scope, before.since),
+        seen,
+    )
+
+
+def _judge(connection: Connection, now: ScopeStanding, seen: Seen) -> None:
+    """Write how a scope stands, and that these labels are in it."""
+    standings.write(connection, now)
+    audit_counts.judged(connection, seen)
+
+
 class Audits(LedgerStore):
     """The audits of one ledger. Thread-safe."""
 
     # -- judging
 
     def give_up(self) -> int:
-        """Call those unknown whose work has ended without an answer; how many."""
+        """Call the audits unknown whose work has ended without an answer; return how many."""
         with reading(self._engine) as tx:
             lost = audit_rows.lost(tx)
         if lost:
@@ -38,68 +56,17 @@ class Audits(LedgerStore):
                 audit_rows.give_up(tx, lost)
         return len(lost)
 
-    def unjudged(self, limit: int) -> list[tuple[str, str]]:
-        """Scopes with labels that no standing has taken into account, and whose they are."""
-        with reading(self._engine) as tx:
-            return audit_counts.unjudged(tx, limit)
-
-    def counted(self, scope: str, tenant: str, window: int) -> Counted:
-        """What a scope's audits say, over all time and in the newest window of so many."""
-        with reading(self._engine) as tx:
-            seen = audit_counts.unjudged_of(tx, scope)  # first: what comes meanwhile is counted again
-            before = standings.of(tx, scope) or standings.unheard_of(scope, tenant, standings.next_number(tx))
-            return Counted(
-                before,
-                tuple(audit_counts.tallies(tx, scope, before.since)),
-                audit_counts.window(tx, scope, before.since, window),
-                audit_counts.beside(tx, scope, before.since),
-                seen,
-            )
-
-    def pairs(self, scope: str, since: int) -> list[Pair]:
-        """The decided audits of a scope, for its curve."""
-        with reading(self._engine) as tx:
-            return audit_counts.pairs(tx, scope, since)
-
-    def judge(self, now: ScopeStanding, seen: Seen) -> None:
-        """Write how a scope stands, and that these labels are in it."""
-        with writing(self._engine) as tx:
-            standings.write(tx, now)
-            audit_counts.judged(tx, seen)
-
-    def limiting(self) -> list[Any]:
-        """What a look-up must know of scopes: see `standings.limiting`."""
-        with reading(self._engine) as tx:
-            return standings.limiting(tx)
+    unjudged = reads(audit_counts.unjudged)
+    counted = reads(_counted)
+    pairs = reads(audit_counts.pairs)
+    judge = durable(_judge)
+    limiting = reads(standings.limiting)
 
     # -- people
 
-    def of_job(self, job_id: str, entry_id: int | None) -> Row[Any] | None:
-        """The audit of what this job was served, or, without an entry, of what it was nearly served."""
-        with reading(self._engine) as tx:
-            return audit_rows.of_job(tx, job_id, entry_id)
-
-    def unknown(self, tenant: str | None = None, scope: str | None = None, limit: int = 100) -> list[Row[Any]]:
-        """Audits that a person should label, of what was served first."""
-        with reading(self._engine) as tx:
-            return audit_rows.unknown(tx, tenant, scope, limit)
-
-    def label(self, audit_id: str, said: Label, by: str, *, kill: bool = True) -> Row[Any] | None:
-        """A person's label; the audit as it was before, None where there is none: see `audit_rows.label`."""
-        with writing(self._engine) as tx:
-            return audit_rows.label(tx, audit_id, said, by, kill=kill)
-
-    def standings(self, tenant: str | None = None, scope: str | None = None) -> list[ScopeStanding]:
-        """How the scopes stand, those that are off first. `scope` is the beginning of one."""
-        with reading(self._engine) as tx:
-            return standings.all_of(tx, tenant, scope)
-
-    def by_guard(self, tenant: str | None = None, limit: int = 100) -> list[OfGuard]:
-        """What audits say of refusals, by the guard that alone refused; those first that refuse most."""
-        with reading(self._engine) as tx:
-            return audit_counts.by_guard(tx, tenant, limit)
-
-    def reopen(self, scope: str) -> bool:
-        """Turn a scope's semantic tier on again; whether it was off."""
-        with writing(self._engine) as tx:
-            return standings.reopen(tx, scope)
+    of_job = reads(audit_rows.of_job)
+    unknown = reads(audit_rows.unknown)
+    label = durable(audit_rows.label)
+    by_guard = reads(audit_counts.by_guard)
+    reopen = durable(standings.reopen)
+    standings = reads(standings.all_of)

@@ -5,7 +5,7 @@ woken is taken only where it is free.
 """
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -18,8 +18,8 @@ from headrace_workers.core.sql.database import among, bindparam_of, insert, now_
 from headrace_workers.core.sql.reads import Reads, rows_of
 from headrace_workers.core.tables import JOBS, NEVER
 from headrace_workers.features.cache.store import uses
-from headrace_workers.features.cache.store.uses import Used
-from headrace_workers.features.cache.tables import ENTRIES, IS_LIVE, IS_PENDING, SERVES
+from headrace_workers.features.cache.tables import ENTRIES, ENTRY, IS_LIVE, IS_PENDING, SERVES
+from headrace_workers.features.knowledge.store.documents import Version
 
 _JITTER = 0.1  # of a time to live: entries that were made together do not end together
 _AT_ONCE = 500
@@ -137,7 +137,7 @@ def lead(connection: Connection, wanted: Sequence[NewEntry], passed: Collection[
     if needless:
         connection.execute(delete(ENTRIES).where(among(connection, ENTRIES.c.id, needless)))
     findable = [made[key] for key in keys if key in made and key not in live and first[key].vector is not None]
-    changes.note(connection, findable)
+    changes.note(connection, findable, ENTRY)
     query = select(ENTRIES.c.key, ENTRIES.c.id, ENTRIES.c.job_id, ENTRIES.c.lane)
     rows = connection.execute(query.where(IS_PENDING, among(connection, ENTRIES.c.key, keys)))
     return Led({row.key: Leader(row.id, row.job_id, row.lane) for row in rows}, live)
@@ -167,7 +167,7 @@ class Admit:
     answer: bytes
     saved_ms: float
     ttl_ms: int
-    used: tuple[Used, ...] = ()  # the documents that it rests on, as they were
+    used: tuple[Version, ...] = ()  # the documents that it rests on, as they were
 
     def write(self, connection: Connection) -> None:
         """Write it; nothing where the entry is no longer pending. It is withdrawn where a document is not as it was."""
@@ -191,7 +191,7 @@ class Admit:
                 expires_at=now_ms() + literal(ttl, BigInteger),
             )
         )
-        changes.note(connection, [self.entry_id])
+        changes.note(connection, [self.entry_id], ENTRY)
         wake(connection, [pending.job_id])
 
 
@@ -277,13 +277,23 @@ def kill(connection: Connection, entry_ids: Sequence[int], reason: str) -> int:
         .returning(ENTRIES.c.id)
     )
     dead = sorted(connection.execute(statement, {"why": reason[:2_000]}).scalars())
-    changes.note(connection, dead)
+    changes.note(connection, dead, ENTRY)
     return len(dead)
 
 
 def any_expired(now: Any) -> ColumnElement[bool]:
     """Return the condition that the time of an answer has come."""
     return select(ENTRIES.c.id).where(IS_LIVE, ENTRIES.c.expires_at < now).exists()
+
+
+def outdate(connection: Connection, reasons: Mapping[int, str], but: str | None) -> None:
+    """Kill the answers that rest on these documents, each for its document's reason; spare those on version `but`."""
+    while rows := uses.resting(connection, list(reasons), but, _AT_ONCE):
+        dying: dict[int, list[int]] = {}
+        for entry_id, document_id in {row.entry_id: row.document_id for row in rows}.items():
+            dying.setdefault(document_id, []).append(entry_id)
+        for document_id, entry_ids in dying.items():
+            kill(connection, entry_ids, reasons[document_id])
 
 
 def expire(connection: Connection) -> int:

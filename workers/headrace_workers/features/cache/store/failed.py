@@ -1,4 +1,4 @@
-"""Jobs that could not be answered for what they ask: whoever asks the very same need not try it, too."""
+"""Jobs that failed because of what they ask: a job that asks exactly the same need not be tried."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -26,8 +26,9 @@ class Failure:
 
 
 def failed(connection: Connection, job_ids: Collection[str]) -> dict[str, Failure]:
-    """Those of these jobs that are dead, and would be again if they were run again; by id. Of what a person withheld
-    nothing follows for others.
+    """Return those of these jobs that are dead, and would be again if they were run again; by id.
+
+    Jobs that a person withheld are left out: nothing follows from them for others.
     """
     columns = (JOBS.c.id, JOBS.c.kind, JOBS.c.payload, JOBS.c.terminal_type, JOBS.c.terminal)
     withheld = select(STEPS.c.job_id).where(STEPS.c.job_id == JOBS.c.id, STEPS.c.held_at.is_not(None)).exists()

@@ -20,7 +20,7 @@ _YOUNG_MS: Final = 3_600_000  # what was just made has had no time to be of use
 
 
 def evict(connection: Connection, most: int) -> int:
-    """Put away answers of the tenant that keeps the most over `most`, a bounded number; how many."""
+    """Put away a bounded number of answers of the tenant that keeps the most over `most`; return how many."""
     kept = func.count()
     over = select(ENTRIES.c.tenant, kept.label("kept")).where(IS_LIVE).group_by(ENTRIES.c.tenant).having(kept > most)
     row = connection.execute(over.order_by(kept.desc()).limit(1)).first()
@@ -31,7 +31,7 @@ def evict(connection: Connection, most: int) -> int:
 
 
 def _some(connection: Connection, tenant: str) -> list[int]:
-    """Answers of a tenant, in the order of their ids from a random one on, and then from the first."""
+    """Return answers of a tenant, in the order of their ids from a random one on, and then from the first."""
     theirs = (IS_LIVE, ENTRIES.c.tenant == tenant)
     last = connection.execute(select(func.max(ENTRIES.c.id)).where(*theirs)).scalar_one()
     place = random.randint(0, last)
@@ -41,7 +41,7 @@ def _some(connection: Connection, tenant: str) -> list[int]:
 
 
 def _least(connection: Connection, ids: list[int], wanted: int) -> list[int]:
-    """Those of these that are worth least; of equals, the oldest."""
+    """Return those of these that are worth least; of equals, the oldest."""
     given = select(func.count()).where(SERVES.c.entry_id == ENTRIES.c.id).scalar_subquery()
     worth: Any = (1 + given) * (1.0 + ENTRIES.c.saved_ms) / (now_ms() - ENTRIES.c.made_at + _YOUNG_MS)
     query = select(ENTRIES.c.id).where(IS_LIVE, among(connection, ENTRIES.c.id, ids))

@@ -35,8 +35,8 @@ class CacheCounts:
     kept: Kept
 
 
-def counts(connection: Connection, tenant: str | None, since_ms: int | None) -> CacheCounts:
-    """Of one tenant or all: jobs that were accepted, answers given, and answers that died since then, and all that
+def counts(connection: Connection, tenant: str | None = None, since_ms: int | None = None) -> CacheCounts:
+    """Return, of one tenant or all, jobs accepted, answers given and answers that died since then, and all that
     lives or is being made.
     """
     given = select(SERVES.c.id).where(SERVES.c.job_id == STEPS.c.job_id).exists()
@@ -55,8 +55,10 @@ def counts(connection: Connection, tenant: str | None, since_ms: int | None) -> 
     )
 
 
-def scopes(connection: Connection, tenant: str | None, since_ms: int | None) -> dict[tuple[str, str], Kept]:
-    """The same by (tenant, scope); the scope of what only the very same request is given is the empty one."""
+def scopes(
+    connection: Connection, tenant: str | None = None, since_ms: int | None = None
+) -> dict[tuple[str, str], Kept]:
+    """Return the same by (tenant, scope); answers that only the very same request is given have the empty scope."""
     served: dict[tuple[str, str], list[Any]] = {}
     for row in connection.execute(
         select(

@@ -42,23 +42,23 @@ class ScopeStanding:
 
 
 def of(connection: Connection, scope: str) -> ScopeStanding | None:
-    """How this one stands; None where nothing was ever said of it."""
+    """Return how this scope stands; None if nothing was ever said of it."""
     found = connection.execute(select(STANDINGS).where(STANDINGS.c.scope == scope)).first()
     return None if found is None else _standing(found)
 
 
 def unheard_of(scope: str, tenant: str, number: int = 1) -> ScopeStanding:
-    """How one stands that nothing was said of."""
+    """Return how a scope stands that nothing was said of."""
     return ScopeStanding(scope=scope, tenant=tenant, state=NOT_YET, sentence="", number=number)
 
 
 def next_number(connection: Connection) -> int:
-    """The number of the next claim."""
+    """Return the number of the next claim."""
     return int(connection.execute(select(_NEXT)).scalar_one())
 
 
 def all_of(connection: Connection, tenant: str | None = None, scope: str | None = None) -> list[ScopeStanding]:
-    """All scopes of which something was said, those that are off first. `scope` is the beginning of one."""
+    """Return all scopes of which something was said, those that are off first. `scope` is the beginning of one."""
     query = select(STANDINGS).order_by(case((STANDINGS.c.state == OFF, 0), else_=1), STANDINGS.c.scope)
     if tenant is not None:
         query = query.where(STANDINGS.c.tenant == tenant)
@@ -68,7 +68,7 @@ def all_of(connection: Connection, tenant: str | None = None, scope: str | None 
 
 
 def limiting(connection: Connection) -> list[Any]:
-    """What a look-up must know: scope, state, sentence and least of those that are off or have a curve."""
+    """Return what a look-up must know: scope, state, sentence and least of those that are off or have a curve."""
     query = select(STANDINGS.c.scope, STANDINGS.c.state, STANDINGS.c.sentence, STANDINGS.c.least)
     return list(connection.execute(query.where(or_(STANDINGS.c.state == OFF, STANDINGS.c.least.is_not(None)))))
 
@@ -95,7 +95,7 @@ def write(connection: Connection, now: ScopeStanding) -> None:
 
 
 def reopen(connection: Connection, scope: str) -> bool:
-    """Turn a scope's semantic tier on again, and count from now on alone; whether it was off. That is a new claim."""
+    """Turn a scope's semantic tier on again, and count only from now on; return True if it was off."""
     values = {"state": NOT_YET, "sentence": "Not yet shown: it was turned on again.", "figures": "{}", "least": None,
               "fits": 0, "since": now_ms(), "changed_at": now_ms(), "number": _NEXT}  # fmt: skip
     statement = update(STANDINGS).where(STANDINGS.c.scope == scope, STANDINGS.c.state == OFF).values(**values)
@@ -103,7 +103,7 @@ def reopen(connection: Connection, scope: str) -> bool:
 
 
 def troubles(connection: Connection) -> Sequence[Trouble]:
-    """What there is to say of scopes that are off, for `headrace status`."""
+    """Return what `headrace status` says of scopes that are off."""
     query = select(STANDINGS).where(STANDINGS.c.state == OFF).order_by(STANDINGS.c.changed_at, STANDINGS.c.scope)
     return [
         Trouble(

@@ -18,7 +18,7 @@ from headrace_workers.features.moderation.commands.moderation import PolicyOptio
 from headrace_workers.runtime.settings import policy_of
 
 if TYPE_CHECKING:
-    from headrace_workers.features.batches.json_lines import Read
+    from headrace_workers.core.json_lines import Read
     from headrace_workers.features.datasets.clean import Given, Removed
     from headrace_workers.features.datasets.tally import Tally
 
@@ -156,8 +156,8 @@ def _lines(
     path: Path, shown: "Callable[[io.RawIOBase], AbstractContextManager[Any]]" = nullcontext
 ) -> Iterator["Read"]:
     """The lines of a file, compressed or not, with something in them."""
+    from headrace_workers.core.json_lines import read_on
     from headrace_workers.features.batches.files.text import NotReadable, text_of
-    from headrace_workers.features.batches.json_lines import read_on
 
     try:
         with path.open("rb", buffering=0) as raw, shown(raw) as file:

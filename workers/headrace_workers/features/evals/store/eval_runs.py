@@ -53,6 +53,12 @@ class Judged:
     results: str
 
 
+def read_again(connection: Connection, batch_id: str, is_output: bool) -> None:
+    """Let the run that this batch belongs to read the batch's output, or its errors, from the beginning."""
+    read = RUNS.c.output_read if is_output else RUNS.c.errors_read
+    connection.execute(update(RUNS).where(RUNS.c.batch == batch_id).values({read: 0}))
+
+
 def unfinished(connection: Connection) -> list[Row[Any]]:
     """The runs that are not over, oldest first."""
     return list(connection.execute(select(RUNS).where(IS_OPEN).order_by(RUNS.c.number)))

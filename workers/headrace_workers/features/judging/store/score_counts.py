@@ -1,4 +1,4 @@
-"""How many scores criteria gave, and how many they could not give, by why: counted with what tenants used."""
+"""How many scores criteria gave, and how many they could not give, by reason: counted behind the ends of jobs."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,9 @@ from sqlalchemy import Connection, select
 
 from headrace_workers.core.ledger.tally import FinishedJob
 from headrace_workers.core.sql.database import insert
-from headrace_workers.features.quality.rate_tables import SCORES
+from headrace_workers.core.sql.engines import LedgerStore
+from headrace_workers.core.sql.transactions import reads
+from headrace_workers.features.judging.tables import SCORES
 
 Key = tuple[str, str]  # kind of criterion, and the code of why there is no value ("" where there is one)
 
@@ -23,15 +25,14 @@ class ScoreCount:
     scores: int
 
 
-def scores_of(result: Mapping[str, Any]) -> Iterator[Key]:
-    """What is counted of a job's end, for each of its scores."""
+def _scores_of(result: Mapping[str, Any]) -> Iterator[Key]:
     for score in (result.get("judge") or {}).get("scores") or ():
         yield str(score["criterion"]), str(score.get("not_judged") or "")
 
 
 def count(connection: Connection, jobs: Sequence[FinishedJob]) -> None:
     """Count the scores of these jobs, which have ended."""
-    add(connection, Counter(key for job in jobs for key in scores_of(job.result)))
+    add(connection, Counter(key for job in jobs for key in _scores_of(job.result)))
 
 
 def add(connection: Connection, scores: Mapping[Key, int]) -> None:
@@ -47,8 +48,14 @@ def add(connection: Connection, scores: Mapping[Key, int]) -> None:
 
 
 def counts(connection: Connection) -> tuple[ScoreCount, ...]:
-    """All that was counted, in order."""
+    """Return all that was counted, in order."""
     query = select(SCORES.c.criterion, SCORES.c.not_judged, SCORES.c.scores)
     return tuple(
         ScoreCount(*row) for row in connection.execute(query.order_by(SCORES.c.criterion, SCORES.c.not_judged))
     )
+
+
+class ScoreCounts(LedgerStore):
+    """The counts of scores in one ledger. Thread-safe. Unavailable when the database does not answer."""
+
+    all = reads(counts)

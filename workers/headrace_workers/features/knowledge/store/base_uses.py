@@ -1,4 +1,4 @@
-"""Which knowledge bases were asked how much, so that a worker that starts has those in memory that are asked most."""
+"""How much each knowledge base is asked: a worker that starts loads the bases that are asked most."""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, and_, case, delete, func, or_, select
 
 from headrace_workers.core.sql.database import clock, insert, now_ms
-from headrace_workers.features.cache.tables import BASE_USES, DOCUMENTS
+from headrace_workers.features.knowledge.tables import BASE_USES, DOCUMENTS
 
 _DAY_MS: Final = 86_400_000
 _LATELY_MS: Final = 7 * _DAY_MS
@@ -21,7 +21,7 @@ class LatelyUsed(NamedTuple):
 
 
 def count(connection: Connection, asked: Mapping[tuple[str, str], int]) -> None:
-    """So many questions more were asked of each base, by tenant and name. What was asked before today counts half."""
+    """Add the questions that were asked of each base, by tenant and name. Those of earlier days count half."""
     now = clock(connection)
     for (tenant, knowledge), questions in sorted(asked.items()):  # in one order, since others count beside us
         new = insert(connection, BASE_USES).values(
@@ -38,7 +38,7 @@ def count(connection: Connection, asked: Mapping[tuple[str, str], int]) -> None:
 
 
 def lately(connection: Connection, limit: int) -> list[LatelyUsed]:
-    """The bases that were asked or filled in the last week: those asked most first, then the newest."""
+    """Return the bases that were asked or filled in the last week: those asked most first, then the newest."""
     since = now_ms() - _LATELY_MS
     ours = and_(BASE_USES.c.tenant == DOCUMENTS.c.tenant, BASE_USES.c.knowledge == DOCUMENTS.c.knowledge)
     asked_at, filled_at = func.max(BASE_USES.c.asked_at), func.max(DOCUMENTS.c.added_at)
@@ -54,6 +54,7 @@ def lately(connection: Connection, limit: int) -> list[LatelyUsed]:
     return [LatelyUsed(row.tenant, row.knowledge, int(row.passages)) for row in connection.execute(query)]
 
 
-def forget(connection: Connection) -> None:
-    """Remove what nobody asked for in the last week."""
+def forget(connection: Connection, _older_than_ms: int) -> bool:
+    """Forget the counts of bases that nobody asked in the last week; return False, since none is left."""
     connection.execute(delete(BASE_USES).where(BASE_USES.c.asked_at <= now_ms() - _LATELY_MS))
+    return False

@@ -1,25 +1,27 @@
-"""What knowledge bases hold: documents by name, each with its chunks, and each change of one noted for who follows.
+"""What knowledge bases hold: documents by name, each with its chunks, and each change of one noted for followers.
 
-A base is there while it has documents. A document is changed whole and in one transaction, so that nobody sees half of
-it, and with it die the answers that rest on what it said before: see `uses.py`. Lock order: a document is locked before
-its chunks and before entries, and several in the order of their ids.
+A base exists while it has documents. A document changes whole and in one transaction, so that nobody sees half of it,
+and `Hooks.on_documents_changed` tells the features whose rows rest on what it said before. Lock order: a document is
+locked before its chunks and before rows that rest on it, and several in the order of their ids.
 """
 
+import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, and_, case, delete, func, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, and_, case, delete, func, or_, select, tuple_, update
 
 from headrace_schemas.attributes import AttributeMap
 from headrace_workers.core.ledger import changes
+from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.sql.database import among, insert, now_ms
-from headrace_workers.features.cache.store import entries, uses
-from headrace_workers.features.cache.tables import CHUNKS, DOCUMENTS
-from headrace_workers.features.knowledge.tables import STORES
+from headrace_workers.features.knowledge.tables import CHUNKS, DOCUMENT, DOCUMENTS, STORES
 
-_AT_ONCE: Final = 500  # answers that are killed by one statement
+NO_ATTRIBUTES: Final = "{}"
+
+Version = tuple[int, str]  # a document's id, and its version
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,40 @@ class ChunkAt(NamedTuple):
 FIRST = ChunkAt(0, 0)
 
 
-def put(connection: Connection, document: NewDocument) -> int | None:
-    """Write the document in the place of the one of its name; its id.
+def version_of(sha256: str, attributes: str) -> str:
+    """Return the version of a document: its file, and its attributes, as the ledger writes them.
 
-    None where that one comes from the same file and embedder and has the same attributes: then nothing is written,
-    whoever was faster. Answers that rest on another version of it are given no more.
+    The version of a document without attributes is its file's SHA-256.
+    """
+    if attributes == NO_ATTRIBUTES:
+        return sha256
+    return hashlib.sha256(f"{sha256}\n{attributes}".encode()).hexdigest()
+
+
+def hold(connection: Connection, document_ids: Collection[int]) -> set[Version]:
+    """Lock these documents against change until this transaction ends; return the versions of those that exist."""
+    if not document_ids:
+        return set()
+    query = select(DOCUMENTS.c.id, DOCUMENTS.c.sha256, DOCUMENTS.c.attributes).where(
+        among(connection, DOCUMENTS.c.id, sorted(document_ids))
+    )
+    rows = connection.execute(query.order_by(DOCUMENTS.c.id).with_for_update(read=True))
+    return {(row.id, version_of(row.sha256, row.attributes)) for row in rows}
+
+
+def ids_of(knowledge: str | None, name: str | None) -> Select[tuple[int]]:
+    """Return a query of the ids of documents of this name, in bases of this name; None: of any."""
+    query = select(DOCUMENTS.c.id)
+    if knowledge is not None:
+        query = query.where(DOCUMENTS.c.knowledge == knowledge)
+    return query if name is None else query.where(DOCUMENTS.c.name == name)
+
+
+def put(connection: Connection, document: NewDocument) -> int | None:
+    """Write the document in the place of the one of its name; return its id.
+
+    Return None, and write nothing, if that one comes from the same file and embedder and has the same attributes,
+    whoever was faster.
     """
     attributes = written(document.attributes)
     values = {
@@ -99,17 +130,15 @@ def put(connection: Connection, document: NewDocument) -> int | None:
     ]  # fmt: skip
     if rows:
         connection.execute(CHUNKS.insert(), rows)
-    changes.note(connection, [document_id], "document")
-    but = uses.version_of(document.sha256, attributes)
-    _kill_what_rests_on(connection, {document_id: f"{_told(document)} has changed"}, but=but)
+    changes.note(connection, [document_id], DOCUMENT)
+    _changed(connection, {document_id: f"{_told(document)} has changed"}, version_of(document.sha256, attributes))
     return document_id
 
 
 def describe(connection: Connection, document_id: int, sha256: str, attributes: AttributeMap) -> bool:
-    """Give the document these attributes and no others, if it still comes from this file; whether that changed any.
+    """Give the document these attributes and no others, if it still comes from this file; return True if any changed.
 
-    Answers that rest on it as it was before are given no more: a filter may have let it through by what it no longer
-    has.
+    Nothing may rest on it any more as it was before: a filter may have let it through by what it no longer has.
     """
     now = written(attributes)
     statement = (
@@ -121,19 +150,18 @@ def describe(connection: Connection, document_id: int, sha256: str, attributes: 
     row = connection.execute(statement).first()
     if row is None:
         return False
-    changes.note(connection, [document_id], "document")
-    but = uses.version_of(sha256, now)
-    _kill_what_rests_on(connection, {document_id: f"{_told(row)} has other attributes"}, but=but)
+    changes.note(connection, [document_id], DOCUMENT)
+    _changed(connection, {document_id: f"{_told(row)} has other attributes"}, version_of(sha256, now))
     return True
 
 
 def written(attributes: AttributeMap) -> str:
-    """Attributes as the ledger has them: the same ones are the same text."""
+    """Return attributes as the ledger writes them: equal attributes are equal texts."""
     return json.dumps(dict(attributes), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def remove(connection: Connection, document_ids: Sequence[int]) -> int:
-    """Forget these documents and their chunks; how many were there. Answers that rest on them are given no more."""
+    """Forget these documents and their chunks; return how many there were."""
     if not document_ids:
         return 0
     query = select(DOCUMENTS.c.id, DOCUMENTS.c.name, DOCUMENTS.c.knowledge)
@@ -143,8 +171,8 @@ def remove(connection: Connection, document_ids: Sequence[int]) -> int:
         there = [row.id for row in found]
         connection.execute(delete(CHUNKS).where(among(connection, CHUNKS.c.document_id, there)))
         connection.execute(delete(DOCUMENTS).where(among(connection, DOCUMENTS.c.id, there)))
-        changes.note(connection, there, "document")
-        _kill_what_rests_on(connection, {row.id: f"{_told(row)} was removed" for row in found})
+        changes.note(connection, there, DOCUMENT)
+        _changed(connection, {row.id: f"{_told(row)} was removed" for row in found}, None)
     return len(found)
 
 
@@ -152,18 +180,13 @@ def _told(document: Any) -> str:
     return f"document {document.name} of knowledge base {document.knowledge}"
 
 
-def _kill_what_rests_on(connection: Connection, reasons: Mapping[int, str], but: str | None = None) -> None:
-    """Give no more what rests on these documents, each with its reason; what rests on the version `but` is spared."""
-    while rows := uses.resting(connection, list(reasons), but, _AT_ONCE):
-        dying: dict[int, list[int]] = {}
-        for entry_id, document_id in {row.entry_id: row.document_id for row in rows}.items():
-            dying.setdefault(document_id, []).append(entry_id)
-        for document_id, entry_ids in dying.items():
-            entries.kill(connection, entry_ids, reasons[document_id])
+def _changed(connection: Connection, reasons: Mapping[int, str], version: str | None) -> None:
+    for feature in hooks():
+        feature.on_documents_changed(connection, reasons, version)
 
 
 def documents(connection: Connection, tenant: str, knowledge: str, after: str, limit: int) -> list[Row[Any]]:
-    """A base's documents whose names come after this one, in order of name: the columns of `documents`."""
+    """Return a base's documents whose names come after this one, in order of name: the columns of `documents`."""
     query = (
         select(DOCUMENTS)
         .where(DOCUMENTS.c.tenant == tenant, DOCUMENTS.c.knowledge == knowledge, DOCUMENTS.c.name > after)
@@ -174,7 +197,7 @@ def documents(connection: Connection, tenant: str, knowledge: str, after: str, l
 
 
 def exists(connection: Connection, tenant: str, knowledge: str) -> bool:
-    """Whether the tenant has a base of this name: one with a document, or a vector store that may be empty."""
+    """Return True if the tenant has a base of this name: one with a document, or a vector store that may be empty."""
     documents = select(DOCUMENTS.c.id).where(DOCUMENTS.c.tenant == tenant, DOCUMENTS.c.knowledge == knowledge)
     stores = select(STORES.c.name).where(STORES.c.tenant == tenant, STORES.c.knowledge == knowledge)
     return bool(connection.execute(select(or_(documents.exists(), stores.exists()))).scalar_one())
@@ -185,9 +208,12 @@ def unknown(connection: Connection, named: Iterable[tuple[str, str]]) -> set[tup
     return {base for base in named if not exists(connection, *base)}
 
 
-def bases(connection: Connection, tenant: str | None) -> list[Row[Any]]:
-    """All bases, or a tenant's, in order of tenant and name: tenant, knowledge, documents, chunks, size (bytes),
-    embedders (how many), embedder (one of them), changed_at (ms)."""
+def bases(connection: Connection, tenant: str | None = None) -> list[Row[Any]]:
+    """Return all bases, or a tenant's, in order of tenant and name.
+
+    The columns: tenant, knowledge, documents, chunks, size (bytes), embedders (how many), embedder (one of them),
+    changed_at (ms).
+    """
     query = (
         select(
             DOCUMENTS.c.tenant,
@@ -208,8 +234,11 @@ def bases(connection: Connection, tenant: str | None) -> list[Row[Any]]:
 def chunks(
     connection: Connection, tenant: str, knowledge: str, after: ChunkAt, limit: int, document_id: int | None = None
 ) -> list[Row[Any]]:
-    """The chunks of a base, or of one document of it, after a place, in order: id, document_id, document (its name),
-    its sha256, embedder, attributes and added_at, key, section, start, stop, text, vector, terms."""
+    """Return the chunks of a base, or of one document of it, after a place, in order.
+
+    The columns: id, document_id, document (its name), its sha256, embedder, attributes and added_at, key, section,
+    start, stop, text, vector, terms.
+    """
     query = (
         select(
             CHUNKS,

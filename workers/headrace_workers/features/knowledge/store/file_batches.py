@@ -28,7 +28,7 @@ class FileBatch:
     cancelled: int | None
 
     def count(self, state: store_files.State) -> int:
-        """How many of its files stand so."""
+        """Return how many of its files are in this state."""
         return sum(each.state == state for each in self.files)
 
 
@@ -44,7 +44,7 @@ class FileBatches(LedgerStore):
             note(tx, tenant, knowledge, batch_id, files)
 
     def find(self, tenant: str, knowledge: str, batch_id: str) -> FileBatch | None:
-        """A batch of a store; None where there is none of this id."""
+        """Return a batch of a store; None if there is none of this id."""
         with reading(self._engine) as tx:
             return _find(tx, tenant, knowledge, batch_id)
 
@@ -92,7 +92,7 @@ def _find(tx: Connection, tenant: str, knowledge: str, batch_id: str) -> FileBat
 
 
 def _locked(tx: Connection, tenant: str, knowledge: str, file_ids: Sequence[str]) -> list[Row[Any]]:
-    """Those of these files that are on their way, which stay as they are until this transaction ends."""
+    """Return those of these files that are on their way, locked until this transaction ends."""
     query = (
         select(INCOMING.c.id, INCOMING.c.file_id, INCOMING.c.stays)
         .where(
@@ -107,7 +107,7 @@ def _locked(tx: Connection, tenant: str, knowledge: str, file_ids: Sequence[str]
 
 
 def _wanted(tx: Connection, tenant: str, knowledge: str, *, but: str) -> set[str]:
-    """The files of all batches of a store that nobody cancelled, but this one."""
+    """Return the files of all batches of a store that nobody cancelled, but this one."""
     mine = (FILE_BATCHES.c.tenant == tenant, FILE_BATCHES.c.knowledge == knowledge, FILE_BATCHES.c.id != but,
             FILE_BATCHES.c.cancelled.is_(None))  # fmt: skip
     return {file_id for files in tx.execute(select(FILE_BATCHES.c.files).where(*mine)).scalars()

@@ -15,10 +15,9 @@ from headrace_schemas.attributes import AttributeMap
 from headrace_schemas.grounding import FILE_DOCUMENT
 from headrace_workers.core.sql.by_bytes import Part, by_bytes
 from headrace_workers.core.sql.database import among, insert, now_ms
-from headrace_workers.features.cache.tables import CHUNKS, DOCUMENTS
 from headrace_workers.features.knowledge.store import documents, stores
 from headrace_workers.features.knowledge.store.documents import NewDocument, written
-from headrace_workers.features.knowledge.tables import INCOMING
+from headrace_workers.features.knowledge.tables import CHUNKS, DOCUMENTS, INCOMING
 
 _OTHER: Final = "document-"
 _MOST_TRIES: Final = 3
@@ -52,12 +51,12 @@ class StoreFile:
 
 
 def document_name(file_id: str, name: str) -> str:
-    """What the document of a file is called."""
+    """Return the name of a file's document."""
     return f"{file_id}/{name}"
 
 
 def file_of(document: str, document_id: int) -> tuple[str, str]:
-    """The id and the name of a document's file."""
+    """Return the id and the name of a document's file."""
     found = FILE_DOCUMENT.fullmatch(document)
     return (found[1], found[2]) if found else (f"{_OTHER}{document_id}", document)
 
@@ -65,8 +64,10 @@ def file_of(document: str, document_id: int) -> tuple[str, str]:
 def send(
     connection: Connection, tenant: str, knowledge: str, files: Sequence[Incoming], *, batched: bool = False
 ) -> None:
-    """Files are to become documents of a base. One that failed before is read again; one that is a document already has
-    these attributes from now on, since what is in a file never changes. `batched`: for a batch, which may be cancelled.
+    """Let files become documents of a base.
+
+    A file that failed before is read again. A file that is a document already gets these attributes, since what is in a
+    file never changes. `batched`: for a batch, which may be cancelled.
     """
     for each in files:
         wanted = _document(tenant, knowledge, each.file_id)
@@ -108,7 +109,7 @@ def take(connection: Connection, tenant: str, lease_ms: int) -> Row[Any] | None:
 
 
 def arrived(connection: Connection, row_id: int, tries: int, document: NewDocument) -> bool:
-    """A file that was taken is a document from now on; False where it is no longer wanted, or was taken by another."""
+    """Make a file that was taken a document; return False if it is no longer wanted, or was taken by another."""
     gone = delete(INCOMING).where(INCOMING.c.id == row_id, INCOMING.c.tries == tries).returning(INCOMING.c.id)
     if connection.execute(gone).first() is None:
         return False
@@ -117,7 +118,7 @@ def arrived(connection: Connection, row_id: int, tries: int, document: NewDocume
 
 
 def give_back(connection: Connection, row_id: int, tries: int) -> None:
-    """A file that was taken could not be read for now; it counts as no try."""
+    """Give back a file that was taken and could not be read for now; it counts as no try."""
     connection.execute(
         update(INCOMING)
         .where(INCOMING.c.id == row_id, INCOMING.c.tries == tries)
@@ -126,7 +127,7 @@ def give_back(connection: Connection, row_id: int, tries: int) -> None:
 
 
 def fail(connection: Connection, row_id: int, tries: int, code: str, reason: str) -> None:
-    """A file that was taken can be no document."""
+    """Write that a file that was taken cannot become a document, and why."""
     connection.execute(
         update(INCOMING)
         .where(INCOMING.c.id == row_id, INCOMING.c.tries == tries)
@@ -135,7 +136,7 @@ def fail(connection: Connection, row_id: int, tries: int, code: str, reason: str
 
 
 def file(connection: Connection, tenant: str, knowledge: str, file_id: str) -> StoreFile | None:
-    """A file of a store; None where there is none of this id."""
+    """Return a file of a store; None if there is none of this id."""
     query = select(INCOMING).where(
         INCOMING.c.tenant == tenant, INCOMING.c.knowledge == knowledge, INCOMING.c.file_id == file_id
     )
@@ -148,7 +149,7 @@ def file(connection: Connection, tenant: str, knowledge: str, file_id: str) -> S
 
 
 def named(connection: Connection, tenant: str, knowledge: str, names: Mapping[str, str]) -> list[StoreFile]:
-    """Those of these files (the name of each by its id) that are in a store, in order of their time."""
+    """Return those of these files (the name of each by its id) that are in a store, in order of their time."""
     coming = select(INCOMING).where(
         INCOMING.c.tenant == tenant,
         INCOMING.c.knowledge == knowledge,
@@ -165,7 +166,7 @@ def named(connection: Connection, tenant: str, knowledge: str, names: Mapping[st
 
 
 def describe(connection: Connection, tenant: str, knowledge: str, file_id: str, attributes: AttributeMap) -> bool:
-    """Give a file of a store these attributes and no others; whether it was there."""
+    """Give a file of a store these attributes and no others; return True if it was there."""
     mine = (INCOMING.c.tenant == tenant, INCOMING.c.knowledge == knowledge, INCOMING.c.file_id == file_id)
     statement = update(INCOMING).where(*mine).values(attributes=written(attributes)).returning(INCOMING.c.id)
     if connection.execute(statement).first() is not None:
@@ -178,8 +179,8 @@ def describe(connection: Connection, tenant: str, knowledge: str, file_id: str, 
     return True
 
 
-def texts(connection: Connection, document_id: int, after: int) -> Part:
-    """The next of a document's passages behind this one, in order: id, text."""
+def texts(connection: Connection, document_id: int, after: int = 0) -> Part:
+    """Return the next of a document's passages behind this one, in order: id, text."""
     query = select(CHUNKS.c.id, CHUNKS.c.text).where(CHUNKS.c.document_id == document_id)
     return by_bytes(connection, query, (CHUNKS.c.id,), (after,), _PASSAGES, newest=False, large=(CHUNKS.c.text,))
 
@@ -201,7 +202,7 @@ def _waits() -> tuple[ColumnElement[bool], ...]:
 
 
 def remove_file(connection: Connection, tenant: str, knowledge: str, file_id: str) -> bool:
-    """Take a file out of a store, whether it is a document already or not; whether it was there."""
+    """Take a file out of a store, whether it is a document already or not; return True if it was there."""
     mine = (INCOMING.c.tenant == tenant, INCOMING.c.knowledge == knowledge, INCOMING.c.file_id == file_id)
     coming = connection.execute(delete(INCOMING).where(*mine).returning(INCOMING.c.id)).first()
     wanted = _document(tenant, knowledge, file_id)
@@ -214,12 +215,12 @@ def files(
     tenant: str,
     knowledge: str,
     *,
-    after: StoreFile | None,
+    after: StoreFile | None = None,
     limit: int,
-    newest_first: bool,
+    newest_first: bool = False,
     state: State | None = None,
 ) -> list[StoreFile]:
-    """Files of a store in order of their time, those behind `after`."""
+    """Return files of a store in order of their time, those behind `after`."""
     found: list[StoreFile] = []
     if state in {None, "completed"}:
         base = (DOCUMENTS.c.tenant == tenant, DOCUMENTS.c.knowledge == knowledge)
@@ -258,7 +259,7 @@ def _behind(query: Any, columns: tuple[Any, Any], after: StoreFile | None, place
 
 
 def _document(tenant: str, knowledge: str, file_id: str) -> ColumnElement[bool] | None:
-    """The document of a file; None for what can be no file's id."""
+    """Return the condition on a file's document; None for what cannot be a file's id."""
     base = and_(DOCUMENTS.c.tenant == tenant, DOCUMENTS.c.knowledge == knowledge)
     if file_id.startswith(_OTHER):
         number = file_id.removeprefix(_OTHER)

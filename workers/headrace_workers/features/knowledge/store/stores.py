@@ -1,4 +1,4 @@
-"""Vector stores: knowledge bases as OpenAI's door has them. A store's id is its base's name."""
+"""Vector stores: knowledge bases as OpenAI's API has them. A store's id is its base's name."""
 
 import json
 from collections.abc import Mapping
@@ -8,9 +8,8 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
 
 from headrace_workers.core.sql.database import insert, now_ms
-from headrace_workers.features.cache.tables import DOCUMENTS
 from headrace_workers.features.knowledge.store import documents
-from headrace_workers.features.knowledge.tables import FILE_BATCHES, INCOMING, STORES
+from headrace_workers.features.knowledge.tables import DOCUMENTS, FILE_BATCHES, INCOMING, STORES
 
 _A_DAY_MS: Final = 86_400_000
 
@@ -44,7 +43,7 @@ def create(
     metadata: Mapping[str, str],
     expire_days: int | None,
 ) -> None:
-    """Write down a new one."""
+    """Create a store."""
     connection.execute(
         STORES.insert().values(
             tenant=tenant, knowledge=knowledge, name=name, description=description, metadata=json.dumps(dict(metadata)),
@@ -54,7 +53,7 @@ def create(
 
 
 def change(connection: Connection, tenant: str, knowledge: str, values: Mapping[str, Any]) -> bool:
-    """Say something else of a store: `name`, `metadata`, `expire_days`; whether there is one."""
+    """Change these values of a store: `name`, `metadata`, `expire_days`; return True if there is such a store."""
     found = store(connection, tenant, knowledge)
     if found is None:
         return False
@@ -73,12 +72,12 @@ def change(connection: Connection, tenant: str, knowledge: str, values: Mapping[
 
 
 def store(connection: Connection, tenant: str, knowledge: str) -> Store | None:
-    """A tenant's store of this id; None where there is none."""
+    """Return a tenant's store of this id; None if there is none."""
     return next(iter(_stores(connection, tenant, knowledge)), None)
 
 
 def stores(connection: Connection, tenant: str) -> list[Store]:
-    """All stores of a tenant, oldest first."""
+    """Return all stores of a tenant, oldest first."""
     return sorted(_stores(connection, tenant, None), key=lambda each: (each.created_at, each.id))
 
 
@@ -146,7 +145,7 @@ def used(connection: Connection, tenant: str, knowledge: str) -> None:
 
 
 def remove(connection: Connection, tenant: str, knowledge: str) -> bool:
-    """Forget a store and the files that are on their way into it; whether it was there. Its documents go before."""
+    """Forget a store and the files on their way into it; return True if it was there. Its documents go before."""
     where = (INCOMING.c.tenant == tenant, INCOMING.c.knowledge == knowledge)
     connection.execute(delete(INCOMING).where(*where))
     connection.execute(
@@ -157,7 +156,7 @@ def remove(connection: Connection, tenant: str, knowledge: str) -> bool:
 
 
 def expire(connection: Connection, limit: int) -> int:
-    """Remove documents of stores that nobody used for as long as they said, a bounded number; how many."""
+    """Remove documents of stores that nobody used for their time to expire, a bounded number; return how many."""
     late = and_(
         STORES.c.expire_days.is_not(None),
         STORES.c.expired_at.is_(None),

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, delete, select
 
 from headrace_workers.core.sql.database import clock, reading, writing
 from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.features.quality.rate_tables import RATES
+from headrace_workers.features.quality.tables import RATES
 
 MOST: Final = 1_000  # that are shown
 _MOST_OF_A_TENANT: Final = 100

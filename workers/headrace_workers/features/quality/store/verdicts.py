@@ -115,8 +115,8 @@ def keep(connection: Connection, job_ids: Sequence[str]) -> None:
         connection.execute(insert(connection, VERDICTS).on_conflict_do_nothing(), rows)
 
 
-def forget(connection: Connection) -> bool:
-    """Forget verdicts of long ago that have no label, a bounded number; whether there is more."""
+def forget(connection: Connection, _older_than_ms: int) -> bool:
+    """Forget verdicts of long ago that have no label, a bounded number; return True if there may be more."""
     same = and_(*(LABELS.c[name] == VERDICTS.c[name] for name in ("tenant", "kind", "about", "job_id")))
     unlabelled = ~select(LABELS.c.id).where(same).exists()
     query = select(VERDICTS.c.job_id).where(VERDICTS.c.judged_at < now_ms() - KEPT_MS, unlabelled).limit(_AT_ONCE)

@@ -6,21 +6,21 @@ A delivery is a unit (see units.py) whose content lies in a row of its own, so t
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Table, delete, select
 
 from headrace_schemas.callback import ENDPOINT_DISABLED, Recipient
 from headrace_schemas.uuids import Namespace
 from headrace_workers.core.ledger.lanes import BATCH
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.ledger.units import NewUnit, follow
-from headrace_workers.core.sql.database import clock
+from headrace_workers.core.sql.database import among, clock
 from headrace_workers.features.webhooks.store import endpoints
-from headrace_workers.features.webhooks.tables import DELIVERIES, ENDPOINTS, LISTENS
+from headrace_workers.features.webhooks.tables import CALLBACKS_OF_JOBS, DELIVERIES, ENDPOINTS, LISTENS
 
 STAGE: Final = "deliver"
 PATIENCE_MS: Final = 6 * 86_400_000  # all attempts take 76 hours, and pauses of the receiver come on top
@@ -151,3 +151,9 @@ def tell_disabled(connection: Connection, endpoint_id: str) -> None:
 def origin_of(url: str) -> str:
     """Return scheme, host and port of a URL, for what counts as one receiver."""
     return "/".join(url.split("/", 3)[:3]).lower()
+
+
+def forget(connection: Connection, job_ids: Sequence[str]) -> None:
+    """Forget the deliveries whose units these are, and where the callbacks of these jobs went."""
+    for column in (DELIVERIES.c.id, CALLBACKS_OF_JOBS.c.job_id):
+        connection.execute(delete(column.table).where(among(connection, column, job_ids)))

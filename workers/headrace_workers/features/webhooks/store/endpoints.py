@@ -21,6 +21,7 @@ from headrace_workers.core.sql.reads import Reads, rows_of
 from headrace_workers.features.webhooks.tables import CALLBACKS, ENDPOINTS, PLACE, REGISTERED
 
 _COLUMNS: Final = ENDPOINTS.c.keys()
+_PLACES_MS: Final = 30 * 86_400_000  # where callbacks went is known for so long after the last one
 _IDS: Final = Namespace(uuid.UUID("3a4f7c52-9d0e-5f3b-8c1d-6b8e2d7f9a10"))
 
 
@@ -268,10 +269,11 @@ def judge(
     return before, after
 
 
-def forget_places(connection: Connection, older_than_ms: int) -> int:
-    """Forget places that nobody's callback has named for so long; how many."""
-    old = (ENDPOINTS.c.origin == PLACE) & (ENDPOINTS.c.updated_at < now_ms() - older_than_ms)
-    return connection.execute(delete(ENDPOINTS).where(old)).rowcount
+def forget_places(connection: Connection, older_than_ms: int) -> bool:
+    """Forget places that no callback has named for so long, 30 days at least; return False, since none is left."""
+    before = now_ms() - max(older_than_ms, _PLACES_MS)
+    connection.execute(delete(ENDPOINTS).where(ENDPOINTS.c.origin == PLACE, ENDPOINTS.c.updated_at < before))
+    return False
 
 
 def count(connection: Connection, tenant: str) -> int:

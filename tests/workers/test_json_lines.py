@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace_workers.features.batches.json_lines import NoJSON, parsed
+from headrace_workers.core.json_lines import NoJSON, parsed
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
-"""What a person is asked who is to review."""
+"""The reason that a person reads who is to review a moderated text."""
 
 from collections import Counter
 
 from headrace_schemas import ModerationVerdict
 
 
-def asks_person(verdict: ModerationVerdict) -> str:
-    """What a person is to decide about, without the text."""
+def review_reason(verdict: ModerationVerdict) -> str:
+    """Return which findings of a verdict ask for a review, without the text."""
     found = Counter(finding.category for finding in verdict.findings if finding.action == "review")
     scores = {finding.category: finding.score for finding in sorted(verdict.findings, key=lambda f: f.score)}
     listed = ", ".join(f"{name} ({number} x, {scores[name]:.2f} at most)" for name, number in sorted(found.items()))

@@ -1,20 +1,20 @@
-"""How far those are who follow changes, for people to see: `headrace status` tells who is behind, and by how much."""
+"""How far each follower of the change feed is: `headrace status` shows which one is behind, and by how much."""
 
 from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, and_, delete, func, select, tuple_
 
-from headrace_workers.core.ledger.changes import Kind, Position
+from headrace_workers.core.ledger.changes import Position
 from headrace_workers.core.sql.database import insert, now_ms
-from headrace_workers.features.cache.tables import CHANGES, FOLLOWERS
+from headrace_workers.core.tables import CHANGES, FOLLOWERS
 
-_STALE_MS: Final = 60_000  # who has not said it again for so long is gone
+_STALE_MS: Final = 60_000  # a follower that has not reported for so long is gone
 
 
 @dataclass(frozen=True, slots=True)
 class FollowerState:
-    """Of one process and one kind of change: how many it has not taken in yet, and the age (ms) of the oldest."""
+    """The changes of one kind that one process has not taken in yet: how many, and the age (ms) of the oldest."""
 
     holder: str
     kind: str
@@ -22,15 +22,15 @@ class FollowerState:
     lag_ms: int
 
 
-def tell(connection: Connection, holder: str, kind: Kind, position: Position) -> None:
-    """Say how far this one is."""
+def tell(connection: Connection, holder: str, kind: str, position: Position) -> None:
+    """Report how far this follower is."""
     now = {"xact": position.xact, "number": position.number, "seen_at": now_ms()}
     said = insert(connection, FOLLOWERS).values(holder=holder, kind=kind, **now)
     connection.execute(said.on_conflict_do_update(index_elements=["holder", "kind"], set_=now))
 
 
 def followers(connection: Connection) -> list[FollowerState]:
-    """Those who said something in the last minute, by name."""
+    """Return the followers that reported in the last minute, by name."""
     ahead = and_(
         CHANGES.c.kind == FOLLOWERS.c.kind,
         tuple_(CHANGES.c.xact, CHANGES.c.number) > tuple_(FOLLOWERS.c.xact, FOLLOWERS.c.number),
@@ -51,5 +51,5 @@ def followers(connection: Connection) -> list[FollowerState]:
 
 
 def forget(connection: Connection) -> None:
-    """Remove those who have said nothing for long."""
+    """Remove the followers that have not reported for long."""
     connection.execute(delete(FOLLOWERS).where(FOLLOWERS.c.seen_at <= now_ms() - _STALE_MS))

@@ -1,0 +1,34 @@
+"""What `headrace status` shows of judging: how many scores there are, by kind of criterion."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from headrace_workers.cli.status_part import StatusPart
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.judging.store.score_counts import ScoreCount, ScoreCounts
+
+
+def scores(ledger: Ledger) -> StatusPart:
+    """Return the scores that were counted. Unavailable with the ledger."""
+    counts = ledger.of(ScoreCounts).all()
+    return StatusPart(
+        name="scores",
+        items=[asdict(each) for each in counts],
+        title="scores",
+        columns=("criterion", "with a value", "not judged", "by why"),
+        rows=_rows(counts),
+        right=("with a value", "not judged"),
+    )
+
+
+def _rows(counts: Iterable[ScoreCount]) -> list[tuple[str, ...]]:
+    """Return a row for each kind of criterion; the reasons why there is no value, the most frequent first."""
+    kinds: dict[str, dict[str, int]] = {}
+    for each in counts:
+        kinds.setdefault(each.criterion, {})[each.not_judged] = each.scores
+    rows: list[tuple[str, ...]] = []
+    for kind, of_kind in kinds.items():
+        lacking = sorted(((n, code) for code, n in of_kind.items() if code), reverse=True)
+        told = ", ".join(f"{code} {n:,}" for n, code in lacking)
+        rows.append((kind, f"{of_kind.get('', 0):,}", f"{sum(n for n, _ in lacking):,}", told or "–"))
+    return rows

@@ -1,0 +1,30 @@
+"""What `/metrics` shows of quality."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from sqlalchemy import Connection
+
+from headrace_workers.features.quality.store.pass_rates import rates
+
+_LABELS: Final = ("tenant", "criterion", "version")
+_RATES: Final = {
+    "": ("value", "The share of jobs that people would say pass."),
+    "_low": ("low", "The lower end of its interval."),
+    "_high": ("high", "The upper end of its interval."),
+    "_labels": ("labels", "Jobs that people labelled."),
+}
+
+
+def pass_rates(connection: Connection) -> Iterator[Metric]:
+    """Return, for each tenant, criterion and version of its question ("": it has no name), the share of all jobs that
+    people would say pass, both ends of its 95 % interval, and how many jobs are labelled: as a bridge last worked them
+    out from labels and verdicts.
+    """
+    found = rates(connection)
+    for suffix, (column, words) in _RATES.items():
+        family = GaugeMetricFamily(f"headrace_pass_rate{suffix}", words, labels=_LABELS)
+        for rate in found:
+            family.add_metric((rate.tenant, rate.criterion, rate.version), getattr(rate, column))
+        yield family
