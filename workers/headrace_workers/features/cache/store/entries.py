@@ -258,7 +258,7 @@ def withdraw(connection: Connection, which: ColumnElement[bool]) -> None:
     """Give up those of these entries whose answers are still being made."""
     findable = ENTRIES.c.vector.is_not(None).label("findable")
     gone = connection.execute(delete(ENTRIES).where(IS_PENDING, which).returning(ENTRIES.c.id, findable))
-    changes.note(connection, [row.id for row in gone if row.findable])
+    changes.note(connection, [row.id for row in gone if row.findable], ENTRY)
 
 
 def withdraw_of(connection: Connection, job_ids: Collection[str]) -> None:
