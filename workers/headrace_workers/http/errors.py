@@ -14,7 +14,16 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from headrace_producers.errors import InvalidJob
-from headrace_schemas.errors import Category, HeadraceError, InvalidRecord, PromptTooLong, Unavailable, UnknownModel
+from headrace_schemas.errors import (
+    Category,
+    HeadraceError,
+    InputTooLong,
+    InvalidRecord,
+    PromptTooLong,
+    Unavailable,
+    UnknownModel,
+    UnknownResource,
+)
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.sql.errors import Unwritable
 from headrace_workers.http.openai_errors import Refused
@@ -103,7 +112,7 @@ class LedgerAway(Refusal):
 
 
 _WAIT_FOR_KAFKA: Final = {Why.KAFKA_AWAY: 1.0, Why.KAFKA_REFUSES: 10.0}  # seconds; a person mends the second
-_FAULTS_OF_REQUESTS: Final = (InvalidRecord, InvalidJob, UnknownModel, PromptTooLong)
+_FAULTS_OF_REQUESTS: Final = (InvalidRecord, InvalidJob, UnknownModel, PromptTooLong, InputTooLong)
 _OPENAI_TYPES: Final[dict[int, str]] = {
     401: "authentication_error",
     403: "permission_error",
@@ -134,7 +143,8 @@ def refusal_of(error: HeadraceError) -> Refusal:
     if isinstance(error, Unavailable):
         return LedgerAway(str(error))  # of a search, which says how to come by an embedder
     if isinstance(error, _FAULTS_OF_REQUESTS):
-        return Refusal(Why.INVALID, str(error), param=getattr(error, "param", None), code=getattr(error, "code", None))
+        why = Why.NOT_FOUND if isinstance(error, UnknownResource) else Why.INVALID
+        return Refusal(why, str(error), param=error.param, code=error.code)
     if error.category is Category.QUOTA:
         return Refusal(Why.QUOTA, str(error), retry_after=60.0, again=False)  # a person makes room, or a run ends
     if error.category is Category.CONFLICT:
