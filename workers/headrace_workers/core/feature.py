@@ -11,6 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from headrace_workers.core.admission.check import AdmissionCheck
+    from headrace_workers.core.admission.parts import AdmissionParts
     from headrace_workers.core.ledger.hooks import Hooks
 
 _FEATURES: Final = "headrace_workers.wiring.features"  # by its name, since the core imports no feature
@@ -24,19 +26,25 @@ def _no_hooks() -> "Hooks | None":
     return None
 
 
+def _no_check(_parts: "AdmissionParts") -> "AdmissionCheck | None":
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
     """What a feature adds. Each part is loaded by a call, so that a process imports only what it runs.
 
     `routers` returns the FastAPI routers of the gateway, in the order in which they are asked. `commands` returns
     functions that add a command, or a group of commands, to the Typer application that they are given. `hooks` returns
-    what the feature does inside the transactions of the core.
+    what the feature does inside the transactions of the core. `admission` returns what the feature checks of each job
+    before it is taken in.
     """
 
     name: str
     routers: Callable[[], Sequence[Any]] = _nothing
     commands: Callable[[], Sequence[Callable[[Any], None]]] = _nothing
     hooks: Callable[[], "Hooks | None"] = _no_hooks
+    admission: Callable[["AdmissionParts"], "AdmissionCheck | None"] = _no_check
 
 
 @cache

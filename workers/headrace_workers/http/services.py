@@ -1,28 +1,22 @@
 """What routes work with: built once a process, in `wiring/gateway.py`, and started with the application."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec, TypeVar
+from typing import Annotated, Any, Final, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
 
-from headrace_schemas.attributes import Filter
-from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownModel
+from headrace_schemas.errors import Unavailable
+from headrace_workers.core.admission.rules import AdmissionRules
 from headrace_workers.core.ledger.cancel import Cancellation, CancelOutcome
 from headrace_workers.core.ledger.job_status import Standing
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.features.access.keyring import Keyring
-from headrace_workers.features.batches.files.files import Files
-from headrace_workers.features.batches.files.uploads import Uploads
-from headrace_workers.features.generation.models.registry import Registry
-from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
 from headrace_workers.http.admission import Admission
 from headrace_workers.http.batcher import PATIENCE, Batcher
+from headrace_workers.http.caller import FindsCallers
 from headrace_workers.http.errors import LedgerAway, Refusal, Why, unsaid
 from headrace_workers.http.metrics import Metrics
 from headrace_workers.http.rates import Rates
@@ -33,15 +27,9 @@ from headrace_workers.http.waiter import Waiter
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import Settings
 
-if TYPE_CHECKING:  # they import NumPy
-    from headrace_workers.features.knowledge.passages import Hit
-    from headrace_workers.features.knowledge.retrieval import FindsPassages
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SEARCH_SECONDS: Final = 60.0  # that a search may take: the first one of a base reads it
-SEARCHES_AT_A_TIME: Final = 4  # of one tenant: fewer than there are threads for searches
 STREAMS_AT_A_TIME: Final = 100  # of one tenant, in one gateway
 _LET_GO_SECONDS: Final = 60.0
 _PROBE_SECONDS: Final = 10.0  # for a write that is under way at the end
@@ -51,32 +39,26 @@ LONGEST_WAIT: Final = 60.0  # seconds that a request may wait for the end of a j
 
 @dataclass(kw_only=True)
 class Services:
-    """All of them. `hear` begins to listen to the bell, and returns what ends that. `at_end` is closed after the last
-    request: what was begun for some of them ends with it.
+    """All that the routes work with. `hear` begins to listen to the notifier, and returns what ends that. `at_end` is
+    closed after the last request, and ends what was begun for requests. `parts` are those of features, by their class.
     """
 
     settings: Settings
     ledger: Ledger
-    registry: Registry
-    pipeline: Pipeline
     executor: Executor  # for whatever waits for the ledger
-    search_threads: Executor  # for searches, which may take a minute and must not hold up look-ups of keys
     store: StoreWork  # for whatever waits for the file store, which may be slow
     sink: Sink
     waiter: Waiter
-    door: Admission
-    embedder: ServedEmbedder
-    keyring: Keyring
+    admission: Admission
+    rules: AdmissionRules
+    keyring: FindsCallers
     rates: Rates
-    bases: "Callable[[], FindsPassages]"  # in this process's memory; Unavailable while no embedder is here
-    files: Files
-    uploads: Uploads
     metrics: Metrics
     writes: Writes
     hear: Callable[[Callable[[], object]], Callable[[], object]]
     ring: Callable[[], object]
     at_end: ExitStack
-    searches: TenantSlots = field(default_factory=lambda: TenantSlots("searches", SEARCHES_AT_A_TIME))
+    parts: Mapping[type, object]
     streams: TenantSlots = field(default_factory=lambda: TenantSlots("event streams", STREAMS_AT_A_TIME))
     _standings: Batcher[str, Standing | None] = field(init=False)
     _cancel: Batcher[Cancellation, CancelOutcome] = field(init=False)
@@ -106,6 +88,12 @@ class Services:
             await loop.run_in_executor(None, self.writes.stop, _PROBE_SECONDS)
             await loop.run_in_executor(None, self.ledger.close)
 
+    def of(self, part: type[T]) -> T:
+        """Return the part of this class, such as `services.of(Files)`."""
+        found = self.parts[part]
+        assert isinstance(found, part)  # noqa: S101 - for the type checker
+        return found
+
     async def ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """A call of the ledger's, on a thread: 503 where there is no answer in time. It may go on all the same."""
         loop = asyncio.get_running_loop()
@@ -122,45 +110,6 @@ class Services:
         would take that.
         """
         return None if any("\x00" in name for name in names) else await self.ask(look_up, *names)
-
-    async def find(
-        self, tenant: str, knowledge: str, queries: Sequence[str], most: int, where: Filter | None
-    ) -> "list[list[Hit]]":
-        """The passages of a base that fit each query best, of documents that a filter lets through. The first search of
-        a base reads it: 504 where that takes too long, and it goes on for who asks again; 503 where it cannot be done.
-        """
-        self.check_embedder()
-        self.searches.take(tenant)
-        loop = asyncio.get_running_loop()
-        search = loop.run_in_executor(
-            self.search_threads, lambda: self.bases().search(tenant, knowledge, queries, most, where=where)
-        )
-        # A search that nobody waits for any more still has its thread, and so keeps its tenant's place.
-        search.add_done_callback(partial(self._searched, tenant))
-        try:
-            async with asyncio.timeout(SEARCH_SECONDS):
-                return await asyncio.shield(search)
-        except TimeoutError:
-            raise Refusal(Why.TIMEOUT, f"no answer within {SEARCH_SECONDS:g} s: the base is being read") from None
-        except ConfigurationError as error:  # the embedder cannot be loaded here
-            raise Refusal(Why.INTERNAL, "the gateway has no embedder that it can load: its log says more") from error
-
-    def _searched(self, tenant: str, search: "asyncio.Future[object]") -> None:
-        self.searches.give_back(tenant)
-        search.exception()  # looked at, so that asyncio does not log what a client that left would have been told
-
-    def check_embedder(self) -> None:
-        """Refuse what needs an embedder while none is here: what would read the files or find passages would wait for
-        ever.
-        """
-        try:
-            self.embedder.check(self.embedder.alias)
-        except UnknownModel as error:
-            words = (
-                f"vector stores need the embedder {self.embedder.alias}, which is not here: run "
-                f"`headrace models pull {self.embedder.alias}` where the gateway and the recall workers run"
-            )
-            raise Refusal(Why.NO_EMBEDDER, words, again=False) from error
 
     async def standing(self, job_id: str, tenant: str) -> Standing:
         """How a job of this tenant stands; 404 where there is none. Who asks at the same moment shares one look."""

@@ -28,6 +28,7 @@ from headrace_workers.core.ledger import (
     unrun,
 )
 from headrace_workers.core.ledger import incidents as troubles
+from headrace_workers.core.ledger.records import ReceivedReview
 from headrace_workers.core.sql.database import clock, reading, writing
 from headrace_workers.core.sql.engines import Engines
 from headrace_workers.features.access.store import token_quotas, usage
@@ -47,7 +48,7 @@ class ForBridges(Engines):
         cancellations: Sequence[cancel.Cancellation] = (),
         following: Mapping[positions.Place, positions.Advance] | None = None,
         room: hand_out.Room | None = None,
-        said: Sequence[labels.Sent] = (),
+        said: Sequence[ReceivedReview] = (),
     ) -> ingest.Taken:
         """Take in what one poll brought, in one transaction.
 

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from headrace_schemas import Topic
+from headrace_schemas.review import Review
 
 _KEPT_HEADERS = 64
 _KEPT_CHARACTERS = 1024  # of a header's name, and of its value
@@ -43,6 +44,15 @@ class Record:
             name[:_KEPT_CHARACTERS]: (value or b"").decode("utf-8", "replace")[:_KEPT_CHARACTERS]
             for name, value in self.headers[:_KEPT_HEADERS]
         }
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedReview:
+    """A person's review of a job, and the record that brought it."""
+
+    review: Review
+    record: Record
+    traceparent: str | None = None
 
 
 def _legible(value: bytes) -> str:

@@ -65,7 +65,7 @@ class _Reading:
 class Feed:
     """Feeds all batches of a ledger. Belongs to one thread; of two that feed, each line is taken by one.
 
-    `admit` gives the door that records pass as it is at the moment.
+    `admit` gives what decides about records at the moment.
     """
 
     def __init__(self, *, batches: Batches, files: Files, admit: Callable[[], Admit]) -> None:

@@ -8,6 +8,9 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.admission.check import AdmissionCheck
+    from headrace_workers.core.admission.parts import AdmissionParts
+
 
 def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.knowledge.api import (
@@ -31,4 +34,11 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (knowledge.register,)
 
 
-FEATURE = Feature(name="knowledge", routers=_routers, commands=_commands)
+def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
+    from headrace_workers.features.knowledge.admission import KnowledgeCheck
+    from headrace_workers.features.knowledge.store.bases import KnowledgeBases
+
+    return KnowledgeCheck(parts.embedder, parts.ledger.of(KnowledgeBases).unknown)
+
+
+FEATURE = Feature(name="knowledge", routers=_routers, commands=_commands, admission=_admission)

@@ -8,6 +8,9 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.admission.check import AdmissionCheck
+    from headrace_workers.core.admission.parts import AdmissionParts
+
 
 def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.webhooks.api import webhook_deliveries, webhooks
@@ -24,4 +27,11 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (webhooks.register,)
 
 
-FEATURE = Feature(name="webhooks", routers=_routers, commands=_commands)
+def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
+    from headrace_workers.features.webhooks.callbacks import CallbackCheck
+    from headrace_workers.features.webhooks.store.webhooks import Webhooks
+
+    return CallbackCheck(parts.reach, parts.ledger.of(Webhooks).unknown)
+
+
+FEATURE = Feature(name="webhooks", routers=_routers, commands=_commands, admission=_admission)

@@ -8,27 +8,24 @@ from typing import Any, NoReturn
 
 from headrace_producers.any_record import Unreadable
 from headrace_schemas.topics import Topic, topic_of
+from headrace_workers.core.admission.rules import AdmissionRules
 from headrace_workers.core.ledger.cancel import Cancellation
 from headrace_workers.core.ledger.dead import Burial
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.positions import PositionsMoved
-from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.ledger.records import ReceivedReview, Record
 from headrace_workers.core.ledger.refusals import forgotten
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KafkaUnavailable, awaited
-from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
-from headrace_workers.features.quality.store.labels import Sent
-from headrace_workers.features.webhooks.allowed_targets import Reach
-from headrace_workers.runtime.bridge.accept import Accepted, KnownEmbedder, KnownModels, Rules
-from headrace_workers.runtime.bridge.admit import door_of
 from headrace_workers.runtime.bridge.fetches import Fetches
 from headrace_workers.runtime.bridge.incidents import Incidents
 from headrace_workers.runtime.bridge.ledger_time import LedgerTime
 from headrace_workers.runtime.bridge.partition_watch import PartitionWatch
 from headrace_workers.runtime.bridge.partitions import DUTY, Partitions
+from headrace_workers.runtime.bridge.record_admission import Accepted, RecordAdmission
 from headrace_workers.runtime.wire.assign import Assigner, alone
 from headrace_workers.runtime.wire.notifier import Hint
 
@@ -52,10 +49,7 @@ class Ingest:
         partitions: Partitions,
         prefix: str,
         ledger: Ledger,
-        models: KnownModels,
-        embedder: KnownEmbedder,
-        pipeline: Pipeline,
-        reach: Reach,
+        rules: AdmissionRules,
         max_active: int,
         retention: float,
         clock: Clock,
@@ -66,10 +60,7 @@ class Ingest:
         self._partitions = partitions
         self._prefix = prefix
         self._ledger = ledger
-        self._models = models
-        self._embedder = embedder
-        self._pipeline = pipeline
-        self._reach = reach
+        self._rules = rules
         self._max_active = max_active
         self._retention_ms = int(retention * 1000)
         self._clock = clock
@@ -158,15 +149,15 @@ class Ingest:
 
     def _take(self, polled: Mapping[Any, Sequence[Any]]) -> list[Hint]:
         following = self._partitions.following(polled)
-        rules = Rules(self._models, self._embedder, self._pipeline, self._ledger_time.ms(), self._reach)
-        admit = door_of(rules, self._ledger)
-        decided = [self._decided(raw, admit, rules.now) for batch in polled.values() for raw in batch]
+        now, sent = self._ledger_time.ms(), [raw for batch in polled.values() for raw in batch]
+        admitted = RecordAdmission(self._rules, now).admit_all([self._record(raw) for raw in sent])
+        decided = [self._decided(raw, each, now) for raw, each in zip(sent, admitted, strict=True)]
         jobs = [item for item in decided if isinstance(item, NewJob)]
         refused = [item for item in decided if isinstance(item, Burial)]
         cancellations = [item for item in decided if isinstance(item, Cancellation)]
-        said = [item for item in decided if isinstance(item, Sent)]
+        reviews = [item for item in decided if isinstance(item, ReceivedReview)]
         room = self._hand_out.room(lone) if (lone := alone(jobs)) else None
-        taken = self._ledger.ingest(jobs, refused, cancellations, following, room, said)
+        taken = self._ledger.ingest(jobs, refused, cancellations, following, room, reviews)
         self._partitions.written(following)
         self._taken_since = True
         self._hand_out.send(taken.handed_out)
@@ -176,12 +167,12 @@ class Ingest:
             # Without what they quote, which is a sender's: the log holds none of it, and the like are told once.
             reasons = "; ".join(sorted({_QUOTED.sub("'…'", burial.reason)[:120] for burial in refused})[:3])
             log("ingest", logging.WARNING, Action.REFUSED, f"refused: {reasons}", records=len(refused))
-        events = refused or cancellations or said or new < len(jobs)
+        events = refused or cancellations or reviews or new < len(jobs)
         work = cancellations or len(jobs) > len(taken.handed_out)  # what ends may be waited for, or followed
         return [Hint.WORK] * bool(work) + [Hint.EVENTS, Hint.ENDS] * bool(events)
 
-    def _decided(self, raw: Any, admit: Callable[[Record], Accepted], now: int) -> Accepted:
-        found = admit(self._record(raw))
+    def _decided(self, raw: Any, found: Accepted, now: int) -> Accepted:
+        """Refuse a job that was read before its log was restored, and that may have been answered."""
         if not isinstance(found, NewJob) or found.record.timestamp >= now - self._retention_ms:
             return found
         return forgotten(found.record, found.id, found.tenant) if self._partitions.read_before(raw) else found

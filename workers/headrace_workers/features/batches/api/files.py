@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Row
 
 from headrace_schemas.limits import NO_NUL
-from headrace_workers.features.batches.files.files import FileInUse
+from headrace_workers.features.batches.files.files import FileInUse, Files
 from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
 from headrace_workers.features.batches.files.text import NotReadable
 from headrace_workers.features.batches.store.stored import StoredFiles
@@ -96,7 +96,7 @@ async def create(
         storing = stored(
             services,
             caller,
-            lambda goes_on: services.files.add(
+            lambda goes_on: services.of(Files).add(
                 chunks_of(file.file, goes_on), tenant=caller.tenant, purpose=purpose, name=name_of(file), keep=seconds,
                 lines=purpose == BATCH, goes_on=goes_on,
             ),
@@ -141,7 +141,7 @@ async def show(file_id: str, caller: Reads, services: Wired) -> FileShape:
 async def content(file_id: str, caller: Reads, services: Wired) -> StreamingResponse:
     """What is in a file. The output of a batch can be read while it grows."""
     row = await file_of(services, caller, file_id)
-    chunks = services.files.chunks(row.id)
+    chunks = services.of(Files).chunks(row.id)
     # The first is read before the answer begins: then a store that is away can still be told.
     first = await stored(services, caller, lambda _: next(chunks, b""))
     return StreamingResponse(_behind(first, chunks), media_type="application/octet-stream")
@@ -152,7 +152,7 @@ async def delete(file_id: str, caller: Writes, services: Wired) -> FileDeleted:
     """Delete a file. 409 while a batch reads or writes it."""
     row = await file_of(services, caller, file_id)
     try:
-        await stored(services, caller, lambda _: services.files.remove(row.id))
+        await stored(services, caller, lambda _: services.of(Files).remove(row.id))
     except FileInUse as error:
         raise Refusal(Why.CONFLICT, str(error), again=False) from error
     return FileDeleted(id=file_id)

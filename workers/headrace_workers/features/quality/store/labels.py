@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, selec
 from headrace_schemas.errors import Category
 from headrace_schemas.review import Review
 from headrace_workers.core.ledger.dead import Burial
-from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.ledger.records import ReceivedReview
 from headrace_workers.core.ledger.refusals import refusal
 from headrace_workers.core.sql.by_pages import by_pages
 from headrace_workers.core.sql.database import insert, now_ms, reading, writing
@@ -45,15 +45,6 @@ class Which:
         said = ((LABELS.c.who, self.who), (LABELS.c.job_id, self.job_id))
         mine = and_(LABELS.c.tenant == self.tenant, LABELS.c.kind == self.kind, LABELS.c.about == self.about)
         return and_(mine, *(column == value for column, value in said if value is not None))
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A label that an event brought."""
-
-    review: Review
-    record: Record
-    traceparent: str | None = None
 
 
 class Labels(LedgerStore):
@@ -124,7 +115,7 @@ def add(connection: Connection, reviews: Sequence[Review]) -> Added:
     return Added(len(new.all()), refused)
 
 
-def take(connection: Connection, sent: Sequence[Sent]) -> list[Burial]:
+def take(connection: Connection, sent: Sequence[ReceivedReview]) -> list[Burial]:
     """Take in what events brought; the letters of those labels that were not taken."""
     if not sent:
         return []

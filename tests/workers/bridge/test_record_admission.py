@@ -17,6 +17,7 @@ from tests.workers.bridge.mutate import mutate, valid_records
 from tests.workers.bridge.records import (
     NOW,
     RULES,
+    accept,
     cancel,
     embedding,
     evaluation,
@@ -43,11 +44,9 @@ from headrace_workers.core.ledger.dead import Burial
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.ledger.records import ReceivedReview, Record
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, NEVER, OUTBOX
-from headrace_workers.features.quality.store.labels import Sent
-from headrace_workers.runtime.bridge.accept import accept
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -272,7 +271,7 @@ def test_a_label_is_taken_unless_it_names_another_job():
     """As it is; a wrong one refers to its job, and ends none."""
     job_id = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
     said = record(review(job_id, tenant="shop"))
-    assert accept(said, RULES) == Sent(review(job_id, tenant="shop"), said)
+    assert accept(said, RULES) == ReceivedReview(review(job_id, tenant="shop"), said)
     told = refused(accept(replace(said, key=b"k"), RULES), "the value's job_id")
     assert (told.refers_to, told.tenant, told.job_id) == (job_id, "shop", None)
     both = json.loads(said.value or b"") | {"category": "profanity"}
