@@ -20,11 +20,10 @@ from typing import Final, NamedTuple, Protocol
 
 from headrace_producers.sink import Record
 from headrace_schemas import Envelope
-from headrace_schemas.codec import encode
+from headrace_schemas.codec import check_size, encode
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.event_types import kind_of, topic_for, type_of
 from headrace_schemas.job import Lane
-from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_workers.core.admission.check import AdmissionCheck, Named
 from headrace_workers.core.admission.rules import AdmissionRules, milliseconds, named_by
 from headrace_workers.core.ledger.accepted import AdmissionRequest, Reserved
@@ -278,8 +277,7 @@ def _letter(job: Job, tokens: int | None, at: datetime, traceparent: str | None,
         expirytime=job.deadline,
     )
     headers, value = encode(job, envelope)
-    if len(value) > MAX_VALUE_BYTES:
-        raise InvalidRecord(f"the job has {len(value)} bytes as JSON, more than the {MAX_VALUE_BYTES} that are taken")
+    check_size(value)
     request = AdmissionRequest(job_id, job.tenant, value, digest_of(job, value))
     record = Record(topic_for(job), job_id.encode(), headers, value, job_id)
     return _Letter(request, job, tokens, record, job.idempotency_key is not None)
