@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.durations import show_ms
-from headrace_workers.features.batches.admission import LONGEST_LINE, admitted
 from headrace_workers.features.batches.commands.batch_files import Deployment
 from headrace_workers.features.batches.estimate import LEVEL, Interval
 from headrace_workers.features.batches.files.looks import HEAD
@@ -14,6 +13,7 @@ from headrace_workers.features.batches.files.text import NotReadable, check_begi
 from headrace_workers.features.batches.forecast import GENERATES, Forecast, History
 from headrace_workers.features.batches.json_lines import read_on
 from headrace_workers.features.batches.line_admission import Terms
+from headrace_workers.features.batches.line_jobs import LONGEST_LINE, admitted
 from headrace_workers.features.batches.submit import Wishes
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.runtime.settings import cache_mode, embedder_name, home_of, judge_name, webhook_reach
