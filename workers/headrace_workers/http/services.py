@@ -21,7 +21,6 @@ from headrace_workers.http.errors import LedgerAway, Refusal, Why, unsaid
 from headrace_workers.http.metrics import Metrics
 from headrace_workers.http.rates import Rates
 from headrace_workers.http.sink import Sink
-from headrace_workers.http.store_work import StoreWork
 from headrace_workers.http.tenant_slots import TenantSlots
 from headrace_workers.http.waiter import Waiter
 from headrace_workers.runtime.health.writes import Writes
@@ -46,7 +45,6 @@ class Services:
     settings: Settings
     ledger: Ledger
     executor: Executor  # for whatever waits for the ledger
-    store: StoreWork  # for whatever waits for the file store, which may be slow
     sink: Sink
     waiter: Waiter
     admission: Admission

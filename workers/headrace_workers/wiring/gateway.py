@@ -57,12 +57,12 @@ def build_gateway(
     """
     from headrace_workers.features.access.keyring import Keyring
     from headrace_workers.features.batches.files.files import Files
+    from headrace_workers.features.batches.files.store_work import StoreWork
     from headrace_workers.features.knowledge.passage_search import PassageSearch
     from headrace_workers.http.metrics import Metrics
     from headrace_workers.http.rates import Rates
     from headrace_workers.http.rates import client as rates_client
     from headrace_workers.http.services import Services
-    from headrace_workers.http.store_work import StoreWork
     from headrace_workers.http.waiter import Waiter
 
     ledger, names = Ledger.at(settings.ledger), RedisNames(settings.kafka.prefix)
@@ -86,7 +86,6 @@ def build_gateway(
         settings=settings,
         ledger=ledger,
         executor=executor,
-        store=StoreWork(ThreadPoolExecutor(_STORE_THREADS, "store")),
         sink=sink,
         waiter=waiter,
         admission=_admission(settings, ledger, sink, waiter, rules, executor, metrics, durable=durable),
@@ -101,6 +100,7 @@ def build_gateway(
         parts={
             Files: files,
             Uploads: Uploads(ledger.of(StoredFiles), files),
+            StoreWork: StoreWork(ThreadPoolExecutor(_STORE_THREADS, "store")),
             PassageSearch: PassageSearch(bases, served, ThreadPoolExecutor(_SEARCH_THREADS, "search")),
         },
     )

@@ -10,7 +10,7 @@ from headrace_schemas.attributes import Filter
 from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
 from headrace_workers.http.errors import Refusal, Why
-from headrace_workers.http.tenant_slots import TenantSlots
+from headrace_workers.http.tenant_slots import Slot, TenantSlots
 
 if TYPE_CHECKING:  # they import NumPy
     from headrace_workers.features.knowledge.passages import Hit
@@ -41,12 +41,12 @@ class PassageSearch:
         503 where it cannot be done, and 429 where the tenant has too many searches under way.
         """
         self.check_embedder()
-        self._slots.take(tenant)
+        slot = await self._slots.take(tenant)
         search = asyncio.get_running_loop().run_in_executor(
             self._threads, lambda: self.bases().search(tenant, knowledge, queries, most, where=where)
         )
         # A search that nobody waits for any more still has its thread, and so keeps its tenant's place.
-        search.add_done_callback(partial(self._searched, tenant))
+        search.add_done_callback(partial(_searched, slot))
         try:
             async with asyncio.timeout(SEARCH_SECONDS):
                 return await asyncio.shield(search)
@@ -67,6 +67,7 @@ class PassageSearch:
             )
             raise Refusal(Why.NO_EMBEDDER, words, again=False) from error
 
-    def _searched(self, tenant: str, search: "asyncio.Future[object]") -> None:
-        self._slots.give_back(tenant)
-        search.exception()  # looked at, so that asyncio does not log what a client that left would have been told
+
+def _searched(slot: Slot, search: "asyncio.Future[object]") -> None:
+    slot.release()
+    search.exception()  # looked at, so that asyncio does not log what a client that left would have been told

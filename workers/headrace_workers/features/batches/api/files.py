@@ -11,6 +11,7 @@ from sqlalchemy import Row
 from headrace_schemas.limits import NO_NUL
 from headrace_workers.features.batches.files.files import FileInUse, Files
 from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
+from headrace_workers.features.batches.files.store_work import GoesOn, NoPlace, StoreWork
 from headrace_workers.features.batches.files.text import NotReadable
 from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import PURPOSE as BATCH
@@ -24,7 +25,6 @@ from headrace_workers.http.openai_shapes import ERRORS
 from headrace_workers.http.paging import Page
 from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Services, Wired
-from headrace_workers.http.store_work import GoesOn, NoPlace
 
 router = APIRouter(tags=["files"], route_class=JSONRoute)
 
@@ -174,7 +174,7 @@ async def stored(services: Services, caller: Caller, work: Callable[[GoesOn], T]
     """
     patience = STORE_SECONDS + size / 1024**2
     try:
-        return await services.store.do(caller.tenant, work, patience)
+        return await services.of(StoreWork).do(caller.tenant, work, patience)
     except NoPlace as error:
         raise Refusal(Why.RATE, f"{error}: send fewer at a time", retry_after=10.0) from None
     except TimeoutError:
