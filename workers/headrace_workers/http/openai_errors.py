@@ -11,7 +11,7 @@ _SERVER: Final = "server_error"
 
 End = Result | DeadLetter | JobCancelled
 
-# Status and type by why something failed. A job that died of its request's fault says 400, as the door would have.
+# Status and type by why something failed. A job that died of its request's fault says 400, as admission does.
 _BY_CATEGORY: Final[dict[Category, tuple[int, str]]] = {
     Category.INVALID: (400, INVALID),
     Category.CONFLICT: (409, INVALID),

@@ -1,4 +1,4 @@
-"""What routes work with: built once a process, in `wiring/gateway.py`, and started with the application."""
+"""The services that routes work with: built once a process, in `wiring/gateway.py`, and started by the application."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -30,21 +30,21 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 STREAMS_AT_A_TIME: Final = 100  # of one tenant, in one gateway
-_LET_GO_SECONDS: Final = 60.0
+_ABANDONED_SECONDS: Final = 60.0
 _PROBE_SECONDS: Final = 10.0  # for a write that is under way at the end
-_LET_GO_AT_ONCE: Final = 100
+_ABANDONED_AT_ONCE: Final = 100
 LONGEST_WAIT: Final = 60.0  # seconds that a request may wait for the end of a job by `wait=`
 
 
 @dataclass(kw_only=True)
 class Services:
-    """All that the routes work with. `hear` begins to listen to the notifier, and returns what ends that. `at_end` is
+    """The services of one gateway. `hear` begins to listen to the notifier, and returns what ends that. `at_end` is
     closed after the last request, and ends what was begun for requests. `parts` are those of features, by their class.
     """
 
     settings: Settings
     ledger: Ledger
-    executor: Executor  # for whatever waits for the ledger
+    executor: Executor  # of calls of the ledger
     sink: Sink
     waiter: Waiter
     admission: Admission
@@ -60,25 +60,27 @@ class Services:
     streams: TenantSlots = field(default_factory=lambda: TenantSlots("event streams", STREAMS_AT_A_TIME))
     _standings: Batcher[str, Standing | None] = field(init=False)
     _cancel: Batcher[Cancellation, CancelOutcome] = field(init=False)
-    _let_go: Batcher[Cancellation, CancelOutcome] = field(init=False)
+    _cancel_abandoned: Batcher[Cancellation, CancelOutcome] = field(init=False)
 
     def __post_init__(self) -> None:
         self._standings = Batcher(self._look_up, self.executor)
         self._cancel = Batcher(self._cancel_all, self.executor)
-        self._let_go = Batcher(self._cancel_all, self.executor, most=_LET_GO_AT_ONCE, patience=_LET_GO_SECONDS)
+        self._cancel_abandoned = Batcher(
+            self._cancel_all, self.executor, most=_ABANDONED_AT_ONCE, patience=_ABANDONED_SECONDS
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """While the application is served."""
+        """Run the services while the application is served."""
         self.waiter.start()
         await self.sink.start()
         self.writes.start()
-        deaf = self.hear(self.waiter.rang)
+        stop_hearing = self.hear(self.waiter.rang)
         try:
             yield
         finally:
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(None, deaf)
+            await loop.run_in_executor(None, stop_hearing)
             await self.waiter.stop()
             await self.sink.stop()
             await self.rates.close()
@@ -93,7 +95,7 @@ class Services:
         return found
 
     async def ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """A call of the ledger's, on a thread: 503 where there is no answer in time. It may go on all the same."""
+        """Call the ledger on a thread. Raise 503 where it does not answer in time; the call may go on all the same."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(PATIENCE):
@@ -104,36 +106,32 @@ class Services:
             raise LedgerAway(unsaid(error)) from error
 
     async def known(self, look_up: Callable[..., T | None], *names: str) -> T | None:
-        """What a look-up of the ledger's finds under these names. Nothing is called by one with a NUL, and no database
-        would take that.
-        """
+        """Return what a look-up of the ledger finds under these names. No name has a NUL, and no database takes one."""
         return None if any("\x00" in name for name in names) else await self.ask(look_up, *names)
 
     async def standing(self, job_id: str, tenant: str) -> Standing:
-        """How a job of this tenant stands; 404 where there is none. Who asks at the same moment shares one look."""
+        """Return how a job of this tenant stands; 404 where there is none. Requests at one moment share one look."""
         found = await self._standings.ask(job_id)
         if found is None or found.tenant != tenant:
             raise Refusal(Why.NOT_FOUND, "this tenant has no job of this id")
         return found
 
     async def cancel(self, job_ids: Sequence[str], tenant: str, reason: str) -> None:
-        """Cancel these jobs of a tenant; those that have ended, or are another's, are left as they are."""
-        wishes = [self._cancel.ask(Cancellation(job_id, tenant, reason)) for job_id in job_ids]
-        await asyncio.gather(*wishes)
+        """Cancel these jobs of a tenant, but for those that have ended or are another's."""
+        await asyncio.gather(*(self._cancel.ask(Cancellation(job_id, tenant, reason)) for job_id in job_ids))
 
-    async def let_go(self, job_ids: Sequence[str], tenant: str, reason: str) -> None:
-        """Cancel jobs of whose end nobody is there to hear: of a thousand clients, say, that hung up together. Nobody
-        waits for this either, and so it may take its time.
+    async def cancel_abandoned(self, job_ids: Sequence[str], tenant: str, reason: str) -> None:
+        """Cancel jobs whose clients have hung up, perhaps a thousand of them together. Nobody waits for this, and so it
+        may take its time.
         """
-        wishes = [self._let_go.ask(Cancellation(job_id, tenant, reason)) for job_id in job_ids]
-        await asyncio.gather(*wishes)
+        await asyncio.gather(*(self._cancel_abandoned.ask(Cancellation(job_id, tenant, reason)) for job_id in job_ids))
 
     def _look_up(self, job_ids: list[str]) -> list[Standing | None]:
         found = self.ledger.standings(list(dict.fromkeys(job_ids)))
         return [found.get(job_id) for job_id in job_ids]
 
-    def _cancel_all(self, wishes: list[Cancellation]) -> list[CancelOutcome]:
-        outcomes = self.ledger.cancel_all(wishes)
+    def _cancel_all(self, cancellations: list[Cancellation]) -> list[CancelOutcome]:
+        outcomes = self.ledger.cancel_all(cancellations)
         self.ring()
         return outcomes
 

@@ -74,18 +74,16 @@ class NamedResources:
         """Ask for what these jobs name: once for all of them and each kind of resource. Raises Unavailable."""
         jobs = tuple(jobs)
         for check, exists in zip(self._checks, self._exists, strict=True):
-            new = named_by(check, jobs) - exists.keys()
-            if new:
+            if new := named_by(check, jobs) - exists.keys():
                 missing = check.unknown(sorted(new))
                 exists.update((each, each not in missing) for each in new)
 
     def check(self, job: Job) -> None:
-        """Raise the error of a job that names what does not exist. Raises Unavailable."""
-        self.look_up([job])
+        """Raise the error of a job that was looked up, and names what does not exist."""
         for check, exists in zip(self._checks, self._exists, strict=True):
-            for named in named_by(check, [job]):
-                if not exists[named]:
-                    raise check.missing(named)
+            name = check.named(job)
+            if name is not None and not exists[job.tenant, name]:
+                raise check.missing((job.tenant, name))
 
 
 def _counted(checks: Iterable[AdmissionCheck], job: Job) -> int | None:

@@ -1,4 +1,4 @@
-"""Kafka to ledger: poll, decide about each record, write all and how far was read in one transaction."""
+"""Kafka to ledger: poll, decide about each record, and write all of them and the positions in one transaction."""
 
 import logging
 import re
@@ -41,7 +41,7 @@ _COMMIT_EVERY = 1.0
 
 
 class Ingest:
-    """One consumer and the ledger. Belongs to the thread that calls `once`."""
+    """Ingest by one consumer. Belongs to the thread that calls `once`."""
 
     def __init__(
         self,
@@ -79,9 +79,9 @@ class Ingest:
         self._uncommitted_since: float | None = None
 
     def once(self, tell: Callable[[Hint], object]) -> Awaited | None:
-        """Take in what one poll brings. `tell` is called with what came of it. Kafka is told in the next lull.
+        """Take in what one poll brings, and return what keeps this from reading something, where that lasts.
 
-        What keeps it from reading something is returned, when that lasts.
+        `tell` is called with the hints that follow. The positions are committed to Kafka in the next lull.
         """
         consumer = self._open()
         if consumer is None:
@@ -178,7 +178,7 @@ class Ingest:
         return forgotten(found.record, found.id, found.tenant) if self._partitions.read_before(raw) else found
 
     def _rewind(self, polled: Mapping[Any, Sequence[Any]]) -> None:
-        """Polled but not written: read them again."""
+        """Read again what was polled and not written."""
         from kafka.errors import KafkaError
 
         try:
@@ -195,23 +195,23 @@ class Ingest:
         return Record(topic, raw.partition, raw.offset, headers, raw.value, timestamp, raw.key, unreadable)
 
     def _look(self, consumer: Any) -> None:
-        """Now and then see how full the ledger is, and whether a partition is in trouble."""
+        """See now and then how full the ledger is, and whether a partition is in trouble."""
         now = self._clock.monotonic()
         if now - self._looked_at < _LOOK_EVERY:
             return
         held_up = now - self._looked_at > _HELD_UP  # by the ledger, say: nobody polled meanwhile
         self._looked_at = now
-        if self._full or self._taken_since:  # counting costs, and who takes nothing in fills nothing
+        if self._full or self._taken_since:  # counting costs, and only jobs that were taken in fill the ledger
             self._count()
         left_alone = self._left_alone(consumer)
         self._say(self._watch.look(consumer, self._fetches.last, left_alone))
-        # The library tries for ever, and says nothing to who polls.
+        # The library tries for ever, and does not say so to its caller.
         silence = self._fetches.silence(not held_up and bool(consumer.assignment() - set(left_alone)))
         if silence > _SILENCE:
             self._give_way(KafkaUnavailable(f"no fetch has been answered for {silence:.0f} s"))
 
     def _give_way(self, failure: KafkaUnavailable) -> NoReturn:
-        """Another bridge may reach what this one does not."""
+        """Leave the partitions to other bridges, which may reach what this one does not. Raises the failure."""
         self._partitions.give_way()
         self._without(failure)
         raise failure
@@ -238,14 +238,14 @@ class Ingest:
             self._waits = Awaited("what it is to read", reasons[:1_000])
 
     def _left_alone(self, consumer: Any) -> Collection[Any]:
-        """While the ledger holds more than the bound all but cancellations, which make room. Polling goes on, so that
-        connections stay.
+        """Return the partitions that are not read now: all but cancellations, which make room, while the ledger is
+        full. Polling goes on, so that connections stay.
         """
         resting = self._fetches.resting()
         if not self._full:
             return resting
-        wishes = Topic.CANCELLATION.named(self._prefix)
-        return {*resting, *(partition for partition in consumer.assignment() if partition.topic != wishes)}
+        cancellations = Topic.CANCELLATION.named(self._prefix)
+        return {*resting, *(partition for partition in consumer.assignment() if partition.topic != cancellations)}
 
     def _pause(self, consumer: Any) -> None:
         # Again and again: partitions may have been assigned since.
