@@ -31,12 +31,12 @@ from headrace_schemas import (
 )
 from headrace_schemas.attributes import Filter
 from headrace_schemas.callback import Callback
-from headrace_schemas.codec import encode
+from headrace_schemas.codec import check_size, encode
 from headrace_schemas.envelope import Envelope
+from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.job import AnyJob, Lane
-from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.min_quality import MinQuality
 from headrace_schemas.recall import CacheMode
 from headrace_schemas.review import Review
@@ -385,8 +385,10 @@ class Producer:
             expirytime=deadline,
         )
         headers, value = encode(event, envelope)
-        if len(value) > MAX_VALUE_BYTES:
-            raise InvalidJob(f"the job has {len(value)} bytes as JSON, more than the {MAX_VALUE_BYTES} that are taken")
+        try:
+            check_size(value)
+        except InvalidRecord as error:
+            raise InvalidJob(str(error)) from None
         self._sink.send(Record(topic_for(event), job_id.encode(), headers, value, job_id))
 
 

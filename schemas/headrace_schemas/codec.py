@@ -19,6 +19,14 @@ def encode_value(event: Event) -> bytes:
     return event.model_dump_json(exclude_none=True).encode()
 
 
+def check_size(value: bytes) -> None:
+    """Raise InvalidRecord where a job's value has more bytes than a record may have."""
+    if len(value) > MAX_VALUE_BYTES:
+        raise InvalidRecord(
+            f"the job has {len(value):,} bytes as JSON, more than the {MAX_VALUE_BYTES:,} that are taken"
+        )
+
+
 def encode(event: Event, envelope: Envelope) -> tuple[Headers, bytes]:
     """Headers and value of the record."""
     return envelope.to_headers(), encode_value(event)

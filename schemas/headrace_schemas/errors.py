@@ -23,17 +23,19 @@ class Category(StrEnum):
 
 
 class HeadraceError(Exception):
-    """Root of all errors that headrace raises on purpose. The message says what is wrong, where, and what to do."""
-
-    category: ClassVar[Category] = Category.PERMANENT
-
-
-class InvalidRecord(HeadraceError):
-    """A record on a topic that cannot be accepted: it is not what the contract says.
+    """Root of all errors that headrace raises on purpose. The message says what is wrong, where, and what to do.
 
     `param` names the field that is at fault, where it is one: `sampling.top_k`. `code` says what is wrong with it, in
     OpenAI's words: `missing_required_parameter`, `unknown_parameter` or `invalid_value`.
     """
+
+    category: ClassVar[Category] = Category.PERMANENT
+    param: str | None = None
+    code: str | None = None
+
+
+class InvalidRecord(HeadraceError):
+    """A record on a topic that cannot be accepted: it is not what the contract says."""
 
     category = Category.INVALID
 
@@ -47,6 +49,10 @@ class DeadlinePassed(InvalidRecord):
     """A job that came after its own deadline."""
 
     category = Category.EXPIRED
+
+
+class UnknownResource(InvalidRecord):
+    """A job that names a resource which its tenant does not have."""
 
 
 class PromptTooLong(HeadraceError):

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 from tests.services.records import read
-from tests.workers.bridge.records import RULES
+from tests.workers.bridge.records import RULES, accept
 
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
@@ -14,7 +14,6 @@ from headrace_schemas.topics import topic_of
 from headrace_workers.core.ledger.dead import Burial
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.records import Record
-from headrace_workers.runtime.bridge.accept import accept
 
 SEND = """
 import { CompressionTypes, Kafka, Partitioners, logLevel } from "kafkajs";

@@ -27,7 +27,7 @@ _TESTS = (
     "tests/workers/ledger",
     "tests/workers/pipeline/test_settle.py",
     "tests/workers/worker/test_run.py",
-    "tests/workers/bridge/test_accept.py",
+    "tests/workers/bridge/test_record_admission.py",
     "tests/workers/bridge/test_bridge.py",
     "tests/workers/bridge/test_dispatch.py",
     "tests/workers/bridge/test_evals.py",

@@ -5,14 +5,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.services.tables import sqlite_tables
-from tests.workers.bridge.records import RULES, record
+from tests.workers.bridge.records import RULES, accept, record
 
 from headrace_schemas import EvaluationJob, GenerationJob
+from headrace_workers.core.admission.rules import AdmissionRules
 from headrace_workers.core.ledger.claim import Claim, Wanted
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.runtime.bridge.accept import Rules, accept
 from headrace_workers.runtime.bridge.dispatch import Dispatch
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
@@ -25,7 +25,7 @@ def sqlite_ledger(folder: Path) -> Iterator[Ledger]:
     ledger.close()
 
 
-def take_in(ledger: Ledger, jobs: Iterable[GenerationJob | EvaluationJob], rules: Rules = RULES) -> list[str]:
+def take_in(ledger: Ledger, jobs: Iterable[GenerationJob | EvaluationJob], rules: AdmissionRules = RULES) -> list[str]:
     """Ingest these jobs, which the rules accept; their ids, in order."""
     accepted = [accept(record(job), rules) for job in jobs]
     new = [item for item in accepted if isinstance(item, NewJob)]

@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 
 from sqlalchemy import select, update
-from tests.workers.bridge.records import Embedder, Models
+from tests.workers.bridge.records import rules_of
 
 from headrace_schemas import Answer, Category, Result, StageRecord, Usage
 from headrace_workers.core.clock import SystemClock
@@ -13,7 +13,6 @@ from headrace_workers.core.ledger.claim import Wanted
 from headrace_workers.core.ledger.complete import Advanced
 from headrace_workers.core.ledger.dead import job_burial
 from headrace_workers.core.ledger.outbox import outgoing
-from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.batches.defaults import Defaults
@@ -29,9 +28,8 @@ from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import Wishes, submit
 from headrace_workers.features.batches.tables import BATCHES
 from headrace_workers.features.webhooks.allowed_targets import Reach
-from headrace_workers.runtime.bridge.accept import Rules
-from headrace_workers.runtime.bridge.admit import door_of
 from headrace_workers.runtime.bridge.incidents import Incidents
+from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 
 DEFAULTS = Defaults("echo", {"tenant": "a", "lane": "batch"})
 
@@ -77,7 +75,7 @@ class Running:
         return Bulk(
             ledger=self.ledger,
             files=self.files,
-            feed=Feed(batches=self.ledger.of(Batches), files=self.files, admit=self.door),
+            feed=Feed(batches=self.ledger.of(Batches), files=self.files, admit=self.admit),
             outputs=Outputs(batches=self.ledger.of(Batches), files=self.files, keep=3_600),
             rewriting=Rewriting(batches=self.ledger.of(Batches), files=self.files),
             room=self._limits,
@@ -87,10 +85,9 @@ class Running:
             keep=3_600,
         )
 
-    def door(self):
-        """The checks of a bridge."""
-        rules = Rules(Models(), Embedder(), Pipeline(), self.ledger.now(), self.reach)
-        return door_of(rules, self.ledger)
+    def admit(self):
+        """The admission of a bridge, as it is now."""
+        return RecordAdmission(rules_of(self.ledger, self.reach), self.ledger.now()).admit
 
     def submit(self, lines, *, key=None, **wishes):
         """The id of a new batch of these lines."""

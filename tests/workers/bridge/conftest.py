@@ -1,12 +1,10 @@
 """What reads from Kafka into a ledger."""
 
 import pytest
-from tests.workers.bridge.records import Embedder, Models
+from tests.workers.bridge.records import rules_of
 from tests.workers.tasks_in_memory import Tasks
 
 from headrace_workers.core.clock import SystemClock
-from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.runtime.bridge.incidents import Incidents
 from headrace_workers.runtime.bridge.ingest import Ingest
 from headrace_workers.runtime.bridge.partitions import Partitions
@@ -23,8 +21,7 @@ def ingests(ledger):
         made.append(
             Ingest(
                 partitions=Partitions(kafka, ledger, name, clock), prefix=kafka.prefix, ledger=ledger,
-                models=Models(), embedder=Embedder(), pipeline=Pipeline(), reach=Reach(), max_active=max_active,
-                retention=retention,
+                rules=rules_of(ledger), max_active=max_active, retention=retention,
                 clock=clock,
                 troubles=Incidents(ledger, name, clock),
                 hand_out=Assigner(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),

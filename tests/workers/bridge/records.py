@@ -19,11 +19,14 @@ from headrace_schemas.codec import encode
 from headrace_schemas.errors import InputTooLong, PromptTooLong, UnknownModel
 from headrace_schemas.event_types import Event, topic_for, type_of
 from headrace_schemas.review import Review
+from headrace_workers.core.admission.parts import AdmissionParts, admission_rules
+from headrace_workers.core.admission.rules import AdmissionRules
+from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.features.generation.engines.chat_template import InvalidTemplate
 from headrace_workers.features.webhooks.allowed_targets import Reach
-from headrace_workers.runtime.bridge.accept import Rules
+from headrace_workers.runtime.bridge.record_admission import Accepted, RecordAdmission
 
 NOW = 1_800_000_000_000  # ms: what the ledger's clock shows
 
@@ -31,12 +34,18 @@ NOW = 1_800_000_000_000  # ms: what the ledger's clock shows
 class Models:
     """The models there are: `echo` and `other`."""
 
+    longest_mark = 0
+
     def __contains__(self, alias: str) -> bool:
         return alias in self.aliases()
 
     def aliases(self) -> list[str]:
         """All of them."""
         return ["echo", "other"]
+
+    def context_length(self, alias: str) -> int | None:
+        """As `prompt_tokens` counts: a message of `other` has 1,000."""
+        return 3_000
 
     def prompt_tokens(self, alias: str, messages: Sequence[Message], tenant: str) -> int | None:
         """A guess for `echo`; `other` counts 1,000 a message, holds 3,000, and refuses a word in its template."""
@@ -52,16 +61,43 @@ class Models:
 class Embedder:
     """The embedder `vectors`, which guesses how long a text is, and refuses one word."""
 
-    def input_tokens(self, alias: str, text: str) -> int | None:
-        """A guess; three words are three tokens."""
+    def check(self, alias: str) -> None:
+        """There is one."""
         if alias != "vectors":
             raise UnknownModel(f"no embedder is called {alias!r}; there is: vectors")
+
+    def input_tokens(self, alias: str, text: str) -> int | None:
+        """A guess; three words are three tokens."""
+        self.check(alias)
         if text == "endless":
             raise InputTooLong("the input has 257 tokens, and vectors reads 256 at most")
         return 3 if text == "three whole words" else None
 
 
-RULES = Rules(Models(), Embedder(), Pipeline(), NOW, Reach())
+def rules_of(ledger: Ledger, reach: Reach | None = None) -> AdmissionRules:
+    """The rules of a deployment with these models, this embedder, and what the ledger knows."""
+    parts = AdmissionParts(ledger=ledger, models=Models(), embedder=Embedder(), reach=reach or Reach())
+    return admission_rules(parts, Pipeline())
+
+
+class _NoResources:
+    """A ledger of which nothing is asked but what jobs name: all of that exists."""
+
+    def of(self, _store: type) -> Any:
+        """A store of it."""
+        return self
+
+    def unknown(self, _named: Any) -> frozenset[Any]:
+        """None of these."""
+        return frozenset()
+
+
+RULES = rules_of(_NoResources())  # type: ignore[arg-type]
+
+
+def accept(sent: Record, rules: AdmissionRules = RULES) -> Accepted:
+    """Decide about one record."""
+    return RecordAdmission(rules, NOW).admit(sent)
 
 
 def generation(**fields: Any) -> GenerationJob:

@@ -4,12 +4,11 @@ import time
 
 import pytest
 from sqlalchemy import select
-from tests.workers.bridge.records import RULES, generation, record
+from tests.workers.bridge.records import RULES, accept, generation, record
 from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
 
 from headrace_workers.core.ledger.recover import Due, Reaped
 from headrace_workers.core.tables import DEAD_LETTERS
-from headrace_workers.runtime.bridge.accept import accept
 from headrace_workers.runtime.bridge.reap import Reap
 
 

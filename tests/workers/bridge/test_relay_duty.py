@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 from kafka.errors import InvalidTimestampError, KafkaError
-from tests.workers.bridge.records import RULES, evaluation, record
+from tests.workers.bridge.records import RULES, accept, evaluation, record
 from tests.workers.bridge.test_relay import left, say
 from tests.workers.ledger_jobs import take_in
 from tests.workers.tasks_in_memory import Tasks
@@ -19,7 +19,6 @@ from headrace_workers.core.outage import KafkaUnavailable
 from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Awaited
-from headrace_workers.runtime.bridge.accept import accept
 from headrace_workers.runtime.bridge.incidents import Incidents
 from headrace_workers.runtime.bridge.places import Place
 from headrace_workers.runtime.bridge.publish import Published

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tests.workers.bridge.records import RULES, generation, record, replaced
+from tests.workers.bridge.records import RULES, accept, generation, record, replaced
 from tests.workers.cli.conftest import Call
 
 from headrace_schemas import GenerationJob
@@ -11,7 +11,6 @@ from headrace_workers.core.ledger.cancel import Cancellation
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.replay import DeadFilter
-from headrace_workers.runtime.bridge.accept import accept
 
 JOB = generation(model="gone", tenant="shop", idempotency_key="k")
 JOB_ID = JOB.job_id("")

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import update
 from tests.services.eventually import eventually
-from tests.workers.bridge.records import RULES, evaluation, generation, record
+from tests.workers.bridge.records import RULES, accept, evaluation, generation, record
 from tests.workers.cli.conftest import Call
 from tests.workers.ledger_jobs import take_in
 
@@ -12,7 +12,6 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outbox import Outgoing, put
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
-from headrace_workers.runtime.bridge.accept import accept
 from headrace_workers.runtime.wire.notifier import Hint
 from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames

@@ -137,7 +137,7 @@ def test_a_store_that_is_not_there_is_refused_before_there_is_a_job(gateway: Gat
         ):
             answer = client.post(path, json=body)
             assert answer.status_code == 404
-            assert "no vector store, and no knowledge base, 'vs_theirs'" in told(answer)
+            assert "has no knowledge base 'vs_theirs', nor a vector store of this id" in told(answer)
 
 
 @pytest.mark.parametrize(

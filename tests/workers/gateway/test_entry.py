@@ -141,7 +141,7 @@ def test_an_error_of_our_own_tells_nothing_and_is_told_in_the_log(
     async def broken(*_args, **_kwargs):
         raise RuntimeError("the secret of the mill")
 
-    monkeypatch.setattr(gateway.services.door, "submit", broken)
+    monkeypatch.setattr(gateway.services.admission, "submit", broken)
     with gateway.client() as client:
         told = client.post("/v1/jobs", json=JOB)
     assert (told.status_code, told.json()["type"]) == (500, "urn:headrace:problem:internal")

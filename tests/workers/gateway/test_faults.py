@@ -23,6 +23,7 @@ from tests.workers.gateway.conftest import bridge_of
 from tests.workers.gateway.served import Gateway, answer, hang_up_while_waiting, served
 
 from headrace_producers.admin import ensure_topics
+from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import StoreUnavailable
 from headrace_workers.http import sink
 from headrace_workers.http.batcher import PATIENCE
@@ -181,7 +182,7 @@ def test_a_file_store_that_is_silent_holds_nobody_else(alone: Gateway, monkeypat
     """More files than threads wait for it: each is told in time, and whatever needs the ledger alone is answered."""
     silence = threading.Event()
     monkeypatch.setattr("headrace_workers.features.batches.api.files.STORE_SECONDS", 0.5)
-    monkeypatch.setattr(alone.services.files, "add", lambda *_, **__: silence.wait(60))
+    monkeypatch.setattr(alone.services.of(Files), "add", lambda *_, **__: silence.wait(60))
 
     def send(number: int) -> httpx.Response:
         return client.post("/v1/files", files={"file": (f"{number}.txt", b"x")}, data={"purpose": "user_data"})
@@ -209,7 +210,7 @@ def test_what_a_service_says_of_itself_is_in_the_log_alone(
         raise StoreUnavailable("the file store failed at /srv/mill: No space left on device")
 
     with served(settings) as gateway, gateway.client() as client:
-        monkeypatch.setattr(gateway.services.files, "add", full)
+        monkeypatch.setattr(gateway.services.of(Files), "add", full)
         told = client.post("/v1/files", files={"file": ("a", b"x")}, data={"purpose": "user_data"})
         assert (told.status_code, told.json()["error"]["code"]) == (503, "store_away")
         assert "mill" not in told.text

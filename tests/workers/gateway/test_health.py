@@ -12,6 +12,7 @@ from tests.workers.gateway.served import Gateway, served
 
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
+from headrace_workers.features.knowledge.passage_search import PassageSearch
 from headrace_workers.runtime.bridge.bridge import Duty
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.testing import make_hash_embedder
@@ -137,6 +138,6 @@ def test_what_a_search_began_ends_with_the_gateway(settings: Settings):
     before = following()
     with served(replace(settings, embedder="hash")) as gateway:
         assert following() <= before  # some of other tests may have ended
-        gateway.services.bases()
+        gateway.services.of(PassageSearch).bases()
         (mine,) = following() - before
     eventually(lambda: not mine.is_alive())

@@ -72,7 +72,7 @@ def test_a_job_on_a_knowledge_base_that_does_not_exist_is_refused(gateway: Gatew
             tenant, job["knowledge"], name="n", description=None, metadata={}, expire_days=None, files=()
         )
 
-    words = f"this tenant has no vector store, and no knowledge base, '{job['knowledge']}'"
+    words = f"default has no knowledge base '{job['knowledge']}', nor a vector store of this id"
     for body in (job, [JOB, job]):
         refused = send(client, body)
         assert (refused.status_code, words in refused.text) == (404, True)
@@ -170,7 +170,7 @@ def test_what_ingest_refuses_is_told_and_has_a_new_chance(alone: Gateway, bridge
         key = {"Idempotency-Key": "order-18"}
         late = {**JOB, "deadline": "2026-11-26T00:00:00.000001Z"}
         assert send(client, late, **key).status_code == 400  # at the door
-        alone.services.door._check = lambda _jobs: None  # a door that looks less closely
+        alone.services.admission._check = lambda _jobs: None  # an admission that looks less closely
         job_id = send(client, late, **key).json()["id"]
         told = eventually(
             lambda: (
@@ -188,7 +188,7 @@ def test_with_a_log_in_memory_only_the_ledger_counts(settings, bridge):
         # Until the bridge reads, nobody has taken a job in.
         sent = eventually(lambda: (found := send(client)).status_code == 202 and found)
         assert gateway.services.ledger.job(sent.json()["id"]) is not None
-        gateway.services.door._check = lambda _jobs: None
+        gateway.services.admission._check = lambda _jobs: None
         late = {**JOB, "deadline": "2026-11-26T00:00:00.000001Z"}
         refused = send(client, late)
         assert (refused.status_code, "has passed" in refused.json()["detail"]) == (400, True)

@@ -1,8 +1,5 @@
 """A prompt that is longer than its model's context is refused at the door."""
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
-
 import openai
 import pytest
 from tests.services.kafka import KafkaServer
@@ -14,10 +11,10 @@ from tests.workers.gateway.served import served
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import GenerationJob, Message
 from headrace_schemas.errors import PromptTooLong
+from headrace_workers.features.generation.admission import TURN_TOKENS, PromptCheck
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
-from headrace_workers.features.moderation.canary import Canaries
-from headrace_workers.http.prompt_lengths import _TURN_TOKENS, Lengths
+from headrace_workers.features.moderation.canary import LONGEST_MARK, Canaries
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.testing import make_tiny_model
 
@@ -56,21 +53,22 @@ def test_a_prompt_beyond_the_context_is_refused_in_openai_s_words(gateway):
 
 
 def test_the_mark_of_a_system_prompt_counts(tmp_path):
-    """What only the mark makes too long is refused at the door; without a mark, and with less, it fits."""
+    """A prompt that only the mark makes too long is refused; without a mark, and with less, it fits."""
     make_tiny_model(tmp_path)
-    registry, executor = Registry(tmp_path), ThreadPoolExecutor(1)
+    registry = Registry(tmp_path)
     marked = Canaries([b"a secret"], lambda tenant: tenant == "marked")
-    models = CountingModels(tmp_path, registry, marked.shown)
-    lengths = Lengths(models, executor)
+    check = PromptCheck(CountingModels(tmp_path, registry, marked.shown, longest_mark=LONGEST_MARK))
 
     def asked(tenant: str, rest: int) -> GenerationJob:
-        room = registry.get("tiny").context_length - 2 * _TURN_TOKENS - len("Be.") - rest
+        room = registry.get("tiny").context_length - 2 * TURN_TOKENS - len("Be.") - rest
         turns = (Message(role="system", content="Be."), Message(role="user", content=hostile[:room]))
         return GenerationJob(model="tiny", tenant=tenant, messages=turns)
 
-    # Letters that no merge of the tiny model's knows, so that each is a token, as the cheap look takes them to be.
+    # Letters that no merge of the tiny model's knows, so that each is a token, as the quick look takes them to be.
     hostile = "".join(chr(33 + n * 7 % 90) for n in range(4_000))
-    asyncio.run(lengths.check([asked("plain", 1), asked("marked", 400)]))
+    for job in (asked("plain", 1), asked("marked", 400)):
+        check.examine(job)
+    assert not check.is_doubtful(asked("marked", LONGEST_MARK + 1))
+    assert check.is_doubtful(asked("marked", 1))
     with pytest.raises(PromptTooLong):
-        asyncio.run(lengths.check([asked("marked", 1)]))
-    executor.shutdown()
+        check.examine(asked("marked", 1))

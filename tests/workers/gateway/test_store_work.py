@@ -13,7 +13,7 @@ from tests.services.eventually import eventually
 from tests.workers.gateway.served import Gateway
 
 from headrace_workers.features.batches.files import text
-from headrace_workers.http.store_work import EACH, NobodyWaits, NoPlace, StoreWork
+from headrace_workers.features.batches.files.store_work import EACH, NobodyWaits, NoPlace, StoreWork
 
 
 def test_a_tenant_that_does_much_leaves_room_for_others():
@@ -132,5 +132,5 @@ def test_the_lines_of_a_file_whose_sender_has_hung_up_are_counted_no_further(
     with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall("\r\n".join([*head, "", ""]).encode() + form.read())
         eventually(lambda: list(folder.rglob(".unfinished-*")))
-    eventually(lambda: not list(alone.services.store._places))
+    eventually(lambda: not list(alone.services.of(StoreWork)._slots._tenants))
     assert not [path for path in folder.rglob("*") if path.is_file()]

@@ -15,11 +15,11 @@ from tests.workers.gateway.served import Gateway, served
 from headrace_workers.core.sql import by_bytes
 from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
 from headrace_workers.features.knowledge.filling import Filling
+from headrace_workers.features.knowledge.passage_search import SEARCHES_AT_A_TIME, PassageSearch
 from headrace_workers.features.knowledge.reading import Reader
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.documents import NewChunk, NewDocument
 from headrace_workers.features.knowledge.store.vector_stores import VectorStores
-from headrace_workers.http.services import SEARCHES_AT_A_TIME
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.testing import HashEmbedder
 from headrace_workers.wiring.parts import files_in
@@ -232,7 +232,7 @@ def test_a_filter_says_which_files_are_searched(door: Door, client: OpenAI) -> N
 
 def follow(door: Door) -> None:
     """Forget what is in memory: following it is tested elsewhere."""
-    door.gateway.services.bases()._held.clear()  # type: ignore[attr-defined]
+    door.gateway.services.of(PassageSearch).bases()._held.clear()  # type: ignore[attr-defined]
 
 
 def test_several_queries_are_one_search(door: Door, client: OpenAI) -> None:
@@ -392,7 +392,7 @@ def test_searches_of_one_tenant_are_bounded_and_leave_room_for_others(door: Door
     other = door.client("other")
     theirs = other.vector_stores.create(name="theirs")
     ours = client.vector_stores.create(name="ours")
-    bases = door.gateway.services.bases()
+    bases = door.gateway.services.of(PassageSearch).bases()
 
     class Slow:
         """Searches of one tenant that take as long as the test wants."""
@@ -403,7 +403,7 @@ def test_searches_of_one_tenant_are_bounded_and_leave_room_for_others(door: Door
                 assert go_on.wait(60)
             return bases.search(tenant, *rest, **more)
 
-    door.gateway.services.bases = Slow  # type: ignore[assignment,return-value]
+    door.gateway.services.of(PassageSearch).bases = Slow  # type: ignore[assignment,return-value]
     with ThreadPoolExecutor(SEARCHES_AT_A_TIME) as pool:
         held = [pool.submit(client.vector_stores.search, ours.id, query="a") for _ in range(SEARCHES_AT_A_TIME)]
         try:

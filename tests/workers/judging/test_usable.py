@@ -8,7 +8,7 @@ from headrace_schemas import EvaluationJob, InvalidRecord, ModerationJob
 from headrace_schemas.criteria import Contains, JsonSchema, Regex
 from headrace_workers.features.judging import conforming
 from headrace_workers.features.judging.unjudged import UnusableSchema
-from headrace_workers.features.judging.usable import check_usable, is_to_check
+from headrace_workers.features.judging.usable import CriteriaCheck, check_usable
 
 
 def judged(*patterns: str) -> EvaluationJob:
@@ -72,8 +72,8 @@ def test_schemas_of_many_patterns_are_left_to_the_judge():
 
 def test_who_has_none_is_not_asked():
     """Most jobs."""
-    assert is_to_check(judged("a"))
-    assert is_to_check(by_schema({}))
-    assert not is_to_check(judged())
-    assert not is_to_check(ModerationJob(input="a"))
+    assert CriteriaCheck().is_doubtful(judged("a"))
+    assert CriteriaCheck().is_doubtful(by_schema({}))
+    assert not CriteriaCheck().is_doubtful(judged())
+    assert not CriteriaCheck().is_doubtful(ModerationJob(input="a"))
     check_usable(ModerationJob(input="a"))

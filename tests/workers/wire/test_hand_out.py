@@ -2,12 +2,11 @@
 
 import pytest
 from sqlalchemy import select
-from tests.workers.bridge.records import RULES, generation, record
+from tests.workers.bridge.records import RULES, accept, generation, record
 from tests.workers.ledger_jobs import sqlite_ledger
 from tests.workers.tasks_in_memory import Tasks
 
 from headrace_workers.core.tables import STEPS, TURNS
-from headrace_workers.runtime.bridge.accept import accept
 from headrace_workers.runtime.wire.assign import Assigner, alone
 
 

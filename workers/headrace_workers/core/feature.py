@@ -11,6 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from headrace_workers.core.admission.check import AdmissionCheck
+    from headrace_workers.core.admission.parts import AdmissionParts
     from headrace_workers.core.ledger.hooks import Hooks
 
 _FEATURES: Final = "headrace_workers.wiring.features"  # by its name, since the core imports no feature
@@ -24,6 +26,10 @@ def _no_hooks() -> "Hooks | None":
     return None
 
 
+def _no_check(_parts: "AdmissionParts") -> "AdmissionCheck | None":
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
     """What a feature adds. Each part is loaded by a call, so that a process imports only what it runs.
@@ -34,6 +40,7 @@ class Feature:
     `StatusPart` that `headrace status` shows. `metrics` returns functions that read, by a connection of the ledger,
     Prometheus metrics that `/metrics` shows. `change_kinds` are the kinds of change that the feature notes in the
     change feed, each with the word that `headrace status` shows for it.
+    `admission` returns what the feature checks of each job before it is taken in.
     """
 
     name: str
@@ -43,6 +50,7 @@ class Feature:
     status: Callable[[], Sequence[Callable[[Any], Any]]] = _nothing
     metrics: Callable[[], Sequence[Callable[[Any], Any]]] = _nothing
     change_kinds: Mapping[str, str] = field(default_factory=dict)
+    admission: Callable[["AdmissionParts"], "AdmissionCheck | None"] = _no_check
 
 
 @cache

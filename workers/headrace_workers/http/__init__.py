@@ -16,8 +16,9 @@ To add a resource: a file with a `router` (an `APIRouter`) in its feature's `api
   paths in `path_families.NATIVE` problem+json.
 - A body of JSON is read by `await json_object(request)`: bounded in bytes, before anybody reads it, and in depth.
   Paths that take more than `HEADRACE_MAX_BODY` name their own bound in `bounds.BODY_BYTES`.
-- Jobs go in by `await services.door.submit(caller, jobs)`; `await ends_of(...)` (waiting.py) waits for their ends, and
-  cancels them when the client hangs up. `services.waiter.ends(...)` waits alone.
+- `await services.admission.submit(caller, jobs)` admits jobs. `await ends_of(...)` (waiting.py) waits for their ends,
+  and cancels them when the client hangs up. `services.waiter.ends(...)` waits alone.
+- A feature's own part is `services.of(ItsClass)`.
 - A route that is asked for often has the `route_class` `direct(Scope.…)` and is led past FastAPI: direct.py says what
   its endpoint may take.
 - A path parameter's name joins `OTHERS` in `tests/workers/gateway/test_tenants.py`, which walks every route.

@@ -54,7 +54,7 @@ async def let_in(request: Request, caller: Caller, services: Services, asked: As
     check_named(caller, asked.jobs)
     traceparent = request.headers.get("traceparent", "")
     try:
-        return await services.door.submit(
+        return await services.admission.submit(
             caller, asked.jobs, traceparent=traceparent if is_traceparent(traceparent) else None
         )
     except Refusal:

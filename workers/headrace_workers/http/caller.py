@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Protocol
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -33,6 +33,13 @@ class Caller:
         if not self.may(scope):
             where = "" if place is None else f"{place}: "
             raise Refusal(Why.FORBIDDEN, f"{where}this key lacks the scope {scope}: make one that has it")
+
+
+class FindsCallers(Protocol):
+    """The keys of a deployment, as far as the application asks about them."""
+
+    async def caller(self, request: Request, key: str | None) -> Caller:
+        """Return the caller behind a key. Raise 401 where the key is not valid."""
 
 
 CALLER: Final = "headrace.caller"  # of a request's scope

@@ -1,4 +1,4 @@
-"""Why a request is refused: a closed set of reasons, each with its HTTP status, told in the shape of the path's family.
+"""Refusals of requests: a closed set of reasons, each with its HTTP status, in the shape of the path's family.
 
 Our own shape is RFC 9457, `application/problem+json`, whose `type` is `urn:headrace:problem:<reason>`. OpenAI's has the
 same words: `{"error": {"message", "type", "param", "code"}}`, the reason as `code`.
@@ -14,7 +14,16 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from headrace_producers.errors import InvalidJob
-from headrace_schemas.errors import Category, HeadraceError, InvalidRecord, PromptTooLong, Unavailable, UnknownModel
+from headrace_schemas.errors import (
+    Category,
+    HeadraceError,
+    InputTooLong,
+    InvalidRecord,
+    PromptTooLong,
+    Unavailable,
+    UnknownModel,
+    UnknownResource,
+)
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.sql.errors import Unwritable
 from headrace_workers.http.openai_errors import Refused
@@ -55,7 +64,7 @@ class Why(Enum):
 
 
 class Refusal(HeadraceError):
-    """A request that gets no answer, and why.
+    """The refusal of a request, and its reason.
 
     `param` names the parameter that is at fault, as the request has it (`expires_after.days`). `code` is OpenAI's for
     what is wrong with it, where `why` alone would not tell. `retry_after` is in seconds. `again` says whether the
@@ -103,7 +112,7 @@ class LedgerAway(Refusal):
 
 
 _WAIT_FOR_KAFKA: Final = {Why.KAFKA_AWAY: 1.0, Why.KAFKA_REFUSES: 10.0}  # seconds; a person mends the second
-_FAULTS_OF_REQUESTS: Final = (InvalidRecord, InvalidJob, UnknownModel, PromptTooLong)
+_FAULTS_OF_REQUESTS: Final = (InvalidRecord, InvalidJob, UnknownModel, PromptTooLong, InputTooLong)
 _OPENAI_TYPES: Final[dict[int, str]] = {
     401: "authentication_error",
     403: "permission_error",
@@ -120,7 +129,7 @@ _FIRST_SERVER_ERROR: Final = 500
 
 
 def unsaid(error: Unavailable) -> str:
-    """What a client is told of a service that fails. Its own words name hosts and paths of ours: the log has them."""
+    """Return what a client is told of a service that fails, and log the service's own words: they name our hosts."""
     log("gateway", logging.WARNING, Action.UNAVAILABLE, str(error))
     if isinstance(error, Unwritable):
         return error.plain
@@ -128,13 +137,14 @@ def unsaid(error: Unavailable) -> str:
 
 
 def refusal_of(error: HeadraceError) -> Refusal:
-    """Any error of headrace as a refusal. What is no fault of the request tells nothing of our insides."""
+    """Return an error of headrace as a refusal. One that is no fault of the request tells nothing of our insides."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, Unavailable):
         return LedgerAway(str(error))  # of a search, which says how to come by an embedder
     if isinstance(error, _FAULTS_OF_REQUESTS):
-        return Refusal(Why.INVALID, str(error), param=getattr(error, "param", None), code=getattr(error, "code", None))
+        why = Why.NOT_FOUND if isinstance(error, UnknownResource) else Why.INVALID
+        return Refusal(why, str(error), param=error.param, code=error.code)
     if error.category is Category.QUOTA:
         return Refusal(Why.QUOTA, str(error), retry_after=60.0, again=False)  # a person makes room, or a run ends
     if error.category is Category.CONFLICT:
@@ -143,7 +153,7 @@ def refusal_of(error: HeadraceError) -> Refusal:
 
 
 def response_of(refusal: Refusal, path: str, request_id: str) -> Response:
-    """What the client is sent."""
+    """Return the response that tells the client of a refusal."""
     why, headers = refusal.why, dict(refusal.headers)
     if refusal.retry_after is not None:
         headers["retry-after"] = str(math.ceil(refusal.retry_after))
@@ -161,7 +171,7 @@ def response_of(refusal: Refusal, path: str, request_id: str) -> Response:
 
 
 def refused_response(error: Refused) -> Response:
-    """What OpenAI's client is sent for what its mapping refuses, or for a job that was not answered."""
+    """Return the response to OpenAI's clients for a request that was refused, or a job that was not answered."""
     headers = {} if error.again is None else {"x-should-retry": "true" if error.again else "false"}
     content = json.dumps(error.body(), ensure_ascii=False).encode("utf-8", "backslashreplace")
     return Response(content, error.status, headers, "application/json")
@@ -182,7 +192,7 @@ def _problem(refusal: Refusal, request_id: str) -> dict[str, Any]:
 
 
 def openai_body(refusal: Refusal) -> dict[str, Any]:
-    """What OpenAI's clients are told."""
+    """Return a refusal in the shape of OpenAI's errors."""
     status = refusal.why.status
     usual = "server_error" if status >= _FIRST_SERVER_ERROR else "invalid_request_error"
     error: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Backpressure: whether more jobs may come in, as the ledger stood a moment ago."""
+"""Load shedding: new jobs are refused while they would only wait, as the ledger stood a moment ago."""
 
 import time
 from collections.abc import Callable, Collection
@@ -16,9 +16,9 @@ _WAIT_OLD: Final = 10.0
 
 
 class LoadShedding:
-    """Refuses what would only wait. Belongs to the event loop.
+    """Refuses jobs that would only wait. Belongs to the event loop.
 
-    `most` jobs may be open in the ledger: beyond that ingest takes none, and what is sent would pile up in Kafka. An
+    `most` jobs may be open in the ledger: beyond that ingest takes none, and new jobs would pile up in Kafka. An
     interactive job is refused while those before it have waited `longest` seconds in its queue; bulk work may wait.
     """
 
@@ -44,7 +44,7 @@ class LoadShedding:
         self._seen_at = float("-inf")
 
     async def check(self, places: Collection[Place]) -> None:
-        """429 where jobs in one of these places would wait too long, or the ledger is full."""
+        """Raise 429 where jobs in one of these places would wait too long, or the ledger is full."""
         wanted = frozenset(places)
         now = self._monotonic()
         fresh = now - self._seen_at <= _FRESH_SECONDS

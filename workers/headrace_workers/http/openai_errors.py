@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from headrace_schemas import Category, DeadLetter, HeadraceError, JobCancelled, Result
-from headrace_schemas.errors import DeadlinePassed, PromptTooLong, UnknownModel
+from headrace_schemas.errors import DeadlinePassed, PromptTooLong, UnknownModel, UnknownResource
 
 INVALID: Final = "invalid_request_error"
 _SERVER: Final = "server_error"
 
 End = Result | DeadLetter | JobCancelled
 
-# Status and type by why something failed. A job that died of its request's fault says 400, as the door would have.
+# Status and type by why something failed. A job that died of its request's fault says 400, as admission does.
 _BY_CATEGORY: Final[dict[Category, tuple[int, str]]] = {
     Category.INVALID: (400, INVALID),
     Category.CONFLICT: (409, INVALID),
@@ -27,6 +27,7 @@ _CODES: Final = {Category.INVALID: "invalid_value", Category.QUOTA: "insufficien
 _BY_ERROR: Final[dict[type[HeadraceError], tuple[int, str, str | None]]] = {
     UnknownModel: (404, "model_not_found", "model"),
     DeadlinePassed: (400, "expired", "headrace.deadline"),
+    UnknownResource: (404, "not_found", None),
 }
 
 
@@ -90,10 +91,10 @@ def refused(error: HeadraceError, prompt: str = "messages") -> Refused:
         return Refused(str(error), code="context_length_exceeded", param=prompt)
     for kind, (status, code, param) in _BY_ERROR.items():
         if isinstance(error, kind):
-            return Refused(str(error), status=status, code=code, param=param)
+            return Refused(str(error), status=status, code=code, param=param or error.param)
     status, type_ = _BY_CATEGORY[error.category]
-    code = getattr(error, "code", None) or _code_of(error.category)
-    return Refused(str(error), status=status, type=type_, code=code, param=getattr(error, "param", None))
+    code = error.code or _code_of(error.category)
+    return Refused(str(error), status=status, type=type_, code=code, param=error.param)
 
 
 def _code_of(category: Category) -> str:

@@ -1,42 +1,44 @@
-"""A bound on what one tenant may have under way at a time, so that none takes all places of a process."""
+"""A bound on what one tenant may have under way at a time, so that none takes all slots of a process."""
 
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from typing import TypeAlias
+from weakref import WeakValueDictionary
 
 from headrace_workers.http.errors import Refusal, Why
 
+Slot: TypeAlias = asyncio.Semaphore  # `release` gives it back
+
 
 class TenantSlots:
-    """So many places for each tenant. Belongs to the event loop. `what` names in errors what takes them."""
+    """Slots of each tenant for one kind of work, which `what` names in errors. Belongs to the event loop."""
 
     def __init__(self, what: str, most: int) -> None:
         self._what = what
         self._most = most
-        self._taken: Counter[str] = Counter()
+        self._tenants: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
-    def take(self, tenant: str) -> None:
-        """Take a place, which must be given back. 429 where the tenant has as many as it may."""
-        if self._taken[tenant] >= self._most:
+    async def take(self, tenant: str) -> Slot:
+        """Take a slot, which must be released. Raise 429 where the tenant has as many as it may."""
+        slots = self._of(tenant)
+        if slots.locked():
             raise Refusal(
                 Why.BUSY,
                 f"the tenant {tenant} has {self._most} {self._what} under way here, which is the most: wait for one to "
                 "end",
                 retry_after=1.0,
             )
-        self._taken[tenant] += 1
+        await slots.acquire()
+        return slots
 
-    def give_back(self, tenant: str) -> None:
-        """Give a place back."""
-        self._taken[tenant] -= 1
-        if self._taken[tenant] <= 0:
-            del self._taken[tenant]
+    async def wait(self, tenant: str, until: float) -> Slot:
+        """Wait for a slot, which must be released. Raise TimeoutError where none is free by this time of the loop."""
+        slots = self._of(tenant)
+        async with asyncio.timeout_at(until):
+            await slots.acquire()
+        return slots
 
-    @contextmanager
-    def taken(self, tenant: str) -> Iterator[None]:
-        """Hold a place while the body runs. Raises as `take` does."""
-        self.take(tenant)
-        try:
-            yield
-        finally:
-            self.give_back(tenant)
+    def _of(self, tenant: str) -> asyncio.Semaphore:
+        found = self._tenants.get(tenant)
+        if found is None:
+            found = self._tenants[tenant] = asyncio.Semaphore(self._most)
+        return found

@@ -32,7 +32,7 @@ async def ends_of(
 
 async def _cancel(services: Services, caller: Caller, job_ids: Sequence[str]) -> None:
     try:
-        await services.let_go(job_ids, caller.tenant, "the client hung up before it was answered")
+        await services.cancel_abandoned(job_ids, caller.tenant, "the client hung up before it was answered")
     except Refusal as error:  # the jobs run on, and nobody is there to be told
         log("gateway", logging.WARNING, Action.UNAVAILABLE, f"jobs of a client that is gone run on: {error}",
             jobs=len(job_ids))  # fmt: skip

@@ -5,6 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from headrace_workers.core.admission.parts import admission_rules
+from headrace_workers.core.admission.rules import AdmissionRules
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.identity import process_name
 from headrace_workers.core.ledger.deployment import Fact
@@ -20,12 +22,9 @@ from headrace_workers.features.batches.outputs import Outputs
 from headrace_workers.features.batches.rewriting import Rewriting
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.evals.duty import EvalRuns
-from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
 from headrace_workers.features.quality.duty import LiveRates
-from headrace_workers.runtime.bridge.accept import Rules
-from headrace_workers.runtime.bridge.admit import door_of
 from headrace_workers.runtime.bridge.bridge import Bridge, Duty
 from headrace_workers.runtime.bridge.cluster import Cluster
 from headrace_workers.runtime.bridge.dispatch import Dispatch
@@ -34,6 +33,7 @@ from headrace_workers.runtime.bridge.ingest import Ingest
 from headrace_workers.runtime.bridge.partitions import Partitions
 from headrace_workers.runtime.bridge.publish import Publisher
 from headrace_workers.runtime.bridge.reap import Reap
+from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 from headrace_workers.runtime.bridge.relay import Relay
 from headrace_workers.runtime.bridge.skip_stages import PassOver
 from headrace_workers.runtime.health.writes import Writes
@@ -44,7 +44,7 @@ from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_clien
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.runtime.wire.served import served
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
-from headrace_workers.wiring.parts import canaries_of, files_in, follow_up, hand_out, pipeline_of, task_queue
+from headrace_workers.wiring.parts import admission_parts, files_in, follow_up, hand_out, pipeline_of, task_queue
 
 _AT_START = 3.0  # seconds for Kafka to say which cluster it is, before the bridge begins
 
@@ -59,8 +59,7 @@ class _Shared:
     ledger: Ledger
     clock: SystemClock
     models: Registry
-    counts: CountingModels
-    embedder: ServedEmbedder
+    rules: AdmissionRules
     tasks: TaskQueue
     hand_out: TaskQueue  # for what has other ways, too: it gives up soon
     troubles: Incidents
@@ -88,15 +87,16 @@ def build_bridge(
     hints = redis_client(settings.redis, HINT_SECONDS)
     bell = Notifier(hints, channel)
     ledger.tell_of_changes(partial(bell.ring, Hint.CHANGES))
+    pipeline = pipeline or pipeline_of(settings)
+    parts = admission_parts(settings, ledger, models, ServedEmbedder(settings.home, settings.embedder))
     shared = _Shared(
         settings=settings,
-        pipeline=pipeline or pipeline_of(settings),
+        pipeline=pipeline,
         name=name,
         ledger=ledger,
         clock=clock,
         models=models,
-        counts=CountingModels(settings.home, models, canaries_of(settings).shown),
-        embedder=ServedEmbedder(settings.home, settings.embedder),
+        rules=admission_rules(parts, pipeline),
         tasks=task_queue(settings, redis_client(settings.redis), ledger),
         hand_out=task_queue(settings, hints, ledger),
         troubles=Incidents(ledger, name, clock),
@@ -139,10 +139,7 @@ def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
         partitions=Partitions(settings.kafka, shared.ledger, shared.name, shared.clock),
         prefix=settings.kafka.prefix,
         ledger=shared.ledger,
-        models=shared.counts,
-        embedder=shared.embedder,
-        pipeline=shared.pipeline,
-        reach=settings.webhook_reach,
+        rules=shared.rules,
         max_active=settings.max_active,
         retention=settings.retention,
         clock=shared.clock,
@@ -208,8 +205,7 @@ def _bulk(shared: _Shared) -> Bulk:
     files = files_in(settings, ledger)
 
     def admit() -> Admit:
-        rules = Rules(shared.counts, shared.embedder, shared.pipeline, ledger.now(), settings.webhook_reach)
-        return door_of(rules, ledger)
+        return RecordAdmission(shared.rules, ledger.now()).admit
 
     return Bulk(
         ledger=ledger,

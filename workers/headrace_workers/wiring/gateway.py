@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
 from headrace_schemas.topics import ABOUT_JOBS, INBOUND
+from headrace_workers.core.admission.parts import admission_rules
+from headrace_workers.core.admission.rules import AdmissionRules
 from headrace_workers.core.identity import process_name
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.probe import Probe
@@ -18,7 +20,6 @@ from headrace_workers.core.progress import Progress
 from headrace_workers.features.access.store.keys import ApiKeys
 from headrace_workers.features.batches.files.uploads import Uploads
 from headrace_workers.features.batches.store.stored import StoredFiles
-from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
 from headrace_workers.runtime.health.writes import Writes
@@ -29,7 +30,7 @@ from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_clien
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.wiring import recall
 from headrace_workers.wiring.once import once
-from headrace_workers.wiring.parts import canaries_of, files_in, pipeline_of
+from headrace_workers.wiring.parts import admission_parts, files_in, pipeline_of
 
 if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
     from headrace_workers.http.admission import Admission
@@ -51,49 +52,57 @@ def build_gateway(
     open_to: str | None = None,
     pipeline: Pipeline | None = None,
 ) -> "Services":
-    """What the gateway's routes work with. `durable`: Kafka's log outlives its broker. `open_to`: whose requests those
-    without a key are.
+    """Return what the gateway's routes work with. `durable`: Kafka's log outlives its broker. `open_to`: the tenant of
+    requests without a key.
     """
     from headrace_workers.features.access.keyring import Keyring
+    from headrace_workers.features.batches.files.files import Files
+    from headrace_workers.features.batches.files.store_work import StoreWork
+    from headrace_workers.features.knowledge.passage_search import PassageSearch
     from headrace_workers.http.metrics import Metrics
     from headrace_workers.http.rates import Rates
     from headrace_workers.http.rates import client as rates_client
     from headrace_workers.http.services import Services
-    from headrace_workers.http.store_work import StoreWork
     from headrace_workers.http.waiter import Waiter
 
-    ledger, names, registry = Ledger.at(settings.ledger), RedisNames(settings.kafka.prefix), Registry(settings.home)
-    pipeline = pipeline or pipeline_of(settings)
+    ledger, names = Ledger.at(settings.ledger), RedisNames(settings.kafka.prefix)
+    served = ServedEmbedder(settings.home, settings.embedder)
+    parts = admission_parts(settings, ledger, Registry(settings.home), served)
+    rules = admission_rules(parts, pipeline or pipeline_of(settings))
     executor, metrics = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway"), Metrics()
     sink, waiter = _sink(settings.kafka, executor), Waiter(ledger.look_for, executor, progress.loop("waiter"))
-    bell, followers, at_end = Notifier(redis_client(settings.redis, HINT_SECONDS), names.bell), Several(), ExitStack()
-    ledger.tell_of_changes(partial(bell.ring, Hint.CHANGES))
+    notifier, followers, at_end = (
+        Notifier(redis_client(settings.redis, HINT_SECONDS), names.bell),
+        Several(),
+        ExitStack(),
+    )
+    ledger.tell_of_changes(partial(notifier.ring, Hint.CHANGES))
     embedder = once(lambda: recall.remembering(lambda: recall.embedder_of(settings)))
+    bases = once(
+        lambda: recall.bases_of(ledger, progress, process_name("gateway"), embedder, lambda: followers, at_end)
+    )
     files = files_in(settings, ledger)
     return Services(
         settings=settings,
         ledger=ledger,
-        bases=once(
-            lambda: recall.bases_of(ledger, progress, process_name("gateway"), embedder, lambda: followers, at_end)
-        ),
-        files=files,
-        uploads=Uploads(ledger.of(StoredFiles), files),
-        registry=registry,
-        pipeline=pipeline,
         executor=executor,
-        search_threads=ThreadPoolExecutor(_SEARCH_THREADS, "search"),
-        embedder=ServedEmbedder(settings.home, settings.embedder),
-        store=StoreWork(ThreadPoolExecutor(_STORE_THREADS, "store")),
         sink=sink,
         waiter=waiter,
-        door=_door(settings, ledger, sink, waiter, registry, pipeline, executor, metrics, durable=durable),
+        admission=_admission(settings, ledger, sink, waiter, rules, executor, metrics, durable=durable),
+        rules=rules,
         metrics=metrics,
         writes=Writes(Probe(ledger.engine), progress.loop("probe")),
         keyring=Keyring(ledger.of(ApiKeys), executor, open_to=open_to),
         rates=Rates(rates_client(settings.redis), names, settings.rate),
         hear=lambda rang: _hear(settings, names, progress, rang, followers),
-        ring=lambda: executor.submit(bell.ring, *Hint),  # nobody waits for it
+        ring=lambda: executor.submit(notifier.ring, *Hint),  # nobody waits for it
         at_end=at_end,
+        parts={
+            Files: files,
+            Uploads: Uploads(ledger.of(StoredFiles), files),
+            StoreWork: StoreWork(ThreadPoolExecutor(_STORE_THREADS, "store")),
+            PassageSearch: PassageSearch(bases, served, ThreadPoolExecutor(_SEARCH_THREADS, "search")),
+        },
     )
 
 
@@ -109,13 +118,12 @@ def _sink(kafka: KafkaSettings, executor: Executor) -> "Sink":
     )
 
 
-def _door(
+def _admission(
     settings: Settings,
     ledger: Ledger,
     sink: "Sink",
     waiter: "Waiter",
-    registry: Registry,
-    pipeline: Pipeline,
+    rules: AdmissionRules,
     executor: Executor,
     metrics: "Metrics",
     *,
@@ -124,34 +132,28 @@ def _door(
     from headrace_workers.features.access.quota import QuotaReservations
     from headrace_workers.http.admission import Admission
     from headrace_workers.http.load_shedding import LoadShedding
-    from headrace_workers.http.prompt_lengths import Lengths
 
-    counting = CountingModels(settings.home, registry, canaries_of(settings).shown)
     return Admission(
         ledger=ledger,
         sink=sink,
         waiter=waiter,
-        models=registry,
-        embedder=ServedEmbedder(settings.home, settings.embedder),
-        pipeline=pipeline,
-        reach=settings.webhook_reach,
-        crowding=LoadShedding(ledger.pressure, executor, most=settings.max_active, longest=settings.max_queue_age),
+        rules=rules,
+        load_shedding=LoadShedding(ledger.pressure, executor, most=settings.max_active, longest=settings.max_queue_age),
         executor=executor,
         durable=durable,
         metrics=metrics,
-        allowance=QuotaReservations(ledger, counting, pipeline, executor),
-        lengths=Lengths(counting, executor),
+        quotas=QuotaReservations(ledger, rules, executor),
     )
 
 
 def _hear(
     settings: Settings, names: RedisNames, progress: Progress, rang: Callable[[], object], followers: Rung
 ) -> Callable[[], object]:
-    """Call this whenever the bell rings, but for who follows answers and documents; returns what ends that."""
+    """Call this on every hint, but for those that the followers of answers and documents hear; return what ends it."""
     heard: dict[Hint, Rung] = {**dict.fromkeys(Hint, _Rung(rang)), Hint.CHANGES: followers}
-    ears = HintListener(redis_client(settings.redis), names.bell, heard, progress.loop("ears"))
-    ears.start()
-    return ears.stop
+    listener = HintListener(redis_client(settings.redis), names.bell, heard, progress.loop("ears"))
+    listener.start()
+    return listener.stop
 
 
 def _missing(kafka: KafkaSettings, seconds: float) -> dict[Topic, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import redis
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.core.admission.parts import AdmissionParts
 from headrace_workers.core.ledger.claim import Claim
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.following import Following
@@ -15,7 +16,10 @@ from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import Store
 from headrace_workers.features.batches.store.files import FileBounds
 from headrace_workers.features.batches.store.stored import StoredFiles
-from headrace_workers.features.moderation.canary import UNMARKED, Canaries
+from headrace_workers.features.generation.engines.counting import CountingModels
+from headrace_workers.features.generation.models.registry import Registry
+from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
+from headrace_workers.features.moderation.canary import LONGEST_MARK, UNMARKED, Canaries
 from headrace_workers.features.moderation.policy import Policy
 from headrace_workers.features.moderation.policy_file import load_policy
 from headrace_workers.features.moderation.watching import WatchedPolicy
@@ -56,6 +60,17 @@ def canaries_of(settings: Settings) -> Canaries:
         return UNMARKED
     watched = WatchedPolicy(settings.policy, what="marks", load_policy=partial(policy_here, settings))
     return Canaries(settings.webhook_key, lambda tenant: watched.of(tenant).canary)
+
+
+def admission_parts(settings: Settings, ledger: Ledger, models: Registry, embedder: ServedEmbedder) -> AdmissionParts:
+    """Return what features check jobs with. ConfigurationError where the moderation policy is wrong."""
+    shown = canaries_of(settings).shown
+    return AdmissionParts(
+        ledger=ledger,
+        models=CountingModels(settings.home, models, shown, longest_mark=LONGEST_MARK),
+        embedder=embedder,
+        reach=settings.webhook_reach,
+    )
 
 
 def policy_here(settings: Settings, path: Path) -> Policy:

@@ -33,7 +33,6 @@ class NewJob:
     batch: int | None = None  # of a batch's line: the batch's number, and the line's
     line: int | None = None
     callback: str | None = None  # JSON of its own, where it has one
-    knowledge: str | None = None  # the base that it names, where it names one
     most_tokens: int | None = None  # that it may cost, where it may be answered again
 
     @property

@@ -1,20 +1,18 @@
-"""Tenants' quotas at the door: what a job may use is reserved before it is sent."""
+"""Tenants' quotas in a gateway: what a job may use is reserved before it is sent."""
 
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Final
 
-from headrace_schemas import GenerationJob, HeadraceError
-from headrace_schemas.errors import InvalidRecord
+from headrace_schemas import HeadraceError
+from headrace_workers.core.admission.rules import AdmissionRules
 from headrace_workers.core.ledger.accepted import AdmissionRequest
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.pipeline.grouping import estimate_tokens
-from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.pipeline.task import Job
+from headrace_workers.features.access.store import token_quotas
 from headrace_workers.features.access.store.quotas import Quotas
-from headrace_workers.features.access.store.token_quotas import Quota, Want, beyond
-from headrace_workers.features.generation.engines.counting import CountingModels
+from headrace_workers.features.access.store.token_quotas import Quota, beyond
+from headrace_workers.http.admission import Want
 from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.errors import Refusal, Why
 
@@ -29,8 +27,7 @@ class QuotaReservations:
     def __init__(
         self,
         ledger: Ledger,
-        models: CountingModels,
-        pipeline: Pipeline,
+        rules: AdmissionRules,
         executor: Executor,
         *,
         monotonic: Callable[[], float] = time.monotonic,
@@ -42,50 +39,57 @@ class QuotaReservations:
             having = {quota.tenant for quota in quotas.find(frozenset(tenants))}
             return [tenant in having for tenant in tenants]
 
-        def reserve(asked: list[Sequence[tuple[AdmissionRequest, Job]]]) -> list[Quota | BaseException | None]:
-            """Each request by itself: its jobs are let in all, or none."""
+        def most_tokens(want: Want) -> int:
+            once = rules.examine(want.job) if want.tokens is None else want.tokens
+            return rules.pipeline.most_tokens(want.job, once)
+
+        def reserve(asked: list[Sequence[Want]]) -> list[Quota | BaseException | None]:
+            """Reserve for each request by itself: its jobs are admitted all, or none."""
             answers: list[Quota | BaseException | None] = []
-            for jobs in asked:
+            for wants in asked:
                 try:
-                    wants = [
-                        Want(
-                            wish.job_id,
-                            job.tenant,
-                            pipeline.most_tokens(job, cost_of(job, models)),
-                            group="request",
-                            digest=wish.digest,
-                        )
-                        for wish, job in jobs
-                    ]
-                    answers.append(next(iter(quotas.reserve(wants).values()), None))
-                except InvalidRecord as error:
+                    tokens = [most_tokens(want) for want in wants]
+                except HeadraceError as error:
                     answers.append(error)
+                    continue
+                reserved = quotas.reserve(
+                    [
+                        token_quotas.Want(
+                            want.request.job_id, want.job.tenant, most, group="request", digest=want.request.digest
+                        )
+                        for want, most in zip(wants, tokens, strict=True)
+                    ]
+                )
+                answers.append(next(iter(reserved.values()), None))
             return answers
 
         def release(asked: list[Sequence[AdmissionRequest]]) -> list[None]:
-            quotas.release([(wish.job_id, wish.digest) for wishes in asked for wish in wishes])
+            quotas.release([(each.job_id, each.digest) for requests in asked for each in requests])
             return [None] * len(asked)
 
         self._find: Batcher[str, bool] = Batcher(find, executor)
-        self._reserve: Batcher[Sequence[tuple[AdmissionRequest, Job]], Quota | None] = Batcher(reserve, executor)
+        self._reserve: Batcher[Sequence[Want], Quota | None] = Batcher(reserve, executor)
         self._release: Batcher[Sequence[AdmissionRequest], None] = Batcher(release, executor)
         self._monotonic = monotonic
         self._wall = wall
         self._kept: dict[str, tuple[float, bool]] = {}
 
-    async def reserve(self, jobs: Sequence[tuple[AdmissionRequest, Job]]) -> bool:
-        """Reserve for these jobs of one tenant; whether there was need to. 429 where not enough is left."""
-        if not jobs or not await self._has(jobs[0][1].tenant):
+    async def reserve(self, wants: Sequence[Want]) -> bool:
+        """Reserve what these jobs of one tenant may use; return whether that was needed. 429 where too little is left.
+
+        Raise the error of a job whose tokens cannot be counted.
+        """
+        if not wants or not await self._has(wants[0].job.tenant):
             return False
-        quota = await self._reserve.ask(jobs)
+        quota = await self._reserve.ask(wants)
         if quota is None:
             return True
         wait = _LONGEST_WAIT if quota.ends is None else min(_LONGEST_WAIT, quota.ends / 1000 - self._wall())
         raise Refusal(Why.QUOTA, beyond(quota), retry_after=max(1.0, wait), again=False)
 
-    async def release(self, wishes: Sequence[AdmissionRequest]) -> None:
-        """These were not sent after all."""
-        await self._release.ask(wishes)
+    async def release(self, requests: Sequence[AdmissionRequest]) -> None:
+        """Give back what was reserved for these jobs, which were not sent."""
+        await self._release.ask(requests)
 
     async def _has(self, tenant: str) -> bool:
         now = self._monotonic()
@@ -97,15 +101,3 @@ class QuotaReservations:
             self._kept.clear()
         self._kept[tenant] = now, found
         return found
-
-
-def cost_of(job: Job, models: CountingModels) -> int:
-    """The tokens that one answer may use, as ingest counts them. InvalidRecord where the job's prompt cannot run."""
-    if isinstance(job, GenerationJob):
-        try:
-            prompt = models.prompt_tokens(job.model, job.conversation, job.tenant)
-        except HeadraceError as error:
-            raise InvalidRecord(str(error)) from error
-        if prompt is not None:
-            return prompt + job.sampling.max_tokens
-    return estimate_tokens(job)

@@ -10,10 +10,10 @@ from sqlalchemy import Row
 
 from headrace_workers.core.json_lines import Read, read_on
 from headrace_workers.core.log import Action, log
-from headrace_workers.features.batches.admission import LONGEST_LINE, admitted, passed_over
 from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.text import NotReadable, text_of
 from headrace_workers.features.batches.line_admission import Admit, terms_of
+from headrace_workers.features.batches.line_jobs import LONGEST_LINE, admitted, passed_over
 from headrace_workers.features.batches.store.batch_feeding import Chunk
 from headrace_workers.features.batches.store.batch_lines import NewLine
 from headrace_workers.features.batches.store.batches import CANCELLING
@@ -65,7 +65,7 @@ class _Reading:
 class Feed:
     """Feeds all batches of a ledger. Belongs to one thread; of two that feed, each line is taken by one.
 
-    `admit` gives the door that records pass as it is at the moment.
+    `admit` gives what decides about records at the moment.
     """
 
     def __init__(self, *, batches: Batches, files: Files, admit: Callable[[], Admit]) -> None:

@@ -49,7 +49,7 @@ class Forecast:
     _asked: list[tuple[str, str, int]] = field(default_factory=list)
 
     def add(self, line: NewLine) -> None:
-        """Count a line that has passed the door, or has not."""
+        """Count a line that was admitted, or was not."""
         self.lines += 1
         if line.custom_id is not None:
             first = self._names.setdefault(_short(line.custom_id), line.number)

@@ -1,4 +1,4 @@
-"""The door that lines pass on their way to become jobs: the checks that a record from Kafka passes."""
+"""Admission of the jobs that lines make: they pass the checks that a record from Kafka passes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,21 +12,20 @@ from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import HeadraceError, InvalidRecord
 from headrace_schemas.event_types import Event, EventType
 from headrace_schemas.job import AnyJob
-from headrace_workers.core.ledger.cancel import Cancellation
 from headrace_workers.core.ledger.dead import Burial
 from headrace_workers.core.ledger.ingest import NewJob
-from headrace_workers.core.ledger.records import ReceivedReview, Record
+from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.named_resources import named_by
 from headrace_workers.core.tables import NEVER
 from headrace_workers.features.batches.defaults import Defaults
+from headrace_workers.runtime.bridge.record_admission import Accepted
 
 INVALID: Final = "invalid"
 FORBIDDEN: Final = "forbidden"
 _SOURCE: Final = "/headrace/batches"
 
-# What a record becomes.
-Admit = Callable[[Record], NewJob | Cancellation | ReceivedReview | Burial]
+Admit = Callable[[Record], Accepted]
 
 
 class NoJob(Exception):
@@ -77,15 +76,16 @@ def terms_of(batch: Row[Any]) -> Terms:
     )
 
 
-def through_door(kind: EventType, value: bytes, number: int, terms: Terms, admit: Admit) -> NewJob:
-    """A job that passes the checks that a record from Kafka passes; NoJob where it does not."""
+def admitted_job(kind: EventType, value: bytes, number: int, terms: Terms, admit: Admit) -> NewJob:
+    """Return the job that a record from Kafka with this value would become. Raise NoJob where it is refused."""
     found = admit(Record(kind.topic, 0, number, _headers(kind, number, terms), value))
     if isinstance(found, NewJob):
         if terms.withheld:
             _refuse_withheld(decode_value(kind.name, value), terms)
         return replace(found, batch=terms.number, line=number, steps=tuple(_due(step, terms) for step in found.steps))
     if isinstance(found, Burial):
-        raise NoJob(str(found.category), found.reason, getattr(found.error, "param", None), found.error)
+        param = None if found.error is None else found.error.param
+        raise NoJob(str(found.category), found.reason, param, found.error)
     raise InvalidRecord(f"{kind.name} is no job")
 
 

@@ -15,7 +15,7 @@ from headrace_schemas.event_types import job_type, kind_of
 from headrace_schemas.job import JudgedJob, Lane
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.log import Action, log
-from headrace_workers.features.batches.line_admission import Admit, NoJob, Terms, through_door
+from headrace_workers.features.batches.line_admission import Admit, NoJob, Terms, admitted_job
 from headrace_workers.features.generation.openai.endpoint import ENDPOINTS, Asker, Request
 from headrace_workers.http.openai_errors import Refused, refused
 
@@ -49,7 +49,7 @@ def asked(line: Mapping[str, Any], number: int, terms: Terms, admit: Admit) -> A
         kind = job_type(kind_of(job))
         assert kind is not None  # noqa: S101 - of a kind of job
         try:
-            jobs.append(through_door(kind, encode_value(job), number, terms, admit))
+            jobs.append(admitted_job(kind, encode_value(job), number, terms, admit))
         except NoJob as error:
             raise _as_request(error, request) from None
     return Asked(tuple(jobs), any(isinstance(job, JudgedJob) and job.asks_judge for job in request.jobs))

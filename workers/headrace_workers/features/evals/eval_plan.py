@@ -8,9 +8,8 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from headrace_schemas import EvaluationJob, GenerationJob, HeadraceError
-from headrace_schemas.codec import encode_value
+from headrace_schemas.codec import check_size, encode_value
 from headrace_schemas.job import Lane
-from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
 from headrace_schemas.recall import CacheMode
 from headrace_workers.features.evals.data_source import Asks, DataSource, data_source_of, judged_text
@@ -75,12 +74,11 @@ class EvalPlan:
         self.schema.hold(row.item)
         try:
             value = encode_value(self._job(row, number, run, tenant))
+            check_size(value)
         except ValidationError as error:  # before ValueError, which it is
             raise ValueError(describe(error)) from None
-        except HeadraceError as error:  # of what a row says of messages
+        except HeadraceError as error:  # of what a row says of messages, or of its size
             raise ValueError(str(error)) from None
-        if len(value) > MAX_VALUE_BYTES:
-            raise ValueError(f"the job has {len(value):,} bytes, and may have {MAX_VALUE_BYTES:,}")
         kind = b"evaluation" if self.asks is None else b"generation"
         return b'{"kind":"' + kind + b'",' + value[1:] + b"\n"
 

@@ -14,9 +14,9 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from headrace_schemas import GenerationJob, Message
-from headrace_schemas.codec import encode_value
+from headrace_schemas.codec import check_size, encode_value
+from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.job import Lane
-from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
 from headrace_workers.features.evals.dataset import Dataset, Item
 from headrace_workers.features.evals.errors import WrongRows, WrongRun
@@ -79,11 +79,10 @@ class Plan:
                     try:
                         job = self._job(item, variant, template, reference, line, repeat)
                         value = encode_value(job)
-                        if len(value) > MAX_VALUE_BYTES:
-                            raise ValueError(f"the job has {len(value):,} bytes, and may have {MAX_VALUE_BYTES:,}")
+                        check_size(value)
                     except ValidationError as error:  # before ValueError, which it is
                         problems.append(f"{self.dataset.where(item)}: variant {variant.name}: {describe(error)}")
-                    except ValueError as error:
+                    except (ValueError, InvalidRecord) as error:
                         problems.append(f"{self.dataset.where(item)}: variant {variant.name}: {error}")
                     else:
                         yield b'{"kind":"generation",' + value[1:] + b"\n"

@@ -8,6 +8,8 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.admission.check import AdmissionCheck
+    from headrace_workers.core.admission.parts import AdmissionParts
     from headrace_workers.core.ledger.hooks import Hooks
 
 
@@ -35,4 +37,10 @@ def _hooks() -> "Hooks":
     return Hooks(on_prune=responses.forget)
 
 
-FEATURE = Feature(name="generation", routers=_routers, commands=_commands, hooks=_hooks)
+def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
+    from headrace_workers.features.generation.admission import PromptCheck
+
+    return PromptCheck(parts.models)
+
+
+FEATURE = Feature(name="generation", routers=_routers, commands=_commands, admission=_admission, hooks=_hooks)

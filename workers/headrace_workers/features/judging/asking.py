@@ -115,7 +115,7 @@ def _read(
         try:
             read.append(rubric.read_answer(answer, question.scale))
         except Unjudged as error:
-            return unscored(criterion, error.code, reason_of(error), model=alias)
+            return unscored(criterion, error.not_judged, reason_of(error), model=alias)
     mass = min(each.mass for each in read)
     note = _SHORTENED if any(prompt.shortened for prompt in question.prompts) else None
     if isinstance(criterion, Rubric):

@@ -8,6 +8,8 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.admission.check import AdmissionCheck
+    from headrace_workers.core.admission.parts import AdmissionParts
     from headrace_workers.core.ledger.hooks import Hooks
 
 
@@ -42,4 +44,18 @@ def _metrics() -> Sequence[Callable[[Any], Any]]:
     return (metrics.scores,)
 
 
-FEATURE = Feature(name="judging", routers=_routers, commands=_commands, hooks=_hooks, status=_status, metrics=_metrics)
+def _admission(_parts: "AdmissionParts") -> "AdmissionCheck":
+    from headrace_workers.features.judging.usable import CriteriaCheck
+
+    return CriteriaCheck()
+
+
+FEATURE = Feature(
+    name="judging",
+    routers=_routers,
+    commands=_commands,
+    hooks=_hooks,
+    status=_status,
+    metrics=_metrics,
+    admission=_admission,
+)

@@ -9,53 +9,53 @@ from headrace_schemas.errors import PromptTooLong
 class Unjudged(HeadraceError):
     """There is no value, and another try would find none either; the message is the score's reason."""
 
-    code: ClassVar[NotJudged]
+    not_judged: ClassVar[NotJudged]
 
 
 class UnusablePattern(Unjudged):
     """A pattern that RE2 does not compile; the message says where it is wrong."""
 
-    code = NotJudged.BAD_PATTERN
+    not_judged = NotJudged.BAD_PATTERN
 
 
 class UnusableSchema(Unjudged):
     """A JSON Schema that is none, or that names what is not known here."""
 
-    code = NotJudged.BAD_SCHEMA
+    not_judged = NotJudged.BAD_SCHEMA
 
 
 class TooDeep(Unjudged):
     """A JSON document that is nested deeper than can be checked."""
 
-    code = NotJudged.TOO_DEEP
+    not_judged = NotJudged.TOO_DEEP
 
 
 class NotCovered(Unjudged):
     """What is asked for is not known here."""
 
-    code = NotJudged.NOT_COVERED
+    not_judged = NotJudged.NOT_COVERED
 
 
 class Unsure(Unjudged):
     """There is too little to tell by."""
 
-    code = NotJudged.UNSURE
+    not_judged = NotJudged.UNSURE
 
 
 class TooLongToEmbed(Unjudged):
     """A text that the embedder does not read whole."""
 
-    code = NotJudged.TOO_LONG
+    not_judged = NotJudged.TOO_LONG
 
 
 class Unanswered(Unjudged):
     """The judge did not answer in the permitted words, so that its probabilities say nothing."""
 
-    code = NotJudged.UNANSWERED
+    not_judged = NotJudged.UNANSWERED
 
 
 def code_of(error: HeadraceError) -> NotJudged:
     """The code of a score that this error is the reason of."""
     if isinstance(error, Unjudged):
-        return error.code
+        return error.not_judged
     return NotJudged.TOO_LONG if isinstance(error, PromptTooLong) else NotJudged.FAILED

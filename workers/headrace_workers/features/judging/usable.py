@@ -1,36 +1,44 @@
-"""Criteria that can be used, looked at by the doors: else each score would say that one cannot, after the model ran."""
+"""What judging checks of a job: whether its criteria can be used. Else each score would say so, after the model ran."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
 
 from headrace_schemas.criteria import Criterion, JsonSchema, Regex
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.job import AnyJob, JudgedJob
+from headrace_workers.core.admission.check import AdmissionCheck
 from headrace_workers.features.judging import conforming
 from headrace_workers.features.judging.checks import compiled, quiet
 from headrace_workers.features.judging.unjudged import UnusablePattern, UnusableSchema
 
-_MEMORY: Final = 65_536  # bytes of a pattern that is compiled: what needs more takes time that no door has
+_MEMORY: Final = 65_536  # bytes of a pattern that is compiled: larger ones take time that admission does not have
 _MOST: Final = 2_000  # characters of all patterns of a job's, for the same reason
 _MOST_IN_SCHEMAS: Final = 500  # of those in schemas, which take longer
 _TOO_LARGE: Final = "too large"  # as RE2 says it
 
 
-def is_to_check(job: AnyJob) -> bool:
-    """Whether there is something to look at."""
-    return isinstance(job, JudgedJob) and any(isinstance(each, Regex | JsonSchema) for each in job.criteria)
+class CriteriaCheck(AdmissionCheck):
+    """The check of criteria, which hostile ones make long."""
+
+    def is_doubtful(self, job: AnyJob) -> bool:
+        """Return True where the job has a pattern or a schema."""
+        return isinstance(job, JudgedJob) and any(isinstance(each, Regex | JsonSchema) for each in job.criteria)
+
+    def examine(self, job: AnyJob) -> None:
+        """Raise InvalidRecord, which names the first of the job's criteria that cannot be used."""
+        check_usable(job)
 
 
 def check_usable(job: AnyJob) -> None:
-    """InvalidRecord names the first of its criteria that cannot be used."""
+    """Raise InvalidRecord, which names the first of the job's criteria that cannot be used."""
     if isinstance(job, JudgedJob):
         check_criteria(job.criteria)
 
 
 def check_criteria(criteria: Sequence[Criterion]) -> None:
-    """InvalidRecord names the first that cannot be used: a pattern that RE2 cannot read, a schema that is none. What is
-    too much to be looked at here is left to the judge.
+    """Raise InvalidRecord, which names the first criterion that cannot be used: a pattern that RE2 cannot read, or a
+    wrong schema. What is too much to be looked at here is left to the judge.
     """
     left, left_in_schemas = _MOST, _MOST_IN_SCHEMAS
     for number, each in enumerate(criteria):
@@ -68,12 +76,6 @@ def _characters_of_patterns(node: Any) -> int:
     pattern, named = node.get("pattern"), node.get("patternProperties")
     own = (len(pattern) if isinstance(pattern, str) else 0) + (sum(map(len, named)) if isinstance(named, dict) else 0)
     return own + sum(map(_characters_of_patterns, node.values()))
-
-
-def check_all(jobs: Iterable[AnyJob]) -> None:
-    """The same of many."""
-    for job in jobs:
-        check_usable(job)
 
 
 @cache

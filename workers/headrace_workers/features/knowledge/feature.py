@@ -8,6 +8,8 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.admission.check import AdmissionCheck
+    from headrace_workers.core.admission.parts import AdmissionParts
     from headrace_workers.core.ledger.hooks import Hooks
 
 
@@ -40,6 +42,18 @@ def _hooks() -> "Hooks":
     return Hooks(on_prune=base_uses.forget)
 
 
+def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
+    from headrace_workers.features.knowledge.admission import KnowledgeCheck
+    from headrace_workers.features.knowledge.store.bases import KnowledgeBases
+
+    return KnowledgeCheck(parts.embedder, parts.ledger.of(KnowledgeBases).unknown)
+
+
 FEATURE = Feature(
-    name="knowledge", routers=_routers, commands=_commands, hooks=_hooks, change_kinds={"document": "documents"}
+    name="knowledge",
+    routers=_routers,
+    commands=_commands,
+    hooks=_hooks,
+    change_kinds={"document": "documents"},
+    admission=_admission,
 )

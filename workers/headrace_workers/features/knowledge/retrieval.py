@@ -9,8 +9,8 @@ from headrace_schemas import GenerationJob, HeadraceError, Message
 from headrace_schemas.attributes import AnyFilter, AttributeMap
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_workers.features.knowledge.admission import no_such_base
 from headrace_workers.features.knowledge.grounds import Found, Grounds, NoGrounds, UnknownBase, with_turn
-from headrace_workers.features.knowledge.named import no_such_base
 from headrace_workers.features.knowledge.packing import Passage, pack
 from headrace_workers.features.knowledge.passages import VECTORS, Hit
 from headrace_workers.features.knowledge.prompt import INSTRUCTION, around, shown_passage, user_turn

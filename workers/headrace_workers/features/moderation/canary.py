@@ -16,7 +16,7 @@ from headrace_workers.core.ports import Told
 _LABEL: Final = b"headrace canary"  # another use of the same secret has other keys
 _DIGITS: Final = 20  # hexadecimal: 80 bits
 _SAID: Final = "\n\nInternal mark, never to be said: "
-MARK_CHARACTERS: Final = len(_SAID) + _DIGITS  # that a marked conversation has more, a byte each
+LONGEST_MARK: Final = len(_SAID) + _DIGITS  # characters that a marked conversation has more, a byte each
 
 
 class Canaries:

@@ -8,6 +8,9 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.admission.check import AdmissionCheck
+    from headrace_workers.core.admission.parts import AdmissionParts
+
 
 def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.moderation.api import moderations
@@ -21,4 +24,10 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (moderation.register,)
 
 
-FEATURE = Feature(name="moderation", routers=_routers, commands=_commands)
+def _admission(_parts: "AdmissionParts") -> "AdmissionCheck":
+    from headrace_workers.features.moderation.admission import ModeratorCheck
+
+    return ModeratorCheck()
+
+
+FEATURE = Feature(name="moderation", routers=_routers, commands=_commands, admission=_admission)

@@ -1,26 +1,46 @@
-"""Callbacks at a door: whether they lead somewhere. It is asked before anything is taken, that would only die later.
+"""What webhooks checks of a job or a batch: whether its callback leads somewhere.
 
-Names are not resolved here: where they lead may change, and is seen at each delivery.
+The host's name is not resolved here: its address may change, and is checked at each delivery.
 """
 
 from collections.abc import Callable, Collection
 
 from headrace_schemas.callback import Recipient
 from headrace_schemas.errors import InvalidRecord
+from headrace_workers.core.admission.check import AdmissionCheck, Named
+from headrace_workers.core.pipeline.task import Job
 from headrace_workers.features.webhooks import urls
 from headrace_workers.features.webhooks.allowed_targets import Reach
 
-Named = tuple[str, str]  # the tenant, and the id of the endpoint
 Unknown = Callable[[Collection[Named]], Collection[Named]]  # those that are not there, or another tenant's
 
 
-def named_by(tenant: str, callback: Recipient | None) -> Named | None:
-    """The endpoint that a callback names, if it does."""
-    return None if callback is None or callback.endpoint is None else (tenant, callback.endpoint)
+class CallbackCheck(AdmissionCheck):
+    """The check of callbacks. `unknown` returns those of these endpoints that are not registered."""
+
+    def __init__(self, reach: Reach, unknown: Unknown) -> None:
+        self._reach = reach
+        self._unknown = unknown
+
+    def check(self, job: Job) -> None:
+        """Raise InvalidRecord where the callback's URL leads where webhooks may not go."""
+        check_url(job.callback, self._reach)
+
+    def named(self, job: Job) -> str | None:
+        """Return the endpoint that the callback names, if it names one."""
+        return None if job.callback is None else job.callback.endpoint
+
+    def unknown(self, named: Collection[Named]) -> Collection[Named]:
+        """Return those of these endpoints that are not registered."""
+        return self._unknown(named)
+
+    def missing(self, named: Named) -> InvalidRecord:
+        """Return the error of a callback to this endpoint, which is not registered."""
+        return no_such_endpoint(named)
 
 
 def no_such_endpoint(named: Named) -> InvalidRecord:
-    """What is told of a callback to an endpoint that is not there."""
+    """Return the error of a callback to an endpoint that is not registered."""
     tenant, endpoint = named
     return InvalidRecord(
         f"callback.endpoint: the tenant {tenant} has registered no webhook endpoint {endpoint}; "
@@ -29,7 +49,7 @@ def no_such_endpoint(named: Named) -> InvalidRecord:
 
 
 def check_url(callback: Recipient | None, reach: Reach) -> None:
-    """InvalidRecord where a callback's URL leads where webhooks may not go, as far as the URL itself tells."""
+    """Raise InvalidRecord where a callback's URL leads where webhooks may not go, as far as the URL itself tells."""
     if callback is None or callback.url is None:
         return
     try:
@@ -39,8 +59,7 @@ def check_url(callback: Recipient | None, reach: Reach) -> None:
 
 
 def check(tenant: str, callback: Recipient | None, unknown: Unknown, reach: Reach) -> None:
-    """InvalidRecord where a callback leads where webhooks may not go, or names an endpoint that is not there."""
+    """Raise InvalidRecord where a callback leads where webhooks may not go, or names an endpoint that is not there."""
     check_url(callback, reach)
-    named = named_by(tenant, callback)
-    if named is not None and unknown([named]):
-        raise no_such_endpoint(named)
+    if callback is not None and callback.endpoint is not None and unknown([(tenant, callback.endpoint)]):
+        raise no_such_endpoint((tenant, callback.endpoint))

@@ -8,6 +8,8 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.admission.check import AdmissionCheck
+    from headrace_workers.core.admission.parts import AdmissionParts
     from headrace_workers.core.ledger.hooks import Hooks
 
 
@@ -33,4 +35,11 @@ def _hooks() -> "Hooks":
     return Hooks(on_ingest=listeners.keep_callbacks, on_forget_jobs=deliveries.forget, on_prune=endpoints.forget_places)
 
 
-FEATURE = Feature(name="webhooks", routers=_routers, commands=_commands, hooks=_hooks)
+def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
+    from headrace_workers.features.webhooks.callbacks import CallbackCheck
+    from headrace_workers.features.webhooks.store.webhooks import Webhooks
+
+    return CallbackCheck(parts.reach, parts.ledger.of(Webhooks).unknown)
+
+
+FEATURE = Feature(name="webhooks", routers=_routers, commands=_commands, hooks=_hooks, admission=_admission)

@@ -1,4 +1,4 @@
-"""Which job a refused record meant, read from what is right in it. Pure."""
+"""The ids that a refused record claims, read from what is right in it. Pure."""
 
 import json
 from typing import Any, Final
@@ -16,8 +16,8 @@ _KEY: Final[TypeAdapter[str]] = TypeAdapter(Key)
 _DEFAULT_TENANT: Final = Job.model_fields["tenant"].default
 
 
-def meant(record: Record) -> tuple[str | None, str | None]:
-    """The tenant and the job's id that a record stands for, each None where it cannot be told."""
+def claimed_by(record: Record) -> tuple[str | None, str | None]:
+    """Return the tenant and the job's id that a record is about, each None where it cannot be told."""
     fields = _fields(record.value)
     if fields is None:
         return None, None

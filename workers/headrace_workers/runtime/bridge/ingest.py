@@ -1,4 +1,4 @@
-"""Kafka to ledger: poll, decide about each record, write all and how far was read in one transaction."""
+"""Kafka to ledger: poll, decide about each record, and write all of them and the positions in one transaction."""
 
 import logging
 import re
@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from headrace_producers.any_record import Unreadable
 from headrace_schemas.topics import Topic, topic_of
+from headrace_workers.core.admission.rules import AdmissionRules
 from headrace_workers.core.ledger.cancel import Cancellation
 from headrace_workers.core.ledger.dead import Burial
 from headrace_workers.core.ledger.ingest import NewJob
@@ -17,17 +18,14 @@ from headrace_workers.core.ledger.records import ReceivedReview, Record
 from headrace_workers.core.ledger.refusals import forgotten
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KafkaUnavailable, awaited
-from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
-from headrace_workers.features.webhooks.allowed_targets import Reach
-from headrace_workers.runtime.bridge.accept import Accepted, KnownEmbedder, KnownModels, Rules
-from headrace_workers.runtime.bridge.admit import door_of
 from headrace_workers.runtime.bridge.fetches import Fetches
 from headrace_workers.runtime.bridge.incidents import Incidents
 from headrace_workers.runtime.bridge.ledger_time import LedgerTime
 from headrace_workers.runtime.bridge.partition_watch import PartitionWatch
 from headrace_workers.runtime.bridge.partitions import DUTY, Partitions
+from headrace_workers.runtime.bridge.record_admission import Accepted, RecordAdmission
 from headrace_workers.runtime.wire.assign import Assigner, alone
 from headrace_workers.runtime.wire.notifier import Hint
 
@@ -43,7 +41,7 @@ _COMMIT_EVERY = 1.0
 
 
 class Ingest:
-    """One consumer and the ledger. Belongs to the thread that calls `once`."""
+    """Ingest by one consumer. Belongs to the thread that calls `once`."""
 
     def __init__(
         self,
@@ -51,10 +49,7 @@ class Ingest:
         partitions: Partitions,
         prefix: str,
         ledger: Ledger,
-        models: KnownModels,
-        embedder: KnownEmbedder,
-        pipeline: Pipeline,
-        reach: Reach,
+        rules: AdmissionRules,
         max_active: int,
         retention: float,
         clock: Clock,
@@ -65,10 +60,7 @@ class Ingest:
         self._partitions = partitions
         self._prefix = prefix
         self._ledger = ledger
-        self._models = models
-        self._embedder = embedder
-        self._pipeline = pipeline
-        self._reach = reach
+        self._rules = rules
         self._max_active = max_active
         self._retention_ms = int(retention * 1000)
         self._clock = clock
@@ -87,9 +79,9 @@ class Ingest:
         self._uncommitted_since: float | None = None
 
     def once(self, tell: Callable[[Hint], object]) -> Awaited | None:
-        """Take in what one poll brings. `tell` is called with what came of it. Kafka is told in the next lull.
+        """Take in what one poll brings, and return what keeps this from reading something, where that lasts.
 
-        What keeps it from reading something is returned, when that lasts.
+        `tell` is called with the hints that follow. The positions are committed to Kafka in the next lull.
         """
         consumer = self._open()
         if consumer is None:
@@ -157,9 +149,9 @@ class Ingest:
 
     def _take(self, polled: Mapping[Any, Sequence[Any]]) -> list[Hint]:
         following = self._partitions.following(polled)
-        rules = Rules(self._models, self._embedder, self._pipeline, self._ledger_time.ms(), self._reach)
-        admit = door_of(rules, self._ledger)
-        decided = [self._decided(raw, admit, rules.now) for batch in polled.values() for raw in batch]
+        now, sent = self._ledger_time.ms(), [raw for batch in polled.values() for raw in batch]
+        admitted = RecordAdmission(self._rules, now).admit_all([self._record(raw) for raw in sent])
+        decided = [self._decided(raw, each, now) for raw, each in zip(sent, admitted, strict=True)]
         jobs = [item for item in decided if isinstance(item, NewJob)]
         refused = [item for item in decided if isinstance(item, Burial)]
         cancellations = [item for item in decided if isinstance(item, Cancellation)]
@@ -179,14 +171,14 @@ class Ingest:
         work = cancellations or len(jobs) > len(taken.handed_out)  # what ends may be waited for, or followed
         return [Hint.WORK] * bool(work) + [Hint.EVENTS, Hint.ENDS] * bool(events)
 
-    def _decided(self, raw: Any, admit: Callable[[Record], Accepted], now: int) -> Accepted:
-        found = admit(self._record(raw))
+    def _decided(self, raw: Any, found: Accepted, now: int) -> Accepted:
+        """Refuse a job that was read before its log was restored, and that may have been answered."""
         if not isinstance(found, NewJob) or found.record.timestamp >= now - self._retention_ms:
             return found
         return forgotten(found.record, found.id, found.tenant) if self._partitions.read_before(raw) else found
 
     def _rewind(self, polled: Mapping[Any, Sequence[Any]]) -> None:
-        """Polled but not written: read them again."""
+        """Read again what was polled and not written."""
         from kafka.errors import KafkaError
 
         try:
@@ -203,23 +195,23 @@ class Ingest:
         return Record(topic, raw.partition, raw.offset, headers, raw.value, timestamp, raw.key, unreadable)
 
     def _look(self, consumer: Any) -> None:
-        """Now and then see how full the ledger is, and whether a partition is in trouble."""
+        """See now and then how full the ledger is, and whether a partition is in trouble."""
         now = self._clock.monotonic()
         if now - self._looked_at < _LOOK_EVERY:
             return
         held_up = now - self._looked_at > _HELD_UP  # by the ledger, say: nobody polled meanwhile
         self._looked_at = now
-        if self._full or self._taken_since:  # counting costs, and who takes nothing in fills nothing
+        if self._full or self._taken_since:  # counting costs, and only jobs that were taken in fill the ledger
             self._count()
         left_alone = self._left_alone(consumer)
         self._say(self._watch.look(consumer, self._fetches.last, left_alone))
-        # The library tries for ever, and says nothing to who polls.
+        # The library tries for ever, and does not say so to its caller.
         silence = self._fetches.silence(not held_up and bool(consumer.assignment() - set(left_alone)))
         if silence > _SILENCE:
             self._give_way(KafkaUnavailable(f"no fetch has been answered for {silence:.0f} s"))
 
     def _give_way(self, failure: KafkaUnavailable) -> NoReturn:
-        """Another bridge may reach what this one does not."""
+        """Leave the partitions to other bridges, which may reach what this one does not. Raises the failure."""
         self._partitions.give_way()
         self._without(failure)
         raise failure
@@ -246,14 +238,14 @@ class Ingest:
             self._waits = Awaited("what it is to read", reasons[:1_000])
 
     def _left_alone(self, consumer: Any) -> Collection[Any]:
-        """While the ledger holds more than the bound all but cancellations, which make room. Polling goes on, so that
-        connections stay.
+        """Return the partitions that are not read now: all but cancellations, which make room, while the ledger is
+        full. Polling goes on, so that connections stay.
         """
         resting = self._fetches.resting()
         if not self._full:
             return resting
-        wishes = Topic.CANCELLATION.named(self._prefix)
-        return {*resting, *(partition for partition in consumer.assignment() if partition.topic != wishes)}
+        cancellations = Topic.CANCELLATION.named(self._prefix)
+        return {*resting, *(partition for partition in consumer.assignment() if partition.topic != cancellations)}
 
     def _pause(self, consumer: Any) -> None:
         # Again and again: partitions may have been assigned since.

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Row
 
 from headrace_schemas.limits import NO_NUL
-from headrace_workers.features.batches.files.files import FileInUse
+from headrace_workers.features.batches.files.files import FileInUse, Files
 from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
+from headrace_workers.features.batches.files.store_work import GoesOn, NoPlace, StoreWork
 from headrace_workers.features.batches.files.text import NotReadable
 from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import PURPOSE as BATCH
@@ -24,7 +25,6 @@ from headrace_workers.http.openai_shapes import ERRORS
 from headrace_workers.http.paging import Page
 from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Services, Wired
-from headrace_workers.http.store_work import GoesOn, NoPlace
 
 router = APIRouter(tags=["files"], route_class=JSONRoute)
 
@@ -96,7 +96,7 @@ async def create(
         storing = stored(
             services,
             caller,
-            lambda goes_on: services.files.add(
+            lambda goes_on: services.of(Files).add(
                 chunks_of(file.file, goes_on), tenant=caller.tenant, purpose=purpose, name=name_of(file), keep=seconds,
                 lines=purpose == BATCH, goes_on=goes_on,
             ),
@@ -141,7 +141,7 @@ async def show(file_id: str, caller: Reads, services: Wired) -> FileShape:
 async def content(file_id: str, caller: Reads, services: Wired) -> StreamingResponse:
     """What is in a file. The output of a batch can be read while it grows."""
     row = await file_of(services, caller, file_id)
-    chunks = services.files.chunks(row.id)
+    chunks = services.of(Files).chunks(row.id)
     # The first is read before the answer begins: then a store that is away can still be told.
     first = await stored(services, caller, lambda _: next(chunks, b""))
     return StreamingResponse(_behind(first, chunks), media_type="application/octet-stream")
@@ -152,7 +152,7 @@ async def delete(file_id: str, caller: Writes, services: Wired) -> FileDeleted:
     """Delete a file. 409 while a batch reads or writes it."""
     row = await file_of(services, caller, file_id)
     try:
-        await stored(services, caller, lambda _: services.files.remove(row.id))
+        await stored(services, caller, lambda _: services.of(Files).remove(row.id))
     except FileInUse as error:
         raise Refusal(Why.CONFLICT, str(error), again=False) from error
     return FileDeleted(id=file_id)
@@ -174,7 +174,7 @@ async def stored(services: Services, caller: Caller, work: Callable[[GoesOn], T]
     """
     patience = STORE_SECONDS + size / 1024**2
     try:
-        return await services.store.do(caller.tenant, work, patience)
+        return await services.of(StoreWork).do(caller.tenant, work, patience)
     except NoPlace as error:
         raise Refusal(Why.RATE, f"{error}: send fewer at a time", retry_after=10.0) from None
     except TimeoutError:

@@ -17,7 +17,7 @@ from headrace_workers.features.batches.api.files import (
     stored,
 )
 from headrace_workers.features.batches.files.text import NotReadable
-from headrace_workers.features.batches.files.uploads import MOST_PARTS, NotPending, WrongUpload
+from headrace_workers.features.batches.files.uploads import MOST_PARTS, NotPending, Uploads, WrongUpload
 from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import PURPOSE as BATCH
 from headrace_workers.features.batches.views import file_object
@@ -93,7 +93,7 @@ Own = Annotated[Any, Depends(_own)]
 async def create(caller: Writes, services: Wired, announced: Announced) -> UploadShape:
     """Announce a file of up to 8 GB. Its parts must have come within an hour."""
     row = await services.ask(
-        services.uploads.begin, tenant=caller.tenant, purpose=announced.purpose, name=announced.filename,
+        services.of(Uploads).begin, tenant=caller.tenant, purpose=announced.purpose, name=announced.filename,
         size=announced.bytes, file_seconds=announced.expires_after.seconds if announced.expires_after else None,
     )  # fmt: skip
     return _shape(row)
@@ -113,7 +113,7 @@ async def add_part(
         storing = stored(
             services,
             caller,
-            lambda goes_on: services.uploads.add(upload, chunks_of(data.file, goes_on)),
+            lambda goes_on: services.of(Uploads).add(upload, chunks_of(data.file, goes_on)),
             data.size or 0,
         )
         part_id, at = await while_here(request, storing)
@@ -131,7 +131,7 @@ async def complete(request: Request, caller: Writes, services: Wired, upload: Ow
         storing = stored(
             services,
             caller,
-            lambda goes_on: services.uploads.complete(
+            lambda goes_on: services.of(Uploads).complete(
                 upload, completed.part_ids, completed.md5, lines=upload.purpose == BATCH, goes_on=goes_on
             ),
             upload.size,
@@ -150,7 +150,7 @@ async def complete(request: Request, caller: Writes, services: Wired, upload: Ow
 async def cancel(caller: Writes, services: Wired, upload: Own) -> UploadShape:
     """Let go of what came."""
     try:
-        await stored(services, caller, lambda _: services.uploads.cancel(upload))
+        await stored(services, caller, lambda _: services.of(Uploads).cancel(upload))
     except NotPending as error:
         raise Refusal(Why.CONFLICT, str(error), again=False) from error
     return _shape(await _upload(services, caller, upload.id))

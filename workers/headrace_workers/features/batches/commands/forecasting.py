@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.durations import show_ms
 from headrace_workers.core.json_lines import read_on
-from headrace_workers.features.batches.admission import LONGEST_LINE, admitted
 from headrace_workers.features.batches.commands.batch_files import Deployment
 from headrace_workers.features.batches.estimate import LEVEL, Interval
 from headrace_workers.features.batches.files.looks import HEAD
 from headrace_workers.features.batches.files.text import NotReadable, check_beginning, text_of
 from headrace_workers.features.batches.forecast import GENERATES, Forecast, History
 from headrace_workers.features.batches.line_admission import Terms
+from headrace_workers.features.batches.line_jobs import LONGEST_LINE, admitted
 from headrace_workers.features.batches.submit import Wishes
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.runtime.settings import cache_mode, embedder_name, home_of, judge_name, webhook_reach
@@ -41,7 +41,7 @@ class Forecasting:
         found = Forecast(self._cache, self._registry.version, lambda keys: answers.exact(keys) if keys else ())
         until = self._ledger.now() + int(wishes.window * 1000)
         terms = Terms("batch_dry-run", 0, wishes.tenant, until, wishes.defaults, wishes.endpoint)
-        admit = self._door()
+        admit = self._admit()
         try:
             with path.open("rb", buffering=0) as raw, text_of(raw) as text:
                 check_beginning(text.read(HEAD + 1))
@@ -56,19 +56,22 @@ class Forecasting:
         found.end()
         return found
 
-    def _door(self) -> "Admit":
+    def _admit(self) -> "Admit":
+        from headrace_workers.core.admission.parts import AdmissionParts, admission_rules
         from headrace_workers.core.pipeline.routing import Pipeline
         from headrace_workers.features.generation.engines.counting import CountingModels
         from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
-        from headrace_workers.runtime.bridge.accept import Rules
-        from headrace_workers.runtime.bridge.admit import door_of
+        from headrace_workers.runtime.bridge.record_admission import RecordAdmission
         from headrace_workers.wiring.stages import stages_of
 
-        home = home_of()
-        pipeline = Pipeline(stages_of(self._cache), judge_model=judge_name())
-        counts, embedder = CountingModels(home, self._registry), ServedEmbedder(home, embedder_name())
-        rules = Rules(counts, embedder, pipeline, self._ledger.now(), webhook_reach())
-        return door_of(rules, self._ledger)
+        parts = AdmissionParts(
+            ledger=self._ledger,
+            models=CountingModels(home_of(), self._registry),
+            embedder=ServedEmbedder(home_of(), embedder_name()),
+            reach=webhook_reach(),
+        )
+        rules = admission_rules(parts, Pipeline(stages_of(self._cache), judge_model=judge_name()))
+        return RecordAdmission(rules, self._ledger.now()).admit
 
     def lines(self, found: Forecast, max_tokens: int | None) -> Sequence[str]:
         """What to tell people, a line each."""

@@ -10,7 +10,7 @@ from sqlalchemy import Row
 
 from headrace_schemas.errors import InvalidRecord
 from headrace_workers.features.batches.api.files import file_of, stored
-from headrace_workers.features.batches.files.files import new_id
+from headrace_workers.features.batches.files.files import Files, new_id
 from headrace_workers.features.evals.api.eval_shapes import (
     ItemList,
     ItemShape,
@@ -58,7 +58,7 @@ async def create(eval_id: str, caller: Writes, services: Wired, wanted: NewRunBo
         file = await stored(
             services,
             caller,
-            lambda _: services.files.add(
+            lambda _: services.of(Files).add(
                 lines, tenant=caller.tenant, purpose=_PURPOSE, name=f"{eval_id}.jsonl",
                 keep=services.settings.files_retention,
             ),

@@ -116,7 +116,7 @@ def check_models(services: Services, named: Mapping[str, str]) -> None:
     """Refused names the first of these places whose model this deployment does not have."""
     for place, alias in named.items():
         try:
-            services.door.check_model(alias)
+            services.rules.check_model(alias)
         except UnknownModel as error:
             found = refused(error)
             raise Refused(f"{place}: {found}", status=found.status, code=found.code, param=place) from error

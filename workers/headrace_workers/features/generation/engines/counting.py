@@ -31,8 +31,9 @@ def as_it_is(_tenant: str, messages: Sequence[Message]) -> Sequence[Message]:
 class CountingModels:
     """The models of a home, and what prompts for them cost. Thread-safe."""
 
-    def __init__(self, home: Path, registry: Registry, shown: Shown = as_it_is) -> None:
-        """`shown` says what of a tenant's conversation its model is shown."""
+    def __init__(self, home: Path, registry: Registry, shown: Shown = as_it_is, *, longest_mark: int = 0) -> None:
+        """`shown` says what of a tenant's conversation its model is shown: at most `longest_mark` bytes more."""
+        self.longest_mark = longest_mark
         self._home = home
         self._shown = shown
         self._registry = registry

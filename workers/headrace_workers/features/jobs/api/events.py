@@ -1,7 +1,6 @@
 """A job's way as server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
 
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Request
@@ -35,10 +34,10 @@ async def follow(
     A change that was over before it was looked for is not told: what stands is. A key that is revoked ends it, too.
     """
     standing = await standing_of(services, caller, job_id)
-    services.streams.take(caller.tenant)
+    slot = await services.streams.take(caller.tenant)
     stream = _stream(request, services, job_id, standing, last_event_id)
     return _Held(
-        partial(services.streams.give_back, caller.tenant),
+        slot.release,
         stream,
         media_type="text/event-stream",
         headers={"cache-control": "no-store"},

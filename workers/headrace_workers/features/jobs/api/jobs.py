@@ -85,7 +85,7 @@ async def let_in(
     """Let jobs in, and say so: 202. The caller's first token was taken before."""
     await services.rates.take(caller.tenant, len(jobs) - 1)
     trace = traceparent if traceparent and is_traceparent(traceparent) else None
-    ids = await services.door.submit(caller, jobs, traceparent=trace)
+    ids = await services.admission.submit(caller, jobs, traceparent=trace)
     told = [accepted_body(job_id) for job_id in ids]
     body: dict[str, Any] = {"object": "list", "data": told} if many else told[0]
     headers = {} if many else {"location": f"/v1/jobs/{ids[0]}"}

@@ -24,6 +24,7 @@ from headrace_workers.features.knowledge.api.vector_store_shapes import (
     body_of,
     takes,
 )
+from headrace_workers.features.knowledge.passage_search import PassageSearch
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.store_files import Incoming
 from headrace_workers.features.knowledge.store.stores import Store
@@ -127,7 +128,9 @@ async def search(vector_store_id: str, request: Request, caller: Reads, services
     asked = body_of(StoreSearch, await json_object(request))
     if store.expired:
         raise Refusal(Why.INVALID, "this vector store has expired: its documents are gone", param="vector_store_id")
-    hits = await services.find(caller.tenant, vector_store_id, asked.query, asked.max_num_results, asked.filters)
+    hits = await services.of(PassageSearch).find(
+        caller.tenant, vector_store_id, asked.query, asked.max_num_results, asked.filters
+    )
     if store.expire_days is not None:
         await services.ask(services.ledger.of(VectorStores).used, caller.tenant, vector_store_id)
     threshold = (asked.ranking_options.score_threshold if asked.ranking_options else None) or 0.0
@@ -149,7 +152,7 @@ async def incoming(services: Services, caller: Caller, file_id: str, attributes:
     none of this id, 503 without an embedder.
     """
     caller.need(Scope.FILES_READ, "file_id")
-    services.check_embedder()
+    services.of(PassageSearch).check_embedder()
     found = await services.ask(services.ledger.of(StoredFiles).file, file_id, caller.tenant)
     if found is None:
         raise Refusal(Why.NOT_FOUND, f"this tenant has no file {file_id}", param="file_id")

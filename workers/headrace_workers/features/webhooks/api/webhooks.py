@@ -171,7 +171,7 @@ async def _ask(services: Services, call: Callable[P, T], *args: P.args, **kwargs
 def _told(error: HeadraceError) -> HeadraceError:
     if error.category is not Category.INVALID:
         return error
-    return Refusal(Why.INVALID, str(error), param=getattr(error, "param", None))
+    return Refusal(Why.INVALID, str(error), param=error.param)
 
 
 def _sealer(services: Services) -> Sealer:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.workers.bridge.records import NOW, RULES, cancel, generation, record, replaced, without
+from tests.workers.bridge.records import NOW, RULES, accept, cancel, generation, record, replaced, without
 from tests.workers.bridge.refusing import GOOD, refused, value
 
 from headrace_schemas import Topic
@@ -11,7 +11,6 @@ from headrace_schemas.codec import decode
 from headrace_workers.core.ledger.cancel import Cancellation
 from headrace_workers.core.ledger.dead import announce, letter
 from headrace_workers.core.ledger.ingest import NewJob
-from headrace_workers.runtime.bridge.accept import accept
 
 NAMED = {
     "key": lambda given, name: replace(given, key=name),

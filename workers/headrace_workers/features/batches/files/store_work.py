@@ -1,4 +1,4 @@
-"""Work with the file store: each tenant does a few things at a time, and what nobody waits for is broken off."""
+"""Work with the file store: each tenant does a few things at a time, and work that nobody waits for is broken off."""
 
 import asyncio
 import threading
@@ -7,9 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Final, TypeAlias, TypeVar
-from weakref import WeakValueDictionary
 
 from headrace_schemas.errors import Category, HeadraceError
+from headrace_workers.http.tenant_slots import Slot, TenantSlots
 
 EACH: Final = 3  # things that one tenant does at a time; there are eight threads for all
 
@@ -30,30 +30,28 @@ class NoPlace(HeadraceError):
 
 
 class StoreWork:
-    """Does it on the threads of an executor. Belongs to an event loop."""
+    """Work on the threads of an executor. Belongs to an event loop."""
 
     def __init__(self, threads: Executor, each: int = EACH) -> None:
         self._threads = threads
         self._each = each
-        self._places: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._slots = TenantSlots("files", each)
 
     async def do(self, tenant: str, work: Callable[[GoesOn], T], seconds: float) -> T:
-        """What some work comes to. It is given what it may call now and then, which raises NobodyWaits as soon as this
-        is cancelled, or its time is over: until then the tenant's place is taken. NoPlace, TimeoutError.
+        """Do some work, and return its result. Raises NoPlace, TimeoutError.
+
+        The work is given a function to call now and then. It raises NobodyWaits as soon as this is cancelled, or its
+        time is over: until then the tenant's slot is taken.
         """
-        place = self._places.get(tenant)
-        if place is None:
-            place = self._places[tenant] = asyncio.Semaphore(self._each)
         until = asyncio.get_running_loop().time() + seconds
         try:
-            async with asyncio.timeout_at(until):
-                await place.acquire()
+            slot = await self._slots.wait(tenant, until)
         except TimeoutError:
             raise NoPlace(f"{self._each} files of this tenant are being worked on, for {seconds:.0f} s") from None
         async with asyncio.timeout_at(until):
-            return await self._on_thread(place, work)
+            return await self._on_thread(slot, work)
 
-    async def _on_thread(self, place: asyncio.Semaphore, work: Callable[[GoesOn], T]) -> T:
+    async def _on_thread(self, slot: Slot, work: Callable[[GoesOn], T]) -> T:
         loop, over = asyncio.get_running_loop(), threading.Event()
 
         def goes_on() -> None:
@@ -69,13 +67,13 @@ class StoreWork:
                 raise
 
         def leave(_future: object) -> None:
-            with suppress(RuntimeError):  # the loop is closed, and nobody needs the place
-                loop.call_soon_threadsafe(place.release)
+            with suppress(RuntimeError):  # the loop is closed, and nobody needs the slot
+                loop.call_soon_threadsafe(slot.release)
 
         try:
             future = self._threads.submit(run)
         except BaseException:
-            place.release()
+            slot.release()
             raise
         future.add_done_callback(leave)
         try:

@@ -9,7 +9,7 @@ from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_workers.core.json_lines import NoJSON, Read, parsed
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.features.batches.defaults import NoKind
-from headrace_workers.features.batches.line_admission import INVALID, Admit, NoJob, Terms, through_door
+from headrace_workers.features.batches.line_admission import INVALID, Admit, NoJob, Terms, admitted_job
 from headrace_workers.features.batches.requests import asked, is_request
 from headrace_workers.features.batches.store.batch_lines import NewLine
 
@@ -105,7 +105,7 @@ def _plain(line: dict[str, Any], number: int, terms: Terms, admit: Admit) -> New
         value = to_json(filled)
     except ValueError as error:  # a text with half of a surrogate pair
         raise NoJob(INVALID, f"it cannot be written as JSON: {error}") from None
-    return through_door(kind, value, number, terms, admit)
+    return admitted_job(kind, value, number, terms, admit)
 
 
 def _kind(value: object) -> str:

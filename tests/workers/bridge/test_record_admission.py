@@ -17,6 +17,7 @@ from tests.workers.bridge.mutate import mutate, valid_records
 from tests.workers.bridge.records import (
     NOW,
     RULES,
+    accept,
     cancel,
     embedding,
     evaluation,
@@ -46,7 +47,6 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.records import ReceivedReview, Record
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, NEVER, OUTBOX
-from headrace_workers.runtime.bridge.accept import accept
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

@@ -1,0 +1,1 @@
+"""Admission: the checks that every job passes, by whichever way it comes."""

@@ -1,0 +1,101 @@
+"""The rules by which a deployment takes jobs in: the same for records of Kafka, the gateway, batches and evals."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from headrace_schemas.errors import DeadlinePassed, InvalidRecord, UnknownModel
+from headrace_schemas.event_types import type_of
+from headrace_workers.core.admission.check import AdmissionCheck, KnownModels, Named
+from headrace_workers.core.pipeline.grouping import estimate_tokens
+from headrace_workers.core.pipeline.routing import Pipeline, Route
+from headrace_workers.core.pipeline.task import Job
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionRules:
+    """The models, the pipeline and the features' checks, in the order in which they are asked. Thread-safe."""
+
+    models: KnownModels
+    pipeline: Pipeline
+    checks: Sequence[AdmissionCheck] = ()
+
+    def check(self, job: Job, now: int, expires: datetime | None = None) -> None:
+        """Raise the error of a job that cannot be run, as far as a quick look shows.
+
+        `now` is in ms since 1970; `expires` is a second deadline, that of the job's envelope.
+        """
+        for deadline in (job.deadline, expires):
+            if deadline is not None and milliseconds(deadline) <= now:
+                raise DeadlinePassed(f"the deadline {deadline.isoformat()} has passed")
+        for alias in sorted(self.pipeline.models_of(job)):
+            self.check_model(alias)
+        for check in self.checks:
+            check.check(job)
+
+    def check_model(self, alias: str) -> None:
+        """Raise UnknownModel where no model of this deployment has this alias."""
+        if alias not in self.models:
+            known = ", ".join(self.models.aliases()) or "none"
+            raise UnknownModel(f"no model is called {alias!r}; known are: {known}")
+
+    def is_doubtful(self, job: Job) -> bool:
+        """Return True where `examine` may refuse the job. Quick."""
+        return any(check.is_doubtful(job) for check in self.checks)
+
+    def examine(self, job: Job) -> int:
+        """Do the checks that take time, and return the tokens of one answer with its prompt.
+
+        The tokens are exact where a check counted them, else an estimate. Raise the error of a job that cannot be run.
+        """
+        counted = _counted(self.checks, job)
+        return estimate_tokens(job) if counted is None else counted
+
+    def examine_doubtful(self, job: Job) -> int | None:
+        """Let those checks examine the job that may refuse it; return its tokens where one of them counted these."""
+        return _counted([check for check in self.checks if check.is_doubtful(job)], job)
+
+    def first_step(self, job_id: str, job: Job) -> Route:
+        """Return where the job begins. Raise InvalidRecord where no stage of this deployment takes it."""
+        route = self.pipeline.next_step(job_id, job, job)
+        if route is None:
+            raise InvalidRecord(f"no stage of this deployment takes {type_of(job)}")
+        return route
+
+
+class NamedResources:
+    """The resources that jobs name. The ledger is asked for each of them once."""
+
+    def __init__(self, checks: Sequence[AdmissionCheck]) -> None:
+        self._checks = checks
+        self._exists: list[dict[Named, bool]] = [{} for _ in checks]
+
+    def look_up(self, jobs: Iterable[Job]) -> None:
+        """Ask for what these jobs name: once for all of them and each kind of resource. Raises Unavailable."""
+        jobs = tuple(jobs)
+        for check, exists in zip(self._checks, self._exists, strict=True):
+            if new := named_by(check, jobs) - exists.keys():
+                missing = check.unknown(sorted(new))
+                exists.update((each, each not in missing) for each in new)
+
+    def check(self, job: Job) -> None:
+        """Raise the error of a job that was looked up, and names what does not exist."""
+        for check, exists in zip(self._checks, self._exists, strict=True):
+            name = check.named(job)
+            if name is not None and not exists[job.tenant, name]:
+                raise check.missing((job.tenant, name))
+
+
+def _counted(checks: Iterable[AdmissionCheck], job: Job) -> int | None:
+    found = [check.examine(job) for check in checks]  # all of them: each may refuse the job
+    return next((tokens for tokens in found if tokens is not None), None)
+
+
+def named_by(check: AdmissionCheck, jobs: Iterable[Job]) -> frozenset[Named]:
+    """Return the resources of this check's kind that the jobs name."""
+    return frozenset((job.tenant, name) for job in jobs if (name := check.named(job)) is not None)
+
+
+def milliseconds(time: datetime) -> int:
+    """Return a time as ms since 1970."""
+    return int(time.timestamp() * 1000)

@@ -1,0 +1,40 @@
+"""What generation checks of a job: whether its prompt fits into its model's context."""
+
+from typing import Final
+
+from headrace_schemas import GenerationJob, HeadraceError
+from headrace_schemas.errors import InvalidRecord, PromptTooLong
+from headrace_workers.core.admission.check import AdmissionCheck, KnownModels
+from headrace_workers.core.pipeline.task import Job
+
+TURN_TOKENS: Final = 32  # that a template may add to a message
+
+
+class PromptCheck(AdmissionCheck):
+    """The check of prompts, by their models' own tokenizers."""
+
+    def __init__(self, models: KnownModels) -> None:
+        self._models = models
+
+    def is_doubtful(self, job: Job) -> bool:
+        """Return False where the prompt fits however it is cut into tokens, or only its model's worker can count it."""
+        if not isinstance(job, GenerationJob):
+            return False
+        context, turns = self._models.context_length(job.model), job.conversation
+        most = sum(len(each.content.encode("utf-8", "surrogatepass")) + TURN_TOKENS for each in turns)  # a byte each
+        return context is not None and most + self._models.longest_mark >= context
+
+    def examine(self, job: Job) -> int | None:
+        """Return the tokens of the prompt and the longest answer, None where only a guess can be had.
+
+        Raise PromptTooLong, or InvalidRecord where the prompt cannot be made.
+        """
+        if not isinstance(job, GenerationJob):
+            return None
+        try:
+            prompt = self._models.prompt_tokens(job.model, job.conversation, job.tenant)
+        except PromptTooLong:
+            raise
+        except HeadraceError as error:  # permanent to a worker; here another job may be right
+            raise InvalidRecord(str(error)) from error
+        return None if prompt is None else prompt + job.sampling.max_tokens

@@ -1,0 +1,185 @@
+"""From Kafka records to what the ledger takes in: jobs, cancellations and reviews, or refusals with a reason."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from headrace_schemas import CancelJob, Envelope, HeadraceError
+from headrace_schemas.codec import decode_value
+from headrace_schemas.errors import InvalidRecord
+from headrace_schemas.event_types import kind_of, type_named, type_of
+from headrace_schemas.job import JOB_NAMESPACE, AnyJob, Lane
+from headrace_schemas.review import Review
+from headrace_schemas.structured import to_binary
+from headrace_workers.core.admission.rules import AdmissionRules, NamedResources, milliseconds
+from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
+from headrace_workers.core.ledger.records import ReceivedReview, Record
+from headrace_workers.core.ledger.refusals import refusal
+from headrace_workers.core.ledger.steps import NewStep
+from headrace_workers.core.pipeline.task import Job
+from headrace_workers.core.tables import NEVER
+from headrace_workers.runtime.bridge.claimed_ids import claimed_by
+
+_TRACEPARENT_LENGTH = 64
+
+Accepted = NewJob | Cancellation | ReceivedReview | Burial
+
+
+@dataclass(frozen=True, slots=True)
+class _SentJob:
+    """A job that a record brought, before it is checked."""
+
+    record: Record
+    envelope: Envelope
+    job_id: str
+    job: Job
+
+
+class RecordAdmission:
+    """Admission of the records of one look. `now` is the time by the ledger's clock (ms)."""
+
+    def __init__(self, rules: AdmissionRules, now: int) -> None:
+        self._rules = rules
+        self._now = now
+        self._named = NamedResources(rules.checks)
+
+    def admit_all(self, records: Sequence[Record]) -> list[Accepted]:
+        """Decide about each of these records, and ask the ledger once for all that they name.
+
+        Whatever is in a record, this returns: a bad one becomes a `Burial`. Raises Unavailable where the ledger does
+        not answer.
+        """
+        read = [_read(record) for record in records]
+        self._named.look_up(each.job for each in read if isinstance(each, _SentJob))
+        return [self._admit(each) if isinstance(each, _SentJob) else each for each in read]
+
+    def admit(self, record: Record) -> Accepted:
+        """Decide about one record; see `admit_all`."""
+        return self.admit_all([record])[0]
+
+    def _admit(self, sent: _SentJob) -> NewJob | Burial:
+        """Apply the rules, which depend on the time and on this deployment: the record itself is sound."""
+        try:
+            self._rules.check(sent.job, self._now, sent.envelope.expirytime)
+            new = self._new_job(sent)
+            self._named.check(sent.job)
+        except HeadraceError as error:
+            return _refusal(sent.record, sent.envelope, error, sound=True)
+        except (ValueError, OverflowError) as error:
+            return _unusable(sent.record, sent.envelope, error)
+        return new
+
+    def _new_job(self, sent: _SentJob) -> NewJob:
+        record, envelope, job_id, job = sent.record, sent.envelope, sent.job_id, sent.job
+        tokens = self._rules.examine(job)
+        deadlines = [milliseconds(each) for each in (job.deadline, envelope.expirytime) if each is not None]
+        route = self._rules.first_step(job_id, job)
+        step = NewStep(
+            job_id=job_id,
+            stage=route.stage.name,
+            queue=route.queue,
+            group_key=route.group,
+            prefix=route.prefix,
+            sized=route.stage.weight.sized,
+            lane=INTERACTIVE if job.lane is Lane.INTERACTIVE else BATCH,
+            rank=9 - job.priority,
+            deadline=min(deadlines, default=NEVER),
+            turn=0,
+            tokens=tokens,
+            event_type=envelope.type,
+        )
+        # Without a key the id comes from the event's, and is found by that.
+        ce_id = envelope.id if job.idempotency_key not in (None, envelope.id) and envelope.id != job_id else None
+        return NewJob(
+            id=job_id,
+            tenant=job.tenant,
+            kind=kind_of(job),
+            payload=record.value or b"",
+            record=record,
+            steps=(step,),
+            traceparent=_trace(envelope),
+            correlationid=envelope.correlationid,
+            ce_id=ce_id,
+            callback=job.callback.model_dump_json(exclude_none=True) if job.callback else None,
+            most_tokens=self._rules.pipeline.most_tokens(job, tokens),
+        )
+
+
+def _read(record: Record) -> _SentJob | Accepted:
+    envelope: Envelope | None = None
+    try:
+        if record.unreadable is not None:
+            raise InvalidRecord(record.unreadable)
+        record = _in_binary_mode(record)
+        envelope = Envelope.from_headers(record.headers)
+        _check_topic(envelope.type, record)
+        event = decode_value(envelope.type, record.value)
+        if isinstance(event, CancelJob):
+            _check_ids(record, envelope, event.job_id, "the value's job_id")
+            return Cancellation(
+                event.job_id, event.tenant, event.reason, _trace(envelope), envelope.correlationid, record
+            )
+        if isinstance(event, Review):
+            _check_ids(record, envelope, event.job_id, "the value's job_id")
+            return ReceivedReview(event, record, _trace(envelope))
+        if not isinstance(event, AnyJob):
+            raise InvalidRecord(f"{type_of(event)} is no job")
+        job_id = event.job_id(envelope.id)
+        _check_ids(record, envelope, job_id, "the id of its tenant and idempotency key (or ce_id)")
+        return _SentJob(record, envelope, job_id, event)
+    except HeadraceError as error:
+        return _refusal(record, envelope, error)
+    except (ValueError, OverflowError) as error:
+        return _unusable(record, envelope, error)
+
+
+def _in_binary_mode(record: Record) -> Record:
+    """Return a record of structured mode with its attributes as headers and its data as the value."""
+    headers, value = to_binary(record.headers, record.value)
+    return record if value is record.value else replace(record, headers=tuple(headers), value=value)
+
+
+def _check_topic(event_type: str, record: Record) -> None:
+    """Raise InvalidRecord on the wrong topic, before the value is read: nothing else that is wrong matters there."""
+    named = type_named(event_type)
+    if named is not None and named.topic is not record.topic:
+        raise InvalidRecord(
+            f"wrong topic: events of type {named.name} belong on {named.topic}, and this one is on {record.topic}"
+        )
+
+
+def _check_ids(record: Record, envelope: Envelope, job_id: str, what: str) -> None:
+    """Raise InvalidRecord where the record names its job by another id: its sender would wait for that in vain."""
+    names = {"key": record.key_text, "ce_subject": envelope.subject, "ce_partitionkey": envelope.partitionkey}
+    for name, found in names.items():
+        if found and found != job_id:
+            raise InvalidRecord(
+                f"{name} is {found!r}, and {what} is {job_id!r}: correct it, or leave it out "
+                f"(ids are UUIDv5 in {JOB_NAMESPACE})"
+            )
+
+
+def _unusable(record: Record, envelope: Envelope | None, error: Exception) -> Burial:
+    """Refuse a record with a value such as a deadline in the year 1, which no clock can compare."""
+    return _refusal(record, envelope, InvalidRecord(f"a value cannot be used: {error}"))
+
+
+def _refusal(record: Record, envelope: Envelope | None, error: HeadraceError, *, sound: bool = False) -> Burial:
+    tenant, job_id = claimed_by(record)
+    refused = refusal(
+        record,
+        error.category,
+        str(error),
+        refers_to=job_id,
+        tenant=tenant,
+        traceparent=_trace(envelope) if envelope else None,
+        sound=sound,
+    )
+    return replace(refused, error=error)
+
+
+def _trace(envelope: Envelope) -> str | None:
+    trace = envelope.traceparent
+    return trace if trace and len(trace) <= _TRACEPARENT_LENGTH else None
