@@ -44,9 +44,9 @@ class Time:
         self.calls.append("reap")
         return self.did
 
-    def prune(self, older_than_ms: int, of_units: dict[str, int]) -> bool:
+    def prune(self, older_than_ms: int) -> bool:
         """Note the call; two calls' worth are there."""
-        self.pruned.append((older_than_ms, of_units))
+        self.pruned.append(older_than_ms)
         return len(self.pruned) < 2
 
     def count_usage(self) -> bool:
@@ -78,7 +78,7 @@ def fake():
 
 def reaper(fake):
     """A reaper that has looked once."""
-    reap = Reap(ledger=fake, clock=fake, lease_ms=30_000, max_crashes=3, retention=60.0, of_units={"after": 3.5})
+    reap = Reap(ledger=fake, clock=fake, lease_ms=30_000, max_crashes=3, retention=60.0)
     assert reap.once() == 0
     return reap
 
@@ -142,7 +142,7 @@ def test_old_jobs_are_forgotten_until_none_is_left(fake):
     fake.pass_by(61)
     for _ in range(4):
         reap.once()
-    assert fake.pruned == [(60_000, {"after": 3_500})] * 2
+    assert fake.pruned == [60_000] * 2
 
 
 def test_answers_over_a_quota_are_put_away_until_none_is_left(fake):

@@ -6,7 +6,9 @@ from pydantic import TypeAdapter
 
 from headrace_schemas.job import AnyJob
 from headrace_schemas.limits import Name
-from headrace_workers.wiring.stages import STAGES
+from headrace_workers.core.pipeline.routing import Pipeline
+
+STAGES = Pipeline().stages
 
 
 def test_names_fit_the_contract_and_the_table():

@@ -30,8 +30,8 @@ from headrace_workers.features.moderation.moderator import PolicyModerator
 from headrace_workers.features.moderation.personal_data import PersonalDataDetector
 from headrace_workers.features.moderation.policy_file import load_policy
 from headrace_workers.features.moderation.seen import SeenPrompts
+from headrace_workers.features.moderation.stage import no_tenant
 from headrace_workers.runtime.worker.work import Work
-from headrace_workers.wiring.stages import no_tenant
 
 MODERATOR = PolicyModerator([PersonalDataDetector()], load_policy(None))
 

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.core.pipeline.following import UnitsOf
+    from headrace_workers.core.pipeline.stage import Stage
 
 _FEATURES: Final = "headrace_workers.wiring.features"  # by its name, since the core imports no feature
 
@@ -24,6 +27,14 @@ def _no_hooks() -> "Hooks | None":
     return None
 
 
+def _no_stages(_settings: Any) -> "Sequence[Stage]":
+    return ()
+
+
+def _follows_nothing(_settings: Any, _ledger: "Ledger", _believed: float) -> "UnitsOf | None":
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
     """What a feature adds. Each part is loaded by a call, so that a process imports only what it runs.
@@ -31,12 +42,18 @@ class Feature:
     `routers` returns the FastAPI routers of the gateway, in the order in which they are asked. `commands` returns
     functions that add a command, or a group of commands, to the Typer application that they are given. `hooks` returns
     what the feature does inside the transactions of the core.
+
+    `stages(settings)` returns the feature's stages for a deployment's settings, or without settings for the defaults.
+    `follows(settings, ledger, believed)` returns what makes units of work of records that are published
+    (core/pipeline/following.py); that nobody wants any may be believed for so many seconds.
     """
 
     name: str
     routers: Callable[[], Sequence[Any]] = _nothing
     commands: Callable[[], Sequence[Callable[[Any], None]]] = _nothing
     hooks: Callable[[], "Hooks | None"] = _no_hooks
+    stages: Callable[[Any], "Sequence[Stage]"] = _no_stages
+    follows: Callable[[Any, "Ledger", float], "UnitsOf | None"] = _follows_nothing
 
 
 @cache

@@ -23,6 +23,7 @@ from headrace_workers.features.evals.duty import EvalRuns
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
+from headrace_workers.features.moderation.deployed_policy import canaries_of
 from headrace_workers.features.quality.duty import LiveRates
 from headrace_workers.runtime.bridge.accept import Rules
 from headrace_workers.runtime.bridge.admit import door_of
@@ -44,7 +45,7 @@ from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_clien
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.runtime.wire.served import served
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
-from headrace_workers.wiring.parts import canaries_of, files_in, follow_up, hand_out, pipeline_of, task_queue
+from headrace_workers.wiring.parts import files_in, follow_up, hand_out, pipeline_of, task_queue
 
 _AT_START = 3.0  # seconds for Kafka to say which cluster it is, before the bridge begins
 
@@ -176,7 +177,6 @@ def _relay(shared: _Shared) -> Relay:
         troubles=shared.troubles,
         follow_up=follow_up(
             shared.settings,
-            shared.pipeline,
             shared.ledger,
             hand_out(shared.settings, shared.ledger, shared.hand_out, shared.name),
         ),
@@ -192,7 +192,6 @@ def _reap(shared: _Shared) -> Reap:
         lease_ms=settings.lease_ms,
         max_crashes=settings.max_crashes,
         retention=settings.retention,
-        of_units=shared.pipeline.retentions,
         most_answers=settings.cache_max_entries,
         hold=settings.hold,
         pass_over=PassOver(

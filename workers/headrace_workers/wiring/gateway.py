@@ -21,6 +21,7 @@ from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
+from headrace_workers.features.moderation.deployed_policy import canaries_of
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.listener import HintListener, Rung, Several
@@ -29,7 +30,7 @@ from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_clien
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.wiring import recall
 from headrace_workers.wiring.once import once
-from headrace_workers.wiring.parts import canaries_of, files_in, pipeline_of
+from headrace_workers.wiring.parts import files_in, pipeline_of
 
 if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
     from headrace_workers.http.admission import Admission

@@ -14,13 +14,14 @@ from headrace_workers.core.ports import CountingEmbedder, Embedder
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
+from headrace_workers.features.moderation.deployed_policy import canaries_of
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.listener import HintListener, Several
 from headrace_workers.runtime.wire.notifier import Hint
 from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.wiring.once import once
-from headrace_workers.wiring.parts import canaries_of, files_in
+from headrace_workers.wiring.parts import files_in
 
 if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
     from headrace_workers.features.cache.semantic.cache import Cache

@@ -13,6 +13,7 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.ports import Detector, Embedder, Generator, Moderator
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.cache.auditing import Auditing
+from headrace_workers.features.moderation.deployed_policy import canaries_of, policy_here, trusts_system_of
 from headrace_workers.features.moderation.policy import Policy
 from headrace_workers.features.moderation.policy_file import load_policy
 from headrace_workers.features.moderation.store.policies import Policies
@@ -31,15 +32,7 @@ from headrace_workers.runtime.worker.runs import Runs
 from headrace_workers.runtime.worker.work import Work
 from headrace_workers.wiring import recall
 from headrace_workers.wiring.once import once
-from headrace_workers.wiring.parts import (
-    canaries_of,
-    follow_up,
-    hand_out,
-    pipeline_of,
-    policy_here,
-    task_queue,
-    trusts_system_of,
-)
+from headrace_workers.wiring.parts import follow_up, hand_out, pipeline_of, task_queue
 
 if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
     from headrace_workers.features.knowledge.retrieval import Retrieval
@@ -103,7 +96,7 @@ def build_hands(
         runs=runs,
         bell=bell,
         hand_out=hands_on,
-        follow_up=follow_up(settings, pipeline, ledger, hands_on, believed=_BELIEVED),
+        follow_up=follow_up(settings, ledger, hands_on, believed=_BELIEVED),
         clock=SystemClock(),
         worker=worker,
         progress=progress,

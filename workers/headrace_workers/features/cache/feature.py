@@ -1,9 +1,13 @@
 """What cache adds to headrace."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
+
+if TYPE_CHECKING:  # most processes do without it
+    from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.runtime.settings import Settings
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
@@ -15,4 +19,10 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     )
 
 
-FEATURE = Feature(name="cache", commands=_commands)
+def _stages(settings: "Settings | None") -> "Sequence[Stage]":
+    from headrace_workers.features.cache.stage import stages
+
+    return stages() if settings is None else stages(settings.cache)
+
+
+FEATURE = Feature(name="cache", commands=_commands, stages=_stages)

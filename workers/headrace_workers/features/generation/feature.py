@@ -9,6 +9,8 @@ if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
     from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.runtime.settings import Settings
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -35,4 +37,10 @@ def _hooks() -> "Hooks":
     return Hooks(on_prune=responses.forget)
 
 
-FEATURE = Feature(name="generation", routers=_routers, commands=_commands, hooks=_hooks)
+def _stages(_settings: "Settings | None") -> "Sequence[Stage]":
+    from headrace_workers.features.generation.stage import GENERATE
+
+    return (GENERATE,)
+
+
+FEATURE = Feature(name="generation", routers=_routers, commands=_commands, hooks=_hooks, stages=_stages)

@@ -8,6 +8,9 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.runtime.settings import Settings
+
 
 def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.knowledge.api import (
@@ -31,4 +34,10 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (knowledge.register,)
 
 
-FEATURE = Feature(name="knowledge", routers=_routers, commands=_commands)
+def _stages(_settings: "Settings | None") -> "Sequence[Stage]":
+    from headrace_workers.features.knowledge.stage import EMBED
+
+    return (EMBED,)
+
+
+FEATURE = Feature(name="knowledge", routers=_routers, commands=_commands, stages=_stages)

@@ -8,6 +8,9 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.runtime.settings import Settings
+
 
 def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.moderation.api import moderations
@@ -21,4 +24,10 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (moderation.register,)
 
 
-FEATURE = Feature(name="moderation", routers=_routers, commands=_commands)
+def _stages(settings: "Settings | None") -> "Sequence[Stage]":
+    from headrace_workers.features.moderation.stage import stages_of
+
+    return stages_of(settings)
+
+
+FEATURE = Feature(name="moderation", routers=_routers, commands=_commands, stages=_stages)

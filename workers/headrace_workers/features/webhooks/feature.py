@@ -8,6 +8,11 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.core.pipeline.following import UnitsOf
+    from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.runtime.settings import Settings
+
 
 def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.webhooks.api import webhook_deliveries, webhooks
@@ -24,4 +29,17 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (webhooks.register,)
 
 
-FEATURE = Feature(name="webhooks", routers=_routers, commands=_commands)
+def _stages(_settings: "Settings | None") -> "Sequence[Stage]":
+    from headrace_workers.features.webhooks.stage import DELIVER
+
+    return (DELIVER,)
+
+
+def _follows(settings: "Settings", ledger: "Ledger", believed: float) -> "UnitsOf":
+    from headrace_workers.features.webhooks.payloads import Wording
+    from headrace_workers.features.webhooks.telling import Telling
+
+    return Telling(ledger, Wording(settings.webhook_bytes, settings.public_url), believed).units
+
+
+FEATURE = Feature(name="webhooks", routers=_routers, commands=_commands, stages=_stages, follows=_follows)

@@ -1,7 +1,7 @@
 """What time brings about, once a second."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
@@ -17,9 +17,9 @@ _LOOKS = 10  # a lease, at least: what is noted so often tells a gap well enough
 class Reap:
     """Takes back lost work, ends what expired, forgets what is old.
 
-    `retention` (seconds) is that of jobs and units, `of_units` that of the units of single stages. A tenant keeps
-    `most_answers` that may be given again; 0: any number. `pass_over` moves on what waits for a worker that is not
-    there, and returns how many. What was held for `hold` seconds is withheld.
+    `retention` (seconds) is that of jobs and units. A tenant keeps `most_answers` that may be given again; 0: any
+    number. `pass_over` moves on what waits for a worker that is not there, and returns how many. What was held for
+    `hold` seconds is withheld.
     """
 
     def __init__(
@@ -30,7 +30,6 @@ class Reap:
         lease_ms: int,
         max_crashes: int,
         retention: float,
-        of_units: Mapping[str, float] | None = None,
         most_answers: int = 0,
         hold: float = 7 * 86_400.0,
         pass_over: Callable[[], int] = lambda: 0,
@@ -40,7 +39,6 @@ class Reap:
         self._lease_ms = lease_ms
         self._max_crashes = max_crashes
         self._retention_ms = int(retention * 1000)
-        self._of_units_ms = {stage: int(seconds * 1000) for stage, seconds in (of_units or {}).items()}
         self._most_answers = most_answers
         self._hold_ms = int(hold * 1000)
         self._pass_over = pass_over
@@ -60,7 +58,7 @@ class Reap:
         if counts and not self._ledger.count_usage():
             self._counted_at = self._clock.monotonic()
         prunes = self._clock.monotonic() - self._pruned_at > _PRUNE_EVERY
-        if prunes and not self._ledger.prune(self._retention_ms, self._of_units_ms):
+        if prunes and not self._ledger.prune(self._retention_ms):
             self._pruned_at = self._clock.monotonic()
         evicts = self._most_answers and self._clock.monotonic() - self._evicted_at > _PRUNE_EVERY
         if evicts and not self._ledger.of(Answers).evict(self._most_answers):

@@ -62,10 +62,9 @@ class Forecasting:
         from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
         from headrace_workers.runtime.bridge.accept import Rules
         from headrace_workers.runtime.bridge.admit import door_of
-        from headrace_workers.wiring.stages import stages_of
 
         home = home_of()
-        pipeline = Pipeline(stages_of(self._cache), judge_model=judge_name())
+        pipeline = Pipeline(judge_model=judge_name())
         counts, embedder = CountingModels(home, self._registry), ServedEmbedder(home, embedder_name())
         rules = Rules(counts, embedder, pipeline, self._ledger.now(), webhook_reach())
         return door_of(rules, self._ledger)
