@@ -242,6 +242,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
             "seen_prompts",
             "trusts_system",
             "canaries",
+            "shown",
             "let_go",
             "embedder",
             "embedder_alias",
@@ -264,7 +265,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
             "embedder", "embedder_alias", "cache", "retrieval", "passage_screener", "cache_mode", "cache_ttl",
             "max_wait", "auditing",
         ],
-        "generate": ["canaries", "let_go", "generator"], "judge": [],
+        "generate": ["shown", "let_go", "generator"], "judge": [],
         "moderate": ["screener", "seen_prompts", "trusts_system", "moderator", "canaries"],
         "deliver": ["webhooks", "courier", "sealer"],
     }[role]  # fmt: skip

@@ -23,7 +23,7 @@ from headrace_workers.core.tables import JOBS, STEPS
 from headrace_workers.features.cache.auditing import Auditing
 from headrace_workers.features.cache.semantic.cache import Cache
 from headrace_workers.features.generation.engines.echo import EchoGenerator
-from headrace_workers.features.generation.step import no_job
+from headrace_workers.features.generation.step import as_it_is, no_job
 from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
 from headrace_workers.features.moderation.canary import UNMARKED
 from headrace_workers.features.moderation.moderator import PolicyModerator
@@ -58,6 +58,7 @@ class Flow:
         pipeline = Pipeline()
         needs = {
             "generator": lambda: self.generator, "moderator": lambda: self.moderator, "canaries": lambda: UNMARKED,
+            "shown": lambda: as_it_is,
             "let_go": lambda: no_job,
             "cache": lambda: self.cache,
             "screener": lambda: self.screener, "seen_prompts": SeenPrompts, "trusts_system": lambda: no_tenant,

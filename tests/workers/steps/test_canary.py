@@ -31,10 +31,10 @@ CANARIES = Canaries([b"k" * 32], lambda tenant: tenant == "shop")
 def leaks(job: GenerationJob = JOB) -> tuple[Task, str]:
     """What stands before moderation when a model repeats all that it was told, and what that is."""
     model = Model(completion())
-    generate([task(job)], generator=model, canaries=CANARIES)  # type: ignore[arg-type]
+    generate([task(job)], generator=model, shown=CANARIES.shown)  # type: ignore[arg-type]
     ((request,),) = model.calls
     told = request.messages[0].content
-    (done,) = generate([task(job)], generator=Model(completion(told)), canaries=CANARIES)  # type: ignore[arg-type]
+    (done,) = generate([task(job)], generator=Model(completion(told)), shown=CANARIES.shown)  # type: ignore[arg-type]
     assert isinstance(done, Done)
     assert isinstance(done.event, Output)
     return replace(task(job), event=done.event), told

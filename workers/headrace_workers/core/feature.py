@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.core.pipeline.answering import Answering
     from headrace_workers.core.pipeline.following import UnitsOf
     from headrace_workers.core.pipeline.stage import Stage
 
@@ -24,6 +25,10 @@ def _nothing() -> Sequence[Any]:
 
 
 def _no_hooks() -> "Hooks | None":
+    return None
+
+
+def _adds_nothing() -> "Answering | None":
     return None
 
 
@@ -44,8 +49,9 @@ class Feature:
     what the feature does inside the transactions of the core.
 
     `stages(settings)` returns the feature's stages for a deployment's settings, or without settings for the defaults.
-    `follows(settings, ledger, believed)` returns what makes units of work of records that are published
-    (core/pipeline/following.py); that nobody wants any may be believed for so many seconds.
+    `answering` returns what the feature adds to how a model answers. `follows(settings, ledger, believed)` returns what
+    makes units of work of records that are published (core/pipeline/following.py); that nobody wants any may be
+    believed for so many seconds.
     """
 
     name: str
@@ -53,6 +59,7 @@ class Feature:
     commands: Callable[[], Sequence[Callable[[Any], None]]] = _nothing
     hooks: Callable[[], "Hooks | None"] = _no_hooks
     stages: Callable[[Any], "Sequence[Stage]"] = _no_stages
+    answering: Callable[[], "Answering | None"] = _adds_nothing
     follows: Callable[[Any, "Ledger", float], "UnitsOf | None"] = _follows_nothing
 
 

@@ -116,6 +116,8 @@ def _needs(
     followers = once(lambda: recall.woken_by_changes(settings, progress))
     bases = once(lambda: recall.bases_of(ledger, progress, worker, of_questions, followers))
 
+    canaries = once(lambda: canaries_of(settings))
+
     def retrieval() -> "Retrieval":
         recall.fill(settings, ledger, progress, embedder)
         recall.keep_warm(ledger, progress, bases)
@@ -126,7 +128,8 @@ def _needs(
         "screener": lambda: screening()[0],
         "seen_prompts": lambda: screening()[1],
         "trusts_system": lambda: trusts_system_of(settings),
-        "canaries": once(lambda: canaries_of(settings)),
+        "canaries": canaries,
+        "shown": lambda: canaries().shown,
         "embedder": lambda: partial(recall.for_jobs, embedder),
         "embedder_alias": lambda: embedder_alias(settings.embedder),
         "cache": lambda: recall.cache_of(settings, ledger, progress, worker, of_questions, followers),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from headrace_workers.core.feature import Feature
 
 if TYPE_CHECKING:  # most processes do without it
+    from headrace_workers.core.pipeline.answering import Answering
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.runtime.settings import Settings
 
@@ -25,4 +26,11 @@ def _stages(settings: "Settings | None") -> "Sequence[Stage]":
     return stages() if settings is None else stages(settings.cache)
 
 
-FEATURE = Feature(name="cache", commands=_commands, stages=_stages)
+def _answering() -> "Answering":
+    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.features.cache.step import compared_with, told
+
+    return Answering(told=told, rows=compared_with)
+
+
+FEATURE = Feature(name="cache", commands=_commands, stages=_stages, answering=_answering)

@@ -8,6 +8,7 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.pipeline.answering import Answering
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.runtime.settings import Settings
 
@@ -30,4 +31,11 @@ def _stages(_settings: "Settings | None") -> "Sequence[Stage]":
     return STAGES
 
 
-FEATURE = Feature(name="judging", routers=_routers, commands=_commands, stages=_stages)
+def _answering() -> "Answering":
+    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.features.judging import quality_retry
+
+    return Answering(turns=quality_retry.turns, without_another=quality_retry.without_another)
+
+
+FEATURE = Feature(name="judging", routers=_routers, commands=_commands, stages=_stages, answering=_answering)

@@ -8,6 +8,7 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.pipeline.answering import Answering
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.runtime.settings import Settings
 
@@ -40,4 +41,11 @@ def _stages(_settings: "Settings | None") -> "Sequence[Stage]":
     return (EMBED,)
 
 
-FEATURE = Feature(name="knowledge", routers=_routers, commands=_commands, stages=_stages)
+def _answering() -> "Answering":
+    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.features.knowledge.grounding import conversation_of, told
+
+    return Answering(conversation=conversation_of, told=told)
+
+
+FEATURE = Feature(name="knowledge", routers=_routers, commands=_commands, stages=_stages, answering=_answering)

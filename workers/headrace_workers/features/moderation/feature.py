@@ -8,6 +8,7 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.pipeline.answering import Answering
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.runtime.settings import Settings
 
@@ -30,4 +31,11 @@ def _stages(settings: "Settings | None") -> "Sequence[Stage]":
     return stages_of(settings)
 
 
-FEATURE = Feature(name="moderation", routers=_routers, commands=_commands, stages=_stages)
+def _answering() -> "Answering":
+    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.features.moderation import asked_again
+
+    return Answering(turns=asked_again.turns, without_another=asked_again.without_another)
+
+
+FEATURE = Feature(name="moderation", routers=_routers, commands=_commands, stages=_stages, answering=_answering)
