@@ -31,7 +31,7 @@ from headrace_workers.core.pipeline.retry import RetrySchedule
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import Stage, Weight
 from headrace_workers.core.tables import RELEASED
-from headrace_workers.runtime.bridge.bridge import Duty
+from headrace_workers.runtime.bridge.bridge import all_duties
 from headrace_workers.runtime.health.watched import watched
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.wiring import features
@@ -238,7 +238,7 @@ def main(words):
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
         with watched("bridge", settings) as progress:
-            build_bridge(settings, frozenset(Duty), progress, OWN).run(stop)
+            build_bridge(settings, frozenset(all_duties()), progress, OWN).run(stop)
         return 0
     roles = OWN.roles_of(words)
     with watched("worker", settings) as progress:

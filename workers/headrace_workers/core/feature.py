@@ -4,8 +4,8 @@ A feature stands in a folder of its own under `features/`, and its value in that
 (`wiring/features.py`) is the only place that names them.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -51,7 +51,8 @@ class Feature:
     `stages(settings)` returns the feature's stages for a deployment's settings, or without settings for the defaults.
     `answering` returns what the feature adds to how a model answers. `follows(settings, ledger, believed)` returns what
     makes units of work of records that are published (core/pipeline/following.py); that nobody wants any may be
-    believed for so many seconds.
+    believed for so many seconds. `duties` are loops of a bridge by their names, each made by a call with what the
+    bridge has for it (runtime/bridge/duty.py).
     """
 
     name: str
@@ -61,6 +62,7 @@ class Feature:
     stages: Callable[[Any], "Sequence[Stage]"] = _no_stages
     answering: Callable[[], "Answering | None"] = _adds_nothing
     follows: Callable[[Any, "Ledger", float], "UnitsOf | None"] = _follows_nothing
+    duties: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
 
 
 @cache

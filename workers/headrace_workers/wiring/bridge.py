@@ -1,11 +1,13 @@
 """A bridge."""
 
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.feature import installed
 from headrace_workers.core.identity import process_name
 from headrace_workers.core.ledger.deployment import Fact
 from headrace_workers.core.ledger.ledger import Ledger
@@ -13,23 +15,15 @@ from headrace_workers.core.ledger.probe import Probe
 from headrace_workers.core.outage import KafkaUnavailable
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
-from headrace_workers.features.batches.duty import Bulk, Room
-from headrace_workers.features.batches.feed import Feed
-from headrace_workers.features.batches.line_admission import Admit
-from headrace_workers.features.batches.outputs import Outputs
-from headrace_workers.features.batches.rewriting import Rewriting
-from headrace_workers.features.batches.store.bulk import Batches
-from headrace_workers.features.evals.duty import EvalRuns
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
 from headrace_workers.features.moderation.deployed_policy import canaries_of
-from headrace_workers.features.quality.duty import LiveRates
 from headrace_workers.runtime.bridge.accept import Rules
-from headrace_workers.runtime.bridge.admit import door_of
 from headrace_workers.runtime.bridge.bridge import Bridge, Duty
 from headrace_workers.runtime.bridge.cluster import Cluster
 from headrace_workers.runtime.bridge.dispatch import Dispatch
+from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty
 from headrace_workers.runtime.bridge.incidents import Incidents
 from headrace_workers.runtime.bridge.ingest import Ingest
 from headrace_workers.runtime.bridge.partitions import Partitions
@@ -45,7 +39,7 @@ from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_clien
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.runtime.wire.served import served
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
-from headrace_workers.wiring.parts import files_in, follow_up, hand_out, pipeline_of, task_queue
+from headrace_workers.wiring.parts import follow_up, hand_out, pipeline_of, task_queue
 
 _AT_START = 3.0  # seconds for Kafka to say which cluster it is, before the bridge begins
 
@@ -64,13 +58,13 @@ class _Shared:
     embedder: ServedEmbedder
     tasks: TaskQueue
     hand_out: TaskQueue  # for what has other ways, too: it gives up soon
-    troubles: Incidents
+    incidents: Incidents
     cluster: Cluster
 
 
 def build_bridge(
     settings: Settings,
-    duties: frozenset[Duty],
+    duties: frozenset[str],
     progress: Progress,
     pipeline: Pipeline | None = None,
     *,
@@ -87,8 +81,8 @@ def build_bridge(
             cluster.check(_AT_START)
     channel, models = RedisNames(settings.kafka.prefix).bell, Registry(settings.home)
     hints = redis_client(settings.redis, HINT_SECONDS)
-    bell = Notifier(hints, channel)
-    ledger.tell_of_changes(partial(bell.ring, Hint.CHANGES))
+    notifier = Notifier(hints, channel)
+    ledger.tell_of_changes(partial(notifier.ring, Hint.CHANGES))
     shared = _Shared(
         settings=settings,
         pipeline=pipeline or pipeline_of(settings),
@@ -100,38 +94,51 @@ def build_bridge(
         embedder=ServedEmbedder(settings.home, settings.embedder),
         tasks=task_queue(settings, redis_client(settings.redis), ledger),
         hand_out=task_queue(settings, hints, ledger),
-        troubles=Incidents(ledger, name, clock),
+        incidents=Incidents(ledger, name, clock),
         cluster=cluster,
     )
-    work, events, ends, batches, moved = (threading.Event() for _ in range(5))
-    heard: dict[Hint, Rung] = {
-        Hint.WORK: work,
-        Hint.EVENTS: Several(events, moved),
-        Hint.ENDS: ends,
-        Hint.BATCHES: Several(batches, moved),
-    }
+    of_features = _duties_of_features(shared)
+    work, events, ends = (threading.Event() for _ in range(3))
+    heard = _joined({Hint.WORK: work, Hint.EVENTS: events, Hint.ENDS: ends}, *(d.hears for d in of_features.values()))
     dispatch = _dispatch(shared)
     return Bridge(
         name=name,
         duties=duties,
         ledger=ledger,
-        ears=HintListener(redis_client(settings.redis), channel, heard, progress.loop("ears")),
+        listener=HintListener(redis_client(settings.redis), channel, heard, progress.loop("ears")),
         work=work,
         events=events,
         ends=ends,
-        batches=batches,
-        moved=moved,
         ingest=_ingest(shared, dispatch),
         dispatch=dispatch,
         relay=_relay(shared),
         reap=_reap(shared),
-        bulk=_bulk(shared),
-        evals=_evals(shared),
-        rates=LiveRates(ledger=ledger, bridge=name, clock=clock),
-        bell=bell,
+        of_features=of_features,
+        notifier=notifier,
         writes=Writes(Probe(ledger.engine), progress.loop("probe")),
         progress=progress,
     )
+
+
+def _duties_of_features(shared: _Shared) -> dict[str, FeatureDuty]:
+    settings = shared.settings
+    parts = BridgeParts(
+        name=shared.name,
+        settings=settings,
+        ledger=shared.ledger,
+        clock=shared.clock,
+        incidents=shared.incidents,
+        rules=lambda: Rules(
+            shared.counts, shared.embedder, shared.pipeline, shared.ledger.now(), settings.webhook_reach
+        ),
+    )
+    return {name: make(parts) for feature in installed() for name, make in feature.duties.items()}
+
+
+def _joined(*heard: Mapping[Hint, Rung]) -> dict[Hint, Rung]:
+    """Return for each hint what sets all that hears it."""
+    hints = dict.fromkeys(hint for each in heard for hint in each)
+    return {hint: Several(*(each[hint] for each in heard if hint in each)) for hint in hints}
 
 
 def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
@@ -147,7 +154,7 @@ def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
         max_active=settings.max_active,
         retention=settings.retention,
         clock=shared.clock,
-        troubles=shared.troubles,
+        troubles=shared.incidents,
         hand_out=hand_out(settings, shared.ledger, shared.hand_out, shared.name, dispatch.went_out),
         check_cluster=shared.cluster.check,
     )
@@ -174,7 +181,7 @@ def _relay(shared: _Shared) -> Relay:
         ledger=shared.ledger,
         bridge=shared.name,
         clock=shared.clock,
-        troubles=shared.troubles,
+        troubles=shared.incidents,
         follow_up=follow_up(
             shared.settings,
             shared.ledger,
@@ -199,41 +206,4 @@ def _reap(shared: _Shared) -> Reap:
             pipeline=shared.pipeline,
             served=partial(served, redis_client(settings.redis), RedisNames(settings.kafka.prefix)),
         ).once,
-    )
-
-
-def _bulk(shared: _Shared) -> Bulk:
-    settings, ledger = shared.settings, shared.ledger
-    files = files_in(settings, ledger)
-
-    def admit() -> Admit:
-        rules = Rules(shared.counts, shared.embedder, shared.pipeline, ledger.now(), settings.webhook_reach)
-        return door_of(rules, ledger)
-
-    return Bulk(
-        ledger=ledger,
-        files=files,
-        feed=Feed(batches=ledger.of(Batches), files=files, admit=admit),
-        outputs=Outputs(batches=ledger.of(Batches), files=files, keep=settings.files_retention),
-        rewriting=Rewriting(batches=ledger.of(Batches), files=files),
-        room=Room(settings.batch_lines, settings.batch_window),
-        bridge=shared.name,
-        clock=shared.clock,
-        troubles=shared.troubles,
-        keep=settings.files_retention,
-        max_crashes=settings.max_crashes,
-    )
-
-
-def _evals(shared: _Shared) -> EvalRuns:
-    settings, ledger = shared.settings, shared.ledger
-    return EvalRuns(
-        ledger=ledger,
-        files=files_in(settings, ledger),
-        bridge=shared.name,
-        clock=shared.clock,
-        troubles=shared.troubles,
-        keep=settings.files_retention,
-        most_bytes=settings.max_eval_bytes,
-        max_crashes=settings.max_crashes,
     )

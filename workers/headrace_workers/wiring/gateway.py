@@ -16,6 +16,7 @@ from headrace_workers.core.ledger.probe import Probe
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.access.store.keys import ApiKeys
+from headrace_workers.features.batches.files.files import files_in
 from headrace_workers.features.batches.files.uploads import Uploads
 from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.generation.engines.counting import CountingModels
@@ -30,7 +31,7 @@ from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_clien
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.wiring import recall
 from headrace_workers.wiring.once import once
-from headrace_workers.wiring.parts import files_in, pipeline_of
+from headrace_workers.wiring.parts import pipeline_of
 
 if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
     from headrace_workers.http.admission import Admission

@@ -9,10 +9,6 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import installed_stages
-from headrace_workers.features.batches.files.files import Files
-from headrace_workers.features.batches.files.store import Store
-from headrace_workers.features.batches.store.files import FileBounds
-from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.assign import Assigner
 from headrace_workers.runtime.wire.follow_up import FollowUp
@@ -41,9 +37,3 @@ def hand_out(
 def follow_up(settings: Settings, ledger: Ledger, hands_on: Assigner, *, believed: float = 0.0) -> FollowUp:
     """What does what follows from ends, such as webhooks. See `Feature.follows` for `believed`."""
     return FollowUp(ledger=ledger, units=Following.installed(settings, ledger, believed).units, hand_out=hands_on)
-
-
-def files_in(settings: Settings, ledger: Ledger) -> Files:
-    """The files of this deployment. ConfigurationError when HEADRACE_FILES names no place that can be reached."""
-    bounds = FileBounds(settings.max_file_bytes, settings.max_uploads)
-    return Files(ledger.of(StoredFiles), Store.at(settings.files or str(settings.home / "files")), bounds)

@@ -12,6 +12,7 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.core.pipeline.grouping import pieces
 from headrace_workers.core.ports import CountingEmbedder, Embedder
 from headrace_workers.core.progress import Progress
+from headrace_workers.features.batches.files.files import files_in
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.moderation.deployed_policy import canaries_of
@@ -21,7 +22,6 @@ from headrace_workers.runtime.wire.notifier import Hint
 from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.wiring.once import once
-from headrace_workers.wiring.parts import files_in
 
 if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
     from headrace_workers.features.cache.semantic.cache import Cache
