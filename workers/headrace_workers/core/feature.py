@@ -40,6 +40,10 @@ def _follows_nothing(_settings: Any, _ledger: "Ledger", _believed: float) -> "Un
     return None
 
 
+def _needs_no_upkeep(_settings: Any, _ledger: "Ledger") -> Callable[[], object] | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
     """What a feature adds. Each part is loaded by a call, so that a process imports only what it runs.
@@ -52,7 +56,8 @@ class Feature:
     `answering` returns what the feature adds to how a model answers. `follows(settings, ledger, believed)` returns what
     makes units of work of records that are published (core/pipeline/following.py); that nobody wants any may be
     believed for so many seconds. `duties` are loops of a bridge by their names, each made by a call with what the
-    bridge has for it (runtime/bridge/duty.py).
+    bridge has for it (runtime/bridge/duty.py). `upkeep(settings, ledger)` returns what the bridge that reaps does once
+    a minute, a bounded part of it at each call; it returns whether there is more.
     """
 
     name: str
@@ -63,6 +68,7 @@ class Feature:
     answering: Callable[[], "Answering | None"] = _adds_nothing
     follows: Callable[[Any, "Ledger", float], "UnitsOf | None"] = _follows_nothing
     duties: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    upkeep: Callable[[Any, "Ledger"], Callable[[], object] | None] = _needs_no_upkeep
 
 
 @cache

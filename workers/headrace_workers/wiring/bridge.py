@@ -199,11 +199,11 @@ def _reap(shared: _Shared) -> Reap:
         lease_ms=settings.lease_ms,
         max_crashes=settings.max_crashes,
         retention=settings.retention,
-        most_answers=settings.cache_max_entries,
         hold=settings.hold,
         pass_over=PassOver(
             ledger=shared.ledger,
             pipeline=shared.pipeline,
             served=partial(served, redis_client(settings.redis), RedisNames(settings.kafka.prefix)),
         ).once,
+        upkeep=[keep_up for each in installed() if (keep_up := each.upkeep(settings, shared.ledger)) is not None],
     )

@@ -176,8 +176,8 @@ def _telling(
     settings: Settings, aids: "Aids", detectors: list[Detector], ledger: Ledger, progress: Progress
 ) -> Moderator:
     """What moderates outputs; the ledger is told by which policy, from a thread of its own."""
+    from headrace_workers.features.moderation.policy_news import PolicyNews
     from headrace_workers.features.moderation.watching import InForce, WatchedModerator
-    from headrace_workers.runtime.worker.policy_news import PolicyNews
 
     moderator = _follows(settings, aids, detectors, partial(policy_here, settings), "outputs")
     bounded = _ready(settings, moderator)

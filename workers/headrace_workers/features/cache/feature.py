@@ -1,11 +1,13 @@
 """What cache adds to headrace."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
 
 if TYPE_CHECKING:  # most processes do without it
+    from headrace_workers.core.ledger.ledger import Ledger
     from headrace_workers.core.pipeline.answering import Answering
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.runtime.settings import Settings
@@ -33,4 +35,11 @@ def _answering() -> "Answering":
     return Answering(told=told, rows=compared_with)
 
 
-FEATURE = Feature(name="cache", commands=_commands, stages=_stages, answering=_answering)
+def _upkeep(settings: "Settings", ledger: "Ledger") -> Callable[[], object] | None:
+    from headrace_workers.features.cache.store.answers import Answers
+
+    most = settings.cache_max_entries  # that a tenant keeps; 0: any number
+    return partial(ledger.of(Answers).evict, most) if most else None
+
+
+FEATURE = Feature(name="cache", commands=_commands, stages=_stages, answering=_answering, upkeep=_upkeep)

@@ -15,10 +15,10 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.moderation.moderator import Aids
 from headrace_workers.features.moderation.policy_file import load_policy
+from headrace_workers.features.moderation.policy_news import PolicyNews
 from headrace_workers.features.moderation.store.policies import Policies
 from headrace_workers.features.moderation.tables import POLICIES
 from headrace_workers.features.moderation.watching import WatchedModerator
-from headrace_workers.runtime.worker.policy_news import PolicyNews
 from headrace_workers.wiring.worker import _telling
 
 
