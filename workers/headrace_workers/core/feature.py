@@ -40,6 +40,10 @@ def _follows_nothing(_settings: Any, _ledger: "Ledger", _believed: float) -> "Un
     return None
 
 
+def _builds_nothing(_worker: Any) -> Mapping[str, Callable[[], Any]]:
+    return {}
+
+
 def _needs_no_upkeep(_settings: Any, _ledger: "Ledger") -> Callable[[], object] | None:
     return None
 
@@ -55,7 +59,8 @@ class Feature:
     `stages(settings)` returns the feature's stages for a deployment's settings, or without settings for the defaults.
     `answering` returns what the feature adds to how a model answers. `follows(settings, ledger, believed)` returns what
     makes units of work of records that are published (core/pipeline/following.py); that nobody wants any may be
-    believed for so many seconds. `duties` are loops of a bridge by their names, each made by a call with what the
+    believed for so many seconds. `parts(worker)` returns what builds the parts that steps need, by their names
+    (runtime/worker/parts.py). `duties` are loops of a bridge by their names, each made by a call with what the
     bridge has for it (runtime/bridge/duty.py). `upkeep(settings, ledger)` returns what the bridge that reaps does once
     a minute, a bounded part of it at each call; it returns whether there is more.
     """
@@ -67,6 +72,7 @@ class Feature:
     stages: Callable[[Any], "Sequence[Stage]"] = _no_stages
     answering: Callable[[], "Answering | None"] = _adds_nothing
     follows: Callable[[Any, "Ledger", float], "UnitsOf | None"] = _follows_nothing
+    parts: Callable[[Any], Mapping[str, Callable[[], Any]]] = _builds_nothing
     duties: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     upkeep: Callable[[Any, "Ledger"], Callable[[], object] | None] = _needs_no_upkeep
 

@@ -13,6 +13,7 @@ from headrace_schemas.topics import ABOUT_JOBS, INBOUND
 from headrace_workers.core.identity import process_name
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.probe import Probe
+from headrace_workers.core.once import once
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.access.store.keys import ApiKeys
@@ -22,6 +23,7 @@ from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
+from headrace_workers.features.knowledge.parts import embedder_of, remembering
 from headrace_workers.features.moderation.deployed_policy import canaries_of
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import Settings
@@ -30,7 +32,6 @@ from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.wiring import recall
-from headrace_workers.wiring.once import once
 from headrace_workers.wiring.parts import pipeline_of
 
 if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
@@ -70,7 +71,7 @@ def build_gateway(
     sink, waiter = _sink(settings.kafka, executor), Waiter(ledger.look_for, executor, progress.loop("waiter"))
     bell, followers, at_end = Notifier(redis_client(settings.redis, HINT_SECONDS), names.bell), Several(), ExitStack()
     ledger.tell_of_changes(partial(bell.ring, Hint.CHANGES))
-    embedder = once(lambda: recall.remembering(lambda: recall.embedder_of(settings)))
+    embedder = once(lambda: remembering(embedder_of(settings)))
     files = files_in(settings, ledger)
     return Services(
         settings=settings,

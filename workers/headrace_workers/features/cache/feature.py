@@ -1,6 +1,6 @@
 """What cache adds to headrace."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.pipeline.answering import Answering
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.runtime.settings import Settings
+    from headrace_workers.runtime.worker.parts import WorkerParts
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
@@ -42,4 +43,10 @@ def _upkeep(settings: "Settings", ledger: "Ledger") -> Callable[[], object] | No
     return partial(ledger.of(Answers).evict, most) if most else None
 
 
-FEATURE = Feature(name="cache", commands=_commands, stages=_stages, answering=_answering, upkeep=_upkeep)
+def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
+    from headrace_workers.features.cache.parts import parts
+
+    return parts(worker)
+
+
+FEATURE = Feature(name="cache", commands=_commands, stages=_stages, parts=_parts, answering=_answering, upkeep=_upkeep)

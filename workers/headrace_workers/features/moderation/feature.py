@@ -1,6 +1,6 @@
 """What moderation adds to headrace."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.pipeline.answering import Answering
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.runtime.settings import Settings
+    from headrace_workers.runtime.worker.parts import WorkerParts
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -38,4 +39,12 @@ def _answering() -> "Answering":
     return Answering(turns=asked_again.turns, without_another=asked_again.without_another)
 
 
-FEATURE = Feature(name="moderation", routers=_routers, commands=_commands, stages=_stages, answering=_answering)
+def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
+    from headrace_workers.features.moderation.parts import parts
+
+    return parts(worker)
+
+
+FEATURE = Feature(
+    name="moderation", routers=_routers, commands=_commands, stages=_stages, parts=_parts, answering=_answering
+)

@@ -1,6 +1,6 @@
 """What webhooks adds to headrace."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.pipeline.following import UnitsOf
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.runtime.settings import Settings
+    from headrace_workers.runtime.worker.parts import WorkerParts
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -42,4 +43,10 @@ def _follows(settings: "Settings", ledger: "Ledger", believed: float) -> "UnitsO
     return Telling(ledger, Wording(settings.webhook_bytes, settings.public_url), believed).units
 
 
-FEATURE = Feature(name="webhooks", routers=_routers, commands=_commands, stages=_stages, follows=_follows)
+def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
+    from headrace_workers.features.webhooks.parts import parts
+
+    return parts(worker)
+
+
+FEATURE = Feature(name="webhooks", routers=_routers, commands=_commands, stages=_stages, parts=_parts, follows=_follows)
