@@ -17,6 +17,7 @@ from bench.peers.process import ask, command
 from bench.report import Report, Row, report, row
 from bench.services import Services, services
 from headrace_workers.cli.connections import ring_bridges
+from headrace_workers.core.cores import available_cores
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.batches.defaults import Defaults
 from headrace_workers.features.batches.files.files import Files
@@ -24,7 +25,6 @@ from headrace_workers.features.batches.files.store import Store
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import Wishes, submit
-from headrace_workers.features.generation.engines.hardware import available_cores
 
 NAME = "batch"
 MAX_TOKENS = 64

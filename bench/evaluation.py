@@ -24,6 +24,7 @@ from bench.services import Services, services
 from headrace_schemas import Answer, JudgeVerdict, Result, Score, Usage
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import HeadraceError
+from headrace_workers.core.cores import available_cores
 from headrace_workers.features.evals.analysis import analyse
 from headrace_workers.features.evals.dataset import read_dataset
 from headrace_workers.features.evals.markdown import markdown
@@ -33,7 +34,6 @@ from headrace_workers.features.evals.plan import Plan
 from headrace_workers.features.evals.receipts import opened
 from headrace_workers.features.evals.report_json import report_lines, summary
 from headrace_workers.features.evals.run_file import read_run
-from headrace_workers.features.generation.engines.hardware import available_cores
 
 NAME = "evaluation"
 MAX_TOKENS = 32

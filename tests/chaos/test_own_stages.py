@@ -20,25 +20,25 @@ from tests.chaos.history import History, query
 from tests.chaos.mid_run import fresh_key, history_of, prompts
 from tests.chaos.rules import check
 from tests.chaos.stacks import STACKS, services_of
+from tests.workers.ledger.after import units_after
 
 from headrace_schemas import GenerationJob, Output
 from headrace_schemas.codec import decode_value
+from headrace_workers.core.feature import Feature, installed
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.outcome import Done, Held, Retry, Wait
 from headrace_workers.core.pipeline.retry import RetrySchedule
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import Stage, Weight
 from headrace_workers.core.tables import RELEASED
-from headrace_workers.runtime.bridge.bridge import Duty
+from headrace_workers.runtime.bridge.bridge import all_duties
 from headrace_workers.runtime.health.watched import watched
 from headrace_workers.runtime.settings import Settings
+from headrace_workers.wiring import features
 from headrace_workers.wiring.bridge import build_bridge
-from headrace_workers.wiring.stages import STAGES
 from headrace_workers.wiring.worker import serve
 
 pytestmark = pytest.mark.chaos
-
-ENDS = ("headrace.result.v1", "headrace.dead.v1", "headrace.job.cancelled.v1")
 
 
 def asks_for(name):
@@ -87,19 +87,20 @@ def listeners(event, job):
     return [f"{job.metadata.get('shout', 'plain')}.example", "all.example"] if job else []
 
 
-GENERATE, *REST = dropwhile(lambda stage: stage.name != "generate", STAGES)
+GENERATE, *REST = dropwhile(lambda stage: stage.name != "generate", Pipeline().stages)
 OWN = Pipeline(
     (
-        Stage(name="follow", takes=(GenerationJob,), step=follow, when=asks_for("behind")),
+        Stage(name="follow", order=35, takes=(GenerationJob,), step=follow, when=asks_for("behind")),
         GENERATE,
-        Stage(name="again", takes=(Output,), step=again, when=asks_for("again")),
-        Stage(name="shout", takes=(Output,), step=shout, when=asks_for("shout")),
-        Stage(name="hold", takes=(Output,), step=hold, when=asks_for("hold")),
+        Stage(name="again", order=42, takes=(Output,), step=again, when=asks_for("again")),
+        Stage(name="shout", order=44, takes=(Output,), step=shout, when=asks_for("shout")),
+        Stage(name="hold", order=46, takes=(Output,), step=hold, when=asks_for("hold")),
         *REST,
-        Stage(name="after", step=tell, weight=Weight.IO, follows=ENDS, endpoints=listeners,
+        Stage(name="after", order=1_000, step=tell, weight=Weight.IO,
               retry=RetrySchedule(first=0.1, longest=0.1, attempts=20)),
     )
 )  # fmt: skip
+FEATURE = Feature(name="own", follows=lambda _settings, ledger, _believed: units_after(ledger, listeners))
 LIGHT = [role for role in OWN.roles if role != "generate"]
 ROLES = {
     "bridge": ("bridge",),
@@ -230,12 +231,14 @@ def places(job, shouting):
 
 def main(words):
     """A process of this deployment: `bridge`, or a worker of these roles."""
+    features.FEATURES = (*features.FEATURES, FEATURE)
+    installed.cache_clear()
     settings = Settings.from_env()
     if words == ["bridge"]:
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
         with watched("bridge", settings) as progress:
-            build_bridge(settings, frozenset(Duty), progress, OWN).run(stop)
+            build_bridge(settings, frozenset(all_duties()), progress, OWN).run(stop)
         return 0
     roles = OWN.roles_of(words)
     with watched("worker", settings) as progress:

@@ -81,7 +81,7 @@ class Running:
             room=self._limits,
             bridge=name,
             clock=clock,
-            troubles=Incidents(self.ledger, name, clock),
+            incidents=Incidents(self.ledger, name, clock),
             keep=3_600,
         )
 

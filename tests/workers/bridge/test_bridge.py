@@ -19,10 +19,9 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Awaited, Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
-from headrace_workers.runtime.bridge.bridge import Bridge, Duty
+from headrace_workers.runtime.bridge.bridge import Bridge, Duty, all_duties
 from headrace_workers.runtime.bridge.dispatch import Dispatch
 from headrace_workers.runtime.bridge.reap import Reap
-from headrace_workers.runtime.wire.listener import Several
 from headrace_workers.runtime.wire.notifier import Hint
 
 
@@ -32,8 +31,7 @@ class Idle:
     waits = None
     followed = False
     rest = 0.05
-    gathers = 0.0
-    is_open = False
+    hears = {}
 
     def __init__(self, **broken):
         self.broken = broken
@@ -49,6 +47,11 @@ class Idle:
 
     def once(self, *_):
         return self._called("once")
+
+    def take_turn(self, turn):
+        self._called("take_turn")
+        turn.rest(self.rest)
+        return self.waits
 
     def close(self):
         return self._called("close")
@@ -66,42 +69,37 @@ class Idle:
         return self._called("touch")
 
 
-class OwnEars(Idle):
-    """Hear what is said in this process."""
+class OwnListener(Idle):
+    """Hears what is said in this process."""
 
-    def __init__(self, work, events, ends, batches, moved):
+    def __init__(self, work, events, ends, *hears):
         super().__init__()
-        self.heard = {
-            Hint.WORK: work, Hint.EVENTS: Several(events, moved), Hint.ENDS: ends,
-            Hint.BATCHES: Several(batches, moved),
-        }  # fmt: skip
+        self.heard = [{Hint.WORK: work, Hint.EVENTS: events, Hint.ENDS: ends}, *hears]
 
     def touch(self, *hints):
         """Tell the loops."""
-        for hint in hints:
-            if hint in self.heard:
-                self.heard[hint].set()
+        for rungs in self.heard:
+            for hint in hints:
+                if hint in rungs:
+                    rungs[hint].set()
 
 
-def bridge(ledger, duties=frozenset(Duty), **parts):
-    """A bridge of idle parts, some replaced."""
-    work, events, ends, batches, moved = heard = [threading.Event() for _ in range(5)]
-    known = {
-        name: Idle() for name in ("ingest", "dispatch", "relay", "reap", "bulk", "evals", "rates", "bell", "writes")
-    }
-    known |= parts
+def bridge(ledger, duties=None, of_features=None, progress=None, **parts):
+    """A bridge of idle parts, some replaced; of all duties, or of these."""
+    of_features = {name: Idle() for name in ("batches", "evals")} | (of_features or {})
+    work, events, ends = (threading.Event() for _ in range(3))
+    known = {name: Idle() for name in ("ingest", "dispatch", "relay", "reap", "notifier", "writes")}
     return Bridge(
         name="bridge",
-        duties=duties,
+        duties=frozenset(all_duties()) if duties is None else duties,
         ledger=ledger,
-        ears=OwnEars(*heard),
+        listener=OwnListener(work, events, ends, *(duty.hears for duty in of_features.values())),
         work=work,
         events=events,
         ends=ends,
-        batches=batches,
-        moved=moved,
-        progress=Progress(),
-        **known,
+        of_features=of_features,
+        progress=progress or Progress(),
+        **(known | parts),
     )
 
 
@@ -109,15 +107,15 @@ def test_a_stop_gives_back_what_nobody_began_even_when_kafka_is_away(tmp_path):
     """A broker that does not answer keeps neither claims nor duties held."""
     stop = threading.Event()
     stop.set()
-    away, bell = Idle(close=Unavailable("no broker"), once=Unavailable("no broker")), Idle()
+    away, notifier = Idle(close=Unavailable("no broker"), once=Unavailable("no broker")), Idle()
     with sqlite_ledger(tmp_path) as ledger:
         take_in(ledger, [generation()])
         claim_one(ledger)
         assert ledger.hold("relay", "bridge", 60_000)
-        bridge(ledger, ingest=away, relay=away, bell=bell).run(stop)
+        bridge(ledger, ingest=away, relay=away, notifier=notifier).run(stop)
         assert ledger.overview().claims == 0
         assert ledger.hold("relay", "another", 60_000)
-    assert bell.calls == ["ring"]  # another bridge may hand it out at once
+    assert notifier.calls == ["ring"]  # another bridge may hand it out at once
 
 
 def test_a_duty_that_breaks_ends_the_bridge(tmp_path, monkeypatch):
@@ -174,35 +172,25 @@ def test_an_end_is_published_at_once_and_what_soon_follows_with_it(tmp_path, mon
         thread.start()
         try:
             eventually(lambda: relay.calls == ["once"])
-            made._ears.touch(Hint.WORK, Hint.EVENTS)
-            made._ears.touch(*Hint)
+            made._listener.touch(Hint.WORK, Hint.EVENTS)
+            made._listener.touch(*Hint)
             eventually(lambda: relay.calls == ["once", "once"])
         finally:
             stop.set()
-            made._ears.touch(*Hint)
+            made._listener.touch(*Hint)
             thread.join(120)
 
 
-@pytest.mark.parametrize("duty", [Duty.INGEST, Duty.RELAY, Duty.BATCHES, Duty.EVALS])
+@pytest.mark.parametrize("duty", [Duty.INGEST, Duty.RELAY, "batches", "evals"])
 def test_what_parts_wait_for_is_told_to_their_loops(tmp_path, duty):
     """So `headrace health` names a partition that cannot be read, a broker that takes no events, a full disk."""
-    stop, progress, lacking = threading.Event(), Progress(), Awaited("Kafka", "frozen")
+    progress, lacking = Progress(), Awaited("Kafka", "frozen")
     part = Idle()
     part.waits = lacking
     part.once = lambda *_: lacking if duty is Duty.INGEST else 0
-    with sqlite_ledger(tmp_path) as ledger:
-        names = ("ears", "ingest", "dispatch", "relay", "reap", "bulk", "evals", "rates", "bell", "writes")
-        known = {name: Idle() for name in names} | {"bulk" if duty is Duty.BATCHES else str(duty): part}
-        made = Bridge(name="b", duties=frozenset({duty}), ledger=ledger, work=threading.Event(),
-                      events=threading.Event(), ends=threading.Event(), batches=threading.Event(),
-                      moved=threading.Event(), progress=progress, **known)  # fmt: skip
-        thread = threading.Thread(target=made.run, args=(stop,))
-        thread.start()
-        try:
-            eventually(lambda: [loop.state().awaited for loop in progress.loops] == [lacking])
-        finally:
-            stop.set()
-            thread.join()
+    parts = {duty: part} if isinstance(duty, Duty) else {"of_features": {duty: part}}
+    with sqlite_ledger(tmp_path) as ledger, running(bridge(ledger, frozenset({duty}), progress=progress, **parts)):
+        eventually(lambda: [loop.state().awaited for loop in progress.loops] == [lacking])
 
 
 class Once(Dispatch):
@@ -269,26 +257,30 @@ def test_batches_are_gone_on_with_as_soon_as_somebody_rings(tmp_path, monkeypatc
         monkeypatch.setattr(f"headrace_workers.features.batches.duty.{name}", 3_600.0)
     with sqlite_ledger(tmp_path) as ledger:
         batches = Running(ledger, tmp_path)
-        made = bridge(ledger, frozenset({Duty.BATCHES}), bulk=batches.bulk)
+        made = bridge(ledger, frozenset({"batches"}), {"batches": batches.bulk})
         with running(made):
             eventually(lambda: batches.bulk.rest)  # it has looked, and found nothing
             batch_id = batches.submit(jobs(3))
-            made._ears.touch(Hint.BATCHES)
+            made._listener.touch(Hint.BATCHES)
             eventually(lambda: batches.batch(batch_id).taken == 3)
             while batches.batch(batch_id).completed < 3:
                 batches.end(limit=1)
-                made._ears.touch(Hint.EVENTS)
+                made._listener.touch(Hint.EVENTS)
             eventually(lambda: batches.batch(batch_id).state == "completed")
 
 
-def test_while_there_is_no_batch_ends_wake_nobody_up(tmp_path):
+def test_while_there_is_no_batch_ends_wake_nobody_up(tmp_path, monkeypatch):
     """Of jobs that came another way there may be thousands a second."""
-    bulk, seconds = Idle(), Idle()
-    bulk.rest = 3_600.0
+    monkeypatch.setattr("headrace_workers.features.batches.duty._IDLE", 3_600.0)
     with sqlite_ledger(tmp_path) as ledger:
-        made = bridge(ledger, frozenset({Duty.BATCHES, Duty.REAP}), bulk=bulk, reap=seconds)
+        batches, seconds, looks = Running(ledger, tmp_path).bulk, Idle(), []
+        once = batches.once
+        monkeypatch.setattr(batches, "once", lambda *given: looks.append(1) or once(*given))
+        made = bridge(ledger, frozenset({"batches", Duty.REAP}), {"batches": batches}, reap=seconds)
         with running(made):
-            eventually(lambda: bulk.calls)
-            made._ears.touch(Hint.EVENTS)
+            eventually(lambda: batches.rest)  # it has looked, and found nothing
+            made._listener.touch(Hint.EVENTS)
             eventually(lambda: len(seconds.calls) > 2)
-            assert bulk.calls == ["once"]
+            assert len(looks) == 1
+            made._listener.touch(Hint.BATCHES)
+            eventually(lambda: len(looks) == 2)

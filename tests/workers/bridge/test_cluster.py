@@ -76,7 +76,7 @@ def test_nothing_is_published_before_the_cluster_is_known(ledger, kafka, redis_s
     """By a relay of whichever bridge: its duty is not even taken."""
     ledger.deployment.restate({Fact.CLUSTER: "another"})
     settings = Settings(kafka=kafka, redis=redis_server.url, ledger=str(ledger.engine.url), home=tmp_path)
-    bridge = build_bridge(settings, frozenset({Duty.BATCHES}), Progress())
+    bridge = build_bridge(settings, frozenset({"batches"}), Progress())
     with pytest.raises(ConfigurationError, match="the Kafka cluster 'another'"):
         bridge._relay.once()
     assert ledger.hold("relay", "right", 1_000)

@@ -25,7 +25,7 @@ from headrace_workers.features.evals.duty import EvalRuns
 from headrace_workers.features.evals.eval_plan import EvalPlan
 from headrace_workers.features.evals.store.evals import Evals, NewEval, NewRun
 from headrace_workers.features.evals.tables import RUNS
-from headrace_workers.runtime.bridge.duty import Duty
+from headrace_workers.runtime.bridge.duty import DutyLease
 from headrace_workers.runtime.bridge.incidents import Incidents
 
 ROWS = 450  # more than are written down at once
@@ -67,7 +67,7 @@ def duty(ledger: Ledger, files: Files, name: str = "bridge", most_bytes: int = 0
     """The duty of a bridge."""
     clock = SystemClock()
     return EvalRuns(
-        ledger=ledger, files=files, bridge=name, clock=clock, troubles=Incidents(ledger, name, clock), keep=60.0,
+        ledger=ledger, files=files, bridge=name, clock=clock, incidents=Incidents(ledger, name, clock), keep=60.0,
         most_bytes=most_bytes,
     )  # fmt: skip
 
@@ -102,7 +102,7 @@ def test_a_beginning_that_was_broken_off_is_begun_again(
     """Each row is one item, and one batch carries them, wherever it was."""
     files = files_of(ledger, tmp_path)
     with monkeypatch.context() as patch:
-        owner = files if part == "files" else getattr(ledger, part)
+        owner = {"files": files, "evals": ledger.of(Evals), "batches": ledger.of(Batches)}[part]
         patch.setattr(owner, name, breaking(getattr(owner, name), after, done=done))
         with pytest.raises(Killed):
             duty(ledger, files).once(lambda _: None)
@@ -260,7 +260,7 @@ def test_who_has_lost_the_duty_in_the_middle_leaves_the_rest(
     """Nothing of what was written down is lost, and no file is left."""
     files, has = files_of(ledger, tmp_path), iter([True, True, False])
     with monkeypatch.context() as patch:
-        patch.setattr(Duty, "held", lambda _: next(has))
+        patch.setattr(DutyLease, "held", lambda _: next(has))
         assert duty(ledger, files).once(lambda _: None) == 0
     assert (stands(ledger).state, ledger.of(Evals).count(stands(ledger).number, None)) == ("queued", 399)
     assert not list((tmp_path / "files").rglob(".unfinished-*"))

@@ -16,7 +16,7 @@ class Time:
     """A clock of our own, and a ledger that only counts."""
 
     def __init__(self) -> None:
-        self.ours, self.gap, self.calls, self.pruned, self.evicted = 50.0, 0, [], [], []
+        self.ours, self.gap, self.calls, self.pruned, self.kept_up = 50.0, 0, [], [], 0
         self.counted = 0
         self.withheld: list[int] = []
         self.found, self.did = Due(leases=True, steps=False), Reaped()
@@ -43,9 +43,9 @@ class Time:
         self.calls.append("reap")
         return self.did
 
-    def prune(self, older_than_ms: int, of_units: dict[str, int]) -> bool:
+    def prune(self, older_than_ms: int) -> bool:
         """Note the call; two calls' worth are there."""
-        self.pruned.append((older_than_ms, of_units))
+        self.pruned.append(older_than_ms)
         return len(self.pruned) < 2
 
     def tally(self) -> bool:
@@ -58,14 +58,10 @@ class Time:
         self.withheld.append(longest_ms)
         return len(self.withheld) < 2
 
-    def of(self, _store: type) -> "Time":
-        """It counts these, too."""
-        return self
-
-    def evict(self, most: int) -> int:
+    def keep_up(self) -> int:
         """Note the call; two calls' worth are there."""
-        self.evicted.append(most)
-        return 500 if len(self.evicted) < 2 else 0
+        self.kept_up += 1
+        return 500 if self.kept_up < 2 else 0
 
 
 @pytest.fixture
@@ -76,7 +72,7 @@ def fake():
 
 def reaper(fake):
     """A reaper that has looked once."""
-    reap = Reap(ledger=fake, clock=fake, lease_ms=30_000, max_crashes=3, retention=60.0, of_units={"after": 3.5})
+    reap = Reap(ledger=fake, clock=fake, lease_ms=30_000, max_crashes=3, retention=60.0)
     assert reap.once() == 0
     return reap
 
@@ -140,19 +136,18 @@ def test_old_jobs_are_forgotten_until_none_is_left(fake):
     fake.pass_by(61)
     for _ in range(4):
         reap.once()
-    assert fake.pruned == [(60_000, {"after": 3_500})] * 2
+    assert fake.pruned == [60_000] * 2
 
 
-def test_answers_over_a_quota_are_put_away_until_none_is_left(fake):
-    """Once a minute, and at every look while there are more; without a quota never."""
-    for most, calls in ((0, 0), (7, 2)):
-        reap = Reap(ledger=fake, clock=fake, lease_ms=30_000, max_crashes=3, retention=60.0, most_answers=most)
+def test_features_are_kept_up_until_nothing_is_left(fake):
+    """Once a minute, and at every look while there is more."""
+    reap = Reap(ledger=fake, clock=fake, lease_ms=30_000, max_crashes=3, retention=60.0, upkeep=[fake.keep_up])
+    reap.once()
+    assert fake.kept_up == 0
+    fake.pass_by(61)
+    for _ in range(4):
         reap.once()
-        assert fake.evicted == []
-        fake.pass_by(61)
-        for _ in range(4):
-            reap.once()
-        assert fake.evicted == [most] * calls
+    assert fake.kept_up == 2
 
 
 def test_a_silent_workers_job_is_ready_again_on_a_real_ledger(tmp_path):

@@ -22,7 +22,6 @@ from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.outbox import OutboxRow, Outgoing, put
 from headrace_workers.core.outage import AWAY
 from headrace_workers.core.pipeline.following import Following
-from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import OUTBOX
 from headrace_workers.runtime.bridge.incidents import Incidents
@@ -67,7 +66,7 @@ def relays(ledger, monkeypatch):
                 troubles=troubles,
                 follow_up=FollowUp(
                     ledger=ledger,
-                    units=Following(Pipeline(), ledger).units,
+                    units=Following().units,
                     hand_out=Assigner(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
                 ),
             )

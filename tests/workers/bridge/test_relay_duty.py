@@ -17,7 +17,6 @@ from headrace_workers.core.ledger.outbox import outgoing
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.outage import KafkaUnavailable
 from headrace_workers.core.pipeline.following import Following
-from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Awaited
 from headrace_workers.runtime.bridge.incidents import Incidents
 from headrace_workers.runtime.bridge.places import Place
@@ -84,7 +83,7 @@ def relay_of(ledger, time, name="a", following=None, tasks=None):
         troubles=Incidents(ledger, name, time),
         follow_up=FollowUp(
             ledger=ledger,
-            units=(following or Following(Pipeline(), ledger)).units,
+            units=(following or Following()).units,
             hand_out=Assigner(ledger=ledger, tasks=tasks or Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
         ),
     )

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.core.cores import available_cores
 from headrace_workers.features.generation.engines.hardware import (
     Machine,
-    available_cores,
     choose_placement,
     int8_saturates,
 )

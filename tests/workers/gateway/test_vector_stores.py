@@ -13,6 +13,7 @@ from openai import OpenAI
 from tests.workers.gateway.served import Gateway, served
 
 from headrace_workers.core.sql import by_bytes
+from headrace_workers.features.batches.files.files import files_in
 from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
 from headrace_workers.features.knowledge.filling import Filling
 from headrace_workers.features.knowledge.passage_search import SEARCHES_AT_A_TIME, PassageSearch
@@ -22,7 +23,6 @@ from headrace_workers.features.knowledge.store.documents import NewChunk, NewDoc
 from headrace_workers.features.knowledge.store.vector_stores import VectorStores
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.testing import HashEmbedder
-from headrace_workers.wiring.parts import files_in
 
 EMBEDDER = HashEmbedder()
 MILL = b"# Mills\n\nA mill by the river.\n\n## Wheels\n\nThe wheel turns slowly.\n"

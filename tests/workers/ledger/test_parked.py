@@ -23,9 +23,8 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS, OUTBOX, POSITIONS, RELEASED, STEPS
 from headrace_workers.features.judging.step import judge
 from headrace_workers.runtime.worker.work import Work
-from headrace_workers.wiring.stages import STAGES
 
-_STAGES = {stage.name: stage for stage in STAGES}
+_STAGES = {stage.name: stage for stage in Pipeline().stages}
 GENERATE, MODERATE, RUBRIC, JUDGE = (_STAGES[name] for name in ("generate", "moderate", "rubric", "judge"))
 
 
@@ -42,7 +41,7 @@ class Bench:
         claims = self.ledger.claim([Wanted(queue, lane, 1, 32)], lease_ms=60_000, sender="b").claims
         assert claims, f"nothing is ready in {queue}"
         started = self.ledger.start(claims[0].id, worker="w", lease_ms=60_000)
-        mine = Stage(name="mine", takes=(EvaluationJob,), step=self.step)
+        mine = Stage(name="mine", order=65, takes=(EvaluationJob,), step=self.step)
         pipeline = Pipeline((GENERATE, MODERATE, mine, RUBRIC, JUDGE))
         steps = {("mine", "mine"): self._seen, ("judge", "judge"): judge}
         settled = Work(pipeline, steps, settings(), SystemClock()).do(started)

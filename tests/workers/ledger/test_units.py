@@ -12,7 +12,6 @@ from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.pipeline.outcome import Dead, Done, Retry
 from headrace_workers.core.pipeline.retry import RetrySchedule
-from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS, OUTBOX, STEPS
 
@@ -59,7 +58,7 @@ def test_events_that_nobody_follows_make_nothing(ledger):
     (job,) = take_in(ledger, [evaluation()])
     answer(ledger, job)
     assert after.relay() == 0
-    assert Following(Pipeline(), ledger).units([], 1) == []
+    assert Following().units([], 1) == []
     assert after.units() == {}
 
 

@@ -23,11 +23,6 @@ def heard(ledger, **changes):
     return after
 
 
-def retentions(after):
-    """As the reaper is told."""
-    return {stage: int(seconds * 1_000) for stage, seconds in after.pipeline.retentions.items()}
-
-
 def kinds(ledger):
     """What is still known; all steps are of it."""
     rows = ledger.read(select(JOBS.c.id, JOBS.c.subject))
@@ -44,24 +39,24 @@ def ended(ledger, seconds):
 @pytest.mark.parametrize(("seconds", "left"), [(5, {"job", "unit"}), (20, {"job"}), (60, set())])
 def test_units_may_be_forgotten_sooner_than_jobs(ledger, seconds, left):
     """Their stage says when; the job is remembered as long as all jobs are."""
-    after = heard(ledger, retention=10.0)
+    heard(ledger)
     ended(ledger, seconds)
-    assert ledger.prune(30_000, retentions(after)) is False
+    assert ledger.prune(30_000, {"after": 10_000}) is False
     assert kinds(ledger) == left
 
 
 @pytest.mark.parametrize(("seconds", "left"), [(5, {"job", "unit"}), (40, {"unit"}), (90, set())])
 def test_units_may_be_remembered_for_longer_than_jobs(ledger, seconds, left):
     """Without the job that they were about."""
-    after = heard(ledger, retention=60.0)
+    heard(ledger)
     ended(ledger, seconds)
-    ledger.prune(30_000, retentions(after))
+    ledger.prune(30_000, {"after": 60_000})
     assert kinds(ledger) == left
 
 
 def test_a_stage_that_says_nothing_is_remembered_like_a_job(ledger):
     """Whatever another stage says of its own units; and jobs are none, wherever their steps were."""
-    assert retentions(heard(ledger)) == {}
+    heard(ledger)
     ended(ledger, 40)
     ledger.prune(60_000, {"another": 1, "judge": 1})
     assert kinds(ledger) == {"job", "unit"}

@@ -12,7 +12,6 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
 from headrace_workers.core.pipeline.stage import Stage
 from headrace_workers.core.tables import NEVER
-from headrace_workers.wiring.stages import STAGES
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 NOW = 1_800_000_000_000
@@ -62,9 +61,10 @@ def stub(tasks):
     raise AssertionError(tasks)
 
 
+STAGES = Pipeline().stages
 GENERATE, *BEHIND = STAGES[next(place for place, stage in enumerate(STAGES) if stage.name == "generate") :]
 # Two stages that take what `generate` and `moderate` say.
-TWICE = (GENERATE, BEHIND[0], Stage(name="again", takes=(Output,), step=stub))
+TWICE = (GENERATE, BEHIND[0], Stage(name="again", order=55, takes=(Output,), step=stub))
 
 
 def result():

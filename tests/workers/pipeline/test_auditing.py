@@ -13,7 +13,6 @@ from headrace_workers.features.cache.calibration.sampling import twice
 from headrace_workers.features.cache.semantic.found import Hit, NearMiss
 from headrace_workers.features.cache.step import Drawn
 from headrace_workers.features.cache.store.audit_rows import NewAudit
-from headrace_workers.wiring.stages import STAGES
 
 JOB = GenerationJob(model="small", prompt="Who?", tenant="shop", priority=9)
 ANSWER = Answer(
@@ -99,6 +98,6 @@ def test_what_is_nearly_served_is_drawn_with_the_chance_of_a_hit_and_makes_no_wo
 
 def test_a_pipeline_without_the_stage_audits_nothing() -> None:
     """What it serves counts for no bound."""
-    alone = Auditing(Pipeline([stage for stage in STAGES if stage.name != "audit"]), 1.0)
+    alone = Auditing(Pipeline([stage for stage in Pipeline().stages if stage.name != "audit"]), 1.0)
     assert draw(alone) == Drawn(1, 0.0)
     assert not alone.explores(job_id(1))

@@ -7,10 +7,11 @@ from tests.schemas.strategies import embeddings, evaluations, generations, moder
 from tests.workers.bridge.records import evaluation, generation
 
 from headrace_schemas import Message, Sampling
-from headrace_workers.core.pipeline.grouping import estimate_tokens, shared_prefix
+from headrace_workers.core.pipeline.grouping import estimate_tokens
+from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import model_queue
 from headrace_workers.core.tables import STEPS
-from headrace_workers.wiring.stages import STAGES
+from headrace_workers.features.generation.stage import shared_prefix
 
 ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 
@@ -22,7 +23,7 @@ def group(**sampling):
 
 def generate_group(job, job_id):
     """The group that a job is answered in."""
-    (generate,) = (stage for stage in STAGES if stage.name == "generate")
+    (generate,) = (stage for stage in Pipeline().stages if stage.name == "generate")
     return generate.group_of(job, job_id, job.model)
 
 

@@ -1,5 +1,7 @@
 """Where jobs go, and what is derived from the stages: queues, roles, and what a worker builds."""
 
+from dataclasses import replace
+
 import pytest
 from tests.workers.bridge.records import embedding, evaluation, generation, moderation
 from tests.workers.pipeline.test_settle import moderated, output
@@ -11,9 +13,10 @@ from headrace_schemas.recall import CacheMode
 from headrace_workers.core.pipeline.outcome import Done
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import MODEL_ROLE, Stage, Weight
+from headrace_workers.features.cache import stage as cache
 from headrace_workers.features.judging.drawing import drawn
+from headrace_workers.features.moderation import stage as moderating
 from headrace_workers.testing import EchoGenerator
-from headrace_workers.wiring.stages import STAGES, stages_of
 
 RUBRIC = (Rubric(question="Kind?"),)
 PIPELINE = Pipeline(judge_model="big")
@@ -24,21 +27,16 @@ def stub(tasks):
     return [Done() for _ in tasks]
 
 
+def with_stages(*changed):
+    """The pipeline with these stages in the place of those of the same names."""
+    known = {stage.name: stage for stage in changed}
+    return Pipeline([known.get(stage.name, stage) for stage in PIPELINE.stages])
+
+
 def way(job, event, pipeline=PIPELINE, **asked):
     """Stage, queue and group of where a job goes next."""
     route = pipeline.next_step("id", job, event, **asked)
     return route and (route.stage.name, route.queue, route.group)
-
-
-def test_only_stages_that_follow_events_remember_units():
-    """And of them those that say for how long."""
-    stages = [
-        Stage(name="none", step=stub, follows=("headrace.result.v1",)),
-        Stage(name="some", step=stub, follows=("headrace.result.v1",), retention=60.0),
-        Stage(name="no units", step=stub, retention=5.0),
-    ]
-    assert Pipeline((*STAGES, *stages)).retentions == {"some": 60.0}
-    assert PIPELINE.retentions == {}
 
 
 def test_the_way_of_a_generation():
@@ -134,9 +132,10 @@ def test_who_may_be_judged_when_others_are_waits():
 
 def test_a_stage_between_two_others_takes_only_what_it_asks_for():
     """What it does not ask for passes it at no cost; what it says goes on behind it, and not to itself again."""
-    shout = Stage(name="shout", takes=(type(output()),), step=stub, when=lambda job, _: "loud" in job.metadata)
-    first = next(place for place, stage in enumerate(STAGES) if stage.name == "moderate")
-    pipeline = Pipeline((*STAGES[:first], shout, *STAGES[first:]))
+    shout = Stage(
+        name="shout", order=45, takes=(type(output()),), step=stub, when=lambda job, _: "loud" in job.metadata
+    )
+    pipeline = Pipeline((shout, *PIPELINE.stages))
     loud = generation(metadata={"loud": "yes"})
     assert way(loud, output(), pipeline, after="generate") == ("shout", "shout", "shout")
     assert way(loud, output(), pipeline, after="shout") == ("moderate", "moderate", "moderate")
@@ -157,7 +156,7 @@ def test_a_stage_may_send_a_job_back():
 
 def test_what_one_model_could_not_another_may():
     """A stage says which; by default none."""
-    own = Stage(name="own", takes=(), step=stub, weight=Weight.MODEL, model=lambda *_: "a",
+    own = Stage(name="own", order=1, takes=(), step=stub, weight=Weight.MODEL, model=lambda *_: "a",
                 elsewhere=lambda _job, tried: {"a": "b"}.get(tried))  # fmt: skip
     pipeline = Pipeline((own,))
     found = pipeline.elsewhere(own, "id", generation(), "model.a")
@@ -170,7 +169,13 @@ def test_what_one_model_could_not_another_may():
 def test_two_stages_of_one_name_are_refused():
     """Nobody could tell which is meant."""
     with pytest.raises(ConfigurationError, match="one name"):
-        Pipeline((STAGES[0], STAGES[0]))
+        Pipeline((PIPELINE.stages[0], PIPELINE.stages[0]))
+
+
+def test_two_stages_in_one_place_are_refused():
+    """Nobody could tell which comes first."""
+    with pytest.raises(ConfigurationError, match="embed and other have the same order, 10"):
+        Pipeline((*PIPELINE.stages, replace(PIPELINE.stages[0], name="other")))
 
 
 def test_models_of_a_job_are_all_that_it_needs_on_its_way():
@@ -237,6 +242,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
             "seen_prompts",
             "trusts_system",
             "canaries",
+            "shown",
             "let_go",
             "embedder",
             "embedder_alias",
@@ -259,7 +265,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
             "embedder", "embedder_alias", "cache", "retrieval", "passage_screener", "cache_mode", "cache_ttl",
             "max_wait", "auditing",
         ],
-        "generate": ["canaries", "let_go", "generator"], "judge": [],
+        "generate": ["shown", "let_go", "generator"], "judge": [],
         "moderate": ["screener", "seen_prompts", "trusts_system", "moderator", "canaries"],
         "deliver": ["webhooks", "courier", "sealer"],
     }[role]  # fmt: skip
@@ -273,7 +279,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
 )
 def test_a_prompt_is_screened_first_where_that_is_asked_for(default, asked, screened):
     """By the job, or else by the deployment; before anything is looked up. Workers that moderate do it."""
-    pipeline = Pipeline(stages_of(CacheMode.EXACT, screen=default))
+    pipeline = with_stages(*cache.stages(CacheMode.EXACT), *moderating.stages(screen=default))
     job = generation(screen=asked)
     first = pipeline.next_step("id", job, job)
     assert first.stage.name == ("screen" if screened else "recall")
@@ -285,7 +291,7 @@ def test_a_prompt_is_screened_first_where_that_is_asked_for(default, asked, scre
 @pytest.mark.parametrize("asked", [None, True, False])
 def test_a_prompt_of_whom_the_policy_names_is_screened(asked):
     """Whatever its job says: who sends it does not decide about the policy. Others are as they were."""
-    pipeline = Pipeline(stages_of(must_screen=lambda tenant: tenant == "shop"))
+    pipeline = with_stages(*moderating.stages(must_screen=lambda tenant: tenant == "shop"))
 
     def first(tenant):
         job = generation(screen=asked, tenant=tenant)

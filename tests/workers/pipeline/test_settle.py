@@ -1,6 +1,7 @@
 """What becomes of one task."""
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import get_args
 
@@ -8,6 +9,7 @@ import pytest
 from tests.workers.bridge.records import generation
 from tests.workers.pipeline.claimed import (
     BEHIND,
+    GENERATE,
     JOB_ID,
     NOW,
     TWICE,
@@ -30,14 +32,13 @@ from headrace_workers.core.ledger.dead import Burial
 from headrace_workers.core.ledger.rows import Row
 from headrace_workers.core.ledger.start import Started
 from headrace_workers.core.pipeline.carried import pack
-from headrace_workers.core.pipeline.grouping import shared_prefix
 from headrace_workers.core.pipeline.outcome import Dead, Done, Dropped, Ended, Held, Retry, Wait
 from headrace_workers.core.pipeline.retry import RetrySchedule
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import Conditions, failed, task_of
-from headrace_workers.core.pipeline.stage import Stage, Weight
+from headrace_workers.core.pipeline.stage import Stage
 from headrace_workers.core.tables import NEVER, TROUBLES
-from headrace_workers.wiring.stages import STAGES
+from headrace_workers.features.generation.stage import shared_prefix
 
 
 def test_a_step_that_is_done_makes_the_next_ready():
@@ -227,8 +228,8 @@ class Highest(random.Random):
 
 def test_what_is_not_published_goes_on_with_the_job():
     """Context of all stages before, and the records of those that said nothing; the event is the one that came."""
-    before = Stage(name="look", takes=(type(generation()),), step=stub)
-    pipeline = Pipeline((before, *STAGES))
+    before = Stage(name="look", order=1, takes=(type(generation()),), step=stub)
+    pipeline = Pipeline((before, *Pipeline().stages))
     done = settled(Done(context={"found": [1, "é"]}), stage="look", pipeline=pipeline, context=pack({"a": 1}, ()))
     assert done.records == ()
     (following,) = done.following
@@ -353,8 +354,7 @@ def test_rows_are_written_with_what_they_belong_to():
 
 def test_what_a_model_could_not_is_tried_elsewhere_at_once():
     """Where its stage knows of another, and an attempt is left; then it is an attempt as any other."""
-    own = Stage(name="generate", takes=(type(generation()),), step=stub, weight=Weight.MODEL, model=lambda *_: "echo",
-                elsewhere=lambda _job, tried: {"echo": "big"}.get(tried))  # fmt: skip
+    own = replace(GENERATE, group=None, elsewhere=lambda _job, tried: {"echo": "big"}.get(tried))
     pipeline = Pipeline((own, *BEHIND))
     retry = Retry("too hard", after=9.0, category=Category.REROUTABLE)
     assert settled(retry, pipeline=pipeline) == Postponed(JOB_ID, 0, "too hard", "model.big", "generate|big")
@@ -366,7 +366,7 @@ def test_what_a_model_could_not_is_tried_elsewhere_at_once():
 def test_a_stage_has_a_schedule_of_its_own():
     """Attempts and delays are values of the stage."""
     patient = Stage(
-        name="generate", takes=(), step=stub, retry=RetrySchedule(first=3_600.0, longest=3_600.0, attempts=9)
+        name="generate", order=40, takes=(), step=stub, retry=RetrySchedule(first=3_600.0, longest=3_600.0, attempts=9)
     )
     later = settled(Retry("busy"), pipeline=Pipeline((patient,)), attempts=8)
     assert isinstance(later, Postponed)

@@ -5,13 +5,16 @@ from tests.workers.bridge.records import evaluation, generation
 
 from headrace_schemas import Contains, Grounded, MinQuality, Sampling
 from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.features.moderation.stage import stages
 
 HERON = Contains(text="heron")
 
 
 def cost(job, *again):
     """Of a job, one answer of which costs 100 tokens, where answers of these tenants are made again."""
-    return Pipeline(moderated_again=lambda tenant: tenant in again).most_tokens(job, 100)
+    moderating = stages(answered_again=lambda tenant: tenant in again)
+    changed = {stage.name: stage for stage in moderating}
+    return Pipeline([changed.get(stage.name, stage) for stage in Pipeline().stages]).most_tokens(job, 100)
 
 
 def floor(then="regenerate", attempts=1, criterion=HERON):

@@ -23,15 +23,15 @@ from headrace_workers.core.tables import JOBS, STEPS
 from headrace_workers.features.cache.auditing import Auditing
 from headrace_workers.features.cache.semantic.cache import Cache
 from headrace_workers.features.generation.engines.echo import EchoGenerator
-from headrace_workers.features.generation.step import no_job
+from headrace_workers.features.generation.step import as_it_is, no_job
 from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
 from headrace_workers.features.moderation.canary import UNMARKED
 from headrace_workers.features.moderation.moderator import PolicyModerator
 from headrace_workers.features.moderation.personal_data import PersonalDataDetector
 from headrace_workers.features.moderation.policy_file import load_policy
 from headrace_workers.features.moderation.seen import SeenPrompts
+from headrace_workers.features.moderation.stage import no_tenant
 from headrace_workers.runtime.worker.work import Work
-from headrace_workers.wiring.stages import no_tenant
 
 MODERATOR = PolicyModerator([PersonalDataDetector()], load_policy(None))
 
@@ -58,6 +58,7 @@ class Flow:
         pipeline = Pipeline()
         needs = {
             "generator": lambda: self.generator, "moderator": lambda: self.moderator, "canaries": lambda: UNMARKED,
+            "shown": lambda: as_it_is,
             "let_go": lambda: no_job,
             "cache": lambda: self.cache,
             "screener": lambda: self.screener, "seen_prompts": SeenPrompts, "trusts_system": lambda: no_tenant,

@@ -32,11 +32,12 @@ from headrace_workers.runtime.wire.listener import HintListener
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.worker.parts import WorkerParts
 from headrace_workers.runtime.worker.renew import Renewer
 from headrace_workers.testing import HashEmbedder
 from headrace_workers.wiring.bridge import build_bridge
 from headrace_workers.wiring.gateway import build_gateway
-from headrace_workers.wiring.worker import _needs, build_hands
+from headrace_workers.wiring.worker import build_hands, parts_of
 
 AN_HOUR = 3_600.0
 on_sqlite = pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)  # what is asked of it is the same on both
@@ -165,9 +166,11 @@ def test_the_command_line_wakes_all_followers_of_a_recall_worker(deployment, pre
     """Those of answers, and those of documents."""
     settings, env, started = deployment
     with closing(Ledger.at(settings.ledger)) as own:
-        needs = _needs(settings, Pipeline(), own, Progress(), "w")
-        needs["cache"]()
-        needs["retrieval"]().bases()
+        parts = parts_of(
+            WorkerParts(name="w", settings=settings, pipeline=Pipeline(), ledger=own, progress=Progress(), model=None)
+        )
+        parts["cache"]()
+        parts["retrieval"]().bases()
         followers = [each for each in started if isinstance(each, Follower)]
         assert len(followers) == 2
         eventually(lambda: is_heard(prefix))

@@ -16,11 +16,12 @@ from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.generation.step import generate
 from headrace_workers.features.moderation.canary import Canaries
+from headrace_workers.features.moderation.deployed_policy import canaries_of, policy_here
 from headrace_workers.features.moderation.moderator import PolicyModerator
 from headrace_workers.features.moderation.policy import Policy, Rule
 from headrace_workers.features.moderation.step import moderate
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.wiring.parts import canaries_of, pipeline_of, policy_here
+from headrace_workers.wiring.parts import pipeline_of
 
 SYSTEM = Message(role="system", content="You are the clerk of a mill.")
 JOB = GenerationJob(model="m", messages=(SYSTEM, Message(role="user", content="What are you?")), tenant="shop")
@@ -30,10 +31,10 @@ CANARIES = Canaries([b"k" * 32], lambda tenant: tenant == "shop")
 def leaks(job: GenerationJob = JOB) -> tuple[Task, str]:
     """What stands before moderation when a model repeats all that it was told, and what that is."""
     model = Model(completion())
-    generate([task(job)], generator=model, canaries=CANARIES)  # type: ignore[arg-type]
+    generate([task(job)], generator=model, shown=CANARIES.shown)  # type: ignore[arg-type]
     ((request,),) = model.calls
     told = request.messages[0].content
-    (done,) = generate([task(job)], generator=Model(completion(told)), canaries=CANARIES)  # type: ignore[arg-type]
+    (done,) = generate([task(job)], generator=Model(completion(told)), shown=CANARIES.shown)  # type: ignore[arg-type]
     assert isinstance(done, Done)
     assert isinstance(done.event, Output)
     return replace(task(job), event=done.event), told

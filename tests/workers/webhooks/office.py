@@ -38,7 +38,7 @@ class Office:
         self.ledger, self.webhooks = ledger, ledger.of(Webhooks)
         self.sealer = sealer or Sealer()
         self.pipeline = Pipeline()
-        self.following = Following(self.pipeline, ledger, Telling(ledger, wording or Wording()))
+        self.following = Following([Telling(ledger, wording or Wording()).units])
         step = partial(deliver, webhooks=ledger.of(Webhooks), courier=courier or Sender(HERE), sealer=self.sealer)
         self.work = Work(self.pipeline, {("deliver", "deliver"): step}, settings(), SystemClock())
 

@@ -53,7 +53,7 @@ def runner(ledger, step, tasks=None, bell=None, clock=None, units=None, **settin
         renewer=Renewer(ledger, settings.lease_ms, Progress().loop("renew"), runs, bell), runs=runs,
         hand_out=hand_out,
         follow_up=FollowUp(
-            ledger=ledger, units=units or Following(Pipeline(), ledger).units, hand_out=hand_out
+            ledger=ledger, units=units or Following().units, hand_out=hand_out
         ),
     )  # fmt: skip
 

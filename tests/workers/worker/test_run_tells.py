@@ -15,7 +15,6 @@ from headrace_schemas.events import Embedding
 from headrace_workers.core.ledger.cancel import Cancellation
 from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.pipeline.outcome import Ended
-from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.webhooks.payloads import Wording
 from headrace_workers.features.webhooks.store.delivery_views import Range
@@ -47,7 +46,7 @@ def end_all(tasks):
 def run(ledger, jobs, step=end_all, tasks=None, bell=None, units=None):
     """Take these jobs in, and let a worker run them in one claim."""
     known = take_in(ledger, jobs)
-    units = units or Following(Pipeline(), ledger, Telling(ledger, Wording())).units
+    units = units or Following([Telling(ledger, Wording()).units]).units
     runner(ledger, step, tasks, bell, units=units).run(claim_one(ledger, "embed").id)
     return known
 

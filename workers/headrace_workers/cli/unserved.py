@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 
-from headrace_workers.core.pipeline.stage import MODEL_ROLE, Weight, model_of
+from headrace_workers.core.pipeline.stage import MODEL_ROLE, Weight, installed_stages, model_of
 
 _LOOK_AT = 500  # jobs: those that wait longest come first, so that whoever is stuck is among them in the end
 
@@ -12,11 +12,9 @@ Served = Callable[[Collection[str]], frozenset[str] | None]  # which of these qu
 
 def start_command(queue: str) -> str:
     """The command that starts a worker for a queue."""
-    from headrace_workers.wiring.stages import STAGES
-
     if model := model_of(queue):
         return f"headrace worker --role {MODEL_ROLE} --model {model}"
-    roles = {stage.queue(): stage.role for stage in STAGES if stage.weight is not Weight.MODEL}
+    roles = {stage.queue(): stage.role for stage in installed_stages() if stage.weight is not Weight.MODEL}
     return f"headrace worker --role {roles.get(queue, queue)}"
 
 

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from headrace_workers.core.admission.check import AdmissionCheck
     from headrace_workers.core.admission.parts import AdmissionParts
     from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.core.pipeline.following import UnitsOf
+    from headrace_workers.core.pipeline.stage import Stage
 
 _FEATURES: Final = "headrace_workers.wiring.features"  # by its name, since the core imports no feature
 
@@ -30,6 +34,26 @@ def _no_check(_parts: "AdmissionParts") -> "AdmissionCheck | None":
     return None
 
 
+def _adds_nothing() -> "Answering | None":
+    return None
+
+
+def _no_stages(_settings: Any) -> "Sequence[Stage]":
+    return ()
+
+
+def _follows_nothing(_settings: Any, _ledger: "Ledger", _believed: float) -> "UnitsOf | None":
+    return None
+
+
+def _builds_nothing(_worker: Any) -> Mapping[str, Callable[[], Any]]:
+    return {}
+
+
+def _needs_no_upkeep(_settings: Any, _ledger: "Ledger") -> Callable[[], object] | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
     """What a feature adds. Each part is loaded by a call, so that a process imports only what it runs.
@@ -40,7 +64,16 @@ class Feature:
     `StatusPart` that `headrace status` shows. `metrics` returns functions that read, by a connection of the ledger,
     Prometheus metrics that `/metrics` shows. `change_kinds` are the kinds of change that the feature notes in the
     change feed, each with the word that `headrace status` shows for it.
-    `admission` returns what the feature checks of each job before it is taken in.
+
+    `admission(parts)` returns what the feature checks of each job before it is taken in (core/admission/check.py).
+
+    `stages(settings)` returns the feature's stages for a deployment's settings, or without settings for the defaults.
+    `answering` returns what the feature adds to how a model answers. `follows(settings, ledger, believed)` returns what
+    makes units of work of records that are published (core/pipeline/following.py); that nobody wants any may be
+    believed for so many seconds. `parts(worker)` returns what builds the parts that steps need, by their names
+    (runtime/worker/parts.py). `duties` are loops of a bridge by their names, each made by a call with what the
+    bridge has for it (runtime/bridge/duty.py). `upkeep(settings, ledger)` returns what the bridge that reaps does once
+    a minute, a bounded part of it at each call; it returns whether there is more.
     """
 
     name: str
@@ -51,6 +84,12 @@ class Feature:
     metrics: Callable[[], Sequence[Callable[[Any], Any]]] = _nothing
     change_kinds: Mapping[str, str] = field(default_factory=dict)
     admission: Callable[["AdmissionParts"], "AdmissionCheck | None"] = _no_check
+    stages: Callable[[Any], "Sequence[Stage]"] = _no_stages
+    answering: Callable[[], "Answering | None"] = _adds_nothing
+    follows: Callable[[Any, "Ledger", float], "UnitsOf | None"] = _follows_nothing
+    parts: Callable[[Any], Mapping[str, Callable[[], Any]]] = _builds_nothing
+    duties: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    upkeep: Callable[[Any, "Ledger"], Callable[[], object] | None] = _needs_no_upkeep
 
 
 @cache

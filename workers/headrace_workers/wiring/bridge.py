@@ -1,6 +1,7 @@
 """A bridge."""
 
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -8,6 +9,7 @@ from functools import partial
 from headrace_workers.core.admission.parts import admission_rules
 from headrace_workers.core.admission.rules import AdmissionRules
 from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.feature import installed
 from headrace_workers.core.identity import process_name
 from headrace_workers.core.ledger.deployment import Fact
 from headrace_workers.core.ledger.ledger import Ledger
@@ -15,25 +17,17 @@ from headrace_workers.core.ledger.probe import Probe
 from headrace_workers.core.outage import KafkaUnavailable
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
-from headrace_workers.features.batches.duty import Bulk, Room
-from headrace_workers.features.batches.feed import Feed
-from headrace_workers.features.batches.line_admission import Admit
-from headrace_workers.features.batches.outputs import Outputs
-from headrace_workers.features.batches.rewriting import Rewriting
-from headrace_workers.features.batches.store.bulk import Batches
-from headrace_workers.features.evals.duty import EvalRuns
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
-from headrace_workers.features.quality.duty import LiveRates
 from headrace_workers.runtime.bridge.bridge import Bridge, Duty
 from headrace_workers.runtime.bridge.cluster import Cluster
 from headrace_workers.runtime.bridge.dispatch import Dispatch
+from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty
 from headrace_workers.runtime.bridge.incidents import Incidents
 from headrace_workers.runtime.bridge.ingest import Ingest
 from headrace_workers.runtime.bridge.partitions import Partitions
 from headrace_workers.runtime.bridge.publish import Publisher
 from headrace_workers.runtime.bridge.reap import Reap
-from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 from headrace_workers.runtime.bridge.relay import Relay
 from headrace_workers.runtime.bridge.skip_stages import PassOver
 from headrace_workers.runtime.health.writes import Writes
@@ -44,7 +38,7 @@ from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_clien
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.runtime.wire.served import served
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
-from headrace_workers.wiring.parts import admission_parts, files_in, follow_up, hand_out, pipeline_of, task_queue
+from headrace_workers.wiring.parts import admission_parts, follow_up, hand_out, pipeline_of, task_queue
 
 _AT_START = 3.0  # seconds for Kafka to say which cluster it is, before the bridge begins
 
@@ -62,13 +56,13 @@ class _Shared:
     rules: AdmissionRules
     tasks: TaskQueue
     hand_out: TaskQueue  # for what has other ways, too: it gives up soon
-    troubles: Incidents
+    incidents: Incidents
     cluster: Cluster
 
 
 def build_bridge(
     settings: Settings,
-    duties: frozenset[Duty],
+    duties: frozenset[str],
     progress: Progress,
     pipeline: Pipeline | None = None,
     *,
@@ -85,8 +79,8 @@ def build_bridge(
             cluster.check(_AT_START)
     channel, models = RedisNames(settings.kafka.prefix).bell, Registry(settings.home)
     hints = redis_client(settings.redis, HINT_SECONDS)
-    bell = Notifier(hints, channel)
-    ledger.tell_of_changes(partial(bell.ring, Hint.CHANGES))
+    notifier = Notifier(hints, channel)
+    ledger.tell_of_changes(partial(notifier.ring, Hint.CHANGES))
     pipeline = pipeline or pipeline_of(settings)
     parts = admission_parts(settings, ledger, models, ServedEmbedder(settings.home, settings.embedder))
     shared = _Shared(
@@ -99,38 +93,49 @@ def build_bridge(
         rules=admission_rules(parts, pipeline),
         tasks=task_queue(settings, redis_client(settings.redis), ledger),
         hand_out=task_queue(settings, hints, ledger),
-        troubles=Incidents(ledger, name, clock),
+        incidents=Incidents(ledger, name, clock),
         cluster=cluster,
     )
-    work, events, ends, batches, moved = (threading.Event() for _ in range(5))
-    heard: dict[Hint, Rung] = {
-        Hint.WORK: work,
-        Hint.EVENTS: Several(events, moved),
-        Hint.ENDS: ends,
-        Hint.BATCHES: Several(batches, moved),
-    }
+    of_features = _duties_of_features(shared)
+    work, events, ends = (threading.Event() for _ in range(3))
+    heard = _joined({Hint.WORK: work, Hint.EVENTS: events, Hint.ENDS: ends}, *(d.hears for d in of_features.values()))
     dispatch = _dispatch(shared)
     return Bridge(
         name=name,
         duties=duties,
         ledger=ledger,
-        ears=HintListener(redis_client(settings.redis), channel, heard, progress.loop("ears")),
+        listener=HintListener(redis_client(settings.redis), channel, heard, progress.loop("ears")),
         work=work,
         events=events,
         ends=ends,
-        batches=batches,
-        moved=moved,
         ingest=_ingest(shared, dispatch),
         dispatch=dispatch,
         relay=_relay(shared),
         reap=_reap(shared),
-        bulk=_bulk(shared),
-        evals=_evals(shared),
-        rates=LiveRates(ledger=ledger, bridge=name, clock=clock),
-        bell=bell,
+        of_features=of_features,
+        notifier=notifier,
         writes=Writes(Probe(ledger.engine), progress.loop("probe")),
         progress=progress,
     )
+
+
+def _duties_of_features(shared: _Shared) -> dict[str, FeatureDuty]:
+    settings = shared.settings
+    parts = BridgeParts(
+        name=shared.name,
+        settings=settings,
+        ledger=shared.ledger,
+        clock=shared.clock,
+        incidents=shared.incidents,
+        rules=shared.rules,
+    )
+    return {name: make(parts) for feature in installed() for name, make in feature.duties.items()}
+
+
+def _joined(*heard: Mapping[Hint, Rung]) -> dict[Hint, Rung]:
+    """Return for each hint what sets all that hears it."""
+    hints = dict.fromkeys(hint for each in heard for hint in each)
+    return {hint: Several(*(each[hint] for each in heard if hint in each)) for hint in hints}
 
 
 def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
@@ -143,7 +148,7 @@ def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
         max_active=settings.max_active,
         retention=settings.retention,
         clock=shared.clock,
-        troubles=shared.troubles,
+        troubles=shared.incidents,
         hand_out=hand_out(settings, shared.ledger, shared.hand_out, shared.name, dispatch.went_out),
         check_cluster=shared.cluster.check,
     )
@@ -170,10 +175,9 @@ def _relay(shared: _Shared) -> Relay:
         ledger=shared.ledger,
         bridge=shared.name,
         clock=shared.clock,
-        troubles=shared.troubles,
+        troubles=shared.incidents,
         follow_up=follow_up(
             shared.settings,
-            shared.pipeline,
             shared.ledger,
             hand_out(shared.settings, shared.ledger, shared.hand_out, shared.name),
         ),
@@ -189,48 +193,11 @@ def _reap(shared: _Shared) -> Reap:
         lease_ms=settings.lease_ms,
         max_crashes=settings.max_crashes,
         retention=settings.retention,
-        of_units=shared.pipeline.retentions,
-        most_answers=settings.cache_max_entries,
         hold=settings.hold,
         pass_over=PassOver(
             ledger=shared.ledger,
             pipeline=shared.pipeline,
             served=partial(served, redis_client(settings.redis), RedisNames(settings.kafka.prefix)),
         ).once,
-    )
-
-
-def _bulk(shared: _Shared) -> Bulk:
-    settings, ledger = shared.settings, shared.ledger
-    files = files_in(settings, ledger)
-
-    def admit() -> Admit:
-        return RecordAdmission(shared.rules, ledger.now()).admit
-
-    return Bulk(
-        ledger=ledger,
-        files=files,
-        feed=Feed(batches=ledger.of(Batches), files=files, admit=admit),
-        outputs=Outputs(batches=ledger.of(Batches), files=files, keep=settings.files_retention),
-        rewriting=Rewriting(batches=ledger.of(Batches), files=files),
-        room=Room(settings.batch_lines, settings.batch_window),
-        bridge=shared.name,
-        clock=shared.clock,
-        troubles=shared.troubles,
-        keep=settings.files_retention,
-        max_crashes=settings.max_crashes,
-    )
-
-
-def _evals(shared: _Shared) -> EvalRuns:
-    settings, ledger = shared.settings, shared.ledger
-    return EvalRuns(
-        ledger=ledger,
-        files=files_in(settings, ledger),
-        bridge=shared.name,
-        clock=shared.clock,
-        troubles=shared.troubles,
-        keep=settings.files_retention,
-        most_bytes=settings.max_eval_bytes,
-        max_crashes=settings.max_crashes,
+        upkeep=[keep_up for each in installed() if (keep_up := each.upkeep(settings, shared.ledger)) is not None],
     )

@@ -15,13 +15,16 @@ from headrace_workers.core.admission.rules import AdmissionRules
 from headrace_workers.core.identity import process_name
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.probe import Probe
+from headrace_workers.core.once import once
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.access.store.keys import ApiKeys
+from headrace_workers.features.batches.files.files import files_in
 from headrace_workers.features.batches.files.uploads import Uploads
 from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
+from headrace_workers.features.knowledge.parts import embedder_of, remembering
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.listener import HintListener, Rung, Several
@@ -29,8 +32,7 @@ from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.wiring import recall
-from headrace_workers.wiring.once import once
-from headrace_workers.wiring.parts import admission_parts, files_in, pipeline_of
+from headrace_workers.wiring.parts import admission_parts, pipeline_of
 
 if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
     from headrace_workers.http.admission import Admission
@@ -77,7 +79,7 @@ def build_gateway(
         ExitStack(),
     )
     ledger.tell_of_changes(partial(notifier.ring, Hint.CHANGES))
-    embedder = once(lambda: recall.remembering(lambda: recall.embedder_of(settings)))
+    embedder = once(lambda: remembering(embedder_of(settings)))
     bases = once(
         lambda: recall.bases_of(ledger, progress, process_name("gateway"), embedder, lambda: followers, at_end)
     )

@@ -1,6 +1,6 @@
 """What bridges ask of the ledger: take in, hand out, relay, look after what others left."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,6 +53,7 @@ class ForBridges(Engines):
     withhold_late = durable(held.withhold_late)
     waits = reads_volatile(unrun.waits)
     tally = volatile(tally.tally_settled)
+    prune = volatile(prune.prune)
 
     def claim(self, wanted: Sequence[claim.Wanted], *, lease_ms: int, sender: str) -> claim.Claimed:
         """Hand out the most urgent groups of each wanted queue and lane."""
@@ -96,8 +97,3 @@ class ForBridges(Engines):
             unrun.move(tx, stage, moves)
             unrun.stay(tx, stage, [each for each in found if isinstance(each, unrun.Stay)], reason)
         return len(moves)
-
-    def prune(self, older_than_ms: int, of_units: Mapping[str, int] | None = None) -> bool:
-        """Forget what is old, a bounded number a call; whether there is more. `of_units`: other ages (ms), by stage."""
-        with writing(self._volatile) as tx:
-            return prune.prune(tx, older_than_ms, of_units or {})

@@ -1,7 +1,5 @@
 """Forgetting what is old, so that the ledger grows with what is kept and not with what was."""
 
-from collections.abc import Mapping, Sequence
-
 from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 
 from headrace_workers.core.ledger import accepted, changes, followers
@@ -14,20 +12,18 @@ from headrace_workers.core.sql.delete_some import AT_ONCE, delete_some, lock_som
 from headrace_workers.core.tables import BUDGETS, DEAD_LETTERS, JOBS, OUTBOX, STEPS
 
 
-def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int]) -> bool:
+def prune(connection: Connection, older_than_ms: int) -> bool:
     """Forget a bounded number of old rows of each kind; return True if there are more.
 
     Old are jobs and units that ended so long ago, with their steps and dead letters, dead letters of records that never
     became jobs, what was learnt of groups and tenants, changes, and what features keep. Rows that another transaction
-    holds stay. Units of the stages in `of_units` are kept for another time (ms).
+    holds stay.
     """
     before = now_ms() - older_than_ms
     # What a job has used outlives it.
     counted = tally(connection, clock(connection) - older_than_ms)
     ended = (JOBS.c.ended_at < before) & (JOBS.c.ended_at <= counted.until)
-    more = counted.more | _forget_jobs(connection, ended & ~_of_stages(list(of_units)))
-    for stage, ms in of_units.items():
-        more |= _forget_jobs(connection, (JOBS.c.ended_at < now_ms() - ms) & _of_stages([stage]))
+    more = counted.more | _forget_jobs(connection, ended)
     more |= accepted.forget(connection, older_than_ms)
     for feature in hooks():
         more |= feature.on_prune(connection, older_than_ms)
@@ -60,9 +56,3 @@ def _forget_jobs(connection: Connection, old: ColumnElement[bool]) -> bool:
             feature.on_forget_jobs(connection, jobs)
         connection.execute(delete(JOBS).where(among(connection, JOBS.c.id, jobs)))
     return len(jobs) == AT_ONCE
-
-
-def _of_stages(names: Sequence[str]) -> ColumnElement[bool]:
-    """Return the condition that a row of JOBS is a unit of one of these stages."""
-    step = select(STEPS.c.job_id).where(STEPS.c.job_id == JOBS.c.id, STEPS.c.stage.in_(names))
-    return JOBS.c.subject.is_not(None) & step.exists()

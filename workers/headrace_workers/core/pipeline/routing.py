@@ -3,16 +3,23 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Final
 
+from headrace_schemas import GenerationJob
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.job import JudgedJob, Lane
 from headrace_workers.core.pipeline.isolate import Step
 from headrace_workers.core.pipeline.outcome import Outcome
-from headrace_workers.core.pipeline.spending import most_tokens
-from headrace_workers.core.pipeline.stage import MODEL_ROLE, Stage, Weight, model_of, model_queue
+from headrace_workers.core.pipeline.stage import (
+    MODEL_ROLE,
+    Stage,
+    Weight,
+    in_order,
+    installed_stages,
+    model_of,
+    model_queue,
+)
 from headrace_workers.core.pipeline.task import Job, StepEvent, Task, Unit
-from headrace_workers.wiring.stages import STAGES, no_tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +48,19 @@ class Queue:
     abreast: int = 1
 
 
+_AROUND: Final = 200  # tokens around what says what is wrong with an answer
+
+
 class Pipeline:
     """The stages, in the order in which a job passes them. Everything that depends on which there are asks this.
 
-    `judge_model` answers rubrics that name no model. `moderated_again` names the tenants whose policy has answers made
-    again that may not be shown.
+    Without `stages` these are those of all features. `judge_model` answers rubrics that name no model.
     """
 
-    def __init__(
-        self,
-        stages: Sequence[Stage] = STAGES,
-        *,
-        judge_model: str | None = None,
-        moderated_again: Callable[[str], bool] = no_tenant,
-    ) -> None:
-        self.stages = tuple(stages)
+    def __init__(self, stages: Sequence[Stage] | None = None, *, judge_model: str | None = None) -> None:
+        self.stages = installed_stages() if stages is None else in_order(stages)
         self._judge_model = judge_model
-        self._moderated_again = moderated_again
         self._places = {stage.name: place for place, stage in enumerate(self.stages)}
-        if len(self._places) < len(self.stages):
-            raise ConfigurationError("two stages have one name; give each its own")
 
     def stage(self, name: str) -> Stage | None:
         """The stage of this name, None when this version knows none."""
@@ -93,16 +93,6 @@ class Pipeline:
                 return route
         return None
 
-    @cached_property
-    def followers(self) -> tuple[Stage, ...]:
-        """The stages that follow events."""
-        return tuple(stage for stage in self.stages if stage.follows)
-
-    @cached_property
-    def retentions(self) -> Mapping[str, float]:
-        """The stages whose ended units are remembered for a time of their own, in seconds."""
-        return {stage.name: stage.retention for stage in self.followers if stage.retention is not None}
-
     def goes_back(self, after: str, to: str) -> bool:
         """Whether a job that goes from `after` to `to` comes to a stage once more."""
         return self._places[to] <= self._places[after]
@@ -126,8 +116,15 @@ class Pipeline:
         return Route(stage, stage.queue(model), stage.group_of(job, job_id, model), stage.prefix(job))
 
     def most_tokens(self, job: Job, once: int) -> int:
-        """What a job may cost, one answer of which costs `once` with its prompt: it may come back to its model."""
-        return most_tokens(job, once, moderated_again=self._moderated_again(job.tenant))
+        """Return what a job may cost, one answer of which costs `once` with its prompt: it may come back to its model.
+
+        Each answer after the first reads the one before it, too, and what is wrong with that.
+        """
+        if not isinstance(job, GenerationJob):
+            return once
+        asked = [stage.again(job) for stage in self.stages]
+        objection = _AROUND + sum(each.tokens for each in asked)
+        return once + sum(each.answers for each in asked) * (once + job.sampling.max_tokens + objection)
 
     # -- queues and workers
 

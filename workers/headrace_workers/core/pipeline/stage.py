@@ -1,16 +1,19 @@
 """What a stage is: one value that says all there is to know of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
 
-from headrace_schemas.event_types import Event
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.core.feature import installed
 from headrace_workers.core.pipeline.outcome import Outcome
 from headrace_workers.core.pipeline.retry import RetrySchedule
 from headrace_workers.core.pipeline.task import Job, StepEvent
 
 MODEL_ROLE: Final = "generate"  # of the workers that hold a model, whatever they do with it
+EMBEDDER_ROLE: Final = "recall"  # of the workers that hold an embedder, whatever they do with it
 
 
 class Weight(StrEnum):
@@ -56,11 +59,6 @@ def nothing_shared(_job: Job) -> int | None:
     return None
 
 
-def nobody(_event: Event, _job: Job | None) -> Sequence[str]:
-    """Nobody wants to hear of it."""
-    return ()
-
-
 def nowhere(_job: Job, _model: str) -> str | None:
     """There is no other model."""
     return None
@@ -76,6 +74,18 @@ def never(_job: Job) -> bool:
     return False
 
 
+class Again(NamedTuple):
+    """How many more answers a stage may ask of a job's model, and about how many tokens say what is wrong with one."""
+
+    answers: int = 0
+    tokens: int = 0
+
+
+def not_again(_job: Job) -> Again:
+    """Ask for no other answer."""
+    return Again()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """One stage of the pipeline.
@@ -88,17 +98,15 @@ class Stage:
     and are run together where there are many of them. `needs` are built once a process and handed to `step` by their
     names; a stage of a model is handed the model as `generator`.
 
-    Where a stage is `optional` for a job, that job passes it over while no worker does it; others wait.
+    Where a stage is `optional` for a job, that job passes it over while no worker does it; others wait. `again(job)`
+    says what else the job may cost because this stage asks its model for another answer.
 
-    A run of one group may take `longest_run` seconds, and more the more tokens it has. Groups that tokens decide about
-    are made to take `quantum` seconds. Workers of another role do what is `done_by` that, from a queue of its own.
-
-    A stage that `follows` events (their CloudEvents types) stands beside the way of jobs. Each event makes a unit of
-    work for each of the `endpoints(event, its job)`. A unit is tried for `patience` seconds; an endpoint has at most
-    `most_open` open units. A unit that has ended is remembered for `retention` seconds.
+    Jobs pass the stages by their `order`, which no two share. Groups that tokens decide about are made to take
+    `quantum` seconds. Workers of another role do what is `done_by` that, from a queue of its own.
     """
 
     name: str
+    order: int
     step: Callable[..., Sequence[Outcome]]
     takes: tuple[type[StepEvent], ...] = ()
     weight: Weight = Weight.LIGHT
@@ -111,14 +119,9 @@ class Stage:
     needs: tuple[str, ...] = ()
     retry: RetrySchedule = _SCHEDULE
     optional: Callable[[Job], bool] = never
-    longest_run: float | None = None  # None: as long as the deployment says
+    again: Callable[[Job], Again] = not_again
     quantum: float | None = None  # None: as long as the deployment says
     done_by: str | None = None
-    follows: tuple[str, ...] = ()
-    endpoints: Callable[[Event, Job | None], Sequence[str]] = nobody
-    patience: float = 3 * 86_400.0
-    most_open: int = 10_000
-    retention: float | None = None  # None: as long as ended jobs are
     abreast: int = 1
 
     @property
@@ -134,3 +137,19 @@ class Stage:
         """With which others a step may share a call."""
         parts = (self.name, model, self.group(job, job_id) if self.group else None)
         return "|".join(part for part in parts if part is not None)
+
+
+def in_order(stages: Iterable[Stage]) -> tuple[Stage, ...]:
+    """Return stages in the order in which jobs pass them; ConfigurationError where two share a name or an order."""
+    ordered = tuple(sorted(stages, key=lambda stage: stage.order))
+    if len({stage.name for stage in ordered}) < len(ordered):
+        raise ConfigurationError("two stages have one name; give each its own")
+    for one, next_one in pairwise(ordered):
+        if one.order == next_one.order:
+            raise ConfigurationError(f"the stages {one.name} and {next_one.name} have the same order, {one.order}")
+    return ordered
+
+
+def installed_stages(settings: Any = None) -> tuple[Stage, ...]:
+    """Return the stages of all features in a deployment with these settings, or with none, in their order."""
+    return in_order(stage for feature in installed() for stage in feature.stages(settings))

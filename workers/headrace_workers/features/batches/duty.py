@@ -1,6 +1,7 @@
 """Batches: their lines are fed, their answers written, and they come to their ends. One bridge at a time does it."""
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
 from headrace_workers.features.batches.feed import Feed
-from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.files import Files, files_in
 from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
 from headrace_workers.features.batches.files.text import NotReadable
 from headrace_workers.features.batches.outputs import Outputs
@@ -21,9 +22,11 @@ from headrace_workers.features.batches.rewriting import Rewriting
 from headrace_workers.features.batches.store.batches import CANCELLING, IN_PROGRESS
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.runtime.bridge.crashes import Crashes
-from headrace_workers.runtime.bridge.duty import Duty
+from headrace_workers.runtime.bridge.duty import BridgeParts, DutyLease, Turn
 from headrace_workers.runtime.bridge.incidents import Incidents
 from headrace_workers.runtime.bridge.ledger_time import LedgerTime
+from headrace_workers.runtime.bridge.record_admission import RecordAdmission
+from headrace_workers.runtime.wire.listener import Rung, Several
 from headrace_workers.runtime.wire.notifier import Hint
 
 DUTY = "batches"
@@ -77,7 +80,7 @@ class Bulk:
         room: Room,
         bridge: str,
         clock: Clock,
-        troubles: Incidents,
+        incidents: Incidents,
         keep: float,
         max_crashes: int = 3,
     ) -> None:
@@ -88,10 +91,10 @@ class Bulk:
         self._rewriting = rewriting
         self._room = room
         self._clock = clock
-        self._troubles = troubles
+        self._incidents = incidents
         self._keep_ms = int(keep * 1000)
         self._ledger_time = LedgerTime(ledger, clock)
-        self._duty = Duty(DUTY, ledger=ledger, bridge=bridge, clock=clock, seconds=_DUTY_LEASE)
+        self._duty = DutyLease(DUTY, ledger=ledger, bridge=bridge, clock=clock, seconds=_DUTY_LEASE)
         self._crashes = Crashes(ledger.of(Batches).add_crashes, max_crashes)
         self._fed: set[int] = (
             set()
@@ -101,6 +104,18 @@ class Bulk:
         self.is_open = False  # whether a batch is, of which this bridge has the duty
         self.gathers = 0.0  # seconds to the next look in any case,
         self.rest = 0.0  # and from then on if nothing ends
+        self._made = threading.Event()  # a batch was made, or is to end
+        self._moved = threading.Event()  # that, or a job has ended
+        self.hears: dict[Hint, Rung] = {Hint.BATCHES: Several(self._made, self._moved), Hint.EVENTS: self._moved}
+
+    def take_turn(self, turn: Turn) -> Awaited | None:
+        """Go on with each batch, and rest: while one is open, until a job ends."""
+        self._made.clear()
+        self._moved.clear()
+        self.once(turn.tell, turn.alive)
+        turn.rest(self.gathers)
+        (self._moved if self.is_open else self._made).wait(self.rest)
+        return self.waits
 
     def once(self, tell: Callable[[Hint], object], alive: Callable[[], object] = lambda: None) -> int:
         """Go on with each batch, a bounded way; how many lines were taken in or written. Unavailable.
@@ -208,7 +223,7 @@ class Bulk:
         self._forgot_at = self._clock.monotonic()
 
     def _say(self, troubles: dict[str, str]) -> None:
-        self._troubles.tell(DUTY, troubles)
+        self._incidents.tell(DUTY, troubles)
         self.waits = Awaited("the file store", "; ".join(sorted(set(troubles.values())))[:1_000]) if troubles else None
 
 
@@ -222,3 +237,22 @@ def _crashed(count: int, line: int) -> str:
 def _gathered(unfinished: Sequence[Row[Any]]) -> float:
     under_way = sum(int(batch.taken - batch.completed - batch.failed) for batch in unfinished)
     return min(_REST, max(_GATHER, under_way * _GATHER_A_LINE))
+
+
+def duty_of(bridge: BridgeParts) -> Bulk:
+    """Return the duty for a bridge. ConfigurationError when HEADRACE_FILES names no place that can be reached."""
+    settings, ledger = bridge.settings, bridge.ledger
+    files, batches = files_in(settings, ledger), ledger.of(Batches)
+    return Bulk(
+        ledger=ledger,
+        files=files,
+        feed=Feed(batches=batches, files=files, admit=lambda: RecordAdmission(bridge.rules, ledger.now()).admit),
+        outputs=Outputs(batches=batches, files=files, keep=settings.files_retention),
+        rewriting=Rewriting(batches=batches, files=files),
+        room=Room(settings.batch_lines, settings.batch_window),
+        bridge=bridge.name,
+        clock=bridge.clock,
+        incidents=bridge.incidents,
+        keep=settings.files_retention,
+        max_crashes=settings.max_crashes,
+    )

@@ -15,9 +15,10 @@ from headrace_workers.features.cache.calibration.sampling import band, chosen, t
 from headrace_workers.features.cache.semantic.found import Hit, NearMiss
 from headrace_workers.features.cache.step import Drawn
 from headrace_workers.features.cache.store.audit_rows import Afresh, NewAudit
-from headrace_workers.wiring.stages import AUDIT
 
+AUDIT: Final = "audit"  # the stage that answers afresh
 _LAST: Final = 9  # of ranks: behind all jobs
+_PATIENCE_MS: Final = 3 * 86_400_000
 
 
 class Auditing:
@@ -101,4 +102,4 @@ def _work(stage: Stage, name: str, afresh: GenerationJob, output: Output) -> Afr
         payload=value,
         read_bytes=len(value) + len(content),
     )
-    return Afresh(job=content, step=step, patience_ms=int(stage.patience * 1000))
+    return Afresh(job=content, step=step, patience_ms=_PATIENCE_MS)

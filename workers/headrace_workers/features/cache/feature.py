@@ -1,12 +1,18 @@
 """What cache adds to headrace."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
 
 if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.runtime.settings import Settings
+    from headrace_workers.runtime.worker.parts import WorkerParts
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
@@ -36,4 +42,39 @@ def _hooks() -> "Hooks":
     )
 
 
-FEATURE = Feature(name="cache", commands=_commands, hooks=_hooks, change_kinds={"entry": "answers"})
+def _stages(settings: "Settings | None") -> "Sequence[Stage]":
+    from headrace_workers.features.cache.stage import stages
+
+    return stages() if settings is None else stages(settings.cache)
+
+
+def _answering() -> "Answering":
+    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.features.cache.step import compared_with, told
+
+    return Answering(told=told, rows=compared_with)
+
+
+def _upkeep(settings: "Settings", ledger: "Ledger") -> Callable[[], object] | None:
+    from headrace_workers.features.cache.store.answers import Answers
+
+    most = settings.cache_max_entries  # that a tenant keeps; 0: any number
+    return partial(ledger.of(Answers).evict, most) if most else None
+
+
+def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
+    from headrace_workers.features.cache.parts import parts
+
+    return parts(worker)
+
+
+FEATURE = Feature(
+    name="cache",
+    commands=_commands,
+    hooks=_hooks,
+    change_kinds={"entry": "answers"},
+    stages=_stages,
+    parts=_parts,
+    answering=_answering,
+    upkeep=_upkeep,
+)

@@ -13,6 +13,7 @@ from headrace_workers.core.pipeline.outcome import Dead, Done, Held, Outcome, Wa
 from headrace_workers.core.pipeline.task import Job, Task
 from headrace_workers.core.ports import Moderator
 from headrace_workers.core.tables import RELEASED
+from headrace_workers.features.cache.audit_step import compared
 from headrace_workers.features.cache.semantic.found import Asked, Awaited, Failed, Found, Hit, Miss, NearMiss
 from headrace_workers.features.cache.store.entries import Served, Withdraw
 from headrace_workers.features.knowledge import grounds
@@ -37,13 +38,6 @@ class Drawn(NamedTuple):
     stratum: int | None = None
     share: float | None = None
     rows: tuple[Written, ...] = ()
-
-
-class Explored(NamedTuple):
-    """What a job was nearly served, which its own answer is to be compared with, in this audit."""
-
-    audit_id: str
-    text: str
 
 
 class Draws(Protocol):
@@ -142,10 +136,19 @@ def recalled(context: Mapping[str, Any]) -> Recall | None:
     return None if found is None else Recall(**{name: found.get(name) for name in _TOLD})
 
 
-def explored(context: Mapping[str, Any]) -> Explored | None:
-    """What a job was nearly served, from what `recall` handed on, where that is audited."""
-    found = context.get(CONTEXT, {}).get(_NEARLY)
-    return None if found is None else Explored(*found)
+def told(context: Mapping[str, Any], _text: str) -> Mapping[str, Recall]:
+    """Return what an answer's receipt says of looking it up; nothing where it was not asked."""
+    found = recalled(context)
+    return {} if found is None else {"recall": found}
+
+
+def compared_with(context: Mapping[str, Any], text: str) -> tuple[Written, ...]:
+    """Return how the answer that a job was nearly served compares with its own, where that is audited."""
+    nearly = context.get(CONTEXT, {}).get(_NEARLY)
+    if nearly is None:
+        return ()
+    audit_id, served = nearly
+    return (compared(audit_id, served, text),)
 
 
 def _passages(
@@ -224,7 +227,7 @@ def _renewed(
 def _serve(task: Task, job: GenerationJob, hit: Hit, passages: grounds.Found | None, auditing: Draws) -> Done:
     usage = hit.answer.usage
     saved_tokens = usage.prompt_tokens + usage.completion_tokens
-    told = Recall(
+    receipt = Recall(
         tier=hit.tier,
         similarity=hit.similarity,
         threshold=hit.threshold,
@@ -233,7 +236,7 @@ def _serve(task: Task, job: GenerationJob, hit: Hit, passages: grounds.Found | N
         saved_tokens=saved_tokens,
         saved_ms=hit.saved_ms,
     )
-    answer = hit.answer.model_copy(update={"recall": told, "usage": Usage(prompt_tokens=0, completion_tokens=0)})
+    answer = hit.answer.model_copy(update={"recall": receipt, "usage": Usage(prompt_tokens=0, completion_tokens=0)})
     output = Output(job_id=task.job_id, tenant=job.tenant, answer=answer)
     drawn = Drawn()
     if hit.tier is CacheTier.SEMANTIC:

@@ -18,7 +18,7 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
 from headrace_workers.features.batches.defaults import Defaults
-from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.files import Files, files_in
 from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
 from headrace_workers.features.batches.files.text import NotReadable
 from headrace_workers.features.batches.store.bulk import Batches
@@ -31,10 +31,12 @@ from headrace_workers.features.evals.store.eval_runs import Judged, ReadBefore
 from headrace_workers.features.evals.store.evals import Evals
 from headrace_workers.features.evals.tables import CANCELED, CANCELING, COMPLETED, ERROR, FAILED
 from headrace_workers.features.evals.tally import Tally, status_of
+from headrace_workers.features.quality.duty import LiveRates
 from headrace_workers.http.openai_errors import Refused
 from headrace_workers.runtime.bridge.crashes import Crashes
-from headrace_workers.runtime.bridge.duty import Duty
+from headrace_workers.runtime.bridge.duty import BridgeParts, DutyLease, Turn
 from headrace_workers.runtime.bridge.incidents import Incidents
+from headrace_workers.runtime.wire.listener import Rung
 from headrace_workers.runtime.wire.notifier import Hint
 
 DUTY: Final = "evals"
@@ -66,7 +68,7 @@ class EvalRuns:
         files: Files,
         bridge: str,
         clock: Clock,
-        troubles: Incidents,
+        incidents: Incidents,
         keep: float,
         most_bytes: int = 0,
         max_crashes: int = 3,
@@ -74,15 +76,24 @@ class EvalRuns:
         self._ledger = ledger
         self._files = files
         self._clock = clock
-        self._troubles = troubles
+        self._incidents = incidents
         self._keep = keep
         self._most_bytes = most_bytes
         self._begun: dict[int, Beginning] = {}
+        self._rates = LiveRates(ledger=ledger, bridge=bridge, clock=clock)
         self._crashes = Crashes(ledger.of(Evals).add_crashes, max_crashes)
-        self._duty = Duty(DUTY, ledger=ledger, bridge=bridge, clock=clock, seconds=_DUTY_LEASE)
+        self._duty = DutyLease(DUTY, ledger=ledger, bridge=bridge, clock=clock, seconds=_DUTY_LEASE)
         self._forgets_at = float("-inf")
         self.rest = _IDLE
         self.waits: Awaited | None = None
+        self.hears: dict[Hint, Rung] = {}
+
+    def take_turn(self, turn: Turn) -> Awaited | None:
+        """Go on with each run, work out pass rates where that is due, and rest."""
+        self.once(turn.tell_all, turn.alive)
+        self._rates.once(turn.alive)
+        turn.rest(self.rest)
+        return self.waits
 
     def once(self, ring: Callable[[Hint], object], alive: Callable[[], object] = lambda: None) -> int:
         """Go on with each run, a bounded way; how many items were written down or ended. `alive` is called meanwhile.
@@ -301,7 +312,7 @@ class EvalRuns:
             log(DUTY, logging.INFO, Action.BATCH_ENDED, f"a run of an eval is over: {state}", run=run.id)
 
     def _say(self, troubles: dict[str, str]) -> None:
-        self._troubles.tell(DUTY, troubles)
+        self._incidents.tell(DUTY, troubles)
         self.waits = Awaited("the file store", "; ".join(sorted(set(troubles.values())))[:1_000]) if troubles else None
 
 
@@ -331,3 +342,18 @@ def _judged(plan: EvalPlan, row: Row, line: dict[str, Any]) -> tuple[str, dict[s
     if line.get("status") == "blocked":
         error = error_of("content_filter", "moderation withheld the answer")
     return status_of(results), plan.sample(row, answer, error), results
+
+
+def duty_of(bridge: BridgeParts) -> EvalRuns:
+    """Return the duty for a bridge. ConfigurationError when HEADRACE_FILES names no place that can be reached."""
+    settings, ledger = bridge.settings, bridge.ledger
+    return EvalRuns(
+        ledger=ledger,
+        files=files_in(settings, ledger),
+        bridge=bridge.name,
+        clock=bridge.clock,
+        incidents=bridge.incidents,
+        keep=settings.files_retention,
+        most_bytes=settings.max_eval_bytes,
+        max_crashes=settings.max_crashes,
+    )

@@ -9,6 +9,7 @@ if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
     from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -33,4 +34,10 @@ def _hooks() -> "Hooks":
     return Hooks(on_batch_file_rewritten=eval_runs.read_again)
 
 
-FEATURE = Feature(name="evals", routers=_routers, commands=_commands, hooks=_hooks)
+def _duty(bridge: "BridgeParts") -> "FeatureDuty":
+    from headrace_workers.features.evals.duty import duty_of
+
+    return duty_of(bridge)
+
+
+FEATURE = Feature(name="evals", routers=_routers, commands=_commands, hooks=_hooks, duties={"evals": _duty})

@@ -1,6 +1,6 @@
 """What generation adds to headrace."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
@@ -11,6 +11,9 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.admission.check import AdmissionCheck
     from headrace_workers.core.admission.parts import AdmissionParts
     from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.runtime.settings import Settings
+    from headrace_workers.runtime.worker.parts import WorkerParts
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -43,4 +46,24 @@ def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
     return PromptCheck(parts.models)
 
 
-FEATURE = Feature(name="generation", routers=_routers, commands=_commands, admission=_admission, hooks=_hooks)
+def _stages(_settings: "Settings | None") -> "Sequence[Stage]":
+    from headrace_workers.features.generation.stage import GENERATE
+
+    return (GENERATE,)
+
+
+def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
+    from headrace_workers.features.generation.parts import parts
+
+    return parts(worker)
+
+
+FEATURE = Feature(
+    name="generation",
+    routers=_routers,
+    commands=_commands,
+    admission=_admission,
+    hooks=_hooks,
+    stages=_stages,
+    parts=_parts,
+)

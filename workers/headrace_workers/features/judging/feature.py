@@ -11,6 +11,9 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.admission.check import AdmissionCheck
     from headrace_workers.core.admission.parts import AdmissionParts
     from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.runtime.settings import Settings
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -50,6 +53,19 @@ def _admission(_parts: "AdmissionParts") -> "AdmissionCheck":
     return CriteriaCheck()
 
 
+def _stages(_settings: "Settings | None") -> "Sequence[Stage]":
+    from headrace_workers.features.judging.stage import STAGES
+
+    return STAGES
+
+
+def _answering() -> "Answering":
+    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.features.judging import quality_retry
+
+    return Answering(turns=quality_retry.turns, without_another=quality_retry.without_another)
+
+
 FEATURE = Feature(
     name="judging",
     routers=_routers,
@@ -58,4 +74,6 @@ FEATURE = Feature(
     status=_status,
     metrics=_metrics,
     admission=_admission,
+    stages=_stages,
+    answering=_answering,
 )

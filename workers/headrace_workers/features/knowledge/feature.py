@@ -1,6 +1,6 @@
 """What knowledge adds to headrace."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
@@ -11,6 +11,10 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.admission.check import AdmissionCheck
     from headrace_workers.core.admission.parts import AdmissionParts
     from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.runtime.settings import Settings
+    from headrace_workers.runtime.worker.parts import WorkerParts
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -49,6 +53,25 @@ def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
     return KnowledgeCheck(parts.embedder, parts.ledger.of(KnowledgeBases).unknown)
 
 
+def _stages(_settings: "Settings | None") -> "Sequence[Stage]":
+    from headrace_workers.features.knowledge.stage import EMBED
+
+    return (EMBED,)
+
+
+def _answering() -> "Answering":
+    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.features.knowledge.grounding import conversation_of, told
+
+    return Answering(conversation=conversation_of, told=told)
+
+
+def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
+    from headrace_workers.features.knowledge.parts import parts
+
+    return parts(worker)
+
+
 FEATURE = Feature(
     name="knowledge",
     routers=_routers,
@@ -56,4 +79,7 @@ FEATURE = Feature(
     hooks=_hooks,
     change_kinds={"document": "documents"},
     admission=_admission,
+    stages=_stages,
+    parts=_parts,
+    answering=_answering,
 )

@@ -19,8 +19,8 @@ USED: Final = "used"  # the documents that they come from, as they were: [id, ve
 
 def grounded(found: Grounds) -> Done:
     """Send the job on to its model with these passages."""
-    told = {_GROUNDING: found.grounding.model_dump(mode="json", exclude_none=True), _TURN: found.turn}
-    return Done(context={KNOWLEDGE: told, USED: [list(each) for each in found.used]}, tokens=found.tokens)
+    known = {_GROUNDING: found.grounding.model_dump(mode="json", exclude_none=True), _TURN: found.turn}
+    return Done(context={KNOWLEDGE: known, USED: [list(each) for each in found.used]}, tokens=found.tokens)
 
 
 def ungrounded(job_id: str, job: GenerationJob, found: NoGrounds, recall: Recall | None) -> Done:
@@ -62,20 +62,20 @@ def turn_of(context: Mapping[str, Any]) -> str | None:
     return turn
 
 
-def conversation_of(job: GenerationJob, context: Mapping[str, Any]) -> tuple[Message, ...]:
-    """Return what the model reads: the job's conversation, with its passages if it has any."""
+def conversation_of(job: GenerationJob, context: Mapping[str, Any]) -> tuple[Message, ...] | None:
+    """Return the job's conversation with its passages; None where it has none."""
     turn = turn_of(context)
-    return job.conversation if turn is None else with_turn(job, turn)
+    return None if turn is None else with_turn(job, turn)
 
 
-def grounding_of(context: Mapping[str, Any], text: str) -> Grounding | None:
-    """Return what the receipt of an answer with this text says; None for a job that named no knowledge base."""
-    told = context.get(KNOWLEDGE)
-    if told is None:
-        return None
-    grounding = Grounding.model_validate(told[_GROUNDING])
+def told(context: Mapping[str, Any], text: str) -> Mapping[str, Grounding]:
+    """Return what the receipt of an answer with this text says of its grounds; nothing where a job named no base."""
+    found = context.get(KNOWLEDGE)
+    if found is None:
+        return {}
+    grounding = Grounding.model_validate(found[_GROUNDING])
     said = cited(text, len(grounding.citations))
-    return grounding.model_copy(
+    grounding = grounding.model_copy(
         update={
             "citations": tuple(
                 each.model_copy(update={"cited": each.number in said.numbers}) for each in grounding.citations
@@ -83,3 +83,4 @@ def grounding_of(context: Mapping[str, Any], text: str) -> Grounding | None:
             "unknown": said.unknown[:MAX_UNKNOWN],
         }
     )
+    return {"grounding": grounding}

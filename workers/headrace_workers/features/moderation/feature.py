@@ -1,6 +1,6 @@
 """What moderation adds to headrace."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
@@ -10,6 +10,10 @@ if TYPE_CHECKING:  # most processes do without it
 
     from headrace_workers.core.admission.check import AdmissionCheck
     from headrace_workers.core.admission.parts import AdmissionParts
+    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.runtime.settings import Settings
+    from headrace_workers.runtime.worker.parts import WorkerParts
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -30,4 +34,31 @@ def _admission(_parts: "AdmissionParts") -> "AdmissionCheck":
     return ModeratorCheck()
 
 
-FEATURE = Feature(name="moderation", routers=_routers, commands=_commands, admission=_admission)
+def _stages(settings: "Settings | None") -> "Sequence[Stage]":
+    from headrace_workers.features.moderation.stage import stages_of
+
+    return stages_of(settings)
+
+
+def _answering() -> "Answering":
+    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.features.moderation import asked_again
+
+    return Answering(turns=asked_again.turns, without_another=asked_again.without_another)
+
+
+def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
+    from headrace_workers.features.moderation.parts import parts
+
+    return parts(worker)
+
+
+FEATURE = Feature(
+    name="moderation",
+    routers=_routers,
+    commands=_commands,
+    admission=_admission,
+    stages=_stages,
+    parts=_parts,
+    answering=_answering,
+)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace_schemas import HeadraceError
+from headrace_workers.core.followed import EVERY, Followed
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Detector, Moderation, Told
-from headrace_workers.features.moderation.followed import EVERY, Followed
 from headrace_workers.features.moderation.moderator import Aids, PolicyModerator, with_policy
 from headrace_workers.features.moderation.policy import Policy
 from headrace_workers.features.moderation.policy_file import load_policy
@@ -51,8 +51,8 @@ class WatchedModerator:
                 path=str(path), version=now[0].version)  # fmt: skip
 
         self._followed = Followed(
-            read, make, (path,), what=what, version=lambda now: now[0].version, told=told, every=every,
-            monotonic=monotonic,
+            read, make, (path,), what=what, version=lambda now: now[0].version, log_as="moderation", told=told,
+            every=every, monotonic=monotonic,
         )  # fmt: skip
 
     def moderate(
@@ -95,8 +95,9 @@ class WatchedPolicy:
             return policy
 
         self._followed = Followed(
-            read, itself, (path,), what=what, version=lambda policy: policy.version, every=every, monotonic=monotonic
-        )
+            read, itself, (path,), what=what, version=lambda policy: policy.version, log_as="moderation", every=every,
+            monotonic=monotonic,
+        )  # fmt: skip
 
     def of(self, tenant: str) -> Policy:
         """What holds for this tenant."""

@@ -2,20 +2,20 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import partial
 
 from headrace_producers.words import words
 from headrace_schemas.errors import HeadraceError
+from headrace_workers.core.feature import installed
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.memory import hand_back
 from headrace_workers.core.outage import AWAY, keep_going
 from headrace_workers.core.progress import Awaited, Loop, Progress
-from headrace_workers.features.batches.duty import Bulk
-from headrace_workers.features.evals.duty import EvalRuns
-from headrace_workers.features.quality.duty import LiveRates
 from headrace_workers.runtime.bridge.dispatch import Dispatch
+from headrace_workers.runtime.bridge.duty import FeatureDuty, Turn
 from headrace_workers.runtime.bridge.ingest import Ingest
 from headrace_workers.runtime.bridge.reap import Reap
 from headrace_workers.runtime.bridge.relay import Relay
@@ -33,14 +33,17 @@ _JOIN_SECONDS = 10.0
 
 
 class Duty(StrEnum):
-    """What a bridge may do. Flags choose; by default it does all."""
+    """The duties of the bridge itself."""
 
     INGEST = "ingest"
     DISPATCH = "dispatch"
     RELAY = "relay"
     REAP = "reap"
-    BATCHES = "batches"
-    EVALS = "evals"
+
+
+def all_duties() -> tuple[str, ...]:
+    """Return the names of all duties, those of features with them. Flags choose; by default a bridge has all."""
+    return (*Duty, *(name for feature in installed() for name in feature.duties))
 
 
 class Bridge:
@@ -50,66 +53,57 @@ class Bridge:
         self,
         *,
         name: str,
-        duties: frozenset[Duty],
+        duties: frozenset[str],
         ledger: Ledger,
-        ears: HintListener,
+        listener: HintListener,
         work: threading.Event,
         events: threading.Event,
         ends: threading.Event,
-        batches: threading.Event,
-        moved: threading.Event,
         ingest: Ingest,
         dispatch: Dispatch,
         relay: Relay,
         reap: Reap,
-        bulk: Bulk,
-        evals: EvalRuns,
-        rates: LiveRates,
-        bell: Notifier,
+        of_features: Mapping[str, FeatureDuty],
+        notifier: Notifier,
         writes: Writes,
         progress: Progress,
     ) -> None:
         self._name = name
         self._duties = duties
         self._ledger = ledger
-        self._ears = ears
+        self._listener = listener
         self._work = work
         self._events = events
         self._ends = ends
-        self._batches = batches
-        self._moved = moved  # what jobs say, or a batch
         self._ingest = ingest
         self._dispatch = dispatch
         self._relay = relay
         self._reap = reap
-        self._bulk = bulk
-        self._evals = evals
-        self._rates = rates
-        self._bell = bell
+        self._of_features = of_features
+        self._notifier = notifier
         self._writes = writes
         self._progress = progress
         self._new_work = threading.Event()  # taken in here: nobody has looked at it yet
         self._stop = threading.Event()
         self._stop_relay = threading.Event()
-        self._told: dict[Duty, Loop] = {}  # where each thread says that it goes on
+        self._loops: dict[str, Loop] = {}  # where each thread says that it goes on
 
     def run(self, stop: threading.Event) -> None:
         """Run until `stop` is set, then drain: nothing more is taken, claims nobody began are given back, and what
         the outbox holds is published."""
-        loops = {
+        turns: dict[str, tuple[Callable[[], Awaited | None], threading.Event]] = {
             Duty.INGEST: (self._ingest_once, self._stop),
             Duty.DISPATCH: (self._dispatch_once, self._stop),
             Duty.REAP: (self._reap_once, self._stop),
-            Duty.BATCHES: (self._bulk_once, self._stop),
-            Duty.EVALS: (self._evals_once, self._stop),
+            **{name: (partial(self._feature_once, name), self._stop) for name in self._of_features},
             Duty.RELAY: (self._relay_once, self._stop_relay),
         }
-        self._ears.start()
+        self._listener.start()
         self._writes.start()
-        self._told = {duty: self._progress.loop(str(duty)) for duty in loops if duty in self._duties}
+        self._loops = {duty: self._progress.loop(str(duty)) for duty in turns if duty in self._duties}
         threads = {
-            duty: threading.Thread(target=keep_going, args=(*loops[duty], told), name=str(duty), daemon=True)
-            for duty, told in self._told.items()
+            duty: threading.Thread(target=keep_going, args=(*turns[duty], loop), name=str(duty), daemon=True)
+            for duty, loop in self._loops.items()
         }
         for thread in threads.values():
             thread.start()
@@ -125,12 +119,13 @@ class Bridge:
         if broken:  # a process that does half of its work looks alive: whoever supervises it must see its end
             raise HeadraceError(f"the bridge stopped: {', '.join(broken)} ended by an error that the log shows above")
 
-    def _drain(self, threads: dict[Duty, threading.Thread]) -> None:
+    def _drain(self, threads: dict[str, threading.Thread]) -> None:
         self._stop.set()
-        for waited in (self._work, self._batches, self._moved):
-            waited.set()
-        for duty, thread in threads.items():
-            if duty is not Duty.RELAY:
+        self._work.set()
+        for rung in (rung for duty in self._of_features.values() for rung in duty.hears.values()):
+            rung.set()
+        for name, thread in threads.items():
+            if name != Duty.RELAY:
                 thread.join(_JOIN_SECONDS)
         self._stop_relay.set()  # from here on this thread publishes what is left
         self._events.set()
@@ -140,16 +135,15 @@ class Bridge:
         done = {duty for duty, thread in threads.items() if not thread.is_alive()}
         if Duty.INGEST in done:
             self._put_away(self._ingest.close)
-        if Duty.BATCHES in done:
-            self._put_away(self._bulk.close)
-        if Duty.EVALS in done:
-            self._put_away(self._evals.close)
+        for name, feature_duty in self._of_features.items():
+            if name in done:
+                self._put_away(feature_duty.close)
         self._put_away(self._release)
         if Duty.RELAY in done:
             self._put_away(self._publish_rest)
             self._put_away(self._relay.close)
         self._put_away(lambda: self._ledger.lay_down(self._name))
-        self._ears.stop()
+        self._listener.stop()
         self._writes.stop(_JOIN_SECONDS)
         self._ledger.close()
         log("bridge", logging.INFO, Action.STOPPED, "the bridge stopped")
@@ -165,7 +159,7 @@ class Bridge:
         steps = self._ledger.release_unstarted(self._name)
         log("bridge", logging.INFO, Action.GIVEN_BACK, "claims nobody began were given back", steps=steps)
         if steps:
-            self._bell.ring(Hint.WORK)  # another bridge may have them
+            self._notifier.ring(Hint.WORK)  # another bridge may have them
 
     def _publish_rest(self) -> None:
         while self._relay.once():
@@ -178,9 +172,9 @@ class Bridge:
         """There is something to do: here, or for other bridges where it is not done here."""
         if hint is Hint.WORK:
             self._new_work.set()
-        self._ears.touch(hint)
+        self._listener.touch(hint)
         if (Duty.DISPATCH if hint is Hint.WORK else Duty.RELAY) not in self._duties:
-            self._bell.ring(hint)
+            self._notifier.ring(hint)
 
     def _dispatch_once(self) -> None:
         self._work.clear()
@@ -199,28 +193,17 @@ class Bridge:
             self._ends.wait(_FOLLOWED)
         return self._relay.waits
 
-    def _bulk_once(self) -> Awaited | None:
-        self._batches.clear()
-        self._moved.clear()
-        self._bulk.once(self._tell, self._told[Duty.BATCHES].beat)
-        self._stop.wait(self._bulk.gathers)
-        (self._moved if self._bulk.is_open else self._batches).wait(self._bulk.rest)
-        return self._bulk.waits
-
-    def _evals_once(self) -> Awaited | None:
-        alive = self._told[Duty.EVALS].beat
-        self._evals.once(self._tell_all, alive)
-        self._rates.once(alive)
-        self._stop.wait(self._evals.rest)
-        return self._evals.waits
+    def _feature_once(self, name: str) -> Awaited | None:
+        turn = Turn(tell=self._tell, tell_all=self._tell_all, alive=self._loops[name].beat, rest=self._stop.wait)
+        return self._of_features[name].take_turn(turn)
 
     def _tell_all(self, hint: Hint) -> None:
         """There is something to do, wherever it is done."""
-        self._ears.touch(hint)
-        self._bell.ring(hint)
+        self._listener.touch(hint)
+        self._notifier.ring(hint)
 
     def _reap_once(self) -> None:
         if self._reap.once():
-            self._bell.ring(*Hint)
-            self._ears.touch(*Hint)
+            self._notifier.ring(*Hint)
+            self._listener.touch(*Hint)
         self._stop.wait(self._reap.rest)

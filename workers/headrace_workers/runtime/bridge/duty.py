@@ -1,12 +1,65 @@
-"""A duty of the ledger, as a bridge holds it: what one bridge at a time does."""
+"""Duties of a ledger: what one bridge at a time does. A feature gives the bridge those that it needs."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from headrace_workers.core.admission.rules import AdmissionRules
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ports import Clock
+from headrace_workers.core.progress import Awaited
+from headrace_workers.runtime.bridge.incidents import Incidents
+from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.wire.listener import Rung
+from headrace_workers.runtime.wire.notifier import Hint
 
 _NEVER = float("-inf")
 
 
-class Duty:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeParts:
+    """What a bridge has for the duties of features. `rules` are those by which it admits jobs."""
+
+    name: str
+    settings: Settings
+    ledger: Ledger
+    clock: Clock
+    incidents: Incidents
+    rules: AdmissionRules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What a duty may do to its bridge while it has its turn.
+
+    `tell(hint)` wakes the loops that see to the hint, here or else in other bridges; `tell_all` wakes them everywhere.
+    `alive` says that the duty goes on. `rest(seconds)` waits, and returns early when the bridge stops.
+    """
+
+    tell: Callable[[Hint], object]
+    tell_all: Callable[[Hint], object]
+    alive: Callable[[], object]
+    rest: Callable[[float], object]
+
+
+class FeatureDuty(Protocol):
+    """A duty that a feature gives the bridge, which runs it on a thread of its own.
+
+    `hears` is set at each hint, and when the bridge stops.
+    """
+
+    @property
+    def hears(self) -> Mapping[Hint, Rung]:
+        """What is set at which hint."""
+
+    def take_turn(self, turn: Turn) -> Awaited | None:
+        """Do what there is, and rest until there may be more. Return what keeps it from going on."""
+
+    def close(self) -> None:
+        """Close what is open."""
+
+
+class DutyLease:
     """One duty, under a lease of so many `seconds`: so long nobody does it when the bridge that had it was killed.
 
     Belongs to the thread that does it.
@@ -21,7 +74,7 @@ class Duty:
         self.held_until = _NEVER
 
     def held(self) -> bool:
-        """Whether this bridge has it. The ledger is asked when half of the lease is gone. Unavailable."""
+        """Return whether this bridge has it. The ledger is asked when half of the lease is gone. Unavailable."""
         now = self._clock.monotonic()
         if now < self.held_until - self._seconds / 2:
             return True
@@ -30,5 +83,5 @@ class Duty:
         return mine
 
     def let_go(self) -> None:
-        """The ledger is asked before this is done again."""
+        """Ask the ledger before this is done again."""
         self.held_until = _NEVER

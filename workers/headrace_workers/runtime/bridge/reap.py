@@ -1,12 +1,11 @@
 """What time brings about, once a second."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Clock
-from headrace_workers.features.cache.store.answers import Answers
 
 _PRUNE_EVERY = 60.0
 _COUNT_EVERY = 10.0
@@ -17,9 +16,9 @@ _LOOKS = 10  # a lease, at least: what is noted so often tells a gap well enough
 class Reap:
     """Takes back lost work, ends what expired, forgets what is old.
 
-    `retention` (seconds) is that of jobs and units, `of_units` that of the units of single stages. A tenant keeps
-    `most_answers` that may be given again; 0: any number. `pass_over` moves on what waits for a worker that is not
-    there, and returns how many. What was held for `hold` seconds is withheld.
+    `retention` (seconds) is that of jobs and units. `pass_over` moves on what waits for a worker that is not there, and
+    returns how many. What was held for `hold` seconds is withheld. Each of `upkeep` is what a feature does once a
+    minute, a bounded part of it at each call; it returns whether there is more.
     """
 
     def __init__(
@@ -30,21 +29,20 @@ class Reap:
         lease_ms: int,
         max_crashes: int,
         retention: float,
-        of_units: Mapping[str, float] | None = None,
-        most_answers: int = 0,
         hold: float = 7 * 86_400.0,
         pass_over: Callable[[], int] = lambda: 0,
+        upkeep: Sequence[Callable[[], object]] = (),
     ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._lease_ms = lease_ms
         self._max_crashes = max_crashes
         self._retention_ms = int(retention * 1000)
-        self._of_units_ms = {stage: int(seconds * 1000) for stage, seconds in (of_units or {}).items()}
-        self._most_answers = most_answers
+        self._upkeep = tuple(upkeep)
         self._hold_ms = int(hold * 1000)
         self._pass_over = pass_over
-        self._pruned_at = self._evicted_at = self._counted_at = self._held_at = clock.monotonic()
+        self._pruned_at = self._counted_at = self._held_at = clock.monotonic()
+        self._kept_up_at = [self._pruned_at] * len(self._upkeep)
         self._looked_at = float("-inf")
         self.rest = _EVERY  # seconds to the next look
 
@@ -60,11 +58,12 @@ class Reap:
         if counts and not self._ledger.tally():
             self._counted_at = self._clock.monotonic()
         prunes = self._clock.monotonic() - self._pruned_at > _PRUNE_EVERY
-        if prunes and not self._ledger.prune(self._retention_ms, self._of_units_ms):
+        if prunes and not self._ledger.prune(self._retention_ms):
             self._pruned_at = self._clock.monotonic()
-        evicts = self._most_answers and self._clock.monotonic() - self._evicted_at > _PRUNE_EVERY
-        if evicts and not self._ledger.of(Answers).evict(self._most_answers):
-            self._evicted_at = self._clock.monotonic()
+        for place, keep_up in enumerate(self._upkeep):
+            keeps_up = self._clock.monotonic() - self._kept_up_at[place] > _PRUNE_EVERY
+            if keeps_up and not keep_up():
+                self._kept_up_at[place] = self._clock.monotonic()
         withholds = self._clock.monotonic() - self._held_at > _COUNT_EVERY
         if withholds and not self._ledger.withhold_late(self._hold_ms):
             self._held_at = self._clock.monotonic()

@@ -20,7 +20,7 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KafkaUnavailable, awaited
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
-from headrace_workers.runtime.bridge.duty import Duty
+from headrace_workers.runtime.bridge.duty import DutyLease
 from headrace_workers.runtime.bridge.incidents import Incidents
 from headrace_workers.runtime.bridge.ledger_time import LedgerTime
 from headrace_workers.runtime.bridge.passing import Passing
@@ -61,7 +61,7 @@ class Relay:
         self._check_cluster = check_cluster
         # Who is told of an end by other ways than Kafka need not wait for that.
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="follow")
-        self._duty = Duty(DUTY, ledger=ledger, bridge=bridge, clock=clock, seconds=_DUTY_LEASE)
+        self._duty = DutyLease(DUTY, ledger=ledger, bridge=bridge, clock=clock, seconds=_DUTY_LEASE)
         self._gives_way_until = float("-inf")
         self._passing: Passing | None = None  # while a place takes nothing
         self.waits: Awaited | None = None  # what keeps it from publishing

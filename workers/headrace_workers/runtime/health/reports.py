@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_workers.core.followed import Standing
 from headrace_workers.core.progress import Awaited, LoopState
-from headrace_workers.features.moderation.followed import Standing
 from headrace_workers.runtime.health.own_file import is_locked, place_of
 from headrace_workers.runtime.settings import Settings
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
+from headrace_workers.core.cores import available_cores
+from headrace_workers.core.followed import standings
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.progress import STUCK_EXIT, Progress, stack_of
-from headrace_workers.features.generation.engines.hardware import available_cores
-from headrace_workers.features.moderation.followed import standings
 from headrace_workers.runtime.health.own_file import OwnFile, place_of
 from headrace_workers.runtime.health.reports import words_of_silence
 from headrace_workers.runtime.settings import Settings

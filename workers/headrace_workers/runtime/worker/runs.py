@@ -41,7 +41,7 @@ class Runs:
         """Run a claim under a bound, and learn from it how quick this process is."""
         stage = self._pipeline.stage(started.stage)
         assert stage is not None  # noqa: S101 - a worker runs none that it does not know
-        pace, longest_run = pace_of(stage.weight), stage.longest_run or self._longest_run
+        pace, longest_run = pace_of(stage.weight), self._longest_run
         with self._lock:
             speed = self._speeds.setdefault((started.queue, started.stage), Speed(pace.first_speed))
             since = self._progress.lived

@@ -41,19 +41,19 @@ def bridge(only: _OnlyOption = None) -> None:
     from headrace_workers.cli.connections import is_durable
     from headrace_workers.core.ledger.belonging import require_ledger
     from headrace_workers.core.memory import spare_what_is_loaded
-    from headrace_workers.runtime.bridge.bridge import Duty
+    from headrace_workers.runtime.bridge.bridge import all_duties
     from headrace_workers.runtime.health.watched import watched
     from headrace_workers.wiring.bridge import build_bridge
 
-    unknown = sorted(set(only or ()) - set(Duty))
+    unknown = sorted(set(only or ()) - set(all_duties()))
     if unknown:
-        raise ConfigurationError(f"--only is {unknown[0]!r}; it may be {', '.join(Duty)}")
+        raise ConfigurationError(f"--only is {unknown[0]!r}; it may be {', '.join(all_duties())}")
     settings = Settings.from_env()
     require_ledger(settings.ledger, settings.kafka.prefix)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    duties = frozenset(Duty(name) for name in only) if only else frozenset(Duty)
+    duties = frozenset(only or all_duties())
     with watched("bridge", settings) as progress:
         built = build_bridge(settings, duties, progress, durable=is_durable())
         spare_what_is_loaded()

@@ -62,7 +62,6 @@ class Forecasting:
         from headrace_workers.features.generation.engines.counting import CountingModels
         from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
         from headrace_workers.runtime.bridge.record_admission import RecordAdmission
-        from headrace_workers.wiring.stages import stages_of
 
         parts = AdmissionParts(
             ledger=self._ledger,
@@ -70,7 +69,7 @@ class Forecasting:
             embedder=ServedEmbedder(home_of(), embedder_name()),
             reach=webhook_reach(),
         )
-        rules = admission_rules(parts, Pipeline(stages_of(self._cache), judge_model=judge_name()))
+        rules = admission_rules(parts, Pipeline(judge_model=judge_name()))
         return RecordAdmission(rules, self._ledger.now()).admit
 
     def lines(self, found: Forecast, max_tokens: int | None) -> Sequence[str]:

@@ -13,11 +13,13 @@ from typing import Any
 from sqlalchemy import Row
 
 from headrace_schemas.errors import Category, HeadraceError
+from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.batches.files.store import NoSuchObject, Store, StoreUnavailable
 from headrace_workers.features.batches.files.stream import PieceStream
 from headrace_workers.features.batches.files.text import LineCount
 from headrace_workers.features.batches.store.files import FileBounds, Growth, NewFile, Piece, TooManyFiles
 from headrace_workers.features.batches.store.stored import NO_BOUNDS, StoredFiles
+from headrace_workers.runtime.settings import Settings
 
 _CHUNK = 1024**2  # bytes
 # What is appended to an object below this size makes a new one with both: so a file that grows slowly has no object for
@@ -246,3 +248,9 @@ def _chunks(stream: io.RawIOBase) -> Iterator[bytes]:
     with stream:
         while chunk := stream.read(_CHUNK):
             yield chunk
+
+
+def files_in(settings: Settings, ledger: Ledger) -> Files:
+    """Return this deployment's files. ConfigurationError when HEADRACE_FILES names no place that can be reached."""
+    bounds = FileBounds(settings.max_file_bytes, settings.max_uploads)
+    return Files(ledger.of(StoredFiles), Store.at(settings.files or str(settings.home / "files")), bounds)

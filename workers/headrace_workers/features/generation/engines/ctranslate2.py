@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 
 from headrace_schemas import HeadraceError, Message, Sampling
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.core.cores import available_cores
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.memory import keep_freed_memory
 from headrace_workers.core.ports import Completion, GivenUp, Request, never
@@ -31,7 +32,6 @@ from headrace_workers.features.generation.engines.hardware import (
     Device,
     Machine,
     Placement,
-    available_cores,
     choose_placement,
 )
 from headrace_workers.features.generation.engines.prefixes import MOST_TOKENS, NONE, Beginning, Prefixes

@@ -15,9 +15,9 @@ from typing import Final
 
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import PromptTooLong
+from headrace_workers.core.cores import available_cores
 from headrace_workers.core.ports import Completion, GivenUp, Request, never
 from headrace_workers.core.private_files import private_folder
-from headrace_workers.features.generation.engines.hardware import available_cores
 from headrace_workers.features.generation.engines.stopping import cut_at_stop
 from headrace_workers.features.generation.models.registry import ModelCard, model_dir, write_card
 

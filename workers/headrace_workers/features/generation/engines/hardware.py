@@ -104,30 +104,3 @@ def int8_saturates(cpuinfo: Path = Path("/proc/cpuinfo"), env: Mapping[str, str]
     if "sse2" not in flags:  # another architecture
         return False
     return not _VNNI & set(flags) or env.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_VNNI
-
-
-def available_cores(cgroup_root: Path = Path("/sys/fs/cgroup"), own_cgroup: Path = Path("/proc/self/cgroup")) -> int:
-    """Cores that this process may use: its CPU affinity, and its container's CPU limit (cgroup v2, `cpu.max`)."""
-    affine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    quotas = [
-        quota for folder in _cgroups(cgroup_root, own_cgroup) if (quota := _quota(folder / "cpu.max")) is not None
-    ]
-    return max(1, int(min([affine, *quotas])))
-
-
-def _cgroups(root: Path, own: Path) -> list[Path]:
-    # The limit may stand at any level between our own group and the root.
-    try:
-        paths = [line[3:] for line in own.read_text().splitlines() if line.startswith("0::")]
-    except OSError:
-        paths = []
-    group = root / paths[0].strip("/") if paths else root
-    return [group, *(parent for parent in group.parents if parent.is_relative_to(root))]
-
-
-def _quota(path: Path) -> float | None:
-    try:
-        quota, period = path.read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        return None  # no such limit here: an older kernel, or another system

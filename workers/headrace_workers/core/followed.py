@@ -82,15 +82,17 @@ class Followed(Generic[R, T]):
         *,
         what: str,
         version: Callable[[T], str],
+        log_as: str,
         told: Callable[[T], object] = lambda _: None,
         every: float = EVERY,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`read` reads the first of the files, and says which all are, `files` before the first time; `make` may read
         the others. `told` hears of each change. What they raise is raised here, where there is nothing from before.
-        `what` is done by it, and `version` is its policy's.
+        `what` is done by it, and `version` is its policy's. `log_as` is the part of headrace that the log names.
         """
         self._what, self._path, self._version = what, str(files[0]), version
+        self._log = log_as
         self._read, self._make, self._told, self._every, self._monotonic = read, make, told, every, monotonic
         self._looking = threading.Lock()
         self.refused: str | None = None  # why what the files say now is not what holds
@@ -116,7 +118,7 @@ class Followed(Generic[R, T]):
             self._value = self._loaded()
         except HeadraceError as error:
             if not self._stands(str(error)):
-                log("moderation", logging.ERROR, Action.POLICY_REFUSED, f"the policy of before holds: {error}")
+                log(self._log, logging.ERROR, Action.POLICY_REFUSED, f"the policy of before holds: {error}")
             return
         self._stands()
         self._told(self._value)

@@ -14,12 +14,12 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.moderation.moderator import Aids
+from headrace_workers.features.moderation.parts import moderator
 from headrace_workers.features.moderation.policy_file import load_policy
+from headrace_workers.features.moderation.policy_news import PolicyNews
 from headrace_workers.features.moderation.store.policies import Policies
 from headrace_workers.features.moderation.tables import POLICIES
 from headrace_workers.features.moderation.watching import WatchedModerator
-from headrace_workers.runtime.worker.policy_news import PolicyNews
-from headrace_workers.wiring.worker import _telling
 
 
 class Away:
@@ -83,6 +83,6 @@ def test_who_moderates_outputs_tells_of_its_policy(ledger, tmp_path, named):
     """By the deployment's file, or by the policy that comes with headrace."""
     file = write(tmp_path / "policy.toml", 'categories.email = "allow"\ntenants.shop.screen = true\n')
     policy = load_policy(file if named else None)
-    _telling(replace(settings(), policy=file if named else None), Aids(), [], ledger, Progress())
+    moderator(replace(settings(), policy=file if named else None), Aids(), [], ledger, Progress())
     eventually(lambda: len(ledger.read(select(POLICIES))) == len(policy.versions))
     assert {row.tenant: row.version for row in ledger.read(select(POLICIES))} == policy.versions

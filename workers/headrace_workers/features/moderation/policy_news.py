@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
+from headrace_workers.core.followed import EVERY
 from headrace_workers.core.outage import KeepsGoing
 from headrace_workers.core.progress import Awaited, Loop
-from headrace_workers.features.moderation.followed import EVERY
 from headrace_workers.features.moderation.store.policies import Policies
 from headrace_workers.features.moderation.watching import InForce
 

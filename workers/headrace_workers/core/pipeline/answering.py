@@ -1,0 +1,58 @@
+"""What features add to how a model answers a job, by what their stages handed on in the job's context."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeAlias
+
+from headrace_schemas import GenerationJob, HeadraceError, Message
+from headrace_workers.core.feature import installed
+from headrace_workers.core.ledger.rows import Written
+from headrace_workers.core.pipeline.outcome import Done, Retry
+
+Context: TypeAlias = Mapping[str, Any]
+
+
+def _unchanged(_job: GenerationJob, _context: Context) -> tuple[Message, ...] | None:
+    return None
+
+
+def _no_turns(_context: Context) -> tuple[Message, ...]:
+    return ()
+
+
+def _no_answer_before(_context: Context, _error: HeadraceError) -> Done | Retry | None:
+    return None
+
+
+def _nothing_told(_context: Context, _text: str) -> Mapping[str, Any]:
+    return {}
+
+
+def _no_rows(_context: Context, _text: str) -> tuple[Written, ...]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answering:
+    """What one feature adds; each part is a pure function.
+
+    `conversation(job, context)` returns what the model reads instead of the job's conversation, or None. `turns` are
+    put behind that. `without_another(context, error)` returns what becomes of a job whose model cannot answer again,
+    and None for a job that the feature did not send back. `told(context, text)` returns fields of the `Answer` with
+    this text, and `rows` what is written with it.
+
+    Of two features, the later in `FEATURES` speaks last, and is asked first what becomes of a job.
+    """
+
+    conversation: Callable[[GenerationJob, Context], tuple[Message, ...] | None] = _unchanged
+    turns: Callable[[Context], tuple[Message, ...]] = _no_turns
+    without_another: Callable[[Context, HeadraceError], Done | Retry | None] = _no_answer_before
+    told: Callable[[Context, str], Mapping[str, Any]] = _nothing_told
+    rows: Callable[[Context, str], tuple[Written, ...]] = _no_rows
+
+
+@cache
+def answering() -> tuple[Answering, ...]:
+    """Return what all features add, in their order."""
+    return tuple(found for feature in installed() if (found := feature.answering()) is not None)

@@ -1,0 +1,58 @@
+"""What looks up answers, and says which of these look-ups are audited."""
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from headrace_schemas.errors import UnknownModel
+from headrace_workers.core.log import Action, log
+from headrace_workers.features.cache.auditing import Auditing
+from headrace_workers.features.generation.models.registry import Registry
+from headrace_workers.features.knowledge.parts import question_embedder
+from headrace_workers.runtime.worker.parts import WorkerParts, woken_by_changes
+
+if TYPE_CHECKING:  # it imports NumPy, which most processes do without
+    from headrace_workers.features.cache.semantic.cache import Cache
+
+
+def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
+    """Return what builds the parts of this feature."""
+    settings = worker.settings
+    return {
+        "cache": lambda: _cache(worker),
+        "cache_mode": lambda: settings.cache,
+        "cache_ttl": lambda: settings.cache_ttl,
+        "max_wait": lambda: settings.max_wait,
+        "auditing": lambda: Auditing(worker.pipeline, settings.audit_share),
+    }
+
+
+def _cache(worker: WorkerParts) -> "Cache":
+    """Return the answers that may be given again. Where no embedder is here, only those to the very same request."""
+    from headrace_workers.features.cache.semantic.cache import Cache
+    from headrace_workers.features.cache.semantic.follow import Follower
+    from headrace_workers.features.cache.semantic.keeping import Keeping
+    from headrace_workers.features.cache.semantic.known import Known
+    from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+    from headrace_workers.features.cache.semantic.questions import Questions
+    from headrace_workers.features.cache.semantic.saved import Saved
+    from headrace_workers.features.cache.semantic.standings import Standings
+
+    settings, ledger, progress = worker.settings, worker.ledger, worker.progress
+    version = Registry(settings.home).version
+    try:
+        made = worker.once(question_embedder)
+    except UnknownModel as error:
+        log("recall", logging.INFO, Action.NO_EMBEDDER, f"only the very same request is answered again: {error}")
+        return Cache(ledger, version)
+    known = Known(made.dimensions)
+    saved = Saved(settings.home / "recall", ledger.identity, made.id)
+    questions = Questions(ledger, known, saved)
+    follower = Follower(questions, progress.loop("follow"), partial(ledger.followed, worker.name, "entry"))
+    worker.once(woken_by_changes).add(follower.woken)
+    follower.start()
+    Keeping(saved, questions).start()
+    standings = Standings(ledger, settings.max_error, worker.name, progress.loop("standings"))
+    standings.start()
+    return Cache(ledger, version, NearestQuestions(made, known, settings.similarity, standings.limit))

@@ -1,0 +1,49 @@
+"""The stage that looks for answers and passages before a model is asked, and the one that audits what it served."""
+
+from functools import partial
+
+from headrace_schemas import GenerationJob
+from headrace_schemas.recall import CacheMode
+from headrace_workers.core.pipeline.retry import RetrySchedule
+from headrace_workers.core.pipeline.stage import Stage, Weight
+from headrace_workers.core.pipeline.task import Job, StepEvent
+from headrace_workers.features.cache.audit_step import audit
+from headrace_workers.features.cache.auditing import AUDIT
+from headrace_workers.features.cache.step import mode_of, recall
+from headrace_workers.features.generation.stage import sampling_group, shared_prefix
+
+
+def stages(cache: CacheMode = CacheMode.OFF) -> tuple[Stage, ...]:
+    """Return the stages of a deployment. `cache` is for jobs that do not say which earlier answers are good enough."""
+    return (
+        # Looking up reads the ledger, and embeds: neither belongs into another stage's transaction.
+        Stage(
+            name="recall",
+            order=30,
+            takes=(GenerationJob,),
+            step=recall,
+            weight=Weight.IO,
+            when=partial(_asks_recall, cache),
+            needs=("cache", "retrieval", "passage_screener", "cache_mode", "cache_ttl", "max_wait", "auditing"),
+            optional=_can_do_without,
+        ),
+        # Beside the way of jobs: its units are written with what was served. See auditing.py.
+        Stage(
+            name=AUDIT,
+            order=90,
+            step=audit,
+            weight=Weight.MODEL,
+            group=sampling_group,
+            prefix=shared_prefix,
+            retry=RetrySchedule(attempts=3),
+        ),
+    )
+
+
+def _asks_recall(default: CacheMode, job: Job, _event: StepEvent) -> bool:
+    return mode_of(job, default) is not CacheMode.OFF or not _can_do_without(job)
+
+
+def _can_do_without(job: Job) -> bool:
+    """Return whether a job may go on to its model without having been looked up: it asks for no passages."""
+    return not isinstance(job, GenerationJob) or job.knowledge is None

@@ -1,0 +1,33 @@
+"""The model of a worker."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from headrace_workers.core.ports import Generator
+from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.worker.parts import WorkerParts
+
+
+def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
+    """Return what builds the parts of this feature."""
+    return {"generator": lambda: worker.once(generator)}
+
+
+def generator(worker: WorkerParts) -> Generator:
+    """Load the model that this worker holds."""
+    assert worker.model is not None  # noqa: S101 - no worker holds one without a name
+    return load(worker.settings, worker.model)
+
+
+def load(settings: Settings, alias: str) -> Generator:
+    """Load the model with this alias as the deployment wants it."""
+    from headrace_workers.features.generation.engines.load import load_generator
+
+    return load_generator(
+        settings.home,
+        alias,
+        device=settings.device,
+        compute_type=settings.compute_type,
+        inter_threads=settings.inter_threads,
+        prefix_tokens=settings.prefix_tokens,
+    )

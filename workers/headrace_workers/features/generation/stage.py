@@ -1,0 +1,48 @@
+"""The stage in which a model answers, and which jobs may share one call of it."""
+
+from typing import Final
+
+from headrace_schemas import GenerationJob
+from headrace_workers.core.pipeline.stage import Stage, Weight
+from headrace_workers.core.pipeline.task import Job
+from headrace_workers.features.generation.engines.prefixes import digest_of
+from headrace_workers.features.generation.step import generate
+
+
+def own_model(_job_id: str, job: Job, _judge: str | None) -> str | None:
+    """Return the model that a generation job names; None for other jobs."""
+    return job.model if isinstance(job, GenerationJob) else None
+
+
+def sampling_group(job: Job, job_id: str) -> str:
+    """Return the group of jobs that agree in sampling, and write answers of about the same length.
+
+    A seeded sample must not depend on its neighbours, so it runs alone.
+    """
+    assert isinstance(job, GenerationJob)  # noqa: S101 - no other asks for a model of its own
+    s = job.sampling
+    longest = f"{max(16, 1 << (s.max_tokens - 1).bit_length())}"
+    if s.repetition_penalty is not None:
+        longest = f"{longest}|r{s.repetition_penalty}"
+    if s.temperature == 0:
+        return longest
+    alone = f"|{job_id}" if s.seed is not None else ""
+    return f"{longest}|{s.temperature}|{s.top_p}|{s.top_k}{alone}"
+
+
+def shared_prefix(job: Job) -> int | None:
+    """Return the same number for all jobs of a tenant that begin with the same long system prompt; None for others."""
+    return digest_of(job.tenant, job.messages) if isinstance(job, GenerationJob) else None
+
+
+GENERATE: Final = Stage(
+    name="generate",
+    order=40,
+    takes=(GenerationJob,),
+    step=generate,
+    weight=Weight.MODEL,
+    needs=("shown", "let_go"),
+    model=own_model,
+    group=sampling_group,
+    prefix=shared_prefix,
+)

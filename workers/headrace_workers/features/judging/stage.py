@@ -1,0 +1,92 @@
+"""The stages that judge answers: by an embedder, by a model, and by all else."""
+
+from functools import partial
+from typing import Final
+
+from headrace_schemas import (
+    Cosine,
+    Criterion,
+    EvaluationJob,
+    GenerationJob,
+    Grounded,
+    Moderated,
+    Pairwise,
+    Rubric,
+)
+from headrace_schemas.job import JudgedJob
+from headrace_workers.core.pipeline.grouping import pieces
+from headrace_workers.core.pipeline.stage import EMBEDDER_ROLE, Again, Stage, Weight
+from headrace_workers.core.pipeline.task import Job
+from headrace_workers.features.generation.stage import own_model
+from headrace_workers.features.judging.critique import asked_for
+from headrace_workers.features.judging.drawing import may_be_judged
+from headrace_workers.features.judging.ground_step import ground_answers
+from headrace_workers.features.judging.step import judge
+
+
+def judge_model(job_id: str, job: Job, judge: str | None) -> str | None:
+    """Return the model that answers this job's rubrics first; those for other models go on to them from there.
+
+    Rubrics that name no model are answered by the one that others name first, else by the deployment's judge, else by
+    the job's own model, whatever is drawn: that one comes first where it has something to answer. Else it is the first
+    that a rubric names which is judged, or may be. None when no model is asked for, or none is known.
+    """
+    if not isinstance(job, JudgedJob) or not job.asks_judge:
+        return None
+    usual = next(iter(job.judge_models), None) or judge or own_model(job_id, job, judge)
+    asked = [
+        each.model or usual
+        for each in job.criteria
+        if isinstance(each, Rubric | Pairwise) and may_be_judged(job_id, each)
+    ]
+    return usual if usual in asked else next(iter(asked), usual)
+
+
+def _one_is_judged(kinds: tuple[type[Criterion], ...], job_id: str, job: Job) -> bool:
+    """Return whether any criterion of these kinds is judged, or may be. A job that no share has drawn does not wait for
+    its judge: its score says that it was not drawn, wherever it is written.
+    """
+    criteria = job.criteria if isinstance(job, JudgedJob) else ()
+    return any(isinstance(each, kinds) and may_be_judged(job_id, each) for each in criteria)
+
+
+def _always(_job: Job) -> bool:
+    return True
+
+
+def _again(job: Job) -> Again:
+    """Return what a job's floor may ask for: an objection repeats the criterion, and sentences without support."""
+    if not isinstance(job, GenerationJob) or job.min_quality is None:
+        return Again()
+    floor = job.min_quality
+    wanted = next(each for each in job.criteria if each.key == floor.criterion)
+    repeated = job.sampling.max_tokens if wanted.criterion == "grounded" else 0
+    return Again(floor.attempts if floor.then == "regenerate" else 0, pieces(asked_for(wanted)) + repeated)
+
+
+STAGES: Final = (
+    # A worker with this role has the embedder. Judging, which comes behind it, is handed what was found.
+    Stage(
+        name="ground",
+        order=60,
+        takes=(Moderated, EvaluationJob),
+        step=ground_answers,
+        weight=Weight.ENCODER,
+        drawn=partial(_one_is_judged, (Grounded, Cosine)),
+        done_by=EMBEDDER_ROLE,
+        needs=("embedder",),
+        quantum=0.5,
+        optional=_always,
+    ),
+    Stage(
+        name="rubric",
+        order=70,
+        takes=(Moderated, EvaluationJob),
+        step=judge,
+        weight=Weight.MODEL,
+        model=judge_model,
+        drawn=partial(_one_is_judged, (Rubric, Pairwise)),
+    ),
+    # The floor of a job is one, whichever of these two stages judges last: it is told here for both.
+    Stage(name="judge", order=80, takes=(Moderated, EvaluationJob), step=judge, again=_again),
+)

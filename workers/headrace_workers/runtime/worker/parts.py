@@ -1,0 +1,53 @@
+"""What a worker has for the parts that features build for their steps."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from headrace_workers.core.feature import installed
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.once import once
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.progress import Progress
+from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.wire.listener import HintListener, Several
+from headrace_workers.runtime.wire.notifier import Hint
+from headrace_workers.runtime.wire.redis_client import redis_client
+from headrace_workers.runtime.wire.redis_names import RedisNames
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerParts:
+    """What a worker has for its features. `model` is the alias of the model that it holds. Thread-safe."""
+
+    name: str
+    settings: Settings
+    pipeline: Pipeline
+    ledger: Ledger
+    progress: Progress
+    model: str | None
+    _built: dict[Callable[..., Any], Callable[[], Any]] = field(default_factory=dict, init=False, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def once(self, build: Callable[["WorkerParts"], T]) -> T:
+        """Return `build(self)`: the same at each call. What could not be built is tried again."""
+        with self._lock:
+            built: Callable[[], T] = self._built.setdefault(build, once(partial(build, self)))
+        return built()
+
+    def of_features(self) -> Mapping[str, Callable[[], Any]]:
+        """Return what builds the parts of all features, by the names that stages need."""
+        return {name: build for feature in installed() for name, build in feature.parts(self).items()}
+
+
+def woken_by_changes(worker: WorkerParts) -> Several:
+    """Return what is set when answers or documents have changed; begin to listen for that."""
+    followers = Several()
+    channel = RedisNames(worker.settings.kafka.prefix).bell
+    client = redis_client(worker.settings.redis)
+    HintListener(client, channel, {Hint.CHANGES: followers}, worker.progress.loop("ears")).start()
+    return followers
