@@ -24,18 +24,29 @@ def _no_hooks() -> "Hooks | None":
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A thing that `headrace doctor` looks at. `look` is called on a thread of its own with the `Settings`, and returns
+    what is wrong with the thing and what to do, a line each; it may raise a HeadraceError instead.
+    """
+
+    what: str
+    look: Callable[[Any], Sequence[str]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
     """What a feature adds. Each part is loaded by a call, so that a process imports only what it runs.
 
     `routers` returns the FastAPI routers of the gateway, in the order in which they are asked. `commands` returns
-    functions that add a command, or a group of commands, to the Typer application that they are given. `hooks` returns
-    what the feature does inside the transactions of the core.
+    functions that add a command, or a group of commands, to the Typer application that they are given. `checks` returns
+    what `headrace doctor` looks at. `hooks` returns what the feature does inside the transactions of the core.
     """
 
     name: str
     routers: Callable[[], Sequence[Any]] = _nothing
     commands: Callable[[], Sequence[Callable[[Any], None]]] = _nothing
+    checks: Callable[[], Sequence[Check]] = _nothing
     hooks: Callable[[], "Hooks | None"] = _no_hooks
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from headrace_workers.core.feature import Feature
+from headrace_workers.core.feature import Check, Feature
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
@@ -28,6 +28,12 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (models.register,)
 
 
+def _checks() -> Sequence[Check]:
+    from headrace_workers.features.generation.commands.model_checks import overflowing_models
+
+    return (Check("models", overflowing_models),)
+
+
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.features.generation.store import responses
@@ -35,4 +41,4 @@ def _hooks() -> "Hooks":
     return Hooks(on_prune=responses.forget)
 
 
-FEATURE = Feature(name="generation", routers=_routers, commands=_commands, hooks=_hooks)
+FEATURE = Feature(name="generation", routers=_routers, commands=_commands, checks=_checks, hooks=_hooks)
