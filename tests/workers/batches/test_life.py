@@ -16,8 +16,8 @@ from headrace_schemas.job import derive_job_id
 from headrace_workers.core.progress import Awaited
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS, NEVER, STEPS
+from headrace_workers.core.text_file import NotReadable
 from headrace_workers.features.batches.files.store import StoreUnavailable
-from headrace_workers.features.batches.files.text import NotReadable
 from headrace_workers.features.batches.retry_failed_lines import InputGone, NothingFailed, NotOver
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
@@ -211,7 +211,7 @@ def test_a_line_of_which_no_end_is_in_sight_is_refused(running, monkeypatch):
     limit = 2 * 1024**2
     packed = gzip.compress(text_of(jobs(2)) + b"x" * (2 * limit) + b"\n" + text_of(jobs(1)))
     batch_id = running.submit(packed)
-    monkeypatch.setattr("headrace_workers.features.batches.files.text.LONGEST_RUN", limit)
+    monkeypatch.setattr("headrace_workers.core.text_file.LONGEST_RUN", limit)
     with pytest.raises(NotReadable, match="the file has more than 2,097,152 bytes in line 3: JSON lines are wanted"):
         running.submit(packed)
     running.run()

@@ -13,7 +13,7 @@ from headrace_schemas.errors import Category, HeadraceError, InvalidRecord
 from headrace_schemas.job import AnyJob, JudgedJob
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
-from headrace_workers.features.batches.defaults import Defaults, NoKind
+from headrace_workers.core.job_defaults import Defaults, NoKind
 from headrace_workers.features.batches.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed
 from headrace_workers.features.judging.usable import check_usable
 

@@ -20,9 +20,12 @@ def _routers() -> "Sequence[APIRouter]":
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.batches.commands import batch
+    from headrace_workers.features.batches.commands import batch, run
 
-    return (batch.register,)
+    return (
+        run.register,
+        batch.register,
+    )
 
 
 FEATURE = Feature(name="batches", routers=_routers, commands=_commands)

@@ -11,9 +11,9 @@ from sqlalchemy import Row
 from headrace_producers.settings import ProducerSettings
 from headrace_schemas.callback import BatchCallback
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.named_resources import FAMILIES
 from headrace_workers.features.batches.api.files import Expiry, file_of
-from headrace_workers.features.batches.defaults import Defaults
 from headrace_workers.features.batches.requests import URLS
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.submit import LONGEST_WINDOW, EmptyInput, Wishes, seconds_of, submit

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Row
 
 from headrace_schemas.limits import NO_NUL
+from headrace_workers.core.text_file import NotReadable
 from headrace_workers.features.batches.files.files import FileInUse
 from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
-from headrace_workers.features.batches.files.text import NotReadable
 from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import PURPOSE as BATCH
 from headrace_workers.features.batches.views import file_object

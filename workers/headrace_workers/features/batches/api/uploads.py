@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Row
 
 from headrace_schemas.limits import NO_NUL
+from headrace_workers.core.text_file import NotReadable
 from headrace_workers.features.batches.api.files import (
     Expiry,
     FileShape,
@@ -16,7 +17,6 @@ from headrace_workers.features.batches.api.files import (
     refuse_fields,
     stored,
 )
-from headrace_workers.features.batches.files.text import NotReadable
 from headrace_workers.features.batches.files.uploads import MOST_PARTS, NotPending, WrongUpload
 from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import PURPOSE as BATCH

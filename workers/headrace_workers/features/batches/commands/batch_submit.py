@@ -105,8 +105,8 @@ def _wishes(
 
 def _submitted(here: "Deployment", source: str, wishes: "Wishes", *, as_json: bool) -> Iterator[str | None]:
     """The id of the batch of each file, told as soon as it is there; None of one of a folder that is refused."""
+    from headrace_workers.core.text_file import NotReadable
     from headrace_workers.features.batches.commands.batch_files import Changed, sources
-    from headrace_workers.features.batches.files.text import NotReadable
     from headrace_workers.features.batches.submit import EmptyInput
 
     for path, shown in sources(source):

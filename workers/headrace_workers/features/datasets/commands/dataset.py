@@ -156,7 +156,7 @@ def _lines(
     path: Path, shown: "Callable[[io.RawIOBase], AbstractContextManager[Any]]" = nullcontext
 ) -> Iterator["Read"]:
     """The lines of a file, compressed or not, with something in them."""
-    from headrace_workers.features.batches.files.text import NotReadable, text_of
+    from headrace_workers.core.text_file import NotReadable, text_of
     from headrace_workers.features.batches.json_lines import read_on
 
     try:

@@ -19,8 +19,8 @@ from headrace_workers.cli.outfile import ReceiptFile, read_receipts
 from headrace_workers.cli.output import console, hush_kafka, put_json, say
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.cli.report import draw_receipts, draw_summary, summary_dict
-from headrace_workers.cli.run_jobs import ThisRun, carry, models_for
 from headrace_workers.cli.summary import Tally
+from headrace_workers.features.batches.commands.run_jobs import ThisRun, carry, models_for
 from headrace_workers.runtime.settings import judge_name
 
 
@@ -54,8 +54,8 @@ def run(
 
     Example: `headrace run jobs.jsonl -o receipts.jsonl --table`
     """
-    from headrace_workers.cli.serving import ends_on_sigterm
     from headrace_workers.features.batches.commands.run_batch import name_of_run
+    from headrace_workers.features.generation.commands.serving import ends_on_sigterm
 
     hush_kafka()
     if file != asking.STDIN and output.exists() and Path(file).exists() and output.samefile(file):

@@ -16,9 +16,9 @@ from headrace_workers.cli.summary import Tally
 from headrace_workers.runtime.settings import embedder_name, home_of
 
 if TYPE_CHECKING:
-    from headrace_workers.cli.serving import Serving
     from headrace_workers.cli.unserved import UnservedWarning
     from headrace_workers.features.batches.commands.run_batch import FileBatch
+    from headrace_workers.features.generation.commands.serving import Serving
 
 TRIAL: Final = "trial"  # in a batch's metadata: which one its jobs belong to
 _POLL_SECONDS = 0.2
@@ -75,10 +75,10 @@ def carry(
     """
     from headrace_workers.cli.connections import served_queues
     from headrace_workers.cli.lookup import LedgerJobs
-    from headrace_workers.cli.serving import serving
     from headrace_workers.cli.unserved import UnservedWarning
     from headrace_workers.features.batches.commands.batch_files import deployment
     from headrace_workers.features.batches.commands.run_batch import FileBatch
+    from headrace_workers.features.generation.commands.serving import serving
 
     began = time.monotonic()
     with (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Final, Protocol
 
 from headrace_schemas.errors import Category, HeadraceError
-from headrace_workers.features.batches.files.looks import HEAD, WANTED, unlike_lines
+from headrace_workers.core.file_format import HEAD, WANTED, unlike_lines
 
 GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _BUFFER = 1024**2  # bytes
