@@ -4,7 +4,7 @@ A feature stands in a folder of its own under `features/`, and its value in that
 (`wiring/features.py`) is the only place that names them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -18,6 +18,10 @@ _FEATURES: Final = "headrace_workers.wiring.features"  # by its name, since the 
 
 def _nothing() -> Sequence[Any]:
     return ()
+
+
+def _no_schemas() -> Mapping[str, Any]:
+    return {}
 
 
 def _no_hooks() -> "Hooks | None":
@@ -38,13 +42,15 @@ class Check:
 class Feature:
     """What a feature adds. Each part is loaded by a call, so that a process imports only what it runs.
 
-    `routers` returns the FastAPI routers of the gateway, in the order in which they are asked. `commands` returns
+    `routers` returns the FastAPI routers of the gateway, in the order in which they are asked. `schemas` returns
+    the JSON schemas, by name, of bodies that routes read themselves, for the API's description. `commands` returns
     functions that add a command, or a group of commands, to the Typer application that they are given. `checks` returns
     what `headrace doctor` looks at. `hooks` returns what the feature does inside the transactions of the core.
     """
 
     name: str
     routers: Callable[[], Sequence[Any]] = _nothing
+    schemas: Callable[[], Mapping[str, Any]] = _no_schemas
     commands: Callable[[], Sequence[Callable[[Any], None]]] = _nothing
     checks: Callable[[], Sequence[Check]] = _nothing
     hooks: Callable[[], "Hooks | None"] = _no_hooks

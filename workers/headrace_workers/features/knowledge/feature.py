@@ -1,6 +1,6 @@
 """What knowledge adds to headrace."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
@@ -25,10 +25,21 @@ def _routers() -> "Sequence[APIRouter]":
     )
 
 
+def _schemas() -> Mapping[str, Any]:
+    from pydantic import BaseModel
+
+    from headrace_workers.features.knowledge.api.vector_store_batch_shapes import NewFileBatch
+    from headrace_workers.features.knowledge.api.vector_store_shapes import BODIES
+    from headrace_workers.http.shapes import REFERENCES
+
+    bodies: tuple[type[BaseModel], ...] = (NewFileBatch, *BODIES)
+    return {each.__name__: each.model_json_schema(ref_template=REFERENCES + "{model}") for each in bodies}
+
+
 def _commands() -> Sequence[Callable[[Any], None]]:
     from headrace_workers.features.knowledge.commands import knowledge
 
     return (knowledge.register,)
 
 
-FEATURE = Feature(name="knowledge", routers=_routers, commands=_commands)
+FEATURE = Feature(name="knowledge", routers=_routers, schemas=_schemas, commands=_commands)

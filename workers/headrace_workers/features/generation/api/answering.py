@@ -10,13 +10,13 @@ from starlette.responses import Response
 from headrace_schemas.envelope import is_traceparent
 from headrace_schemas.errors import HeadraceError
 from headrace_schemas.job import Lane
-from headrace_workers.features.generation.openai.endpoint import Asker, Body, End
-from headrace_workers.features.generation.openai.endpoint import Request as Asked
+from headrace_workers.features.generation.openai.request import Asker, Body
+from headrace_workers.features.generation.openai.request import Request as Asked
 from headrace_workers.http.bodies import json_object
 from headrace_workers.http.caller import Caller, check_named
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.idempotency import key_of
-from headrace_workers.http.openai_errors import refused
+from headrace_workers.http.openai_errors import End, refused
 from headrace_workers.http.openai_parameters import Parameters
 from headrace_workers.http.services import Services
 from headrace_workers.http.waiting import ends_of
