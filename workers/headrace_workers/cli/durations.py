@@ -83,3 +83,8 @@ def show_time(ms: int | None) -> str:
     if ms is None:
         return "–"
     return datetime.fromtimestamp(ms / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def show_seconds(seconds: int | None) -> str:
+    """Show seconds since 1970, as views have them, in local time."""
+    return show_time(None if seconds is None else seconds * 1000)
