@@ -42,10 +42,12 @@ class Check:
 class Feature:
     """What a feature adds. Each part is loaded by a call, so that a process imports only what it runs.
 
-    `routers` returns the FastAPI routers of the gateway, in the order in which they are asked. `schemas` returns
-    the JSON schemas, by name, of bodies that routes read themselves, for the API's description. `commands` returns
+    `routers` returns the FastAPI routers of the gateway, in the order in which they are asked. `schemas` returns the
+    JSON schemas, by name, of bodies that routes read themselves, for the API's description. `commands` returns
     functions that add a command, or a group of commands, to the Typer application that they are given. `checks` returns
-    what `headrace doctor` looks at. `hooks` returns what the feature does inside the transactions of the core.
+    what `headrace doctor` looks at. `job_checks` returns functions that check a job by itself, and raise InvalidRecord:
+    the jobs of a file pass them before any is sent. `hooks` returns what the feature does inside the transactions of
+    the core.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Feature:
     schemas: Callable[[], Mapping[str, Any]] = _no_schemas
     commands: Callable[[], Sequence[Callable[[Any], None]]] = _nothing
     checks: Callable[[], Sequence[Check]] = _nothing
+    job_checks: Callable[[], Sequence[Callable[[Any], None]]] = _nothing
     hooks: Callable[[], "Hooks | None"] = _no_hooks
 
 

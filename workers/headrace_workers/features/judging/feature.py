@@ -21,4 +21,10 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (judge.register,)
 
 
-FEATURE = Feature(name="judging", routers=_routers, commands=_commands)
+def _job_checks() -> Sequence[Callable[[Any], None]]:
+    from headrace_workers.features.judging.usable import check_usable
+
+    return (check_usable,)
+
+
+FEATURE = Feature(name="judging", routers=_routers, commands=_commands, job_checks=_job_checks)
