@@ -2,6 +2,9 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from pydantic import PlainSerializer
 
 from headrace_schemas.errors import ConfigurationError
 
@@ -58,6 +61,10 @@ def rfc3339(ms: int | None) -> str | None:
     if ms is None:
         return None
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+# A point in time as a field of a view: ms since 1970, which its JSON tells as events do.
+Moment = Annotated[int | None, PlainSerializer(rfc3339, return_type=str | None, when_used="json")]
 
 
 def show_ms(value: float | None) -> str:
