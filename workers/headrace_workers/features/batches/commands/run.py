@@ -15,12 +15,12 @@ from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_schemas.job import Lane
 from headrace_workers.cli import asking
 from headrace_workers.cli.jobfile import Entry, Job, JobFile
-from headrace_workers.cli.outfile import ReceiptFile, read_receipts
 from headrace_workers.cli.output import console, hush_kafka, put_json, say
 from headrace_workers.cli.receipt import Receipt
-from headrace_workers.cli.report import draw_receipts, draw_summary, summary_dict
-from headrace_workers.cli.summary import Tally
+from headrace_workers.features.batches.commands.receipt_file import ReceiptFile, read_receipts
 from headrace_workers.features.batches.commands.run_jobs import ThisRun, carry, models_for
+from headrace_workers.features.batches.commands.run_report import draw_receipts, draw_summary, summary_dict
+from headrace_workers.features.batches.commands.run_summary import Tally
 from headrace_workers.runtime.settings import judge_name
 
 

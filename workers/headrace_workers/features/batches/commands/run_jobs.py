@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from headrace_schemas.errors import HeadraceError, Unavailable
-from headrace_workers.cli import progress
 from headrace_workers.cli.jobfile import Entry, JobFile
-from headrace_workers.cli.outfile import ReceiptFile
 from headrace_workers.cli.output import say
 from headrace_workers.cli.receipt import Receipt
-from headrace_workers.cli.report import MAX_ROWS
-from headrace_workers.cli.summary import Tally
+from headrace_workers.features.batches.commands import run_progress
+from headrace_workers.features.batches.commands.receipt_file import ReceiptFile
+from headrace_workers.features.batches.commands.run_report import MAX_ROWS
+from headrace_workers.features.batches.commands.run_summary import Tally
 from headrace_workers.runtime.settings import embedder_name, home_of
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def carry(
         unserved = UnservedWarning(ends.queues, served_queues, say)
         this_run.startup = time.monotonic() - began
         try:
-            with progress.shown(len(entries), len(entries) - len(todo)) as show:
+            with run_progress.shown(len(entries), len(entries) - len(todo)) as show:
                 _carry(batches, stack, receipts, this_run, show, unserved, patience)
         except BaseException:
             if trial is not None:
@@ -132,7 +132,7 @@ def _carry(
     stack: "Serving",
     receipts: ReceiptFile,
     this_run: ThisRun,
-    show: progress.Show,
+    show: run_progress.Show,
     unserved: "UnservedWarning",
     patience: float | None,
 ) -> None:

@@ -128,8 +128,8 @@ def _same_run(plan: "Plan", there: dict[str, Any], folder: Path) -> None:
 def _answer(plan: "Plan", folder: Path, *, start: bool, engine_threads: int | None, patience: float | None) -> None:
     """Bring all jobs to their ends, as far as they have none yet."""
     from headrace_workers.cli.jobfile import JobFile
-    from headrace_workers.cli.outfile import ReceiptFile
     from headrace_workers.core.job_defaults import Defaults
+    from headrace_workers.features.batches.commands.receipt_file import ReceiptFile
     from headrace_workers.features.batches.commands.run import ByContent
     from headrace_workers.features.generation.commands.serving import need_models
 

@@ -42,8 +42,8 @@ def judge_by_queue(found: Iterable["Past"], criterion: Criterion, trial: "Trial"
     Jobs belong to the tenants whose outputs they are about. Texts wait on the disk, not in memory.
     """
     from headrace_workers.cli.jobfile import JobFile
-    from headrace_workers.cli.outfile import ReceiptFile, read_receipts
     from headrace_workers.core.job_defaults import Defaults
+    from headrace_workers.features.batches.commands.receipt_file import ReceiptFile, read_receipts
     from headrace_workers.features.batches.commands.run import ByContent
     from headrace_workers.features.batches.commands.run_jobs import ThisRun, carry
     from headrace_workers.features.generation.commands.serving import ends_on_sigterm

@@ -1,4 +1,4 @@
-"""Jobs whose answer was wrong, sent afresh: as new jobs that name the old, each once however often it is asked for."""
+"""Jobs whose answer was wrong, sent again: as new jobs that name the old, each once however often it is asked for."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

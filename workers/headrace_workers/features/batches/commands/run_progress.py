@@ -7,8 +7,8 @@ from typing import Any
 
 from headrace_workers.cli.output import console, printable, say
 from headrace_workers.cli.receipt import Receipt
-from headrace_workers.cli.summary import Tally, rate
 from headrace_workers.cli.tables import shorten
+from headrace_workers.features.batches.commands.run_summary import Tally, rate
 
 _LINE_SECONDS = 10.0
 _FIRST_WIDTH = 300  # characters of the first answer
