@@ -11,7 +11,7 @@ from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_COMPLETION_TOKENS
 from headrace_workers.cli import asking
 from headrace_workers.cli.options import MOST_TOKENS
-from headrace_workers.cli.output import flush, printable, put, put_json, say
+from headrace_workers.cli.output import flush, printable, put, put_json, put_view, say
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -125,10 +125,10 @@ def _submitted(here: "Deployment", source: str, wishes: "Wishes", *, as_json: bo
 
 def tell_batch(batch: "Row[Any]", *, as_json: bool) -> None:
     """Print a batch's id, or all of it."""
-    from headrace_workers.features.batches.views import batch_object
+    from headrace_workers.features.batches.views import Batch
 
     if as_json:
-        put_json(batch_object(batch))
+        put_view(Batch.of(batch))
     else:
         put(batch.id)
     flush()
