@@ -7,10 +7,9 @@ import typer
 
 from headrace_schemas.errors import ConfigurationError, HeadraceError
 from headrace_workers.cli.durations import parse_life, rfc3339
-from headrace_workers.cli.options import limit_option
+from headrace_workers.cli.options import limit_option, tenant_meant
 from headrace_workers.cli.output import console, put, put_json, put_view, say, table
 from headrace_workers.cli.streams import shown_or
-from headrace_workers.features.access.commands.tenants import tenant_meant
 from headrace_workers.features.access.store.keys import ApiKeys
 from headrace_workers.features.access.views import ApiKey
 

@@ -5,9 +5,8 @@ from typing import Annotated
 import typer
 
 from headrace_schemas.errors import ConfigurationError, HeadraceError
-from headrace_workers.cli.options import MOST_TOKENS, JsonLinesOption, limit_option
+from headrace_workers.cli.options import MOST_TOKENS, JsonLinesOption, checked_tenant, limit_option
 from headrace_workers.cli.output import console, put_view, say, table
-from headrace_workers.features.access.commands.tenants import checked_tenant
 from headrace_workers.features.access.views import TokenQuota
 
 

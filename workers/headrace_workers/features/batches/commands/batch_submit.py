@@ -10,7 +10,7 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_COMPLETION_TOKENS
 from headrace_workers.cli import asking
-from headrace_workers.cli.options import MOST_TOKENS
+from headrace_workers.cli.options import MOST_TOKENS, checked_tenant
 from headrace_workers.cli.output import flush, printable, put, put_json, put_view, say
 
 if TYPE_CHECKING:
@@ -82,7 +82,6 @@ def _wishes(
 ) -> "Wishes":
     """How a batch is to be run, of these options. ConfigurationError."""
     from headrace_workers.cli.durations import parse_duration
-    from headrace_workers.features.access.commands.tenants import checked_tenant
     from headrace_workers.features.batches.commands.batch_files import callback_of
     from headrace_workers.features.batches.submit import LONGEST_SECONDS, LONGEST_WINDOW, Wishes
 

@@ -14,9 +14,8 @@ from headrace_schemas.limits import PATTERNS, Alias
 from headrace_workers.cli.attributes import MetaOption, WhereOption, attributes_of, filter_of
 from headrace_workers.cli.confirm import be_sure
 from headrace_workers.cli.connections import need_ledger
-from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
+from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, checked_tenant, limit_option, tenant_meant
 from headrace_workers.cli.output import console, flush, printable, put_json, put_view, say, table
-from headrace_workers.features.access.commands.tenants import checked_tenant, tenant_meant
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.runtime.settings import embedder_name, home_of
 

@@ -11,10 +11,9 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.confirm import be_sure
 from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import milliseconds, parse_life, parse_time
-from headrace_workers.cli.options import limit_option
+from headrace_workers.cli.options import checked_tenant, limit_option
 from headrace_workers.cli.output import console, put, put_json, put_view, say, table
 from headrace_workers.cli.streams import shown_or
-from headrace_workers.features.access.commands.tenants import checked_tenant
 from headrace_workers.features.webhooks.commands import webhook_tables as tables
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.views import (
