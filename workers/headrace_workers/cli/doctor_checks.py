@@ -1,4 +1,4 @@
-"""What `headrace doctor` looks at, and what it says where something is wrong.
+"""The checks of `headrace doctor`, and what they say if something is wrong.
 
 All that checks need is imported before they run side by side: threads that import one library at the same moment may
 find half of it, as of SQLAlchemy.
@@ -28,7 +28,7 @@ from headrace_workers.runtime.wire.redis_client import redis_client
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at, and what is wrong with it; None: all is well."""
+    """A thing that was looked at, and what is wrong with it; None: all is well."""
 
     what: str
     wrong: str | None = None

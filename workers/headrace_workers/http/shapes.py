@@ -1,4 +1,4 @@
-"""What OpenAPI says of bodies that routes read and write themselves."""
+"""Answers that many routes describe in OpenAPI in the same words."""
 
 from typing import Any, Final
 

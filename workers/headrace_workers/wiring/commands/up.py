@@ -88,7 +88,8 @@ def up(
 
 
 def draw(stack: "Stack", processes: Sequence[str], where: Mapping[str, str] | None = None) -> "Group":
-    """What runs where. Addresses that the environment gave may hold a password: of those only the name is shown.
+    """Draw a table of processes and addresses. An address from the environment may hold a password: only the name of
+    its variable is shown.
 
     `where` are the addresses of processes that have one.
     """

@@ -79,7 +79,7 @@ def run(
 
 
 class ByContent:
-    """Names the jobs of a file by what they are, so that they are the same in the next call, too.
+    """The names of the jobs of a file, made of their content, so that they are the same in the next call.
 
     The key is over the whole job as it will be sent, its line's number, and the run's name.
     """
@@ -88,7 +88,7 @@ class ByContent:
         self._name = name
 
     def __call__(self, line: int, job: Job) -> tuple[Job, str]:
-        """The job with a key, and the id of its event."""
+        """Return the job with a key, and the id of its event."""
         if job.idempotency_key is None:
             content = f"{self._name}\n{line}\n{job.model_dump_json(exclude_none=True)}"
             key = f"run-{hashlib.sha256(content.encode()).hexdigest()[:40]}"
@@ -97,7 +97,7 @@ class ByContent:
 
 
 def _todo(jobs: JobFile, entries: Sequence[Entry], receipts: ReceiptFile) -> list[Entry]:
-    """What has no receipt, or only the refusal of what its line said before it was corrected."""
+    """Return the entries without a receipt, and those whose line was refused and has been corrected since."""
     if receipts.cut_bytes:
         say(f"{receipts.path}: a torn last line of {receipts.cut_bytes} bytes was cut off")
     corrected = 0
@@ -142,7 +142,7 @@ def _report(
 
 @contextmanager
 def _telling_where_it_stands(entries: Sequence[Entry], receipts: ReceiptFile) -> Iterator[None]:
-    """What ends it before all are answered leaves a word of how far it came, once anything was begun."""
+    """Say how far the run came if it ends before all are answered, once anything was begun."""
     try:
         yield
     except (ConfigurationError, UnknownModel):  # nothing was

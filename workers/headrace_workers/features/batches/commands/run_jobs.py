@@ -27,7 +27,7 @@ _LOOK_SECONDS = 5.0  # between two looks at whether anybody serves what is waite
 
 @dataclass
 class ThisRun:
-    """What came of this call: its numbers, and the receipts that a table has room for. Times in seconds."""
+    """The results of one call: its numbers, and the receipts that a table has room for. Times in seconds."""
 
     tally: Tally = field(default_factory=Tally)
     first: list[Receipt] = field(default_factory=list)
@@ -42,7 +42,7 @@ class ThisRun:
 
 
 def models_for(jobs: JobFile, default: str, judge: str | None) -> list[str]:
-    """The models that these jobs need: those they name, and one that judges the rubrics which name none.
+    """Return the models that these jobs need: those they name, and one for rubrics that name none.
 
     That is the deployment's `judge`, else the first model of the file, else the `default`. No job needs a model where
     texts are only compared.

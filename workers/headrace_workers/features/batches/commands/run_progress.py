@@ -17,7 +17,7 @@ Show = Callable[[Tally, Sequence[Receipt]], None]
 
 
 def words(tally: Tally, seconds: float) -> str:
-    """What stands beside the bar: speed, and how many died."""
+    """Return the text beside the bar: the speed, and how many died."""
     dead = f", {tally.unanswered:,} without an answer" if tally.unanswered else ""
     return f"{rate(tally.completion_tokens, seconds):,.0f} tokens/s{dead}"
 
@@ -66,7 +66,7 @@ class _First:
         self._shown = False
 
     def of(self, ended: Sequence[Receipt]) -> str | None:
-        """A line about it, when it is among these."""
+        """Return a line about the first answer, if it is among these."""
         texts = ((receipt.line, text) for receipt in ended if (text := receipt.text))
         found = None if self._shown else next(texts, None)
         if found is None:

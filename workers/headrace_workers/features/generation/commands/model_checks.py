@@ -1,4 +1,4 @@
-"""What `headrace doctor` looks at of the models of this machine."""
+"""The check of `headrace doctor` of the models of this machine."""
 
 from headrace_workers.features.generation.engines.hardware import int8_saturates
 from headrace_workers.features.generation.models.pull import CATALOGUE

@@ -1,4 +1,4 @@
-"""What OpenAPI says of jobs that are sent, and of those that were let in."""
+"""Jobs in the API's description: those that are sent, and those that were admitted."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from headrace_workers.http.shapes import PROBLEM, REFERENCES, Responses
 
 
 class AcceptedShape(BaseModel):
-    """A job that was let in."""
+    """A job that was admitted."""
 
     object: Literal["job"]
     id: str
@@ -24,7 +24,7 @@ class AcceptedShape(BaseModel):
 
 
 class AcceptedList(BaseModel):
-    """Jobs that were let in, in the order in which they were sent."""
+    """Jobs that were admitted, in the order in which they were sent."""
 
     object: Literal["list"]
     data: list[AcceptedShape]
@@ -48,7 +48,7 @@ def schemas() -> Mapping[str, dict[str, Any]]:
 
 
 def _asked(schema: dict[str, Any], kind: str) -> dict[str, Any]:
-    """A job with its kind, which only the usual one may leave out."""
+    """Return the schema of a job with its kind, which only the usual one may leave out."""
     required = schema.get("required", [])
     return {
         **schema,
@@ -58,13 +58,13 @@ def _asked(schema: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def _job_types() -> dict[str, EventType]:
-    """The kinds of jobs, each with its event type."""
+    """Return the kinds of jobs, each with its event type."""
     kinds = {each.name.split(".")[2]: each for each in EVENTS if each.name.startswith("headrace.job.")}
     return {kind: each for kind, each in kinds.items() if job_type(kind) is each}
 
 
 def body_of_jobs() -> dict[str, Any]:
-    """The body of `POST /v1/jobs`."""
+    """Return the description of the body of `POST /v1/jobs`."""
     names = [f"Asked{each.cls.__name__}" for each in _job_types().values()]
     one: dict[str, Any] = {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in names]}
     examples: dict[str, Any] = {
@@ -76,7 +76,7 @@ def body_of_jobs() -> dict[str, Any]:
 
 
 def body_of_evaluations() -> dict[str, Any]:
-    """The body of `POST /v1/evaluations`."""
+    """Return the description of the body of `POST /v1/evaluations`."""
     one = {"$ref": "#/components/schemas/EvaluationJob"}
     example = _example(_job_types()["evaluation"])
     many: dict[str, Any] = {"type": "array", "items": one, "minItems": 1, "maxItems": MOST_JOBS}
@@ -90,6 +90,6 @@ def _body(schema: dict[str, Any], examples: dict[str, Any]) -> dict[str, Any]:
 
 
 def _example(event_type: EventType) -> dict[str, Any]:
-    """The contract's own, without what the door fills in."""
+    """Return the contract's own example, without the fields that admission fills in."""
     fields: dict[str, Any] = json.loads(encode_value(EXAMPLES[event_type.name]))
     return {name: value for name, value in fields.items() if name not in ("tenant", "deadline", "idempotency_key")}

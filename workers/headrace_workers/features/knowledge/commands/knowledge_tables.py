@@ -35,12 +35,12 @@ def document_row(document: KnowledgeDocument) -> tuple[str, ...]:
 
 
 def attributes_told(attributes: AttributeMap) -> str:
-    """As they are typed: `language=en, year=2026`."""
+    """Return attributes as they are typed: `language=en, year=2026`."""
     return ", ".join(f"{key}={_typed(value)}" for key, value in attributes.items())
 
 
 def _typed(value: bool | int | float | str) -> str:
-    """What is no text stands as JSON writes it, and a text that could be taken for such in quotes."""
+    """Return a value as JSON writes it, and a text bare unless it could be taken for another value."""
     if not isinstance(value, str):
         return json.dumps(value)
     try:
@@ -62,7 +62,7 @@ def _leg(leg: Leg | None, digits: int) -> str:
 
 
 def passed_words(passed_over: Counter[str]) -> str:
-    """Which fields of front matter are no attributes, and of how many documents."""
+    """Name the fields of front matter that are no attributes, and of how many documents."""
     told = ", ".join(f"{name} ({count:,})" for name, count in passed_over.most_common(_TOLD))
     more = f" and {len(passed_over) - _TOLD:,} more" if len(passed_over) > _TOLD else ""
     return (
@@ -72,12 +72,12 @@ def passed_words(passed_over: Counter[str]) -> str:
 
 
 def tally_words(tally: dict[Status, int], chunks: int) -> str:
-    """What became of all files: `12 added (140 chunks), 3 unchanged`."""
+    """Say what became of all files: `12 added (140 chunks), 3 unchanged`."""
     parts = [f"{tally[status]:,} {status}" for status in _STATUSES if tally.get(status)]
     return f"{', '.join(parts) or 'no files'}; {chunks:,} {'chunk' if chunks == 1 else 'chunks'} written"
 
 
 def names_told(names: Sequence[str]) -> str:
-    """The first of these names, and how many more there are."""
+    """Return the first of these names, and how many more there are."""
     more = f" and {len(names) - _TOLD:,} more" if len(names) > _TOLD else ""
     return f"{', '.join(names[:_TOLD])}{more}"
