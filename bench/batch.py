@@ -18,8 +18,8 @@ from bench.report import Report, Row, report, row
 from bench.services import Services, services
 from headrace_workers.cli.connections import ring_bridges
 from headrace_workers.core.cores import available_cores
+from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.batches.defaults import Defaults
 from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import Store
 from headrace_workers.features.batches.store.bulk import Batches

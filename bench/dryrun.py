@@ -22,8 +22,8 @@ from bench.ends import Say
 from bench.flow import SMOLLM2, make_home, requests
 from bench.report import Report, Row, report, row, show
 from bench.services import services
+from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.batches.defaults import Defaults
 from headrace_workers.features.batches.estimate import LEVEL, Interval
 from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import Store

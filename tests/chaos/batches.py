@@ -19,8 +19,8 @@ from tests.chaos.servers import Servers, own_folder
 from tests.services.eventually import eventually
 
 from headrace_schemas.job import derive_job_id
+from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.batches.defaults import Defaults
 from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import Store
 from headrace_workers.features.batches.store.bulk import Batches

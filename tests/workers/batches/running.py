@@ -9,13 +9,13 @@ from tests.workers.bridge.records import rules_of
 from headrace_schemas import Answer, Category, Result, StageRecord, Usage
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.identity import end_id, process_name
+from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.claim import Wanted
 from headrace_workers.core.ledger.complete import Advanced
 from headrace_workers.core.ledger.dead import job_burial
 from headrace_workers.core.ledger.outbox import outgoing
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
-from headrace_workers.features.batches.defaults import Defaults
 from headrace_workers.features.batches.duty import Bulk, Room
 from headrace_workers.features.batches.feed import Feed
 from headrace_workers.features.batches.files.files import Files

@@ -4,7 +4,7 @@ from tests.workers.batches.running import DEFAULTS, Running, jobs
 from tests.workers.bridge.records import generation
 from tests.workers.ledger_jobs import take_in
 
-from headrace_workers.features.batches.defaults import Defaults
+from headrace_workers.core.job_defaults import Defaults
 
 OWN = Defaults(DEFAULTS.model, DEFAULTS.fields, own_keys=True)
 

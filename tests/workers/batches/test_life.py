@@ -16,14 +16,14 @@ from headrace_schemas.job import derive_job_id
 from headrace_workers.core.progress import Awaited
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS, NEVER, STEPS
+from headrace_workers.core.text_file import NotReadable
 from headrace_workers.features.batches.files.store import StoreUnavailable
-from headrace_workers.features.batches.files.text import NotReadable
 from headrace_workers.features.batches.retry_failed_lines import InputGone, NothingFailed, NotOver
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import EmptyInput
 from headrace_workers.features.batches.tables import LINES
-from headrace_workers.features.batches.views import batch_object, progress_words
+from headrace_workers.features.batches.views import Batch, progress_words
 from headrace_workers.features.webhooks.store.delivery_views import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.runtime.wire.notifier import Hint
@@ -116,13 +116,13 @@ def test_lines_that_are_held_are_counted(running):
     """As long as they are, in a batch that is not over; each line once, and those of no other batch."""
     batch_id, other = running.submit(jobs(5)), running.submit(jobs(3))
     running.turn()
-    assert (running.batch(batch_id).held, batch_object(running.batch(batch_id))["headrace"]["held"]) == (0, 0)
+    assert (running.batch(batch_id).held, Batch.of(running.batch(batch_id)).headrace.held) == (0, 0)
     ids = [derive_job_id("a", f"batch:{batch_id}:{number}") for number in (2, 4)]
     mine = update(STEPS).where(STEPS.c.job_id.in_(ids))
     with writing(running.ledger.engine) as tx:
         tx.execute(mine.values(state="held", held_at=1))
     batch = running.batch(batch_id)
-    assert (batch.held, batch_object(batch)["headrace"]["held"], running.batch(other).held) == (2, 2, 0)
+    assert (batch.held, Batch.of(batch).headrace.held, running.batch(other).held) == (2, 2, 0)
     assert progress_words(batch) == "in_progress: 0 of 5, 2 held (`headrace moderation held list` says why)"
     assert [each.held for each in running.ledger.of(Batches).batches("a")] == [0, 2]
     with writing(running.ledger.engine) as tx:
@@ -211,7 +211,7 @@ def test_a_line_of_which_no_end_is_in_sight_is_refused(running, monkeypatch):
     limit = 2 * 1024**2
     packed = gzip.compress(text_of(jobs(2)) + b"x" * (2 * limit) + b"\n" + text_of(jobs(1)))
     batch_id = running.submit(packed)
-    monkeypatch.setattr("headrace_workers.features.batches.files.text.LONGEST_RUN", limit)
+    monkeypatch.setattr("headrace_workers.core.text_file.LONGEST_RUN", limit)
     with pytest.raises(NotReadable, match="the file has more than 2,097,152 bytes in line 3: JSON lines are wanted"):
         running.submit(packed)
     running.run()

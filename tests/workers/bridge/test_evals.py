@@ -11,9 +11,9 @@ from sqlalchemy import update
 from tests.services.tables import sqlite_tables
 from tests.workers.ledger.rows import write
 
+from headrace_workers.core import text_file
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.batches.files import text
 from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import Store
 from headrace_workers.features.batches.store.batch_rewriting import Anew
@@ -239,7 +239,7 @@ def test_a_run_over_more_lines_than_a_file_may_have_fails(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packs: Callable[[bytes], bytes]
 ):
     """With the bound, though none of them has something in it."""
-    for module in (eval_beginning, text):
+    for module in (eval_beginning, text_file):
         monkeypatch.setattr(module, "MOST_LINES", 300_000)
     file = files_of(ledger, tmp_path).add(
         [packs(b"\n" * 2_000_000)], tenant="a", purpose="evals", name="rows.jsonl", keep=None

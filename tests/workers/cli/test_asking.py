@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from headrace_workers.cli.asking import opened
-from headrace_workers.features.batches.files.text import NotReadable
+from headrace_workers.core.text_file import NotReadable
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])

@@ -17,9 +17,11 @@ from tests.workers.cli.conftest import Call
 from headrace_producers.admin import ensure_topics, too_small, topic_limits, wanted_limit
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
-from headrace_workers.cli import doctor_checks as looks
+from headrace_workers.cli import doctor_checks
+from headrace_workers.core.feature import Check
 from headrace_workers.core.ledger.deployment import Fact
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.generation.commands import model_checks
 from headrace_workers.features.generation.models.registry import read_card, write_card
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.testing import make_tiny_model
@@ -96,11 +98,10 @@ def test_no_service_waits_for_another(call: Call, env, monkeypatch: pytest.Monke
     """All are looked at side by side, and told in their order: several that are silent take no longer than one."""
     env(KafkaSettings.at("127.0.0.1:9"), "redis://127.0.0.1:9/0")
     all_began = threading.Barrier(7)
-    waiting = {what: lambda _settings, what=what: [f"{what} {all_began.wait(120) >= 0}"] for what in looks.LOOKS}
-    monkeypatch.setattr(looks, "LOOKS", waiting)
+    waiting = [Check(each.what, lambda _: [f"{all_began.wait(120) >= 0}"]) for each in doctor_checks.all_checks()]
+    monkeypatch.setattr(doctor_checks, "all_checks", lambda: waiting)
     assert list(wrong(call).items()) == [
-        (what, f"{what} True")
-        for what in ("topics", "limits of topics", "ledger", "deployment", "redis", "bridges", "models")
+        (what, "True") for what in ("topics", "limits of topics", "ledger", "deployment", "redis", "bridges", "models")
     ]
 
 
@@ -108,10 +109,12 @@ def test_nothing_is_imported_side_by_side():
     """Threads that import one library at the same moment may find half of it: a traceback in one of many calls."""
     program = """
 import sys
-from headrace_workers.cli import doctor_checks as looks
+from headrace_workers.cli.doctor_checks import all_checks, examine
+from headrace_workers.core.feature import Check
+all_checks()
 before = set(sys.modules)
-looks.LOOKS = {name: lambda settings: [str("sqlalchemy.dialects.postgresql.psycopg" in sys.modules)] for name in "ab"}
-print([each.wrong for each in looks.examine(None)], {"redis", "kafka.admin"} <= before)
+twice = 2 * [Check("", lambda settings: [str("sqlalchemy.dialects.postgresql.psycopg" in sys.modules)])]
+print([each.wrong for each in examine(twice, None)], {"redis", "kafka.admin"} <= before)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['True', 'True'] True"
@@ -193,15 +196,15 @@ def test_models_that_this_processor_computes_wrongly_are_named(
     folder = make_tiny_model(tmp_path, alias)
     old = replace(read_card(folder), source=source, quantization=quantization)
     write_card(folder, old)
-    monkeypatch.setattr(looks, "int8_saturates", lambda: True)
-    (said,) = looks.LOOKS["models"](settings)
+    monkeypatch.setattr(model_checks, "int8_saturates", lambda: True)
+    (said,) = model_checks.overflowing_models(settings)
     assert f"int8 weights of {alias} overflow" in said
     assert command in said
-    monkeypatch.setattr(looks, "int8_saturates", lambda: False)
-    assert looks.LOOKS["models"](settings) == []
-    monkeypatch.setattr(looks, "int8_saturates", lambda: True)
+    monkeypatch.setattr(model_checks, "int8_saturates", lambda: False)
+    assert model_checks.overflowing_models(settings) == []
+    monkeypatch.setattr(model_checks, "int8_saturates", lambda: True)
     write_card(folder, replace(old, weight_range="pairs"))
-    assert looks.LOOKS["models"](settings) == []
+    assert model_checks.overflowing_models(settings) == []
 
 
 def test_a_ledger_of_another_deployment_is_named_and_bound_on_purpose(

@@ -9,10 +9,10 @@ from tests.workers.evaluation.runs import RUN, answered, dead
 
 from headrace_schemas import Contains
 from headrace_schemas.job import derive_job_id
-from headrace_workers.cli import serving
 from headrace_workers.cli.connections import RunningStack
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
+from headrace_workers.features.generation.commands import serving
 from headrace_workers.features.generation.engines.echo import make_echo_model
 from headrace_workers.features.quality.tables import LABELS
 

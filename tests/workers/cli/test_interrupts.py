@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from headrace_workers.cli.interrupts import heard
-from headrace_workers.cli.serving import ends_on_sigterm
+from headrace_workers.features.generation.commands.serving import ends_on_sigterm
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,9 @@ from headrace_schemas.event_types import kind_of
 from headrace_schemas.events import JobKind
 from headrace_workers.cli.asking import Once
 from headrace_workers.cli.jobfile import MAX_LINE_BYTES, JobFile, WrongLine, WrongLines, parse_job
-from headrace_workers.cli.run import ByContent
-from headrace_workers.cli.run_jobs import models_for
-from headrace_workers.features.batches.defaults import Defaults
+from headrace_workers.core.job_defaults import Defaults
+from headrace_workers.features.batches.commands.run import ByContent
+from headrace_workers.features.batches.commands.run_jobs import models_for
 
 DEFAULTS = Defaults("tiny", {"tenant": "acme", "lane": "batch"}, {"max_tokens": 5}, embedder="vectors")
 

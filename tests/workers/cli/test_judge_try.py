@@ -23,10 +23,10 @@ from headrace_schemas import (
     Usage,
 )
 from headrace_schemas.codec import encode_value
-from headrace_workers.cli import serving
 from headrace_workers.cli.connections import RunningStack
 from headrace_workers.core.sql.database import reading, writing
 from headrace_workers.core.tables import JOBS
+from headrace_workers.features.generation.commands import serving
 from headrace_workers.features.generation.engines.echo import make_echo_model
 from headrace_workers.features.judging.commands import judge_queue
 

@@ -9,8 +9,8 @@ from headrace_producers.errors import Failure
 from headrace_schemas.errors import Unavailable
 from headrace_workers.cli.jobfile import JobFile
 from headrace_workers.cli.publish import Publisher
-from headrace_workers.cli.run import ByContent
-from headrace_workers.features.batches.defaults import Defaults
+from headrace_workers.core.job_defaults import Defaults
+from headrace_workers.features.batches.commands.run import ByContent
 
 
 class Flaky(MemoryProducer):

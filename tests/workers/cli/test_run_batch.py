@@ -9,10 +9,10 @@ from tests.workers.batches.running import Running, dead, text_of
 from headrace_schemas import DeadLetter, JobCancelled, Result
 from headrace_workers.cli.jobfile import JobFile
 from headrace_workers.cli.lookup import LedgerJobs
-from headrace_workers.cli.run import ByContent
+from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.features.batches.commands.batch_files import Deployment
+from headrace_workers.features.batches.commands.run import ByContent
 from headrace_workers.features.batches.commands.run_batch import FileBatch, NoEnds, name_of_run
-from headrace_workers.features.batches.defaults import Defaults
 from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import Store
 from headrace_workers.features.batches.store.bulk import Batches

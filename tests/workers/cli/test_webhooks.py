@@ -40,18 +40,18 @@ def test_a_receiver_is_registered_tried_rotated_and_forgotten(ledger, run, add):
     """Its secret is shown when it is made, and at no other time; in the ledger it is sealed."""
     with receiving() as receiver:
         made = add(receiver.url, "--event", "job.failed", "--name", "shop", "--tenant", "acme")
-        assert (made["tenant"], made["name"], made["events"]) == ("acme", "shop", ["job.failed"])
+        assert (made["tenant"], made["name"], made["event_types"]) == ("acme", "shop", ["job.failed"])
         tried = json.loads(run("test", made["id"], "--json"))
         assert (tried["status"], tried["error"]) == (200, None)
         (heard,) = receiver.heard
-        assert Webhook(made["secret"]).verify(heard.body, heard.headers)["type"] == "webhook.test"
+        assert Webhook(made["signing_secret"]).verify(heard.body, heard.headers)["type"] == "webhook.test"
         rotated = json.loads(run("rotate", made["id"], "--overlap", "1h", "--json"))
         run("test", made["id"])
-        for secret in (made["secret"], rotated["secret"]):
+        for secret in (made["signing_secret"], rotated["signing_secret"]):
             assert Webhook(secret).verify(receiver.heard[-1].body, receiver.heard[-1].headers)
     shown = run("list", "--json") + run("list")
-    assert made["secret"] not in shown
-    assert rotated["secret"] not in shown
+    assert made["signing_secret"] not in shown
+    assert rotated["signing_secret"] not in shown
     assert ledger.of(Webhooks).endpoint(made["id"]).secret.startswith("sealed:")
     run("remove", made["id"], "--yes")
     assert run("list", "--json") == ""
@@ -95,9 +95,9 @@ def test_a_secret_of_ones_own_and_a_key_pair(ledger, run, add, tmp_path):
     """From a file, never from the command line; of a pair the public key is shown."""
     file = tmp_path / "secret"
     file.write_text("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz\n")
-    assert add("https://shop.example/", "--secret-file", str(file))["secret"] == file.read_text().strip()
-    assert add("https://shop.example/", "--ed25519")["secret"].startswith("whpk_")
-    assert add("https://shop.example/", "--named-only")["events"] == []
+    assert add("https://shop.example/", "--secret-file", str(file))["signing_secret"] == file.read_text().strip()
+    assert add("https://shop.example/", "--ed25519")["signing_secret"].startswith("whpk_")
+    assert add("https://shop.example/", "--named-only")["event_types"] == []
 
 
 def test_the_secret_of_callbacks_stays_the_same(ledger, run, add):
@@ -119,7 +119,7 @@ def test_deliveries_are_listed_and_sent_again(ledger, run, add):
         office.deliver()
         listed = [json.loads(line) for line in run("deliveries", endpoint, "--json").splitlines()]
         assert {each["state"] for each in listed} == {"dropped"}
-        assert {each["status"] for each in listed if each["attempts"]} == {410}
+        assert {each["status_code"] for each in listed if each["attempts"]} == {410}
         assert len(run("deliveries", endpoint, "--state", "dropped", "--since", "1h", "--json").splitlines()) == 3
         assert run("deliveries", endpoint, "--state", "delivered", "--json") == ""
         one = json.loads(run("deliveries", listed[0]["id"], "--json"))

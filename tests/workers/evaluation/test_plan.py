@@ -7,7 +7,7 @@ from tests.workers.evaluation.runs import RUN, made
 
 from headrace_schemas import GenerationJob
 from headrace_workers.cli.jobfile import parse_job
-from headrace_workers.features.batches.defaults import Defaults
+from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.features.evals.errors import WrongRows
 from headrace_workers.features.evals.plan import Plan
 

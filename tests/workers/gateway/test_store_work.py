@@ -12,7 +12,7 @@ import zstandard
 from tests.services.eventually import eventually
 from tests.workers.gateway.served import Gateway
 
-from headrace_workers.features.batches.files import text
+from headrace_workers.core import text_file
 from headrace_workers.features.batches.files.store_work import EACH, NobodyWaits, NoPlace, StoreWork
 
 
@@ -117,7 +117,7 @@ def test_the_lines_of_a_file_whose_sender_has_hung_up_are_counted_no_further(
 ):
     """Nothing of it is kept, and the tenant has its place again."""
     for bound in ("MOST_TEXT", "MOST_LINES", "DENSE_TEXT"):
-        monkeypatch.setattr(text, bound, 2**62)
+        monkeypatch.setattr(text_file, bound, 2**62)
     line = b"x" * 100_000 + b"\n"
     frame = zstandard.compress(line * 1_000)
     form = httpx.Request(

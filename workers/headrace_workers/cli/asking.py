@@ -23,13 +23,13 @@ from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_COMPLETION_TOKENS
 from headrace_schemas.recall import CacheMode
+from headrace_workers.cli.attributes import WhereOption, filter_of
 from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.jobfile import Job
 from headrace_workers.cli.output import say
-from headrace_workers.features.batches.defaults import Defaults
-from headrace_workers.features.batches.files.looks import HEAD
-from headrace_workers.features.batches.files.text import GZIP, ZSTANDARD, NotReadable, check_beginning, text_of
-from headrace_workers.features.knowledge.commands.attributes import WhereOption, filter_of
+from headrace_workers.core.file_format import HEAD
+from headrace_workers.core.job_defaults import Defaults
+from headrace_workers.core.text_file import GZIP, ZSTANDARD, NotReadable, check_beginning, text_of
 
 STDIN = "-"
 _MAX_NOTED = 3

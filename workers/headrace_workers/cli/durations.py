@@ -2,6 +2,9 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from pydantic import PlainSerializer
 
 from headrace_schemas.errors import ConfigurationError
 
@@ -60,6 +63,10 @@ def rfc3339(ms: int | None) -> str | None:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+# A point in time as a field of a view: ms since 1970, which its JSON tells as events do.
+Moment = Annotated[int | None, PlainSerializer(rfc3339, return_type=str | None, when_used="json")]
+
+
 def show_ms(value: float | None) -> str:
     """A duration in ms, short: `3 ms`, `1.2 s`, `4 min 05 s`, `3 h 20 min`, `2 d 3 h`."""
     if value is None:
@@ -83,3 +90,8 @@ def show_time(ms: int | None) -> str:
     if ms is None:
         return "–"
     return datetime.fromtimestamp(ms / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def show_seconds(seconds: int | None) -> str:
+    """Show seconds since 1970, as views have them, in local time."""
+    return show_time(None if seconds is None else seconds * 1000)

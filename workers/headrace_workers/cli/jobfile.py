@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import BinaryIO
 
 from pydantic import ValidationError
@@ -13,9 +14,9 @@ from headrace_schemas.errors import Category, HeadraceError, InvalidRecord
 from headrace_schemas.job import AnyJob, JudgedJob
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
+from headrace_workers.core.feature import installed
+from headrace_workers.core.job_defaults import Defaults, NoKind
 from headrace_workers.core.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed
-from headrace_workers.features.batches.defaults import Defaults, NoKind
-from headrace_workers.features.judging.usable import check_usable
 
 Job = AnyJob
 
@@ -68,12 +69,18 @@ def parse_job(text: bytes, defaults: Defaults) -> Job:
     except ValidationError as error:
         raise WrongLine(describe(error, filled)) from None
     try:
-        check_usable(job)
+        for check in _checks():
+            check(job)
     except InvalidRecord as error:
         raise WrongLine(str(error)) from None
     if (size := len(encode_value(job))) > MAX_VALUE_BYTES:
         raise WrongLine(f"the job has {size} bytes, more than the {MAX_VALUE_BYTES} that are taken")
     return job
+
+
+@cache
+def _checks() -> tuple[Callable[[Job], None], ...]:
+    return tuple(check for feature in installed() for check in feature.job_checks())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,18 @@
-"""Options that many commands have, in the same words."""
+"""Options that many commands have, in the same words, and the tenant that they are about."""
 
 from typing import Annotated, Any, Final
 
 import typer
+from pydantic import TypeAdapter, ValidationError
+
+from headrace_producers.settings import ProducerSettings
+from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.limits import Tenant
 
 # What databases can count is less than what can be typed.
 _MOST_LISTED: Final = 10_000_000
 MOST_TOKENS: Final = 10**14
+_SHOWN: Final = 80  # characters of a name that no tenant can have
 
 JsonLinesOption = Annotated[bool, typer.Option("--json", help="print JSON lines")]
 OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
@@ -15,3 +21,20 @@ OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON obje
 def limit_option(help: str) -> Any:
     """How many of something are listed or looked at."""
     return typer.Option("--limit", "-n", min=1, max=_MOST_LISTED, help=help)
+
+
+def checked_tenant(name: str) -> str:
+    """Return the name. ConfigurationError where no tenant can be called so."""
+    try:
+        return str(TypeAdapter(Tenant).validate_python(name))
+    except ValidationError:
+        raise ConfigurationError(
+            f"{name[:_SHOWN]!r} cannot name a tenant: 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'"
+        ) from None
+
+
+def tenant_meant(name: str | None) -> str:
+    """Return the tenant that --tenant names, else HEADRACE_TENANT. ConfigurationError where no tenant can be called
+    so.
+    """
+    return checked_tenant(ProducerSettings.from_env().tenant if name is None else name)

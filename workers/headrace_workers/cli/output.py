@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from headrace_workers.cli.layout import Rows
 
 if TYPE_CHECKING:
@@ -39,6 +41,11 @@ def put_bytes(line: bytes) -> None:
 def put_json(value: Any) -> None:
     """One JSON document on one line."""
     put(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def put_view(view: BaseModel) -> None:
+    """Print a read model as one JSON document on one line: what HTTP answers, too."""
+    put_json(view.model_dump(mode="json"))
 
 
 def flush() -> None:

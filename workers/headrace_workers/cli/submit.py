@@ -17,7 +17,7 @@ from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import flush, hush_kafka, put, put_bytes, put_json, say
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.cli.streams import OutputFailed
-from headrace_workers.features.batches.defaults import Defaults
+from headrace_workers.core.job_defaults import Defaults
 
 if TYPE_CHECKING:
     from headrace_producers import ResultReader

@@ -26,6 +26,10 @@ def _nothing() -> Sequence[Any]:
     return ()
 
 
+def _no_schemas() -> Mapping[str, Any]:
+    return {}
+
+
 def _no_hooks() -> "Hooks | None":
     return None
 
@@ -54,13 +58,26 @@ def _needs_no_upkeep(_settings: Any, _ledger: "Ledger") -> Callable[[], object] 
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A thing that `headrace doctor` looks at. `look` is called on a thread of its own with the `Settings`, and returns
+    what is wrong with the thing and what to do, a line each; it may raise a HeadraceError instead.
+    """
+
+    what: str
+    look: Callable[[Any], Sequence[str]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
     """What a feature adds. Each part is loaded by a call, so that a process imports only what it runs.
 
     `routers` returns the FastAPI routers of the gateway, in the order in which they are asked. `commands` returns
-    functions that add a command, or a group of commands, to the Typer application that they are given. `hooks` returns
-    what the feature does inside the transactions of the core. `status` returns functions that read, from a ledger, a
+    functions that add a command, or a group of commands, to the Typer application that they are given. `schemas` returns
+    the JSON schemas, by name, of bodies that routes read themselves, for the API's description. `checks` returns what
+    `headrace doctor` looks at. `job_checks` returns functions that check a job by itself, and raise InvalidRecord: the
+    jobs of a file pass them before any is sent. `hooks` returns what the feature does inside the transactions of the
+    core. `status` returns functions that read, from a ledger, a
     `StatusPart` that `headrace status` shows. `metrics` returns functions that read, by a connection of the ledger,
     Prometheus metrics that `/metrics` shows. `change_kinds` are the kinds of change that the feature notes in the
     change feed, each with the word that `headrace status` shows for it.
@@ -78,7 +95,10 @@ class Feature:
 
     name: str
     routers: Callable[[], Sequence[Any]] = _nothing
+    schemas: Callable[[], Mapping[str, Any]] = _no_schemas
     commands: Callable[[], Sequence[Callable[[Any], None]]] = _nothing
+    checks: Callable[[], Sequence[Check]] = _nothing
+    job_checks: Callable[[], Sequence[Callable[[Any], None]]] = _nothing
     hooks: Callable[[], "Hooks | None"] = _no_hooks
     status: Callable[[], Sequence[Callable[[Any], Any]]] = _nothing
     metrics: Callable[[], Sequence[Callable[[Any], Any]]] = _nothing

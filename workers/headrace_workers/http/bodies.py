@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from headrace_schemas.reasons import describe
 from headrace_workers.core.json_lines import NamedTwice, NoJSON, finite, named_once
-from headrace_workers.features.batches.files.text import GZIP, ZSTANDARD
+from headrace_workers.core.text_file import GZIP, ZSTANDARD
 from headrace_workers.http.authenticated_route import Guarded
 from headrace_workers.http.errors import Refusal, Why
 

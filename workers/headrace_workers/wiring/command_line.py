@@ -9,13 +9,12 @@ from pydantic import ValidationError
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_schemas.reasons import first_problem
-from headrace_workers.cli import cancel, dead, doctor, outbox, results, schema, status, submit, up
-from headrace_workers.cli import run as run_file
+from headrace_workers.cli import cancel, dead, doctor, outbox, results, schema, status, submit
 from headrace_workers.cli.interrupts import heard
 from headrace_workers.cli.output import printable, put, say
 from headrace_workers.cli.streams import ReaderGone, finish
 from headrace_workers.core.log import configure
-from headrace_workers.wiring.commands import gateway, processes
+from headrace_workers.wiring.commands import gateway, processes, up
 from headrace_workers.wiring.features import FEATURES
 
 # Newer versions of Typer carry a click of their own: its errors are found through Typer's public names.
@@ -33,7 +32,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-_JOBS: Final = (up, run_file, submit, results, status, cancel, dead)
+_JOBS: Final = (up, submit, results, status, cancel, dead)
+_FIRST: Final = {"up": 0, "run": 1}  # commands at the top of the help
 _OPERATION: Final = (gateway, outbox, doctor, schema, processes)
 for register in (
     *(module.register for module in _JOBS),
@@ -41,6 +41,8 @@ for register in (
     *(module.register for module in _OPERATION),
 ):
     register(app)
+# A person begins with these.
+app.registered_commands.sort(key=lambda command: _FIRST.get(command.name or "", len(_FIRST)))
 
 
 def _version(wanted: bool) -> None:

@@ -13,10 +13,10 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
+from headrace_workers.core.text_file import NotReadable
 from headrace_workers.features.batches.feed import Feed
 from headrace_workers.features.batches.files.files import Files, files_in
 from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
-from headrace_workers.features.batches.files.text import NotReadable
 from headrace_workers.features.batches.outputs import Outputs
 from headrace_workers.features.batches.rewriting import Rewriting
 from headrace_workers.features.batches.store.batches import CANCELLING, IN_PROGRESS

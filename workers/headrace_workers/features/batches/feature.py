@@ -22,9 +22,12 @@ def _routers() -> "Sequence[APIRouter]":
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.batches.commands import batch
+    from headrace_workers.features.batches.commands import batch, run
 
-    return (batch.register,)
+    return (
+        run.register,
+        batch.register,
+    )
 
 
 def _duty(bridge: "BridgeParts") -> "FeatureDuty":

@@ -12,13 +12,13 @@ from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import HeadraceError, InvalidRecord
 from headrace_schemas.event_types import Event, EventType
 from headrace_schemas.job import AnyJob
+from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.dead import Burial
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.named_resources import named_by
 from headrace_workers.core.tables import NEVER
-from headrace_workers.features.batches.defaults import Defaults
 from headrace_workers.runtime.bridge.record_admission import Accepted
 
 INVALID: Final = "invalid"

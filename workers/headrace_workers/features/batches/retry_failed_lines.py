@@ -9,8 +9,8 @@ from sqlalchemy import Row
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.core.json_lines import read_on
+from headrace_workers.core.text_file import text_of
 from headrace_workers.features.batches.files.files import Files, new_id
-from headrace_workers.features.batches.files.text import text_of
 from headrace_workers.features.batches.line_jobs import LONGEST_LINE
 from headrace_workers.features.batches.store.batches import DUPLICATE, NewBatch
 from headrace_workers.features.batches.store.bulk import Batches

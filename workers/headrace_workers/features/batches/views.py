@@ -1,76 +1,159 @@
-"""A batch and a file as OpenAI's clients read them. Pure."""
+"""Batches and files as everybody sees them: over HTTP (OpenAI's objects), by `--json` and in tables. Pure.
+
+Times are seconds since 1970.
+"""
 
 import json
-from typing import Any, Final
+from typing import Any, Final, Literal, Self
 
+from pydantic import BaseModel
 from sqlalchemy import Row
 
 from headrace_workers.features.batches.store.batches import CANCELLED, CANCELLING, COMPLETED, EXPIRED, FAILED_WHOLE
 
 NATIVE: Final = "/v1/jobs"  # what a batch of headrace's own jobs says of its endpoint
-_ENDED: Final = {COMPLETED: "completed_at", FAILED_WHOLE: "failed_at", EXPIRED: "expired_at", CANCELLED: "cancelled_at"}
 
 
-def batch_object(batch: Row[Any]) -> dict[str, Any]:
-    """A batch, with what headrace counts beside: lines that are `held` now, `cached` answers, and tokens `reserved` and
-    `spent` of `max_tokens`.
+class RequestCounts(BaseModel):
+    """How many lines there are, were answered, and were not."""
 
-    Times are seconds since 1970.
+    total: int
+    completed: int
+    failed: int
+
+
+class BatchError(BaseModel):
+    """Why a whole batch failed, and with which line, where it was one."""
+
+    code: Literal["invalid_input"] = "invalid_input"
+    message: str
+    param: None = None
+    line: int | None
+
+
+class BatchErrors(BaseModel):
+    """OpenAI's list of what was wrong with a batch; headrace names one."""
+
+    object: Literal["list"] = "list"
+    data: list[BatchError]
+
+
+class BatchUsage(BaseModel):
+    """The tokens of a batch."""
+
+    input_tokens: int
+    input_tokens_details: dict[str, int] = {"cached_tokens": 0}
+    output_tokens: int
+    output_tokens_details: dict[str, int] = {"reasoning_tokens": 0}
+    total_tokens: int
+
+
+class BatchCounts(BaseModel):
+    """What headrace counts beside: lines that are `held` now, `cached` answers, and tokens `reserved` and `spent` of
+    `max_tokens`.
     """
-    errors = None
-    if batch.reason is not None:
-        said = {"code": "invalid_input", "message": batch.reason, "param": None, "line": batch.line}
-        errors = {"object": "list", "data": [said]}
-    return {
-        "id": batch.id,
-        "object": "batch",
-        "endpoint": batch.endpoint or NATIVE,
-        "errors": errors,
-        "input_file_id": batch.input_file,
-        "completion_window": batch.window,
-        "status": batch.state,
-        "output_file_id": batch.output_file,
-        "error_file_id": batch.error_file,
-        "created_at": _seconds(batch.created_at),
-        "in_progress_at": _seconds(batch.began_at),
-        "expires_at": _seconds(batch.expires_at),
-        "finalizing_at": _seconds(batch.finalizing_at),
-        "cancelling_at": _seconds(batch.cancelling_at),
-        **dict.fromkeys(_ENDED.values()),
-        **({_ENDED[batch.state]: _seconds(batch.ended_at)} if batch.state in _ENDED else {}),
-        "request_counts": {"total": batch.total, "completed": batch.completed, "failed": batch.failed},
-        "usage": {
-            "input_tokens": batch.prompt_tokens,
-            "input_tokens_details": {"cached_tokens": 0},
-            "output_tokens": batch.completion_tokens,
-            "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": batch.prompt_tokens + batch.completion_tokens,
-        },
-        "metadata": json.loads(batch.metadata),
-        "headrace": {
-            "tenant": batch.tenant,
-            "held": batch.held,
-            "cached": batch.cached,
-            "max_tokens": batch.max_tokens,
-            "reserved": batch.reserved,
-            "spent": batch.spent,
-        },
-    }
+
+    tenant: str
+    held: int
+    cached: int
+    max_tokens: int | None
+    reserved: int
+    spent: int
 
 
-def file_object(file: Row[Any]) -> dict[str, Any]:
-    """A file. Times are seconds since 1970."""
-    return {
-        "id": file.id,
-        "object": "file",
-        "bytes": file.size,
-        "created_at": _seconds(file.created_at),
-        "expires_at": _seconds(file.expires_at),
-        "filename": file.name,
-        "purpose": file.purpose,
-        "status": "processed",
-        "status_details": None,
-    }
+class Batch(BaseModel):
+    """A batch. `headrace` has what it cost, and how much of it came from the cache."""
+
+    id: str
+    object: Literal["batch"] = "batch"
+    endpoint: str
+    errors: BatchErrors | None
+    input_file_id: str
+    completion_window: str
+    status: Literal[
+        "validating", "in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled"
+    ]
+    output_file_id: str | None
+    error_file_id: str | None
+    created_at: int
+    in_progress_at: int | None
+    expires_at: int | None
+    finalizing_at: int | None
+    cancelling_at: int | None
+    completed_at: int | None
+    failed_at: int | None
+    expired_at: int | None
+    cancelled_at: int | None
+    request_counts: RequestCounts
+    usage: BatchUsage
+    metadata: dict[str, str]
+    headrace: BatchCounts
+
+    @classmethod
+    def of(cls, batch: Row[Any]) -> Self:
+        """Return the view of a batch."""
+        ended = _seconds(batch.ended_at)
+        wrong = None if batch.reason is None else BatchErrors(data=[BatchError(message=batch.reason, line=batch.line)])
+        return cls(
+            id=batch.id,
+            endpoint=batch.endpoint or NATIVE,
+            errors=wrong,
+            input_file_id=batch.input_file,
+            completion_window=batch.window,
+            status=batch.state,
+            output_file_id=batch.output_file,
+            error_file_id=batch.error_file,
+            created_at=batch.created_at // 1000,
+            in_progress_at=_seconds(batch.began_at),
+            expires_at=_seconds(batch.expires_at),
+            finalizing_at=_seconds(batch.finalizing_at),
+            cancelling_at=_seconds(batch.cancelling_at),
+            completed_at=ended if batch.state == COMPLETED else None,
+            failed_at=ended if batch.state == FAILED_WHOLE else None,
+            expired_at=ended if batch.state == EXPIRED else None,
+            cancelled_at=ended if batch.state == CANCELLED else None,
+            request_counts=RequestCounts(total=batch.total, completed=batch.completed, failed=batch.failed),
+            usage=BatchUsage(
+                input_tokens=batch.prompt_tokens,
+                output_tokens=batch.completion_tokens,
+                total_tokens=batch.prompt_tokens + batch.completion_tokens,
+            ),
+            metadata=json.loads(batch.metadata),
+            headrace=BatchCounts(
+                tenant=batch.tenant,
+                held=batch.held,
+                cached=batch.cached,
+                max_tokens=batch.max_tokens,
+                reserved=batch.reserved,
+                spent=batch.spent,
+            ),
+        )
+
+
+class FileObject(BaseModel):
+    """A file."""
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    expires_at: int | None
+    filename: str
+    purpose: str
+    status: Literal["processed"] = "processed"
+    status_details: str | None = None
+
+    @classmethod
+    def of(cls, file: Row[Any]) -> Self:
+        """Return the view of a file."""
+        return cls(
+            id=file.id,
+            bytes=file.size,
+            created_at=file.created_at // 1000,
+            expires_at=_seconds(file.expires_at),
+            filename=file.name,
+            purpose=file.purpose,
+        )
 
 
 def is_over(batch: Row[Any]) -> bool:

@@ -12,15 +12,15 @@ from typing import Any, Final
 
 from sqlalchemy import Row as LedgerRow
 
+from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.json_lines import read_on
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
-from headrace_workers.features.batches.defaults import Defaults
+from headrace_workers.core.text_file import NotReadable
 from headrace_workers.features.batches.files.files import Files, files_in
 from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
-from headrace_workers.features.batches.files.text import NotReadable
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import Wishes, submit

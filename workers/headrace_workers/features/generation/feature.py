@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from headrace_workers.core.feature import Feature
+from headrace_workers.core.feature import Check, Feature
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
@@ -58,6 +58,12 @@ def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
     return parts(worker)
 
 
+def _checks() -> Sequence[Check]:
+    from headrace_workers.features.generation.commands.model_checks import overflowing_models
+
+    return (Check("models", overflowing_models),)
+
+
 FEATURE = Feature(
     name="generation",
     routers=_routers,
@@ -66,4 +72,5 @@ FEATURE = Feature(
     hooks=_hooks,
     stages=_stages,
     parts=_parts,
+    checks=_checks,
 )

@@ -1,7 +1,7 @@
 """What jobs adds to headrace."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
 
@@ -20,4 +20,10 @@ def _routers() -> "Sequence[APIRouter]":
     )
 
 
-FEATURE = Feature(name="jobs", routers=_routers)
+def _schemas() -> Mapping[str, Any]:
+    from headrace_workers.features.jobs.api import job_schemas
+
+    return job_schemas.schemas()
+
+
+FEATURE = Feature(name="jobs", routers=_routers, schemas=_schemas)

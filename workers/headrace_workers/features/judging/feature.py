@@ -66,6 +66,12 @@ def _answering() -> "Answering":
     return Answering(turns=quality_retry.turns, without_another=quality_retry.without_another)
 
 
+def _job_checks() -> Sequence[Callable[[Any], None]]:
+    from headrace_workers.features.judging.usable import check_usable
+
+    return (check_usable,)
+
+
 FEATURE = Feature(
     name="judging",
     routers=_routers,
@@ -76,4 +82,5 @@ FEATURE = Feature(
     admission=_admission,
     stages=_stages,
     answering=_answering,
+    job_checks=_job_checks,
 )

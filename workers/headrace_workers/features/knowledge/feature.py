@@ -72,6 +72,17 @@ def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
     return parts(worker)
 
 
+def _schemas() -> Mapping[str, Any]:
+    from pydantic import BaseModel
+
+    from headrace_workers.features.knowledge.api.vector_store_batch_shapes import NewFileBatch
+    from headrace_workers.features.knowledge.api.vector_store_shapes import BODIES
+    from headrace_workers.http.shapes import REFERENCES
+
+    bodies: tuple[type[BaseModel], ...] = (NewFileBatch, *BODIES)
+    return {each.__name__: each.model_json_schema(ref_template=REFERENCES + "{model}") for each in bodies}
+
+
 FEATURE = Feature(
     name="knowledge",
     routers=_routers,
@@ -82,4 +93,5 @@ FEATURE = Feature(
     stages=_stages,
     parts=_parts,
     answering=_answering,
+    schemas=_schemas,
 )

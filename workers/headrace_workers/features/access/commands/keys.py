@@ -1,21 +1,21 @@
 """`headrace keys`: who may come in over HTTP."""
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from headrace_schemas.errors import ConfigurationError, HeadraceError
 from headrace_workers.cli.durations import parse_life, rfc3339
-from headrace_workers.cli.options import limit_option
-from headrace_workers.cli.output import console, put, put_json, say, table
+from headrace_workers.cli.options import limit_option, tenant_meant
+from headrace_workers.cli.output import console, put, put_json, put_view, say, table
 from headrace_workers.cli.streams import shown_or
-from headrace_workers.features.access.commands.tenants import tenant_meant
 from headrace_workers.features.access.store.keys import ApiKeys
+from headrace_workers.features.access.views import ApiKey
 
 if TYPE_CHECKING:
     from headrace_workers.features.access.key_text import Token
-    from headrace_workers.features.access.store.keys import KeyRow, NewKey
+    from headrace_workers.features.access.store.keys import NewKey
 
 _LONGEST_NAME: Final = 256
 _LifeOption = Annotated[str | None, typer.Option("--expires", help="after so long: 90d, 12h; never without it")]
@@ -69,14 +69,14 @@ def list_keys(
     from headrace_workers.cli.connections import need_ledger
 
     found = need_ledger().of(ApiKeys).listed(tenant, limit + 1)
-    rows = found[:limit]
+    keys = [ApiKey.of(row) for row in found[:limit]]
     if as_json:
-        for row in rows:
-            put_json(_described(row))
-    elif rows:
+        for key in keys:
+            put_view(key)
+    elif keys:
         shown = [
-            (row.id, row.tenant, row.name, _state(row), _day(row.made_at), _day(row.expires_at), " ".join(row.scopes))
-            for row in rows
+            (key.id, key.tenant, key.name, key.state, _day(key.made_at), _day(key.expires_at), " ".join(key.scopes))
+            for key in keys
         ]
         columns = ("key", "tenant", "name", "state", "made", "expires", "scopes")
         console(data=True).print(table(None, columns, shown, whole=("key",)))
@@ -104,7 +104,7 @@ def rotate(
         raise HeadraceError(f"there is no key {key_id}: `headrace keys list` shows all")
     token, key = new_key(old.tenant, old.name, old.scopes, expires)
     if not keys.rotate(key_id, key, _ms(parse_life(grace, "--grace", none=True))):
-        raise HeadraceError(f"the key {key_id} is {_state(old)} already: `headrace keys create` makes another")
+        raise HeadraceError(f"the key {key_id} is {ApiKey.of(old).state} already: `headrace keys create` makes another")
     with shown_or(lambda: keys.take_back(key.id, old)):
         _show(token, key, as_json)
     say(f"{key_id} expires in {grace}")
@@ -140,19 +140,6 @@ def _show(token: "Token", key: "NewKey", as_json: bool) -> None:
         return
     put(token.text)
     say("It is shown this once. Clients of OpenAI take it as OPENAI_API_KEY, others as `Authorization: Bearer …`")
-
-
-def _described(row: "KeyRow") -> dict[str, Any]:
-    return {
-        "id": row.id, "tenant": row.tenant, "name": row.name, "state": _state(row), "scopes": list(row.scopes),
-        "made_at": rfc3339(row.made_at), "expires_at": rfc3339(row.expires_at), "revoked_at": rfc3339(row.revoked_at),
-    }  # fmt: skip
-
-
-def _state(row: "KeyRow") -> str:
-    if row.revoked_at is not None:
-        return "revoked"
-    return "valid" if row.valid else "expired"
 
 
 def _ms(duration: timedelta) -> int:

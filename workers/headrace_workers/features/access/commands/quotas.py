@@ -5,10 +5,9 @@ from typing import Annotated
 import typer
 
 from headrace_schemas.errors import ConfigurationError, HeadraceError
-from headrace_workers.cli.durations import rfc3339
-from headrace_workers.cli.options import MOST_TOKENS, JsonLinesOption, limit_option
-from headrace_workers.cli.output import console, put_json, say, table
-from headrace_workers.features.access.commands.tenants import checked_tenant
+from headrace_workers.cli.options import MOST_TOKENS, JsonLinesOption, checked_tenant, limit_option
+from headrace_workers.cli.output import console, put_view, say, table
+from headrace_workers.features.access.views import TokenQuota
 
 
 def register(app: typer.Typer) -> None:
@@ -55,16 +54,13 @@ def list_quotas(
     from headrace_workers.features.access.store.quotas import Quotas
 
     more = need_ledger().of(Quotas).find(None if tenant is None else [tenant], limit=limit + 1, after=after)
-    found = more[:limit]
+    found = [TokenQuota.of(quota) for quota in more[:limit]]
     if as_json:
         for quota in found:
-            put_json(
-                {"tenant": quota.tenant, "tokens": quota.tokens, "per": quota.period, "used": quota.used,
-                 "reserved": quota.reserved, "left": quota.left, "ends_at": rfc3339(quota.ends)}
-            )  # fmt: skip
+            put_view(quota)
     elif found:
         rows = [
-            (each.tenant, f"{each.tokens:,}", each.period, f"{each.used:,}", f"{each.reserved:,}", f"{each.left:,}")
+            (each.tenant, f"{each.tokens:,}", each.per, f"{each.used:,}", f"{each.reserved:,}", f"{each.left:,}")
             for each in found
         ]
         columns = ("tenant", "tokens", "per", "used", "reserved", "left")

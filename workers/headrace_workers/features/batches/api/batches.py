@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,14 +11,14 @@ from sqlalchemy import Row
 from headrace_producers.settings import ProducerSettings
 from headrace_schemas.callback import BatchCallback
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.named_resources import FAMILIES
 from headrace_workers.features.batches.api.files import Expiry, file_of
-from headrace_workers.features.batches.defaults import Defaults
 from headrace_workers.features.batches.requests import URLS
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.submit import LONGEST_WINDOW, EmptyInput, Wishes, seconds_of, submit
 from headrace_workers.features.batches.submit import PURPOSE as BATCH
-from headrace_workers.features.batches.views import NATIVE, batch_object
+from headrace_workers.features.batches.views import NATIVE, Batch
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import LedgerAway, Refusal, Why
@@ -61,35 +61,7 @@ class Wanted(BaseModel):
     headrace: Asks | None = None
 
 
-class Counts(BaseModel):
-    """How many lines there are, were answered, and were not."""
-
-    total: int
-    completed: int
-    failed: int
-
-
-class BatchShape(BaseModel):
-    """A batch. `headrace` has what it cost, and how much of it came from the cache."""
-
-    model_config = ConfigDict(extra="allow")
-
-    id: str
-    object: Literal["batch"] = "batch"
-    endpoint: str
-    input_file_id: str
-    completion_window: str
-    status: Literal[
-        "validating", "in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled"
-    ]
-    output_file_id: str | None
-    error_file_id: str | None
-    created_at: int
-    request_counts: Counts
-    metadata: dict[str, str]
-
-
-class BatchList(Page[BatchShape]):
+class BatchList(Page[Batch]):
     """Batches, a page of them, newest first."""
 
 
@@ -107,7 +79,7 @@ async def create(
             description="The same tenant and key are the same batch.",
         ),
     ] = None,
-) -> BatchShape:
+) -> Batch:
     """Run a file of requests, each a line. A line that is wrong fails alone, with its number and the reason."""
     if wanted.endpoint not in (*URLS, NATIVE):
         raise Refusal(Why.INVALID, f"endpoint: must be one of {', '.join((*URLS, NATIVE))}", param="endpoint")
@@ -148,7 +120,7 @@ async def create(
             again=False,
         )
     services.ring()
-    return _shape(batch)
+    return Batch.of(batch)
 
 
 @router.get("/v1/batches", responses=ERRORS)
@@ -162,24 +134,24 @@ async def list_batches(
     if after is not None:
         await _batch(services, caller, after, "after")
     found = await services.ask(services.ledger.of(Batches).batches, caller.tenant, after, limit + 1)
-    return BatchList.of(found, limit, _shape)
+    return BatchList.of(found, limit, Batch.of)
 
 
 @router.get("/v1/batches/{batch_id}", responses=ERRORS)
-async def show(batch_id: str, caller: Reads, services: Wired) -> BatchShape:
+async def show(batch_id: str, caller: Reads, services: Wired) -> Batch:
     """How a batch stands."""
-    return _shape(await _batch(services, caller, batch_id))
+    return Batch.of(await _batch(services, caller, batch_id))
 
 
 @router.post("/v1/batches/{batch_id}/cancel", responses=ERRORS)
-async def cancel(batch_id: str, caller: Writes, services: Wired) -> BatchShape:
+async def cancel(batch_id: str, caller: Writes, services: Wired) -> Batch:
     """Cancel a batch: what is done is kept. One that is over stays as it is."""
     await _batch(services, caller, batch_id)
     found = await services.ask(services.ledger.of(Batches).cancel, batch_id, caller.tenant)
     if found is None:
         raise Refusal(Why.NOT_FOUND, "batch_id: this tenant has no batch of this id", param="batch_id")
     services.ring()
-    return _shape(found)
+    return Batch.of(found)
 
 
 async def _batch(services: Services, caller: Caller, batch_id: str, param: str = "batch_id") -> Row[Any]:
@@ -211,7 +183,3 @@ def _wishes(caller: Caller, wanted: Wanted) -> Wishes:
         withheld=tuple(family for family in FAMILIES if not caller.may(Scope(f"{family}:read"))),
         output_seconds=wanted.output_expires_after.seconds if wanted.output_expires_after else None,
     )
-
-
-def _shape(batch: Row[Any]) -> BatchShape:
-    return BatchShape(**batch_object(batch))

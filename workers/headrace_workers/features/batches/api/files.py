@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Row
 
 from headrace_schemas.limits import NO_NUL
+from headrace_workers.core.text_file import NotReadable
 from headrace_workers.features.batches.files.files import FileInUse, Files
 from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
 from headrace_workers.features.batches.files.store_work import GoesOn, NoPlace, StoreWork
-from headrace_workers.features.batches.files.text import NotReadable
 from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import PURPOSE as BATCH
-from headrace_workers.features.batches.views import file_object
+from headrace_workers.features.batches.views import FileObject
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.bounds import BODY_BYTES
 from headrace_workers.http.caller import Caller, needs
@@ -42,21 +42,7 @@ SHORTEST_LIFE, LONGEST_LIFE = 3_600, 30 * 86_400  # seconds, as OpenAI has it
 BODY_BYTES["/v1/files"] = MOST_BYTES + _FORM
 
 
-class FileShape(BaseModel):
-    """A file."""
-
-    id: str
-    object: Literal["file"] = "file"
-    bytes: int
-    created_at: int
-    expires_at: int | None
-    filename: str
-    purpose: str
-    status: Literal["processed"] = "processed"
-    status_details: str | None = None
-
-
-class FileList(Page[FileShape]):
+class FileList(Page[FileObject]):
     """Files, a page of them."""
 
 
@@ -86,7 +72,7 @@ async def create(
     purpose: Annotated[Purpose, Form()],
     anchor: Annotated[Literal["created_at"] | None, Form(alias="expires_after[anchor]")] = None,
     seconds: Annotated[int | None, Form(alias="expires_after[seconds]", ge=SHORTEST_LIFE, le=LONGEST_LIFE)] = None,
-) -> FileShape:
+) -> FileObject:
     """Store a file. It is kept until it is deleted, or for `expires_after`."""
     known = {"file", "purpose", "expires_after[anchor]", "expires_after[seconds]"}
     await refuse_fields(request, known)
@@ -105,7 +91,7 @@ async def create(
         row = await while_here(request, storing)
     except NotReadable as error:
         raise Refusal(Why.INVALID, f"file: {error}", param="file") from error
-    return FileShape(**file_object(row))
+    return FileObject.of(row)
 
 
 @router.get("/v1/files", responses=ERRORS)
@@ -124,13 +110,13 @@ async def list_files(
         services.ledger.of(StoredFiles).files, caller.tenant, purpose=purpose, after=after, limit=limit + 1,
         newest_first=order == "desc",
     )  # fmt: skip
-    return FileList.of(found, limit, lambda row: FileShape(**file_object(row)))
+    return FileList.of(found, limit, FileObject.of)
 
 
 @router.get("/v1/files/{file_id}", responses=ERRORS)
-async def show(file_id: str, caller: Reads, services: Wired) -> FileShape:
+async def show(file_id: str, caller: Reads, services: Wired) -> FileObject:
     """A file."""
-    return FileShape(**file_object(await file_of(services, caller, file_id)))
+    return FileObject.of(await file_of(services, caller, file_id))
 
 
 @router.get(

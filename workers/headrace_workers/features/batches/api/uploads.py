@@ -7,20 +7,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Row
 
 from headrace_schemas.limits import NO_NUL
+from headrace_workers.core.text_file import NotReadable
 from headrace_workers.features.batches.api.files import (
     Expiry,
-    FileShape,
     Purpose,
     Writes,
     chunks_of,
     refuse_fields,
     stored,
 )
-from headrace_workers.features.batches.files.text import NotReadable
 from headrace_workers.features.batches.files.uploads import MOST_PARTS, NotPending, Uploads, WrongUpload
 from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import PURPOSE as BATCH
-from headrace_workers.features.batches.views import file_object
+from headrace_workers.features.batches.views import FileObject
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.bounds import BODY_BYTES
 from headrace_workers.http.caller import Caller
@@ -69,7 +68,7 @@ class UploadShape(BaseModel):
     filename: str
     purpose: str
     status: Literal["pending", "completed", "cancelled", "expired"]
-    file: FileShape | None = None
+    file: FileObject | None = None
 
 
 class PartShape(BaseModel):
@@ -143,7 +142,7 @@ async def complete(request: Request, caller: Writes, services: Wired, upload: Ow
         raise Refusal(Why.INVALID, str(error), param=error.param) from error
     except NotReadable as error:
         raise Refusal(Why.INVALID, f"part_ids: {error}", param="part_ids") from error
-    return _shape(await _upload(services, caller, upload.id), FileShape(**file_object(file)))
+    return _shape(await _upload(services, caller, upload.id), FileObject.of(file))
 
 
 @router.post("/v1/uploads/{upload_id}/cancel", responses=ERRORS)
@@ -163,7 +162,7 @@ async def _upload(services: Services, caller: Caller, upload_id: str) -> Row[Any
     return found
 
 
-def _shape(upload: Row[Any], file: FileShape | None = None) -> UploadShape:
+def _shape(upload: Row[Any], file: FileObject | None = None) -> UploadShape:
     return UploadShape(
         id=upload.id,
         bytes=upload.size,

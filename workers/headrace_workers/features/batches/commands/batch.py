@@ -10,7 +10,7 @@ import typer
 
 from headrace_workers.cli.connections import ring_bridges
 from headrace_workers.cli.options import limit_option
-from headrace_workers.cli.output import console, printable, put, put_json, say, table
+from headrace_workers.cli.output import console, printable, put, put_view, say, table
 from headrace_workers.features.batches.commands.batch_submit import (
     BudgetOption,
     OneJsonOption,
@@ -54,15 +54,15 @@ def list_batches(
     Example: `headrace batch list`
     """
     from headrace_workers.features.batches.commands.batch_views import COLUMNS, NUMBERS, batch_row
-    from headrace_workers.features.batches.views import batch_object
+    from headrace_workers.features.batches.views import Batch
 
     with _deployment() as here:
         found = here.batches.batches(tenant, limit=limit)
     if as_json:
         for batch in found:
-            put_json(batch_object(batch))
+            put_view(Batch.of(batch))
     elif found:
-        rows = [batch_row(batch) for batch in found]
+        rows = [batch_row(Batch.of(batch)) for batch in found]
         console(data=True).print(table(None, COLUMNS, rows, right=NUMBERS, whole=("batch",)))
     else:
         say("no batches: `headrace batch submit FILE` makes one")
@@ -74,12 +74,12 @@ def status(batch_id: _IdArgument, tenant: _TenantOption = None, as_json: OneJson
     Example: `headrace batch status batch_6b0f…`
     """
     from headrace_workers.features.batches.commands.batch_views import facts
-    from headrace_workers.features.batches.views import batch_object
+    from headrace_workers.features.batches.views import Batch
 
     with _deployment() as here:
         batch = here.batch(batch_id, tenant)
         if as_json:
-            put_json(batch_object(batch))
+            put_view(Batch.of(batch))
             return
         for line in facts(batch, here.batches.codes(batch.number)):
             put(printable(line))
@@ -131,14 +131,14 @@ def cancel(batch_id: _IdArgument, tenant: _TenantOption = None, as_json: OneJson
     Example: `headrace batch cancel batch_6b0f…`
     """
     from headrace_workers.features.batches.store.batches import CANCELLED, CANCELLING
-    from headrace_workers.features.batches.views import batch_object, progress_words
+    from headrace_workers.features.batches.views import Batch, progress_words
 
     with _deployment() as here:
         before = here.batch(batch_id, tenant)
         batch = here.batches.cancel(before.id) or before
     ring_bridges()
     if as_json:
-        put_json(batch_object(batch))
+        put_view(Batch.of(batch))
     say(f"{batch.id}: {progress_words(batch)}")
     raise typer.Exit(0 if batch.state in (CANCELLING, CANCELLED) else 1)
 

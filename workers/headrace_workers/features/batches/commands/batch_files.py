@@ -19,9 +19,9 @@ from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.cli.asking import STDIN
 from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.output import printable
+from headrace_workers.core.text_file import NotReadable
 from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import Store
-from headrace_workers.features.batches.files.text import NotReadable
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import PURPOSE, EmptyInput, Wishes

@@ -10,8 +10,8 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_COMPLETION_TOKENS
 from headrace_workers.cli import asking
-from headrace_workers.cli.options import MOST_TOKENS
-from headrace_workers.cli.output import flush, printable, put, put_json, say
+from headrace_workers.cli.options import MOST_TOKENS, checked_tenant
+from headrace_workers.cli.output import flush, printable, put, put_json, put_view, say
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -82,7 +82,6 @@ def _wishes(
 ) -> "Wishes":
     """How a batch is to be run, of these options. ConfigurationError."""
     from headrace_workers.cli.durations import parse_duration
-    from headrace_workers.features.access.commands.tenants import checked_tenant
     from headrace_workers.features.batches.commands.batch_files import callback_of
     from headrace_workers.features.batches.submit import LONGEST_SECONDS, LONGEST_WINDOW, Wishes
 
@@ -105,8 +104,8 @@ def _wishes(
 
 def _submitted(here: "Deployment", source: str, wishes: "Wishes", *, as_json: bool) -> Iterator[str | None]:
     """The id of the batch of each file, told as soon as it is there; None of one of a folder that is refused."""
+    from headrace_workers.core.text_file import NotReadable
     from headrace_workers.features.batches.commands.batch_files import Changed, sources
-    from headrace_workers.features.batches.files.text import NotReadable
     from headrace_workers.features.batches.submit import EmptyInput
 
     for path, shown in sources(source):
@@ -125,10 +124,10 @@ def _submitted(here: "Deployment", source: str, wishes: "Wishes", *, as_json: bo
 
 def tell_batch(batch: "Row[Any]", *, as_json: bool) -> None:
     """Print a batch's id, or all of it."""
-    from headrace_workers.features.batches.views import batch_object
+    from headrace_workers.features.batches.views import Batch
 
     if as_json:
-        put_json(batch_object(batch))
+        put_view(Batch.of(batch))
     else:
         put(batch.id)
     flush()

@@ -10,7 +10,7 @@ from sqlalchemy import Row
 from headrace_schemas.callback import BatchCallback
 from headrace_workers.cli.durations import show_ms
 from headrace_workers.cli.output import console, say
-from headrace_workers.features.batches.views import is_over, progress_words
+from headrace_workers.features.batches.views import Batch, is_over, progress_words
 
 COLUMNS: Final = ("batch", "status", "total", "completed", "failed", "cached", "tokens", "tenant")
 NUMBERS: Final = ("total", "completed", "failed", "cached", "tokens")
@@ -18,10 +18,11 @@ _POLL_SECONDS = 0.5
 _LINE_SECONDS = 10.0
 
 
-def batch_row(batch: Row[Any]) -> tuple[str, ...]:
-    """The cells of `COLUMNS`."""
-    counts = (batch.total, batch.completed, batch.failed, batch.cached, batch.prompt_tokens + batch.completion_tokens)
-    return (batch.id, batch.state, *(f"{count:,}" for count in counts), batch.tenant)
+def batch_row(batch: Batch) -> tuple[str, ...]:
+    """Return the cells of `COLUMNS`."""
+    lines, own = batch.request_counts, batch.headrace
+    counts = (lines.total, lines.completed, lines.failed, own.cached, batch.usage.total_tokens)
+    return (batch.id, batch.status, *(f"{count:,}" for count in counts), own.tenant)
 
 
 def facts(batch: Row[Any], codes: Counter[str]) -> list[str]:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.durations import show_ms
+from headrace_workers.core.file_format import HEAD
 from headrace_workers.core.json_lines import read_on
+from headrace_workers.core.text_file import NotReadable, check_beginning, text_of
 from headrace_workers.features.batches.commands.batch_files import Deployment
 from headrace_workers.features.batches.estimate import LEVEL, Interval
-from headrace_workers.features.batches.files.looks import HEAD
-from headrace_workers.features.batches.files.text import NotReadable, check_beginning, text_of
 from headrace_workers.features.batches.forecast import GENERATES, Forecast, History
 from headrace_workers.features.batches.line_admission import Terms
 from headrace_workers.features.batches.line_jobs import LONGEST_LINE, admitted

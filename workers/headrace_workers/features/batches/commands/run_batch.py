@@ -18,10 +18,10 @@ from headrace_workers.cli.connections import ring_bridges
 from headrace_workers.cli.jobfile import Entry, JobFile
 from headrace_workers.cli.lookup import Jobs
 from headrace_workers.cli.receipt import Receipt
+from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.dead import Burial, letter
 from headrace_workers.core.ledger.refusals import INGEST
 from headrace_workers.features.batches.commands.batch_files import Deployment
-from headrace_workers.features.batches.defaults import Defaults
 from headrace_workers.features.batches.store.batches import BATCH_CANCELLED, BATCH_EXPIRED, CONFLICT
 from headrace_workers.features.batches.submit import LONGEST_SECONDS, PURPOSE, Wishes, submit
 
@@ -32,7 +32,7 @@ _CATEGORIES = frozenset(Category)
 
 
 def name_of_run(stream: BinaryIO, defaults: Defaults, name: str) -> str:
-    """What a run of this file is called: the same for the same content, options and name."""
+    """Return the name of a run of this file: the same for the same content, options and name."""
     found = hashlib.sha256(f"run\n{name}\n{defaults.to_json()}\n".encode())
     stream.seek(0)
     while chunk := stream.read(_CHUNK):
@@ -41,7 +41,7 @@ def name_of_run(stream: BinaryIO, defaults: Defaults, name: str) -> str:
 
 
 class NoEnds(HeadraceError):
-    """A batch is over, and does not tell what became of its lines."""
+    """A batch that is over without an end for each of its lines."""
 
     category = Category.PERMANENT
 
@@ -77,12 +77,12 @@ class FileBatch:
 
     @property
     def done(self) -> bool:
-        """Whether every entry has ended and been handed out."""
+        """Return True if every entry has ended and its receipt was returned."""
         return not self._open
 
     @property
     def open(self) -> Collection[str]:
-        """The ids of the jobs that have not ended."""
+        """Return the ids of the jobs that have not ended."""
         return [entry.job_id for entry in self._open.values()]
 
     def cancel(self) -> int:
@@ -97,7 +97,7 @@ class FileBatch:
         return len(self._open)
 
     def turn(self) -> list[Receipt]:
-        """What has ended since the last turn."""
+        """Return the receipts of entries that have ended since the last turn."""
         if self.done:
             return []
         if self._batch_id is None:
@@ -112,7 +112,7 @@ class FileBatch:
         return [*self._answered(answers), *self._failed(failures)]
 
     def _submitted(self) -> str:
-        """The batch of what is open; the one of an earlier call, where there is one."""
+        """Return the id of the batch of the open entries: that of an earlier call if there is one, else a new one."""
         if self._key is not None and (known := self._here.batches.keyed(self._tenant, self._key)) is not None:
             return str(known.id)
         if self._key is None:
@@ -160,7 +160,7 @@ class FileBatch:
         return found
 
     def _new_lines(self, file_id: str | None) -> list[dict[str, Any]]:
-        """What a file of the batch has got since it was last read, a bounded part of it."""
+        """Return the lines that a file of the batch has got since it was last read, a bounded number of bytes."""
         if file_id is None:
             return []
         text, start = bytearray(), self._read.get(file_id, 0)
@@ -173,7 +173,7 @@ class FileBatch:
         return [from_json(line) for line in whole.splitlines()]
 
     def _refusal(self, entry: Entry, code: str, reason: str) -> Any:
-        """The receipt of a line that made no job, or whose job is not known any more."""
+        """Return the receipt of a line that made no job, or whose job is not known any more."""
         if code == BATCH_CANCELLED:
             return JobCancelled(job_id=entry.job_id, tenant=self._tenant, reason=reason)
         job, event_id = self._jobs.read(entry)
@@ -197,7 +197,7 @@ class FileBatch:
 
 
 def _lines(jobs: JobFile, entries: Sequence[Entry]) -> Iterator[bytes]:
-    """The jobs of these entries as lines with the numbers that they have; all others up to the last of them are empty.
+    """Yield the jobs of these entries as lines under their own numbers; the lines between them are empty.
 
     Each says all: nothing is left to a batch's defaults.
     """

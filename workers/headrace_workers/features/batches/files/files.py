@@ -14,9 +14,9 @@ from sqlalchemy import Row
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.text_file import LineCount
 from headrace_workers.features.batches.files.store import NoSuchObject, Store, StoreUnavailable
 from headrace_workers.features.batches.files.stream import PieceStream
-from headrace_workers.features.batches.files.text import LineCount
 from headrace_workers.features.batches.store.files import FileBounds, Growth, NewFile, Piece, TooManyFiles
 from headrace_workers.features.batches.store.stored import NO_BOUNDS, StoredFiles
 from headrace_workers.runtime.settings import Settings

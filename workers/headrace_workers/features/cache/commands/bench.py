@@ -85,7 +85,7 @@ def retrieval(
     Example: `headrace bench retrieval handbook questions.jsonl --html report.html`
     """
     from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.access.commands.tenants import tenant_meant
+    from headrace_workers.cli.options import tenant_meant
     from headrace_workers.features.cache.commands import bench_retrieval_views as views
     from headrace_workers.features.cache.commands.known import read_questions, refuse_unknown
     from headrace_workers.features.knowledge.commands.knowledge import embedder_here, named

@@ -12,9 +12,9 @@ from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, flush, hush_kafka, put_json, say, table
-from headrace_workers.cli.retry_failed import Again, New, renewed, send
 from headrace_workers.features.cache.commands.audits import label, reopen
 from headrace_workers.features.cache.commands.cache_stats import stats
+from headrace_workers.features.cache.commands.rerun import Again, New, renewed, send
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.audits import Audits
 

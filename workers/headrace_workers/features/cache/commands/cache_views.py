@@ -10,8 +10,8 @@ from headrace_workers.features.cache.commands.bound_views import audit_words
 from headrace_workers.features.cache.store.purge import EXACT
 
 if TYPE_CHECKING:
-    from headrace_workers.cli.retry_failed import Again
     from headrace_workers.features.cache.commands.explained import Explained, Gate
+    from headrace_workers.features.cache.commands.rerun import Again
     from headrace_workers.features.cache.store.recall_counts import CacheCounts, Kept
     from headrace_workers.features.cache.store.recalled import AnswerOf
 

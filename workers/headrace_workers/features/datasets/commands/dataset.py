@@ -157,7 +157,7 @@ def _lines(
 ) -> Iterator["Read"]:
     """The lines of a file, compressed or not, with something in them."""
     from headrace_workers.core.json_lines import read_on
-    from headrace_workers.features.batches.files.text import NotReadable, text_of
+    from headrace_workers.core.text_file import NotReadable, text_of
 
     try:
         with path.open("rb", buffering=0) as raw, shown(raw) as file:

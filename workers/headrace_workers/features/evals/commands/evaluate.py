@@ -11,8 +11,8 @@ from headrace_producers.settings import ProducerSettings
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.output import hush_kafka, put, put_json, say
-from headrace_workers.cli.run_jobs import ThisRun, carry, models_for
 from headrace_workers.cli.whole_file import write_file
+from headrace_workers.features.batches.commands.run_jobs import ThisRun, carry, models_for
 from headrace_workers.features.quality.store.labels import Labels
 from headrace_workers.runtime.settings import judge_name
 
@@ -68,11 +68,11 @@ def evaluate(
 
     Example: `headrace evaluate run.toml -o report --gate "B >= A - 0.02"`
     """
-    from headrace_workers.cli.serving import ends_on_sigterm
     from headrace_workers.features.evals.dataset import read_dataset
     from headrace_workers.features.evals.gate import Gate
     from headrace_workers.features.evals.plan import Plan
     from headrace_workers.features.evals.run_file import read_run
+    from headrace_workers.features.generation.commands.serving import ends_on_sigterm
 
     hush_kafka()
     settings = ProducerSettings.from_env()
@@ -128,10 +128,10 @@ def _same_run(plan: "Plan", there: dict[str, Any], folder: Path) -> None:
 def _answer(plan: "Plan", folder: Path, *, start: bool, engine_threads: int | None, patience: float | None) -> None:
     """Bring all jobs to their ends, as far as they have none yet."""
     from headrace_workers.cli.jobfile import JobFile
-    from headrace_workers.cli.outfile import ReceiptFile
-    from headrace_workers.cli.run import ByContent
-    from headrace_workers.cli.serving import need_models
-    from headrace_workers.features.batches.defaults import Defaults
+    from headrace_workers.core.job_defaults import Defaults
+    from headrace_workers.features.batches.commands.receipt_file import ReceiptFile
+    from headrace_workers.features.batches.commands.run import ByContent
+    from headrace_workers.features.generation.commands.serving import need_models
 
     with (folder / _JOBS).open("rb") as stream, ReceiptFile(folder / _RECEIPTS) as receipts:
         jobs = JobFile(stream, _JOBS, Defaults(""), ByContent())

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 
+from headrace_workers.features.generation.api.answering import answer
 from headrace_workers.features.generation.openai.chat import PARAMETERS, read
-from headrace_workers.http.answering import answer
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.direct import direct
 from headrace_workers.http.idempotency import TAKES_KEY

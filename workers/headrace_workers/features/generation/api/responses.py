@@ -4,6 +4,7 @@ from typing import Annotated, Final
 
 from fastapi import Request, Response
 
+from headrace_workers.features.generation.api.answering import asker, ended, json_response, let_in, no_query, told
 from headrace_workers.features.generation.api.stored_responses import (
     body_of,
     earlier,
@@ -17,7 +18,6 @@ from headrace_workers.features.generation.openai.input_items import input_items,
 from headrace_workers.features.generation.openai.response_body import unended
 from headrace_workers.features.generation.openai.responses import PARAMETERS, continued
 from headrace_workers.features.generation.store.responses import Responses
-from headrace_workers.http.answering import asker, ended, json_response, let_in, no_query, told
 from headrace_workers.http.authenticated_route import Guarded
 from headrace_workers.http.bodies import json_object
 from headrace_workers.http.caller import Caller, needs

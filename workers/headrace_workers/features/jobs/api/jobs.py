@@ -11,6 +11,7 @@ from headrace_workers.core.ledger.job_status import Standing
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.features.jobs.api.job_body import JobShape, accepted_body, is_over, job_body
 from headrace_workers.features.jobs.api.job_request import jobs_of
+from headrace_workers.features.jobs.api.job_schemas import ACCEPTED, body_of_jobs
 from headrace_workers.http.bodies import parsed
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.direct import direct
@@ -19,7 +20,7 @@ from headrace_workers.http.hangup import while_here
 from headrace_workers.http.idempotency import Key
 from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import LONGEST_WAIT, Services, Wired
-from headrace_workers.http.shapes import ACCEPTED, ANSWERS, body_of_jobs
+from headrace_workers.http.shapes import ANSWERS
 
 router = APIRouter(tags=["jobs"])
 sending = APIRouter(tags=["jobs"], route_class=direct(Scope.JOBS_WRITE))

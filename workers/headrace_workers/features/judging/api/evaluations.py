@@ -3,13 +3,13 @@
 from fastapi import APIRouter, Request, Response
 
 from headrace_workers.features.jobs.api.job_request import jobs_of
+from headrace_workers.features.jobs.api.job_schemas import ACCEPTED, body_of_evaluations
 from headrace_workers.features.jobs.api.jobs import Trace, Writes, let_in
 from headrace_workers.http.bodies import parsed
 from headrace_workers.http.direct import direct
 from headrace_workers.http.idempotency import Key
 from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Wired
-from headrace_workers.http.shapes import ACCEPTED, body_of_evaluations
 
 router = APIRouter(tags=["evaluations"], route_class=direct(Scope.JOBS_WRITE))
 

@@ -42,11 +42,11 @@ def judge_by_queue(found: Iterable["Past"], criterion: Criterion, trial: "Trial"
     Jobs belong to the tenants whose outputs they are about. Texts wait on the disk, not in memory.
     """
     from headrace_workers.cli.jobfile import JobFile
-    from headrace_workers.cli.outfile import ReceiptFile, read_receipts
-    from headrace_workers.cli.run import ByContent
-    from headrace_workers.cli.run_jobs import ThisRun, carry
-    from headrace_workers.cli.serving import ends_on_sigterm
-    from headrace_workers.features.batches.defaults import Defaults
+    from headrace_workers.core.job_defaults import Defaults
+    from headrace_workers.features.batches.commands.receipt_file import ReceiptFile, read_receipts
+    from headrace_workers.features.batches.commands.run import ByContent
+    from headrace_workers.features.batches.commands.run_jobs import ThisRun, carry
+    from headrace_workers.features.generation.commands.serving import ends_on_sigterm
 
     call = f"{_TRIAL} {uuid4()}"
     _tell_of_others()
@@ -70,8 +70,8 @@ def judge_by_queue(found: Iterable["Past"], criterion: Criterion, trial: "Trial"
 
 def _tell_of_others() -> None:
     """Name what an earlier call has left at work: one that was killed could cancel nothing."""
-    from headrace_workers.cli.run_jobs import TRIAL
     from headrace_workers.features.batches.commands.batch_files import deployment
+    from headrace_workers.features.batches.commands.run_jobs import TRIAL
 
     with deployment() as here:
         for batch in here.batches.unfinished():

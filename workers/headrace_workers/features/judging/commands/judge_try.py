@@ -93,7 +93,7 @@ def _ask_deployment(
     past: "Iterator[Past]", total: int, criterion: "Criterion", model: str | None, trial: "Trial"
 ) -> None:
     """Let those judge who hold the model anyhow."""
-    from headrace_workers.cli.serving import need_models
+    from headrace_workers.features.generation.commands.serving import need_models
     from headrace_workers.features.judging.commands.judge_queue import judge_by_queue, need_deployment
     from headrace_workers.features.judging.criterion_trial import asked_by
 

@@ -11,12 +11,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import PATTERNS, Alias
+from headrace_workers.cli.attributes import MetaOption, WhereOption, attributes_of, filter_of
 from headrace_workers.cli.confirm import be_sure
 from headrace_workers.cli.connections import need_ledger
-from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
-from headrace_workers.cli.output import console, flush, printable, put_json, say, table
-from headrace_workers.features.access.commands.tenants import checked_tenant, tenant_meant
-from headrace_workers.features.knowledge.commands.attributes import MetaOption, WhereOption, attributes_of, filter_of
+from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, checked_tenant, limit_option, tenant_meant
+from headrace_workers.cli.output import console, flush, printable, put_json, put_view, say, table
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.runtime.settings import embedder_name, home_of
 
@@ -61,9 +60,10 @@ def add(
     Examples: `headrace knowledge add handbook docs/ 'contracts/*.pdf'`,
     `headrace knowledge add handbook de/ --meta language=de --meta year=2026`
     """
-    from headrace_workers.features.knowledge.commands.knowledge_views import passed_words, taken_dict, tally_words
+    from headrace_workers.features.knowledge.commands.knowledge_tables import passed_words, tally_words
     from headrace_workers.features.knowledge.intake import Intake, Taken
     from headrace_workers.features.knowledge.reading import Reader
+    from headrace_workers.features.knowledge.views import TakenDocument
     from headrace_workers.features.knowledge.walking import find
 
     base, owner, attributes = named(name), tenant_meant(tenant), attributes_of(meta)
@@ -75,7 +75,7 @@ def add(
     chunks = 0
     if as_json:
         for path, reason in missing.items():
-            put_json(taken_dict(Taken(path, "refused", reason=reason)))
+            put_view(TakenDocument.of(Taken(path, "refused", reason=reason)))
     try:
         with Reader() as reader, _progress(count) as (advance, tell):
             intake = Intake(ledger, reader, embedder, _counter(embedder), owner, base, attributes)
@@ -84,7 +84,7 @@ def add(
                 chunks += taken.chunks
                 passed_over.update(taken.passed_over)
                 if as_json:
-                    put_json(taken_dict(taken))
+                    put_view(TakenDocument.of(taken))
                     flush()
                 if taken.reason is not None:
                     tell(f"refused: {taken.reason}")
@@ -108,15 +108,17 @@ def list_bases(
 
     Example: `headrace knowledge list`
     """
-    from headrace_workers.features.knowledge.commands import knowledge_views as views
+    from headrace_workers.features.knowledge.commands import knowledge_tables as tables
+    from headrace_workers.features.knowledge.views import KnowledgeBase
 
-    found = need_ledger().of(KnowledgeBases).bases(None if tenant is None else checked_tenant(tenant))
+    bases = need_ledger().of(KnowledgeBases).bases(None if tenant is None else checked_tenant(tenant))
+    found = [KnowledgeBase.of(base) for base in bases]
     if as_json:
         for base in found:
-            put_json(views.base_dict(base))
+            put_view(base)
     elif found:
-        rows = [views.base_row(base) for base in found]
-        console(data=True).print(table(None, views.BASES, rows, right=views.NUMBERS, whole=("knowledge",)))
+        rows = [tables.base_row(base) for base in found]
+        console(data=True).print(table(None, tables.BASES, rows, right=tables.NUMBERS, whole=("knowledge",)))
     else:
         say("no knowledge bases: `headrace knowledge add NAME PATH` makes one")
 
@@ -133,18 +135,19 @@ def show(
 
     Example: `headrace knowledge show handbook`
     """
-    from headrace_workers.features.knowledge.commands import knowledge_views as views
+    from headrace_workers.features.knowledge.commands import knowledge_tables as tables
+    from headrace_workers.features.knowledge.views import KnowledgeDocument
 
     base, owner = named(name), tenant_meant(tenant)
     ledger = need_ledger()
-    documents = _documents(ledger, base, owner)
+    documents = map(KnowledgeDocument.of, _documents(ledger, base, owner))
     if as_json:
         for document in documents:
-            put_json(views.document_dict(document))
+            put_view(document)
         return
     found = list(islice(documents, limit + 1))
-    rows = [views.document_row(document) for document in found[:limit]]
-    console(data=True).print(table(None, views.DOCUMENTS, rows, right=views.NUMBERS))
+    rows = [tables.document_row(document) for document in found[:limit]]
+    console(data=True).print(table(None, tables.DOCUMENTS, rows, right=tables.NUMBERS))
     for whole in ledger.of(KnowledgeBases).bases(owner):
         if whole.knowledge == base:
             say(f"{base}: {whole.documents:,} documents, {whole.chunks:,} chunks, {whole.size:,} bytes")
@@ -168,8 +171,9 @@ def search(
     Examples: `headrace knowledge search handbook "how many days of leave are there?" -k 3`,
     `headrace knowledge search handbook "notice" --where language=en --where 'year>=2025'`
     """
-    from headrace_workers.features.knowledge.commands import knowledge_views as views
+    from headrace_workers.features.knowledge.commands import knowledge_tables as tables
     from headrace_workers.features.knowledge.passages import Passages
+    from headrace_workers.features.knowledge.views import FoundPassage
 
     base, owner, wanted = named(name), tenant_meant(tenant), filter_of(where)
     if not query.strip():
@@ -185,16 +189,16 @@ def search(
             f"{passages.without_vectors:,} of {len(passages):,} passages were embedded by another than {embedder.id} "
             "and are found by words only: `headrace knowledge add` their files again"
         )
-    hits = passages.search(query, count, where=wanted)
+    found = [FoundPassage.of(rank, hit) for rank, hit in enumerate(passages.search(query, count, where=wanted), 1)]
     if as_json:
-        for rank, hit in enumerate(hits, 1):
-            put_json(views.hit_dict(rank, hit))
-    elif hits:
-        rows = [views.hit_row(rank, hit) for rank, hit in enumerate(hits, 1)]
-        console(data=True).print(table(None, views.HITS, rows, right=views.NUMBERS))
+        for passage in found:
+            put_view(passage)
+    elif found:
+        rows = [tables.passage_row(passage) for passage in found]
+        console(data=True).print(table(None, tables.HITS, rows, right=tables.NUMBERS))
     else:
         say("nothing was found")
-    raise typer.Exit(0 if hits else 1)
+    raise typer.Exit(0 if found else 1)
 
 
 def remove(
@@ -212,7 +216,7 @@ def remove(
 
     Examples: `headrace knowledge remove handbook docs/old.md`, `headrace knowledge remove handbook --yes`
     """
-    from headrace_workers.features.knowledge.commands.knowledge_views import names_told
+    from headrace_workers.features.knowledge.commands.knowledge_tables import names_told
 
     base, owner = named(name), tenant_meant(tenant)
     ledger = need_ledger()

@@ -13,10 +13,9 @@ from headrace_schemas.review import Review
 from headrace_workers.cli import asking
 from headrace_workers.cli.confirm import be_sure
 from headrace_workers.cli.durations import rfc3339
-from headrace_workers.cli.options import JsonLinesOption
+from headrace_workers.cli.options import JsonLinesOption, tenant_meant
 from headrace_workers.cli.output import console, put_bytes, put_json, say, table
 from headrace_workers.core.json_lines import LineTooLong, NoJSON, lines, listed, parsed
-from headrace_workers.features.access.commands.tenants import tenant_meant
 from headrace_workers.features.quality.store.labels import Labels
 
 _LONGEST_LINE: Final = 100_000  # bytes

@@ -5,9 +5,10 @@ from typing import Annotated, Final, Literal
 from fastapi import APIRouter, Query
 
 from headrace_workers.features.webhooks.api.webhook_endpoints import MOST, Reads, Writes, endpoint_of
-from headrace_workers.features.webhooks.api.webhook_shapes import Again, AgainShape, DeliveryList, delivery_shape
+from headrace_workers.features.webhooks.api.webhook_shapes import Again, DeliveryList
 from headrace_workers.features.webhooks.store.delivery_views import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
+from headrace_workers.features.webhooks.views import WebhookDelivery, WebhookReplay
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.openai_shapes import ERRORS
 from headrace_workers.http.services import Wired
@@ -33,11 +34,11 @@ async def deliveries(
     await endpoint_of(services, caller, endpoint_id)
     which = Range(endpoint_id=endpoint_id, since=_ms(since), until=_ms(until))
     found = await services.ask(services.ledger.of(Webhooks).deliveries, which, limit, state)
-    return DeliveryList(data=[delivery_shape(each) for each in found])
+    return DeliveryList(data=[WebhookDelivery.of(each) for each in found])
 
 
 @router.post("/v1/webhook_endpoints/{endpoint_id}/replay", responses=ERRORS)
-async def replay(endpoint_id: str, caller: Writes, services: Wired, asked: Again | None = None) -> AgainShape:
+async def replay(endpoint_id: str, caller: Writes, services: Wired, asked: Again | None = None) -> WebhookReplay:
     """Send again what failed, under the ids that it had. What was sent again less than ten minutes ago is left out, so
     that a double click sends nothing twice; `dry_run` only counts.
     """
@@ -54,7 +55,7 @@ async def replay(endpoint_id: str, caller: Writes, services: Wired, asked: Again
             break
     if sent:
         services.ring()
-    return AgainShape(failed=shown.failed, delivered=shown.delivered, just_now=shown.just_now, sent=sent)
+    return WebhookReplay.of(shown, sent)
 
 
 def _ms(seconds: int | None) -> int | None:

@@ -1,12 +1,11 @@
-"""What receivers of webhooks say over HTTP: bodies that are read, and what is told."""
+"""Bodies of requests about receivers of webhooks, and of answers that are no views."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from headrace_schemas.limits import NO_NUL
-from headrace_workers.features.webhooks.store.delivery_views import DeliveryView
-from headrace_workers.features.webhooks.store.endpoints import Endpoint
+from headrace_workers.features.webhooks.views import WebhookDelivery, WebhookEndpoint
 from headrace_workers.http.paging import Page
 
 Events = Annotated[
@@ -79,29 +78,7 @@ class Again(Asked):
     dry_run: Annotated[bool, Field(description="Only say how many there are.")] = False
 
 
-class EndpointShape(BaseModel):
-    """A receiver."""
-
-    id: str
-    object: Literal["webhook_endpoint"] = "webhook_endpoint"
-    created_at: int
-    updated_at: int
-    name: str
-    url: str
-    event_types: list[str]
-    signing_secret_hint: str | None
-    whole: bool
-    disabled: str | None
-    failures: int
-
-
-class EndpointWithSecret(EndpointShape):
-    """A receiver, with the secret that is shown this once."""
-
-    signing_secret: str
-
-
-class EndpointList(Page[EndpointShape]):
+class EndpointList(Page[WebhookEndpoint]):
     """A page of receivers, newest first."""
 
 
@@ -130,72 +107,8 @@ class EventTypeList(BaseModel):
     data: list[str]
 
 
-class DeliveryShape(BaseModel):
-    """What a receiver was told, and what came of it. Times are seconds since 1970."""
-
-    id: str
-    object: Literal["webhook_endpoint.delivery"] = "webhook_endpoint.delivery"
-    event_type: str
-    subject: str
-    state: Literal["pending", "delivered", "failed", "dropped"]
-    attempts: int
-    created_at: int
-    attempted_at: int | None
-    next_at: int | None
-    status_code: int | None
-    error: str | None
-    answer: str | None
-
-
 class DeliveryList(BaseModel):
     """Deliveries, newest first."""
 
     object: Literal["list"] = "list"
-    data: list[DeliveryShape]
-
-
-class AgainShape(BaseModel):
-    """How many there were to send again, and how many were; `just_now` were sent again less than ten minutes ago."""
-
-    object: Literal["webhook_endpoint.replay"] = "webhook_endpoint.replay"
-    failed: int
-    delivered: int
-    just_now: int
-    sent: int
-
-
-def endpoint_shape(endpoint: Endpoint) -> dict[str, Any]:
-    """What is told of a receiver, by name."""
-    return {
-        "id": endpoint.id,
-        "created_at": endpoint.created_at // 1000,
-        "updated_at": endpoint.updated_at // 1000,
-        "name": endpoint.name,
-        "url": endpoint.url,
-        "event_types": list(endpoint.events),
-        "signing_secret_hint": endpoint.hint,
-        "whole": endpoint.whole,
-        "disabled": endpoint.disabled,
-        "failures": endpoint.failures,
-    }
-
-
-def delivery_shape(found: DeliveryView) -> DeliveryShape:
-    """What is told of a delivery."""
-    return DeliveryShape(
-        id=found.id,
-        event_type=found.type,
-        subject=found.subject,
-        state=found.state,
-        attempts=found.attempts,
-        created_at=found.created_at // 1000,
-        attempted_at=_seconds(found.attempted_at),
-        next_at=_seconds(found.next_at),
-        status_code=found.status,
-        error=found.error,
-        answer=found.answer,
-    )
-
-
-def _seconds(ms: int | None) -> int | None:
-    return None if ms is None else ms // 1000
+    data: list[WebhookDelivery]

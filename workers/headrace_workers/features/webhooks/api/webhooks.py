@@ -16,19 +16,17 @@ from headrace_workers.features.webhooks.api.webhook_shapes import (
     Changes,
     DeletedShape,
     EndpointList,
-    EndpointShape,
-    EndpointWithSecret,
     EventTypeList,
     NewEndpoint,
     Reason,
     Rotation,
     Sample,
     SampleShape,
-    endpoint_shape,
 )
 from headrace_workers.features.webhooks.sealing import Sealer
 from headrace_workers.features.webhooks.sender import Sender
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
+from headrace_workers.features.webhooks.views import WebhookEndpoint, WebhookEndpointWithSecret
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.openai_shapes import ERRORS
@@ -48,7 +46,7 @@ async def event_types(_caller: Reads) -> EventTypeList:
 
 
 @router.post("/v1/webhook_endpoints", responses=ERRORS)
-async def create(asked: NewEndpoint, caller: Writes, services: Wired) -> EndpointWithSecret:
+async def create(asked: NewEndpoint, caller: Writes, services: Wired) -> WebhookEndpointWithSecret:
     """Register a receiver. Its secret is in the answer, and in no other."""
     if asked.headrace.whole:
         caller.need(Scope.JOBS_READ, "headrace.whole")
@@ -63,7 +61,7 @@ async def create(asked: NewEndpoint, caller: Writes, services: Wired) -> Endpoin
     made = await _ask(
         services, registering.register, services.ledger.of(Webhooks), _sealer(services), _reach(services), wanted
     )
-    return EndpointWithSecret(**endpoint_shape(made.endpoint), signing_secret=made.secret)
+    return WebhookEndpointWithSecret.made(made)
 
 
 @router.get("/v1/webhook_endpoints", responses=ERRORS)
@@ -81,17 +79,17 @@ async def list_endpoints(
     found = await services.ask(
         services.ledger.of(Webhooks).endpoints, caller.tenant, limit + 1, after, origins=("registered",)
     )
-    return EndpointList.of(found, limit, lambda each: EndpointShape(**endpoint_shape(each)))
+    return EndpointList.of(found, limit, WebhookEndpoint.of)
 
 
 @router.get("/v1/webhook_endpoints/{endpoint_id}", responses=ERRORS)
-async def show(endpoint_id: str, caller: Reads, services: Wired) -> EndpointShape:
+async def show(endpoint_id: str, caller: Reads, services: Wired) -> WebhookEndpoint:
     """One receiver."""
-    return EndpointShape(**endpoint_shape(await endpoint_of(services, caller, endpoint_id)))
+    return WebhookEndpoint.of(await endpoint_of(services, caller, endpoint_id))
 
 
 @router.post("/v1/webhook_endpoints/{endpoint_id}", responses=ERRORS)
-async def update(endpoint_id: str, asked: Changes, caller: Writes, services: Wired) -> EndpointShape:
+async def update(endpoint_id: str, asked: Changes, caller: Writes, services: Wired) -> WebhookEndpoint:
     """Change a receiver: what is absent stays."""
     found = await endpoint_of(services, caller, endpoint_id)
     if found.whole if asked.headrace.whole is None else asked.headrace.whole:
@@ -101,7 +99,7 @@ async def update(endpoint_id: str, asked: Changes, caller: Writes, services: Wir
         name=asked.name, url=asked.url, whole=asked.headrace.whole,
         events=None if asked.event_types is None else tuple(dict.fromkeys(asked.event_types)),
     )  # fmt: skip
-    return EndpointShape(**endpoint_shape(changed or found))
+    return WebhookEndpoint.of(changed or found)
 
 
 @router.delete("/v1/webhook_endpoints/{endpoint_id}", responses=ERRORS)
@@ -115,14 +113,14 @@ async def delete(endpoint_id: str, caller: Writes, services: Wired) -> DeletedSh
 @router.post("/v1/webhook_endpoints/{endpoint_id}/rotate_secret", responses=ERRORS)
 async def rotate_secret(
     endpoint_id: str, caller: Writes, services: Wired, asked: Rotation | None = None
-) -> EndpointWithSecret:
+) -> WebhookEndpointWithSecret:
     """Sign with a new secret, which is in the answer; for a day with the old one, too, where that is asked for."""
     found = await endpoint_of(services, caller, endpoint_id)
     overlap = registering.OVERLAP if asked and asked.keep_old_secret_active_for_24_hours else 0.0
     made = await _ask(services, registering.rotate, services.ledger.of(Webhooks), _sealer(services), found, overlap)
     if made is None:
         raise no_endpoint()
-    return EndpointWithSecret(**endpoint_shape(made.endpoint), signing_secret=made.secret)
+    return WebhookEndpointWithSecret.made(made)
 
 
 @router.post("/v1/webhook_endpoints/{endpoint_id}/test", responses=ERRORS)
@@ -144,20 +142,20 @@ async def try_out(endpoint_id: str, asked: Sample, caller: Writes, services: Wir
 
 
 @router.post("/v1/webhook_endpoints/{endpoint_id}/enable", responses=ERRORS)
-async def enable(endpoint_id: str, caller: Writes, services: Wired) -> EndpointShape:
+async def enable(endpoint_id: str, caller: Writes, services: Wired) -> WebhookEndpoint:
     """Tell a receiver again, as if nothing had failed; what waited for it goes out at once."""
     await endpoint_of(services, caller, endpoint_id)
     await services.ask(services.ledger.of(Webhooks).enable, endpoint_id)
     services.ring()
-    return EndpointShape(**endpoint_shape(await endpoint_of(services, caller, endpoint_id)))
+    return WebhookEndpoint.of(await endpoint_of(services, caller, endpoint_id))
 
 
 @router.post("/v1/webhook_endpoints/{endpoint_id}/disable", responses=ERRORS)
-async def disable(endpoint_id: str, caller: Writes, services: Wired, asked: Reason | None = None) -> EndpointShape:
+async def disable(endpoint_id: str, caller: Writes, services: Wired, asked: Reason | None = None) -> WebhookEndpoint:
     """Tell a receiver nothing more."""
     await endpoint_of(services, caller, endpoint_id)
     await services.ask(services.ledger.of(Webhooks).disable, endpoint_id, (asked or Reason()).reason)
-    return EndpointShape(**endpoint_shape(await endpoint_of(services, caller, endpoint_id)))
+    return WebhookEndpoint.of(await endpoint_of(services, caller, endpoint_id))
 
 
 async def _ask(services: Services, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

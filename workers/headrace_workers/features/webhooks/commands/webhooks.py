@@ -11,19 +11,24 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.confirm import be_sure
 from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import milliseconds, parse_life, parse_time
-from headrace_workers.cli.options import limit_option
-from headrace_workers.cli.output import console, put, put_json, say, table
+from headrace_workers.cli.options import checked_tenant, limit_option
+from headrace_workers.cli.output import console, put, put_json, put_view, say, table
 from headrace_workers.cli.streams import shown_or
-from headrace_workers.features.access.commands.tenants import checked_tenant
-from headrace_workers.features.webhooks.commands import webhook_views as views
+from headrace_workers.features.webhooks.commands import webhook_tables as tables
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
+from headrace_workers.features.webhooks.views import (
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookEndpointWithSecret,
+    WebhookReplay,
+)
 from headrace_workers.runtime.settings import webhook_keys, webhook_reach
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.ledger import Ledger
     from headrace_workers.features.webhooks.registering import WithSecret
     from headrace_workers.features.webhooks.sealing import Sealer
-    from headrace_workers.features.webhooks.store.delivery_views import DeliveryView, Range, State
+    from headrace_workers.features.webhooks.store.delivery_views import Range, State
     from headrace_workers.features.webhooks.store.endpoints import Endpoint
 
 _ORIGINS = ("registered", "callbacks", "place")
@@ -105,10 +110,10 @@ def list_endpoints(
     found = need_ledger().of(Webhooks).endpoints(tenant, limit + 1, origins=_ORIGINS if places else _ORIGINS[:2])
     if as_json:
         for each in found[:limit]:
-            put_json(views.endpoint_dict(each))
+            put_view(WebhookEndpoint.of(each))
     elif found:
-        rows = [views.endpoint_row(each) for each in found[:limit]]
-        console(data=True).print(table(None, views.ENDPOINT_COLUMNS, rows, whole=("endpoint",)))
+        rows = [tables.endpoint_row(WebhookEndpoint.of(each)) for each in found[:limit]]
+        console(data=True).print(table(None, tables.ENDPOINT_COLUMNS, rows, whole=("endpoint",)))
     else:
         say("nobody is told by webhook; `headrace webhooks add URL` registers a receiver")
     if len(found) > limit:
@@ -231,15 +236,15 @@ def deliveries(
     """
     ledger = need_ledger()
     if which is not None and (one := ledger.of(Webhooks).delivery(which)) is not None:
-        _show(one[0], one[1], as_json)
+        _show(WebhookDelivery.of(one[0]), one[1], as_json)
         return
     found = ledger.of(Webhooks).deliveries(_range(ledger, which, tenant, since, None), limit + 1, _state(state))
     if as_json:
         for each in found[:limit]:
-            put_json(views.delivery_dict(each))
+            put_view(WebhookDelivery.of(each))
     elif found:
-        rows = [views.delivery_row(each) for each in found[:limit]]
-        console(data=True).print(table(None, views.DELIVERY_COLUMNS, rows, whole=("delivery",)))
+        rows = [tables.delivery_row(WebhookDelivery.of(each)) for each in found[:limit]]
+        console(data=True).print(table(None, tables.DELIVERY_COLUMNS, rows, whole=("delivery",)))
     else:
         say("nothing was told")
     if len(found) > limit:
@@ -280,22 +285,22 @@ def replay(
             sent += done
         ring_bridges()
     if as_json:
-        put_json({"failed": shown.failed, "delivered": shown.delivered, "just_now": shown.just_now, "sent": sent})
+        put_view(WebhookReplay.of(shown, sent))
     if not dry_run:
         say(f"{sent} are sent again")
 
 
-def _show(found: "DeliveryView", content: bytes, as_json: bool) -> None:
+def _show(found: WebhookDelivery, content: bytes, as_json: bool) -> None:
     if as_json:
-        put_json({**views.delivery_dict(found), "body": content.decode()})
+        put_json({**found.model_dump(mode="json"), "body": content.decode()})
         return
-    console(data=True).print(table(None, ("delivery", found.id), views.delivery_facts(found)))
+    console(data=True).print(table(None, ("delivery", found.id), tables.delivery_facts(found)))
     put(content.decode())
 
 
 def _tell_secret(made: "WithSecret", words: str, as_json: bool) -> None:
     if as_json:
-        put_json({**views.endpoint_dict(made.endpoint), "secret": made.secret})
+        put_view(WebhookEndpointWithSecret.made(made))
         return
     say(words)
     put(made.secret)

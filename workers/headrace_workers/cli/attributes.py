@@ -34,7 +34,7 @@ class _Meta(Value):
 
 
 def attributes_of(given: Sequence[str] | None) -> AttributeMap:
-    """What `--meta` says, once or more; ConfigurationError for what can be no attribute."""
+    """Return the attributes of all `--meta` options. Raise ConfigurationError for one that cannot be an attribute."""
     found: dict[str, Any] = {}
     for each in given or ():
         key, mark, value = each.partition("=")
@@ -50,7 +50,7 @@ def attributes_of(given: Sequence[str] | None) -> AttributeMap:
 
 
 def filter_of(given: Sequence[str] | None) -> Filter | None:
-    """What `--where` says: all of it must hold; None where it says nothing. ConfigurationError where it is none."""
+    """Return one filter for all `--where` options, which must all hold; None without any. Raise ConfigurationError."""
     if not given:
         return None
     filters = [_filter(each) for each in given]
@@ -77,7 +77,7 @@ def _filter(text: str) -> Any:
 
 
 def _typed(text: str) -> bool | int | float | str:
-    """true, false and numbers as JSON writes them are these; all else is text, and so is what stands in quotes."""
+    """Return the value of true, false and numbers as JSON writes them; everything else, and text in quotes, is text."""
     try:
         value = json.loads(text, parse_constant=_no_number)
     except ValueError:

@@ -21,10 +21,10 @@ from headrace_workers.runtime.settings import home_of, judge_name
 
 
 class Serving(Protocol):
-    """Something that does the work while we wait."""
+    """A stack that does the work while a command waits."""
 
     def check(self) -> None:
-        """Look after it; raises when it can work no more."""
+        """Look after the stack. Raise if it can work no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class JoinedStack:
     pid: int
 
     def check(self) -> None:
-        """Unavailable when it was stopped."""
+        """Raise Unavailable if the stack was stopped."""
         stack = running()
         if stack is None or stack.pid != self.pid:
             raise Unavailable("the stack that was used has stopped; run the same command again, and it goes on")
@@ -44,7 +44,7 @@ class Elsewhere:
     """A deployment that is not looked after from here."""
 
     def check(self) -> None:
-        """Nothing can be said."""
+        """Do nothing: other people look after it."""
 
 
 def embedded_stack(
@@ -54,7 +54,7 @@ def embedded_stack(
     broker: Kind | None = None,
     gateway_port: int | None = None,
 ) -> Stack:
-    """A stack of this home that serves these models, not started yet; with a gateway where there is a port for it."""
+    """Return a stack of this home that serves these models, not started yet; with a gateway if it is given a port."""
     judge_model = judge_name()
     return Stack(
         home,
@@ -68,7 +68,7 @@ def embedded_stack(
 
 
 def need_models(aliases: Sequence[str]) -> None:
-    """UnknownModel where the stack that runs in this home has not all of these: each job for one would be refused."""
+    """Raise UnknownModel if the stack of this home lacks one of these models: its jobs would be refused."""
     from headrace_workers.features.generation.models.registry import Registry
 
     stack, registry = running(), Registry(home_of())
@@ -85,7 +85,7 @@ def need_models(aliases: Sequence[str]) -> None:
 def serving(
     home: Path, models: Sequence[str], *, embedder: str | None, start: bool, engine_threads: int | None
 ) -> Iterator[Serving]:
-    """The stack that runs in this home, else a new one that is stopped at the end. `embedder` is needed, too, if named.
+    """Use the stack that runs in this home, else start one and stop it at the end. An `embedder` is pulled if named.
 
     With `start` false nothing is started: without a running stack the environment must name the deployment.
     """
@@ -109,7 +109,7 @@ def serving(
 
 @contextmanager
 def ends_on_sigterm() -> Iterator[None]:
-    """SIGTERM ends the block as an exception does, so that what was started is stopped. Exit code 143."""
+    """End the block on SIGTERM as an exception does, so that processes that it started are stopped. Exit code 143."""
 
     def end(_number: int, _frame: FrameType | None) -> None:
         raise SystemExit(TERMINATED)
@@ -135,7 +135,7 @@ def _done(url: str) -> Done | None:
 
 
 def _own(url: str) -> None:
-    """Another broker may be started in this home than the last time, or another prefix be set: both are its own."""
+    """Forget which broker and prefix the ledger belongs to: a home may change both from one start to the next."""
     from headrace_workers.core.ledger.ledger import Ledger
 
     ledger = Ledger.at(url)

@@ -27,7 +27,7 @@ _SEPARATORS: Final = {b",": "CSV, parted by commas", b";": "CSV, parted by semic
 
 
 def unlike_lines(head: bytes, *, whole: bool) -> str | None:
-    """What a text that begins so looks like, where it is no JSON lines for certain; `whole`: there is no more of it.
+    """Return what a text with this `head` looks like if it certainly is not JSON lines. `whole`: it has no more text.
 
     A first line that is merely wrong says nothing of the others.
     """
@@ -46,7 +46,7 @@ def unlike_lines(head: bytes, *, whole: bool) -> str | None:
 
 
 def _document(lines: Sequence[bytes], *, whole: bool) -> str | None:
-    """One JSON document over several lines, or a list of all in one line."""
+    """Recognise one JSON document over several lines, or a list of all in one line."""
     if len(lines) > 1 and lines[0] == b"[" and lines[1].startswith(b"{"):
         return "one JSON array"
     if len(lines) > 1 and lines[0] == b"{" and lines[1].startswith(b'"') and not _is_json(lines[1]):

@@ -56,8 +56,8 @@ def up(
     `KAFKA_HOME=/opt/kafka headrace up --broker apache`
     """
     from headrace_workers.cli.children import children_of
-    from headrace_workers.cli.serving import embedded_stack, ends_on_sigterm
     from headrace_workers.features.generation.commands.models import ensure_models
+    from headrace_workers.features.generation.commands.serving import embedded_stack, ends_on_sigterm
     from headrace_workers.runtime.embedded.ports import held
     from headrace_workers.runtime.embedded.stack import plan
 
@@ -88,7 +88,8 @@ def up(
 
 
 def draw(stack: "Stack", processes: Sequence[str], where: Mapping[str, str] | None = None) -> "Group":
-    """What runs where. Addresses that the environment gave may hold a password: of those only the name is shown.
+    """Draw a table of processes and addresses. An address from the environment may hold a password: only the name of
+    its variable is shown.
 
     `where` are the addresses of processes that have one.
     """

@@ -1,4 +1,4 @@
-"""Draws what a run came to: a table of receipts and a summary."""
+"""The report of a run: a table of receipts and a summary."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -8,8 +8,8 @@ from headrace_workers.cli.durations import show_ms
 from headrace_workers.cli.layout import Rows
 from headrace_workers.cli.output import table
 from headrace_workers.cli.receipt import Receipt
-from headrace_workers.cli.summary import Tally, rate
 from headrace_workers.cli.tables import row, table_of, whole
+from headrace_workers.features.batches.commands.run_summary import Tally, rate
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -18,7 +18,7 @@ MAX_ROWS = 100
 
 
 def draw_receipts(receipts: Iterable[Receipt], total: int) -> Rows:
-    """The first receipts by their lines; the title says how many there are."""
+    """Draw the first receipts in the order of their lines; the title says how many there are."""
     shown = sorted(receipts, key=lambda r: r.line or 0)[:MAX_ROWS]
     columns, rows = table_of(drawn := [row(receipt) for receipt in shown])
     told = [] if total <= len(shown) else [f"the first {len(shown)} of {total:,}"]
@@ -30,7 +30,7 @@ def draw_receipts(receipts: Iterable[Receipt], total: int) -> Rows:
 
 
 def draw_summary(whole: Tally, this_run: Tally, seconds: float) -> "Group":
-    """Counts of the whole file, the speed of this run, and the time that each stage took."""
+    """Draw the counts of the whole file, the speed of this run, and the time that each stage took."""
     from rich.console import Group
 
     counts = [f"{whole.statuses[name]:,} {name}" for name in ("completed", "blocked", "dead", "cancelled")
@@ -68,7 +68,7 @@ def draw_summary(whole: Tally, this_run: Tally, seconds: float) -> "Group":
 
 
 def _cache(whole: Tally) -> str:
-    """Where answers came from, where any job asked for the cache."""
+    """Yield where answers came from, if any job asked for the cache."""
     if not whole.tiers:
         return ""
     tiers = ", ".join(f"{n:,} {'made' if tier == CacheTier.NONE else tier}" for tier, n in sorted(whole.tiers.items()))
@@ -76,7 +76,7 @@ def _cache(whole: Tally) -> str:
 
 
 def _knowledge(whole: Tally) -> str:
-    """What answers rest on, where any job named a knowledge base."""
+    """Yield what answers rest on, if any job named a knowledge base."""
     said = {
         "cited": "cite their passages", "uncited": "have passages and cite none", "without": "made without",
         "abstained": "abstained",
@@ -85,7 +85,7 @@ def _knowledge(whole: Tally) -> str:
 
 
 def summary_dict(whole: Tally, this_run: Tally, seconds: float, startup: float) -> dict[str, Any]:
-    """The same for `--json`."""
+    """Return the summary for `--json`."""
     return {
         **whole.as_dict(),
         "this_run": {

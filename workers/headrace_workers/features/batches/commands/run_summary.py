@@ -1,4 +1,4 @@
-"""What many receipts come to: counts, tokens and the time that each stage took. Pure."""
+"""The sums of many receipts: counts, tokens and the time that each stage took. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ class StageTime:
     retried: int
 
     def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the figures for `--json`."""
         return {
             "stage": self.stage,
             "jobs": self.jobs,
@@ -54,7 +54,7 @@ class _Stage:
 
 
 class Tally:
-    """Counts receipts one at a time: nothing but numbers is kept of each."""
+    """The sums of receipts that are added one at a time; nothing but numbers is kept of each."""
 
     def __init__(self, receipts: Iterable[Receipt] = ()) -> None:
         self.statuses: Counter[str] = Counter()
@@ -94,17 +94,17 @@ class Tally:
 
     @property
     def jobs(self) -> int:
-        """How many were counted."""
+        """Return how many receipts were counted."""
         return self.statuses.total()
 
     @property
     def unanswered(self) -> int:
-        """How many died or were cancelled."""
+        """Return how many jobs died or were cancelled."""
         return self.statuses["dead"] + self.statuses["cancelled"]
 
     @property
     def stages(self) -> list[StageTime]:
-        """The stages in the order in which jobs go through them."""
+        """Return the stages in the order in which jobs go through them."""
         return [
             StageTime(
                 stage=name,
@@ -118,7 +118,7 @@ class Tally:
         ]
 
     def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the figures for `--json`."""
         return {
             "jobs": self.jobs,
             "statuses": dict(self.statuses),
@@ -142,5 +142,5 @@ def _grounded(answer: Answer, grounding: Grounding) -> str:
 
 
 def rate(count: float, seconds: float) -> float:
-    """`count` a second; 0 when no time has passed."""
+    """Return `count` a second; 0 when no time has passed."""
     return count / seconds if seconds > 0 else 0.0

@@ -1,4 +1,4 @@
-"""Requests of OpenAI's clients that wait: read into jobs, let in, waited for, and told as OpenAI would."""
+"""Requests of OpenAI's clients that wait: read into jobs, admitted, waited for, and answered as OpenAI would."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,13 +10,13 @@ from starlette.responses import Response
 from headrace_schemas.envelope import is_traceparent
 from headrace_schemas.errors import HeadraceError
 from headrace_schemas.job import Lane
-from headrace_workers.features.generation.openai.endpoint import Asker, Body, End
-from headrace_workers.features.generation.openai.endpoint import Request as Asked
+from headrace_workers.features.generation.openai.request import Asker, Body
+from headrace_workers.features.generation.openai.request import Request as Asked
 from headrace_workers.http.bodies import json_object
 from headrace_workers.http.caller import Caller, check_named
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.idempotency import key_of
-from headrace_workers.http.openai_errors import refused
+from headrace_workers.http.openai_errors import End, refused
 from headrace_workers.http.openai_parameters import Parameters
 from headrace_workers.http.services import Services
 from headrace_workers.http.waiting import ends_of
@@ -27,7 +27,7 @@ _NO_QUERY: Final = Parameters(frozenset())
 async def answer(
     request: Request, caller: Caller, services: Services, read: Callable[[Body, Asker], Asked]
 ) -> Response:
-    """The answer to a request, when its jobs have ended: a body, or its chunks as server-sent events.
+    """Return the answer to a request when its jobs have ended: a body, or its chunks as server-sent events.
 
     A client that hangs up meanwhile cancels the jobs, but not under an idempotency key. Raises Refused for what
     `read` refuses and for a job that was not answered, and what `let_in` and `ended` raise.
@@ -39,17 +39,17 @@ async def answer(
 
 
 def asker(request: Request, caller: Caller) -> Asker:
-    """Who asks, and in which lane: somebody waits."""
+    """Return the asker of a request; its lane is interactive, since somebody waits."""
     return Asker(caller.tenant, key_of(request), Lane.INTERACTIVE)
 
 
 def no_query(request: Request) -> None:
-    """Refused where the URL says more than it may: it would be ignored."""
+    """Raise Refused if the URL has a parameter: it would be ignored."""
     _NO_QUERY.given(request.query_params)
 
 
 async def let_in(request: Request, caller: Caller, services: Services, asked: Asked) -> list[str]:
-    """Let the jobs of a request in; their ids. Refused where they cannot be run, else what the door raises."""
+    """Admit the jobs of a request and return their ids. Raise Refused if they cannot be run."""
     await services.rates.take(caller.tenant, len(asked.jobs) - 1)
     check_named(caller, asked.jobs)
     traceparent = request.headers.get("traceparent", "")
@@ -66,8 +66,8 @@ async def let_in(request: Request, caller: Caller, services: Services, asked: As
 async def ended(
     request: Request, caller: Caller, services: Services, job_ids: Sequence[str], *, keep: bool
 ) -> list[End]:
-    """The ends of these jobs, in order. 504 where one has not ended in time, with its id: it goes on, and a second try
-    would be a second job, but under a key.
+    """Return the ends of these jobs, in order. Answer 504 with the id of one that has not ended in time: it goes on,
+    and a second try would be a second job, except under a key.
     """
     seconds = services.settings.max_answer_wait
     ends = await ends_of(request, services, caller, job_ids, seconds=seconds, keep=keep)
@@ -82,7 +82,7 @@ async def ended(
 
 
 def told(asked: Asked, body: Body) -> Response:
-    """A body as the client wants it: whole, or in chunks."""
+    """Return a body as the client wants it: whole, or in chunks."""
     if not asked.stream or asked.chunks is None:
         return json_response(body)
     return Response(
@@ -91,12 +91,12 @@ def told(asked: Asked, body: Body) -> Response:
 
 
 def json_response(body: Mapping[str, Any], status: int = 200) -> Response:
-    """A response of JSON."""
+    """Return a response of JSON."""
     return Response(_json(body), status, media_type="application/json")
 
 
 def _events(chunks: Iterator[dict[str, Any]]) -> Iterator[bytes]:
-    """Chunks as server-sent events. Those of a response have names; others end with a mark."""
+    """Yield chunks as server-sent events. Those of a response have names; others end with a mark."""
     named = False
     for chunk in chunks:
         named = "type" in chunk

@@ -6,19 +6,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from headrace_schemas.errors import HeadraceError, Unavailable
-from headrace_workers.cli import progress
 from headrace_workers.cli.jobfile import Entry, JobFile
-from headrace_workers.cli.outfile import ReceiptFile
 from headrace_workers.cli.output import say
 from headrace_workers.cli.receipt import Receipt
-from headrace_workers.cli.report import MAX_ROWS
-from headrace_workers.cli.summary import Tally
+from headrace_workers.features.batches.commands import run_progress
+from headrace_workers.features.batches.commands.receipt_file import ReceiptFile
+from headrace_workers.features.batches.commands.run_report import MAX_ROWS
+from headrace_workers.features.batches.commands.run_summary import Tally
 from headrace_workers.runtime.settings import embedder_name, home_of
 
 if TYPE_CHECKING:
-    from headrace_workers.cli.serving import Serving
     from headrace_workers.cli.unserved import UnservedWarning
     from headrace_workers.features.batches.commands.run_batch import FileBatch
+    from headrace_workers.features.generation.commands.serving import Serving
 
 TRIAL: Final = "trial"  # in a batch's metadata: which one its jobs belong to
 _POLL_SECONDS = 0.2
@@ -27,7 +27,7 @@ _LOOK_SECONDS = 5.0  # between two looks at whether anybody serves what is waite
 
 @dataclass
 class ThisRun:
-    """What came of this call: its numbers, and the receipts that a table has room for. Times in seconds."""
+    """The results of one call: its numbers, and the receipts that a table has room for. Times in seconds."""
 
     tally: Tally = field(default_factory=Tally)
     first: list[Receipt] = field(default_factory=list)
@@ -42,7 +42,7 @@ class ThisRun:
 
 
 def models_for(jobs: JobFile, default: str, judge: str | None) -> list[str]:
-    """The models that these jobs need: those they name, and one that judges the rubrics which name none.
+    """Return the models that these jobs need: those they name, and one for rubrics that name none.
 
     That is the deployment's `judge`, else the first model of the file, else the `default`. No job needs a model where
     texts are only compared.
@@ -75,10 +75,10 @@ def carry(
     """
     from headrace_workers.cli.connections import served_queues
     from headrace_workers.cli.lookup import LedgerJobs
-    from headrace_workers.cli.serving import serving
     from headrace_workers.cli.unserved import UnservedWarning
     from headrace_workers.features.batches.commands.batch_files import deployment
     from headrace_workers.features.batches.commands.run_batch import FileBatch
+    from headrace_workers.features.generation.commands.serving import serving
 
     began = time.monotonic()
     with (
@@ -107,7 +107,7 @@ def carry(
         unserved = UnservedWarning(ends.queues, served_queues, say)
         this_run.startup = time.monotonic() - began
         try:
-            with progress.shown(len(entries), len(entries) - len(todo)) as show:
+            with run_progress.shown(len(entries), len(entries) - len(todo)) as show:
                 _carry(batches, stack, receipts, this_run, show, unserved, patience)
         except BaseException:
             if trial is not None:
@@ -132,7 +132,7 @@ def _carry(
     stack: "Serving",
     receipts: ReceiptFile,
     this_run: ThisRun,
-    show: progress.Show,
+    show: run_progress.Show,
     unserved: "UnservedWarning",
     patience: float | None,
 ) -> None:

@@ -9,8 +9,8 @@ from collections import deque
 import pytest
 import zstandard
 
-from headrace_workers.features.batches.files import text as bounds
-from headrace_workers.features.batches.files.text import LineCount, NotReadable, text_of
+from headrace_workers.core import text_file as bounds
+from headrace_workers.core.text_file import LineCount, NotReadable, text_of
 
 LINES = b"".join(b'{"n": %d}\n' % number for number in range(5_000))
 PACKED = {

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Final, Protocol
 
 from headrace_schemas.errors import Category, HeadraceError
-from headrace_workers.features.batches.files.looks import HEAD, WANTED, unlike_lines
+from headrace_workers.core.file_format import HEAD, WANTED, unlike_lines
 
 GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _BUFFER = 1024**2  # bytes
@@ -42,7 +42,7 @@ class NotReadable(HeadraceError):
         self._why = why
 
     def of(self, name: str) -> "NotReadable":
-        """The same, of a file that is called so."""
+        """Return the same error about a file of this name."""
         return NotReadable(self._why, name)
 
 
@@ -60,15 +60,13 @@ def _torn(why: str, lines: int) -> NotReadable:
 
 
 def check_beginning(text: bytes) -> None:
-    """NotReadable where a text is no JSON lines, but something else as a whole; more than its first HEAD + 1 bytes are
-    not needed.
-    """
+    """Raise NotReadable if a text is something other than JSON lines. Its first HEAD + 1 bytes are enough."""
     if (found := unlike_lines(text[:HEAD], whole=len(text) <= HEAD)) is not None:
         raise NotReadable(f"looks like {found}: {WANTED}")
 
 
 class _Spoilt(Exception):
-    """Why something compressed is spoilt."""
+    """The reason why compressed data cannot be read."""
 
 
 class _Unpacks(Protocol):
@@ -76,10 +74,10 @@ class _Unpacks(Protocol):
 
     @property
     def is_whole(self) -> bool:
-        """Whether what came ends where it may end."""
+        """Return True if the data that came may end here."""
 
     def __call__(self, chunk: bytes) -> Iterator[bytes]:
-        """The text in the next chunk."""
+        """Yield the text in the next chunk."""
 
 
 class _Plain:
@@ -167,11 +165,11 @@ class _Texts:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the file is its text."""
+        """Return True if the file is not compressed."""
         return isinstance(self._unpacks, _Plain)
 
     def of(self, chunk: bytes) -> Iterator[bytes]:
-        """The text in the next chunk. NotReadable."""
+        """Yield the text in the next chunk. Raise NotReadable."""
         self._packed += len(chunk)
         try:
             for text in self._unpacks(chunk):
@@ -212,14 +210,14 @@ class _Texts:
             )
 
     def end(self) -> None:
-        """There are no more chunks. NotReadable where there should be."""
+        """End the file. Raise NotReadable if chunks are missing."""
         if not self._unpacks.is_whole:
             raise _torn("it ends in the middle", self._lines)
 
 
 def text_of(raw: io.RawIOBase, *, bounded: bool = True) -> BinaryIO:
-    """The text in a stream that stands at its beginning. What was compressed cannot be sought in, and may hold no more
-    than files may, unless it is not `bounded`: a person's own file, on this machine.
+    """Return the text in a stream that stands at its beginning. Compressed text cannot be sought in. It may
+    hold no more than files may, unless it is not `bounded`: a person's own file, on this machine.
     """
     buffered = io.BufferedReader(raw, _BUFFER)
     texts = _Texts(buffered.peek(len(ZSTANDARD)), bounded=bounded)
@@ -257,7 +255,7 @@ class _Unpacked(io.RawIOBase):
 
 
 class LineCount:
-    """Counts the lines with something in them, of a file that comes in chunks, compressed or not. NotReadable where it
+    """A count of the lines that are not empty, of a file that comes in chunks, compressed or not. NotReadable where it
     is something else than JSON lines, too. `goes_on` is called for each part of the text, and may raise.
     """
 
@@ -270,7 +268,7 @@ class LineCount:
         self._first: bytes | None = b""  # of the text, until it was looked at
 
     def feed(self, chunk: bytes) -> None:
-        """Here is more of the file. NotReadable."""
+        """Count the lines of the next chunk. Raise NotReadable."""
         if self._texts is None:
             self._head += chunk
             if len(self._head) < len(ZSTANDARD):
@@ -279,7 +277,7 @@ class LineCount:
         self._take(chunk)
 
     def end(self) -> int:
-        """That was all: how many there were. NotReadable."""
+        """End the file and return the number of lines. Raise NotReadable."""
         if self._texts is None:
             self._take(self._head)
         assert self._texts is not None  # noqa: S101 - just taken

@@ -7,8 +7,8 @@ from typing import Any
 
 from headrace_workers.cli.output import console, printable, say
 from headrace_workers.cli.receipt import Receipt
-from headrace_workers.cli.summary import Tally, rate
 from headrace_workers.cli.tables import shorten
+from headrace_workers.features.batches.commands.run_summary import Tally, rate
 
 _LINE_SECONDS = 10.0
 _FIRST_WIDTH = 300  # characters of the first answer
@@ -17,7 +17,7 @@ Show = Callable[[Tally, Sequence[Receipt]], None]
 
 
 def words(tally: Tally, seconds: float) -> str:
-    """What stands beside the bar: speed, and how many died."""
+    """Return the text beside the bar: the speed, and how many died."""
     dead = f", {tally.unanswered:,} without an answer" if tally.unanswered else ""
     return f"{rate(tally.completion_tokens, seconds):,.0f} tokens/s{dead}"
 
@@ -66,7 +66,7 @@ class _First:
         self._shown = False
 
     def of(self, ended: Sequence[Receipt]) -> str | None:
-        """A line about it, when it is among these."""
+        """Return a line about the first answer, if it is among these."""
         texts = ((receipt.line, text) for receipt in ended if (text := receipt.text))
         found = None if self._shown else next(texts, None)
         if found is None:

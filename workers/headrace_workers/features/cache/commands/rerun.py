@@ -1,4 +1,4 @@
-"""Jobs whose answer was wrong, sent afresh: as new jobs that name the old, each once however often it is asked for."""
+"""Jobs whose answer was wrong, sent again: as new jobs that name the old, each once however often it is asked for."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,17 +37,17 @@ class New:
 
     @property
     def key(self) -> str:
-        """Its idempotency key, which is the id of its event, too."""
+        """Return its idempotency key, which is the id of its event, too."""
         return self.job.idempotency_key or ""
 
     @property
     def job_id(self) -> str:
-        """The new id."""
+        """Return the new id."""
         return self.job.job_id(self.key)
 
 
 def renewed(job_id: str, entry_id: int, row: Any | None) -> New | Again:
-    """The job to send in the place of this one, or why there is none. `row` as of `Ledger.to_ask_again`.
+    """Return the job to send in the place of this one, or why there is none. `row` is one of `Ledger.to_ask_again`.
 
     Its key comes from the old job and the answer that was wrong. Its deadline is left out, as it may have passed.
     """

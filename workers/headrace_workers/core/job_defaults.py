@@ -1,4 +1,4 @@
-"""What a line of a file asks for, and what it gets where it does not say."""
+"""The kind of job that a line of a file asks for, and the defaults for what the line leaves out."""
 
 import json
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from headrace_schemas.events import JobKind
 
 
 class NoKind(ValueError):
-    """The reason why it cannot be told what a line asks for."""
+    """The reason why the kind of job that a line asks for is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What a line gets where it says nothing itself. `fields` are for all jobs, `embedder` is the model of embedding
+    """Defaults for what a line leaves out. `fields` are for all jobs, `embedder` is the model of embedding
     jobs, the rest is for generation jobs only. With `own_keys` a line's key in a batch is its job's, too.
     """
 
@@ -29,7 +29,7 @@ class Defaults:
     own_keys: bool = False
 
     def fill(self, line: Mapping[str, Any]) -> tuple[EventType, dict[str, Any]]:
-        """What the line asks for, and the job with what it lacks. NoKind."""
+        """Return the kind of job that the line asks for, and its fields with the defaults. Raise NoKind."""
         kind = kind_of_line(line)
         filled = {**self.fields, **line}
         filled.pop("kind", None)
@@ -44,17 +44,17 @@ class Defaults:
         return kind, filled
 
     def to_json(self) -> str:
-        """To be kept: the same text for the same defaults."""
+        """Return JSON to be stored: the same text for the same defaults."""
         return json.dumps(asdict(self), sort_keys=True, default=str)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """What `to_json` wrote."""
+        """Return the defaults that `to_json` wrote."""
         return cls(**json.loads(text))
 
 
 def kind_of_line(line: Mapping[str, Any]) -> EventType:
-    """The `kind` that it names; without one an evaluation when it has an `output`, else a generation. NoKind."""
+    """Return the `kind` that a line names, else evaluation if it has an `output`, else generation. Raise NoKind."""
     kind = line.get("kind")
     if kind is None:
         if "input" in line and "output" not in line:

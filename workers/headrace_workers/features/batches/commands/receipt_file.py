@@ -14,13 +14,13 @@ from headrace_workers.cli.streams import OutputFailed, ReaderGone
 
 
 class NotReceipts(HeadraceError):
-    """The output file has something else in it; it is left as it is."""
+    """An output file that holds something other than receipts; it is left as it is."""
 
     category = Category.INVALID
 
 
 class ReceiptFile:
-    """Appends receipts to a file. Opening it cuts off a torn last line and remembers which jobs are there.
+    """A file to which receipts are appended. Opening it cuts off a torn last line and remembers which jobs are there.
 
     One process at a time: another one's file is a ConfigurationError. NotReceipts when the file is none of ours.
     What is no regular file (a pipe, a device) only gets receipts: `keeps` is false, and nothing is read from it.
@@ -75,7 +75,7 @@ class ReceiptFile:
             self.job_ids |= new.keys()
 
     def ask_again(self, job_id: str) -> None:
-        """Its receipt is a refusal of something else than what is asked now: it is outdated."""
+        """Mark the job's receipt as outdated: it refuses an earlier version of its line."""
         del self.refusals[job_id]
         self.job_ids.discard(job_id)
         self.outdated.add(self._refused_at.pop(job_id))
@@ -132,7 +132,7 @@ class ReceiptFile:
             whole += len(text)
 
     def _note(self, number: int, receipt: Receipt) -> None:
-        """A refusal may have a later receipt: of a corrected line under the same key."""
+        """Remember a receipt. A refusal may have a later receipt, of a corrected line under the same key."""
         job_id = receipt.job_id
         if not job_id:
             return
@@ -146,13 +146,13 @@ class ReceiptFile:
 
 
 def _is_torn(text: bytes) -> bool:
-    """Whether this may be the beginning of a line that we wrote; after a power cut it may be zeros."""
+    """Return True if this may be the beginning of a line that we wrote; after a power cut it may be zeros."""
     start = text.rstrip(b"\x00")[: len(LINE_START)]
     return LINE_START.startswith(start)
 
 
 def read_receipts(path: Path, outdated: Collection[int] = ()) -> Iterator[Receipt]:
-    """The receipts in a file, in its order, but for the lines of these numbers."""
+    """Yield the receipts in a file, in its order, except the lines of these numbers."""
     with path.open("rb") as file:
         for number, text in enumerate(file, start=1):
             if number not in outdated:

@@ -15,12 +15,12 @@ from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_schemas.job import Lane
 from headrace_workers.cli import asking
 from headrace_workers.cli.jobfile import Entry, Job, JobFile
-from headrace_workers.cli.outfile import ReceiptFile, read_receipts
 from headrace_workers.cli.output import console, hush_kafka, put_json, say
 from headrace_workers.cli.receipt import Receipt
-from headrace_workers.cli.report import draw_receipts, draw_summary, summary_dict
-from headrace_workers.cli.run_jobs import ThisRun, carry, models_for
-from headrace_workers.cli.summary import Tally
+from headrace_workers.features.batches.commands.receipt_file import ReceiptFile, read_receipts
+from headrace_workers.features.batches.commands.run_jobs import ThisRun, carry, models_for
+from headrace_workers.features.batches.commands.run_report import draw_receipts, draw_summary, summary_dict
+from headrace_workers.features.batches.commands.run_summary import Tally
 from headrace_workers.runtime.settings import judge_name
 
 
@@ -54,8 +54,8 @@ def run(
 
     Example: `headrace run jobs.jsonl -o receipts.jsonl --table`
     """
-    from headrace_workers.cli.serving import ends_on_sigterm
     from headrace_workers.features.batches.commands.run_batch import name_of_run
+    from headrace_workers.features.generation.commands.serving import ends_on_sigterm
 
     hush_kafka()
     if file != asking.STDIN and output.exists() and Path(file).exists() and output.samefile(file):
@@ -79,7 +79,7 @@ def run(
 
 
 class ByContent:
-    """Names the jobs of a file by what they are, so that they are the same in the next call, too.
+    """The names of the jobs of a file, made of their content, so that they are the same in the next call.
 
     The key is over the whole job as it will be sent, its line's number, and the run's name.
     """
@@ -88,7 +88,7 @@ class ByContent:
         self._name = name
 
     def __call__(self, line: int, job: Job) -> tuple[Job, str]:
-        """The job with a key, and the id of its event."""
+        """Return the job with a key, and the id of its event."""
         if job.idempotency_key is None:
             content = f"{self._name}\n{line}\n{job.model_dump_json(exclude_none=True)}"
             key = f"run-{hashlib.sha256(content.encode()).hexdigest()[:40]}"
@@ -97,7 +97,7 @@ class ByContent:
 
 
 def _todo(jobs: JobFile, entries: Sequence[Entry], receipts: ReceiptFile) -> list[Entry]:
-    """What has no receipt, or only the refusal of what its line said before it was corrected."""
+    """Return the entries without a receipt, and those whose line was refused and has been corrected since."""
     if receipts.cut_bytes:
         say(f"{receipts.path}: a torn last line of {receipts.cut_bytes} bytes was cut off")
     corrected = 0
@@ -142,7 +142,7 @@ def _report(
 
 @contextmanager
 def _telling_where_it_stands(entries: Sequence[Entry], receipts: ReceiptFile) -> Iterator[None]:
-    """What ends it before all are answered leaves a word of how far it came, once anything was begun."""
+    """Say how far the run came if it ends before all are answered, once anything was begun."""
     try:
         yield
     except (ConfigurationError, UnknownModel):  # nothing was

@@ -4,8 +4,8 @@ from tests.workers.cli.conftest import cancelled, dead, result, stage
 
 from headrace_schemas import Embedding, Usage
 from headrace_workers.cli.output import console
-from headrace_workers.cli.report import draw_summary, summary_dict
-from headrace_workers.cli.summary import Tally, rate
+from headrace_workers.features.batches.commands.run_report import draw_summary, summary_dict
+from headrace_workers.features.batches.commands.run_summary import Tally, rate
 
 
 def test_counts_and_tokens_add_up():
