@@ -204,10 +204,11 @@ def _timed(work: Callable[[], object]) -> float:
 
 def _generated(count: int, tokens: int) -> tuple[list[str], float]:
     """Answers of one batch, and the seconds for one of them."""
+    from headrace_workers.features.generation.engines.engine import LoadOptions
     from headrace_workers.features.generation.engines.load import load_generator
 
     with tempfile.TemporaryDirectory() as folder:
-        generator = load_generator(make_home(Path(folder), SMOLLM2), SMOLLM2, inter_threads=1)
+        generator = load_generator(make_home(Path(folder), SMOLLM2), SMOLLM2, LoadOptions(inter_threads=1))
         asked = [
             Request((Message(role="user", content=each["prompt"]),), Sampling(max_tokens=tokens))
             for each in requests(count)

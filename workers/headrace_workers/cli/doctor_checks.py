@@ -109,7 +109,7 @@ def _models(settings: Settings) -> list[str]:
         f"the int8 weights of {card.alias} overflow on this processor, which has no VNNI: its answers or vectors are "
         f"worse than the model's. Make it again: {_again(card)}. Then restart the workers that serve it"
         for card in list_cards(settings.home)
-        if card.engine == "ctranslate2" and card.weight_range != weight_range(card.quantization)
+        if card.weight_range != weight_range(card.quantization)
     ]
 
 

@@ -30,13 +30,14 @@ class Feature:
 
     `routers` returns the FastAPI routers of the gateway, in the order in which they are asked. `commands` returns
     functions that add a command, or a group of commands, to the Typer application that they are given. `hooks` returns
-    what the feature does inside the transactions of the core.
+    what the feature does inside the transactions of the core. `engines` returns the engines that model cards may name.
     """
 
     name: str
     routers: Callable[[], Sequence[Any]] = _nothing
     commands: Callable[[], Sequence[Callable[[Any], None]]] = _nothing
     hooks: Callable[[], "Hooks | None"] = _no_hooks
+    engines: Callable[[], Sequence[Any]] = _nothing
 
 
 @cache

@@ -149,18 +149,18 @@ def _needs(
     }
 
 
-def _generator(settings: Settings, model: str | None) -> Generator:
+def _generator(settings: Settings, model: str | None, *, needs_logprobs: bool = False) -> Generator:
+    from headrace_workers.features.generation.engines.engine import LoadOptions
     from headrace_workers.features.generation.engines.load import load_generator
 
     assert model is not None  # noqa: S101 - no worker holds one without a name
-    return load_generator(
-        settings.home,
-        model,
+    options = LoadOptions(
         device=settings.device,
         compute_type=settings.compute_type,
         inter_threads=settings.inter_threads,
         prefix_tokens=settings.prefix_tokens,
     )
+    return load_generator(settings.home, model, options, needs_logprobs=needs_logprobs)
 
 
 def _detectors() -> list[Detector]:
@@ -173,7 +173,9 @@ def _aids(settings: Settings, embedder: Callable[[], Embedder]) -> "Aids":
     """What detectors that the policy names work with; a guard is loaded once for all who ask."""
     from headrace_workers.features.moderation.moderator import Aids
 
-    return Aids(embedder, cache(lambda alias: _generator(settings, alias)), settings.moderation_key)
+    return Aids(
+        embedder, cache(lambda alias: _generator(settings, alias, needs_logprobs=True)), settings.moderation_key
+    )
 
 
 def _telling(

@@ -9,6 +9,7 @@ if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
     from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.features.generation.engines.engine import Engine
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -28,6 +29,12 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (models.register,)
 
 
+def _engines() -> "Sequence[Engine[Any, Any]]":
+    from headrace_workers.features.generation.engines.load import ENGINES
+
+    return ENGINES
+
+
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.features.generation.store import responses
@@ -35,4 +42,4 @@ def _hooks() -> "Hooks":
     return Hooks(on_prune=responses.forget)
 
 
-FEATURE = Feature(name="generation", routers=_routers, commands=_commands, hooks=_hooks)
+FEATURE = Feature(name="generation", routers=_routers, commands=_commands, engines=_engines, hooks=_hooks)

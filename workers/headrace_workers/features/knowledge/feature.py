@@ -8,6 +8,8 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.features.generation.engines.engine import Engine
+
 
 def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.knowledge.api import (
@@ -31,4 +33,10 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (knowledge.register,)
 
 
-FEATURE = Feature(name="knowledge", routers=_routers, commands=_commands)
+def _engines() -> "Sequence[Engine[Any, Any]]":
+    from headrace_workers.features.knowledge.embedders.load import ENGINES
+
+    return ENGINES
+
+
+FEATURE = Feature(name="knowledge", routers=_routers, commands=_commands, engines=_engines)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.log import Action, log
+from headrace_workers.features.generation.engines.engine import engines
 from headrace_workers.features.generation.models.registry import ModelCard, Registry, model_dir
 
 if TYPE_CHECKING:
@@ -82,12 +83,12 @@ class CountingModels:
             return loaded[1]
 
     def _load(self, card: ModelCard) -> "Prompts | None":
-        if card.engine == "echo":
+        counter = engines("generator")[card.engine].counter
+        if counter is None:
             return None
         try:
-            from headrace_workers.features.generation.engines.prompts import Prompts
-
-            return Prompts.load(model_dir(self._home, card.alias), card)
+            prompts: Prompts = counter(card, model_dir(self._home, card.alias))
+            return prompts
         except (ConfigurationError, ImportError) as error:
             log("models", logging.WARNING, Action.MODEL_LEFT_OUT, f"its prompts are sized by a guess: {error}",
                 model=card.alias)  # fmt: skip

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_workers.features.generation.engines.engine import Kind
 from headrace_workers.features.generation.models.gguf_llama import convert_gguf
 from headrace_workers.features.generation.models.int8_weights import quantize
 from headrace_workers.features.generation.models.quantization import DEFAULT, check_quantization, weight_range
-from headrace_workers.features.generation.models.registry import Kind, ModelCard, model_dir, write_card
+from headrace_workers.features.generation.models.registry import ModelCard, model_dir, write_card
 from headrace_workers.features.generation.models.sentence_encoder import convert_sentence_encoder, is_sentence_encoder
 from headrace_workers.features.generation.models.staging import copy_present, folder_size, sha256_of, staged_model
 

@@ -13,22 +13,17 @@ import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
 from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_schemas.limits import Alias
 from headrace_workers.core.log import Action, log
-
-Engine = Literal["ctranslate2", "echo", "hash"]
-Kind = Literal["generator", "embedder"]
+from headrace_workers.features.generation.engines.engine import Kind, engines
 
 CARD_FILE: Final = "model.toml"
-ENGINES: Final[dict[Kind, tuple[Engine, ...]]] = {
-    "generator": ("ctranslate2", "echo"),
-    "embedder": ("ctranslate2", "hash"),
-}
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 MAX_CONTEXT: Final = 100_000_000  # tokens
 MAX_PENALTY: Final = 2.0
 RESCAN_SECONDS: Final = 1.0  # whoever asks for all aliases again and again costs one look at all folders a second
@@ -48,7 +43,7 @@ class ModelCard:
     """
 
     alias: str
-    engine: Engine
+    engine: str
     source: str
     licence: str
     sha256: str
@@ -112,12 +107,10 @@ def read_card(folder: Path) -> ModelCard:
         if type(value) is not wanted:  # a bool is an int to isinstance
             raise ConfigurationError(f"{path}: {name} is {value!r}, which has the wrong type")
     card = ModelCard(**content)
-    if card.kind not in ENGINES:
-        raise ConfigurationError(f"{path}: kind {card.kind!r} is none of {', '.join(ENGINES)}")
-    if card.engine not in ENGINES[card.kind]:
-        raise ConfigurationError(
-            f"{path}: engine {card.engine!r} of this {card.kind} is none of {', '.join(ENGINES[card.kind])}"
-        )
+    if card.kind not in KINDS:
+        raise ConfigurationError(f"{path}: kind {card.kind!r} is none of {', '.join(KINDS)}")
+    if card.engine not in (known := engines(card.kind)):
+        raise ConfigurationError(f"{path}: engine {card.engine!r} of this {card.kind} is none of {', '.join(known)}")
     if not 0 < card.repetition_penalty <= MAX_PENALTY:
         raise ConfigurationError(
             f"{path}: repetition_penalty is {card.repetition_penalty}; it must be above 0, and {MAX_PENALTY} at most"

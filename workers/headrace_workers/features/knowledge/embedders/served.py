@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from headrace_schemas.aliases import SENTENCE_TRANSFORMERS, embedder_alias
 from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_workers.core.log import Action, log
+from headrace_workers.features.generation.engines.engine import engines
 from headrace_workers.features.generation.models.registry import CARD_FILE, model_dir
 from headrace_workers.features.knowledge.embedders.load import embedder_card
 from headrace_workers.features.knowledge.embedders.whole import check_whole
@@ -72,11 +73,11 @@ class ServedEmbedder:
     def _load(self) -> "Tokens | None":
         try:
             card = embedder_card(self._home, self._name)
-            if card.engine != "ctranslate2":
+            counter = engines("embedder")[card.engine].counter
+            if counter is None:
                 return None
-            from headrace_workers.features.knowledge.embedders.tokens import Tokens
-
-            return Tokens.load(model_dir(self._home, self._name), card.context_length)
+            tokens: Tokens = counter(card, model_dir(self._home, self._name))
+            return tokens
         except (ConfigurationError, ImportError) as error:  # recall workers meet it, too, and say so
             log("models", logging.WARNING, Action.MODEL_LEFT_OUT, f"its inputs are sized by a guess: {error}",
                 model=self.alias)  # fmt: skip
