@@ -11,9 +11,12 @@ from tests.workers.webhooks.office import Office
 
 from headrace_schemas.callback import BatchCallback
 from headrace_workers.core.tables import JOBS
+from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.files import NewFile
+from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.tables import BATCHES
 from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
 
 @pytest.fixture
@@ -25,22 +28,22 @@ def two(ledger):
 def test_a_batch_comes_to_its_end_alone(two):
     """All its jobs have ended, or its input cannot be read on."""
     before, now = rows(two), two.now()
-    two.batches.finalize(1)
+    two.of(Batches).finalize(1)
     at = rows(two)["batch_1"]["finalizing_at"]
     assert now <= at <= two.now()
     assert rows(two) == before | {"batch_1": before["batch_1"] | {"state": "finalizing", "finalizing_at": at}}
     stand(two, finalizing_at=5)
-    two.batches.finalize(1)
+    two.of(Batches).finalize(1)
     assert rows(two)["batch_1"]["finalizing_at"] == 5
     stand(two, state="cancelling", finalizing_at=None)
-    two.batches.finalize(1)
+    two.of(Batches).finalize(1)
     assert rows(two)["batch_1"]["state"] == "cancelling"
-    two.batches.stop_reading(1, "r" * 3_000)
+    two.of(Batches).stop_reading(1, "r" * 3_000)
     assert (rows(two)["batch_1"]["read"], rows(two)["batch_1"]["reason"]) == (True, "r" * 2_000)
     assert rows(two)["batch_2"] == before["batch_2"]
     stand(two, ended_at=1, finalizing_at=None, reason=None)
-    two.batches.finalize(1)
-    two.batches.stop_reading(1, "late")
+    two.of(Batches).finalize(1)
+    two.of(Batches).stop_reading(1, "late")
     assert (rows(two)["batch_1"]["finalizing_at"], rows(two)["batch_1"]["reason"]) == (None, None)
 
 
@@ -50,13 +53,13 @@ def test_jobs_of_a_batch_are_let_go_of(two):
     for name, batch, state in zip(ids, (1, 1, 1, 2), ("active", "active", "done", "active"), strict=True):
         job(two, name, state, batch=batch, line=1, tenant="a" if batch == 1 else "b")
         step(two, name, "ready" if state == "active" else "done")
-    assert not two.batches.is_all_ended(1)
-    assert two.batches.let_go(1, "a", "why", 1) == 1
-    assert two.batches.let_go(2, "a", "not theirs", 9) == 0
-    assert two.batches.let_go(1, "a", "why", 9) == 1
+    assert not two.of(Batches).is_all_ended(1)
+    assert two.of(Batches).let_go(1, "a", "why", 1) == 1
+    assert two.of(Batches).let_go(2, "a", "not theirs", 9) == 0
+    assert two.of(Batches).let_go(1, "a", "why", 9) == 1
     states = {row.id: row.state for row in two.read(select(JOBS.c.id, JOBS.c.state))}
     assert [states[name] for name in ids] == ["cancelled", "cancelled", "done", "active"]
-    assert (two.batches.is_all_ended(1), two.batches.is_all_ended(2)) == (True, False)
+    assert (two.of(Batches).is_all_ended(1), two.of(Batches).is_all_ended(2)) == (True, False)
     told = [json.loads(row.record.value) for row in two.outbox(9)]
     assert [each["reason"] for each in told] == ["why", "why"]
 
@@ -78,31 +81,31 @@ def test_a_batch_ends_when_all_its_lines_are_in_its_files(two, how, state):
     mine, _ = office.register("http://127.0.0.1:1/", tenant="a", events=(f"batch.{state}",))
     office.register("http://127.0.0.1:2/", tenant="b", events=(f"batch.{state}",))
     for name in ("out", "other"):
-        two.files.add(NewFile(id=name, tenant="a", purpose="p", name=name))
+        two.of(StoredFiles).add(NewFile(id=name, tenant="a", purpose="p", name=name))
     line(two, 1, 1, "failed", code="batch_expired")
     end(two, 1, 1, "j1")
     end(two, 2, 1, "j2")
     stand(two, taken=3, completed=2, failed=1, output_file="out", metadata='{"m":"1"}')
-    assert two.batches.finish(1, {}) is None  # it is not read to its end
+    assert two.of(Batches).finish(1, {}) is None  # it is not read to its end
     stand(two, read=True, **how)
     if not how:
         stand(two, taken=4)
-        assert two.batches.finish(1, {}) is None  # a line is in no file yet
+        assert two.of(Batches).finish(1, {}) is None  # a line is in no file yet
         stand(two, taken=3)
     before, now = rows(two), two.now()
-    ended = two.batches.finish(1, {"out": "digest"})
+    ended = two.of(Batches).finish(1, {"out": "digest"})
     assert now <= ended.ended_at <= two.now()
     changed = {"state": state, "ended_at": ended.ended_at, "finalizing_at": ended.ended_at}
     assert rows(two) == before | {"batch_1": before["batch_1"] | changed}
     assert ended._asdict() == rows(two)["batch_1"]
-    assert [two.files.file(name).digest for name in ("out", "other")] == ["digest", None]
+    assert [two.of(StoredFiles).file(name).digest for name in ("out", "other")] == ["digest", None]
     jobs = {row.id: row.batch for row in two.read(select(JOBS.c.id, JOBS.c.batch).where(JOBS.c.subject.is_(None)))}
     assert jobs == {"j1": None, "j2": 2}
-    assert two.batches.finish(1, {}) is None
-    assert two.batches.finish(9, {}) is None
-    (told,) = two.webhooks.deliveries(Range(), 9)
+    assert two.of(Batches).finish(1, {}) is None
+    assert two.of(Batches).finish(9, {}) is None
+    (told,) = two.of(Webhooks).deliveries(Range(), 9)
     assert (told.endpoint_id, told.type, told.subject) == (mine, f"batch.{state}", "batch_1")
-    _, body = two.webhooks.delivery(told.id)
+    _, body = two.of(Webhooks).delivery(told.id)
     assert json.loads(body)["data"] == {
         "id": "batch_1", "tenant": "a", "status": state,
         "request_counts": {"total": 3, "completed": ended.completed, "failed": ended.failed},
@@ -130,7 +133,7 @@ def test_the_place_that_a_batch_names_is_told_of_the_ends_that_it_wants(two, eve
     )
     elsewhere = BatchCallback(url="https://other.example/").model_dump_json()
     write(two, update(BATCHES).where(BATCHES.c.id == "batch_2").values(callback=elsewhere))
-    two.batches.finish(1, {})
-    found = two.webhooks.deliveries(Range(), 9)
+    two.of(Batches).finish(1, {})
+    found = two.of(Webhooks).deliveries(Range(), 9)
     assert {(each.tenant, each.type, each.subject) for each in found} == {("a", "batch.completed", "batch_1")}
     assert {each.url or each.endpoint_id for each in found} == {mine, *([place] if told else [])}

@@ -8,6 +8,7 @@ from tests.workers.ledger.batch_rows import line, lines, rows, stand, two_batche
 from headrace_workers.features.access.store.token_quotas import Want
 from headrace_workers.features.batches.store.batch_feeding import Chunk, Fed
 from headrace_workers.features.batches.store.batch_lines import NewLine
+from headrace_workers.features.batches.store.bulk import Batches
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def test_a_line_may_be_called_as_one_of_another_batch(two):
     line(two, 1, 7)
     for batch in (1, 2):
         chunk = Chunk([NewLine(8, 80, "c7", code="invalid", reason="x")], 80, 8, read=True)
-        assert two.batches.feed(batch, 0, chunk).lines == 1
+        assert two.of(Batches).feed(batch, 0, chunk).lines == 1
     assert {place: code for place, (_, code, _) in lines(two).items()} == {
         (1, 7): None, (1, 8): "duplicate_custom_id", (2, 8): "invalid",
     }  # fmt: skip
@@ -54,7 +55,7 @@ def test_a_batch_takes_what_fits_its_tokens_to_the_last(two, job, before, costs,
         for n, cost in enumerate(costs, 1)
     ]  # fmt: skip
     found = rows(two)
-    fed = two.batches.feed(1, 0, Chunk(read, 99, 9, read=True))
+    fed = two.of(Batches).feed(1, 0, Chunk(read, 99, 9, read=True))
     waits = len(taken) < len(costs)
     place = {"position": len(taken) * 10, "line": len(taken)} if waits else {"position": 99, "line": 9}
     assert fed == Fed(len(taken), taken.count("open"), **place, waits=waits)
@@ -82,7 +83,7 @@ def test_a_line_is_let_in_by_what_it_may_cost_whatever_was_reserved_under_its_id
         ),
         NewLine(2, 20, jobs=(large,)),
     ]
-    two.batches.feed(1, 0, Chunk(read, 20, 2, read=True, own_keys=own_keys))
+    two.of(Batches).feed(1, 0, Chunk(read, 20, 2, read=True, own_keys=own_keys))
     assert [code or state for state, code, _ in lines(two).values()] == ["open" if own_keys else "invalid", "quota"]
     (quota,) = two.quotas(["a"])
     assert (quota.used, quota.reserved) == (0, 40)  # the gateway's own record may still come

@@ -9,7 +9,9 @@ from tests.workers.ledger.rows import write
 
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.batches.store.batch_outputs import EndedLine, Fate, JobEnd
+from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.files import Growth, NewFile, Overtaken, Piece
+from headrace_workers.features.batches.store.stored import StoredFiles
 
 
 @pytest.fixture
@@ -23,14 +25,14 @@ def test_lines_are_listed_in_order_in_pages(two):
     for number, state, code in ((3, "failed", "x"), (1, "done", None), (2, "failed", "y"), (4, "failed", "x")):
         line(two, 1, number, state, code=code)
     line(two, 2, 2, "failed", code="x")
-    assert [tuple(row) for row in two.batches.lines(1)] == [
+    assert [tuple(row) for row in two.of(Batches).lines(1)] == [
         (1, "c1", "done", None, None, None), (2, "c2", "failed", "y", None, None),
         (3, "c3", "failed", "x", None, None), (4, "c4", "failed", "x", None, None),
     ]  # fmt: skip
-    assert [row.number for row in two.batches.lines(1, after=1, limit=2)] == [2, 3]
-    assert [row.number for row in two.batches.lines(1, after=2, state="failed")] == [3, 4]
-    assert two.batches.codes(1) == Counter(x=2, y=1)
-    assert two.batches.codes(2) == Counter(x=1)
+    assert [row.number for row in two.of(Batches).lines(1, after=1, limit=2)] == [2, 3]
+    assert [row.number for row in two.of(Batches).lines(1, after=2, state="failed")] == [3, 4]
+    assert two.of(Batches).codes(1) == Counter(x=2, y=1)
+    assert two.of(Batches).codes(2) == Counter(x=1)
 
 
 def test_lines_whose_jobs_have_ended_come_in_order(two):
@@ -42,7 +44,7 @@ def test_lines_whose_jobs_have_ended_come_in_order(two):
     end(two, 2, 1, "other")
 
     def ended(limit=9, size=10**6):
-        return two.batches.ended(1, limit, size, together=False)
+        return two.of(Batches).ended(1, limit, size, together=False)
 
     first = EndedLine(1, "c1", 10, b"text", (JobEnd("j1", "done", "t", b"12345"),))
     assert ended()[0] == first
@@ -64,14 +66,14 @@ def test_lines_of_several_jobs_come_when_all_have_ended(two):
     end(two, 1, 3, "b3", state="active")
     end(two, 2, 1, "other")
     end(two, 2, 1, "other 2", state="dead", terminal=None, terminal_type=None)
-    found = two.batches.ended(1, 9, 10**6, together=True)
+    found = two.of(Batches).ended(1, 9, 10**6, together=True)
     assert found == [
         EndedLine(1, "c1", 10, None, (JobEnd("a1", "done", "t", b"a1"), JobEnd("b1", "done", "t", b"b1"))),
         EndedLine(2, "c2", 10, b"x", (JobEnd("a2", "done", "t", b"a2"), JobEnd("b2", "done", "t", b"b2"))),
     ]
-    assert [each.number for each in two.batches.ended(1, 1, 10**6, together=True)] == [1]
-    assert two.batches.ended(1, 9, 10**6, together=False) == []
-    (theirs,) = two.batches.ended(2, 9, 10**6, together=True)
+    assert [each.number for each in two.of(Batches).ended(1, 1, 10**6, together=True)] == [1]
+    assert two.of(Batches).ended(1, 9, 10**6, together=False) == []
+    (theirs,) = two.of(Batches).ended(2, 9, 10**6, together=True)
     assert theirs.ends == (JobEnd("other", "done", "t", b"12345"), JobEnd("other 2", "dead", "", b""))
 
 
@@ -80,7 +82,7 @@ def test_lines_that_were_refused_come_in_order(two):
     for number in (2, 1, 3):
         line(two, 1, number, "refused", code="x", reason=f"why {number}", tokens=0)
     line(two, 2, 1, "refused", code="y", reason="theirs")
-    found = two.batches.ended(1, 2, 1, together=False)
+    found = two.of(Batches).ended(1, 2, 1, together=False)
     assert found == [EndedLine(n, f"c{n}", 0, code="x", reason=f"why {n}") for n in (1, 2)]
 
 
@@ -92,14 +94,14 @@ def test_what_is_in_the_files_is_counted(two):
             end(two, batch, number, f"j{batch}{number}")
     stand(two, reserved=50, spent=1, completed=4, failed=5, cached=6, prompt_tokens=7, completion_tokens=8)
     before = rows(two)
-    found = two.batches.ended(1, 9, 10**6, together=False)
+    found = two.of(Batches).ended(1, 9, 10**6, together=False)
     fates = [
         Fate(found[0], None, cached=True, prompt_tokens=100, completion_tokens=200, spent=300),
         Fate(found[1], "late", cached=True, prompt_tokens=1, completion_tokens=2, spent=3),
     ]
     output = Growth(NewFile(id="out", tenant="a", purpose="p", name="o"), 0, 5, 0, Piece("o/0", 5))
     errors = Growth(NewFile(id="err", tenant="a", purpose="p", name="e"), 0, 6, 0, Piece("e/0", 6))
-    two.batches.collected(1, fates, output, errors)
+    two.of(Batches).collected(1, fates, output, errors)
     assert rows(two) == before | {"batch_1": before["batch_1"] | {
         "completed": 5, "failed": 6, "cached": 7, "prompt_tokens": 108, "completion_tokens": 210, "reserved": 30,
         "spent": 304, "output_file": "out", "error_file": "err",
@@ -111,13 +113,13 @@ def test_what_is_in_the_files_is_counted(two):
     jobs = {row.id: (row.batch, row.line) for row in two.read(select(JOBS.c.id, JOBS.c.batch, JOBS.c.line))}
     assert jobs["j11"] == jobs["j12"] == (None, None)
     assert (jobs["j13"], jobs["j21"]) == ((1, 3), (2, 1))
-    assert [two.files.file(name).size for name in ("out", "err")] == [5, 6]
+    assert [two.of(StoredFiles).file(name).size for name in ("out", "err")] == [5, 6]
     after = rows(two)
     with pytest.raises(Overtaken, match="lines of the batch were collected meanwhile"):
-        two.batches.collected(1, fates[:1], None, None)
+        two.of(Batches).collected(1, fates[:1], None, None)
     assert rows(two) == after
     stand(two, ended_at=1)
     with pytest.raises(Overtaken, match="the batch is over"):
-        two.batches.collected(1, [], None, None)
+        two.of(Batches).collected(1, [], None, None)
     with pytest.raises(Overtaken, match="the batch is over"):
-        two.batches.collected(9, [], None, None)
+        two.of(Batches).collected(9, [], None, None)

@@ -11,6 +11,7 @@ from headrace_workers.features.batches.store import batch_ends, batch_feeding, b
 from headrace_workers.features.batches.store.batch_feeding import Chunk
 from headrace_workers.features.batches.store.batch_lines import NewLine
 from headrace_workers.features.batches.store.batches import NewBatch
+from headrace_workers.features.batches.store.bulk import Batches
 
 SMALL = ("batches", "files", "pieces")
 
@@ -18,7 +19,7 @@ SMALL = ("batches", "files", "pieces")
 @pytest.fixture
 def fed(grown, job):  # noqa: F811
     """A batch beside many other jobs, with lines under way and lines that have ended."""
-    row, _ = grown.batches.create(
+    row, _ = grown.of(Batches).create(
         NewBatch(id="batch_1", tenant="a", input_file="f", total=3_000, window="24h", window_ms=10**9)
     )
 
@@ -31,9 +32,10 @@ def fed(grown, job):  # noqa: F811
         return known | {"batch": row.number}
 
     for start in (1, 1_501):
-        at = grown.batches.batch("batch_1").position
+        batches = grown.of(Batches)
+        at = batches.batch("batch_1").position
         lines = [line(number) for number in range(start, start + 1_500)]
-        assert grown.batches.feed(row.number, at, Chunk(lines, lines[-1].end, lines[-1].number, False)).lines == 1_500
+        assert batches.feed(row.number, at, Chunk(lines, lines[-1].end, lines[-1].number, False)).lines == 1_500
     with writing(grown.engine) as tx:
         tx.execute(text("UPDATE jobs SET state = 'done', ended_at = 1, terminal = '{}' WHERE batch = 1 AND line < 900"))
     with grown.engine.connect() as connection:

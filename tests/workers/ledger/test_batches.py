@@ -7,6 +7,7 @@ from tests.workers.ledger.rows import job, step, write
 
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.files import NewFile
+from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.tables import BATCHES, LINES
 
 FRESH = {
@@ -69,10 +70,10 @@ def test_lines_that_are_held_are_counted_once(two):
     ):  # fmt: skip
         job(two, name, "active", batch=batch, line=number)
         step(two, name, state)
-    assert {row.id: row.held for row in two.batches.batches()} == {"batch_1": 2, "batch_2": 1}
-    assert two.batches.batch("batch_1").held == 2
+    assert {row.id: row.held for row in two.of(Batches).batches()} == {"batch_1": 2, "batch_2": 1}
+    assert two.of(Batches).batch("batch_1").held == 2
     stand(two, ended_at=1)
-    assert {row.id: row.held for row in two.batches.batches()} == {"batch_1": 0, "batch_2": 1}
+    assert {row.id: row.held for row in two.of(Batches).batches()} == {"batch_1": 0, "batch_2": 1}
 
 
 @pytest.mark.parametrize(
@@ -83,31 +84,31 @@ def test_a_batch_is_cancelled_while_it_goes_on(two, state, then):
     """By its tenant, or by who may do so for all; another stays."""
     stand(two, state=state)
     before, now = rows(two), two.now()
-    assert two.batches.cancel("batch_1", "b") is None
+    assert two.of(Batches).cancel("batch_1", "b") is None
     assert rows(two) == before
-    found = two.batches.cancel("batch_1", "a" if state == "validating" else None)
+    found = two.of(Batches).cancel("batch_1", "a" if state == "validating" else None)
     assert (found.id, found.state) == ("batch_1", then)
     at = found.cancelling_at
     assert (at is not None and now <= at <= two.now()) == (then != state)
     assert rows(two) == before | {"batch_1": before["batch_1"] | {"state": then, "cancelling_at": at}}
-    assert two.batches.cancel("batch_9") is None
+    assert two.of(Batches).cancel("batch_9") is None
 
 
 def test_a_batch_is_forgotten_behind_its_files(two):
     """Its lines first, a bounded number; one that ended lately, or whose files are there, stays."""
-    two.files.add(NewFile(id="out", tenant="a", purpose="p", name="out"))
+    two.of(StoredFiles).add(NewFile(id="out", tenant="a", purpose="p", name="out"))
     for number in range(1, 7):
         line(two, 1, number * 1_000)
     line(two, 2, 1)
     old = two.now() - 10_000_000
     write(two, update(BATCHES).values(ended_at=two.now()))
-    assert not two.batches.forget(5_000_000)
+    assert not two.of(Batches).forget(5_000_000)
     for column in ("output_file", "error_file"):
         stand(two, **{"ended_at": old, "output_file": None, "error_file": None, column: "out"})
-        assert not two.batches.forget(5_000_000)
-    two.files.remove(["out"])
+        assert not two.of(Batches).forget(5_000_000)
+    two.of(StoredFiles).remove(["out"])
     left = []
-    while two.batches.forget(5_000_000):
+    while two.of(Batches).forget(5_000_000):
         of_first = select(func.count()).select_from(LINES).where(LINES.c.batch == 1)
         left.append((len(rows(two)), two.read(of_first)[0][0]))
     assert left == [(2, 1), (2, 0), (1, 0)]

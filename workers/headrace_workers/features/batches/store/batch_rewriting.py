@@ -33,7 +33,7 @@ class Anew:
 
 
 def ends(connection: Connection, job_ids: Sequence[str]) -> dict[str, JobEnd]:
-    """How these jobs ended, of those that have, and that are not forgotten."""
+    """Return how these jobs ended, by id, without those that have not ended or are forgotten."""
     query = select(JOBS.c.id, JOBS.c.state, JOBS.c.terminal_type, JOBS.c.terminal).where(
         among(connection, JOBS.c.id, job_ids), JOBS.c.terminal.is_not(None)
     )
@@ -41,8 +41,10 @@ def ends(connection: Connection, job_ids: Sequence[str]) -> dict[str, JobEnd]:
 
 
 def rewritten(connection: Connection, number: int, anew: Anew) -> None:
-    """A file was written anew. What is lost of it becomes what was refused: the error file will tell each line, an
-    answer as `lost`, a failure as what it was. Whoever follows the file begins at its beginning again. Overtaken.
+    """Record that a file of a batch was written anew without some lines, which are refused lines from now on.
+
+    The error file names each of them: an answer as `lost`, a failure as what it was. Readers of the file begin at its
+    beginning again. Raise Overtaken if another process was faster.
     """
     found = locked(connection, number)
     if found is None or found.ended_at is not None:

@@ -1,6 +1,6 @@
-"""How much a tenant may have of evals: their number, runs at a time, bytes that are kept. 0: as much as it likes.
+"""Limits of a tenant's evals: their number, runs at a time, bytes that are kept. 0 is no limit.
 
-Who writes down one more counts what is there behind `alone`, so that two at one moment do not both find the last place.
+A transaction that adds one counts behind `alone`, so that two at one moment do not both find the last place.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from headrace_workers.features.evals.tables import EVALS, IS_OPEN, RUNS
 
 
 class TooManyEvals(HeadraceError):
-    """A tenant has as many evals, or runs at a time, or bytes of them, as it may."""
+    """A limit of a tenant's evals, of its runs at a time, or of their bytes is reached."""
 
     category = Category.QUOTA
 
@@ -28,7 +28,7 @@ class EvalBounds:
 
 
 def check_eval(connection: Connection, tenant: str, bounds: EvalBounds) -> None:
-    """Whether the tenant may have one more eval. TooManyEvals."""
+    """Raise TooManyEvals unless the tenant may have one more eval."""
     there = _count(connection, EVALS, EVALS.c.tenant == tenant) if bounds.evals else 0
     if bounds.evals and there >= bounds.evals:
         raise TooManyEvals(
@@ -38,7 +38,7 @@ def check_eval(connection: Connection, tenant: str, bounds: EvalBounds) -> None:
 
 
 def check_run(connection: Connection, tenant: str, bounds: EvalBounds) -> None:
-    """Whether the tenant may have one more run under way. TooManyEvals."""
+    """Raise TooManyEvals unless the tenant may have one more run under way."""
     there = _count(connection, RUNS, RUNS.c.tenant == tenant, IS_OPEN) if bounds.runs else 0
     if bounds.runs and there >= bounds.runs:
         raise TooManyEvals(
@@ -49,7 +49,7 @@ def check_run(connection: Connection, tenant: str, bounds: EvalBounds) -> None:
 
 
 def check_bytes(connection: Connection, tenant: str, most: int) -> None:
-    """Whether the tenant may keep more. TooManyEvals."""
+    """Raise TooManyEvals unless the tenant may keep more bytes."""
     if not most:
         return
     of_evals = select(func.coalesce(func.sum(EVALS.c.bytes), 0)).where(EVALS.c.tenant == tenant)

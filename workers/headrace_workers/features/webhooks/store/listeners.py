@@ -76,7 +76,7 @@ def _heard(dialect: str) -> Select[Any]:
 
 
 def told_whole(connection: Connection, endpoint_ids: Sequence[str]) -> frozenset[str]:
-    """Those of these endpoints that are told the whole receipt."""
+    """Return those of these endpoints that receive the whole receipt."""
     query = select(ENDPOINTS.c.id).where(among(connection, ENDPOINTS.c.id, endpoint_ids), ENDPOINTS.c.whole.is_(True))
     return frozenset(connection.execute(query).scalars())
 
