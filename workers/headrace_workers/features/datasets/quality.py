@@ -1,4 +1,4 @@
-"""Whether a text looks like one: rules of thumb, as for web text in Rae et al. 2021 (arXiv 2112.11446, table A1).
+"""The quality of a text: rules of thumb, as for web text in Rae et al. 2021 (arXiv 2112.11446, table A1).
 
 Each gives a reason, or None. They are for prose: `--no-quality` is there for code and tables.
 """
@@ -17,7 +17,7 @@ _MANY_WORDS: Final = 20
 
 
 def poor(text: str) -> str | None:
-    """What is wrong with a text as a text, in words."""
+    """Return the fault of a text, in words, or None."""
     words = text.split()
     if len(words) < LEAST_WORDS:
         return f"it has fewer than {LEAST_WORDS} words"

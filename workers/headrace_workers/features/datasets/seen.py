@@ -1,4 +1,4 @@
-"""What was there already: the same text, and one that is nearly the same."""
+"""Duplicates: the same text, or nearly the same."""
 
 import hashlib
 from typing import TYPE_CHECKING, Final
@@ -19,7 +19,7 @@ class Same:
         self._lines: dict[bytes, int] = {}
 
     def line(self, text: str) -> int | None:
-        """The line that has the same words in the same order."""
+        """Return the line that has the same words in the same order, or None."""
         return self._lines.get(_digest(text))
 
     def keep(self, line: int, text: str) -> None:
@@ -42,7 +42,9 @@ class Near:
         self._sketches: dict[int, MinHash] = {}
 
     def line(self, number: int, text: str) -> tuple[int, float] | None:
-        """The line that is most like this one, and how much; where none is as much as the threshold, this is kept."""
+        """Return the line that is most like this one, with the similarity; below the threshold return None, and keep
+        the text.
+        """
         sketch = _sketch(text)
         candidates = [int(line) for line in self._index.query(sketch)]
         found = [(line, float(sketch.jaccard(self._sketches[line]))) for line in sorted(candidates)]

@@ -1,4 +1,4 @@
-"""What became of a data set, counted, with examples."""
+"""Counts of the results of a cleaning, with examples."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -34,18 +34,18 @@ class Tally:
             self._examples[each.rule].append(Removed(each.number, each.rule, each.reason, text))
 
     def counts(self) -> list[tuple[str, int]]:
-        """How many each rule removed; those that removed none are left out."""
+        """Return the number of records that each rule removed, without rules that removed none."""
         return [(str(rule), self._removed[rule]) for rule in Rule if self._removed[rule]]
 
     def shown(self) -> Iterator[tuple[str, Removed]]:
-        """The examples of each rule, in the rules' order. Of what moderation refused no text is shown."""
+        """Yield the examples of each rule, in the rules' order. Texts that moderation refused are not shown."""
         for rule in Rule:
             for each in self._examples[rule]:
                 hidden = rule is Rule.MODERATION
                 yield str(rule), Removed(each.number, rule, each.reason, "") if hidden else each
 
     def document(self) -> dict[str, Any]:
-        """All of it, as JSON."""
+        """Return the tally as JSON."""
         examples = [
             {"rule": rule, "line": each.number, "reason": each.reason, "begins": each.text}
             for rule, each in self.shown()

@@ -1,4 +1,5 @@
-"""What a run says: scores with intervals, each variant against the first, and what cannot be said for lack of scores.
+"""The analysis of a run: scores with intervals, each variant against the first, and results that are undefined for lack
+of scores.
 
 An item's score is the mean over its repeats that have one, so that items alone are rows. What has no score is left out
 of the estimates; `bounds` say where they could be if all of that were 0, or 1.
@@ -33,7 +34,9 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """How a variant does by a criterion. Jobs without a score are `failed` (no answer) or `abstained` (not judged).
+    """The results of a variant by a criterion.
+
+    Jobs without a score are `failed` (no answer) or `abstained` (not judged).
 
     `spread` is None where there are no repeats to tell by.
     """
@@ -67,7 +70,7 @@ class Compared:
 
     @property
     def words(self) -> str:
-        """What it says, for people; what the items without a score could change stands behind it."""
+        """The result for people, with the change that items without a score could make."""
         if self.missing:
             noun = "job has" if self.missing == 1 else "jobs have"
             return f"no verdict yet: {self.missing:,} {noun} no end, and it is given once"
@@ -83,7 +86,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a variant took. Tokens are sums; times are p50 and p95 in seconds, None where nothing was measured.
+    """The cost of a variant. Tokens are sums; times are p50 and p95 in seconds, None where nothing was measured.
 
     `cached` counts answers that were given before. `failures` says why there is no answer, and how often.
     """
@@ -117,7 +120,7 @@ class Analysis:
 
 
 def analyse(plan: Plan, outcomes: Outcomes, labels: Iterable[Any] = ()) -> Analysis:
-    """Everything that a report says in numbers; `labels` are people's, of this run's jobs and of others."""
+    """Return all numbers of a report. `labels` are people's, of this run's jobs and of others."""
     run = plan.run
     order = sorted(range(len(run.criteria)), key=lambda place: place != run.primary_place)
     pairs = [(criterion, variant) for criterion in order for variant in range(1, len(run.variants))]
@@ -138,7 +141,7 @@ def analyse(plan: Plan, outcomes: Outcomes, labels: Iterable[Any] = ()) -> Analy
 
 
 def compare_variants(plan: Plan, outcomes: Outcomes, a: int, b: int, criterion: int) -> Comparison | Undefined:
-    """Two variants on the items that have a score of both."""
+    """Compare two variants on the items that have a score of both."""
     of_a, of_b = _by_item(outcomes, a, criterion), _by_item(outcomes, b, criterion)
     both = ~(np.isnan(of_a) | np.isnan(of_b))
     clusters = _clusters(plan)
@@ -146,7 +149,7 @@ def compare_variants(plan: Plan, outcomes: Outcomes, a: int, b: int, criterion: 
 
 
 def compare_at_worst(plan: Plan, outcomes: Outcomes, a: int, b: int, criterion: int) -> Comparison | Undefined:
-    """Two variants on all items, where what has no score speaks against B: as 1 of A, as 0 of B."""
+    """Compare two variants on all items. A missing score counts against B: as 1 of A, as 0 of B."""
     return compare(
         _filled(outcomes, a, criterion, 1.0),
         _filled(outcomes, b, criterion, 0.0),

@@ -81,7 +81,7 @@ class Beginning:
         return False
 
     def file(self) -> LedgerRow[Any] | None:
-        """All rows are written down: the file with their jobs, None where none makes one."""
+        """Close the file when all rows are written, and return its row; None where no row makes a job."""
         return self._file.end()
 
     def close(self) -> None:

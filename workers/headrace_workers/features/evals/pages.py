@@ -19,7 +19,7 @@ _MOST_FIELDS: Final = 2_000  # characters of a row, and of an answer
 
 
 def report_page(plan: Plan, analysis: Analysis, gate: Passed | None, receipts: Receipts) -> str:
-    """The whole page."""
+    """Return the whole page."""
     words = tables.verdict_lines(plan, analysis)
     if gate is not None:
         words = [gate.words, *words]

@@ -1,5 +1,5 @@
-"""What people say of a run's answers, beside its judges: means and differences that carry the judges' errors, and how
-far people agree among themselves, beyond which no judge can be told to be better. Pure.
+"""People's labels of a run's answers beside its judges' scores: means and differences that account for the judges'
+errors, and the agreement among people, which no judge can be shown to exceed. Pure.
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """What is known of one criterion by labels.
+    """The results of one criterion by labels.
 
     `means` are what people would say of each variant, `differences` of each but the first against that: by the labels
     of some answers and the verdicts of all (features/quality/ppi.py). `among_people` is Krippendorff's α.
@@ -41,7 +41,7 @@ class People:
 
 
 def people_of(plan: Plan, outcomes: Outcomes, labels: Iterable[Any]) -> tuple[People, ...]:
-    """One for each criterion of which there are labels of this run's jobs; labels are rows of the ledger's."""
+    """Return the results of each criterion with labels of this run's jobs. Labels are rows of the ledger's."""
     names = plan.run.criterion_names
     of_these = [label for label in labels if label.kind == "criterion" and label.about in names]
     if not of_these:
@@ -92,14 +92,14 @@ def _told(plan: Plan, outcomes: Outcomes, criterion: int, labels: list[tuple[int
 
 
 def _over_repeats(values: Floats) -> Floats:
-    """(items, repeats, variants) to (items, variants): the mean of what is there."""
+    """Return (items, variants) from (items, repeats, variants): the mean of the scores that are there."""
     there = ~np.isnan(values)
     counts = there.sum(axis=1)
     return np.where(counts > 0, np.where(there, values, 0.0).sum(axis=1) / np.maximum(counts, 1), np.nan)
 
 
 def _among(value: Floats, job: Ints, who: Ints, of_item: Ints, level: float) -> Estimate | Undefined:
-    """Of what each person said of a job last; labels come in the order of their time."""
+    """Return the agreement among people by the last label of each person for a job. Labels come in order of time."""
     if who.max() == 0:
         return Undefined("one person labelled")
     jobs, row = np.unique(job, return_inverse=True)

@@ -1,4 +1,4 @@
-"""What a template of an eval may read: the fields of an item, and the text that was sampled for it. Pure."""
+"""The values that a template of an eval may read: the fields of an item, and the text that was sampled for it. Pure."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -47,7 +47,7 @@ class Scope(Mapping[str, Any]):
 
 
 def template_of(text: str, path: str) -> Template:
-    """The template; Refused names a placeholder that reads what there is not."""
+    """Return the template. Raise Refused, which names a placeholder that reads an unknown value."""
     try:
         found = Template.parse(text)
     except ValueError as error:
@@ -61,7 +61,7 @@ def template_of(text: str, path: str) -> Template:
 
 
 def filled(template: Template, scope: Scope, what: str) -> str:
-    """The text for a row; ValueError says what it lacks, and what for."""
+    """Return the text for a row. Raise ValueError, which names a missing field and its use."""
     try:
         return template.fill(scope)
     except NoSuchField as error:
@@ -69,5 +69,5 @@ def filled(template: Template, scope: Scope, what: str) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A value as templates write it."""
+    """Return a value as templates write it."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""How scores vary from item to item, and how the answers to one item vary from repeat to repeat. Pure."""
+"""The variance of scores between items, and of answers to one item between repeats. Pure."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,9 @@ class Spread:
 
 
 def spread(scores: NDArray[np.float64]) -> Spread | None:
-    """Of scores (items, repeats), NaN where there is none. None where no item has two, or one item alone has some.
+    """Return the spread of scores (items, repeats), NaN where there is none.
+
+    Return None where no item has two scores, or only one item has any.
 
     One-way analysis of variance with random effects, by moments; between items at least 0. Unequal numbers of repeats
     count by their harmonic mean (Searle, Casella & McCulloch 1992, section 3.6).

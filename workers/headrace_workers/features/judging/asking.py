@@ -27,7 +27,7 @@ Found = dict[Place, Score | HeadraceError]  # an error may pass: the subject is 
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """What a criterion asks the model, which for a pair is two things, and on which scale."""
+    """The prompts that a criterion puts to the model (two for a pair), and their scale."""
 
     criterion: Rubric | Pairwise
     prompts: tuple[rubric.Prompt, ...]
@@ -35,7 +35,7 @@ class _Question:
 
 
 def ask_all(asked: Asked, subjects: Sequence[Subject], generator: Generator | None) -> Found:
-    """The score of each criterion, or an error that may pass.
+    """Return the score of each criterion, or an error that may pass.
 
     Raises what the model raises, as long as there are others in the call: then only a smaller group can tell who was
     hit. An error that may pass hits all.
@@ -56,7 +56,7 @@ def ask_all(asked: Asked, subjects: Sequence[Subject], generator: Generator | No
 
 
 def _unasked(criterion: Rubric | Pairwise, subject: Subject, generator: Generator | None) -> Score | Generator:
-    """Why no model is asked, or what it would say without; else the model."""
+    """Return the model to ask, or the score where no model is asked."""
     if isinstance(criterion, Pairwise):
         if subject.compared is None:
             return unscored(criterion, NotJudged.NO_OTHER, _NO_OTHER)
@@ -85,7 +85,7 @@ def _question(criterion: Rubric | Pairwise, subject: Subject, context_length: in
 
 
 def _ask(generator: Generator, questions: Mapping[Place, _Question]) -> Found:
-    """All of one scale."""
+    """Ask all questions of one scale, and return their scores."""
     scale = next(iter(questions.values())).scale
     prompts = [prompt.messages for question in questions.values() for prompt in question.prompts]
     try:
@@ -127,7 +127,7 @@ def _read(
 
 
 def trouble(error: Exception) -> HeadraceError:
-    """An unknown error as one that may pass. Its text may hold users' words: that stays in this machine's log."""
+    """Return an unknown error as one that may pass. Its text may quote users, so it stays in this machine's log."""
     if isinstance(error, HeadraceError):
         return error
     logging.getLogger("headrace.judge").error("judging failed", exc_info=error, extra={"action": Action.STEP_FAILED})
@@ -135,5 +135,5 @@ def trouble(error: Exception) -> HeadraceError:
 
 
 def _lasting(error: HeadraceError, criterion: Rubric | Pairwise, alias: str) -> Score | HeadraceError:
-    """The error itself when it may pass, else the score that it is the reason of."""
+    """Return the error itself when it may pass, else a score with the error as its reason."""
     return error if error.category.retryable else unscored(criterion, code_of(error), reason_of(error), model=alias)

@@ -23,7 +23,7 @@ class _File(Value):
 
 
 def read_criterion(path: Path) -> Criterion:
-    """The criterion in a file, which has the file's name unless it has one of its own. ConfigurationError."""
+    """Return the criterion in a file; without a name of its own, the file's. Raise ConfigurationError."""
     try:
         with path.open("rb") as file:
             data = file.read(_LONGEST + 1)

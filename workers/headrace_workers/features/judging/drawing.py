@@ -1,4 +1,4 @@
-"""Which criteria of a job are judged at all, where that is left to chance; and with which probability."""
+"""The random choice of criteria that are judged, and its probabilities."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -11,19 +11,25 @@ _WHOLE: Final = 2**64
 
 
 def drawn(job_id: str, share: float) -> bool:
-    """Whether a job is among this share of all: by the hash of its id, so that it is the same whoever asks, and that
-    a larger share holds a smaller one. Two criteria of one job are drawn together.
+    """Return True if a job is in this share of all.
+
+    It depends on the hash of its id: it is the same everywhere, and a larger share holds a smaller one.
     """
     return int.from_bytes(hashlib.sha256(f"judged\n{job_id}".encode()).digest()[:8]) < share * _WHOLE
 
 
 def may_be_judged(job_id: str, criterion: Criterion) -> bool:
-    """Whether a criterion is judged for this job, or may be when others are: False where it is known not to be."""
+    """Return True if a criterion is judged for this job, or may be once others are; False where it is known not to
+    be.
+    """
     return criterion.uncertain is not None or drawn(job_id, criterion.share)
 
 
 def probability_of(criterion: Criterion, before: Mapping[str, Score]) -> float | None:
-    """With which a criterion is judged; None where it always is. `before` are the scores that a doubt is about."""
+    """Return the probability with which a criterion is judged; None where it always is.
+
+    `before` has the scores that it may depend on.
+    """
     if criterion.uncertain is None:
         return None if criterion.share == 1.0 else criterion.share
     found = before.get(criterion.uncertain.criterion)
@@ -33,12 +39,12 @@ def probability_of(criterion: Criterion, before: Mapping[str, Score]) -> float |
 
 
 def left_out(criterion: Criterion, probability: float) -> Score:
-    """The score of a criterion whose job was not drawn."""
+    """Return the score of a criterion whose job was not drawn."""
     reason = f"the job is not among the {probability:.3g} of all that are judged by this"
     return unscored(criterion, NotJudged.NOT_SAMPLED, reason, probability=probability)
 
 
 def rounds(criteria: Sequence[Criterion]) -> tuple[list[int], list[int]]:
-    """The places of those that are judged first, and of those that are judged by what these say."""
+    """Return the places of criteria that are judged first, and of those that depend on the first ones."""
     first = [place for place, each in enumerate(criteria) if each.uncertain is None]
     return first, [place for place, each in enumerate(criteria) if each.uncertain is not None]

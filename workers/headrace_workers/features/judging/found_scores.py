@@ -1,5 +1,6 @@
-"""Scores that are found before a job comes to its last judge: where an embedder is, and by other models. They go on
-with the job, by the places of their criteria.
+"""Scores that are found before a job reaches its last judge: by an embedder's worker, and by other models.
+
+The job carries them in its context, by the places of their criteria.
 """
 
 from collections.abc import Mapping
@@ -12,16 +13,16 @@ JUDGED: Final = "judged"  # as they will stand in the receipt
 
 
 def to_context(name: str, scores: Mapping[int, Score]) -> dict[str, Any]:
-    """What a job is to carry on."""
+    """Return the scores as context for the job to carry."""
     found = {str(place): score.model_dump(mode="json", exclude_none=True) for place, score in scores.items()}
     return {name: found}
 
 
 def from_context(name: str, context: Mapping[str, Any]) -> dict[int, Score]:
-    """What it carries; nothing where nobody looked."""
+    """Return the scores that a job carries; none where nothing was found before."""
     return {int(place): Score.model_validate(score) for place, score in (context.get(name) or {}).items()}
 
 
 def forgotten() -> dict[str, Any]:
-    """For a job whose answer is made again: what was found of this one says nothing of the next."""
+    """Return the context without scores, for a job whose answer is made again."""
     return {EMBEDDED: None, JUDGED: None}

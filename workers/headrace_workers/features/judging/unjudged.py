@@ -31,7 +31,7 @@ class TooDeep(Unjudged):
 
 
 class NotCovered(Unjudged):
-    """What is asked for is not known here."""
+    """A criterion asks for something that is not supported here, such as an unknown language."""
 
     code = NotJudged.NOT_COVERED
 
@@ -55,7 +55,7 @@ class Unanswered(Unjudged):
 
 
 def code_of(error: HeadraceError) -> NotJudged:
-    """The code of a score that this error is the reason of."""
+    """Return the code of a score that has this error as its reason."""
     if isinstance(error, Unjudged):
         return error.code
     return NotJudged.TOO_LONG if isinstance(error, PromptTooLong) else NotJudged.FAILED

@@ -9,7 +9,7 @@ from headrace_workers.features.moderation.policy import Policy
 
 
 def agreed(findings: Sequence[Finding], policy: Policy) -> list[Finding]:
-    """The findings, in which those are `allow` on whose span fewer detectors agree than their rule asks for.
+    """Return the findings; `allow` becomes the action of those on whose span too few detectors agree for their rule.
 
     Detectors agree where spans of theirs overlap, also by way of others, and count under one category.
     """
@@ -25,7 +25,7 @@ def agreed(findings: Sequence[Finding], policy: Policy) -> list[Finding]:
 
 
 def _overlapping(findings: Iterator[Finding]) -> Iterator[list[Finding]]:
-    """Findings in the order of their beginnings, in groups that do not overlap."""
+    """Yield the findings in the order of their beginnings, in groups that do not overlap."""
     group: list[Finding] = []
     end = 0
     for finding in findings:

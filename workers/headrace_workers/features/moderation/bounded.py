@@ -40,7 +40,7 @@ class BoundedModerator:
     def __init__(
         self, moderator: Moderator, seconds: float, ends: Callable[["Future[_Verdicts]", float], bool] = _ends
     ) -> None:
-        """`ends` waits for an answer, for some seconds, and says whether it is there."""
+        """Bound each call. `ends` waits some seconds for an answer, and returns True if it is there."""
         self._moderator = moderator
         self._ends = ends
         self._seconds = seconds
@@ -54,7 +54,7 @@ class BoundedModerator:
         tenants: Sequence[str] | None = None,
         told: Sequence[Told | None] | None = None,
     ) -> list[Moderation | HeadraceError]:
-        """A verdict for each text; an error value where there is none, or none in time."""
+        """Return a verdict for each text, or an error where there is none in time."""
         verdicts = self._ask(texts, tenants, told)
         if verdicts is not None:
             return verdicts
@@ -70,7 +70,7 @@ class BoundedModerator:
     def _ask(
         self, texts: Sequence[str], tenants: Sequence[str] | None, told: Sequence[Told | None] | None
     ) -> _Verdicts | None:
-        """The answer; None where there is none in time, or where too many threads hang already."""
+        """Return the answer; None where there is none in time, or where too many threads hang already."""
         if self._hung >= _MOST_HUNG:
             return None
         call = _Call(lambda: self._moderator.moderate(texts, tenants, told), Future())
@@ -83,7 +83,7 @@ class BoundedModerator:
         return call.answer.result()
 
     def _hand(self) -> "queue.SimpleQueue[_Call]":
-        """Where to put a call: a thread that is idle, or a new one."""
+        """Return the queue that takes a call: of an idle thread, or of a new one."""
         try:
             return self._idle.get_nowait()
         except queue.Empty:

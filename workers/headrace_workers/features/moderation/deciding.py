@@ -22,7 +22,9 @@ class Judge:
     """Decides by a policy about what these detectors find."""
 
     def __init__(self, detectors: Sequence[Source], policy: Policy) -> None:
-        """ConfigurationError where the policy has no rule for what a detector reports, or asks for more detectors of a
+        """Check the policy against the detectors.
+
+        Raise ConfigurationError where it has no rule for what a detector reports, or asks for more detectors of a
         category than look for it: such a rule would never do anything.
         """
         self._policy = policy
@@ -34,8 +36,9 @@ class Judge:
         self._clean = self._verdict("allow", (), dict.fromkeys(covered, 0.0))
 
     def decide(self, text: str, found: Sequence[tuple[Source, Detection]]) -> Moderation:
-        """What of the text may be shown. Blocked is what has more findings than can be listed, and what grows too long
-        by redaction.
+        """Return the part of the text that may be shown.
+
+        A text is blocked if it has more findings than can be listed, or if redaction makes it too long.
         """
         if not found:
             return Moderation(text, self._clean)
@@ -91,7 +94,7 @@ def _check(detectors: Sequence[Source], policy: Policy) -> None:
 
 
 def _hidden(finding: Finding) -> Finding:
-    """The mark of a system prompt is never shown: who knows it could have a model leave it out."""
+    """Return the finding. An allowed canary becomes redacted, since a reader of it could have a model leave it out."""
     if finding.detector == CANARY and finding.action == "allow":
         return finding.model_copy(update={"action": "redact"})
     return finding
@@ -106,7 +109,7 @@ def _redacted(text: str, findings: Sequence[Finding], action: Action) -> str | N
 
 
 def _too_many(findings: Sequence[Finding], found: Sequence[tuple[Source, Detection]], policy: Policy) -> bool:
-    """Whether a finding that matters could not be listed, or a detector stopped before the end of the text."""
+    """Return True if a finding that matters could not be listed, or a detector stopped before the end of the text."""
     if len(found) <= MAX_FINDINGS:
         return False
     if sum(finding.action != "allow" for finding in findings) > MAX_FINDINGS:

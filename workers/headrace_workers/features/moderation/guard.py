@@ -1,4 +1,4 @@
-"""Asks a guard: a model that says `safe` or `unsafe` of a text first, as Llama Guard does, served by an engine here."""
+"""Asks a guard: a model whose answer begins with `safe` or `unsafe`, such as Llama Guard, served by an engine here."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -37,7 +37,7 @@ class GuardDetector:
         self.version = with_part(f"{guard.alias}/{guard.quantization}")
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
-        """The score of each part of each text."""
+        """Return the findings of each text, one for each of its parts."""
         found: list[list[Detection]] = [[] for _ in texts]
         parts = [(at, part) for at, text in enumerate(texts) for part in stretches(len(text), _PART, _OVERLAP)]
         while parts:

@@ -10,7 +10,7 @@ from headrace_workers.features.quality.interval import Estimate, Undefined
 
 
 def card(trained: Trained, examples: Sequence[Example], file: str) -> str:
-    """The card as Markdown."""
+    """Return the card as Markdown."""
     return "\n".join([*_about(trained, file), *_data(examples), *_figures(trained), *_left_out(trained)]) + "\n"
 
 

@@ -41,7 +41,7 @@ class Trained:
 
 
 def train(examples: Sequence[Example], vectors: NDArray[np.float32], embedder: str) -> Trained:
-    """A head for each category that has examples enough. ConfigurationError where none has.
+    """Return a head for each category with enough examples. Raise ConfigurationError where no category has enough.
 
     `vectors` has a row for each example, made by the embedder of this id. Figures are from heads that were trained
     without the sources that they were asked about: rows of one source are alike, and a random split would flatter.
@@ -68,7 +68,7 @@ def train(examples: Sequence[Example], vectors: NDArray[np.float32], embedder: s
 
 
 def _too_few(positive: Bools, sources: NDArray[np.str_]) -> str | None:
-    """Why a category cannot be trained; None where it can."""
+    """Return the reason why a category cannot be trained, or None."""
     there = len(set(sources[positive].tolist()))
     if positive.sum() < LEAST_POSITIVES or there < LEAST_SOURCES:
         return (
@@ -83,7 +83,7 @@ def _too_few(positive: Bools, sources: NDArray[np.str_]) -> str | None:
 
 
 def _folds(positive: Bools, sources: NDArray[np.str_]) -> NDArray[np.int64]:
-    """For each row the fold that its source is in: those with most positives are apart."""
+    """Return the fold of each row, which is that of its source. Sources with most positives are in different folds."""
     counts = Counter(dict.fromkeys(sources.tolist(), 0))
     counts.update(sources[positive].tolist())
     number = min(_MOST_FOLDS, len(counts))

@@ -45,7 +45,7 @@ _LATIN: Final = _Latin()
 
 
 def without_lookalikes(text: str) -> str | None:
-    """The text with Latin letters in the place of those that only look so; None where it has none.
+    """Return the text with Latin letters in place of characters that only look Latin; None where it has none.
 
     A word is folded that mixes them with Latin letters, or is made of nothing else. One that is all Cyrillic, say, is
     folded only if every letter of it looks Latin, and most of the text is Latin: a Russian text stays Russian.

@@ -20,7 +20,7 @@ class Place(Protocol):
 
     @property
     def end(self) -> int:
-        """The one behind its last."""
+        """The index after its last character."""
 
 
 class InjectionDetector:
@@ -38,7 +38,7 @@ class InjectionDetector:
         self.version = with_part("patterns")
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
-        """The suspicious spans in each text."""
+        """Return the suspicious spans in each text."""
         return [
             [Detection(_CATEGORY, _SCORE, place.start, place.end) for place in self._find(text)][:MAX_DETECTIONS]
             for text in texts

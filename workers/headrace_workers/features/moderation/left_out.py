@@ -11,8 +11,10 @@ from typing import Any
 
 @contextmanager
 def left_out(*names: str, optional: Collection[str], of: str) -> Iterator[None]:
-    """What is imported within finds stand-ins for these packages, from which any name can be imported, and finds that
-    those are not installed that are `optional` to it.
+    """Leave packages out of imports within this block.
+
+    Imports of these packages find stand-ins, from which any name can be imported; packages that are `optional` look as
+    if they were not installed.
 
     Afterwards the stand-ins are gone, and so is all of the package `of` that was imported meanwhile: whoever imports it
     later, for what needs these, gets it whole. Nothing is left out where one of `names` or `of` is imported already.
@@ -66,4 +68,4 @@ class _StandIns(MetaPathFinder, Loader):
         return _Module(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """There is nothing to run."""
+        """Run nothing: the module is a stand-in."""

@@ -25,7 +25,7 @@ class Look:
     for_words: bool = False
 
     def in_whole(self, detection: Detection) -> Detection:
-        """The detection with its span in the whole text."""
+        """Return the detection with its span in the whole text."""
         if self.begins is None:
             return detection
         start = self.begins[detection.start]
@@ -34,7 +34,7 @@ class Look:
 
 
 def looks_at(texts: Sequence[str]) -> list[Look]:
-    """All looks at these texts: first at each as it is, since that may be what is meant."""
+    """Yield all readings of these texts: first each as it is, since that may be what is meant."""
     looks = [Look(i, text) for i, text in enumerate(texts)]
     for i, text in enumerate(texts):
         # Most texts hide nothing, and each is looked at: so the three questions are put here at once.
@@ -60,7 +60,7 @@ def _changed(of: int, text: str) -> Iterator[Look]:
 def _folded(
     of: int, text: str, begins: Sequence[int] | None, ends: Sequence[int] | None = None
 ) -> Generator[Look, None, str]:
-    """What changes one character for one, all in one look but what is for words; returns the text for what follows."""
+    """Yield one look at the text with characters replaced one for one, except those for words; return that text."""
     seen = as_typed(text) or text
     seen = without_lookalikes(seen) or seen
     if seen != text:

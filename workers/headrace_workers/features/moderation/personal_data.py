@@ -45,12 +45,12 @@ class PersonalDataDetector:
     categories = frozenset({"email", "phone", "card", "iban", "ip_address", "ssn", "itin", "nino"})
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
-        """The personal data in each text. The recognizers are loaded by the first call."""
+        """Return the personal data in each text. The recognizers are loaded by the first call."""
         return [self._detect(text) for text in texts]
 
     @cached_property
     def version(self) -> str:
-        """Whose patterns."""
+        """The version of the patterns."""
         return version_of("presidio-analyzer")
 
     @cached_property
@@ -114,7 +114,7 @@ def _findings(rule: _Rule, text: str) -> list[tuple[int, int, float]]:
 
 
 def _score(text: str, result: Any, context: Sequence[str]) -> float:
-    """The recognizer's score, raised where a word of its context stands shortly before the span."""
+    """Return the recognizer's score, raised where a word of its context stands shortly before the span."""
     score = float(result.score)
     if score >= SCORE_FLOOR:
         return score

@@ -1,4 +1,4 @@
-"""What a person is asked who is to review."""
+"""The question to a person who reviews a text."""
 
 from collections import Counter
 
@@ -6,7 +6,7 @@ from headrace_schemas import ModerationVerdict
 
 
 def asks_person(verdict: ModerationVerdict) -> str:
-    """What a person is to decide about, without the text."""
+    """Return what a person has to decide about, without the text."""
     found = Counter(finding.category for finding in verdict.findings if finding.action == "review")
     scores = {finding.category: finding.score for finding in sorted(verdict.findings, key=lambda f: f.score)}
     listed = ", ".join(f"{name} ({number} x, {scores[name]:.2f} at most)" for name, number in sorted(found.items()))

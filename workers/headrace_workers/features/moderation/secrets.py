@@ -81,12 +81,15 @@ class SecretsDetector:
     categories = frozenset({_CATEGORY})
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
-        """The secrets in each text. The plugins are loaded by the first call; no setting of the library is touched."""
+        """Return the secrets in each text.
+
+        The plugins are loaded by the first call; no setting of the library is touched.
+        """
         return [self._detect(text) for text in texts]
 
     @cached_property
     def version(self) -> str:
-        """Whose patterns."""
+        """The version of the patterns."""
         return version_of("detect-secrets")
 
     @cached_property
@@ -102,7 +105,10 @@ class SecretsDetector:
         return [Detection(_CATEGORY, _SCORE, start, end) for start, end in outermost(spans)]
 
     def _patterned(self, text: str) -> Iterator[tuple[int, int]]:
-        """What the patterns find, window by window; a token that goes on behind its window is followed to its end."""
+        """Yield the matches of the patterns, window by window.
+
+        A token that continues after its window is followed to its end.
+        """
         reached = 0
         for offset, window in windows(text):
             stop = offset + len(window)
@@ -134,7 +140,7 @@ def _matches(rule: _Rule, text: str, begin: int, stop: int) -> Iterator[tuple[in
 
 
 def _token_end(text: str, at: int, stop: int) -> int:
-    """Where the token ends of which text[:at] is the beginning."""
+    """Return the end of the token that text[:at] begins."""
     rest = _REST.match(text, at, stop)
     return rest.end() if rest else at
 

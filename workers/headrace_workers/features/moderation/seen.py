@@ -12,12 +12,12 @@ _MOST: Final = 50_000  # digests, of 32 bytes each
 
 
 def always() -> object:
-    """For a policy that never changes."""
+    """Return the same value each time, for a policy that never changes."""
     return None
 
 
 class SeenPrompts:
-    """How far conversations have passed, by digests of a tenant and its turns from the first on. Thread-safe.
+    """The parts of conversations that passed, by digests of a tenant and its turns from the first on. Thread-safe.
 
     Nobody can say so of a text: only what this process itself let pass is known. `standing` is another object from when
     on the policy, or a file that it names, is another: from then on nothing is known any more.
@@ -30,7 +30,7 @@ class SeenPrompts:
         self._lock = threading.Lock()
 
     def now(self) -> object:
-        """What holds now: hand it to `note` with what passed by it."""
+        """Return the policy in force: give it to `note` with a conversation that passed by it."""
         held = self._standing()
         with self._lock:
             if held is not self._held:
@@ -39,8 +39,8 @@ class SeenPrompts:
         return held
 
     def new(self, tenant: str, turns: Sequence[Message]) -> Sequence[Message]:
-        """Return the turns that are to be looked at: those behind the longest beginning that has passed, with its last,
-        since words may go on from one to the next.
+        """Return the turns to look at: those after the longest prefix that has passed, and its last, since words may go
+        on from one turn to the next.
         """
         digests = _digests(tenant, turns)
         with self._lock:
@@ -48,7 +48,7 @@ class SeenPrompts:
         return turns[max(0, passed - 1) :]
 
     def note(self, held: object, tenant: str, turns: Sequence[Message]) -> None:
-        """This conversation has passed by what was `held`."""
+        """Record that this conversation passed by the policy `held`."""
         if not turns:
             return
         digest = _digests(tenant, turns)[-1]
@@ -62,7 +62,7 @@ class SeenPrompts:
 
 
 def _digests(tenant: str, turns: Sequence[Message]) -> list[bytes]:
-    """The digest of each beginning of a conversation."""
+    """Return the digest of each prefix of a conversation."""
     found = []
     digest = sha256(tenant.encode()).digest()
     for turn in turns:

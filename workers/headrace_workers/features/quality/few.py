@@ -1,4 +1,4 @@
-"""When labels are too few for a normal approximation, and what is said then: people alone, by an exact interval."""
+"""Small numbers of labels: too few for a normal approximation, people's labels alone give an exact interval."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ LEAST_CLUSTERS: Final = 30
 
 
 def too_few(y: Floats, weights: Floats, clusters: Clusters, span: tuple[float, float]) -> str | None:
-    """Why these labels do not do; None where they do.
+    """Return the reason why these labels are too few, or None.
 
     Of the rarer kind (of what lies between the ends of the span, the part that is nearer to the other end) clusters
     count, and one that stands for many counts for less: (Σ w)² / Σ w² (Kish 1965).
@@ -35,7 +35,7 @@ def too_few(y: Floats, weights: Floats, clusters: Clusters, span: tuple[float, f
 def conservative(
     y: Floats, weights: Floats, clusters: Clusters, span: tuple[float, float], level: float
 ) -> tuple[float, Interval]:
-    """People's weighted mean, with Clopper and Pearson's interval at a cautious number of effective rows.
+    """Return people's weighted mean, with Clopper and Pearson's interval at a cautious number of effective rows.
 
     A cluster counts as one row, and as many clusters as if each had the weight of the heaviest. The bound is for
     shares; a mean of values inside of the span varies no more than a share does. At level 0.95 it held in 93 % and

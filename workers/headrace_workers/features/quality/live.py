@@ -1,4 +1,4 @@
-"""What people would say in the mean by each criterion, of all jobs that are known: the pass rates of a tenant."""
+"""Pass rates of a tenant: the mean of people's labels that each criterion implies for all known jobs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from headrace_workers.features.quality.store.verdicts import Verdict
 
 
 def pass_rates(labels: Sequence[Any], verdicts: Sequence[Verdict]) -> list[PassRate]:
-    """One for each criterion, each version of a question by itself; none where there is no number.
+    """Return one pass rate for each criterion and version; none where it is undefined.
 
     A label counts whose job's verdict is among these: others may be of a question that was another one then.
     """

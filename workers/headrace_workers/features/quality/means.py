@@ -17,7 +17,10 @@ from headrace_workers.features.quality.rates import at_effective, effective_rows
 
 
 def mean(scores: Floats, clusters: Ids | None = None, level: float = 0.95) -> Estimate | Undefined:
-    """Of one score an item. Undefined without one. Raises ValueError for a score outside of [0, 1], NaN among them."""
+    """Return the mean of one score an item.
+
+    It is Undefined without one. Raise ValueError for a score outside of [0, 1], or NaN.
+    """
     rows = len(scores)
     if not rows:
         return Undefined("no item has a score")

@@ -1,4 +1,4 @@
-"""How many of the served answers are wrong, at most: from audits, stratum by stratum of similarity."""
+"""Upper bounds of the share of wrong answers among served ones: from audits, stratum by stratum of similarity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from headrace_workers.features.cache.calibration.sequence import watched_lower, 
 
 @dataclass(frozen=True, slots=True)
 class Stratum:
-    """What was served from one band of similarity, and what its audits said.
+    """The serves from one band of similarity, and the results of their audits.
 
     Within it each serve has the same chance to be audited; other strata may have another. Raises ValueError for counts
     that cannot be.
@@ -59,7 +59,7 @@ class Bound:
 
 
 def served_error(strata: Sequence[Stratum], alpha: float = 0.05) -> Bound:
-    """The error among what was served, by bounds that may be looked at after every audit (see `sequence`).
+    """Return the error among serves, with bounds that may be looked at after every audit (see `sequence`).
 
     A stratum's error counts by its share of what was served, whatever share of it was audited. An error that changes in
     time is bounded in the mean; that mean is of audits, so a stratum whose chance to be audited changes begins anew.
@@ -79,7 +79,7 @@ def served_error(strata: Sequence[Stratum], alpha: float = 0.05) -> Bound:
 
 
 def served_error_at_once(strata: Sequence[Stratum], alpha: float = 0.05) -> Bound:
-    """The same for audits that are looked at a single time, after a number fixed before.
+    """Return the error for audits that are looked at a single time, after a number fixed before.
 
     Clopper–Pearson per stratum, with an equal part of alpha each: for a report on given data. Looked at again and again
     it misses the truth far more often than `alpha` says.

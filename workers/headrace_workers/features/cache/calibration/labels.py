@@ -1,4 +1,4 @@
-"""Whether a served answer and one generated afresh say the same: clean, wrong, or nobody knows.
+"""Labels of audits: whether a served answer and a fresh one mean the same: clean, wrong, or unclear.
 
 A wrong label may turn a tier off, and a clean one vouches for it: both are given only where little else is possible.
 Other answers in free words are unknown, and go to people.
@@ -29,7 +29,7 @@ _ANSWERS: Final = {"yes": True, "no": False, "true": True, "false": False, "corr
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What an audit says, and why, in words for people."""
+    """The label of an audit, and its reason, in words for people."""
 
     kind: Kind
     reason: str
@@ -69,7 +69,9 @@ def _contradiction(served: str, fresh: str, ours: Sequence[Token], theirs: Seque
 
 
 def _other_number(ours: Sequence[Token], theirs: Sequence[Token]) -> Label | None:
-    """The same words in the same order, and another number, date or time among them, that no rounding explains."""
+    """Return a label for the same words in the same order with another number, date or time that no rounding
+    explains.
+    """
     if len(ours) != len(theirs) or _HEDGES & {token.text for token in (*ours, *theirs)}:
         return None
     differing = [(a, b) for a, b in zip(ours, theirs, strict=True) if a != b]
@@ -85,7 +87,7 @@ def _other_number(ours: Sequence[Token], theirs: Sequence[Token]) -> Label | Non
 
 
 def _rounded(a: Decimal, b: Decimal) -> bool:
-    """Whether one may be the other with fewer digits: 3.14 and 3.14159, 1,300,000 and 1,297,000."""
+    """Return True if one may be the other with fewer digits: 3.14 and 3.14159, 1,300,000 and 1,297,000."""
     if min(abs(a), abs(b)) >= _LARGE and abs(a - b) <= _CLOSE * max(abs(a), abs(b)):
         return True
     places = [-int(each.as_tuple().exponent) for each in (a, b)]

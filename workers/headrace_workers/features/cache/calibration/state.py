@@ -1,4 +1,4 @@
-"""What a scope is told about its cache: not yet shown, holds, or broken; with the figures, in a sentence."""
+"""The state of a scope's error bound: not yet shown, holds, or broken; with the figures, in a sentence."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ WINDOW: Final = 200  # audits
 
 
 class State(StrEnum):
-    """What may be said about the error among a scope's served answers."""
+    """The state of the error bound of a scope's serves."""
 
     NOT_YET_SHOWN = "not yet shown"
     HOLDS = "holds"
@@ -39,19 +39,22 @@ class Standing:
 
 
 def window_of(audits_before: int) -> int:
-    """The number of the window that the next audit falls into: they lie end to end, so none is chosen afterwards."""
+    """Return the number of the window of the next audit. Windows lie end to end, so none is chosen afterwards."""
     return audits_before // WINDOW + 1
 
 
 def clean_audits_needed(max_error: float, alpha: float = 0.05) -> int:
-    """Fewer clean audits than these show nothing, by any method: 299 for 1 % at 95 %. (1 − max_error)ⁿ ≤ α."""
+    """Return how many clean audits it takes to show a bound, by any method: 299 for 1 % at 95 %.
+
+    (1 − max_error)ⁿ ≤ α.
+    """
     return math.ceil(math.log(alpha) / math.log1p(-max_error))
 
 
 def standing(
     strata: Sequence[Stratum], max_error: float, *, recent: Recent | None = None, alpha: float = 0.05
 ) -> Standing:
-    """What the audits so far say about `max_error`, the largest share of wrong answers among those served.
+    """Return the standing of `max_error`, the largest share of wrong answers among those served, by the audits so far.
 
     It may be asked after every audit. A scope that errs too often is ever told `holds` in at most a share `alpha` of
     worlds, and one that errs less is ever told `broken` in at most a share `alpha`: half of that for all time, half
@@ -113,7 +116,7 @@ def _not_yet(bound: Bound, max_error: float, alpha: float) -> str:
 
 
 def _percent_up(share: float) -> str:
-    """With two places at most; rounded up, since an upper bound is not made smaller to look nice."""
+    """Return a percentage with two places at most, rounded up: an upper bound must not look smaller than it is."""
     return f"{math.ceil(round(share * 1e4, 6)) / 100:g} %"
 
 

@@ -53,7 +53,7 @@ NOT: Final = Token("not", "not")
 
 
 def read(text: str) -> tuple[Token, ...]:
-    """The words of an answer: without case, white space, punctuation of sentences, bullets and English articles.
+    """Return the words of an answer: without case, white space, punctuation of sentences, bullets and English articles.
 
     "1,000" is "1000" and "three" is "3"; "5 March 2020" is "2020-03-05"; "isn't" is "is not". Words that mix capitals
     into small letters keep their case, since names of things do. Linear in the text.
@@ -97,7 +97,7 @@ def _number(value: Decimal) -> Token:
 
 
 def _dated(tokens: Sequence[Token]) -> Iterator[Token]:
-    """Day, month's name and year become one token, in the orders 5 March 2020 and March 5 2020."""
+    """Yield tokens with day, month's name and year as one, in the orders 5 March 2020 and March 5 2020."""
     at = 0
     while at < len(tokens):
         date = _date(*tokens[at : at + 3]) if at + 3 <= len(tokens) else None

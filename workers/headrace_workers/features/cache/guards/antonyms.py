@@ -14,7 +14,7 @@ class Antonyms:
     name = "antonyms"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where no word has its opposite on the other side."""
+        """Return why not, in words; None where no word has its opposite on the other side."""
         ours, theirs = _words(asked), _words(cached)
         if "sell" in ours and "sell" in theirs and _is_sold(asked) != _is_sold(cached):
             return "one question asks where something is sold, the other where to sell it"
@@ -27,7 +27,7 @@ class Antonyms:
 
 
 def _is_sold(read: Profile) -> bool:
-    """`Where are stamps sold` asks where to buy them."""
+    """Return True if something is sold: `where are stamps sold` asks where to buy them."""
     return any(token.text.lower() == "sold" for token in read.tokens) and "be" in read.keys
 
 

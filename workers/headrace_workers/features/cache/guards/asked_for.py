@@ -1,4 +1,4 @@
-"""What is asked for: who, when, where, why, how, how many, whether; and which property of the thing."""
+"""The thing asked for: who, when, where, why, how, how many, whether; and which property of a thing."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -59,7 +59,7 @@ class AskedFor:
     name = "asked for"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where both may ask for the same."""
+        """Return why not, in words; None where both may ask for the same."""
         common = preamble(asked, cached)
         ours, theirs = _kinds(asked, common), _kinds(cached, common)
         if not _agree(ours, theirs, asked, cached):
@@ -95,7 +95,7 @@ def _agree(ours: set[str], theirs: set[str], asked: Profile, cached: Profile) ->
 
 
 def _stands_for(one: str, other: str, read: Profile, against: Profile) -> bool:
-    """Whether `what` or `how many` with a noun of the question asks what the other question word asks.
+    """Return True if `what` or `how many` with a noun of the question asks what the other question word asks.
 
     A noun that the other question has, too, is what both are about: `post office opening time`, `where is the post
     office`.
@@ -105,7 +105,8 @@ def _stands_for(one: str, other: str, read: Profile, against: Profile) -> bool:
 
 
 def _costs(read: Profile, other: Profile) -> bool:
-    """Whether a question asks how much something costs, and the other how much there is: `how much rice is in a kilo`.
+    """Return True if one question asks what something costs, and the other how much there is: `how much rice is in a
+    kilo`.
 
     What is counted stands behind `how much`.
     """
@@ -118,7 +119,8 @@ def _costs(read: Profile, other: Profile) -> bool:
 
 
 def _names_property(read: Profile, against: Profile) -> bool:
-    """Whether a question without a question word asks for a property that the other does not name: `the price of it`.
+    """Return True if a question without a question word asks for a property that the other does not name: `the price of
+    it`.
 
     A verb of the same stem is none: `age a cheese`.
     """
@@ -133,14 +135,14 @@ def _owned(tokens: Sequence[Token], at: int) -> bool:
 
 
 def _other_sort(kinds: set[str], other: Profile) -> bool:
-    """`Who founded it` does not ask for the year."""
+    """Return True if the other question names another sort of answer: `who founded it` does not ask for the year."""
     return "who" in kinds and any(noun in other.keys for noun in _NOUNS["when"] | _NOUNS["where"])
 
 
 @read_once
 def _kinds(read: Profile, first: int) -> set[str]:
-    """The question words from this token on, without those of clauses: in `what should I use when I travel`, `when` is
-    none.
+    """Return the question words from this token on, without those of clauses: in `what should I use when I travel`,
+    `when` does not count.
     """
     tokens = read.tokens[first:]
     found: set[str] = set()
@@ -158,7 +160,7 @@ def _kinds(read: Profile, first: int) -> set[str]:
 
 
 def _turned(tokens: Sequence[Token]) -> bool:
-    """Whether a phrase stands before a yes-or-no question: `in summer, is it open`, `in Spain, do people tip`."""
+    """Return True if a phrase precedes a yes-or-no question: `in summer, is it open`, `in Spain, do people tip`."""
     return bool(tokens) and tokens[0].key in PREPOSITIONS and any(token.key in _VERBS for token in tokens)
 
 
@@ -186,7 +188,7 @@ def _opens(tokens: Sequence[Token], at: int) -> bool:
 
 @read_once
 def _properties(read: Profile) -> list[str]:
-    """The word before each `of`: that which is asked of something."""
+    """Return the word before each `of`: the property of something that is asked for."""
     found = []
     for at, token in enumerate(read.tokens):
         if token.key == "of" and at and says_what(read.tokens[at - 1]):

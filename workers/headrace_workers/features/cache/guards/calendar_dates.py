@@ -42,7 +42,7 @@ DATES: Final = _RELATIVE.union(_WEEKDAYS, _MONTHS)
 
 
 def dates(found: Sequence[Token]) -> tuple[Token, ...]:
-    """The tokens with days, months and dates as dates."""
+    """Return the tokens with days, months and dates as date tokens."""
     if DATES.isdisjoint([token.text.lower() for token in found]) and _RELATIVE.isdisjoint([t.key for t in found]):
         return tuple(found)
     out: list[Token] = []
@@ -63,7 +63,7 @@ def dates(found: Sequence[Token]) -> tuple[Token, ...]:
 
 
 def _is_month(found: Sequence[Token], at: int) -> bool:
-    """`may` and `march` are months beside a figure, or with a capital inside a sentence."""
+    """Return True if the word is a month: `may` and `march` beside a figure, or with a capital inside a sentence."""
     token = found[at]
     if token.text.lower() not in _ALSO_WORDS or (token.name and not token.starts):
         return True

@@ -29,7 +29,7 @@ class Comparison:
     name = "comparison"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where the same is compared in the same direction."""
+        """Return why not, in words; None where the same is compared in the same direction."""
         ours, theirs = _comparison(asked), _comparison(cached)
         if ours == theirs or _praises(ours, cached, theirs) or _praises(theirs, asked, ours):
             return None
@@ -37,7 +37,7 @@ class Comparison:
 
 
 def _praises(ours: list[str], other: Profile, theirs: list[str]) -> bool:
-    """`The best card for it`, `a good card for it`, `which card should I use for it`."""
+    """Return True for `the best card for it`, `a good card for it`, `which card should I use for it`."""
     return ours == ["best"] and not theirs and not other.keys.isdisjoint(_GOOD)
 
 

@@ -9,7 +9,7 @@ class Dates:
     name = "dates"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where the same dates are named."""
+        """Return why not, in words; None where the same dates are named."""
         ours, theirs = _dates(asked), _dates(cached)
         return None if ours == theirs else f"asks about {said(ours, asked)}; the answer is for {said(theirs, cached)}"
 

@@ -45,7 +45,7 @@ class Directions:
     name = "directions"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where each word is reached in the same direction."""
+        """Return why not, in words; None where each word is reached in the same direction."""
         if symmetric(asked, cached):
             return None
         ours, theirs = _reached(asked), _reached(cached)
@@ -60,7 +60,7 @@ class Directions:
 
 
 def _exchanged(asked: Profile, reached: dict[str, tuple[str, str]]) -> list[str]:
-    """Words of which one is reached here as the other is there, and names that are all reached in another way.
+    """Return words that have exchanged their prepositions, and names that all have other prepositions.
 
     `A string to a number`, `a number to a string`; `a German licence in Japan`, `a Japanese licence in Germany`.
     """
@@ -76,12 +76,12 @@ def _exchanged(asked: Profile, reached: dict[str, tuple[str, str]]) -> list[str]
 
 
 def _written_about(one: str, other: str, asked: Profile) -> bool:
-    """`Who wrote about Moby Dick` is not `who wrote Moby Dick`."""
+    """Return True if one is `about`: `who wrote about Moby Dick` is not `who wrote Moby Dick`."""
     return "about" in {one, other} and not asked.keys.isdisjoint({"who", "whom"})
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two prepositions may say the same before one word."""
+    """Return True if two prepositions may mean the same before one word."""
     if not one or not other:
         return (one or other) not in _LONE_APART
     return not any((one in left and other in right) or (one in right and other in left) for left, right in _WAYS_APART)
@@ -89,7 +89,7 @@ def _same(one: str, other: str) -> bool:
 
 @read_once
 def _reached(read: Profile) -> dict[str, str]:
-    """The preposition before each thing named, across articles and figures."""
+    """Return the preposition before each named thing, across articles and figures."""
     found: dict[str, str] = {}
     way = ""
     for token in read.tokens:

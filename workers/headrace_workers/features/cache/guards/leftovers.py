@@ -1,4 +1,4 @@
-"""What stands in one question and not in the other."""
+"""The words of one question that the other does not have."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ _PAIRED: Final = 40
 
 
 def leftovers(asked: Profile, cached: Profile) -> tuple[list[str], list[str]]:
-    """The keys of content in each question that the other does not have in any form, in order."""
+    """Return the keys of content in each question that the other does not have in any form, in order."""
     # What is said twice on one side and once on the other is no difference.
     mine = [key for key in asked.content if key not in cached.content]
     yours = [key for key in cached.content if key not in asked.content]
@@ -34,5 +34,5 @@ def _unpaired(mine: list[str], yours: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two stems ask for the same. What is denied by a prefix is counted by the guard of negations."""
+    """Return True if two stems ask for the same. The guard of negations counts what a prefix denies."""
     return (alike(one, other) and not opposite(one, other)) or denies(one, (other,)) or denies(other, (one,))

@@ -4,11 +4,11 @@ from importlib.resources import files
 
 
 def words_of(text: str) -> frozenset[str]:
-    """The words of a text, which white space parts."""
+    """Return the words of a text, separated by white space."""
     return frozenset(text.split())
 
 
 def lines_of(name: str, package: str = "headrace_workers.features.cache.guards") -> list[str]:
-    """The lines of a package's `lists/NAME.txt`; empty lines and those that begin with # are passed over."""
+    """Return the lines of a package's `lists/NAME.txt`, without empty lines and those that begin with #."""
     text = files(package).joinpath("lists", f"{name}.txt").read_text(encoding="utf-8")
     return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]

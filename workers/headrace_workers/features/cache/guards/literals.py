@@ -1,4 +1,4 @@
-"""What counts letter by letter: quotations, code, identifiers, addresses, file names, and signs."""
+"""Literals, which count letter by letter: quotations, code, identifiers, addresses, file names, and signs."""
 
 from collections import Counter
 
@@ -11,7 +11,7 @@ class Literals:
     name = "literals"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where all literals agree, in any order."""
+        """Return why not, in words; None where all literals agree, in any order."""
         if asked.quoted and cached.quoted and Counter(asked.quoted) != Counter(cached.quoted):
             return f"quotes {said(asked.quoted)}; the answer is for {said(cached.quoted)}"
         ours, theirs = _missing(asked, cached), _missing(cached, asked)

@@ -56,7 +56,7 @@ class Manner:
     name = "manner"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where none is named, on one side, or the same on both."""
+        """Return why not, in words; None where none is named, on one side, or the same on both."""
         # `Who is the author` and `who was it written by` ask the same: the passive has a time of its own.
         times = (_times,) if _passive(asked) == _passive(cached) else ()
         for named in (*times, _duties, _persons):
@@ -90,7 +90,7 @@ def _named(read: Profile, classes: dict[str, str]) -> set[str]:
 
 @read_once
 def _words(read: Profile) -> list[tuple[str, str]]:
-    """Each word that names one of these, and its key."""
+    """Return each word that names one of these, with its key."""
     if read.words.isdisjoint(_NAMED):
         return []
     words = [(token.text.lower(), token.key) for token in read.tokens if token.kind == "word"]
@@ -103,12 +103,12 @@ def _passive(read: Profile) -> bool:
 
 
 def _lasts(read: Profile) -> bool:
-    """Whether what it asks is as true tomorrow."""
+    """Return True if the answer to the question is as true tomorrow."""
     return "how" in read.keys or {"why", "not"} <= read.keys
 
 
 def _subjects(read: Profile) -> set[str]:
-    """Who is asked about in `am I`, `are you`."""
+    """Return the persons that `am I`, `are you` ask about."""
     if "be" not in read.keys:
         return set()
     return {

@@ -23,7 +23,10 @@ _BEFORE_UNITS: Final = frozenset({"many", "much", "in"})
 
 
 def measures(found: Sequence[Token]) -> tuple[Token, ...]:
-    """The tokens with units as such. A name that is also a word counts after a figure, or in `how many`, `in` only."""
+    """Return the tokens with units as unit tokens.
+
+    A unit's name that is also a word counts after a figure, `how many` or `in` only.
+    """
     if UNITS.isdisjoint([token.key for token in found]):
         return tuple(found)
     out: list[Token] = []

@@ -11,7 +11,7 @@ class Names:
     name = "names"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where all names stand in both questions."""
+        """Return why not, in words; None where all names stand in both questions."""
         ours, theirs = _missing(asked, cached), _missing(cached, asked)
         if not ours and not theirs:
             return None

@@ -1,4 +1,4 @@
-"""Whether a question denies: not, never, without, and a prefix or ending that turns a word into its opposite."""
+"""Negation: not, never, without, and a prefix or ending that turns a word into its opposite."""
 
 from typing import Final
 
@@ -18,7 +18,7 @@ class Negation:
     name = "negation"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where both deny, or neither."""
+        """Return why not, in words; None where both deny, or neither."""
         ours, theirs = _denials(asked, cached), _denials(cached, asked)
         if len(ours) == len(theirs):
             return None

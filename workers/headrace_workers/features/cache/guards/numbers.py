@@ -12,7 +12,7 @@ class Numbers:
     name = "numbers"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where all numbers agree in order."""
+        """Return why not, in words; None where all numbers agree in order."""
         ours, theirs = _numbers(asked), _numbers(cached)
         if ours != theirs and "1" in (*ours, *theirs):  # `one egg` is `an egg`, and `one` may be anybody
             ours, theirs = _without_articles(asked), _without_articles(cached)
@@ -37,5 +37,7 @@ def _without_articles(read: Profile) -> list[str]:
 
 
 def _is_article(token: Token, after: Token | None) -> bool:
-    """`One egg` is `an egg`, and `1 kg` is `a kilo`; `type 1` is not `type`."""
+    """Return True for a number that is an article: `one egg` is `an egg`, `1 kg` is `a kilo`; `type 1` is not
+    `type`.
+    """
     return token.text.lower() == "one" or (token.key == "1" and after is not None and after.kind == "unit")

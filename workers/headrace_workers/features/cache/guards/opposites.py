@@ -13,6 +13,6 @@ for _number, _line in enumerate(lines_of("opposites")):
 
 
 def opposite(one: str, other: str) -> bool:
-    """Whether two stems are opposites."""
+    """Return True if two stems are opposites."""
     sides = _SIDES.get(other)
     return sides is not None and any((number, 1 - side) in sides for number, side in _SIDES.get(one, ()))

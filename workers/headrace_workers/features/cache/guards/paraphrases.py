@@ -21,7 +21,7 @@ _ENDINGS: Final = frozenset(
 
 
 def alike(one: str, other: str) -> bool:
-    """Whether two stems ask for the same: they share a group, or differ by an ending that changes no meaning."""
+    """Return True if two stems ask for the same: they share a group, or differ by an ending that changes no meaning."""
     return bool(_OF.get(one, _NONE) & _OF.get(other, _NONE)) or _near(one, other)
 
 

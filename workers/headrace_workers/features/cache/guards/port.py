@@ -1,4 +1,4 @@
-"""What a guard is, and what it says when it refuses."""
+"""The interface of guards, and their refusals."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,10 +11,12 @@ class Guard(Protocol):
 
     @property
     def name(self) -> str:
-        """What it looks at; receipts and statistics name it."""
+        """The aspect that it checks; receipts and statistics name it."""
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why the answer to `cached` must not be served for `asked`, in words for people; None where they agree."""
+        """Return why the answer to `cached` must not be served for `asked`, in words for people; None where they
+        agree.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How many of them: all, some, none, only, at least, at most, exactly; always, sometimes."""
+"""Quantifiers: all, some, none, only, at least, at most, exactly; always, sometimes."""
 
 from collections import Counter
 from typing import Final
@@ -36,7 +36,7 @@ class Quantifiers:
     name = "quantifiers"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where the same quantities are named."""
+        """Return why not, in words; None where the same quantities are named."""
         ours, theirs = _quantifiers(asked), _quantifiers(cached)
         if ours is theirs or ours == theirs:  # most questions name none, and share that
             return None

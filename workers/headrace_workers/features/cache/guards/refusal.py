@@ -38,7 +38,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
 
 
 def refusal(asked: Profile, cached: Profile) -> Refusal | None:
-    """The first refusal of a guard; None where all agree that both questions ask for the same.
+    """Return the first refusal of a guard; None where all agree that both questions ask for the same.
 
     No guard refuses a question for itself, so that where both read alike none is asked. What a guard raises is passed
     on: the caller takes it for a refusal and writes it to the log.
@@ -53,5 +53,5 @@ def refusal(asked: Profile, cached: Profile) -> Refusal | None:
 
 
 def against(asked: Profile, cached: Profile) -> list[str]:
-    """The names of all guards that refuse, in order; of those that were asked for no more, since one refused, too."""
+    """Return the names of all guards that refuse, in order."""
     return [guard.name for guard in GUARDS if guard.refuse(asked, cached) is not None]

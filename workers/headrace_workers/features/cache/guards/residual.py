@@ -16,7 +16,7 @@ class Residual:
     name = "residual"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where both questions are about the same words."""
+        """Return why not, in words; None where both questions are about the same words."""
         ours, theirs = ([key for key in left if key not in SPOKEN] for left in leftovers(asked, cached))
         if (ours and theirs) or not all(key in SORTS for key in (*ours, *theirs)):
             return f"asks also about {said(ours, asked)}; the answer is also about {said(theirs, cached)}"

@@ -9,7 +9,7 @@ class Units:
     name = "units"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where the same units are named."""
+        """Return why not, in words; None where the same units are named."""
         ours, theirs = _units(asked), _units(cached)
         return None if ours == theirs else f"asks in {said(ours, asked)}; the answer is in {said(theirs, cached)}"
 

@@ -1,4 +1,4 @@
-"""How prompts of mixed length are cut into batches. Pure: lengths in, lists of indexes out."""
+"""The plan of batches for prompts of mixed length. Pure: lengths in, lists of indexes out."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 def plan_batches(
     lengths: Sequence[int], *, max_tokens: int, max_rows: int, workers: int, max_steps: int | None = None
 ) -> list[list[int]]:
-    """Batches of indexes into `lengths`, neighbours in length together, the longest batch first.
+    """Return batches of indexes into `lengths`: neighbours in length together, the longest batch first.
 
     A batch holds at most `max_rows` prompts and `max_tokens` tokens with padding; a prompt above that stands alone.
     With several `workers` the work is cut finer, so that none idles: the last to finish sets the time.

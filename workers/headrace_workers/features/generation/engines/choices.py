@@ -9,7 +9,7 @@ import numpy as np
 def first_tokens(
     choices: Sequence[str], encode: Callable[[str], list[int]], decode: Callable[[list[int]], str]
 ) -> list[list[int]]:
-    """The ids that each choice may begin with: its own first token, and that of the choice after a space.
+    """Return the ids that each choice may begin with: its own first token, and that of the choice after a space.
 
     A first token that is blank is shared by all words and left out: digit by digit, " 3" is a space and then a 3.
     ValueError when two choices share one, or when a choice has none.
@@ -31,7 +31,7 @@ def first_tokens(
 
 
 def mass(logits: "np.ndarray[Any, np.dtype[np.float32]]", ids: Sequence[Sequence[int]]) -> tuple[float, ...]:
-    """The softmax of the logits (vocabulary,) over the whole vocabulary, summed over each list of ids."""
+    """Return the softmax of the logits (vocabulary,) over the whole vocabulary, summed over each list of ids."""
     weights = np.exp(logits.astype(np.float64) - float(logits.max()))
     total = float(weights.sum())
     return tuple(float(weights[list(group)].sum()) / total for group in ids)

@@ -1,4 +1,4 @@
-"""Running a batch so that one request's trouble stays its own."""
+"""Runs of a batch in which an error of one request stays its own."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -13,7 +13,10 @@ T = TypeVar("T")
 
 
 def each(run: Callable[[list[S]], Sequence[T]], batch: list[S]) -> list[T | HeadraceError]:
-    """What `run` makes of each item, in order. When it fails, the batch is halved until the culprit stands alone."""
+    """Return the result of `run` for each item, in order.
+
+    When it fails, halve the batch until the culprit stands alone.
+    """
     try:
         made = list(run(batch))
         if len(made) != len(batch):
@@ -29,7 +32,7 @@ def each(run: Callable[[list[S]], Sequence[T]], batch: list[S]) -> list[T | Head
 
 
 def _failure(error: Exception) -> HeadraceError:
-    """What an error of the library means for its request. Its text may hold users' words: that stays in the log."""
+    """Return the error of a request for an error of the library. Its text may quote users, so it stays in the log."""
     if isinstance(error, HeadraceError):
         return error
     logging.getLogger("headrace.engine").error("a request failed", exc_info=error, extra={"action": Action.STEP_FAILED})

@@ -76,7 +76,7 @@ class EchoGenerator:
     def choice_probabilities(
         self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
     ) -> list[tuple[float, ...] | HeadraceError]:
-        """Probabilities that hang on the last message and the choices alone, and sum to CHOICE_MASS."""
+        """Return probabilities that depend on the last message and the choices alone, and sum to CHOICE_MASS."""
         if len(set(choices)) < len(choices):
             raise ValueError(f"two of the choices {list(choices)} are the same")
         return [self._weigh(messages, choices) for messages in prompts]

@@ -1,4 +1,4 @@
-"""Which device and number format a model runs in, and on how many threads: decided by what the machine has."""
+"""The device, number format and threads that a model runs with, chosen by the machine's hardware."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ _WITHOUT_VNNI: Final = frozenset({"SSE41", "AVX", "AVX2", "AVX512_CORE"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What there is: CPU cores that we may use, CUDA devices, and the number formats of each kind of device."""
+    """The hardware: CPU cores that we may use, CUDA devices, and the number formats of each kind of device."""
 
     cores: int
     cuda_devices: int
@@ -107,7 +107,9 @@ def int8_saturates(cpuinfo: Path = Path("/proc/cpuinfo"), env: Mapping[str, str]
 
 
 def available_cores(cgroup_root: Path = Path("/sys/fs/cgroup"), own_cgroup: Path = Path("/proc/self/cgroup")) -> int:
-    """Cores that this process may use: its CPU affinity, and its container's CPU limit (cgroup v2, `cpu.max`)."""
+    """Return the cores that this process may use: its CPU affinity, and its container's CPU limit (cgroup v2,
+    `cpu.max`).
+    """
     affine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     quotas = [
         quota for folder in _cgroups(cgroup_root, own_cgroup) if (quota := _quota(folder / "cpu.max")) is not None

@@ -1,4 +1,4 @@
-"""A process that has nothing to compute for a while hands back the memory that it kept for its next batch."""
+"""Hands back the memory that a process kept for its next batch, once it has had nothing to compute for a while."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ class Resting:
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """Something is computed in this block."""
+        """Count as busy while this block runs."""
         with self._changed:
             self._busy += 1
             self._begun += 1
@@ -48,7 +48,10 @@ class Resting:
                 told = begun
 
     def _rests(self, told: int) -> int | None:
-        """When nothing is busy, and more than `told` runs have begun: how many, if no other does for so long."""
+        """Wait for an idle time after more than `told` runs.
+
+        Return the number of runs, or None if another run began.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._begun != told and not self._busy)
             begun = self._begun

@@ -1,4 +1,4 @@
-"""Who computes when: so many batches at once as there are cores for, and one more for what is urgent."""
+"""Slots for batches: as many at once as there are cores, and one more for urgent work."""
 
 import threading
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Slots:
 
     @property
     def free(self) -> int:
-        """How many ordinary slots nobody has."""
+        """The number of ordinary slots that are free."""
         with self._lock:
             return max(0, self._count - self._taken)
 

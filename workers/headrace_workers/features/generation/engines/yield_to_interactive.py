@@ -15,7 +15,7 @@ _AT_FIRST: Final = 0.5  # seconds that a run may wait before it has computed any
 
 
 class Aside:
-    """Who computes beside full slots, and who waits for that. Thread-safe."""
+    """Urgent computations beside full slots, and the bulk runs that wait for them. Thread-safe."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -25,7 +25,7 @@ class Aside:
 
     @contextmanager
     def urgent(self) -> Iterator[None]:
-        """Something urgent is computed in this block."""
+        """Count as urgent while this block runs."""
         with self._changed:
             self._urgent += 1
         try:
@@ -36,21 +36,21 @@ class Aside:
                 self._changed.notify_all()
 
     def run(self) -> "Run":
-        """A bulk run that begins now."""
+        """Return a bulk run that begins now."""
         return Run(self, self._now)
 
     @property
     def busy(self) -> bool:
-        """Whether something urgent is computed beside full slots."""
+        """True while something urgent is computed beside full slots."""
         return self._urgent > 0
 
     @property
     def waiting(self) -> int:
-        """How many runs stand aside now."""
+        """The number of bulk runs that wait now."""
         return self._waiting
 
     def wait(self, most: float) -> float:
-        """Stand aside, where somebody has to, for so many seconds at most; for how long it was."""
+        """Wait while an urgent run computes, `seconds` at most, if a run has to; return the seconds waited."""
         if most <= 0 or not self._urgent:  # mostly so, and this is asked for each token
             return 0.0
         with self._changed:
@@ -74,6 +74,6 @@ class Run:
         self._since = now() - _AT_FIRST
 
     def between(self) -> None:
-        """Stand aside if that is needed now, and this run has computed for as long."""
+        """Wait if an urgent run needs it now, and this run has computed for as long."""
         if self._aside.wait(self._now() - self._since):
             self._since = self._now()

@@ -131,7 +131,7 @@ def _context_length(folder: Path) -> int:
 
 
 def _licence(folder: Path) -> str:
-    """The licence in the front matter of the model's README, as the hub writes it."""
+    """Return the licence in the front matter of the model's README, as the hub writes it."""
     readme = folder / "README.md"
     if not readme.is_file():
         return "unknown"

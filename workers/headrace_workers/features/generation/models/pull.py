@@ -144,7 +144,10 @@ def _verify(wanted: WheelModel, root: Path) -> None:
 
 
 def _installed(wanted: WheelModel) -> Path | None:
-    """Where the installed wheel lies. The package is not imported: that would load llama-cpp-python, or torch."""
+    """Return the folder of the installed wheel.
+
+    Its package is not imported: that would load llama-cpp-python, or torch.
+    """
     try:
         distribution = importlib.metadata.distribution(wanted.distribution)
     except importlib.metadata.PackageNotFoundError:

@@ -60,7 +60,10 @@ _MESSAGE: Final = Parameters(
 
 
 def read(body: Body, asker: Asker) -> Request:
-    """The job of a chat completion, and how its end is told. Refused names what cannot be had."""
+    """Return the job of a chat completion, and the function that makes its answer.
+
+    Raise Refused for what is not supported.
+    """
     asked = PARAMETERS.given(body)
     stream, with_usage = wants_stream(asked)
     messages = [_message(each, f"messages[{place}]") for place, each in enumerate(_messages(asked))]
@@ -111,7 +114,7 @@ def _message(message: object, param: str) -> dict[str, str]:
 
 
 def _chunks(body: Body, *, with_usage: bool) -> Iterator[dict[str, Any]]:
-    """A finished chat completion as chunks: who speaks, the text in pieces, and why it ended, with the receipt.
+    """Yield a finished chat completion in chunks: the role, the text in pieces, the finish reason with the receipt.
 
     With usage, one more comes last that has no choice.
     """

@@ -36,7 +36,10 @@ PARAMETERS: Final = Parameters(
 
 
 def read(body: Body, asker: Asker) -> Request:
-    """A job for each prompt, and how their ends are told. Refused names what cannot be had."""
+    """Return a job for each prompt, and the function that makes their answer.
+
+    Raise Refused for what is not supported.
+    """
     asked = PARAMETERS.given(body)
     stream, with_usage = wants_stream(asked)
     prompts = texts_of(asked, "prompt", MAX_PROMPTS)
@@ -73,7 +76,7 @@ def read(body: Body, asker: Asker) -> Request:
 
 
 def _chunks(body: Body, *, with_usage: bool) -> Iterator[dict[str, Any]]:
-    """A finished completion in pieces, one choice after the other, each choice's last with why it ended."""
+    """Yield a finished completion in pieces, one choice after the other; the last of each has its finish reason."""
     shared = {
         **{name: body[name] for name in ("id", "object", "created", "model")},
         **({"usage": None} if with_usage else {}),

@@ -22,7 +22,7 @@ _FORMATS: Final = ("float", "base64")
 
 
 def read(body: Body, asker: Asker) -> Request:
-    """A job for each input, and how their ends are told. Refused names what cannot be had."""
+    """Return a job for each input, and how their ends are told. Refused names what cannot be had."""
     asked = PARAMETERS.given(body)
     encoding = asked.get("encoding_format", "float")
     if encoding not in _FORMATS:
@@ -62,5 +62,5 @@ def read(body: Body, asker: Asker) -> Request:
 
 
 def _told(vector: Embedding, encoding: str) -> str | list[float]:
-    """As 32-bit floats, little-endian, in base64; or as numbers."""
+    """Return the vector as 32-bit floats, little-endian, in base64; or as numbers."""
     return vector.vector if encoding == "base64" else list(vector.floats)

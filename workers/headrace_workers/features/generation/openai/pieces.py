@@ -8,5 +8,5 @@ _PIECE: Final = re.compile(r".{1,63}\s|.{1,64}", re.DOTALL)
 
 
 def pieces(text: str) -> list[str]:
-    """The text, cut; all pieces together are the text again."""
+    """Yield the text in pieces; joined, they are the text again."""
     return _PIECE.findall(text)

@@ -9,7 +9,7 @@ _OF_ANSWER: Final = {"quantization", "recall", "grounding"}
 
 
 def receipt(result: Result) -> dict[str, Any]:
-    """What became of a job, beside its answer: verdicts, what was recalled, what it rests on, times by stage.
+    """Return the receipt of a job beside its answer: verdicts, cache, citations, and times by stage.
 
     `metadata` is the request's own, with its safety_identifier and user.
     """

@@ -1,4 +1,4 @@
-"""What a request of OpenAI's is to headrace: jobs, and how their ends become its answer."""
+"""A request of an OpenAI client as headrace sees it: jobs, and a function that makes the answer from their results."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Asker:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What an OpenAI body asks for.
+    """The jobs of an OpenAI body, and how to answer it.
 
     `jobs` are one or more. `answer` takes their ends, in the order of the jobs, and gives the body of the response; it
     raises Refused, with an HTTP status, where one was not answered. `stream` says that the body is wanted in pieces:

@@ -10,7 +10,7 @@ Event = dict[str, Any]
 
 
 def events(body: Body) -> Iterator[Event]:
-    """Each event with its number in the stream. The last is `response.completed`, or `response.incomplete`."""
+    """Yield each event with its number in the stream. The last is `response.completed`, or `response.incomplete`."""
     for number, event in enumerate(_events(body)):
         yield {**event, "sequence_number": number}
 

@@ -53,7 +53,7 @@ PARAMETERS: Final = Parameters(
 
 
 def read(body: Body, asker: Asker) -> Request:
-    """The job of a response that stands by itself; `continued` reads one that goes on from an earlier one.
+    """Return the job of a response that stands alone; `continued` reads one that continues an earlier response.
 
     Refused names what cannot be had.
     """
@@ -64,7 +64,7 @@ def read(body: Body, asker: Asker) -> Request:
 
 
 def continued(body: Body, asker: Asker, earlier: Sequence[Message]) -> Request:
-    """The job of a response after an earlier conversation, and how its end is told to a request that waits for it.
+    """Return the job of a response that continues a conversation, and the function that makes its answer.
 
     Refused names what cannot be had.
     """
@@ -89,7 +89,7 @@ def continued(body: Body, asker: Asker, earlier: Sequence[Message]) -> Request:
 
 
 def conversation(asked: Body, job: GenerationJob, end: End) -> tuple[Message, ...]:
-    """All that was said until the end of a response, for the next one to go on from. Its instructions are no part.
+    """Return the conversation up to the end of a response, for the next response to continue. It has no instructions.
 
     Refused where there is no text to go on from.
     """

@@ -1,4 +1,4 @@
-"""What any request may say beside what is asked: the service tier, metadata, and headrace's own wishes."""
+"""Fields that every request may have: the service tier, metadata, and headrace's own fields."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -40,12 +40,12 @@ _TIME: Final = TypeAdapter[datetime](Time)
 
 
 def tier(asked: Mapping[str, Any]) -> str:
-    """The service tier that the response tells; Refused where there is no such one."""
+    """Return the service tier that the response reports. Raise Refused for an unknown tier."""
     return _tier(asked)[0]
 
 
 def shared_fields(asked: Mapping[str, Any], asker: Asker, allowed: Sequence[str]) -> dict[str, Any]:
-    """The fields that any kind of job has, and those of headrace's own wishes that this kind may have.
+    """Return the fields that every kind of job has, and those of headrace's own fields that this kind may have.
 
     `asked` is what the body holds. Refused names a wish that is not known.
     """
@@ -63,7 +63,7 @@ def shared_fields(asked: Mapping[str, Any], asker: Asker, allowed: Sequence[str]
 
 
 def build(kind: type[J], fields: Mapping[str, Any], asker: Asker, names: Mapping[str, str], number: str = "") -> J:
-    """The job of these fields. Refused says what is wrong with the first that is, by its name in the request.
+    """Return the job of these fields. Raise Refused, which names the first field of the request that is wrong.
 
     `names` are those of the request by those of the job, with a dot (`sampling.stop`) where one lies in another; what
     is not among them is one of headrace's own wishes. `number` makes the key of one of several jobs.
@@ -123,7 +123,7 @@ def _sooner(wished: object, deadline: datetime) -> str:
 
 
 def _param(location: tuple[int | str, ...], names: Mapping[str, str]) -> str:
-    """The place of what is wrong, as the request names it."""
+    """Return the name that the request has for the field that is wrong."""
     if location[:1] == ("metadata",):
         return str(location[1]) if location[1:] and location[1] in _USERS else "metadata"
     for length in (2, 1):

@@ -1,4 +1,4 @@
-"""Whether the evidence affirms what a sentence affirms, where it is nearest to it."""
+"""Agreement of a sentence with the nearest parts of the evidence: do both affirm the same?"""
 
 from dataclasses import dataclass
 from typing import Final
@@ -26,8 +26,8 @@ class _Place:
 
 
 def agreeing(claim: str, row: Floats, evidence: Evidence) -> tuple[float, float]:
-    """From -1 (the evidence says the opposite) to 1: the signs of the nearest parts of the evidence, and those by words
-    that deny each other. `row` are the cosines of the sentence to its units.
+    """Return from -1 (the evidence says the opposite) to 1: the signs of the nearest parts of the evidence, and those
+    by words that contradict each other. `row` has the cosines of the sentence to its units.
     """
     places = _places(row, evidence)
     told = [said for text in clauses(claim) or [claim] if (said := part(text)).words]

@@ -1,4 +1,4 @@
-"""What speaks against a name or a number by what it is told with: does the evidence have that in other places?"""
+"""Names and numbers of a sentence that the evidence mentions elsewhere, not together with the rest of the sentence."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -11,9 +11,9 @@ _MOST_KEYS: Final = 100  # of a sentence that are looked at
 
 
 def apart(own: Iterable[str], said: Read, names: frozenset[str], evidence: Evidence) -> float:
-    """Of these names or numbers of a sentence the one that most stands elsewhere than what the sentence tells with it:
-    its other numbers and names, and words that one sentence of the evidence alone has. One for each of those, at most
-    two, and a half less for each that stands with it; 0 where nothing can be said.
+    """Return the largest count, over these names or numbers, of what the sentence mentions with it and the evidence
+    mentions elsewhere. Counted are other numbers and names, and words of one sentence of the evidence alone: 1 for
+    each, at most two, less a half for each that stands with it. Return 0 where nothing can be said.
     """
     standing = evidence.standing
     words = {key for key in said.words - evidence.names if len(standing.get(key, ())) == 1}

@@ -1,5 +1,5 @@
-"""What speaks against a sentence, in numbers: how near the evidence is, what it lacks, and which change of the sentence
-would bring it nearer.
+"""Doubts about a sentence, in numbers: its distance to the evidence, what the evidence lacks, and which changes of the
+sentence would bring it nearer.
 """
 
 from collections.abc import Iterable, Sequence
@@ -45,7 +45,7 @@ class Doubts:
 
 
 def doubts(claims: Sequence[str], evidence: Evidence, embedder: Embedder) -> list[Doubts]:
-    """What speaks against each sentence; the evidence is not empty."""
+    """Return the doubts about each sentence; the evidence is not empty."""
     vectors = embedder.embed(claims)
     nearby = vectors @ evidence.vectors.T  # (sentences, units)
     changes = [_changes(claim, row, evidence) for claim, row in zip(claims, nearby, strict=True)]
@@ -65,8 +65,8 @@ def doubts(claims: Sequence[str], evidence: Evidence, embedder: Embedder) -> lis
 
 
 def _told_of_others(claims: Sequence[str], evidence: Evidence, embedder: Embedder) -> list[float]:
-    """Of each sentence how much nearer is what the evidence tells of other names than of its own, all names hidden: a
-    difference of cosines, of the name where it is largest.
+    """Return for each sentence how much nearer the evidence about other names is than that about its own, with all
+    names hidden: a difference of cosines, the largest over its names.
     """
     known = with_last_words(chain.from_iterable(evidence.written))
     own = [names_in(claim, known) for claim in claims]
@@ -120,7 +120,7 @@ def _with_words(claim: str, row: Floats, evidence: Evidence, nearer: dict[str, f
 
 
 def _farther(own: Iterable[str], row: Floats, there: Sequence[frozenset[str]]) -> float:
-    """How much farther than the nearest unit the nearest stands that has one of these, of the one that is farthest."""
+    """Return how much farther than the nearest unit the nearest unit with one of these is; the largest over all."""
     gaps = [0.0]
     for key in own:
         standing = [place for place, keys in enumerate(there) if key in keys]

@@ -1,4 +1,4 @@
-"""What is read of a sentence: its numbers, names, other words, and how often it denies."""
+"""The reading of a sentence: its numbers, names, other words, and the number of its denials."""
 
 import re
 from collections.abc import Set
@@ -34,13 +34,13 @@ class Read:
     denials: int
 
     def named(self, known: Set[str]) -> frozenset[str]:
-        """The names, where it is known which words are some."""
+        """Return the names in the sentence, given which words are names."""
         return self.names | (self.first & known)
 
 
 @lru_cache(maxsize=4_096)
 def read(sentence: str) -> Read:
-    """What is read of a sentence. Linear in its length."""
+    """Return the reading of a sentence. Linear in its length."""
     numbers: set[str] = set()
     names, first, words, denials = set[str](), set[str](), set[str](), 0
     for token in profile(sentence).tokens:
@@ -56,7 +56,7 @@ def read(sentence: str) -> Read:
 
 
 def written_names(sentence: str) -> list[str]:
-    """Names as they are written: words with capitals that follow each other, and a letter as in `class B`.
+    """Return names as they are written: words with capitals that follow each other, and a letter as in `class B`.
 
     Of a sentence's first word alone it cannot be told; a month or a day is none.
     """

@@ -1,4 +1,4 @@
-"""How many scores criteria gave, and how many they could not give, by why: counted with what tenants used."""
+"""Counts of scores by criterion, and of missing scores by reason: updated with the usage of tenants."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class ScoreCount:
 
 
 def scores_of(result: Mapping[str, Any]) -> Iterator[Key]:
-    """What is counted of a job's end, for each of its scores."""
+    """Yield a key to count for each score of a job's end."""
     for score in (result.get("judge") or {}).get("scores") or ():
         yield str(score["criterion"]), str(score.get("not_judged") or "")
 
@@ -40,7 +40,7 @@ def add(connection: Connection, scores: Mapping[Key, int]) -> None:
 
 
 def counts(connection: Connection) -> tuple[ScoreCount, ...]:
-    """All that was counted, in order."""
+    """Return all counts, in order."""
     query = select(SCORES.c.criterion, SCORES.c.not_judged, SCORES.c.scores)
     return tuple(
         ScoreCount(*row) for row in connection.execute(query.order_by(SCORES.c.criterion, SCORES.c.not_judged))

@@ -53,7 +53,7 @@ def load_embedder(home: Path, name: str, *, inter_threads: int = 1) -> CountingE
 
 
 def embedder_card(home: Path, name: str) -> ModelCard:
-    """The card of the embedder `<home>/models/<name>`; raises as `load_embedder` does."""
+    """Return the card of the embedder `<home>/models/<name>`; raise as `load_embedder` does."""
     if not (model_dir(home, name) / CARD_FILE).is_file():
         raise UnknownModel(f"no embedder is called {name!r}; {_ways(home)}")
     card = load_card(home, name)

@@ -39,15 +39,15 @@ class RememberingEmbedder:
 
     @property
     def max_tokens(self) -> int:
-        """What it reads of a text."""
+        """The number of tokens that it reads of a text."""
         return self._embedder.max_tokens
 
     def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
-        """A row for each text, which are nobody's."""
+        """Return a row for each text, without a tenant: nothing is remembered."""
         return self.embed_for([""] * len(texts), texts)
 
     def embed_for(self, tenants: Sequence[str], texts: Sequence[str]) -> "NDArray[np.float32]":
-        """A row for each text, the i-th tenant's; those that are not remembered are embedded in one call."""
+        """Return a row for each text, the i-th tenant's. Texts that are not remembered are embedded in one call."""
         keys = [_key(tenant, text) for tenant, text in zip(tenants, texts, strict=True)]
         with self._lock:
             found = {key: self._known[key] for key in keys if key in self._known}
@@ -72,12 +72,12 @@ class RememberingEmbedder:
 
 
 def embed_for(embedder: Embedder, tenants: Sequence[str], texts: Sequence[str]) -> "NDArray[np.float32]":
-    """A row for each text, the i-th tenant's: remembered where the embedder remembers."""
+    """Return a row for each text, the i-th tenant's: remembered where the embedder remembers."""
     if isinstance(embedder, RememberingEmbedder):
         return embedder.embed_for(tenants, texts)
     return embedder.embed(texts)
 
 
 def _key(tenant: str, text: str) -> bytes:
-    """Of a tenant's text: a tenant's name has no NUL."""
+    """Return the key of a tenant's text: a tenant's name has no NUL."""
     return hashlib.sha256(f"{tenant}\0{text}".encode("utf-8", "surrogatepass")).digest()

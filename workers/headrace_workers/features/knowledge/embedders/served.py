@@ -1,4 +1,4 @@
-"""The embedder of a deployment, as it is known to who does not embed: its alias, and how long a text is for it.
+"""The embedder of a deployment for processes that do not embed: its alias, and the tokens of a text for it.
 
 No weights are loaded: the bridge asks for every embedding job, so that groups are of like length and a text that is too
 long is refused at the door.
@@ -35,13 +35,14 @@ class ServedEmbedder:
         self._known: tuple[_Written, Tokens | None] | None = None
 
     def check(self, alias: str) -> None:
-        """UnknownModel where another is asked for, or it is not here."""
+        """Raise UnknownModel where another embedder is asked for, or it is not here."""
         self._refuse_others(alias)
         if not self._elsewhere and _written(self._card) is None:
             embedder_card(self._home, self._name)
 
     def input_tokens(self, alias: str, text: str) -> int | None:
-        """The tokens of a text as this embedder reads it, with those that it adds; None where only a guess can be had.
+        """Return the tokens of a text as this embedder reads it, with those that it adds; None where only a guess is
+        possible.
 
         UnknownModel where another is asked for, or it is not here; InputTooLong where it would not read all.
         """
@@ -85,7 +86,7 @@ class ServedEmbedder:
 
 
 def _written(path: Path) -> _Written | None:
-    """By what it is known that a card was not changed; None where there is none."""
+    """Return the identity of a card's file, by which a change is noticed; None where there is none."""
     try:
         stat = path.stat()
     except OSError:

@@ -35,11 +35,11 @@ class Tokens:
             raise ConfigurationError(f"{path} cannot be loaded: {error}; pull or convert the model again") from error
 
     def count(self, text: str) -> int:
-        """How many tokens the whole text has, without those that the encoder wants around it."""
+        """Return the number of tokens of the whole text, without those that the encoder wants around it."""
         return len(self._tokenizer.encode(_clean(text), add_special_tokens=False))
 
     def encode(self, text: str) -> Sequence[int]:
-        """The ids, `max_tokens` at most. Of a long text no more is read than they need."""
+        """Return the ids, `max_tokens` at most. Of a long text no more is read than they need."""
         clean = _clean(text)
         read = _READ_FIRST * self.max_tokens
         body = self._tokenizer.encode(clean[:read], add_special_tokens=False)
@@ -52,5 +52,5 @@ class Tokens:
 
 
 def _clean(text: str) -> str:
-    """Half of a surrogate pair is no text that a tokenizer takes."""
+    """Return the text without halves of surrogate pairs, which no tokenizer takes."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -18,7 +18,9 @@ NOWHERE: Final = -1  # the position, and the id, where there is nothing; its sim
 
 
 def nearest_of_all(queries: Floats, vectors: Floats, alive: Bits | None, k: int) -> tuple[Floats, Positions]:
-    """The k living rows with the largest inner product: similarities and positions, both (queries, k), best first."""
+    """Return the k living rows with the largest inner product: similarities and positions, both (queries, k), best
+    first.
+    """
     library, (count, dimension) = faiss(), vectors.shape
     similarities, positions = nothing(len(queries), k)
     at = library.swig_ptr
@@ -31,7 +33,7 @@ def nearest_of_all(queries: Floats, vectors: Floats, alive: Bits | None, k: int)
 
 
 def nearest_to_one(query: Floats, vectors: Floats, alive: Bits | None, k: int) -> Found:
-    """The same for one query, (dimension,): as many as there are, k at most."""
+    """Return the k nearest living rows to one query, (dimension,): fewer where there are fewer."""
     library, (count, dimension), room = faiss(), vectors.shape, room_for(0, k)
     living = selector(alive, count)  # held here: FAISS borrows it
     library.knn_inner_product(
@@ -42,8 +44,9 @@ def nearest_to_one(query: Floats, vectors: Floats, alive: Bits | None, k: int) -
 
 
 def refined(queries: Floats, candidates: Positions, vectors: Floats, k: int) -> tuple[Floats, Positions]:
-    """The k best of each query's candidates, (queries, any number), by their inner product; what is nowhere stands last
-    among these.
+    """Return the k best of each query's candidates, (queries, any number), by their inner product.
+
+    A candidate without a position comes last.
     """
     library, (count, width), (rows, dimension) = faiss(), candidates.shape, vectors.shape
     similarities, positions = np.empty((count, k), np.float32), np.empty((count, k), np.int64)
@@ -58,7 +61,7 @@ def refined(queries: Floats, candidates: Positions, vectors: Floats, k: int) -> 
 
 
 def best(similarities: Floats, positions: Positions, k: int) -> tuple[Floats, Positions]:
-    """The k largest similarities of each row, in order, with their positions; there are k at least."""
+    """Return the k largest similarities of each row, in order, with their positions. Each row has k at least."""
     order = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
     if len(order) == 1:  # a look-up's: half of the calls
         return similarities[:, order[0]], positions[:, order[0]]
@@ -67,5 +70,5 @@ def best(similarities: Floats, positions: Positions, k: int) -> tuple[Floats, Po
 
 
 def nothing(queries: int, k: int) -> tuple[Floats, Positions]:
-    """What is found where there is nothing: minus infinity, nowhere."""
+    """Return the result of a search without rows: minus infinity, nowhere."""
     return np.full((queries, k), -np.inf, np.float32), np.full((queries, k), NOWHERE, np.int64)

@@ -1,4 +1,4 @@
-"""What may enter an index, and what is refused at its door."""
+"""Checks of ids and vectors before they enter an index."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
@@ -25,7 +25,7 @@ class VectorRefused(HeadraceError):
 
 
 def checked_ids(ids: ArrayLike) -> Ids:
-    """Ids as (n,) int64; VectorRefused where one is no whole number from 0 to 2^63 - 1."""
+    """Return ids as (n,) int64. Raise VectorRefused for an id that is no whole number from 0 to 2^63 - 1."""
     given = np.asarray(ids)
     if given.size == 0:
         return np.empty(0, np.int64)
@@ -38,7 +38,10 @@ def checked_ids(ids: ArrayLike) -> Ids:
 
 
 def checked_vectors(kind: str, keys: Sequence[int], vectors: Table, dimension: int) -> Floats:
-    """Vectors as (n, dimension) float32, of unit length; VectorRefused names the first that is not (`id 7`)."""
+    """Return vectors as (n, dimension) float32.
+
+    Raise VectorRefused, which names the first that is not of unit length (`id 7`).
+    """
     if len(vectors) != len(keys):
         raise VectorRefused(f"{len(vectors)} vectors came for {len(keys)} ids")
     if not len(vectors):
@@ -61,7 +64,7 @@ def checked_vectors(kind: str, keys: Sequence[int], vectors: Table, dimension: i
 
 
 def checked_query(vector: Floats, dimension: int) -> Floats:
-    """One vector, (dimension,), as float32 of unit length; VectorRefused where it is none."""
+    """Return one vector, (dimension,), as float32. Raise VectorRefused unless it has unit length."""
     as_it_is = vector.dtype == np.float32 and vector.shape == (dimension,) and vector.flags.c_contiguous
     if as_it_is and _SQUARES[0] <= vector.dot(vector) <= _SQUARES[1]:  # not so for NaN
         return vector
@@ -76,7 +79,7 @@ def _as_float32(vectors: Table) -> Floats:
 
 
 def read_vectors(kind: str, keys: Sequence[int], written: Sequence[bytes], dimension: int) -> Floats:
-    """Vectors as a ledger holds them, float32, (n, dimension); VectorRefused for the first that can be none."""
+    """Return vectors from a ledger's bytes, float32, (n, dimension). Raise VectorRefused for the first invalid one."""
     for key, each in zip(keys, written, strict=True):
         if len(each) != 4 * dimension:
             raise VectorRefused(f"the vector of {kind} {key} has {len(each)} bytes; this index takes {4 * dimension}")
@@ -85,5 +88,5 @@ def read_vectors(kind: str, keys: Sequence[int], written: Sequence[bytes], dimen
 
 
 def read_vector(kind: str, key: int, written: bytes, dimension: int) -> Floats:
-    """One of them, (dimension,)."""
+    """Return one vector, (dimension,), from a ledger's bytes."""
     return read_vectors(kind, [key], [written], dimension)[0]  # type: ignore[no-any-return]

@@ -9,7 +9,8 @@ Bits = NDArray[np.uint8]
 
 
 def faiss() -> Any:
-    """The library, set to one thread for whoever calls: a search needs no second core, a rebuild leaves it to searches.
+    """Return the library, set to one thread for all callers: a search needs no second core, and a rebuild leaves it to
+    searches.
 
     The setting is a thread's own, so it is made at each use; it takes 0.1 microseconds.
     """
@@ -20,7 +21,7 @@ def faiss() -> Any:
 
 
 def selector(alive: Bits | None, count: int) -> Any:
-    """What FAISS calls a selector of the rows that live, of so many; None: all do. It borrows the bits."""
+    """Return a FAISS selector of the living rows among the first `count`; None if all live. It borrows the bits."""
     if alive is None:
         return None
     return faiss().IDSelectorBitmap(count, faiss().swig_ptr(alive))

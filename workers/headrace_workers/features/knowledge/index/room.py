@@ -1,4 +1,4 @@
-"""Where FAISS writes what it finds for one query: somebody waits for a look-up, so that nothing is allocated for it.
+"""Buffers for FAISS's results of one query: look-ups are interactive, so nothing is allocated for each.
 
 FAISS's own face for numpy allocates and checks at each call; with pointers that are kept it is called past that.
 """
@@ -37,7 +37,7 @@ _KEPT = _Kept()
 
 
 def room_for(candidates: int, k: int) -> Room:
-    """This thread's, with room for so many candidates and the k best. It is written over by the next search."""
+    """Return this thread's buffers, with room for the candidates and the k best. The next search overwrites them."""
     room = _KEPT.room
     if room is None or room.sizes != (candidates, k):
         room = _KEPT.room = Room(candidates, k)

@@ -24,26 +24,26 @@ class Rows:
 
     @classmethod
     def empty(cls, dimension: int) -> "Rows":
-        """No rows, for vectors of this many dimensions."""
+        """Return no rows, for vectors of this many dimensions."""
         return cls(np.empty((0, dimension), np.float32), np.empty(0, np.int64), np.empty(0, np.bool_), 0)
 
     @property
     def dimension(self) -> int:
-        """How many numbers a vector has."""
+        """The number of components of a vector."""
         return int(self.vectors.shape[1])
 
     @property
     def count(self) -> int:
-        """How many rows there are, dead ones too."""
+        """The number of rows, dead ones included."""
         return len(self.alive)
 
     @property
     def dead(self) -> int:
-        """How many rows no longer live."""
+        """The number of rows that no longer live."""
         return self.count - self.living
 
     def changed(self, dying: Positions, ids: Ids, vectors: Floats) -> "Rows":
-        """These rows without what lies at `dying` (all alive, none twice), and with new ones at the end."""
+        """Return these rows without those at `dying` (all alive, none twice), and with new ones at the end."""
         before, after = self.count, self.count + len(ids)
         kept_vectors, kept_ids = self.vectors, self.ids
         if after > len(kept_ids):
@@ -61,7 +61,7 @@ class Rows:
         return Rows(kept_vectors, kept_ids, alive, self.living - len(dying) + len(ids))
 
     def packed(self, positions: Positions) -> "Rows":
-        """A copy of the rows at these positions alone, in their order, with some room to grow."""
+        """Return a copy of the rows at these positions alone, in their order, with some room to grow."""
         count = len(positions)
         room = count + count // 8
         vectors, ids = np.empty((room, self.dimension), np.float32), np.empty(room, np.int64)

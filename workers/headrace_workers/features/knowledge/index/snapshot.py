@@ -58,7 +58,7 @@ class _Replaced(SnapshotRefused):
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What a snapshot holds: indices by name, the caller's own words, and bytes that it keeps beside them."""
+    """The content of a snapshot: indices by name, the caller's own data, and bytes that are kept beside them."""
 
     indices: dict[str, VectorIndex]
     meta: dict[str, str]
@@ -117,7 +117,7 @@ def save(
 
 
 def load(folder: Path, dimension: int, limits: Limits = DEFAULTS) -> Saved:
-    """The snapshot in the folder, for vectors of this many dimensions; SnapshotRefused says why not."""
+    """Return the snapshot in the folder, for vectors of this many dimensions. Raise SnapshotRefused with the reason."""
     for _ in range(_TRIES - 1):
         try:
             return _load(folder, dimension, limits)
@@ -127,7 +127,10 @@ def load(folder: Path, dimension: int, limits: Limits = DEFAULTS) -> Saved:
 
 
 def meta(folder: Path) -> dict[str, str]:
-    """The caller's own words of the snapshot in the folder, which may be damaged elsewhere; SnapshotRefused."""
+    """Return the caller's own data of the snapshot in the folder, whose other files may be damaged.
+
+    Raise SnapshotRefused.
+    """
     return _body(folder).meta
 
 
@@ -289,7 +292,10 @@ def _fill(file: IO[bytes], array: NDArray[Any], seen: Any) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[bool]:
-    """Whether no other process saves into the folder; none does while the body runs. Its death ends that, too."""
+    """Yield True if no other process saves into the folder.
+
+    None does while the body runs; the process's death ends that, too.
+    """
     with (folder / _LOCK).open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""What moderation said of the jobs that ended in a span of time."""
+"""Moderation verdicts of the jobs that ended in a span of time."""
 
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -29,7 +29,9 @@ class Span(NamedTuple):
 
 
 def said(connection: Connection, since: int, until: int, tenant: str | None, limit: int) -> Iterator[Said]:
-    """The verdicts of jobs that ended from `since` up to `until` (ms), the newest first, of so many jobs at most."""
+    """Yield the verdicts of jobs that ended from `since` up to `until` (ms), newest first, of a limited number of
+    jobs.
+    """
     ends = _of(select(JOBS.c.ended_at, JOBS.c.id, JOBS.c.terminal), Span(since, until, tenant))
     for job in by_pages(connection, ends, [JOBS.c.ended_at, JOBS.c.id], limit, newest=True):
         verdict = from_json(bytes(job.terminal)).get("moderation")
@@ -38,8 +40,8 @@ def said(connection: Connection, since: int, until: int, tenant: str | None, lim
 
 
 def page(connection: Connection, span: Span, kind: str, before: tuple[int, str] | None, size: int) -> list[Row[Any]]:
-    """The newest ends of jobs of a kind, or those that come `before` an end, when and which: ended_at (ms), id, tenant,
-    payload, terminal.
+    """Return the newest ends of jobs of a kind, or those before an end (`before`: when and which): ended_at (ms), id,
+    tenant, payload, terminal.
     """
     columns = (JOBS.c.ended_at, JOBS.c.id, JOBS.c.tenant, JOBS.c.payload, JOBS.c.terminal)
     ends = _of(select(*columns), span).where(JOBS.c.kind == kind)
@@ -49,7 +51,7 @@ def page(connection: Connection, span: Span, kind: str, before: tuple[int, str] 
 
 
 def count(connection: Connection, span: Span, kind: str) -> int:
-    """How many those are."""
+    """Return how many ends there are."""
     found: int = connection.execute(_of(select(func.count()), span).where(JOBS.c.kind == kind)).scalar_one()
     return found
 
