@@ -34,7 +34,7 @@ class Look:
 
 
 def looks_at(texts: Sequence[str]) -> list[Look]:
-    """Yield all readings of these texts: first each as it is, since that may be what is meant."""
+    """Return all readings of these texts: first each text as it is, since that may be what is meant."""
     looks = [Look(i, text) for i, text in enumerate(texts)]
     for i, text in enumerate(texts):
         # Most texts hide nothing, and each is looked at: so the three questions are put here at once.

@@ -23,10 +23,9 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.memory import keep_freed_memory
 from headrace_workers.core.ports import Completion, GivenUp, Request, never
-from headrace_workers.features.generation.engines.batching import plan_batches
+from headrace_workers.features.generation.engines.batching import isolate_failures, plan_batches
 from headrace_workers.features.generation.engines.chat_template import read_tokenizer_config, token_text
 from headrace_workers.features.generation.engines.choices import first_tokens, mass
-from headrace_workers.features.generation.engines.each import each
 from headrace_workers.features.generation.engines.hardware import (
     Device,
     Machine,
@@ -239,7 +238,9 @@ class CTranslate2Generator:
     ) -> dict[int, T | HeadraceError]:
         # Everything is handed over before the first answer is waited for, so that no slot idles.
         with RESTING.busy():
-            running = [self._slots.submit(partial(each, run, batch), urgent=self._urgent) for run, batch in work]
+            running = [
+                self._slots.submit(partial(isolate_failures, run, batch), urgent=self._urgent) for run, batch in work
+            ]
             return {
                 prompt.index: answer
                 for future, (_, batch) in zip(running, work, strict=True)

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from headrace_workers.features.judging.groundedness.beside import apart
-from headrace_workers.features.judging.groundedness.doubts import NAME, NUMBER, doubts
+from headrace_workers.features.judging.groundedness.doubts import NAME, NUMBER, apart, doubts
 from headrace_workers.features.judging.groundedness.evidence import Evidence, embedded, units
 from headrace_workers.features.judging.groundedness.reading import read
 
