@@ -23,7 +23,7 @@ from headrace_workers.core.ports import Completion, Embedder, Moderation, Reques
 from headrace_workers.features.moderation.fitting import fit
 from headrace_workers.features.moderation.head import SCORE_FLOOR, HeadDetector
 from headrace_workers.features.moderation.head_file import Head
-from headrace_workers.features.moderation.heads import LEAST_POSITIVES, LEAST_SOURCES
+from headrace_workers.features.moderation.head_training import LEAST_POSITIVES, LEAST_SOURCES
 from headrace_workers.features.moderation.moderator import PolicyModerator, build_moderator, warm_up
 from headrace_workers.features.quality.interval import Estimate, Undefined
 from headrace_workers.features.quality.rates import rates

@@ -11,7 +11,7 @@ from headrace_schemas.recall import CacheMode
 from headrace_workers.core.pipeline.outcome import Done
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import MODEL_ROLE, Stage, Weight
-from headrace_workers.features.judging.drawing import drawn
+from headrace_workers.features.judging.criterion_sampling import drawn
 from headrace_workers.testing import EchoGenerator
 from headrace_workers.wiring.stages import STAGES, stages_of
 

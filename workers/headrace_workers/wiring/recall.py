@@ -40,7 +40,7 @@ def embedder_of(settings: Settings) -> CountingEmbedder:
 
 def remembering(embedder: Callable[[], Embedder]) -> Embedder:
     """What makes the vectors of questions, for the cache and for passages: a question is embedded once."""
-    from headrace_workers.features.knowledge.embedders.remembering import RememberingEmbedder
+    from headrace_workers.features.knowledge.embedders.embedding_cache import RememberingEmbedder
 
     return RememberingEmbedder(embedder())
 

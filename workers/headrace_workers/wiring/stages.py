@@ -30,7 +30,7 @@ from headrace_workers.core.pipeline.task import Job, StepEvent
 from headrace_workers.features.cache.audit_step import audit
 from headrace_workers.features.cache.step import mode_of, recall
 from headrace_workers.features.generation.step import generate
-from headrace_workers.features.judging.drawing import may_be_judged
+from headrace_workers.features.judging.criterion_sampling import may_be_judged
 from headrace_workers.features.judging.ground_step import ground_answers
 from headrace_workers.features.judging.step import judge
 from headrace_workers.features.knowledge.embed_step import embed

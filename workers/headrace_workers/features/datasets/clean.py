@@ -9,11 +9,11 @@ from typing import Final
 from headrace_schemas import HeadraceError
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.core.ports import Moderator
+from headrace_workers.features.datasets.duplicates import Near, Same
 from headrace_workers.features.datasets.language import other_language
 from headrace_workers.features.datasets.leaked import EvaluationSets
-from headrace_workers.features.datasets.quality import poor
 from headrace_workers.features.datasets.record import Unreadable, text_of
-from headrace_workers.features.datasets.seen import Near, Same
+from headrace_workers.features.datasets.text_quality import poor
 
 _AT_ONCE: Final = 64
 

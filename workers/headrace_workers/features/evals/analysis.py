@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_workers.features.evals.outcomes import STATUSES, Floats, Outcomes
-from headrace_workers.features.evals.people import People, people_of
+from headrace_workers.features.evals.people_labels import People, people_of
 from headrace_workers.features.evals.plan import Plan
 from headrace_workers.features.quality.comparison import Comparison, compare
 from headrace_workers.features.quality.interval import Estimate, Undefined
-from headrace_workers.features.quality.means import mean
+from headrace_workers.features.quality.mean import mean
 from headrace_workers.features.quality.verdict import Verdict, verdicts
 
 

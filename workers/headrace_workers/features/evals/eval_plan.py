@@ -17,8 +17,8 @@ from headrace_workers.features.evals.data_source import Asks, DataSource, data_s
 from headrace_workers.features.evals.graders import Grader, Judging, LabelModel, ScoreModel, graders_of
 from headrace_workers.features.evals.item_schema import ItemSchema
 from headrace_workers.features.evals.placeholders import Template
-from headrace_workers.features.evals.scope import SAMPLED, Scope
 from headrace_workers.features.evals.tally import Tally
+from headrace_workers.features.evals.template_fields import SAMPLED, Scope
 from headrace_workers.http.openai_errors import unsupported, wrong
 
 

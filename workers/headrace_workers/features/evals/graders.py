@@ -29,7 +29,7 @@ from headrace_schemas.reasons import describe
 from headrace_workers.features.evals.formula import Formula
 from headrace_workers.features.evals.messages import said_in
 from headrace_workers.features.evals.placeholders import Template
-from headrace_workers.features.evals.scope import SAMPLED, Scope, filled, template_of
+from headrace_workers.features.evals.template_fields import SAMPLED, Scope, filled, template_of
 from headrace_workers.http.openai_errors import unsupported, wrong
 from headrace_workers.http.openai_parameters import Parameters
 

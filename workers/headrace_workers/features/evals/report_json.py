@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from headrace_workers.features.evals.analysis import Analysis, Bounds, Compared, Cost, Scored
 from headrace_workers.features.evals.gate import Passed
-from headrace_workers.features.evals.people import People
+from headrace_workers.features.evals.people_labels import People
 from headrace_workers.features.evals.plan import Plan
 from headrace_workers.features.evals.receipts import Receipts, failure_of, status_of, text_of
 from headrace_workers.features.quality.interval import Estimate, Interval, Undefined

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from headrace_workers.features.evals.analysis import Analysis, Bounds, Compared, Cost, Scored
-from headrace_workers.features.evals.people import People
+from headrace_workers.features.evals.people_labels import People
 from headrace_workers.features.evals.plan import Plan
 from headrace_workers.features.quality.comparison import Comparison
 from headrace_workers.features.quality.interval import Estimate, Undefined

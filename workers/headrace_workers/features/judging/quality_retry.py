@@ -27,8 +27,8 @@ from headrace_workers.core.pipeline.receipt import receipt
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.generation.another_try import GENERATE, given_up, objected, turns_in
+from headrace_workers.features.judging.carried_scores import forgotten
 from headrace_workers.features.judging.critique import critique
-from headrace_workers.features.judging.found_scores import forgotten
 
 _CONTEXT: Final = "floor"
 _TRIED: Final = "tried"  # in it: the attempts until now

@@ -29,9 +29,9 @@ from headrace_schemas import (
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ports import Generator
 from headrace_workers.features.judging import checks, conforming, language, reference, rouge
-from headrace_workers.features.judging.asking import Found, Place, ask_all, trouble
-from headrace_workers.features.judging.drawing import drawn, left_out, probability_of, rounds
-from headrace_workers.features.judging.said import called, scored, unscored
+from headrace_workers.features.judging.ask_model import Found, Place, ask_all, trouble
+from headrace_workers.features.judging.criterion_sampling import drawn, left_out, probability_of, rounds
+from headrace_workers.features.judging.receipt_scores import called, scored, unscored
 from headrace_workers.features.judging.subject import Subject
 from headrace_workers.features.judging.unjudged import code_of
 

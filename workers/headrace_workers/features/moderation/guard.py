@@ -6,10 +6,10 @@ from typing import Final
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import PromptTooLong
 from headrace_workers.core.ports import Detection, Generator
+from headrace_workers.features.moderation.detector_versions import with_part
 from headrace_workers.features.moderation.limits import MAX_DETECTIONS
 from headrace_workers.features.moderation.no_answer import NoAnswer
 from headrace_workers.features.moderation.segments import Part, stretches
-from headrace_workers.features.moderation.versions import with_part
 
 CATEGORY: Final = "unsafe"
 _SAID: Final = ("safe", "unsafe")

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ports import Detection, Embedder
+from headrace_workers.features.moderation.detector_versions import with_part
 from headrace_workers.features.moderation.head_file import Head
 from headrace_workers.features.moderation.limits import MAX_DETECTIONS
 from headrace_workers.features.moderation.segments import Part, segments
-from headrace_workers.features.moderation.versions import with_part
 
 SCORE_FLOOR: Final = 0.5  # what is below is told once a text and category, for its score
 _AT_ONCE: Final = 256  # parts

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from headrace_workers.features.moderation.examples import Example, sources_of
 from headrace_workers.features.moderation.head import SCORE_FLOOR
-from headrace_workers.features.moderation.heads import Trained
+from headrace_workers.features.moderation.head_training import Trained
 from headrace_workers.features.quality.interval import Estimate, Undefined
 
 

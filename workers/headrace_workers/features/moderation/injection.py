@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from headrace_workers.core.ports import Detection
+from headrace_workers.features.moderation.detector_versions import with_part
 from headrace_workers.features.moderation.limits import MAX_DETECTIONS
-from headrace_workers.features.moderation.versions import with_part
 
 _CATEGORY: Final = "prompt_injection"
 _SCORE: Final = 1.0

@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import Final, Protocol
 
 from headrace_workers.core.ports import Detection, Source, Told
+from headrace_workers.features.moderation.detector_versions import with_part
 from headrace_workers.features.moderation.limits import MAX_DETECTIONS
-from headrace_workers.features.moderation.versions import with_part
 
 CATEGORY: Final = "system_prompt_leak"
 CANARY: Final = "canary"  # the detector whose findings are never shown, whatever the policy says

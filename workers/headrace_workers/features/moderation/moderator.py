@@ -10,13 +10,13 @@ from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.core.log import Action as LogAction
 from headrace_workers.core.log import log
 from headrace_workers.core.ports import Detection, Detector, Embedder, Generator, Moderation, Moderator, Source, Told
-from headrace_workers.features.moderation.deciding import Judge
+from headrace_workers.features.moderation.decision import Judge
 from headrace_workers.features.moderation.leak import CanaryDetector, Leaks, VerbatimDetector
-from headrace_workers.features.moderation.looks import Look, looks_at
 from headrace_workers.features.moderation.no_answer import NoAnswer
 from headrace_workers.features.moderation.openai_endpoint import OpenAIDetector
 from headrace_workers.features.moderation.policy import Policy
 from headrace_workers.features.moderation.policy_file import load_policy
+from headrace_workers.features.moderation.text_views import Look, looks_at
 
 # Something for every detector to look at, so that all of them load what they need.
 _SAMPLE = "Write to jo@example.com or call +44 20 7946 0958. Card 4111 1111 1111 1111, key AKIAIOSFODNN7EXAMPLE, http://a:b@c."

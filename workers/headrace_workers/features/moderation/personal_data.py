@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any, Final
 
 from headrace_workers.core.ports import Detection
+from headrace_workers.features.moderation.detector_versions import version_of
 from headrace_workers.features.moderation.gates import ANYTHING, GATES
-from headrace_workers.features.moderation.left_out import left_out
-from headrace_workers.features.moderation.versions import version_of
+from headrace_workers.features.moderation.import_stubs import left_out
 from headrace_workers.features.moderation.windows import outermost, windows
 
 # Presidio scores a weak pattern (nine digits: a social security number?) below this, unless a word of the

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_workers.core.ports import Detection
-from headrace_workers.features.moderation.versions import version_of
+from headrace_workers.features.moderation.detector_versions import version_of
 
 SCORE_FLOOR: Final = 0.5
 # A sentence is read in windows of so many words. The classifier normalises by length: in a window of 16 words it saw

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Final
 
 from headrace_workers.core.ports import Detection
+from headrace_workers.features.moderation.detector_versions import version_of
 from headrace_workers.features.moderation.jwt import jwts
-from headrace_workers.features.moderation.versions import version_of
 from headrace_workers.features.moderation.windows import outermost, windows
 
 _CATEGORY: Final = "secret"

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_workers.features.quality.clusters import Clusters, Floats, Ids, Ints, numbered, weights_of
-from headrace_workers.features.quality.few import conservative, too_few
+from headrace_workers.features.quality.few_labels import conservative, too_few
 from headrace_workers.features.quality.interval import Interval, Undefined
 from headrace_workers.features.quality.quantiles import t_quantile
 

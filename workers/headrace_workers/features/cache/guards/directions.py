@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from headrace_workers.features.cache.guards.lists import words_of
 from headrace_workers.features.cache.guards.profile import Profile, read_once, said, says_what
 from headrace_workers.features.cache.guards.small_words import DETERMINERS, PREPOSITIONS, PRONOUNS
 from headrace_workers.features.cache.guards.symmetric import symmetric
+from headrace_workers.features.cache.guards.word_lists import words_of
 
 # Before the same word, one of the left is another way than one of the right; `""` is no preposition at all. All
 # else may stand for each other: `a stain on`, `from`, `out of` the carpet.

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Final
 
-from headrace_workers.features.cache.guards.lists import lines_of, words_of
 from headrace_workers.features.cache.guards.stems import stem
 from headrace_workers.features.cache.guards.tokens import Token
+from headrace_workers.features.cache.guards.word_lists import lines_of, words_of
 
 _UNITS: Final = {
     form: names[0]

@@ -3,8 +3,8 @@
 from typing import Final
 
 from headrace_workers.features.cache.guards.affixes import denies
-from headrace_workers.features.cache.guards.lists import words_of
 from headrace_workers.features.cache.guards.profile import Profile, of_kinds, read_once, said
+from headrace_workers.features.cache.guards.word_lists import words_of
 
 DENIALS: Final = words_of(
     """not never no none neither nor without nobody nothing nowhere hardly barely rarely seldom lack lacking

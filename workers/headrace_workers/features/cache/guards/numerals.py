@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
-from headrace_workers.features.cache.guards.lists import words_of
 from headrace_workers.features.cache.guards.tokens import Token, value
+from headrace_workers.features.cache.guards.word_lists import words_of
 
 _ONES: Final = {
     word: number

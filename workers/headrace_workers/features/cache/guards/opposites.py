@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from headrace_workers.features.cache.guards.lists import lines_of
 from headrace_workers.features.cache.guards.stems import stem
+from headrace_workers.features.cache.guards.word_lists import lines_of
 
 _SIDES: Final[dict[str, set[tuple[int, int]]]] = {}
 for _number, _line in enumerate(lines_of("opposites")):

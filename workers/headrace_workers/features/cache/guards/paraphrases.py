@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from headrace_workers.features.cache.guards.lists import lines_of, words_of
 from headrace_workers.features.cache.guards.stems import stem
+from headrace_workers.features.cache.guards.word_lists import lines_of, words_of
 
 _OF: Final[dict[str, frozenset[int]]] = {}
 for _number, _group in enumerate(lines_of("paraphrases")):

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from headrace_workers.features.cache.guards.lists import lines_of
 from headrace_workers.features.cache.guards.stems import stem
 from headrace_workers.features.cache.guards.tokens import Token
+from headrace_workers.features.cache.guards.word_lists import lines_of
 
 _GREETINGS: Final = frozenset({"hello", "hi", "hey", "please", "ok", "okay"})
 _ACRONYMS: Final = {"US": "unitedstat", "USA": "unitedstat", "UK": "unitedkingdom", "NYC": "newyorkcity"}

@@ -4,7 +4,6 @@ from collections import Counter
 from itertools import combinations, pairwise
 from typing import Final, NamedTuple
 
-from headrace_workers.features.cache.guards.lists import words_of
 from headrace_workers.features.cache.guards.preamble import preamble
 from headrace_workers.features.cache.guards.profile import Profile, read_once, says_what
 from headrace_workers.features.cache.guards.small_words import (
@@ -17,6 +16,7 @@ from headrace_workers.features.cache.guards.small_words import (
 from headrace_workers.features.cache.guards.stems import PARTICIPLES, stem
 from headrace_workers.features.cache.guards.symmetric import symmetric
 from headrace_workers.features.cache.guards.tokens import Token
+from headrace_workers.features.cache.guards.word_lists import words_of
 
 _ORDERED: Final = 48  # longer orders than this are held together as they stand: inversions cost the square
 _LINKS: Final = frozenset({"and", "or", "between", "vs", "versus", ","})

@@ -4,8 +4,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from headrace_workers.features.cache.guards.lists import lines_of, words_of
 from headrace_workers.features.cache.guards.small_words import EMPTY_OR_SMALL
+from headrace_workers.features.cache.guards.word_lists import lines_of, words_of
 
 _FORMS: Final = {form: forms[0] for line in lines_of("irregular") for forms in [line.split()] for form in forms}
 PARTICIPLES: Final = words_of(

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
-from headrace_workers.features.cache.guards.lists import lines_of, words_of
 from headrace_workers.features.cache.guards.stems import stem
+from headrace_workers.features.cache.guards.word_lists import lines_of, words_of
 
 Kind = Literal["word", "number", "date", "unit", "literal", "symbol"]
 Piece = tuple[str, bool]  # a part of a text, and whether it stands in quotation marks

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from headrace_workers.features.cache.guards.port import Refusal
+from headrace_workers.features.cache.guards.guard_protocol import Refusal
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,7 +12,7 @@ from headrace_workers.core.sql.database import alone, clock, now_ms, reading, wr
 from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.sql.transactions import durable, reads
 from headrace_workers.features.evals.store import eval_runs
-from headrace_workers.features.evals.store.bounds import EvalBounds, check_bytes, check_eval, check_run
+from headrace_workers.features.evals.store.eval_limits import EvalBounds, check_bytes, check_eval, check_run
 from headrace_workers.features.evals.tables import EVALS, IS_OPEN, ITEMS, QUEUED, RUNS
 
 _NO_BOUNDS: Final = EvalBounds()

@@ -25,7 +25,7 @@ from headrace_workers.core.memory import keep_freed_memory
 from headrace_workers.core.ports import Completion, GivenUp, Request, never
 from headrace_workers.features.generation.engines.batching import isolate_failures, plan_batches
 from headrace_workers.features.generation.engines.chat_template import read_tokenizer_config, token_text
-from headrace_workers.features.generation.engines.choices import first_tokens, mass
+from headrace_workers.features.generation.engines.choice_probabilities import first_tokens, mass
 from headrace_workers.features.generation.engines.hardware import (
     Device,
     Machine,
@@ -33,9 +33,9 @@ from headrace_workers.features.generation.engines.hardware import (
     available_cores,
     choose_placement,
 )
+from headrace_workers.features.generation.engines.idle_memory import RESTING
 from headrace_workers.features.generation.engines.prefixes import MOST_TOKENS, NONE, Beginning, Prefixes
 from headrace_workers.features.generation.engines.prompts import Prompts
-from headrace_workers.features.generation.engines.resting import RESTING
 from headrace_workers.features.generation.engines.seeded import SeededRow
 from headrace_workers.features.generation.engines.slots import Slots
 from headrace_workers.features.generation.engines.stopping import Row, Stopper, cut_at_stop, needs_stopper, presentable

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
+from headrace_workers.features.generation.openai.common_fields import OF_GENERATION, WISHES
 from headrace_workers.features.generation.openai.generation import generation_job, model_of, spoken, usage_told
 from headrace_workers.features.generation.openai.inputs import texts_of
-from headrace_workers.features.generation.openai.pieces import pieces
-from headrace_workers.features.generation.openai.receipt import receipt
+from headrace_workers.features.generation.openai.job_receipt import receipt
 from headrace_workers.features.generation.openai.request import Asker, Body, Request
 from headrace_workers.features.generation.openai.streaming import wants_stream
-from headrace_workers.features.generation.openai.wishes import OF_GENERATION, WISHES
+from headrace_workers.features.generation.openai.text_chunks import pieces
 from headrace_workers.http.openai_errors import End, answered
 from headrace_workers.http.openai_parameters import Parameters
 

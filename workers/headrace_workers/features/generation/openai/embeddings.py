@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from headrace_schemas import Embedding, EmbeddingJob
+from headrace_workers.features.generation.openai.common_fields import OF_ANY, WISHES, build, shared_fields
 from headrace_workers.features.generation.openai.inputs import texts_of
-from headrace_workers.features.generation.openai.receipt import receipt
+from headrace_workers.features.generation.openai.job_receipt import receipt
 from headrace_workers.features.generation.openai.request import Asker, Body, Request
-from headrace_workers.features.generation.openai.wishes import OF_ANY, WISHES, build, shared_fields
 from headrace_workers.http.openai_errors import End, answered, unsupported
 from headrace_workers.http.openai_parameters import Parameters
 

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from headrace_schemas import Result
 from headrace_schemas.grounding import FILE_DOCUMENT
+from headrace_workers.features.generation.openai.common_fields import WISHES
 from headrace_workers.features.generation.openai.request import Body
-from headrace_workers.features.generation.openai.wishes import WISHES
 from headrace_workers.http.openai_errors import missing, unsupported, wrong
 from headrace_workers.http.openai_parameters import Parameters
 

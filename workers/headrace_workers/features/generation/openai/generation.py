@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from headrace_schemas import GenerationJob, Result
+from headrace_workers.features.generation.openai.common_fields import OF_GENERATION, build, shared_fields
 from headrace_workers.features.generation.openai.request import Asker
-from headrace_workers.features.generation.openai.wishes import OF_GENERATION, build, shared_fields
 from headrace_workers.http.openai_errors import wrong
 
 _SAMPLING: Final = ("temperature", "top_p", "seed")

@@ -5,11 +5,11 @@ from typing import Any, Final
 
 from headrace_schemas import ModerationJob, ModerationVerdict
 from headrace_schemas.job import POLICY_MODEL
+from headrace_workers.features.generation.openai.common_fields import OF_ANY, WISHES, build, shared_fields
 from headrace_workers.features.generation.openai.content import text_of
 from headrace_workers.features.generation.openai.inputs import texts_of
-from headrace_workers.features.generation.openai.receipt import receipt
+from headrace_workers.features.generation.openai.job_receipt import receipt
 from headrace_workers.features.generation.openai.request import Asker, Body, Request
-from headrace_workers.features.generation.openai.wishes import OF_ANY, WISHES, build, shared_fields
 from headrace_workers.http.openai_errors import End, answered
 from headrace_workers.http.openai_parameters import Parameters
 

@@ -3,11 +3,11 @@
 from typing import Any, Final, Literal
 
 from headrace_schemas import GenerationJob, JobCancelled, Result
+from headrace_workers.features.generation.openai.common_fields import WISHES, tier
 from headrace_workers.features.generation.openai.file_search import annotations, search_call
 from headrace_workers.features.generation.openai.generation import Spoken, model_of, spoken, usage_told
-from headrace_workers.features.generation.openai.receipt import receipt
+from headrace_workers.features.generation.openai.job_receipt import receipt
 from headrace_workers.features.generation.openai.request import Body
-from headrace_workers.features.generation.openai.wishes import WISHES, tier
 from headrace_workers.http.openai_errors import End, unanswered
 
 _PREFIX: Final = "resp_"

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from headrace_workers.features.generation.openai.pieces import pieces
 from headrace_workers.features.generation.openai.request import Body
+from headrace_workers.features.generation.openai.text_chunks import pieces
 
 Event = dict[str, Any]
 

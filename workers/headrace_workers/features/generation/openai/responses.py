@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from headrace_schemas import GenerationJob, Message, Result
 from headrace_schemas.callback import Callback
+from headrace_workers.features.generation.openai.common_fields import OF_GENERATION, WISHES
 from headrace_workers.features.generation.openai.file_search import NAMES, knowledge_of
 from headrace_workers.features.generation.openai.flags import flag
 from headrace_workers.features.generation.openai.generation import generation_job, spoken
@@ -13,7 +14,6 @@ from headrace_workers.features.generation.openai.response_body import ended
 from headrace_workers.features.generation.openai.response_events import events
 from headrace_workers.features.generation.openai.response_input import messages_of
 from headrace_workers.features.generation.openai.streaming import wants_stream
-from headrace_workers.features.generation.openai.wishes import OF_GENERATION, WISHES
 from headrace_workers.http.openai_errors import End, answered, unsupported, wrong
 from headrace_workers.http.openai_parameters import Parameters
 

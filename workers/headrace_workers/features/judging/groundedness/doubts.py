@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 
 from headrace_workers.core.ports import Embedder
-from headrace_workers.features.judging.groundedness.agreeing import agreeing
 from headrace_workers.features.judging.groundedness.changes import opposite, other_kinds, other_names, other_numbers
 from headrace_workers.features.judging.groundedness.evidence import Evidence, Floats
 from headrace_workers.features.judging.groundedness.naming import alike, hidden, names_in, with_last_words
+from headrace_workers.features.judging.groundedness.nearest_agreement import agreeing
 from headrace_workers.features.judging.groundedness.reading import Read, read
 
 _MOST: Final = 2  # of either kind that count

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
-from headrace_workers.features.cache.guards.lists import lines_of
 from headrace_workers.features.cache.guards.stems import stem
+from headrace_workers.features.cache.guards.word_lists import lines_of
 
 _PACKAGE: Final = "headrace_workers.features.judging.groundedness"
 

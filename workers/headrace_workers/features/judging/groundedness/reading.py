@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from headrace_workers.features.cache.guards.lists import words_of
 from headrace_workers.features.cache.guards.negation import DENIALS
 from headrace_workers.features.cache.guards.profile import profile, says_what
 from headrace_workers.features.cache.guards.small_words import EMPTY_OR_SMALL
+from headrace_workers.features.cache.guards.word_lists import words_of
 
 _DENIALS: Final = DENIALS | words_of("unable fail refus exempt")
 _NO_NUMBERS: Final = frozenset(("one", "once"))  # `one of them`, `at once`

@@ -16,7 +16,7 @@ import numpy as np
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.features.generation.models.registry import ModelCard, read_card
-from headrace_workers.features.knowledge.embedders.tokens import Tokens
+from headrace_workers.features.knowledge.embedders.encoder_tokens import Tokens
 from headrace_workers.features.knowledge.embedders.unit import unit_length
 
 if TYPE_CHECKING:

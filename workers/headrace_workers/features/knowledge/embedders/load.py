@@ -10,7 +10,7 @@ from headrace_workers.features.generation.engines.engine import Engine, LoadOpti
 from headrace_workers.features.generation.models.registry import CARD_FILE, ModelCard, list_cards, load_card, model_dir
 
 if TYPE_CHECKING:
-    from headrace_workers.features.knowledge.embedders.tokens import Tokens
+    from headrace_workers.features.knowledge.embedders.encoder_tokens import Tokens
 
 
 def _ctranslate2(_card: ModelCard, folder: Path, options: LoadOptions) -> CountingEmbedder:
@@ -20,7 +20,7 @@ def _ctranslate2(_card: ModelCard, folder: Path, options: LoadOptions) -> Counti
 
 
 def _tokens(card: ModelCard, folder: Path) -> "Tokens":
-    from headrace_workers.features.knowledge.embedders.tokens import Tokens
+    from headrace_workers.features.knowledge.embedders.encoder_tokens import Tokens
 
     return Tokens.load(folder, card.context_length)
 

@@ -14,11 +14,11 @@ from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_workers.core.log import Action, log
 from headrace_workers.features.generation.engines.engine import engines
 from headrace_workers.features.generation.models.registry import CARD_FILE, model_dir
+from headrace_workers.features.knowledge.embedders.length_check import check_whole
 from headrace_workers.features.knowledge.embedders.load import embedder_card
-from headrace_workers.features.knowledge.embedders.whole import check_whole
 
 if TYPE_CHECKING:
-    from headrace_workers.features.knowledge.embedders.tokens import Tokens
+    from headrace_workers.features.knowledge.embedders.encoder_tokens import Tokens
 
 _Written = tuple[int, int, int]
 

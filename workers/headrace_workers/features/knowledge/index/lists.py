@@ -16,10 +16,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.features.knowledge.index.best import Found, nearest_of_all, nothing, refined
-from headrace_workers.features.knowledge.index.checked import Floats, Positions
-from headrace_workers.features.knowledge.index.library import Bits, faiss, selector
-from headrace_workers.features.knowledge.index.room import room_for
+from headrace_workers.features.knowledge.index.faiss_library import Bits, faiss, selector
+from headrace_workers.features.knowledge.index.nearest import Found, nearest_of_all, nothing, refined
+from headrace_workers.features.knowledge.index.search_buffers import room_for
+from headrace_workers.features.knowledge.index.vector_checks import Floats, Positions
 
 _LISTS_PER_ROOT: Final = 2.3  # lists, as a multiple of the square root of the number of vectors
 _SAMPLES: Final = 32  # vectors a list that its centre is learned from

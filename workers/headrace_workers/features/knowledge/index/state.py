@@ -4,11 +4,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headrace_workers.features.knowledge.index.best import NOWHERE, Found, best, nearest_of_all, nearest_to_one, nothing
-from headrace_workers.features.knowledge.index.checked import Flags, Floats, Ids, Positions
-from headrace_workers.features.knowledge.index.library import Bits
+from headrace_workers.features.knowledge.index.faiss_library import Bits
 from headrace_workers.features.knowledge.index.lists import Lists
-from headrace_workers.features.knowledge.index.rows import Rows
+from headrace_workers.features.knowledge.index.nearest import (
+    NOWHERE,
+    Found,
+    best,
+    nearest_of_all,
+    nearest_to_one,
+    nothing,
+)
+from headrace_workers.features.knowledge.index.vector_checks import Flags, Floats, Ids, Positions
+from headrace_workers.features.knowledge.index.vector_rows import Rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,10 @@ import threading
 import numpy as np
 from numpy.typing import ArrayLike
 
-from headrace_workers.features.knowledge.index.checked import (
+from headrace_workers.features.knowledge.index.compaction import DEFAULTS, Limits, overflowing, worn
+from headrace_workers.features.knowledge.index.lists import Lists
+from headrace_workers.features.knowledge.index.state import State
+from headrace_workers.features.knowledge.index.vector_checks import (
     Floats,
     Ids,
     Positions,
@@ -19,10 +22,7 @@ from headrace_workers.features.knowledge.index.checked import (
     checked_query,
     checked_vectors,
 )
-from headrace_workers.features.knowledge.index.compaction import DEFAULTS, Limits, overflowing, worn
-from headrace_workers.features.knowledge.index.lists import Lists
-from headrace_workers.features.knowledge.index.rows import Rows
-from headrace_workers.features.knowledge.index.state import State
+from headrace_workers.features.knowledge.index.vector_rows import Rows
 
 
 class VectorIndex:
