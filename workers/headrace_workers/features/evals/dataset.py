@@ -21,7 +21,7 @@ _LONGEST_ID: Final = 200  # characters
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A row: what it is called, where it stands in the file, and its fields. `cluster`: what it varies with."""
+    """A row: its id, its place in the file, and its fields. Items of one `cluster` vary together."""
 
     id: str
     line: int

@@ -1,4 +1,4 @@
-"""Messages as evals have them: what a model is asked, and what one that judges is."""
+"""Messages of evals: those for the model that is asked, and those for a model that judges."""
 
 from collections.abc import Mapping
 from typing import Any, Final

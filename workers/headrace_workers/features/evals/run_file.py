@@ -1,4 +1,4 @@
-"""The run file: which dataset, which variants, judged by what, and what counts as a difference. TOML."""
+"""The run file, in TOML: the dataset, the variants, the criteria, and the smallest difference that counts."""
 
 import json
 import re

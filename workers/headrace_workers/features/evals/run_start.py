@@ -35,10 +35,10 @@ class TooManyRows(HeadraceError):
 
 
 class Beginning:
-    """Goes on with it a `turn` at a time. `keep`: seconds that the file of its jobs is kept. `most_bytes`: what evals
-    of its tenant may keep.
+    """The start of a run, a `turn` at a time.
 
-    Whoever breaks off must `close` it; what was written down stays so, and a new beginning writes it no second time.
+    `keep` is how many seconds the file of its jobs is kept, `most_bytes` the limit of its tenant's evals. A caller that
+    breaks off must `close` it. Items that were written stay, and a new start does not write them again. Raises
     NotReadable, NoSuchObject and StoreUnavailable about its files; TooManyRows, TooManyEvals.
     """
 

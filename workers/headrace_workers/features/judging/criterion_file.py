@@ -17,7 +17,7 @@ _LONGEST: Final = 100_000  # bytes
 
 
 class _File(Value):
-    """As criteria stand in a job, so that what is wrong is told in the same words."""
+    """A criterion as a job has it, so that errors have the same words."""
 
     criteria: tuple[Criterion]
 

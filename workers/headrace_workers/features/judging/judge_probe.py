@@ -29,7 +29,7 @@ _MOVED: Final = 0.05  # of a value in [0, 1]
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A share, and its bound: at least (`more_is_better`), at most, or, where that is None, what is fair."""
+    """A share and its bound: a lower bound (`more_is_better`), an upper bound, or, where that is None, a fair value."""
 
     name: str
     found: Estimate | Undefined

@@ -54,16 +54,16 @@ class Scored:
 
     @property
     def scores(self) -> tuple[Score, ...]:
-        """All that there are, in the order of the criteria."""
+        """The scores that there are, in the order of the criteria."""
         return tuple(self.found[place] for place in sorted(self.found))
 
 
 def score_all(subjects: Sequence[Subject], generator: Generator | None) -> list[Scored]:
     """Return the scores of each subject; the i-th item belongs to the i-th subject.
 
-    What the whole group asks a model is asked in one call for each scale, and in a second one what depends on how sure
-    the first scores are. Raises what the model raises, as long as there are others in the call: then only a smaller
-    group can tell who was hit. An error that may pass hits all.
+    The whole group asks a model in one call for each scale, and in a second one for criteria that depend on the first
+    scores. An error of the model is raised while the call has other subjects: only a smaller group can tell which of
+    them caused it. An error that may pass concerns all.
     """
     found: Found = {(i, j): score for i, subject in enumerate(subjects) for j, score in subject.before.items()}
     for which in (0, 1):

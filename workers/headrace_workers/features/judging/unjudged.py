@@ -19,7 +19,7 @@ class UnusablePattern(Unjudged):
 
 
 class UnusableSchema(Unjudged):
-    """A JSON Schema that is none, or that names what is not known here."""
+    """A JSON Schema is invalid, or names something that is not known here."""
 
     code = NotJudged.BAD_SCHEMA
 

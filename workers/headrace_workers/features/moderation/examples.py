@@ -1,4 +1,4 @@
-"""Labelled texts that a head is trained on, as JSON lines: what each says, where it is from, what it is labelled."""
+"""Labelled texts that train a head, as JSON lines: the text, its source, and its labels."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

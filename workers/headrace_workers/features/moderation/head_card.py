@@ -1,4 +1,4 @@
-"""The model card of a trained head: what it was taught by whom, and how well it does on what it has not seen. Pure."""
+"""The model card of a trained head: its training data, and its results on data that it has not seen. Pure."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

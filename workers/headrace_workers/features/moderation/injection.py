@@ -1,4 +1,6 @@
-"""Finds what would give a model other orders than its operator gave: by patterns, which whoever knows them avoids."""
+"""Finds text that would give a model other instructions than its operator's: by patterns, which a person who knows them
+can avoid.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol

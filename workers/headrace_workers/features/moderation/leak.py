@@ -1,4 +1,4 @@
-"""Finds in an answer what the model was told by its operator: the mark of its system prompt, and long parts of it."""
+"""Finds in an answer the instructions of the model's operator: its canary, and long parts of its system prompt."""
 
 import re
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _WORD: Final = re.compile(r"\S+")
 
 
 class Leaks(Source, Protocol):
-    """Finds what was told. Its findings are of one category."""
+    """A detector of a model's instructions in its answer. Its findings are of one category."""
 
     def find(self, text: str, told: Told) -> list[Detection]:
         """Return the places where this text repeats the secret text."""

@@ -23,9 +23,9 @@ _CONTEXT_CHARACTERS: Final = 40
 _VERSION = re.compile(r"(?i)\b(?:version|release|build|firmware|section|clause|chapter|v)\.? ?\Z")
 
 
-# What these found is hidden from the rules after them: a card number is no telephone number as well, and trying it as
-# one in eight countries is slow.
-_SURE: Final = frozenset({"card", "iban", "ip_address"})
+# Findings of these rules are hidden from the rules after them: a card number is no telephone number, and trying it
+# as one in eight countries is slow.
+_CERTAIN: Final = frozenset({"card", "iban", "ip_address"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class PersonalDataDetector:
                     scores = found.setdefault(rule.category, {})
                     span = offset + start, offset + end
                     scores[span] = max(score, scores.get(span, 0.0))
-                    if rule.category in _SURE:
+                    if rule.category in _CERTAIN:
                         rest = rest[:start] + "A" * (end - start) + rest[end:]
         kept = [
             Detection(category, scores[span], *span) for category, scores in found.items() for span in outermost(scores)

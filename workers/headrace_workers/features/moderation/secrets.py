@@ -19,7 +19,7 @@ _KEY_BEGIN = re.compile(r"(?:-{2,5} ?)?BEGIN (?:[A-Z0-9]+ ){0,2}PRIVATE KEY(?: B
 _KEY_END = re.compile(r"END (?:[A-Z0-9]+ ){0,2}PRIVATE KEY(?: BLOCK)?(?: ?-{2,5})?|Private-MAC: ?[0-9a-f]+")
 # Such a password is of any length, and its pattern linear: no character that it may hold begins another.
 _URL_PASSWORD = re.compile(r"://[^:/?#\[\]@!$&'()*+,;=\s]+:([^:/?#\[\]@!$&'()*+,;=\s]+)@")
-# What a token goes on with where the pattern stops early, or where a window was cut.
+# Characters that continue a token where the pattern stops early, or where a window was cut.
 _REST = re.compile(r"[A-Za-z0-9_\-+/=]*(?:\.[A-Za-z0-9_\-+/=]+)*")
 
 # Tokens that detect-secrets 1.5 does not know (formats as their issuers document them).

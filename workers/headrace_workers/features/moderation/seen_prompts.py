@@ -1,4 +1,4 @@
-"""Prompts that screening let pass: of a conversation that goes on, only what is new is looked at again."""
+"""Prompts that screening let pass: of a conversation that continues, only new turns are screened."""
 
 import threading
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""Moderation that comes to an end in time, whatever a detector does: one that hangs holds what it was to look at."""
+"""Moderation with a time limit, whatever a detector does: a detector that hangs holds the text that it looks at."""
 
 import logging
 import queue

@@ -25,7 +25,7 @@ def line_of(text: str, keys: Keys) -> int | None:
             name, equals, _ = line.partition("=")
             found = (*table, *path) if equals and (path := _only_path(f"{name}= 0")) else ()
         common = _common(found, keys)
-        # What leads elsewhere is no place of this key.
+        # A line that leads elsewhere is no place of this key.
         if common > nearest and common == min(len(found), len(keys)):
             best, nearest = number, common
     return best

@@ -56,8 +56,8 @@ def compare(
 ) -> Comparison | Undefined:
     """Return the comparison of scores of A and B, one row an item and both in a range of the length `span`.
 
-    What has no score of both is left out by the caller, who tells how many. Raises ValueError where lengths differ, a
-    score is no finite number, or two differ by more than the span.
+    The caller leaves out items without a score of both, and reports their number. Raises ValueError where lengths
+    differ, a score is not finite, or two differ by more than the span.
     """
     if len(a) != len(b):
         raise ValueError(f"{len(a)} scores of A and {len(b)} of B: each item has one of both")

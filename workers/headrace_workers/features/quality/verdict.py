@@ -12,7 +12,7 @@ _TOO_MANY: Final = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`says` is about B. `more_items` is None where it is told already, or where no number of items would tell."""
+    """A verdict about B. `more_items` is None where it is decided already, or where no number of items would decide."""
 
     says: Literal["better", "worse", "same", "unknown"]
     words: str

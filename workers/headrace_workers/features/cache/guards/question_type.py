@@ -18,7 +18,7 @@ _ASKING: Final = _VERBS.union(_KINDS, _WHAT, {"how", "whether", "if"})
 _RELATIVES: Final = frozenset({"which", "who", "whose", "whom"})
 _LINKS: Final = frozenset({"and", "or", "tell"})
 _TO_WHOM: Final = PREPOSITIONS - {"by"}
-# What a question word asks for, by a noun that may stand for it: `in which year` is `when`, `the age of` is `how old`.
+# The meaning of a question word, by a noun that may stand for it: `in which year` is `when`, `the age of` is `how old`.
 _NOUNS: Final = {
     kind: frozenset(stem(noun) for noun in nouns.split())
     for kind, nouns in {
@@ -108,7 +108,7 @@ def _costs(read: Profile, other: Profile) -> bool:
     """Return True if one question asks what something costs, and the other how much there is: `how much rice is in a
     kilo`.
 
-    What is counted stands behind `how much`.
+    The counted thing follows `how much`.
     """
     if read.keys.isdisjoint(_PRICES) or not other.keys.isdisjoint(_PRICES):
         return False

@@ -15,7 +15,7 @@ _PAIRED: Final = 40
 
 def leftovers(asked: Profile, cached: Profile) -> tuple[list[str], list[str]]:
     """Return the keys of content in each question that the other does not have in any form, in order."""
-    # What is said twice on one side and once on the other is no difference.
+    # A word twice on one side and once on the other is no difference.
     mine = [key for key in asked.content if key not in cached.content]
     yours = [key for key in cached.content if key not in asked.content]
     if not mine or not yours or len(mine) > _PAIRED or len(yours) > _PAIRED:

@@ -1,4 +1,4 @@
-"""Pairs of questions, of which it is known whether one answer does for both: what the cache would make of each. Pure.
+"""Pairs of questions with known labels (does one answer do for both?), and the cache's decision about each. Pure.
 
 The embedder and the guards are handed in: they are those of a recall worker.
 """

@@ -20,7 +20,7 @@ class TooManyEvals(HeadraceError):
 
 @dataclass(frozen=True, slots=True)
 class EvalBounds:
-    """Evals of a tenant, runs of it that have not ended, and bytes of both with what came of their items."""
+    """Limits of a tenant: its evals, its runs that have not ended, and the bytes of both with the results of items."""
 
     evals: int = 0
     runs: int = 0

@@ -11,7 +11,7 @@ from headrace_schemas.errors import ConfigurationError
 Device = Literal["auto", "cpu", "cuda"]
 
 _VNNI: Final = frozenset({"avx512_vnni", "avx_vnni"})  # as Linux names the instructions that multiply int8 exactly
-# What ONEDNN_MAX_CPU_ISA may lower the kernels to, of those that have no such instructions.
+# Values of ONEDNN_MAX_CPU_ISA that lower the kernels to ones without such instructions.
 _WITHOUT_VNNI: Final = frozenset({"SSE41", "AVX", "AVX2", "AVX512_CORE"})
 
 

@@ -115,7 +115,7 @@ class AddedTokens:
         self._longest = max(map(len, texts), default=0)
         self._tails = {text[:length] for text in texts for length in range(1, len(text))}
         self._ends = {text[length:] for text in texts for length in range(1, len(text))}
-        # What another form of a text may become is not to be told by looking at the text.
+        # The text alone does not show what a normalized form of it contains.
         self._in_other_forms = tokenizer.normalizer is not None and any(each.normalized for each in added)
 
     @cached_property

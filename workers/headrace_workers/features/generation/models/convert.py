@@ -17,7 +17,7 @@ from headrace_workers.features.generation.models.registry import ModelCard, mode
 from headrace_workers.features.generation.models.sentence_encoder import convert_sentence_encoder, is_sentence_encoder
 from headrace_workers.features.generation.models.staging import copy_present, folder_size, sha256_of, staged_model
 
-# What serving reads beside the weights; a newer Transformers writes the chat template into a file of its own.
+# Files that serving reads beside the weights; a newer Transformers writes the chat template into a file of its own.
 TOKENIZER_FILES: Final = (
     "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json",
 )  # fmt: skip

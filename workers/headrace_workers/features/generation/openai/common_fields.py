@@ -23,7 +23,7 @@ OF_GENERATION: Final = (
     "other", "min_quality", "top_k", "repetition_penalty",
 )  # fmt: skip
 
-# Who the end user is goes to the receipt under the names that OpenAI has for it.
+# The receipt has the end user under the names that OpenAI has for it.
 _USERS: Final = ("safety_identifier", "user")
 
 _USUAL, _URGENT = 5, 9

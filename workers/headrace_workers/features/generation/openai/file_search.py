@@ -17,7 +17,7 @@ _PARAMETERS: Final = Parameters(
     works=frozenset({"type", "vector_store_ids", "filters"}),
     refused={"max_num_results": (), "ranking_options": ({},)},
 )
-# What they are called in the request, by the fields of the job.
+# Their names in the request, by the fields of the job.
 NAMES: Final = {"knowledge": "tools[0].vector_store_ids", "knowledge_filter": "tools[0].filters"}
 _LOOKED_UP: Final = ("auto", "required", {"type": TOOL})  # it always is
 

@@ -13,7 +13,7 @@ Body = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """On whose behalf a request is read, and what the door adds to its jobs.
+    """The caller of a request, and fields that the gateway adds to its jobs.
 
     `key` is the idempotency key of the request: the only job of a request has it as it is, the n-th of many as
     `key/n` (from 0). Without one the ids of the jobs come from the events that bring them. `lane` is that of the

@@ -13,7 +13,7 @@ from headrace_workers.features.cache.guards.word_lists import words_of
 from headrace_workers.features.judging.groundedness.polar_words import PHRASES, SIDES, Side
 
 _DENIALS: Final = words_of("not never no nobody none neither nor nothing nowhere hardly barely")
-# What is behind these is denied, and no more; of how many words that say something, is `_SCOPE`.
+# These deny the words after them, and no more: `_SCOPE` words of content.
 _PARTING: Final = words_of("without instead except unless unlike against")
 _SCOPE: Final = 2
 _PREFIXES: Final = ("un", "in", "im", "ir", "non")

@@ -1,4 +1,4 @@
-"""An embedder that remembers: a text that one tenant's jobs ask about, one after the other, is embedded once.
+"""An embedder with a cache: a text that several jobs of one tenant contain is embedded once.
 
 What one tenant asked makes nothing faster for another, who could tell by that what it was.
 """

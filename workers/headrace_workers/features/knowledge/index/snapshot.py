@@ -1,4 +1,4 @@
-"""Indices on disk: saved while they go on, and read only when they are whole.
+"""Indices on disk: saved while they are in use, and loaded only when they are whole.
 
 A snapshot is a folder of a few files. `snapshot.json` says what the others are called, how long they are and what their
 SHA-256 is, and holds the caller's own words; it is replaced in one step, last, so that a save that is cut short leaves

@@ -1,4 +1,4 @@
-"""Vectors by id, and the nearest of them: what a worker holds in memory of one scope.
+"""Vectors by id, and a search for the nearest: the part of one scope that a worker holds in memory.
 
 Searches take no lock. Each looks at one `State`, a value that nobody changes; a change makes the next one beside it
 and puts it in the place of the last. A rebuild does the same, and takes over at the end what changed meanwhile.

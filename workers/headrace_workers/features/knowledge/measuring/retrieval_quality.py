@@ -1,4 +1,4 @@
-"""Questions whose right documents are known: what each way of ranking finds of them, and how relevant that is. Pure.
+"""Questions with known right documents: the results of each way of ranking, and their relevance. Pure.
 
 What is right is a document, by its name, or a section of one: `docs/guide.md#Install`.
 """
