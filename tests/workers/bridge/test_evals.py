@@ -102,7 +102,7 @@ def test_a_beginning_that_was_broken_off_is_begun_again(
     """Each row is one item, and one batch carries them, wherever it was."""
     files = files_of(ledger, tmp_path)
     with monkeypatch.context() as patch:
-        owner = files if part == "files" else getattr(ledger, part)
+        owner = {"files": files, "evals": ledger.of(Evals), "batches": ledger.of(Batches)}[part]
         patch.setattr(owner, name, breaking(getattr(owner, name), after, done=done))
         with pytest.raises(Killed):
             duty(ledger, files).once(lambda _: None)

@@ -32,10 +32,11 @@ def fed(grown, job):  # noqa: F811
         return known | {"batch": row.number}
 
     for start in (1, 1_501):
-        batches = grown.of(Batches)
-        at = batches.batch("batch_1").position
+        at = grown.of(Batches).batch("batch_1").position
         lines = [line(number) for number in range(start, start + 1_500)]
-        assert batches.feed(row.number, at, Chunk(lines, lines[-1].end, lines[-1].number, False)).lines == 1_500
+        assert (
+            grown.of(Batches).feed(row.number, at, Chunk(lines, lines[-1].end, lines[-1].number, False)).lines == 1_500
+        )
     with writing(grown.engine) as tx:
         tx.execute(text("UPDATE jobs SET state = 'done', ended_at = 1, terminal = '{}' WHERE batch = 1 AND line < 900"))
     with grown.engine.connect() as connection:

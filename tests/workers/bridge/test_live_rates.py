@@ -61,7 +61,7 @@ def ledger(tmp_path: Path):
                 for n, job_id in enumerate(ids)
                 if n % 3 == 0
             ]
-            found.labels.add(said)
+            found.of(Labels).add(said)
         yield found
 
 
