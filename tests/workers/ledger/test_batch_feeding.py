@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 from tests.workers.ledger.batch_rows import line, lines, rows, stand, two_batches
 
-from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.access.store.token_quotas import Want
 from headrace_workers.features.batches.store.batch_feeding import Chunk, Fed
 from headrace_workers.features.batches.store.batch_lines import NewLine
@@ -74,10 +73,10 @@ def test_a_line_is_let_in_by_what_it_may_cost_whatever_was_reserved_under_its_id
     """A small job at the gateway opens no quota for a large line under its key, nor for a row of an evaluation; a line
     over jobs that run is not charged again.
     """
-    two.of(Quotas).put("a", 100, "ever")
+    two.put_quota("a", 100, "ever")
     runs, large = job(tokens=30), replace(job(tokens=71), batch=1, line=2)
     two.ingest([runs])
-    two.of(Quotas).reserve([Want(large.id, "a", 10)])
+    two.reserve_tokens([Want(large.id, "a", 10)])
     read = [
         NewLine(
             1, 10, jobs=(replace(runs, batch=1, line=1),) if own_keys else (), code=None if own_keys else "invalid"
@@ -86,5 +85,5 @@ def test_a_line_is_let_in_by_what_it_may_cost_whatever_was_reserved_under_its_id
     ]
     two.of(Batches).feed(1, 0, Chunk(read, 20, 2, read=True, own_keys=own_keys))
     assert [code or state for state, code, _ in lines(two).values()] == ["open" if own_keys else "invalid", "quota"]
-    (quota,) = two.of(Quotas).find(["a"])
+    (quota,) = two.quotas(["a"])
     assert (quota.used, quota.reserved) == (0, 40)  # the gateway's own record may still come

@@ -114,7 +114,7 @@ def locked(connection: Connection, number: int) -> Row[Any] | None:
     return connection.execute(query.with_for_update()).first()
 
 
-def wish_cancel(connection: Connection, batch_id: str, tenant: str | None = None) -> Row[Any] | None:
+def request_cancel(connection: Connection, batch_id: str, tenant: str | None = None) -> Row[Any] | None:
     """Request that a batch be cancelled, unless it is over. Return its row, or None if there is no such batch."""
     mine = BATCHES.c.id == batch_id
     if tenant is not None:

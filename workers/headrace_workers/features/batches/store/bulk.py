@@ -26,7 +26,7 @@ class Batches(LedgerStore):
     batch = reads(rows.batch)
     keyed = reads(rows.keyed)
     batches = reads(rows.batches)
-    cancel = durable(rows.wish_cancel)
+    cancel = durable(rows.request_cancel)
     lines = reads(rows.lines)
     codes = reads(rows.codes)
     lately = reads(history.lately)

@@ -3,9 +3,9 @@
 from typing import Final
 
 from headrace_workers.features.cache.guards.opposites import opposite
-from headrace_workers.features.cache.guards.profile import Profile, of_kinds, read_once, said
+from headrace_workers.features.cache.guards.profile import Profile, in_words, of_kinds, read_once
 
-_COMPARED: Final = 60  # words on each side; more than these are refused as leftovers anyhow
+_COMPARED: Final = 60  # words on each side; more than these are refused as unmatched words anyhow
 
 
 class Antonyms:
@@ -22,7 +22,7 @@ class Antonyms:
         for one in [word for word in ours if word not in theirs][:_COMPARED]:
             for other in yours:
                 if opposite(one, other):
-                    return f"{said([one], asked)} is the opposite of {said([other], cached)}"
+                    return f"{in_words([one], asked)} is the opposite of {in_words([other], cached)}"
         return None
 
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from headrace_workers.features.cache.guards.profile import Profile, read_once, said, says_what
+from headrace_workers.features.cache.guards.profile import Profile, in_words, is_content, read_once
 from headrace_workers.features.cache.guards.small_words import DETERMINERS, PREPOSITIONS, PRONOUNS
 from headrace_workers.features.cache.guards.symmetric import symmetric
 from headrace_workers.features.cache.guards.word_lists import words_of
@@ -51,10 +51,10 @@ class Directions:
         ours, theirs = _reached(asked), _reached(cached)
         ways = {word: (way, theirs[word]) for word, way in ours.items() if theirs.get(word, way) != way}
         if exchanged := _exchanged(asked, ways):
-            return f"{said(exchanged, asked)} stand in other places in the answer"
+            return f"{in_words(exchanged, asked)} stand in other places in the answer"
         for word, (way, other) in ways.items():
             if not _same(way, other) or _written_about(way, other, asked):
-                name = said([word], asked)
+                name = in_words([word], asked)
                 return f"asks about {way} {name}; the answer is about {other} {name}".replace("  ", " ")
         return None
 
@@ -97,7 +97,7 @@ def _reached(read: Profile) -> dict[str, str]:
             way = _TO.get(token.key, token.key)
         elif token.kind in {"number", "date"}:
             continue
-        elif says_what(token):
+        elif is_content(token):
             found.setdefault(token.key, way)
             way = way if token.name else ""
         elif token.key not in _PASSED_OVER:

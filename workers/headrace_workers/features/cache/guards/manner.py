@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Final
 
-from headrace_workers.features.cache.guards.profile import Profile, read_once, said
+from headrace_workers.features.cache.guards.profile import Profile, in_words, read_once
 
 _TIMES: Final = {
     "was": "past",
@@ -65,7 +65,7 @@ class Manner:
                 continue
             if named is _times and "past" not in ours | theirs and _lasts(asked) and _lasts(cached):
                 continue  # `how long will it keep`, `how long does it keep`; `why won't it`, `why doesn't it start`
-            return f"asks with {said(sorted(ours))}; the answer is for {said(sorted(theirs))}"
+            return f"asks with {in_words(sorted(ours))}; the answer is for {in_words(sorted(theirs))}"
         return None
 
 

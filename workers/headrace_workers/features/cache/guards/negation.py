@@ -3,7 +3,7 @@
 from typing import Final
 
 from headrace_workers.features.cache.guards.affixes import denies
-from headrace_workers.features.cache.guards.profile import Profile, of_kinds, read_once, said
+from headrace_workers.features.cache.guards.profile import Profile, in_words, of_kinds, read_once
 from headrace_workers.features.cache.guards.word_lists import words_of
 
 DENIALS: Final = words_of(
@@ -22,7 +22,8 @@ class Negation:
         ours, theirs = _denials(asked, cached), _denials(cached, asked)
         if len(ours) == len(theirs):
             return None
-        return f"denies with {said(ours, asked)}; the answer is for a question that denies with {said(theirs, cached)}"
+        mine, other = in_words(ours, asked), in_words(theirs, cached)
+        return f"denies with {mine}; the answer is for a question that denies with {other}"
 
 
 def _denials(read: Profile, other: Profile) -> list[str]:

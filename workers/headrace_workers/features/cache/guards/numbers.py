@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from headrace_workers.features.cache.guards.profile import Profile, of_kinds, read_once, said
+from headrace_workers.features.cache.guards.profile import Profile, in_words, of_kinds, read_once
 from headrace_workers.features.cache.guards.tokens import Token
 
 
@@ -19,7 +19,7 @@ class Numbers:
         return (
             None
             if ours == theirs
-            else f"asks with the numbers {said(ours, asked)}; the answer is for {said(theirs, cached)}"
+            else f"asks with the numbers {in_words(ours, asked)}; the answer is for {in_words(theirs, cached)}"
         )
 
 

@@ -40,7 +40,7 @@ class Profile:
         """The number of each key that tells what the question is about, without the measure in `how many`."""
         found, before = [], ""
         for token in self.tokens:
-            if says_what(token) and not (before == "how" and token.key in MEASURES):
+            if is_content(token) and not (before == "how" and token.key in MEASURES):
                 found.append(token.key)
             before = token.key
         return Counter(found)
@@ -98,7 +98,7 @@ def of_kinds(read: Profile) -> dict[Kind, list[str]]:
     return found
 
 
-def read_alike(one: Profile, other: Profile) -> bool:
+def have_same_reading(one: Profile, other: Profile) -> bool:
     """Return True if nothing that a guard reads differs: the words are the same, but for phrases with the same
     reading.
     """
@@ -121,12 +121,12 @@ def counted(keys: Sequence[str]) -> Counter[str]:
     return Counter(keys) if keys else _NONE
 
 
-def says_what(token: Token) -> bool:
+def is_content(token: Token) -> bool:
     """Return True if a token tells what a question is about. Numbers and dates have guards of their own."""
     return token.key not in EMPTY_OR_SMALL if token.kind == "word" else token.kind in {"literal", "symbol", "unit"}
 
 
-def said(keys: Iterable[str], *reads: Profile) -> str:
+def in_words(keys: Iterable[str], *reads: Profile) -> str:
     """Return some keys in the words of the texts, for a reason that people read: at most five, and `nothing` for
     none.
     """

@@ -5,7 +5,7 @@ from typing import Final
 
 from headrace_workers.features.cache.guards.paraphrases import alike
 from headrace_workers.features.cache.guards.preamble import preamble
-from headrace_workers.features.cache.guards.profile import Profile, read_once, said, says_what
+from headrace_workers.features.cache.guards.profile import Profile, in_words, is_content, read_once
 from headrace_workers.features.cache.guards.small_words import AUXILIARIES, MEASURES, PREPOSITIONS
 from headrace_workers.features.cache.guards.stems import stem
 from headrace_workers.features.cache.guards.tokens import Token
@@ -68,7 +68,7 @@ class AskedFor:
             return "one question asks how much there is of something, the other what it costs"
         for one, other in zip(_properties(asked), _properties(cached), strict=False):
             if one != other and one not in cached.content and other not in asked.content and not alike(one, other):
-                return f"asks for the {said([one], asked)}; the answer gives the {said([other], cached)}"
+                return f"asks for the {in_words([one], asked)}; the answer gives the {in_words([other], cached)}"
         return None
 
 
@@ -113,7 +113,7 @@ def _costs(read: Profile, other: Profile) -> bool:
     if read.keys.isdisjoint(_PRICES) or not other.keys.isdisjoint(_PRICES):
         return False
     return any(
-        measure.key == "much" and says_what(counted) and before.key == "how"
+        measure.key == "much" and is_content(counted) and before.key == "how"
         for before, measure, counted in zip(other.tokens, other.tokens[1:], other.tokens[2:], strict=False)
     )
 
@@ -191,6 +191,6 @@ def _properties(read: Profile) -> list[str]:
     """Return the word before each `of`: the property of something that is asked for."""
     found = []
     for at, token in enumerate(read.tokens):
-        if token.key == "of" and at and says_what(read.tokens[at - 1]):
+        if token.key == "of" and at and is_content(read.tokens[at - 1]):
             found.append(read.tokens[at - 1].key)
     return found

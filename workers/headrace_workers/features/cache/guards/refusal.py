@@ -12,7 +12,7 @@ from headrace_workers.features.cache.guards.manner import Manner
 from headrace_workers.features.cache.guards.names import Names
 from headrace_workers.features.cache.guards.negation import Negation
 from headrace_workers.features.cache.guards.numbers import Numbers
-from headrace_workers.features.cache.guards.profile import Profile, read_alike
+from headrace_workers.features.cache.guards.profile import Profile, have_same_reading
 from headrace_workers.features.cache.guards.quantifiers import Quantifiers
 from headrace_workers.features.cache.guards.question_type import AskedFor
 from headrace_workers.features.cache.guards.roles import Roles
@@ -43,7 +43,7 @@ def refusal(asked: Profile, cached: Profile) -> Refusal | None:
     No guard refuses a question for itself, so that where both read alike none is asked. What a guard raises is passed
     on: the caller takes it for a refusal and writes it to the log.
     """
-    if read_alike(asked, cached):
+    if have_same_reading(asked, cached):
         return None
     for guard in GUARDS:
         reason = guard.refuse(asked, cached)

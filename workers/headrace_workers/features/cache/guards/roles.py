@@ -5,7 +5,7 @@ from itertools import combinations, pairwise
 from typing import Final, NamedTuple
 
 from headrace_workers.features.cache.guards.preamble import preamble
-from headrace_workers.features.cache.guards.profile import Profile, read_once, says_what
+from headrace_workers.features.cache.guards.profile import Profile, is_content, read_once
 from headrace_workers.features.cache.guards.small_words import (
     AUXILIARIES,
     DETERMINERS,
@@ -87,7 +87,7 @@ def _plainly(read: Profile) -> list[str] | None:
     """Return the keys that `_parts` would name, where it would keep their order; None where it might change it."""
     if "'s" in read.keys or ("be" in read.keys and any(_participle(token.text) for token in read.tokens)):
         return None
-    return [each.key for each in read.tokens if says_what(each) and not (each.kind == "word" and each.key in _NO_ROLE)]
+    return [each.key for each in read.tokens if is_content(each) and not (each.kind == "word" and each.key in _NO_ROLE)]
 
 
 def _may_swap(mine: list[_Part], here: tuple[int, int], yours: list[_Part], there: tuple[int, int]) -> bool:
@@ -173,7 +173,7 @@ def _parts(read: Profile) -> list[_Part]:
         key = token.key
         if token.kind == "word" and key in _NO_ROLE:
             doer = False
-        elif says_what(token):
+        elif is_content(token):
             if be and verb < 0 and token.kind == "word" and _participle(token.text):
                 verb = len(parts)
             acts = token.kind == "word" and not token.name and (doer or _participle(token.text) or _ing(token))

@@ -5,7 +5,7 @@ from typing import Final
 from headrace_workers.features.cache.guards.affixes import denies
 from headrace_workers.features.cache.guards.opposites import opposite
 from headrace_workers.features.cache.guards.paraphrases import alike
-from headrace_workers.features.cache.guards.profile import Profile, said
+from headrace_workers.features.cache.guards.profile import Profile, in_words
 from headrace_workers.features.cache.guards.stems import stem
 from headrace_workers.features.cache.guards.word_lists import lines_of
 
@@ -13,7 +13,7 @@ from headrace_workers.features.cache.guards.word_lists import lines_of
 _PAIRED: Final = 40
 
 
-def leftovers(asked: Profile, cached: Profile) -> tuple[list[str], list[str]]:
+def unmatched_words(asked: Profile, cached: Profile) -> tuple[list[str], list[str]]:
     """Return the keys of content in each question that the other does not have in any form, in order."""
     # A word twice on one side and once on the other is no difference.
     mine = [key for key in asked.content if key not in cached.content]
@@ -60,7 +60,7 @@ class Residual:
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
         """Return why not, in words; None where both questions are about the same words."""
-        ours, theirs = ([key for key in left if key not in SPOKEN] for left in leftovers(asked, cached))
+        ours, theirs = ([key for key in left if key not in SPOKEN] for left in unmatched_words(asked, cached))
         if (ours and theirs) or not all(key in SORTS for key in (*ours, *theirs)):
-            return f"asks also about {said(ours, asked)}; the answer is also about {said(theirs, cached)}"
+            return f"asks also about {in_words(ours, asked)}; the answer is also about {in_words(theirs, cached)}"
         return None

@@ -145,7 +145,7 @@ def count(connection: Connection, run: int, status: str | None) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def wish_cancel(connection: Connection, run_id: str, tenant: str) -> None:
+def request_cancel(connection: Connection, run_id: str, tenant: str) -> None:
     """Request that a run be cancelled, unless it is over."""
     mine = update(RUNS).where(RUNS.c.id == run_id, RUNS.c.tenant == tenant, RUNS.c.state.in_((QUEUED, IN_PROGRESS)))
     connection.execute(mine.values(state=CANCELING))

@@ -131,7 +131,7 @@ class Evals(LedgerStore):
     def cancel(self, eval_id: str, run_id: str, tenant: str) -> Row[Any] | None:
         """Request that a run be cancelled, unless it is over, and return its row."""
         with writing(self._engine) as tx:
-            eval_runs.wish_cancel(tx, run_id, tenant)
+            eval_runs.request_cancel(tx, run_id, tenant)
             return _run(tx, eval_id, run_id, tenant)
 
     def remove_run(self, eval_id: str, run_id: str, tenant: str) -> None:

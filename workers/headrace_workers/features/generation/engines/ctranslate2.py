@@ -33,7 +33,7 @@ from headrace_workers.features.generation.engines.hardware import (
     available_cores,
     choose_placement,
 )
-from headrace_workers.features.generation.engines.idle_memory import RESTING
+from headrace_workers.features.generation.engines.idle_memory import IDLE_MEMORY
 from headrace_workers.features.generation.engines.prefixes import MOST_TOKENS, NONE, Beginning, Prefixes
 from headrace_workers.features.generation.engines.prompts import Prompts
 from headrace_workers.features.generation.engines.seeded import SeededRow
@@ -237,7 +237,7 @@ class CTranslate2Generator:
         self, work: Sequence[tuple[Callable[[list[_Prompt]], list[T]], list[_Prompt]]]
     ) -> dict[int, T | HeadraceError]:
         # Everything is handed over before the first answer is waited for, so that no slot idles.
-        with RESTING.busy():
+        with IDLE_MEMORY.busy():
             running = [
                 self._slots.submit(partial(isolate_failures, run, batch), urgent=self._urgent) for run, batch in work
             ]
@@ -312,7 +312,7 @@ class CTranslate2Generator:
         """Return the callback for each token, in which bulk runs yield to urgent ones: see `yield_to_interactive`."""
         if self._urgent or self._placement.device != "cpu":
             return stops
-        run = self._slots.aside.run()
+        run = self._slots.urgent_runs.start_bulk_run()
 
         def between(step: Any) -> bool:
             run.between()

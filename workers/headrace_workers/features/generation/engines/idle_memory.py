@@ -11,8 +11,8 @@ from headrace_workers.core.memory import hand_back
 REST: Final = 30.0
 
 
-class Resting:
-    """Calls `then` once whenever nothing has been `busy` for so many seconds, in a thread of its own. Thread-safe."""
+class IdleMemory:
+    """A watch that calls `then` once whenever nothing was `busy` for so many seconds, in its thread. Thread-safe."""
 
     def __init__(self, then: Callable[[], object] = hand_back, seconds: float = REST) -> None:
         self._then = then
@@ -59,4 +59,4 @@ class Resting:
             return None if again else begun
 
 
-RESTING: Final = Resting()  # of this process: its memory is one
+IDLE_MEMORY: Final = IdleMemory()  # of this process: its memory is one

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from headrace_workers.features.cache.guards.negation import DENIALS
-from headrace_workers.features.cache.guards.profile import profile, says_what
+from headrace_workers.features.cache.guards.profile import is_content, profile
 from headrace_workers.features.cache.guards.small_words import EMPTY_OR_SMALL
 from headrace_workers.features.cache.guards.word_lists import words_of
 
@@ -50,7 +50,7 @@ def read(sentence: str) -> Read:
                 numbers.update(part.lstrip("0") or "0" for part in parts)
         elif token.kind == "word" and token.key in _DENIALS:
             denials += 1
-        elif says_what(token) or token.kind == "date":
+        elif is_content(token) or token.kind == "date":
             (words if not token.name else first if token.starts else names).add(token.key)
     return Read(frozenset(numbers), frozenset(names), frozenset(first), frozenset(words), denials)
 

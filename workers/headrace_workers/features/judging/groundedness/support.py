@@ -65,7 +65,7 @@ def worst(doubts: Floats) -> Floats:
     return np.asarray(np.logaddexp.reduce(_SHARPNESS * doubts, axis=-1) / _SHARPNESS)
 
 
-def facts(found: Doubts) -> tuple[float, float, float]:
+def evidence_features(found: Doubts) -> tuple[float, float, float]:
     """Return the features beside the worst doubt: how much too far away it is, and how many numbers and names are
     missing.
     """
@@ -76,7 +76,7 @@ def facts(found: Doubts) -> tuple[float, float, float]:
 def support(found: Doubts) -> Support:
     """Return the probability that a sentence with these doubts is supported."""
     weights = (FAR, MISSING_NUMBER, MISSING_NAME)
-    log_odds = CONSTANT + sum(weight * value for weight, value in zip(weights, facts(found), strict=True))
+    log_odds = CONSTANT + sum(weight * value for weight, value in zip(weights, evidence_features(found), strict=True))
     doubts = unusual(np.array([found.nearer[kind] for kind in KINDS]))
     log_odds += WORST_DOUBT * float(worst(doubts))
     at = int(doubts.argmax())

@@ -20,7 +20,7 @@ class Limits:
 DEFAULTS: Final = Limits()
 
 
-def worn(state: State, limits: Limits) -> bool:
+def needs_rebuild(state: State, limits: Limits) -> bool:
     """Return True if it must be rebuilt: it has too many dead rows, too many to compare, or has outgrown its
     centres.
     """
@@ -30,6 +30,6 @@ def worn(state: State, limits: Limits) -> bool:
     return rows.living > (limits.exact if lists is None else limits.growth * lists.trained)
 
 
-def overflowing(state: State, limits: Limits) -> bool:
+def needs_sorting(state: State, limits: Limits) -> bool:
     """Return True if too many rows wait outside of the lists."""
     return state.lists is not None and state.rows.count - state.covered > limits.outside

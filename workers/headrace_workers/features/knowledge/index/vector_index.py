@@ -10,7 +10,7 @@ import threading
 import numpy as np
 from numpy.typing import ArrayLike
 
-from headrace_workers.features.knowledge.index.compaction import DEFAULTS, Limits, overflowing, worn
+from headrace_workers.features.knowledge.index.compaction import DEFAULTS, Limits, needs_rebuild, needs_sorting
 from headrace_workers.features.knowledge.index.lists import Lists
 from headrace_workers.features.knowledge.index.state import State
 from headrace_workers.features.knowledge.index.vector_checks import (
@@ -131,19 +131,19 @@ class VectorIndex:
     def due(self) -> bool:
         """True if `compact` would make searches faster, or free memory."""
         state = self._state
-        return worn(state, self._limits) or overflowing(state, self._limits)
+        return needs_rebuild(state, self._limits) or needs_sorting(state, self._limits)
 
     def compact(self) -> bool:
         """Rebuild or sort if it is due, and return True if it was. Call it in the background: it may take seconds.
 
         Searches and changes go on meanwhile. Usually what waits outside of the lists is sorted into a copy of them;
-        what is worn is built anew, from the rows that live, and needs their memory twice as long as it takes.
+        what is needs_rebuild is built anew, from the rows that live, and needs their memory twice as long as it takes.
         """
         with self._compacting:
             state = self._state
-            if worn(state, self._limits):
+            if needs_rebuild(state, self._limits):
                 self._build(state)
-            elif state.lists is not None and overflowing(state, self._limits):
+            elif state.lists is not None and needs_sorting(state, self._limits):
                 self._grow(state, state.lists)
             else:
                 return False

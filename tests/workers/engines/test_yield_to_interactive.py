@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from tests.services.eventually import eventually
 
 from headrace_workers.features.generation.engines.slots import Slots
-from headrace_workers.features.generation.engines.yield_to_interactive import Aside
+from headrace_workers.features.generation.engines.yield_to_interactive import UrgentRuns
 
 
 class Clock:
@@ -22,20 +22,20 @@ class Clock:
 def test_one_run_waits_until_what_is_urgent_has_ended_and_the_others_go_on():
     """As many stand aside as there are runs too many."""
     slots, gate = Slots(2), threading.Event()
-    runs = [slots.aside.run() for _ in range(2)]
+    runs = [slots.urgent_runs.start_bulk_run() for _ in range(2)]
     blocked = [slots.submit(lambda: gate.wait(120), urgent=False) for _ in range(2)]
     urgent = threading.Event()
     beside = slots.submit(lambda: urgent.wait(120), urgent=True)
     with ThreadPoolExecutor(1) as thread:
-        eventually(lambda: slots.aside.busy)
+        eventually(lambda: slots.urgent_runs.busy)
         stands = thread.submit(runs[0].between)
-        eventually(lambda: slots.aside.waiting == 1)
+        eventually(lambda: slots.urgent_runs.waiting == 1)
         runs[1].between()  # goes on at once
         assert not stands.done()
         urgent.set()
         assert beside.result(120)
         stands.result(120)
-    assert slots.aside.waiting == 0
+    assert slots.urgent_runs.waiting == 0
     gate.set()
     assert all(each.result(120) for each in blocked)
 
@@ -43,12 +43,12 @@ def test_one_run_waits_until_what_is_urgent_has_ended_and_the_others_go_on():
 def test_nobody_waits_for_longer_than_he_has_computed():
     """Where urgent work never ends, bulk work has half of the time."""
     clock = Clock()
-    aside = Aside(clock)
-    run = aside.run()
+    urgent_runs = UrgentRuns(clock)
+    run = urgent_runs.start_bulk_run()
     clock.now += 3.0
     asked = []
-    aside._changed.wait_for = lambda _, most: (asked.append(most), setattr(clock, "now", clock.now + most))
-    with aside.urgent():
+    urgent_runs._changed.wait_for = lambda _, most: (asked.append(most), setattr(clock, "now", clock.now + most))
+    with urgent_runs.urgent():
         run.between()  # 3 s, and half a second at first
         run.between()  # it has computed nothing since
         clock.now += 1.0
@@ -58,16 +58,16 @@ def test_nobody_waits_for_longer_than_he_has_computed():
 
 def test_where_nothing_is_urgent_nobody_waits():
     """Nor does who was asked when it had just ended."""
-    aside = Aside()
-    run = aside.run()
+    urgent_runs = UrgentRuns()
+    run = urgent_runs.start_bulk_run()
     run.between()
-    with aside.urgent():
-        assert aside.busy
+    with urgent_runs.urgent():
+        assert urgent_runs.busy
     run.between()
-    assert (aside.busy, aside.waiting) == (False, 0)
+    assert (urgent_runs.busy, urgent_runs.waiting) == (False, 0)
 
 
 def test_an_urgent_run_in_an_ordinary_slot_moves_nobody():
     """There is a core for it."""
     slots = Slots(2)
-    assert slots.submit(lambda: slots.aside.busy, urgent=True).result(120) is False
+    assert slots.submit(lambda: slots.urgent_runs.busy, urgent=True).result(120) is False
