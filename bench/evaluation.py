@@ -29,10 +29,10 @@ from headrace_workers.features.evals.analysis import analyse
 from headrace_workers.features.evals.dataset import read_dataset
 from headrace_workers.features.evals.markdown import markdown
 from headrace_workers.features.evals.outcomes import read_outcomes
-from headrace_workers.features.evals.pages import report_page
 from headrace_workers.features.evals.plan import Plan
 from headrace_workers.features.evals.receipts import opened
 from headrace_workers.features.evals.report_json import report_lines, summary
+from headrace_workers.features.evals.report_page import report_page
 from headrace_workers.features.evals.run_file import read_run
 
 NAME = "evaluation"

@@ -16,7 +16,7 @@ from bench.report import Report, report, row
 from headrace_workers.core.ports import Embedder
 from headrace_workers.features.judging.groundedness.doubts import KINDS, Doubts, doubts
 from headrace_workers.features.judging.groundedness.evidence import embedded, units
-from headrace_workers.features.judging.groundedness.support import counted, facts, support, worst
+from headrace_workers.features.judging.groundedness.support import counted, evidence_features, support, worst
 
 NAME = "groundedness"
 # Kinds of change, and what is left out of the fit with each: who knows one kind of denial knows something of the other.
@@ -82,7 +82,7 @@ def _cross_validated(found: Sequence[Pair], doubted: Sequence[Doubts], *, withou
     supported = np.array([pair.kind == SUPPORTED for pair in found])
     known = np.array([pair.kind not in without for pair in found])
     fold = np.array([pair.document % _FOLDS for pair in found])
-    raw = np.array([facts(each) for each in doubted])
+    raw = np.array([evidence_features(each) for each in doubted])
     nearer = np.array([[each.nearer[kind] for kind in KINDS] for each in doubted])
     scores = np.zeros(len(found))
     for tested in range(_FOLDS):

@@ -23,7 +23,7 @@ from headrace_workers.core.ports import Completion, Embedder, Moderation, Reques
 from headrace_workers.features.moderation.fitting import fit
 from headrace_workers.features.moderation.head import SCORE_FLOOR, HeadDetector
 from headrace_workers.features.moderation.head_file import Head
-from headrace_workers.features.moderation.heads import LEAST_POSITIVES, LEAST_SOURCES
+from headrace_workers.features.moderation.head_training import LEAST_POSITIVES, LEAST_SOURCES
 from headrace_workers.features.moderation.moderator import PolicyModerator, build_moderator, warm_up
 from headrace_workers.features.quality.interval import Estimate, Undefined
 from headrace_workers.features.quality.rates import rates
@@ -204,10 +204,11 @@ def _timed(work: Callable[[], object]) -> float:
 
 def _generated(count: int, tokens: int) -> tuple[list[str], float]:
     """Answers of one batch, and the seconds for one of them."""
+    from headrace_workers.features.generation.engines.engine import LoadOptions
     from headrace_workers.features.generation.engines.load import load_generator
 
     with tempfile.TemporaryDirectory() as folder:
-        generator = load_generator(make_home(Path(folder), SMOLLM2), SMOLLM2, inter_threads=1)
+        generator = load_generator(make_home(Path(folder), SMOLLM2), SMOLLM2, LoadOptions(inter_threads=1))
         asked = [
             Request((Message(role="user", content=each["prompt"]),), Sampling(max_tokens=tokens))
             for each in requests(count)

@@ -122,16 +122,16 @@ def test_only_so_many_jobs_are_read(ledger: Ledger, monkeypatch: pytest.MonkeyPa
 
 def test_the_figures_of_one_tenant_are_not_another_s_trouble(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
     """What cannot be worked out is told in the log, and has no figure."""
-    from headrace_workers.features.quality import live
+    from headrace_workers.features.quality import tenant_pass_rates
 
-    worked_out = live.pass_rates
+    worked_out = tenant_pass_rates.pass_rates
 
     def broken(labels, verdicts):
         if labels[0].tenant == "mill":
             raise ZeroDivisionError
         return worked_out(labels, verdicts)
 
-    monkeypatch.setattr(live, "pass_rates", broken)
+    monkeypatch.setattr(tenant_pass_rates, "pass_rates", broken)
     duty(ledger).once()
     assert [row.tenant for row in ledger.of(PassRates).all()] == ["shop"]
 

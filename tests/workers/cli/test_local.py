@@ -8,8 +8,8 @@ from tests.services.eventually import eventually
 from tests.services.tables import sqlite_tables
 from tests.workers.cli.conftest import Call
 
+from headrace_workers.core import followed
 from headrace_workers.core.progress import Awaited
-from headrace_workers.features.moderation import followed
 from headrace_workers.features.moderation.watching import WatchedPolicy
 from headrace_workers.runtime.health.watched import watched
 from headrace_workers.runtime.settings import Settings

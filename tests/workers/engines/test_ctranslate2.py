@@ -141,9 +141,10 @@ def test_a_seed_means_the_same_in_every_process(tiny: CTranslate2Generator, tiny
     code = (
         "import sys, pathlib\n"
         "from headrace_schemas import Message, Sampling\n"
+        "from headrace_workers.features.generation.engines.engine import LoadOptions\n"
         "from headrace_workers.features.generation.engines.load import load_generator\n"
         "from headrace_workers.core.ports import Request\n"
-        "generator = load_generator(pathlib.Path(sys.argv[1]), 'tiny', inter_threads=1)\n"
+        "generator = load_generator(pathlib.Path(sys.argv[1]), 'tiny', LoadOptions(inter_threads=1))\n"
         "def ask(text, **sampling): return Request((Message(role='user', content=text),), Sampling(**sampling))\n"
         "generator.generate([ask('other', temperature=1.5, max_tokens=9), ask('and', max_tokens=5)])\n"
         "print(ascii(generator.generate([ask('tell me', temperature=1.0, top_p=0.95, max_tokens=40, seed=7)])[0].text))"
@@ -158,9 +159,10 @@ def test_a_process_that_ends_right_after_an_answer_ends_well(tiny_home: Path) ->
     code = (
         "import sys, pathlib\n"
         "from headrace_schemas import Message, Sampling\n"
+        "from headrace_workers.features.generation.engines.engine import LoadOptions\n"
         "from headrace_workers.features.generation.engines.load import load_generator\n"
         "from headrace_workers.core.ports import Request\n"
-        "generator = load_generator(pathlib.Path(sys.argv[1]), 'tiny', inter_threads=1)\n"
+        "generator = load_generator(pathlib.Path(sys.argv[1]), 'tiny', LoadOptions(inter_threads=1))\n"
         "asked = Request((Message(role='user', content='x'),), Sampling(max_tokens=9, stop=('zz',)))\n"
         "generator.generate([asked])"
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from headrace_schemas.errors import ConfigurationError, UnknownModel
+from headrace_workers.features.generation.engines.engine import LoadOptions
 from headrace_workers.features.generation.engines.load import load_generator
 from headrace_workers.testing import EchoGenerator, make_echo_model, make_hash_embedder
 
@@ -15,7 +16,7 @@ def test_the_card_chooses_the_engine(tiny_home: Path, tmp_path: Path) -> None:
     parrot = load_generator(tmp_path, "parrot")
     assert isinstance(parrot, EchoGenerator)
     assert parrot.alias == "parrot"
-    tiny = load_generator(tiny_home, "tiny", device="cpu", inter_threads=1, compute_type="float32")
+    tiny = load_generator(tiny_home, "tiny", LoadOptions(device="cpu", inter_threads=1, compute_type="float32"))
     assert (tiny.alias, tiny.quantization, tiny.context_length) == ("tiny", "float32", 2048)
 
 

@@ -9,10 +9,10 @@ from headrace_workers.features.evals.analysis import analyse
 from headrace_workers.features.evals.gate import Gate, judge_gate
 from headrace_workers.features.evals.markdown import markdown
 from headrace_workers.features.evals.outcomes import read_outcomes
-from headrace_workers.features.evals.pages import MOST_ITEMS, report_page
 from headrace_workers.features.evals.plan import Plan
 from headrace_workers.features.evals.receipts import Receipts
 from headrace_workers.features.evals.report_json import report_lines, summary
+from headrace_workers.features.evals.report_page import MOST_ITEMS, report_page
 
 HOSTILE = "<script>alert(1)</script> | [x](http://y) `z`"
 

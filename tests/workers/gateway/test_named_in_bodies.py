@@ -11,7 +11,7 @@ from tests.services.eventually import eventually
 from tests.workers.gateway.served import Gateway
 from tests.workers.gateway.test_tenants import METHODS, a_file, a_response, a_store, an_endpoint, an_eval
 
-from headrace_workers.features.generation.openai.wishes import OF_ANY, OF_GENERATION
+from headrace_workers.features.generation.openai.common_fields import OF_ANY, OF_GENERATION
 from headrace_workers.http.caller import Needs
 from headrace_workers.http.direct import Direct
 from headrace_workers.http.scopes import Scope, allows

@@ -3,7 +3,7 @@
 import pytest
 from tests.workers.guards.families import pairs, wordings
 
-from headrace_workers.features.cache.guards.profile import Profile, profile, read_alike, read_once
+from headrace_workers.features.cache.guards.profile import Profile, have_same_reading, profile, read_once
 from headrace_workers.features.cache.guards.refusal import GUARDS
 
 
@@ -32,7 +32,7 @@ def test_a_question_is_read_once_by_each_guard():
 )
 def test_questions_that_differ_in_phrases_and_signs_alone_read_alike(one: str, other: str) -> None:
     """Phrases that are read as a word which carries the sentence, and signs at the end."""
-    assert read_alike(profile(one), profile(other))
+    assert have_same_reading(profile(one), profile(other))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_questions_that_differ_in_phrases_and_signs_alone_read_alike(one: str, o
 )
 def test_what_any_guard_may_look_at_reads_otherwise(one: str, other: str) -> None:
     """Texts, names, quotation marks, order and number."""
-    assert not read_alike(profile(one), profile(other))
+    assert not have_same_reading(profile(one), profile(other))
 
 
 def test_what_reads_alike_is_refused_by_no_guard() -> None:
@@ -63,7 +63,7 @@ def test_what_reads_alike_is_refused_by_no_guard() -> None:
     alike = 0
     for asked, cached in (*written, *typed):
         one, other = (reads.setdefault(text, profile(text)) for text in (asked, cached))
-        if asked != cached and read_alike(one, other):
+        if asked != cached and have_same_reading(one, other):
             alike += 1
             assert [guard.name for guard in GUARDS if guard.refuse(one, other) or guard.refuse(other, one)] == []
     assert alike > 100

@@ -8,7 +8,7 @@ from tests.workers.webhooks.office import Office
 
 from headrace_workers.core.sql import by_bytes
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.evals.store.bounds import EvalBounds, TooManyEvals
+from headrace_workers.features.evals.store.eval_limits import EvalBounds, TooManyEvals
 from headrace_workers.features.evals.store.eval_runs import Judged, NewItem
 from headrace_workers.features.evals.store.evals import Evals, NewEval, NewRun, StillRuns
 from headrace_workers.features.evals.tables import EVALS, ITEMS, RUNS

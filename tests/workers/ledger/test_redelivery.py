@@ -49,9 +49,9 @@ def rows(ledger):
 def test_what_would_be_sent_again_is_sent_again(many, delivered, shown):
     """And nothing else: neither what is under way, was withdrawn or was sent again a moment ago, nor what is beside."""
     before, now = rows(many), many.now()
-    assert many.webhooks.preview(MINE, delivered=delivered) == shown
+    assert many.of(Webhooks).preview(MINE, delivered=delivered) == shown
     assert rows(many) == before
-    assert many.webhooks.replay(MINE, delivered=delivered) == shown.failed + shown.delivered
+    assert many.of(Webhooks).replay(MINE, delivered=delivered) == shown.failed + shown.delivered
     after = rows(many)
     sent = {name for name, row in after.items() if row != before[name]}
     assert {name.rpartition(" ")[0] for name in sent} == {
@@ -65,9 +65,9 @@ def test_what_would_be_sent_again_is_sent_again(many, delivered, shown):
             "replayed_at": at, "state": "active", "accepted_at": at, "ended_at": None, "replays": 1,
             "step_state": "ready", "step_ready_at": at, "step_deadline": after[name]["step_deadline"],
         }  # fmt: skip
-    shown_then = many.webhooks.preview(MINE, delivered=delivered)
+    shown_then = many.of(Webhooks).preview(MINE, delivered=delivered)
     assert (shown_then.failed, shown_then.delivered, shown_then.just_now) == (0, 0, 20)
-    assert many.webhooks.replay(MINE, delivered=delivered) == 0
+    assert many.of(Webhooks).replay(MINE, delivered=delivered) == 0
 
 
 def test_the_oldest_are_sent_again_first(ledger, monkeypatch):

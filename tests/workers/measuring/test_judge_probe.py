@@ -128,7 +128,7 @@ def test_why_a_judge_does_not_answer_is_told(
 ) -> None:
     """Its first error, and what to do."""
     broken = Author(lambda _prompt, _choices: HeadraceError("the prompt has 300 tokens, and the model reads 128"))
-    monkeypatch.setattr(load, "load_generator", lambda _home, _alias: broken)
+    monkeypatch.setattr(load, "load_generator", lambda _home, _alias, **_options: broken)
     judge.probe(model="small")
     told = capsys.readouterr()
     assert "there are no rows" not in told.out

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headrace_workers.features.cache.guards.port import Refusal
+from headrace_workers.features.cache.guards.guard_protocol import Refusal
 from headrace_workers.features.cache.measuring.pairs import Judged, Pair, clusters, judge
 from headrace_workers.features.cache.measuring.thresholds import Refused, lowest_shown, refusals, swept
 

@@ -20,7 +20,7 @@ from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
 from headrace_workers.features.moderation import head_file
 from headrace_workers.features.moderation.head import HeadDetector
 from headrace_workers.features.moderation.head_file import Head, load_head, save_head
-from headrace_workers.features.moderation.heads import train
+from headrace_workers.features.moderation.head_training import train
 from headrace_workers.features.moderation.moderator import Aids, build_moderator
 from headrace_workers.features.moderation.segments import segments
 

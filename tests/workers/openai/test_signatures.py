@@ -10,7 +10,7 @@ import pytest
 from openai._resource import SyncAPIResource
 
 from headrace_workers.features.generation.openai import chat, completions, embeddings, moderations, responses
-from headrace_workers.features.generation.openai.wishes import OF_ANY, OF_GENERATION, WISHES
+from headrace_workers.features.generation.openai.common_fields import OF_ANY, OF_GENERATION, WISHES
 
 PAGE = (Path(__file__).parents[3] / "docs" / "openai.md").read_text(encoding="utf-8")
 CLASSES = {"works", "refused", "not meant"}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bench.ppi_worlds import FEW, NEAR, SHARES, WORLDS, Found, World, draw, found
 
-from headrace_workers.features.quality.few import LEAST_LABELS, LEAST_RARE
+from headrace_workers.features.quality.few_labels import LEAST_LABELS, LEAST_RARE
 from headrace_workers.features.quality.interval import Undefined
 from headrace_workers.features.quality.ppi import Corrected, Verdicts, by_item, true_mean
 

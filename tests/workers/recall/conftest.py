@@ -29,7 +29,7 @@ from headrace_workers.features.moderation.canary import UNMARKED
 from headrace_workers.features.moderation.moderator import PolicyModerator
 from headrace_workers.features.moderation.personal_data import PersonalDataDetector
 from headrace_workers.features.moderation.policy_file import load_policy
-from headrace_workers.features.moderation.seen import SeenPrompts
+from headrace_workers.features.moderation.seen_prompts import SeenPrompts
 from headrace_workers.features.moderation.stage import no_tenant
 from headrace_workers.runtime.worker.work import Work
 

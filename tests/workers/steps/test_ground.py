@@ -10,7 +10,7 @@ from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.core.pipeline.outcome import Done, Ended, Outcome, Retry
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import CountingEmbedder
-from headrace_workers.features.judging.found_scores import EMBEDDED, from_context
+from headrace_workers.features.judging.carried_scores import EMBEDDED, from_context
 from headrace_workers.features.judging.ground_step import ground_answers
 from headrace_workers.features.judging.step import judge
 from headrace_workers.features.knowledge.chunking import Chunk

@@ -77,7 +77,7 @@ class Feature:
     the JSON schemas, by name, of bodies that routes read themselves, for the API's description. `checks` returns what
     `headrace doctor` looks at. `job_checks` returns functions that check a job by itself, and raise InvalidRecord: the
     jobs of a file pass them before any is sent. `hooks` returns what the feature does inside the transactions of the
-    core. `status` returns functions that read, from a ledger, a
+    core. `engines` returns the engines that model cards may name. `status` returns functions that read, from a ledger, a
     `StatusPart` that `headrace status` shows. `metrics` returns functions that read, by a connection of the ledger,
     Prometheus metrics that `/metrics` shows. `change_kinds` are the kinds of change that the feature notes in the
     change feed, each with the word that `headrace status` shows for it.
@@ -110,6 +110,7 @@ class Feature:
     parts: Callable[[Any], Mapping[str, Callable[[], Any]]] = _builds_nothing
     duties: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     upkeep: Callable[[Any, "Ledger"], Callable[[], object] | None] = _needs_no_upkeep
+    engines: Callable[[], Sequence[Any]] = _nothing
 
 
 @cache

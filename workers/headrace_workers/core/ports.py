@@ -83,7 +83,8 @@ class Generator(Protocol):
         """For each prompt, the probability that the answer's first token is that of each choice.
 
         Softmax over the whole vocabulary, so that the sum over the choices is their mass. A choice counts with and
-        without a leading space, and in the cases given; ValueError when two choices share their first token.
+        without a leading space, and in the cases given; ValueError when two choices share their first token, or when
+        the engine gives no probabilities.
         """
 
 

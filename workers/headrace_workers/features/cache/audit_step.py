@@ -8,7 +8,7 @@ from headrace_schemas.reasons import reason_of
 from headrace_workers.core.pipeline.outcome import Done, Outcome, Retry
 from headrace_workers.core.pipeline.task import Unit
 from headrace_workers.core.ports import Completion, Generator, Request
-from headrace_workers.features.cache.calibration.labels import compare
+from headrace_workers.features.cache.calibration.audit_labels import compare
 from headrace_workers.features.cache.calibration.sampling import twice
 from headrace_workers.features.cache.store.audit_rows import Audited, Own
 

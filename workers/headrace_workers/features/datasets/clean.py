@@ -9,17 +9,17 @@ from typing import Final
 from headrace_schemas import HeadraceError
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.core.ports import Moderator
+from headrace_workers.features.datasets.duplicates import Near, Same
 from headrace_workers.features.datasets.language import other_language
 from headrace_workers.features.datasets.leaked import EvaluationSets
-from headrace_workers.features.datasets.quality import poor
 from headrace_workers.features.datasets.record import Unreadable, text_of
-from headrace_workers.features.datasets.seen import Near, Same
+from headrace_workers.features.datasets.text_quality import poor
 
 _AT_ONCE: Final = 64
 
 
 class Rule(StrEnum):
-    """What a record may be removed by, in the order in which it is asked: what costs least comes first."""
+    """A reason to remove a record, in the order in which they are checked: cheap ones come first."""
 
     UNREADABLE = "unreadable"
     TOO_LONG = "too long"
@@ -59,7 +59,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What is asked. `near` is None where nearly the same is kept, `language` where any is."""
+    """The rules of a cleaning. `near` is None where near duplicates are kept, `language` where any is."""
 
     moderator: Moderator
     tests: EvaluationSets
@@ -70,7 +70,7 @@ class Rules:
 
 
 def clean(given: Iterable[Given], rules: Rules) -> Iterator[Kept | Removed]:
-    """What becomes of each line, in order. In memory are 64 of them, and what `rules` remember of those that were kept.
+    """Yield the result for each line, in order. In memory are 64 lines, and what `rules` remember of kept ones.
 
     A text is removed where moderation would do more than let it through as it is, and where it cannot decide.
     """
@@ -112,7 +112,7 @@ def _read(given: Given, rules: Rules) -> _Read | Removed:
 
 
 def _objections(texts: Sequence[str], moderator: Moderator) -> Iterator[str | None]:
-    """Why each text is not fit, None where it is."""
+    """Yield the objection to each text, or None."""
     for verdict in moderator.moderate(texts) if texts else ():
         if isinstance(verdict, HeadraceError):
             yield f"moderation cannot decide: {verdict}"

@@ -1,8 +1,8 @@
-"""Which language a text is in, by the small words that make up a third of one: rough, and enough to sort by."""
+"""The language of a text, by the small words that make up a third of it: rough, and enough to sort by."""
 
 from typing import Final
 
-from headrace_workers.features.cache.guards.lists import words_of
+from headrace_workers.features.cache.guards.word_lists import words_of
 
 SMALL_WORDS: Final = {
     "de": words_of(
@@ -32,7 +32,7 @@ _LEAST_SHARE: Final = 0.08
 
 
 def other_language(text: str, language: str) -> str | None:
-    """Why a text is not in this language (a key of SMALL_WORDS), in words; None where it is, or nobody can tell."""
+    """Return why a text is not in this language (a key of SMALL_WORDS); None where it is, or it is unclear."""
     words = [word.strip(".,;:!?()[]\"'«»").casefold() for word in text.split()]
     if len(words) < _LEAST_WORDS:
         return None

@@ -1,4 +1,4 @@
-"""Whether a text holds what a model is to be tested with."""
+"""Detection of evaluation sets in training texts."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -17,7 +17,7 @@ class EvaluationSets:
         self._lengths: set[int] = set()
 
     def add(self, text: str, where: str) -> bool:
-        """Remember an item, and where it stands; False of one that is too short to be known again."""
+        """Remember an item and its place. Return False for an item that is too short to be recognized."""
         words = words_of(text)
         if len(words) < SHORT:
             return False
@@ -28,7 +28,7 @@ class EvaluationSets:
         return True
 
     def leaked(self, text: str) -> str | None:
-        """Where an item stands that the text has a run of words of."""
+        """Return the place of an item that shares a run of words with the text, or None."""
         words = words_of(text)
         for length in sorted(self._lengths, reverse=True):
             if len(words) >= length:
@@ -39,8 +39,9 @@ class EvaluationSets:
 
 
 def evaluation_sets(items: Iterable[tuple[str, str]], named: Iterable[str] = ()) -> EvaluationSets:
-    """All of these texts, each with where it stands. ConfigurationError where one of the sets `named` has nothing that
-    could be kept out: it is another file than was meant.
+    """Return the evaluation sets of these texts with their places.
+
+    Raise ConfigurationError where one of the sets `named` has no text that is long enough.
     """
     found, useful = EvaluationSets(), set[str]()
     for text, where in items:

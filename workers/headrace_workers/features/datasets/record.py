@@ -12,7 +12,8 @@ class Unreadable(ValueError):
 
 
 def text_of(line: bytes, field: str | None = None) -> str:
-    """The text of a record: of `field`, or else of its messages, or of the fields that training data has by custom.
+    """Return the text of a record: of `field`, else of its messages, else of the fields that are customary in training
+    data.
 
     Raises Unreadable.
     """

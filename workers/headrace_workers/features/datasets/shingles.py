@@ -11,11 +11,11 @@ SAME: Final = 13  # in a row, for a test that has leaked: as in Brown et al. 202
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, without case and punctuation."""
+    """Return the words of a text, without case and punctuation."""
     return _WORD.findall(text.casefold())
 
 
 def shingles(words: list[str], length: int) -> Iterator[bytes]:
-    """Digests of all runs of so many words; of a shorter text the one of all of them."""
+    """Yield digests of all runs of so many words; of a shorter text, the digest of all its words."""
     for start in range(max(1, len(words) - length + 1)):
         yield hashlib.blake2b(" ".join(words[start : start + length]).encode(), digest_size=8).digest()

@@ -1,4 +1,5 @@
-"""What a run says: scores with intervals, each variant against the first, and what cannot be said for lack of scores.
+"""The analysis of a run: scores with intervals, each variant against the first, and results that are undefined for lack
+of scores.
 
 An item's score is the mean over its repeats that have one, so that items alone are rows. What has no score is left out
 of the estimates; `bounds` say where they could be if all of that were 0, or 1.
@@ -10,15 +11,48 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headrace_workers.features.evals.outcomes import STATUSES, Floats, Outcomes
-from headrace_workers.features.evals.people import People, people_of
+from headrace_workers.features.evals.people_labels import People, people_of
 from headrace_workers.features.evals.plan import Plan
-from headrace_workers.features.evals.spread import Spread, spread
 from headrace_workers.features.quality.comparison import Comparison, compare
 from headrace_workers.features.quality.interval import Estimate, Undefined
-from headrace_workers.features.quality.means import mean
+from headrace_workers.features.quality.mean import mean
 from headrace_workers.features.quality.verdict import Verdict, verdicts
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Variances: `between` of what items would score in the mean of endless repeats, `within` of repeats of one item.
+
+    Where `within` is the larger, more repeats narrow the interval, too; else more items alone do.
+    """
+
+    between: float
+    within: float
+
+
+def spread(scores: NDArray[np.float64]) -> Spread | None:
+    """Return the spread of scores (items, repeats), NaN where there is none.
+
+    Return None where no item has two scores, or only one item has any.
+
+    One-way analysis of variance with random effects, by moments; between items at least 0. Unequal numbers of repeats
+    count by their harmonic mean (Searle, Casella & McCulloch 1992, section 3.6).
+    """
+    there = ~np.isnan(scores)
+    counts = there.sum(axis=1)
+    scores, there, counts = scores[counts > 0], there[counts > 0], counts[counts > 0]
+    degrees = int((counts - 1).sum())
+    if degrees == 0 or len(counts) < 2:
+        return None
+    means = np.nansum(scores, axis=1) / counts
+    squares = np.where(there, (scores - means[:, None]) ** 2, 0.0).sum()
+    within = float(squares / degrees)
+    between = float(means.var(ddof=1)) - within * float((1.0 / counts).mean())
+    return Spread(max(0.0, between), within)
+
 
 _SECONDS: Final = 1_000.0  # ms
 
@@ -33,7 +67,9 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """How a variant does by a criterion. Jobs without a score are `failed` (no answer) or `abstained` (not judged).
+    """The results of a variant by a criterion.
+
+    Jobs without a score are `failed` (no answer) or `abstained` (not judged).
 
     `spread` is None where there are no repeats to tell by.
     """
@@ -67,7 +103,7 @@ class Compared:
 
     @property
     def words(self) -> str:
-        """What it says, for people; what the items without a score could change stands behind it."""
+        """The result for people, with the change that items without a score could make."""
         if self.missing:
             noun = "job has" if self.missing == 1 else "jobs have"
             return f"no verdict yet: {self.missing:,} {noun} no end, and it is given once"
@@ -83,7 +119,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a variant took. Tokens are sums; times are p50 and p95 in seconds, None where nothing was measured.
+    """The cost of a variant. Tokens are sums; times are p50 and p95 in seconds, None where nothing was measured.
 
     `cached` counts answers that were given before. `failures` says why there is no answer, and how often.
     """
@@ -117,7 +153,7 @@ class Analysis:
 
 
 def analyse(plan: Plan, outcomes: Outcomes, labels: Iterable[Any] = ()) -> Analysis:
-    """Everything that a report says in numbers; `labels` are people's, of this run's jobs and of others."""
+    """Return all numbers of a report. `labels` are people's, of this run's jobs and of others."""
     run = plan.run
     order = sorted(range(len(run.criteria)), key=lambda place: place != run.primary_place)
     pairs = [(criterion, variant) for criterion in order for variant in range(1, len(run.variants))]
@@ -138,7 +174,7 @@ def analyse(plan: Plan, outcomes: Outcomes, labels: Iterable[Any] = ()) -> Analy
 
 
 def compare_variants(plan: Plan, outcomes: Outcomes, a: int, b: int, criterion: int) -> Comparison | Undefined:
-    """Two variants on the items that have a score of both."""
+    """Compare two variants on the items that have a score of both."""
     of_a, of_b = _by_item(outcomes, a, criterion), _by_item(outcomes, b, criterion)
     both = ~(np.isnan(of_a) | np.isnan(of_b))
     clusters = _clusters(plan)
@@ -146,7 +182,7 @@ def compare_variants(plan: Plan, outcomes: Outcomes, a: int, b: int, criterion: 
 
 
 def compare_at_worst(plan: Plan, outcomes: Outcomes, a: int, b: int, criterion: int) -> Comparison | Undefined:
-    """Two variants on all items, where what has no score speaks against B: as 1 of A, as 0 of B."""
+    """Compare two variants on all items. A missing score counts against B: as 1 of A, as 0 of B."""
     return compare(
         _filled(outcomes, a, criterion, 1.0),
         _filled(outcomes, b, criterion, 0.0),

@@ -1,4 +1,4 @@
-"""What a run of an eval is about: where its rows come from, and which model is asked with what, if one is. Pure."""
+"""The data source of a run: where its rows come from, and which model is asked with what, if one is. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from headrace_schemas.limits import MAX_MESSAGES
 from headrace_schemas.reasons import describe
 from headrace_workers.features.evals.messages import said_in
 from headrace_workers.features.evals.placeholders import Template
-from headrace_workers.features.evals.scope import SAMPLED, Scope, as_text, filled, template_of
+from headrace_workers.features.evals.template_fields import SAMPLED, Scope, as_text, filled, template_of
 from headrace_workers.http.openai_errors import missing, unsupported, wrong
 from headrace_workers.http.openai_parameters import Parameters
 
@@ -45,7 +45,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Asks:
-    """Which model is asked, and with what: messages that rows fill, or those that a field of each row holds."""
+    """The model that is asked, and its messages: templates that rows fill, or a field of each row that holds them."""
 
     model: str
     turns: tuple[Turn, ...]
@@ -53,7 +53,7 @@ class Asks:
     sampling: Sampling
 
     def messages(self, scope: Scope) -> tuple[Message, ...]:
-        """The messages for a row; ValueError says what is wrong with it."""
+        """Return the messages for a row. Raise ValueError, which says what is wrong with the row."""
         if self.reference is None:
             return tuple(
                 Message(role=turn.role, content=filled(turn.content, scope, f"message {place}"))
@@ -71,7 +71,7 @@ class Asks:
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
-    """Where rows come from: a file of the tenant's, or what came with the request. `asks`: None where none is asked."""
+    """The origin of rows: a file of the tenant's, or the request itself. `asks` is None where no model is asked."""
 
     file_id: str | None
     content: tuple[Mapping[str, Any], ...] | None
@@ -79,7 +79,7 @@ class DataSource:
 
 
 def data_source_of(raw: Any, path: str = "data_source") -> DataSource:
-    """Refused names what is wrong, or not supported."""
+    """Return the data source. Raise Refused, which names what is wrong or not supported."""
     kind = raw.get("type") if isinstance(raw, Mapping) else None
     if kind not in (ROWS, *_SAMPLES):
         raise unsupported(f"{path}.type", f"must be one of {', '.join((ROWS, *_SAMPLES))}")
@@ -154,5 +154,7 @@ def _spoken(raw: Any, path: str) -> Message:
 
 
 def judged_text(template: Template | None, scope: Scope, item: Mapping[str, Any]) -> str:
-    """What is judged of a row that no model was asked about: the text that the graders read, or the item as JSON."""
+    """Return the text of a row that graders judge where no model was asked: the text that they read, or the item as
+    JSON.
+    """
     return as_text(item) if template is None else filled(template, scope, "input")

@@ -21,7 +21,7 @@ _LONGEST_ID: Final = 200  # characters
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A row: what it is called, where it stands in the file, and its fields. `cluster`: what it varies with."""
+    """A row: its id, its place in the file, and its fields. Items of one `cluster` vary together."""
 
     id: str
     line: int
@@ -38,12 +38,12 @@ class Dataset:
     items: tuple[Item, ...]
 
     def where(self, item: Item) -> str:
-        """The item's place, for messages."""
+        """Return the item's place, for messages."""
         return f"{self.path}:{item.line}"
 
 
 def read_dataset(path: Path, id_field: str | None = None, cluster_field: str | None = None) -> Dataset:
-    """The file at `path`. Items are called by a field of theirs, else by their lines.
+    """Return the dataset at `path`. An item's id is the field that is named for it, else its line.
 
     WrongRows names each row that does not do; WrongRun, ConfigurationError where nothing can be read.
     """
@@ -94,7 +94,7 @@ def _named(row: Mapping[str, Any], field: str) -> str:
 
 
 def _rows(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Each row with its line, or the reason why it is none."""
+    """Yield each row with its line, or with the reason why it is invalid."""
     match path.suffix.lower():
         case ".jsonl" | ".ndjson":
             yield from _json_rows(path, content)
@@ -120,7 +120,7 @@ def _json_rows(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]
 
 
 def _csv_rows(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Cells are texts. The first row names the fields."""
+    """Yield the rows of a CSV file. Cells are texts; the first row has the names of the fields."""
     try:
         text = content.removeprefix(BOM).decode()
     except UnicodeDecodeError as error:

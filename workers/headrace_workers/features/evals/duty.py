@@ -24,9 +24,9 @@ from headrace_workers.features.batches.files.store import NoSuchObject, StoreUna
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import Wishes, submit
-from headrace_workers.features.evals.beginning import Beginning, TooManyRows
 from headrace_workers.features.evals.eval_plan import EvalPlan, Row, error_of
-from headrace_workers.features.evals.store.bounds import TooManyEvals
+from headrace_workers.features.evals.run_start import Beginning, TooManyRows
+from headrace_workers.features.evals.store.eval_limits import TooManyEvals
 from headrace_workers.features.evals.store.eval_runs import Judged, ReadBefore
 from headrace_workers.features.evals.store.evals import Evals
 from headrace_workers.features.evals.tables import CANCELED, CANCELING, COMPLETED, ERROR, FAILED

@@ -1,4 +1,4 @@
-"""What can be wrong with a run: its file, its dataset, or the folder that it is kept in."""
+"""Errors of a run: of its file, its dataset, or its folder."""
 
 from collections.abc import Sequence
 

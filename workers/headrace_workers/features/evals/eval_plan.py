@@ -16,8 +16,8 @@ from headrace_workers.features.evals.data_source import Asks, DataSource, data_s
 from headrace_workers.features.evals.graders import Grader, Judging, LabelModel, ScoreModel, graders_of
 from headrace_workers.features.evals.item_schema import ItemSchema
 from headrace_workers.features.evals.placeholders import Template
-from headrace_workers.features.evals.scope import SAMPLED, Scope
 from headrace_workers.features.evals.tally import Tally
+from headrace_workers.features.evals.template_fields import SAMPLED, Scope
 from headrace_workers.http.openai_errors import unsupported, wrong
 
 
@@ -30,7 +30,7 @@ class Row:
 
     @classmethod
     def of(cls, raw: Any) -> Self:
-        """ValueError says why a line is none."""
+        """Return the row of a line. Raise ValueError, which says why it is invalid."""
         if not isinstance(raw, Mapping) or not isinstance(raw.get("item"), Mapping):
             raise ValueError('a row must be an object with an object `item`: {"item": {"question": …}}')
         if strange := sorted(raw.keys() - {"item", "sample"}):
@@ -57,20 +57,23 @@ class EvalPlan:
 
     @classmethod
     def of(cls, testing_criteria: Sequence[Any], data_source: Any, item_schema: Mapping[str, Any]) -> Self:
-        """Refused names what does not go together."""
+        """Return the plan of a run. Raise Refused, which names parts that do not fit together."""
         graders, source = graders_of(testing_criteria), data_source_of(data_source)
         return cls.put_together(graders, source, item_schema)
 
     @classmethod
     def put_together(cls, graders: tuple[Grader, ...], source: DataSource, item_schema: Mapping[str, Any]) -> Self:
-        """The same of what has been read."""
+        """Return the plan of graders and a data source that have been read."""
         judged = judged_by(graders)
         if source.asks is not None:
             _known_before_the_answer(graders, judged)
         return cls(graders, judged, source.asks, ItemSchema.of(item_schema))
 
     def line(self, row: Row, number: int, run: str, tenant: str) -> bytes:
-        """The row's job as a line of a batch, called by its number. ValueError says why it makes none."""
+        """Return the row's job as a line of a batch, whose `custom_id` is its number.
+
+        Raise ValueError, which says why there is none.
+        """
         self.schema.hold(row.item)
         try:
             value = encode_value(self._job(row, number, run, tenant))
@@ -83,7 +86,7 @@ class EvalPlan:
         return b'{"kind":"' + kind + b'",' + value[1:] + b"\n"
 
     def sample(self, row: Row, answer: Mapping[str, Any] | None, error: Mapping[str, Any] | None) -> dict[str, Any]:
-        """What was asked and answered, as OpenAI's clients read it. `answer` is the receipt's."""
+        """Return the request and the answer in OpenAI's form. `answer` is the receipt's."""
         scope, asks = Scope(row.item, row.sampled), self.asks
         text = (answer or {}).get("text")
         told: list[dict[str, str]] = []
@@ -113,7 +116,7 @@ class EvalPlan:
         }
 
     def results(self, scores: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """What each grader says, given the scores of a receipt."""
+        """Return the result of each grader, given the scores of a receipt."""
         found, place = [], 0
         for grader in self.graders:
             found.append(grader.result(scores[place : place + len(grader.parts)]))
@@ -122,11 +125,11 @@ class EvalPlan:
 
     @property
     def criteria_count(self) -> int:
-        """How many scores a receipt has."""
+        """The number of scores in a receipt."""
         return sum(len(grader.parts) for grader in self.graders)
 
     def tally(self) -> Tally:
-        """What is counted, before anything is."""
+        """Return the tally before any item has ended."""
         return Tally.empty([grader.name for grader in self.graders])
 
     def _job(self, row: Row, number: int, run: str, tenant: str) -> GenerationJob | EvaluationJob:
@@ -150,18 +153,20 @@ class EvalPlan:
         )  # fmt: skip
 
     def _own_text(self, part: Judging, scope: Scope, row: Row) -> str | None:
-        """What a grader judges, where that is another text than the job's: the one that it names, or the item."""
+        """Return the text that a grader judges, where it is not the job's: the text that it names, or the item."""
         return None if part.judged == self.judged else judged_text(part.judged, scope, row.item)
 
 
 def judged_by(graders: Sequence[Grader]) -> Template | None:
-    """The text that a row's job is about: the sampled one where a grader reads that, else the first that is read."""
+    """Return the text that a row's job is about: the sampled one where a grader reads it, else the first that is
+    read.
+    """
     read = [part.judged for grader in graders for part in grader.parts if part.judged is not None]
     return next((each for each in read if _is_sample(each)), read[0] if read else None)
 
 
 def models_of(graders: Sequence[Grader]) -> dict[str, str]:
-    """The models that graders ask, by the places where a request names them."""
+    """Return the models that graders ask, by the places where a request names them."""
     return {
         f"testing_criteria[{place}].{f'graders.{part.leaf.name}.' if grader.formula else ''}model": part.leaf.model
         for place, grader in enumerate(graders)
@@ -171,7 +176,7 @@ def models_of(graders: Sequence[Grader]) -> dict[str, str]:
 
 
 def reads_sample(graders: Sequence[Grader]) -> bool:
-    """Whether one of them reads the text that was sampled."""
+    """Return True if one of the graders reads the text that was sampled."""
     parts = (part for grader in graders for part in grader.parts)
     return any(part.judged is not None and SAMPLED in part.judged.fields for part in parts)
 
@@ -181,8 +186,8 @@ def _is_sample(text: Template) -> bool:
 
 
 def _known_before_the_answer(graders: Sequence[Grader], judged: Template | None) -> None:
-    """Refused where a model is asked in vain, or a grader reads its answer among other text: a job says what is judged
-    before there is an answer.
+    """Raise Refused where a model is asked in vain, or a grader mixes its answer with other text: a job states what is
+    judged before there is an answer.
     """
     for place, grader in enumerate(graders):
         for part in grader.parts:
@@ -197,7 +202,7 @@ def _known_before_the_answer(graders: Sequence[Grader], judged: Template | None)
 
 
 def item_schema_of(config: Any) -> Mapping[str, Any]:
-    """The schema of rows that an eval was made with. Refused names what is not supported."""
+    """Return the schema of an eval's rows. Raise Refused, which names what is not supported."""
     path = "data_source_config"
     if not isinstance(config, Mapping) or config.get("type") != "custom":
         raise unsupported(f"{path}.type", "must be custom: headrace has no logs to take rows from")
@@ -210,10 +215,10 @@ def item_schema_of(config: Any) -> Mapping[str, Any]:
 
 
 def error_of(code: str, message: str) -> dict[str, str]:
-    """Why an item has no answer, as OpenAI's clients read it."""
+    """Return the reason why an item has no answer, in OpenAI's form."""
     return {"code": code, "message": message[:2_000]}
 
 
 def item_text(row: Row) -> str:
-    """A row as it is kept."""
+    """Return a row as it is stored."""
     return json.dumps({"item": row.item, **({} if row.sampled is None else {"sample": {"output_text": row.sampled}})})

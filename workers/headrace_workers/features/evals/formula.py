@@ -37,7 +37,7 @@ class Formula:
 
     @classmethod
     def parse(cls, text: str, known: Collection[str]) -> Self:
-        """ValueError says which part of it is none that may stand there."""
+        """Return the formula. Raise ValueError, which names the part that is not permitted."""
         if len(text) > LONGEST:
             raise ValueError(f"has more than {LONGEST} characters")
         text = text.replace("^", "**").strip()  # a power is written either way, and binds as tightly as one
@@ -51,7 +51,7 @@ class Formula:
         return cls(tree, found)
 
     def value(self, scores: Mapping[str, float]) -> float:
-        """The formula's value; ValueError where there is none."""
+        """Return the formula's value. Raise ValueError where it has none."""
         try:
             found = _value(self.tree, scores)
         except (ArithmeticError, ValueError) as error:

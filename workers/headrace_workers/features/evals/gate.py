@@ -26,7 +26,7 @@ class Gate:
 
     @classmethod
     def parse(cls, text: str, run: Run) -> Self:
-        """WrongRun where it says something else, or names what is no variant."""
+        """Return the gate. Raise WrongRun for an invalid gate, or an unknown variant."""
         found = _GATE.fullmatch(text)
         names = [each.name for each in run.variants]
         if found is None:
@@ -43,15 +43,16 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """Whether the gate is passed, and why, in words."""
+    """The result of the gate, with the reason in words."""
 
     passed: bool
     words: str
 
 
 def judge_gate(gate: Gate, plan: Plan, outcomes: Outcomes) -> Passed:
-    """By the lower end of the interval of B − A over all items; what has no score speaks against B. It is not passed
-    before all jobs have ended.
+    """Return the result of the gate by the lower end of the interval of B − A over all items.
+
+    A missing score counts against B. The gate does not pass before all jobs have ended.
     """
     if outcomes.missing:
         return Passed(

@@ -29,7 +29,7 @@ from headrace_schemas.reasons import describe
 from headrace_workers.features.evals.formula import Formula
 from headrace_workers.features.evals.messages import said_in
 from headrace_workers.features.evals.placeholders import Template
-from headrace_workers.features.evals.scope import SAMPLED, Scope, filled, template_of
+from headrace_workers.features.evals.template_fields import SAMPLED, Scope, filled, template_of
 from headrace_workers.http.openai_errors import unsupported, wrong
 from headrace_workers.http.openai_parameters import Parameters
 
@@ -71,7 +71,7 @@ class StringCheck(Value):
 
 
 class TextSimilarity(Value):
-    """How like a reference the text is."""
+    """A grader by the likeness of the text and a reference."""
 
     type: Literal["text_similarity"]
     name: Name
@@ -135,8 +135,10 @@ class Judging:
     before: tuple[tuple[str, Template], ...] = ()  # and the messages that stand before that question
 
     def criterion(self, scope: Scope, output: str | None = None) -> Criterion:
-        """For a row; `output` is what it judges, where that is not its job's. ValueError says what the row lacks, or
-        what is wrong with what it has.
+        """Return the criterion for a row.
+
+        `output` is the text that it judges, where that is not its job's. Raise ValueError, which says what the row
+        lacks, or what is wrong with it.
         """
         said: dict[str, Any] = {"name": self.label, "template": self.version, "output": output}
         try:
@@ -159,7 +161,7 @@ class Judging:
             raise ValueError(describe(error)) from None
 
     def _asks(self, leaf: "LabelModel | ScoreModel", scope: Scope) -> dict[str, Any]:
-        """What a model is asked for a row."""
+        """Return the question to a model for a row."""
         messages = tuple(Message(role=role, content=_question(text, scope)) for role, text in self.before)
         return {"question": _question(self.asked, scope), "messages": messages, "show": (), "model": leaf.model}
 
@@ -175,7 +177,7 @@ class Grader:
     formula: Formula | None = None
 
     def result(self, scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """What OpenAI's clients read of it, given its criteria's scores as receipts have them.
+        """Return the grader's result in OpenAI's form, given the scores of its criteria as receipts have them.
 
         Where there is no score, it is null with the reason as `error`, and not passed.
         """
@@ -193,7 +195,7 @@ class Grader:
 
 
 def graders_of(criteria: Sequence[Any]) -> tuple[Grader, ...]:
-    """The graders of an eval. Refused names what is wrong, or not supported, by its place."""
+    """Return the graders of an eval. Raise Refused, which names the place of what is wrong or not supported."""
     if not criteria:
         raise wrong("testing_criteria", "must name at least one grader")
     found = tuple(_grader(each, f"testing_criteria[{place}]") for place, each in enumerate(criteria))
@@ -229,7 +231,7 @@ def _grader(raw: Any, path: str) -> Grader:
 
 
 def _judging(raw: Mapping[str, Any], path: str, within: str | None = None) -> Judging:
-    """`within`: what a part of a `multi` is called."""
+    """Return the criterion of a grader. `within` is the name that a part of a `multi` has."""
     kind = raw.get("type")
     if kind == "python":
         raise unsupported(f"{path}.type", "a python grader is code, and headrace runs none of its callers'")
@@ -255,7 +257,7 @@ def _judging(raw: Mapping[str, Any], path: str, within: str | None = None) -> Ju
 
 
 def _labels(leaf: LabelModel, path: str) -> None:
-    """Refused where they are none that a rubric may have."""
+    """Raise Refused for labels that a rubric may not have."""
     try:
         Rubric(question=_POINTER, labels=leaf.labels, passing=leaf.passing_labels)
     except ValidationError as error:
@@ -270,7 +272,7 @@ def _read(cls: type[Any], raw: Mapping[str, Any], path: str) -> Any:
 
 
 def _compared(leaf: StringCheck | TextSimilarity, path: str) -> tuple[Template, Template]:
-    """The text that is judged, and what it is compared with. What is the same both ways may stand either way."""
+    """Return the text that is judged, and its reference. A comparison that is symmetric may have them either way."""
     if isinstance(leaf, TextSimilarity) and leaf.evaluation_metric not in _SIMILARITIES:
         why = f"meteor {_NO_METEOR}; it must" if leaf.evaluation_metric == "meteor" else "must"
         raise unsupported(f"{path}.evaluation_metric", f"{why} be one of {', '.join(_SIMILARITIES)}")
@@ -284,7 +286,7 @@ def _compared(leaf: StringCheck | TextSimilarity, path: str) -> tuple[Template, 
 
 
 def _prompt(messages: Sequence[Any], path: str) -> tuple[Template, tuple[tuple[str, Template], ...]]:
-    """The question to a model that judges, and the messages before it, each in its role.
+    """Return the question to a model that judges, and the messages before it, each with its role.
 
     The question is what the user says last; of messages of the system alone, those.
     """
@@ -301,7 +303,7 @@ def _prompt(messages: Sequence[Any], path: str) -> tuple[Template, tuple[tuple[s
 
 
 def _question(asked: Template, scope: Scope) -> Question:
-    """What a judge is asked: texts of the item are data, and written as such."""
+    """Return the question to a judge. Texts of the item are data, and written as such."""
     shown = {name: html.escape(_value(scope, name), quote=False) for name in asked.fields if name != SAMPLED}
     return "".join(
         text + (_POINTER if name == SAMPLED else shown.get(name, ""))
@@ -339,6 +341,6 @@ def _by_name(parts: Sequence[Judging], values: Sequence[float]) -> dict[str, flo
 
 
 def _label(name: str) -> str:
-    """A grader's name as a criterion has one."""
+    """Return a grader's name as the name of a criterion."""
     plain = _NO_LABEL.sub("_", name)[:60]
     return plain if plain[:1].isalpha() and plain.isascii() else f"g_{plain}"

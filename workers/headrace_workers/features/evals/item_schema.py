@@ -23,7 +23,7 @@ class ItemSchema:
 
     @classmethod
     def of(cls, schema: Any) -> Self:
-        """Refused says why it cannot be used."""
+        """Return the schema. Raise Refused, which says why it cannot be used."""
         if not isinstance(schema, Mapping):
             raise wrong(_PATH, "must be an object: the JSON Schema of each row")
         try:
@@ -34,7 +34,7 @@ class ItemSchema:
         return cls(text)
 
     def hold(self, item: Mapping[str, Any]) -> None:
-        """ValueError where an item does not keep to it, with what is wrong first."""
+        """Raise ValueError, which names the first fault, where an item does not match the schema."""
         try:
             fault = first_fault(_compiled(self.text), item)
         except TooDeep:

@@ -9,7 +9,7 @@ from headrace_workers.features.evals.plan import Plan
 
 
 def markdown(plan: Plan, analysis: Analysis, gate: Passed | None) -> str:
-    """The whole report but for the items."""
+    """Return the whole report without the items."""
     parts = [f"# {_text(plan.run.name)}", _text(tables.about(plan))]
     if analysis.missing:
         parts.append(f"**{analysis.missing:,} of {plan.jobs:,} jobs have no end yet: this is what there is so far.**")
@@ -36,7 +36,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _text(text: str) -> str:
-    """One line that is nothing but text: what a dataset or a model wrote opens no tag, cell or link."""
+    """Return the text in one line, escaped: a dataset or a model must not open a tag, cell or link."""
     plain = " ".join(text.split())
     for sign in ("\\", "|", "<", "[", "`", "*", "_"):
         plain = plain.replace(sign, f"\\{sign}")

@@ -1,4 +1,4 @@
-"""Messages as evals have them: what a model is asked, and what one that judges is."""
+"""Messages of evals: those for the model that is asked, and those for a model that judges."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -12,7 +12,7 @@ _MESSAGE: Final = Parameters(works=frozenset({"role", "content", "type"}))
 
 
 def said_in(raw: Any, path: str) -> tuple[str, str]:
-    """Role and text of a message, as a job has them. Refused names what is wrong."""
+    """Return role and text of a message, as a job has them. Raise Refused, which names what is wrong."""
     given = _MESSAGE.given(raw, path)
     if given.get("type", "message") != "message":
         raise unsupported(f"{path}.type", "must be message")

@@ -1,4 +1,4 @@
-"""What became of all jobs of a run, as arrays: one place an item, repeat and variant."""
+"""The outcomes of all jobs of a run, as arrays with a place for each item, repeat and variant."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -39,17 +39,17 @@ class Outcomes:
 
     @property
     def answered(self) -> NDArray[np.bool_]:
-        """Which jobs have an answer that can be judged."""
+        """The jobs that have an answer to judge."""
         return np.asarray(self.status == STATUSES.index("completed"))
 
     @property
     def missing(self) -> int:
-        """How many jobs have no end yet."""
+        """The number of jobs that have not ended."""
         return int((self.status == STATUSES.index("missing")).sum())
 
 
 def read_outcomes(plan: Plan, receipts: Receipts) -> Outcomes:
-    """All receipts of a run, read once."""
+    """Return the outcomes of a run from its receipts, which are read once."""
     items, repeats, variants = len(plan.dataset.items), plan.run.repeats, len(plan.run.variants)
     criteria = len(plan.run.criteria)
     shape = (items * repeats, variants)

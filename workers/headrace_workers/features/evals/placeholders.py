@@ -22,7 +22,7 @@ class Template:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """ValueError where `{{` opens what is no placeholder."""
+        """Return the template. Raise ValueError where `{{` opens no valid placeholder."""
         parts = _PLACE.split(text)
         for part in parts[::2]:
             if "{{" in part:
@@ -31,7 +31,7 @@ class Template:
         return cls(tuple(parts[::2]), tuple(parts[1::2]))
 
     def fill(self, row: Mapping[str, Any]) -> str:
-        """The text for a row: texts as they are, all else as JSON. NoSuchField for what it lacks."""
+        """Return the text for a row: texts as they are, other values as JSON. Raise NoSuchField for a missing field."""
         filled = [self.texts[0]]
         for name, text in zip(self.fields, self.texts[1:], strict=True):
             value = row.get(name)

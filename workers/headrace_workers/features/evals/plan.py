@@ -46,7 +46,7 @@ class Plan:
 
     @property
     def jobs(self) -> int:
-        """How many there are."""
+        """The number of jobs."""
         return len(self.dataset.items) * self.run.repeats * len(self.run.variants)
 
     @cached_property
@@ -68,7 +68,7 @@ class Plan:
         return hashlib.sha256(json.dumps(self.pinned, sort_keys=True).encode()).hexdigest()
 
     def lines(self) -> Iterator[bytes]:
-        """The jobs as JSON lines. WrongRows, at the end, names each row that makes no job."""
+        """Yield the jobs as JSON lines. At the end raise WrongRows, which names each row that makes no job."""
         problems: list[str] = []
         templates = [_Templates.of(variant) for variant in self.run.variants]
         reference = None if self.run.reference is None else Template.parse(self.run.reference)
@@ -94,11 +94,11 @@ class Plan:
             raise WrongRows(problems)
 
     def line_of(self, item: int, repeat: int, variant: int) -> int:
-        """The number of a job's line, from 1; `place_of` is the way back."""
+        """Return the number of a job's line, from 1; `place_of` is the inverse."""
         return (item * self.run.repeats + repeat) * len(self.run.variants) + variant + 1
 
     def key_of(self, line: int) -> str:
-        """The idempotency key of a job, which with its tenant makes its id."""
+        """Return the idempotency key of a job. The job's id follows from it and the tenant."""
         return f"evaluation-{self.identity[:40]}-{line}"
 
     def _job(

@@ -14,7 +14,7 @@ _LINE: Final = re.compile(rb'\{"line":(\d+),')
 
 
 class Receipts:
-    """What became of each job, by its line. The last receipt of a line holds."""
+    """The receipts of a run's jobs, by line. The last receipt of a line counts."""
 
     def __init__(self, content: "mmap.mmap | bytes", jobs: int) -> None:
         self._content = content
@@ -30,7 +30,7 @@ class Receipts:
             start = end + 1
 
     def of(self, line: int) -> dict[str, Any] | None:
-        """The receipt of a job as it stands in the file; None where there is none."""
+        """Return the receipt of a job as it stands in the file, or None."""
         start = int(self._starts[line])
         if start < 0:
             return None
@@ -40,7 +40,7 @@ class Receipts:
 
 @contextmanager
 def opened(path: Path, jobs: int) -> Iterator[Receipts]:
-    """The receipts in a file, of so many jobs; none where there is no file."""
+    """Yield the receipts in a file, of a limited number of jobs; none where there is no file."""
     if not path.is_file() or path.stat().st_size == 0:
         yield Receipts(b"", jobs)
         return
@@ -49,7 +49,7 @@ def opened(path: Path, jobs: int) -> Iterator[Receipts]:
 
 
 def status_of(receipt: dict[str, Any] | None) -> str:
-    """completed, blocked, dead, cancelled, or missing."""
+    """Return completed, blocked, dead, cancelled, or missing."""
     if receipt is None:
         return "missing"
     status = receipt.get("status")
@@ -59,7 +59,7 @@ def status_of(receipt: dict[str, Any] | None) -> str:
 
 
 def failure_of(receipt: dict[str, Any] | None) -> str | None:
-    """Why there is no answer to be judged, in words; None where there is one."""
+    """Return the reason why there is no answer to judge, in words, or None."""
     match status_of(receipt):
         case "completed":
             return None
@@ -75,7 +75,7 @@ def failure_of(receipt: dict[str, Any] | None) -> str | None:
 
 
 def text_of(receipt: dict[str, Any] | None) -> str | None:
-    """The answer's text, where there is one."""
+    """Return the answer's text, or None."""
     answer = (receipt or {}).get("answer") or {}
     text = answer.get("text")
     return text if isinstance(text, str) else None

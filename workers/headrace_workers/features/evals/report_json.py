@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from headrace_workers.features.evals.analysis import Analysis, Bounds, Compared, Cost, Scored
 from headrace_workers.features.evals.gate import Passed
-from headrace_workers.features.evals.people import People
+from headrace_workers.features.evals.people_labels import People
 from headrace_workers.features.evals.plan import Plan
 from headrace_workers.features.evals.receipts import Receipts, failure_of, status_of, text_of
 from headrace_workers.features.quality.interval import Estimate, Interval, Undefined
@@ -16,7 +16,7 @@ _MOST_REASONS: Final = 20
 
 
 def summary(plan: Plan, analysis: Analysis, gate: Passed | None) -> dict[str, Any]:
-    """All but the items. A number that cannot be said is null, and `reason` says why."""
+    """Return all of the report but the items. A number that is undefined is null, with its `reason`."""
     return {
         "name": plan.run.name,
         "identity": plan.identity,
@@ -40,7 +40,7 @@ def summary(plan: Plan, analysis: Analysis, gate: Passed | None) -> dict[str, An
 
 
 def report_lines(head: dict[str, Any], plan: Plan, receipts: Receipts) -> Iterator[bytes]:
-    """The whole report as one JSON document, with one item a line."""
+    """Yield the whole report as one JSON document, with one item a line."""
     yield json.dumps(head, ensure_ascii=False, indent=1).encode()[:-2] + b',\n "answers": [\n'
     for number in range(len(plan.dataset.items)):
         comma = b",\n" if number else b""
@@ -49,7 +49,7 @@ def report_lines(head: dict[str, Any], plan: Plan, receipts: Receipts) -> Iterat
 
 
 def item(plan: Plan, receipts: Receipts, number: int) -> dict[str, Any]:
-    """An item with what each variant answered, repeat by repeat."""
+    """Return an item with the answers of each variant, repeat by repeat."""
     of = plan.dataset.items[number]
     return {
         "item": of.id,
@@ -114,7 +114,7 @@ def _scored(each: Scored) -> dict[str, Any]:
 
 
 def _people(plan: Plan, each: People) -> dict[str, Any]:
-    """A number that cannot be said is an object with its `reason`."""
+    """Return people's results. A number that is undefined is an object with its `reason`."""
     names = [variant.name for variant in plan.run.variants]
     numbers = {"agreement": each.agreement, "kappa": each.kappa, "among_people": each.among_people}
     return {

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from headrace_workers.features.evals.analysis import Analysis, Bounds, Compared, Cost, Scored
-from headrace_workers.features.evals.people import People
+from headrace_workers.features.evals.people_labels import People
 from headrace_workers.features.evals.plan import Plan
 from headrace_workers.features.quality.comparison import Comparison
 from headrace_workers.features.quality.interval import Estimate, Undefined
@@ -27,22 +27,22 @@ Cells = Sequence[Sequence[str]]
 
 
 def score_rows(analysis: Analysis) -> Cells:
-    """A row for each criterion and variant."""
+    """Return a row for each criterion and variant."""
     return [_score(each) for each in analysis.scores]
 
 
 def difference_rows(analysis: Analysis) -> Cells:
-    """A row for each comparison with the first variant."""
+    """Return a row for each comparison with the first variant."""
     return [_difference(each) for each in analysis.compared]
 
 
 def cost_rows(analysis: Analysis) -> Cells:
-    """A row for each variant."""
+    """Return a row for each variant."""
     return [_cost(each) for each in analysis.costs]
 
 
 def reason_rows(analysis: Analysis) -> Cells:
-    """What is missing and why: answers first, then scores; the most frequent reasons of each."""
+    """Return the missing results with their reasons: answers first, then scores; the most frequent reasons of each."""
     rows = [
         (cost.variant, "answer", f"{times:,}", why)
         for cost in analysis.costs
@@ -56,14 +56,14 @@ def reason_rows(analysis: Analysis) -> Cells:
 
 
 def reason_lines(analysis: Analysis) -> Iterator[str]:
-    """The same in words."""
+    """Yield the reasons in words."""
     for variant, what, times, why in reason_rows(analysis):
         lacking = "an answer" if what == "answer" else f"a score by {what.removeprefix('score: ')}"
         yield f"{variant}: {times} without {lacking}: {why}"
 
 
 def people_rows(plan: Plan, people: Sequence[People]) -> Cells:
-    """What people say: of each criterion a row for each variant, and for each difference from the first."""
+    """Return people's results: for each criterion a row for each variant, and for each difference from the first."""
     names = [each.name for each in plan.run.variants]
     rows: list[tuple[str, ...]] = []
     for each in people:
@@ -75,7 +75,7 @@ def people_rows(plan: Plan, people: Sequence[People]) -> Cells:
 
 
 def verdict_lines(plan: Plan, analysis: Analysis) -> list[str]:
-    """One sentence for each comparison; without one, the scores of the only variant."""
+    """Return one sentence for each comparison; without one, the scores of the only variant."""
     if not analysis.compared:
         return [f"{each.criterion}: {each.variant} has {_mean(each)} ({_interval(each)})" for each in analysis.scores]
     return [
@@ -85,7 +85,7 @@ def verdict_lines(plan: Plan, analysis: Analysis) -> list[str]:
 
 
 def about(plan: Plan) -> str:
-    """What was run, in a line."""
+    """Return a line about the run."""
     run = plan.run
     repeats = f" × {run.repeats} repeats" if run.repeats > 1 else ""
     return (
@@ -106,7 +106,7 @@ def _score(each: Scored) -> tuple[str, ...]:
 
 
 def _spread(each: Scored) -> str:
-    """Standard deviations between items, and within one."""
+    """Return the standard deviations between items, and within one."""
     of = each.spread
     return NONE if of is None else f"{of.between**0.5:.3f}, {of.within**0.5:.3f}"
 
@@ -162,5 +162,5 @@ def _bounds(of: Bounds) -> str:
 
 
 def signed(value: float) -> str:
-    """A difference with its sign."""
+    """Return a difference with its sign."""
     return f"{value:+.3f}".replace("-", "−")

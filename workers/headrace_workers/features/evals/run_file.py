@@ -1,4 +1,4 @@
-"""The run file: which dataset, which variants, judged by what, and what counts as a difference. TOML."""
+"""The run file, in TOML: the dataset, the variants, the criteria, and the smallest difference that counts."""
 
 import json
 import re
@@ -97,23 +97,23 @@ class Run(Value):
         return self
 
     def _comparing(self) -> str | None:
-        """The first criterion that needs a reference."""
+        """Return the first criterion that needs a reference, or None."""
         compares = ExactMatch | TokenF1 | ChrF | Bleu | Gleu | Rouge | FuzzyMatch | Cosine | Pairwise
         return next((each.key for each in self.criteria if isinstance(each, compares)), None)
 
     @property
     def criterion_names(self) -> tuple[str, ...]:
-        """What the criteria are called, in their order."""
+        """The names of the criteria, in order."""
         return tuple(each.key for each in self.criteria)
 
     @property
     def primary_place(self) -> int:
-        """Which of the criteria decides."""
+        """The place of the criterion that decides."""
         return self.criterion_names.index(self.primary)
 
 
 def read_run(path: Path, default_model: str) -> Run:
-    """The run that a file describes. `default_model` is for variants that name none. WrongRun."""
+    """Return the run that a file describes. `default_model` is for variants that name none. Raise WrongRun."""
     try:
         if path.stat().st_size > _LONGEST_FILE:
             raise WrongRun(
@@ -138,7 +138,7 @@ def read_run(path: Path, default_model: str) -> Run:
 
 
 def _filled(raw: dict[str, Any], path: Path, default_model: str) -> dict[str, Any]:
-    """What the file says with what it lacks: `[common]` in each variant, prompts of files, names of criteria."""
+    """Return the file's content with defaults: `[common]` in each variant, prompts from files, names of criteria."""
     filled = {"name": path.stem, **raw}
     common = filled.pop("common", {})
     if not isinstance(common, dict):
@@ -162,7 +162,7 @@ def _variant(common: Mapping[str, Any], own: Mapping[str, Any], default_model: s
 
 
 def _criterion(table: Mapping[str, Any], path: Path, place: int) -> Mapping[str, Any]:
-    """The criterion itself, or that of its `file`, which is called by the file's name unless it has one."""
+    """Return the criterion itself, or the one in its `file`, whose default name is the file's."""
     if "file" not in table:
         return table
     if len(table) > 1:
@@ -176,7 +176,7 @@ def _criterion(table: Mapping[str, Any], path: Path, place: int) -> Mapping[str,
 
 
 def _with_texts(table: Mapping[str, Any], path: Path, where: str) -> dict[str, Any]:
-    """The table with what its `prompt_file` and `system_file` hold."""
+    """Return the table with the contents of its `prompt_file` and `system_file`."""
     filled = dict(table)
     for field in ("prompt", "system"):
         file = filled.pop(f"{field}_file", None)
@@ -200,7 +200,7 @@ def _text_of(path: Path, field: str, file: object) -> str:
 
 
 def _numbered(found: "re.Match[str]", filled: Mapping[str, Any]) -> str:
-    """`variants.1` as people count, and with its name where it has one."""
+    """Return `variants.1` as people count, and with its name where it has one."""
     kind, place = found[1], int(found[2])
     tables = filled[kind]
     name = tables[place].get("name", tables[place].get("criterion")) if place < len(tables) else None

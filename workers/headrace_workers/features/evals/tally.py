@@ -1,4 +1,4 @@
-"""What is counted of a run's items: how many passed, by grader too, and what each model used. Pure."""
+"""The tally of a run's items: how many passed, by grader too, and the usage of each model. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,21 +24,21 @@ class Tally:
 
     @classmethod
     def empty(cls, graders: Sequence[str], errored: int = 0) -> Self:
-        """Before anything has ended, but for items that made no job."""
+        """Return the tally before any item has ended, except for items that made no job."""
         none = dict.fromkeys(_PLURAL.values(), 0)
         return cls({**none, "errored": errored}, {name: {**none, "errored": errored} for name in graders}, {})
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any], graders: Sequence[str]) -> Self:
-        """What `to_json` gave; nothing where it is empty."""
+        """Return the tally from `to_json`; an empty one from an empty object."""
         return cls(raw["counts"], raw["graders"], raw["models"]) if raw else cls.empty(graders)
 
     def to_json(self) -> dict[str, Any]:
-        """To be kept."""
+        """Return the tally as JSON, to be stored."""
         return {"counts": dict(self.counts), "graders": dict(self.graders), "models": dict(self.models)}
 
     def with_end(self, status: str, results: Sequence[Mapping[str, Any]], sample: Mapping[str, Any]) -> Self:
-        """The same with one more item that ended. Without results every grader has errored."""
+        """Return the tally with one more item that ended. Without results, every grader has an error."""
         said = {result["name"]: status_of([result]) for result in results}
         graders = {name: _more(counts, _PLURAL[said.get(name, ERROR)]) for name, counts in self.graders.items()}
         models = dict(self.models)
@@ -53,14 +53,16 @@ class Tally:
 
 
 def status_of(results: Sequence[Mapping[str, Any]]) -> str:
-    """An item passes where every grader passed it; where one has no score, and none failed it, nobody knows."""
+    """Return the status of an item: `pass` where every grader passed it, `error` where one has no score and none failed
+    it, else `fail`.
+    """
     if any(not result["passed"] and result["score"] is not None for result in results):
         return FAIL
     return PASS if results and all(result["passed"] for result in results) else ERROR
 
 
 def pass_rate(passed: int, failed: int) -> dict[str, float] | None:
-    """The share that passed of what was judged, with Wilson's interval; None where nothing was."""
+    """Return the share that passed of the judged items, with Wilson's interval; None where none was judged."""
     if (n := passed + failed) == 0:
         return None
     share = passed / n

@@ -12,17 +12,17 @@ TURNS: Final = "turns"  # in the context of who has it asked: what it is told be
 
 
 def objected(answer: str, objection: str) -> dict[str, Any]:
-    """For that context: its own answer, and what is wrong with it."""
+    """Return the context for another try: the answer, and its fault."""
     return {TURNS: [{"role": "assistant", "content": answer}, {"role": "user", "content": objection}]}
 
 
 def turns_in(context: Mapping[str, Any]) -> tuple[Message, ...]:
-    """What that context says that it is told; nothing where it is not asked again."""
+    """Return the turns in that context; none where the model is not asked again."""
     return tuple(Message.model_validate(each) for each in context.get(TURNS, ()))
 
 
 def given_up(error: HeadraceError, done: Done) -> Done | Retry:
-    """The job goes on with the answer of before, as `done` says: at once, or when there is no other try."""
+    """Let the job go on with its earlier answer, as `done` says: at once, or when there is no other try."""
     if not error.category.retryable:
         return done
     return Retry(reason_of(error), category=error.category, otherwise=done)

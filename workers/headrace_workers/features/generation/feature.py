@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.admission.parts import AdmissionParts
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.features.generation.engines.engine import Engine
     from headrace_workers.runtime.settings import Settings
     from headrace_workers.runtime.worker.parts import WorkerParts
 
@@ -64,6 +65,12 @@ def _checks() -> Sequence[Check]:
     return (Check("models", overflowing_models),)
 
 
+def _engines() -> "Sequence[Engine[Any, Any]]":
+    from headrace_workers.features.generation.engines.load import ENGINES
+
+    return ENGINES
+
+
 FEATURE = Feature(
     name="generation",
     routers=_routers,
@@ -73,4 +80,5 @@ FEATURE = Feature(
     stages=_stages,
     parts=_parts,
     checks=_checks,
+    engines=_engines,
 )

@@ -19,15 +19,15 @@ def generator(worker: WorkerParts) -> Generator:
     return load(worker.settings, worker.model)
 
 
-def load(settings: Settings, alias: str) -> Generator:
+def load(settings: Settings, alias: str, *, needs_logprobs: bool = False) -> Generator:
     """Load the model with this alias as the deployment wants it."""
+    from headrace_workers.features.generation.engines.engine import LoadOptions
     from headrace_workers.features.generation.engines.load import load_generator
 
-    return load_generator(
-        settings.home,
-        alias,
+    options = LoadOptions(
         device=settings.device,
         compute_type=settings.compute_type,
         inter_threads=settings.inter_threads,
         prefix_tokens=settings.prefix_tokens,
     )
+    return load_generator(settings.home, alias, options, needs_logprobs=needs_logprobs)

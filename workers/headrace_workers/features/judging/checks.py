@@ -8,12 +8,13 @@ from headrace_workers.features.judging.unjudged import UnusablePattern
 
 
 def contains(output: str, text: str, *, ignore_case: bool) -> float:
-    """1.0 when the output contains the text, else 0.0."""
+    """Return 1.0 when the output contains the text, else 0.0."""
     return float(text.casefold() in output.casefold() if ignore_case else text in output)
 
 
 def regex(output: str, pattern: str) -> float:
-    """1.0 when the pattern (RE2: linear time, no look-around, no back-references) is found in the output, else 0.0.
+    """Return 1.0 when the pattern (RE2: linear time, no look-around, no back-references) is found in the output, else
+    0.0.
 
     Raises UnusablePattern for a pattern that RE2 refuses.
     """
@@ -21,7 +22,7 @@ def regex(output: str, pattern: str) -> float:
 
 
 def compiled(pattern: str, options: Any) -> Any:
-    """What looks for a pattern. UnusablePattern."""
+    """Return the compiled pattern. Raise UnusablePattern."""
     import re2
 
     try:
@@ -33,7 +34,7 @@ def compiled(pattern: str, options: Any) -> Any:
 
 
 def quiet(**limits: int) -> Any:
-    """Options of RE2's: a user's pattern belongs in what the user is told, not on stderr."""
+    """Return options of RE2 that log nothing: errors in a user's pattern go to the user, not to stderr."""
     import re2
 
     options = re2.Options()
@@ -44,7 +45,10 @@ def quiet(**limits: int) -> Any:
 
 
 def json_valid(output: str) -> float:
-    """1.0 when the whole output is one JSON document (RFC 8259: no NaN, no Infinity), else 0.0. Raises TooDeep."""
+    """Return 1.0 when the whole output is one JSON document (RFC 8259: no NaN, no Infinity), else 0.0.
+
+    Raise TooDeep.
+    """
     try:
         read_json(output)
     except ValueError:
@@ -53,7 +57,7 @@ def json_valid(output: str) -> float:
 
 
 def length(output: str, *, min_words: int, max_words: int | None) -> float:
-    """1.0 when the number of words, which white space parts, is within the bounds, else 0.0."""
+    """Return 1.0 when the number of words, separated by white space, is within the bounds, else 0.0."""
     words = len(output.split())
     return float(words >= min_words and (max_words is None or words <= max_words))
 

@@ -1,4 +1,4 @@
-"""Whether an output is a JSON document that keeps to a JSON Schema."""
+"""Outputs checked against a JSON Schema."""
 
 import json
 from decimal import Decimal
@@ -15,7 +15,7 @@ _MASK: Final = "it"  # in place of the value: a document may be long, and is in 
 
 
 def read_json(output: str) -> Any:
-    """The document that the whole output is (RFC 8259: no NaN, no Infinity). ValueError when it is none; TooDeep."""
+    """Return the whole output as a JSON document (RFC 8259: no NaN, no Infinity). Raise ValueError, or TooDeep."""
     try:
         return json.loads(output, parse_constant=_refuse, parse_int=_whole)
     except RecursionError as error:
@@ -23,7 +23,7 @@ def read_json(output: str) -> Any:
 
 
 def json_schema(output: str, schema: dict[str, Any]) -> tuple[float, str | None]:
-    """1.0 when the output is a document that conforms, else 0.0 with what is wrong first.
+    """Return 1.0 when the output is a document that conforms, else 0.0 with the first fault.
 
     Nothing is fetched: references lead into the schema alone. Patterns are matched in linear time. Raises
     UnusableSchema, and TooDeep for a document.
@@ -38,7 +38,7 @@ def json_schema(output: str, schema: dict[str, Any]) -> tuple[float, str | None]
 
 
 def compiled(schema: dict[str, Any]) -> Any:
-    """What `first_fault` checks by. UnusableSchema."""
+    """Return the validator that `first_fault` uses. Raise UnusableSchema."""
     import jsonschema_rs
 
     try:
@@ -55,7 +55,10 @@ def compiled(schema: dict[str, Any]) -> Any:
 
 
 def first_fault(validator: Any, document: Any) -> str | None:
-    """What is wrong first with a document, by its place and without its value; None where it conforms. TooDeep."""
+    """Return the first fault of a document, with its place and without its value; None where it conforms.
+
+    Raise TooDeep.
+    """
     import jsonschema_rs
 
     try:
@@ -73,7 +76,7 @@ def first_fault(validator: Any, document: Any) -> str | None:
 
 
 def _told(error: Any) -> str:
-    """Where it is wrong, and how: of a document, or of a schema."""
+    """Return the place and the kind of a fault in a document, or in a schema."""
     where = "".join(f"/{step}" for step in error.instance_path) or "the whole"
     return f"{where}: {error.message.strip().splitlines()[0]}"[:_LONGEST_NOTE]
 

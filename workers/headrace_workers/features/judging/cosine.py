@@ -1,11 +1,11 @@
-"""How like a reference an output is by the vectors of an embedder."""
+"""Likeness of an output and a reference, by the vectors of an embedder."""
 
 from headrace_workers.core.ports import CountingEmbedder
 from headrace_workers.features.judging.unjudged import TooLongToEmbed
 
 
 def cosine(output: str, reference: str, embedder: CountingEmbedder) -> float:
-    """The cosine of both vectors; what is below 0 is 0. TooLongToEmbed where one is not read whole."""
+    """Return the cosine of both vectors, 0 at least. Raise TooLongToEmbed where a text is not read whole."""
     room = embedder.max_tokens - embedder.added_tokens
     for what, text in (("output", output), ("reference", reference)):
         if (tokens := embedder.count_tokens(text)) > room:

@@ -17,13 +17,13 @@ _LONGEST: Final = 100_000  # bytes
 
 
 class _File(Value):
-    """As criteria stand in a job, so that what is wrong is told in the same words."""
+    """A criterion as a job has it, so that errors have the same words."""
 
     criteria: tuple[Criterion]
 
 
 def read_criterion(path: Path) -> Criterion:
-    """The criterion in a file, which has the file's name unless it has one of its own. ConfigurationError."""
+    """Return the criterion in a file; without a name of its own, the file's. Raise ConfigurationError."""
     try:
         with path.open("rb") as file:
             data = file.read(_LONGEST + 1)

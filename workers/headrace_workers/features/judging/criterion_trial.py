@@ -1,4 +1,4 @@
-"""What a criterion says of outputs of before, beside what was said of them then: drift, and verdicts that turn."""
+"""A trial of a criterion on past outputs: its scores beside those of then, drift, and verdicts that change. Pure."""
 
 import math
 from collections import Counter
@@ -17,7 +17,7 @@ from headrace_workers.features.judging.score import score_all
 from headrace_workers.features.judging.subject import Subject
 from headrace_workers.features.quality.comparison import Comparison, compare
 from headrace_workers.features.quality.interval import Estimate, Undefined
-from headrace_workers.features.quality.means import mean
+from headrace_workers.features.quality.mean import mean
 
 KINDS: Final[Mapping[str, str]] = {"outputs": "generation", "evaluations": "evaluation"}
 _AT_ONCE: Final = 16  # outputs, in one call of a model
@@ -47,7 +47,7 @@ class Turned(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class Trial:
-    """What came of it. `moved` has the largest changes, at most `examples` of them."""
+    """The results of a trial. `moved` has the largest changes, at most `examples` of them."""
 
     examples: int
     before: list[float] = field(default_factory=list)  # of those that have a value both times
@@ -62,7 +62,7 @@ class Trial:
 
     @property
     def to_yes(self) -> int:
-        """How many verdicts turned from no to yes: a half and more is yes."""
+        """The number of verdicts that changed from no to yes: 0.5 and more is yes."""
         return sum(a < _YES <= b for a, b in zip(self.before, self.now, strict=True))
 
     @property
@@ -72,7 +72,7 @@ class Trial:
 
     @property
     def alone_now(self) -> int:
-        """How many have a value now, and had none then."""
+        """The number of outputs that have a value now, and had none then."""
         return len(self.values) - len(self.now)
 
     @property
@@ -108,8 +108,9 @@ class Trial:
 
 
 def past_of(job_id: str, kind: str, payload: bytes, end: bytes, called: str) -> Past | None:
-    """The output of a job that ended; None where there is none any more, as moderation withheld it, and of a job that a
-    trial made.
+    """Return the output of a job that ended.
+
+    Return None where moderation withheld it, and for a job that a trial made.
     """
     job, receipt = decode_job(kind, payload), from_json(end)
     given: dict[str, Any]
@@ -132,7 +133,7 @@ def past_of(job_id: str, kind: str, payload: bytes, end: bytes, called: str) -> 
 
 
 def asked_by(criterion: Criterion, model: str | None) -> Criterion:
-    """The criterion as a trial asks it: of all outputs, whatever its share, and of this model where it asks one."""
+    """Return the criterion as a trial asks it: of all outputs, whatever its share, and of this model if it asks one."""
     changes = _ALWAYS | {"name": TRIED} | ({"model": model} if isinstance(criterion, Rubric | Pairwise) else {})
     return criterion.model_copy(update=changes)
 

@@ -1,4 +1,4 @@
-"""What is wrong with an answer, in words for the model that is to answer again. It never tells the reference."""
+"""The faults of an answer, in words for the model that answers again. The reference is never revealed."""
 
 import json
 from typing import Final
@@ -21,7 +21,7 @@ _MOST_NAMED: Final = 5  # sentences that are not supported
 
 
 def critique(criterion: Criterion, score: Score, answer: str) -> str:
-    """The user's turn behind an answer that is not good enough."""
+    """Return the user's turn after an answer that is not good enough."""
     said = f"That answer was scored {score.value or 0.0:.2f} of 1. What counts is this: {asked_for(criterion)}"
     found = [f"What is wrong first: {score.note}"] if score.note and isinstance(criterion, JsonSchema) else []
     for each in (score.unsupported or ())[:_MOST_NAMED]:
@@ -31,7 +31,7 @@ def critique(criterion: Criterion, score: Score, answer: str) -> str:
 
 
 def asked_for(criterion: Criterion) -> str:
-    """What a criterion asks of an answer, as a sentence."""
+    """Return the demand of a criterion on an answer, as a sentence."""
     match criterion:
         case Rubric() | Pairwise():
             said = criterion.question if criterion.guidance is None else f"{criterion.question} {criterion.guidance}"

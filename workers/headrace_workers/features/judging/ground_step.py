@@ -13,9 +13,9 @@ from headrace_schemas.reasons import reason_of
 from headrace_workers.core.pipeline.outcome import Done, Outcome, Retry
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import CountingEmbedder
+from headrace_workers.features.judging.carried_scores import EMBEDDED, to_context
 from headrace_workers.features.judging.cosine import cosine
-from headrace_workers.features.judging.drawing import may_be_judged
-from headrace_workers.features.judging.found_scores import EMBEDDED, to_context
+from headrace_workers.features.judging.criterion_sampling import may_be_judged
 from headrace_workers.features.judging.unjudged import code_of
 from headrace_workers.features.knowledge.grounding import turn_of
 from headrace_workers.features.knowledge.prompt import passages_of

@@ -1,4 +1,4 @@
-"""How far a model may be trusted as a judge: what moves its verdicts beside the quality of the answer.
+"""A probe of a model as a judge: what moves its verdicts beside the quality of the answer.
 
 After the biases that Zheng et al. 2023 (arXiv 2306.05685) found: position, length, and what is one's own. 24 plain
 items show a judge that is useless, and cannot show that one is good: for that, label your own (docs/quality.md).
@@ -29,7 +29,7 @@ _MOVED: Final = 0.05  # of a value in [0, 1]
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A share, and its bound: at least (`more_is_better`), at most, or, where that is None, what is fair."""
+    """A share and its bound: a lower bound (`more_is_better`), an upper bound, or, where that is None, a fair value."""
 
     name: str
     found: Estimate | Undefined
@@ -38,7 +38,7 @@ class Measure:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the whole interval keeps the bound, or none of it does; None where it cannot be said.
+        """True if the whole interval keeps the bound, False if none of it does; None where it cannot be said.
 
         Of what should be fair it can only be said that it is not.
         """
@@ -55,8 +55,9 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What was measured. `unanswered` of all `asked` had too small a mass, or an error; `mass` is the median of it, and
-    `trouble` the first error.
+    """The measurements.
+
+    `unanswered` of all `asked` had too small a mass, or an error; `mass` is its median, and `trouble` the first error.
     """
 
     measures: tuple[Measure, ...]
@@ -136,8 +137,9 @@ def _share(
     why: str | None = None,
     clusters: NDArray[np.int_] | None = None,
 ) -> Estimate | Undefined:
-    """The share of hits among those that tell something; of none, what the model did not do. `leaning` is finite where
-    it answered, whether that tells something or not.
+    """Return the share of hits among informative answers, or the reason why there are none.
+
+    `leaning` is finite where the model answered, informative or not.
     """
     if of.any():
         return share(hits[of], clusters=None if clusters is None else clusters[of])
@@ -161,13 +163,13 @@ class _Asking:
         return float(np.median(self.masses)) if self.masses else None
 
     def answers(self, questions: Sequence[str]) -> list[str]:
-        """What the model itself says to each; nothing where it says nothing."""
+        """Return the model's own answer to each prompt; empty where it gives none."""
         asked = [Request((Message(role="user", content=each),), _SHORT) for each in questions]
         found = self._generator.generate(asked)
         return ["" if isinstance(each, HeadraceError) else each.text.strip() for each in found]
 
     def pairs(self, asked: Sequence[tuple[str, str, str]]) -> NDArray[np.float64]:
-        """P(the first is better) of (question, first, second)."""
+        """Return P(the first is better) of (question, first, second)."""
         length = self._generator.context_length
         return self._ask(
             [
@@ -178,7 +180,7 @@ class _Asking:
         )
 
     def rubrics(self, asked: Sequence[tuple[str, str]], scale: str) -> NDArray[np.float64]:
-        """The score of (question, answer) on this scale."""
+        """Return the scores of (question, answer) on this scale."""
         rubric = Rubric.model_validate({"question": _QUESTION, "scale": scale})
         length = self._generator.context_length
         return self._ask(

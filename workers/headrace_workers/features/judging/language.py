@@ -1,4 +1,4 @@
-"""Which language an output is in."""
+"""The language of an output."""
 
 from functools import cache
 from typing import Any, Final
@@ -10,7 +10,7 @@ _MOST_READ: Final = 2_000  # characters: of long texts that say the same again t
 
 
 def language(output: str, wanted: str) -> float:
-    """1.0 when the output is in that language (ISO 639), 0.0 when it is in another, by py3langid's model of bytes.
+    """Return 1.0 when the output is in that language (ISO 639), else 0.0, by py3langid's model of bytes.
 
     It is held against the languages that have a code of two letters: their dialects would make it less sure of them.
     Raises NotCovered for a language that the model does not know, and Unsure where two are nearly as likely: the text

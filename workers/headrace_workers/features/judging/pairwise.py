@@ -10,12 +10,13 @@ FLIPPED: Final = "the judge preferred another output when their order was turned
 
 
 def question_of(criterion: Pairwise) -> str:
-    """What is asked, with what it is to be decided by."""
+    """Return the question, with the criterion to decide it by."""
     return criterion.question if criterion.guidance is None else f"{criterion.question}\n{criterion.guidance}"
 
 
 def preferred(ahead: float, behind: float) -> float | None:
-    """1.0 where the first output is better in both orders, 0.0 where the second is, 0.5 where neither is in either.
+    """Return 1.0 where the first output is better in both orders, 0.0 where the second is, 0.5 where neither is in
+    either.
 
     `ahead` is P(first place is better) with the first output in it, `behind` with the second one. None where the
     verdict changes with the order: many judges like what comes first (Zheng et al. 2023, arXiv 2306.05685), and what
@@ -29,7 +30,7 @@ def preferred(ahead: float, behind: float) -> float | None:
 
 
 def both_orders(question: str, about: str, first: str, second: str, *, context_length: int) -> tuple[Prompt, Prompt]:
-    """The same question twice: with the first output ahead, and behind."""
+    """Return the same question twice: with the first output first, and last."""
     return (
         build_pair(question, about, first, second, context_length=context_length),
         build_pair(question, about, second, first, context_length=context_length),
@@ -37,7 +38,7 @@ def both_orders(question: str, about: str, first: str, second: str, *, context_l
 
 
 def build_pair(question: str, about: str, first: str, second: str, *, context_length: int) -> Prompt:
-    """Which of two outputs answers `about` better, by this question. Texts are data, as they are for rubrics."""
+    """Return the prompt that asks which of two outputs answers `about` better. Texts are data, as in rubrics."""
     room = room_of(question, context_length)
     blocks, shortened = [], False
     for tag, text, allowed in (("input", about, room // 4), ("A", first, room * 3 // 8), ("B", second, room * 3 // 8)):

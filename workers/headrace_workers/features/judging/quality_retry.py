@@ -27,8 +27,8 @@ from headrace_workers.core.pipeline.receipt import receipt
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.generation.another_try import GENERATE, given_up, objected, turns_in
+from headrace_workers.features.judging.carried_scores import forgotten
 from headrace_workers.features.judging.critique import critique
-from headrace_workers.features.judging.found_scores import forgotten
 
 _CONTEXT: Final = "floor"
 _TRIED: Final = "tried"  # in it: the attempts until now
@@ -38,7 +38,7 @@ _STOPPED: Final = "stopped"  # why it is not asked again
 
 
 def judged(task: Task, job: GenerationJob, event: Moderated, verdict: JudgeVerdict) -> Done | Ended | Held:
-    """What becomes of a judged answer: the job's end with it, or with a better one of before; or one more attempt."""
+    """Return the outcome of a judged answer: the job's end with it, or a better earlier one; or another attempt."""
     floor = job.min_quality
     if floor is None:
         return Ended(ended(task, event, verdict))
@@ -56,7 +56,7 @@ def judged(task: Task, job: GenerationJob, event: Moderated, verdict: JudgeVerdi
 
 
 def stopped(task: Task) -> Result | None:
-    """The end of a job that could not be asked again, with the best answer that there is; None for all others."""
+    """Return the end of a job that could not be asked again, with its best answer; None for all others."""
     told = task.context.get(_CONTEXT, {})
     if not isinstance(task.job, GenerationJob) or task.job.min_quality is None or _STOPPED not in told:
         return None
@@ -64,12 +64,12 @@ def stopped(task: Task) -> Result | None:
 
 
 def turns(context: Mapping[str, Any]) -> tuple[Message, ...]:
-    """What the model is told behind the conversation: its last answer, and what is wrong with it."""
+    """Return the turns after the conversation: the last answer, and its faults."""
     return turns_in(context.get(_CONTEXT, {}))
 
 
 def without_another(context: Mapping[str, Any], error: HeadraceError) -> Done | Retry | None:
-    """What becomes of a job whose model cannot answer again; None for one that has no answer yet.
+    """Return the outcome of a job whose model cannot answer again; None for one that has no answer yet.
 
     It goes on to its end with the answer of before, at once or when there is no other try.
     """
@@ -81,7 +81,7 @@ def without_another(context: Mapping[str, Any], error: HeadraceError) -> Done | 
 
 
 def ended(task: Task, event: Moderated, verdict: JudgeVerdict, usage: Usage | None = None) -> Result:
-    """The receipt of an answer; `usage` is that of all attempts, where there were several."""
+    """Return the receipt of an answer. `usage` is that of all attempts, where there were several."""
     answer: Answer = event.answer if usage is None else event.answer.model_copy(update={"usage": usage})
     return receipt(
         task,
@@ -98,7 +98,7 @@ def _score_by(floor: MinQuality, job: GenerationJob, verdict: JudgeVerdict) -> S
 
 
 def _with(task: Task, event: Moderated, score: Score, verdict: JudgeVerdict) -> dict[str, Any]:
-    """What was tried, this answer with it."""
+    """Return the attempts, with this answer."""
     told = task.context.get(_CONTEXT, {})
     tried = [*told.get(_TRIED, ()), {"value": score.value, "not_judged": score.not_judged}]
     usage, used = event.answer.usage, told.get(_USED, (0, 0))
@@ -123,7 +123,7 @@ def _better(value: float | None, than: float | None) -> bool:
 def _again(
     job: GenerationJob, floor: MinQuality, event: Moderated, score: Score, tried: Mapping[str, Any]
 ) -> Done | None:
-    """The job goes back to its model with what is wrong; None where it was asked often enough."""
+    """Send the job back to its model with the faults; None where it was asked often enough."""
     if len(tried[_TRIED]) > floor.attempts:
         return None
     criterion = next(each for each in job.criteria if each.key == floor.criterion)
@@ -140,7 +140,7 @@ def _asks_person(floor: MinQuality, score: Score) -> str:
 
 
 def _best(task: Task, floor: MinQuality, tried: Mapping[str, Any]) -> Result:
-    """The end of a job with the best of its answers."""
+    """Return the end of a job with the best of its answers."""
     best = tried[_BEST]
     event = Moderated.model_validate({**best["event"], "stages": task.stages})
     attempts = tuple(Attempt.model_validate(each) for each in tried[_TRIED])

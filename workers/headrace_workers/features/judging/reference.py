@@ -13,13 +13,13 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
 def exact_match(output: str, reference: str, *, ignore_case: bool, trim: bool = True) -> float:
-    """1.0 when both are the same, else 0.0; with `trim` white space around them does not count."""
+    """Return 1.0 when both are the same, else 0.0; with `trim`, white space around them does not count."""
     left, right = (output.strip(), reference.strip()) if trim else (output, reference)
     return float(left.casefold() == right.casefold() if ignore_case else left == right)
 
 
 def token_f1(output: str, reference: str) -> float:
-    """F1 of the two bags of words, without case, ASCII punctuation and English articles.
+    """Return F1 of the two bags of words, without case, ASCII punctuation and English articles.
 
     As in the evaluation script of SQuAD 2.0 (Rajpurkar 2018): two empty bags are the same, and one empty bag
     shares nothing.
@@ -32,12 +32,12 @@ def token_f1(output: str, reference: str) -> float:
 
 
 def chrf(output: str, reference: str) -> float:
-    """chrF2 as sacrebleu computes it (Popović 2015: characters 1 to 6, β = 2), divided by 100."""
+    """Return chrF2 as sacrebleu computes it (Popović 2015: characters 1 to 6, β = 2), divided by 100."""
     return _as_unit(_chrf().sentence_score(output, [reference]).score)
 
 
 def bleu(output: str, reference: str) -> float:
-    """Sentence BLEU with effective order and exponential smoothing as sacrebleu computes it, divided by 100."""
+    """Return sentence BLEU with effective order and exponential smoothing as sacrebleu computes it, divided by 100."""
     metric = _bleu()
     try:
         return _as_unit(metric.sentence_score(output, [reference]).score)
@@ -47,8 +47,8 @@ def bleu(output: str, reference: str) -> float:
 
 
 def gleu(output: str, reference: str) -> float:
-    """Sentence GLEU (Wu 2016, "Google's Neural Machine Translation System"): the runs of 1 to 4 tokens that both texts
-    have, as a share of those of the text that has more. Tokens are those of `bleu`.
+    """Return sentence GLEU (Wu 2016, "Google's Neural Machine Translation System"): the runs of 1 to 4 tokens that both
+    texts have, as a share of the runs of the text that has more. Tokens are those of `bleu`.
     """
     ours, theirs = _runs(output), _runs(reference)
     most = max(ours.total(), theirs.total())
@@ -56,7 +56,7 @@ def gleu(output: str, reference: str) -> float:
 
 
 def fuzzy_match(output: str, reference: str) -> float:
-    """Twice the length of the longest common subsequence of characters, by the length of both: `ratio` of RapidFuzz.
+    """Return twice the length of the longest common subsequence of characters, over both lengths: `ratio` of RapidFuzz.
 
     Two empty texts are the same.
     """
@@ -78,7 +78,7 @@ def _words(text: str) -> list[str]:
 
 
 def _as_unit(percent: float) -> float:
-    """sacrebleu's sums go a few last digits over 100."""
+    """Return the score in [0, 1]. sacrebleu's sums exceed 100 by a few last digits."""
     return min(1.0, max(0.0, percent / 100))
 
 

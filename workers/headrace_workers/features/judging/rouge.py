@@ -14,13 +14,13 @@ _WORDS: Final = re.compile(r"[^\W_]+")
 
 
 def rouge_n(output: str, reference: str, n: int) -> float:
-    """F1 of the runs of n words of both texts, each as often as it is there."""
+    """Return F1 of the runs of n words of both texts, each counted as often as it occurs."""
     ours, theirs = _runs(output, n), _runs(reference, n)
     return _f1((ours & theirs).total(), ours.total(), theirs.total())
 
 
 def rouge_l(output: str, reference: str) -> float:
-    """F1 of the longest sequence of words that both texts have in this order, with gaps."""
+    """Return F1 of the longest sequence of words that both texts have in this order, with gaps."""
     ours, theirs = _words(output), _words(reference)
     return _f1(longest_common(ours, theirs), len(ours), len(theirs))
 

@@ -45,7 +45,7 @@ SCALES: Mapping[str, Scale] = MappingProxyType(
 
 
 def scale_of(of: Rubric) -> Scale:
-    """The answers that a rubric permits: its labels, or those of its scale. The same ones are the same value."""
+    """Return the answers that a rubric permits: its labels, or those of its scale. Equal scales are the same object."""
     return _labels(of.labels, of.passing) if of.labels else SCALES[of.scale]
 
 
@@ -71,15 +71,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the judge is asked, and whether a text had to be shortened for it."""
+    """A prompt for the judge, and whether a text had to be shortened for it."""
 
     messages: tuple[Message, ...]
     shortened: bool
 
 
 def build_prompt(of: Rubric, subject: Subject, scale: Scale, *, context_length: int) -> Prompt:
-    """The question about the subject's output, with what is to be shown of input, context and reference, where they
-    are given.
+    """Return the question about the subject's output, with its input, context and reference where they are shown.
 
     The criterion's own messages stand before it, those of the system in the one that we begin with.
 
@@ -109,19 +108,19 @@ def build_prompt(of: Rubric, subject: Subject, scale: Scale, *, context_length: 
 
 
 def _in_turns(messages: Sequence[Message]) -> Iterator[Message]:
-    """The same, those of one role that follow each other as one: many templates take only turns."""
+    """Yield the messages, with consecutive ones of one role joined: many templates take only turns."""
     for role, same in groupby(messages, key=lambda each: each.role):
         yield Message(role=role, content="\n\n".join(each.content for each in same))
 
 
 def room_of(question: str, context_length: int, taken: int = 0) -> int:
-    """How many characters of texts fit into a judge's context beside a question, and what else has `taken` so many."""
+    """Return how many characters of texts fit into a judge's context beside a question and `taken` characters."""
     whole = min((context_length - _RESERVED_TOKENS) * _CHARACTERS_PER_TOKEN, MAX_TEXT - _TAGS)
     return max(_LEAST_ROOM, whole - len(question) - taken)
 
 
 def read_answer(probabilities: Sequence[float], scale: Scale) -> Answer:
-    """The score in a judge's probabilities for the scale's answers, in their order.
+    """Return the score from a judge's probabilities for the scale's answers, in their order.
 
     Raises Unanswered when the mass is below MIN_MASS or the figures are no probabilities.
     """
@@ -140,7 +139,7 @@ def read_answer(probabilities: Sequence[float], scale: Scale) -> Answer:
 
 
 def as_data(text: str, room: int) -> tuple[str, bool]:
-    """The text, escaped, and cut in the middle to about `room` characters; whether it was cut."""
+    """Return the text, escaped and cut in the middle to about `room` characters; and whether it was cut."""
     escaped = html.escape(text, quote=False)
     if len(escaped) <= room:
         return escaped, False

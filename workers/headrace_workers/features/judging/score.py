@@ -29,9 +29,9 @@ from headrace_schemas import (
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ports import Generator
 from headrace_workers.features.judging import checks, conforming, language, reference, rouge
-from headrace_workers.features.judging.asking import Found, Place, ask_all, trouble
-from headrace_workers.features.judging.drawing import drawn, left_out, probability_of, rounds
-from headrace_workers.features.judging.said import called, scored, unscored
+from headrace_workers.features.judging.ask_model import Found, Place, ask_all, trouble
+from headrace_workers.features.judging.criterion_sampling import drawn, left_out, probability_of, rounds
+from headrace_workers.features.judging.receipt_scores import called, scored, unscored
 from headrace_workers.features.judging.subject import Subject
 from headrace_workers.features.judging.unjudged import code_of
 
@@ -54,16 +54,16 @@ class Scored:
 
     @property
     def scores(self) -> tuple[Score, ...]:
-        """All that there are, in the order of the criteria."""
+        """The scores that there are, in the order of the criteria."""
         return tuple(self.found[place] for place in sorted(self.found))
 
 
 def score_all(subjects: Sequence[Subject], generator: Generator | None) -> list[Scored]:
-    """The scores of each subject; the i-th item belongs to the i-th subject.
+    """Return the scores of each subject; the i-th item belongs to the i-th subject.
 
-    What the whole group asks a model is asked in one call for each scale, and in a second one what depends on how sure
-    the first scores are. Raises what the model raises, as long as there are others in the call: then only a smaller
-    group can tell who was hit. An error that may pass hits all.
+    The whole group asks a model in one call for each scale, and in a second one for criteria that depend on the first
+    scores. An error of the model is raised while the call has other subjects: only a smaller group can tell which of
+    them caused it. An error that may pass concerns all.
     """
     found: Found = {(i, j): score for i, subject in enumerate(subjects) for j, score in subject.before.items()}
     for which in (0, 1):
@@ -79,7 +79,7 @@ def score_all(subjects: Sequence[Subject], generator: Generator | None) -> list[
 
 
 def next_judge(subject: Subject, pending: Sequence[int]) -> str:
-    """The model that can answer the first of these criteria that wait for another one."""
+    """Return the model that answers the first of these criteria that wait for another model."""
     asked = (subject.criteria[place] for place in pending)
     keys = {subject.criteria[place].key for place in pending}
     return next(
@@ -95,7 +95,7 @@ _Compares = ExactMatch | TokenF1 | ChrF | Bleu | Gleu | Rouge | FuzzyMatch
 
 
 def score_plain(criterion: Criterion, subject: Subject, embedded: Score | None = None) -> Score:
-    """The score of a criterion that needs no model. `embedded`: what was found for it where an embedder is."""
+    """Return the score of a criterion that needs no model. `embedded` has scores that an embedder's worker found."""
     if subject.output is None:
         return unscored(criterion, NotJudged.BLOCKED, _BLOCKED)
     expected = subject.expected_by(criterion)
@@ -158,7 +158,7 @@ def _checked(criterion: Contains | Regex | JsonValid | Language | Length, output
 
 
 def _judged(places: Sequence[Place], subjects: Sequence[Subject], generator: Generator | None, before: Found) -> Found:
-    """The scores of these criteria: where it is left to chance, with the probability, or left out by it."""
+    """Return the scores of these criteria: a random one with its probability, or left out by it."""
     found: Found = {}
     chances: dict[Place, float] = {}
     asked: dict[Place, Rubric | Pairwise] = {}
@@ -184,7 +184,7 @@ def _judged(places: Sequence[Place], subjects: Sequence[Subject], generator: Gen
 
 
 def _doubts_what_is_pending(i: int, j: int, subject: Subject, found: Found) -> bool:
-    """Whether a criterion is about the doubts of another one that has no score yet."""
+    """Return True if a criterion depends on the score of another one that is still pending."""
     doubt = subject.criteria[j].uncertain
     if doubt is None:
         return False
@@ -193,7 +193,7 @@ def _doubts_what_is_pending(i: int, j: int, subject: Subject, found: Found) -> b
 
 
 def _scores_of(i: int, subject: Subject, found: Found) -> dict[str, Score]:
-    """The scores that a subject has, by what its criteria are called."""
+    """Return the scores that a subject has, by the names of their criteria."""
     said = ((each.key, found.get((i, j))) for j, each in enumerate(subject.criteria))
     return {key: score for key, score in said if isinstance(score, Score)}
 

@@ -18,8 +18,8 @@ from headrace_workers.core.pipeline.grouping import pieces
 from headrace_workers.core.pipeline.stage import EMBEDDER_ROLE, Again, Stage, Weight
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.features.generation.stage import own_model
+from headrace_workers.features.judging.criterion_sampling import may_be_judged
 from headrace_workers.features.judging.critique import asked_for
-from headrace_workers.features.judging.drawing import may_be_judged
 from headrace_workers.features.judging.ground_step import ground_answers
 from headrace_workers.features.judging.step import judge
 

@@ -10,7 +10,7 @@ from headrace_workers.core.pipeline.outcome import Dead, Done, Ended, Held, Outc
 from headrace_workers.core.pipeline.receipt import receipt
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Generator
-from headrace_workers.features.judging.found_scores import EMBEDDED, JUDGED, from_context, to_context
+from headrace_workers.features.judging.carried_scores import EMBEDDED, JUDGED, from_context, to_context
 from headrace_workers.features.judging.quality_retry import judged, stopped
 from headrace_workers.features.judging.score import Scored, next_judge, score_all
 from headrace_workers.features.judging.subject import Subject

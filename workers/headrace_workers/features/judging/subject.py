@@ -1,4 +1,4 @@
-"""What is judged."""
+"""The subject of a judgement: an output, with what it is compared with."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -27,15 +27,15 @@ class Subject:
     job_id: str = ""
 
     def seen_by(self, criterion: Criterion) -> "Subject":
-        """As a criterion sees it: with the output that it brings, if it does."""
+        """Return the subject as a criterion sees it: with the output that it brings, if it does."""
         return self if criterion.output is None else replace(self, output=criterion.output)
 
     @property
     def compared(self) -> str | None:
-        """What the output is compared with, where two are: the other one, else the reference."""
+        """The text that the output is compared with: the other output, else the reference."""
         return self.reference if self.other is None else self.other
 
     def expected_by(self, criterion: Criterion) -> str | None:
-        """What a criterion compares with: its own reference, else the job's."""
+        """Return the reference of a criterion: its own, else the job's."""
         own: str | None = getattr(criterion, "reference", None)
         return self.reference if own is None else own

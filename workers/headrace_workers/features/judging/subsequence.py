@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def longest_common(ours: Sequence[str], theirs: Sequence[str]) -> int:
-    """Its length, in words or in characters (Hyyrö 2004): one row of the table is one whole number.
+    """Return its length, in words or in characters (Hyyrö 2004): one row of the table is one whole number.
 
     The table of two texts of 100,000 words has 10^10 places; so it takes a second or two.
     """

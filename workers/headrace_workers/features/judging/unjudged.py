@@ -19,7 +19,7 @@ class UnusablePattern(Unjudged):
 
 
 class UnusableSchema(Unjudged):
-    """A JSON Schema that is none, or that names what is not known here."""
+    """A JSON Schema is invalid, or names something that is not known here."""
 
     not_judged = NotJudged.BAD_SCHEMA
 
@@ -31,7 +31,7 @@ class TooDeep(Unjudged):
 
 
 class NotCovered(Unjudged):
-    """What is asked for is not known here."""
+    """A criterion asks for something that is not supported here, such as an unknown language."""
 
     not_judged = NotJudged.NOT_COVERED
 
@@ -55,7 +55,7 @@ class Unanswered(Unjudged):
 
 
 def code_of(error: HeadraceError) -> NotJudged:
-    """The code of a score that this error is the reason of."""
+    """Return the code of a score that has this error as its reason."""
     if isinstance(error, Unjudged):
         return error.not_judged
     return NotJudged.TOO_LONG if isinstance(error, PromptTooLong) else NotJudged.FAILED

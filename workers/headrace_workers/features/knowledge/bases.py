@@ -24,7 +24,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Embedder
 from headrace_workers.core.progress import Loop
-from headrace_workers.features.knowledge.embedders.remembering import embed_for
+from headrace_workers.features.knowledge.embedders.embedding_cache import embed_for
 from headrace_workers.features.knowledge.passages import Hit, Passages, chunks_of
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.document_changes import DocumentChange

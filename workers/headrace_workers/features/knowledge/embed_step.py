@@ -8,7 +8,7 @@ from headrace_workers.core.pipeline.outcome import Dead, Ended, Outcome, outcome
 from headrace_workers.core.pipeline.receipt import receipt
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import CountingEmbedder
-from headrace_workers.features.knowledge.embedders.whole import check_whole
+from headrace_workers.features.knowledge.embedders.length_check import check_whole
 
 
 class TooManyDimensions(HeadraceError):

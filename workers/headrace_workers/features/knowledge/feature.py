@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.core.pipeline.answering import Answering
     from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.features.generation.engines.engine import Engine
     from headrace_workers.runtime.settings import Settings
     from headrace_workers.runtime.worker.parts import WorkerParts
 
@@ -83,6 +84,12 @@ def _schemas() -> Mapping[str, Any]:
     return {each.__name__: each.model_json_schema(ref_template=REFERENCES + "{model}") for each in bodies}
 
 
+def _engines() -> "Sequence[Engine[Any, Any]]":
+    from headrace_workers.features.knowledge.embedders.load import ENGINES
+
+    return ENGINES
+
+
 FEATURE = Feature(
     name="knowledge",
     routers=_routers,
@@ -94,4 +101,5 @@ FEATURE = Feature(
     parts=_parts,
     answering=_answering,
     schemas=_schemas,
+    engines=_engines,
 )

@@ -38,7 +38,7 @@ def embedder_of(settings: Settings) -> CountingEmbedder:
 
 def remembering(embedder: Embedder) -> Embedder:
     """Return an embedder that knows the vectors of its last texts."""
-    from headrace_workers.features.knowledge.embedders.remembering import RememberingEmbedder
+    from headrace_workers.features.knowledge.embedders.embedding_cache import RememberingEmbedder
 
     return RememberingEmbedder(embedder)
 

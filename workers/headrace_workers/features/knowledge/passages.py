@@ -18,8 +18,8 @@ from headrace_workers.core.ports import Embedder
 from headrace_workers.features.knowledge.alike import distinct
 from headrace_workers.features.knowledge.chunking import Chunk
 from headrace_workers.features.knowledge.fusion import Leg, fuse
-from headrace_workers.features.knowledge.index.checked import VectorRefused, read_vector, read_vectors
 from headrace_workers.features.knowledge.index.compaction import Limits
+from headrace_workers.features.knowledge.index.vector_checks import VectorRefused, read_vector, read_vectors
 from headrace_workers.features.knowledge.index.vector_index import VectorIndex
 from headrace_workers.features.knowledge.lexical import LexicalIndex, Matches
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases

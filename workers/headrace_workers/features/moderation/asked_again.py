@@ -23,7 +23,7 @@ _STOPPED: Final = "stopped"  # it cannot be asked again
 
 
 def again(task: Task, output: Output, verdict: Moderation) -> Done | None:
-    """The job goes back to its model; None where its policy does not want that, or it was asked often enough.
+    """Send the job back to its model; None where its policy does not want that, or it was asked often enough.
 
     An answer from the cache is not made again: the model did not write it for this job.
     """
@@ -42,12 +42,12 @@ def again(task: Task, output: Output, verdict: Moderation) -> Done | None:
 
 
 def turns(context: Mapping[str, Any]) -> tuple[Message, ...]:
-    """What the model is told behind the conversation: its last answer, and why that may not be shown."""
+    """Return the turns after the conversation: the last answer, and the reason why it may not be shown."""
     return turns_in(context.get(_CONTEXT, {}))
 
 
 def without_another(context: Mapping[str, Any], error: HeadraceError) -> Done | Retry | None:
-    """What becomes of a job whose model cannot answer again; None for one that was not asked again.
+    """Return the outcome of a job whose model cannot answer again; None for one that was not asked again.
 
     It goes on to its end with the answer of before, which is withheld, at once or when there is no other try.
     """
@@ -58,7 +58,7 @@ def without_another(context: Mapping[str, Any], error: HeadraceError) -> Done | 
 
 
 def whole(context: Mapping[str, Any], answer: Answer) -> tuple[Answer, Mapping[str, Any]]:
-    """The answer that goes on, with the tokens of those before it; and what of that goes on with the job."""
+    """Return the answer that goes on, with the tokens of the earlier ones, and the job's further context."""
     told = context.get(_CONTEXT, {})
     if _USED not in told:
         return answer, {}

@@ -1,4 +1,4 @@
-"""What a text says in base64: decoded once. What is base64 again in there is not."""
+"""Text inside runs of base64, decoded once. Base64 inside decoded text is not decoded again."""
 
 import base64
 import binascii
@@ -14,7 +14,7 @@ _URL_SAFE: Final = str.maketrans("-_", "+/")
 
 
 class Decoded(NamedTuple):
-    """What was said, a run a line, and for each character the span of the original that says it."""
+    """The decoded text, a run a line, and for each character the span of the original that holds it."""
 
     text: str
     begins: list[int]
@@ -22,12 +22,12 @@ class Decoded(NamedTuple):
 
 
 def may_hold_runs(text: str) -> bool:
-    """Whether anything in the text is as long as a run."""
+    """Return True if any word of the text is as long as a run."""
     return text.find(" ", 0, _SHORTEST) < 0 or _LONG.search(text) is not None
 
 
 def decoded(text: str) -> Decoded | None:
-    """What the runs of base64 say that are text; None where there is none. No more characters than the text has."""
+    """Return the decoded runs of base64 that are text, or None. They have no more characters than the text."""
     if not may_hold_runs(text):
         return None
     said, begins, ends = [], [], []

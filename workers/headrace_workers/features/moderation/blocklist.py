@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ports import Detection
+from headrace_workers.features.moderation.detector_versions import with_part
 from headrace_workers.features.moderation.limits import MAX_DETECTIONS
-from headrace_workers.features.moderation.versions import with_part
 
 MAX_FILE_BYTES: Final = 1_000_000
 MAX_ENTRIES: Final = 10_000
@@ -32,7 +32,7 @@ class BlocklistDetector:
     categories = frozenset({_CATEGORY})
 
     def __init__(self, lines: Iterable[str], where: str = "blocklist") -> None:
-        """Compile the lines; ConfigurationError names file, line and reason of the first bad one."""
+        """Compile the lines. Raise ConfigurationError with file, line and reason of the first bad one."""
         terms, regexes = _read(lines, where)
         self.version = with_part(sha256(repr((terms, regexes)).encode()).hexdigest()[:12])
         self._terms = _compile_terms(terms, where)
@@ -40,14 +40,16 @@ class BlocklistDetector:
 
     @classmethod
     def from_files(cls, paths: Sequence[Path]) -> "BlocklistDetector":
-        """The lists in UTF-8 files: one entry a line, `re:` before a regex, `#` before a comment."""
+        """Return a detector for lists in UTF-8 files: one entry a line, `re:` before a regex, `#` before a comment."""
         lists = [_lines(path) for path in paths]
         for path, lines in zip(paths, lists, strict=True):
             alone = cls(lines, f"blocklist {path}")  # an error names its file
         return alone if len(paths) == 1 else cls([line for lines in lists for line in lines], "the blocklists together")
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
-        """The listed terms in each text; at most `MAX_DETECTIONS` a text, which is more than a verdict can list."""
+        """Return the listed terms in each text; at most `MAX_DETECTIONS` a text, which is more than a verdict can
+        list.
+        """
         return [self._detect(text) for text in texts]
 
     def _detect(self, text: str) -> list[Detection]:
@@ -85,7 +87,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _read(lines: Iterable[str], where: str) -> tuple[list[str], list[tuple[int, str]]]:
-    """Terms, and regexes with their line numbers."""
+    """Return the terms, and the regexes with their line numbers."""
     terms: list[str] = []
     regexes: list[tuple[int, str]] = []
     for number, raw in enumerate(lines, start=1):
@@ -106,7 +108,7 @@ def _read(lines: Iterable[str], where: str) -> tuple[list[str], list[tuple[int, 
 
 
 def _compile_terms(terms: Sequence[str], where: str) -> list[Any]:
-    """Patterns for each kind of edges: a term that begins with a letter must not begin inside a word."""
+    """Return patterns for each kind of edge: a term that begins with a letter must not begin inside a word."""
     import re2
 
     groups: dict[tuple[str, str], list[str]] = {}
@@ -122,7 +124,7 @@ def _compile_terms(terms: Sequence[str], where: str) -> list[Any]:
 
 
 def _parts(patterns: Sequence[str]) -> Iterator[list[str]]:
-    """The patterns in lists of no more than `_CHARACTERS`."""
+    """Yield the patterns in lists of at most `_CHARACTERS` characters."""
     part: list[str] = []
     size = 0
     for pattern in patterns:
@@ -165,7 +167,7 @@ def _wordlike(character: str) -> bool:
 
 
 def _char_offsets(data: bytes, spans: Iterable[tuple[int, int]]) -> dict[int, int]:
-    """For each offset in bytes, the offset in characters."""
+    """Return the offset in characters for each offset in bytes."""
     found: dict[int, int] = {}
     byte = char = 0
     for position in sorted({offset for span in spans for offset in span}):

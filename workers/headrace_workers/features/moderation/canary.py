@@ -30,7 +30,7 @@ class Canaries:
         self._asked = asked
 
     def shown(self, tenant: str, messages: Sequence[Message]) -> tuple[Message, ...]:
-        """The conversation as its model is shown it; where it has no system prompt, as it is."""
+        """Return the conversation as its model is shown it; where it has no system prompt, as it is."""
         system = _leading(messages)
         if not system or not self._keys or not self._asked(tenant):
             return tuple(messages)
@@ -40,7 +40,7 @@ class Canaries:
         return (*system[:-1], marked, *messages[len(system) :])
 
     def told(self, tenant: str, messages: Sequence[Message]) -> Told | None:
-        """What the model was told, and must not repeat; None without a system prompt."""
+        """Return the instructions that the model must not repeat; None without a system prompt."""
         system = _leading(messages)
         if not system:
             return None

@@ -1,4 +1,4 @@
-"""Labelled texts that a head is trained on, as JSON lines: what each says, where it is from, what it is labelled."""
+"""Labelled texts that train a head, as JSON lines: the text, its source, and its labels."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -39,12 +39,12 @@ class Example(Value):
         return self
 
     def label(self, category: str) -> bool | None:
-        """Whether it is of this category; None where nobody said."""
+        """Return True if it is of this category, False if not, and None where there is no label."""
         return False if self.benign else self.labels.get(category)
 
 
 def read_examples(paths: list[Path]) -> Iterator[Example]:
-    """The examples of these files, at most MAX_EXAMPLES; ConfigurationError names file, line and reason."""
+    """Yield the examples of these files, at most MAX_EXAMPLES; ConfigurationError names file, line and reason."""
     number = 0
     for path in paths:
         try:
@@ -70,7 +70,7 @@ def _example(path: Path, line: int, content: bytes, number: int) -> Example:
 
 
 def sources_of(examples: list[Example]) -> Mapping[str, list[Example]]:
-    """The examples by their source, in the order in which they come."""
+    """Return the examples by their source, in the order in which they come."""
     found: dict[str, list[Example]] = {}
     for example in examples:
         found.setdefault(example.source, []).append(example)

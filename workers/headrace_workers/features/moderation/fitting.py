@@ -10,7 +10,10 @@ Bools = NDArray[np.bool_]
 
 
 def fit(vectors: NDArray[np.float32], positive: Bools) -> tuple[Floats, float]:
-    """Weights and bias for rows that are positive or not; ValueError where all are the same."""
+    """Return weights and bias of a logistic regression for rows and labels.
+
+    Raise ValueError where all labels are the same.
+    """
     if positive.all() or not positive.any():
         raise ValueError("there must be rows of both kinds")
     from scipy.optimize import minimize

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-# What phonenumbers takes between two digits of one number, up to four at a time.
+# Characters that phonenumbers accepts between two digits of one number, up to four at a time.
 PUNCTUATION: Final = (
     r"-x\u2010-\u2015\u2212\u30fc\uff0d-\uff0f \u00a0\u00ad\u200b\u2060\u3000"
     r"()\uff08\uff09\uff3b\uff3d.\[\]/~\u2053\u223c\uff5e"
@@ -12,7 +12,7 @@ PUNCTUATION: Final = (
 ENOUGH_DIGITS: Final = re.compile(rf"\d(?:[{PUNCTUATION}]{{0,4}}\d){{6}}")
 
 _HEX = "[0-9A-Fa-f]"
-# What one of the gates below needs, seen from an @, a digit or a colon: whether a text can hold anything at all.
+# A quick look at an @, a digit or a colon, which every gate below needs: it tells if a text can hold anything at all.
 ANYTHING: Final = re.compile(
     rf"[@\d:](?:(?<=@)|(?<=::)|(?<=:){_HEX}{{1,4}}:"
     rf"|(?<=\d)(?:(?:[{PUNCTUATION}]{{0,4}}\d){{5}}|\.\d{{1,3}}\.\d)"

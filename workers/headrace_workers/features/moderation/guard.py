@@ -1,4 +1,4 @@
-"""Asks a guard: a model that says `safe` or `unsafe` of a text first, as Llama Guard does, served by an engine here."""
+"""Asks a guard: a model whose answer begins with `safe` or `unsafe`, such as Llama Guard, served by an engine here."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -6,10 +6,10 @@ from typing import Final
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import PromptTooLong
 from headrace_workers.core.ports import Detection, Generator
+from headrace_workers.features.moderation.detector_versions import with_part
 from headrace_workers.features.moderation.limits import MAX_DETECTIONS
 from headrace_workers.features.moderation.no_answer import NoAnswer
 from headrace_workers.features.moderation.segments import Part, stretches
-from headrace_workers.features.moderation.versions import with_part
 
 CATEGORY: Final = "unsafe"
 _SAID: Final = ("safe", "unsafe")
@@ -37,7 +37,7 @@ class GuardDetector:
         self.version = with_part(f"{guard.alias}/{guard.quantization}")
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
-        """The score of each part of each text."""
+        """Return the findings of each text, one for each of its parts."""
         found: list[list[Detection]] = [[] for _ in texts]
         parts = [(at, part) for at, text in enumerate(texts) for part in stretches(len(text), _PART, _OVERLAP)]
         while parts:

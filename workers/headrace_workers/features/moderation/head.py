@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ports import Detection, Embedder
+from headrace_workers.features.moderation.detector_versions import with_part
 from headrace_workers.features.moderation.head_file import Head
 from headrace_workers.features.moderation.limits import MAX_DETECTIONS
 from headrace_workers.features.moderation.segments import Part, segments
-from headrace_workers.features.moderation.versions import with_part
 
 SCORE_FLOOR: Final = 0.5  # what is below is told once a text and category, for its score
 _AT_ONCE: Final = 256  # parts
@@ -24,7 +24,7 @@ class HeadDetector:
     reads_words = True
 
     def __init__(self, head: Head, embedder: Embedder) -> None:
-        """ConfigurationError where the head was trained over vectors of another embedder."""
+        """Use a head. Raise ConfigurationError where it was trained over vectors of another embedder."""
         if embedder.id != head.embedder or embedder.dimensions != head.weights.shape[1]:
             raise ConfigurationError(
                 f"the moderation head was trained over {head.embedder}, and the embedder here is {embedder.id}: "
@@ -35,7 +35,9 @@ class HeadDetector:
         self.version = with_part(head.version)
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
-        """Of each category, the parts that the head is sure of, and in any case the one that it is surest of."""
+        """Return, for each category, the parts that the head is sure of, and in any case the one that it is surest
+        of.
+        """
         parts = [segments(text) for text in texts]
         scores = self._scores([text[slice(*part)] for text, own in zip(texts, parts, strict=True) for part in own])
         found, at = [], 0

@@ -1,16 +1,16 @@
-"""The model card of a trained head: what it was taught by whom, and how well it does on what it has not seen. Pure."""
+"""The model card of a trained head: its training data, and its results on data that it has not seen. Pure."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from headrace_workers.features.moderation.examples import Example, sources_of
 from headrace_workers.features.moderation.head import SCORE_FLOOR
-from headrace_workers.features.moderation.heads import Trained
+from headrace_workers.features.moderation.head_training import Trained
 from headrace_workers.features.quality.interval import Estimate, Undefined
 
 
 def card(trained: Trained, examples: Sequence[Example], file: str) -> str:
-    """The card as Markdown."""
+    """Return the card as Markdown."""
     return "\n".join([*_about(trained, file), *_data(examples), *_figures(trained), *_left_out(trained)]) + "\n"
 
 

@@ -35,7 +35,7 @@ class Head:
         return sha256(b"".join(said)).hexdigest()[:12]
 
     def scores(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The probability of each category, (vectors, categories)."""
+        """Return the probability of each category, (vectors, categories)."""
         logits = vectors.astype(np.float64) @ self.weights.T.astype(np.float64) + self.bias
         return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)), dtype=np.float64)
 

@@ -17,7 +17,7 @@ _LOOKALIKES: Final = (
     ("ɑɡıɩʟɴʀʏᴀʙᴄᴅᴇɢʜᴊᴋᴍᴏᴘᴛᴜᴠᴡᴢ", "agiilnryabcdeghjkmoptuvwz"),
 )
 _OTHER: Final = dict(pair for others, latin in _LOOKALIKES for pair in zip(others, latin, strict=True))
-# Where the table's letters are, and those that Unicode calls the same as a Latin one: circled, fullwidth, mathematical.
+# The letters of the table, and those that Unicode calls the same as a Latin one: circled, fullwidth, mathematical.
 _SCRIPTS: Final = re.compile(
     "[\u0131\u0251-\u02af\u0370-\u058f\u13a0-\u13ff\u1d00-\u1d2b\u2100-\u214f\u24b6-\u24e9\uff21-\uff5a\U0001d400-\U0001d7ff]"
 )
@@ -26,7 +26,10 @@ _MOSTLY: Final = 0.5  # of a text's letters: from there on a word of lookalikes 
 
 
 class _Latin(dict[int, int]):
-    """For `str.translate`: to what each character is folded; those that look like no Latin letter stay."""
+    """A table for `str.translate`: the Latin letter that each character looks like.
+
+    Characters that look like none stay.
+    """
 
     def __missing__(self, code: int) -> int:
         folded = _folded(chr(code))
@@ -45,7 +48,7 @@ _LATIN: Final = _Latin()
 
 
 def without_lookalikes(text: str) -> str | None:
-    """The text with Latin letters in the place of those that only look so; None where it has none.
+    """Return the text with Latin letters in place of characters that only look Latin; None where it has none.
 
     A word is folded that mixes them with Latin letters, or is made of nothing else. One that is all Cyrillic, say, is
     folded only if every letter of it looks Latin, and most of the text is Latin: a Russian text stays Russian.

@@ -1,11 +1,13 @@
-"""Finds what would give a model other orders than its operator gave: by patterns, which whoever knows them avoids."""
+"""Finds text that would give a model other instructions than its operator's: by patterns, which a person who knows them
+can avoid.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from headrace_workers.core.ports import Detection
+from headrace_workers.features.moderation.detector_versions import with_part
 from headrace_workers.features.moderation.limits import MAX_DETECTIONS
-from headrace_workers.features.moderation.versions import with_part
 
 _CATEGORY: Final = "prompt_injection"
 _SCORE: Final = 1.0
@@ -20,7 +22,7 @@ class Place(Protocol):
 
     @property
     def end(self) -> int:
-        """The one behind its last."""
+        """The index after its last character."""
 
 
 class InjectionDetector:
@@ -38,7 +40,7 @@ class InjectionDetector:
         self.version = with_part("patterns")
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
-        """The suspicious spans in each text."""
+        """Return the suspicious spans in each text."""
         return [
             [Detection(_CATEGORY, _SCORE, place.start, place.end) for place in self._find(text)][:MAX_DETECTIONS]
             for text in texts

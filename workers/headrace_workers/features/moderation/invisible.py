@@ -15,7 +15,7 @@ _SEEN: Final = re.compile(rf"[^{_IGNORABLE}]+")
 
 
 def without_invisible(text: str) -> tuple[str, Sequence[int]] | None:
-    """The text as it looks, and for each of its characters the place in `text`; None where nothing is hidden in it."""
+    """Return the visible text, and for each of its characters the place in `text`; None where nothing is hidden."""
     if text.isascii() or not _WITHIN.search(text):
         return None
     seen = list(_SEEN.finditer(text))

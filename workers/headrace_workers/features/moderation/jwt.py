@@ -32,7 +32,7 @@ def jwts(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _header_start(text: str, start: int, end: int, payload: str) -> int | None:
-    """Where in text[start:end] the token's header begins; None when there is none."""
+    """Return the place where the token's header begins in text[start:end], or None."""
     for tried, candidate in enumerate(_START.finditer(text, start, end)):
         if tried == _MOST_STARTS:
             return start
@@ -43,7 +43,7 @@ def _header_start(text: str, start: int, end: int, payload: str) -> int | None:
 
 
 def _decoded(segment: str) -> Any:
-    """The JSON value that a segment is the base64 of; None when it is none."""
+    """Return the JSON value that a segment encodes in base64, or None."""
     unpadded = segment.rstrip("=")
     try:
         return json.loads(base64.urlsafe_b64decode(unpadded + "=" * (-len(unpadded) % 4)))

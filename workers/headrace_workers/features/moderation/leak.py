@@ -1,4 +1,4 @@
-"""Finds in an answer what the model was told by its operator: the mark of its system prompt, and long parts of it."""
+"""Finds in an answer the instructions of the model's operator: its canary, and long parts of its system prompt."""
 
 import re
 from collections.abc import Sequence
@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import Final, Protocol
 
 from headrace_workers.core.ports import Detection, Source, Told
+from headrace_workers.features.moderation.detector_versions import with_part
 from headrace_workers.features.moderation.limits import MAX_DETECTIONS
-from headrace_workers.features.moderation.versions import with_part
 
 CATEGORY: Final = "system_prompt_leak"
 CANARY: Final = "canary"  # the detector whose findings are never shown, whatever the policy says
@@ -16,10 +16,10 @@ _WORD: Final = re.compile(r"\S+")
 
 
 class Leaks(Source, Protocol):
-    """Finds what was told. Its findings are of one category."""
+    """A detector of a model's instructions in its answer. Its findings are of one category."""
 
     def find(self, text: str, told: Told) -> list[Detection]:
-        """Where this text repeats it."""
+        """Return the places where this text repeats the secret text."""
 
 
 class CanaryDetector:
@@ -30,7 +30,7 @@ class CanaryDetector:
     categories = frozenset({CATEGORY})
 
     def find(self, text: str, told: Told) -> list[Detection]:
-        """Where the text has a mark."""
+        """Return the places of a canary in the text."""
         found = (place for mark in told.marks for place in _spaced(mark).finditer(text))
         return [Detection(CATEGORY, 1.0, *place.span()) for place in found][:MAX_DETECTIONS]
 
@@ -48,7 +48,7 @@ class VerbatimDetector:
         self.version = with_part(str(characters))
 
     def find(self, text: str, told: Told) -> list[Detection]:
-        """The longest such stretches. Linear in the text."""
+        """Return the longest repeated stretches. Linear in the text."""
         said = _plain(told.system)
         length = min(self._characters, len(said))
         if length < SHORTEST:
@@ -74,7 +74,7 @@ def _windows(said: str, length: int) -> frozenset[str]:
 
 
 def _together(text: str, windows: frozenset[str], length: int) -> list[tuple[int, int]]:
-    """The spans of the text that windows cover."""
+    """Return the spans of the text that windows cover."""
     spans: list[tuple[int, int]] = []
     for at in range(len(text) - length + 1):
         if text[at : at + length] in windows:
@@ -86,12 +86,12 @@ def _together(text: str, windows: frozenset[str], length: int) -> list[tuple[int
 
 
 def _plain(text: str) -> str:
-    """In small letters, with one space between words."""
+    """Return the text in lower case, with one space between words."""
     return " ".join(_lower(text).split())
 
 
 def _lower(text: str) -> str:
-    """Each character in small, where that is one as well."""
+    """Return each character in lower case, where that is one character, too."""
     lower = text.lower()
     if len(lower) == len(text):
         return lower
@@ -99,7 +99,7 @@ def _lower(text: str) -> str:
 
 
 def _places(text: str) -> Sequence[int]:
-    """Where each character of the plain text stands."""
+    """Return the place in the original of each character of the plain text."""
     places: list[int] = []
     for word in _WORD.finditer(text):
         places += [*range(*word.span()), word.end()]  # and the space behind it

@@ -17,7 +17,7 @@ _LONGEST: Final = 32  # characters; what is longer is a key, a path or an addres
 
 
 def without_signs(text: str) -> str | None:
-    """The text with letters where signs stand for them; None where none does. A 1 is read as an i."""
+    """Return the text with letters in place of signs that stand for them, or None. A 1 is read as an i."""
     if not _SIGN.search(text):
         return None
     read = _WORD.sub(lambda word: _read(word[0]), text)

@@ -1,4 +1,4 @@
-"""How much one verdict can hold."""
+"""Limits of one verdict."""
 
 from typing import Final
 

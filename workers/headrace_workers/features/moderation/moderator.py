@@ -10,31 +10,31 @@ from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.core.log import Action as LogAction
 from headrace_workers.core.log import log
 from headrace_workers.core.ports import Detection, Detector, Embedder, Generator, Moderation, Moderator, Source, Told
-from headrace_workers.features.moderation.deciding import Judge
+from headrace_workers.features.moderation.decision import Judge
 from headrace_workers.features.moderation.leak import CanaryDetector, Leaks, VerbatimDetector
-from headrace_workers.features.moderation.looks import Look, looks_at
 from headrace_workers.features.moderation.no_answer import NoAnswer
 from headrace_workers.features.moderation.openai_endpoint import OpenAIDetector
 from headrace_workers.features.moderation.policy import Policy
 from headrace_workers.features.moderation.policy_file import load_policy
+from headrace_workers.features.moderation.text_views import Look, looks_at
 
 # Something for every detector to look at, so that all of them load what they need.
 _SAMPLE = "Write to jo@example.com or call +44 20 7946 0958. Card 4111 1111 1111 1111, key AKIAIOSFODNN7EXAMPLE, http://a:b@c."
 
 
 def no_guard(alias: str) -> Generator:
-    """For who has none: a policy that names one cannot be followed."""
+    """Raise ConfigurationError: the policy names a guard, and no model is loaded here."""
     raise ConfigurationError(f"the moderation policy names the guard {alias}, and no model is loaded here")
 
 
 def no_embedder() -> Embedder:
-    """For who has none: a head cannot read anything without."""
+    """Raise ConfigurationError: the policy names a head, and no embedder is loaded here."""
     raise ConfigurationError("the moderation policy names a head, and there is no embedder here")
 
 
 @dataclass(frozen=True, slots=True)
 class Aids:
-    """What detectors that a policy names work with: an embedder, a guard by its alias, and the key of an endpoint."""
+    """The models that detectors of a policy use: an embedder, a guard by its alias, and the key of an endpoint."""
 
     embedder: Callable[[], Embedder] = no_embedder
     guard: Callable[[str], Generator] = no_guard
@@ -47,8 +47,10 @@ class PolicyModerator:
     def __init__(
         self, detectors: Sequence[Detector], policy: Policy, lists: Mapping[str | None, Detector] | None = None
     ) -> None:
-        """`detectors` look at every text, and that of `lists` beside them which is of the text's tenant (of None: of
-        all tenants that the policy does not name).
+        """Moderate by `policy`.
+
+        `detectors` look at every text. `lists` has the blocklists of tenants; that of None is for all tenants that the
+        policy does not name.
 
         ConfigurationError when policy and detectors do not fit each other.
         """
@@ -69,8 +71,8 @@ class PolicyModerator:
         tenants: Sequence[str] | None = None,
         told: Sequence[Told | None] | None = None,
     ) -> list[Moderation | HeadraceError]:
-        """A verdict for each text, by the policy of its tenant; an error value means that a detector failed on it, and
-        that it must be held. What a model was `told` is looked for in what it wrote, where the policy asks for that.
+        """Return a verdict for each text by the policy of its tenant, or an error if a detector failed on it: the text
+        must then be held. Where the policy asks for it, an answer is searched for what its model was `told`.
 
         A text in which something hides words is looked at as it is, and without that: see `looks.py`.
         A text with more findings than a verdict can list, or that grows over the contract's bound when it is
@@ -108,7 +110,7 @@ class PolicyModerator:
     def _repeats(
         self, looks: Sequence[Look], whose: Sequence[str | None], known: Sequence[Told | None]
     ) -> Iterator[tuple[Look, Leaks, list[Detection] | HeadraceError]]:
-        """Where texts repeat what was told to who wrote them, of tenants that want that looked for."""
+        """Yield the places where answers repeat their model's instructions, for tenants that look for that."""
         for look in looks:
             told = known[look.of]
             if told is not None:
@@ -141,8 +143,9 @@ def warm_up(moderator: Moderator) -> None:
 
 
 def build_moderator(policy_path: Path | None = None, aids: Aids | None = None) -> PolicyModerator:
-    """The moderator with every detector of headrace, for the policy in a file, or the default one. `aids` are for those
-    that the policy may name.
+    """Return a moderator with every detector of headrace, for the policy in a file, or the default one.
+
+    Detectors that the policy names use `aids`.
 
     Cheap: libraries and models load with the first text, or by `warm_up()`. ConfigurationError when policy or
     blocklist are wrong.
@@ -151,7 +154,7 @@ def build_moderator(policy_path: Path | None = None, aids: Aids | None = None) -
 
 
 def shipped_detectors() -> list[Detector]:
-    """Those that look at every text, whatever the policy."""
+    """Return the detectors that look at every text, whatever the policy."""
     from headrace_workers.features.moderation.personal_data import PersonalDataDetector
     from headrace_workers.features.moderation.profanity import ProfanityDetector
     from headrace_workers.features.moderation.secrets import SecretsDetector
@@ -160,7 +163,7 @@ def shipped_detectors() -> list[Detector]:
 
 
 def with_policy(detectors: Sequence[Detector], policy: Policy, aids: Aids | None = None) -> PolicyModerator:
-    """These detectors, and those that the policy names, and its blocklists; each set of lists is compiled once."""
+    """Return these detectors, those that the policy names, and its blocklists. Each set of lists is compiled once."""
     from headrace_workers.features.moderation.blocklist import BlocklistDetector
 
     compiled: dict[tuple[Path, ...], Detector] = {}
@@ -175,7 +178,7 @@ def with_policy(detectors: Sequence[Detector], policy: Policy, aids: Aids | None
 
 
 def _named(policy: Policy, aids: Aids) -> Iterator[Detector]:
-    """The detectors that a policy names, for all tenants."""
+    """Yield the detectors that a policy names, for all tenants."""
     if policy.head is not None:
         from headrace_workers.features.moderation.head import HeadDetector
         from headrace_workers.features.moderation.head_file import load_head
@@ -190,7 +193,7 @@ def _named(policy: Policy, aids: Aids) -> Iterator[Detector]:
 
 
 def _leaks(policy: Policy) -> tuple[Leaks, ...]:
-    """What looks for that which a model was told."""
+    """Return the detectors that look for a model's instructions in its answer."""
     found: list[Leaks] = [CanaryDetector()] if policy.canary else []
     return (*found, VerbatimDetector(policy.verbatim)) if policy.verbatim else tuple(found)
 
@@ -203,7 +206,10 @@ def _found(leaks: Leaks, text: str, told: Told) -> list[Detection] | HeadraceErr
 
 
 def _run(detector: Detector, texts: Sequence[str]) -> list[list[Detection] | HeadraceError]:
-    """The detector's answer for all; when that fails, for each alone, so that only the culprit is held."""
+    """Return the detector's answer for all texts.
+
+    When it fails, run it for each alone, so that only the culprit is held.
+    """
     try:
         return [*_checked(detector, texts)]
     except Exception:
@@ -220,14 +226,16 @@ def _run_one(detector: Detector, text: str) -> list[Detection] | HeadraceError:
 
 
 def _failed(detector: str, error: Exception) -> HeadraceError:
-    """A message may quote the text, so only the kind of error goes on; those of NoAnswer never do."""
+    """Return an error with the kind of this error alone, since its message may quote the text; NoAnswer never quotes
+    it.
+    """
     if isinstance(error, NoAnswer):
         return NoAnswer(f"moderation detector {detector}: {error}; the output is held", passes=error.passes)
     return Unavailable(f"moderation detector {detector} failed ({type(error).__name__}); the output is held")
 
 
 def _checked(detector: Detector, texts: Sequence[str]) -> list[list[Detection]]:
-    """What the detector found; ValueError when it is no answer to the question."""
+    """Return the detector's findings. Raise ValueError for an answer of the wrong length."""
     results = detector.detect(texts)
     if len(results) != len(texts):
         raise ValueError("a detector must answer once for each text")

@@ -4,7 +4,7 @@ from headrace_schemas.errors import Unavailable
 
 
 class NoAnswer(Unavailable):
-    """Who was asked gave no answer that can be used. The words quote nothing of what was asked.
+    """An answer of a guard or endpoint cannot be used. The message quotes nothing of the text.
 
     `passes`: it may give one the next time; where it refuses the key or has nothing at this address, it will not.
     """

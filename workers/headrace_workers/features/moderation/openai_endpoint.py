@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from headrace_schemas.hazards import OF_OPENAI
 from headrace_workers.core.ports import Detection
+from headrace_workers.features.moderation.detector_versions import with_part
 from headrace_workers.features.moderation.limits import MAX_DETECTIONS
 from headrace_workers.features.moderation.no_answer import NoAnswer
 from headrace_workers.features.moderation.segments import Part, stretches
-from headrace_workers.features.moderation.versions import with_part
 
 if TYPE_CHECKING:
     import httpx
@@ -27,7 +27,7 @@ _OVERLAP: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to ask, by which of its models, and how long an answer may take, in seconds."""
+    """An endpoint: its address, its model, and the limit for an answer in seconds."""
 
     url: str
     model: str
@@ -42,7 +42,7 @@ class _Result(BaseModel):
     @field_validator("category_scores")
     @classmethod
     def _of_openai(cls, scores: dict[str, float]) -> dict[str, float]:
-        """One that names no category that is known here has looked for none: then nothing was moderated."""
+        """Return the scores. Raise ValueError where no known category is named: then nothing was moderated."""
         if scores.keys().isdisjoint(OF_OPENAI):
             raise ValueError("no category is known")
         return scores
@@ -69,7 +69,7 @@ class OpenAIDetector:
         self.version = with_part(endpoint.model)
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
-        """Of each text and category what its parts score; 0 is nothing found."""
+        """Return the scores of each text's parts by category; 0 means that nothing was found."""
         parts = [(at, part) for at, text in enumerate(texts) for part in stretches(len(text), _PART, _OVERLAP)]
         found: list[list[Detection]] = [[] for _ in texts]
         for first in range(0, len(parts), _INPUTS):
@@ -98,7 +98,10 @@ class OpenAIDetector:
         return _scores(content, len(inputs))
 
     def _bounded(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """The same. Unavailable where all together are too long, or take too long: each is bounded by itself alone."""
+        """Yield the chunks.
+
+        Raise NoAnswer where all together are too long, or take too long: httpx bounds each chunk alone.
+        """
         ends, size = self._monotonic() + self._endpoint.timeout, 0
         for chunk in chunks:
             size += len(chunk)
@@ -118,5 +121,5 @@ def _scores(content: bytes, asked: int) -> list[dict[str, float]]:
 
 
 def _detections(part: Part, scores: dict[str, float]) -> list[Detection]:
-    """What was found in a part; a category that the service does not name is not found."""
+    """Return the findings of a part. A category that the service does not name is not found."""
     return [Detection(name, score, *part) for name in OF_OPENAI if (score := scores.get(name, 0.0)) > 0]

@@ -21,7 +21,7 @@ from headrace_workers.runtime.worker.parts import WorkerParts
 
 if TYPE_CHECKING:  # they import NumPy, which most processes do without
     from headrace_workers.features.moderation.moderator import Aids
-    from headrace_workers.features.moderation.seen import SeenPrompts
+    from headrace_workers.features.moderation.seen_prompts import SeenPrompts
 
 
 def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
@@ -86,7 +86,7 @@ def _screener(settings: Settings, aids: "Aids", detectors: list[Detector]) -> "t
     """
     from headrace_workers.features.knowledge.suspicious import suspicions
     from headrace_workers.features.moderation.injection import InjectionDetector
-    from headrace_workers.features.moderation.seen import SeenPrompts, always
+    from headrace_workers.features.moderation.seen_prompts import SeenPrompts, always
     from headrace_workers.features.moderation.watching import WatchedModerator
 
     looking = [*detectors, InjectionDetector(suspicions)]
@@ -120,8 +120,8 @@ def _follows(
 
 def _ready(settings: Settings, moderator: Moderator) -> Moderator:
     """Load all that a moderator needs, and bound its time."""
-    from headrace_workers.features.moderation.bounded import BoundedModerator
     from headrace_workers.features.moderation.moderator import warm_up
+    from headrace_workers.features.moderation.time_limit import BoundedModerator
 
     warm_up(moderator)  # a detector that cannot load is an error now, and the first job does not wait for it
     return BoundedModerator(moderator, settings.detector_time)

@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any, Final
 
 from headrace_workers.core.ports import Detection
+from headrace_workers.features.moderation.detector_versions import version_of
 from headrace_workers.features.moderation.gates import ANYTHING, GATES
-from headrace_workers.features.moderation.left_out import left_out
-from headrace_workers.features.moderation.versions import version_of
+from headrace_workers.features.moderation.import_stubs import left_out
 from headrace_workers.features.moderation.windows import outermost, windows
 
 # Presidio scores a weak pattern (nine digits: a social security number?) below this, unless a word of the
@@ -23,9 +23,9 @@ _CONTEXT_CHARACTERS: Final = 40
 _VERSION = re.compile(r"(?i)\b(?:version|release|build|firmware|section|clause|chapter|v)\.? ?\Z")
 
 
-# What these found is hidden from the rules after them: a card number is no telephone number as well, and trying it as
-# one in eight countries is slow.
-_SURE: Final = frozenset({"card", "iban", "ip_address"})
+# Findings of these rules are hidden from the rules after them: a card number is no telephone number, and trying it
+# as one in eight countries is slow.
+_CERTAIN: Final = frozenset({"card", "iban", "ip_address"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,12 @@ class PersonalDataDetector:
     categories = frozenset({"email", "phone", "card", "iban", "ip_address", "ssn", "itin", "nino"})
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
-        """The personal data in each text. The recognizers are loaded by the first call."""
+        """Return the personal data in each text. The recognizers are loaded by the first call."""
         return [self._detect(text) for text in texts]
 
     @cached_property
     def version(self) -> str:
-        """Whose patterns."""
+        """The version of the patterns."""
         return version_of("presidio-analyzer")
 
     @cached_property
@@ -70,7 +70,7 @@ class PersonalDataDetector:
                     scores = found.setdefault(rule.category, {})
                     span = offset + start, offset + end
                     scores[span] = max(score, scores.get(span, 0.0))
-                    if rule.category in _SURE:
+                    if rule.category in _CERTAIN:
                         rest = rest[:start] + "A" * (end - start) + rest[end:]
         kept = [
             Detection(category, scores[span], *span) for category, scores in found.items() for span in outermost(scores)
@@ -114,7 +114,7 @@ def _findings(rule: _Rule, text: str) -> list[tuple[int, int, float]]:
 
 
 def _score(text: str, result: Any, context: Sequence[str]) -> float:
-    """The recognizer's score, raised where a word of its context stands shortly before the span."""
+    """Return the recognizer's score, raised where a word of its context stands shortly before the span."""
     score = float(result.score)
     if score >= SCORE_FLOOR:
         return score

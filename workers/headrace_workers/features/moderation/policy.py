@@ -1,4 +1,4 @@
-"""What is done with findings: one rule for each category, by tenant where tenants differ. Values that never change."""
+"""A moderation policy: one rule for each category, by tenant where tenants differ. Values that never change."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ REGENERATE: Final = "regenerate"  # in a policy file: what is to be blocked is f
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What is done with findings of one category whose score is at least `min_score`.
+    """The action for findings of one category whose score is at least `min_score`.
 
     It is done where `detectors` of them agree on a span, and not with spans that are `allowed`: texts without regard to
     case, which may begin or end with a `*`. `again`: what is to be blocked is first made again by its model.
@@ -35,7 +35,7 @@ class Rule:
         return REGENERATE if self.again else self.action
 
     def allows(self, span: str) -> bool:
-        """Whether a span with this text is let be, whatever was found in it."""
+        """Return True if a span with this text is allowed, whatever was found in it."""
         folded = span.casefold()
         return any(_like(folded, entry.casefold()) for entry in self.allowed)
 
@@ -69,7 +69,7 @@ class Policy:
     tenants: Mapping[str, "Policy"] = field(default_factory=dict)
 
     def of(self, tenant: str | None) -> "Policy":
-        """The policy for this tenant's texts."""
+        """Return the policy for this tenant's texts."""
         return self if tenant is None else self.tenants.get(tenant, self)
 
     @property
@@ -79,7 +79,7 @@ class Policy:
 
     @cached_property
     def makes_again(self) -> bool:
-        """Whether answers that may not be shown are made again, of some category."""
+        """True if a category's rule asks the model again when an answer may not be shown."""
         return any(rule.again for rule in self.rules.values())
 
     @property

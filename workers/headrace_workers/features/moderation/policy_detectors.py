@@ -1,4 +1,4 @@
-"""What a policy file says of detectors that are somewhere else: an endpoint like OpenAI's, and a guard."""
+"""Detectors of a policy file that run elsewhere: an endpoint like OpenAI's, and a guard."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -18,7 +18,7 @@ _LONGEST_TIMEOUT: Final = 60.0
 
 
 def read_detectors(document: Mapping[str, Any]) -> tuple[Endpoint | None, str | None]:
-    """The endpoint and the guard's alias, where they are named. Wrong."""
+    """Return the endpoint and the guard's alias, where they are named. Raise Wrong."""
     keys: Keys = ("detectors",)
     table = table_of(keys, document.get("detectors", {}))
     only(keys, table, frozenset({"openai", "guard"}))

@@ -32,7 +32,7 @@ _TENANT: Final[TypeAdapter[str]] = TypeAdapter(Tenant)
 
 
 def load_policy(path: Path | None = None) -> Policy:
-    """The policy in a TOML file; categories that it does not name keep their rule of the default policy.
+    """Return the policy in a TOML file. Categories that it does not name keep their rule of the default policy.
 
     Blocklists are taken relative to the policy file. ConfigurationError names the file, the line, and what it may be.
     """
@@ -90,7 +90,7 @@ def _of_tenant(name: str, value: object, whole: Policy, folder: Path) -> Policy:
 
 
 def _read(keys: Keys, table: Mapping[str, Any], base: Policy | None, folder: Path) -> Policy:
-    """The policy that a table says, where it says nothing that of `base`; without one, its categories are all."""
+    """Return the policy of a table, which changes `base`. Without a base the table names all categories."""
     rules: dict[str, Rule] = {} if base is None else dict(base.rules)
     categories = table_of((*keys, "categories"), table.get("categories", {}))
     for name, value in categories.items():

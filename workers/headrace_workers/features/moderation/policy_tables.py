@@ -7,7 +7,7 @@ from headrace_workers.features.moderation.toml_lines import Keys
 
 
 class Wrong(Exception):
-    """What is wrong, and the keys that lead to it."""
+    """A fault in a policy file, with the keys that lead to it."""
 
     def __init__(self, keys: Keys, reason: str) -> None:
         super().__init__(reason)
@@ -15,7 +15,7 @@ class Wrong(Exception):
 
 
 def table_of(keys: Keys, value: object) -> Mapping[str, Any]:
-    """The value, which is a table."""
+    """Return the value, which must be a table."""
     if not isinstance(value, dict):
         raise Wrong(keys, "must be a table")
     return value

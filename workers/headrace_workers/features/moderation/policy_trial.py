@@ -1,4 +1,4 @@
-"""What another moderation policy would have done with texts that were moderated before. Pure."""
+"""A trial of another policy on texts that were moderated before: its decisions beside those of then. Pure."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -19,8 +19,9 @@ _AT_ONCE: Final = 64
 
 
 class Past(NamedTuple):
-    """A text and what was done with it. `text` is None where that is no longer there as it was; `told` is what its
-    model was told.
+    """A text and the decision about it.
+
+    `text` is None where it is no longer there unchanged; `told` is what its model was told.
     """
 
     job_id: str
@@ -33,7 +34,7 @@ class Past(NamedTuple):
 
 @dataclass
 class Trial:
-    """What would be done now, against what was done. `shown` jobs are kept as examples of each change."""
+    """The decisions of the new policy beside those of then. `shown` jobs are kept as examples of each change."""
 
     shown: int = 5
     moves: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -44,16 +45,16 @@ class Trial:
 
     @property
     def tried(self) -> int:
-        """How many texts were looked at anew."""
+        """The number of texts that were moderated again."""
         return self.moves.total()
 
     @property
     def changed(self) -> int:
-        """Of how many something else would be done."""
+        """The number of texts with another decision now."""
         return sum(count for (before, now), count in self.moves.items() if _as_now(before) != now)
 
     def add(self, past: Past, now: str, objected: Iterable[str]) -> None:
-        """A text that was looked at."""
+        """Add a text that was moderated again."""
         self.moves[past.before, now] += 1
         self.objected_before.update(past.objected)
         self.objected_now.update(objected)
@@ -63,7 +64,7 @@ class Trial:
 
 
 def past_of(job_id: str, tenant: str, payload: bytes, end: bytes) -> Past | None:
-    """What there is of an ended generation or moderation job; None where no such text was moderated."""
+    """Return the moderated text of an ended generation or moderation job; None where there is none."""
     receipt = from_json(end)
     verdict = receipt.get("moderation")
     if verdict is None or receipt.get("refusal") is not None:
@@ -81,7 +82,7 @@ def past_of(job_id: str, tenant: str, payload: bytes, end: bytes) -> Past | None
 
 
 def tried(past: Iterable[Past], moderator: Moderator, trial: Trial) -> Iterator[int]:
-    """Have the texts moderated and counted, some at a time; after each how many."""
+    """Moderate the texts again, some at a time, and add them to `trial`; yield the number of each group."""
     texts = iter(past)
     while some := list(islice(texts, _AT_ONCE)):
         here = [each for each in some if each.text is not None]
@@ -99,7 +100,7 @@ def tried(past: Iterable[Past], moderator: Moderator, trial: Trial) -> Iterator[
 
 
 def _as_now(before: str) -> str:
-    """What a person let pass was to be reviewed."""
+    """Return the action of then; `review` where a person released the text."""
     return "review" if before == RELEASED else before
 
 

@@ -32,7 +32,7 @@ class OfflineEmailRecognizer(EmailRecognizer):
     """Knows public suffixes without a network, and keeps addresses in private domains (`jo@mail.internal`)."""
 
     def validate_result(self, pattern_text: str) -> bool | None:
-        """True for a public suffix, None (score unchanged) for another name, False for `lodash@4.17.21`."""
+        """Return True for a public suffix, None (score unchanged) for another name, False for `lodash@4.17.21`."""
         domain = pattern_text.rpartition("@")[2]
         if not _NAME.fullmatch(domain.rpartition(".")[2]):
             return False
@@ -43,7 +43,7 @@ class ShapedPhoneRecognizer(PhoneRecognizer):
     """Scores a valid number by how it is written, so that order numbers, dates and figures are let be."""
 
     def analyze(self, text: str, entities: list[str], nlp_artifacts: Any = None) -> list[RecognizerResult]:
-        """Valid numbers of any region when written with `+`, and of the supported regions without."""
+        """Return valid numbers of any region when written with `+`, and of the supported regions without."""
         found: dict[tuple[int, int], RecognizerResult] = {}
         for region in REGIONS:
             # Trying a region costs about 0.1 ms a candidate: what is settled is hidden from the next.
@@ -69,7 +69,7 @@ class _Matcher(phonenumbers.PhoneNumberMatcher):
         self._known: dict[tuple[str, str, str], Any] = {}
 
     def _parse_and_verify(self, candidate: str, offset: int) -> Any:
-        """What it says depends on the candidate and the characters beside it, and on nothing else of the text."""
+        """Return the cached verdict: it depends on the candidate and the characters beside it alone."""
         end = offset + len(candidate)
         key = (candidate, self.text[max(0, offset - 1) : offset], self.text[end : end + 1])
         if key not in self._known:
@@ -80,7 +80,7 @@ class _Matcher(phonenumbers.PhoneNumberMatcher):
 
 
 def _shape(text: str, start: int, end: int) -> float:
-    """How much the span is written like a telephone number; 0 when it rather is a date, an amount or part of a code."""
+    """Return how much the span looks like a telephone number; 0 for a date, an amount or part of a code."""
     raw = text[start:end]
     before, after = text[max(0, start - 1) : start], text[end : end + 1]
     if not ENOUGH_DIGITS.search(raw) or _DATE.search(raw):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_workers.core.ports import Detection
-from headrace_workers.features.moderation.versions import version_of
+from headrace_workers.features.moderation.detector_versions import version_of
 
 SCORE_FLOOR: Final = 0.5
 # A sentence is read in windows of so many words. The classifier normalises by length: in a window of 16 words it saw
@@ -41,7 +41,7 @@ class _Model:
     alone: NDArray[np.float64]  # (words,) the probability of a text that is this word alone
 
     def probabilities(self, words: NDArray[np.int64], segments: NDArray[np.int64], count: int) -> NDArray[np.float64]:
-        """P(profane) of each of `count` segments, given the words and the segment of each."""
+        """Return P(profane) of each of `count` segments, given the words and the segment of each."""
         keys, times = np.unique(segments * len(self.idf) + words, return_counts=True)
         where, which = np.divmod(keys, len(self.idf))
         norms = np.sqrt(np.bincount(where, weights=(times * self.idf[which]) ** 2, minlength=count))
@@ -67,7 +67,7 @@ class ProfanityDetector:
     categories = frozenset({_CATEGORY})
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
-        """The profanities in each text. The model is loaded by the first call."""
+        """Return the profanities in each text. The model is loaded by the first call."""
         found: list[list[Detection]] = [[] for _ in texts]
         model = self._model
         said, of_sentences, of_texts = _said(texts)
@@ -93,7 +93,7 @@ class ProfanityDetector:
 
     @cached_property
     def version(self) -> str:
-        """Whose classifier."""
+        """The version of the classifier."""
         return version_of("alt-profanity-check")
 
     @cached_property
@@ -102,7 +102,10 @@ class ProfanityDetector:
 
 
 def _said(texts: Sequence[str]) -> tuple[list[str], list[int], list[int]]:
-    """The words of all texts, and how many each sentence and each text has. No line of Python is run for each word."""
+    """Return the words of all texts, and how many words each sentence and each text has.
+
+    No line of Python runs for each word.
+    """
     said: list[str] = []
     of_sentences: list[int] = []
     of_texts: list[int] = []
@@ -118,7 +121,7 @@ def _said(texts: Sequence[str]) -> tuple[list[str], list[int], list[int]]:
 
 
 def _segments(of_sentences: Sequence[int]) -> tuple[NDArray[np.int64], int]:
-    """For each word the number of its segment, ascending, from the words of each sentence; and how many there are."""
+    """Return the segment of each word, ascending, from the words of each sentence; and the number of segments."""
     words = np.array(of_sentences, dtype=np.int64)
     segments = -(-words // WINDOW_WORDS)
     before, first = np.cumsum(words) - words, np.cumsum(segments) - segments
@@ -127,7 +130,7 @@ def _segments(of_sentences: Sequence[int]) -> tuple[NDArray[np.int64], int]:
 
 
 def _sentence_ends(text: str) -> Iterator[int]:
-    """Where a run of stops begins that white space, a line feed of its own, or the end of the text follows."""
+    """Yield the places of stops before white space, a line feed of its own, or the end of the text."""
     # One pattern with a look-ahead would be quadratic in a long run.
     for run in _STOPS.finditer(text):
         start, end = run.span()
@@ -136,7 +139,7 @@ def _sentence_ends(text: str) -> Iterator[int]:
 
 
 def plain_words() -> frozenset[str]:
-    """The words that the classifier is not shown: see `plain_words.txt`."""
+    """Return the words that are hidden from the classifier: see `plain_words.txt`."""
     lines = (
         files("headrace_workers.features.moderation")
         .joinpath("plain_words.txt")

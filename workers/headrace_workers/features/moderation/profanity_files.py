@@ -19,7 +19,7 @@ _STOOD_FOR: Final = frozenset({"sklearn", "scipy"})
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """What the classifier is made of: inverse document frequencies by word, and calibrated linear classifiers."""
+    """The parameters of the classifier: inverse document frequencies by word, and calibrated linear classifiers."""
 
     vocabulary: dict[str, int]
     idf: NDArray[np.float64]  # (words,)
@@ -33,11 +33,11 @@ class _Kept:
     """An object of a class that is not imported: it has the attributes that it was packed with."""
 
     def __init__(self, *_: object) -> None:
-        """Whatever it was called with."""
+        """Accept any arguments."""
 
 
 def read_numbers() -> Numbers:
-    """All of it. What another release packs in another way is read by the package itself."""
+    """Return the parameters. Files of another release, packed in another way, are read by the package itself."""
     try:
         return _numbers(_unpacked("vectorizer"), _unpacked("model"))
     except (AttributeError, ImportError, KeyError, OSError, TypeError, pickle.UnpicklingError):

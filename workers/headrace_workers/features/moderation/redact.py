@@ -14,7 +14,7 @@ class Span:
 
 
 def redact(text: str, spans: Iterable[Span]) -> str:
-    """The text with each span replaced by its category in brackets: `[EMAIL]`.
+    """Return the text with each span replaced by its category in brackets: `[EMAIL]`.
 
     Spans that overlap become one, which covers them all and is named after the longest of them (the first of equals).
     Offsets are in characters. Empty spans are passed over.
@@ -29,7 +29,7 @@ def redact(text: str, spans: Iterable[Span]) -> str:
 
 
 def merge(spans: Iterable[Span]) -> list[Span]:
-    """The spans in order, those that overlap joined. Spans that only touch stay apart."""
+    """Return the spans in order, with overlapping ones joined. Spans that only touch stay apart."""
     merged: list[Span] = []
     longest = 0  # length of the span that named the last group
     for span in sorted((s for s in spans if s.start < s.end), key=lambda s: s.start):

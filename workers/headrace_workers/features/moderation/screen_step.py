@@ -11,7 +11,7 @@ from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Moderation, Moderator
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.knowledge.passage_screening import SCREENED
-from headrace_workers.features.moderation.seen import SeenPrompts
+from headrace_workers.features.moderation.seen_prompts import SeenPrompts
 
 
 def screen(

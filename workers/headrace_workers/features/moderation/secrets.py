@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Final
 
 from headrace_workers.core.ports import Detection
+from headrace_workers.features.moderation.detector_versions import version_of
 from headrace_workers.features.moderation.jwt import jwts
-from headrace_workers.features.moderation.versions import version_of
 from headrace_workers.features.moderation.windows import outermost, windows
 
 _CATEGORY: Final = "secret"
@@ -19,7 +19,7 @@ _KEY_BEGIN = re.compile(r"(?:-{2,5} ?)?BEGIN (?:[A-Z0-9]+ ){0,2}PRIVATE KEY(?: B
 _KEY_END = re.compile(r"END (?:[A-Z0-9]+ ){0,2}PRIVATE KEY(?: BLOCK)?(?: ?-{2,5})?|Private-MAC: ?[0-9a-f]+")
 # Such a password is of any length, and its pattern linear: no character that it may hold begins another.
 _URL_PASSWORD = re.compile(r"://[^:/?#\[\]@!$&'()*+,;=\s]+:([^:/?#\[\]@!$&'()*+,;=\s]+)@")
-# What a token goes on with where the pattern stops early, or where a window was cut.
+# Characters that continue a token where the pattern stops early, or where a window was cut.
 _REST = re.compile(r"[A-Za-z0-9_\-+/=]*(?:\.[A-Za-z0-9_\-+/=]+)*")
 
 # Tokens that detect-secrets 1.5 does not know (formats as their issuers document them).
@@ -81,12 +81,15 @@ class SecretsDetector:
     categories = frozenset({_CATEGORY})
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
-        """The secrets in each text. The plugins are loaded by the first call; no setting of the library is touched."""
+        """Return the secrets in each text.
+
+        The plugins are loaded by the first call; no setting of the library is touched.
+        """
         return [self._detect(text) for text in texts]
 
     @cached_property
     def version(self) -> str:
-        """Whose patterns."""
+        """The version of the patterns."""
         return version_of("detect-secrets")
 
     @cached_property
@@ -102,7 +105,10 @@ class SecretsDetector:
         return [Detection(_CATEGORY, _SCORE, start, end) for start, end in outermost(spans)]
 
     def _patterned(self, text: str) -> Iterator[tuple[int, int]]:
-        """What the patterns find, window by window; a token that goes on behind its window is followed to its end."""
+        """Yield the matches of the patterns, window by window.
+
+        A token that continues after its window is followed to its end.
+        """
         reached = 0
         for offset, window in windows(text):
             stop = offset + len(window)
@@ -134,7 +140,7 @@ def _matches(rule: _Rule, text: str, begin: int, stop: int) -> Iterator[tuple[in
 
 
 def _token_end(text: str, at: int, stop: int) -> int:
-    """Where the token ends of which text[:at] is the beginning."""
+    """Return the end of the token that text[:at] begins."""
     rest = _REST.match(text, at, stop)
     return rest.end() if rest else at
 

@@ -10,7 +10,7 @@ _HEADER = re.compile(r"\s*(\[{1,2}[^\n]*?\]{1,2})\s*(?:#.*)?$")
 
 
 def line_of(text: str, keys: Keys) -> int | None:
-    """The line (from 1) in which this key, or the nearest of those around it, gets its value; None where none does.
+    """Return the line (from 1) in which this key, or the nearest key around it, gets its value; None without one.
 
     A line within a text of several lines may be taken for one of a key. What it is used for, telling a person where to
     look, survives that.
@@ -25,14 +25,14 @@ def line_of(text: str, keys: Keys) -> int | None:
             name, equals, _ = line.partition("=")
             found = (*table, *path) if equals and (path := _only_path(f"{name}= 0")) else ()
         common = _common(found, keys)
-        # What leads elsewhere is no place of this key.
+        # A line that leads elsewhere is no place of this key.
         if common > nearest and common == min(len(found), len(keys)):
             best, nearest = number, common
     return best
 
 
 def _only_path(line: str) -> Keys | None:
-    """The keys that this line alone leads to."""
+    """Return the keys of a line that has one path alone, or None."""
     try:
         value: Any = tomllib.loads(line)
     except tomllib.TOMLDecodeError:

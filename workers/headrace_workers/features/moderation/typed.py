@@ -27,13 +27,13 @@ def _digits_and_spaces() -> dict[int, str]:
 
 @cache
 def _typed() -> tuple[dict[int, str], re.Pattern[str]]:
-    """What stands for what, and what finds it: made for the first text beyond ASCII, since it takes its time."""
+    """Return the replacements and the pattern that finds them. They are built for the first text beyond ASCII."""
     table = {**_digits_and_spaces(), **_DASHES, **_SIGNS}
     return table, re.compile(f"[{''.join(map(re.escape, map(chr, table)))}]")
 
 
 def as_typed(text: str) -> str | None:
-    """The text with a keyboard's digits, signs and spaces in the places of others; None where it has no others."""
+    """Return the text with a keyboard's digits, signs and spaces in place of other forms; None where it has none."""
     if text.isascii():
         return None
     table, others = _typed()

@@ -11,7 +11,7 @@ _GAP = re.compile(r"\s{16,}")  # nothing that detectors look for goes across suc
 
 
 def windows(text: str) -> Iterator[tuple[int, str]]:
-    """Pieces of the text with their offsets; a text of at most `SIZE` characters without wide gaps is one piece.
+    """Yield pieces of the text with their offsets. A text of at most `SIZE` characters without wide gaps is one piece.
 
     Runs of 16 or more white space characters separate pieces: patterns with several optional spaces in a row are
     cubic in them. Longer stretches are cut at white space where there is some near, with an overlap.
@@ -24,7 +24,7 @@ def windows(text: str) -> Iterator[tuple[int, str]]:
 
 
 def outermost(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The spans in order, without those inside another: a piece may show a part of what the next shows whole."""
+    """Return the spans in order, without spans inside another: a piece may show a part of what the next shows whole."""
     kept: list[tuple[int, int]] = []
     for start, end in sorted(set(spans), key=lambda span: (span[0], -span[1])):
         if not kept or end > kept[-1][1]:
@@ -42,7 +42,7 @@ def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, str]]:
 
 
 def _cut(text: str, at: int) -> int:
-    """The place after the last white space in the `_SLACK` characters before `at`, else `at`."""
+    """Return the place after the last white space in the `_SLACK` characters before `at`, else `at`."""
     for position in range(at, at - _SLACK, -1):
         if text[position - 1].isspace():
             return position

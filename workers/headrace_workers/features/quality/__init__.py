@@ -1,1 +1,1 @@
-"""How far verdicts can be trusted: labels of people, statistics, pass rates."""
+"""Trust in verdicts: labels of people, statistics, pass rates."""

@@ -1,4 +1,4 @@
-"""How far two, or many, say the same: raw, beyond chance (Cohen's κ), with missing labels (Krippendorff's α).
+"""Agreement of two or many raters: raw, beyond chance (Cohen's κ), and with missing labels (Krippendorff's α).
 
 κ and α are both 1 − seen disagreement / disagreement by chance. Their intervals come from the influence of each row on
 the logarithm of that ratio (the delta method, summed by cluster), with Student's quantile: it never goes above 1, and
@@ -46,7 +46,10 @@ def raw_agreement(
     clusters: Ids | None = None,
     level: float = 0.95,
 ) -> Estimate | Undefined:
-    """The share of rows with the same label, by Wilson's interval. High where one label is rare, whoever labels."""
+    """Return the share of rows with the same label, with Wilson's interval.
+
+    It is high for any raters where one label is rare.
+    """
     _same_length(first, second)
     return share(np.asarray(first == second), probability, clusters, level=level)
 
@@ -59,7 +62,8 @@ def kappa(
     clusters: Ids | None = None,
     level: float = 0.95,
 ) -> Estimate | Undefined:
-    """Cohen's κ (1960) of two who labelled the same rows; weighted (1968) by linear or quadratic distance of numbers.
+    """Return Cohen's κ (1960) of two raters of the same rows; weighted (1968) by linear or quadratic distance of
+    numbers.
 
     1 is the same everywhere, 0 what their habits alone would give. The error is that of Fleiss, Cohen and Everitt
     (1969) where rows are independent. Undefined where both always say one and the same.
@@ -93,7 +97,7 @@ def kappa(
 def alpha(
     labels: Floats, scale: Scale = "nominal", clusters: Ids | None = None, level: float = 0.95
 ) -> Estimate | Undefined:
-    """Krippendorff's α: `labels` has a row an item and a column a person, NaN where somebody did not label.
+    """Return Krippendorff's α. `labels` has a row an item and a column a person, NaN where somebody did not label.
 
     By nominal, ordinal or interval distance (Krippendorff 2011, "Computing Krippendorff's alpha-reliability"). Items
     with fewer than two labels tell nothing, and are left out. For the ordinal scale the interval takes the distances
@@ -125,7 +129,7 @@ def _of_categories(rated: Floats, given: NDArray[np.bool_], scale: Scale) -> _Di
 
 
 def _of_numbers(rated: Floats, given: NDArray[np.bool_]) -> _Disagreement:
-    """Squared differences, for which sums suffice: Σ_ij (v_i − v_j)² = 2·(m·Σv² − (Σv)²)."""
+    """Return squared differences, for which sums suffice: Σ_ij (v_i − v_j)² = 2·(m·Σv² − (Σv)²)."""
     centred = np.where(given, rated - rated[given].mean(), 0.0)
     of_item = given.sum(axis=1).astype(np.float64)
     squares = np.square(centred).sum(axis=1)
@@ -135,7 +139,7 @@ def _of_numbers(rated: Floats, given: NDArray[np.bool_]) -> _Disagreement:
 
 
 def _of_items(seen_in: Floats, far_in: Floats, of_item: Floats, most: float, imagined: Floats) -> _Disagreement:
-    """`imagined` is how far the labels of items with two alike would be from labels that are drawn."""
+    """Return the disagreement of items. `imagined` is the distance of labels that are drawn at random."""
     n = float(of_item.sum())
     seen, drawn = float(seen_in.sum() / n), float(far_in.sum() / n)
     seen_in, far_in = np.append(seen_in, np.zeros(len(imagined))), np.append(far_in, imagined)
@@ -162,7 +166,7 @@ def _beyond_chance(of: _Disagreement, clusters: Clusters, rows: int, level: floa
 
 
 def _apart(values: NDArray[np.generic], distance: Distance) -> Floats | None:
-    """How far each pair of labels is apart, at most 1; None for a single label."""
+    """Return how far each pair of labels is apart, at most 1; None for a single label."""
     _few(values)
     if len(values) == 1:
         return None
@@ -174,7 +178,7 @@ def _apart(values: NDArray[np.generic], distance: Distance) -> Floats | None:
 
 
 def _ranks_apart(of_value: Floats) -> Floats:
-    """Squared: how many labels lie between two values, half of either's own included."""
+    """Return squared distances: the number of labels between two values, with half of either's own."""
     middle = np.cumsum(of_value) - of_value / 2
     return np.asarray(np.square(middle[:, None] - middle[None, :]))
 

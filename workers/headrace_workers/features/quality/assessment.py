@@ -1,4 +1,4 @@
-"""How far verdicts can be trusted, by what people say of some of them: everything that is said of one criterion.
+"""The assessment of a criterion's verdicts by people's labels of some of them.
 
 Items are jobs. An item's label is the mean of what people said of it; where they contradict each other evenly, it is
 neither right nor wrong, and counts for the mean alone. Where there is no number, there is a reason.
@@ -50,7 +50,9 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What can be said. `contested` counts items of which people said both; `among_people` is Krippendorff's α.
+    """The results of an assessment.
+
+    `contested` counts items that people disagree about; `among_people` is Krippendorff's α.
 
     `rates` are of a verdict of yes against labels of yes; `mean` is the true mean over all items.
     """
@@ -72,7 +74,7 @@ class Assessment:
 
 
 def assess(of: Labelled, fresh_since: int, level: float = 0.95) -> Assessment:
-    """All of it; labels from `fresh_since` (ms) on are compared with those before, for drift."""
+    """Return the assessment. Labels from `fresh_since` (ms) on are compared with those before, for drift."""
     human = by_item(of.value, of.item, len(of.machine))
     drawn = _drawn(of)
     there = ~np.isnan(human)
@@ -104,7 +106,7 @@ def assess(of: Labelled, fresh_since: int, level: float = 0.95) -> Assessment:
 
 
 def corrected_mean(of: Labelled, level: float = 0.95) -> Corrected | Undefined:
-    """What people would say in the mean of all items."""
+    """Return the mean over all items that people would give."""
     drawn = _drawn(of)
     if isinstance(drawn, Undefined):
         return drawn
@@ -126,7 +128,7 @@ class _Told:
 
 
 def _drawn(of: Labelled) -> Floats | Undefined | None:
-    """With which probability each item was drawn; None where no label says."""
+    """Return the probability with which each item was drawn; None where no label states it."""
     known = ~np.isnan(of.probability)
     if not known.any():
         return None
@@ -146,7 +148,7 @@ def _contested(of: Labelled) -> int:
 
 
 def _among_people(of: Labelled, whole: bool, level: float) -> Estimate | Undefined:
-    """Of what each person said of an item last."""
+    """Return the agreement among people by each person's last label of an item."""
     people, column = np.unique(of.who, return_inverse=True)
     if len(people) < 2:
         return Undefined("one person labelled")

@@ -23,16 +23,19 @@ class Clusters:
     count: int
 
     def sums(self, values: Floats) -> Floats:
-        """Per cluster, the sum of its rows' values."""
+        """Return the sum of each cluster's values."""
         return np.asarray(np.bincount(self.of_row, weights=values, minlength=self.count), dtype=np.float64)
 
     def among(self, rows: NDArray[np.bool_]) -> "Clusters":
-        """The clusters of these rows alone, numbered anew."""
+        """Return the clusters of these rows alone, numbered anew."""
         return numbered(self.of_row[rows], int(rows.sum()))
 
 
 def numbered(ids: Ids | None, rows: int) -> Clusters:
-    """Clusters by their ids, one id a row; without ids each row is by itself. Raises ValueError for another length."""
+    """Return clusters by their ids, one id a row.
+
+    Without ids each row is a cluster. Raise ValueError for another length.
+    """
     if ids is None:
         return Clusters(np.arange(rows), rows)
     if len(ids) != rows:
@@ -42,7 +45,7 @@ def numbered(ids: Ids | None, rows: int) -> Clusters:
 
 
 def standard_error(influence: Floats, clusters: Clusters) -> float:
-    """Of a statistic to which each row adds its influence; infinite for a single cluster, which tells no spread."""
+    """Return the standard error of a statistic from each row's influence. It is infinite for a single cluster."""
     if clusters.count < 2:
         return math.inf
     total = float(np.square(clusters.sums(influence)).sum())
@@ -50,7 +53,7 @@ def standard_error(influence: Floats, clusters: Clusters) -> float:
 
 
 def weights_of(probability: Floats | None, rows: int) -> Floats:
-    """How much each row stands for: 1 / the probability with which it was taken (Horvitz and Thompson 1952).
+    """Return the weight of each row: 1 / the probability with which it was taken (Horvitz and Thompson 1952).
 
     Raises ValueError for a probability that is none, or 0: who was never to be taken cannot be there.
     """

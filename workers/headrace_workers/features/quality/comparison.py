@@ -1,4 +1,4 @@
-"""Whether one variant does better than another on the same items.
+"""A comparison of two variants on the same items.
 
 Differences are taken item by item: what makes an item hard for both drops out (Miller 2024, "Adding error bars to
 evals", arXiv 2411.00640). The method depends on what the data bear:
@@ -54,10 +54,10 @@ class Comparison:
 def compare(
     a: Floats, b: Floats, clusters: Ids | None = None, span: float = 1.0, level: float = 0.95
 ) -> Comparison | Undefined:
-    """Scores of A and B, one row an item and both in a range of the length `span`.
+    """Return the comparison of scores of A and B, one row an item and both in a range of the length `span`.
 
-    What has no score of both is left out by the caller, who tells how many. Raises ValueError where lengths differ, a
-    score is no finite number, or two differ by more than the span.
+    The caller leaves out items without a score of both, and reports their number. Raises ValueError where lengths
+    differ, a score is not finite, or two differ by more than the span.
     """
     if len(a) != len(b):
         raise ValueError(f"{len(a)} scores of A and {len(b)} of B: each item has one of both")
@@ -80,7 +80,9 @@ def compare(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted for their number: of those at most α any is wrong in at most a share α of worlds (Holm 1979)."""
+    """Return p-values adjusted for their number: among those of at most α, any is wrong in at most a share α of cases
+    (Holm 1979).
+    """
     order = np.argsort(p_values, kind="stable")
     factors = np.arange(len(p_values), 0, -1)
     adjusted = np.minimum(1.0, np.maximum.accumulate(np.asarray(p_values, dtype=np.float64)[order] * factors))

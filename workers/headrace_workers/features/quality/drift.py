@@ -28,11 +28,12 @@ class Drift:
 
 
 def drift(before: tuple[int, int], fresh: tuple[int, int], alpha: float = 0.05) -> Drift:
-    """Of the labels before, and of the fresh ones: how many said that the verdict was wrong, and of how many.
+    """Return the drift from the labels before to the fresh ones: how many said that the verdict was wrong, and of how
+    many.
 
-    Those before are fixed (Clopper and Pearson's bounds). The fresh may be looked at after each label: their bounds
-    hold at all times at once (`calibration.sequence`). Labels are drawn as verdicts come; where some are likelier to
-    be drawn, ask for each such stratum by itself. Raises ValueError for counts that cannot be.
+    The labels before are fixed (Clopper and Pearson's bounds). Fresh ones may be looked at after each label: their
+    bounds hold at all times at once (`calibration.sequence`). Labels are drawn as verdicts come; where some are more
+    likely to be drawn, ask for each such stratum by itself. Raises ValueError for impossible counts.
     """
     (was_wrong, had), (wrong, of) = before, fresh
     if not (0 <= was_wrong <= had and 0 <= wrong <= of):
@@ -53,6 +54,6 @@ def drift(before: tuple[int, int], fresh: tuple[int, int], alpha: float = 0.05) 
 
 
 def _above(seen: int, of: int, rate: float, alpha: float, bets: Floats, weights: Floats) -> bool:
-    """Whether this rate lies above the watched upper bound of what was seen so often: its value is refused."""
+    """Return True if this rate lies above the watched upper bound of what was seen so often: its value is refused."""
     value = log_value(np.array([rate]), np.array([float(seen)]), np.array([float(of)]), bets, weights)
     return seen / of < rate and float(value[0]) > -math.log(alpha)

@@ -50,7 +50,7 @@ class LiveRates:
         return len(labelled)
 
     def _work_out(self, tenant: str) -> None:
-        from headrace_workers.features.quality.live import pass_rates
+        from headrace_workers.features.quality.tenant_pass_rates import pass_rates
 
         labels, verdicts = self._ledger.of(Labels).beside(tenant, MOST_JOBS)
         try:

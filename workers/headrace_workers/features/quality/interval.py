@@ -1,11 +1,14 @@
-"""What a statistic says: a value with its interval, or why there is none. Never NaN, and never 0 for "unknown"."""
+"""The result of a statistic: a value with its interval, or the reason why it is undefined.
+
+Never NaN, and never 0 for "unknown".
+"""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Where the truth lies, in a share `level` of worlds, by `method` (said in words)."""
+    """The range that holds the truth in a share `level` of cases, by `method` (in words)."""
 
     low: float
     high: float
@@ -18,7 +21,7 @@ class Interval:
         return self.high - self.low
 
     def holds(self, value: float) -> bool:
-        """Whether the value lies in it, ends included."""
+        """Return True if the value lies in the interval, ends included."""
         return self.low <= value <= self.high
 
 

@@ -11,7 +11,10 @@ from headrace_workers.features.quality.store.verdicts import Verdict
 
 
 class Subject(NamedTuple):
-    """What is assessed. `version` is that of a criterion with a name: another question is assessed by itself."""
+    """The subject of an assessment.
+
+    `version` is that of a criterion with a name: another question is assessed by itself.
+    """
 
     kind: str  # criterion | category
     about: str
@@ -19,7 +22,7 @@ class Subject(NamedTuple):
 
 
 def by_subject(labels: Sequence[Any], verdicts: Sequence[Verdict]) -> dict[Subject, Labelled]:
-    """Labels as rows of the ledger. A label of a job whose verdict is not known stands under no version."""
+    """Return labels by subject, from rows of the ledger. A label of a job without a known verdict has no version."""
     versions = {(verdict.job_id, verdict.kind, verdict.about): verdict.version for verdict in verdicts}
     items: defaultdict[Subject, dict[str, float]] = defaultdict(dict)
     drawn: defaultdict[Subject, dict[str, float]] = defaultdict(dict)

@@ -17,7 +17,7 @@ _SETTLED: Final = 1e-10
 
 
 def logistic(scores: Floats, correct: Floats, weights: Floats) -> tuple[float, float]:
-    """Intercept and slope of the log-odds; the scores are not all the same, and neither are the labels (1 or 0)."""
+    """Return intercept and slope of the log-odds. Neither the scores nor the labels (1 or 0) are all the same."""
     middle, size = float(scores.mean()), float(scores.std())
     design = np.stack([np.ones_like(scores), (scores - middle) / size], axis=1)
     right, wrong = float(correct.sum()), float(len(correct) - correct.sum())

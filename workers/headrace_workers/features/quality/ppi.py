@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_workers.features.quality.clusters import Clusters, Floats, Ids, Ints, numbered, weights_of
-from headrace_workers.features.quality.few import conservative, too_few
+from headrace_workers.features.quality.few_labels import conservative, too_few
 from headrace_workers.features.quality.interval import Interval, Undefined
 from headrace_workers.features.quality.quantiles import t_quantile
 
@@ -94,14 +94,14 @@ class Corrected:
 
 
 def by_item(values: Floats, items: Ints, count: int) -> Floats:
-    """The mean of each item's labels, NaN where it has none; `items` is the row of the item that each label is of."""
+    """Return the mean of each item's labels, NaN where it has none. `items` has the row of the item of each label."""
     labels = np.bincount(items, minlength=count)
     sums = np.bincount(items, weights=values, minlength=count)
     return np.where(labels > 0, sums / np.maximum(labels, 1), np.nan)
 
 
 def true_mean(of: Verdicts, level: float = 0.95) -> Corrected | Undefined:
-    """The mean of people's labels over all items, by PPI++ or by people alone; Undefined without a label."""
+    """Return the mean of people's labels over all items, by PPI++ or by people alone; Undefined without a label."""
     labelled = np.flatnonzero(~np.isnan(of.human))
     if not len(labelled):
         return Undefined("no item has a label")
@@ -158,7 +158,7 @@ class _Table:
     adds: Floats
 
     def estimate(self, follows: Floats, span: float, level: float) -> tuple[float, float]:
-        """θ at these λ, and half of its interval's width."""
+        """Return θ at these λ, and half of its interval's width."""
         rectified = self.y - follows * self.machine[self.labelled]
         value, followed = float(self.share @ rectified), float(self.share @ follows)
         influence = followed * self.adds
@@ -171,7 +171,8 @@ class _Table:
         return value, t_quantile(level, clusters - 1) * float(np.sqrt(variance))
 
     def crossfitted(self) -> Floats:
-        """For each label λ from the clusters of the other folds: the slope that makes the estimate's variance least.
+        """Return λ for each label from the clusters of the other folds: the slope that minimizes the estimate's
+        variance.
 
         The influence of a cluster is a − λ·b, so λ is Σ a·b / Σ b² over clusters; unlabelled ones add to b alone. The
         clusters of the fold are left out of the judge's mean, too: where all that was judged is labelled, b is 0 and

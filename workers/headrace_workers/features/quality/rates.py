@@ -24,7 +24,7 @@ Method = Literal["wilson", "clopper-pearson"]
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """How a detector does, each in [0, 1]. A rate without a row to count is Undefined."""
+    """The rates of a detector, each in [0, 1]. A rate without a row to count is Undefined."""
 
     precision: Estimate | Undefined
     recall: Estimate | Undefined
@@ -40,7 +40,7 @@ def rates(
     method: Method = "wilson",
     level: float = 0.95,
 ) -> Rates:
-    """The rates of a detector: what it flagged, and what people say is harmful, one item a row.
+    """Return the rates of a detector from what it flagged and what people say is harmful, one item a row.
 
     `probability` is that with which each row was chosen to be labelled; rows of a cluster may fail together. Raises
     ValueError for lengths that differ.
@@ -70,7 +70,7 @@ def share(
     method: Method = "wilson",
     level: float = 0.95,
 ) -> Estimate | Undefined:
-    """The share of hits among all rows, such as of raw agreement. Undefined without rows."""
+    """Return the share of hits among all rows, such as of raw agreement. It is Undefined without rows."""
     rows = len(hits)
     if not rows:
         return Undefined("there are no rows")
@@ -78,7 +78,7 @@ def share(
 
 
 def wilson(p: float, n: float, level: float, method: str = "Wilson") -> Interval:
-    """Wilson's score interval of a share `p` seen in `n` rows; both may be effective ones."""
+    """Return Wilson's score interval of a share `p` seen in `n` rows; both may be effective ones."""
     z2 = normal_quantile(level) ** 2
     middle = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(z2 / n * (p * (1 - p) + z2 / (4 * n))) / (1 + z2 / n)
@@ -86,18 +86,19 @@ def wilson(p: float, n: float, level: float, method: str = "Wilson") -> Interval
 
 
 def clopper_pearson(p: float, n: float, level: float, method: str = "Clopper–Pearson") -> Interval:
-    """The exact interval of the same, two-sided."""
+    """Return the exact two-sided interval of the same share."""
     alpha = (1 - level) / 2
     return Interval(clopper_pearson_lower(p * n, n, alpha), clopper_pearson_upper(p * n, n, alpha), level, method)
 
 
 def at_effective(n: float, rows: int) -> str:
-    """What the name of a method says where the rows tell as much as `n` of them would."""
+    """Return the suffix of a method's name that states `n` effective rows."""
     return "" if n == rows else f" at {n:,.0f} effective rows of {rows:,}"
 
 
 def effective_rows(hits: Floats, weights: Floats, clusters: Clusters, level: float) -> float:
-    """As many independent, evenly sampled rows would tell as much about the mean of `hits`, which lie in [0, 1].
+    """Return the number of independent, evenly sampled rows that tell as much about the mean of `hits`, which lie in
+    [0, 1].
 
     At most the rows that there are. Where all are alike, no variance is seen: then each cluster counts as one row, and
     uneven weights cost what Kish (1965) says.

@@ -1,4 +1,4 @@
-"""Whether a score means what it says: P(correct) by score, and how far that lies from what people find."""
+"""The calibration of scores: P(correct) by score, and its distance to what people find."""
 
 import math
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Calibration:
     probabilities: Floats
 
     def probability(self, scores: Floats) -> Floats:
-        """P(correct) of each score; beyond the scores that were labelled, that of the last one."""
+        """Return P(correct) of each score; beyond the scores that were labelled, that of the last one."""
         return np.interp(scores, self.scores, self.probabilities)
 
 
@@ -51,7 +51,7 @@ class Reliability:
 
 
 def calibrate(scores: Floats, correct: Bools, probability: Floats | None = None) -> Calibration | Undefined:
-    """P(correct) by score, from labelled verdicts; `probability` is that with which each was chosen to be labelled.
+    """Return P(correct) by score, from labelled verdicts. `probability` is that with which each was chosen for a label.
 
     From 1,000 labels on isotonic regression, which takes any rising shape; below, where that learns noise
     (Niculescu-Mizil and Caruana 2005), a logistic curve in the score (`platt`). Where wrong scores are the higher ones,
@@ -80,7 +80,7 @@ def calibrate(scores: Floats, correct: Bools, probability: Floats | None = None)
 def reliability(
     said: Floats, correct: Bools, probability: Floats | None = None, clusters: Ids | None = None, level: float = 0.95
 ) -> Reliability | Undefined:
-    """How P(correct) as it was `said` compares with what people found, on labels that it was **not** fitted to.
+    """Return P(correct) as `said` beside what people found, on labels that it was **not** fitted to.
 
     Bins have as many rows each (Nguyen and O'Connor 2015), and equal probabilities stay together; with few labels the
     ECE is above 0 whatever the judge (Kumar, Liang and Ma 2019): see `if_calibrated`. Points have Wilson's intervals.

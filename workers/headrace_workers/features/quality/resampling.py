@@ -17,7 +17,8 @@ _WEBB: Final = np.sqrt([0.5, 1.0, 1.5])
 
 
 def dirichlet(sums: Floats, sizes: Floats, span: float, level: float) -> tuple[Interval, float]:
-    """Of a mean in [−span, span] over clusters: their sums and sizes. The interval, and the p-value of 0, two-sided.
+    """Return the interval of a mean in [−span, span] over clusters, from their sums and sizes, and the two-sided
+    p-value of 0.
 
     The Bayesian bootstrap (Rubin 1981), with four imagined clusters beside those seen: one at either end, two at 0. For
     paired shares that is the posterior under a flat Dirichlet prior over the four cells (both right, one, other, none).
@@ -33,7 +34,7 @@ def dirichlet(sums: Floats, sizes: Floats, span: float, level: float) -> tuple[I
         drawn = shares @ sorts
         means[start : start + at_once] = drawn[:, 0] / drawn[:, 1]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    # Where nearly all came to the same, those imagined draw all means to one side of what was seen.
+    # Where nearly all values are the same, the imagined ones draw all means to one side of the sample.
     seen = float(sums.sum() / sizes.sum())
     low, high = min(float(low), seen), max(float(high), seen)
     p = min(1.0, 2.0 * (1 + min(int((means <= 0).sum()), int((means >= 0).sum()))) / (_DRAWS + 1))
@@ -41,7 +42,7 @@ def dirichlet(sums: Floats, sizes: Floats, span: float, level: float) -> tuple[I
 
 
 def wild(sums: Floats, sizes: Floats, span: float, level: float) -> tuple[Interval, float]:
-    """The same by the wild cluster bootstrap of t, for few clusters: those means that it does not refuse.
+    """Return the same by the wild cluster bootstrap of t, for few clusters: those means that it does not refuse.
 
     With the null imposed (Cameron, Gelbach and Miller 2008); signs are Rademacher's, and below 12 clusters Webb's six
     points (2014), since there are too few of the others to tell 5 % of.
@@ -78,7 +79,7 @@ def wild(sums: Floats, sizes: Floats, span: float, level: float) -> tuple[Interv
 
 
 def _spread(residuals: Floats) -> Floats:
-    """Proportional to the standard error of the mean, by sums of clusters along the last axis."""
+    """Return a multiple of the standard error of the mean, from sums of clusters along the last axis."""
     clusters = residuals.shape[-1]
     squares = np.square(residuals).sum(axis=-1)
     return np.asarray(np.sqrt(np.maximum(squares, 1e-300 if squares.ndim else 0.0) * (clusters / (clusters - 1))))

@@ -1,4 +1,4 @@
-"""What a comparison says, in words: which is better, or how many more items it would take to tell."""
+"""The verdict of a comparison, in words: which variant is better, or how many more items it would take to tell."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _TOO_MANY: Final = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`says` is about B. `more_items` is None where it is told already, or where no number of items would tell."""
+    """A verdict about B. `more_items` is None where it is decided already, or where no number of items would decide."""
 
     says: Literal["better", "worse", "same", "unknown"]
     words: str
@@ -23,7 +23,9 @@ class Verdict:
 def verdicts(
     comparisons: Sequence[Comparison], margin: float, names: Sequence[tuple[str, str]] | None = None
 ) -> list[Verdict]:
-    """One for each comparison of a run, with Holm's correction over all of them; `names` are those of A and B.
+    """Return a verdict for each comparison of a run, with Holm's correction over all of them.
+
+    `names` are those of A and B.
 
     `margin` is the smallest difference that matters, fixed before the run; two variants whose difference is surely
     smaller are the same. Intervals are each one's own, not corrected.
@@ -53,7 +55,9 @@ def _verdict(of: Comparison, p: float, margin: float, a: str, b: str) -> Verdict
 
 
 def _more_items(of: Comparison, margin: float) -> int | None:
-    """Until the interval leaves 0, or fits within the margin, if the difference stays; its width goes with 1/√n."""
+    """Return how many more items it would take until the interval excludes 0, or fits within the margin, if the
+    difference stays; its width goes with 1/√n.
+    """
     half = max(of.interval.high - of.difference, of.difference - of.interval.low)
     target = max(abs(of.difference), margin - abs(of.difference))
     more = of.items * ((half / target) ** 2 - 1) if target > 0 else math.inf
@@ -64,7 +68,7 @@ def _more_items(of: Comparison, margin: float) -> int | None:
 
 
 def _difference(of: Comparison, shown: float | None = None) -> str:
-    """0.06 ± 0.04, or with both ends where they are not equally far."""
+    """Return 0.06 ± 0.04, or both ends where they are not equally far."""
     low, high = of.interval.low, of.interval.high
     if shown is not None and of.difference < 0:
         low, high = -high, -low

@@ -26,33 +26,34 @@ from headrace_workers.features.webhooks.store import deliveries
 
 
 def let_go(connection: Connection, number: int, tenant: str, reason: str, limit: int) -> int:
-    """Cancel jobs of a batch that are under way, a bounded number; how many."""
+    """Cancel a bounded number of the batch's jobs that are under way, and return how many."""
     query = select(JOBS.c.id).where(IS_UNDER_WAY, JOBS.c.batch == number).limit(limit)
     wishes = [cancel.Cancellation(job_id, tenant, reason) for job_id in connection.execute(query).scalars()]
     return sum(outcome == "cancelled" for outcome in cancel.cancel(connection, wishes))
 
 
 def is_all_ended(connection: Connection, number: int) -> bool:
-    """Whether no job of the batch is under way."""
+    """Return True if no job of the batch is under way."""
     return connection.execute(select(JOBS.c.id).where(IS_UNDER_WAY, JOBS.c.batch == number).limit(1)).first() is None
 
 
 def finalize(connection: Connection, number: int) -> None:
-    """All its jobs have ended: what is left is to write down."""
+    """Finalize a batch whose jobs have all ended: only its files are still to be written."""
     here = and_(BATCHES.c.number == number, BATCHES.c.finalizing_at.is_(None), BATCHES.c.ended_at.is_(None))
     state = case((BATCHES.c.state == CANCELLING, CANCELLING), else_=FINALIZING)
     connection.execute(update(BATCHES).where(here).values(finalizing_at=now_ms(), state=state))
 
 
 def stop_reading(connection: Connection, number: int, reason: str) -> None:
-    """The input cannot be read on: what was taken is brought to its end, and the batch has failed."""
+    """Stop reading an input that cannot be read on. Lines that were taken in are finished, and the batch fails."""
     here = and_(BATCHES.c.number == number, BATCHES.c.ended_at.is_(None))
     connection.execute(update(BATCHES).where(here).values(read=True, reason=reason[:2_000]))
 
 
 def finish(connection: Connection, number: int, digests: Mapping[str, str]) -> Row[Any] | None:
-    """End a batch whose lines are all in its files, which have these digests; the row as it is then, None when it is
-    not so or was done before.
+    """End a batch whose lines are all in its files, which have these digests, and return its row.
+
+    Return None when lines are missing in its files, or when it ended before.
     """
     found = locked(connection, number)
     if found is None or found.ended_at is not None:

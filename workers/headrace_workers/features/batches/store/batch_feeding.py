@@ -55,7 +55,7 @@ class Fed:
 
 
 def feed(connection: Connection, number: int, at: int, chunk: Chunk) -> Fed | None:
-    """Take these lines in, which begin at this position of the text; None when others were there before.
+    """Take in these lines, which begin at this position of the text. Return None if another process took them in.
 
     Lines whose `custom_id` an earlier one has are refused. What does not fit the budget now is left for later while
     lines are under way, which may cost less than was reserved; else that line and the rest are not run.

@@ -136,7 +136,7 @@ def collected(
     output: Growth | None,
     errors: Growth | None,
 ) -> None:
-    """These lines are in the files now, which have grown. Overtaken when another process has said so before."""
+    """Record that these lines are in the files now, which have grown. Raise Overtaken if another process did so."""
     found = locked(connection, number)
     if found is None or found.ended_at is not None:
         raise Overtaken("the batch is over")

@@ -33,7 +33,7 @@ class Anew:
 
 
 def ends(connection: Connection, job_ids: Sequence[str]) -> dict[str, JobEnd]:
-    """How these jobs ended, of those that have, and that are not forgotten."""
+    """Return how these jobs ended, by id, without those that have not ended or are forgotten."""
     query = select(JOBS.c.id, JOBS.c.state, JOBS.c.terminal_type, JOBS.c.terminal).where(
         among(connection, JOBS.c.id, job_ids), JOBS.c.terminal.is_not(None)
     )

@@ -58,7 +58,7 @@ class NewBatch:
 
 
 def create(connection: Connection, new: NewBatch) -> tuple[Row[Any], bool]:
-    """Write down a batch; whether it is new. One of the same tenant and key is there already."""
+    """Add a batch; return its row, and True if it is new. If the tenant has one under its key, return that one."""
     now = clock(connection)
     row = {
         "id": new.id, "tenant": new.tenant, "key": new.key, "endpoint": new.endpoint, "input_file": new.input_file,
@@ -73,19 +73,21 @@ def create(connection: Connection, new: NewBatch) -> tuple[Row[Any], bool]:
 
 
 def batch(connection: Connection, batch_id: str, tenant: str | None = None) -> Row[Any] | None:
-    """A batch, and how many of its lines are `held`; with `tenant` only where it is that one's."""
+    """Return a batch with the number of its lines that are `held`; with `tenant`, only that tenant's."""
     query = _SHOWN.where(BATCHES.c.id == batch_id)
     return connection.execute(query if tenant is None else query.where(BATCHES.c.tenant == tenant)).first()
 
 
 def keyed(connection: Connection, tenant: str, key: str) -> Row[Any] | None:
-    """The batch that was submitted under this key."""
+    """Return the batch that was submitted under this key."""
     return connection.execute(_SHOWN.where(BATCHES.c.tenant == tenant, BATCHES.c.key == key)).first()
 
 
-def batches(connection: Connection, tenant: str | None, after: str | None, limit: int) -> list[Row[Any]]:
-    """All batches or a tenant's, newest first, those that come after the batch `after`; with how many of the lines of
-    each are `held`.
+def batches(
+    connection: Connection, tenant: str | None = None, after: str | None = None, limit: int = 100
+) -> list[Row[Any]]:
+    """Return all batches or a tenant's, newest first, that come after the batch `after`, each with its number of lines
+    that are `held`.
     """
     query = _SHOWN
     if tenant is not None:
@@ -96,13 +98,13 @@ def batches(connection: Connection, tenant: str | None, after: str | None, limit
 
 
 def add_crashes(connection: Connection, number: int, count: int) -> None:
-    """Add to how often a bridge ended while it read the input of a batch."""
+    """Add to the number of bridges that ended while they read the input of a batch."""
     here = update(BATCHES).where(BATCHES.c.number == number)
     connection.execute(here.values(crashes=BATCHES.c.crashes + count))
 
 
 def unfinished(connection: Connection) -> list[Row[Any]]:
-    """The batches that are not over, oldest first."""
+    """Return the batches that are not over, oldest first."""
     return list(connection.execute(select(BATCHES).where(IS_UNFINISHED).order_by(BATCHES.c.number)))
 
 
@@ -112,8 +114,8 @@ def locked(connection: Connection, number: int) -> Row[Any] | None:
     return connection.execute(query.with_for_update()).first()
 
 
-def wish_cancel(connection: Connection, batch_id: str, tenant: str | None = None) -> Row[Any] | None:
-    """Let a batch be cancelled, unless it is over; how it stands then, None where there is no such batch."""
+def request_cancel(connection: Connection, batch_id: str, tenant: str | None = None) -> Row[Any] | None:
+    """Request that a batch be cancelled, unless it is over. Return its row, or None if there is no such batch."""
     mine = BATCHES.c.id == batch_id
     if tenant is not None:
         mine &= BATCHES.c.tenant == tenant
@@ -128,7 +130,7 @@ def wish_cancel(connection: Connection, batch_id: str, tenant: str | None = None
 def lines(
     connection: Connection, number: int, *, after: int = 0, limit: int = 1_000, state: str | None = None
 ) -> list[Row[Any]]:
-    """The lines of a batch behind this one, in order: number, custom_id, state, code, reason, param."""
+    """Return lines of a batch after this one, in order: number, custom_id, state, code, reason, param."""
     columns = (LINES.c.number, LINES.c.custom_id, LINES.c.state, LINES.c.code, LINES.c.reason, LINES.c.param)
     query = select(*columns).where(LINES.c.batch == number, LINES.c.number > after)
     if state is not None:
@@ -137,13 +139,13 @@ def lines(
 
 
 def codes(connection: Connection, number: int) -> Counter[str]:
-    """Why lines of a batch failed: how many, by code."""
+    """Return how many lines of a batch failed, by code."""
     query = select(LINES.c.code, func.count()).where(LINES.c.batch == number, LINES.c.code.is_not(None))
     return Counter(dict(iter(connection.execute(query.group_by(LINES.c.code)))))
 
 
 def forget(connection: Connection, older_than_ms: int) -> bool:
-    """Forget a bounded part of a batch that ended so long ago, if its files are gone, too; whether there is more."""
+    """Forget a bounded part of a batch that ended long ago and whose files are gone. Return True if there is more."""
     there = select(FILES.c.id).where(or_(FILES.c.id == BATCHES.c.output_file, FILES.c.id == BATCHES.c.error_file))
     old = select(BATCHES.c.number).where(BATCHES.c.ended_at < now_ms() - older_than_ms, ~there.exists())
     number = connection.execute(old.order_by(BATCHES.c.ended_at).limit(1)).scalar()

@@ -169,7 +169,7 @@ def _consists_of(connection: Connection, file_id: str, objects: Sequence[Piece])
 
 
 def file(connection: Connection, file_id: str, tenant: str | None = None) -> Row[Any] | None:
-    """A file; with `tenant` only where it is that one's."""
+    """Return a file; with `tenant`, only that tenant's."""
     query = select(FILES).where(FILES.c.id == file_id)
     return connection.execute(query if tenant is None else query.where(FILES.c.tenant == tenant)).first()
 
@@ -183,7 +183,7 @@ def files(
     limit: int = 10_000,
     newest_first: bool = True,
 ) -> list[Row[Any]]:
-    """A tenant's files by age, those that come after the file `after`."""
+    """Return a tenant's files by age, those that come after the file `after`."""
     query = select(FILES).where(FILES.c.tenant == tenant)
     if purpose is not None:
         query = query.where(FILES.c.purpose == purpose)
@@ -199,13 +199,13 @@ def files(
 
 
 def pieces(connection: Connection, file_id: str) -> list[Piece]:
-    """The objects that a file consists of, in order."""
+    """Return the objects that a file consists of, in order."""
     query = select(PIECES.c.path, PIECES.c.size).where(PIECES.c.file_id == file_id).order_by(PIECES.c.number)
     return [Piece(path, size) for path, size in connection.execute(query)]
 
 
 def tail(connection: Connection, file_id: str) -> Tail:
-    """Where a file ends."""
+    """Return where a file ends. A file that has grown long consists of very many objects."""
     query = (
         select(FILES.c.size, PIECES.c.number, PIECES.c.path, PIECES.c.size)
         .join(PIECES, PIECES.c.file_id == FILES.c.id)
@@ -221,18 +221,18 @@ def tail(connection: Connection, file_id: str) -> Tail:
 
 
 def complete(connection: Connection, file_id: str, digest: str) -> None:
-    """A file grows no more."""
+    """Mark a file as complete: it grows no more."""
     connection.execute(update(FILES).where(FILES.c.id == file_id).values(digest=digest))
 
 
 def in_use(connection: Connection, file_id: str) -> str | None:
-    """A batch that is not over and reads or writes this file."""
+    """Return a batch that is not over and reads or writes this file."""
     theirs = or_(BATCHES.c.input_file == file_id, BATCHES.c.output_file == file_id, BATCHES.c.error_file == file_id)
     return connection.execute(select(BATCHES.c.id).where(IS_UNFINISHED, theirs).limit(1)).scalar()
 
 
 def remove(connection: Connection, file_ids: Sequence[str]) -> list[str]:
-    """Forget files; the paths of their objects, which nobody needs any more."""
+    """Forget files, and return the paths of their objects, which nobody needs any more."""
     query = select(PIECES.c.path).where(among(connection, PIECES.c.file_id, list(file_ids)))
     paths = list(connection.execute(query).scalars())
     for column in (PIECES.c.file_id, FILES.c.id):
@@ -241,7 +241,7 @@ def remove(connection: Connection, file_ids: Sequence[str]) -> list[str]:
 
 
 def expired(connection: Connection, limit: int) -> list[str]:
-    """Files whose time is over, and that no batch needs."""
+    """Return files that have expired, and that no batch needs."""
     theirs = or_(
         BATCHES.c.input_file == FILES.c.id, BATCHES.c.output_file == FILES.c.id, BATCHES.c.error_file == FILES.c.id
     )
@@ -272,12 +272,12 @@ def begin_upload(
 
 
 def upload(connection: Connection, upload_id: str, tenant: str) -> Row[Any] | None:
-    """A tenant's upload. One that was not completed in time says `expired`."""
+    """Return a tenant's upload. Its state is `expired` if it was not completed in time."""
     return connection.execute(_upload(upload_id, tenant)).first()
 
 
 def is_pending(connection: Connection, upload_id: str, tenant: str) -> bool:
-    """Whether a tenant's upload is pending, and stays so until this transaction ends."""
+    """Return True if a tenant's upload is pending, and keep it so until this transaction ends."""
     query = _upload(upload_id, tenant)
     found = connection.execute(query.with_for_update()).first()
     return found is not None and bool(found.state == PENDING)
@@ -299,7 +299,7 @@ def add_part(connection: Connection, upload_id: str, part_id: str, piece: Piece)
 
 
 def parts(connection: Connection, upload_id: str) -> dict[str, Piece]:
-    """The parts of an upload by id."""
+    """Return the parts of an upload, by id."""
     query = select(PARTS.c.id, PARTS.c.path, PARTS.c.size).where(PARTS.c.upload_id == upload_id)
     return {part_id: Piece(path, size) for part_id, path, size in connection.execute(query)}
 
@@ -313,7 +313,7 @@ def end_upload(
 
 
 def left_over(connection: Connection, limit: int, upload_id: str | None = None) -> dict[str, str]:
-    """Paths of parts that nobody needs any more, by their ids: of all uploads that are over, or of one."""
+    """Return the paths of parts that nobody needs any more, by id: of all uploads that are over, or of one."""
     query = select(PARTS.c.id, PARTS.c.path).join(UPLOADS, UPLOADS.c.id == PARTS.c.upload_id)
     query = query.where(UPLOADS.c.state != PENDING)
     if upload_id is not None:
@@ -322,7 +322,7 @@ def left_over(connection: Connection, limit: int, upload_id: str | None = None) 
 
 
 def forget_parts(connection: Connection, part_ids: Sequence[str]) -> None:
-    """These parts are another's, or no more."""
+    """Forget these parts, whose objects are part of a file now, or are removed."""
     connection.execute(delete(PARTS).where(among(connection, PARTS.c.id, list(part_ids))))
 
 

@@ -8,7 +8,7 @@ from headrace_workers.core.tables import JOBS, STEPS
 
 
 def lately(connection: Connection, stage: str, limit: int) -> list[Row[Any]]:
-    """The generation jobs that ended last with an answer: what was asked, the end, and when the stage ran (ms)."""
+    """Return the generation jobs that were answered last: payload, terminal, started_at, ended_at of the stage (ms)."""
     ran = and_(STEPS.c.job_id == JOBS.c.id, STEPS.c.stage == stage, STEPS.c.state == "done")
     last = (
         select(JOBS.c.id, JOBS.c.ended_at)

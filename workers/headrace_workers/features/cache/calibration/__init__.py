@@ -1,1 +1,1 @@
-"""How sure a threshold is: the bound on wrong answers among those that are served."""
+"""Calibration of thresholds: the bound on wrong answers among those that are served."""

@@ -10,7 +10,7 @@ _HALVINGS: Final = 60  # more than a float in [0, 1] has digits
 
 
 def clopper_pearson_upper(wrong: float, audits: float, alpha: float) -> float:
-    """The largest error rate under which `wrong` or fewer of `audits` still have the probability `alpha`.
+    """Return the largest error rate under which `wrong` or fewer of `audits` still have the probability `alpha`.
 
     One-sided: in at most a share `alpha` of worlds the true rate is above it, if it is computed **once**, for a number
     of audits that was fixed before. Peeked at, it misses far more often: see `sequence`. Clopper and Pearson 1934.
@@ -22,12 +22,12 @@ def clopper_pearson_upper(wrong: float, audits: float, alpha: float) -> float:
 
 
 def clopper_pearson_lower(wrong: float, audits: float, alpha: float) -> float:
-    """The same from below: one-sided, at `alpha`."""
+    """Return the lower bound of the same error rate: one-sided, at `alpha`."""
     return 1.0 - clopper_pearson_upper(audits - wrong, audits, alpha) if audits else 0.0
 
 
 def incomplete_beta(x: float, a: float, b: float) -> float:
-    """The regularised incomplete beta function I_x(a, b) for a, b > 0, which is P(Beta(a, b) ≤ x).
+    """Return the regularised incomplete beta function I_x(a, b) for a, b > 0, which is P(Beta(a, b) ≤ x).
 
     Continued fraction 8.17.22 of the Digital Library of Mathematical Functions, by Lentz's method (Press et al.,
     Numerical Recipes, 6.4). About ten digits.

@@ -42,16 +42,16 @@ class Curve:
     wrong_above: Floats  # (pairs,) how many of the pairs down to this one are wrong
 
     def correct(self, similarity: float) -> float:
-        """P(correct) at this similarity, as the curve has it."""
+        """Return P(correct) at this similarity by the curve."""
         return float(_probability(_design(np.array([similarity])) @ self.coefficients)[0])
 
     def lower(self, similarity: float) -> float:
-        """A lower bound of P(correct) at this similarity, if the truth is logistic."""
+        """Return a lower bound of P(correct) at this similarity, if the truth is logistic."""
         return float(_lower(self, np.array([similarity]))[0])
 
 
 def fit(similarities: Sequence[float], correct: Sequence[bool], alpha: float = 0.05) -> Curve:
-    """The curve of labelled pairs, such as looked-up pairs whose new question was answered afresh.
+    """Return the curve of labelled pairs, such as looked-up pairs whose new question was answered afresh.
 
     Pairs are drawn as look-ups come, not chosen by hand. Raises ValueError where lengths differ or a similarity is no
     finite number. Who fits again as labels come in gives each fit its part of alpha (`spending.spend`).
@@ -67,7 +67,7 @@ def fit(similarities: Sequence[float], correct: Sequence[bool], alpha: float = 0
 
 
 def threshold(curve: Curve, max_error: float) -> float | None:
-    """The smallest similarity of a labelled pair from which on serving keeps to `max_error`; None where none does.
+    """Return the smallest similarity of a labelled pair from which on serving keeps to `max_error`, or None.
 
     Two things must hold. From there on the lower bound of P(correct) is at least 1 − max_error. And among the pairs
     from there on no more than `max_error` is wrong, by a bound that holds for all such sets at once (`sequence`, with
@@ -88,7 +88,8 @@ def threshold(curve: Curve, max_error: float) -> float | None:
 
 
 def _posterior(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Newton's method: the log posterior is concave, and the prior keeps it from running away on separable pairs.
+    """Return mode and covariance by Newton's method: the log posterior is concave, and the prior bounds it on separable
+    pairs.
 
     A step that leads downhill is halved: with similarities far from the centre the first ones jump over the top, to
     where every probability is 0 or 1 and nothing leads back.

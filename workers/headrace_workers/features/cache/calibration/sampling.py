@@ -1,4 +1,4 @@
-"""Which served answers are audited: by a hash of the serve's id, so that the choice is nobody's and can be repeated."""
+"""The random choice of serves to audit: by a hash of the serve's id, so that nobody makes it and it can be repeated."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ _TWICE: Final = 0.2  # of audits
 
 
 def band(similarity: float, bands: Sequence[float] = BANDS) -> int:
-    """The number of the stratum, from 0, that this similarity belongs to."""
+    """Return the number of the stratum, from 0, of this similarity."""
     return max(0, bisect_right(bands, similarity) - 1)
 
 
 def chosen(serve_id: str, share: float, purpose: str = "audit") -> bool:
-    """Whether this serve is among the `share` of all that are taken. The same id says the same, always and everywhere.
+    """Return True if this serve is in the `share` of all that are taken. The result is the same for an id everywhere.
 
     Uniform, and independent from one purpose to another. Who is taken at some share is taken at every larger one.
     """
@@ -25,12 +25,12 @@ def chosen(serve_id: str, share: float, purpose: str = "audit") -> bool:
 
 
 def twice(audit_id: str) -> bool:
-    """Whether this audit is answered afresh twice, to see how far the model agrees with itself."""
+    """Return True if the model answers this audit twice, to measure its agreement with itself."""
     return chosen(audit_id, _TWICE, "twice")
 
 
 def audit_shares(served: Sequence[float], audits: float, least: float) -> list[float]:
-    """The chance of a serve to be audited, by stratum, so that about `audits` of all are.
+    """Return the probability of an audit, by stratum, so that about `audits` of all serves are audited.
 
     `served` is how many serves each stratum is expected to have in the time for which there are that many audits. Equal
     shares make the bound on what is served tightest while audits are clean (then it is about log(1/α) times the largest

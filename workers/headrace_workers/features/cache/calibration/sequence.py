@@ -42,7 +42,7 @@ _POINTS: Final = 16
 
 
 def watched_upper(shares: Sequence[float], wrong: Sequence[int], audits: Sequence[int], alpha: float) -> float:
-    """An upper bound of Σ share × error rate. In at most a share `alpha` of worlds it is ever below the truth.
+    """Return an upper bound of Σ share × error rate. In at most a share `alpha` of cases it is ever below the truth.
 
     One item a stratum: its share of what was served (they sum to 1), and how many of its audits were wrong.
     """
@@ -50,13 +50,16 @@ def watched_upper(shares: Sequence[float], wrong: Sequence[int], audits: Sequenc
 
 
 def watched_lower(shares: Sequence[float], wrong: Sequence[int], audits: Sequence[int], alpha: float) -> float:
-    """The same from below, at `alpha` of its own."""
+    """Return a lower bound of the same, at an `alpha` of its own."""
     right = [n - k for n, k in zip(audits, wrong, strict=True)]
     return sum(shares) - _largest(shares, right, audits, alpha, LOWER_BETS, LOWER_WEIGHTS)
 
 
 def log_value(rates: Floats, wrong: Floats, audits: Floats, bets: Floats, weights: Floats) -> Floats:
-    """The logarithm of the mixture's value. Rates, wrong and audits have one shape, and the result has it too."""
+    """Return the logarithm of the mixture's value.
+
+    Rates, wrong and audits have one shape, and the result has it too.
+    """
     return np.asarray(np.logaddexp.reduce(_terms(rates, wrong, audits, bets, weights), axis=-1))
 
 
@@ -74,7 +77,9 @@ def _largest(
     bets: Floats,
     weights: Floats,
 ) -> float:
-    """The largest Σ share × rate with Σ log value ≤ log 1/α: the least dual over prices, in a search that narrows."""
+    """Return the largest Σ share × rate with Σ log value ≤ log 1/α: the least dual over prices, in a search that
+    narrows.
+    """
     share, k, n = (np.asarray(each, dtype=np.float64) for each in (shares, wrong, audits))
     best, low, high = float(share.sum()), -45.0, 5.0
     for _ in range(_ROUNDS):
@@ -87,7 +92,7 @@ def _largest(
 
 
 def _duals(prices: Floats, share: Floats, k: Floats, n: Floats, room: float, bets: Floats, weights: Floats) -> Floats:
-    """For each price of evidence: price × room + Σ max over the rate of (share × rate − price × log value)."""
+    """Return for each price of evidence: price × room + Σ max over the rate of (share × rate − price × log value)."""
     price = prices[:, None]
     shape = (len(prices), len(share))
     k, n = np.broadcast_to(k, shape), np.broadcast_to(n, shape)

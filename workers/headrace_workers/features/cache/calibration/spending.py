@@ -2,7 +2,7 @@
 
 
 def spend(alpha: float, number: int) -> float:
-    """What of `alpha` the claim with this number (from 1, in the order in which claims arise) may spend.
+    """Return the part of `alpha` for the claim with this number (from 1, in the order in which claims arise).
 
     α / (k·(k + 1)): however many there will be, their sum is below α. So a claim about all scopes is false in at most a
     share α of worlds, if the k-th scope uses the k-th part.

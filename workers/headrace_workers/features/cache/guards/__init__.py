@@ -1,1 +1,1 @@
-"""What a cosine cannot see: whether two questions that look alike ask for the same."""
+"""Guards: checks that two questions with similar vectors ask for the same."""

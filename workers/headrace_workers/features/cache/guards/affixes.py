@@ -8,7 +8,7 @@ _ENDINGS: Final = ("less", "free")
 
 
 def denies(key: str, plain: Container[str]) -> bool:
-    """Whether a stem is one of the plain stems with such a prefix or ending."""
+    """Return True if a stem is one of the plain stems with such a prefix or ending."""
     if not (key.startswith(_PREFIXES) or key.endswith(_ENDINGS)):
         return False
     return any(key.startswith(prefix) and _stands(key[len(prefix) :], plain) for prefix in _PREFIXES) or any(

@@ -3,9 +3,9 @@
 from typing import Final
 
 from headrace_workers.features.cache.guards.opposites import opposite
-from headrace_workers.features.cache.guards.profile import Profile, of_kinds, read_once, said
+from headrace_workers.features.cache.guards.profile import Profile, in_words, of_kinds, read_once
 
-_COMPARED: Final = 60  # words on each side; more than these are refused as leftovers anyhow
+_COMPARED: Final = 60  # words on each side; more than these are refused as unmatched words anyhow
 
 
 class Antonyms:
@@ -14,7 +14,7 @@ class Antonyms:
     name = "antonyms"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where no word has its opposite on the other side."""
+        """Return why not, in words; None where no word has its opposite on the other side."""
         ours, theirs = _words(asked), _words(cached)
         if "sell" in ours and "sell" in theirs and _is_sold(asked) != _is_sold(cached):
             return "one question asks where something is sold, the other where to sell it"
@@ -22,12 +22,12 @@ class Antonyms:
         for one in [word for word in ours if word not in theirs][:_COMPARED]:
             for other in yours:
                 if opposite(one, other):
-                    return f"{said([one], asked)} is the opposite of {said([other], cached)}"
+                    return f"{in_words([one], asked)} is the opposite of {in_words([other], cached)}"
         return None
 
 
 def _is_sold(read: Profile) -> bool:
-    """`Where are stamps sold` asks where to buy them."""
+    """Return True if something is sold: `where are stamps sold` asks where to buy them."""
     return any(token.text.lower() == "sold" for token in read.tokens) and "be" in read.keys
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
-from headrace_workers.features.cache.guards.lists import words_of
 from headrace_workers.features.cache.guards.tokens import Token
+from headrace_workers.features.cache.guards.word_lists import words_of
 
 _MONTHS: Final = {
     name: number
@@ -42,7 +42,7 @@ DATES: Final = _RELATIVE.union(_WEEKDAYS, _MONTHS)
 
 
 def dates(found: Sequence[Token]) -> tuple[Token, ...]:
-    """The tokens with days, months and dates as dates."""
+    """Return the tokens with days, months and dates as date tokens."""
     if DATES.isdisjoint([token.text.lower() for token in found]) and _RELATIVE.isdisjoint([t.key for t in found]):
         return tuple(found)
     out: list[Token] = []
@@ -63,7 +63,7 @@ def dates(found: Sequence[Token]) -> tuple[Token, ...]:
 
 
 def _is_month(found: Sequence[Token], at: int) -> bool:
-    """`may` and `march` are months beside a figure, or with a capital inside a sentence."""
+    """Return True if the word is a month: `may` and `march` beside a figure, or with a capital inside a sentence."""
     token = found[at]
     if token.text.lower() not in _ALSO_WORDS or (token.name and not token.starts):
         return True

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from headrace_workers.features.cache.guards.profile import Profile, read_once, said
+from headrace_workers.features.cache.guards.profile import Profile, in_words, read_once
 from headrace_workers.features.cache.guards.stems import stem
 
 _WORDS: Final = {
@@ -29,15 +29,15 @@ class Comparison:
     name = "comparison"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where the same is compared in the same direction."""
+        """Return why not, in words; None where the same is compared in the same direction."""
         ours, theirs = _comparison(asked), _comparison(cached)
         if ours == theirs or _praises(ours, cached, theirs) or _praises(theirs, asked, ours):
             return None
-        return f"compares by {said(ours, asked)}; the answer compares by {said(theirs, cached)}"
+        return f"compares by {in_words(ours, asked)}; the answer compares by {in_words(theirs, cached)}"
 
 
 def _praises(ours: list[str], other: Profile, theirs: list[str]) -> bool:
-    """`The best card for it`, `a good card for it`, `which card should I use for it`."""
+    """Return True for `the best card for it`, `a good card for it`, `which card should I use for it`."""
     return ours == ["best"] and not theirs and not other.keys.isdisjoint(_GOOD)
 
 

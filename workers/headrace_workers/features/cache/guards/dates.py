@@ -1,6 +1,6 @@
 """Dates, days, months and times of day, in any order and any way of writing."""
 
-from headrace_workers.features.cache.guards.profile import Profile, of_kinds, said
+from headrace_workers.features.cache.guards.profile import Profile, in_words, of_kinds
 
 
 class Dates:
@@ -9,9 +9,13 @@ class Dates:
     name = "dates"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where the same dates are named."""
+        """Return why not, in words; None where the same dates are named."""
         ours, theirs = _dates(asked), _dates(cached)
-        return None if ours == theirs else f"asks about {said(ours, asked)}; the answer is for {said(theirs, cached)}"
+        return (
+            None
+            if ours == theirs
+            else f"asks about {in_words(ours, asked)}; the answer is for {in_words(theirs, cached)}"
+        )
 
 
 def _dates(read: Profile) -> list[str]:

@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from headrace_workers.features.cache.guards.lists import words_of
-from headrace_workers.features.cache.guards.profile import Profile, read_once, said, says_what
+from headrace_workers.features.cache.guards.profile import Profile, in_words, is_content, read_once
 from headrace_workers.features.cache.guards.small_words import DETERMINERS, PREPOSITIONS, PRONOUNS
 from headrace_workers.features.cache.guards.symmetric import symmetric
+from headrace_workers.features.cache.guards.word_lists import words_of
 
 # Before the same word, one of the left is another way than one of the right; `""` is no preposition at all. All
 # else may stand for each other: `a stain on`, `from`, `out of` the carpet.
@@ -45,22 +45,22 @@ class Directions:
     name = "directions"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where each word is reached in the same direction."""
+        """Return why not, in words; None where each word is reached in the same direction."""
         if symmetric(asked, cached):
             return None
         ours, theirs = _reached(asked), _reached(cached)
         ways = {word: (way, theirs[word]) for word, way in ours.items() if theirs.get(word, way) != way}
         if exchanged := _exchanged(asked, ways):
-            return f"{said(exchanged, asked)} stand in other places in the answer"
+            return f"{in_words(exchanged, asked)} stand in other places in the answer"
         for word, (way, other) in ways.items():
             if not _same(way, other) or _written_about(way, other, asked):
-                name = said([word], asked)
+                name = in_words([word], asked)
                 return f"asks about {way} {name}; the answer is about {other} {name}".replace("  ", " ")
         return None
 
 
 def _exchanged(asked: Profile, reached: dict[str, tuple[str, str]]) -> list[str]:
-    """Words of which one is reached here as the other is there, and names that are all reached in another way.
+    """Return words that have exchanged their prepositions, and names that all have other prepositions.
 
     `A string to a number`, `a number to a string`; `a German licence in Japan`, `a Japanese licence in Germany`.
     """
@@ -76,12 +76,12 @@ def _exchanged(asked: Profile, reached: dict[str, tuple[str, str]]) -> list[str]
 
 
 def _written_about(one: str, other: str, asked: Profile) -> bool:
-    """`Who wrote about Moby Dick` is not `who wrote Moby Dick`."""
+    """Return True if one is `about`: `who wrote about Moby Dick` is not `who wrote Moby Dick`."""
     return "about" in {one, other} and not asked.keys.isdisjoint({"who", "whom"})
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two prepositions may say the same before one word."""
+    """Return True if two prepositions may mean the same before one word."""
     if not one or not other:
         return (one or other) not in _LONE_APART
     return not any((one in left and other in right) or (one in right and other in left) for left, right in _WAYS_APART)
@@ -89,7 +89,7 @@ def _same(one: str, other: str) -> bool:
 
 @read_once
 def _reached(read: Profile) -> dict[str, str]:
-    """The preposition before each thing named, across articles and figures."""
+    """Return the preposition before each named thing, across articles and figures."""
     found: dict[str, str] = {}
     way = ""
     for token in read.tokens:
@@ -97,7 +97,7 @@ def _reached(read: Profile) -> dict[str, str]:
             way = _TO.get(token.key, token.key)
         elif token.kind in {"number", "date"}:
             continue
-        elif says_what(token):
+        elif is_content(token):
             found.setdefault(token.key, way)
             way = way if token.name else ""
         elif token.key not in _PASSED_OVER:

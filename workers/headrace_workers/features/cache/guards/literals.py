@@ -1,8 +1,8 @@
-"""What counts letter by letter: quotations, code, identifiers, addresses, file names, and signs."""
+"""Literals, which count letter by letter: quotations, code, identifiers, addresses, file names, and signs."""
 
 from collections import Counter
 
-from headrace_workers.features.cache.guards.profile import Profile, counted, of_kinds, read_once, said
+from headrace_workers.features.cache.guards.profile import Profile, counted, in_words, of_kinds, read_once
 
 
 class Literals:
@@ -11,13 +11,13 @@ class Literals:
     name = "literals"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where all literals agree, in any order."""
+        """Return why not, in words; None where all literals agree, in any order."""
         if asked.quoted and cached.quoted and Counter(asked.quoted) != Counter(cached.quoted):
-            return f"quotes {said(asked.quoted)}; the answer is for {said(cached.quoted)}"
+            return f"quotes {in_words(asked.quoted)}; the answer is for {in_words(cached.quoted)}"
         ours, theirs = _missing(asked, cached), _missing(cached, asked)
         if not ours and not theirs:
             return None
-        return f"asks about {said(ours, asked)}; the answer is about {said(theirs, cached)}"
+        return f"asks about {in_words(ours, asked)}; the answer is about {in_words(theirs, cached)}"
 
 
 def _missing(read: Profile, other: Profile) -> list[str]:

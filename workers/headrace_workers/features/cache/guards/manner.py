@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Final
 
-from headrace_workers.features.cache.guards.profile import Profile, read_once, said
+from headrace_workers.features.cache.guards.profile import Profile, in_words, read_once
 
 _TIMES: Final = {
     "was": "past",
@@ -56,7 +56,7 @@ class Manner:
     name = "manner"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where none is named, on one side, or the same on both."""
+        """Return why not, in words; None where none is named, on one side, or the same on both."""
         # `Who is the author` and `who was it written by` ask the same: the passive has a time of its own.
         times = (_times,) if _passive(asked) == _passive(cached) else ()
         for named in (*times, _duties, _persons):
@@ -65,7 +65,7 @@ class Manner:
                 continue
             if named is _times and "past" not in ours | theirs and _lasts(asked) and _lasts(cached):
                 continue  # `how long will it keep`, `how long does it keep`; `why won't it`, `why doesn't it start`
-            return f"asks with {said(sorted(ours))}; the answer is for {said(sorted(theirs))}"
+            return f"asks with {in_words(sorted(ours))}; the answer is for {in_words(sorted(theirs))}"
         return None
 
 
@@ -90,7 +90,7 @@ def _named(read: Profile, classes: dict[str, str]) -> set[str]:
 
 @read_once
 def _words(read: Profile) -> list[tuple[str, str]]:
-    """Each word that names one of these, and its key."""
+    """Return each word that names one of these, with its key."""
     if read.words.isdisjoint(_NAMED):
         return []
     words = [(token.text.lower(), token.key) for token in read.tokens if token.kind == "word"]
@@ -103,12 +103,12 @@ def _passive(read: Profile) -> bool:
 
 
 def _lasts(read: Profile) -> bool:
-    """Whether what it asks is as true tomorrow."""
+    """Return True if the answer to the question is as true tomorrow."""
     return "how" in read.keys or {"why", "not"} <= read.keys
 
 
 def _subjects(read: Profile) -> set[str]:
-    """Who is asked about in `am I`, `are you`."""
+    """Return the persons that `am I`, `are you` ask about."""
     if "be" not in read.keys:
         return set()
     return {

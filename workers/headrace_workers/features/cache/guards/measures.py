@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Final
 
-from headrace_workers.features.cache.guards.lists import lines_of, words_of
 from headrace_workers.features.cache.guards.stems import stem
 from headrace_workers.features.cache.guards.tokens import Token
+from headrace_workers.features.cache.guards.word_lists import lines_of, words_of
 
 _UNITS: Final = {
     form: names[0]
@@ -23,7 +23,10 @@ _BEFORE_UNITS: Final = frozenset({"many", "much", "in"})
 
 
 def measures(found: Sequence[Token]) -> tuple[Token, ...]:
-    """The tokens with units as such. A name that is also a word counts after a figure, or in `how many`, `in` only."""
+    """Return the tokens with units as unit tokens.
+
+    A unit's name that is also a word counts after a figure, `how many` or `in` only.
+    """
     if UNITS.isdisjoint([token.key for token in found]):
         return tuple(found)
     out: list[Token] = []

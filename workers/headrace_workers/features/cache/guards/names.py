@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from headrace_workers.features.cache.guards.profile import Profile, counted, read_once, said, says_what
+from headrace_workers.features.cache.guards.profile import Profile, counted, in_words, is_content, read_once
 
 
 class Names:
@@ -11,11 +11,11 @@ class Names:
     name = "names"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where all names stand in both questions."""
+        """Return why not, in words; None where all names stand in both questions."""
         ours, theirs = _missing(asked, cached), _missing(cached, asked)
         if not ours and not theirs:
             return None
-        return f"asks about {said(ours, asked)}; the answer is about {said(theirs, cached)}"
+        return f"asks about {in_words(ours, asked)}; the answer is about {in_words(theirs, cached)}"
 
 
 def _missing(read: Profile, other: Profile) -> list[str]:
@@ -24,4 +24,4 @@ def _missing(read: Profile, other: Profile) -> list[str]:
 
 @read_once
 def _named(read: Profile) -> Counter[str]:
-    return counted([token.key for token in read.tokens if token.name and not token.starts and says_what(token)])
+    return counted([token.key for token in read.tokens if token.name and not token.starts and is_content(token)])

@@ -1,10 +1,10 @@
-"""Whether a question denies: not, never, without, and a prefix or ending that turns a word into its opposite."""
+"""Negation: not, never, without, and a prefix or ending that turns a word into its opposite."""
 
 from typing import Final
 
 from headrace_workers.features.cache.guards.affixes import denies
-from headrace_workers.features.cache.guards.lists import words_of
-from headrace_workers.features.cache.guards.profile import Profile, of_kinds, read_once, said
+from headrace_workers.features.cache.guards.profile import Profile, in_words, of_kinds, read_once
+from headrace_workers.features.cache.guards.word_lists import words_of
 
 DENIALS: Final = words_of(
     """not never no none neither nor without nobody nothing nowhere hardly barely rarely seldom lack lacking
@@ -18,11 +18,12 @@ class Negation:
     name = "negation"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where both deny, or neither."""
+        """Return why not, in words; None where both deny, or neither."""
         ours, theirs = _denials(asked, cached), _denials(cached, asked)
         if len(ours) == len(theirs):
             return None
-        return f"denies with {said(ours, asked)}; the answer is for a question that denies with {said(theirs, cached)}"
+        mine, other = in_words(ours, asked), in_words(theirs, cached)
+        return f"denies with {mine}; the answer is for a question that denies with {other}"
 
 
 def _denials(read: Profile, other: Profile) -> list[str]:

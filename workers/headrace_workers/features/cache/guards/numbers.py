@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from headrace_workers.features.cache.guards.profile import Profile, of_kinds, read_once, said
+from headrace_workers.features.cache.guards.profile import Profile, in_words, of_kinds, read_once
 from headrace_workers.features.cache.guards.tokens import Token
 
 
@@ -12,14 +12,14 @@ class Numbers:
     name = "numbers"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where all numbers agree in order."""
+        """Return why not, in words; None where all numbers agree in order."""
         ours, theirs = _numbers(asked), _numbers(cached)
         if ours != theirs and "1" in (*ours, *theirs):  # `one egg` is `an egg`, and `one` may be anybody
             ours, theirs = _without_articles(asked), _without_articles(cached)
         return (
             None
             if ours == theirs
-            else f"asks with the numbers {said(ours, asked)}; the answer is for {said(theirs, cached)}"
+            else f"asks with the numbers {in_words(ours, asked)}; the answer is for {in_words(theirs, cached)}"
         )
 
 
@@ -37,5 +37,7 @@ def _without_articles(read: Profile) -> list[str]:
 
 
 def _is_article(token: Token, after: Token | None) -> bool:
-    """`One egg` is `an egg`, and `1 kg` is `a kilo`; `type 1` is not `type`."""
+    """Return True for a number that is an article: `one egg` is `an egg`, `1 kg` is `a kilo`; `type 1` is not
+    `type`.
+    """
     return token.text.lower() == "one" or (token.key == "1" and after is not None and after.kind == "unit")

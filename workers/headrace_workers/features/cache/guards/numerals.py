@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
-from headrace_workers.features.cache.guards.lists import words_of
 from headrace_workers.features.cache.guards.tokens import Token, value
+from headrace_workers.features.cache.guards.word_lists import words_of
 
 _ONES: Final = {
     word: number
@@ -66,7 +66,7 @@ _PRONOUN_AFTER: Final = words_of(
 
 
 def numerals(found: Sequence[Token]) -> tuple[Token, ...]:
-    """The tokens with number words as numbers; a scale after a figure multiplies it."""
+    """Return the tokens with number words as numbers; a scale after a figure multiplies it."""
     if NUMERALS.isdisjoint([token.text.lower() for token in found]):
         return tuple(found)
     out: list[Token] = []
@@ -84,7 +84,7 @@ def numerals(found: Sequence[Token]) -> tuple[Token, ...]:
 
 
 def _number(found: Sequence[Token], at: int) -> tuple[int, str]:
-    """How many tokens from here make a number, and the number; 0 tokens where there is none."""
+    """Return how many tokens from here make a number, and the number; 0 tokens where there is none."""
     if found[at].kind == "number":
         scale = _SCALES.get(found[at + 1].text.lower()) if at + 1 < len(found) else None
         return (2, _times(found[at].key, scale)) if scale else (0, "")
@@ -102,7 +102,7 @@ def _number(found: Sequence[Token], at: int) -> tuple[int, str]:
 
 
 def _counted(found: Sequence[Token], at: int) -> bool:
-    """`one` counts where a word follows that may be counted, and not in `one of` or `one should`."""
+    """Return True if `one` counts: before a word that may be counted, and not in `one of` or `one should`."""
     return at + 1 < len(found) and found[at + 1].text.lower() not in {
         "of",
         "should",
@@ -135,7 +135,7 @@ def _cardinal(found: Sequence[Token], at: int) -> tuple[int, str]:
 
 
 def _continues(found: Sequence[Token], at: int) -> bool:
-    """`two hundred and five` is one number; `five and six` are two."""
+    """Return True if the number continues: `two hundred and five` is one number; `five and six` are two."""
     before, after = found[at - 1].text.lower(), found[at + 1].text.lower() if at + 1 < len(found) else ""
     return before in _SCALES and (after in _ONES or after in _TENS)
 

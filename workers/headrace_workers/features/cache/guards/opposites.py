@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from headrace_workers.features.cache.guards.lists import lines_of
 from headrace_workers.features.cache.guards.stems import stem
+from headrace_workers.features.cache.guards.word_lists import lines_of
 
 _SIDES: Final[dict[str, set[tuple[int, int]]]] = {}
 for _number, _line in enumerate(lines_of("opposites")):
@@ -13,6 +13,6 @@ for _number, _line in enumerate(lines_of("opposites")):
 
 
 def opposite(one: str, other: str) -> bool:
-    """Whether two stems are opposites."""
+    """Return True if two stems are opposites."""
     sides = _SIDES.get(other)
     return sides is not None and any((number, 1 - side) in sides for number, side in _SIDES.get(one, ()))

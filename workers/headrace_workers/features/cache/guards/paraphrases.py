@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from headrace_workers.features.cache.guards.lists import lines_of, words_of
 from headrace_workers.features.cache.guards.stems import stem
+from headrace_workers.features.cache.guards.word_lists import lines_of, words_of
 
 _OF: Final[dict[str, frozenset[int]]] = {}
 for _number, _group in enumerate(lines_of("paraphrases")):
@@ -21,7 +21,7 @@ _ENDINGS: Final = frozenset(
 
 
 def alike(one: str, other: str) -> bool:
-    """Whether two stems ask for the same: they share a group, or differ by an ending that changes no meaning."""
+    """Return True if two stems ask for the same: they share a group, or differ by an ending that changes no meaning."""
     return bool(_OF.get(one, _NONE) & _OF.get(other, _NONE)) or _near(one, other)
 
 

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from headrace_workers.features.cache.guards.lists import lines_of
 from headrace_workers.features.cache.guards.stems import stem
 from headrace_workers.features.cache.guards.tokens import Token
+from headrace_workers.features.cache.guards.word_lists import lines_of
 
 _GREETINGS: Final = frozenset({"hello", "hi", "hey", "please", "ok", "okay"})
 _ACRONYMS: Final = {"US": "unitedstat", "USA": "unitedstat", "UK": "unitedkingdom", "NYC": "newyorkcity"}
 
 
 class _Reading(NamedTuple):
-    """What a phrase is read as, and whether at the head of a sentence only."""
+    """The reading of a phrase, and whether it counts at the head of a sentence only."""
 
     keys: tuple[str, ...]
     heads: bool
@@ -29,14 +29,14 @@ def _choices(pattern: str) -> list[tuple[str, ...]]:
 
 @dataclass(slots=True)
 class _Node:
-    """Where the words so far lead: what they are read as, and the words that may come next."""
+    """The reading of the words so far, and the words that may come next."""
 
     read: _Reading | None = None
     after: "dict[str, _Node]" = field(default_factory=dict)
 
 
 def _tree() -> dict[str, _Node]:
-    """The nodes of first words."""
+    """Return the nodes of first words."""
     root = _Node()
     for rule in lines_of("phrases"):
         said, _, read = rule.partition(":")
@@ -53,7 +53,10 @@ _PHRASES: Final = _tree()
 
 
 def rewritten(found: Sequence[Token]) -> tuple[Token, ...]:
-    """The tokens with phrases rewritten, longest first, until the end is reached once. Literals stay as they are."""
+    """Return the tokens with phrases rewritten, longest first, until the end is reached once.
+
+    Literals stay as they are.
+    """
     out: list[Token] = []
     keys = [token.key if token.kind == "word" else "\0" for token in found]
     greeted = next((at for at, token in enumerate(found) if token.key not in _GREETINGS), len(found))
@@ -79,7 +82,7 @@ def rewritten(found: Sequence[Token]) -> tuple[Token, ...]:
 
 
 def _match(keys: Sequence[str], at: int, heads: bool) -> tuple[int, tuple[str, ...]]:
-    """How many words from here on are the longest phrase, and what that is read as; 0 words where there is none."""
+    """Return the length of the longest phrase from here on, and its reading; 0 words where there is none."""
     found: tuple[int, tuple[str, ...]] = (0, ())
     nodes, size = _PHRASES, 0
     while at + size < len(keys) and (node := nodes.get(keys[at + size])) is not None:

@@ -1,10 +1,10 @@
-"""What two questions begin with in the same words, such as an instruction that a service puts before each."""
+"""The common beginning of two questions, such as an instruction that a service puts before each."""
 
 from headrace_workers.features.cache.guards.profile import Profile, read_once
 
 
 def preamble(asked: Profile, cached: Profile) -> int:
-    """How many tokens stand in both before the first sentence that is not the same; 0 where that is the first."""
+    """Return how many tokens precede the first sentence that differs; 0 where that is the first."""
     at = 0
     if not (_has_several(asked) and _has_several(cached)):
         return at
@@ -18,5 +18,5 @@ def preamble(asked: Profile, cached: Profile) -> int:
 
 @read_once
 def _has_several(read: Profile) -> bool:
-    """Whether there is more than one sentence."""
+    """Return True if there is more than one sentence."""
     return any(token.starts for token in read.tokens[1:])

@@ -1,4 +1,4 @@
-"""What guards read of a question, read once."""
+"""The profile of a question: all that guards read of it, read once."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -37,17 +37,17 @@ class Profile:
 
     @cached_property
     def content(self) -> Counter[str]:
-        """How often each key is there that says what the question is about, without the measure in `how many`."""
+        """The number of each key that tells what the question is about, without the measure in `how many`."""
         found, before = [], ""
         for token in self.tokens:
-            if says_what(token) and not (before == "how" and token.key in MEASURES):
+            if is_content(token) and not (before == "how" and token.key in MEASURES):
                 found.append(token.key)
             before = token.key
         return Counter(found)
 
     @cached_property
     def keys(self) -> frozenset[str]:
-        """Those of all tokens."""
+        """The keys of all tokens."""
         return frozenset([token.key for token in self.tokens])
 
     @cached_property
@@ -57,7 +57,7 @@ class Profile:
 
 
 def profile(text: str) -> Profile:
-    """What guards read of a text. Linear in its length; any text will do, the empty one too."""
+    """Return the profile of any text. Linear in its length."""
     parts = pieces(text)
     found = rewritten(tokens(parts))
     if not (
@@ -69,7 +69,7 @@ def profile(text: str) -> Profile:
 
 
 def read_once(read: Callable[Concatenate[Profile, P], T]) -> Callable[Concatenate[Profile, P], T]:
-    """What a guard reads of a question, kept with it: a question is compared with many. Nobody may change it."""
+    """Keep the result of a guard's reading with the question, which is compared with many. Nobody may change it."""
 
     @wraps(read)
     def kept(profile: Profile, /, *where: P.args, **named: P.kwargs) -> T:
@@ -91,39 +91,45 @@ def read_once(read: Callable[Concatenate[Profile, P], T]) -> Callable[Concatenat
 
 @read_once
 def of_kinds(read: Profile) -> dict[Kind, list[str]]:
-    """The keys of all tokens by their kind, each in order; a kind that no token has is not in it."""
+    """Return the keys of all tokens by their kind, each in order, without kinds that no token has."""
     found: dict[Kind, list[str]] = {}
     for token in read.tokens:
         found.setdefault(token.kind, []).append(token.key)
     return found
 
 
-def read_alike(one: Profile, other: Profile) -> bool:
-    """Whether nothing that a guard looks at differs: the words are the same, but for phrases that say the same."""
+def have_same_reading(one: Profile, other: Profile) -> bool:
+    """Return True if nothing that a guard reads differs: the words are the same, but for phrases with the same
+    reading.
+    """
     return _seen(one) == _seen(other)
 
 
 @read_once
 def _seen(read: Profile) -> tuple[object, ...]:
-    """All that guards look at. Of a phrase that was rewritten to a word which carries the sentence (`how do I`), the
-    text is nothing to them: it is no single word, and only of words of content do they look at endings.
+    """Return all that guards read.
+
+    Of a phrase that was rewritten to a word which carries the sentence (`how do I`), guards ignore the text: it is left
+    out.
     """
     tokens = [token[1:] if token.key in EMPTY_OR_SMALL and " " in token.text else token for token in read.tokens]
     return (*tokens, read.quoted)
 
 
 def counted(keys: Sequence[str]) -> Counter[str]:
-    """How often each is there. Most questions have nothing of what a guard reads, and share that."""
+    """Return the number of each key. Most questions have nothing that a guard reads, and share one empty result."""
     return Counter(keys) if keys else _NONE
 
 
-def says_what(token: Token) -> bool:
-    """Whether a token says what a question is about; numbers and dates have guards of their own."""
+def is_content(token: Token) -> bool:
+    """Return True if a token tells what a question is about. Numbers and dates have guards of their own."""
     return token.key not in EMPTY_OR_SMALL if token.kind == "word" else token.kind in {"literal", "symbol", "unit"}
 
 
-def said(keys: Iterable[str], *reads: Profile) -> str:
-    """Some keys in the words of the texts, for a reason that people read: at most five, and `nothing` for none."""
+def in_words(keys: Iterable[str], *reads: Profile) -> str:
+    """Return some keys in the words of the texts, for a reason that people read: at most five, and `nothing` for
+    none.
+    """
     words = {token.key: token.text for read in reads for token in read.tokens}
     shown = [words.get(key, key)[:40] for key in keys]
     return (", ".join(shown[:5]) + (", …" if len(shown) > 5 else "")) or "nothing"

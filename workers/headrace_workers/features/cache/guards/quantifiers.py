@@ -1,9 +1,9 @@
-"""How many of them: all, some, none, only, at least, at most, exactly; always, sometimes."""
+"""Quantifiers: all, some, none, only, at least, at most, exactly; always, sometimes."""
 
 from collections import Counter
 from typing import Final
 
-from headrace_workers.features.cache.guards.profile import Profile, counted, read_once, said
+from headrace_workers.features.cache.guards.profile import Profile, counted, in_words, read_once
 
 _CLASSES: Final = {
     word: said
@@ -36,11 +36,11 @@ class Quantifiers:
     name = "quantifiers"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where the same quantities are named."""
+        """Return why not, in words; None where the same quantities are named."""
         ours, theirs = _quantifiers(asked), _quantifiers(cached)
         if ours is theirs or ours == theirs:  # most questions name none, and share that
             return None
-        return f"asks about {said(sorted(ours - theirs))}; the answer is for {said(sorted(theirs - ours))}"
+        return f"asks about {in_words(sorted(ours - theirs))}; the answer is for {in_words(sorted(theirs - ours))}"
 
 
 @read_once

@@ -3,21 +3,21 @@
 from typing import Final
 
 from headrace_workers.features.cache.guards.antonyms import Antonyms
-from headrace_workers.features.cache.guards.asked_for import AskedFor
 from headrace_workers.features.cache.guards.comparison import Comparison
 from headrace_workers.features.cache.guards.dates import Dates
 from headrace_workers.features.cache.guards.directions import Directions
+from headrace_workers.features.cache.guards.guard_protocol import Guard, Refusal
 from headrace_workers.features.cache.guards.literals import Literals
 from headrace_workers.features.cache.guards.manner import Manner
 from headrace_workers.features.cache.guards.names import Names
 from headrace_workers.features.cache.guards.negation import Negation
 from headrace_workers.features.cache.guards.numbers import Numbers
-from headrace_workers.features.cache.guards.port import Guard, Refusal
-from headrace_workers.features.cache.guards.profile import Profile, read_alike
+from headrace_workers.features.cache.guards.profile import Profile, have_same_reading
 from headrace_workers.features.cache.guards.quantifiers import Quantifiers
-from headrace_workers.features.cache.guards.residual import Residual
+from headrace_workers.features.cache.guards.question_type import AskedFor
 from headrace_workers.features.cache.guards.roles import Roles
 from headrace_workers.features.cache.guards.units import Units
+from headrace_workers.features.cache.guards.unmatched_words import Residual
 
 GUARDS: Final[tuple[Guard, ...]] = (
     Numbers(),
@@ -38,12 +38,12 @@ GUARDS: Final[tuple[Guard, ...]] = (
 
 
 def refusal(asked: Profile, cached: Profile) -> Refusal | None:
-    """The first refusal of a guard; None where all agree that both questions ask for the same.
+    """Return the first refusal of a guard; None where all agree that both questions ask for the same.
 
     No guard refuses a question for itself, so that where both read alike none is asked. What a guard raises is passed
     on: the caller takes it for a refusal and writes it to the log.
     """
-    if read_alike(asked, cached):
+    if have_same_reading(asked, cached):
         return None
     for guard in GUARDS:
         reason = guard.refuse(asked, cached)
@@ -53,5 +53,5 @@ def refusal(asked: Profile, cached: Profile) -> Refusal | None:
 
 
 def against(asked: Profile, cached: Profile) -> list[str]:
-    """The names of all guards that refuse, in order; of those that were asked for no more, since one refused, too."""
+    """Return the names of all guards that refuse, in order."""
     return [guard.name for guard in GUARDS if guard.refuse(asked, cached) is not None]

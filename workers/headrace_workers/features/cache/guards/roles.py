@@ -1,12 +1,11 @@
-"""Who does what to whom: the order of what is named, with passives and possessives read as what they say."""
+"""Roles: who does what to whom, by the order of the named things, with passives and possessives in active order."""
 
 from collections import Counter
 from itertools import combinations, pairwise
 from typing import Final, NamedTuple
 
-from headrace_workers.features.cache.guards.lists import words_of
 from headrace_workers.features.cache.guards.preamble import preamble
-from headrace_workers.features.cache.guards.profile import Profile, read_once, says_what
+from headrace_workers.features.cache.guards.profile import Profile, is_content, read_once
 from headrace_workers.features.cache.guards.small_words import (
     AUXILIARIES,
     DETERMINERS,
@@ -17,6 +16,7 @@ from headrace_workers.features.cache.guards.small_words import (
 from headrace_workers.features.cache.guards.stems import PARTICIPLES, stem
 from headrace_workers.features.cache.guards.symmetric import symmetric
 from headrace_workers.features.cache.guards.tokens import Token
+from headrace_workers.features.cache.guards.word_lists import words_of
 
 _ORDERED: Final = 48  # longer orders than this are held together as they stand: inversions cost the square
 _LINKS: Final = frozenset({"and", "or", "between", "vs", "versus", ","})
@@ -49,7 +49,7 @@ class Roles:
     name = "roles"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where what both name stands in the same roles."""
+        """Return why not, in words; None where what both name stands in the same roles."""
         if _named_alike(asked, cached) or symmetric(asked, cached):
             return None
         ours, theirs = _numbered(asked), _numbered(cached)
@@ -75,7 +75,7 @@ class Roles:
 
 
 def _named_alike(asked: Profile, cached: Profile) -> bool:
-    """Whether two sentences that are plainly active name what both name in the same order: most pairs are such."""
+    """Return True if two plainly active sentences name their common things in the same order: most pairs are such."""
     ours, theirs = _plainly(asked), _plainly(cached)
     if ours is None or theirs is None:
         return False
@@ -84,14 +84,14 @@ def _named_alike(asked: Profile, cached: Profile) -> bool:
 
 @read_once
 def _plainly(read: Profile) -> list[str] | None:
-    """The keys of what `_parts` would name, where it would change nothing of their order; None where it might."""
+    """Return the keys that `_parts` would name, where it would keep their order; None where it might change it."""
     if "'s" in read.keys or ("be" in read.keys and any(_participle(token.text) for token in read.tokens)):
         return None
-    return [each.key for each in read.tokens if says_what(each) and not (each.kind == "word" and each.key in _NO_ROLE)]
+    return [each.key for each in read.tokens if is_content(each) and not (each.kind == "word" and each.key in _NO_ROLE)]
 
 
 def _may_swap(mine: list[_Part], here: tuple[int, int], yours: list[_Part], there: tuple[int, int]) -> bool:
-    """Whether two parts (places in order, on either side) say the same the other way round."""
+    """Return True if two parts (places in order, on either side) mean the same the other way round."""
     one, two = mine[here[0]], mine[here[1]]
     two_there, one_there = yours[there[0]], yours[there[1]]
     if _superlative(one) != _superlative(two):
@@ -110,7 +110,7 @@ def _may_swap(mine: list[_Part], here: tuple[int, int], yours: list[_Part], ther
 
 
 def _moved(part: _Part, mine: list[_Part], there: _Part, yours: list[_Part]) -> bool:
-    """Whether a phrase with a preposition, `in the straw hat`, has moved as a whole."""
+    """Return True if a phrase with a preposition, `in the straw hat`, has moved as a whole."""
     return (
         part.tie in PREPOSITIONS
         and (part.tie == there.tie or {part.tie, there.tie} <= _PLACES)
@@ -120,7 +120,7 @@ def _moved(part: _Part, mine: list[_Part], there: _Part, yours: list[_Part]) -> 
 
 @read_once
 def _role_asked(read: Profile, first: int) -> bool:
-    """Whether who or what takes part is asked for, from this token on: `what does it chase`, `what chases it`, `who
+    """Return True if a participant is asked for, from this token on: `what does it chase`, `what chases it`, `who
     chased it`.
     """
     tokens = read.tokens[first:]
@@ -136,14 +136,14 @@ def _role_asked(read: Profile, first: int) -> bool:
 
 
 def _neighbours(parts: list[_Part], first: int, second: int) -> bool:
-    """Whether nothing is named between two parts but what belongs to them."""
+    """Return True if nothing is named between two parts except what belongs to them."""
     runs = {parts[first].run, parts[second].run}
     return all(part.run in runs for part in parts[first:second])
 
 
 @read_once
 def _numbered(read: Profile) -> list[_Part]:
-    """The parts, with the second of a kind told from the first."""
+    """Return the parts, with the second of a kind distinct from the first."""
     seen: Counter[str] = Counter()
     out = []
     for part in _parts(read):
@@ -161,7 +161,7 @@ def _superlative(part: _Part) -> bool:
 
 
 def _parts(read: Profile) -> list[_Part]:
-    """What is named, in the order of an active sentence."""
+    """Return the named things, in the order of an active sentence."""
     parts: list[_Part] = []
     tie, run, head = "", 0, 0  # `head`: the first part of this run
     bounds = [0]  # how many parts stood before each question word and auxiliary
@@ -173,7 +173,7 @@ def _parts(read: Profile) -> list[_Part]:
         key = token.key
         if token.kind == "word" and key in _NO_ROLE:
             doer = False
-        elif says_what(token):
+        elif is_content(token):
             if be and verb < 0 and token.kind == "word" and _participle(token.text):
                 verb = len(parts)
             acts = token.kind == "word" and not token.name and (doer or _participle(token.text) or _ing(token))
@@ -218,7 +218,7 @@ def _ing(token: Token) -> bool:
 
 
 def _put_owners_last(parts: list[_Part], owners: tuple[int, int]) -> None:
-    """`France's capital` in the order of `the capital of France`, in place; the owners get a run of their own."""
+    """Put `France's capital` in the order of `the capital of France`, in place. Owners get a run of their own."""
     first, end = owners
     if first < end:
         owning, things = parts[first:end], parts[end:]
@@ -229,7 +229,7 @@ def _put_owners_last(parts: list[_Part], owners: tuple[int, int]) -> None:
 
 
 def _active(parts: list[_Part], verb: int, by: int, bounds: list[int]) -> list[_Part]:
-    """`B is beaten by A` in the order of `A beats B`. The subject of a passive is what stands last before its verb."""
+    """Return `B is beaten by A` in the order of `A beats B`. The subject of a passive stands last before its verb."""
     start = max(bound for bound in bounds if bound < verb) if verb else 0
     end = by if by > verb else len(parts)
     actor = [part._replace(tie="" if part.tie == "by" else part.tie) for part in parts[end:]]

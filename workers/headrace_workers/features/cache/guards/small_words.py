@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from headrace_workers.features.cache.guards.lists import words_of
+from headrace_workers.features.cache.guards.word_lists import words_of
 
 ARTICLES: Final = words_of("a an the")
 DETERMINERS: Final = ARTICLES | words_of("my your our this that their")

@@ -4,8 +4,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from headrace_workers.features.cache.guards.lists import lines_of, words_of
 from headrace_workers.features.cache.guards.small_words import EMPTY_OR_SMALL
+from headrace_workers.features.cache.guards.word_lists import lines_of, words_of
 
 _FORMS: Final = {form: forms[0] for line in lines_of("irregular") for forms in [line.split()] for form in forms}
 PARTICIPLES: Final = words_of(
@@ -29,7 +29,9 @@ _KEPT: Final = words_of(
 
 @lru_cache(maxsize=16_384)
 def stem(word: str) -> str:
-    """The stem of a word in lower case: `cities` and `city`, `colours` and `color`, `running` and `run` share one."""
+    """Return the stem of a word in lower case: `cities` and `city`, `colours` and `color`, `running` and `run` share
+    one.
+    """
     if word in _FORMS:
         return _FORMS[word]
     if len(word) > 40 or len(word) < 4 or word in _KEPT or word in EMPTY_OR_SMALL or not word.isascii():
@@ -52,7 +54,7 @@ def _bare(word: str) -> str:
 
 
 def _root(root: str) -> str:
-    """A verb whose `ing` or `ed` is taken off."""
+    """Return the root of a verb from the part before its `ing` or `ed`."""
     if _SHORT.fullmatch(root):
         return root + "e"  # bak(ing), cod(ing)
     if len(root) > 3 and root[-1] == root[-2] and root[-1] not in "lsz":
@@ -61,7 +63,9 @@ def _root(root: str) -> str:
 
 
 def _open(word: str) -> str:
-    """Without a silent e, so that `increase` and `increas(ing)`, `use` and `us(ed)` agree; and with one l."""
+    """Return the word without a silent e, so that `increase` and `increas(ing)`, `use` and `us(ed)` agree; and with one
+    l.
+    """
     if len(word) > 4 and word.endswith("e") and not word.endswith(("ee", "ie", "oe", "ye")):
         return word[:-1]
     if len(word) > 5 and word.endswith("ll"):
@@ -70,7 +74,7 @@ def _open(word: str) -> str:
 
 
 def _spelling(word: str) -> str:
-    """American and British spelling are one."""
+    """Return one spelling for American and British words."""
     if word.endswith("our") and len(word) > 5:
         return word[:-3] + "or"
     if word.endswith("is") and len(word) > 6:

@@ -12,7 +12,7 @@ _WORDS: Final = frozenset(
 
 
 def symmetric(asked: Profile, cached: Profile) -> bool:
-    """Whether both are such questions: `how far is A from B` is `the distance from B to A`."""
+    """Return True if both are such questions: `how far is A from B` is `the distance from B to A`."""
     return _either_way(asked) and _either_way(cached)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
-from headrace_workers.features.cache.guards.lists import lines_of, words_of
 from headrace_workers.features.cache.guards.stems import stem
+from headrace_workers.features.cache.guards.word_lists import lines_of, words_of
 
 Kind = Literal["word", "number", "date", "unit", "literal", "symbol"]
 Piece = tuple[str, bool]  # a part of a text, and whether it stands in quotation marks
@@ -81,8 +81,9 @@ _ROMAN: Final = {
 
 
 class _Chunk(NamedTuple):
-    """What stands between two spaces: its tokens, as they are where no sentence starts. What `stands` alone is a sign,
-    which no quotation marks make literal; behind what `ends`, a sentence starts.
+    """The text between two spaces: its tokens, as they are where no sentence starts.
+
+    If it `stands` alone it is a sign, which no quotation marks make literal; if it `ends`, a sentence starts after it.
     """
 
     tokens: tuple[Token, ...]
@@ -91,7 +92,7 @@ class _Chunk(NamedTuple):
 
 
 def tokens(pieces: Sequence[Piece]) -> list[Token]:
-    """The tokens of a text's pieces, in order. What stands in quotation marks is literal, word by word."""
+    """Return the tokens of a text's pieces, in order. Text in quotation marks is literal, word by word."""
     found: list[Token] = []
     starts = True
     for piece, quoted in pieces:
@@ -120,12 +121,12 @@ def _read(chunk: str) -> _Chunk:
 
 
 def quotations(pieces: Sequence[Piece]) -> tuple[str, ...]:
-    """What stands in quotation marks or backticks, letter by letter."""
+    """Return the texts in quotation marks or backticks, letter by letter."""
     return tuple([" ".join(piece.split()) for piece, quoted in pieces if quoted])
 
 
 def pieces(text: str) -> list[Piece]:
-    """The text in parts: those that stand in quotation marks, and what is between them; signs in one form."""
+    """Return the text in parts: those in quotation marks, and those between them; signs in one form."""
     plain = unicodedata.normalize("NFKC", text).replace("’", "'")
     return list(_parted(plain)) if _A_QUOTE.search(plain) else [(plain, False)]
 
@@ -149,7 +150,7 @@ def _single_quoted(text: str) -> Iterator[tuple[str, bool]]:
 
 
 def _chunk(core: str) -> Iterator[Token]:
-    """The tokens of what stands between spaces, without the punctuation around it."""
+    """Yield the tokens of what stands between spaces, without the punctuation around it."""
     if core.isascii() and core.isalpha() and core.lower() not in _CONTRACTED:
         yield _word(core)
     elif _NO_SPACES.search(core):
@@ -170,7 +171,7 @@ def _chunk(core: str) -> Iterator[Token]:
 
 
 def _joined(core: str) -> list[Token]:
-    """The words of `well-known` and `and/or`; none where it is neither."""
+    """Return the words of `well-known` and `and/or`; none where it is neither."""
     hyphened = [part for part in core.split("-") if part]
     if len(hyphened) > 1 and all(_PLAIN.fullmatch(part) for part in hyphened):
         return [token for part in hyphened for token in _with_apostrophe(part)]
@@ -182,7 +183,7 @@ def _joined(core: str) -> list[Token]:
 
 
 def _literal(core: str) -> str:
-    """Mail and web addresses are the same in any case up to the path; all else counts letter by letter."""
+    """Return the literal. Mail and web addresses ignore case up to the path; all else counts letter by letter."""
     if "@" in core and "." in core:
         return core.lower()
     if "://" in core:
@@ -246,7 +247,7 @@ def _numeric(core: str) -> Iterator[Token]:
 
 
 def value(number: str) -> str:
-    """One form for a number: `1,500.0` and `1500`, `007` and `7` are the same."""
+    """Return one form of a number: `1,500.0` and `1500`, `007` and `7` are the same."""
     number = number.replace("−", "-").lstrip("+")
     sign, number = ("-", number[1:]) if number.startswith("-") else ("", number)
     groups = number.split(",")

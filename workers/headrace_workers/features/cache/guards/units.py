@@ -1,6 +1,6 @@
 """Units of measure and money: kilometres are not miles."""
 
-from headrace_workers.features.cache.guards.profile import Profile, of_kinds, said
+from headrace_workers.features.cache.guards.profile import Profile, in_words, of_kinds
 
 
 class Units:
@@ -9,9 +9,11 @@ class Units:
     name = "units"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
-        """Why not, in words; None where the same units are named."""
+        """Return why not, in words; None where the same units are named."""
         ours, theirs = _units(asked), _units(cached)
-        return None if ours == theirs else f"asks in {said(ours, asked)}; the answer is in {said(theirs, cached)}"
+        return (
+            None if ours == theirs else f"asks in {in_words(ours, asked)}; the answer is in {in_words(theirs, cached)}"
+        )
 
 
 def _units(read: Profile) -> list[str]:

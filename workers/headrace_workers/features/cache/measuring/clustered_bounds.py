@@ -16,7 +16,7 @@ Counts = NDArray[np.float64]
 
 
 def upper_bounds(wrong: Counts, of: Counts, alpha: float = ALPHA) -> list[float]:
-    """For each column, the one-sided upper bound of the share of `wrong` in `of`, at 1 − `alpha`.
+    """Return the one-sided upper bound of each column's share of `wrong` in `of`, at 1 − `alpha`.
 
     Both have a row for each cluster. The greater of two bounds: Clopper and Pearson's, for which everything counts by
     itself, and a bootstrap that draws whole clusters, since what is about one thing fails together. (Where nothing is
@@ -37,6 +37,6 @@ def upper_bounds(wrong: Counts, of: Counts, alpha: float = ALPHA) -> list[float]
 
 
 def upper_bound(clusters: Sequence[tuple[int, int]], alpha: float = ALPHA) -> float:
-    """The same for one share; of each cluster, how many were wrong, and of how many."""
+    """Return the bound for one share; of each cluster, how many were wrong, and of how many."""
     counts = np.array(clusters, dtype=np.float64).reshape(-1, 2)
     return upper_bounds(counts[:, :1], counts[:, 1:], alpha)[0]

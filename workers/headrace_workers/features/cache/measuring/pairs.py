@@ -1,4 +1,4 @@
-"""Pairs of questions, of which it is known whether one answer does for both: what the cache would make of each. Pure.
+"""Pairs of questions with known labels (does one answer do for both?), and the cache's decision about each. Pure.
 
 The embedder and the guards are handed in: they are those of a recall worker.
 """
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from headrace_workers.features.cache.guards.port import Refusal
+from headrace_workers.features.cache.guards.guard_protocol import Refusal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,7 @@ class Judged:
     refusal: Refusal | None
 
     def served(self, threshold: float, *, guarded: bool) -> bool:
-        """Whether the answer would be given, from a cosine on, and with the guards or without."""
+        """Return True if the answer would be served, from a cosine on, and with the guards or without."""
         return self.similarity >= threshold and not (guarded and self.refusal is not None)
 
 
@@ -45,7 +45,10 @@ def judge(
     refuse: Callable[[str, str], Refusal | None],
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[Judged]:
-    """Each pair, decided. `refuse` is asked about (the question, the other); `advance` is told of texts embedded."""
+    """Return each pair with its decision.
+
+    `refuse` gets (the question, the other); `advance` gets the number of embedded texts.
+    """
     import numpy as np
 
     texts = list(dict.fromkeys(text for pair in pairs for text in (pair.question, pair.other)))
@@ -66,7 +69,7 @@ def judge(
 
 
 def clusters(pairs: Sequence[Pair]) -> list[int]:
-    """For each pair the number of its cluster: pairs that share a question, directly or through others, are one."""
+    """Return the cluster of each pair: pairs that share a question, directly or through others, are one."""
     above: dict[str, str] = {}
 
     def root(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What would be served at each threshold, and how much of it wrongly. Pure."""
+"""Serves and wrong serves at each threshold. Pure."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ THRESHOLDS: Final = tuple(round(0.70 + number / 100, 2) for number in range(30))
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a threshold serves of all pairs, by the cosine alone or with the guards.
+    """The serves of a threshold among all pairs, by the cosine alone or with the guards.
 
     `hits` of `should` pairs that are the same were served, and `wrong` of `served` are not the same. The upper bounds
     hold at 95 % for this threshold, if it was chosen before; `together` does so for all thresholds at once.
@@ -54,7 +54,9 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """What a guard refused, of the pairs near enough: rightly, since they differ, or though they are the same."""
+    """The refusals of a guard among pairs that are near enough: right ones, since the questions differ, and wrong
+    ones.
+    """
 
     guard: str
     rightly: int
@@ -62,7 +64,7 @@ class Refused:
 
 
 def swept(judged: Sequence[Judged], thresholds: Sequence[float] = THRESHOLDS) -> list[Served]:
-    """Each threshold, first by the cosine alone and then with the guards."""
+    """Return the results of each threshold, first by the cosine alone and then with the guards."""
     if not judged:
         raise ValueError("there are no pairs: nothing can be measured")
     ways = [(threshold, guarded) for guarded in (False, True) for threshold in thresholds]
@@ -97,7 +99,7 @@ def swept(judged: Sequence[Judged], thresholds: Sequence[float] = THRESHOLDS) ->
 
 
 def lowest_shown(found: Sequence[Served], max_error: float) -> Served | None:
-    """The lowest threshold with the guards from which on these pairs show that at most `max_error` is wrong.
+    """Return the lowest threshold with the guards from which on these pairs show at most `max_error`, or None.
 
     All thresholds are looked at to find it, so the bound is the one that holds for all at once.
     """
@@ -111,7 +113,7 @@ def lowest_shown(found: Sequence[Served], max_error: float) -> Served | None:
 
 
 def refusals(judged: Sequence[Judged], threshold: float) -> list[Refused]:
-    """What guards refused of the pairs whose cosine would do; those that refused most come first."""
+    """Return the refusals of guards among pairs whose cosine would do; guards that refused most come first."""
     near = [each for each in judged if each.similarity >= threshold and each.refusal is not None]
     by_guard = Counter((each.refusal.guard, each.pair.same) for each in near if each.refusal is not None)
     names = {guard for guard, _ in by_guard}

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from headrace_workers.features.cache.calibration.bounds import Bound, Stratum, served_error
+from headrace_workers.features.cache.calibration.bound_state import Recent, State, standing
 from headrace_workers.features.cache.calibration.curve import fit, threshold
+from headrace_workers.features.cache.calibration.error_bounds import Bound, Stratum, served_error
 from headrace_workers.features.cache.calibration.spending import spend
-from headrace_workers.features.cache.calibration.state import Recent, State, standing
 from headrace_workers.features.cache.store.audit_counts import Beside, Pair, Tally, Window
 from headrace_workers.features.cache.store.standings import NOT_YET, OFF, ScopeStanding
 from headrace_workers.features.cache.store.standings import State as Told

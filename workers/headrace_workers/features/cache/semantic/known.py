@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_workers.core.log import Action, log
-from headrace_workers.features.knowledge.index.checked import VectorRefused, read_vector
 from headrace_workers.features.knowledge.index.state import State
+from headrace_workers.features.knowledge.index.vector_checks import VectorRefused, read_vector
 from headrace_workers.features.knowledge.index.vector_index import VectorIndex
 
 

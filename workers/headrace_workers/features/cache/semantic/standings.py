@@ -7,7 +7,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KeepsGoing
 from headrace_workers.core.progress import Loop
-from headrace_workers.features.cache.calibration.state import WINDOW
+from headrace_workers.features.cache.calibration.bound_state import WINDOW
 from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.store.standings import OFF, SHOWN, ScopeStanding
 

@@ -20,7 +20,7 @@ from headrace_workers.runtime.settings import policy_of
 if TYPE_CHECKING:
     from headrace_workers.core.json_lines import Read
     from headrace_workers.features.datasets.clean import Given, Removed
-    from headrace_workers.features.datasets.tally import Tally
+    from headrace_workers.features.datasets.cleaning_counts import Tally
 
 _Source = Annotated[Path, typer.Argument(metavar="IN", help="JSON lines, plain, .gz or .zst")]
 _Target = Annotated[Path, typer.Argument(metavar="OUT", help="the lines that are kept, as they are")]
@@ -72,10 +72,10 @@ def clean(
     """
     from headrace_workers.features.datasets.clean import Kept, Rules
     from headrace_workers.features.datasets.clean import clean as cleaned
+    from headrace_workers.features.datasets.cleaning_counts import Tally
+    from headrace_workers.features.datasets.duplicates import Near
     from headrace_workers.features.datasets.language import SMALL_WORDS
     from headrace_workers.features.datasets.leaked import evaluation_sets
-    from headrace_workers.features.datasets.seen import Near
-    from headrace_workers.features.datasets.tally import Tally
     from headrace_workers.features.moderation.moderator import build_moderator
 
     if language is not None and language not in SMALL_WORDS:

@@ -173,9 +173,9 @@ def _report(plan: "Plan", folder: Path, bound: Any, *, as_json: bool) -> bool:
     from headrace_workers.features.evals.gate import judge_gate
     from headrace_workers.features.evals.markdown import markdown
     from headrace_workers.features.evals.outcomes import read_outcomes
-    from headrace_workers.features.evals.pages import report_page
     from headrace_workers.features.evals.receipts import opened
     from headrace_workers.features.evals.report_json import report_lines, summary
+    from headrace_workers.features.evals.report_page import report_page
     from headrace_workers.features.evals.report_tables import reason_lines, verdict_lines
 
     with opened(folder / _RECEIPTS, plan.jobs) as receipts:

@@ -1,4 +1,4 @@
-"""What the bridge writes of runs of evals: their items, how far a batch's answers were read, and their ends."""
+"""Writes of the bridge about runs of evals: their items, how far a batch's answers are read, and their ends."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -28,14 +28,14 @@ _EVENTS = {COMPLETED: "eval.run.succeeded", FAILED: "eval.run.failed", CANCELED:
 
 
 class ReadBefore(HeadraceError):
-    """Another process has read these answers meanwhile: nothing was written."""
+    """Another process has read these answers meanwhile, and nothing was written."""
 
     category = Category.TRANSIENT
 
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
-    """A row of a run's data. One that makes no job has the reason, and a status, at once."""
+    """A row of a run's data. An item that makes no job has its status and the reason at once."""
 
     number: int
     item: str
@@ -45,7 +45,7 @@ class NewItem:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What came of an item."""
+    """The result of an item."""
 
     number: int
     status: str
@@ -60,12 +60,12 @@ def read_again(connection: Connection, batch_id: str, is_output: bool) -> None:
 
 
 def unfinished(connection: Connection) -> list[Row[Any]]:
-    """The runs that are not over, oldest first."""
+    """Return the runs that are not over, oldest first."""
     return list(connection.execute(select(RUNS).where(IS_OPEN).order_by(RUNS.c.number)))
 
 
 def put_items(connection: Connection, run: int, items: Sequence[NewItem], size: int) -> None:
-    """Write items down; those that are there already stay as they are. The run has `size` bytes with them."""
+    """Add items, a few hundred, to a run that has `size` bytes with them. Existing items stay unchanged."""
     now = clock(connection)
     connection.execute(update(RUNS).where(RUNS.c.number == run).values(bytes=size))
     rows = [
@@ -83,24 +83,24 @@ def put_items(connection: Connection, run: int, items: Sequence[NewItem], size: 
         connection.execute(insert(connection, ITEMS).values(rows).on_conflict_do_nothing())
 
 
-def begin(connection: Connection, run: int, batch: str | None, total: int, tally: str) -> None:
-    """All items are written down, and this batch carries those that made jobs."""
+def begin(connection: Connection, run: int, batch: str | None, total: int, tally: Mapping[str, Any]) -> None:
+    """Begin a run whose items are all written. `batch` carries the jobs of its items."""
     state = case((RUNS.c.state == QUEUED, IN_PROGRESS), else_=RUNS.c.state)
     fresh = update(RUNS).where(RUNS.c.number == run, RUNS.c.batch.is_(None), IS_OPEN)
-    connection.execute(fresh.values(state=state, batch=batch, total=total, tally=tally))
+    connection.execute(fresh.values(state=state, batch=batch, total=total, tally=json.dumps(tally)))
 
 
-def items_of(connection: Connection, run: int, numbers: Sequence[int]) -> dict[int, str]:
-    """The data of these items that have not ended yet, as JSON."""
+def open_items(connection: Connection, run: int, numbers: Sequence[int]) -> dict[int, str]:
+    """Return the data of these items that have not ended yet, as JSON, by number."""
     query = select(ITEMS.c.number, ITEMS.c.item).where(ITEMS.c.run == run, ITEMS.c.number.in_(numbers))
     rows = connection.execute(query.where(ITEMS.c.status.is_(None)))
     return {row.number: row.item for row in rows}
 
 
 def put_ends(
-    connection: Connection, run: Row[Any], ends: Sequence[Judged], read: Mapping[str, int], tally: str
+    connection: Connection, run: Row[Any], ends: Sequence[Judged], read: Mapping[str, int], tally: Mapping[str, Any]
 ) -> None:
-    """Write down what came of items, and that the batch's files are read so far. ReadBefore."""
+    """Record results of items, and how far the batch's files are read. Raise ReadBefore if another process did so."""
     mine = update(RUNS).where(
         RUNS.c.number == run.number,
         RUNS.c.output_read == run.output_read,
@@ -108,7 +108,7 @@ def put_ends(
         IS_OPEN,
     )
     size = RUNS.c.bytes + sum(len(each.sample) + len(each.results) for each in ends)
-    if connection.execute(mine.values(tally=tally, bytes=size, **read)).rowcount != 1:
+    if connection.execute(mine.values(tally=json.dumps(tally), bytes=size, **read)).rowcount != 1:
         raise ReadBefore(f"what came of {run.id} has been read meanwhile")
     if ends:
         place = update(ITEMS).where(ITEMS.c.run == run.number, ITEMS.c.number == bindparam("at"))
@@ -122,8 +122,10 @@ def put_ends(
         )
 
 
-def finish(connection: Connection, run: int, state: str, reason: str | None, lost: str) -> Row[Any] | None:
-    """End a run; the row as it is then, None when it was over. Items of which nothing came say `lost`, as JSON."""
+def finish(
+    connection: Connection, run: int, state: str, reason: str | None, lost: Mapping[str, Any]
+) -> Row[Any] | None:
+    """End a run, announce it, and return its row; None if it was over. Items without a result get `lost`."""
     found = update(RUNS).where(RUNS.c.number == run, IS_OPEN)
     ended = connection.execute(
         found.values(state=state, reason=reason, ended_at=now_ms()).returning(RUNS.c.number)
@@ -131,7 +133,7 @@ def finish(connection: Connection, run: int, state: str, reason: str | None, los
     if ended is None:
         return None
     open_items = update(ITEMS).where(ITEMS.c.run == run, ITEMS.c.status.is_(None))
-    connection.execute(open_items.values(status=ERROR, sample=lost, results="[]"))
+    connection.execute(open_items.values(status=ERROR, sample=json.dumps(lost), results="[]"))
     row = connection.execute(select(RUNS).where(RUNS.c.number == run)).one()
     deliveries.announce(
         connection,
@@ -144,19 +146,19 @@ def finish(connection: Connection, run: int, state: str, reason: str | None, los
 
 
 def count(connection: Connection, run: int, status: str | None) -> int:
-    """How many items stand so."""
+    """Return how many items of a run have this status."""
     query = select(func.count()).select_from(ITEMS).where(ITEMS.c.run == run, ITEMS.c.status == status)
     return int(connection.execute(query).scalar_one())
 
 
-def wish_cancel(connection: Connection, run_id: str, tenant: str) -> None:
-    """Let a run be cancelled, unless it is over."""
+def request_cancel(connection: Connection, run_id: str, tenant: str) -> None:
+    """Request that a run be cancelled, unless it is over."""
     mine = update(RUNS).where(RUNS.c.id == run_id, RUNS.c.tenant == tenant, RUNS.c.state.in_((QUEUED, IN_PROGRESS)))
     connection.execute(mine.values(state=CANCELING))
 
 
 def forget(connection: Connection) -> bool:
-    """Forget a bounded part of a run that was removed; whether there is more."""
+    """Forget a bounded part of a run that was removed. Return True if there is more."""
     query = select(RUNS.c.number).where(RUNS.c.removed_at.is_not(None)).order_by(RUNS.c.removed_at).limit(1)
     run = connection.execute(query).scalar()
     if run is None:

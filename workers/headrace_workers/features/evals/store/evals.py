@@ -1,6 +1,5 @@
 """Evals, their runs and items, as the ledger keeps them. Each method is one transaction."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -11,9 +10,9 @@ from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.core.sql.by_bytes import Part, by_bytes
 from headrace_workers.core.sql.database import alone, clock, now_ms, reading, writing
 from headrace_workers.core.sql.engines import LedgerStore
+from headrace_workers.core.sql.transactions import durable, reads
 from headrace_workers.features.evals.store import eval_runs
-from headrace_workers.features.evals.store.bounds import EvalBounds, check_bytes, check_eval, check_run
-from headrace_workers.features.evals.store.eval_runs import Judged, NewItem
+from headrace_workers.features.evals.store.eval_limits import EvalBounds, check_bytes, check_eval, check_run
 from headrace_workers.features.evals.tables import EVALS, IS_OPEN, ITEMS, QUEUED, RUNS
 
 _NO_BOUNDS: Final = EvalBounds()
@@ -23,7 +22,7 @@ _LARGE_OF_ITEMS: Final = (ITEMS.c.item, ITEMS.c.sample, ITEMS.c.results)
 
 
 class StillRuns(HeadraceError):
-    """A run that is to be removed, or whose eval is, has not ended."""
+    """A run has not ended that is to be removed, or whose eval is."""
 
     category = Category.CONFLICT
 
@@ -54,7 +53,7 @@ class Evals(LedgerStore):
     """The evals of one ledger. Thread-safe. Unavailable when the database does not answer."""
 
     def create(self, new: NewEval, bounds: EvalBounds = _NO_BOUNDS) -> Row[Any]:
-        """Write an eval down; its row. TooManyEvals."""
+        """Add an eval, and return its row. Raise TooManyEvals at a limit."""
         with writing(self._engine) as tx:
             alone(tx, _counted(new.tenant))
             check_eval(tx, new.tenant, bounds)
@@ -63,12 +62,12 @@ class Evals(LedgerStore):
             return tx.execute(select(EVALS).where(EVALS.c.id == new.id)).one()
 
     def eval(self, eval_id: str, tenant: str) -> Row[Any] | None:
-        """An eval of this tenant's."""
+        """Return an eval of this tenant."""
         with reading(self._engine) as tx:
             return _eval(tx, eval_id, tenant)
 
     def evals(self, tenant: str, *, after: str | None, limit: int, newest: bool, by_change: bool) -> Part:
-        """A tenant's evals by age or by their last change, those that come after the eval `after`."""
+        """Return a tenant's evals by age or by their last change, those that come after the eval `after`."""
         keys = (EVALS.c.updated_at, EVALS.c.number) if by_change else (EVALS.c.number,)
         with reading(self._engine) as tx:
             last = None if after is None else _eval(tx, after, tenant)
@@ -76,14 +75,14 @@ class Evals(LedgerStore):
             return by_bytes(tx, query, keys, _place(keys, last), limit, newest=newest, large=_LARGE_OF_EVALS)
 
     def change(self, eval_id: str, tenant: str, values: Mapping[str, str]) -> Row[Any] | None:
-        """Give an eval another name or other metadata; None where there is no such eval."""
+        """Change the name or the metadata of an eval, and return its row; None if there is no such eval."""
         with writing(self._engine) as tx:
             mine = update(EVALS).where(EVALS.c.id == eval_id, EVALS.c.tenant == tenant)
             tx.execute(mine.values(**values, updated_at=now_ms()))
             return _eval(tx, eval_id, tenant)
 
     def remove(self, eval_id: str, tenant: str) -> None:
-        """Remove an eval with all its runs. StillRuns."""
+        """Remove an eval with all its runs. Raise StillRuns while one of them runs."""
         with writing(self._engine) as tx:
             alone(tx, _counted(tenant))  # a run may be starting
             if (found := _eval(tx, eval_id, tenant)) is None:
@@ -95,13 +94,10 @@ class Evals(LedgerStore):
 
     # -- runs
 
-    def check_run(self, tenant: str, bounds: EvalBounds) -> None:
-        """Whether the tenant may start one more run now. TooManyEvals."""
-        with reading(self._engine) as tx:
-            check_run(tx, tenant, bounds)
+    check_run = reads(check_run)
 
     def start(self, eval_id: str, tenant: str, new: NewRun, bounds: EvalBounds = _NO_BOUNDS) -> Row[Any] | None:
-        """Write a run down, which a bridge begins; its row. None where the eval is gone. TooManyEvals."""
+        """Add a run, which a bridge begins; return its row, or None if the eval is gone. TooManyEvals at a limit."""
         with writing(self._engine) as tx:
             alone(tx, _counted(tenant))
             check_run(tx, tenant, bounds)
@@ -116,14 +112,14 @@ class Evals(LedgerStore):
             return tx.execute(select(RUNS).where(RUNS.c.id == new.id)).one()
 
     def run(self, eval_id: str, run_id: str, tenant: str) -> Row[Any] | None:
-        """A run of this tenant's eval."""
+        """Return a run of this tenant's eval."""
         with reading(self._engine) as tx:
             return _run(tx, eval_id, run_id, tenant)
 
     def runs(
         self, eval_id: str, tenant: str, *, after: str | None, limit: int, newest: bool, state: str | None
     ) -> Part:
-        """The runs of an eval by age, those that come after the run `after`."""
+        """Return the runs of an eval by age, those that come after the run `after`."""
         with reading(self._engine) as tx:
             last = None if after is None else _run(tx, eval_id, after, tenant)
             query = select(RUNS).where(RUNS.c.eval_id == eval_id, RUNS.c.tenant == tenant, RUNS.c.removed_at.is_(None))
@@ -133,13 +129,13 @@ class Evals(LedgerStore):
             return by_bytes(tx, query, keys, _place(keys, last), limit, newest=newest, large=_LARGE_OF_RUNS)
 
     def cancel(self, eval_id: str, run_id: str, tenant: str) -> Row[Any] | None:
-        """Let a run be cancelled, unless it is over; how it stands then."""
+        """Request that a run be cancelled, unless it is over, and return its row."""
         with writing(self._engine) as tx:
-            eval_runs.wish_cancel(tx, run_id, tenant)
+            eval_runs.request_cancel(tx, run_id, tenant)
             return _run(tx, eval_id, run_id, tenant)
 
     def remove_run(self, eval_id: str, run_id: str, tenant: str) -> None:
-        """Remove a run with its items. StillRuns."""
+        """Remove a run with its items. Raise StillRuns while it runs."""
         with writing(self._engine) as tx:
             found = _run(tx, eval_id, run_id, tenant)
             if found is not None and found.ended_at is None:
@@ -150,7 +146,7 @@ class Evals(LedgerStore):
     def items(
         self, run: int, *, after: int | None, limit: int, newest: bool = False, status: str | None = None
     ) -> Part:
-        """The items of a run that have ended, in their order, those behind the item `after`."""
+        """Return the items of a run that have ended, in order, those after the item `after`."""
         query = select(ITEMS).where(ITEMS.c.run == run)
         query = query.where(ITEMS.c.status.is_not(None) if status is None else ITEMS.c.status == status)
         behind = None if after is None else (after,)
@@ -158,66 +154,28 @@ class Evals(LedgerStore):
             return by_bytes(tx, query, (ITEMS.c.number,), behind, limit, newest=newest, large=_LARGE_OF_ITEMS)
 
     def item(self, run: int, number: int) -> Row[Any] | None:
-        """One item, where it has ended."""
+        """Return an item, or None while it has not ended."""
         query = select(ITEMS).where(ITEMS.c.run == run, ITEMS.c.number == number, ITEMS.c.status.is_not(None))
         with reading(self._engine) as tx:
             return tx.execute(query).first()
 
     # -- the bridge
 
-    def unfinished(self) -> list[Row[Any]]:
-        """The runs that are not over, oldest first."""
-        with reading(self._engine) as tx:
-            return eval_runs.unfinished(tx)
+    unfinished = reads(eval_runs.unfinished)
 
     def add_crashes(self, run: int, count: int) -> None:
-        """Add to how often a bridge ended while it read the rows of a run."""
+        """Add to the number of bridges that ended while they read the rows of a run."""
         with writing(self._engine) as tx:
             tx.execute(update(RUNS).where(RUNS.c.number == run).values(crashes=RUNS.c.crashes + count))
 
-    def check_bytes(self, tenant: str, most: int) -> None:
-        """Whether the tenant may keep more than it does. TooManyEvals."""
-        with reading(self._engine) as tx:
-            check_bytes(tx, tenant, most)
-
-    def put_items(self, run: int, items: Sequence[NewItem], size: int) -> None:
-        """Write items down, a few hundred; those that are there already stay as they are. The run has `size` bytes with
-        them.
-        """
-        with writing(self._engine) as tx:
-            eval_runs.put_items(tx, run, items, size)
-
-    def begin(self, run: int, batch: str | None, total: int, tally: Mapping[str, Any]) -> None:
-        """All items are written down, and this batch carries those that made jobs."""
-        with writing(self._engine) as tx:
-            eval_runs.begin(tx, run, batch, total, json.dumps(tally))
-
-    def open_items(self, run: int, numbers: Sequence[int]) -> dict[int, str]:
-        """The data of these items that have not ended yet, as JSON."""
-        with reading(self._engine) as tx:
-            return eval_runs.items_of(tx, run, numbers)
-
-    def put_ends(
-        self, run: Row[Any], ends: Sequence[Judged], read: Mapping[str, int], tally: Mapping[str, Any]
-    ) -> None:
-        """Write down what came of items, and how far the batch's files are read. ReadBefore."""
-        with writing(self._engine) as tx:
-            eval_runs.put_ends(tx, run, ends, read, json.dumps(tally))
-
-    def finish(self, run: int, state: str, reason: str | None, lost: Mapping[str, Any]) -> Row[Any] | None:
-        """End a run, and tell who listens; None when it was over. Items of which nothing came get `lost`."""
-        with writing(self._engine) as tx:
-            return eval_runs.finish(tx, run, state, reason, json.dumps(lost))
-
-    def count(self, run: int, status: str | None) -> int:
-        """How many items stand so."""
-        with reading(self._engine) as tx:
-            return eval_runs.count(tx, run, status)
-
-    def forget(self) -> bool:
-        """Forget a bounded part of what was removed; whether there is more."""
-        with writing(self._engine) as tx:
-            return eval_runs.forget(tx)
+    check_bytes = reads(check_bytes)
+    put_items = durable(eval_runs.put_items)
+    begin = durable(eval_runs.begin)
+    open_items = reads(eval_runs.open_items)
+    put_ends = durable(eval_runs.put_ends)
+    finish = durable(eval_runs.finish)
+    count = reads(eval_runs.count)
+    forget = durable(eval_runs.forget)
 
 
 def _counted(tenant: str) -> str:
@@ -225,7 +183,7 @@ def _counted(tenant: str) -> str:
 
 
 def _size(said: Mapping[str, Any]) -> int:
-    """Bytes of what a row holds, or nearly: most of it is ASCII."""
+    """Return the approximate bytes of a row: most of its text is ASCII."""
     return sum(len(each) for each in said.values() if isinstance(each, str))
 
 

@@ -15,7 +15,7 @@ from headrace_workers.cli.output import console, put, put_json, say, table
 from headrace_workers.runtime.settings import embedder_name, home_of
 
 if TYPE_CHECKING:
-    from headrace_workers.features.generation.models.registry import Kind
+    from headrace_workers.features.generation.engines.engine import Kind
 
 _QuantizationOption = Annotated[str, typer.Option("--quantization", "-q", help="int8, float32, float16, …")]
 _ElsewhereOption = Annotated[

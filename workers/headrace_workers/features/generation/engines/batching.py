@@ -1,12 +1,21 @@
-"""How prompts of mixed length are cut into batches. Pure: lengths in, lists of indexes out."""
+"""Batches of prompts: cut by length, and run so that an error of one request stays its own."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from headrace_schemas import HeadraceError
+from headrace_schemas.errors import Unavailable
+from headrace_workers.core.log import Action, log
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 def plan_batches(
     lengths: Sequence[int], *, max_tokens: int, max_rows: int, workers: int, max_steps: int | None = None
 ) -> list[list[int]]:
-    """Batches of indexes into `lengths`, neighbours in length together, the longest batch first.
+    """Return batches of indexes into `lengths`: neighbours in length together, the longest batch first.
 
     A batch holds at most `max_rows` prompts and `max_tokens` tokens with padding; a prompt above that stands alone.
     With several `workers` the work is cut finer, so that none idles: the last to finish sets the time.
@@ -36,3 +45,30 @@ def plan_batches(
         steps = grown
     batches.append(batch)
     return batches
+
+
+def isolate_failures(run: Callable[[list[S]], Sequence[T]], batch: list[S]) -> list[T | HeadraceError]:
+    """Return the result of `run` for each item, in order.
+
+    When it fails, halve the batch until the culprit stands alone.
+    """
+    try:
+        made = list(run(batch))
+        if len(made) != len(batch):
+            raise RuntimeError(f"{len(made)} answers came for {len(batch)} requests")
+        return [*made]
+    except Exception as error:
+        if len(batch) == 1:
+            return [_failure(error)]
+        log("engine", logging.WARNING, Action.STEP_FAILED, f"a batch failed with {type(error).__name__}; halving it",
+            rows=len(batch))  # fmt: skip
+    half = len(batch) // 2
+    return isolate_failures(run, batch[:half]) + isolate_failures(run, batch[half:])
+
+
+def _failure(error: Exception) -> HeadraceError:
+    """Return the error of a request for an error of the library. Its text may quote users, so it stays in the log."""
+    if isinstance(error, HeadraceError):
+        return error
+    logging.getLogger("headrace.engine").error("a request failed", exc_info=error, extra={"action": Action.STEP_FAILED})
+    return Unavailable(f"the model failed with {type(error).__name__}; see the worker's log")

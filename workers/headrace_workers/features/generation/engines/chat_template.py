@@ -57,7 +57,7 @@ class ChatTemplate:
 
 
 def load_chat_template(folder: Path) -> ChatTemplate:
-    """The template of a model folder: `chat_template.jinja`, else the entry in `tokenizer_config.json`.
+    """Return the template of a model folder: `chat_template.jinja`, else the entry in `tokenizer_config.json`.
 
     Of several named templates the one called "default" counts. ConfigurationError when there is none.
     """
@@ -74,7 +74,7 @@ def load_chat_template(folder: Path) -> ChatTemplate:
 
 
 def read_tokenizer_config(folder: Path) -> dict[str, Any]:
-    """The content of `tokenizer_config.json`; ConfigurationError when it cannot be read."""
+    """Return the content of `tokenizer_config.json`; ConfigurationError when it cannot be read."""
     path = folder / "tokenizer_config.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -86,7 +86,7 @@ def read_tokenizer_config(folder: Path) -> dict[str, Any]:
 
 
 def token_text(entry: Any) -> str:
-    """A special token as text. Transformers writes it as a string, as an object with `content`, or as null."""
+    """Return a special token as text. Transformers writes it as a string, as an object with `content`, or as null."""
     return str(entry.get("content", "")) if isinstance(entry, dict) else (entry or "")
 
 

@@ -1,4 +1,4 @@
-"""How many tokens a prompt has, asked before it runs: by the model's own tokenizer, without its weights.
+"""Token counts of prompts before they run: by the model's own tokenizer, without its weights.
 
 The bridge asks for every job, so that groups are of like length and a prompt that cannot fit is refused at the door;
 and whoever puts passages into prompts does, so that they fit. A tokenizer is loaded by the first job that needs it, and
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.log import Action, log
+from headrace_workers.features.generation.engines.engine import engines
 from headrace_workers.features.generation.models.registry import ModelCard, Registry, model_dir
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ Shown = Callable[[str, Sequence[Message]], Sequence[Message]]
 
 
 def as_it_is(_tenant: str, messages: Sequence[Message]) -> Sequence[Message]:
-    """The conversation itself."""
+    """Return the messages unchanged."""
     return messages
 
 
@@ -44,13 +45,14 @@ class CountingModels:
         return alias in self._registry
 
     def aliases(self) -> list[str]:
-        """The known aliases in order."""
+        """Return the known aliases in order."""
         return self._registry.aliases()
 
     def prompt_tokens(self, alias: str, messages: Sequence[Message], tenant: str) -> int | None:
-        """The tokens of this tenant's prompt as the model will read it; None where only a guess can be had (the echo, a
-        model whose tokenizer cannot be loaded). Raises what the model's worker would end the job with: PromptTooLong,
-        InvalidTemplate.
+        """Return the tokens of this tenant's prompt as the model will read it.
+
+        Return None where only a guess is possible: for an engine that counts none, or a tokenizer that cannot be
+        loaded. Raise PromptTooLong or InvalidTemplate as the model's worker would.
         """
         prompts = self._prompts(alias)
         if prompts is None:
@@ -66,11 +68,11 @@ class CountingModels:
         return counted
 
     def context_length(self, alias: str) -> int | None:
-        """Prompt and answer together, in tokens; None where the model is not here."""
+        """Return the tokens of prompt and answer together; None where the model is not here."""
         return self._registry.get(alias).context_length if alias in self._registry else None
 
     def text_tokens(self, alias: str, text: str) -> int | None:
-        """The tokens of a text alone; None where only a guess can be had."""
+        """Return the tokens of a text alone; None where only a guess is possible."""
         prompts = self._prompts(alias) if alias in self._registry else None
         return None if prompts is None else len(prompts.text_ids(text))
 
@@ -83,12 +85,12 @@ class CountingModels:
             return loaded[1]
 
     def _load(self, card: ModelCard) -> "Prompts | None":
-        if card.engine == "echo":
+        counter = engines("generator")[card.engine].counter
+        if counter is None:
             return None
         try:
-            from headrace_workers.features.generation.engines.prompts import Prompts
-
-            return Prompts.load(model_dir(self._home, card.alias), card)
+            prompts: Prompts = counter(card, model_dir(self._home, card.alias))
+            return prompts
         except (ConfigurationError, ImportError) as error:
             log("models", logging.WARNING, Action.MODEL_LEFT_OUT, f"its prompts are sized by a guess: {error}",
                 model=card.alias)  # fmt: skip

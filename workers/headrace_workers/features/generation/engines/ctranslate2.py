@@ -24,19 +24,18 @@ from headrace_workers.core.cores import available_cores
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.memory import keep_freed_memory
 from headrace_workers.core.ports import Completion, GivenUp, Request, never
-from headrace_workers.features.generation.engines.batching import plan_batches
+from headrace_workers.features.generation.engines.batching import isolate_failures, plan_batches
 from headrace_workers.features.generation.engines.chat_template import read_tokenizer_config, token_text
-from headrace_workers.features.generation.engines.choices import first_tokens, mass
-from headrace_workers.features.generation.engines.each import each
+from headrace_workers.features.generation.engines.choice_probabilities import first_tokens, mass
 from headrace_workers.features.generation.engines.hardware import (
     Device,
     Machine,
     Placement,
     choose_placement,
 )
+from headrace_workers.features.generation.engines.idle_memory import IDLE_MEMORY
 from headrace_workers.features.generation.engines.prefixes import MOST_TOKENS, NONE, Beginning, Prefixes
 from headrace_workers.features.generation.engines.prompts import Prompts
-from headrace_workers.features.generation.engines.resting import RESTING
 from headrace_workers.features.generation.engines.seeded import SeededRow
 from headrace_workers.features.generation.engines.slots import Slots
 from headrace_workers.features.generation.engines.stopping import Row, Stopper, cut_at_stop, needs_stopper, presentable
@@ -139,12 +138,12 @@ class CTranslate2Generator:
 
     @property
     def parallel(self) -> int:
-        """How many calls it computes side by side; an urgent one may be one more."""
+        """The number of calls that it computes side by side. An urgent call may be one more."""
         return self._placement.inter_threads
 
     @property
     def placement(self) -> Placement:
-        """Where it runs, and why."""
+        """The device, number format and threads, and the reason for them."""
         return self._placement
 
     @property
@@ -182,7 +181,7 @@ class CTranslate2Generator:
     def choice_probabilities(
         self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
     ) -> list[tuple[float, ...] | HeadraceError]:
-        """Probability of each choice as the answer's first token, from the raw logits of that position.
+        """Return the probability of each choice as the answer's first token, from the raw logits of that position.
 
         Of a choice's two spellings (with a leading space and without) one whose first token is blank says nothing and
         is left out. ValueError when two choices share their first token, or when none of a choice's tokens counts.
@@ -238,8 +237,10 @@ class CTranslate2Generator:
         self, work: Sequence[tuple[Callable[[list[_Prompt]], list[T]], list[_Prompt]]]
     ) -> dict[int, T | HeadraceError]:
         # Everything is handed over before the first answer is waited for, so that no slot idles.
-        with RESTING.busy():
-            running = [self._slots.submit(partial(each, run, batch), urgent=self._urgent) for run, batch in work]
+        with IDLE_MEMORY.busy():
+            running = [
+                self._slots.submit(partial(isolate_failures, run, batch), urgent=self._urgent) for run, batch in work
+            ]
             return {
                 prompt.index: answer
                 for future, (_, batch) in zip(running, work, strict=True)
@@ -247,7 +248,7 @@ class CTranslate2Generator:
             }
 
     def _run(self, prompts: list[_Prompt], rows: list[Row], **options: Any) -> list[Any]:
-        """One batch through the engine, now. What is noted of each answer meanwhile stands in its row."""
+        """Run one batch through the engine now. Each row records what is noted of its answer meanwhile."""
         beginning = prompts[0].beginning
         results: list[Any] = self._engine.generate_batch(
             [prompt.tokens[len(beginning.tokens) :] for prompt in prompts],
@@ -262,7 +263,7 @@ class CTranslate2Generator:
         return results
 
     def _row(self, prompt: _Prompt) -> Row:
-        """Its answer, before the first token."""
+        """Return the state of the prompt's answer, before the first token."""
         # To ask at each token takes Python's time: nothing beside a CPU's step, and much beside a GPU's.
         asks = self._placement.device == "cpu"
         return Row(prompt.limit, prompt.sampling.stop, prompt.given_up if asks else never)
@@ -283,7 +284,7 @@ class CTranslate2Generator:
         return [mass(np.array(result.logits[0][-1], dtype=np.float32), ids) for result in results]
 
     def _draw(self, prompts: list[_Prompt]) -> list[Completion | HeadraceError]:
-        """The answer that the seed of this one prompt decides."""
+        """Return the answer that the seed of this one prompt decides."""
         (prompt,) = prompts
         if prompt.given_up():
             return [GivenUp()]
@@ -308,10 +309,10 @@ class CTranslate2Generator:
         return [self._complete(prompt, answer, row.ids)]
 
     def _between(self, stops: Callable[[Any], bool] | None) -> Callable[[Any], bool] | None:
-        """What the engine calls with each token. What is not urgent stands aside there: see `standing_aside`."""
+        """Return the callback for each token, in which bulk runs yield to urgent ones: see `yield_to_interactive`."""
         if self._urgent or self._placement.device != "cpu":
             return stops
-        run = self._slots.aside.run()
+        run = self._slots.urgent_runs.start_bulk_run()
 
         def between(step: Any) -> bool:
             run.between()
@@ -337,7 +338,10 @@ class CTranslate2Generator:
 
 
 def _choice_key(sampling: Sampling) -> tuple[float | None, ...]:
-    """Requests with the same key may share a batch. Greedy ones all do: top_p and top_k mean nothing to them."""
+    """Return a key: requests with the same key may share a batch.
+
+    All greedy ones do, since they ignore top_p and top_k.
+    """
     if sampling.temperature == 0:
         return (0.0, 1.0, 1, sampling.repetition_penalty)
     return (sampling.temperature, sampling.top_p, sampling.top_k, sampling.repetition_penalty)
@@ -363,7 +367,10 @@ def _let_go(generator: "weakref.ref[CTranslate2Generator]") -> None:
 
 
 def _check_vocabulary(folder: Path, tokenizer: Tokenizer) -> None:
-    """ConfigurationError when the weights' tokens are not the tokenizer's. One of them may have more, as padding."""
+    """Raise ConfigurationError unless the weights' tokens are the tokenizer's.
+
+    One of them may have more, as padding.
+    """
     beside = folder / "vocabulary.json"
     if not beside.is_file():
         return
@@ -377,7 +384,9 @@ def _check_vocabulary(folder: Path, tokenizer: Tokenizer) -> None:
 
 
 def _end_ids(folder: Path, tokenizer: Tokenizer) -> list[int]:
-    """Every token that ends an answer: the tokenizer's, and those of `generation_config.json` (Llama 3 has three)."""
+    """Return every token that ends an answer: the tokenizer's, and those of `generation_config.json` (Llama 3 has
+    three).
+    """
     ids = {tokenizer.token_to_id(token_text(read_tokenizer_config(folder).get("eos_token")))}
     beside = folder / "generation_config.json"
     if beside.is_file():

@@ -18,6 +18,7 @@ from headrace_schemas.errors import PromptTooLong
 from headrace_workers.core.cores import available_cores
 from headrace_workers.core.ports import Completion, GivenUp, Request, never
 from headrace_workers.core.private_files import private_folder
+from headrace_workers.features.generation.engines.engine import Engine, LoadOptions
 from headrace_workers.features.generation.engines.stopping import cut_at_stop
 from headrace_workers.features.generation.models.registry import ModelCard, model_dir, write_card
 
@@ -75,7 +76,7 @@ class EchoGenerator:
     def choice_probabilities(
         self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
     ) -> list[tuple[float, ...] | HeadraceError]:
-        """Probabilities that hang on the last message and the choices alone, and sum to CHOICE_MASS."""
+        """Return probabilities that depend on the last message and the choices alone, and sum to CHOICE_MASS."""
         if len(set(choices)) < len(choices):
             raise ValueError(f"two of the choices {list(choices)} are the same")
         return [self._weigh(messages, choices) for messages in prompts]
@@ -120,13 +121,20 @@ class EchoGenerator:
                 left -= _LOOK_EVERY
 
 
+def _load(card: ModelCard, _folder: Path, _options: LoadOptions) -> EchoGenerator:
+    return EchoGenerator(card.alias, context_length=card.context_length)
+
+
+ENGINE: Final[Engine[EchoGenerator, None]] = Engine(name="echo", kind="generator", load=_load, logprobs=True)
+
+
 def make_echo_model(home: Path, alias: str = "echo") -> Path:
     """Write a model folder whose engine is the echo; gives the folder back."""
     folder = model_dir(home, alias)
     private_folder(folder)
     card = ModelCard(
         alias=alias,
-        engine="echo",
+        engine=ENGINE.name,
         source="headrace_workers.features.generation.engines.echo",
         licence="Apache-2.0",
         sha256="",

@@ -1,4 +1,4 @@
-"""Which device and number format a model runs in, and on how many threads: decided by what the machine has."""
+"""The device, number format and threads that a model runs with, chosen by the machine's hardware."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -11,13 +11,13 @@ from headrace_schemas.errors import ConfigurationError
 Device = Literal["auto", "cpu", "cuda"]
 
 _VNNI: Final = frozenset({"avx512_vnni", "avx_vnni"})  # as Linux names the instructions that multiply int8 exactly
-# What ONEDNN_MAX_CPU_ISA may lower the kernels to, of those that have no such instructions.
+# Values of ONEDNN_MAX_CPU_ISA that lower the kernels to ones without such instructions.
 _WITHOUT_VNNI: Final = frozenset({"SSE41", "AVX", "AVX2", "AVX512_CORE"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What there is: CPU cores that we may use, CUDA devices, and the number formats of each kind of device."""
+    """The hardware: CPU cores that we may use, CUDA devices, and the number formats of each kind of device."""
 
     cores: int
     cuda_devices: int

@@ -1,27 +1,51 @@
-"""From an alias to a loaded model: the card says which engine."""
+"""The engines that answer, and the way from an alias to a loaded model."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ports import Generator
-from headrace_workers.features.generation.engines.hardware import Device
-from headrace_workers.features.generation.engines.prefixes import MOST_TOKENS
-from headrace_workers.features.generation.models.registry import list_cards, load_card, model_dir
+from headrace_workers.features.generation.engines.echo import ENGINE as ECHO
+from headrace_workers.features.generation.engines.engine import Engine, LoadOptions, engines
+from headrace_workers.features.generation.models.registry import ModelCard, list_cards, load_card, model_dir
+
+if TYPE_CHECKING:
+    from headrace_workers.features.generation.engines.prompts import Prompts
+
+_DEFAULTS: Final = LoadOptions()
+
+
+def _ctranslate2(_card: ModelCard, folder: Path, options: LoadOptions) -> Generator:
+    from headrace_workers.features.generation.engines.ctranslate2 import CTranslate2Generator
+
+    return CTranslate2Generator.load(
+        folder,
+        inter_threads=options.inter_threads,
+        device=options.device,
+        compute_type=options.compute_type,
+        prefix_tokens=options.prefix_tokens,
+    )
+
+
+def _prompts(card: ModelCard, folder: Path) -> "Prompts":
+    from headrace_workers.features.generation.engines.prompts import Prompts
+
+    return Prompts.load(folder, card)
+
+
+CTRANSLATE2: Final = Engine(
+    name="ctranslate2", kind="generator", load=_ctranslate2, counter=_prompts, logprobs=True, batching=True
+)
+ENGINES: Final = (CTRANSLATE2, ECHO)
 
 
 def load_generator(
-    home: Path,
-    alias: str,
-    *,
-    inter_threads: int | None = None,
-    device: Device = "auto",
-    compute_type: str | None = None,
-    prefix_tokens: int = MOST_TOKENS,
+    home: Path, alias: str, options: LoadOptions = _DEFAULTS, *, needs_logprobs: bool = False
 ) -> Generator:
-    """Load `<home>/models/<alias>`. UnknownModel when it is not there, ConfigurationError when it cannot be loaded.
+    """Load `<home>/models/<alias>` with the engine that its card names.
 
-    `inter_threads` is how many batches run at once (all cores when absent); `compute_type` overrides the choice of
-    number format; `prefix_tokens` bounds what is kept of that prompts begin with. The echo has none of these.
+    Raise UnknownModel when it is not there, and ConfigurationError when it cannot be loaded, or when `needs_logprobs`
+    is set and its engine gives no probabilities.
     """
     card = load_card(home, alias)
     if card.kind != "generator":
@@ -30,16 +54,11 @@ def load_generator(
             f"{alias} is an {card.kind}: it turns texts into vectors and answers no job. Name a model that answers; "
             f"here are: {generators}"
         )
-    if card.engine == "echo":
-        from headrace_workers.features.generation.engines.echo import EchoGenerator
-
-        return EchoGenerator(alias, context_length=card.context_length)
-    from headrace_workers.features.generation.engines.ctranslate2 import CTranslate2Generator
-
-    return CTranslate2Generator.load(
-        model_dir(home, alias),
-        inter_threads=inter_threads,
-        device=device,
-        compute_type=compute_type,
-        prefix_tokens=prefix_tokens,
-    )
+    engine = engines("generator")[card.engine]
+    if needs_logprobs and not engine.logprobs:
+        raise ConfigurationError(
+            f"{alias} runs on the engine {engine.name}, which gives no probabilities of tokens: it cannot judge or "
+            "guard. Name another model"
+        )
+    generator: Generator = engine.load(card, model_dir(home, alias), options)
+    return generator

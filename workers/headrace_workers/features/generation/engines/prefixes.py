@@ -1,4 +1,4 @@
-"""What many prompts begin with, the same long system prompt: which of it is computed once, and which of that is kept.
+"""Shared prefixes of prompts, such as a long system prompt: which are computed once, and which of them are kept.
 
 CTranslate2 computes a `static_prompt` once for all rows of a batch, and keeps the result where it is asked to: until
 the model is unloaded, since it lets go of nothing. So a beginning is kept when it was seen often enough, and only so
@@ -37,7 +37,7 @@ class Beginning:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What CTranslate2 is told of it."""
+        """Options for CTranslate2."""
         return {"static_prompt": list(self.tokens), "cache_static_prompt": self.kept} if self.tokens else {}
 
 
@@ -45,7 +45,7 @@ NONE: Final = Beginning()
 
 
 def system_of(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The system prompt that a conversation begins with, where it is long enough to be shared."""
+    """Return the system prompt that a conversation begins with, where it is long enough to be shared."""
     if not messages or messages[0].role != "system":
         return ()
     system = tuple(takewhile(lambda message: message.role == "system", messages))
@@ -53,7 +53,7 @@ def system_of(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 
 def digest_of(tenant: str, messages: Sequence[Message]) -> int | None:
-    """A number of 64 bits, with its sign, for all conversations of a tenant with the same long system prompt; None for
+    """Return 64 signed bits that are the same for all conversations of a tenant with one long system prompt; None for
     others.
     """
     system = system_of(messages)
@@ -61,7 +61,7 @@ def digest_of(tenant: str, messages: Sequence[Message]) -> int | None:
 
 
 def common(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
-    """What both begin with."""
+    """Return the tokens that both begin with."""
     same = takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
     return tuple(token for token, _ in same)
 
@@ -82,7 +82,10 @@ class Prefixes:
         self._all_kept: set[tuple[str, ...]] = set()  # also what nobody has any more: it is never let go of
 
     def of(self, requests: Sequence[Request], tokens: Sequence[Sequence[str]]) -> list[Beginning]:
-        """What each request's tokens begin with, that is to be computed once; those of one share the very value."""
+        """Return the prefix of each request's tokens that is to be computed once.
+
+        Requests that share one get the same value.
+        """
         found = [NONE] * len(requests)
         groups: dict[Hashable, list[int]] = {}
         for index, request in enumerate(requests if self._most_tokens else ()):

@@ -1,4 +1,4 @@
-"""From messages to a model's tokens: its own chat template and tokenizer, and the room that its context leaves.
+"""The tokens of messages, by a model's own chat template and tokenizer, and the room that its context leaves.
 
 It loads no weights, so that the bridge counts with it what a worker will run.
 """
@@ -30,7 +30,7 @@ class _Written:
     tokenizer: Tokenizer
 
     def ids(self, read: int | None = None) -> list[int]:
-        """The tokens of all, or of the first `read` characters."""
+        """Return the tokens of all, or of the first `read` characters."""
         text = self.text if read is None else cut(self.text, read)
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
         return ids
@@ -59,11 +59,11 @@ class Prompts:
         return cls(card, tokenizer, load_chat_template(folder))
 
     def text_ids(self, text: str) -> list[int]:
-        """The tokens of a text that stands alone, outside the template."""
+        """Return the tokens of a text that stands alone, outside the template."""
         return self._added.ids(text)
 
     def encode(self, messages: Sequence[Message]) -> list[str] | HeadraceError:
-        """The prompt's tokens, so many that at least one more fits the context; else why these messages cannot run.
+        """Return the prompt's tokens, which leave room for at least one more, or an error that says why it cannot run.
 
         PromptTooLong names the counts and the bound, InvalidTemplate what the template objects to.
         """
@@ -76,8 +76,9 @@ class Prompts:
         return tokens if self.room(len(tokens)) >= 1 else self._too_long(f"{len(tokens)} tokens")
 
     def beginning(self, system: Sequence[Message]) -> tuple[str, ...]:
-        """The tokens that every conversation with this system prompt begins with: what two that go on differently have
-        in common. Nothing where the template writes it elsewhere, or refuses these.
+        """Return the tokens that every conversation with this system prompt begins with.
+
+        Return none where the template writes the system prompt elsewhere, or refuses these messages.
         """
         one, other = (self.encode([*system, Message(role="user", content=said)]) for said in ("A", "7"))
         if isinstance(one, HeadraceError) or isinstance(other, HeadraceError):
@@ -85,8 +86,10 @@ class Prompts:
         return common(one, other)
 
     def count(self, messages: Sequence[Message]) -> int | HeadraceError:
-        """How many tokens `encode` gives, or its error, at less cost: of a long prompt that surely fits the number is
-        told from its beginning, and one that surely does not is not read to its end.
+        """Return the number of tokens that `encode` gives, or its error, at less cost.
+
+        Of a long prompt that surely fits, the number is estimated from its beginning; one that surely does not fit is
+        not read to its end.
         """
         written = self._render(messages)
         if isinstance(written, HeadraceError):
@@ -132,5 +135,5 @@ class Prompts:
         )
 
     def room(self, tokens: int) -> int:
-        """How many tokens an answer to a prompt of so many may have."""
+        """Return how many tokens an answer to a prompt of so many may have."""
         return self._card.context_length - tokens

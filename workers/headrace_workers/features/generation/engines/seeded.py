@@ -56,7 +56,7 @@ class SeededRow:
 
     @property
     def left(self) -> int:
-        """How many tokens it may still get."""
+        """The number of tokens that the answer may still get."""
         return self._row.limit - len(self._row.ids)
 
     def __call__(self, step: LogitsStep) -> bool:
@@ -67,7 +67,7 @@ class SeededRow:
         return self.ended or token != step.token_id
 
     def _penalized(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The logits, those of tokens that the answer has already moved away from likely by its penalty."""
+        """Return the logits, with the repetition penalty for tokens that the answer has already."""
         if self._row.ids and (penalty := self._sampling.repetition_penalty or 1) != 1:
             had = np.unique(self._row.ids)
             logits[had] = np.where(logits[had] < 0, logits[had] * penalty, logits[had] / penalty)
@@ -75,7 +75,8 @@ class SeededRow:
 
 
 def draw(logits: NDArray[np.float32], sampling: Sampling, point: float) -> int:
-    """The token that `point`, in [0, 1), falls on: temperature first, then top_k, then top_p, as Transformers does.
+    """Return the token that `point`, in [0, 1), falls on: temperature first, then top_k, then top_p, as Transformers
+    does.
 
     `logits` is (vocabulary,). Raises UnusableLogits when one is NaN or none is finite.
     """
@@ -91,7 +92,9 @@ def draw(logits: NDArray[np.float32], sampling: Sampling, point: float) -> int:
 
 
 def _truncated(weights: NDArray[np.float64], top_k: int, top_p: float) -> NDArray[np.float64]:
-    """The weights of the `top_k` likeliest tokens, and of those the fewest that have `top_p` of the mass; else 0."""
+    """Return the weights of the `top_k` likeliest tokens, and of those the fewest that have `top_p` of the mass; else
+    0.
+    """
     order = np.argsort(-weights, kind="stable")[:top_k]
     ends = np.cumsum(weights[order])
     kept = order[: int(np.searchsorted(ends, top_p * ends[-1])) + 1]

@@ -1,21 +1,24 @@
-"""Who computes when: so many batches at once as there are cores for, and one more for what is urgent."""
+"""Slots for batches: as many at once as there are cores, and one more for urgent work."""
 
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from headrace_workers.features.generation.engines.yield_to_interactive import Aside
+from headrace_workers.features.generation.engines.yield_to_interactive import UrgentRuns
 
 T = TypeVar("T")
 
 
 class Slots:
-    """`count` batches run at once, in the order in which they came. An urgent one that finds all of them busy has a
-    slot to itself, and does not wait until one ends: one of them stands `aside`. Thread-safe."""
+    """Slots in which `count` batches run at once, in the order in which they came. Thread-safe.
+
+    An urgent batch that finds all of them busy runs at once in a slot of its own: one of the others waits meanwhile
+    (`urgent_runs`).
+    """
 
     def __init__(self, count: int) -> None:
-        self.aside = Aside()
+        self.urgent_runs = UrgentRuns()
         self._count = count
         self._ordinary = ThreadPoolExecutor(count, thread_name_prefix="generate")
         self._spare = ThreadPoolExecutor(1, thread_name_prefix="urgent")
@@ -24,7 +27,7 @@ class Slots:
 
     @property
     def free(self) -> int:
-        """How many ordinary slots nobody has."""
+        """The number of ordinary slots that are free."""
         with self._lock:
             return max(0, self._count - self._taken)
 
@@ -39,7 +42,7 @@ class Slots:
         return future
 
     def _beside(self, work: Callable[[], T]) -> T:
-        with self.aside.urgent():
+        with self.urgent_runs.urgent():
             return work()
 
     def _give_back(self, _future: object) -> None:

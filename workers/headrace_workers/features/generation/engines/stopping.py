@@ -1,4 +1,4 @@
-"""When an answer ends before the model ends it: stop strings and limits that differ within one batch."""
+"""Ends of answers before the model ends them: stop strings and limits that differ within one batch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,10 @@ _MARGIN = 4
 
 
 class Step(Protocol):
-    """What we read of ctranslate2.GenerationStepResult. Its `step` also counts prompt positions: of no use here."""
+    """The fields that we read of ctranslate2.GenerationStepResult.
+
+    Its `step` also counts prompt positions: of no use here.
+    """
 
     @property
     def batch_id(self) -> int:
@@ -64,16 +67,16 @@ class Stopper:
 
 
 def needs_stopper(rows: Sequence[Row]) -> bool:
-    """Whether the engine's own `max_length` is not enough for these rows."""
+    """Return True if the engine's own `max_length` is not enough for these rows."""
     return any(row.stops or row.given_up is not never for row in rows) or len({row.limit for row in rows}) > 1
 
 
 def cut_at_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:
-    """The text before the earliest stop string, and whether there was one."""
+    """Return the text before the earliest stop string, and whether there was one."""
     found = [at for stop in stops if (at := text.find(stop)) >= 0]
     return (text[: min(found)], True) if found else (text, False)
 
 
 def presentable(text: str) -> str:
-    """The text as the contract takes it: NUL is replaced (databases refuse it), and no text is longer than MAX_TEXT."""
+    """Return the text as the contract takes it: without NUL, which databases refuse, and cut to MAX_TEXT."""
     return text.replace("\x00", "\ufffd")[:MAX_TEXT]

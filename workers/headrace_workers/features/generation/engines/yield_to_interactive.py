@@ -1,8 +1,8 @@
-"""Bulk runs stand aside, between two of their tokens, while something urgent is computed beside full slots.
+"""Bulk runs wait, between two of their tokens, while something urgent is computed beside full slots.
 
-There are as many slots as cores. A run more than those would share them, and take half as long again; so one of the
-others waits until it has ended. None waits longer than it has computed since it last did: where urgent work never
-ends, a bulk run still has half of a slot.
+There are as many slots as cores. One more run would share them, and take half as long again; so one of the bulk runs
+waits until the urgent one has ended. No run waits longer than it has computed since it last waited: where urgent work
+never ends, a bulk run still has half of a slot.
 """
 
 import time
@@ -14,8 +14,8 @@ from typing import Final
 _AT_FIRST: Final = 0.5  # seconds that a run may wait before it has computed anything
 
 
-class Aside:
-    """Who computes beside full slots, and who waits for that. Thread-safe."""
+class UrgentRuns:
+    """Urgent computations beside full slots, and the bulk runs that wait for them. Thread-safe."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -25,7 +25,7 @@ class Aside:
 
     @contextmanager
     def urgent(self) -> Iterator[None]:
-        """Something urgent is computed in this block."""
+        """Count as urgent while this block runs."""
         with self._changed:
             self._urgent += 1
         try:
@@ -35,22 +35,22 @@ class Aside:
                 self._urgent -= 1
                 self._changed.notify_all()
 
-    def run(self) -> "Run":
-        """A bulk run that begins now."""
+    def start_bulk_run(self) -> "Run":
+        """Return a bulk run that begins now."""
         return Run(self, self._now)
 
     @property
     def busy(self) -> bool:
-        """Whether something urgent is computed beside full slots."""
+        """True while something urgent is computed beside full slots."""
         return self._urgent > 0
 
     @property
     def waiting(self) -> int:
-        """How many runs stand aside now."""
+        """The number of bulk runs that wait now."""
         return self._waiting
 
     def wait(self, most: float) -> float:
-        """Stand aside, where somebody has to, for so many seconds at most; for how long it was."""
+        """Wait while an urgent run computes, `most` seconds at most, if a run has to; return the seconds waited."""
         if most <= 0 or not self._urgent:  # mostly so, and this is asked for each token
             return 0.0
         with self._changed:
@@ -66,14 +66,14 @@ class Aside:
 
 
 class Run:
-    """One bulk run: `between` two of its tokens it may stand aside. Belongs to the thread that computes it."""
+    """A bulk run, which may wait `between` two of its tokens. Belongs to the thread that computes it."""
 
-    def __init__(self, aside: Aside, now: Callable[[], float]) -> None:
-        self._aside = aside
+    def __init__(self, urgent_runs: UrgentRuns, now: Callable[[], float]) -> None:
+        self._urgent_runs = urgent_runs
         self._now = now
         self._since = now() - _AT_FIRST
 
     def between(self) -> None:
-        """Stand aside if that is needed now, and this run has computed for as long."""
-        if self._aside.wait(self._now() - self._since):
+        """Wait if an urgent run needs it now, and this run has computed for as long."""
+        if self._urgent_runs.wait(self._now() - self._since):
             self._since = self._now()

@@ -105,7 +105,7 @@ for _name in (
 
 
 class AddedTokens:
-    """Those of one tokenizer that are not blank. Thread-safe."""
+    """The added tokens of one tokenizer that are not blank. Thread-safe."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -115,7 +115,7 @@ class AddedTokens:
         self._longest = max(map(len, texts), default=0)
         self._tails = {text[:length] for text in texts for length in range(1, len(text))}
         self._ends = {text[length:] for text in texts for length in range(1, len(text))}
-        # What another form of a text may become is not to be told by looking at the text.
+        # The text alone does not show what a normalized form of it contains.
         self._in_other_forms = tokenizer.normalizer is not None and any(each.normalized for each in added)
 
     @cached_property
@@ -171,7 +171,9 @@ class AddedTokens:
         return any(text[-length:] in self._tails or text[:length] in self._ends for length in range(1, self._longest))
 
     def _hide(self, text: str) -> str:
-        """The text with its added tokens written in other characters, and an edge that nothing is completed across."""
+        """Return the text with its added tokens written in other characters, and an edge that nothing is completed
+        across.
+        """
         body = text.strip()
         if not body:
             return text
@@ -193,7 +195,7 @@ def cut(text: str, length: int) -> str:
 
 
 def _added(tokenizer: Tokenizer) -> list[AddedToken]:
-    """All but the blank ones, in order of their ids."""
+    """Return all but the blank ones, in order of their ids."""
     all_of_them = tokenizer.get_added_tokens_decoder()
     return [each for _, each in sorted(all_of_them.items()) if each.content.strip(_BLANKS)]
 
@@ -203,7 +205,7 @@ def _names(tokenizer: Tokenizer) -> dict[str, str]:
 
 
 def _rename(model: dict[str, Any], names: Mapping[str, str]) -> None:
-    """Rename a model's entries: some models find each of them in a text, whatever it was added as."""
+    """Rename a model's entries. Some models find each of them in a text, however it was added."""
     vocabulary = model["vocab"]
     if isinstance(vocabulary, dict):
         model["vocab"] = {names.get(text, text): number for text, number in vocabulary.items()}

@@ -38,7 +38,7 @@ class BertShape:
 
 
 def tensor_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
-    """All weights that a network of this shape has, and the shape of each."""
+    """Return the weights that a network of this shape has, with the shape of each."""
     rows = dict(zip(_EMBEDDINGS, (shape.vocabulary, shape.types, shape.positions), strict=True))
     found: dict[str, tuple[int, ...]] = {
         f"embeddings.{name}.weight": (count, shape.hidden) for name, count in rows.items()

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_workers.features.generation.engines.engine import Kind
 from headrace_workers.features.generation.models.gguf_llama import convert_gguf
 from headrace_workers.features.generation.models.int8_weights import quantize
 from headrace_workers.features.generation.models.quantization import DEFAULT, check_quantization, weight_range
-from headrace_workers.features.generation.models.registry import Kind, ModelCard, model_dir, write_card
+from headrace_workers.features.generation.models.registry import ModelCard, model_dir, write_card
 from headrace_workers.features.generation.models.sentence_encoder import convert_sentence_encoder, is_sentence_encoder
 from headrace_workers.features.generation.models.staging import copy_present, folder_size, sha256_of, staged_model
 
-# What serving reads beside the weights; a newer Transformers writes the chat template into a file of its own.
+# Files that serving reads beside the weights; a newer Transformers writes the chat template into a file of its own.
 TOKENIZER_FILES: Final = (
     "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json",
 )  # fmt: skip
@@ -130,7 +131,7 @@ def _context_length(folder: Path) -> int:
 
 
 def _licence(folder: Path) -> str:
-    """The licence in the front matter of the model's README, as the hub writes it."""
+    """Return the licence in the front matter of the model's README, as the hub writes it."""
     readme = folder / "README.md"
     if not readme.is_file():
         return "unknown"

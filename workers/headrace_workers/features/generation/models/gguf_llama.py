@@ -15,7 +15,7 @@ from headrace_workers.features.generation.models.llama_spec import LlamaShape, V
 
 @dataclass(frozen=True, slots=True)
 class GgufFacts:
-    """What the file says about itself that a model card wants to know."""
+    """Facts about a GGUF file that go into its model card."""
 
     licence: str
     context_length: int

@@ -39,7 +39,9 @@ class GgufTokenizer:
 
 
 def read_tokenizer(fields: Mapping[str, Any], source: str) -> GgufTokenizer:
-    """The tokenizer's entries out of all fields of the file; ConfigurationError for a kind that we cannot rebuild."""
+    """Return the tokenizer's entries out of all fields of the file; ConfigurationError for a kind that we cannot
+    rebuild.
+    """
     kind = fields.get("tokenizer.ggml.model")
     if kind != "gpt2":
         raise ConfigurationError(
@@ -74,7 +76,7 @@ def read_tokenizer(fields: Mapping[str, Any], source: str) -> GgufTokenizer:
 
 
 def build_tokenizer(described: GgufTokenizer) -> "Tokenizer":
-    """The `tokenizers.Tokenizer` that gives the ids which the model was trained on."""
+    """Return the `tokenizers.Tokenizer` that gives the ids which the model was trained on."""
     from tokenizers import AddedToken, Tokenizer, decoders, models
 
     ids = {token: index for index, token in enumerate(described.tokens)}

@@ -42,7 +42,7 @@ class Vocabulary:
 
 
 def tensor_names(shape: LlamaShape) -> frozenset[str]:
-    """All weights that a network of this shape has."""
+    """Return the names of all weights that a network of this shape has."""
     names = {"token_embd.weight", "output_norm.weight"} | (set() if shape.tied_embeddings else {"output.weight"})
     parts = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down")
     return frozenset(names | {f"blk.{i}.{part}.weight" for i in range(shape.layers) for part in parts})

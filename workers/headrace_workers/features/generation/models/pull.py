@@ -11,11 +11,11 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable, UnknownModel
+from headrace_workers.features.generation.engines.engine import Kind
 from headrace_workers.features.generation.models.gguf_llama import convert_gguf
 from headrace_workers.features.generation.models.quantization import DEFAULT, check_quantization, weight_range
 from headrace_workers.features.generation.models.registry import (
     CARD_FILE,
-    Kind,
     ModelCard,
     load_card,
     model_dir,
@@ -149,7 +149,10 @@ def _verify(wanted: WheelModel, root: Path) -> None:
 
 
 def _installed(wanted: WheelModel) -> Path | None:
-    """Where the installed wheel lies. The package is not imported: that would load llama-cpp-python, or torch."""
+    """Return the folder of the installed wheel.
+
+    Its package is not imported: that would load llama-cpp-python, or torch.
+    """
     try:
         distribution = importlib.metadata.distribution(wanted.distribution)
     except importlib.metadata.PackageNotFoundError:

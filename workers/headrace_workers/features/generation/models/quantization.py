@@ -15,7 +15,7 @@ def weight_range(quantization: str) -> str:
 
 
 def check_quantization(quantization: str, *, for_elsewhere: bool = False) -> None:
-    """ConfigurationError for an unknown format, or one that no device of this machine computes in.
+    """Raise ConfigurationError for an unknown format, or one that no device of this machine computes in.
 
     `for_elsewhere` allows what only another machine can do: converting here for a GPU over there.
     """

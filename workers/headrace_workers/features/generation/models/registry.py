@@ -13,22 +13,17 @@ import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
 from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_schemas.limits import Alias
 from headrace_workers.core.log import Action, log
-
-Engine = Literal["ctranslate2", "echo", "hash"]
-Kind = Literal["generator", "embedder"]
+from headrace_workers.features.generation.engines.engine import Kind, engines
 
 CARD_FILE: Final = "model.toml"
-ENGINES: Final[dict[Kind, tuple[Engine, ...]]] = {
-    "generator": ("ctranslate2", "echo"),
-    "embedder": ("ctranslate2", "hash"),
-}
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 MAX_CONTEXT: Final = 100_000_000  # tokens
 MAX_PENALTY: Final = 2.0
 RESCAN_SECONDS: Final = 1.0  # whoever asks for all aliases again and again costs one look at all folders a second
@@ -38,7 +33,7 @@ _ALIAS: Final = TypeAdapter[str](Alias)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """What is known about a model: the content of its `model.toml`.
+    """The facts about a model: the content of its `model.toml`.
 
     `source` says what it was made from, `licence` is an SPDX identifier (or "unknown"), `sha256` is of `model.bin`
     as it was written ("" where an engine has no weights), `size_bytes` of the whole folder, `context_length` is
@@ -48,7 +43,7 @@ class ModelCard:
     """
 
     alias: str
-    engine: Engine
+    engine: str
     source: str
     licence: str
     sha256: str
@@ -71,12 +66,15 @@ def with_range(kind: str, weight_range: str) -> str:
 
 
 def models_dir(home: Path) -> Path:
-    """Where the folders of all models lie."""
+    """Return the folder that holds the folders of all models."""
     return home / "models"
 
 
 def model_dir(home: Path, alias: str) -> Path:
-    """The folder of one model; ConfigurationError when the alias could not be one (so no path leaves the home)."""
+    """Return the folder of one model.
+
+    Raise ConfigurationError for an invalid alias, so that no path leaves the home.
+    """
     try:
         _ALIAS.validate_python(alias)
     except ValidationError as error:
@@ -95,7 +93,7 @@ def write_card(folder: Path, card: ModelCard) -> None:
 
 
 def read_card(folder: Path) -> ModelCard:
-    """The card in a folder; ConfigurationError says what is wrong with the file."""
+    """Return the card in a folder. Raise ConfigurationError, which says what is wrong with the file."""
     path = folder / CARD_FILE
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -112,12 +110,10 @@ def read_card(folder: Path) -> ModelCard:
         if type(value) is not wanted:  # a bool is an int to isinstance
             raise ConfigurationError(f"{path}: {name} is {value!r}, which has the wrong type")
     card = ModelCard(**content)
-    if card.kind not in ENGINES:
-        raise ConfigurationError(f"{path}: kind {card.kind!r} is none of {', '.join(ENGINES)}")
-    if card.engine not in ENGINES[card.kind]:
-        raise ConfigurationError(
-            f"{path}: engine {card.engine!r} of this {card.kind} is none of {', '.join(ENGINES[card.kind])}"
-        )
+    if card.kind not in KINDS:
+        raise ConfigurationError(f"{path}: kind {card.kind!r} is none of {', '.join(KINDS)}")
+    if card.engine not in (known := engines(card.kind)):
+        raise ConfigurationError(f"{path}: engine {card.engine!r} of this {card.kind} is none of {', '.join(known)}")
     if not 0 < card.repetition_penalty <= MAX_PENALTY:
         raise ConfigurationError(
             f"{path}: repetition_penalty is {card.repetition_penalty}; it must be above 0, and {MAX_PENALTY} at most"
@@ -131,7 +127,7 @@ def read_card(folder: Path) -> ModelCard:
 
 
 def load_card(home: Path, alias: str) -> ModelCard:
-    """The card of one alias; UnknownModel names those that are there."""
+    """Return the card of one alias. Raise UnknownModel, which names the models that are there."""
     folder = model_dir(home, alias)
     if not (folder / CARD_FILE).is_file():
         raise UnknownModel(_unknown(alias, sorted(card.alias for card in list_cards(home)), home))
@@ -139,7 +135,7 @@ def load_card(home: Path, alias: str) -> ModelCard:
 
 
 def list_cards(home: Path) -> list[ModelCard]:
-    """All cards in order of alias. A folder with a broken card is logged and left out."""
+    """Return all cards in order of alias. A folder with a broken card is logged and left out."""
     return [card for folder in _folders(home) if (card := _card_or_none(folder)) is not None]
 
 
@@ -162,15 +158,16 @@ class Registry:
         return self._find(alias) is not None
 
     def get(self, alias: str) -> ModelCard:
-        """The card of an alias; UnknownModel names those that are there."""
+        """Return the card of an alias. Raise UnknownModel, which names the models that are there."""
         card = self._find(alias)
         if card is None:
             raise UnknownModel(_unknown(alias, self.aliases(), self._home))
         return card
 
     def version(self, alias: str) -> str:
-        """The alias with what its answers depend on: number format, weights and its own penalty. Only the alias where
-        it is not here.
+        """Return the alias with what its answers depend on: number format, weights and its own penalty.
+
+        Return the alias alone where the model is not here.
         """
         card = self._find(alias)
         if card is None:
@@ -179,7 +176,7 @@ class Registry:
         return f"{alias}/{card.number_format}/{card.sha256[:12]}{penalty}"
 
     def aliases(self) -> list[str]:
-        """The known aliases in order, at most a second old."""
+        """Return the known aliases in order, at most a second old."""
         now = self._monotonic()
         if now - self._scanned_at >= RESCAN_SECONDS:
             self._scanned_at = now

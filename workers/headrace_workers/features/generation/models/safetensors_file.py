@@ -22,7 +22,7 @@ _WIDTHS: Final = {"F32": 4, "F16": 2, "BF16": 2}
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """Where a tensor lies in its file, in bytes from the beginning, and what it is."""
+    """The place of a tensor in its file, in bytes from the beginning, with its type and shape."""
 
     kind: str
     shape: tuple[int, ...]
@@ -31,7 +31,7 @@ class StoredTensor:
 
 
 def read_header(path: Path) -> dict[str, StoredTensor]:
-    """All tensors of the file by name. ConfigurationError when it is no whole safetensors file."""
+    """Return all tensors of the file by name. Raise ConfigurationError unless it is a whole safetensors file."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -46,7 +46,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
 
 
 def read_tensor(path: Path, stored: StoredTensor) -> "NDArray[np.float32]":
-    """One tensor, in memory of its own, so that it may be written to."""
+    """Return one tensor, in memory of its own, so that it may be written to."""
     import numpy as np
 
     with path.open("rb") as file:

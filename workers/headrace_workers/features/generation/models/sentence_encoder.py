@@ -26,13 +26,13 @@ _NETWORK: Final[dict[str, Any]] = {"model_type": "bert", "hidden_act": "gelu", "
 
 @dataclass(frozen=True, slots=True)
 class EncoderFacts:
-    """What the folder says about itself that a model card wants to know."""
+    """Facts about the folder that go into a model card."""
 
     max_tokens: int
 
 
 def is_sentence_encoder(folder: Path) -> bool:
-    """Whether this is the folder of a sentence-transformers model."""
+    """Return True if this is the folder of a sentence-transformers model."""
     return (folder / MODULES_FILE).is_file()
 
 
@@ -128,7 +128,7 @@ def _vocabulary(folder: Path, rows: int) -> tuple[list[str], str]:
 
 
 def _max_tokens(folder: Path, positions: int) -> int:
-    """What the model was made to read of a text: newer folders say it beside the tokenizer."""
+    """Return the number of tokens that the model reads of a text. Newer folders state it beside the tokenizer."""
     said = _optional(folder, "sentence_bert_config.json").get("max_seq_length")
     said = said or _optional(folder, "tokenizer_config.json").get("model_max_length")
     return min(said, positions) if isinstance(said, int) and said > 2 else positions

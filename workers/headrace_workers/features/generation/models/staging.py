@@ -14,7 +14,9 @@ from headrace_workers.features.generation.models.registry import model_dir
 
 @contextmanager
 def staged_model(home: Path, alias: str) -> Iterator[Path]:
-    """A fresh folder that takes the place of the alias's folder when the block ends well, and vanishes otherwise."""
+    """Yield a fresh folder that takes the place of the alias's folder when the block ends well, and vanishes
+    otherwise.
+    """
     target = model_dir(home, alias)
     try:
         private_folder(target.parent)
@@ -34,13 +36,13 @@ def staged_model(home: Path, alias: str) -> Iterator[Path]:
 
 
 def sha256_of(path: Path) -> str:
-    """The file's SHA-256 in hex."""
+    """Return the file's SHA-256 in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def folder_size(folder: Path) -> int:
-    """Bytes of all files in the folder."""
+    """Return the bytes of all files in the folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
+from headrace_workers.features.generation.openai.common_fields import OF_GENERATION, WISHES, tier
 from headrace_workers.features.generation.openai.content import CHAT_PARTS, role_of, text_of
 from headrace_workers.features.generation.openai.generation import generation_job, model_of, spoken, usage_told
-from headrace_workers.features.generation.openai.pieces import pieces
-from headrace_workers.features.generation.openai.receipt import receipt
+from headrace_workers.features.generation.openai.job_receipt import receipt
 from headrace_workers.features.generation.openai.request import Asker, Body, Request
 from headrace_workers.features.generation.openai.streaming import wants_stream
-from headrace_workers.features.generation.openai.wishes import OF_GENERATION, WISHES, tier
+from headrace_workers.features.generation.openai.text_chunks import pieces
 from headrace_workers.http.openai_errors import End, answered, missing, wrong
 from headrace_workers.http.openai_parameters import Parameters
 
@@ -60,7 +60,10 @@ _MESSAGE: Final = Parameters(
 
 
 def read(body: Body, asker: Asker) -> Request:
-    """The job of a chat completion, and how its end is told. Refused names what cannot be had."""
+    """Return the job of a chat completion, and the function that makes its answer.
+
+    Raise Refused for what is not supported.
+    """
     asked = PARAMETERS.given(body)
     stream, with_usage = wants_stream(asked)
     messages = [_message(each, f"messages[{place}]") for place, each in enumerate(_messages(asked))]
@@ -111,7 +114,7 @@ def _message(message: object, param: str) -> dict[str, str]:
 
 
 def _chunks(body: Body, *, with_usage: bool) -> Iterator[dict[str, Any]]:
-    """A finished chat completion as chunks: who speaks, the text in pieces, and why it ended, with the receipt.
+    """Yield a finished chat completion in chunks: the role, the text in pieces, the finish reason with the receipt.
 
     With usage, one more comes last that has no choice.
     """

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
+from headrace_workers.features.generation.openai.common_fields import OF_GENERATION, WISHES
 from headrace_workers.features.generation.openai.generation import generation_job, model_of, spoken, usage_told
 from headrace_workers.features.generation.openai.inputs import texts_of
-from headrace_workers.features.generation.openai.pieces import pieces
-from headrace_workers.features.generation.openai.receipt import receipt
+from headrace_workers.features.generation.openai.job_receipt import receipt
 from headrace_workers.features.generation.openai.request import Asker, Body, Request
 from headrace_workers.features.generation.openai.streaming import wants_stream
-from headrace_workers.features.generation.openai.wishes import OF_GENERATION, WISHES
+from headrace_workers.features.generation.openai.text_chunks import pieces
 from headrace_workers.http.openai_errors import End, answered
 from headrace_workers.http.openai_parameters import Parameters
 
@@ -36,7 +36,10 @@ PARAMETERS: Final = Parameters(
 
 
 def read(body: Body, asker: Asker) -> Request:
-    """A job for each prompt, and how their ends are told. Refused names what cannot be had."""
+    """Return a job for each prompt, and the function that makes their answer.
+
+    Raise Refused for what is not supported.
+    """
     asked = PARAMETERS.given(body)
     stream, with_usage = wants_stream(asked)
     prompts = texts_of(asked, "prompt", MAX_PROMPTS)
@@ -73,7 +76,7 @@ def read(body: Body, asker: Asker) -> Request:
 
 
 def _chunks(body: Body, *, with_usage: bool) -> Iterator[dict[str, Any]]:
-    """A finished completion in pieces, one choice after the other, each choice's last with why it ended."""
+    """Yield a finished completion in pieces, one choice after the other; the last of each has its finish reason."""
     shared = {
         **{name: body[name] for name in ("id", "object", "created", "model")},
         **({"usage": None} if with_usage else {}),

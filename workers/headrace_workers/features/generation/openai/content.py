@@ -22,7 +22,7 @@ _PART: Final = Parameters(
 
 
 def role_of(role: object, param: str) -> str:
-    """The role of a message in a job; Refused where it is one that headrace does not have."""
+    """Return the role of a message in a job. Raise Refused for a role that headrace does not have."""
     found = _ROLES.get(role) if isinstance(role, str) else None
     if found is None:
         raise unsupported(param, f"must be one of {', '.join(_ROLES)}")
@@ -30,7 +30,7 @@ def role_of(role: object, param: str) -> str:
 
 
 def text_of(content: object, parts: dict[str, str], param: str) -> str:
-    """A content as one text: a text as it is, or parts of text, a line each. Refused names a part that is none."""
+    """Return the content as one text: a text as it is, or parts of text, a line each. Raise Refused for other parts."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list | tuple):

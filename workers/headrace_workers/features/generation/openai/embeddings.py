@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from headrace_schemas import Embedding, EmbeddingJob
+from headrace_workers.features.generation.openai.common_fields import OF_ANY, WISHES, build, shared_fields
 from headrace_workers.features.generation.openai.inputs import texts_of
-from headrace_workers.features.generation.openai.receipt import receipt
+from headrace_workers.features.generation.openai.job_receipt import receipt
 from headrace_workers.features.generation.openai.request import Asker, Body, Request
-from headrace_workers.features.generation.openai.wishes import OF_ANY, WISHES, build, shared_fields
 from headrace_workers.http.openai_errors import End, answered, unsupported
 from headrace_workers.http.openai_parameters import Parameters
 
@@ -22,7 +22,7 @@ _FORMATS: Final = ("float", "base64")
 
 
 def read(body: Body, asker: Asker) -> Request:
-    """A job for each input, and how their ends are told. Refused names what cannot be had."""
+    """Return a job for each input, and how their ends are told. Refused names what cannot be had."""
     asked = PARAMETERS.given(body)
     encoding = asked.get("encoding_format", "float")
     if encoding not in _FORMATS:
@@ -62,5 +62,5 @@ def read(body: Body, asker: Asker) -> Request:
 
 
 def _told(vector: Embedding, encoding: str) -> str | list[float]:
-    """As 32-bit floats, little-endian, in base64; or as numbers."""
+    """Return the vector as 32-bit floats, little-endian, in base64; or as numbers."""
     return vector.vector if encoding == "base64" else list(vector.floats)

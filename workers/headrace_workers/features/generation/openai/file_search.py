@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from headrace_schemas import Result
 from headrace_schemas.grounding import FILE_DOCUMENT
+from headrace_workers.features.generation.openai.common_fields import WISHES
 from headrace_workers.features.generation.openai.request import Body
-from headrace_workers.features.generation.openai.wishes import WISHES
 from headrace_workers.http.openai_errors import missing, unsupported, wrong
 from headrace_workers.http.openai_parameters import Parameters
 
@@ -17,13 +17,13 @@ _PARAMETERS: Final = Parameters(
     works=frozenset({"type", "vector_store_ids", "filters"}),
     refused={"max_num_results": (), "ranking_options": ({},)},
 )
-# What they are called in the request, by the fields of the job.
+# Their names in the request, by the fields of the job.
 NAMES: Final = {"knowledge": "tools[0].vector_store_ids", "knowledge_filter": "tools[0].filters"}
 _LOOKED_UP: Final = ("auto", "required", {"type": TOOL})  # it always is
 
 
 def knowledge_of(asked: Body) -> dict[str, Any]:
-    """The fields of a job about its knowledge base: from the one tool that there may be, or none."""
+    """Return the fields of a job about its knowledge base: from its one tool, or none."""
     tools = asked.get("tools", [])
     if not isinstance(tools, list | tuple):
         raise wrong("tools", "must be a list")
@@ -52,7 +52,7 @@ def knowledge_of(asked: Body) -> dict[str, Any]:
 
 
 def search_call(result: Result, question: str) -> dict[str, Any]:
-    """The item of a response's output that tells of the search. What was found stands in headrace's receipt."""
+    """Return the output item for the search. The passages that were found stand in headrace's receipt."""
     return {
         "id": f"fs_{result.job_id}",
         "type": "file_search_call",
@@ -63,7 +63,7 @@ def search_call(result: Result, question: str) -> dict[str, Any]:
 
 
 def annotations(result: Result) -> list[dict[str, Any]]:
-    """The citations of the text: where a number of a passage stands, and of which document it is."""
+    """Return the citations of the text: the place of each passage's number, and its document."""
     answer = result.answer
     if answer is None or answer.text is None or answer.grounding is None:
         return []
@@ -76,12 +76,14 @@ def annotations(result: Result) -> list[dict[str, Any]]:
 
 
 def _file(document: str) -> dict[str, str]:
-    """A document as a file: that of its vector store, or what it is called where it came another way."""
+    """Return a document as a file: the file of its vector store, or its own name if it came another way."""
     found = FILE_DOCUMENT.fullmatch(document)
     return {"file_id": found[1], "filename": found[2]} if found else {"file_id": document, "filename": document}
 
 
 def _place(text: str, number: int) -> int:
-    """Where `[number]` stands, be it among others; the text's end where it is only within a range such as `[1-3]`."""
+    """Return the place of `[number]`, alone or among others; the text's end where it is only within a range such as
+    `[1-3]`.
+    """
     found = re.search(rf"\[(?:[^\[\]]*\D)?{number}(?!\d)[^\[\]]*\]", text)
     return found.start() if found else len(text)

@@ -5,7 +5,7 @@ from headrace_workers.http.openai_errors import wrong
 
 
 def flag(asked: Body, name: str, *, default: bool = False, within: str = "") -> bool:
-    """The flag's value; Refused where it is neither."""
+    """Return the flag's value. Raise Refused unless it is true or false."""
     value = asked.get(name, default)
     if not isinstance(value, bool):
         raise wrong(f"{within}{name}", "must be true or false")

@@ -1,12 +1,12 @@
-"""What chat completions, completions and responses share: a generation job, and what came of it."""
+"""The part that chat completions, completions and responses share: a generation job, and its result."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from headrace_schemas import GenerationJob, Result
+from headrace_workers.features.generation.openai.common_fields import OF_GENERATION, build, shared_fields
 from headrace_workers.features.generation.openai.request import Asker
-from headrace_workers.features.generation.openai.wishes import OF_GENERATION, build, shared_fields
 from headrace_workers.http.openai_errors import wrong
 
 _SAMPLING: Final = ("temperature", "top_p", "seed")
@@ -20,7 +20,7 @@ _NAMES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """What a result says: a text, or why there is none, and why it ended, in OpenAI's words.
+    """The text of a result, or the reason why there is none, and its finish reason, in OpenAI's words.
 
     `refusal` is said instead of a text where nothing was found that the answer could rest on.
     """
@@ -39,7 +39,7 @@ def generation_job(
     length: tuple[str, ...],
     number: str = "",
 ) -> GenerationJob:
-    """The job that a body asks for: Refused says what is wrong with it, by its name in the body.
+    """Return the job that a body asks for. Raise Refused, which names the field that is wrong.
 
     `content` is `prompt` or `messages`, and whatever else the method says about the job; `names` are those of the
     body for it. `length` are the names of the parameter that bounds the answer's tokens, the newest first. `number`
@@ -69,7 +69,7 @@ def generation_job(
 
 
 def spoken(result: Result) -> Spoken:
-    """What the result of a generation job says."""
+    """Return the text and the finish reason of a generation job's result."""
     answer = result.answer
     if answer is None or answer.text is None:  # withheld by moderation
         return Spoken(None, "content_filter")
@@ -80,12 +80,12 @@ def spoken(result: Result) -> Spoken:
 
 
 def usage_told(results: Sequence[Result]) -> dict[str, int]:
-    """The tokens that all of them took, as OpenAI's completions tell them; none where no model was asked."""
+    """Return the tokens that all of them took, as OpenAI's completions report them; none where no model was asked."""
     used = [result.answer.usage for result in results if result.answer]
     prompt, completion = sum(each.prompt_tokens for each in used), sum(each.completion_tokens for each in used)
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
 def model_of(result: Result, asked: Mapping[str, Any]) -> str:
-    """Who answered; where nobody did, who was asked."""
+    """Return the model that answered, or the requested model if none did."""
     return result.answer.model if result.answer else str(asked["model"])

@@ -8,7 +8,10 @@ from headrace_workers.http.openai_errors import wrong
 
 
 def input_items(asked: Body, job_id: str) -> list[dict[str, Any]]:
-    """The items of a response's `input`, in order, each with an id of its own. `asked` was taken when it was sent."""
+    """Return the items of a response's `input`, in order, each with an id of its own.
+
+    `asked` was accepted when it was sent.
+    """
     given = asked["input"]
     items = [{"role": "user", "content": given}] if isinstance(given, str) else given
     return [_item(item, f"in_{job_id}_{place}") for place, item in enumerate(items)]
@@ -17,7 +20,7 @@ def input_items(asked: Body, job_id: str) -> list[dict[str, Any]]:
 def page(
     items: Sequence[dict[str, Any]], *, after: str | None, limit: int, order: Literal["asc", "desc"]
 ) -> dict[str, Any]:
-    """So many of them behind the one that is called `after`. Refused where there is none of that id."""
+    """Return `limit` items after the item `after`. Raise Refused where there is no item of that id."""
     ordered = list(items) if order == "asc" else list(reversed(items))
     if after is not None:
         places = [place for place, each in enumerate(ordered) if each["id"] == after]

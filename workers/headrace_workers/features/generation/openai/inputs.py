@@ -9,7 +9,9 @@ _TOKENS: Final = "tokens are not taken: send text, which the model's own tokeniz
 
 
 def texts_of(asked: Body, name: str, most: int) -> list[tuple[str, str]]:
-    """Each text with its place in the request (`input`, or `input[3]`). Refused where one is none, or there are more.
+    """Return each text with its place in the request (`input`, or `input[3]`).
+
+    Raise Refused for other values, or too many.
 
     A list of one is one text, at `input[0]`.
     """

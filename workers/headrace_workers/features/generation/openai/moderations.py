@@ -5,11 +5,11 @@ from typing import Any, Final
 
 from headrace_schemas import ModerationJob, ModerationVerdict
 from headrace_schemas.job import POLICY_MODEL
+from headrace_workers.features.generation.openai.common_fields import OF_ANY, WISHES, build, shared_fields
 from headrace_workers.features.generation.openai.content import text_of
 from headrace_workers.features.generation.openai.inputs import texts_of
-from headrace_workers.features.generation.openai.receipt import receipt
+from headrace_workers.features.generation.openai.job_receipt import receipt
 from headrace_workers.features.generation.openai.request import Asker, Body, Request
-from headrace_workers.features.generation.openai.wishes import OF_ANY, WISHES, build, shared_fields
 from headrace_workers.http.openai_errors import End, answered
 from headrace_workers.http.openai_parameters import Parameters
 
@@ -19,7 +19,7 @@ PARAMETERS: Final = Parameters(works=frozenset({"input", "model", WISHES}), wish
 
 
 def read(body: Body, asker: Asker) -> Request:
-    """A job for each text, and how their ends are told; a list of parts is one text.
+    """Return a job for each text, and the function that makes their answer. A list of parts is one text.
 
     Refused names what cannot be had.
     """
@@ -60,7 +60,10 @@ def _inputs(asked: Body) -> list[tuple[str, str]]:
 
 
 def _told(verdict: ModerationVerdict) -> dict[str, Any]:
-    """A verdict as OpenAI tells one. What nobody looked for is null, which is neither yes nor no."""
+    """Return a verdict in OpenAI's form.
+
+    A category that no detector looked for is null, which is neither true nor false.
+    """
     names = sorted({*verdict.not_covered, *verdict.categories})
     return {
         "flagged": verdict.flagged,

@@ -13,8 +13,9 @@ _ITEM: Final = Parameters(frozenset({"type", "id"}))
 
 
 def references(asked: Body) -> dict[int, str]:
-    """The ids of the items that the input refers to, by their place in it. Refused where one is no id, or there are
-    too many.
+    """Return the ids of the items that the input refers to, by their places.
+
+    Raise Refused for an invalid id, or too many.
     """
     given = asked.get("input")
     if not isinstance(given, list | tuple):
@@ -30,7 +31,7 @@ def references(asked: Body) -> dict[int, str]:
 
 
 def with_items(body: Body, items: Mapping[int, Any]) -> Body:
-    """The body with these items at their places in the input."""
+    """Return the body with these items at their places in the input."""
     if not items:
         return body
     return {**body, "input": [items.get(place, item) for place, item in enumerate(body["input"])]}

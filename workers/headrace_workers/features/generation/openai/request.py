@@ -1,4 +1,4 @@
-"""What a request of OpenAI's is to headrace: jobs, and how their ends become its answer."""
+"""A request of an OpenAI client as headrace sees it: jobs, and a function that makes the answer from their results."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Body = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """On whose behalf a request is read, and what the door adds to its jobs.
+    """The caller of a request, and fields that the gateway adds to its jobs.
 
     `key` is the idempotency key of the request: the only job of a request has it as it is, the n-th of many as
     `key/n` (from 0). Without one the ids of the jobs come from the events that bring them. `lane` is that of the
@@ -28,7 +28,7 @@ class Asker:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What an OpenAI body asks for.
+    """The jobs of an OpenAI body, and how to answer it.
 
     `jobs` are one or more. `answer` takes their ends, in the order of the jobs, and gives the body of the response; it
     raises Refused, with an HTTP status, where one was not answered. `stream` says that the body is wanted in pieces:

@@ -1,13 +1,13 @@
-"""What a response is told as at any moment: queued, in progress, or ended."""
+"""The body of a response in any state: queued, in progress, or ended."""
 
 from typing import Any, Final, Literal
 
 from headrace_schemas import GenerationJob, JobCancelled, Result
+from headrace_workers.features.generation.openai.common_fields import WISHES, tier
 from headrace_workers.features.generation.openai.file_search import annotations, search_call
 from headrace_workers.features.generation.openai.generation import Spoken, model_of, spoken, usage_told
-from headrace_workers.features.generation.openai.receipt import receipt
+from headrace_workers.features.generation.openai.job_receipt import receipt
 from headrace_workers.features.generation.openai.request import Body
-from headrace_workers.features.generation.openai.wishes import WISHES, tier
 from headrace_workers.http.openai_errors import End, unanswered
 
 _PREFIX: Final = "resp_"
@@ -15,29 +15,29 @@ _INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_
 
 
 def response_id(job_id: str) -> str:
-    """How a job is called as a response."""
+    """Return the id of a job's response."""
     return _PREFIX + job_id
 
 
 def job_id_of(id: str) -> str | None:
-    """The job of a response; None where no response is called so."""
+    """Return the job of a response, or None for an id that no response has."""
     return id.removeprefix(_PREFIX) if id.startswith(_PREFIX) else None
 
 
 def response_of_item(id: str) -> str:
-    """The id of the response whose output would have an item of this id."""
+    """Return the id of the response whose output would have an item of this id."""
     return _PREFIX + id.partition("_")[2]
 
 
 def unended(
     asked: Body, job: GenerationJob, job_id: str, status: Literal["queued", "in_progress"], created_at: float
 ) -> dict[str, Any]:
-    """A response whose job has not ended. `created_at` is in seconds since 1970."""
+    """Return a response whose job has not ended. `created_at` is in seconds since 1970."""
     return _response(asked, job, job_id, status, created_at)
 
 
 def ended(asked: Body, job: GenerationJob, job_id: str, end: End, created_at: float | None = None) -> dict[str, Any]:
-    """A response whose job has ended, however it did. Without `created_at` it is when the job was accepted."""
+    """Return a response whose job has ended, however it did. Without `created_at` it is when the job was accepted."""
     if isinstance(end, JobCancelled):
         return _response(asked, job, job_id, "cancelled", created_at or 0.0)
     if not isinstance(end, Result):
@@ -93,7 +93,7 @@ def _response(asked: Body, job: GenerationJob, job_id: str, status: str, created
 
 
 def _output(asked: Body, job: GenerationJob, result: Result, said: Spoken, status: str) -> list[dict[str, Any]]:
-    """The search, where one was asked for, and the message, where there is one."""
+    """Return the search, where one was asked for, and the message, where there is one."""
     searched = [search_call(result, job.question)] if asked.get("tools") else []
     if said.text is not None:
         content = {"type": "output_text", "text": said.text, "annotations": annotations(result), "logprobs": []}

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
-from headrace_workers.features.generation.openai.pieces import pieces
 from headrace_workers.features.generation.openai.request import Body
+from headrace_workers.features.generation.openai.text_chunks import pieces
 
 Event = dict[str, Any]
 
 
 def events(body: Body) -> Iterator[Event]:
-    """Each event with its number in the stream. The last is `response.completed`, or `response.incomplete`."""
+    """Yield each event with its number in the stream. The last is `response.completed`, or `response.incomplete`."""
     for number, event in enumerate(_events(body)):
         yield {**event, "sequence_number": number}
 

@@ -1,4 +1,4 @@
-"""What a response's `input` and `instructions` say, as the messages of a job."""
+"""The messages of a job from a response's `input` and `instructions`."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -19,7 +19,7 @@ _SEARCHED: Final = "file_search_call"  # of an earlier response: passages are lo
 
 
 def messages_of(asked: Body, earlier: Sequence[Message]) -> list[dict[str, str]]:
-    """The instructions, the conversation before, and the input, as messages in this order.
+    """Return the instructions, the conversation before, and the input, as messages in this order.
 
     Refused names what is no message of text.
     """
@@ -32,7 +32,7 @@ def messages_of(asked: Body, earlier: Sequence[Message]) -> list[dict[str, str]]
 
 
 def input_messages(asked: Body) -> list[dict[str, str]]:
-    """The input alone, as messages."""
+    """Return the input alone, as messages."""
     given = asked.get("input")
     if given is None:
         raise missing("input")

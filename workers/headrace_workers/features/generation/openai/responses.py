@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from headrace_schemas import GenerationJob, Message, Result
 from headrace_schemas.callback import Callback
+from headrace_workers.features.generation.openai.common_fields import OF_GENERATION, WISHES
 from headrace_workers.features.generation.openai.file_search import NAMES, knowledge_of
 from headrace_workers.features.generation.openai.flags import flag
 from headrace_workers.features.generation.openai.generation import generation_job, spoken
@@ -13,7 +14,6 @@ from headrace_workers.features.generation.openai.response_body import ended
 from headrace_workers.features.generation.openai.response_events import events
 from headrace_workers.features.generation.openai.response_input import messages_of
 from headrace_workers.features.generation.openai.streaming import wants_stream
-from headrace_workers.features.generation.openai.wishes import OF_GENERATION, WISHES
 from headrace_workers.http.openai_errors import End, answered, unsupported, wrong
 from headrace_workers.http.openai_parameters import Parameters
 
@@ -53,7 +53,7 @@ PARAMETERS: Final = Parameters(
 
 
 def read(body: Body, asker: Asker) -> Request:
-    """The job of a response that stands by itself; `continued` reads one that goes on from an earlier one.
+    """Return the job of a response that stands alone; `continued` reads one that continues an earlier response.
 
     Refused names what cannot be had.
     """
@@ -64,7 +64,7 @@ def read(body: Body, asker: Asker) -> Request:
 
 
 def continued(body: Body, asker: Asker, earlier: Sequence[Message]) -> Request:
-    """The job of a response after an earlier conversation, and how its end is told to a request that waits for it.
+    """Return the job of a response that continues a conversation, and the function that makes its answer.
 
     Refused names what cannot be had.
     """
@@ -89,7 +89,7 @@ def continued(body: Body, asker: Asker, earlier: Sequence[Message]) -> Request:
 
 
 def conversation(asked: Body, job: GenerationJob, end: End) -> tuple[Message, ...]:
-    """All that was said until the end of a response, for the next one to go on from. Its instructions are no part.
+    """Return the conversation up to the end of a response, for the next response to continue. It has no instructions.
 
     Refused where there is no text to go on from.
     """

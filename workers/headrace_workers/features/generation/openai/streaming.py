@@ -1,4 +1,7 @@
-"""Whether an answer is wanted in chunks. They are those of a finished, moderated answer: nothing is told before."""
+"""Answers in chunks, for clients that stream.
+
+They are cut from a finished, moderated answer: nothing is sent before.
+"""
 
 from typing import Final
 
@@ -11,7 +14,7 @@ _OPTIONS: Final = Parameters(frozenset({"include_usage"}), unmeant={"include_obf
 
 
 def wants_stream(asked: Body) -> tuple[bool, bool]:
-    """Whether to stream, and whether to tell the usage at the stream's end. Refused where that makes no sense."""
+    """Return whether to stream, and whether to report usage at the stream's end. Raise Refused for a contradiction."""
     stream = flag(asked, "stream")
     options = _OPTIONS.given(asked.get("stream_options", {}), "stream_options")
     with_usage = flag(options, "include_usage", within="stream_options.")

@@ -43,7 +43,7 @@ def probe(
     from headrace_workers.features.judging.judge_probe import probe as ask
 
     alias = model or judge_name() or ProducerSettings.from_env().model
-    generator = load_generator(home_of(), alias)
+    generator = load_generator(home_of(), alias, needs_logprobs=True)
     with console().status(f"asking {alias}"):
         found = ask(generator)
     if as_json:

@@ -1,1 +1,1 @@
-"""Whether what an answer says stands in what it was given: by words, by vectors, and by changing its sentences."""
+"""Groundedness: whether the evidence supports an answer, by words, by vectors, and by changes of its sentences."""

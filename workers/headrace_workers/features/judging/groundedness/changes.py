@@ -27,7 +27,7 @@ _ANY: Final = frozenset(("of", "and", "or"))
 
 
 def other_numbers(sentence: str, evidence: Iterable[str]) -> Iterator[str]:
-    """The sentence with each of its numbers, in figures, put as each other one of these sentences."""
+    """Yield the sentence with each of its numbers, in figures, replaced by each number of these sentences."""
     own = set(_NUMBER.findall(sentence))
     rivals = dict.fromkeys(number for text in evidence for number in _NUMBER.findall(text) if number not in own)
     for match in _NUMBER.finditer(sentence):
@@ -37,8 +37,8 @@ def other_numbers(sentence: str, evidence: Iterable[str]) -> Iterator[str]:
 
 
 def other_names(sentence: str, evidence: Iterable[str]) -> Iterator[str]:
-    """The sentence with each of its names put as each other one of these sentences that is used alike: as a place, or
-    as who does something.
+    """Yield the sentence with each of its names replaced by each name of these sentences that is used alike: as a
+    place, or as the one who acts.
     """
     texts = list(evidence)
     uses: dict[str, set[str]] = {}
@@ -55,8 +55,8 @@ def other_names(sentence: str, evidence: Iterable[str]) -> Iterator[str]:
 
 
 def other_kinds(sentence: str, evidence: Iterable[str]) -> Iterator[str]:
-    """The sentence with each word that tells a thing from another of its kind put as that of the other: `glass` of
-    `glass fibre` where these sentences have `carbon fibre`, too; and with each word whose opposite they have.
+    """Yield the sentence with each word that names a kind of thing replaced by another kind: `glass` of `glass fibre`
+    where the evidence has another.
     """
     kinds: dict[str, set[str]] = {}
     words: set[str] = set()
@@ -77,7 +77,7 @@ def other_kinds(sentence: str, evidence: Iterable[str]) -> Iterator[str]:
 
 
 def opposite(sentence: str) -> str | None:
-    """The sentence without its first denial, or with one; None where neither can be put together."""
+    """Return the sentence without its first denial, or with one; None where neither can be built."""
     if _DENIAL.search(sentence):
         return _DENIAL.sub("", sentence, count=1)
     if _DENYING.search(sentence):

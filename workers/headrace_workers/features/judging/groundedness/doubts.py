@@ -1,5 +1,5 @@
-"""What speaks against a sentence, in numbers: how near the evidence is, what it lacks, and which change of the sentence
-would bring it nearer.
+"""Doubts about a sentence, in numbers: its distance to the evidence, what the evidence lacks, and which changes of the
+sentence would bring it nearer.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,12 +10,34 @@ from typing import Final
 import numpy as np
 
 from headrace_workers.core.ports import Embedder
-from headrace_workers.features.judging.groundedness.agreeing import agreeing
-from headrace_workers.features.judging.groundedness.beside import apart
 from headrace_workers.features.judging.groundedness.changes import opposite, other_kinds, other_names, other_numbers
 from headrace_workers.features.judging.groundedness.evidence import Evidence, Floats
 from headrace_workers.features.judging.groundedness.naming import alike, hidden, names_in, with_last_words
-from headrace_workers.features.judging.groundedness.reading import read
+from headrace_workers.features.judging.groundedness.nearest_agreement import agreeing
+from headrace_workers.features.judging.groundedness.reading import Read, read
+
+_MOST: Final = 2  # of either kind that count
+_MOST_KEYS: Final = 100  # of a sentence that are looked at
+
+
+def apart(own: Iterable[str], said: Read, names: frozenset[str], evidence: Evidence) -> float:
+    """Return the largest count, over these names or numbers, of what the sentence mentions with it and the evidence
+    mentions elsewhere. Counted are other numbers and names, and words of one sentence of the evidence alone: 1 for
+    each, at most two, less a half for each that stands with it. Return 0 where nothing can be said.
+    """
+    standing = evidence.standing
+    words = {key for key in said.words - evidence.names if len(standing.get(key, ())) == 1}
+    found: list[float] = []
+    for key in sorted(own)[:_MOST_KEYS]:
+        # Two names in one sentence are told of together: neither is a sign where the other must stand.
+        others = (words | said.numbers) if key in names else (words | said.numbers | names)
+        signs = [standing[each] for each in sorted(others - {key})[:_MOST_KEYS] if each in standing]
+        if key in standing and signs:
+            where = evidence.told_of(key)
+            beside = sum(not where.isdisjoint(each) for each in signs)
+            found.append(min(_MOST, len(signs) - beside) - min(_MOST, beside) / 2)
+    return max(found, default=0.0)
+
 
 NAME, NUMBER, DENIAL = "name", "number", "denial"
 KINDS: Final = (NAME, NUMBER, DENIAL)
@@ -45,7 +67,7 @@ class Doubts:
 
 
 def doubts(claims: Sequence[str], evidence: Evidence, embedder: Embedder) -> list[Doubts]:
-    """What speaks against each sentence; the evidence is not empty."""
+    """Return the doubts about each sentence; the evidence is not empty."""
     vectors = embedder.embed(claims)
     nearby = vectors @ evidence.vectors.T  # (sentences, units)
     changes = [_changes(claim, row, evidence) for claim, row in zip(claims, nearby, strict=True)]
@@ -65,8 +87,8 @@ def doubts(claims: Sequence[str], evidence: Evidence, embedder: Embedder) -> lis
 
 
 def _told_of_others(claims: Sequence[str], evidence: Evidence, embedder: Embedder) -> list[float]:
-    """Of each sentence how much nearer is what the evidence tells of other names than of its own, all names hidden: a
-    difference of cosines, of the name where it is largest.
+    """Return for each sentence how much nearer the evidence about other names is than that about its own, with all
+    names hidden: a difference of cosines, the largest over its names.
     """
     known = with_last_words(chain.from_iterable(evidence.written))
     own = [names_in(claim, known) for claim in claims]
@@ -120,7 +142,7 @@ def _with_words(claim: str, row: Floats, evidence: Evidence, nearer: dict[str, f
 
 
 def _farther(own: Iterable[str], row: Floats, there: Sequence[frozenset[str]]) -> float:
-    """How much farther than the nearest unit the nearest stands that has one of these, of the one that is farthest."""
+    """Return how much farther than the nearest unit the nearest unit with one of these is; the largest over all."""
     gaps = [0.0]
     for key in own:
         standing = [place for place, keys in enumerate(there) if key in keys]

@@ -1,4 +1,4 @@
-"""What an answer may rest on, read once: sentences and their parts, with vectors."""
+"""The evidence of an answer, read once: sentences and their parts, with vectors."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Evidence:
     written: tuple[tuple[str, ...], ...]
 
     def within(self, sentences: Collection[str]) -> "Evidence":
-        """The part of it that stands in these sentences."""
+        """Return the part of the evidence in these sentences."""
         units = self.units
         kept = [place for place, of in enumerate(units.of) if units.whole[of] in sentences]
         part = Units(tuple(units.texts[n] for n in kept), tuple(units.of[n] for n in kept), units.whole)
@@ -47,7 +47,7 @@ class Evidence:
 
     @cached_property
     def reads(self) -> tuple[Read, ...]:
-        """What is read of each unit."""
+        """The reading of each unit."""
         return tuple(read(text) for text in self.units.texts)
 
     @cached_property
@@ -75,7 +75,7 @@ class Evidence:
         return {key: frozenset(places) for key, places in found.items()}
 
     def told_of(self, key: str) -> frozenset[int]:
-        """The sentences that it stands in, and those without a name behind them: they go on about what it is about."""
+        """Return the sentences that mention it, and those without a name after them: they continue about the same."""
         there, whole = self.standing[key], self.units.whole
         return there | {at + 1 for at in there if at + 1 < len(whole) and not read(whole[at + 1]).named(self.names)}
 
@@ -86,8 +86,9 @@ class Evidence:
 
 
 def units(texts: Sequence[str], near: Sequence[str]) -> Units:
-    """The sentences of the texts, each before its parts. Of more than there may be, those are kept that have most words
-    in common with the texts they are to be `near`.
+    """Return the sentences of the texts, each before its parts.
+
+    Beyond the limit, units with most words in common with the text are kept.
     """
     whole = tuple(dict.fromkeys(sentence.text for text in texts for sentence in sentences(text)))
     found = [(part, place) for place, sentence in enumerate(whole) for part in (sentence, *clauses(sentence))]
@@ -104,7 +105,7 @@ def _keys(text: str) -> frozenset[str]:
 
 
 def embedded(found: Units, embedder: Embedder) -> Evidence:
-    """The evidence of these units."""
+    """Return the evidence of these units."""
     vectors, known = embedder.embed(found.texts), known_names(found.whole)
     written = tuple(tuple(names_in(text, known)) for text in found.texts)
     named = [place for place, names in enumerate(written) if names]

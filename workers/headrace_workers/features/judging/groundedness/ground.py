@@ -37,13 +37,14 @@ class Groundedness:
 
     @property
     def share(self) -> float:
-        """What part of its sentences is supported; of an answer that says nothing, all."""
+        """The share of its sentences that are supported; 1 for an answer that says nothing."""
         return (self.sentences - len(self.unsupported)) / self.sentences if self.sentences else 1.0
 
 
 def ground(answer: str, given: Sequence[str], embedder: Embedder, *, numbered: bool = False) -> Groundedness:
-    """Whether each sentence of the answer stands in these texts, in whatever words. Where they are `numbered`, from 1,
-    a sentence that cites some must stand in one of those.
+    """Return the groundedness of each sentence of the answer in these texts, in whatever words.
+
+    Where they are `numbered`, from 1, a sentence that cites some must be supported by one of those.
 
     Questions, and sentences of small words alone, say nothing. Relations and inferences are not checked: two names that
     change places, or a sum of two numbers, pass or fail by chance.
@@ -79,7 +80,7 @@ def ground(answer: str, given: Sequence[str], embedder: Embedder, *, numbered: b
 def _cited(
     claim: str, said: str, known: Doubts, given: Sequence[str], evidence: Evidence, embedder: Embedder
 ) -> Support | None:
-    """What speaks against a supported sentence by what it cites; None where nothing does.
+    """Return the doubts about a supported sentence by its citations, or None.
 
     It cites what does not say so where something else says it better, and what it cites would not be enough.
     """

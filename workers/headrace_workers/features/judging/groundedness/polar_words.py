@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from typing import Final
 
-from headrace_workers.features.cache.guards.lists import lines_of
 from headrace_workers.features.cache.guards.stems import stem
+from headrace_workers.features.cache.guards.word_lists import lines_of
 
 _PACKAGE: Final = "headrace_workers.features.judging.groundedness"
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """Where a word stands: on which line, on which side of its bar (1 left, -1 right), and whether the right side of it
-    denies what the left one affirms; else both are opposites of which neither denies.
+    """The place of a word: its line, the side of the bar (1 left, -1 right), and whether the right side denies what the
+    left one affirms; else both are opposites of which neither denies.
     """
 
     line: int

@@ -1,4 +1,4 @@
-"""Whether two parts of sentences affirm the same: by what denies in them, and by words that deny each other."""
+"""Polarity: whether two parts of sentences affirm the same, by denials and by words that contradict each other."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -7,13 +7,13 @@ from functools import lru_cache
 from itertools import islice
 from typing import Final
 
-from headrace_workers.features.cache.guards.lists import words_of
 from headrace_workers.features.cache.guards.small_words import EMPTY_OR_SMALL
 from headrace_workers.features.cache.guards.stems import stem
+from headrace_workers.features.cache.guards.word_lists import words_of
 from headrace_workers.features.judging.groundedness.polar_words import PHRASES, SIDES, Side
 
 _DENIALS: Final = words_of("not never no nobody none neither nor nothing nowhere hardly barely")
-# What is behind these is denied, and no more; of how many words that say something, is `_SCOPE`.
+# These deny the words after them, and no more: `_SCOPE` words of content.
 _PARTING: Final = words_of("without instead except unless unlike against")
 _SCOPE: Final = 2
 _PREFIXES: Final = ("un", "in", "im", "ir", "non")
@@ -34,8 +34,8 @@ _MOST_WORDS: Final = 60  # and words
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What is read of a part of a sentence: its words, by stem, with -1 where a word or a prefix before one denies that
-    one alone; of those that affirm or deny something, what; and whether it denies as a whole.
+    """A reading of a part of a sentence: its words, by stem, with -1 where a word or a prefix denies that one alone;
+    its words that affirm or deny something; and whether it denies as a whole.
     """
 
     words: Mapping[str, int]
@@ -55,7 +55,7 @@ class Agreement:
 
 @lru_cache(maxsize=8_192)
 def part(text: str) -> Part:
-    """What is read of a part of a sentence: of its beginning, if it is long."""
+    """Return the reading of a part of a sentence: of its beginning, if it is long."""
     plain = _NOT.sub(" not", text[:_MOST_CHARACTERS].lower().replace("’", "'"))
     plain = _PHRASE.sub(lambda match: PHRASES[match.group()], _NOT_UNTIL.sub(" ", plain))
     words: dict[str, int] = {}
@@ -79,7 +79,7 @@ def part(text: str) -> Part:
 
 
 def agreement(said: Part, there: Part) -> Agreement:
-    """Whether both affirm the same, or both deny it."""
+    """Return whether both affirm the same, or both deny it."""
     both = [key for key in said.words if key in there.words]
     matches = list(_matches(said, there))
     opposed = any(sign < 0 for *_, sign in matches) or any(said.words[key] != there.words[key] for key in both)
@@ -91,7 +91,7 @@ def agreement(said: Part, there: Part) -> Agreement:
 
 @lru_cache(maxsize=8_192)
 def _rooted(word: str) -> tuple[str, int]:
-    """Its stem, and -1 where a prefix or an ending denies it; of a comparison the plain word."""
+    """Return the stem, and -1 where a prefix or an ending denies it; of a comparison the plain word."""
     key = stem(word)
     if key in SIDES:
         return key, 1
@@ -111,7 +111,9 @@ def _rooted(word: str) -> tuple[str, int]:
 
 
 def _matches(said: Part, there: Part) -> Iterator[tuple[str, str, int]]:
-    """Words of which one affirms what the other affirms, with 1, or denies it, with -1; but none that both have."""
+    """Yield words of which one affirms what the other affirms, with 1, or denies it, with -1; but none that both
+    have.
+    """
     theirs = [key for key in there.sides if key not in said.words]
     for ours in said.sides:
         for key in theirs if ours not in there.words else ():
@@ -126,7 +128,7 @@ def _matches(said: Part, there: Part) -> Iterator[tuple[str, str, int]]:
 
 
 def _denies(key: str, read: Part) -> bool:
-    """Whether a word says that something is not: one that denies, or one that does not behind `without`."""
+    """Return True if a word denies: a word of denial, or a word that denies unless it follows `without`."""
     if key not in read.sides:
         return read.words[key] < 0
     return {side.sign for side in read.sides[key] if side.denies} == {-read.words[key]}

@@ -1,4 +1,4 @@
-"""What is read of a sentence: its numbers, names, other words, and how often it denies."""
+"""The reading of a sentence: its numbers, names, other words, and the number of its denials."""
 
 import re
 from collections.abc import Set
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from headrace_workers.features.cache.guards.lists import words_of
 from headrace_workers.features.cache.guards.negation import DENIALS
-from headrace_workers.features.cache.guards.profile import profile, says_what
+from headrace_workers.features.cache.guards.profile import is_content, profile
 from headrace_workers.features.cache.guards.small_words import EMPTY_OR_SMALL
+from headrace_workers.features.cache.guards.word_lists import words_of
 
 _DENIALS: Final = DENIALS | words_of("unable fail refus exempt")
 _NO_NUMBERS: Final = frozenset(("one", "once"))  # `one of them`, `at once`
@@ -34,13 +34,13 @@ class Read:
     denials: int
 
     def named(self, known: Set[str]) -> frozenset[str]:
-        """The names, where it is known which words are some."""
+        """Return the names in the sentence, given which words are names."""
         return self.names | (self.first & known)
 
 
 @lru_cache(maxsize=4_096)
 def read(sentence: str) -> Read:
-    """What is read of a sentence. Linear in its length."""
+    """Return the reading of a sentence. Linear in its length."""
     numbers: set[str] = set()
     names, first, words, denials = set[str](), set[str](), set[str](), 0
     for token in profile(sentence).tokens:
@@ -50,13 +50,13 @@ def read(sentence: str) -> Read:
                 numbers.update(part.lstrip("0") or "0" for part in parts)
         elif token.kind == "word" and token.key in _DENIALS:
             denials += 1
-        elif says_what(token) or token.kind == "date":
+        elif is_content(token) or token.kind == "date":
             (words if not token.name else first if token.starts else names).add(token.key)
     return Read(frozenset(numbers), frozenset(names), frozenset(first), frozenset(words), denials)
 
 
 def written_names(sentence: str) -> list[str]:
-    """Names as they are written: words with capitals that follow each other, and a letter as in `class B`.
+    """Return names as they are written: words with capitals that follow each other, and a letter as in `class B`.
 
     Of a sentence's first word alone it cannot be told; a month or a day is none.
     """

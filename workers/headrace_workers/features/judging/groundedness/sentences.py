@@ -25,7 +25,7 @@ class Sentence:
 
 
 def sentences(text: str) -> Iterator[Sentence]:
-    """The sentences of a text, in order; a line's end ends one, too."""
+    """Yield the sentences of a text, in order. The end of a line ends a sentence, too."""
     at = 0
     for start, stop in [*_ends(text), (len(text), len(text))]:
         begins = _BEGINS.match(text, at)
@@ -39,12 +39,15 @@ def sentences(text: str) -> Iterator[Sentence]:
 
 
 def _ends(text: str) -> Iterator[tuple[int, int]]:
-    """Where a sentence ends, and where what is behind it may begin. A closing quotation mark belongs to it."""
+    """Yield the end of each sentence, and the place where the next may begin.
+
+    A closing quotation mark belongs to it.
+    """
     for match in _END.finditer(text):
         yield match.start() + len(match["closing"] or ""), match.end()
 
 
 def clauses(sentence: str) -> list[str]:
-    """The parts of a sentence that say something of their own; none where it has but one."""
+    """Return the parts of a sentence that make statements of their own; none where it has one alone."""
     parts = [part for part in _CLAUSE.split(sentence) if len(part.split()) >= _LEAST_WORDS]
     return parts if len(parts) > 1 else []

@@ -1,4 +1,4 @@
-"""How likely it is that the evidence supports a sentence.
+"""The probability that the evidence supports a sentence.
 
 Doubts are counted in what is usual for supported sentences: standard deviations from their mean, by kind of change. The
 worst of them counts, and little of the others, so that a kind of change which nobody thought of is not lost among those
@@ -38,8 +38,8 @@ _CHANGED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Support:
-    """P(supported) of a sentence, and what speaks most against it, in words that are none of the evidence's: nobody has
-    moderated those.
+    """The probability that a sentence is supported, and the worst doubt, in words that quote nothing of the evidence:
+    no moderator has seen them.
     """
 
     probability: float
@@ -47,31 +47,36 @@ class Support:
 
 
 def unusual(nearer: Floats) -> Floats:
-    """How unusual each kind of change is for a supported sentence: standard deviations, by `COUNTS`. (..., kinds)"""
+    """Return how unusual each kind of change is for a supported sentence: standard deviations, by `COUNTS`.
+
+    (..., kinds)
+    """
     mean, deviation = np.array([USUAL[kind] for kind in KINDS]).T
     return counted(nearer, mean, deviation)
 
 
 def counted(nearer: Floats, mean: Floats, deviation: Floats) -> Floats:
-    """The same, of this mean and standard deviation."""
+    """Return the counts, standardized by this mean and standard deviation."""
     return np.asarray(np.array([COUNTS[kind] for kind in KINDS]) * (nearer - mean) / deviation)
 
 
 def worst(doubts: Floats) -> Floats:
-    """The worst of the kinds, and a little more where another is as bad. (..., kinds) to (...)"""
+    """Return the worst of the kinds, and a little more where another is as bad. (..., kinds) to (...)"""
     return np.asarray(np.logaddexp.reduce(_SHARPNESS * doubts, axis=-1) / _SHARPNESS)
 
 
-def facts(found: Doubts) -> tuple[float, float, float]:
-    """What counts beside the worst doubt: how much too far away it is, and how many numbers and names are nowhere."""
+def evidence_features(found: Doubts) -> tuple[float, float, float]:
+    """Return the features beside the worst doubt: how much too far away it is, and how many numbers and names are
+    missing.
+    """
     numbers, names = min(len(found.numbers), _MOST_MISSING), min(len(found.names), _MOST_MISSING)
     return (max(0.0, _NEAR - found.nearness), float(numbers), float(names))
 
 
 def support(found: Doubts) -> Support:
-    """How likely the sentence is supported, of which these are the doubts."""
+    """Return the probability that a sentence with these doubts is supported."""
     weights = (FAR, MISSING_NUMBER, MISSING_NAME)
-    log_odds = CONSTANT + sum(weight * value for weight, value in zip(weights, facts(found), strict=True))
+    log_odds = CONSTANT + sum(weight * value for weight, value in zip(weights, evidence_features(found), strict=True))
     doubts = unusual(np.array([found.nearer[kind] for kind in KINDS]))
     log_odds += WORST_DOUBT * float(worst(doubts))
     at = int(doubts.argmax())

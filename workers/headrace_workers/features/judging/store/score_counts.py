@@ -1,4 +1,4 @@
-"""How many scores criteria gave, and how many they could not give, by reason: counted behind the ends of jobs."""
+"""Counts of scores by criterion, and of missing scores by reason: updated with the usage of tenants."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,7 +48,7 @@ def add(connection: Connection, scores: Mapping[Key, int]) -> None:
 
 
 def counts(connection: Connection) -> tuple[ScoreCount, ...]:
-    """Return all that was counted, in order."""
+    """Return all counts, in order."""
     query = select(SCORES.c.criterion, SCORES.c.not_judged, SCORES.c.scores)
     return tuple(
         ScoreCount(*row) for row in connection.execute(query.order_by(SCORES.c.criterion, SCORES.c.not_judged))

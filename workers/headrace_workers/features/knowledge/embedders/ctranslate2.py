@@ -16,7 +16,7 @@ import numpy as np
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.features.generation.models.registry import ModelCard, read_card
-from headrace_workers.features.knowledge.embedders.tokens import Tokens
+from headrace_workers.features.knowledge.embedders.encoder_tokens import Tokens
 from headrace_workers.features.knowledge.embedders.unit import unit_length
 
 if TYPE_CHECKING:
@@ -66,20 +66,20 @@ class CTranslate2Embedder:
 
     @property
     def max_tokens(self) -> int:
-        """What it reads of a text, in tokens."""
+        """The number of tokens that it reads of a text."""
         return self._tokens.max_tokens
 
     def count_tokens(self, text: str) -> int:
-        """How many tokens a text has."""
+        """Return the number of tokens of a text."""
         return self._tokens.count(text)
 
     @property
     def added_tokens(self) -> int:
-        """How many its template puts around each text."""
+        """The number of tokens that its template puts around each text."""
         return self._tokens.added
 
     def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
-        """A row of length 1 for each text, in their order."""
+        """Return a row of length 1 for each text, in their order."""
         rows = [self._tokens.encode(text) for text in texts]
         vectors = np.empty((len(rows), self._dimensions), dtype=np.float32)
         for batch in _batches([len(row) for row in rows]):
@@ -94,7 +94,7 @@ class CTranslate2Embedder:
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Indexes into `lengths`, so that each batch has one length."""
+    """Yield indexes into `lengths`, so that each batch has one length."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     for _, same in groupby(order, key=lengths.__getitem__):
         while batch := list(islice(same, BATCH_ROWS)):

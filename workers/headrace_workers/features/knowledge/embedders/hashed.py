@@ -43,11 +43,11 @@ class HashEmbedder:
 
     @property
     def max_tokens(self) -> int:
-        """What it reads of a text, in words."""
+        """The number of words that it reads of a text."""
         return MAX_TOKENS
 
     def count_tokens(self, text: str) -> int:
-        """How many words a text has."""
+        """Return the number of words of a text."""
         return len(_WORD.findall(text))
 
     @property
@@ -56,7 +56,7 @@ class HashEmbedder:
         return 0
 
     def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
-        """A row of length 1 for each text, in their order."""
+        """Return a row of length 1 for each text, in their order."""
         vectors = np.empty((len(texts), DIMENSIONS), dtype=np.float32)
         for row, text in zip(vectors, texts, strict=True):
             row[:] = sum(map(_of_word, _words(text)))

@@ -65,22 +65,22 @@ class SentenceTransformersEmbedder:
 
     @property
     def max_tokens(self) -> int:
-        """What it reads of a text, in tokens."""
+        """The number of tokens that it reads of a text."""
         return int(self._model.max_seq_length or _NO_LIMIT)
 
     def count_tokens(self, text: str) -> int:
-        """How many tokens a text has."""
+        """Return the number of tokens of a text."""
         with self._lock:
             found = self._model.tokenizer(_clean(text), add_special_tokens=False, truncation=False, verbose=False)
         return len(found["input_ids"])
 
     @property
     def added_tokens(self) -> int:
-        """How many its tokenizer puts around each text."""
+        """The number of tokens that its tokenizer puts around each text."""
         return int(self._model.tokenizer.num_special_tokens_to_add(pair=False))
 
     def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
-        """A row of length 1 for each text, in their order."""
+        """Return a row of length 1 for each text, in their order."""
         if not texts:
             return np.empty((0, self._dimensions), dtype=np.float32)
         return unit_length(self._encode([_clean(text) for text in texts]))
@@ -92,7 +92,7 @@ class SentenceTransformersEmbedder:
 
 
 def _clean(text: str) -> str:
-    """Half of a surrogate pair is no text that a tokenizer takes."""
+    """Return the text without halves of surrogate pairs, which no tokenizer takes."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -101,7 +101,7 @@ def _number_format(model: Any) -> str:
 
 
 def _fingerprint(model: Any) -> str:
-    """SHA-256 over each module's name and settings, and over all weights in order of name."""
+    """Return the SHA-256 over each module's name and settings, and over all weights in order of name."""
     digest = hashlib.sha256()
     described = [
         [type(module).__name__, module.get_config_dict() if hasattr(module, "get_config_dict") else {}]

@@ -1,4 +1,4 @@
-"""The embedder of a deployment, as it is known to who does not embed: its alias, and how long a text is for it.
+"""The embedder of a deployment for processes that do not embed: its alias, and the tokens of a text for it.
 
 No weights are loaded: the bridge asks for every embedding job, so that groups are of like length and a text that is too
 long is refused at the door.
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from headrace_schemas.aliases import SENTENCE_TRANSFORMERS, embedder_alias
 from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_workers.core.log import Action, log
+from headrace_workers.features.generation.engines.engine import engines
 from headrace_workers.features.generation.models.registry import CARD_FILE, model_dir
+from headrace_workers.features.knowledge.embedders.length_check import check_whole
 from headrace_workers.features.knowledge.embedders.load import embedder_card
-from headrace_workers.features.knowledge.embedders.whole import check_whole
 
 if TYPE_CHECKING:
-    from headrace_workers.features.knowledge.embedders.tokens import Tokens
+    from headrace_workers.features.knowledge.embedders.encoder_tokens import Tokens
 
 _Written = tuple[int, int, int]
 
@@ -34,13 +35,14 @@ class ServedEmbedder:
         self._known: tuple[_Written, Tokens | None] | None = None
 
     def check(self, alias: str) -> None:
-        """UnknownModel where another is asked for, or it is not here."""
+        """Raise UnknownModel where another embedder is asked for, or it is not here."""
         self._refuse_others(alias)
         if not self._elsewhere and _written(self._card) is None:
             embedder_card(self._home, self._name)
 
     def input_tokens(self, alias: str, text: str) -> int | None:
-        """The tokens of a text as this embedder reads it, with those that it adds; None where only a guess can be had.
+        """Return the tokens of a text as this embedder reads it, with those that it adds; None where only a guess is
+        possible.
 
         UnknownModel where another is asked for, or it is not here; InputTooLong where it would not read all.
         """
@@ -72,11 +74,11 @@ class ServedEmbedder:
     def _load(self) -> "Tokens | None":
         try:
             card = embedder_card(self._home, self._name)
-            if card.engine != "ctranslate2":
+            counter = engines("embedder")[card.engine].counter
+            if counter is None:
                 return None
-            from headrace_workers.features.knowledge.embedders.tokens import Tokens
-
-            return Tokens.load(model_dir(self._home, self._name), card.context_length)
+            tokens: Tokens = counter(card, model_dir(self._home, self._name))
+            return tokens
         except (ConfigurationError, ImportError) as error:  # recall workers meet it, too, and say so
             log("models", logging.WARNING, Action.MODEL_LEFT_OUT, f"its inputs are sized by a guess: {error}",
                 model=self.alias)  # fmt: skip
@@ -84,7 +86,7 @@ class ServedEmbedder:
 
 
 def _written(path: Path) -> _Written | None:
-    """By what it is known that a card was not changed; None where there is none."""
+    """Return the identity of a card's file, by which a change is noticed; None where there is none."""
     try:
         stat = path.stat()
     except OSError:

@@ -10,13 +10,15 @@ if TYPE_CHECKING:
 
 
 def unit_length(vectors: "NDArray[np.float32]") -> "NDArray[np.float32]":
-    """Each row divided by its length; shape (n, d). A row of zeros stays one."""
+    """Return each row divided by its length; shape (n, d). A row of zeros stays a row of zeros."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     scaled: NDArray[np.float32] = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
     return scaled
 
 
 def packed(vector: "NDArray[np.float32]", dimensions: int) -> str:
-    """The first so many dimensions of a vector (d,), scaled to length 1 again: float32, little-endian, as base64."""
+    """Return the first so many dimensions of a vector (d,), scaled to length 1 again: float32, little-endian, as
+    base64.
+    """
     shown = vector if dimensions == len(vector) else unit_length(vector[None, :dimensions])[0]
     return base64.b64encode(shown.astype("<f4").tobytes()).decode()

@@ -1,4 +1,4 @@
-"""When an index should be built anew, or sort what came lately into its lists."""
+"""Rules for when an index is rebuilt, or recent rows are sorted into its lists."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,7 +8,7 @@ from headrace_workers.features.knowledge.index.state import State
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is let pass before that; the times are those of 384 dimensions on one core."""
+    """The limits before that; the times are those of 384 dimensions on one core."""
 
     exact: int = 4_000  # vectors that are compared one by one, without lists: about 0.3 ms a query
     outside: int = 1_000  # vectors that wait outside of the lists: about 0.07 ms a query
@@ -20,14 +20,16 @@ class Limits:
 DEFAULTS: Final = Limits()
 
 
-def worn(state: State, limits: Limits) -> bool:
-    """Whether it must be built anew: it has too many dead rows, too many to compare, or has outgrown its centres."""
+def needs_rebuild(state: State, limits: Limits) -> bool:
+    """Return True if it must be rebuilt: it has too many dead rows, too many to compare, or has outgrown its
+    centres.
+    """
     rows, lists = state.rows, state.lists
     if rows.dead > max(limits.dead, rows.count * limits.dead_share):
         return True
     return rows.living > (limits.exact if lists is None else limits.growth * lists.trained)
 
 
-def overflowing(state: State, limits: Limits) -> bool:
-    """Whether too many rows wait outside of the lists."""
+def needs_sorting(state: State, limits: Limits) -> bool:
+    """Return True if too many rows wait outside of the lists."""
     return state.lists is not None and state.rows.count - state.covered > limits.outside

@@ -16,10 +16,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.features.knowledge.index.best import Found, nearest_of_all, nothing, refined
-from headrace_workers.features.knowledge.index.checked import Floats, Positions
-from headrace_workers.features.knowledge.index.library import Bits, faiss, selector
-from headrace_workers.features.knowledge.index.room import room_for
+from headrace_workers.features.knowledge.index.faiss_library import Bits, faiss, selector
+from headrace_workers.features.knowledge.index.nearest import Found, nearest_of_all, nothing, refined
+from headrace_workers.features.knowledge.index.search_buffers import room_for
+from headrace_workers.features.knowledge.index.vector_checks import Floats, Positions
 
 _LISTS_PER_ROOT: Final = 2.3  # lists, as a multiple of the square root of the number of vectors
 _SAMPLES: Final = 32  # vectors a list that its centre is learned from
@@ -47,7 +47,7 @@ class Lists:
 
     @classmethod
     def built(cls, vectors: Floats) -> "Lists":
-        """Lists of all these vectors (n, dimension). It takes one core 2 s for 100,000 of 384 dimensions."""
+        """Return lists of all these vectors (n, dimension). It takes one core 2 s for 100,000 of 384 dimensions."""
         library = faiss()
         count, dimension = vectors.shape
         lists = min(count, int(_LISTS_PER_ROOT * count**0.5))
@@ -63,7 +63,7 @@ class Lists:
 
     @property
     def covered(self) -> int:
-        """How many rows, from the first on, are in the lists."""
+        """The number of rows, from the first on, that are in the lists."""
         return int(self.index.ntotal)
 
     @property
@@ -72,7 +72,7 @@ class Lists:
         return self.covered * (int(self.index.code_size) + 8) + int(self.index.nlist) * int(self.index.d) * 4
 
     def grown(self, vectors: Floats) -> "Lists":
-        """A copy of these lists that covers the rows of `vectors` too, which follow on those covered."""
+        """Return a copy of these lists that also covers the rows of `vectors`, which follow those covered."""
         grown = faiss().clone_index(self.index)
         grown.add(vectors)
         return Lists(grown, self.trained)
@@ -80,7 +80,7 @@ class Lists:
     def nearest(
         self, queries: Floats, k: int, vectors: Floats, alive: Bits | None, living: int
     ) -> tuple[Floats, Positions]:
-        """The k nearest covered rows of each query, by similarity: (queries, k), best first.
+        """Return the k nearest covered rows of each query, by similarity: (queries, k), best first.
 
         `vectors` are the rows, `alive` has a bit for each that is covered (None: all live), and `living` is their
         number: where the lists looked into hold fewer than k of them, all lists are.
@@ -95,7 +95,7 @@ class Lists:
         return refined(queries, found, vectors, k)
 
     def nearest_to_one(self, query: Floats, k: int, vectors: Floats, alive: Bits | None, living: int) -> Found:
-        """The same for one query, (dimension,): as many as there are, k at most."""
+        """Return the k nearest covered rows to one query, (dimension,): fewer where there are fewer."""
         if living == 0:
             return []
         library, index, covered, most = faiss(), self.index, self.covered, _wanted(k)
@@ -122,12 +122,12 @@ class Lists:
         return np.asarray(positions, np.int64)
 
     def to_bytes(self) -> NDArray[np.uint8]:
-        """The lists as FAISS writes them."""
+        """Return the lists as FAISS writes them."""
         return np.asarray(faiss().serialize_index(self.index), np.uint8)
 
     @classmethod
     def from_bytes(cls, written: NDArray[np.uint8], trained: int, covered: int, dimension: int) -> "Lists":
-        """What `to_bytes` gave; NotLists where it is something else. A wrong checksum must have been seen before."""
+        """Return lists from the bytes of `to_bytes`. Raise NotLists for other bytes. Check their checksum before."""
         library = faiss()
         try:
             index = library.deserialize_index(written)
@@ -141,7 +141,7 @@ class Lists:
 
 
 def _wanted(k: int) -> int:
-    """How many candidates are compared exactly."""
+    """Return how many candidates are compared exactly."""
     each, most = _FIRST_CANDIDATES
     return max(_CANDIDATES * k, min(each * k, most))
 
@@ -155,7 +155,7 @@ _of_all = lru_cache(maxsize=64)(_parameters)
 
 
 def _probes(index: Any, vectors: Floats) -> int:
-    """How many lists must be looked into, by the nearest neighbours of some of the vectors themselves."""
+    """Return how many lists a search must read, by the nearest neighbours of some of the vectors themselves."""
     queries = vectors[_spread(len(vectors), _PROBES)]
     _, near = nearest_of_all(queries, vectors, None, min(_NEIGHBOURS + 1, len(vectors)))
     near = near[:, 1:]  # the first is the vector itself
@@ -170,5 +170,5 @@ def _probes(index: Any, vectors: Floats) -> int:
 
 
 def _spread(count: int, wanted: int) -> Positions:
-    """Some positions among so many, evenly: what comes first and what comes last may differ."""
+    """Return positions spread evenly over all: the first and the last vectors may differ."""
     return np.linspace(0, count - 1, min(count, wanted)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Indices on disk: saved while they go on, and read only when they are whole.
+"""Indices on disk: saved while they are in use, and loaded only when they are whole.
 
 A snapshot is a folder of a few files. `snapshot.json` says what the others are called, how long they are and what their
 SHA-256 is, and holds the caller's own words; it is replaced in one step, last, so that a save that is cut short leaves
@@ -24,12 +24,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.core.private_files import private_folder
-from headrace_workers.features.knowledge.index.checked import Flags
 from headrace_workers.features.knowledge.index.compaction import DEFAULTS, Limits
 from headrace_workers.features.knowledge.index.lists import Lists, NotLists
-from headrace_workers.features.knowledge.index.rows import Rows
 from headrace_workers.features.knowledge.index.state import State
+from headrace_workers.features.knowledge.index.vector_checks import Flags
 from headrace_workers.features.knowledge.index.vector_index import VectorIndex
+from headrace_workers.features.knowledge.index.vector_rows import Rows
 
 VERSION: Final = 2  # of this layout, and of how FAISS writes lists
 MANIFEST: Final = "snapshot.json"
@@ -58,7 +58,7 @@ class _Replaced(SnapshotRefused):
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What a snapshot holds: indices by name, the caller's own words, and bytes that it keeps beside them."""
+    """The content of a snapshot: indices by name, the caller's own data, and bytes that are kept beside them."""
 
     indices: dict[str, VectorIndex]
     meta: dict[str, str]
@@ -117,7 +117,7 @@ def save(
 
 
 def load(folder: Path, dimension: int, limits: Limits = DEFAULTS) -> Saved:
-    """The snapshot in the folder, for vectors of this many dimensions; SnapshotRefused says why not."""
+    """Return the snapshot in the folder, for vectors of this many dimensions. Raise SnapshotRefused with the reason."""
     for _ in range(_TRIES - 1):
         try:
             return _load(folder, dimension, limits)
@@ -127,7 +127,10 @@ def load(folder: Path, dimension: int, limits: Limits = DEFAULTS) -> Saved:
 
 
 def meta(folder: Path) -> dict[str, str]:
-    """The caller's own words of the snapshot in the folder, which may be damaged elsewhere; SnapshotRefused."""
+    """Return the caller's own data of the snapshot in the folder, whose other files may be damaged.
+
+    Raise SnapshotRefused.
+    """
     return _body(folder).meta
 
 
@@ -289,7 +292,10 @@ def _fill(file: IO[bytes], array: NDArray[Any], seen: Any) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[bool]:
-    """Whether no other process saves into the folder; none does while the body runs. Its death ends that, too."""
+    """Yield True if no other process saves into the folder.
+
+    None does while the body runs; the process's death ends that, too.
+    """
     with (folder / _LOCK).open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,11 +4,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headrace_workers.features.knowledge.index.best import NOWHERE, Found, best, nearest_of_all, nearest_to_one, nothing
-from headrace_workers.features.knowledge.index.checked import Flags, Floats, Ids, Positions
-from headrace_workers.features.knowledge.index.library import Bits
+from headrace_workers.features.knowledge.index.faiss_library import Bits
 from headrace_workers.features.knowledge.index.lists import Lists
-from headrace_workers.features.knowledge.index.rows import Rows
+from headrace_workers.features.knowledge.index.nearest import (
+    NOWHERE,
+    Found,
+    best,
+    nearest_of_all,
+    nearest_to_one,
+    nothing,
+)
+from headrace_workers.features.knowledge.index.vector_checks import Flags, Floats, Ids, Positions
+from headrace_workers.features.knowledge.index.vector_rows import Rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,18 +30,22 @@ class State:
 
     @classmethod
     def over(cls, rows: Rows, lists: Lists | None) -> "State":
-        """These rows, with lists over the first of them; None: all are compared one by one."""
+        """Return a state of these rows, with lists over the first of them; without lists, rows are compared one by
+        one.
+        """
         covered = 0 if lists is None else lists.covered
         living = int(np.count_nonzero(rows.alive[:covered]))
         return cls(rows, lists, living, _bits(rows.alive[:covered]), _bits(rows.alive[covered:]))
 
     @property
     def covered(self) -> int:
-        """How many rows, from the first on, are in lists."""
+        """The number of rows, from the first on, that are in lists."""
         return 0 if self.lists is None else self.lists.covered
 
     def search(self, queries: Floats, k: int) -> tuple[Floats, Ids]:
-        """Similarities and ids of the k nearest to each query, both (queries, k), best first; id -1: there is none."""
+        """Return similarities and ids of the k nearest to each query, both (queries, k), best first; id -1 where there
+        is none.
+        """
         found = self._found(queries, k) if len(queries) else []
         if not found:
             return nothing(len(queries), k)
@@ -44,7 +55,7 @@ class State:
         return similarities, self._ids(positions)
 
     def _found(self, queries: Floats, k: int) -> list[tuple[Floats, Positions]]:
-        """What the lists have, and what the rows behind them do, where there are any."""
+        """Return the results of the lists, and of the rows after them, where there are any."""
         rows, covered, found = self.rows, self.covered, []
         if self.lists is not None:
             found.append(self.lists.nearest(queries, k, rows.vectors, self.inside, self.living))
@@ -55,7 +66,9 @@ class State:
         return found
 
     def nearest(self, query: Floats, k: int) -> list[tuple[int, float]]:
-        """Ids and similarities of the k nearest to one query, (dimension,), best first: as many as there are."""
+        """Return ids and similarities of the k nearest to one query, (dimension,), best first; fewer where there are
+        fewer.
+        """
         rows, lists, covered = self.rows, self.lists, self.covered
         found: Found = []
         if lists is not None:
@@ -68,7 +81,7 @@ class State:
         return [(int(ids[position]), similarity) for similarity, position in found]
 
     def search_among(self, queries: Floats, k: int, ids: Ids) -> tuple[Floats, Ids]:
-        """The same of the rows with these ids alone: each of them is compared, since lists would pass some over."""
+        """Return the k nearest among the rows with these ids. Each is compared, since lists would miss some."""
         rows = self.rows
         wanted = rows.alive & np.isin(rows.ids[: rows.count], ids)
         if not len(queries) or not wanted.any():

@@ -1,4 +1,4 @@
-"""Vectors by id, and the nearest of them: what a worker holds in memory of one scope.
+"""Vectors by id, and a search for the nearest: the part of one scope that a worker holds in memory.
 
 Searches take no lock. Each looks at one `State`, a value that nobody changes; a change makes the next one beside it
 and puts it in the place of the last. A rebuild does the same, and takes over at the end what changed meanwhile.
@@ -10,7 +10,10 @@ import threading
 import numpy as np
 from numpy.typing import ArrayLike
 
-from headrace_workers.features.knowledge.index.checked import (
+from headrace_workers.features.knowledge.index.compaction import DEFAULTS, Limits, needs_rebuild, needs_sorting
+from headrace_workers.features.knowledge.index.lists import Lists
+from headrace_workers.features.knowledge.index.state import State
+from headrace_workers.features.knowledge.index.vector_checks import (
     Floats,
     Ids,
     Positions,
@@ -19,17 +22,14 @@ from headrace_workers.features.knowledge.index.checked import (
     checked_query,
     checked_vectors,
 )
-from headrace_workers.features.knowledge.index.compaction import DEFAULTS, Limits, overflowing, worn
-from headrace_workers.features.knowledge.index.lists import Lists
-from headrace_workers.features.knowledge.index.rows import Rows
-from headrace_workers.features.knowledge.index.state import State
+from headrace_workers.features.knowledge.index.vector_rows import Rows
 
 
 class VectorIndex:
     """Vectors of unit length by id, and the nearest by inner product. Any thread may call anything at any time."""
 
     def __init__(self, dimension: int, limits: Limits = DEFAULTS) -> None:
-        """An empty index for vectors of this many dimensions; it costs about 1 kB."""
+        """Make an empty index for vectors of this many dimensions; it costs about 1 kB."""
         self._limits = limits
         self._changing = threading.Lock()
         self._compacting = threading.Lock()
@@ -38,7 +38,7 @@ class VectorIndex:
 
     @classmethod
     def of(cls, state: State, limits: Limits = DEFAULTS) -> "VectorIndex":
-        """An index that begins with this state, and is the only one that will change it."""
+        """Return an index that begins with this state, and is the only one that will change it."""
         index = cls(state.rows.dimension, limits)
         index._state, index._places = state, _places(state.rows)
         return index
@@ -50,11 +50,11 @@ class VectorIndex:
 
     @property
     def dimension(self) -> int:
-        """How many numbers a vector has."""
+        """The number of components of a vector."""
         return self._state.rows.dimension
 
     def __len__(self) -> int:
-        """How many vectors it holds."""
+        """Return the number of vectors."""
         return self._state.rows.living
 
     @property
@@ -96,7 +96,7 @@ class VectorIndex:
             self._state = after
 
     def search(self, vectors: Table, k: int, among: ArrayLike | None = None) -> tuple[Floats, Ids]:
-        """The k nearest to each of n vectors, (n, dimension): similarities (n, k) and ids (n, k), best first.
+        """Return the k nearest to each of n vectors, (n, dimension): similarities (n, k) and ids (n, k), best first.
 
         Where there are fewer than k, the id is -1 and the similarity minus infinity. `among`: only these ids are looked
         at, each of them, however many there are. VectorRefused names the first vector, by its place, that is not of
@@ -110,7 +110,7 @@ class VectorIndex:
         return self._state.search(queries, k)
 
     def nearest(self, vector: Floats, k: int) -> list[tuple[int, float]]:
-        """What `search` finds for one vector, (dimension,): ids and similarities of the k nearest, best first.
+        """Return ids and similarities of the k nearest to one vector, (dimension,), best first.
 
         Fewer, where there are fewer. Little is done around FAISS's own search, since a look-up waits for it.
         """
@@ -120,7 +120,7 @@ class VectorIndex:
         return state.nearest(checked_query(vector, state.rows.dimension), k)
 
     def vectors_of(self, ids: ArrayLike) -> dict[int, Floats]:
-        """The vectors of these ids, those that are there."""
+        """Return the vectors of those of these ids that are there."""
         wanted = checked_ids(ids).tolist()
         with self._changing:
             rows = self._state.rows
@@ -129,21 +129,21 @@ class VectorIndex:
 
     @property
     def due(self) -> bool:
-        """Whether `compact` would make searches faster, or give memory back."""
+        """True if `compact` would make searches faster, or free memory."""
         state = self._state
-        return worn(state, self._limits) or overflowing(state, self._limits)
+        return needs_rebuild(state, self._limits) or needs_sorting(state, self._limits)
 
     def compact(self) -> bool:
-        """Do what is due, and say whether anything was; for a thread in the background, since it may take seconds.
+        """Rebuild or sort if it is due, and return True if it was. Call it in the background: it may take seconds.
 
         Searches and changes go on meanwhile. Usually what waits outside of the lists is sorted into a copy of them;
-        what is worn is built anew, from the rows that live, and needs their memory twice as long as it takes.
+        what is needs_rebuild is built anew, from the rows that live, and needs their memory twice as long as it takes.
         """
         with self._compacting:
             state = self._state
-            if worn(state, self._limits):
+            if needs_rebuild(state, self._limits):
                 self._build(state)
-            elif state.lists is not None and overflowing(state, self._limits):
+            elif state.lists is not None and needs_sorting(state, self._limits):
                 self._grow(state, state.lists)
             else:
                 return False
@@ -176,6 +176,6 @@ def _places(rows: Rows) -> dict[int, int]:
 
 
 def _last_of_each(ids: Ids) -> Positions:
-    """Where each id stands last, in order."""
+    """Return the place of each id's last row, in order."""
     _, from_the_end = np.unique(ids[::-1], return_index=True)
     return np.sort(len(ids) - 1 - from_the_end)

@@ -1,4 +1,4 @@
-"""Questions whose right documents are known: what each way of ranking finds of them, and how relevant that is. Pure.
+"""Questions with known right documents: the results of each way of ranking, and their relevance. Pure.
 
 What is right is a document, by its name, or a section of one: `docs/guide.md#Install`.
 """
@@ -27,7 +27,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What each leg found for a question, best first, as keys that can be compared with what is right.
+    """The results of each leg for a question, best first, as keys that can be compared with the right answers.
 
     `relevance` are the cosines of the passages that would be taken: of those that are right, and of those that are not.
     """
@@ -40,7 +40,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How well a leg ranks, as means over the questions. `recall` is by depth, nDCG that of the first ten."""
+    """The quality of a leg's ranking, as means over the questions. `recall` is by depth, nDCG that of the first ten."""
 
     leg: str
     recall: Mapping[int, float]
@@ -50,7 +50,7 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """What a relevance floor would do: the share of right passages that it keeps, and of wrong ones that it drops.
+    """The effect of a relevance floor: the share of right passages that it keeps, and of wrong ones that it drops.
 
     `answered` is the share of questions of which a right passage clears it.
     """
@@ -62,7 +62,7 @@ class Floor:
 
 
 def key_of(chunk: Chunk, right: Collection[str]) -> str:
-    """What the passage is, among what is right: the section or document that is asked for and that it belongs to.
+    """Return the section or document that the passage belongs to, among those that are asked for.
 
     A passage of none of them is its section where sections are asked for, else its document.
     """
@@ -73,7 +73,7 @@ def key_of(chunk: Chunk, right: Collection[str]) -> str:
 
 
 def belongs(document: str, section: str, wanted: str) -> bool:
-    """Whether a section of a document is what is wanted, or within it.
+    """Return True if a section of a document is the wanted one, or within it.
 
     A section is named by its whole path (`Guide > Install`) or by the end of it (`Install`), in any case.
     """
@@ -87,7 +87,7 @@ def belongs(document: str, section: str, wanted: str) -> bool:
 
 
 def qualities(answered: Sequence[Answered]) -> list[Quality]:
-    """Each leg, in their order."""
+    """Return the quality of each leg, in their order."""
     if not answered:
         raise ValueError("there are no questions: nothing can be measured")
     return [
@@ -102,17 +102,17 @@ def qualities(answered: Sequence[Answered]) -> list[Quality]:
 
 
 def missed(answered: Sequence[Answered], leg: str) -> list[Answered]:
-    """The questions of which nothing right is among the first ten of a leg."""
+    """Return the questions without a right answer among the first ten of a leg."""
     return [each for each in answered if (place(each, leg) or FIRST + 1) > FIRST]
 
 
 def place(answered: Answered, leg: str) -> int | None:
-    """At which place, from 1, a leg has the first that is right."""
+    """Return the place, from 1, of the first right passage of a leg, or None."""
     return first_right(answered.rankings[leg], answered.asked.right)
 
 
 def floors(answered: Sequence[Answered], steps: Sequence[float]) -> list[Floor]:
-    """What each floor would do."""
+    """Return the effect of each floor."""
     right = [value for each in answered for value in each.right]
     wrong = [value for each in answered for value in each.wrong]
     return [

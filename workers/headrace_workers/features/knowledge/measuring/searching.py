@@ -26,17 +26,17 @@ class Searched(Protocol):
     """A knowledge base that can be searched, as `Passages`."""
 
     def search(self, query: str, k: int) -> list[Hit]:
-        """The k best passages of both legs, fused."""
+        """Return the k best passages of both legs, fused."""
 
     def legs(self, query: str, depth: int) -> Mapping[str, Leg]:
-        """What each leg finds by itself."""
+        """Return the results of each leg alone."""
 
     def chunk(self, id_: str) -> Chunk:
-        """The passage with this id of a leg."""
+        """Return the passage with this id of a leg."""
 
 
 class Contents:
-    """Which documents and sections a base has: what a file names is looked for before anything is asked."""
+    """The documents and sections of a base: names in a file are checked before any question is asked."""
 
     def __init__(self, chunks: Iterable[Chunk]) -> None:
         self._sections: dict[str, set[str]] = {}
@@ -44,7 +44,7 @@ class Contents:
             self._sections.setdefault(each.document, set()).add(each.section)
 
     def unknown(self, right: str) -> str | None:
-        """Why this document or section is not there; None where it is."""
+        """Return why this document or section is not there, or None."""
         if right in self._sections:
             return None
         name, mark, part = right.rpartition(MARK)
@@ -60,7 +60,9 @@ class Contents:
 def answer(
     asked: Sequence[Asked], base: Searched, advance: Callable[[int], None] = lambda _: None
 ) -> tuple[list[Answered], list[float]]:
-    """What each way of ranking finds; and the seconds of each search for the first ten, the embedding included."""
+    """Return the results of each way of ranking, and the seconds of each search for the first ten, embedding
+    included.
+    """
     answered, seconds = [], []
     for each in asked:
         begun = time.perf_counter()

@@ -50,11 +50,11 @@ class SentenceTransformersReranker:
 
     @property
     def name(self) -> str:
-        """What it is called in logs."""
+        """The model's name in logs."""
         return self._name
 
     def scores(self, question: str, passages: Sequence[str]) -> list[float]:
-        """How well each passage answers the question; what is too long is cut at the end, as the model has it."""
+        """Return how well each passage answers the question. A long passage is cut at its end, by the model's limit."""
         if not passages:
             return []
         pairs = [(_text(question), _text(passage)) for passage in passages]
@@ -64,5 +64,5 @@ class SentenceTransformersReranker:
 
 
 def _text(text: str) -> str:
-    """Tokenizers take no half of a surrogate pair."""
+    """Return the text without halves of surrogate pairs, which no tokenizer takes."""
     return text.encode("utf-8", "replace").decode("utf-8")

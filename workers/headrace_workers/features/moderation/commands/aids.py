@@ -20,4 +20,4 @@ def aids_here() -> "Aids":
 def _guard(alias: str) -> "Generator":
     from headrace_workers.features.generation.engines.load import load_generator
 
-    return load_generator(home_of(), alias)
+    return load_generator(home_of(), alias, needs_logprobs=True)

@@ -35,7 +35,7 @@ def train(
     from headrace_workers.features.moderation.examples import read_examples
     from headrace_workers.features.moderation.head_card import card
     from headrace_workers.features.moderation.head_file import save_head
-    from headrace_workers.features.moderation.heads import train as learn
+    from headrace_workers.features.moderation.head_training import train as learn
 
     if output.suffix != ".npz":
         raise ConfigurationError(f"--output {output}: a head's file ends in .npz")

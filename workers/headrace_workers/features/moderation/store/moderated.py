@@ -1,4 +1,4 @@
-"""What moderation said of the jobs that ended in a span of time."""
+"""Moderation verdicts of the jobs that ended in a span of time."""
 
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple

@@ -1,4 +1,4 @@
-"""By which moderation policies workers go: each change, and each refusal, is one event, however many workers see it."""
+"""The moderation policies that workers use. A change, or a refusal, is one event, however many workers see it."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -9,27 +9,21 @@ from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.policy import PolicyRefused, PolicySwitched
 from headrace_workers.core.identity import policy_event_id
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing, put
-from headrace_workers.core.sql.database import alone, clock, writing
+from headrace_workers.core.sql.database import alone, clock
 from headrace_workers.core.sql.engines import LedgerStore
+from headrace_workers.core.sql.transactions import durable
 from headrace_workers.features.moderation.tables import POLICIES
 
 KEY: Final = "policies"  # of all of these events: they come in the order in which they happened
 
 
-class Policies(LedgerStore):
-    """The policies of one ledger's workers. Thread-safe. Unavailable when it does not answer."""
+def note(connection: Connection, versions: Mapping[str, str], refused: str | None, *, switched: bool) -> int:
+    """Record the policies that a worker uses, publish an event for each change, and return how many events there are.
 
-    def note(self, versions: Mapping[str, str], refused: str | None, *, switched: bool) -> int:
-        """A worker goes by these versions, by tenant, "" being for all that have none of their own; `switched` says
-        that it did not before. What its file says now may be `refused`, with the reason. How many events tell of it.
-
-        The first policy of a ledger is no switch.
-        """
-        with writing(self._engine) as tx:
-            return _note(tx, versions, refused, switched)
-
-
-def _note(connection: Connection, versions: Mapping[str, str], refused: str | None, switched: bool) -> int:
+    `versions` are by tenant; "" stands for all tenants without a policy of their own. `switched` says that the worker
+    used other versions before. `refused` is the reason why the policy file as it is now cannot be used. The first
+    policy of a ledger is no change.
+    """
     alone(connection, KEY)
     rows = connection.execute(select(POLICIES)).all()
     before = {row.tenant: row.version for row in rows}
@@ -47,8 +41,14 @@ def _note(connection: Connection, versions: Mapping[str, str], refused: str | No
     return len(events)
 
 
+class Policies(LedgerStore):
+    """The policies of one ledger's workers. Thread-safe. Unavailable when it does not answer."""
+
+    note = durable(note)
+
+
 def _switches(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[PolicySwitched]:
-    """Whose policy is another one. What holds for a tenant without one of its own is that of all."""
+    """Yield a change for each tenant whose policy is another now. A tenant without its own has that of all."""
     for tenant in sorted(before.keys() | after.keys()) if before else ():
         old, new = before.get(tenant, before[""]), after.get(tenant, after[""])
         if old != new:

@@ -1,4 +1,4 @@
-"""Pass rates by tenant and criterion, as they were last worked out. Each method is one transaction."""
+"""Pass rates by tenant and criterion, as last computed. Each method is one transaction."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row, delete, select
 
 from headrace_workers.core.sql.database import clock, reading, writing
 from headrace_workers.core.sql.engines import LedgerStore
+from headrace_workers.core.sql.transactions import reads
 from headrace_workers.features.quality.tables import RATES
 
 MOST: Final = 1_000  # that are shown
@@ -16,7 +17,7 @@ _MOST_OF_A_TENANT: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class PassRate:
-    """What people would say in the mean by a criterion, with the interval in which that lies in a share `level`."""
+    """The mean verdict of people by a criterion, with its confidence interval at `level`."""
 
     criterion: str
     version: str
@@ -30,7 +31,7 @@ class PassRate:
 
 
 def rates(connection: Connection) -> list[Row[Any]]:
-    """Those of all tenants, a bounded number."""
+    """Return the pass rates of all tenants, a bounded number."""
     order = (RATES.c.tenant, RATES.c.criterion, RATES.c.version)
     return list(connection.execute(select(RATES).order_by(*order).limit(MOST)).all())
 
@@ -39,7 +40,7 @@ class PassRates(LedgerStore):
     """The pass rates of one ledger. Thread-safe. Unavailable when it does not answer."""
 
     def put(self, tenant: str, rates: Sequence[PassRate]) -> None:
-        """These are a tenant's now, and no others."""
+        """Replace the pass rates of a tenant."""
         with writing(self._engine) as tx:
             now = clock(tx)
             tx.execute(delete(RATES).where(RATES.c.tenant == tenant))
@@ -47,12 +48,9 @@ class PassRates(LedgerStore):
             if rows:
                 tx.execute(RATES.insert(), rows)
 
-    def all(self) -> list[Row[Any]]:
-        """Those of all tenants, a bounded number."""
-        with reading(self._engine) as tx:
-            return rates(tx)
+    all = reads(rates)
 
     def tenants(self) -> list[str]:
-        """Who has some."""
+        """Return the tenants that have pass rates."""
         with reading(self._engine) as tx:
             return list(tx.execute(select(RATES.c.tenant).distinct()).scalars())

@@ -1,4 +1,4 @@
-"""What machines said of jobs, by criterion and by category of moderation: read from jobs' ends, and kept beyond them.
+"""Verdicts of machines about jobs, by criterion and by category of moderation: read from jobs' ends, and kept longer.
 
 A job's end is forgotten after the ledger's retention; what people label is judged by labels of weeks. So of each
 criterion and category that a tenant's people label, the verdicts of forgotten jobs are kept in a table of their own.
@@ -26,7 +26,7 @@ Key = tuple[str, str]  # kind, about
 
 
 class Verdict(NamedTuple):
-    """What was said of a job by a criterion, or of a category. `value` is None where it could not be judged.
+    """A verdict about a job by a criterion, or for a category. `value` is None where it could not be judged.
 
     `version` is that of a criterion with a name; `probability` that with which the job was drawn to be judged, None
     where all are. `not_judged` is the code of why there is no value, as long as the job is known.
@@ -42,8 +42,9 @@ class Verdict(NamedTuple):
 
 
 def verdicts_in(job_id: str, end: bytes, wanted: Collection[Key]) -> list[Verdict]:
-    """Those of a job's receipt that are wanted. Where two criteria of the job are called alike, there is none of them:
-    nobody could say which of both was labelled.
+    """Return the wanted verdicts of a job's receipt.
+
+    Two criteria with one name have none: a label could mean either.
     """
     receipt = from_json(end)
     scores = (receipt.get("judge") or {}).get("scores", ())
@@ -71,7 +72,7 @@ def verdicts_in(job_id: str, end: bytes, wanted: Collection[Key]) -> list[Verdic
 
 
 def labelled(connection: Connection, tenants: Collection[str]) -> dict[str, set[Key]]:
-    """What the people of these tenants label."""
+    """Return what the people of these tenants label."""
     found: dict[str, set[Key]] = {}
     query = select(LABELS.c.tenant, LABELS.c.kind, LABELS.c.about).distinct()
     for tenant, kind, about in connection.execute(query.where(among(connection, LABELS.c.tenant, list(tenants)))):
@@ -80,7 +81,9 @@ def labelled(connection: Connection, tenants: Collection[str]) -> dict[str, set[
 
 
 def read(connection: Connection, tenant: str, wanted: Collection[Key], limit: int) -> Iterator[Verdict]:
-    """The verdicts of a tenant's jobs, the newest jobs first, of so many of them; then as many that were kept."""
+    """Yield the verdicts of a tenant's jobs, the newest jobs first, of a limited number of jobs; then as many kept
+    ones.
+    """
     ends = select(JOBS.c.ended_at, JOBS.c.id, JOBS.c.terminal).where(
         JOBS.c.tenant == tenant, JOBS.c.terminal_type == _RESULT, JOBS.c.ended_at.is_not(None)
     )
@@ -128,7 +131,7 @@ def forget(connection: Connection, _older_than_ms: int) -> bool:
 
 
 def known(connection: Connection, job_ids: Collection[str]) -> dict[str, str]:
-    """The tenants of those of these jobs that are known, be it by their verdicts alone."""
+    """Return the tenants of these jobs, of those that are known, if only by their verdicts."""
     found: dict[str, str] = {}
     for column, tenant in ((VERDICTS.c.job_id, VERDICTS.c.tenant), (JOBS.c.id, JOBS.c.tenant)):
         query = select(column.label("id"), tenant.label("tenant")).where(among(connection, column, list(job_ids)))

@@ -61,7 +61,7 @@ class DeliveryView:
 
 
 def find(connection: Connection, which: Range, limit: int, state: State | None = None) -> list[DeliveryView]:
-    """Deliveries, newest first."""
+    """Return deliveries, newest first."""
     columns = [column for column in DELIVERIES.c if column.name != "body"]
     query = (
         select(*columns, JOBS.c.state, STEPS.c.ready_at, STEPS.c.reason)
@@ -78,7 +78,7 @@ def find(connection: Connection, which: Range, limit: int, state: State | None =
 
 
 def get(connection: Connection, delivery_id: str) -> tuple[DeliveryView, bytes] | None:
-    """One delivery, and its body."""
+    """Return a delivery and its body, or None."""
     query = (
         select(DELIVERIES, JOBS.c.state, STEPS.c.ready_at, STEPS.c.reason)
         .join(JOBS, JOBS.c.id == DELIVERIES.c.id)

@@ -118,7 +118,7 @@ def add(
 
 
 def ensure_callbacks(connection: Connection, tenant: str, secret: str, hint: str) -> Endpoint:
-    """The tenant's own endpoint for callbacks, made with this secret where it is not there yet."""
+    """Return the tenant's own endpoint for callbacks; make it with this secret if there is none."""
     values = _implicit(callbacks_id(tenant), tenant, CALLBACKS, "callbacks of jobs", "")
     made = insert(connection, ENDPOINTS).values({**values, "secret": secret, "hint": hint})
     connection.execute(made.on_conflict_do_nothing())
@@ -128,7 +128,7 @@ def ensure_callbacks(connection: Connection, tenant: str, secret: str, hint: str
 
 
 def ensure_places(connection: Connection, places: Mapping[str, tuple[str, str]]) -> None:
-    """Know these places (id to tenant and origin), and that they were met now."""
+    """Add these places of callbacks (id to tenant and origin), and record that they were used now."""
     for name, (tenant, origin) in sorted(places.items()):
         met = insert(connection, ENDPOINTS).values(_implicit(name, tenant, PLACE, origin, origin))
         connection.execute(met.on_conflict_do_update(index_elements=["id"], set_={"updated_at": now_ms()}))
@@ -140,7 +140,7 @@ def _implicit(endpoint_id: str, tenant: str, origin: str, name: str, url: str) -
 
 
 def get(connection: Connection, endpoint_id: str, tenant: str | None = None) -> Endpoint | None:
-    """One endpoint with its secrets, where it is there, and the tenant's."""
+    """Return an endpoint with its secrets, or None; with `tenant`, only that tenant's."""
     query = select(ENDPOINTS).where(ENDPOINTS.c.id == endpoint_id)
     if tenant is not None:
         query = query.where(ENDPOINTS.c.tenant == tenant)
@@ -149,7 +149,7 @@ def get(connection: Connection, endpoint_id: str, tenant: str | None = None) -> 
 
 
 def unknown(connection: Connection, named: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Of these endpoints (tenant and id) those that the tenant has not registered."""
+    """Return those of these endpoints (tenant and id) that the tenant has not registered."""
     ids = sorted({endpoint_id for _, endpoint_id in named})
     query = select(ENDPOINTS.c.tenant, ENDPOINTS.c.id).where(ENDPOINTS.c.origin == REGISTERED)
     found = connection.execute(query.where(among(connection, ENDPOINTS.c.id, ids)))
@@ -187,12 +187,13 @@ def _signed_by(place: Endpoint, own: Endpoint) -> Endpoint:
 
 def all_of(
     connection: Connection,
-    tenant: str | None,
-    limit: int,
+    tenant: str | None = None,
+    limit: int = 100,
     after: str | None = None,
+    *,
     origins: Sequence[str] = (REGISTERED, CALLBACKS),
 ) -> list[Endpoint]:
-    """Endpoints of these origins, newest first, those behind `after`."""
+    """Return endpoints of these origins, newest first, those after `after`."""
     query = select(ENDPOINTS).order_by(ENDPOINTS.c.created_at.desc(), ENDPOINTS.c.id.desc()).limit(limit)
     query = query.where(ENDPOINTS.c.origin.in_(origins))
     if tenant is not None:
@@ -216,7 +217,7 @@ def change(connection: Connection, endpoint_id: str, values: Mapping[str, Any]) 
 
 
 def rotate(connection: Connection, endpoint_id: str, secret: str, hint: str, overlap_ms: int) -> Endpoint | None:
-    """Sign with another secret from now on, and for a while with the one before, too; None where it is gone."""
+    """Replace an endpoint's secret, and sign with the old one, too, for `overlap_ms`. Return None if it is gone."""
     # In one statement: another who rotates at this moment is shown a secret, too, which is then the one before.
     old = {"old_secret": ENDPOINTS.c.secret, "old_until": now_ms() + overlap_ms} if overlap_ms > 0 else {
         "old_secret": None, "old_until": None}  # fmt: skip
@@ -225,7 +226,7 @@ def rotate(connection: Connection, endpoint_id: str, secret: str, hint: str, ove
 
 
 def enable(connection: Connection, endpoint_id: str) -> int:
-    """Send again, as if nothing had failed; how many deliveries that waited for it are ready at once."""
+    """Enable an endpoint as if nothing had failed, and return how many deliveries that waited for it are ready."""
     change(connection, endpoint_id, {"disabled": None, **_WELL})
     return wake(connection, [endpoint_id])
 
@@ -234,7 +235,7 @@ _WELL: Final[dict[str, Any]] = {"failures": 0, "failing_since": None, "pauses": 
 
 
 def remove(connection: Connection, endpoint_id: str) -> None:
-    """Forget an endpoint. What is still to be sent to it will not be."""
+    """Remove an endpoint. Deliveries that are still to be sent to it are dropped."""
     connection.execute(delete(ENDPOINTS).where(ENDPOINTS.c.id == endpoint_id))
     wake(connection, [endpoint_id])
 

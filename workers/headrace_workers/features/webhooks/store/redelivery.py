@@ -28,7 +28,7 @@ class Preview:
 
 
 def preview(connection: Connection, which: Range, *, delivered: bool) -> Preview:
-    """What `replay` would do. Without `delivered` only what failed, or was dropped, is sent again."""
+    """Return what `replay` would send again: without `delivered` only what failed or was dropped."""
     what = case((_twice(clock(connection)), "just_now"), else_=JOBS.c.state).label("what")
     query = (
         select(what, func.count())
@@ -45,8 +45,9 @@ def preview(connection: Connection, which: Range, *, delivered: bool) -> Preview
 
 
 def replay(connection: Connection, which: Range, *, delivered: bool) -> int:
-    """Send these again, a bounded number, the oldest first, each under the id that it had; how many. Call it until
-    it finds none.
+    """Send a bounded number of these again, the oldest first, each under the id that it had, and return how many.
+
+    Call it until it finds none.
 
     What was sent again a moment ago is not sent once more, whatever became of it: a double click sends nothing twice.
     """

@@ -1,21 +1,20 @@
 """Webhooks in the ledger: endpoints, and what they are told. Each method is one transaction."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
 
 from headrace_schemas.callback import Recipient
-from headrace_workers.core.sql.database import alone, reading, writing
+from headrace_workers.core.sql.database import alone, writing
 from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.features.webhooks.store import attempts, deliveries, delivery_views, endpoints, redelivery
+from headrace_workers.core.sql.transactions import durable, reads
+from headrace_workers.features.webhooks.store import attempts, deliveries, delivery_views, redelivery
+from headrace_workers.features.webhooks.store import endpoints as rows
 from headrace_workers.features.webhooks.store import listeners as listening
 from headrace_workers.features.webhooks.store.attempts import Due, Tried
-from headrace_workers.features.webhooks.store.delivery_views import DeliveryView, Range, State
 from headrace_workers.features.webhooks.store.endpoints import Endpoint, Health
 from headrace_workers.features.webhooks.store.listeners import Heard
-from headrace_workers.features.webhooks.store.redelivery import Preview
-from headrace_workers.features.webhooks.tables import CALLBACKS, REGISTERED
 
 
 class Webhooks(LedgerStore):
@@ -29,20 +28,9 @@ class Webhooks(LedgerStore):
         """
         return listening.heard(self._reads, job_ids) if likely or listening.anybody(self._reads) else None
 
-    def told_whole(self, endpoint_ids: Sequence[str]) -> frozenset[str]:
-        """Those of these endpoints that are told the whole receipt."""
-        with reading(self._engine) as tx:
-            return listening.told_whole(tx, endpoint_ids)
-
-    def unknown(self, named: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Of these endpoints (tenant and id) those that the tenant has not registered."""
-        with reading(self._engine) as tx:
-            return endpoints.unknown(tx, named)
-
-    def met(self, places: Mapping[str, tuple[str, str]]) -> None:
-        """Know these places of callbacks: id to tenant and origin."""
-        with writing(self._engine) as tx:
-            endpoints.ensure_places(tx, places)
+    told_whole = reads(listening.told_whole)
+    unknown = reads(rows.unknown)
+    met = durable(rows.ensure_places)
 
     def announce(
         self,
@@ -65,7 +53,7 @@ class Webhooks(LedgerStore):
 
     def due(self, endpoint_id: str, tenant: str, ids: Sequence[str]) -> tuple[Endpoint | None, dict[str, Due], int]:
         """An endpoint with what signs for it, those of this tenant's deliveries that are known, and the time (ms)."""
-        return endpoints.for_sending(self._reads, endpoint_id, tenant), *attempts.due(self._reads, ids)
+        return rows.for_sending(self._reads, endpoint_id, tenant), *attempts.due(self._reads, ids)
 
     def note(
         self,
@@ -81,7 +69,7 @@ class Webhooks(LedgerStore):
         """
         with writing(self._volatile) as tx:
             attempts.note(tx, tries)
-            judged = endpoints.judge(tx, endpoint_id, follow, wake_all=wake)
+            judged = rows.judge(tx, endpoint_id, follow, wake_all=wake)
             if judged is not None and judged[0].disabled is None and judged[1].disabled is not None:
                 deliveries.tell_disabled(tx, endpoint_id)
         return judged
@@ -95,77 +83,33 @@ class Webhooks(LedgerStore):
         """Register a receiver; None where the tenant has so many already."""
         with writing(self._engine) as tx:
             alone(tx, f"webhook endpoints of {tenant}")
-            if endpoints.count(tx, tenant) >= most:
+            if rows.count(tx, tenant) >= most:
                 return None
-            return endpoints.add(
+            return rows.add(
                 tx, endpoint_id=endpoint_id, tenant=tenant, name=name, url=url, events=events, whole=whole,
                 secret=secret, hint=hint,
             )  # fmt: skip
 
-    def callbacks(self, tenant: str, secret: str, hint: str) -> Endpoint:
-        """The tenant's own endpoint for callbacks, made with this secret where it is not there yet."""
-        with writing(self._engine) as tx:
-            return endpoints.ensure_callbacks(tx, tenant, secret, hint)
-
-    def endpoint(self, endpoint_id: str, tenant: str | None = None) -> Endpoint | None:
-        """One endpoint, where it is there, and the tenant's."""
-        with reading(self._engine) as tx:
-            return endpoints.get(tx, endpoint_id, tenant)
-
-    def endpoints(
-        self,
-        tenant: str | None = None,
-        limit: int = 100,
-        after: str | None = None,
-        *,
-        origins: Sequence[str] = (REGISTERED, CALLBACKS),
-    ) -> list[Endpoint]:
-        """Endpoints of these origins, newest first, those behind `after`."""
-        with reading(self._engine) as tx:
-            return endpoints.all_of(tx, tenant, limit, after, origins)
+    callbacks = durable(rows.ensure_callbacks)
+    endpoint = reads(rows.get)
+    endpoints = reads(rows.all_of)
 
     def change(self, endpoint_id: str, values: Mapping[str, Any]) -> Endpoint | None:
         """Write these columns (name, url, events, whole)."""
         with writing(self._engine) as tx:
-            endpoints.change(tx, endpoint_id, values)
-            return endpoints.get(tx, endpoint_id)
+            rows.change(tx, endpoint_id, values)
+            return rows.get(tx, endpoint_id)
 
-    def rotate(self, endpoint_id: str, secret: str, hint: str, overlap_ms: int) -> Endpoint | None:
-        """Sign with another secret, and for a while with the one before, too; None where it is gone."""
-        with writing(self._engine) as tx:
-            return endpoints.rotate(tx, endpoint_id, secret, hint, overlap_ms)
+    rotate = durable(rows.rotate)
 
     def disable(self, endpoint_id: str, reason: str) -> None:
         """Send nothing more there, and tell it of nothing more."""
         with writing(self._engine) as tx:
-            endpoints.change(tx, endpoint_id, {"disabled": reason})
+            rows.change(tx, endpoint_id, {"disabled": reason})
 
-    def enable(self, endpoint_id: str) -> None:
-        """Send again, as if nothing had failed."""
-        with writing(self._engine) as tx:
-            endpoints.enable(tx, endpoint_id)
-
-    def remove(self, endpoint_id: str) -> None:
-        """Forget an endpoint; what is still to be sent to it will not be."""
-        with writing(self._engine) as tx:
-            endpoints.remove(tx, endpoint_id)
-
-    def deliveries(self, which: Range, limit: int, state: State | None = None) -> list[DeliveryView]:
-        """Deliveries, newest first."""
-        with reading(self._engine) as tx:
-            return delivery_views.find(tx, which, limit, state)
-
-    def delivery(self, delivery_id: str) -> tuple[DeliveryView, bytes] | None:
-        """One delivery, and its body."""
-        with reading(self._engine) as tx:
-            return delivery_views.get(tx, delivery_id)
-
-    def preview(self, which: Range, *, delivered: bool) -> Preview:
-        """What `replay` would send again."""
-        with reading(self._engine) as tx:
-            return redelivery.preview(tx, which, delivered=delivered)
-
-    def replay(self, which: Range, *, delivered: bool) -> int:
-        """Send these again, a bounded number; how many. Call it until it finds none."""
-        with writing(self._engine) as tx:
-            return redelivery.replay(tx, which, delivered=delivered)
+    enable = durable(rows.enable)
+    remove = durable(rows.remove)
+    deliveries = reads(delivery_views.find)
+    delivery = reads(delivery_views.get)
+    preview = reads(redelivery.preview)
+    replay = durable(redelivery.replay)

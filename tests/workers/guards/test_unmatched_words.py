@@ -1,0 +1,49 @@
+"""The guard of residual."""
+
+import pytest
+
+from headrace_workers.features.cache.guards.profile import profile
+from headrace_workers.features.cache.guards.unmatched_words import Residual
+
+
+@pytest.mark.parametrize(
+    ("asked", "cached"),
+    [
+        ("Can cats eat grapes?", "Can dogs eat grapes?"),
+        ("How do I clean a brush?", "How do I clean a dirty brush?"),
+        ("Which city is it in?", "Which country is it in?"),
+        ("capital of france", "capital of spain"),
+        ("日本の首都", "中国の首都"),
+        ("Wo ist der Hund?", "Wo ist die Katze?"),
+        ("How do I use a tent?", "How do I make a tent?"),
+        ("What do cats need?", "What do cats contain?"),
+        ("List the causes", "Explain the causes"),
+    ],
+)
+def test_refuses(asked: str, cached: str) -> None:
+    """It refuses a word that only one has, whichever was cached, and says why."""
+    assert Residual().refuse(profile(asked), profile(cached))
+    assert Residual().refuse(profile(cached), profile(asked))
+
+
+@pytest.mark.parametrize(
+    ("asked", "cached"),
+    [
+        ("Which cities grow?", "Which city is growing?"),
+        ("Fix a bicycle", "Repair a bike"),
+        ("The colour of it", "The color of it"),
+        ("What is the capital of France?", "Which city is the capital of France?"),
+        ("Organise a party", "Organize a party"),
+        ("Cancel it", "The cancellation of it"),
+        ("日本の首都", "日本の首都"),
+        ("What is the right age?", "What is the age?"),
+        ("What are the causes?", "List the causes"),
+        ("How soon does it open?", "When does it open?"),
+        ("Explain tides", "The meaning of tides"),
+        ("Is the frequency harmful?", "Does it do harm, as it is frequent?"),
+    ],
+)
+def test_passes(asked: str, cached: str) -> None:
+    """It passes the same words in other forms."""
+    assert Residual().refuse(profile(asked), profile(cached)) is None
+    assert Residual().refuse(profile(cached), profile(asked)) is None

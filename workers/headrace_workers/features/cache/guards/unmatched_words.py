@@ -1,0 +1,66 @@
+"""Kinds of differences that nobody named: words about something that only one of the questions has."""
+
+from typing import Final
+
+from headrace_workers.features.cache.guards.affixes import denies
+from headrace_workers.features.cache.guards.opposites import opposite
+from headrace_workers.features.cache.guards.paraphrases import alike
+from headrace_workers.features.cache.guards.profile import Profile, in_words
+from headrace_workers.features.cache.guards.stems import stem
+from headrace_workers.features.cache.guards.word_lists import lines_of
+
+# Beyond this, words are held together by their stems alone: pairs would cost the square.
+_PAIRED: Final = 40
+
+
+def unmatched_words(asked: Profile, cached: Profile) -> tuple[list[str], list[str]]:
+    """Return the keys of content in each question that the other does not have in any form, in order."""
+    # A word twice on one side and once on the other is no difference.
+    mine = [key for key in asked.content if key not in cached.content]
+    yours = [key for key in cached.content if key not in asked.content]
+    if not mine or not yours or len(mine) > _PAIRED or len(yours) > _PAIRED:
+        return mine, yours
+    return _unpaired(mine, yours)
+
+
+def _unpaired(mine: list[str], yours: list[str]) -> tuple[list[str], list[str]]:
+    left = list(yours)
+    unmatched = []
+    for key in mine:
+        match = next((other for other in left if _same(key, other)), None)
+        if match is None:
+            unmatched.append(key)
+        else:
+            left.remove(match)
+    return unmatched, left
+
+
+def _same(one: str, other: str) -> bool:
+    """Return True if two stems ask for the same. The guard of negations counts what a prefix denies."""
+    return (alike(one, other) and not opposite(one, other)) or denies(one, (other,)) or denies(other, (one,))
+
+
+def _stems(name: str) -> frozenset[str]:
+    return frozenset(form for line in lines_of(name) for word in line.split() for form in (word, stem(word)))
+
+
+SPOKEN: Final = _stems("spoken")
+SORTS: Final = _stems("sorts") - SPOKEN
+
+
+class Residual:
+    """Refuses where one question has a word of content that the other lacks in any form.
+
+    A word of the frame around a question (`explain`, `way`, `need`) may stand on one side or on both. One that only
+    says what sort of answer is wanted (`city`, `year`) may stand on one side, unless the other side has another such
+    word in its place.
+    """
+
+    name = "residual"
+
+    def refuse(self, asked: Profile, cached: Profile) -> str | None:
+        """Return why not, in words; None where both questions are about the same words."""
+        ours, theirs = ([key for key in left if key not in SPOKEN] for left in unmatched_words(asked, cached))
+        if (ours and theirs) or not all(key in SORTS for key in (*ours, *theirs)):
+            return f"asks also about {in_words(ours, asked)}; the answer is also about {in_words(theirs, cached)}"
+        return None

@@ -1,0 +1,141 @@
+"""The report as a page: verdicts, plots, tables, and the first items side by side."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from headrace_workers.cli.pages import plots
+from headrace_workers.cli.pages.page import Figure, Section, Table, page
+from headrace_workers.features.evals import report_tables as tables
+from headrace_workers.features.evals.analysis import Analysis, Compared
+from headrace_workers.features.evals.gate import Passed
+from headrace_workers.features.evals.plan import Plan
+from headrace_workers.features.evals.receipts import Receipts
+from headrace_workers.features.evals.report_json import item
+from headrace_workers.features.quality.comparison import Comparison
+from headrace_workers.features.quality.interval import Estimate
+
+MOST_ITEMS: Final = 200
+_MOST_FIELDS: Final = 2_000  # characters of a row, and of an answer
+
+
+def report_page(plan: Plan, analysis: Analysis, gate: Passed | None, receipts: Receipts) -> str:
+    """Return the whole page."""
+    words = tables.verdict_lines(plan, analysis)
+    if gate is not None:
+        words = [gate.words, *words]
+    if analysis.missing:
+        words = [f"{analysis.missing:,} of {plan.jobs:,} jobs have no end yet: this is what there is so far.", *words]
+    sections = [
+        Section("What it says", words, _plots(plan, analysis)),
+        Section("Scores", [_ON_SCORES], (), [Table(tables.SCORES, tables.score_rows(analysis), right=_NUMBERS)]),
+    ]
+    if analysis.compared:
+        differences = Table(tables.DIFFERENCES, tables.difference_rows(analysis), right=_NUMBERS)
+        sections.append(Section(f"Against {plan.run.variants[0].name}", [_ON_DIFFERENCES], (), [differences]))
+    if analysis.people:
+        said = Table(tables.PEOPLE, tables.people_rows(plan, analysis.people))
+        sections.append(Section("What people say", [_ON_PEOPLE], (), [said]))
+    sections += [
+        Section("What it took", [_ON_TIMES], (), [Table(tables.COSTS, tables.cost_rows(analysis), right=_NUMBERS)]),
+        Section("What is missing", (), (), [Table(tables.REASONS, tables.reason_rows(analysis), tall=True)]),
+        _items(plan, receipts),
+    ]
+    return page(plan.run.name, tables.about(plan), _figures(plan, analysis, gate), sections)
+
+
+_NUMBERS: Final = frozenset({
+    "mean", "items", "failed", "abstained", "difference", "detectable", "p (Holm)", "without", "answered",
+    "tokens read", "written", "p50", "p95", "in the model p50", "in the model p95", "cached",
+})  # fmt: skip
+_ON_SCORES: Final = (
+    "An item's score is the mean over its repeats. Failed jobs have no answer, abstained ones an answer without a "
+    "score; the column behind them says where the mean of all items would be if each of those were 0, or 1. Spread is "
+    "the standard deviation from item to item, and of one item from repeat to repeat."
+)
+_ON_DIFFERENCES: Final = (
+    "Item by item, on the items that both have a score of. Detectable is the smallest true difference that a run of "
+    "this size finds four times of five. p is corrected for all comparisons of the run (Holm)."
+)
+_ON_PEOPLE: Final = (
+    "From people's labels of some answers and the judge's verdicts of all, whatever its errors are: these are in the "
+    "interval. No judge can be shown to agree with people more than they agree among themselves (α)."
+)
+_ON_TIMES: Final = (
+    "From acceptance to the receipt, waiting included; in the model: the time of the group that the job ran in."
+)
+
+
+def _figures(plan: Plan, analysis: Analysis, gate: Passed | None) -> list[Figure]:
+    figures = [
+        Figure(f"{each.mean.value:.3f}" if isinstance(each.mean, Estimate) else tables.NONE,
+               f"{each.criterion}, {each.variant}")
+        for each in analysis.scores if each.criterion == plan.run.primary
+    ]  # fmt: skip
+    missing = sum(each.jobs - each.statuses["completed"] for each in analysis.costs)
+    figures += [
+        Figure(f"{len(plan.dataset.items):,}", "items"),
+        Figure(f"{missing:,}", f"of {plan.jobs:,} jobs without an answer", None if not missing else False),
+    ]
+    if gate is not None:
+        figures.insert(0, Figure("passed" if gate.passed else "not passed", "gate", gate.passed))
+    return figures
+
+
+def _plots(plan: Plan, analysis: Analysis) -> list[str]:
+    drawn = []
+    for criterion in dict.fromkeys(each.criterion for each in analysis.scores):
+        spans = [
+            plots.Span(each.variant, each.mean.value, each.mean.interval.low, each.mean.interval.high)
+            for each in analysis.scores
+            if each.criterion == criterion and isinstance(each.mean, Estimate)
+        ]
+        if spans:
+            drawn.append(plots.intervals(criterion, plots.Axis("mean", 0.0, 1.0, plots.plain), spans))
+        against = [each for each in analysis.compared if each.criterion == criterion]
+        if compared := [_span(each) for each in against if each.verdict is not None]:
+            wide = max(plan.run.margin, *(max(abs(span.low), abs(span.high)) for span in compared)) * 1.1
+            axis = plots.Axis(f"better than {plan.run.variants[0].name} by", -wide, wide, plots.plain)
+            marks = [plots.Mark(0.0, "the same"), plots.Mark(plan.run.margin, "margin")]
+            drawn.append(plots.intervals(f"{criterion}: differences", axis, compared, down=marks))
+    return drawn
+
+
+def _span(each: Compared) -> plots.Span:
+    assert isinstance(each.comparison, Comparison)  # noqa: S101 - asked by the caller
+    of = each.comparison
+    return plots.Span(f"{each.b} − {each.a}", of.difference, of.interval.low, of.interval.high)
+
+
+def _items(plan: Plan, receipts: Receipts) -> Section:
+    names = [each.name for each in plan.run.variants]
+    shown = [item(plan, receipts, number) for number in range(min(MOST_ITEMS, len(plan.dataset.items)))]
+    rows = [
+        (each["item"], _fields(each["row"]), *(_answers(each["variants"][name]) for name in names)) for each in shown
+    ]
+    total = len(plan.dataset.items)
+    words = [f"The first {len(shown)} of {total:,}; the JSON report has all."] if total > len(shown) else []
+    return Section("Items side by side", words, (), [Table(("item", "fields", *names), rows, tall=True)])
+
+
+def _fields(row: dict[str, Any]) -> str:
+    return _cut("; ".join(f"{name}: {value}" for name, value in row.items()))
+
+
+def _answers(answers: Sequence[dict[str, Any]]) -> str:
+    return " ‖ ".join(_answer(each) for each in answers)
+
+
+def _answer(answer: dict[str, Any]) -> str:
+    if answer["status"] != "completed":
+        return _cut(f"({answer['reason']})")
+    scores = ", ".join(f"{name} {_score(score)}" for name, score in answer["scores"].items())
+    return f"{_cut(answer['text'] or '')} [{scores}]"
+
+
+def _score(score: dict[str, Any]) -> str:
+    value = score.get("value")
+    return f"{value:.2f}" if value is not None else f"not judged: {_cut(str(score.get('reason')), 100)}"
+
+
+def _cut(text: str, room: int = _MOST_FIELDS) -> str:
+    return text if len(text) <= room else f"{text[:room]} … ({len(text) - room:,} more characters)"

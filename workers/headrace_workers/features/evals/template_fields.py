@@ -1,0 +1,73 @@
+"""The values that a template of an eval may read: the fields of an item, and the text that was sampled for it. Pure."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from headrace_workers.features.evals.placeholders import NoSuchField, Template
+from headrace_workers.http.openai_errors import unsupported, wrong
+
+SAMPLED: Final = "sample.output_text"
+_ITEM: Final = "item"
+
+
+class Scope(Mapping[str, Any]):
+    """The names of one row: `item.question`, `item.of.any.depth`, and `sample.output_text` where there is a text."""
+
+    def __init__(self, item: Mapping[str, Any], sampled: str | None = None) -> None:
+        self._item = item
+        self._sampled = sampled
+
+    def __getitem__(self, name: str) -> Any:
+        if name == SAMPLED:
+            if self._sampled is None:
+                raise KeyError(name)
+            return self._sampled
+        first, *path = name.split(".")
+        if first != _ITEM:
+            raise KeyError(name)
+        if not path:
+            return self._item
+        found: Any = self._item
+        if (whole := ".".join(path)) in self._item:  # a name may have a dot in it
+            return self._item[whole]
+        for part in path:
+            if not isinstance(found, Mapping) or part not in found:
+                raise KeyError(name)
+            found = found[part]
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (f"{_ITEM}.{name}" for name in self._item)
+        if self._sampled is not None:
+            yield SAMPLED
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def template_of(text: str, path: str) -> Template:
+    """Return the template. Raise Refused, which names a placeholder that reads an unknown value."""
+    try:
+        found = Template.parse(text)
+    except ValueError as error:
+        raise wrong(path, str(error)) from None
+    for name in found.fields:
+        if name != SAMPLED and name.split(".")[0] != _ITEM:
+            raise unsupported(
+                path, f"{{{{{name}}}}} is not known: a template reads {{{{item.…}}}} and {{{{{SAMPLED}}}}}"
+            )
+    return found
+
+
+def filled(template: Template, scope: Scope, what: str) -> str:
+    """Return the text for a row. Raise ValueError, which names a missing field and its use."""
+    try:
+        return template.fill(scope)
+    except NoSuchField as error:
+        raise ValueError(f"{what} cannot be filled: {error}") from None
+
+
+def as_text(value: Any) -> str:
+    """Return a value as templates write it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
