@@ -137,7 +137,9 @@ def test_a_producers_metadata_is_asked_for(kafka):
 @pytest.mark.parametrize("end", [abandon, lambda producer: stop_sending(producer, 60)], ids=["abandon", "stop_sending"])
 def test_a_producer_ends_without_a_broker(embedded_kafka, end):
     """Its thread ends, and what it had is not waited for."""
-    producer = KafkaProducer(**embedded_kafka.settings("gone.").client_options(), linger_ms=3_600_000, delivery_timeout_ms=7_200_000)
+    producer = KafkaProducer(
+        **embedded_kafka.settings("gone.").client_options(), linger_ms=3_600_000, delivery_timeout_ms=7_200_000
+    )
     mistrust_lost_ids(producer)
     end(producer)
     eventually(lambda: not producer._sender.is_alive())
