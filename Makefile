@@ -6,7 +6,12 @@ B ?=
 N ?= 5000
 SEED ?=
 
-.PHONY: help demo test test-slow lint bench chaos mutate clean
+# What differs from the commit where this branch began, and what is not committed yet.
+BASE ?= $(shell git merge-base HEAD origin/main 2>/dev/null || git merge-base HEAD main 2>/dev/null || echo HEAD)
+CHANGED = $(shell git diff --name-only --diff-filter=d $(BASE) -- '*.py'; git ls-files --others --exclude-standard -- '*.py')
+TYPED = $(filter schemas/% producers/% workers/%,$(CHANGED))
+
+.PHONY: help demo check coverage constraints test test-slow lint bench chaos mutate clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -40,16 +45,28 @@ lint: $(VENV)/made-dev ## format, lint, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+check: $(VENV)/made-dev ## before each commit: format, lint and types of what changed, and the unit tests
+	$(if $(CHANGED),$(BIN)/ruff format --check $(CHANGED))
+	$(if $(CHANGED),$(BIN)/ruff check $(CHANGED))
+	$(if $(TYPED),$(BIN)/mypy $(TYPED))
+	$(UNIT) --numprocesses 2
+
+coverage: $(VENV)/made-dev ## the lines that unit tests reach; shown, and no gate
+	COVERAGE_CORE=sysmon $(BIN)/python -m coverage run -m $(subst $(BIN)/python -m ,,$(UNIT))
+	$(BIN)/python -m coverage report --skip-covered --skip-empty
+
 # Much of it waits for processes and services; each of the four has services of its own. Hundreds of processes are
 # started, which without bytecode would compile everything anew.
-test test-slow: export PYTHONDONTWRITEBYTECODE =
-PYTEST := $(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+check coverage test test-slow: export PYTHONDONTWRITEBYTECODE =
+PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
+UNIT := $(PYTEST) -m unit
+PARALLEL := $(PYTEST) --numprocesses 4
 
 test: lint ## lint, and every test but the slow ones; what is missing on this machine is skipped with a reason
-	$(PYTEST) -m 'not luck and not slow'
+	$(PARALLEL) -m 'not luck and not slow'
 
 test-slow: $(VENV)/made-dev ## the slow tests: many seconds each, against what is rare
-	$(PYTEST) -m 'slow and not luck'
+	$(PARALLEL) -m 'slow and not luck'
 
 bench: $(VENV)/made-bench ## all benches, or one: make bench B=plumbing
 	$(BIN)/python -m bench $(B)
@@ -65,6 +82,9 @@ chaos: $(VENV)/made-dev ## the tests that need luck; random kills while N jobs r
 	$(BIN)/python -m pytest -m luck
 	$(BIN)/python -m tests.chaos --jobs $(N)
 	$(BIN)/python -m tests.chaos.batches
+
+constraints: $(VENV)/made-bench ## constraints.txt anew, from what is installed: CI installs those versions
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 
 clean: ## remove what make made
 	rm -rf $(VENV) .headrace dist receipts.jsonl answers.jsonl

@@ -17,7 +17,7 @@ from tests.services.need import need
 from tests.services.node import Node, find_node
 from tests.services.postgres import PostgresServer, find_postgres
 from tests.services.redis import RedisServer, find_redis
-from tests.services.together import SETS, BySets, set_of
+from tests.tiers import FilesAndGroups, Guard, arrange
 
 from headrace_producers.admin import ensure_topics
 from headrace_producers.settings import KafkaSettings
@@ -26,42 +26,6 @@ _PREFIXES = itertools.count(1)
 _ENDED: Final[list[str]] = []  # prefixes of tests that have ended, and whose topics may still be there
 _SHARED: Final[list[KafkaServer]] = []  # brokers that serve all tests of this process
 _KEPT: Final[list[object]] = []  # processes that outlive this one
-
-# These files wait long for processes and services. Begun first, none of them is left for the end of a parallel run.
-_LONGEST = (
-    "acceptance/test_demo.py",
-    "workers/cli/test_audits.py",
-    "acceptance/test_knowledge.py",
-    "acceptance/test_up.py",
-    "workers/ledger/test_away.py",
-    "workers/recall/test_intake.py",
-    "workers/worker/test_process_redis.py",
-    "acceptance/test_texts.py",
-    "workers/cli/test_cache_wrong.py",
-    "workers/test_half_open.py",
-    "acceptance/test_foreign_clients.py",
-    "acceptance/test_readme.py",
-    "workers/calibration/test_curve.py",
-    "workers/gateway/test_faults.py",
-    "workers/bridge/test_crashes.py",
-    "workers/engines/test_smollm2.py",
-    "workers/worker/test_process_hung.py",
-    "acceptance/test_run.py",
-    "workers/cli/test_cache.py",
-    "workers/batches/test_life.py",
-    "workers/moderation/test_edges.py",
-    "acceptance/test_interrupted.py",
-    "workers/health/test_health.py",
-    "workers/embedded/test_stack.py",
-    "workers/calibration/test_sequence.py",
-    "workers/gateway/test_vector_stores.py",
-    "workers/worker/test_process.py",
-    "acceptance/test_evaluate.py",
-    "workers/embedded/test_broker.py",
-    "schemas/test_agreement.py",
-    "schemas/test_reasons.py",
-)
-
 
 # Collecting makes half a million objects that stay: to look through them again and again was a fifth of what it costs.
 gc.disable()
@@ -74,23 +38,19 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The sets first, then the longest files; all else in its order."""
-    tests = Path(__file__).parent
-    order = [*SETS, *(f"tests/{name}" for name in _LONGEST)]
-    place = {name: number for number, name in enumerate(order)}
+    """Give each test its tier, and put the longest tiers first."""
+    arrange(items)
 
-    def of(path: Path) -> int:
-        file = path.relative_to(tests.parent).as_posix()
-        return place.get(set_of(file) or file, len(place))
 
-    places = {path: of(path) for path in {item.path for item in items}}
-    items.sort(key=lambda item: places[item.path])
+def pytest_configure(config: pytest.Config) -> None:
+    """Guard unit tests."""
+    config.pluginmanager.register(Guard(), "guard-of-unit-tests")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """With `--dist loadfile`: files that share what is dear go to one process."""
-    return BySets(config, log) if config.getoption("dist") == "loadfile" else None
+    return FilesAndGroups(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 # How long an example takes says more about the machine than about the code. Each run has the same examples, so that a

@@ -1,11 +1,15 @@
 """What runs elsewhere (workflows, pre-commit) runs what the Makefile has, with no more rights than it needs."""
 
 import re
+import tomllib
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
@@ -44,22 +48,38 @@ def test_what_they_make_can_be_made(workflow: dict[str, Any]) -> None:
     assert made <= targets
 
 
-def test_ci_lints_and_tests_every_version() -> None:
+def test_ci_runs_everything_once_and_the_unit_tests_on_every_version() -> None:
     """`make lint`, `make test` and `make test-slow`; the versions begin where the project's do."""
     ci = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))
-    runs = [step.get("run", "") for step in steps(ci)]
-    assert "make PYTHON=python lint" in runs
-    assert "make PYTHON=python test" in runs
-    assert "make PYTHON=python test-slow" in runs
-    matrix = ci["jobs"]["test"]["strategy"]["matrix"]
-    assert matrix["python"] == ["3.11", "3.12", "3.13", "3.14"]
+    runs = {name: [step.get("run", "") for step in job["steps"]] for name, job in ci["jobs"].items()}
+    assert "make PYTHON=python lint" in runs["lint"]
+    assert {"make PYTHON=python test", "make PYTHON=python test-slow"} <= set(runs["test"])
+    assert "matrix" not in ci["jobs"]["test"].get("strategy", {})
+    assert {"make PYTHON=python check", ".ci/wheel python"} <= set(runs["unit"])
+    assert ci["jobs"]["unit"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13", "3.14"]
     assert 'requires-python = ">=3.11"' in (ROOT / "pyproject.toml").read_text("utf-8")
     assert ci["env"]["KAFKA_VERSION"] in (ROOT / "docker-compose.yml").read_text("utf-8")
 
 
+def test_constraints_are_versions_that_the_project_allows() -> None:
+    """Each direct dependency is pinned to one version within its bounds."""
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    pinned = {canonicalize_name(each.name): each.specifier for each in map(Requirement, lines)}
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)
+    extras, groups = project["project"]["optional-dependencies"], project["dependency-groups"]
+    named = chain(project["project"]["dependencies"], *extras.values(), groups["dev"])
+    wanted = [each for each in map(Requirement, named) if each.name != "headrace" and not each.marker]
+    assert [each.name for each in wanted if canonicalize_name(each.name) not in pinned] == []
+    for each in wanted:
+        (pin,) = pinned[canonicalize_name(each.name)]
+        assert pin.operator == "=="
+        assert each.specifier.contains(pin.version), f"{each} is pinned to {pin.version}"
+
+
 def test_files_that_they_name_exist(workflow: dict[str, Any]) -> None:
-    """Dockerfiles of a matrix, and what setup-python looks at."""
-    named = re.findall(r"docker/Dockerfile[.a-z]*|pyproject\.toml", str(workflow))
+    """Dockerfiles of a matrix, scripts, and what setup-python looks at."""
+    named = re.findall(r"docker/Dockerfile[.a-z]*|pyproject\.toml|constraints\.txt|\.ci/[a-z-]+", str(workflow))
     assert named
     assert all((ROOT / name).is_file() for name in named)
 
@@ -86,11 +106,17 @@ def test_every_job_has_a_time_limit(workflow: dict[str, Any]) -> None:
     assert all(job["timeout-minutes"] <= 60 for job in jobs(workflow))
 
 
-def test_pre_commit_runs_what_make_lint_runs() -> None:
-    """The same commands in the same order."""
-    (recipe,) = re.findall(r"^lint:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
-    linted = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()]
+def test_pre_commit_runs_what_make_check_runs() -> None:
+    """The same commands in the same order, on the files of the commit; and the rule for messages."""
+    (recipe,) = re.findall(r"^check:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+    commands = re.findall(r"\$\(if \$\(\w+\),(.*) \$\(\w+\)\)$", recipe, re.MULTILINE)
+    checked = [command.replace("$(BIN)", ".venv/bin") for command in commands]
+    assert len(checked) == 3
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
     (local,) = config["repos"]
     assert local["repo"] == "local"
-    assert [hook["entry"] for hook in local["hooks"]] == linted
+    *files, message = local["hooks"]
+    assert [hook["entry"] for hook in files] == checked
+    assert all(hook.get("pass_filenames", True) for hook in files)
+    assert message["stages"] == ["commit-msg"]
+    assert (ROOT / message["entry"]).is_file()

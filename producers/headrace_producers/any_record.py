@@ -19,9 +19,9 @@ from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError
 from kafka.record import MemoryRecords
 from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
-from kafka.version import __version__
 
 from headrace_producers.codecs import CannotUnpack, unpack
+from headrace_producers.kafka_internals import fetcher_of, not_as_expected
 from headrace_schemas.errors import ConfigurationError
 
 # A batch as brokers send it: one record with one header, whose name is the byte 0xFF.
@@ -46,18 +46,16 @@ def read_any_record(consumer: Any) -> None:
     Call it before `poll`. Raises ConfigurationError when the installed kafka-python is not built as this expects.
     """
     try:
-        fetcher = consumer._fetcher
+        fetcher = fetcher_of(consumer)
         fetcher.PartitionRecords = type("PartitionRecords", (_PartitionRecords,), {"_doubted": set()})
         sample = fetcher.PartitionRecords(0, TopicPartition("sample", 0), MemoryRecords(_SAMPLE))
         found = [record.headers for record in sample.take()]
+    except ConfigurationError:
+        raise
     except Exception as error:
-        raise ConfigurationError(_unknown(error)) from error
+        raise not_as_expected(error) from error
     if not isinstance(fetcher, Fetcher) or found != [[(r"\xff", None)]]:
-        raise ConfigurationError(_unknown(f"a sample is read as {found}"))
-
-
-def _unknown(trouble: object) -> str:
-    return f"kafka-python {__version__} is not built as headrace expects ({trouble!r}): install kafka-python 3.0.12"
+        raise not_as_expected(f"a sample is read as {found}")
 
 
 class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # the library has no types

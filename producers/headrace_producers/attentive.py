@@ -8,9 +8,9 @@ kafka-python has no setting for that; it looks at this one before each fetch.
 
 from typing import Any, Final
 
+from headrace_producers.kafka_internals import fetch_wait_ms, set_fetch_wait_ms
 from headrace_producers.settings import KafkaSettings
 
-_SETTING: Final = "fetch_max_wait_ms"
 _SHORTEST: Final = 20
 _LONGEST: Final = 500
 
@@ -19,12 +19,12 @@ def attend(consumer: Any, kafka: KafkaSettings) -> None:
     """Let this KafkaConsumer be attentive, where its broker is the embedded one; call it before `poll`."""
     if kafka.groups:  # any other broker answers at once
         return
-    poll, config = consumer.poll, consumer._fetcher.config
-    config[_SETTING] = _SHORTEST
+    poll = consumer.poll
+    set_fetch_wait_ms(consumer, _SHORTEST)
 
     def attentively(*args: Any, **options: Any) -> Any:
         found = poll(*args, **options)
-        config[_SETTING] = _SHORTEST if found else min(_LONGEST, 2 * config[_SETTING])
+        set_fetch_wait_ms(consumer, _SHORTEST if found else min(_LONGEST, 2 * fetch_wait_ms(consumer)))
         return found
 
     consumer.poll = attentively

@@ -13,6 +13,7 @@ from headrace_producers.any_record import read_any_record
 from headrace_producers.attentive import attend
 from headrace_producers.connecting import connect
 from headrace_producers.errors import TopicMissing
+from headrace_producers.kafka_internals import consumer_metadata
 from headrace_producers.settings import KafkaSettings
 from headrace_producers.sole_reader import SoleReader
 from headrace_producers.topic_end import assign_at_end, begin_group_at_end
@@ -186,7 +187,7 @@ class EndTopics:
 
     def _log_ids(self) -> dict[str, Any]:
         """The id of each topic's log, as the last metadata said: the library keeps it, and shows it to nobody."""
-        cluster = self._client._cluster
+        cluster = consumer_metadata(self._client)
         return {name: cluster.topic_id(name) for name in map(self._settings.topic, TOPICS)}
 
     def _unreadable(self, error: BaseException) -> Unavailable:

@@ -20,6 +20,7 @@ from kafka.errors import (
 
 from headrace_producers.connecting import connect
 from headrace_producers.errors import RecordRefused, RecordTooLarge, WriteForbidden
+from headrace_producers.kafka_internals import abandon, mistrust_lost_ids
 from headrace_producers.pending import PendingRecords
 from headrace_producers.settings import KafkaSettings
 from headrace_producers.sink import Record
@@ -152,21 +153,12 @@ class Link:
 
 
 class _Client(KafkaProducer):  # type: ignore[misc]  # the library has no types
-    """A KafkaProducer that never waits when it is let go of, and never raises: also at exit, and when it is collected.
-
-    The library's own `close` waits for what cannot be delivered, and then raises, without having closed anything.
-    """
+    """A KafkaProducer that neither waits nor raises when it is closed: also at exit, and when it is collected."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        # A broker that was restarted without its log knows neither the client nor the partition. The library takes this
-        # for a log that was cut by retention, and tries the same again for ever.
-        self._sender._is_retention_based_unknown_producer_id = lambda *_: False
+        mistrust_lost_ids(self)
 
     def close(self, timeout: float | None = None, null_logger: bool = False) -> None:
-        """What is not sent yet is not sent any more."""
-        sender = getattr(self, "_sender", None)
-        if sender is not None:
-            sender.force_close()
-        self._unregister_cleanup()
-        self._closed = True
+        """Send nothing more, and wait for nothing."""
+        abandon(self)

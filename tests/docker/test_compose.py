@@ -48,6 +48,7 @@ def config(
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
 
 
+@pytest.mark.integration
 def test_compose_accepts_the_file(root: Path) -> None:
     """Compose itself reads the file, resolves every variable and finds all services, with and without a GPU."""
     plain = config(root, "config", "--format", "json")
@@ -59,6 +60,7 @@ def test_compose_accepts_the_file(root: Path) -> None:
     assert "WARN" not in gpu.stderr.upper()
 
 
+@pytest.mark.integration
 def test_compose_refuses_to_start_without_a_password(root: Path) -> None:
     """There is no default password: Compose stops and names the variable."""
     refused = config(root, "config", "--quiet", password=None)
@@ -66,6 +68,7 @@ def test_compose_refuses_to_start_without_a_password(root: Path) -> None:
     assert "POSTGRES_PASSWORD" in refused.stderr
 
 
+@pytest.mark.integration
 def test_compose_accepts_the_documented_override(root: Path, tmp_path: Path) -> None:
     """The override that docs/production.md shows for a secured Kafka merges: bridge and init get its settings."""
     document = (root / "docs/production.md").read_text("utf-8")

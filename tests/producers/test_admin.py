@@ -19,6 +19,7 @@ def test_topics_are_created_once(kafka):
     assert missing_topics(settings, Topic) == []
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("ask", "said"),
     [

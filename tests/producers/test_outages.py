@@ -24,6 +24,8 @@ from headrace_schemas import Topic
 from headrace_schemas.codec import decode
 from headrace_schemas.job import derive_job_id
 
+pytestmark = pytest.mark.integration
+
 
 def test_a_producer_outlives_a_broker_that_forgets_everything(broker):
     """The broker restarts without log, topics and producer ids; what was not confirmed arrives, each told once."""

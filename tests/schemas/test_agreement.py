@@ -58,6 +58,7 @@ def assert_agreement(event_type: str, document: Any) -> bool:
     return reason is not None
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("each", [3, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("event_type", EXAMPLES)
 def test_schema_and_service_agree_one_step_from_an_event(event_type: str, each: int) -> None:
@@ -67,6 +68,7 @@ def test_schema_and_service_agree_one_step_from_an_event(event_type: str, each: 
     assert 0.3 < refused / len(documents) < 0.99  # the changes reach both verdicts
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("examples", [40, pytest.param(150, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("event_type", EXAMPLES)
 def test_schema_and_service_agree_some_steps_away(event_type: str, examples: int) -> None:

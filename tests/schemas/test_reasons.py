@@ -212,6 +212,7 @@ def test_names_are_shown_short_and_printable() -> None:
 FOREIGN = ("Input should", "should have", "Value error", "Field required", "Extra inputs", "Tuple", "Dictionary")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("examples", [50, pytest.param(150, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("event_type", STRATEGIES)
 def test_no_reason_is_in_the_words_of_a_library(event_type: str, examples: int) -> None:

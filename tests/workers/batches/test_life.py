@@ -28,6 +28,8 @@ from headrace_workers.features.webhooks.store.delivery_views import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.runtime.wire.notifier import Hint
 
+pytestmark = pytest.mark.integration
+
 
 def counts(batch):
     """Its counts: total, completed, failed."""

@@ -38,6 +38,7 @@ def test_a_broker_in_memory_states_none(ledger, embedded_kafka):
     assert ledger.deployment.stated() == {Fact.CLUSTER: "another"}
 
 
+@pytest.mark.integration
 def test_a_broker_that_is_away_is_asked_again(ledger):
     """Nothing is stated meanwhile."""
     cluster = Cluster(KafkaSettings.at("127.0.0.1:9"), ledger, durable=True)

@@ -112,6 +112,7 @@ def test_a_scope_that_explores_keeps_its_promises(name: str) -> None:
     assert max(missed, broken) <= 0.05 * 40
 
 
+@pytest.mark.integration
 def test_exploring_lowers_a_threshold_that_was_too_cautious() -> None:
     """Where answers are right from 0.75 on, a scope comes to serve from below 0.8, where it began."""
     _, broken, least, some = lives("right from 0.75 on", 10, 4_000, np.random.default_rng(22))

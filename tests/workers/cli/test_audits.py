@@ -20,6 +20,8 @@ from headrace_workers.features.cache.audit_tables import AUDITS
 from headrace_workers.features.cache.auditing import Auditing
 from headrace_workers.features.cache.tables import ENTRIES
 
+pytestmark = pytest.mark.integration
+
 VAGUE = "Look under settings, then under security, and follow what it says there."
 
 

@@ -162,6 +162,7 @@ def test_all_who_have_a_wrong_answer_are_answered_afresh_once(
     assert len(read(kafka, [Topic.GENERATION])) == 3
 
 
+@pytest.mark.integration
 def test_without_a_broker_the_answer_is_dead_all_the_same(cache: Call, flow: Flow, shared: list[str], monkeypatch):  # noqa: F811
     """And whom it was given to is told; the command may be called again."""
     monkeypatch.setenv("HEADRACE_KAFKA", "127.0.0.1:1")

@@ -86,6 +86,7 @@ def test_what_is_wrong_is_named_with_the_remedy(
     assert (code, json.loads(out)) == (0, {"revision": made["revision"]})
 
 
+@pytest.mark.integration
 def test_services_that_are_away_are_told_each(call: Call, env):
     """One does not hide the other."""
     env(KafkaSettings.at("127.0.0.1:9"), "redis://127.0.0.1:9/0")
@@ -105,6 +106,7 @@ def test_no_service_waits_for_another(call: Call, env, monkeypatch: pytest.Monke
     ]
 
 
+@pytest.mark.integration
 def test_nothing_is_imported_side_by_side():
     """Threads that import one library at the same moment may find half of it: a traceback in one of many calls."""
     program = """
@@ -172,6 +174,7 @@ def test_a_bridge_names_the_variable_that_is_missing(call: Call, env, monkeypatc
     assert (code, "HEADRACE_REDIS is not set" in err) == (2, True)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("alias", "source", "quantization", "command"),
     [

@@ -49,6 +49,7 @@ def test_bridges_are_told(call: Call, made: int, redis_server, monkeypatch, comm
         assert eventually(bell.get_message)["data"].decode().split() == list(Hint)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "no url"])
 def test_a_redis_that_does_not_answer_is_no_error(call: Call, made: int, monkeypatch, url):
     """Then they find it by themselves."""

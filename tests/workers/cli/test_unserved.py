@@ -48,6 +48,7 @@ def test_status_names_the_queue_and_the_command(call: Call, ledger, redis_server
         claim_one(ledger)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "no url", None])
 def test_a_redis_that_does_not_answer_is_no_error(call: Call, ledger, monkeypatch, url):
     """Then it is not known, and nobody is told to start anything."""

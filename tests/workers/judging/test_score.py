@@ -42,6 +42,7 @@ def scores_of(subject: Subject, judge: JudgeModel | None = None) -> tuple[Score,
     return scored.scores
 
 
+@pytest.mark.integration
 @settings(deadline=None)
 @given(
     output=st.none() | texts,

@@ -50,6 +50,7 @@ def test_a_text_comes_back_as_a_vector(ledger):
     assert len(begin(ledger, "embed", lane=1).steps) == 1
 
 
+@pytest.mark.integration
 def test_a_text_comes_back_as_a_verdict(ledger):
     """What was found in it, and where; the text is in no event."""
     moderator = PolicyModerator([SecretsDetector()], Policy({"secret": Rule("block")}))

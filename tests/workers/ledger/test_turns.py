@@ -39,6 +39,7 @@ def of_batch(job, number, count, **where):
     return [replace(job(**where), batch=number, line=line) for line in range(1, count + 1)]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("lane", [0, 1])
 def test_ten_jobs_beside_fifty_thousand_of_another_tenant_end_within_some_groups(ledger, job, lane):
     """Whatever else the crowd sends meanwhile: to the other lane, to another queue, more urgent, or due soon."""

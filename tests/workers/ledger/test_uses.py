@@ -302,6 +302,7 @@ def again(call):
             continue
 
 
+@pytest.mark.integration
 def test_racing_updates_and_look_ups_serve_nothing_stale(ledger_url, ledger):
     """What was committed before a look-up began is what it finds, or it finds nothing."""
     for number in range(3):

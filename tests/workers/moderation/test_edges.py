@@ -110,6 +110,7 @@ HOSTILE = (
 )  # fmt: skip
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("length", [50_000, pytest.param(200_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["secrets", "personal", "profanity", "blocklist"])
 @pytest.mark.parametrize("unit", HOSTILE, ids=[f"unit {n}" for n in range(len(HOSTILE))])

@@ -52,7 +52,7 @@ def _aids(worker: WorkerParts) -> "Aids":
     """Return what detectors that the policy names work with; a guard is loaded once for all who ask."""
     from headrace_workers.features.moderation.moderator import Aids
 
-    guard = cache(lambda alias: load(worker.settings, alias))
+    guard = cache(lambda alias: load(worker.settings, alias, needs_logprobs=True))
     return Aids(lambda: worker.once(embedder), guard, worker.settings.moderation_key)
 
 

@@ -1,18 +1,17 @@
 """What became of a consumer's last fetch of each partition, so that one in trouble is named and holds no other.
 
-kafka-python raises for one partition what ends the poll of all, and passes over other errors in silence. It has no
-setting for that, so this reaches into it, for the one consumer that is given.
+kafka-python raises for one partition what ends the poll of all, and passes over other errors in silence. So each answer
+of the one consumer that is given is looked at on its way.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from kafka.errors import for_code
-from kafka.version import __version__
 
+from headrace_producers.kafka_internals import follow_fetches
 from headrace_producers.words import words
-from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ports import Clock
 
 _RESTS = 2.0  # seconds that a partition is left alone after a fetch that raised: brokers answer such at once
@@ -38,16 +37,7 @@ class Fetches:
         self._rests: dict[Any, float] = {}
         self._answered_at = self._polls_since = clock.monotonic()
         self._longest = 0.0
-        try:
-            fetcher = consumer._fetcher
-            self._parse = fetcher._parse_fetched_data
-            self._handle = fetcher._handle_fetch_response
-        except AttributeError as error:
-            raise ConfigurationError(
-                f"kafka-python {__version__} is not built as headrace expects ({error}): install kafka-python 3.0.12"
-            ) from error
-        fetcher._parse_fetched_data = self._parsed
-        fetcher._handle_fetch_response = self._answered
+        follow_fetches(consumer, parse=self._parsed, handle=self._answered)
 
     @property
     def last(self) -> Mapping[Any, Fetch]:
@@ -77,18 +67,18 @@ class Fetches:
         self._rests = {partition: until for partition, until in self._rests.items() if until > now}
         return set(self._rests)
 
-    def _answered(self, *response: Any) -> Any:
+    def _answered(self, handle: Callable[..., Any], response: tuple[Any, ...]) -> Any:
         now = self._clock.monotonic()
         self._longest = max(self._longest, now - max(self._answered_at, self._polls_since))
         self._answered_at = now
-        return self._handle(*response)
+        return handle(*response)
 
-    def _parsed(self, completed: Any) -> Any:
-        """In the library's place: what it raises for one partition is noted, and the others go on."""
+    def _parsed(self, parse: Callable[[Any], Any], completed: Any) -> Any:
+        """Note what the library raises for one partition, and let the others go on."""
         partition, data = completed.topic_partition, completed.partition_data
         failure = None if data.error_code == 0 else words(for_code(data.error_code)())
         try:
-            return self._parse(completed)
+            return parse(completed)
         except Exception as error:
             failure = words(error)
             self._rests[partition] = self._clock.monotonic() + _RESTS

@@ -10,6 +10,7 @@ from kafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError
 from kafka.partitioner.default import DefaultPartitioner, murmur2
 from kafka.structs import TopicPartition
 
+from headrace_producers.kafka_internals import ask_for_topic, metadata_is_newer, producer_metadata
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
 from headrace_workers.core.ledger.outbox import Outgoing
@@ -74,7 +75,7 @@ class Places:
         """Raise Shut when a record's place is one of `shut`, or the broker says that it is; KafkaTimeoutError when it
         says nothing. Whether no place of its topic is in doubt.
         """
-        metadata, topic = producer._metadata, Place(record.topic)
+        metadata, topic = producer_metadata(producer), Place(record.topic)
         name = self._kafka.topic(record.topic)
         if not shut and not self._doubtful and metadata.partitions_for_topic(name) is not None:
             return True  # mostly
@@ -83,11 +84,11 @@ class Places:
         patience = _AGAIN_SECONDS if topic in self._doubtful else _MISSING_SECONDS
         while metadata.partitions_for_topic(name) is None:
             try:
-                producer._wait_on_metadata(name, patience * 1000)
+                ask_for_topic(producer, name, patience)
             except TopicAuthorizationFailedError:
                 raise self._forbidden(topic) from None
             except KafkaTimeoutError:
-                if metadata._last_successful_refresh_ms > begun * 1000:
+                if metadata_is_newer(metadata, begun):
                     raise self._missing(topic) from None
                 if time.monotonic() - begun > _SILENT_SECONDS:
                     raise
@@ -104,7 +105,7 @@ class Places:
             self._remembered(producer, record, shut)
         except Shut as known:
             return known
-        if producer._metadata.partitions_for_topic(self._kafka.topic(record.topic)) is None:
+        if producer_metadata(producer).partitions_for_topic(self._kafka.topic(record.topic)) is None:
             return self._missing(Place(record.topic)) if waited >= _MISSING_SECONDS else None
         partition = self._partition(producer, record)
         if partition is None or self._led(producer, partition) or waited < _LEADERLESS_SECONDS:
@@ -129,14 +130,15 @@ class Places:
     def _partition(self, producer: Any, record: Outgoing) -> Place | None:
         """The one partition that a record may go to; None where it may be any, or the topic is not known."""
         name = self._kafka.topic(record.topic)
-        if not record.key or not producer._metadata.partitions_for_topic(name):
+        metadata = producer_metadata(producer)
+        if not record.key or not metadata.partitions_for_topic(name):
             return None
         key = record.key.encode()
-        return Place(record.topic, self.partitions.partition(name, None, key, None, None, producer._metadata))
+        return Place(record.topic, self.partitions.partition(name, None, key, None, None, metadata))
 
     def _led(self, producer: Any, place: Place) -> bool:
         partition = TopicPartition(self._kafka.topic(place.topic), place.partition)
-        return producer._metadata.leader_for_partition(partition) not in (None, -1)
+        return producer_metadata(producer).leader_for_partition(partition) not in (None, -1)
 
     def _missing(self, topic: Place) -> Shut:
         return self._doubt(topic, f"the topic {self._kafka.topic(topic.topic)} is not there: `headrace init` makes it")

@@ -15,6 +15,7 @@ from kafka.errors import (
     TopicAuthorizationFailedError,
 )
 
+from headrace_producers.kafka_internals import stop_sending
 from headrace_producers.settings import KafkaSettings
 from headrace_producers.words import words
 from headrace_schemas import Topic
@@ -193,10 +194,8 @@ class Publisher:
             return
 
         def close() -> None:
-            # After a flush that was not complete the library's `close` raises, and its thread goes on sending.
             with suppress(Exception):
-                producer._sender.force_close()
-                producer._sender.join(seconds)
+                stop_sending(producer, seconds)
             with suppress(Exception):
                 producer.close(timeout=0)
 

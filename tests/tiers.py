@@ -1,0 +1,192 @@
+"""The tier of each test, derived from what it asks for; and the guard of the first tier.
+
+- unit: this process alone. No service, socket or process, and at most a second.
+- integration: a service or a model, which a fixture or a parameter names; or a module of tests that imports what starts
+  processes or opens sockets; or, by the marker `integration`, what takes more than a second.
+- acceptance, chaos: the folder, or the marker, of that name.
+
+A tier is a marker of the test, so that `pytest -m unit` selects it.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import pytest
+from xdist.scheduler import LoadFileScheduling
+
+TIERS: Final = ("chaos", "acceptance", "integration", "unit")  # a run begins with those that wait longest
+
+# Each fixture of a service asks for `service_folder`, where its data lies, or is one of these.
+_SERVICES: Final = frozenset({"service_folder", "durable_broker", "broker", "broker_behind", "kafka", "node", "s3"})
+# Models are converted once in each process that asks for one, which takes seconds.
+_MODELS: Final = frozenset({"tiny_home", "smollm2_gguf", "minilm_wheel"})
+_ASKED_FOR: Final = _SERVICES | _MODELS
+# A parameter that says which service a fixture is to ask for.
+_PARAMETERS: Final = frozenset({"postgresql", "postgres", "apache_kafka", "embedded_kafka", "s3"})
+# Modules that start processes or open sockets, and those of the tests that do.
+_STARTERS: Final = frozenset({
+    "http.server", "moto.server", "multiprocessing", "socket", "socketserver", "subprocess", "uvicorn",
+    "tests.services.proxy", "tests.services.server", "tests.services.warm", "tests.workers.gateway.served",
+    "tests.workers.webhooks.receiver",
+})  # fmt: skip
+_LONG: Final = ("slow", "luck")
+
+# Fixtures of a whole session that are dear to start, and cost while nobody asks for them: one process has each.
+_SHARED: Final = ("apache_kafka", "deployment")
+
+_REFUSED: Final = {
+    "os.exec": "becomes another program",
+    "os.fork": "forks",
+    "os.posix_spawn": "starts a process",
+    "os.system": "starts a process",
+    "socket.bind": "opens a socket",
+    "socket.connect": "opens a socket",
+    "socket.getaddrinfo": "looks up a name",
+    "subprocess.Popen": "starts a process",
+}
+
+
+def tier_of(item: pytest.Item) -> str:
+    """Return the tier of a test."""
+    for tier in TIERS:
+        if item.get_closest_marker(tier) or tier in item.path.parts:
+            return tier
+    asks = _asked_for(item)
+    if asks & _ASKED_FOR or asks & _PARAMETERS or any(item.get_closest_marker(name) for name in _LONG):
+        return "integration"
+    return "integration" if _starts_something(item.module) else "unit"  # type: ignore[attr-defined]
+
+
+def group_of(items: Iterable[pytest.Item]) -> str | None:
+    """Return the name of the group of files that one process of a parallel run has; None for a file on its own.
+
+    `items` are the tests of one file.
+    """
+    tests = list(items)
+    if any(tier_of(item) == "chaos" for item in tests):
+        return "chaos"
+    return next((name for name in _SHARED if any(_shares(item, name) for item in tests)), None)
+
+
+def arrange(items: list[pytest.Item]) -> None:
+    """Mark each test with its tier; put groups of files first, then files with the longest tiers."""
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+        item.add_marker(tier_of(item))
+    groups = {path: group_of(tests) for path, tests in files.items()}
+    first = {path: min(TIERS.index(tier_of(item)) for item in tests) for path, tests in files.items()}
+    items.sort(key=lambda item: (groups[item.path] is None, groups[item.path] or "", first[item.path]))
+    if os.environ.get("PYTEST_XDIST_WORKER") == "gw0":
+        names = {item.nodeid.partition("::")[0]: groups[item.path] for item in items if groups[item.path]}
+        _groups_file(os.environ["PYTEST_XDIST_TESTRUNUID"]).write_text(json.dumps(names), encoding="utf-8")
+
+
+class FilesAndGroups(LoadFileScheduling):
+    """A group of files goes to one process of a parallel run, and any other file to whichever is free.
+
+    The process that shares files out collects none: it reads what the first of the others has noted.
+    """
+
+    _groups: dict[str, str] | None = None
+
+    def schedule(self) -> None:
+        """Share the files out, once all processes have collected them."""
+        if self._groups is None:
+            file = _groups_file(self.nodes[0].workerinput["testrunuid"])
+            self._groups = json.loads(file.read_text(encoding="utf-8"))
+            file.unlink()
+        super().schedule()
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return (self._groups or {}).get(file, file)
+
+
+def _groups_file(run: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"headrace-groups-{run}.json"
+
+
+class Guard:
+    """Refuses sockets and processes to unit tests, in a run of unit tests alone.
+
+    In other runs, threads of services that serve other tests run beside a unit test.
+    """
+
+    def __init__(self) -> None:
+        self._test: str | None = None
+        self._found: list[str] = []
+        self._alone = False
+        sys.addaudithook(self._audit)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note whether all tests are unit tests."""
+        self._alone = all(item.get_closest_marker("unit") for item in session.items)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None]:
+        """Watch a unit test's fixtures."""
+        with self.watching(item):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None]:
+        """Watch a unit test."""
+        with self.watching(item):
+            return (yield)
+
+    @contextmanager
+    def watching(self, item: pytest.Item) -> Iterator[None]:
+        """Refuse what a unit test may not do, and fail it afterwards where the code that it tests passed over that."""
+        self._test = item.nodeid if self._alone else None
+        self._found.clear()
+        try:
+            yield
+        finally:
+            self._test = None
+        if self._found:
+            pytest.fail(self._found[0], pytrace=False)
+
+    def _audit(self, event: str, args: tuple[Any, ...]) -> None:
+        if self._test is None or event not in _REFUSED:
+            return
+        what = " ".join(str(arg) for arg in args[1:] if isinstance(arg, str | tuple | list))
+        reason = (
+            f"{self._test} is a unit test and {_REFUSED[event]} ({event} {what[:80]}): "
+            "ask for a fixture of a service, or mark it `integration`"
+        )
+        self._found.append(reason)
+        raise RuntimeError(reason)
+
+
+@cache
+def _starts_something(module: ModuleType) -> bool:
+    """Return True if a module of tests imports one of `_STARTERS`, or something of it."""
+    names = {
+        each.__name__ if isinstance(each, ModuleType) else getattr(each, "__module__", None)
+        for each in vars(module).values()
+    }
+    return bool(_STARTERS & {name for name in names if isinstance(name, str)})
+
+
+def _shares(item: pytest.Item, name: str) -> bool:
+    """Return True if a test asks for this fixture of the session, by name or by a parameter."""
+    definitions = item._fixtureinfo.name2fixturedefs.get(name, ())  # type: ignore[attr-defined]
+    return any(each.scope == "session" for each in definitions) or (name in _asked_for(item) & _PARAMETERS)
+
+
+def _asked_for(item: pytest.Item) -> set[str]:
+    """Return the names of the fixtures of a test, and the services that its parameters name."""
+    call = getattr(item, "callspec", None)
+    words = {
+        part for value in (call.params.values() if call else ()) if isinstance(value, str) for part in value.split("-")
+    }
+    return {*getattr(item, "fixturenames", ()), *(words & _PARAMETERS)}
