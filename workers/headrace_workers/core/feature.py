@@ -72,25 +72,27 @@ class Check:
 class Feature:
     """What a feature adds. Each part is loaded by a call, so that a process imports only what it runs.
 
-    `routers` returns the FastAPI routers of the gateway, in the order in which they are asked. `commands` returns
-    functions that add a command, or a group of commands, to the Typer application that they are given. `schemas` returns
-    the JSON schemas, by name, of bodies that routes read themselves, for the API's description. `checks` returns what
-    `headrace doctor` looks at. `job_checks` returns functions that check a job by itself, and raise InvalidRecord: the
-    jobs of a file pass them before any is sent. `hooks` returns what the feature does inside the transactions of the
-    core. `engines` returns the engines that model cards may name. `status` returns functions that read, from a ledger, a
-    `StatusPart` that `headrace status` shows. `metrics` returns functions that read, by a connection of the ledger,
-    Prometheus metrics that `/metrics` shows. `change_kinds` are the kinds of change that the feature notes in the
-    change feed, each with the word that `headrace status` shows for it.
+    HTTP and the shell. `routers` returns the FastAPI routers of the gateway, in the order in which they are asked.
+    `schemas` returns the JSON schemas, by name, of bodies that routes read themselves, for the API's description.
+    `commands` returns functions that add a command, or a group of commands, to the Typer application that they are
+    given. `checks` returns what `headrace doctor` looks at. `job_checks` returns functions that check a job by itself,
+    and raise InvalidRecord: the jobs of a file pass them before any is sent. `status` returns functions that read, from
+    a ledger, a `StatusPart` that `headrace status` shows. `metrics` returns functions that read, by a connection of the
+    ledger, Prometheus metrics that `/metrics` shows.
 
-    `admission(parts)` returns what the feature checks of each job before it is taken in (core/admission/check.py).
+    The ledger. `hooks` returns what the feature does inside the transactions of the core. `change_kinds` are the kinds
+    of change that the feature notes in the change feed, each with the word that `headrace status` shows for it.
 
-    `stages(settings)` returns the feature's stages for a deployment's settings, or without settings for the defaults.
-    `answering` returns what the feature adds to how a model answers. `follows(settings, ledger, believed)` returns what
-    makes units of work of records that are published (core/pipeline/following.py); that nobody wants any may be
-    believed for so many seconds. `parts(worker)` returns what builds the parts that steps need, by their names
-    (runtime/worker/parts.py). `duties` are loops of a bridge by their names, each made by a call with what the
-    bridge has for it (runtime/bridge/duty.py). `upkeep(settings, ledger)` returns what the bridge that reaps does once
-    a minute, a bounded part of it at each call; it returns whether there is more.
+    Jobs. `admission(parts)` returns what the feature checks of each job before it is taken in
+    (core/admission/check.py). `stages(settings)` returns the feature's stages for a deployment's settings, or without
+    settings for the defaults. `engines` returns the engines that model cards may name. `answering` returns what the
+    feature adds to how a model answers. `follows(settings, ledger, believed)` returns what makes units of work of
+    records that are published (core/pipeline/following.py); that nobody wants any may be believed for so many seconds.
+
+    Processes. `parts(worker)` returns what builds the parts that steps need, by their names (runtime/worker/parts.py).
+    `duties` are loops of a bridge by their names, each made by a call with what the bridge has for it
+    (runtime/bridge/duty.py). `upkeep(settings, ledger)` returns what the bridge that reaps does once a minute, a
+    bounded part of it at each call; it returns whether there is more.
     """
 
     name: str

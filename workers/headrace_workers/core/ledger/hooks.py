@@ -90,8 +90,8 @@ class Hooks:
     database's clock. `on_reap(connection)` does a bounded part of it, in a transaction of its own.
     `on_tally(connection, jobs)` is told of each job that has ended with a result, once, some minutes later.
 
-    Forgetting. `on_forget_jobs(connection, job_ids)` is told of jobs and units that are about to be forgotten: it keeps or
-    deletes what the feature has of them. `on_prune(connection, older_than_ms)` forgets a bounded number of rows, and
+    Forgetting. `on_forget_jobs(connection, job_ids)` is told of jobs and units that are about to be forgotten: it keeps
+    or deletes what the feature has of them. `on_prune(connection, older_than_ms)` forgets a bounded number of rows, and
     returns whether there are more.
 
     Between features. `on_documents_changed(connection, reasons, version)` is told of documents of knowledge bases that
