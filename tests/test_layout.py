@@ -32,18 +32,8 @@ _ORDER = (
     "access",
     "generation",
 )
-_EXCEPTIONS = frozenset(
-    {
-        "generation.step -> cache.audit_step",
-        "generation.step -> cache.step",
-        "generation.step -> judging.quality_retry",
-        "generation.step -> knowledge.grounding",
-        "generation.step -> moderation.asked_again",
-        "generation.step -> moderation.canary",
-        "knowledge.api.vector_stores -> batches.store.stored",
-    }
-)
-_MOST_EXCEPTIONS = {"inside workers: features import down, and nothing imports a feature": 92}
+_EXCEPTIONS = frozenset({"knowledge.api.vector_stores -> batches.store.stored"})
+_MOST_EXCEPTIONS = {"inside workers: features import down, and nothing imports a feature": 4}
 _MOST_LINES = 500
 
 
