@@ -31,7 +31,7 @@ Completion: TypeAlias = Callable[[Connection, Mapping[str, bytes | None]], objec
 Held: TypeAlias = Callable[[Connection, Sequence[str]], object]
 Withheld: TypeAlias = Callable[[Connection, Sequence[str], str], object]
 Tenants: TypeAlias = Callable[[Connection, int], Collection[str]]
-Tally: TypeAlias = Callable[[Connection, Sequence["FinishedJob"]], object]
+Results: TypeAlias = Callable[[Connection, Sequence["FinishedJob"]], object]
 Prune: TypeAlias = Callable[[Connection, int], bool]
 
 
@@ -78,7 +78,7 @@ class Hooks:
 
     Time. `is_due(now)` returns a condition on the feature's tables: whether `on_reap` has something to do, by the
     database's clock. `on_reap(connection)` does a bounded part of it, in a transaction of its own.
-    `on_tally(connection, jobs)` is told of each job that has ended with a result, once, some minutes later.
+    `on_results(connection, jobs)` is told of each job that has ended with a result, once, some minutes later.
     `on_prune(connection, older_than_ms)` forgets a bounded number of rows, and returns whether there are more.
     """
 
@@ -95,7 +95,7 @@ class Hooks:
     known_tenants: Tenants = _know_none
     is_due: Callable[[Any], Condition] | None = None
     on_reap: Callable[[Connection], object] | None = None
-    on_tally: Tally = _do_nothing
+    on_results: Results = _do_nothing
     on_prune: Prune = _nothing_to_prune
 
 

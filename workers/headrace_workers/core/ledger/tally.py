@@ -88,4 +88,4 @@ def _give(connection: Connection, ends: Iterable[Any]) -> None:
     jobs = [FinishedJob(row.tenant, row.ended_at, from_json(bytes(row.terminal))) for row in ends]
     if jobs:
         for feature in hooks():
-            feature.on_tally(connection, jobs)
+            feature.on_results(connection, jobs)

@@ -27,7 +27,7 @@ def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.features.judging.store import score_counts
 
-    return Hooks(on_tally=score_counts.count)
+    return Hooks(on_results=score_counts.count)
 
 
 FEATURE = Feature(name="judging", routers=_routers, commands=_commands, hooks=_hooks)
