@@ -49,7 +49,7 @@ class Time:
         self.pruned.append((older_than_ms, of_units))
         return len(self.pruned) < 2
 
-    def tally(self) -> bool:
+    def account(self) -> bool:
         """Note the call; two calls' worth are there."""
         self.counted += 1
         return self.counted < 2

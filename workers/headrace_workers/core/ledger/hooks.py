@@ -14,11 +14,11 @@ from sqlalchemy import ColumnElement, Connection
 from headrace_workers.core.feature import installed
 
 if TYPE_CHECKING:
+    from headrace_workers.core.ledger.accounting import FinishedJob
     from headrace_workers.core.ledger.dead import Burial
     from headrace_workers.core.ledger.ingest import NewJob
     from headrace_workers.core.ledger.records import ReceivedReview
     from headrace_workers.core.ledger.rows import Written
-    from headrace_workers.core.ledger.tally import FinishedJob
 
 Condition: TypeAlias = ColumnElement[bool]
 Admit: TypeAlias = Callable[[Connection, Sequence["NewJob"], Collection[str]], Mapping[str, str]]
