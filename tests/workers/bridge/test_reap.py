@@ -48,7 +48,7 @@ class Time:
         self.pruned.append(older_than_ms)
         return len(self.pruned) < 2
 
-    def tally(self) -> bool:
+    def account(self) -> bool:
         """Note the call; two calls' worth are there."""
         self.counted += 1
         return self.counted < 2

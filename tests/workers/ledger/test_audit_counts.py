@@ -50,7 +50,7 @@ def test_what_was_served_and_audited_is_counted(counted):
     """By stratum and chance, since the scope counts; never fewer serves than audits."""
     write(counted, text(f"INSERT INTO standings (scope, tenant, state, sentence, figures, since, changed_at) "
                         f"VALUES ('{SCOPE}', 'a', 'shown', '', '{{}}', 50, 1)"))  # fmt: skip
-    found = counted.audits.counted(SCOPE, "a", 3)
+    found = counted.of(Audits).counted(SCOPE, "a", 3)
     assert found.before.since == 50
     assert found.tallies == (
         Tally(1, 0.5, 4, 2, 1, 1), Tally(2, 1.0, 3, 0, 1, 0), Tally(3, 0.25, 1, 0, 0, 1),
@@ -77,8 +77,8 @@ def test_what_was_served_as_a_window_began_is_in_it(ledger):
 def test_a_window_begins_where_the_one_before_is_full(counted):
     """Of so many audits, by when they were served."""
     for size, number in ((8, 1), (7, 2), (100, 1)):
-        assert counted.audits.counted(SCOPE, "a", size).window.number == number
-    nothing = counted.audits.counted("unheard of", "z", 3)
+        assert counted.of(Audits).counted(SCOPE, "a", size).window.number == number
+    nothing = counted.of(Audits).counted("unheard of", "z", 3)
     assert nothing.window == Window(1, ())
     assert (nothing.tallies, nothing.beside, nothing.seen) == ((), Beside(), Seen((), 0))
     assert nothing.before == ScopeStanding(scope="unheard of", tenant="z", state="not yet shown", sentence="", number=1)
@@ -86,11 +86,11 @@ def test_a_window_begins_where_the_one_before_is_full(counted):
 
 def test_pairs_are_what_was_decided_at_a_similarity(counted):
     """Hits, and what the threshold alone refused; what a guard refused is no part of it."""
-    found = counted.audits.pairs(SCOPE, 50)
+    found = counted.of(Audits).pairs(SCOPE, 50)
     assert sorted(found) == [
         Pair(0.6, True), Pair(0.8, False), Pair(0.8, True), Pair(0.8, True), Pair(0.9, False),
     ]  # fmt: skip
-    assert counted.audits.pairs(SCOPE, 301) == []
+    assert counted.of(Audits).pairs(SCOPE, 301) == []
 
 
 def test_guards_are_counted_by_what_they_refuse(ledger):

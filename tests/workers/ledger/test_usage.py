@@ -8,10 +8,10 @@ from sqlalchemy import update
 from tests.workers.gateway.served import answer
 
 from headrace_schemas import NotJudged, Score
-from headrace_workers.core.ledger import tally
+from headrace_workers.core.ledger import accounting
+from headrace_workers.core.ledger.accounting import LAG_MS
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.tally import LAG_MS
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.access.store.usage import DAY_MS, Usage
@@ -42,7 +42,7 @@ def test_a_job_is_counted_once_and_when_all_before_it_are(ledger: Ledger, job: C
     ended(ledger, job, [LAG_MS + 5_000, LAG_MS + 6_000, 0])
     ended(ledger, job, [LAG_MS + 5_000], tenant="b")
     for _ in range(3):
-        assert not ledger.tally()
+        assert not ledger.account()
     assert sums(ledger) == [(2, 14, 6)]
     assert sums(ledger, "b") == [(1, 7, 3)]
     rows, until = ledger.of(Usage).of_tenant("a", 0, 10**6)
@@ -53,7 +53,7 @@ def test_a_job_is_counted_once_and_when_all_before_it_are(ledger: Ledger, job: C
 def test_days_are_those_of_the_ends(ledger: Ledger, job: Callable[..., NewJob]):
     """In UTC; a range shows its own."""
     ended(ledger, job, [DAY_MS, DAY_MS + 1, 3 * DAY_MS])
-    ledger.tally()
+    ledger.account()
     today = ledger.now() // DAY_MS
     assert [row.jobs for row in ledger.of(Usage).of_tenant("a", today - 4, today)[0]] == [1, 2]
     assert [row.jobs for row in ledger.of(Usage).of_tenant("a", today - 2, today)[0]] == [2]
@@ -64,9 +64,9 @@ def test_more_than_one_look_takes_is_counted_whole(
     ledger: Ledger, job: Callable[..., NewJob], monkeypatch: pytest.MonkeyPatch, at_once: int
 ):
     """Also where several ended in the same millisecond."""
-    monkeypatch.setattr(tally, "_AT_ONCE", at_once)
+    monkeypatch.setattr(accounting, "_AT_ONCE", at_once)
     ended(ledger, job, [LAG_MS + 9_000, LAG_MS + 5_000, LAG_MS + 5_000, LAG_MS + 5_000, LAG_MS + 1_000])
-    while ledger.tally():
+    while ledger.account():
         pass
     assert sums(ledger) == [(5, 35, 15)]
 
@@ -78,7 +78,7 @@ def test_what_is_forgotten_was_counted_before(ledger: Ledger, job: Callable[...,
         pass
     assert len(ledger.read(JOBS.select())) == 1
     assert sums(ledger) == [(2, 14, 6)]
-    ledger.tally()
+    ledger.account()
     assert sums(ledger) == [(2, 14, 6)]
 
 
@@ -86,7 +86,7 @@ def test_more_than_one_look_counts_is_forgotten_by_and_by(
     ledger: Ledger, job: Callable[..., NewJob], monkeypatch: pytest.MonkeyPatch
 ):
     """What is not counted yet stays."""
-    monkeypatch.setattr(tally, "_AT_ONCE", 2)
+    monkeypatch.setattr(accounting, "_AT_ONCE", 2)
     ended(ledger, job, [60_000 + 1_000 * n for n in range(5)])
     assert ledger.prune(30_000)
     assert 0 < len(ledger.read(JOBS.select())) < 5
@@ -99,7 +99,7 @@ def test_more_than_one_look_counts_is_forgotten_by_and_by(
 def test_two_that_count_at_a_time_count_once(ledger: Ledger, job: Callable[..., NewJob]):
     """The second waits for the first, and finds nothing."""
     ended(ledger, job, [LAG_MS + 5_000 + n for n in range(20)])
-    threads = [threading.Thread(target=ledger.tally) for _ in range(4)]
+    threads = [threading.Thread(target=ledger.account) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -120,7 +120,7 @@ def test_scores_are_counted_once_by_kind_and_by_why_there_is_none(ledger: Ledger
     ended(ledger, job, [60_000], scores=JUDGED)
     ended(ledger, job, [LAG_MS + 7_000])
     for _ in range(3):
-        ledger.tally()
+        ledger.account()
     two = (ScoreCount("f1", "no_reference", 2), ScoreCount("rubric", "", 2), ScoreCount("rubric", "unanswered", 2))
     assert ledger.of(ScoreCounts).all() == two
     while ledger.prune(30_000):

@@ -247,7 +247,7 @@ ACCEPTED: Final = Table(
     Index("accepted_at", "at"),
 )
 
-# One row: all jobs that ended until then are tallied: see core/ledger/tally.py.
+# One row: all jobs that ended until then are accounted for: see core/ledger/accounting.py.
 COUNTED: Final = Table(
     "usage_counted",
     METADATA,

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from headrace_workers.core.ledger import (
+    accounting,
     claim,
     consume,
     duties,
@@ -17,7 +18,6 @@ from headrace_workers.core.ledger import (
     prune,
     readers,
     recover,
-    tally,
     units,
     unrun,
 )
@@ -52,7 +52,7 @@ class ForBridges(Engines):
     due = reads_volatile(recover.due)
     withhold_late = durable(held.withhold_late)
     waits = reads_volatile(unrun.waits)
-    tally = volatile(tally.tally_settled)
+    account = volatile(accounting.account_settled)
     prune = volatile(prune.prune)
 
     def claim(self, wanted: Sequence[claim.Wanted], *, lease_ms: int, sender: str) -> claim.Claimed:

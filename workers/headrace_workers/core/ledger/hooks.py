@@ -14,12 +14,12 @@ from sqlalchemy import ColumnElement, Connection
 from headrace_workers.core.feature import installed
 
 if TYPE_CHECKING:
+    from headrace_workers.core.ledger.accounting import FinishedJob
     from headrace_workers.core.ledger.dead import Burial
     from headrace_workers.core.ledger.incidents import Trouble
     from headrace_workers.core.ledger.ingest import NewJob
     from headrace_workers.core.ledger.records import ReceivedReview
     from headrace_workers.core.ledger.rows import Written
-    from headrace_workers.core.ledger.tally import FinishedJob
 
 Condition: TypeAlias = ColumnElement[bool]
 Admit: TypeAlias = Callable[[Connection, Sequence["NewJob"], Collection[str]], Mapping[str, str]]
@@ -32,7 +32,7 @@ Completion: TypeAlias = Callable[[Connection, Mapping[str, bytes | None]], objec
 Held: TypeAlias = Callable[[Connection, Sequence[str]], object]
 Withheld: TypeAlias = Callable[[Connection, Sequence[str], str], object]
 Tenants: TypeAlias = Callable[[Connection, int], Collection[str]]
-Tally: TypeAlias = Callable[[Connection, Sequence["FinishedJob"]], object]
+Results: TypeAlias = Callable[[Connection, Sequence["FinishedJob"]], object]
 ForgetJobs: TypeAlias = Callable[[Connection, Sequence[str]], object]
 Prune: TypeAlias = Callable[[Connection, int], bool]
 DocumentsChanged: TypeAlias = Callable[[Connection, Mapping[int, str], str | None], object]
@@ -88,7 +88,7 @@ class Hooks:
 
     Time. `is_due(now)` returns a condition on the feature's tables: whether `on_reap` has something to do, by the
     database's clock. `on_reap(connection)` does a bounded part of it, in a transaction of its own.
-    `on_tally(connection, jobs)` is told of each job that has ended with a result, once, some minutes later.
+    `on_results(connection, jobs)` is told of each job that has ended with a result, once, some minutes later.
 
     Forgetting. `on_forget_jobs(connection, job_ids)` is told of jobs and units that are about to be forgotten: it keeps
     or deletes what the feature has of them. `on_prune(connection, older_than_ms)` forgets a bounded number of rows, and
@@ -113,7 +113,7 @@ class Hooks:
     known_tenants: Tenants = _know_none
     is_due: Callable[[Any], Condition] | None = None
     on_reap: Callable[[Connection], object] | None = None
-    on_tally: Tally = _do_nothing
+    on_results: Results = _do_nothing
     on_forget_jobs: ForgetJobs = _do_nothing
     on_prune: Prune = _nothing_to_prune
     on_documents_changed: DocumentsChanged = _do_nothing

@@ -5,8 +5,8 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 from headrace_workers.core.ledger import accepted, changes, followers
 from headrace_workers.core.ledger import fair_queueing as turns
 from headrace_workers.core.ledger import incidents as troubles
+from headrace_workers.core.ledger.accounting import account
 from headrace_workers.core.ledger.hooks import hooks
-from headrace_workers.core.ledger.tally import tally
 from headrace_workers.core.sql.database import among, clock, now_ms
 from headrace_workers.core.sql.delete_some import AT_ONCE, delete_some, lock_some
 from headrace_workers.core.tables import BUDGETS, DEAD_LETTERS, JOBS, OUTBOX, STEPS
@@ -21,7 +21,7 @@ def prune(connection: Connection, older_than_ms: int) -> bool:
     """
     before = now_ms() - older_than_ms
     # What a job has used outlives it.
-    counted = tally(connection, clock(connection) - older_than_ms)
+    counted = account(connection, clock(connection) - older_than_ms)
     ended = (JOBS.c.ended_at < before) & (JOBS.c.ended_at <= counted.until)
     more = counted.more | _forget_jobs(connection, ended)
     more |= accepted.forget(connection, older_than_ms)

@@ -37,7 +37,7 @@ def _hooks() -> "Hooks":
         concerns=token_quotas.has_reservation,
         on_completion=token_quotas.settle,
         known_tenants=usage.tenants,
-        on_tally=usage.count,
+        on_results=usage.count,
         on_prune=token_quotas.expire,
     )
 

@@ -32,7 +32,7 @@ def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.features.judging.store import score_counts
 
-    return Hooks(on_tally=score_counts.count)
+    return Hooks(on_results=score_counts.count)
 
 
 def _status() -> Sequence[Callable[[Any], Any]]:

@@ -55,7 +55,7 @@ class Reap:
         total = self._reap() if due.leases or due.steps else 0
         total += self._pass_over()
         counts = self._clock.monotonic() - self._counted_at > _COUNT_EVERY
-        if counts and not self._ledger.tally():
+        if counts and not self._ledger.account():
             self._counted_at = self._clock.monotonic()
         prunes = self._clock.monotonic() - self._pruned_at > _PRUNE_EVERY
         if prunes and not self._ledger.prune(self._retention_ms):

@@ -1,4 +1,4 @@
-"""What tenants have used: tokens by day, kind and model, counted once from the ends of jobs (core/ledger/tally.py)."""
+"""What tenants have used: tokens by day, kind and model, counted once from the results of jobs."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
-from headrace_workers.core.ledger.tally import FinishedJob, tallied_until
+from headrace_workers.core.ledger.accounting import FinishedJob, accounted_until
 from headrace_workers.core.sql.database import insert
 from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.sql.transactions import reads
@@ -36,7 +36,7 @@ def used(connection: Connection, tenant: str, first: int, last: int) -> tuple[li
         .where(USAGE.c.tenant == tenant, USAGE.c.day.between(first, last))
         .order_by(USAGE.c.day, USAGE.c.kind, USAGE.c.model)
     )
-    until = tallied_until(connection)
+    until = accounted_until(connection)
     return [Used(*row) for row in connection.execute(query)], until
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from headrace_workers.core.ledger.tally import FinishedJob
+from headrace_workers.core.ledger.accounting import FinishedJob
 from headrace_workers.core.sql.database import insert
 from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.sql.transactions import reads

@@ -1,8 +1,8 @@
-"""The tally of jobs that ended with a result: each is given to features once, behind the hot path.
+"""Accounting: each job that ended with a result is given to features once, behind the hot path.
 
-Jobs are tallied in the order of their ends, up to a time that lies far enough back: who ends a job has written it by
-then. The time up to which all is tallied is kept, and moves in the transaction in which features count. (Where the
-database's clock is set back, what ends in the time that comes twice is not tallied the second time.)
+Jobs are accounted for in the order of their ends, up to a time that lies far enough back: who ends a job has written it
+by then. That time is kept, and moves in the transaction in which features count. (Where the database's clock is set
+back, what ends in the time that comes twice is not counted the second time.)
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,23 +30,23 @@ class FinishedJob(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Tallied:
-    """All jobs that ended until then (ms) are tallied; `more` wait to be."""
+class Accounted:
+    """All jobs that ended until then (ms) are accounted for; `more` wait to be."""
 
     until: int
     more: bool
 
 
-def tally_settled(connection: Connection) -> bool:
-    """Tally jobs that nobody ends any more, a bounded number; return whether there are more."""
-    return tally(connection, clock(connection) - LAG_MS).more
+def account_settled(connection: Connection) -> bool:
+    """Account for jobs that ended long enough ago, a bounded number; return whether there are more."""
+    return account(connection, clock(connection) - LAG_MS).more
 
 
-def tally(connection: Connection, up_to: int) -> Tallied:
-    """Tally jobs that ended up to this time (ms), a bounded number a call."""
+def account(connection: Connection, up_to: int) -> Accounted:
+    """Account for jobs that ended up to this time (ms), a bounded number a call."""
     until = _locked(connection)
     if up_to <= until:
-        return Tallied(until, False)
+        return Accounted(until, False)
     ends = connection.execute(
         _ends().where(JOBS.c.ended_at > until, JOBS.c.ended_at <= up_to).order_by(JOBS.c.ended_at).limit(_AT_ONCE)
     ).all()
@@ -59,11 +59,11 @@ def tally(connection: Connection, up_to: int) -> Tallied:
             ends, up_to = connection.execute(_ends().where(JOBS.c.ended_at == last)).all(), last
     _give(connection, ends)
     connection.execute(update(COUNTED).where(COUNTED.c.what == _WHAT).values(until=up_to))
-    return Tallied(up_to, more)
+    return Accounted(up_to, more)
 
 
-def tallied_until(connection: Connection) -> int:
-    """Return the time (ms) up to which all jobs are tallied."""
+def accounted_until(connection: Connection) -> int:
+    """Return the time (ms) up to which all jobs are accounted for."""
     return int(connection.execute(_until()).scalar() or 0)
 
 
@@ -88,4 +88,4 @@ def _give(connection: Connection, ends: Iterable[Any]) -> None:
     jobs = [FinishedJob(row.tenant, row.ended_at, from_json(bytes(row.terminal))) for row in ends]
     if jobs:
         for feature in hooks():
-            feature.on_tally(connection, jobs)
+            feature.on_results(connection, jobs)

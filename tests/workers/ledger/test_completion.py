@@ -1,0 +1,36 @@
+"""Which features the completion of a job concerns."""
+
+from collections.abc import Callable
+
+from headrace_workers.core.ledger.completion import assume_active, concerned, lock_active
+from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.access.store import token_quotas
+from headrace_workers.features.access.store.quotas import Quotas
+from headrace_workers.features.cache.store import entries
+
+
+def test_a_completion_concerns_the_features_that_keep_something_of_the_job(
+    ledger: Ledger, job: Callable[..., NewJob]
+) -> None:
+    """A feature is told of the jobs for which its condition is true, and of no others."""
+    ledger.of(Quotas).put("a", 1_000, "ever")
+    reserved, free, making = job(tenant="a"), job(tenant="b"), job(tenant="b")
+    jobs = [each.id for each in (reserved, free, making)]
+    ledger.ingest([reserved, free, making])
+    answer = entries.NewEntry(scope="s", key="k", tenant="b", job_id=making.id, lane=1)
+    with writing(ledger.engine) as tx:
+        entries.lead(tx, [answer])
+        found = concerned(lock_active(tx, jobs), jobs)
+    assert {hooks.on_completion: job_ids for hooks, job_ids in found.items()} == {
+        token_quotas.settle: [reserved.id],
+        entries.withdraw_of: [making.id],
+    }
+
+
+def test_jobs_that_nobody_looked_at_concern_every_feature() -> None:
+    """A cancellation locks its jobs itself: no feature may miss one."""
+    found = concerned(assume_active(["a"]), ["a"])
+    assert {hooks.on_completion for hooks in found} == {token_quotas.settle, entries.withdraw_of}
+    assert set(map(tuple, found.values())) == {("a",)}
