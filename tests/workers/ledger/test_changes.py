@@ -1,13 +1,16 @@
 """Following changes: none is passed over, whoever writes slowly."""
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, select, update
 
+from headrace_workers.core.feature import installed
 from headrace_workers.core.ledger import changes
 from headrace_workers.core.ledger.changes import BEFORE_ALL
 from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CHANGES
 from headrace_workers.features.cache.store.answers import Answers
-from headrace_workers.features.cache.tables import ENTRIES
+from headrace_workers.features.cache.tables import ENTRIES, ENTRY
+from headrace_workers.features.knowledge.tables import DOCUMENT
 
 
 def _entry(tx, key):
@@ -73,3 +76,17 @@ def test_the_horizon_is_behind_all_that_was_committed(ledger):
     with writing(ledger.engine) as tx:
         second = _entry(tx, "b")
     assert [change.entry_id for change in ledger.of(Answers).changed(begun_at, 9)] == [second]
+
+
+def test_the_last_change_of_each_kind_outlives_the_others(ledger):
+    """A follower of a kind that rarely changes may go on from it; the kinds are those that features declare."""
+    kinds = sorted(kind for feature in installed() for kind in feature.change_kinds)
+    assert kinds == [DOCUMENT, ENTRY]
+    for kind in kinds:
+        for subject in (1, 2):
+            with writing(ledger.engine) as tx:
+                changes.note(tx, [subject], kind)
+    with writing(ledger.engine) as tx:
+        tx.execute(update(CHANGES).values(at=CHANGES.c.at - changes.KEPT_MS - 60_000))
+    assert ledger.prune(1_000) is False
+    assert sorted(ledger.read(select(CHANGES.c.kind, CHANGES.c.subject))) == [(DOCUMENT, 2), (ENTRY, 2)]
