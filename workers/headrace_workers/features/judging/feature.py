@@ -25,7 +25,7 @@ def _commands() -> Sequence[Callable[[Any], None]]:
 
 
 def _admission(_parts: "AdmissionParts") -> "AdmissionCheck":
-    from headrace_workers.features.judging.usable import CriteriaCheck
+    from headrace_workers.features.judging.admission import CriteriaCheck
 
     return CriteriaCheck()
 
