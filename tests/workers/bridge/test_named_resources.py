@@ -12,8 +12,8 @@ from headrace_workers.core.ledger.cancel import Cancellation
 from headrace_workers.core.ledger.dead import Burial
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.features.knowledge.admission import KnowledgeCheck
+from headrace_workers.features.webhooks.admission import CallbackCheck
 from headrace_workers.features.webhooks.allowed_targets import Reach
-from headrace_workers.features.webhooks.callbacks import CallbackCheck
 from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 
 THERE, GONE = f"we_{'1' * 24}", f"we_{'2' * 24}"

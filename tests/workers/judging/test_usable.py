@@ -7,8 +7,9 @@ import pytest
 from headrace_schemas import EvaluationJob, InvalidRecord, ModerationJob
 from headrace_schemas.criteria import Contains, JsonSchema, Regex
 from headrace_workers.features.judging import conforming
+from headrace_workers.features.judging.admission import CriteriaCheck
 from headrace_workers.features.judging.unjudged import UnusableSchema
-from headrace_workers.features.judging.usable import CriteriaCheck, check_usable
+from headrace_workers.features.judging.usable import check_usable
 
 
 def judged(*patterns: str) -> EvaluationJob:

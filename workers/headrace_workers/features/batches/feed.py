@@ -29,8 +29,8 @@ _SKIPPED_AT_ONCE = 256 * 1024**2
 
 @dataclass
 class _Reading:
-    """An input that is open. `ahead` are lines that were read and not taken yet: the first of them stands at
-    `position`, behind so many lines.
+    """An open input. `ahead` are lines that were read and not taken yet: the first of them stands at `position`, after
+    `line` lines.
     """
 
     stream: BinaryIO
@@ -41,7 +41,7 @@ class _Reading:
     to_skip: int = 0  # bytes that are to be read over first, as it cannot be sought in
 
     def skip(self) -> bool:
-        """Read over a bounded part of that; whether it stands at `position` then, or at the end of a shorter text."""
+        """Read over a bounded part of that. Return True at `position`, or at the end of a shorter text."""
         last = max(0, self.to_skip - _SKIPPED_AT_ONCE)
         while self.to_skip > last:
             skipped = self.stream.read(min(self.to_skip - last, _SKIP))
@@ -49,13 +49,13 @@ class _Reading:
         return self.to_skip == 0
 
     def up_to(self, position: int, line: int) -> None:
-        """What stands before this was taken."""
+        """Forget the lines before this position, which were taken."""
         self.position, self.line = position, line
         while self.ahead and self.ahead[0].end <= position:
             self.ahead.popleft()
 
     def __iter__(self) -> Iterator[Read]:
-        """All lines from `position` on."""
+        """Read all lines from `position` on."""
         yield from tuple(self.ahead)
         for read in self.lines:
             self.ahead.append(read)
@@ -63,7 +63,7 @@ class _Reading:
 
 
 class Feed:
-    """Feeds all batches of a ledger. Belongs to one thread; of two that feed, each line is taken by one.
+    """The feed of all batches of a ledger. Belongs to one thread. Where two feed, each line is taken once.
 
     `admit` gives what decides about records at the moment.
     """
@@ -75,9 +75,9 @@ class Feed:
         self._open: dict[int, _Reading] = {}
 
     def feed(self, batch: Row[Any], room: int, now: int) -> tuple[int, bool]:
-        """Take in up to so many lines of a batch; how many, and whether the rest waits for the budget.
+        """Take in up to so many lines of a batch. Return how many, and whether the rest waits for the budget.
 
-        NotReadable and NoSuchObject where its input cannot be read on; StoreUnavailable, Unavailable.
+        Raises NotReadable and NoSuchObject where its input cannot be read on; StoreUnavailable, Unavailable.
         """
         room = min(room, _LINES_AT_ONCE)
         reading = self._reading(batch)
@@ -99,12 +99,12 @@ class Feed:
             self.forget(number)
 
     def forget(self, number: int) -> None:
-        """Close the input of a batch: it is opened anew where it is needed."""
+        """Close the input of a batch. It is opened again when it is needed."""
         if (reading := self._open.pop(number, None)) is not None:
             reading.stream.close()
 
     def _reading(self, batch: Row[Any]) -> _Reading:
-        """The batch's input, where it goes on."""
+        """Return the batch's input at the next line."""
         reading = self._open.get(batch.number)
         if reading is not None and (reading.position, reading.line) == (batch.position, batch.line):
             return reading
@@ -119,7 +119,7 @@ class Feed:
         return reading
 
     def _chunk(self, batch: Row[Any], reading: _Reading, room: int, now: int) -> Chunk:
-        """So many lines from where the input stands, with what they become."""
+        """Return so many lines from where the input stands, with their jobs."""
         sends = batch.state != CANCELLING and batch.expires_at > now and not batch.exhausted
         admit, terms = self._admit(), terms_of(batch)
         found: list[NewLine] = []
@@ -135,7 +135,7 @@ class Feed:
         except NotReadable:
             if not found:
                 raise
-            # What stands before that place is taken first; then the input is opened anew, and found to end here.
+            # The lines before that place are taken first. Then the input is opened again, and ends here.
             self.forget(batch.number)
             read_all = False
         return Chunk(found, position, line, read=read_all, own_keys=terms.own_keys)

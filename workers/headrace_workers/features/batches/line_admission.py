@@ -29,9 +29,9 @@ Admit = Callable[[Record], Accepted]
 
 
 class NoJob(Exception):
-    """A line that makes no job: a code, the reason, and the field of the line that is at fault, if it is one.
+    """A line that makes no job: a code, the reason, and the field of the line that is at fault, if there is one.
 
-    `error` is what the checks of a record said, where these refused it.
+    `error` is the one of admission, where that refused the job.
     """
 
     def __init__(self, code: str, reason: str, param: str | None = None, error: HeadraceError | None = None) -> None:
@@ -43,7 +43,7 @@ class NoJob(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What all lines of a batch share. `expires_at` in ms since 1970."""
+    """The terms that all lines of a batch share. `expires_at` in ms since 1970."""
 
     batch_id: str
     number: int
@@ -55,16 +55,16 @@ class Terms:
 
     @property
     def own_keys(self) -> bool:
-        """Whether the key that a line has is its job's, as that of a job which comes by Kafka."""
+        """Return True where the key of a line is its job's, as with a job that comes by Kafka."""
         return self.defaults.own_keys
 
     def key(self, line: int) -> str:
-        """The idempotency key of the job that a line becomes: its id depends on nothing else but the tenant."""
+        """Return the idempotency key of a line's job: the job's id depends on nothing else but the tenant."""
         return f"batch:{self.batch_id}:{line}"
 
 
 def terms_of(batch: Row[Any]) -> Terms:
-    """What all lines of a batch share."""
+    """Return the terms that all lines of a batch share."""
     return Terms(
         batch_id=batch.id,
         number=batch.number,
@@ -90,13 +90,13 @@ def admitted_job(kind: EventType, value: bytes, number: int, terms: Terms, admit
 
 
 def _due(step: NewStep, terms: Terms) -> NewStep:
-    """The end of the batch's window is when a line expires: only a deadline of its own makes it more urgent."""
+    """Make a step urgent only by a deadline of its own: it expires at the end of the batch's window, too."""
     own = step.deadline < terms.expires_at - 1  # that end passes a header, as a time of whole microseconds
     return step if own else step._replace(due=NEVER)
 
 
 def _refuse_withheld(job: Event, terms: Terms) -> None:
-    """NoJob where a line names what the key that submitted the batch may not read."""
+    """Raise NoJob where a line names what the key that submitted the batch may not read."""
     for place, family in named_by(job).items() if isinstance(job, AnyJob) else ():
         if family in terms.withheld:
             raise NoJob(FORBIDDEN, f"{place}: the key that submitted this batch lacks the scope {family}:read", place)

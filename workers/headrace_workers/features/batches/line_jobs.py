@@ -1,4 +1,4 @@
-"""From a line of a batch's input to its jobs, or to the reason why it makes none. Pure but for what `admit` asks."""
+"""Makes the jobs of a line of a batch's input, or says why it makes none. Pure but for what `admit` asks."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -19,7 +19,7 @@ _LANE: Final = {"lane": "batch"}
 
 
 def admitted(read: Read, terms: Terms, admit: Admit) -> NewLine:
-    """A line that is to be run. Whatever is in it, this returns."""
+    """Return a line that is to be run, with its jobs or the reason why it makes none. Raises nothing."""
     named: str | None = None
     try:
         line = _object(read)
@@ -35,7 +35,7 @@ def admitted(read: Read, terms: Terms, admit: Admit) -> NewLine:
 
 
 def _cost(jobs: tuple[NewJob, ...], *, judged: bool) -> int:
-    """What jobs may cost at most, in tokens: a model that judges reads question and answer once more."""
+    """Return what jobs may cost at most, in tokens: a model that judges reads question and answer once more."""
     tokens = sum(job.cost for job in jobs)
     return 2 * tokens if judged else tokens
 
@@ -46,7 +46,7 @@ def _is_judged(line: Mapping[str, Any]) -> bool:
 
 
 def passed_over(read: Read) -> NewLine:
-    """A line that is not to be run: only what it is called is read."""
+    """Return a line that is not to be run: only its name is read."""
     try:
         return NewLine(read.number, read.end, name_of(_object(read)))
     except NoJob as error:
@@ -66,7 +66,7 @@ def _object(read: Read) -> dict[str, Any]:
 
 
 def name_of(line: Mapping[str, Any]) -> str | None:
-    """What its sender calls a line: `custom_id`, or the idempotency key of a job. NoJob where it is no name."""
+    """Return the name of a line: `custom_id`, or the idempotency key of a job. Raise NoJob where it is no name."""
     field = "custom_id" if "custom_id" in line else "idempotency_key"
     name = line.get(field)
     if name is None:
@@ -81,7 +81,9 @@ def name_of(line: Mapping[str, Any]) -> str | None:
 
 
 def _plain(line: dict[str, Any], number: int, terms: Terms, admit: Admit) -> NewJob:
-    """A job as headrace writes it. Its id is the line's: its own key is its name only, save in a batch of own keys."""
+    """Return the job of a line in headrace's own form. Its id is the line's; its own key is only its name, but in a
+    batch of own keys.
+    """
     if terms.endpoint is not None:
         raise NoJob(
             INVALID, f"it is no request to {terms.endpoint}: `custom_id`, `method`, `url` and `body` are needed", "url"

@@ -1,7 +1,7 @@
 """Lines in the form of OpenAI's Batch API: requests that become jobs, and answers in the shape of OpenAI's.
 
-`features/generation/openai` says what a request is to headrace, and what its answer looks like.
-The same line gives the same jobs, so that it is read once more when it is answered.
+`features/generation/openai` reads requests and writes answers. The same line gives the same jobs, so that it
+can be read once more when it is answered.
 """
 
 import logging
@@ -35,12 +35,12 @@ class Asked:
 
 
 def is_request(line: Mapping[str, Any]) -> bool:
-    """Whether a line is meant as a request, and no job of headrace."""
+    """Return True where a line is meant as a request, and is no job of headrace."""
     return "body" in line and ("custom_id" in line or "url" in line)
 
 
 def asked(line: Mapping[str, Any], number: int, terms: Terms, admit: Admit) -> Asked:
-    """The jobs that a line's request becomes. NoJob where it is refused."""
+    """Return the jobs that a line's request becomes. Raise NoJob where it is refused."""
     request = read(line, number, terms)
     if request.stream:
         raise NoJob("unsupported_parameter", "body.stream: a batch has no streams; leave it out", "body.stream")
@@ -56,7 +56,7 @@ def asked(line: Mapping[str, Any], number: int, terms: Terms, admit: Admit) -> A
 
 
 def _as_request(error: NoJob, request: Request) -> NoJob:
-    """Return what the checks of a job said in OpenAI's words: its code, and the parameter of the request's body."""
+    """Return the refusal of a job in OpenAI's words: its code, and the parameter of the request's body."""
     if error.error is None:
         return error
     found = refused(error.error, request.prompt)
@@ -65,7 +65,7 @@ def _as_request(error: NoJob, request: Request) -> NoJob:
 
 
 def read(line: Mapping[str, Any], number: int, terms: Terms) -> Request:
-    """What a line asks for. NoJob where that cannot be had."""
+    """Return the request that a line holds. Raise NoJob where it holds none that can be answered."""
     if missing := sorted(_FIELDS - line.keys()):
         words = f"{', '.join(missing)} is missing: a request has custom_id, method, url and body"
         raise NoJob("missing_required_parameter", words, missing[0])
@@ -96,11 +96,11 @@ def read(line: Mapping[str, Any], number: int, terms: Terms) -> Request:
 
 
 def asker(number: int, terms: Terms) -> Asker:
-    """On whose behalf a line is read."""
+    """Return who asks by a line."""
     deadline = datetime.fromtimestamp(terms.expires_at / 1000, UTC)
     return Asker(tenant=terms.tenant, key=terms.key(number), lane=Lane.BATCH, deadline=deadline)
 
 
 def job_ids(request: Request) -> list[str]:
-    """The ids of a request's jobs, in order."""
+    """Return the ids of a request's jobs, in order."""
     return [job.job_id("") for job in request.jobs]

@@ -48,7 +48,7 @@ def _metrics() -> Sequence[Callable[[Any], Any]]:
 
 
 def _admission(_parts: "AdmissionParts") -> "AdmissionCheck":
-    from headrace_workers.features.judging.usable import CriteriaCheck
+    from headrace_workers.features.judging.admission import CriteriaCheck
 
     return CriteriaCheck()
 

@@ -1,4 +1,4 @@
-"""What judging checks of a job: whether its criteria can be used. Else each score would say so, after the model ran."""
+"""Criteria that can be used, checked before a job runs: else each score would say so after the model ran."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -7,7 +7,6 @@ from typing import Any, Final
 from headrace_schemas.criteria import Criterion, JsonSchema, Regex
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.job import AnyJob, JudgedJob
-from headrace_workers.core.admission.check import AdmissionCheck
 from headrace_workers.features.judging import conforming
 from headrace_workers.features.judging.checks import compiled, quiet
 from headrace_workers.features.judging.unjudged import UnusablePattern, UnusableSchema
@@ -16,18 +15,6 @@ _MEMORY: Final = 65_536  # bytes of a pattern that is compiled: larger ones take
 _MOST: Final = 2_000  # characters of all patterns of a job's, for the same reason
 _MOST_IN_SCHEMAS: Final = 500  # of those in schemas, which take longer
 _TOO_LARGE: Final = "too large"  # as RE2 says it
-
-
-class CriteriaCheck(AdmissionCheck):
-    """The check of criteria, which hostile ones make long."""
-
-    def is_doubtful(self, job: AnyJob) -> bool:
-        """Return True where the job has a pattern or a schema."""
-        return isinstance(job, JudgedJob) and any(isinstance(each, Regex | JsonSchema) for each in job.criteria)
-
-    def examine(self, job: AnyJob) -> None:
-        """Raise InvalidRecord, which names the first of the job's criteria that cannot be used."""
-        check_usable(job)
 
 
 def check_usable(job: AnyJob) -> None:

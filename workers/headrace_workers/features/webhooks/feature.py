@@ -41,7 +41,7 @@ def _hooks() -> "Hooks":
 
 
 def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
-    from headrace_workers.features.webhooks.callbacks import CallbackCheck
+    from headrace_workers.features.webhooks.admission import CallbackCheck
     from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
     return CallbackCheck(parts.reach, parts.ledger.of(Webhooks).unknown)
