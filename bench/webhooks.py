@@ -82,7 +82,7 @@ def _burst(ledger: Ledger, bell: Notifier, base: str, count: int, say: Say) -> l
 def _singles(there: Services, live: Deployment, ledger: Ledger, base: str, count: int, say: Say) -> list[Row]:
     say(f"{count} jobs one at a time, from the end to the receiver, and the floor in turns")
     took, least = [], []
-    courier, letter = Sender(_HERE), Letter("m", f"{base}/floor", b"{}" * 200, (new_secret("v1"),))
+    sender, letter = Sender(_HERE), Letter("m", f"{base}/floor", b"{}" * 200, (new_secret("v1"),))
     with live.producer() as producer, floor(there) as parts:
         for turn in range(-_WARM_UP, count):
             url = f"{base}/single?turn={turn}"
@@ -92,7 +92,7 @@ def _singles(there: Services, live: Deployment, ledger: Ledger, base: str, count
             (ended,) = ledger.read(select(JOBS.c.ended_at).where(JOBS.c.id == job_id))
             alone = parts()
             begun = time.perf_counter()
-            courier.send("floor", [letter], probing=False, patience=1)
+            sender.send("floor", [letter], probing=False, patience=1)
             post = 1000 * (time.perf_counter() - begun)
             _all(base, "floor", 1, say)
             if turn >= 0:

@@ -174,7 +174,7 @@ def test_a_beginning_that_is_left_leaves_no_file(ledger: Ledger, tmp_path: Path)
     before = stored(tmp_path)
     assert first.once(lambda _: None) == 1_000
     ledger.lay_down("one")
-    first._duty.let_go()
+    first._duty.give_up()
     while not ledger.of(Evals).run("eval_3", "evalrun_3", "a").batch:
         second.once(lambda _: None)
     first.once(lambda _: None)

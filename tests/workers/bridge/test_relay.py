@@ -63,11 +63,11 @@ def relays(ledger, monkeypatch):
                 ledger=ledger,
                 bridge=name,
                 clock=clock,
-                troubles=troubles,
+                incidents=troubles,
                 follow_up=FollowUp(
                     ledger=ledger,
                     units=Following().units,
-                    hand_out=Assigner(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
+                    assigner=Assigner(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
                 ),
             )
         )

@@ -80,11 +80,11 @@ def relay_of(ledger, time, name="a", following=None, tasks=None):
         ledger=ledger,
         bridge=name,
         clock=time,
-        troubles=Incidents(ledger, name, time),
+        incidents=Incidents(ledger, name, time),
         follow_up=FollowUp(
             ledger=ledger,
             units=(following or Following()).units,
-            hand_out=Assigner(ledger=ledger, tasks=tasks or Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
+            assigner=Assigner(ledger=ledger, tasks=tasks or Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
         ),
     )
     return made, plan

@@ -243,7 +243,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
             "trusts_system",
             "canaries",
             "shown",
-            "let_go",
+            "cancelled",
             "embedder",
             "embedder_alias",
             "cache",
@@ -254,7 +254,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
             "max_wait",
             "auditing",
             "webhooks",
-            "courier",
+            "sender",
             "sealer",
         )
     )
@@ -265,9 +265,9 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
             "embedder", "embedder_alias", "cache", "retrieval", "passage_screener", "cache_mode", "cache_ttl",
             "max_wait", "auditing",
         ],
-        "generate": ["shown", "let_go", "generator"], "judge": [],
+        "generate": ["shown", "cancelled", "generator"], "judge": [],
         "moderate": ["screener", "seen_prompts", "trusts_system", "moderator", "canaries"],
-        "deliver": ["webhooks", "courier", "sealer"],
+        "deliver": ["webhooks", "sender", "sealer"],
     }[role]  # fmt: skip
     if role == MODEL_ROLE:  # a rubric that asks this model is judged here
         assert set(steps) == {("model.echo", name) for name in ("generate", "rubric", "audit")}

@@ -403,7 +403,7 @@ def test_a_ledger_that_is_away_costs_no_attempt():
             raise Unavailable("away")
 
     unit = Unit("u", "s", "t", "we_1", None, b"")
-    (outcome,) = deliver([unit], webhooks=Away(), courier=None, sealer=Sealer())
+    (outcome,) = deliver([unit], webhooks=Away(), sender=None, sealer=Sealer())
     assert isinstance(outcome, Wait)
     assert outcome.at_most == 1.0
 

@@ -34,12 +34,12 @@ ALL = ("job.completed", "job.failed", "job.cancelled", "batch.completed", "endpo
 class Office:
     """A relay that tells, and a worker that delivers."""
 
-    def __init__(self, ledger, courier=None, sealer=None, wording=None):
+    def __init__(self, ledger, sender=None, sealer=None, wording=None):
         self.ledger, self.webhooks = ledger, ledger.of(Webhooks)
         self.sealer = sealer or Sealer()
         self.pipeline = Pipeline()
         self.following = Following([Telling(ledger, wording or Wording()).units])
-        step = partial(deliver, webhooks=ledger.of(Webhooks), courier=courier or Sender(HERE), sealer=self.sealer)
+        step = partial(deliver, webhooks=ledger.of(Webhooks), sender=sender or Sender(HERE), sealer=self.sealer)
         self.work = Work(self.pipeline, {("deliver", "deliver"): step}, settings(), SystemClock())
 
     def register(self, url, **wanted):

@@ -39,21 +39,21 @@ class Notifier:
         self.rung += hints
 
 
-def runner(ledger, step, tasks=None, bell=None, clock=None, units=None, **settings):
+def runner(ledger, step, tasks=None, notifier=None, clock=None, units=None, **settings):
     """A runner whose steps on the model's queue, and where texts are embedded, are this one. `units` says what follows
     from ends: nothing by default.
     """
     settings = Settings(home=Path(), kafka=KafkaSettings.at("none:1"), redis="redis://none:1/0", ledger="", **settings)
     steps = dict.fromkeys((("model.echo", "generate"), ("model.echo", "rubric"), ("embed", "embed")), step)
-    runs, bell = Runs(Progress(), Pipeline(), settings.longest_run), bell or Notifier()
-    hand_out = Assigner(ledger=ledger, tasks=tasks or Tasks(waiting=99), sender="w", depth=2, lease_ms=60_000)
+    runs, notifier = Runs(Progress(), Pipeline(), settings.longest_run), notifier or Notifier()
+    assigner = Assigner(ledger=ledger, tasks=tasks or Tasks(waiting=99), sender="w", depth=2, lease_ms=60_000)
     return Runner(
         ledger=ledger, work=Work(Pipeline(), steps, settings, SystemClock()), settings=settings,
-        bell=bell, clock=clock or SystemClock(), progress=Progress(), worker="w",
-        renewer=Renewer(ledger, settings.lease_ms, Progress().loop("renew"), runs, bell), runs=runs,
-        hand_out=hand_out,
+        notifier=notifier, clock=clock or SystemClock(), progress=Progress(), worker="w",
+        renewer=Renewer(ledger, settings.lease_ms, Progress().loop("renew"), runs, notifier), runs=runs,
+        assigner=assigner,
         follow_up=FollowUp(
-            ledger=ledger, units=units or Following().units, hand_out=hand_out
+            ledger=ledger, units=units or Following().units, assigner=assigner
         ),
     )  # fmt: skip
 

@@ -33,21 +33,21 @@ def lease_until(ledger):
     return until
 
 
-def renewer_of(ledger, bell, lease_ms=60_000):
+def renewer_of(ledger, notifier, lease_ms=60_000):
     """A renewer in which nothing runs."""
-    return Renewer(ledger, lease_ms, Progress().loop("renew"), Runs(Progress(), Pipeline(), 600.0), bell)
+    return Renewer(ledger, lease_ms, Progress().loop("renew"), Runs(Progress(), Pipeline(), 600.0), notifier)
 
 
 @pytest.fixture
-def bell():
+def notifier():
     """What bridges are told."""
     return Notifier()
 
 
 @pytest.fixture
-def renewing(ledger, bell, monkeypatch):
+def renewing(ledger, notifier, monkeypatch):
     """A renewer that does not rest for long, and a claim that was begun with its lease."""
-    renewer = renewer_of(ledger, bell)
+    renewer = renewer_of(ledger, notifier)
     monkeypatch.setattr(renewer, "_rest", lambda _seconds: renewer._stop.wait(0.01))
     claim = claim_one(ledger)
     ledger.start(claim.id, worker="w", lease_ms=60_000)
@@ -119,22 +119,22 @@ def test_what_was_let_go_of_is_given_back(ledger, renewing, monkeypatch):
         return release(*args)
 
     monkeypatch.setattr(ledger, "release", flaky)
-    renewer.let_go(claim.id)
+    renewer.give_up(claim.id)
     eventually(lambda: ledger.overview().claims == 0)
-    eventually(lambda: not renewer._let_go)
+    eventually(lambda: not renewer._given_up)
     assert renewer.give_back() == 0
     assert len([args for args in calls if args == ([claim.id],)]) == 3
 
 
-def test_bridges_are_told_of_what_was_let_go_of(renewing, bell):
+def test_bridges_are_told_of_what_was_let_go_of(renewing, notifier):
     """They hand it out at once; of what is no claim any more, and of what goes on, there is nothing to tell."""
     renewer, claim = renewing
     with renewer.renewing(claim.id):
-        renewer.let_go(999)
-        eventually(lambda: not renewer._let_go)
-    assert bell.rung == []
-    renewer.let_go(claim.id)
-    eventually(lambda: bell.rung == [Hint.WORK])
+        renewer.give_up(999)
+        eventually(lambda: not renewer._given_up)
+    assert notifier.rung == []
+    renewer.give_up(claim.id)
+    eventually(lambda: notifier.rung == [Hint.WORK])
 
 
 def test_a_ledger_that_was_away_is_asked_again_soon(ledger, monkeypatch):

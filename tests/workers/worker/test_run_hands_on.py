@@ -25,19 +25,19 @@ def test_bridges_are_told_however_a_claim_ended(ledger, monkeypatch, how):
     if how == "unknown":
         with writing(ledger.engine) as tx:
             tx.execute(update(STEPS).values(stage="summarize"))
-    bell = Notifier()
-    runner(ledger, answer_all, bell=bell).run(claim_one(ledger).id)
-    assert set(bell.rung) == {Hint.WORK, Hint.EVENTS, Hint.ENDS}
+    notifier = Notifier()
+    runner(ledger, answer_all, notifier=notifier).run(claim_one(ledger).id)
+    assert set(notifier.rung) == {Hint.WORK, Hint.EVENTS, Hint.ENDS}
 
 
 def test_bridges_are_told_of_what_a_worker_gives_back(ledger):
     """And of nothing when there was nothing."""
     take_in(ledger, [generation()])
-    bell = Notifier()
-    worker = runner(ledger, answer_all, bell=bell)
-    assert (worker.give_back(), bell.rung) == (0, [])
+    notifier = Notifier()
+    worker = runner(ledger, answer_all, notifier=notifier)
+    assert (worker.give_back(), notifier.rung) == (0, [])
     with worker._renewer.renewing(claim_one(ledger).id):
-        assert (worker.give_back(), bell.rung) == (1, [Hint.WORK])
+        assert (worker.give_back(), notifier.rung) == (1, [Hint.WORK])
 
 
 def test_what_is_in_hand_is_given_back_at_a_stop(ledger):
@@ -62,10 +62,10 @@ def test_what_follows_is_sent_on_at_once(ledger):
     """With room in the next queue its worker gets the claim from this one."""
     tasks = Tasks()
     take_in(ledger, [generation(lane="interactive")])
-    bell = Notifier()
-    runner(ledger, answer_all, tasks, bell).run(claim_one(ledger, lane=0).id)
+    notifier = Notifier()
+    runner(ledger, answer_all, tasks, notifier).run(claim_one(ledger, lane=0).id)
     (claim,) = tasks.sent
-    assert bell.rung == [Hint.WORK, Hint.EVENTS]  # who takes it on will ring for its end
+    assert notifier.rung == [Hint.WORK, Hint.EVENTS]  # who takes it on will ring for its end
     assert (claim.queue, claim.lane, claim.size) == ("moderate", 0, 1)
     assert "leased" in states(ledger).values()
 

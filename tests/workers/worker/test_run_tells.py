@@ -43,11 +43,11 @@ def end_all(tasks):
     ]  # fmt: skip
 
 
-def run(ledger, jobs, step=end_all, tasks=None, bell=None, units=None):
+def run(ledger, jobs, step=end_all, tasks=None, notifier=None, units=None):
     """Take these jobs in, and let a worker run them in one claim."""
     known = take_in(ledger, jobs)
     units = units or Following([Telling(ledger, Wording()).units]).units
-    runner(ledger, step, tasks, bell, units=units).run(claim_one(ledger, "embed").id)
+    runner(ledger, step, tasks, notifier, units=units).run(claim_one(ledger, "embed").id)
     return known
 
 
@@ -63,11 +63,11 @@ def ends(ledger, known):
 
 def test_an_end_is_told_before_a_bridge_has_looked(ledger):
     """Its delivery goes to a worker at once; bridges hear of the end, and find nothing more to do about it."""
-    tasks, bell = Tasks(), Notifier()
-    (job,) = run(ledger, [embedding(callback=TOLD)], tasks=tasks, bell=bell)
+    tasks, notifier = Tasks(), Notifier()
+    (job,) = run(ledger, [embedding(callback=TOLD)], tasks=tasks, notifier=notifier)
     assert deliveries(ledger) == [(job, "job.completed")]
     assert [(claim.queue, claim.size) for claim in tasks.sent] == [("deliver", 1)]
-    assert bell.rung == [Hint.WORK, Hint.EVENTS, Hint.ENDS]
+    assert notifier.rung == [Hint.WORK, Hint.EVENTS, Hint.ENDS]
     Office(ledger).relay()
     assert deliveries(ledger) == [(job, "job.completed")]
     assert ledger.overview().claims == 1
@@ -75,10 +75,10 @@ def test_an_end_is_told_before_a_bridge_has_looked(ledger):
 
 def test_what_cannot_be_sent_at_once_is_handed_out_by_a_bridge(ledger):
     """It is rung for that."""
-    bell = Notifier()
-    (job,) = run(ledger, [embedding(callback=TOLD)], tasks=Tasks(waiting=99), bell=bell)
+    notifier = Notifier()
+    (job,) = run(ledger, [embedding(callback=TOLD)], tasks=Tasks(waiting=99), notifier=notifier)
     assert deliveries(ledger) == [(job, "job.completed")]
-    assert bell.rung == [Hint.WORK, Hint.EVENTS, Hint.ENDS]
+    assert notifier.rung == [Hint.WORK, Hint.EVENTS, Hint.ENDS]
 
 
 def test_a_job_that_was_cancelled_meanwhile_is_not_told_as_done(ledger):

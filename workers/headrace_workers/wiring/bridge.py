@@ -38,7 +38,7 @@ from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_clien
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.runtime.wire.served import served
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
-from headrace_workers.wiring.parts import admission_parts, follow_up, hand_out, pipeline_of, task_queue
+from headrace_workers.wiring.parts import admission_parts, assigner_of, follow_up, pipeline_of, task_queue
 
 _AT_START = 3.0  # seconds for Kafka to say which cluster it is, before the bridge begins
 
@@ -55,7 +55,7 @@ class _Shared:
     models: Registry
     rules: AdmissionRules
     tasks: TaskQueue
-    hand_out: TaskQueue  # for what has other ways, too: it gives up soon
+    impatient_tasks: TaskQueue  # for what has other ways, too: it gives up soon
     incidents: Incidents
     cluster: Cluster
 
@@ -92,7 +92,7 @@ def build_bridge(
         models=models,
         rules=admission_rules(parts, pipeline),
         tasks=task_queue(settings, redis_client(settings.redis), ledger),
-        hand_out=task_queue(settings, hints, ledger),
+        impatient_tasks=task_queue(settings, hints, ledger),
         incidents=Incidents(ledger, name, clock),
         cluster=cluster,
     )
@@ -149,7 +149,7 @@ def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
         retention=settings.retention,
         clock=shared.clock,
         troubles=shared.incidents,
-        hand_out=hand_out(settings, shared.ledger, shared.hand_out, shared.name, dispatch.went_out),
+        hand_out=assigner_of(settings, shared.ledger, shared.impatient_tasks, shared.name, dispatch.went_out),
         check_cluster=shared.cluster.check,
     )
 
@@ -175,11 +175,11 @@ def _relay(shared: _Shared) -> Relay:
         ledger=shared.ledger,
         bridge=shared.name,
         clock=shared.clock,
-        troubles=shared.incidents,
+        incidents=shared.incidents,
         follow_up=follow_up(
             shared.settings,
             shared.ledger,
-            hand_out(shared.settings, shared.ledger, shared.hand_out, shared.name),
+            assigner_of(shared.settings, shared.ledger, shared.impatient_tasks, shared.name),
         ),
         check_cluster=shared.cluster.check,
     )

@@ -43,14 +43,14 @@ def admission_parts(settings: Settings, ledger: Ledger, models: Registry, embedd
     )
 
 
-def hand_out(
+def assigner_of(
     settings: Settings, ledger: Ledger, tasks: TaskQueue, sender: str, sent: Callable[[Claim], object] | None = None
 ) -> Assigner:
-    """What hands claims on to the workers. `sent` hears of each."""
+    """Return what hands claims on to the workers. `sent` hears of each."""
     depth, lease_ms = settings.queue_depth, settings.lease_ms
     return Assigner(ledger=ledger, tasks=tasks, sender=sender, depth=depth, lease_ms=lease_ms, sent=sent)
 
 
-def follow_up(settings: Settings, ledger: Ledger, hands_on: Assigner, *, believed: float = 0.0) -> FollowUp:
+def follow_up(settings: Settings, ledger: Ledger, assigner: Assigner, *, believed: float = 0.0) -> FollowUp:
     """What does what follows from ends, such as webhooks. See `Feature.follows` for `believed`."""
-    return FollowUp(ledger=ledger, units=Following.installed(settings, ledger, believed).units, hand_out=hands_on)
+    return FollowUp(ledger=ledger, units=Following.installed(settings, ledger, believed).units, assigner=assigner)

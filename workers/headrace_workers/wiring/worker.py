@@ -24,7 +24,7 @@ from headrace_workers.runtime.worker.run import Runner
 from headrace_workers.runtime.worker.runs import Runs
 from headrace_workers.runtime.worker.work import Work
 from headrace_workers.wiring import recall
-from headrace_workers.wiring.parts import follow_up, hand_out, pipeline_of, task_queue
+from headrace_workers.wiring.parts import assigner_of, follow_up, pipeline_of, task_queue
 
 if TYPE_CHECKING:  # they import NumPy, which most processes do without
     from headrace_workers.features.knowledge.bases import Bases
@@ -58,29 +58,29 @@ def build_hands(
     ledger, name = Ledger.at(settings.ledger), process_name("+".join(sorted(roles)))
     runs = Runs(progress, pipeline, settings.longest_run)
 
-    def let_go() -> CancellationWatch:
+    def cancelled() -> CancellationWatch:
         asking = CancellationWatch(ledger, runs, progress.loop("let go"))
         asking.start()
         return asking
 
     parts = WorkerParts(name=name, settings=settings, pipeline=pipeline, ledger=ledger, progress=progress, model=model)
-    steps = pipeline.steps_of(roles, model, {**parts_of(parts), "let_go": let_go})
+    steps = pipeline.steps_of(roles, model, {**parts_of(parts), "cancelled": cancelled})
     parallel = parts.once(generator).parallel if MODEL_ROLE in roles else 1
     client = redis_client(settings.redis, HINT_SECONDS)
-    bell = Notifier(client, RedisNames(settings.kafka.prefix).bell)
-    ledger.tell_of_changes(partial(bell.ring, Hint.CHANGES))
-    renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs, bell)
+    notifier = Notifier(client, RedisNames(settings.kafka.prefix).bell)
+    ledger.tell_of_changes(partial(notifier.ring, Hint.CHANGES))
+    renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs, notifier)
     renewer.start()
-    hands_on = hand_out(settings, ledger, task_queue(settings, client, ledger), name)
+    assigner = assigner_of(settings, ledger, task_queue(settings, client, ledger), name)
     runner = Runner(
         ledger=ledger,
         work=Work(pipeline, steps, settings, SystemClock()),
         settings=settings,
         renewer=renewer,
         runs=runs,
-        bell=bell,
-        hand_out=hands_on,
-        follow_up=follow_up(settings, ledger, hands_on, believed=_BELIEVED),
+        notifier=notifier,
+        assigner=assigner,
+        follow_up=follow_up(settings, ledger, assigner, believed=_BELIEVED),
         clock=SystemClock(),
         worker=name,
         progress=progress,

@@ -29,12 +29,12 @@ def generate(
     *,
     generator: Generator,
     shown: Shown = as_it_is,
-    let_go: Callable[[str], bool] = no_job,
+    cancelled: Callable[[str], bool] = no_job,
 ) -> list[Outcome]:
     """Answer all tasks in one call of the model; the i-th outcome belongs to the i-th task.
 
-    `shown(tenant, messages)` returns a conversation as its model reads it. Jobs that are `let_go` of meanwhile are
-    computed no further.
+    `shown(tenant, messages)` returns a conversation as its model reads it. Jobs that are
+    `cancelled` meanwhile are computed no further.
     """
     jobs = [(place, task.job) for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)]
     requests = [
@@ -42,7 +42,7 @@ def generate(
             (*shown(job.tenant, _conversation(job, tasks[place].context)), *_turns(tasks[place].context)),
             job.sampling,
             job.tenant,
-            partial(let_go, tasks[place].job_id),
+            partial(cancelled, tasks[place].job_id),
         )
         for place, job in jobs
     ]

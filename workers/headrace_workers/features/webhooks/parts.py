@@ -13,6 +13,6 @@ def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
     """Return what builds the parts of this feature."""
     return {
         "webhooks": lambda: worker.ledger.of(Webhooks),
-        "courier": lambda: Sender(worker.settings.webhook_reach),
+        "sender": lambda: Sender(worker.settings.webhook_reach),
         "sealer": lambda: Sealer(worker.settings.webhook_key),
     }

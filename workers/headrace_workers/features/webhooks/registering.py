@@ -125,7 +125,7 @@ def take_back(webhooks: Webhooks, before: Endpoint) -> None:
 def try_out(
     webhooks: Webhooks,
     sealer: Sealer,
-    courier: Sender,
+    sender: Sender,
     endpoint: Endpoint,
     event_type: str = TEST,
     subject: str = "test",
@@ -135,5 +135,5 @@ def try_out(
     message = str(uuid.uuid4())
     content = body(message=message, event_type=event_type, at_ms=int(now * 1000), data={"id": subject})
     keys = keys_of(endpoint, webhooks, sealer, int(now * 1000))
-    (reply,) = courier.send(endpoint.id, [Letter(message, endpoint.url, content, keys)], probing=True, patience=1)
+    (reply,) = sender.send(endpoint.id, [Letter(message, endpoint.url, content, keys)], probing=True, patience=1)
     return reply or Reply(ms=0, error=_SILENT)

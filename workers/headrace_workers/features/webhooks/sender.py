@@ -125,7 +125,7 @@ class Sender:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="courier", daemon=True).start()
+                threading.Thread(target=self._loop.run_forever, name="sender", daemon=True).start()
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _all(

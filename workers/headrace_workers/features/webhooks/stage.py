@@ -16,7 +16,7 @@ DELIVER: Final = Stage(
     order=100,
     step=deliver,
     weight=Weight.IO,
-    needs=("webhooks", "courier", "sealer"),
+    needs=("webhooks", "sender", "sealer"),
     retry=RetrySchedule(delays=DELAYS),
     abreast=64,
 )

@@ -24,7 +24,7 @@ _KEPT_OFF = 5.0  # where the receiver is silent about others; its next answer wa
 
 
 class Sends(Protocol):
-    """What carries letters: see `webhooks.courier.Courier`."""
+    """What sends letters: see `Sender`."""
 
     def send(self, endpoint: str, letters: Sequence[Letter], *, probing: bool, patience: int) -> list[Reply | None]:
         """What came of each of these letters to one endpoint; None where it was not tried."""
@@ -33,7 +33,7 @@ class Sends(Protocol):
         """Whether letters to this endpoint were left meanwhile, as it was silent about others."""
 
 
-def deliver(units: Sequence[Unit], *, webhooks: Webhooks, courier: Sends, sealer: Sealer) -> list[Outcome]:
+def deliver(units: Sequence[Unit], *, webhooks: Webhooks, sender: Sends, sealer: Sealer) -> list[Outcome]:
     """Send each delivery to its endpoint; the i-th outcome belongs to the i-th unit.
 
     What is not tried, because its receiver is spared for a while, has cost no attempt.
@@ -41,17 +41,17 @@ def deliver(units: Sequence[Unit], *, webhooks: Webhooks, courier: Sends, sealer
     outcomes: dict[str, Outcome] = {}
     for endpoint_id in dict.fromkeys(unit.endpoint for unit in units):
         mine = [unit for unit in units if unit.endpoint == endpoint_id]
-        outcomes |= _Desk(endpoint_id, webhooks, courier, sealer).deliver(mine)
+        outcomes |= _Desk(endpoint_id, webhooks, sender, sealer).deliver(mine)
     return [outcomes[unit.id] for unit in units]
 
 
 class _Desk:
     """The deliveries of one claim to one endpoint."""
 
-    def __init__(self, endpoint_id: str, webhooks: Webhooks, courier: Sends, sealer: Sealer) -> None:
+    def __init__(self, endpoint_id: str, webhooks: Webhooks, sender: Sends, sealer: Sealer) -> None:
         self._id = endpoint_id
         self._webhooks = webhooks
-        self._courier = courier
+        self._sender = sender
         self._sealer = sealer
 
     def deliver(self, units: Sequence[Unit]) -> Mapping[str, Outcome]:
@@ -82,7 +82,7 @@ class _Desk:
         replies = dict(
             zip(
                 (letter.id for letter in letters),
-                self._courier.send(self._id, letters, probing=probing, patience=_patience(endpoint.failures)),
+                self._sender.send(self._id, letters, probing=probing, patience=_patience(endpoint.failures)),
                 strict=True,
             )
         )
@@ -97,7 +97,7 @@ class _Desk:
         tries = [Tried(name, each.ms, each.status, each.error, each.text) for name, each in replies.items()]
         if not tries:
             return endpoint.health
-        wake = any(each.taken for each in replies.values()) and self._courier.others_wait(self._id)
+        wake = any(each.taken for each in replies.values()) and self._sender.others_wait(self._id)
         try:
             judged = self._webhooks.note(
                 self._id, tries, lambda health, now: after(health, list(replies.values()), now), wake=wake

@@ -82,6 +82,6 @@ class DutyLease:
         self.held_until = now + self._seconds if mine else _NEVER
         return mine
 
-    def let_go(self) -> None:
+    def give_up(self) -> None:
         """Ask the ledger before this is done again."""
         self.held_until = _NEVER

@@ -48,7 +48,7 @@ class Relay:
         ledger: Ledger,
         bridge: str,
         clock: Clock,
-        troubles: Incidents,
+        incidents: Incidents,
         follow_up: FollowUp,
         check_cluster: Callable[[], None] = lambda: None,
     ) -> None:
@@ -56,11 +56,11 @@ class Relay:
         self._ledger = ledger
         self._bridge = bridge
         self._clock = clock
-        self._troubles = troubles
+        self._incidents = incidents
         self._follow_up = follow_up
         self._check_cluster = check_cluster
         # Who is told of an end by other ways than Kafka need not wait for that.
-        self._beside = ThreadPoolExecutor(1, thread_name_prefix="follow")
+        self._follower = ThreadPoolExecutor(1, thread_name_prefix="follow")
         self._duty = DutyLease(DUTY, ledger=ledger, bridge=bridge, clock=clock, seconds=_DUTY_LEASE)
         self._gives_way_until = float("-inf")
         self._passing: Passing | None = None  # while a place takes nothing
@@ -102,7 +102,7 @@ class Relay:
         if not rows:
             return Published()
         now = self._ledger_time.ms()
-        following = self._beside.submit(self._follow_up.once, [row.record for row in rows], now)
+        following = self._follower.submit(self._follow_up.once, [row.record for row in rows], now)
         try:
             done = self._publisher.publish(rows, timestamp=now, seconds=_PUBLISH_SECONDS)
         finally:
@@ -122,7 +122,7 @@ class Relay:
     def close(self) -> None:
         """Close the producer."""
         self._publisher.close(_CLOSE_SECONDS)
-        self._beside.shutdown(wait=False)
+        self._follower.shutdown(wait=False)
 
     def _on_duty(self) -> bool:
         """Whether this bridge publishes: it has the duty, and does not give way."""
@@ -137,18 +137,18 @@ class Relay:
     def _say(self, shut: Mapping[Place, str]) -> None:
         """These places take nothing; without any, all is well."""
         self.waits = Awaited(" and ".join(f"the {place}" for place in shut), "; ".join(shut.values())) if shut else None
-        self._troubles.tell(DUTY, {str(place): reason for place, reason in shut.items()})
+        self._incidents.tell(DUTY, {str(place): reason for place, reason in shut.items()})
 
     def _give_way(self, error: BaseException) -> None:
         self._passing = None
-        self._duty.let_go()
+        self._duty.give_up()
         self._gives_way_until = self._clock.monotonic() + _GIVES_WAY
         self._ledger_time.ask_anew()
         reason = f"events cannot be published from here: {_in_words(error)}"
         failure = KafkaUnavailable(reason)
         self.waits = awaited(failure)
         self._ledger.lay_down(self._bridge, DUTY)
-        self._troubles.tell(DUTY, {"": reason})
+        self._incidents.tell(DUTY, {"": reason})
         raise failure from error
 
 

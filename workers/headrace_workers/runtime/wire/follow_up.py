@@ -16,11 +16,11 @@ class FollowUp:
     """Thread-safe where `units` is: it says which units follow from records, at a time (ms by the ledger's clock)."""
 
     def __init__(
-        self, *, ledger: Ledger, units: Callable[[Sequence[Outgoing], int], Sequence[NewUnit]], hand_out: Assigner
+        self, *, ledger: Ledger, units: Callable[[Sequence[Outgoing], int], Sequence[NewUnit]], assigner: Assigner
     ) -> None:
         self._ledger = ledger
         self._units = units
-        self._hand_out = hand_out
+        self._assigner = assigner
 
     def once(self, records: Sequence[Outgoing], now: int) -> bool:
         """Follow these records; whether some of what is new is left for a bridge to hand out. What was followed before
@@ -30,7 +30,7 @@ class FollowUp:
         if not units:
             return False
         places = {(unit.step.queue, unit.step.lane) for unit in units}
-        room = self._hand_out.room(places) if len(units) <= _FEW else None
+        room = self._assigner.room(places) if len(units) <= _FEW else None
         written = self._ledger.follow(units, room)
-        self._hand_out.send(written.handed_out)
+        self._assigner.send(written.handed_out)
         return sum(claim.size for claim in written.handed_out) < written.count

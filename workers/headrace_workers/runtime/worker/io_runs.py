@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from headrace_workers.core.log import Action
 
 
-class Beside:
+class IoRuns:
     """Begins such runs, so many of a queue at a time. `most` is by the queue's name in Celery. Thread-safe."""
 
     def __init__(self, most: Mapping[str, int]) -> None:

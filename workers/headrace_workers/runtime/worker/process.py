@@ -34,7 +34,7 @@ from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.runtime.worker.consumer import consumer_that_tells
 from headrace_workers.runtime.worker.interactive_consumer import InteractiveConsumer
-from headrace_workers.runtime.worker.io_runs import Beside
+from headrace_workers.runtime.worker.io_runs import IoRuns
 from headrace_workers.runtime.worker.presence import Presence
 from headrace_workers.runtime.worker.run import Runner
 
@@ -91,7 +91,7 @@ class _Process:
         model: str | None,
         progress: Progress,
         build: Callable[[Progress], WorkerRuntime],
-        beside: Beside,
+        io_runs: IoRuns,
     ) -> None:
         self._settings, self._roles, self._model = settings, roles, model
         self._build = build
@@ -102,7 +102,7 @@ class _Process:
         self._child = ExitStack()
         self._parting = _Parting()
         self.express: InteractiveConsumer | None = None
-        self.beside = beside
+        self.io_runs = io_runs
 
     def hands(self) -> WorkerRuntime:
         """Build or return them."""
@@ -129,9 +129,9 @@ class _Process:
         """Run a claim of this ledger, from this queue. Another's has a number that means something else here."""
         hands = self.hands()
         if ledger == hands.ledger:
-            if not self.beside.takes(queue):
+            if not self.io_runs.takes(queue):
                 hands.runner.run(claim_id)
-            elif not self.beside.begin(queue, lambda: hands.runner.run(claim_id)):
+            elif not self.io_runs.begin(queue, lambda: hands.runner.run(claim_id)):
                 hands.runner.put_off(claim_id)
         elif time.monotonic() - self._foreign_told > _TELL_FOREIGN_EVERY:
             self._foreign_told = time.monotonic()
@@ -148,7 +148,7 @@ class _Process:
         """Give unfinished work back, when what is about to end has had its time."""
         if self.express is not None:
             self.express.stop(_LAST_SECONDS)
-        self.beside.wait(_LAST_SECONDS)
+        self.io_runs.wait(_LAST_SECONDS)
         if self._hands is None:
             return
         try:
@@ -177,8 +177,8 @@ def run_worker(
     Redis may come and go. Nothing is lost by waiting for it: what it held is sent again when its lease ends.
     """
     names, queues = RedisNames(settings.kafka.prefix), pipeline.queues_of(roles, model)
-    beside = Beside({names.queue(stage.queue()): stage.abreast for stage in pipeline.stages if stage.abreast > 1})
-    process, loop = _Process(settings, roles, model, progress, build, beside), progress.loop("consumer")
+    io_runs = IoRuns({names.queue(stage.queue()): stage.abreast for stage in pipeline.stages if stage.abreast > 1})
+    process, loop = _Process(settings, roles, model, progress, build, io_runs), progress.loop("consumer")
     pool = _pool(roles, concurrency)
     app = _app(settings, [queue_of(names, name) for name in queues], pool, process, loop)
     asked = threading.Event()  # somebody asked for an end

@@ -33,19 +33,19 @@ class Renewer:
         lease_ms: int,
         loop: Loop,
         runs: Runs,
-        bell: Notifier,
+        notifier: Notifier,
         *,
         end: Callable[[int], object] = os._exit,
     ) -> None:
         self._ledger = ledger
-        self._bell = bell
+        self._notifier = notifier
         self._lease_ms = lease_ms
         self._progress = loop
         self._runs = runs
         self._end = end
         self._lock = threading.Lock()
         self._held: set[int] = set()
-        self._let_go: set[int] = set()
+        self._given_up: set[int] = set()
         self._ending = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="renew", daemon=True)
@@ -77,10 +77,10 @@ class Renewer:
         with self._lock:
             return sorted(self._held)
 
-    def let_go(self, claim_id: int) -> None:
+    def give_up(self, claim_id: int) -> None:
         """Give this claim back in a while, as soon as the ledger can be told."""
         with self._lock:
-            self._let_go.add(claim_id)
+            self._given_up.add(claim_id)
 
     def give_back(self) -> int:
         """Give back all claims that are in hand or were let go of; the number of steps."""
@@ -88,13 +88,13 @@ class Renewer:
 
     def _give_back_but(self, kept: Set[int]) -> int:
         with self._lock:
-            claims = (self._held | self._let_go) - kept
+            claims = (self._held | self._given_up) - kept
         return self._release(sorted(claims)) if claims else 0
 
     def _release(self, claims: Sequence[int]) -> int:
         steps = self._ledger.release(claims)
         if steps:
-            self._bell.ring(Hint.WORK)
+            self._notifier.ring(Hint.WORK)
         return steps
 
     def _loop(self) -> None:
@@ -125,11 +125,11 @@ class Renewer:
         if held:
             self._ledger.renew(held, self._lease_ms)
         with self._lock:
-            gone = sorted(self._let_go)
+            gone = sorted(self._given_up)
         if gone:
             self._release(gone)
             with self._lock:
-                self._let_go.difference_update(gone)
+                self._given_up.difference_update(gone)
 
     def _rest(self, seconds: float) -> bool:
         """Wait for the next round; whether to stop."""

@@ -50,9 +50,9 @@ class Runner:
         settings: Settings,
         renewer: Renewer,
         runs: Runs,
-        hand_out: Assigner,
+        assigner: Assigner,
         follow_up: FollowUp,
-        bell: Notifier,
+        notifier: Notifier,
         clock: Clock,
         worker: str,
         progress: Progress,
@@ -62,10 +62,10 @@ class Runner:
         self._settings = settings
         self._renewer = renewer
         self._runs = runs
-        self._bell = bell
+        self._notifier = notifier
         self._clock = clock
         self._worker = worker
-        self._hand_out = hand_out
+        self._assigner = assigner
         self._follow_up = follow_up
         self._progress = progress
         self._random = random.Random()
@@ -79,16 +79,16 @@ class Runner:
             try:
                 started = self._insist(lambda: self._start(claim_id))
             except Unavailable:
-                self._renewer.let_go(claim_id)  # it may have begun, and the answer was lost
+                self._renewer.give_up(claim_id)  # it may have begun, and the answer was lost
                 return
             if started is None:
-                self._bell.ring(Hint.WORK)  # there is room in the queue again
+                self._notifier.ring(Hint.WORK)  # there is room in the queue again
                 return
             done = self._finish(started)
             if done and 0 < len(done.ended) <= _FEW:
                 self._tell(done)
             # However it went: there is room in the queue, and there may be steps and events.
-            self._bell.ring(*(_HANDED_ON if done and done.handed_out else _ENDED))
+            self._notifier.ring(*(_HANDED_ON if done and done.handed_out else _ENDED))
 
     def leave(self) -> None:
         """This process is to end: a ledger that is away is waited for no longer than a lease from now."""
@@ -99,7 +99,7 @@ class Runner:
         steps = self._renewer.give_back()  # which rings for them
         unstarted = self._ledger.release_unstarted(self._worker)
         if unstarted:
-            self._bell.ring(Hint.WORK)
+            self._notifier.ring(Hint.WORK)
         return steps + unstarted
 
     def put_off(self, claim_id: int) -> None:
@@ -107,7 +107,7 @@ class Runner:
         try:
             self._ledger.release([claim_id], _NO_ROOM_MS, "its worker had its hands full")
         except Unavailable:
-            self._renewer.let_go(claim_id)
+            self._renewer.give_up(claim_id)
 
     def complain(self, trouble: str) -> None:
         """Let people see in `headrace status`, for a minute, what is wrong with this worker's surroundings."""
@@ -127,10 +127,10 @@ class Runner:
             if done is None:
                 self._come_back(started)
             else:
-                self._hand_out.send(done.handed_out)
+                self._assigner.send(done.handed_out)
             return done
         except Unavailable:  # and we are to leave
-            self._renewer.let_go(started.claim_id)
+            self._renewer.give_up(started.claim_id)
         except Exception as error:
             self._fail(started, error)
         return None
@@ -150,7 +150,7 @@ class Runner:
         begun = self._clock.monotonic()
         settled = self._runs.do(started, self._work.do)
         ran_ms = int((self._clock.monotonic() - begun) * 1000)
-        return self._write(started, settled, ran_ms, self._hand_out.room(behind(settled)))
+        return self._write(started, settled, ran_ms, self._assigner.room(behind(settled)))
 
     def _write(
         self, started: Started, settled: list[Settled], ran_ms: int, room: Room | None = None
@@ -185,7 +185,7 @@ class Runner:
             self._write(started, self._work.fail(started, reason), 0)
         except Exception:
             logging.getLogger("headrace.run").exception("it cannot be put off", extra={"action": Action.STEP_FAILED})
-            self._renewer.let_go(started.claim_id)
+            self._renewer.give_up(started.claim_id)
 
     def _insist(self, act: Callable[[], T]) -> T:
         """Try again while the ledger is away: a worker's answers are dear, and without it there is nothing to do."""

@@ -129,10 +129,10 @@ async def try_out(endpoint_id: str, asked: Sample, caller: Writes, services: Wir
     found = await endpoint_of(services, caller, endpoint_id)
     if asked.event_type is None or asked.event_type not in WEBHOOK_EVENTS:
         raise Refusal(Why.INVALID, f"event_type: there are {', '.join(WEBHOOK_EVENTS)}", param="event_type")
-    courier = _courier(_reach(services))
+    sender = _sender(_reach(services))
     try:
         reply = await asyncio.to_thread(
-            registering.try_out, services.ledger.of(Webhooks), _sealer(services), courier, found, asked.event_type
+            registering.try_out, services.ledger.of(Webhooks), _sealer(services), sender, found, asked.event_type
         )
     except HeadraceError as error:
         raise _told(error) from error
@@ -181,6 +181,6 @@ def _reach(services: Services) -> Reach:
 
 
 @lru_cache
-def _courier(reach: Reach) -> Sender:
+def _sender(reach: Reach) -> Sender:
     """The one of this process."""
     return Sender(reach)

@@ -24,7 +24,7 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What came of an attempt: see `webhooks.courier.Reply`."""
+    """What came of an attempt: see `Reply`."""
 
     id: str
     ms: int

@@ -2,61 +2,61 @@
 
 import threading
 
-from headrace_workers.runtime.worker.io_runs import Beside
+from headrace_workers.runtime.worker.io_runs import IoRuns
 
 
 def test_runs_go_side_by_side_up_to_a_bound():
     """One more is not begun; where one ends there is room again."""
-    beside, go, began = Beside({"deliver": 2}), threading.Event(), threading.Semaphore(0)
+    io_runs, go, began = IoRuns({"deliver": 2}), threading.Event(), threading.Semaphore(0)
 
     def work():
         began.release()
         go.wait(120)
 
-    assert beside.takes("deliver")
-    assert not beside.takes("judge")
-    assert [beside.begin("deliver", work) for _ in range(3)] == [True, True, False]
+    assert io_runs.takes("deliver")
+    assert not io_runs.takes("judge")
+    assert [io_runs.begin("deliver", work) for _ in range(3)] == [True, True, False]
     assert began.acquire(timeout=120)
     assert began.acquire(timeout=120)
     go.set()
-    beside.wait(120)
-    assert beside.begin("deliver", work)
+    io_runs.wait(120)
+    assert io_runs.begin("deliver", work)
 
 
 def test_one_that_fails_leaves_its_room():
     """Whatever it raises concerns it alone."""
-    beside = Beside({"deliver": 1})
+    io_runs = IoRuns({"deliver": 1})
 
     def fail():
         raise RuntimeError("no")
 
     for _ in range(3):
-        assert beside.begin("deliver", fail)
-        beside.wait(120)
+        assert io_runs.begin("deliver", fail)
+        io_runs.wait(120)
 
 
 def test_a_machine_without_a_thread_left_costs_no_room(monkeypatch):
     """What could not be begun is for later, and an end waits for nothing."""
-    beside = Beside({"deliver": 1})
+    io_runs = IoRuns({"deliver": 1})
 
     def refuse(_thread):
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        assert [beside.begin("deliver", fail_if_run) for _ in range(2)] == [False, False]
-        beside.wait(120)
+        assert [io_runs.begin("deliver", fail_if_run) for _ in range(2)] == [False, False]
+        io_runs.wait(120)
     began = threading.Event()
-    assert beside.begin("deliver", began.set)
+    assert io_runs.begin("deliver", began.set)
     assert began.wait(120)
 
 
 def test_an_end_waits_so_long_at_most():
     """What hangs is left to its lease."""
-    beside, over = Beside({"deliver": 1}), threading.Event()
-    beside.begin("deliver", lambda: over.wait(120))
-    beside.wait(0.01)
-    assert not beside.begin("deliver", fail_if_run)
+    io_runs, over = IoRuns({"deliver": 1}), threading.Event()
+    io_runs.begin("deliver", lambda: over.wait(120))
+    io_runs.wait(0.01)
+    assert not io_runs.begin("deliver", fail_if_run)
     over.set()
 
 

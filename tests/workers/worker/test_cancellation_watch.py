@@ -22,7 +22,7 @@ def runs():
 
 
 @pytest.fixture
-def let_go(ledger, runs):
+def watch(ledger, runs):
     """What asks about these."""
     return CancellationWatch(ledger, runs, Progress().loop("let go"))
 
@@ -37,26 +37,26 @@ def cancel(ledger, job_id):
     assert ledger.cancel(Cancellation(job_id, "default", "not wanted any more")) == "cancelled"
 
 
-def test_a_job_that_is_cancelled_is_let_go_of_while_it_runs(ledger, runs, let_go):
+def test_a_job_that_is_cancelled_is_let_go_of_while_it_runs(ledger, runs, watch):
     """That one, and not those that are answered with it; once it runs no more nobody knows of it."""
     ids = take_in(ledger, [generation() for _ in range(3)])
     seen = []
 
     def work(_started):
-        let_go.look()
-        seen.append([let_go(job_id) for job_id in ids])
+        watch.look()
+        seen.append([watch(job_id) for job_id in ids])
         cancel(ledger, ids[1])
-        let_go.look()
-        seen.append([let_go(job_id) for job_id in ids])
+        watch.look()
+        seen.append([watch(job_id) for job_id in ids])
         return []
 
     runs.do(begun(ledger), work)
     assert seen == [[False] * 3, [False, True, False]]
-    let_go.look()
-    assert not let_go(ids[1])
+    watch.look()
+    assert not watch(ids[1])
 
 
-def test_what_another_worker_has_now_is_let_go_of_and_what_runs_here_again_is_not(ledger, runs, let_go):
+def test_what_another_worker_has_now_is_let_go_of_and_what_runs_here_again_is_not(ledger, runs, watch):
     """A lease that was lost: what is computed under it is written by nobody."""
     (job_id,) = take_in(ledger, [generation()])
     first = begun(ledger)
@@ -66,8 +66,8 @@ def test_what_another_worker_has_now_is_let_go_of_and_what_runs_here_again_is_no
     seen = []
 
     def look(_started):
-        let_go.look()
-        seen.append(let_go(job_id))
+        watch.look()
+        seen.append(watch(job_id))
         return []
 
     runs.do(first, look)
@@ -94,6 +94,6 @@ def test_the_others_of_its_group_are_answered(ledger):
 
 def test_a_ledger_is_not_asked_while_no_model_is_at_work(runs):
     """A light step has ended before anybody would be told."""
-    let_go = CancellationWatch(None, runs, Progress().loop("let go"))
-    let_go.look()
-    runs.do(started([1], queue="judge", stage="judge"), lambda _started: let_go.look() or [])
+    watch = CancellationWatch(None, runs, Progress().loop("let go"))
+    watch.look()
+    runs.do(started([1], queue="judge", stage="judge"), lambda _started: watch.look() or [])

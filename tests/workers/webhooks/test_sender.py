@@ -34,12 +34,12 @@ def letter(url, name="m-1", body=b'{"a":1}'):
     return Letter(name, url, body, (SECRET,))
 
 
-def send(courier, *letters, probing=False, patience=5):
-    return courier.send("we_1", letters, probing=probing, patience=patience)
+def send(sender, *letters, probing=False, patience=5):
+    return sender.send("we_1", letters, probing=probing, patience=patience)
 
 
 @pytest.fixture
-def courier():
+def sender():
     """One as workers have it: its patience is for hangs, which no test here waits for."""
     return Sender(HERE)
 
@@ -67,10 +67,10 @@ def test_a_letter_arrives_as_it_is_signed():
         (closes, None, "closed the connection"),
     ],
 )
-def test_what_is_not_taken_is_told(courier, answer, status, error):
+def test_what_is_not_taken_is_told(sender, answer, status, error):
     """With its status, or without one."""
     with receiving(answer) as receiver:
-        (reply,) = send(courier, letter(receiver.url))
+        (reply,) = send(sender, letter(receiver.url))
     assert (reply.taken, reply.status, reply.hopeless) == (False, status, False)
     assert error in reply.error
     assert reply.gone == (status == 410)
@@ -85,33 +85,33 @@ def test_one_that_does_not_answer_in_time_is_told(answer):
     assert reply.error == "no answer within 0.4 s"
 
 
-def test_redirects_are_not_followed(courier):
+def test_redirects_are_not_followed(sender):
     """Nobody is asked at the place that an answer names."""
     with receiving() as other, receiving(says(302, location=other.url)) as receiver:
-        (reply,) = send(courier, letter(receiver.url))
+        (reply,) = send(sender, letter(receiver.url))
         assert (reply.status, other.heard) == (302, [])
     assert "redirects are not followed" in reply.error
 
 
-def test_an_answer_of_two_gigabytes_is_not_read(courier):
+def test_an_answer_of_two_gigabytes_is_not_read(sender):
     """Its status counts; its beginning is kept, and the connection closed."""
     with receiving(endless) as receiver:
-        (reply,) = send(courier, letter(receiver.url))
+        (reply,) = send(sender, letter(receiver.url))
         assert receiver.written < 64 * 1024**2
     assert (reply.taken, reply.status) == (True, 200)
     assert reply.text == "x" * 1_024
 
 
-def test_an_answer_that_drips_is_taken_at_its_status(courier, monkeypatch):
+def test_an_answer_that_drips_is_taken_at_its_status(sender, monkeypatch):
     """What comes after it decides nothing, and is not waited for."""
     monkeypatch.setattr(module, "_BODY_SECONDS", 0.05)
     with receiving(drips_body) as receiver:
-        (reply,) = send(courier, letter(receiver.url))
+        (reply,) = send(sender, letter(receiver.url))
     assert (reply.taken, reply.status) == (True, 200)
     assert set(reply.text) <= {"a"}
 
 
-def test_nobody_is_there(courier):
+def test_nobody_is_there(sender):
     """A port where nothing listens; a name that has no address."""
     with receiving() as receiver:
         url = receiver.url
@@ -119,7 +119,7 @@ def test_nobody_is_there(courier):
     async def nothing(name):
         raise OSError(f"{name} is unknown")
 
-    (reply,) = send(courier, letter(url))
+    (reply,) = send(sender, letter(url))
     assert reply.error == UNREACHED
     unknown = Sender(HERE, resolve=nothing)
     (reply,) = send(unknown, letter("http://shop.invalid/"))
@@ -137,9 +137,9 @@ def test_nobody_learns_from_a_reply_where_a_name_leads(caplog):
     with receiving() as receiver:
         closed = f"https://closed.example:{receiver.port}/"
     reach = Reach(networks=networks_of(["127.0.0.0/8"], "of a test"), ports=frozenset({443, receiver.port}))
-    courier, replies = Sender(reach, resolve=resolve), []
+    sender, replies = Sender(reach, resolve=resolve), []
     for url in ("https://postgres.example/", "https://unknown.example/", "https://empty.example/", closed, closed):
-        replies += send(courier, letter(url))
+        replies += send(sender, letter(url))
     assert {(reply.error, reply.text, reply.status, reply.hopeless) for reply in replies} == {
         (UNREACHED, "", None, False)
     }
@@ -151,9 +151,9 @@ def test_nobody_learns_from_a_reply_where_a_name_leads(caplog):
     assert "closed.example" in told[3]
 
 
-def test_a_wrong_url_is_hopeless(courier):
+def test_a_wrong_url_is_hopeless(sender):
     """It is not tried again; and nothing is sent."""
-    (reply,) = send(courier, letter("https://127.0.0.1/"))
+    (reply,) = send(sender, letter("https://127.0.0.1/"))
     assert (reply.hopeless, reply.status) == (True, None)
 
 
@@ -175,10 +175,10 @@ def test_a_receiver_says_when_to_come_again(value, least, most):
     assert reply.after is None if least is None else least <= reply.after <= most
 
 
-def test_an_answer_that_is_taken_asks_for_no_pause(courier):
+def test_an_answer_that_is_taken_asks_for_no_pause(sender):
     """Retry-After beside 200 means nothing."""
     with receiving(says(200, retry_after="60")) as receiver:
-        (reply,) = send(courier, letter(receiver.url))
+        (reply,) = send(sender, letter(receiver.url))
     assert reply.after is None
 
 
@@ -206,10 +206,10 @@ def test_a_few_are_on_their_way_at_a_time():
     assert 1 <= most[0] <= 8
 
 
-def test_one_that_fails_again_and_again_is_left(courier):
+def test_one_that_fails_again_and_again_is_left(sender):
     """After so many in a row the rest is not tried."""
     with receiving(says(500)) as receiver:
-        replies = send(courier, *(letter(receiver.url, f"m-{n}") for n in range(100)), patience=5)
+        replies = send(sender, *(letter(receiver.url, f"m-{n}") for n in range(100)), patience=5)
         tried = [reply for reply in replies if reply is not None]
         assert 5 <= len(tried) == len(receiver.heard) <= 5 + 8
 
@@ -221,14 +221,14 @@ def test_one_that_hangs_costs_one_round():
         assert sum(reply is not None for reply in replies) <= 16
 
 
-def test_a_probe_goes_alone(courier):
+def test_a_probe_goes_alone(sender):
     """Where it is not taken nothing else is sent; where it is, all are."""
     with receiving(says(500)) as receiver:
-        replies = send(courier, *(letter(receiver.url, f"m-{n}") for n in range(5)), probing=True)
+        replies = send(sender, *(letter(receiver.url, f"m-{n}") for n in range(5)), probing=True)
         assert [reply is not None for reply in replies] == [True, False, False, False, False]
         assert len(receiver.heard) == 1
         receiver.answer = says()
-        replies = send(courier, *(letter(receiver.url, f"m-{n}") for n in range(5)), probing=True)
+        replies = send(sender, *(letter(receiver.url, f"m-{n}") for n in range(5)), probing=True)
         assert all(reply.taken for reply in replies)
 
 
@@ -240,7 +240,7 @@ def test_who_wants_nothing_now_is_sent_nothing_more(answer):
         assert sum(reply is not None for reply in replies) == len(receiver.heard) <= 8
 
 
-def test_one_that_hangs_keeps_nobody(courier):
+def test_one_that_hangs_keeps_nobody(sender):
     """While all of one endpoint's hang, another's are taken."""
     with receiving(hangs) as dead, receiving() as living:
         done = []
@@ -315,14 +315,14 @@ def test_tls_is_about_the_name_and_the_connection_goes_to_the_address(tmp_path):
 
     with receiving(context=authority.server("shop.example")) as receiver:
         reach = Reach(networks=(ipaddress.ip_network("127.0.0.0/8"),), ports=frozenset({receiver.port}))
-        courier = Sender(reach, resolve=resolve, context=authority.client())
+        sender = Sender(reach, resolve=resolve, context=authority.client())
         url = f"https://shop.example:{receiver.port}/hooks"
-        replies = [send(courier, letter(url))[0] for _ in range(3)]
+        replies = [send(sender, letter(url))[0] for _ in range(3)]
         assert [reply.error for reply in replies] == [None] * 3
         assert {heard.headers["host"] for heard in receiver.heard} == {f"shop.example:{receiver.port}"}
         assert receiver.server_names == ["shop.example"]
         assert asked == ["shop.example"]
-        (reply,) = send(courier, letter(f"https://other.example:{receiver.port}/hooks"))
+        (reply,) = send(sender, letter(f"https://other.example:{receiver.port}/hooks"))
         assert "certificate is not valid" in reply.error
         assert len(receiver.heard) == 3
 
@@ -378,9 +378,9 @@ def test_a_name_that_changes_its_address_gains_nothing(monkeypatch):
         return next(answers)
 
     with receiving() as receiver:
-        courier = Sender(HERE, resolve=rebinding)
+        sender = Sender(HERE, resolve=rebinding)
         url = f"http://rebind.example:{receiver.port}/hooks"
-        replies = [send(courier, letter(url))[0] for _ in range(4)]
+        replies = [send(sender, letter(url))[0] for _ in range(4)]
         assert [reply.taken for reply in replies] == [True, False, False, True]
         assert len(receiver.heard) == 2
     assert asked == ["rebind.example"] * 4
