@@ -42,7 +42,7 @@ def test_a_receiver_is_registered_tried_rotated_and_forgotten(ledger, run, add):
         made = add(receiver.url, "--event", "job.failed", "--name", "shop", "--tenant", "acme")
         assert (made["tenant"], made["name"], made["event_types"]) == ("acme", "shop", ["job.failed"])
         tried = json.loads(run("test", made["id"], "--json"))
-        assert (tried["status"], tried["error"]) == (200, None)
+        assert (tried["status_code"], tried["error"]) == (200, None)
         (heard,) = receiver.heard
         assert Webhook(made["signing_secret"]).verify(heard.body, heard.headers)["type"] == "webhook.test"
         rotated = json.loads(run("rotate", made["id"], "--overlap", "1h", "--json"))

@@ -13,6 +13,7 @@ from headrace_workers.features.webhooks.store.redelivery import Preview
 
 if TYPE_CHECKING:  # it sends
     from headrace_workers.features.webhooks.registering import WithSecret
+    from headrace_workers.features.webhooks.sender import Reply
 
 
 class WebhookEndpoint(BaseModel):
@@ -106,6 +107,32 @@ class WebhookReplay(BaseModel):
     def of(cls, found: Preview, sent: int) -> Self:
         """Return what was found, and how much of it was sent."""
         return cls(failed=found.failed, delivered=found.delivered, just_now=found.just_now, sent=sent)
+
+
+class WebhookSample(BaseModel):
+    """What a receiver said to a sample. `success`: it was reached; `error` says why it did not take the sample."""
+
+    object: Literal["webhook_endpoint.test"] = "webhook_endpoint.test"
+    webhook_endpoint_id: str
+    event_type: str
+    status_code: int | None
+    success: bool
+    answered_ms: int
+    error: str | None
+    answer: str
+
+    @classmethod
+    def of(cls, endpoint_id: str, event_type: str, reply: "Reply") -> Self:
+        """Return the view of a reply."""
+        return cls(
+            webhook_endpoint_id=endpoint_id,
+            event_type=event_type,
+            status_code=reply.status,
+            success=reply.status is not None,
+            answered_ms=reply.ms,
+            error=reply.error,
+            answer=reply.text,
+        )
 
 
 def _fields(endpoint: Endpoint) -> dict[str, object]:

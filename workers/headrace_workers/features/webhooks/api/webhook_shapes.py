@@ -90,16 +90,6 @@ class DeletedShape(BaseModel):
     deleted: bool = True
 
 
-class SampleShape(BaseModel):
-    """What a receiver said to a sample."""
-
-    object: Literal["webhook_endpoint.test"] = "webhook_endpoint.test"
-    webhook_endpoint_id: str
-    event_type: str
-    status_code: int
-    success: Literal[True] = True
-
-
 class EventTypeList(BaseModel):
     """The events that there are."""
 

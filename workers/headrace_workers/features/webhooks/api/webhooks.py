@@ -21,12 +21,11 @@ from headrace_workers.features.webhooks.api.webhook_shapes import (
     Reason,
     Rotation,
     Sample,
-    SampleShape,
 )
 from headrace_workers.features.webhooks.sealing import Sealer
 from headrace_workers.features.webhooks.sender import Sender
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
-from headrace_workers.features.webhooks.views import WebhookEndpoint, WebhookEndpointWithSecret
+from headrace_workers.features.webhooks.views import WebhookEndpoint, WebhookEndpointWithSecret, WebhookSample
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.openai_shapes import ERRORS
@@ -124,7 +123,7 @@ async def rotate_secret(
 
 
 @router.post("/v1/webhook_endpoints/{endpoint_id}/test", responses=ERRORS)
-async def try_out(endpoint_id: str, asked: Sample, caller: Writes, services: Wired) -> SampleShape:
+async def try_out(endpoint_id: str, asked: Sample, caller: Writes, services: Wired) -> WebhookSample:
     """Send a sample of an event now, and tell what the receiver says. Nothing is noted of it."""
     found = await endpoint_of(services, caller, endpoint_id)
     if asked.event_type is None or asked.event_type not in WEBHOOK_EVENTS:
@@ -138,7 +137,7 @@ async def try_out(endpoint_id: str, asked: Sample, caller: Writes, services: Wir
         raise _told(error) from error
     if reply.status is None:
         raise Refusal(Why.INVALID, f"the endpoint was not reached: {reply.error}", again=False)
-    return SampleShape(webhook_endpoint_id=endpoint_id, event_type=asked.event_type, status_code=reply.status)
+    return WebhookSample.of(endpoint_id, asked.event_type, reply)
 
 
 @router.post("/v1/webhook_endpoints/{endpoint_id}/enable", responses=ERRORS)

@@ -21,6 +21,7 @@ from headrace_workers.features.webhooks.views import (
     WebhookEndpoint,
     WebhookEndpointWithSecret,
     WebhookReplay,
+    WebhookSample,
 )
 from headrace_workers.runtime.settings import webhook_keys, webhook_reach
 
@@ -152,8 +153,7 @@ def try_out(
         raise ConfigurationError(f"{endpoint} signs callbacks, and has no URL of its own to be tried")
     reply = registering.try_out(ledger.of(Webhooks), _sealer(), Sender(webhook_reach()), found, event)
     if as_json:
-        put_json({"endpoint": endpoint, "event": event, "status": reply.status, "ms": reply.ms, "error": reply.error,
-                  "answer": reply.text})  # fmt: skip
+        put_view(WebhookSample.of(endpoint, event, reply))
     else:
         say(f"it answered {reply.status} after {reply.ms} ms" if reply.error is None else f"not taken: {reply.error}")
     raise typer.Exit(0 if reply.error is None else 1)
