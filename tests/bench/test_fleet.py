@@ -2,6 +2,7 @@
 
 import contextlib
 
+import pytest
 from bench import fleet
 from bench.fleet import converge, fill, starts
 from tests.workers.ledger_jobs import sqlite_ledger
@@ -12,6 +13,7 @@ from headrace_workers.features.cache.semantic.known import Known
 from headrace_workers.features.cache.semantic.questions import Questions
 
 
+@pytest.mark.integration
 def test_both_starts_know_all(tmp_path, monkeypatch):
     """From the ledger and from the snapshot; the memory of a worker that starts is counted in a process of its own."""
     monkeypatch.setattr(fleet, "_STARTS", 1)

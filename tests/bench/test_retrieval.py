@@ -33,6 +33,7 @@ def count(text: str) -> int:
     return len(text.split())
 
 
+@pytest.mark.integration
 def test_pages_are_read_and_parts_of_them_are_the_same_each_time(home: Path) -> None:
     """What is generated is none; two halves together are all."""
     assert [page.name for page in read(home, 1)] == ["faq/general.html", "library/clock.html", "library/mill.html"]
@@ -47,6 +48,7 @@ def test_entries_are_asked_for_where_all_their_pages_are(home: Path) -> None:
     assert (len(one.right), len(other.right), one.right.keys() & other.right.keys()) == (5, 4, set())
 
 
+@pytest.mark.integration
 def test_the_faq_is_asked_without_its_headings(home: Path) -> None:
     """Only what asks is a question; the page itself is not there a second time."""
     chunks = [each for page in read(home, 1) for each in chunk(page, count)]
@@ -56,6 +58,7 @@ def test_the_faq_is_asked_without_its_headings(home: Path) -> None:
     assert answer.indexed == "The ferry waits."
 
 
+@pytest.mark.integration
 def test_each_way_of_ranking_is_counted(home: Path, tmp_path: Path) -> None:
     """Ours is held to the better leg; searches are timed with the embedding and without."""
     embedder = KeptVectors(HashEmbedder(), tmp_path / "kept")

@@ -64,7 +64,6 @@ def test_an_upper_bound_knows_that_a_cluster_fails_together():
     assert upper(nothing_wrong, meanings, of_served=True) == pytest.approx(0.01, abs=1e-4)
 
 
-@pytest.mark.integration  # importing GPTCache opens a socket
 def test_each_method_is_measured_in_all_and_by_kind():
     """With its targets on headrace's own rows only."""
     said: list[str] = []

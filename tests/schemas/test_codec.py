@@ -56,6 +56,7 @@ def test_each_event_is_where_its_readers_look() -> None:
     }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("event_type", STRATEGIES)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())

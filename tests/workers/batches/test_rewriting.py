@@ -170,6 +170,7 @@ def test_a_batch_of_which_nothing_is_there_ends_when_it_is_cancelled(running):
     assert running.errors(batch_id) == [(1, "lost"), (2, "lost"), (3, "batch_cancelled")]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("store", ["memory"], indirect=True)
 def test_who_writes_much_anew_says_that_it_goes_on(running):
     """Of a million lines it takes minutes, and a loop that is silent for two ends its process."""

@@ -158,6 +158,7 @@ def test_of_one_tenant_two_runs_begin_at_a_time(ledger: Ledger, tmp_path: Path):
     assert [bridge.once(lambda _: None) for _ in range(4)] == [2 * 1_000 + 1, 1_002, 1, 0]
 
 
+@pytest.mark.integration
 def test_a_beginning_that_is_left_leaves_no_file(ledger: Ledger, tmp_path: Path):
     """Nor anything open: where it was cancelled, and where another bridge has the duty now."""
     rows = [json.dumps({"item": {"x": "1" * 1_000}}) for _ in range(3_000)]

@@ -153,6 +153,7 @@ def test_the_wrong_topic_is_told_before_what_else_is_wrong():
     )
 
 
+@pytest.mark.integration
 @given(value=st.none() | st.binary(), headers=st.lists(st.tuples(st.text(), st.none() | st.binary()), max_size=9),
        topic=st.sampled_from(Topic), typed=st.sampled_from([None, *STRATEGIES]))  # fmt: skip
 @settings(max_examples=300, deadline=None)
@@ -162,6 +163,7 @@ def test_no_bytes_raise(value, headers, topic, typed):
     refused(accept(Record(topic, 0, 0, (*headers, *named), value), RULES))
 
 
+@pytest.mark.integration
 @given(event=st.one_of(*(STRATEGIES[f"headrace.job.{kind}.v1"] for kind in get_args(JobKind))))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_valid_job_is_taken_or_refused_for_what_this_deployment_has(event):
@@ -298,6 +300,7 @@ def test_a_refusal_keeps_a_bounded_part_of_its_headers():
     assert {(len(name), len(value)) for name, value in found.headers.items()} == {(1024, 1024)}
 
 
+@pytest.mark.integration
 def test_ten_thousand_mutated_records_add_up(tmp_path):
     """No mutation raises; in the ledger each refusal is one dead letter, each job accepted is there, nothing else.
 

@@ -104,6 +104,7 @@ def test_a_cosine_refuses_and_never_confirms() -> None:
     assert compare("It is open", "It is not open", cosine=1.0).kind == "wrong"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("unit", ["5", "1,", "5.5.", "a-", "'", "- ", "n't ", "1:", "5 march 2020 "])
 def test_a_hostile_answer_is_read_to_its_end(unit: str) -> None:
     """100,000 characters of what a careless pattern would try in every way: it would not come back."""

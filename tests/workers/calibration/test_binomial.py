@@ -18,6 +18,7 @@ def test_one_per_cent_is_shown_by_known_numbers_of_audits(wrong: int, enough: in
     assert clopper_pearson_upper(wrong, enough - 1, 0.05) > 0.01
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("wrong", "audits"), [(0, 1), (1, 2), (7, 20), (50, 100), (3, 5_000), (900, 100_000)])
 def test_the_bounds_are_quantiles_of_beta_distributions(wrong: int, audits: int) -> None:
     """Both bounds are what scipy's beta distribution says."""

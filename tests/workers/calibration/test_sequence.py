@@ -53,6 +53,7 @@ def test_no_bet_gains_on_average(rate: float) -> None:
         assert rate * after_wrong + (1 - rate) * after_clean == pytest.approx(np.ones(len(bets)))
 
 
+@pytest.mark.integration
 @settings(max_examples=25, deadline=None)
 @given(strata=st.lists(COUNTS, min_size=1, max_size=4), which=st.integers(0, 3), alpha=st.sampled_from([0.01, 0.05]))
 def test_more_wrong_raises_the_bounds_and_more_clean_lowers_them(
@@ -72,6 +73,7 @@ def test_more_wrong_raises_the_bounds_and_more_clean_lowers_them(
     assert watched_lower(shares, wrong, audits, alpha) <= watched_upper(shares, wrong, audits, alpha) + 1e-9
 
 
+@pytest.mark.integration
 @settings(max_examples=60, deadline=None)
 @given(strata=st.lists(COUNTS, min_size=1, max_size=4), seed=st.integers(0, 2**32 - 1))
 def test_the_bound_is_no_smaller_than_any_error_that_is_not_refuted(strata: list[tuple[int, int]], seed: int) -> None:
@@ -87,6 +89,7 @@ def test_the_bound_is_no_smaller_than_any_error_that_is_not_refuted(strata: list
     assert watched_upper(list(shares), list(wrong), list(audits), 0.05) >= largest - 1e-9
 
 
+@pytest.mark.integration
 @settings(max_examples=40, deadline=None)
 @given(wrong=st.integers(0, 40), clean=st.integers(0, 5_000))
 def test_a_bound_that_may_be_watched_is_no_tighter_than_that_of_a_single_look(wrong: int, clean: int) -> None:
@@ -103,6 +106,7 @@ def test_a_stratum_without_audits_may_be_all_wrong() -> None:
     assert watched_lower([0.9, 0.1], [0, 0], [100_000, 0], 0.05) == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("drift", [0.0, 0.9])
 def test_the_bound_is_below_the_truth_in_no_more_than_one_world_of_twenty(drift: float) -> None:
     """Looked at after every audit, with strata sampled from 5 % to all; also where the error itself moves in time."""

@@ -15,6 +15,7 @@ def test_all_parts_together_stay_below_the_whole() -> None:
     assert spend(0.05, 1) == 0.025
 
 
+@pytest.mark.integration
 def test_claims_about_all_scopes_hold_at_once() -> None:
     """The error of all together, and each scope's own claim by its part of alpha: each misses in at most 5 % of worlds,
     looked at after every audit. Without sharing one claim or another would be wrong in more.

@@ -65,6 +65,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
         Store.at(str(tmp_path / "files")).write("a/f/0", [b"x"])
 
 
+@pytest.mark.integration
 def test_a_full_disk_leaves_nothing_half_written(tmp_path):
     """The error names it, and no part of the object stays behind."""
     folder = tmp_path / "full"

@@ -162,6 +162,7 @@ def many(ledger, count=300):
     return [f"{n:03}.md" for n in range(0, count, 30)]
 
 
+@pytest.mark.integration
 def test_no_passage_that_a_filter_lets_through_is_lost_behind_others(ledger):
     """Though hundreds that it does not let through fit better, and each leg looks at a hundred."""
     german = many(ledger)
@@ -175,6 +176,7 @@ def test_no_passage_that_a_filter_lets_through_is_lost_behind_others(ledger):
     assert sorted(hit.chunk.document for hit in alone) == [f"{n:03}.md" for n in range(31)]
 
 
+@pytest.mark.integration
 def test_words_are_looked_for_among_what_a_filter_lets_through(ledger):
     """Each has its place there, though more than a hundred others say the word more often."""
     texts = {f"{n:03}.md": [f"mill mill mill, word{n}"] for n in range(150)}
