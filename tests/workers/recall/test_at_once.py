@@ -258,8 +258,7 @@ class Meeting:
     def __init__(self, ledger, other):
         self._ledger, self._other = ledger, other
 
-    @property
-    def answers(self):
+    def of(self, _store):
         return self
 
     def lead(self, wanted, passed=()):
