@@ -6,7 +6,7 @@ B ?=
 N ?= 5000
 SEED ?=
 
-.PHONY: help demo test test-slow lint bench chaos mutate clean
+.PHONY: help demo configuration test test-slow lint bench chaos mutate clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -39,6 +39,9 @@ lint: $(VENV)/made-dev ## format, lint, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+configuration: $(VENV)/made ## docs/configuration.md, from the settings in the code
+	$(BIN)/python -m headrace_workers.wiring.settings_page > docs/configuration.md
 
 # Much of it waits for processes and services; each of the four has services of its own. Hundreds of processes are
 # started, which without bytecode would compile everything anew.

@@ -55,7 +55,7 @@ _EXCEPTIONS = frozenset(
         "quality.commands.labels -> batches.json_lines",
     }
 )
-_MOST_EXCEPTIONS = {"inside workers: features import down, and nothing imports a feature": 119}
+_MOST_EXCEPTIONS = {"inside workers: features import down, and nothing imports a feature": 115}
 _MOST_LINES = 500
 
 

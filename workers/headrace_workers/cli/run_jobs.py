@@ -13,7 +13,7 @@ from headrace_workers.cli.output import say
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.cli.report import MAX_ROWS
 from headrace_workers.cli.summary import Tally
-from headrace_workers.runtime.settings import embedder_name, home_of
+from headrace_workers.runtime.settings import ModelSettings, home_of
 
 if TYPE_CHECKING:
     from headrace_workers.cli.serving import Serving
@@ -85,7 +85,7 @@ def carry(
         serving(
             home_of(),
             models,
-            embedder=embedder_name() if jobs.wants_embedder else None,
+            embedder=ModelSettings.from_env().embedder if jobs.wants_embedder else None,
             start=start,
             engine_threads=engine_threads,
         ) as stack,

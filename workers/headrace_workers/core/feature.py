@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
 
 _FEATURES: Final = "headrace_workers.wiring.features"  # by its name, since the core imports no feature
@@ -30,13 +31,15 @@ class Feature:
 
     `routers` returns the FastAPI routers of the gateway, in the order in which they are asked. `commands` returns
     functions that add a command, or a group of commands, to the Typer application that they are given. `hooks` returns
-    what the feature does inside the transactions of the core.
+    what the feature does inside the transactions of the core. `settings` returns the feature's groups of settings, each
+    a model whose fields are `HEADRACE_*` variables.
     """
 
     name: str
     routers: Callable[[], Sequence[Any]] = _nothing
     commands: Callable[[], Sequence[Callable[[Any], None]]] = _nothing
     hooks: Callable[[], "Hooks | None"] = _no_hooks
+    settings: Callable[[], "Sequence[type[Variables]]"] = _nothing
 
 
 @cache

@@ -18,12 +18,16 @@ from headrace_workers.features.batches.feed import Feed
 from headrace_workers.features.batches.line_admission import Admit
 from headrace_workers.features.batches.outputs import Outputs
 from headrace_workers.features.batches.rewriting import Rewriting
+from headrace_workers.features.batches.settings import BatchSettings
 from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.cache.settings import CacheSettings
 from headrace_workers.features.evals.duty import EvalRuns
+from headrace_workers.features.evals.settings import EvalSettings
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
 from headrace_workers.features.quality.duty import LiveRates
+from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.runtime.bridge.accept import Rules
 from headrace_workers.runtime.bridge.admit import door_of
 from headrace_workers.runtime.bridge.bridge import Bridge, Duty
@@ -37,7 +41,7 @@ from headrace_workers.runtime.bridge.reap import Reap
 from headrace_workers.runtime.bridge.relay import Relay
 from headrace_workers.runtime.bridge.skip_stages import PassOver
 from headrace_workers.runtime.health.writes import Writes
-from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.listener import HintListener, Rung, Several
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
@@ -96,7 +100,7 @@ def build_bridge(
         clock=clock,
         models=models,
         counts=CountingModels(settings.home, models, canaries_of(settings).shown),
-        embedder=ServedEmbedder(settings.home, settings.embedder),
+        embedder=ServedEmbedder(settings.home, settings.of(ModelSettings).embedder),
         tasks=task_queue(settings, redis_client(settings.redis), ledger),
         hand_out=task_queue(settings, hints, ledger),
         troubles=Incidents(ledger, name, clock),
@@ -142,7 +146,7 @@ def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
         models=shared.counts,
         embedder=shared.embedder,
         pipeline=shared.pipeline,
-        reach=settings.webhook_reach,
+        reach=settings.of(WebhookSettings).reach,
         max_active=settings.max_active,
         retention=settings.retention,
         clock=shared.clock,
@@ -193,7 +197,7 @@ def _reap(shared: _Shared) -> Reap:
         max_crashes=settings.max_crashes,
         retention=settings.retention,
         of_units=shared.pipeline.retentions,
-        most_answers=settings.cache_max_entries,
+        most_answers=settings.of(CacheSettings).cache_max_entries,
         hold=settings.hold,
         pass_over=PassOver(
             ledger=shared.ledger,
@@ -204,24 +208,25 @@ def _reap(shared: _Shared) -> Reap:
 
 
 def _bulk(shared: _Shared) -> Bulk:
-    settings, ledger = shared.settings, shared.ledger
+    settings, ledger, own = shared.settings, shared.ledger, shared.settings.of(BatchSettings)
     files = files_in(settings, ledger)
+    lines = max(1, settings.max_active // 2)  # of all batches: ingest, which pauses at `max_active`, is not theirs
 
     def admit() -> Admit:
-        rules = Rules(shared.counts, shared.embedder, shared.pipeline, ledger.now(), settings.webhook_reach)
+        rules = Rules(shared.counts, shared.embedder, shared.pipeline, ledger.now(), settings.of(WebhookSettings).reach)
         return door_of(rules, ledger)
 
     return Bulk(
         ledger=ledger,
         files=files,
         feed=Feed(batches=ledger.of(Batches), files=files, admit=admit),
-        outputs=Outputs(batches=ledger.of(Batches), files=files, keep=settings.files_retention),
+        outputs=Outputs(batches=ledger.of(Batches), files=files, keep=own.files_retention),
         rewriting=Rewriting(batches=ledger.of(Batches), files=files),
-        room=Room(settings.batch_lines, settings.batch_window),
+        room=Room(lines, own.batch_window),
         bridge=shared.name,
         clock=shared.clock,
         troubles=shared.troubles,
-        keep=settings.files_retention,
+        keep=own.files_retention,
         max_crashes=settings.max_crashes,
     )
 
@@ -234,7 +239,7 @@ def _evals(shared: _Shared) -> EvalRuns:
         bridge=shared.name,
         clock=shared.clock,
         troubles=shared.troubles,
-        keep=settings.files_retention,
-        most_bytes=settings.max_eval_bytes,
+        keep=settings.of(BatchSettings).files_retention,
+        most_bytes=settings.of(EvalSettings).max_eval_bytes,
         max_crashes=settings.max_crashes,
     )

@@ -21,8 +21,9 @@ from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
+from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.runtime.health.writes import Writes
-from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.settings import GatewaySettings, ModelSettings, Settings
 from headrace_workers.runtime.wire.listener import HintListener, Rung, Several
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
@@ -82,7 +83,7 @@ def build_gateway(
         pipeline=pipeline,
         executor=executor,
         search_threads=ThreadPoolExecutor(_SEARCH_THREADS, "search"),
-        embedder=ServedEmbedder(settings.home, settings.embedder),
+        embedder=ServedEmbedder(settings.home, settings.of(ModelSettings).embedder),
         store=StoreWork(ThreadPoolExecutor(_STORE_THREADS, "store")),
         sink=sink,
         waiter=waiter,
@@ -90,7 +91,7 @@ def build_gateway(
         metrics=metrics,
         writes=Writes(Probe(ledger.engine), progress.loop("probe")),
         keyring=Keyring(ledger.of(ApiKeys), executor, open_to=open_to),
-        rates=Rates(rates_client(settings.redis), names, settings.rate),
+        rates=Rates(rates_client(settings.redis), names, settings.of(GatewaySettings).rate),
         hear=lambda rang: _hear(settings, names, progress, rang, followers),
         ring=lambda: executor.submit(bell.ring, *Hint),  # nobody waits for it
         at_end=at_end,
@@ -127,15 +128,16 @@ def _door(
     from headrace_workers.http.prompt_lengths import Lengths
 
     counting = CountingModels(settings.home, registry, canaries_of(settings).shown)
+    longest = settings.of(GatewaySettings).max_queue_age
     return Admission(
         ledger=ledger,
         sink=sink,
         waiter=waiter,
         models=registry,
-        embedder=ServedEmbedder(settings.home, settings.embedder),
+        embedder=ServedEmbedder(settings.home, settings.of(ModelSettings).embedder),
         pipeline=pipeline,
-        reach=settings.webhook_reach,
-        crowding=LoadShedding(ledger.pressure, executor, most=settings.max_active, longest=settings.max_queue_age),
+        reach=settings.of(WebhookSettings).reach,
+        crowding=LoadShedding(ledger.pressure, executor, most=settings.max_active, longest=longest),
         executor=executor,
         durable=durable,
         metrics=metrics,

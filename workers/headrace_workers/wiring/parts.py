@@ -13,16 +13,20 @@ from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import Store
+from headrace_workers.features.batches.settings import BatchSettings
 from headrace_workers.features.batches.store.files import FileBounds
 from headrace_workers.features.batches.store.stored import StoredFiles
+from headrace_workers.features.cache.settings import CacheSettings
 from headrace_workers.features.moderation.canary import UNMARKED, Canaries
 from headrace_workers.features.moderation.policy import Policy
 from headrace_workers.features.moderation.policy_file import load_policy
+from headrace_workers.features.moderation.settings import ModerationSettings, Switch
 from headrace_workers.features.moderation.watching import WatchedPolicy
 from headrace_workers.features.webhooks.payloads import Wording
+from headrace_workers.features.webhooks.settings import SealingSettings, WebhookSettings
 from headrace_workers.features.webhooks.store.deliveries import STAGE as DELIVER
 from headrace_workers.features.webhooks.telling import Telling
-from headrace_workers.runtime.settings import Settings, Switch
+from headrace_workers.runtime.settings import GatewaySettings, ModelSettings, Settings
 from headrace_workers.runtime.wire.assign import Assigner
 from headrace_workers.runtime.wire.follow_up import FollowUp
 from headrace_workers.runtime.wire.redis_names import RedisNames
@@ -39,9 +43,15 @@ def pipeline_of(settings: Settings) -> Pipeline:
     """The pipeline of this deployment. ConfigurationError where its moderation policy is wrong."""
     policy = _policy_of(settings)
     stages = stages_of(
-        settings.cache, screen=settings.screen is Switch.ON, must_screen=lambda tenant: policy(tenant).screen
+        settings.of(CacheSettings).cache,
+        screen=settings.of(ModerationSettings).screen is Switch.ON,
+        must_screen=lambda tenant: policy(tenant).screen,
     )
-    return Pipeline(stages, judge_model=settings.judge_model, moderated_again=lambda tenant: policy(tenant).makes_again)
+    return Pipeline(
+        stages,
+        judge_model=settings.of(ModelSettings).judge_model,
+        moderated_again=lambda tenant: policy(tenant).makes_again,
+    )
 
 
 def trusts_system_of(settings: Settings) -> Callable[[str], bool]:
@@ -52,16 +62,16 @@ def trusts_system_of(settings: Settings) -> Callable[[str], bool]:
 
 def canaries_of(settings: Settings) -> Canaries:
     """What marks system prompts, where the moderation policy asks for it. ConfigurationError where that is wrong."""
-    if settings.policy is None:
+    if (file := settings.of(ModerationSettings).policy) is None:
         return UNMARKED
-    watched = WatchedPolicy(settings.policy, what="marks", load_policy=partial(policy_here, settings))
-    return Canaries(settings.webhook_key, lambda tenant: watched.of(tenant).canary)
+    watched = WatchedPolicy(file, what="marks", load_policy=partial(policy_here, settings))
+    return Canaries(settings.of(SealingSettings).webhook_key, lambda tenant: watched.of(tenant).canary)
 
 
 def policy_here(settings: Settings, path: Path) -> Policy:
     """The policy in a file, as this deployment can follow it. ConfigurationError where it is wrong, or it cannot."""
     policy = load_policy(path)
-    if not settings.webhook_key and any(each.canary for each in (policy, *policy.tenants.values())):
+    if not settings.of(SealingSettings).webhook_key and any(each.canary for each in (policy, *policy.tenants.values())):
         raise ConfigurationError(
             f"moderation policy {path}: canary: the marks are made with HEADRACE_WEBHOOK_KEY, which is not set: "
             "give it a key (`openssl rand -base64 32`), the same to all of headrace's processes"
@@ -71,9 +81,9 @@ def policy_here(settings: Settings, path: Path) -> Policy:
 
 def _policy_of(settings: Settings) -> Callable[[str], Policy]:
     """The policy of a tenant, now."""
-    if settings.policy is None:
+    if (file := settings.of(ModerationSettings).policy) is None:
         return load_policy().of
-    return WatchedPolicy(settings.policy, load_policy=partial(policy_here, settings)).of
+    return WatchedPolicy(file, load_policy=partial(policy_here, settings)).of
 
 
 def hand_out(
@@ -92,11 +102,13 @@ def follow_up(
     """
     telling = None
     if pipeline.stage(DELIVER) is not None:
-        telling = Telling(ledger, Wording(settings.webhook_bytes, settings.public_url), believed)
+        wording = Wording(settings.of(WebhookSettings).webhook_bytes, settings.of(GatewaySettings).public_url)
+        telling = Telling(ledger, wording, believed)
     return FollowUp(ledger=ledger, units=Following(pipeline, ledger, telling).units, hand_out=hands_on)
 
 
 def files_in(settings: Settings, ledger: Ledger) -> Files:
     """The files of this deployment. ConfigurationError when HEADRACE_FILES names no place that can be reached."""
-    bounds = FileBounds(settings.max_file_bytes, settings.max_uploads)
-    return Files(ledger.of(StoredFiles), Store.at(settings.files or str(settings.home / "files")), bounds)
+    own = settings.of(BatchSettings)
+    bounds = FileBounds(own.max_file_bytes, own.max_uploads)
+    return Files(ledger.of(StoredFiles), Store.at(own.place(settings.home)), bounds)

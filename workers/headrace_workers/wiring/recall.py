@@ -12,9 +12,11 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.core.pipeline.grouping import pieces
 from headrace_workers.core.ports import CountingEmbedder, Embedder
 from headrace_workers.core.progress import Progress
+from headrace_workers.features.cache.settings import CacheSettings
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
-from headrace_workers.runtime.settings import Settings
+from headrace_workers.features.knowledge.settings import KnowledgeSettings
+from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.listener import HintListener, Several
 from headrace_workers.runtime.wire.notifier import Hint
 from headrace_workers.runtime.wire.redis_client import redis_client
@@ -35,7 +37,7 @@ def embedder_of(settings: Settings) -> CountingEmbedder:
     """What makes vectors. UnknownModel where it is not here."""
     from headrace_workers.features.knowledge.embedders.load import load_embedder
 
-    return load_embedder(settings.home, settings.embedder)
+    return load_embedder(settings.home, settings.of(ModelSettings).embedder)
 
 
 def remembering(embedder: Callable[[], Embedder]) -> Embedder:
@@ -92,9 +94,9 @@ def cache_of(
     followers().add(follower.woken)
     follower.start()
     Keeping(saved, questions).start()
-    standings = Standings(ledger, settings.max_error, worker, progress.loop("standings"))
+    standings = Standings(ledger, settings.of(CacheSettings).max_error, worker, progress.loop("standings"))
     standings.start()
-    return Cache(ledger, version, NearestQuestions(made, known, settings.similarity, standings.limit))
+    return Cache(ledger, version, NearestQuestions(made, known, settings.of(CacheSettings).similarity, standings.limit))
 
 
 def retrieval_of(settings: Settings, bases: "Callable[[], FindsPassages]") -> "Retrieval":
@@ -103,14 +105,15 @@ def retrieval_of(settings: Settings, bases: "Callable[[], FindsPassages]") -> "R
     from headrace_workers.features.knowledge.reranking import Reranking
     from headrace_workers.features.knowledge.retrieval import Retrieval, as_found
 
-    name = settings.reranker
+    own = settings.of(KnowledgeSettings)
+    name = own.reranker
     return Retrieval(
         bases=bases,
         counts=CountingModels(settings.home, Registry(settings.home), canaries_of(settings).shown),
         guess=pieces,
-        floor=settings.relevance,
-        most_tokens=settings.passage_tokens,
-        rerank=as_found if name is None else Reranking(load_reranker(name), settings.rerank_time).order,
+        floor=own.relevance,
+        most_tokens=own.passage_tokens,
+        rerank=as_found if name is None else Reranking(load_reranker(name), own.rerank_time).order,
     )
 
 

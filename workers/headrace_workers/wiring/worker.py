@@ -13,13 +13,17 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.ports import Detector, Embedder, Generator, Moderator
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.cache.auditing import Auditing
+from headrace_workers.features.cache.settings import CacheSettings
+from headrace_workers.features.generation.settings import GenerationSettings
 from headrace_workers.features.moderation.policy import Policy
 from headrace_workers.features.moderation.policy_file import load_policy
+from headrace_workers.features.moderation.settings import ModerationSettings
 from headrace_workers.features.moderation.store.policies import Policies
 from headrace_workers.features.webhooks.sealing import Sealer
 from headrace_workers.features.webhooks.sender import Sender
+from headrace_workers.features.webhooks.settings import SealingSettings, WebhookSettings
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
-from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
@@ -61,7 +65,16 @@ def serve(
     """Be a worker of these roles until SIGTERM; the exit code."""
     pipeline = pipeline or pipeline_of(settings)
     build = partial(build_hands, settings, pipeline, roles, model)
-    return run_worker(settings, pipeline, roles, model, progress, build, concurrency=concurrency)
+    return run_worker(
+        settings,
+        pipeline,
+        roles,
+        model,
+        progress,
+        build,
+        concurrency=concurrency,
+        at_once=settings.of(GenerationSettings).inter_threads,
+    )
 
 
 def build_hands(
@@ -135,17 +148,17 @@ def _needs(
         "trusts_system": lambda: trusts_system_of(settings),
         "canaries": once(lambda: canaries_of(settings)),
         "embedder": lambda: partial(recall.for_jobs, embedder),
-        "embedder_alias": lambda: embedder_alias(settings.embedder),
+        "embedder_alias": lambda: embedder_alias(settings.of(ModelSettings).embedder),
         "cache": lambda: recall.cache_of(settings, ledger, progress, worker, of_questions, followers),
         "retrieval": retrieval,
         "passage_screener": lambda: once(lambda: _passage_screener(settings, aids())),
-        "cache_mode": lambda: settings.cache,
-        "cache_ttl": lambda: settings.cache_ttl,
-        "max_wait": lambda: settings.max_wait,
-        "auditing": lambda: Auditing(pipeline, settings.audit_share),
+        "cache_mode": lambda: settings.of(CacheSettings).cache,
+        "cache_ttl": lambda: settings.of(CacheSettings).cache_ttl,
+        "max_wait": lambda: settings.of(CacheSettings).max_wait,
+        "auditing": lambda: Auditing(pipeline, settings.of(CacheSettings).audit_share),
         "webhooks": lambda: ledger.of(Webhooks),
-        "courier": lambda: Sender(settings.webhook_reach),
-        "sealer": lambda: Sealer(settings.webhook_key),
+        "courier": lambda: Sender(settings.of(WebhookSettings).reach),
+        "sealer": lambda: Sealer(settings.of(SealingSettings).webhook_key),
     }
 
 
@@ -153,13 +166,14 @@ def _generator(settings: Settings, model: str | None) -> Generator:
     from headrace_workers.features.generation.engines.load import load_generator
 
     assert model is not None  # noqa: S101 - no worker holds one without a name
+    own = settings.of(GenerationSettings)
     return load_generator(
         settings.home,
         model,
-        device=settings.device,
-        compute_type=settings.compute_type,
-        inter_threads=settings.inter_threads,
-        prefix_tokens=settings.prefix_tokens,
+        device=own.device,
+        compute_type=own.compute_type,
+        inter_threads=own.inter_threads,
+        prefix_tokens=own.prefix_tokens,
     )
 
 
@@ -173,7 +187,9 @@ def _aids(settings: Settings, embedder: Callable[[], Embedder]) -> "Aids":
     """What detectors that the policy names work with; a guard is loaded once for all who ask."""
     from headrace_workers.features.moderation.moderator import Aids
 
-    return Aids(embedder, cache(lambda alias: _generator(settings, alias)), settings.moderation_key)
+    return Aids(
+        embedder, cache(lambda alias: _generator(settings, alias)), settings.of(ModerationSettings).moderation_key
+    )
 
 
 def _telling(
@@ -224,9 +240,9 @@ def _follows(
     from headrace_workers.features.moderation.moderator import with_policy
     from headrace_workers.features.moderation.watching import WatchedModerator
 
-    if settings.policy is None:
+    if (file := settings.of(ModerationSettings).policy) is None:
         return with_policy(detectors, load_policy())
-    return WatchedModerator(settings.policy, detectors, aids, what=what, load_policy=load)
+    return WatchedModerator(file, detectors, aids, what=what, load_policy=load)
 
 
 def _ready(settings: Settings, moderator: Moderator) -> Moderator:
@@ -234,4 +250,4 @@ def _ready(settings: Settings, moderator: Moderator) -> Moderator:
     from headrace_workers.features.moderation.moderator import warm_up
 
     warm_up(moderator)  # a detector that cannot load is an error now, and the first job does not wait for it
-    return BoundedModerator(moderator, settings.detector_time)
+    return BoundedModerator(moderator, settings.of(ModerationSettings).detector_time)

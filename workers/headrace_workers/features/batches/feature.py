@@ -8,6 +8,8 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.environment import Variables
+
 
 def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.batches.api import batches, files, uploads
@@ -25,4 +27,10 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (batch.register,)
 
 
-FEATURE = Feature(name="batches", routers=_routers, commands=_commands)
+def _settings() -> "Sequence[type[Variables]]":
+    from headrace_workers.features.batches.settings import BatchSettings
+
+    return (BatchSettings,)
+
+
+FEATURE = Feature(name="batches", routers=_routers, commands=_commands, settings=_settings)

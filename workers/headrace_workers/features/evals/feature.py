@@ -8,6 +8,8 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.environment import Variables
+
 
 def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.evals.api import eval_runs, evals
@@ -24,4 +26,10 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (evaluate.register,)
 
 
-FEATURE = Feature(name="evals", routers=_routers, commands=_commands)
+def _settings() -> "Sequence[type[Variables]]":
+    from headrace_workers.features.evals.settings import EvalSettings
+
+    return (EvalSettings,)
+
+
+FEATURE = Feature(name="evals", routers=_routers, commands=_commands, settings=_settings)

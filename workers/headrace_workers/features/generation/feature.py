@@ -8,6 +8,7 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
 
 
@@ -35,4 +36,10 @@ def _hooks() -> "Hooks":
     return Hooks(on_prune=responses.forget)
 
 
-FEATURE = Feature(name="generation", routers=_routers, commands=_commands, hooks=_hooks)
+def _settings() -> "Sequence[type[Variables]]":
+    from headrace_workers.features.generation.settings import GenerationSettings
+
+    return (GenerationSettings,)
+
+
+FEATURE = Feature(name="generation", routers=_routers, commands=_commands, hooks=_hooks, settings=_settings)

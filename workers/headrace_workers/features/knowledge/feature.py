@@ -8,6 +8,8 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.environment import Variables
+
 
 def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.knowledge.api import (
@@ -31,4 +33,10 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (knowledge.register,)
 
 
-FEATURE = Feature(name="knowledge", routers=_routers, commands=_commands)
+def _settings() -> "Sequence[type[Variables]]":
+    from headrace_workers.features.knowledge.settings import KnowledgeSettings
+
+    return (KnowledgeSettings,)
+
+
+FEATURE = Feature(name="knowledge", routers=_routers, commands=_commands, settings=_settings)

@@ -8,6 +8,8 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.environment import Variables
+
 
 def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.moderation.api import moderations
@@ -21,4 +23,10 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (moderation.register,)
 
 
-FEATURE = Feature(name="moderation", routers=_routers, commands=_commands)
+def _settings() -> "Sequence[type[Variables]]":
+    from headrace_workers.features.moderation.settings import ModerationSettings
+
+    return (ModerationSettings,)
+
+
+FEATURE = Feature(name="moderation", routers=_routers, commands=_commands, settings=_settings)

@@ -15,8 +15,10 @@ from headrace_workers.features.batches.forecast import GENERATES, Forecast, Hist
 from headrace_workers.features.batches.json_lines import read_on
 from headrace_workers.features.batches.line_admission import Terms
 from headrace_workers.features.batches.submit import Wishes
+from headrace_workers.features.cache.settings import CacheSettings
 from headrace_workers.features.cache.store.answers import Answers
-from headrace_workers.runtime.settings import cache_mode, embedder_name, home_of, judge_name, webhook_reach
+from headrace_workers.features.webhooks.settings import WebhookSettings
+from headrace_workers.runtime.settings import ModelSettings, home_of
 
 if TYPE_CHECKING:
     from headrace_workers.features.batches.line_admission import Admit
@@ -32,7 +34,7 @@ class Forecasting:
 
         self._ledger = here.ledger
         self._registry = Registry(home_of())
-        self._cache = cache_mode()
+        self._cache = CacheSettings.from_env().cache
         self._history = History.of(here.batches.lately(GENERATES, _HISTORY))
 
     def of(self, path: Path, shown: str, wishes: Wishes) -> Forecast:
@@ -64,10 +66,10 @@ class Forecasting:
         from headrace_workers.runtime.bridge.admit import door_of
         from headrace_workers.wiring.stages import stages_of
 
-        home = home_of()
-        pipeline = Pipeline(stages_of(self._cache), judge_model=judge_name())
-        counts, embedder = CountingModels(home, self._registry), ServedEmbedder(home, embedder_name())
-        rules = Rules(counts, embedder, pipeline, self._ledger.now(), webhook_reach())
+        home, models = home_of(), ModelSettings.from_env()
+        pipeline = Pipeline(stages_of(self._cache), judge_model=models.judge_model)
+        counts, embedder = CountingModels(home, self._registry), ServedEmbedder(home, models.embedder)
+        rules = Rules(counts, embedder, pipeline, self._ledger.now(), WebhookSettings.from_env().reach)
         return door_of(rules, self._ledger)
 
     def lines(self, found: Forecast, max_tokens: int | None) -> Sequence[str]:

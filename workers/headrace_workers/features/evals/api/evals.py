@@ -13,6 +13,7 @@ from headrace_workers.features.evals.api.eval_shapes import EvalChange, EvalDele
 from headrace_workers.features.evals.eval_plan import item_schema_of, models_of, reads_sample
 from headrace_workers.features.evals.graders import graders_of
 from headrace_workers.features.evals.scope import SAMPLED
+from headrace_workers.features.evals.settings import EvalSettings
 from headrace_workers.features.evals.store.bounds import EvalBounds
 from headrace_workers.features.evals.store.evals import Evals, NewEval
 from headrace_workers.http.bodies import JSONRoute
@@ -124,7 +125,7 @@ def check_models(services: Services, named: Mapping[str, str]) -> None:
 
 def bounds_of(services: Services) -> EvalBounds:
     """How much of evals a tenant may have."""
-    settings = services.settings
+    settings = services.settings.of(EvalSettings)
     return EvalBounds(settings.max_evals, settings.max_eval_runs, settings.max_eval_bytes)
 
 

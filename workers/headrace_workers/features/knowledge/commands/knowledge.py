@@ -18,7 +18,7 @@ from headrace_workers.cli.output import console, flush, printable, put_json, say
 from headrace_workers.features.access.commands.tenants import checked_tenant, tenant_meant
 from headrace_workers.features.knowledge.commands.attributes import MetaOption, WhereOption, attributes_of, filter_of
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
-from headrace_workers.runtime.settings import embedder_name, home_of
+from headrace_workers.runtime.settings import ModelSettings, home_of
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.ledger import Ledger
@@ -248,7 +248,7 @@ def embedder_here() -> "Embedder":
     """The embedder that HEADRACE_EMBEDDER names."""
     from headrace_workers.features.knowledge.embedders.load import load_embedder
 
-    return load_embedder(home_of(), embedder_name())
+    return load_embedder(home_of(), ModelSettings.from_env().embedder)
 
 
 def _counter(embedder: "Embedder") -> Callable[[str], int]:
