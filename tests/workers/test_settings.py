@@ -52,6 +52,13 @@ def test_a_variable_sets_one_field_only():
     assert len(names) == len(set(names))
 
 
+def test_every_default_may_be_set():
+    """A default beyond its own bound could not be written down in a deployment's variables."""
+    for kind in (Settings, *other_groups()):
+        numbers = {name: field.default for name, field in variables_of(kind).items() if "number" in allowed(field)}
+        kind.from_env(ENV | {name: str(value) for name, value in numbers.items() if value is not None})
+
+
 def test_nothing_is_read_where_settings_are_built_in_code(monkeypatch):
     """A test, or a process that is told its settings, does not depend on the shell that it runs in."""
     monkeypatch.setenv("HEADRACE_CACHE_TTL", "9")
@@ -108,7 +115,7 @@ BEYOND = [
     for kind in (Settings, *other_groups())
     for name, field in variables_of(kind).items()
     if "number" in allowed(field)
-    for text in (*(f"{value:.15g}" for each in field.metadata for value in _beyond(each)), "nan", "inf", "-inf", "some")
+    for text in (*(f"{value:.16g}" for each in field.metadata for value in _beyond(each)), "nan", "inf", "-inf", "some")
 ]
 
 

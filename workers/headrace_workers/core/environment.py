@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from headrace_schemas.errors import ConfigurationError
 
+MOST_BYTES: Final = 10**15  # a petabyte
 MOST: Final = 100 * 365 * 86_400  # a hundred years in seconds: more than anybody means, and what the ledger can count
 _READ_BY: Final = "read_by"
 _SECRET: Final = "secret"  # noqa: S105 - the name of a mark
@@ -98,7 +99,6 @@ class Variables(BaseSettings):
         frozen=True,
         case_sensitive=True,
         enable_decoding=False,  # lists are not JSON: `parsed` reads them
-        validate_default=False,
         populate_by_name=True,
         alias_generator=AliasGenerator(validation_alias=variable_of),
     )

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import ClassVar
 
-from headrace_workers.core.environment import Variables, number, variable
+from headrace_workers.core.environment import MOST_BYTES, Variables, number, variable
 
 _FILES_READ_BY = "bridges, gateways, workers that recall, and `headrace batch`"
 
@@ -35,6 +35,7 @@ class BatchSettings(Variables):
         "batches write counts, and is never refused. 0: any number.",
         read_by="bridges, gateways and workers that recall",
         ge=0,
+        le=MOST_BYTES,
     )
     max_uploads: int = number(
         100,

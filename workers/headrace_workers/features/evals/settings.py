@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from headrace_workers.core.environment import Variables, number
+from headrace_workers.core.environment import MOST_BYTES, Variables, number
 
 
 class EvalSettings(Variables):
@@ -25,4 +25,5 @@ class EvalSettings(Variables):
         "begin. 0: any number.",
         read_by="bridges and gateways",
         ge=0,
+        le=MOST_BYTES,
     )
