@@ -11,7 +11,7 @@ BASE ?= $(shell git merge-base HEAD origin/main 2>/dev/null || git merge-base HE
 CHANGED = $(shell git diff --name-only --diff-filter=d $(BASE) -- '*.py'; git ls-files --others --exclude-standard -- '*.py')
 TYPED = $(filter schemas/% producers/% workers/%,$(CHANGED))
 
-.PHONY: help demo check coverage constraints test test-slow lint bench chaos mutate clean
+.PHONY: help demo configuration check coverage constraints test test-slow lint bench chaos mutate clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -54,6 +54,9 @@ check: $(VENV)/made-dev ## before each commit: format, lint and types of what ch
 coverage: $(VENV)/made-dev ## the lines that unit tests reach; shown, and no gate
 	COVERAGE_CORE=sysmon $(BIN)/python -m coverage run -m $(subst $(BIN)/python -m ,,$(UNIT))
 	$(BIN)/python -m coverage report --skip-covered --skip-empty
+
+configuration: $(VENV)/made ## docs/configuration.md, from the settings in the code
+	$(BIN)/python -m headrace_workers.wiring.settings_page > docs/configuration.md
 
 # Much of it waits for processes and services; each of the four has services of its own. Hundreds of processes are
 # started, which without bytecode would compile everything anew.

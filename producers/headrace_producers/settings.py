@@ -30,8 +30,8 @@ _ADDRESSES = {
     "HEADRACE_LEDGER": ("the ledger", "postgresql+psycopg://USER@HOST/DATABASE"),
 }
 
-_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +49,9 @@ class KafkaSettings:
 
     def __post_init__(self) -> None:
         _check_bootstrap(self.bootstrap)
-        if self.security_protocol not in _PROTOCOLS:
+        if self.security_protocol not in PROTOCOLS:
             raise ConfigurationError(
-                f"HEADRACE_KAFKA_SECURITY_PROTOCOL is {self.security_protocol!r}; it may be {', '.join(_PROTOCOLS)}"
+                f"HEADRACE_KAFKA_SECURITY_PROTOCOL is {self.security_protocol!r}; it may be {', '.join(PROTOCOLS)}"
             )
         if self.security_protocol.startswith("SASL"):
             _check_sasl(self.sasl_mechanism, self.username, self.password)
@@ -207,7 +207,7 @@ def _check_bootstrap(bootstrap: tuple[str, ...]) -> None:
 
 
 def _check_sasl(mechanism: str | None, username: str | None, password: str | None) -> None:
-    if mechanism not in _MECHANISMS:
-        raise ConfigurationError(f"HEADRACE_KAFKA_SASL_MECHANISM is {mechanism!r}; it may be {', '.join(_MECHANISMS)}")
+    if mechanism not in MECHANISMS:
+        raise ConfigurationError(f"HEADRACE_KAFKA_SASL_MECHANISM is {mechanism!r}; it may be {', '.join(MECHANISMS)}")
     if not username or not password:
         raise ConfigurationError("SASL needs HEADRACE_KAFKA_USERNAME and HEADRACE_KAFKA_PASSWORD")

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.runtime.settings import Settings, home_of, ledger_url, webhook_keys, webhook_reach
+from headrace_workers.core.environment import allowed, variables_of
+from headrace_workers.features.cache.settings import CacheSettings
+from headrace_workers.features.webhooks.settings import SealingSettings, WebhookSettings
+from headrace_workers.runtime.settings import ModelSettings, Settings, home_of, ledger_url, other_groups
 
 ENV = {"HEADRACE_KAFKA": "k:9092", "HEADRACE_REDIS": "redis://:secret@r", "HEADRACE_LEDGER": "sqlite:///x.db"}
 
@@ -19,7 +22,7 @@ def test_defaults_need_three_addresses():
         "sqlite:///x.db",
         Path(".headrace"),
     )
-    assert (settings.lease_ms, settings.group_size, settings.judge_model) == (30_000, 64, None)
+    assert (settings.lease_ms, settings.group_size, settings.of(ModelSettings).judge_model) == (30_000, 64, None)
 
 
 def test_everything_can_be_set(tmp_path):
@@ -32,13 +35,45 @@ def test_everything_can_be_set(tmp_path):
         "HEADRACE_CACHE": "semantic", "HEADRACE_CACHE_TTL": "9", "HEADRACE_MAX_WAIT": "1.5",
         "HEADRACE_CACHE_MAX_ENTRIES": "0", "HEADRACE_PREFIX_TOKENS": "0",
         "HEADRACE_EMBEDDER": "own", "HEADRACE_SIMILARITY": "1",
-        "HEADRACE_DEVICE": "cpu", "HEADRACE_COMPUTE_TYPE": "int8", "HEADRACE_HOME": str(tmp_path),
+        "HEADRACE_DEVICE": "cpu", "HEADRACE_COMPUTE_TYPE": "int8",
     }  # fmt: skip
-    settings = Settings.from_env(ENV | given)
+    settings = Settings.from_env(ENV | given | {"HEADRACE_HOME": str(tmp_path)})
+    groups = {kind: settings if kind is Settings else settings.of(kind) for kind in (Settings, *other_groups())}
+    fields = {variable: kind for kind in groups for variable in variables_of(kind)}
     for name, text in given.items():
-        value = getattr(settings, name.removeprefix("HEADRACE_").lower())
+        value = getattr(groups[fields[name]], name.removeprefix("HEADRACE_").lower())
         assert type(value)(text) == value
-    assert settings.lease_ms == 2_500
+    assert (settings.lease_ms, settings.home) == (2_500, tmp_path)
+
+
+def test_a_variable_sets_one_field_only():
+    """Two groups with one variable would have two defaults and two descriptions of it."""
+    names = [name for kind in (Settings, *other_groups()) for name in variables_of(kind)]
+    assert len(names) == len(set(names))
+
+
+def test_every_default_may_be_set():
+    """A default beyond its own bound could not be written down in a deployment's variables."""
+    for kind in (Settings, *other_groups()):
+        numbers = {name: field.default for name, field in variables_of(kind).items() if "number" in allowed(field)}
+        kind.from_env(ENV | {name: str(value) for name, value in numbers.items() if value is not None})
+
+
+def test_nothing_is_read_where_settings_are_built_in_code(monkeypatch):
+    """A test, or a process that is told its settings, does not depend on the shell that it runs in."""
+    monkeypatch.setenv("HEADRACE_CACHE_TTL", "9")
+    assert CacheSettings().cache_ttl == 7 * 86_400
+    assert CacheSettings.from_env().cache_ttl == 9
+
+
+def test_everything_that_is_wrong_is_told_at_once():
+    """Also where it is of several features, and an address is missing."""
+    wrong = {"HEADRACE_LEASE": "soon", "HEADRACE_QUANTUM": "0", "HEADRACE_CACHE": "often", "HEADRACE_REDIS": "r:1"}
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_env(ENV | wrong)
+    told = str(caught.value).splitlines()
+    assert len(told) == len(wrong)
+    assert all(any(line.startswith(name) for line in told) for name in wrong)
 
 
 @pytest.mark.parametrize(
@@ -55,10 +90,12 @@ def test_a_wrong_value_is_refused_by_name(name, text):
 
 @pytest.mark.parametrize(
     ("name", "text", "wanted"),
-    [("LEASE", "0.05", "from 0.1 to 86,400"), ("LEASE", "90000", "from 0.1 to 86,400"),
-     ("GROUP_SIZE", "20000", "from 1 to 10,000"), ("MAX_ATTEMPTS", "40000", "from 1 to 10,000"),
-     ("MAX_CRASHES", "9000", "from 1 to 1,000"), ("RETENTION", "1e20", "3,153,600,000 at most"),
-     ("MAX_ACTIVE", "9" * 20, "3,153,600,000 at most")],
+    [("LEASE", "0.05", "a number from 0.1 to 86,400"), ("LEASE", "90000", "a number from 0.1 to 86,400"),
+     ("GROUP_SIZE", "20000", "a whole number from 1 to 10,000"),
+     ("MAX_ATTEMPTS", "40000", "a whole number from 1 to 10,000"),
+     ("MAX_CRASHES", "9000", "a whole number from 1 to 1,000"),
+     ("RETENTION", "1e20", "a number above 0 and up to 3,153,600,000"),
+     ("MAX_ACTIVE", "9" * 20, "a whole number above 0 and up to 3,153,600,000")],
 )  # fmt: skip
 def test_what_the_ledger_cannot_count_is_refused(name, text, wanted):
     """At the start, and not by a database that calls it a fault of the program."""
@@ -66,11 +103,28 @@ def test_what_the_ledger_cannot_count_is_refused(name, text, wanted):
         Settings.from_env(ENV | {f"HEADRACE_{name}": text})
 
 
-@pytest.mark.parametrize(("name", "wanted"), [("LINGER", "a number"), ("GROUP_SIZE", "a whole number")])
-def test_what_a_number_must_be_is_said_in_words(name, wanted):
-    """Not in the names of Python's types."""
-    with pytest.raises(ConfigurationError, match=f"it must be {wanted}$"):
-        Settings.from_env(ENV | {f"HEADRACE_{name}": "some"})
+def _beyond(constraint):
+    """Values beyond one bound, as near to it as a float of that size can be."""
+    for name, away in (("gt", 0.0), ("ge", -1.0), ("lt", 0.0), ("le", 1.0)):
+        if (bound := getattr(constraint, name, None)) is not None:
+            yield bound + away
+
+
+BEYOND = [
+    pytest.param(kind, name, text, id=f"{name}={text}")
+    for kind in (Settings, *other_groups())
+    for name, field in variables_of(kind).items()
+    if "number" in allowed(field)
+    for text in (*(f"{value:.16g}" for each in field.metadata for value in _beyond(each)), "nan", "inf", "-inf", "some")
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "text"), BEYOND)
+def test_every_number_keeps_its_bounds(kind, name, text):
+    """The message says the variable, its value, and what it may be: not in the names of Python's types."""
+    with pytest.raises(ConfigurationError) as caught:
+        kind.from_env(ENV | {name: text})
+    assert str(caught.value) == f"{name} is {text!r}; it must be {allowed(variables_of(kind)[name])}"
 
 
 def test_a_cosine_above_1_is_refused():
@@ -81,8 +135,8 @@ def test_a_cosine_above_1_is_refused():
 
 def test_nothing_may_be_audited():
     """A share is the one number that may be 0."""
-    assert Settings.from_env(ENV | {"HEADRACE_AUDIT_SHARE": "0"}).audit_share == 0.0
-    assert Settings.from_env(ENV).audit_share == 0.05
+    assert CacheSettings.from_env({"HEADRACE_AUDIT_SHARE": "0"}).audit_share == 0.0
+    assert CacheSettings.from_env({}).audit_share == 0.05
 
 
 def test_what_the_cache_may_be_is_told():
@@ -132,13 +186,13 @@ def test_nothing_set_and_nothing_running_says_what_to_do(tmp_path):
 
 def test_where_webhooks_may_go():
     """The internet at two ports; networks, other ports and http to this machine where they are named."""
-    usual = webhook_reach({})
+    usual = WebhookSettings.from_env({}).reach
     assert (usual.networks, usual.ports, usual.http_loopback) == ((), {443, 8443}, False)
-    named = webhook_reach({
+    named = WebhookSettings.from_env({
         "HEADRACE_WEBHOOK_NETWORKS": "10.0.0.0/8, fd12::/32",
         "HEADRACE_WEBHOOK_PORTS": "443,9443",
         "HEADRACE_WEBHOOK_HTTP": "loopback",
-    })  # fmt: skip
+    }).reach  # fmt: skip
     assert ([str(each) for each in named.networks], named.ports) == (["10.0.0.0/8", "fd12::/32"], {443, 9443})
     assert named.http_loopback
 
@@ -152,7 +206,7 @@ def test_what_webhooks_cannot_use_is_refused_by_name(name, value):
     """A key without being repeated."""
     variable = f"HEADRACE_WEBHOOK_{name}"
     with pytest.raises(ConfigurationError, match=variable) as caught:
-        (webhook_keys if name == "KEY" else webhook_reach)({variable: value})
+        (SealingSettings if name == "KEY" else WebhookSettings).from_env({variable: value})
     assert name != "KEY" or value not in str(caught.value)
 
 
@@ -160,6 +214,8 @@ def test_the_key_of_webhooks_may_lie_in_a_file(tmp_path):
     """It wins over the variable."""
     file = tmp_path / "key"
     file.write_text(base64.b64encode(bytes(32)).decode() + "\n")
-    assert webhook_keys({"HEADRACE_WEBHOOK_KEY_FILE": str(file), "HEADRACE_WEBHOOK_KEY": "x"}) == (bytes(32),)
+    assert SealingSettings.from_env(
+        {"HEADRACE_WEBHOOK_KEY_FILE": str(file), "HEADRACE_WEBHOOK_KEY": "x"}
+    ).webhook_key == (bytes(32),)
     with pytest.raises(ConfigurationError, match="HEADRACE_WEBHOOK_KEY_FILE"):
-        webhook_keys({"HEADRACE_WEBHOOK_KEY_FILE": str(tmp_path / "none")})
+        SealingSettings.from_env({"HEADRACE_WEBHOOK_KEY_FILE": str(tmp_path / "none")})

@@ -6,6 +6,7 @@ import pytest
 from tests.workers.bridge.broker import write
 from tests.workers.bridge.ingesting import keyed, states
 from tests.workers.bridge.records import record
+from tests.workers.changed_settings import changed
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas.errors import ConfigurationError
@@ -54,7 +55,7 @@ def test_a_bridge_of_another_deployment_refuses_to_start(ledger, kafka, redis_se
     duties = frozenset({Duty.INGEST, Duty.RELAY})
     build_bridge(settings, duties, Progress())
     assert ledger.deployment.stated().keys() == set(Fact)
-    other = replace(settings, kafka=replace(kafka, prefix="other."))
+    other = changed(settings, kafka=replace(kafka, prefix="other."))
     with pytest.raises(ConfigurationError, match=r"HEADRACE_TOPIC_PREFIX is 'other\.'"):
         build_bridge(other, duties, Progress())
     ledger.deployment.restate({Fact.CLUSTER: "another"})

@@ -2,14 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from headrace_workers.runtime.settings import Settings
 from headrace_workers.wiring.command_line import app
+from headrace_workers.wiring.settings_page import described, page
 
 DOCS = Path(__file__).parents[3] / "docs"
 SOURCES = Path(__file__).parents[3]
@@ -36,21 +35,25 @@ def _commands(group: Any, within: str = "") -> Iterator[str]:
             yield called
 
 
-def test_every_variable_stands_in_the_table():
-    """Those that the two settings modules read, and no others."""
-    text = "".join(
-        (SOURCES / path).read_text()
-        for path in ("producers/headrace_producers/settings.py", "workers/headrace_workers/runtime/settings.py")
-    )
-    read = set(re.findall(r"HEADRACE_[A-Z_]+[A-Z]", text))
-    read |= {f"HEADRACE_{field.name.upper()}" for field in fields(Settings)}
-    read |= {f"HEADRACE_{name}" for name in ("TENANT", "SOURCE", "MODEL")}
-    assert set(re.findall(r"`(HEADRACE_[A-Z_]+)`", (DOCS / "configuration.md").read_text())) == read
+def _sources() -> Iterator[Path]:
+    for folder in ("producers", "workers"):
+        yield from sorted((SOURCES / folder).rglob("*.py"))
 
 
-def test_the_defaults_in_the_table_are_those_in_the_code():
-    """A number that was changed in one place only is found here."""
-    page = (DOCS / "configuration.md").read_text()
-    for field in fields(Settings):
-        if isinstance(field.default, int | float):
-            assert f"| `HEADRACE_{field.name.upper()}` | {field.default:.12g} |" in page
+def test_the_page_of_settings_is_made_from_their_models():
+    """`make configuration` writes it: a default or a text that was changed in one place only is found here."""
+    assert (DOCS / "configuration.md").read_text() == page()
+
+
+def test_every_variable_that_is_named_in_the_code_stands_on_the_page():
+    """What is read, or named in an error, can be looked up; each is described once."""
+    named = {name for path in _sources() for name in re.findall(r"HEADRACE_[A-Z_]+[A-Z]", path.read_text())}
+    known = list(described())
+    assert named - set(known) == set()
+    assert len(known) == len(set(known))
+
+
+def test_the_environment_is_read_in_one_module_of_each_package():
+    """Else a variable could be read that nothing describes."""
+    reads = [path for path in _sources() if re.search(r"\bos\.(environ|getenv)|from os import .*env", path.read_text())]
+    assert [path.name for path in reads] == ["settings.py", "environment.py"]

@@ -26,7 +26,7 @@ from headrace_producers.admin import ensure_topics
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
 from headrace_workers.runtime.bridge.bridge import Duty
-from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.testing import make_echo_model
 from headrace_workers.wiring.bridge import build_bridge
 
@@ -82,7 +82,7 @@ def settings_of(deployment: Deployment) -> Settings:
         kafka=deployment.settings,
         redis=deployment.redis,
         ledger=deployment.ledger,
-        embedder=EMBEDDER,
+        parts=(ModelSettings(embedder=EMBEDDER),),
     )
 
 

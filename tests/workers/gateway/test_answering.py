@@ -2,17 +2,18 @@
 
 import threading
 from contextlib import contextmanager
-from dataclasses import replace
 from uuid import uuid4
 
 import openai
 import pytest
 from sqlalchemy import select
 from tests.services.eventually import eventually
+from tests.workers.changed_settings import changed
 from tests.workers.gateway.openai_client import openai_of
 from tests.workers.gateway.served import Gateway, answer, hang_up_while_waiting, served
 
 from headrace_workers.core.tables import ACCEPTED, JOBS
+from headrace_workers.runtime.settings import GatewaySettings
 
 RIVERS = {"model": "echo", "messages": [{"role": "user", "content": "Name three rivers."}]}
 
@@ -20,7 +21,7 @@ RIVERS = {"model": "echo", "messages": [{"role": "user", "content": "Name three 
 @pytest.fixture
 def impatient(settings):
     """A gateway that waits for nobody, beside which nothing takes jobs in."""
-    with served(replace(settings, max_answer_wait=0.05)) as found:
+    with served(changed(settings, GatewaySettings(max_answer_wait=0.05))) as found:
         yield found
 
 

@@ -1,26 +1,31 @@
 """Backpressure reaches who asks: a reason and a time instead of a queue that grows."""
 
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 from tests.services.eventually import eventually
+from tests.workers.changed_settings import changed
 from tests.workers.gateway.served import served
 
-from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.settings import GatewaySettings, Settings
 
 JOB = {"model": "echo", "prompt": "x", "lane": "interactive"}
 
 
 @pytest.mark.parametrize(
-    ("limit", "why", "wait"), [({"max_active": 1}, "ledger_full", "5"), ({"max_queue_age": 0.001}, "queue_age", "10")]
+    ("limited", "why", "wait"),
+    [
+        (lambda usual: changed(usual, max_active=1), "ledger_full", "5"),
+        (lambda usual: changed(usual, GatewaySettings(max_queue_age=0.001)), "queue_age", "10"),
+    ],
 )
 def test_what_would_only_wait_is_refused_with_the_reason(
-    settings: Settings, bridge: Any, limit: dict[str, Any], why: str, wait: str
+    settings: Settings, bridge: Any, limited: Callable[[Settings], Settings], why: str, wait: str
 ):
     """On our own paths and on OpenAI's, once a job waits that nobody runs; bulk work may wait for its turn."""
-    with served(replace(settings, **limit)) as gateway, gateway.client() as client:
+    with served(limited(settings)) as gateway, gateway.client() as client:
         with bridge():
             assert client.post("/v1/jobs", json=JOB).status_code == 202
 

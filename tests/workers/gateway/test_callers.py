@@ -1,16 +1,15 @@
 """Who may come in: keys, their scopes, and the door without keys."""
 
-from dataclasses import replace
-
 import httpx
 import pytest
+from tests.workers.changed_settings import changed
 from tests.workers.gateway.served import Gateway, served, told_unread
 
 from headrace_workers.features.access import keyring
 from headrace_workers.features.access.key_text import new_token
 from headrace_workers.features.access.store.keys import ApiKeys
 from headrace_workers.http.scopes import Scope
-from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.settings import GatewaySettings, Settings
 from headrace_workers.wiring.gateway_app import build_app
 
 JOB = {"model": "echo", "prompt": "x"}
@@ -101,7 +100,7 @@ def test_without_keys_it_answers_programs_of_this_machine(gateway: Gateway):
 @pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x"])
 def test_a_tenant_that_asks_too_often_is_told_so_before_anything_is_read(settings: Settings, kind: str):
     """On every route that takes a body and looks at keys before it; and each request costs one token, not two."""
-    with served(replace(settings, rate=0.2), connected=False) as gateway:  # a burst of two
+    with served(changed(settings, GatewaySettings(rate=0.2)), connected=False) as gateway:  # a burst of two
         key = gateway.key()
         paths = [path for path, ways in build_app(gateway.services).openapi()["paths"].items() if "post" in ways]
         with gateway.client(key) as client:

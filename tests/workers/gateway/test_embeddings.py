@@ -9,6 +9,8 @@ from tests.chaos.deployment import Deployment
 from tests.workers.gateway.openai_client import openai_of
 from tests.workers.gateway.served import Gateway
 
+from headrace_workers.runtime.settings import ModelSettings
+
 
 @pytest.fixture(scope="module")
 def client(gateway: Gateway, deployment: Deployment):
@@ -62,7 +64,7 @@ def test_more_dimensions_than_there_are_is_the_requests_fault(client: openai.Ope
 
 def test_an_embedder_that_is_not_here_is_no_model(alone: Gateway):
     """Though it is the one that this deployment would have: as a model that nobody has, with the way to get it."""
-    assert alone.settings.embedder == "all-minilm-l6-v2"
+    assert alone.settings.of(ModelSettings).embedder == "all-minilm-l6-v2"
     with openai_of(alone) as client:
         for asked in (
             lambda: client.embeddings.create(model="all-minilm-l6-v2", input="Name three rivers."),

@@ -10,6 +10,8 @@ import pytest
 from tests.services.eventually import eventually
 from tests.workers.gateway.served import IDLE, Gateway
 
+from headrace_workers.runtime.settings import GatewaySettings
+
 JOB = {"model": "echo", "prompt": "the secret of the mill"}
 MINE = "req-mine"
 
@@ -68,7 +70,7 @@ def test_a_body_that_says_it_is_too_large_is_refused_unread(gateway: Gateway):
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/evaluations"])
 def test_a_body_that_grows_too_large_is_refused_while_it_comes(gateway: Gateway, path: str):
     """100 MB in chunks, of which little more than the bound is taken."""
-    bound = gateway.settings.max_body
+    bound = gateway.settings.of(GatewaySettings).max_body
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n" \
            f"Authorization: Bearer {gateway.key()}\r\n\r\n"  # fmt: skip
     part = b"10000\r\n" + b"x" * 65_536 + b"\r\n"

@@ -1,7 +1,6 @@
 """`client.evals` of the unmodified `openai` client, over a whole deployment."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import openai
@@ -9,9 +8,11 @@ import pytest
 from openai.types.webhooks import EvalRunSucceededWebhookEvent
 from sqlalchemy import select
 from tests.services.eventually import eventually
+from tests.workers.changed_settings import changed
 from tests.workers.gateway.served import Gateway
 
 from headrace_workers.features.batches.files.files import new_id
+from headrace_workers.features.evals.settings import EvalSettings
 from headrace_workers.features.evals.store.eval_runs import NewItem
 from headrace_workers.features.evals.store.evals import Evals, NewRun
 from headrace_workers.features.webhooks.tables import DELIVERIES
@@ -269,7 +270,7 @@ def test_what_a_tenant_may_have_no_more_of_is_refused(gateway: Gateway, monkeypa
     """With 429, how much it has and what to do; nothing is left of what was sent, and asking again is in vain."""
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key("bounded"), max_retries=0) as ai:
         settings = gateway.services.settings
-        monkeypatch.setattr(gateway.services, "settings", replace(settings, max_evals=1))
+        monkeypatch.setattr(gateway.services, "settings", changed(settings, EvalSettings(max_evals=1)))
         of = ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT])
         with pytest.raises(
             openai.RateLimitError, match=r"has 1 evals, and may have 1 \(HEADRACE_MAX_EVALS\)"
@@ -277,7 +278,7 @@ def test_what_a_tenant_may_have_no_more_of_is_refused(gateway: Gateway, monkeypa
             ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT])
         assert refused.value.code == "insufficient_quota"
         assert refused.value.response.headers["x-should-retry"] == "false"
-        monkeypatch.setattr(gateway.services, "settings", replace(settings, max_eval_bytes=10))
+        monkeypatch.setattr(gateway.services, "settings", changed(settings, EvalSettings(max_eval_bytes=10)))
         with pytest.raises(openai.RateLimitError, match="and may keep 10"):
             ai.evals.runs.create(of.id, data_source=asks(inline(rows("x"))))
         assert list(ai.files.list()) == []

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +18,7 @@ from tests.services.eventually import eventually
 from tests.services.kafka import KafkaServer, find_tansu
 from tests.services.need import need
 from tests.services.proxy import Proxy
+from tests.workers.changed_settings import changed
 from tests.workers.gateway.conftest import bridge_of
 from tests.workers.gateway.served import Gateway, answer, hang_up_while_waiting, served
 
@@ -31,7 +31,7 @@ from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Wired
 from headrace_workers.http.waiting import ends_of
-from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.testing import make_hash_embedder
 from headrace_workers.wiring import bridge as main_bridge
@@ -42,7 +42,7 @@ JOB = {"model": "echo", "prompt": "x"}
 
 def test_without_redis_jobs_come_in_and_are_told(settings: Settings, bridge):
     """Rates are counted here, and ends are found by looking each second."""
-    with served(replace(settings, redis="redis://127.0.0.1:1/0")) as gateway, gateway.client() as client:
+    with served(changed(settings, redis="redis://127.0.0.1:1/0")) as gateway, gateway.client() as client:
         job_id = client.post("/v1/jobs", json=JOB).json()["id"]
         assert client.get("/readyz").json()["redis"] == "away"
         assert client.get("/readyz").status_code == 200
@@ -60,7 +60,7 @@ def proxied(settings: Settings) -> "tuple[Settings, Proxy]":
     url = make_url(settings.ledger)
     proxy = Proxy(url.port)
     behind = url.set(port=proxy.port).update_query_dict({"timeout": str(PATIENCE + 1)})
-    return replace(settings, ledger=behind.render_as_string(hide_password=False)), proxy
+    return changed(settings, ledger=behind.render_as_string(hide_password=False)), proxy
 
 
 def test_a_ledger_that_is_silent_is_told_of_in_a_bounded_time(proxied: "tuple[Settings, Proxy]"):
@@ -130,7 +130,7 @@ def asked(client: httpx.Client, route: tuple[str, str]) -> httpx.Response:
 def test_every_resource_tells_of_a_silent_ledger(proxied: "tuple[Settings, Proxy]"):
     """In OpenAI's shape where the path is OpenAI's; none waits for ever, and none says "not found"."""
     settings, proxy = proxied
-    make_hash_embedder(settings.home, settings.embedder)
+    make_hash_embedder(settings.home, settings.of(ModelSettings).embedder)
     with served(settings) as gateway:
         with gateway.client() as client:
             assert client.get("/v1/files").status_code == 200
@@ -147,7 +147,7 @@ def test_no_resource_needs_redis(settings: Settings):
     """One that is silent: rates are counted here."""
     with closing(Proxy(make_url(settings.redis).port)) as proxy:
         redis = f"redis://127.0.0.1:{proxy.port}/0"
-        with served(replace(settings, redis=redis)) as gateway, gateway.client(timeout=60) as client:
+        with served(changed(settings, redis=redis)) as gateway, gateway.client(timeout=60) as client:
             proxy.swallow()
             with ThreadPoolExecutor(len(RESOURCES)) as threads:
                 told = list(threads.map(partial(asked, client), QUICK))
@@ -162,7 +162,7 @@ def test_a_silent_redis_holds_no_job_up(settings: Settings, monkeypatch: pytest.
     for room in (main_bridge, main_gateway):
         monkeypatch.setattr(room, "redis_client", lambda url, seconds=600.0: redis_client(url, seconds))
     with closing(Proxy(make_url(settings.redis).port)) as proxy:
-        settings = replace(settings, redis=f"redis://127.0.0.1:{proxy.port}/0")
+        settings = changed(settings, redis=f"redis://127.0.0.1:{proxy.port}/0")
         with (
             served(settings, durable=False) as gateway,
             bridge_of(settings),
@@ -266,7 +266,7 @@ def test_a_kafka_that_died_is_told_of_and_used_again(settings: Settings, tmp_pat
     """SIGKILL and a start with nothing in its log: each request is told what became of it, and then all is well."""
     (tmp_path / "own").mkdir()
     with closing_server(need(find_tansu(tmp_path / "own"), "Tansu is needed")) as kafka:
-        own = replace(settings, kafka=kafka.settings(settings.kafka.prefix))
+        own = changed(settings, kafka=kafka.settings(settings.kafka.prefix))
         ensure_topics(own.kafka)
         with served(own) as gateway, gateway.client(timeout=120) as client:
             assert client.post("/v1/jobs", json=JOB).status_code == 202

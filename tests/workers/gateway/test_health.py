@@ -8,13 +8,14 @@ import psycopg
 from sqlalchemy import make_url, text
 from tests.services.eventually import eventually
 from tests.services.proxy import Proxy
+from tests.workers.changed_settings import changed
 from tests.workers.gateway.served import Gateway, served
 
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.knowledge.passage_search import PassageSearch
 from headrace_workers.runtime.bridge.bridge import Duty
-from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.testing import make_hash_embedder
 from headrace_workers.wiring.bridge import build_bridge
 
@@ -29,7 +30,7 @@ def test_a_gateway_that_has_all_is_ready(gateway: Gateway):
 
 def test_without_kafka_it_lives_and_is_not_ready(settings):
     """And says so; jobs are refused at once, and nothing was sent."""
-    away = replace(settings, kafka=replace(settings.kafka, bootstrap=("127.0.0.1:1",)))
+    away = changed(settings, kafka=replace(settings.kafka, bootstrap=("127.0.0.1:1",)))
     with served(away, connected=False) as gateway, gateway.client() as client:
         assert client.get("/healthz").status_code == 200
         eventually(lambda: "no Kafka broker answers" in client.get("/readyz").json()["kafka"])
@@ -47,7 +48,7 @@ def test_a_kafka_that_falls_silent_is_told_before_anybody_sends(settings: Settin
     """It takes connections, and says nothing: no job was sent that could have found out."""
     (broker,) = settings.kafka.bootstrap
     proxy = Proxy(int(broker.rpartition(":")[2]))
-    behind = replace(settings, kafka=replace(settings.kafka, bootstrap=(f"127.0.0.1:{proxy.port}",)))
+    behind = changed(settings, kafka=replace(settings.kafka, bootstrap=(f"127.0.0.1:{proxy.port}",)))
     with served(behind) as gateway, gateway.client() as client:
         proxy.swallow()
         eventually(lambda: client.get("/readyz").status_code == 503)
@@ -97,7 +98,7 @@ def test_a_bridge_names_a_ledger_that_is_silent(settings: Settings):
     """While its other loops wait for their answers, which takes them longer."""
     url = make_url(settings.ledger)
     proxy, stop, progress = Proxy(url.port), threading.Event(), Progress()
-    behind = replace(settings, ledger=url.set(port=proxy.port).render_as_string(hide_password=False))
+    behind = changed(settings, ledger=url.set(port=proxy.port).render_as_string(hide_password=False))
     bridge = threading.Thread(target=build_bridge(behind, frozenset({Duty.REAP}), progress).run, args=(stop,))
 
     def waiting() -> set[str]:
@@ -136,7 +137,7 @@ def test_what_a_search_began_ends_with_the_gateway(settings: Settings):
 
     make_hash_embedder(settings.home)
     before = following()
-    with served(replace(settings, embedder="hash")) as gateway:
+    with served(changed(settings, ModelSettings(embedder="hash"))) as gateway:
         assert following() <= before  # some of other tests may have ended
         gateway.services.of(PassageSearch).bases()
         (mine,) = following() - before

@@ -25,7 +25,7 @@ from headrace_workers.features.batches.line_admission import Terms
 from headrace_workers.features.batches.line_jobs import LONGEST_LINE, admitted
 from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
 from headrace_workers.runtime.bridge.record_admission import RecordAdmission
-from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.testing import make_echo_model, make_tiny_model
 
 NO_ENDPOINT = f"we_{'2' * 24}"
@@ -86,7 +86,9 @@ def settings(embedded_kafka: KafkaServer, redis_server: RedisServer, tmp_path_fa
     kafka = embedded_kafka.settings(f"one{uuid4().hex[:8]}.")
     ensure_topics(kafka)
     ledger = sqlite_tables(home / "ledger.db")
-    return Settings(home=home, kafka=kafka, redis=redis_server.url, ledger=ledger, embedder="hash")
+    return Settings(
+        home=home, kafka=kafka, redis=redis_server.url, ledger=ledger, parts=(ModelSettings(embedder="hash"),)
+    )
 
 
 def test_every_way_refuses_a_job_with_the_same_words(settings: Settings):

@@ -2,17 +2,18 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 
 import httpx
 import pytest
 from hypothesis import given, settings
 from jsonschema import Draft202012Validator
+from tests.workers.changed_settings import changed
 from tests.workers.gateway.served import Gateway, served
 
 from headrace_producers.settings import DEFAULT_MODEL
 from headrace_schemas.aliases import DEFAULT_EMBEDDER
 from headrace_workers.features.knowledge.store.vector_stores import VectorStores
+from headrace_workers.runtime.settings import GatewaySettings, ModelSettings
 from headrace_workers.testing import make_echo_model, make_hash_embedder
 
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -30,7 +31,9 @@ def quick(gateway: Gateway) -> Iterator[Gateway]:
     """
     make_echo_model(gateway.settings.home, DEFAULT_MODEL)
     make_hash_embedder(gateway.settings.home, DEFAULT_EMBEDDER)
-    with served(replace(gateway.settings, max_answer_wait=0.1, embedder=DEFAULT_EMBEDDER)) as found:
+    with served(
+        changed(gateway.settings, GatewaySettings(max_answer_wait=0.1), ModelSettings(embedder=DEFAULT_EMBEDDER))
+    ) as found:
         found.services.ledger.of(VectorStores).create(
             "default", "mill", name="mill", description=None, metadata={}, expire_days=None, files=()
         )

@@ -3,13 +3,14 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 from openai import OpenAI
+from tests.workers.changed_settings import changed
 from tests.workers.gateway.served import Gateway, served
 
 from headrace_workers.core.sql import by_bytes
@@ -21,7 +22,7 @@ from headrace_workers.features.knowledge.reading import Reader
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.documents import NewChunk, NewDocument
 from headrace_workers.features.knowledge.store.vector_stores import VectorStores
-from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.testing import HashEmbedder
 
 EMBEDDER = HashEmbedder()
@@ -61,7 +62,7 @@ def reader() -> Iterator[Reader]:
 def door(settings: Settings, tmp_path: Path, reader: Reader) -> Iterator[Door]:
     """A gateway that knows an embedder without weights."""
     make_hash_embedder(tmp_path)
-    with served(replace(settings, embedder="hash"), connected=False) as gateway:
+    with served(changed(settings, ModelSettings(embedder="hash")), connected=False) as gateway:
         ledger = gateway.services.ledger
         filling = Filling(ledger, files_in(gateway.settings, ledger).head, reader, lambda: EMBEDDER)
         yield Door(gateway, filling)

@@ -2,13 +2,13 @@
 
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 
 import openai
 import pytest
 from openai.types.webhooks import BatchCompletedWebhookEvent, ResponseCompletedWebhookEvent
 from tests.services.eventually import eventually
 from tests.workers.bridge.records import evaluation
+from tests.workers.changed_settings import changed
 from tests.workers.gateway.conftest import bridge_of
 from tests.workers.gateway.served import Gateway, answer, served
 from tests.workers.ledger_jobs import take_in
@@ -16,15 +16,16 @@ from tests.workers.webhooks.office import Office
 from tests.workers.webhooks.receiver import Heard, Receiver, closes, receiving, says
 
 from headrace_workers.core.sql.database import writing
+from headrace_workers.features.webhooks.settings import HttpUse, WebhookSettings
 from headrace_workers.features.webhooks.store.delivery_views import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
-from headrace_workers.runtime.settings import HttpUse, Settings
+from headrace_workers.runtime.settings import Settings
 
 
 @pytest.fixture
 def gateway(settings: Settings) -> Iterator[Gateway]:
     """One that lets http go to this machine."""
-    with served(replace(settings, webhook_http=HttpUse.LOOPBACK)) as found:
+    with served(changed(settings, WebhookSettings(webhook_http=HttpUse.LOOPBACK))) as found:
         yield found
 
 

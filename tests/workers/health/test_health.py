@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from tests.services.eventually import eventually
+from tests.workers.changed_settings import changed
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas.errors import ConfigurationError, Unavailable
@@ -153,7 +153,7 @@ def test_a_process_that_lets_none_of_its_threads_look_is_ended(settings, then, c
 
 def test_a_service_that_is_away_makes_nobody_unhealthy(settings):
     """It is named, with those who wait for it."""
-    settings = replace(settings, stuck=60.0)  # what these loops have to do is not the matter here
+    settings = changed(settings, stuck=60.0)  # what these loops have to do is not the matter here
     with watched("bridge", settings, tick=0.02) as progress:
         away = Awaited("Redis", "it did not answer")
         for loop in (progress.loop("dispatch"), progress.loop("ears")):
@@ -168,7 +168,7 @@ def test_a_service_that_is_away_makes_nobody_unhealthy(settings):
 
 def test_other_deployments_and_other_processes_are_told_apart(settings):
     """By addresses and prefix; several of one kind are all looked at."""
-    other = replace(settings, kafka=KafkaSettings.at("localhost:1", "other."))
+    other = changed(settings, kafka=KafkaSettings.at("localhost:1", "other."))
     running = [process(settings, "turn"), process(settings, "turn")]
     running.append(process(settings, "turn", HEADRACE_TOPIC_PREFIX="other."))
     try:
@@ -184,14 +184,14 @@ def test_other_deployments_and_other_processes_are_told_apart(settings):
 
 def test_a_secret_in_an_address_is_not_in_the_files_name(settings):
     """Nor does another password make another deployment."""
-    with watched("bridge", replace(settings, redis="redis://user:secret@localhost:1/0")):
-        eventually(lambda: trouble(replace(settings, redis="redis://localhost:1/0")) is None)
+    with watched("bridge", changed(settings, redis="redis://user:secret@localhost:1/0")):
+        eventually(lambda: trouble(changed(settings, redis="redis://localhost:1/0")) is None)
 
 
 def test_only_a_loop_that_is_stuck_ends_the_process(settings):
     """Not one whose work is bounded elsewhere, nor one that waits."""
     ends: list[int] = []
-    with watched("worker", replace(settings, stuck=1.0), end=ends.append, tick=0.02) as progress:
+    with watched("worker", changed(settings, stuck=1.0), end=ends.append, tick=0.02) as progress:
         express, consumer = progress.loop("express"), progress.loop("consumer")
         with express.excused():
             eventually(lambda: consumer.beat(Awaited("Redis", "away")) or progress.lived > 2.0)

@@ -1,14 +1,14 @@
 """How many answers a tenant may keep, and which of them go."""
 
-from dataclasses import replace
-
 import pytest
 from sqlalchemy import insert, select
+from tests.workers.changed_settings import changed
 from tests.workers.ledger.test_work import settings
 
 from headrace_workers.core.sql.database import now_ms, writing
 from headrace_workers.core.tables import CHANGES
 from headrace_workers.features.cache.feature import FEATURE
+from headrace_workers.features.cache.settings import CacheSettings
 from headrace_workers.features.cache.store import quota
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Served, kill
@@ -105,7 +105,7 @@ def test_a_bounded_number_goes_at_once(ledger, monkeypatch, place):
 def test_a_bridge_evicts_by_the_deployment_s_quota(ledger):
     """Without a quota it has nothing to do."""
     keep(ledger, "a", 7)
-    assert FEATURE.upkeep(replace(settings(), cache_max_entries=0), ledger) is None
-    evict = FEATURE.upkeep(replace(settings(), cache_max_entries=5), ledger)
+    assert FEATURE.upkeep(changed(settings(), CacheSettings(cache_max_entries=0)), ledger) is None
+    evict = FEATURE.upkeep(changed(settings(), CacheSettings(cache_max_entries=5)), ledger)
     assert [evict(), evict()] == [2, 0]
     assert len(kept(ledger, "a")) == 5

@@ -17,7 +17,7 @@ from headrace_workers.core.ports import Detection, Moderation
 from headrace_workers.features.moderation.moderator import Aids, PolicyModerator, warm_up, with_policy
 from headrace_workers.features.moderation.openai_endpoint import Endpoint, OpenAIDetector
 from headrace_workers.features.moderation.policy_file import load_policy
-from headrace_workers.runtime.settings import moderation_key
+from headrace_workers.features.moderation.settings import ModerationSettings
 
 Answer = Callable[[dict[str, Any]], Any]
 
@@ -226,15 +226,19 @@ def test_a_policy_that_names_it_wrongly_is_refused(tmp_path: Path, text: str, me
     assert message in str(raised.value)
 
 
+def key_in(env: dict[str, str]) -> str | None:
+    return ModerationSettings.from_env(env).moderation_key
+
+
 def test_the_key_is_the_environments(tmp_path: Path) -> None:
     """Or a file's; one that could not be sent is refused, and not shown."""
     (tmp_path / "key").write_text("sk-file\n")
-    assert moderation_key({}) is None
-    assert moderation_key({"HEADRACE_MODERATION_KEY": " sk-1 "}) == "sk-1"
+    assert key_in({}) is None
+    assert key_in({"HEADRACE_MODERATION_KEY": " sk-1 "}) == "sk-1"
     named = {"HEADRACE_MODERATION_KEY": "sk-1", "HEADRACE_MODERATION_KEY_FILE": str(tmp_path / "key")}
-    assert moderation_key(named) == "sk-file"
+    assert key_in(named) == "sk-file"
     with pytest.raises(ConfigurationError, match="cannot read"):
-        moderation_key({"HEADRACE_MODERATION_KEY_FILE": str(tmp_path / "none")})
+        key_in({"HEADRACE_MODERATION_KEY_FILE": str(tmp_path / "none")})
     with pytest.raises(ConfigurationError) as raised:
-        moderation_key({"HEADRACE_MODERATION_KEY": "sk-\nX: y"})
+        key_in({"HEADRACE_MODERATION_KEY": "sk-\nX: y"})
     assert "sk-" not in str(raised.value)

@@ -1,12 +1,12 @@
 """What a worker tells of its policy."""
 
 import os
-from dataclasses import replace
 
 import pytest
 from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.services.tables import sqlite_tables
+from tests.workers.changed_settings import changed
 from tests.workers.ledger.test_work import settings
 from tests.workers.moderation.test_moderator import Fake, each
 
@@ -17,6 +17,7 @@ from headrace_workers.features.moderation.moderator import Aids
 from headrace_workers.features.moderation.parts import moderator
 from headrace_workers.features.moderation.policy_file import load_policy
 from headrace_workers.features.moderation.policy_news import PolicyNews
+from headrace_workers.features.moderation.settings import ModerationSettings
 from headrace_workers.features.moderation.store.policies import Policies
 from headrace_workers.features.moderation.tables import POLICIES
 from headrace_workers.features.moderation.watching import WatchedModerator
@@ -83,6 +84,6 @@ def test_who_moderates_outputs_tells_of_its_policy(ledger, tmp_path, named):
     """By the deployment's file, or by the policy that comes with headrace."""
     file = write(tmp_path / "policy.toml", 'categories.email = "allow"\ntenants.shop.screen = true\n')
     policy = load_policy(file if named else None)
-    moderator(replace(settings(), policy=file if named else None), Aids(), [], ledger, Progress())
+    moderator(changed(settings(), ModerationSettings(policy=file if named else None)), Aids(), [], ledger, Progress())
     eventually(lambda: len(ledger.read(select(POLICIES))) == len(policy.versions))
     assert {row.tenant: row.version for row in ledger.read(select(POLICIES))} == policy.versions

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.workers.changed_settings import changed
 from tests.workers.ledger.test_work import settings
 from tests.workers.steps.test_generate import Model, completion, task
 
@@ -19,7 +20,9 @@ from headrace_workers.features.moderation.canary import Canaries
 from headrace_workers.features.moderation.deployed_policy import canaries_of, policy_here
 from headrace_workers.features.moderation.moderator import PolicyModerator
 from headrace_workers.features.moderation.policy import Policy, Rule
+from headrace_workers.features.moderation.settings import ModerationSettings
 from headrace_workers.features.moderation.step import moderate
+from headrace_workers.features.webhooks.settings import SealingSettings
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.wiring.parts import pipeline_of
 
@@ -86,7 +89,8 @@ def test_who_does_not_ask_for_it_is_shown_what_was_sent() -> None:
 
 def deployment(folder: Path, text: str, *keys: bytes) -> Settings:
     (folder / "policy.toml").write_text(text)
-    return replace(settings(), policy=folder / "policy.toml", webhook_key=keys)
+    policy = ModerationSettings(policy=folder / "policy.toml")
+    return changed(settings(), policy, SealingSettings(webhook_key=keys))
 
 
 @pytest.mark.parametrize("text", ["canary = true\n", "[tenants.shop]\ncanary = true\n"])

@@ -1,6 +1,5 @@
 """The processes of headrace itself that an embedded stack runs."""
 
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from headrace_workers.cli.output import say
 from headrace_workers.cli.readiness import LogWatch, still_starting
+from headrace_workers.core.environment import environment
 from headrace_workers.runtime.embedded.processes import ChildFailed, ChildSpec
 from headrace_workers.runtime.embedded.stack import Addresses
 from headrace_workers.runtime.health.reports import last_sign
@@ -66,7 +66,7 @@ def _started_together(home: Path, commands: Mapping[str, tuple[str, ...]], env: 
         for name, arguments in commands.items()
     }
     patience = _Patience(home, watches)
-    settings = Settings.from_env({**os.environ, **env})
+    settings = Settings.from_env({**environment(), **env})
     return [
         ChildSpec(
             name=name,

@@ -1,7 +1,6 @@
 """What this command can reach: Kafka, and the ledger and Redis where their addresses are known."""
 
 import json
-import os
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from headrace_producers.settings import RUN_FILE, kafka_durable, running_stack, topic_prefix
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.core.environment import environment
 from headrace_workers.runtime.settings import home_of, ledger_url
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def is_durable(env: Mapping[str, str] | None = None) -> bool:
     """Whether a record that Kafka has confirmed is safe: as HEADRACE_KAFKA_DURABLE says, else taken to be so for a
     broker that the environment names.
     """
-    env = os.environ if env is None else env
+    env = environment(env)
     told = kafka_durable(env)
     if told is not None:
         return told
@@ -67,7 +67,7 @@ def is_durable(env: Mapping[str, str] | None = None) -> bool:
 
 def find_ledger_url(env: Mapping[str, str] | None = None, *, live: bool = False) -> str | None:
     """HEADRACE_LEDGER, a running stack's ledger, or (not `live`) the one that a stopped stack left in this home."""
-    env = os.environ if env is None else env
+    env = environment(env)
     if env.get("HEADRACE_LEDGER") or running(env) is not None:
         return ledger_url(env)
     left = None if live else left_behind(home_of(env))
@@ -82,7 +82,7 @@ def left_behind(home: Path) -> Path | None:
 
 def find_redis_url(env: Mapping[str, str] | None = None) -> str | None:
     """HEADRACE_REDIS, or a running stack's, if its ledger is the one in use; None when nothing says where it is."""
-    env = os.environ if env is None else env
+    env = environment(env)
     if url := env.get("HEADRACE_REDIS"):
         return url
     stack = running(env)

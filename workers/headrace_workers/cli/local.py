@@ -1,12 +1,12 @@
 """The processes of this deployment that live on this machine: how they stand, and how often they were started again."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.core.environment import environment
 from headrace_workers.runtime.embedded.lock import CHILDREN_FILE
 from headrace_workers.runtime.health.reports import KINDS, Report, reports
 from headrace_workers.runtime.settings import Settings, home_of
@@ -74,7 +74,7 @@ class Local:
 
 def local(env: Mapping[str, str] | None = None) -> Local:
     """What can be known here; nothing where the environment names no deployment."""
-    env = os.environ if env is None else env
+    env = environment(env)
     try:
         settings = Settings.from_env(env)
     except ConfigurationError:

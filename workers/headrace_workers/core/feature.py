@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from headrace_workers.core.admission.check import AdmissionCheck
     from headrace_workers.core.admission.parts import AdmissionParts
+    from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.core.ledger.ledger import Ledger
     from headrace_workers.core.pipeline.answering import Answering
@@ -89,7 +90,8 @@ class Feature:
     feature adds to how a model answers. `follows(settings, ledger, believed)` returns what makes units of work of
     records that are published (core/pipeline/following.py); that nobody wants any may be believed for so many seconds.
 
-    Processes. `parts(worker)` returns what builds the parts that steps need, by their names (runtime/worker/parts.py).
+    Processes. `settings` returns the feature's groups of settings, each a model whose fields are `HEADRACE_*`
+    variables. `parts(worker)` returns what builds the parts that steps need, by their names (runtime/worker/parts.py).
     `duties` are loops of a bridge by their names, each made by a call with what the bridge has for it
     (runtime/bridge/duty.py). `upkeep(settings, ledger)` returns what the bridge that reaps does once a minute, a
     bounded part of it at each call; it returns whether there is more.
@@ -113,6 +115,7 @@ class Feature:
     duties: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     upkeep: Callable[[Any, "Ledger"], Callable[[], object] | None] = _needs_no_upkeep
     engines: Callable[[], Sequence[Any]] = _nothing
+    settings: Callable[[], "Sequence[type[Variables]]"] = _nothing
 
 
 @cache

@@ -31,7 +31,7 @@ from headrace_workers.runtime.bridge.reap import Reap
 from headrace_workers.runtime.bridge.relay import Relay
 from headrace_workers.runtime.bridge.skip_stages import PassOver
 from headrace_workers.runtime.health.writes import Writes
-from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.listener import HintListener, Rung, Several
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
@@ -82,7 +82,9 @@ def build_bridge(
     notifier = Notifier(hints, channel)
     ledger.tell_of_changes(partial(notifier.ring, Hint.CHANGES))
     pipeline = pipeline or pipeline_of(settings)
-    parts = admission_parts(settings, ledger, models, ServedEmbedder(settings.home, settings.embedder))
+    parts = admission_parts(
+        settings, ledger, models, ServedEmbedder(settings.home, settings.of(ModelSettings).embedder)
+    )
     shared = _Shared(
         settings=settings,
         pipeline=pipeline,

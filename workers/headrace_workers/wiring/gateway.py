@@ -26,7 +26,7 @@ from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
 from headrace_workers.features.knowledge.parts import embedder_of, remembering
 from headrace_workers.runtime.health.writes import Writes
-from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.settings import GatewaySettings, ModelSettings, Settings
 from headrace_workers.runtime.wire.listener import HintListener, Rung, Several
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
@@ -68,7 +68,7 @@ def build_gateway(
     from headrace_workers.http.waiter import Waiter
 
     ledger, names = Ledger.at(settings.ledger), RedisNames(settings.kafka.prefix)
-    served = ServedEmbedder(settings.home, settings.embedder)
+    served = ServedEmbedder(settings.home, settings.of(ModelSettings).embedder)
     parts = admission_parts(settings, ledger, Registry(settings.home), served)
     rules = admission_rules(parts, pipeline or pipeline_of(settings))
     executor, metrics = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway"), Metrics()
@@ -95,7 +95,7 @@ def build_gateway(
         metrics=metrics,
         writes=Writes(Probe(ledger.engine), progress.loop("probe")),
         keyring=Keyring(ledger.of(ApiKeys), executor, open_to=open_to),
-        rates=Rates(rates_client(settings.redis), names, settings.rate),
+        rates=Rates(rates_client(settings.redis), names, settings.of(GatewaySettings).rate),
         hear=lambda rang: _hear(settings, names, progress, rang, followers),
         ring=lambda: executor.submit(notifier.ring, *Hint),  # nobody waits for it
         at_end=at_end,
@@ -140,7 +140,9 @@ def _admission(
         sink=sink,
         waiter=waiter,
         rules=rules,
-        load_shedding=LoadShedding(ledger.pressure, executor, most=settings.max_active, longest=settings.max_queue_age),
+        load_shedding=LoadShedding(
+            ledger.pressure, executor, most=settings.max_active, longest=settings.of(GatewaySettings).max_queue_age
+        ),
         executor=executor,
         durable=durable,
         metrics=metrics,

@@ -23,6 +23,7 @@ from headrace_workers.http.openai_errors import Refused
 from headrace_workers.http.path_families import unsupported
 from headrace_workers.http.query import ONLY_DECLARED, ReadsItsURL
 from headrace_workers.http.services import Services
+from headrace_workers.runtime.settings import GatewaySettings
 from headrace_workers.wiring.features import FEATURES
 from headrace_workers.wiring.openapi import describe_api
 
@@ -53,7 +54,7 @@ def build_app(services: Services) -> FastAPI:
         async with services.running():
             yield
 
-    entry = partial(Entry, max_body=services.settings.max_body, told=services.metrics.visited)
+    entry = partial(Entry, max_body=services.settings.of(GatewaySettings).max_body, told=services.metrics.visited)
     # Its pages of documentation would load programs from elsewhere.
     app = _Gateway(entry, title="headrace", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.services = services

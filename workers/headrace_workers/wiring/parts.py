@@ -15,7 +15,8 @@ from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
 from headrace_workers.features.moderation.canary import LONGEST_MARK
 from headrace_workers.features.moderation.deployed_policy import canaries_of
-from headrace_workers.runtime.settings import Settings
+from headrace_workers.features.webhooks.settings import WebhookSettings
+from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.assign import Assigner
 from headrace_workers.runtime.wire.follow_up import FollowUp
 from headrace_workers.runtime.wire.redis_names import RedisNames
@@ -29,7 +30,7 @@ def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQ
 
 def pipeline_of(settings: Settings) -> Pipeline:
     """The pipeline of this deployment. ConfigurationError where its moderation policy is wrong."""
-    return Pipeline(installed_stages(settings), judge_model=settings.judge_model)
+    return Pipeline(installed_stages(settings), judge_model=settings.of(ModelSettings).judge_model)
 
 
 def admission_parts(settings: Settings, ledger: Ledger, models: Registry, embedder: ServedEmbedder) -> AdmissionParts:
@@ -39,7 +40,7 @@ def admission_parts(settings: Settings, ledger: Ledger, models: Registry, embedd
         ledger=ledger,
         models=CountingModels(settings.home, models, shown, longest_mark=LONGEST_MARK),
         embedder=embedder,
-        reach=settings.webhook_reach,
+        reach=settings.of(WebhookSettings).reach,
     )
 
 

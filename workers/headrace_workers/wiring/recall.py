@@ -15,6 +15,7 @@ from headrace_workers.features.batches.files.files import files_in
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.knowledge.parts import question_embedder
+from headrace_workers.features.knowledge.settings import KnowledgeSettings
 from headrace_workers.features.moderation.deployed_policy import canaries_of
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.listener import Several
@@ -34,14 +35,15 @@ def retrieval_of(settings: Settings, bases: "Callable[[], FindsPassages]") -> "R
     from headrace_workers.features.knowledge.reranking import Reranking
     from headrace_workers.features.knowledge.retrieval import Retrieval, as_found
 
-    name = settings.reranker
+    own = settings.of(KnowledgeSettings)
+    name = own.reranker
     return Retrieval(
         bases=bases,
         counts=CountingModels(settings.home, Registry(settings.home), canaries_of(settings).shown),
         guess=pieces,
-        floor=settings.relevance,
-        most_tokens=settings.passage_tokens,
-        rerank=as_found if name is None else Reranking(load_reranker(name), settings.rerank_time).order,
+        floor=own.relevance,
+        most_tokens=own.passage_tokens,
+        rerank=as_found if name is None else Reranking(load_reranker(name), own.rerank_time).order,
     )
 
 

@@ -11,6 +11,7 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import MODEL_ROLE
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.generation.parts import generator
+from headrace_workers.features.generation.settings import GenerationSettings
 from headrace_workers.features.knowledge.parts import embedder
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
@@ -45,7 +46,16 @@ def serve(
     """Be a worker of these roles until SIGTERM; the exit code."""
     pipeline = pipeline or pipeline_of(settings)
     build = partial(build_hands, settings, pipeline, roles, model)
-    return run_worker(settings, pipeline, roles, model, progress, build, concurrency=concurrency)
+    return run_worker(
+        settings,
+        pipeline,
+        roles,
+        model,
+        progress,
+        build,
+        concurrency=concurrency,
+        at_once=settings.of(GenerationSettings).inter_threads,
+    )
 
 
 def build_hands(

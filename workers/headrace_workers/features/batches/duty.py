@@ -19,6 +19,7 @@ from headrace_workers.features.batches.files.files import Files, files_in
 from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
 from headrace_workers.features.batches.outputs import Outputs
 from headrace_workers.features.batches.rewriting import Rewriting
+from headrace_workers.features.batches.settings import BatchSettings
 from headrace_workers.features.batches.store.batches import CANCELLING, IN_PROGRESS
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.runtime.bridge.crashes import Crashes
@@ -247,12 +248,12 @@ def duty_of(bridge: BridgeParts) -> Bulk:
         ledger=ledger,
         files=files,
         feed=Feed(batches=batches, files=files, admit=lambda: RecordAdmission(bridge.rules, ledger.now()).admit),
-        outputs=Outputs(batches=batches, files=files, keep=settings.files_retention),
+        outputs=Outputs(batches=batches, files=files, keep=settings.of(BatchSettings).files_retention),
         rewriting=Rewriting(batches=batches, files=files),
-        room=Room(settings.batch_lines, settings.batch_window),
+        room=Room(max(1, settings.max_active // 2), settings.of(BatchSettings).batch_window),
         bridge=bridge.name,
         clock=bridge.clock,
         incidents=bridge.incidents,
-        keep=settings.files_retention,
+        keep=settings.of(BatchSettings).files_retention,
         max_crashes=settings.max_crashes,
     )

@@ -8,6 +8,7 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.environment import Variables
     from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty
 
 
@@ -36,4 +37,10 @@ def _duty(bridge: "BridgeParts") -> "FeatureDuty":
     return duty_of(bridge)
 
 
-FEATURE = Feature(name="batches", routers=_routers, commands=_commands, duties={"batches": _duty})
+def _settings() -> "Sequence[type[Variables]]":
+    from headrace_workers.features.batches.settings import BatchSettings
+
+    return (BatchSettings,)
+
+
+FEATURE = Feature(name="batches", routers=_routers, commands=_commands, duties={"batches": _duty}, settings=_settings)

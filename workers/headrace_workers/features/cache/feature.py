@@ -5,8 +5,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
+from headrace_workers.features.cache.settings import CacheSettings
 
 if TYPE_CHECKING:  # most processes do without it
+    from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.core.ledger.ledger import Ledger
     from headrace_workers.core.pipeline.answering import Answering
@@ -45,7 +47,7 @@ def _hooks() -> "Hooks":
 def _stages(settings: "Settings | None") -> "Sequence[Stage]":
     from headrace_workers.features.cache.stage import stages
 
-    return stages() if settings is None else stages(settings.cache)
+    return stages() if settings is None else stages(settings.of(CacheSettings).cache)
 
 
 def _answering() -> "Answering":
@@ -58,7 +60,7 @@ def _answering() -> "Answering":
 def _upkeep(settings: "Settings", ledger: "Ledger") -> Callable[[], object] | None:
     from headrace_workers.features.cache.store.answers import Answers
 
-    most = settings.cache_max_entries  # that a tenant keeps; 0: any number
+    most = settings.of(CacheSettings).cache_max_entries  # that a tenant keeps; 0: any number
     return partial(ledger.of(Answers).evict, most) if most else None
 
 
@@ -66,6 +68,12 @@ def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
     from headrace_workers.features.cache.parts import parts
 
     return parts(worker)
+
+
+def _settings() -> "Sequence[type[Variables]]":
+    from headrace_workers.features.cache.settings import CacheSettings
+
+    return (CacheSettings,)
 
 
 FEATURE = Feature(
@@ -77,4 +85,5 @@ FEATURE = Feature(
     parts=_parts,
     answering=_answering,
     upkeep=_upkeep,
+    settings=_settings,
 )

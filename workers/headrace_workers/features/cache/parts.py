@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from headrace_schemas.errors import UnknownModel
 from headrace_workers.core.log import Action, log
 from headrace_workers.features.cache.auditing import Auditing
+from headrace_workers.features.cache.settings import CacheSettings
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.knowledge.parts import question_embedder
 from headrace_workers.runtime.worker.parts import WorkerParts, woken_by_changes
@@ -21,10 +22,10 @@ def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
     settings = worker.settings
     return {
         "cache": lambda: _cache(worker),
-        "cache_mode": lambda: settings.cache,
-        "cache_ttl": lambda: settings.cache_ttl,
-        "max_wait": lambda: settings.max_wait,
-        "auditing": lambda: Auditing(worker.pipeline, settings.audit_share),
+        "cache_mode": lambda: settings.of(CacheSettings).cache,
+        "cache_ttl": lambda: settings.of(CacheSettings).cache_ttl,
+        "max_wait": lambda: settings.of(CacheSettings).max_wait,
+        "auditing": lambda: Auditing(worker.pipeline, settings.of(CacheSettings).audit_share),
     }
 
 
@@ -53,6 +54,6 @@ def _cache(worker: WorkerParts) -> "Cache":
     worker.once(woken_by_changes).add(follower.woken)
     follower.start()
     Keeping(saved, questions).start()
-    standings = Standings(ledger, settings.max_error, worker.name, progress.loop("standings"))
+    standings = Standings(ledger, settings.of(CacheSettings).max_error, worker.name, progress.loop("standings"))
     standings.start()
-    return Cache(ledger, version, NearestQuestions(made, known, settings.similarity, standings.limit))
+    return Cache(ledger, version, NearestQuestions(made, known, settings.of(CacheSettings).similarity, standings.limit))

@@ -21,11 +21,13 @@ from headrace_workers.core.progress import Awaited
 from headrace_workers.core.text_file import NotReadable
 from headrace_workers.features.batches.files.files import Files, files_in
 from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
+from headrace_workers.features.batches.settings import BatchSettings
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import Wishes, submit
 from headrace_workers.features.evals.eval_plan import EvalPlan, Row, error_of
 from headrace_workers.features.evals.run_start import Beginning, TooManyRows
+from headrace_workers.features.evals.settings import EvalSettings
 from headrace_workers.features.evals.store.eval_limits import TooManyEvals
 from headrace_workers.features.evals.store.eval_runs import Judged, ReadBefore
 from headrace_workers.features.evals.store.evals import Evals
@@ -353,7 +355,7 @@ def duty_of(bridge: BridgeParts) -> EvalRuns:
         bridge=bridge.name,
         clock=bridge.clock,
         incidents=bridge.incidents,
-        keep=settings.files_retention,
-        most_bytes=settings.max_eval_bytes,
+        keep=settings.of(BatchSettings).files_retention,
+        most_bytes=settings.of(EvalSettings).max_eval_bytes,
         max_crashes=settings.max_crashes,
     )

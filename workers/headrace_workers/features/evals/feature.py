@@ -8,6 +8,7 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
+    from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty
 
@@ -40,4 +41,12 @@ def _duty(bridge: "BridgeParts") -> "FeatureDuty":
     return duty_of(bridge)
 
 
-FEATURE = Feature(name="evals", routers=_routers, commands=_commands, hooks=_hooks, duties={"evals": _duty})
+def _settings() -> "Sequence[type[Variables]]":
+    from headrace_workers.features.evals.settings import EvalSettings
+
+    return (EvalSettings,)
+
+
+FEATURE = Feature(
+    name="evals", routers=_routers, commands=_commands, hooks=_hooks, duties={"evals": _duty}, settings=_settings
+)

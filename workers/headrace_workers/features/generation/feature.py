@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # most processes do without it
 
     from headrace_workers.core.admission.check import AdmissionCheck
     from headrace_workers.core.admission.parts import AdmissionParts
+    from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.features.generation.engines.engine import Engine
@@ -71,6 +72,12 @@ def _engines() -> "Sequence[Engine[Any, Any]]":
     return ENGINES
 
 
+def _settings() -> "Sequence[type[Variables]]":
+    from headrace_workers.features.generation.settings import GenerationSettings
+
+    return (GenerationSettings,)
+
+
 FEATURE = Feature(
     name="generation",
     routers=_routers,
@@ -81,4 +88,5 @@ FEATURE = Feature(
     parts=_parts,
     checks=_checks,
     engines=_engines,
+    settings=_settings,
 )

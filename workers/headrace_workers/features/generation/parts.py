@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from headrace_workers.core.ports import Generator
+from headrace_workers.features.generation.settings import GenerationSettings
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.worker.parts import WorkerParts
 
@@ -25,9 +26,9 @@ def load(settings: Settings, alias: str, *, needs_logprobs: bool = False) -> Gen
     from headrace_workers.features.generation.engines.load import load_generator
 
     options = LoadOptions(
-        device=settings.device,
-        compute_type=settings.compute_type,
-        inter_threads=settings.inter_threads,
-        prefix_tokens=settings.prefix_tokens,
+        device=settings.of(GenerationSettings).device,
+        compute_type=settings.of(GenerationSettings).compute_type,
+        inter_threads=settings.of(GenerationSettings).inter_threads,
+        prefix_tokens=settings.of(GenerationSettings).prefix_tokens,
     )
     return load_generator(settings.home, alias, options, needs_logprobs=needs_logprobs)

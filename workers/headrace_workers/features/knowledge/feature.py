@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # most processes do without it
 
     from headrace_workers.core.admission.check import AdmissionCheck
     from headrace_workers.core.admission.parts import AdmissionParts
+    from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.core.pipeline.answering import Answering
     from headrace_workers.core.pipeline.stage import Stage
@@ -90,6 +91,12 @@ def _engines() -> "Sequence[Engine[Any, Any]]":
     return ENGINES
 
 
+def _settings() -> "Sequence[type[Variables]]":
+    from headrace_workers.features.knowledge.settings import KnowledgeSettings
+
+    return (KnowledgeSettings,)
+
+
 FEATURE = Feature(
     name="knowledge",
     routers=_routers,
@@ -102,4 +109,5 @@ FEATURE = Feature(
     answering=_answering,
     schemas=_schemas,
     engines=_engines,
+    settings=_settings,
 )

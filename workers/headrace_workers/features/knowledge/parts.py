@@ -7,7 +7,7 @@ from typing import Any
 from headrace_schemas.aliases import embedder_alias
 from headrace_schemas.errors import Unavailable, UnknownModel
 from headrace_workers.core.ports import CountingEmbedder, Embedder
-from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.worker.parts import WorkerParts
 
 
@@ -15,7 +15,7 @@ def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
     """Return what builds the parts of this feature."""
     return {
         "embedder": lambda: partial(_for_jobs, worker),
-        "embedder_alias": lambda: embedder_alias(worker.settings.embedder),
+        "embedder_alias": lambda: embedder_alias(worker.settings.of(ModelSettings).embedder),
     }
 
 
@@ -33,7 +33,7 @@ def embedder_of(settings: Settings) -> CountingEmbedder:
     """Load the embedder of a deployment. UnknownModel where it is not here."""
     from headrace_workers.features.knowledge.embedders.load import load_embedder
 
-    return load_embedder(settings.home, settings.embedder)
+    return load_embedder(settings.home, settings.of(ModelSettings).embedder)
 
 
 def remembering(embedder: Embedder) -> Embedder:

@@ -8,15 +8,18 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_workers.features.moderation.canary import UNMARKED, Canaries
 from headrace_workers.features.moderation.policy import Policy
 from headrace_workers.features.moderation.policy_file import load_policy
+from headrace_workers.features.moderation.settings import ModerationSettings
 from headrace_workers.features.moderation.watching import WatchedPolicy
+from headrace_workers.features.webhooks.settings import SealingSettings
 from headrace_workers.runtime.settings import Settings
 
 
 def policy_of(settings: Settings) -> Callable[[str], Policy]:
     """Return what tells the policy of a tenant, now. ConfigurationError where the policy is wrong."""
-    if settings.policy is None:
+    path = settings.of(ModerationSettings).policy
+    if path is None:
         return load_policy().of
-    return WatchedPolicy(settings.policy, load_policy=partial(policy_here, settings)).of
+    return WatchedPolicy(path, load_policy=partial(policy_here, settings)).of
 
 
 def trusts_system_of(settings: Settings) -> Callable[[str], bool]:
@@ -27,16 +30,17 @@ def trusts_system_of(settings: Settings) -> Callable[[str], bool]:
 
 def canaries_of(settings: Settings) -> Canaries:
     """Return what marks system prompts, where the policy asks for it. ConfigurationError as above."""
-    if settings.policy is None:
+    path = settings.of(ModerationSettings).policy
+    if path is None:
         return UNMARKED
-    watched = WatchedPolicy(settings.policy, what="marks", load_policy=partial(policy_here, settings))
-    return Canaries(settings.webhook_key, lambda tenant: watched.of(tenant).canary)
+    watched = WatchedPolicy(path, what="marks", load_policy=partial(policy_here, settings))
+    return Canaries(settings.of(SealingSettings).webhook_key, lambda tenant: watched.of(tenant).canary)
 
 
 def policy_here(settings: Settings, path: Path) -> Policy:
     """Read the policy in a file. ConfigurationError where it is wrong, or this deployment cannot follow it."""
     policy = load_policy(path)
-    if not settings.webhook_key and any(each.canary for each in (policy, *policy.tenants.values())):
+    if not settings.of(SealingSettings).webhook_key and any(each.canary for each in (policy, *policy.tenants.values())):
         raise ConfigurationError(
             f"moderation policy {path}: canary: the marks are made with HEADRACE_WEBHOOK_KEY, which is not set: "
             "give it a key (`openssl rand -base64 32`), the same to all of headrace's processes"

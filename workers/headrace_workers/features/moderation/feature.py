@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # most processes do without it
 
     from headrace_workers.core.admission.check import AdmissionCheck
     from headrace_workers.core.admission.parts import AdmissionParts
+    from headrace_workers.core.environment import Variables
     from headrace_workers.core.pipeline.answering import Answering
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.runtime.settings import Settings
@@ -53,6 +54,12 @@ def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
     return parts(worker)
 
 
+def _settings() -> "Sequence[type[Variables]]":
+    from headrace_workers.features.moderation.settings import ModerationSettings
+
+    return (ModerationSettings,)
+
+
 FEATURE = Feature(
     name="moderation",
     routers=_routers,
@@ -61,4 +68,5 @@ FEATURE = Feature(
     stages=_stages,
     parts=_parts,
     answering=_answering,
+    settings=_settings,
 )

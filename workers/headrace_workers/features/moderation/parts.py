@@ -15,6 +15,7 @@ from headrace_workers.features.moderation.canary import Canaries
 from headrace_workers.features.moderation.deployed_policy import canaries_of, policy_here, trusts_system_of
 from headrace_workers.features.moderation.policy import Policy
 from headrace_workers.features.moderation.policy_file import load_policy
+from headrace_workers.features.moderation.settings import ModerationSettings
 from headrace_workers.features.moderation.store.policies import Policies
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.worker.parts import WorkerParts
@@ -53,7 +54,7 @@ def _aids(worker: WorkerParts) -> "Aids":
     from headrace_workers.features.moderation.moderator import Aids
 
     guard = cache(lambda alias: load(worker.settings, alias, needs_logprobs=True))
-    return Aids(lambda: worker.once(embedder), guard, worker.settings.moderation_key)
+    return Aids(lambda: worker.once(embedder), guard, worker.settings.of(ModerationSettings).moderation_key)
 
 
 def _moderator(worker: WorkerParts) -> Moderator:
@@ -113,9 +114,10 @@ def _follows(
     from headrace_workers.features.moderation.moderator import with_policy
     from headrace_workers.features.moderation.watching import WatchedModerator
 
-    if settings.policy is None:
+    path = settings.of(ModerationSettings).policy
+    if path is None:
         return with_policy(detectors, load_policy())
-    return WatchedModerator(settings.policy, detectors, aids, what=what, load_policy=load)
+    return WatchedModerator(path, detectors, aids, what=what, load_policy=load)
 
 
 def _ready(settings: Settings, moderator: Moderator) -> Moderator:
@@ -124,4 +126,4 @@ def _ready(settings: Settings, moderator: Moderator) -> Moderator:
     from headrace_workers.features.moderation.time_limit import BoundedModerator
 
     warm_up(moderator)  # a detector that cannot load is an error now, and the first job does not wait for it
-    return BoundedModerator(moderator, settings.detector_time)
+    return BoundedModerator(moderator, settings.of(ModerationSettings).detector_time)

@@ -9,8 +9,9 @@ from headrace_workers.core.pipeline.task import Job, StepEvent
 from headrace_workers.features.moderation import asked_again
 from headrace_workers.features.moderation.deployed_policy import policy_of
 from headrace_workers.features.moderation.screen_step import screen as screen_prompts
+from headrace_workers.features.moderation.settings import ModerationSettings, Switch
 from headrace_workers.features.moderation.step import moderate
-from headrace_workers.runtime.settings import Settings, Switch
+from headrace_workers.runtime.settings import Settings
 
 
 def no_tenant(_tenant: str) -> bool:
@@ -56,7 +57,7 @@ def stages_of(settings: Settings | None) -> tuple[Stage, ...]:
         return stages()
     policy = policy_of(settings)
     return stages(
-        screen=settings.screen is Switch.ON,
+        screen=settings.of(ModerationSettings).screen is Switch.ON,
         must_screen=lambda tenant: policy(tenant).screen,
         answered_again=lambda tenant: policy(tenant).makes_again,
     )

@@ -4,12 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
+from headrace_workers.features.webhooks.settings import WebhookSettings
+from headrace_workers.runtime.settings import GatewaySettings
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
     from headrace_workers.core.admission.check import AdmissionCheck
     from headrace_workers.core.admission.parts import AdmissionParts
+    from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.core.ledger.ledger import Ledger
     from headrace_workers.core.pipeline.following import UnitsOf
@@ -57,13 +60,21 @@ def _follows(settings: "Settings", ledger: "Ledger", believed: float) -> "UnitsO
     from headrace_workers.features.webhooks.payloads import Wording
     from headrace_workers.features.webhooks.telling import Telling
 
-    return Telling(ledger, Wording(settings.webhook_bytes, settings.public_url), believed).units
+    return Telling(
+        ledger, Wording(settings.of(WebhookSettings).webhook_bytes, settings.of(GatewaySettings).public_url), believed
+    ).units
 
 
 def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
     from headrace_workers.features.webhooks.parts import parts
 
     return parts(worker)
+
+
+def _settings() -> "Sequence[type[Variables]]":
+    from headrace_workers.features.webhooks.settings import SealingSettings, WebhookSettings
+
+    return (WebhookSettings, SealingSettings)
 
 
 FEATURE = Feature(
@@ -75,4 +86,5 @@ FEATURE = Feature(
     stages=_stages,
     parts=_parts,
     follows=_follows,
+    settings=_settings,
 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace_schemas.errors import Category, HeadraceError, Unavailable
+from headrace_workers.core.environment import environment
 from headrace_workers.core.private_files import opened_privately, private_folder
 from headrace_workers.core.progress import STUCK_EXIT
 
@@ -110,7 +111,7 @@ def start(spec: ChildSpec, log_folder: Path, *, env: Mapping[str, str] | None = 
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**(os.environ if env is None else env), **(spec.env or {})},
+                env={**environment(env), **(spec.env or {})},
                 # A group of its own: Ctrl-C in the terminal reaches the parent alone, which stops them in order.
                 process_group=0,
                 umask=0o077,  # what it writes lies in the home

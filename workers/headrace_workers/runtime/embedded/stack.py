@@ -14,6 +14,7 @@ from typing import Self
 from headrace_producers.admin import ensure_topics
 from headrace_producers.settings import RUN_FILE, KafkaSettings
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.core.environment import environment
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.private_files import private_folder
 from headrace_workers.runtime.embedded.broker import Broker, Kind, choose
@@ -144,7 +145,7 @@ class Stack:
         self._children = children
         self._migrate = migrate
         self._own = own
-        self._env = dict(os.environ if env is None else env)
+        self._env = dict(environment(env))
         self._broker = broker
         self._progress = progress
         self._lock = HomeLock(self.home)

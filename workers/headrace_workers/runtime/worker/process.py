@@ -169,10 +169,12 @@ def run_worker(
     build: Callable[[Progress], WorkerRuntime],
     *,
     concurrency: int | None = None,
+    at_once: int | None = None,
 ) -> int:
     """Serve until SIGTERM; the exit code. A second signal, or the soft timeout, gives unfinished work back.
 
-    `build` makes the hands, after any fork.
+    `build` makes the hands, after any fork. `at_once` is how many batches run side by side where `concurrency` is not
+    given; absent, as many as the hands can.
 
     Redis may come and go. Nothing is lost by waiting for it: what it held is sent again when its lease ends.
     """
@@ -190,7 +192,7 @@ def run_worker(
             InteractiveConsumer(app, queue_of(names, model_queue(model)), process.run, progress.loop("express")),
         )
     with Presence(redis_client(settings.redis), names, queues, progress.loop("presence")):
-        code = _serve(app, roles, concurrency or settings.inter_threads or parallel)
+        code = _serve(app, roles, concurrency or at_once or parallel)
     process.put_away()
     if not asked.is_set():
         log("worker", logging.ERROR, Action.STOPPED, "Celery ended by itself: this process ends, to be started again")

@@ -2,7 +2,6 @@
 
 import ipaddress
 import logging
-import os
 import signal
 from typing import Annotated, Final
 
@@ -59,7 +58,7 @@ def gateway(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # the server has its own meanwhile, and gives the signal back at its end
     with watched("gateway", settings) as progress:
-        services = build_gateway(settings, progress, durable=is_durable(os.environ), open_to=open_to)
+        services = build_gateway(settings, progress, durable=is_durable(), open_to=open_to)
         where = "http://{}:{}".format(f"[{host}]" if ":" in host else host, listening.getsockname()[1])
         server = Server(
             services, listening, lambda: log("gateway", logging.INFO, Action.STARTED, f"{READY} at {where}")

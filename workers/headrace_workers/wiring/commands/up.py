@@ -14,8 +14,9 @@ from headrace_producers.settings import DEFAULT_HOME, ProducerSettings
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.cli.layout import Line
 from headrace_workers.cli.output import console, hush_kafka, say, table
+from headrace_workers.core.environment import environment
 from headrace_workers.runtime.embedded.broker import Kind
-from headrace_workers.runtime.settings import GATEWAY_PORT, embedder_name, home_of
+from headrace_workers.runtime.settings import GATEWAY_PORT, ModelSettings, home_of
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -62,11 +63,11 @@ def up(
     from headrace_workers.runtime.embedded.stack import plan
 
     hush_kafka()
-    judge = os.environ.get("HEADRACE_JUDGE_MODEL")
+    judge = ModelSettings.from_env().judge_model
     models = list(dict.fromkeys([*(model or [ProducerSettings.from_env().model]), *([judge] if judge else [])]))
     home = home_of()
     if broker is not None:
-        plan(home, os.environ, broker)  # what it lacks is told before a model is fetched
+        plan(home, environment(), broker)  # what it lacks is told before a model is fetched
     ensure_models(home, models)
     _pull_embedder(home)
     stopped = Event()
@@ -108,8 +109,8 @@ def draw(stack: "Stack", processes: Sequence[str], where: Mapping[str, str] | No
         ),
         (
             "ledger",
-            "given" if os.environ.get("HEADRACE_LEDGER") else "sqlite",
-            "HEADRACE_LEDGER" if os.environ.get("HEADRACE_LEDGER") else _path(stack.home / "ledger.db"),
+            "given" if environment().get("HEADRACE_LEDGER") else "sqlite",
+            "HEADRACE_LEDGER" if environment().get("HEADRACE_LEDGER") else _path(stack.home / "ledger.db"),
         ),
     ]
     known = where or {}
@@ -124,7 +125,7 @@ def _pull_embedder(home: Path) -> None:
     """Pull the embedder that vector stores need. Without it all else works, so a failure is a warning."""
     from headrace_workers.features.generation.commands.models import ensure_embedder
 
-    name = embedder_name()
+    name = ModelSettings.from_env().embedder
     try:
         ensure_embedder(home, name)
     except HeadraceError as error:
@@ -141,8 +142,7 @@ def _tell_next(stack: "Stack") -> None:
     services = stack.services
     if services is not None and not services.durable:
         say("The broker keeps its log in memory: jobs are safe once the ledger has them, which `submit` waits for.")
-    home = os.environ.get("HEADRACE_HOME")
-    where = f"export HEADRACE_HOME={stack.home}; " if home and home != DEFAULT_HOME else ""
+    where = f"export HEADRACE_HOME={stack.home}; " if home_of() != Path(DEFAULT_HOME) else ""
     say("Ready. In another shell, from this folder:" if not where else f"Ready. In another shell: {where.rstrip('; ')}")
     say('  headrace submit --prompt "Name three rivers." --wait')
     say("  headrace results --follow")

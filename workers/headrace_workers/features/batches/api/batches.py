@@ -19,6 +19,7 @@ from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.submit import LONGEST_WINDOW, EmptyInput, Wishes, seconds_of, submit
 from headrace_workers.features.batches.submit import PURPOSE as BATCH
 from headrace_workers.features.batches.views import NATIVE, Batch
+from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import LedgerAway, Refusal, Why
@@ -105,7 +106,7 @@ async def create(
     try:
         named = None if key is None else hashlib.sha256(f"http {key}".encode()).hexdigest()
         batch, is_new = await services.ask(
-            submit, services.ledger, file, wishes, named, services.settings.webhook_reach
+            submit, services.ledger, file, wishes, named, services.settings.of(WebhookSettings).reach
         )
     except EmptyInput as error:
         raise Refusal(Why.INVALID, str(error), param="input_file_id") from error

@@ -22,13 +22,15 @@ from headrace_workers.cli.output import printable
 from headrace_workers.core.text_file import NotReadable
 from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import Store
+from headrace_workers.features.batches.settings import BatchSettings
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import PURPOSE, EmptyInput, Wishes
 from headrace_workers.features.batches.submit import submit as submit_file
 from headrace_workers.features.webhooks.callbacks import check
+from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
-from headrace_workers.runtime.settings import figure, files_of, webhook_reach
+from headrace_workers.runtime.settings import home_of
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.ledger import Ledger
@@ -72,7 +74,7 @@ class Deployment:
 
     def check_callback(self, wishes: Wishes) -> None:
         """InvalidRecord where the callback leads nowhere that webhooks go to."""
-        check(wishes.tenant, wishes.callback, self.ledger.of(Webhooks).unknown, webhook_reach())
+        check(wishes.tenant, wishes.callback, self.ledger.of(Webhooks).unknown, WebhookSettings.from_env().reach)
 
     def submit(self, path: Path, shown: str, wishes: Wishes) -> tuple[Row[Any], bool]:
         """The batch of a file, and whether it is new. Changed, EmptyInput, NotReadable, ConfigurationError,
@@ -98,7 +100,7 @@ class Deployment:
                 raise Changed(f"{shown} was changed while it was read: submit it when it is whole")
             if file.lines == 0:
                 raise EmptyInput(f"{shown}: there is no line in it")
-            batch, new = submit_file(self.ledger, file, wishes, key, webhook_reach())
+            batch, new = submit_file(self.ledger, file, wishes, key, WebhookSettings.from_env().reach)
         except HeadraceError:
             self.files.remove(file.id)
             raise
@@ -113,7 +115,9 @@ def deployment() -> Iterator[Deployment]:
     """The deployment that can be reached from here. ConfigurationError where there is none."""
     ledger = need_ledger()
     try:
-        yield Deployment(ledger, Files(ledger.of(StoredFiles), Store.at(files_of())), figure("files_retention"))
+        settings = BatchSettings.from_env()
+        files = Files(ledger.of(StoredFiles), Store.at(settings.place(home_of())))
+        yield Deployment(ledger, files, settings.files_retention)
     finally:
         ledger.close()
 

@@ -15,8 +15,10 @@ from headrace_workers.features.batches.forecast import GENERATES, Forecast, Hist
 from headrace_workers.features.batches.line_admission import Terms
 from headrace_workers.features.batches.line_jobs import LONGEST_LINE, admitted
 from headrace_workers.features.batches.submit import Wishes
+from headrace_workers.features.cache.settings import CacheSettings
 from headrace_workers.features.cache.store.answers import Answers
-from headrace_workers.runtime.settings import cache_mode, embedder_name, home_of, judge_name, webhook_reach
+from headrace_workers.features.webhooks.settings import WebhookSettings
+from headrace_workers.runtime.settings import ModelSettings, home_of
 
 if TYPE_CHECKING:
     from headrace_workers.features.batches.line_admission import Admit
@@ -32,7 +34,7 @@ class Forecasting:
 
         self._ledger = here.ledger
         self._registry = Registry(home_of())
-        self._cache = cache_mode()
+        self._cache = CacheSettings.from_env().cache
         self._history = History.of(here.batches.lately(GENERATES, _HISTORY))
 
     def of(self, path: Path, shown: str, wishes: Wishes) -> Forecast:
@@ -66,10 +68,10 @@ class Forecasting:
         parts = AdmissionParts(
             ledger=self._ledger,
             models=CountingModels(home_of(), self._registry),
-            embedder=ServedEmbedder(home_of(), embedder_name()),
-            reach=webhook_reach(),
+            embedder=ServedEmbedder(home_of(), ModelSettings.from_env().embedder),
+            reach=WebhookSettings.from_env().reach,
         )
-        rules = admission_rules(parts, Pipeline(judge_model=judge_name()))
+        rules = admission_rules(parts, Pipeline(judge_model=ModelSettings.from_env().judge_model))
         return RecordAdmission(rules, self._ledger.now()).admit
 
     def lines(self, found: Forecast, max_tokens: int | None) -> Sequence[str]:

@@ -21,7 +21,7 @@ from headrace_workers.features.batches.commands.receipt_file import ReceiptFile,
 from headrace_workers.features.batches.commands.run_jobs import ThisRun, carry, models_for
 from headrace_workers.features.batches.commands.run_report import draw_receipts, draw_summary, summary_dict
 from headrace_workers.features.batches.commands.run_summary import Tally
-from headrace_workers.runtime.settings import judge_name
+from headrace_workers.runtime.settings import ModelSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -70,7 +70,7 @@ def run(
         todo = _todo(jobs, entries, receipts)
         this_run = ThisRun()
         if todo:
-            models = models_for(jobs, defaults.model, judge_name())
+            models = models_for(jobs, defaults.model, ModelSettings.from_env().judge_model)
             with _telling_where_it_stands(entries, receipts):
                 call = name_of_run(stream, defaults, name)
                 carry(jobs, models, entries, todo, call, receipts, this_run, start=start, engine_threads=engine_threads)

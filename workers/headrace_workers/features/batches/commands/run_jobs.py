@@ -13,7 +13,7 @@ from headrace_workers.features.batches.commands import run_progress
 from headrace_workers.features.batches.commands.receipt_file import ReceiptFile
 from headrace_workers.features.batches.commands.run_report import MAX_ROWS
 from headrace_workers.features.batches.commands.run_summary import Tally
-from headrace_workers.runtime.settings import embedder_name, home_of
+from headrace_workers.runtime.settings import ModelSettings, home_of
 
 if TYPE_CHECKING:
     from headrace_workers.cli.unserved import UnservedWarning
@@ -85,7 +85,7 @@ def carry(
         serving(
             home_of(),
             models,
-            embedder=embedder_name() if jobs.wants_embedder else None,
+            embedder=ModelSettings.from_env().embedder if jobs.wants_embedder else None,
             start=start,
             engine_threads=engine_threads,
         ) as stack,

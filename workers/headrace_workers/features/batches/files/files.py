@@ -17,6 +17,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.text_file import LineCount
 from headrace_workers.features.batches.files.store import NoSuchObject, Store, StoreUnavailable
 from headrace_workers.features.batches.files.stream import PieceStream
+from headrace_workers.features.batches.settings import BatchSettings
 from headrace_workers.features.batches.store.files import FileBounds, Growth, NewFile, Piece, TooManyFiles
 from headrace_workers.features.batches.store.stored import NO_BOUNDS, StoredFiles
 from headrace_workers.runtime.settings import Settings
@@ -252,5 +253,6 @@ def _chunks(stream: io.RawIOBase) -> Iterator[bytes]:
 
 def files_in(settings: Settings, ledger: Ledger) -> Files:
     """Return this deployment's files. ConfigurationError when HEADRACE_FILES names no place that can be reached."""
-    bounds = FileBounds(settings.max_file_bytes, settings.max_uploads)
-    return Files(ledger.of(StoredFiles), Store.at(settings.files or str(settings.home / "files")), bounds)
+    own = settings.of(BatchSettings)
+    bounds = FileBounds(own.max_file_bytes, own.max_uploads)
+    return Files(ledger.of(StoredFiles), Store.at(own.place(settings.home)), bounds)

@@ -52,11 +52,12 @@ def cache(
     from headrace_workers.features.cache.measuring.pairs import judge
     from headrace_workers.features.cache.measuring.thresholds import THRESHOLDS, swept
     from headrace_workers.features.cache.semantic.likeness import refused
+    from headrace_workers.features.cache.settings import CacheSettings
     from headrace_workers.features.knowledge.commands.knowledge import embedder_here
-    from headrace_workers.runtime.settings import figure
 
-    threshold = figure("similarity")
-    borne = figure("max_error") if max_error is None else max_error
+    settings = CacheSettings.from_env()
+    threshold = settings.similarity
+    borne = settings.max_error if max_error is None else max_error
     pairs = read_pairs(file)
     refuse_unwritable(html)
     embedder = embedder_here()
@@ -91,10 +92,10 @@ def retrieval(
     from headrace_workers.features.knowledge.commands.knowledge import embedder_here, named
     from headrace_workers.features.knowledge.measuring.searching import Contents, answer
     from headrace_workers.features.knowledge.passages import Passages
-    from headrace_workers.runtime.settings import figure
+    from headrace_workers.features.knowledge.settings import KnowledgeSettings
 
     base, owner = named(name), tenant_meant(tenant)
-    floor = figure("relevance")
+    floor = KnowledgeSettings.from_env().relevance
     asked = read_questions(file)
     refuse_unwritable(html)
     ledger, embedder = need_ledger(), embedder_here()

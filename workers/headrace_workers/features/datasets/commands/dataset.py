@@ -15,7 +15,7 @@ from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.cli.whole_file import whole_file
 from headrace_workers.features.moderation.commands.aids import aids_here
 from headrace_workers.features.moderation.commands.moderation import PolicyOption
-from headrace_workers.runtime.settings import policy_of
+from headrace_workers.features.moderation.settings import ModerationSettings
 
 if TYPE_CHECKING:
     from headrace_workers.core.json_lines import Read
@@ -82,7 +82,7 @@ def clean(
         raise ConfigurationError(f"--language {language}: it may be {', '.join(sorted(SMALL_WORDS))}")
     _apart(source, target, removed)
     rules = Rules(
-        moderator=build_moderator(policy or policy_of(), aids_here()),
+        moderator=build_moderator(policy or ModerationSettings.from_env().policy, aids_here()),
         field=field,
         quality=quality,
         language=language,

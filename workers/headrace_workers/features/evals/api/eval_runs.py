@@ -11,6 +11,7 @@ from sqlalchemy import Row
 from headrace_schemas.errors import InvalidRecord
 from headrace_workers.features.batches.api.files import file_of, stored
 from headrace_workers.features.batches.files.files import Files, new_id
+from headrace_workers.features.batches.settings import BatchSettings
 from headrace_workers.features.evals.api.eval_shapes import (
     ItemList,
     ItemShape,
@@ -32,6 +33,7 @@ from headrace_workers.http.openai_errors import wrong
 from headrace_workers.http.openai_shapes import ERRORS
 from headrace_workers.http.paging import PAGE, After, Limit, Order
 from headrace_workers.http.services import Services, Wired
+from headrace_workers.runtime.settings import GatewaySettings
 
 router = APIRouter(tags=["evals"], route_class=JSONRoute)
 
@@ -60,7 +62,7 @@ async def create(eval_id: str, caller: Writes, services: Wired, wanted: NewRunBo
             caller,
             lambda _: services.of(Files).add(
                 lines, tenant=caller.tenant, purpose=_PURPOSE, name=f"{eval_id}.jsonl",
-                keep=services.settings.files_retention,
+                keep=services.settings.of(BatchSettings).files_retention,
             ),
         )  # fmt: skip
     else:
@@ -176,7 +178,7 @@ async def _run(services: Services, caller: Caller, eval_id: str, run_id: str) ->
 
 
 def _shape(row: Row[Any], services: Services) -> RunShape:
-    return RunShape.of(row, services.settings.public_url)
+    return RunShape.of(row, services.settings.of(GatewaySettings).public_url)
 
 
 def _no_run() -> Refusal:

@@ -12,6 +12,7 @@ from headrace_workers.features.batches.files.files import new_id
 from headrace_workers.features.evals.api.eval_shapes import EvalChange, EvalDeleted, EvalList, EvalShape, NewEvalBody
 from headrace_workers.features.evals.eval_plan import item_schema_of, models_of, reads_sample
 from headrace_workers.features.evals.graders import graders_of
+from headrace_workers.features.evals.settings import EvalSettings
 from headrace_workers.features.evals.store.eval_limits import EvalBounds
 from headrace_workers.features.evals.store.evals import Evals, NewEval
 from headrace_workers.features.evals.template_fields import SAMPLED
@@ -124,8 +125,12 @@ def check_models(services: Services, named: Mapping[str, str]) -> None:
 
 def bounds_of(services: Services) -> EvalBounds:
     """How much of evals a tenant may have."""
-    settings = services.settings
-    return EvalBounds(settings.max_evals, settings.max_eval_runs, settings.max_eval_bytes)
+    settings = services.settings.of(EvalSettings)
+    return EvalBounds(
+        settings.max_evals,
+        settings.max_eval_runs,
+        settings.max_eval_bytes,
+    )
 
 
 def _no_eval() -> Refusal:

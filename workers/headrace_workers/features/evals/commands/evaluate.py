@@ -14,7 +14,7 @@ from headrace_workers.cli.output import hush_kafka, put, put_json, say
 from headrace_workers.cli.whole_file import write_file
 from headrace_workers.features.batches.commands.run_jobs import ThisRun, carry, models_for
 from headrace_workers.features.quality.store.labels import Labels
-from headrace_workers.runtime.settings import judge_name
+from headrace_workers.runtime.settings import ModelSettings
 
 if TYPE_CHECKING:
     from headrace_workers.features.evals.plan import Plan
@@ -142,7 +142,7 @@ def _answer(plan: "Plan", folder: Path, *, start: bool, engine_threads: int | No
         if not todo or patience == 0:
             return
         default = plan.run.variants[0].model
-        models = models_for(jobs, default, judge_name())
+        models = models_for(jobs, default, ModelSettings.from_env().judge_model)
         need_models(models)
         try:
             carry(

@@ -20,6 +20,7 @@ from headrace_workers.http.openai_errors import End, refused
 from headrace_workers.http.openai_parameters import Parameters
 from headrace_workers.http.services import Services
 from headrace_workers.http.waiting import ends_of
+from headrace_workers.runtime.settings import GatewaySettings
 
 _NO_QUERY: Final = Parameters(frozenset())
 
@@ -69,7 +70,7 @@ async def ended(
     """Return the ends of these jobs, in order. Answer 504 with the id of one that has not ended in time: it goes on,
     and a second try would be a second job, except under a key.
     """
-    seconds = services.settings.max_answer_wait
+    seconds = services.settings.of(GatewaySettings).max_answer_wait
     ends = await ends_of(request, services, caller, job_ids, seconds=seconds, keep=keep)
     again = None if key_of(request) is not None else False
     for job_id in job_ids:

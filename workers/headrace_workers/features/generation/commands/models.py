@@ -12,7 +12,7 @@ import typer
 from headrace_schemas.aliases import alias_of, embedder_alias
 from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_workers.cli.output import console, put, put_json, say, table
-from headrace_workers.runtime.settings import embedder_name, home_of
+from headrace_workers.runtime.settings import ModelSettings, home_of
 
 if TYPE_CHECKING:
     from headrace_workers.features.generation.engines.engine import Kind
@@ -55,7 +55,7 @@ def list_models(as_json: _JsonOption = False) -> None:
         ]  # fmt: skip
         columns = ("model", "kind", "quantization", "context", "size", "licence", "source")
         console(data=True).print(table(None, columns, rows, right=("context", "size")))
-        say(embedder_line(embedder_name(), {card.alias for card in cards if card.kind == "embedder"}))
+        say(embedder_line(ModelSettings.from_env().embedder, {card.alias for card in cards if card.kind == "embedder"}))
     else:
         say(f"no models in {home_of() / 'models'}: `headrace models pull {_pullable('generator')[0]}` gets one")
 

@@ -1,6 +1,5 @@
 """A stack to work with: the one that runs already, or one of our own for as long as it is needed."""
 
-import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from headrace_workers.cli.output import say
 from headrace_workers.runtime.embedded.broker import Kind
 from headrace_workers.runtime.embedded.stack import Stack
 from headrace_workers.runtime.embedded.supervise import Done
-from headrace_workers.runtime.settings import home_of, judge_name
+from headrace_workers.runtime.settings import ModelSettings, home_of, names_a_deployment
 
 
 class Serving(Protocol):
@@ -55,7 +54,7 @@ def embedded_stack(
     gateway_port: int | None = None,
 ) -> Stack:
     """Return a stack of this home that serves these models, not started yet; with a gateway if it is given a port."""
-    judge_model = judge_name()
+    judge_model = ModelSettings.from_env().judge_model
     return Stack(
         home,
         children_of(home, models, judge_model=judge_model, engine_threads=engine_threads, gateway_port=gateway_port),
@@ -94,7 +93,7 @@ def serving(
         say(f"using the stack that runs already (process {stack.pid})")
         yield JoinedStack(stack.pid)
     elif not start:
-        if not (os.environ.get("HEADRACE_KAFKA") and os.environ.get("HEADRACE_LEDGER")):
+        if not names_a_deployment():
             raise ConfigurationError("--no-start needs a running `headrace up`, or HEADRACE_KAFKA and HEADRACE_LEDGER")
         yield Elsewhere()
     else:

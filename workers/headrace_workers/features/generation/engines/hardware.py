@@ -1,12 +1,12 @@
 """The device, number format and threads that a model runs with, chosen by the machine's hardware."""
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.core.environment import environment
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -91,7 +91,7 @@ def _best_type(stored: str, device: str, supported: frozenset[str]) -> str:
     )
 
 
-def int8_saturates(cpuinfo: Path = Path("/proc/cpuinfo"), env: Mapping[str, str] = os.environ) -> bool:
+def int8_saturates(cpuinfo: Path = Path("/proc/cpuinfo"), env: Mapping[str, str] | None = None) -> bool:
     """Return True if this CPU multiplies int8 in pairs that overflow where weights go up to ±127 (see `int8_weights`).
 
     Such are x86 processors without VNNI. Where the system does not say what the processor has, the answer is False.
@@ -103,4 +103,4 @@ def int8_saturates(cpuinfo: Path = Path("/proc/cpuinfo"), env: Mapping[str, str]
     flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
     if "sse2" not in flags:  # another architecture
         return False
-    return not _VNNI & set(flags) or env.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_VNNI
+    return not _VNNI & set(flags) or environment(env).get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_VNNI

@@ -8,7 +8,7 @@ from headrace_producers.settings import ProducerSettings
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.features.judging.commands.judge_try import try_criterion
-from headrace_workers.runtime.settings import home_of, judge_name
+from headrace_workers.runtime.settings import ModelSettings, home_of
 
 if TYPE_CHECKING:
     from headrace_workers.features.judging.judge_probe import Measure, Probe
@@ -42,7 +42,7 @@ def probe(
     from headrace_workers.features.generation.engines.load import load_generator
     from headrace_workers.features.judging.judge_probe import probe as ask
 
-    alias = model or judge_name() or ProducerSettings.from_env().model
+    alias = model or ModelSettings.from_env().judge_model or ProducerSettings.from_env().model
     generator = load_generator(home_of(), alias, needs_logprobs=True)
     with console().status(f"asking {alias}"):
         found = ask(generator)

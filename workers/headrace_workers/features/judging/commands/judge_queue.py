@@ -1,7 +1,6 @@
 """The outputs of `headrace judge try`, judged by the deployment that runs: evaluation jobs of the batch lane."""
 
 import json
-import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_workers.cli.connections import running
 from headrace_workers.cli.output import say
+from headrace_workers.runtime.settings import names_a_deployment
 
 if TYPE_CHECKING:
     from headrace_workers.cli.jobfile import JobFile
@@ -28,7 +28,7 @@ Said = tuple[str, float | None, str | None]  # of an output: its job, and the va
 
 def need_deployment() -> None:
     """ConfigurationError where none runs that could be asked."""
-    if running() is None and not (os.environ.get("HEADRACE_KAFKA") and os.environ.get("HEADRACE_LEDGER")):
+    if running() is None and not names_a_deployment():
         raise ConfigurationError(
             "no deployment runs that could be asked: start `headrace up`, or set HEADRACE_KAFKA and HEADRACE_LEDGER; "
             "with --here the model is loaded into this process"

@@ -15,7 +15,7 @@ from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.durations import milliseconds, parse_time
 from headrace_workers.cli.options import OneJsonOption, limit_option
 from headrace_workers.cli.output import console, put_json, say, table
-from headrace_workers.runtime.settings import home_of, judge_name
+from headrace_workers.runtime.settings import ModelSettings, home_of
 
 if TYPE_CHECKING:
     from headrace_schemas import Criterion
@@ -126,7 +126,7 @@ def _ask_here(past: "Iterator[Past]", total: int, criterion: "Criterion", model:
 def _alias(criterion: "Criterion", model: str | None) -> str:
     """The model that answers."""
     named: str | None = getattr(criterion, "model", None)
-    return model or named or judge_name() or ProducerSettings.from_env().model
+    return model or named or ModelSettings.from_env().judge_model or ProducerSettings.from_env().model
 
 
 def _past(jobs: "ModeratedJobs", span: "Span", kind: str, limit: int, called: str) -> "Iterator[Past]":

@@ -17,7 +17,7 @@ from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, checked_tenant, limit_option, tenant_meant
 from headrace_workers.cli.output import console, flush, printable, put_json, put_view, say, table
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
-from headrace_workers.runtime.settings import embedder_name, home_of
+from headrace_workers.runtime.settings import ModelSettings, home_of
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.ledger import Ledger
@@ -252,7 +252,7 @@ def embedder_here() -> "Embedder":
     """The embedder that HEADRACE_EMBEDDER names."""
     from headrace_workers.features.knowledge.embedders.load import load_embedder
 
-    return load_embedder(home_of(), embedder_name())
+    return load_embedder(home_of(), ModelSettings.from_env().embedder)
 
 
 def _counter(embedder: "Embedder") -> Callable[[str], int]:

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from headrace_workers.features.knowledge.commands.knowledge import embedder_here
-from headrace_workers.runtime.settings import home_of, moderation_key
+from headrace_workers.features.moderation.settings import ModerationSettings
+from headrace_workers.runtime.settings import home_of
 
 if TYPE_CHECKING:
     from headrace_workers.core.ports import Generator
@@ -14,7 +15,7 @@ def aids_here() -> "Aids":
     """Of this home and environment."""
     from headrace_workers.features.moderation.moderator import Aids
 
-    return Aids(embedder_here, _guard, moderation_key())
+    return Aids(embedder_here, _guard, ModerationSettings.from_env().moderation_key)
 
 
 def _guard(alias: str) -> "Generator":

@@ -21,7 +21,7 @@ from headrace_workers.features.moderation.commands.aids import aids_here
 from headrace_workers.features.moderation.commands.moderation_report import report
 from headrace_workers.features.moderation.commands.moderation_train import train
 from headrace_workers.features.moderation.commands.moderation_try import try_policy
-from headrace_workers.runtime.settings import policy_of
+from headrace_workers.features.moderation.settings import ModerationSettings
 
 _FILE_NAME: Final = re.compile(r"(?=\S*/|[\w-]+\.[A-Za-z]{1,5}$)\S+")  # what looks like one: it may be misspelt
 
@@ -64,7 +64,7 @@ def check(
     from headrace_workers.features.moderation.moderator import build_moderator
 
     whole = _read(text)
-    (verdict,) = build_moderator(policy or policy_of(), aids_here()).moderate(
+    (verdict,) = build_moderator(policy or ModerationSettings.from_env().policy, aids_here()).moderate(
         [whole], None if tenant is None else [tenant]
     )
     if isinstance(verdict, HeadraceError):

@@ -24,6 +24,7 @@ from headrace_workers.features.webhooks.api.webhook_shapes import (
 )
 from headrace_workers.features.webhooks.sealing import Sealer
 from headrace_workers.features.webhooks.sender import Sender
+from headrace_workers.features.webhooks.settings import SealingSettings, WebhookSettings
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.views import WebhookEndpoint, WebhookEndpointWithSecret, WebhookSample
 from headrace_workers.http.bodies import JSONRoute
@@ -172,11 +173,11 @@ def _told(error: HeadraceError) -> HeadraceError:
 
 
 def _sealer(services: Services) -> Sealer:
-    return Sealer(services.settings.webhook_key)
+    return Sealer(services.settings.of(SealingSettings).webhook_key)
 
 
 def _reach(services: Services) -> Reach:
-    return services.settings.webhook_reach
+    return services.settings.of(WebhookSettings).reach
 
 
 @lru_cache

@@ -15,6 +15,7 @@ from headrace_workers.cli.options import checked_tenant, limit_option
 from headrace_workers.cli.output import console, put, put_json, put_view, say, table
 from headrace_workers.cli.streams import shown_or
 from headrace_workers.features.webhooks.commands import webhook_tables as tables
+from headrace_workers.features.webhooks.settings import SealingSettings, WebhookSettings
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.views import (
     WebhookDelivery,
@@ -23,7 +24,6 @@ from headrace_workers.features.webhooks.views import (
     WebhookReplay,
     WebhookSample,
 )
-from headrace_workers.runtime.settings import webhook_keys, webhook_reach
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.ledger import Ledger
@@ -90,7 +90,7 @@ def add(
     )
     sealer = _sealer()
     webhooks = need_ledger().of(Webhooks)
-    made = registering.register(webhooks, sealer, webhook_reach(), wanted)
+    made = registering.register(webhooks, sealer, WebhookSettings.from_env().reach, wanted)
     told = f"{made.endpoint.id} is told of {', '.join(made.endpoint.events) or 'what names it'}. Its secret:"
     with shown_or(lambda: webhooks.remove(made.endpoint.id)):
         _tell_secret(made, told, as_json)
@@ -151,7 +151,7 @@ def try_out(
     found = _found(ledger, endpoint)
     if not found.url:
         raise ConfigurationError(f"{endpoint} signs callbacks, and has no URL of its own to be tried")
-    reply = registering.try_out(ledger.of(Webhooks), _sealer(), Sender(webhook_reach()), found, event)
+    reply = registering.try_out(ledger.of(Webhooks), _sealer(), Sender(WebhookSettings.from_env().reach), found, event)
     if as_json:
         put_view(WebhookSample.of(endpoint, event, reply))
     else:
@@ -340,7 +340,7 @@ def _unknown(endpoint: str) -> ConfigurationError:
 def _sealer() -> "Sealer":
     from headrace_workers.features.webhooks.sealing import Sealer
 
-    return Sealer(webhook_keys())
+    return Sealer(SealingSettings.from_env().webhook_key)
 
 
 def _read_secret(file: Path) -> str:

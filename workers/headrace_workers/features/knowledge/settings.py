@@ -1,0 +1,34 @@
+"""Settings of knowledge bases."""
+
+from typing import ClassVar
+
+from headrace_workers.core.environment import Variables, number, variable
+
+_READ_BY = "workers that recall"
+
+
+class KnowledgeSettings(Variables):
+    """Settings of the search for passages."""
+
+    title: ClassVar[str] = "Knowledge"
+
+    # Above 1 no passage would be used.
+    relevance: float = number(
+        0.35,
+        "Cosine of a passage to the question from which on an answer may rest on it. See "
+        "[knowledge](knowledge.md#the-relevance-floor).",
+        read_by=f"{_READ_BY} and `headrace bench`",
+        le=1,
+    )
+    passage_tokens: int = number(1_000, "Most tokens of a prompt that passages take.", read_by=_READ_BY)
+    reranker: str | None = variable(
+        None,
+        "Puts the passages that were found into the order in which a cross-encoder has them: "
+        "`sentence-transformers:NAME`. See [knowledge](knowledge.md#a-reranker).",
+        read_by=_READ_BY,
+    )
+    rerank_time: float = number(
+        2.0,
+        "Seconds that the reranker may take for one question; then passages stay in the order of the search.",
+        read_by=_READ_BY,
+    )
