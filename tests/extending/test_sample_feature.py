@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -26,8 +27,8 @@ TEXT = "One two three. Four five six seven."
 
 
 @pytest.fixture(scope="module")
-def extended(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A PYTHONPATH of the product with the sample feature in it."""
+def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the product with the sample feature in it."""
     copy = tmp_path_factory.mktemp("extended")
     for package in PACKAGES:
         shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -45,14 +46,34 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> str:
         assert before in text
         text = text.replace(before, added + before, 1)
     features.write_text(text, "utf-8")
+    return copy
+
+
+def path_of(copy: Path) -> str:
+    """The PYTHONPATH of a copy of the product."""
     return os.pathsep.join(str(copy / package) for package in PACKAGES)
 
 
+def test_the_copy_keeps_to_the_layout(extended: Path) -> None:
+    """A feature that no other imports need not be named in the test of the layout."""
+    (extended / "tests").mkdir()
+    shutil.copy(ROOT / "tests" / "test_layout.py", extended / "tests")
+    tested = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", "tests"],
+        cwd=extended,
+        env={**os.environ, "PYTHONPATH": path_of(extended)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert tested.returncode == 0, tested.stdout
+
+
 @pytest.fixture(scope="module")
-def stack(extended: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+def stack(extended: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """A running `headrace up` that has the feature; sentences of four words are long in it."""
     folder = tmp_path_factory.mktemp("stack")
-    with running(folder, program=True, PYTHONPATH=extended, **{VARIABLE: "3"}) as shell:
+    with running(folder, program=True, PYTHONPATH=path_of(extended), **{VARIABLE: "3"}) as shell:
         shell.program = True  # what was loaded before does not know the feature
         yield shell
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:  # most processes do without it
 
 
 def _tables() -> "Sequence[Table]":
-    from headrace_workers.features.readability.tables import READABILITY
+    from headrace_workers.features.readability import store
 
-    return (READABILITY,)
+    return store.TABLES
 
 
 def _events() -> "Sequence[EventType]":

@@ -1,6 +1,7 @@
 """The readability of answers in the ledger."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from sqlalchemy import Connection, delete, select
 
@@ -12,7 +13,8 @@ from headrace_workers.features.readability.events import ReadabilityMeasured
 from headrace_workers.features.readability.tables import READABILITY
 from headrace_workers.features.readability.views import Readability
 
-_COLUMNS = (READABILITY.c.job_id, READABILITY.c.sentences, READABILITY.c.long_sentences)
+TABLES: Final = (READABILITY,)
+_COLUMNS: Final = (READABILITY.c.job_id, READABILITY.c.sentences, READABILITY.c.long_sentences)
 
 
 def row_of(measured: ReadabilityMeasured) -> Row:
