@@ -6,7 +6,7 @@ import pytest
 from tests.workers.cli.conftest import Call
 
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.access.commands.first_key import KEY_FILE, first_key
+from headrace_workers.features.access.commands.keys import KEY_FILE, first_key
 from headrace_workers.features.access.key_text import read_token
 from headrace_workers.features.access.store.keys import ApiKeys
 

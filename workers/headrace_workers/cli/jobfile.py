@@ -1,7 +1,7 @@
 """Jobs as JSON lines: every line is checked before anything is sent, and read again when it is to be sent."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import BinaryIO
@@ -9,12 +9,13 @@ from typing import BinaryIO
 from pydantic import ValidationError
 
 from headrace_schemas import EmbeddingJob, GenerationJob
-from headrace_schemas.codec import encode_value
-from headrace_schemas.errors import Category, HeadraceError, InvalidRecord
+from headrace_schemas.codec import check_size, encode_value
+from headrace_schemas.errors import Category, HeadraceError
 from headrace_schemas.job import AnyJob, JudgedJob
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
-from headrace_workers.core.feature import installed
+from headrace_workers.core.admission.check import AdmissionCheck
+from headrace_workers.core.admission.parts import checks_of_jobs
 from headrace_workers.core.job_defaults import Defaults, NoKind
 from headrace_workers.core.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed
 
@@ -70,17 +71,17 @@ def parse_job(text: bytes, defaults: Defaults) -> Job:
         raise WrongLine(describe(error, filled)) from None
     try:
         for check in _checks():
-            check(job)
-    except InvalidRecord as error:
+            check.check(job)
+            check.examine(job)
+        check_size(encode_value(job))
+    except HeadraceError as error:
         raise WrongLine(str(error)) from None
-    if (size := len(encode_value(job))) > MAX_VALUE_BYTES:
-        raise WrongLine(f"the job has {size} bytes, more than the {MAX_VALUE_BYTES} that are taken")
     return job
 
 
 @cache
-def _checks() -> tuple[Callable[[Job], None], ...]:
-    return tuple(check for feature in installed() for check in feature.job_checks())
+def _checks() -> Sequence[AdmissionCheck]:
+    return checks_of_jobs()
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,9 @@ def _hooks() -> "Hooks":
     return Hooks(on_prune=responses.forget)
 
 
-def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
+def _admission(parts: "AdmissionParts | None") -> "AdmissionCheck | None":
+    if parts is None:
+        return None
     from headrace_workers.features.generation.admission import PromptCheck
 
     return PromptCheck(parts.models)

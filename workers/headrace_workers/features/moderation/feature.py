@@ -29,7 +29,7 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (moderation.register,)
 
 
-def _admission(_parts: "AdmissionParts") -> "AdmissionCheck":
+def _admission(_parts: "AdmissionParts | None") -> "AdmissionCheck":
     from headrace_workers.features.moderation.admission import ModeratorCheck
 
     return ModeratorCheck()

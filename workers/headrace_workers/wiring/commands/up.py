@@ -150,7 +150,7 @@ def _tell_next(stack: "Stack") -> None:
 
 
 def _tell_clients(home: Path, stack: "Stack", port: int) -> None:
-    from headrace_workers.features.access.commands.first_key import KEY_FILE, first_key
+    from headrace_workers.features.access.commands.keys import KEY_FILE, first_key
 
     first_key(home, stack.addresses.ledger)
     file = shlex.quote(_path(home.absolute() / KEY_FILE))

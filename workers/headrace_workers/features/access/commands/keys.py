@@ -1,6 +1,7 @@
 """`headrace keys`: who may come in over HTTP."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from headrace_workers.features.access.key_text import Token
     from headrace_workers.features.access.store.keys import NewKey
 
+KEY_FILE: Final = "api-key"  # in the home of an embedded stack
 _LONGEST_NAME: Final = 256
 _LifeOption = Annotated[str | None, typer.Option("--expires", help="after so long: 90d, 12h; never without it")]
 _JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -123,7 +125,7 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="KEY", help="the id, as
 
 
 def new_key(tenant: str, name: str, scopes: tuple[str, ...], expires: str | None = None) -> "tuple[Token, NewKey]":
-    """A new key, as its holder gets it and as the ledger keeps it."""
+    """Return a new key as its holder gets it, and as the ledger keeps it."""
     from headrace_workers.features.access.key_text import new_token
     from headrace_workers.features.access.store.keys import NewKey
 
@@ -132,6 +134,39 @@ def new_key(tenant: str, name: str, scopes: tuple[str, ...], expires: str | None
     lives = None if expires is None else _ms(parse_life(expires, "--expires"))
     token = new_token()
     return token, NewKey(token.id, tenant, name, scopes, token.digest, lives)
+
+
+def first_key(home: Path, ledger_url: str) -> "Token":
+    """Return the API key of an embedded stack: the key in the home's file if the ledger knows it as valid.
+
+    Else make a key with all scopes for HEADRACE_TENANT, and write it to that file.
+    """
+    from headrace_producers.settings import ProducerSettings
+    from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.http.scopes import Scope
+    from headrace_workers.runtime.embedded.lock import write_atomically
+
+    file, ledger = home / KEY_FILE, Ledger.at(ledger_url)
+    try:
+        kept = _kept(file)
+        row = ledger.of(ApiKeys).find([kept.id]).get(kept.id) if kept else None
+        if kept and row and row.valid and row.digest == kept.digest:
+            return kept
+        token, key = new_key(ProducerSettings.from_env().tenant, "made by headrace up", tuple(sorted(Scope)))
+        ledger.of(ApiKeys).add(key)
+        write_atomically(file, f"{token.text}\n")
+        return token
+    finally:
+        ledger.close()
+
+
+def _kept(file: Path) -> "Token | None":
+    from headrace_workers.features.access.key_text import read_token
+
+    try:
+        return read_token(file.read_text(encoding="ascii").strip())
+    except (OSError, ValueError):
+        return None
 
 
 def _show(token: "Token", key: "NewKey", as_json: bool) -> None:
