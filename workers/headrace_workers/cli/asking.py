@@ -1,4 +1,4 @@
-"""From a call's options to a file of jobs: the options that `submit`, `run` and `batch submit` share."""
+"""The options that `submit`, `run` and `batch submit` share, and the file of jobs that they make."""
 
 import inspect
 import json
@@ -56,7 +56,7 @@ DeadlineOption = Annotated[str | None, typer.Option("--deadline", help="give up 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a call asks for where a line does not say: the options that `submit`, `run` and `batch submit` share."""
+    """The options that `submit`, `run` and `batch submit` share: they fill in what a line does not say."""
 
     model: ModelOption = None
     temperature: TemperatureOption = None
@@ -71,7 +71,7 @@ class Asked:
     def defaults(
         self, *, max_tokens: int | None = None, deadline: str | None = None, now: datetime | None = None
     ) -> Defaults:
-        """What lines get that do not say: the options that were given, else the environment's."""
+        """Return the defaults for lines: the options of this call, else the environment's."""
         settings = ProducerSettings.from_env()
         until = None
         if deadline is not None:
@@ -126,8 +126,9 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def opened(source: str) -> Iterator[tuple[BinaryIO, str]]:
-    """A file of jobs, or standard input for `-`, as a stream that can be read twice, and its name for messages. What is
-    compressed is unpacked. NotReadable where that cannot be done.
+    """Yield a file of jobs, or standard input for `-`, as a stream that can be read twice, and its name for messages.
+
+    Compressed files are decompressed. Raise NotReadable if the file cannot be read.
     """
     if source == STDIN:
         with tempfile.TemporaryFile() as spool:
@@ -149,7 +150,7 @@ def opened(source: str) -> Iterator[tuple[BinaryIO, str]]:
 
 @contextmanager
 def _unpacked(stream: BinaryIO, source: str) -> Iterator[BinaryIO]:
-    """The text in it, which can be read twice. NotReadable, also where it is something else than JSON lines."""
+    """Yield the decompressed text, which can be read twice. Raise NotReadable, also for anything but JSON lines."""
     stream.seek(0)
     if not stream.read(len(ZSTANDARD)).startswith((GZIP, ZSTANDARD)):
         _look(stream, source)
@@ -176,7 +177,7 @@ def _look(text: BinaryIO, source: str) -> None:
 
 
 def prompt_stream(prompt: str, stop: list[str] | None, seed: int | None, key: str | None) -> BinaryIO:
-    """One prompt as the one line of a file."""
+    """Return one prompt as the one line of a file."""
     line: dict[str, Any] = {"prompt": prompt}
     if key is not None:
         line["idempotency_key"] = key
@@ -186,13 +187,13 @@ def prompt_stream(prompt: str, stop: list[str] | None, seed: int | None, key: st
 
 
 class Once:
-    """Names the jobs of one call: every line is a new job, and the same event when it is sent again in this call."""
+    """The names of the jobs of one call. Each line is a new job; sent again in this call, it is the same event."""
 
     def __init__(self) -> None:
         self._call = uuid.uuid4()
 
     def __call__(self, line: int, job: Job) -> tuple[Job, str]:
-        """The job as it is, and the id of its event."""
+        """Return the job as it is, and the id of its event."""
         return job, str(uuid.uuid5(self._call, str(line)))
 
 

@@ -49,12 +49,12 @@ def cancel(
 
 
 def _state(found: "JobView") -> str:
-    """A job's state; one that nobody has sent yet is cancelled ahead."""
+    """Return a job's state; one that nobody has sent yet is cancelled ahead."""
     return "cancelled_ahead" if found.job.kind == "unknown" else str(found.job.state)
 
 
 def _outcome(ledger: "Ledger", job_id: str) -> str:
-    """The state of the job once the wish has been taken; `asked` while it has not."""
+    """Return the state of the job once the cancellation has been processed; `asked` until then."""
     until = time.monotonic() + _WAIT_SECONDS
     while time.monotonic() < until:
         found = ledger.job(job_id)

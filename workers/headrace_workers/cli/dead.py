@@ -157,7 +157,7 @@ def _filter(
     *,
     now: int | None = None,
 ) -> "DeadFilter":
-    """Times count from the ledger's clock, by which the dead letters are dated."""
+    """Return the filter for these options. Times count from the ledger's clock, which dates the dead letters."""
     from headrace_workers.core.ledger.replay import DeadFilter
 
     present = datetime.fromtimestamp((now or ledger.now()) / 1000, UTC)

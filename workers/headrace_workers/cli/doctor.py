@@ -1,4 +1,4 @@
-"""`headrace doctor`: whether the services are there and set as they should be, and what to do where they are not."""
+"""`headrace doctor`: checks of the services and their settings, and what to do where one fails."""
 
 import typer
 

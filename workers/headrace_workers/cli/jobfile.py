@@ -28,7 +28,7 @@ _OPENAI_HINT = "\n`headrace batch submit FILE` runs files of OpenAI's Batch API.
 
 
 class WrongLine(HeadraceError):
-    """One line that is no job; the message is the reason alone."""
+    """A line that is not a job; the message is the reason alone."""
 
     category = Category.INVALID
 
@@ -38,7 +38,9 @@ class OpenAIBatchLine(WrongLine):
 
 
 class WrongLines(HeadraceError):
-    """A file with lines that are no jobs: nothing of it was sent. One `file:line: reason` a line of the message."""
+    """A file with lines that are not jobs; nothing of it was sent. The message has a line `file:line: reason` for
+    each.
+    """
 
     category = Category.INVALID
 
@@ -50,8 +52,9 @@ class WrongLines(HeadraceError):
 
 
 def parse_job(text: bytes, defaults: Defaults) -> Job:
-    """One line: a job of the `kind` that it names; without one an evaluation job when it has an `output`, else a
-    generation job. WrongLine gives the reason.
+    """Return the job of a line, of the `kind` that it names. Raise WrongLine with the reason.
+
+    Without a kind, a line with an `output` is an evaluation job, and any other a generation job.
     """
     try:
         line = parsed(text)
@@ -115,7 +118,7 @@ class JobFile:
         self.repeated: list[tuple[int, int]] = []  # (line, earlier line) where both are the same job
 
     def check(self) -> list[Entry]:
-        """All jobs in order, each once; WrongLines when any line is none."""
+        """Return all jobs in order, each once. Raise WrongLines if any line is not a job."""
         entries: dict[str, Entry] = {}
         problems: list[str] = []
         count, hint = 0, ""
@@ -137,7 +140,7 @@ class JobFile:
         return list(entries.values())
 
     def read(self, entry: Entry) -> tuple[Job, str]:
-        """The job of an entry as it is to be sent, and its event's id; WrongLine when the file has changed since."""
+        """Return the job of an entry and its event's id. Raise WrongLine if the file has changed since."""
         self._stream.seek(entry.offset)
         text = self._stream.readline(MAX_LINE_BYTES + 1)
         job, event_id = self._identify(entry.line, parse_job(text.removeprefix(BOM), self._defaults))

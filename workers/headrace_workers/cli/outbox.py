@@ -113,7 +113,7 @@ def drop(
 
 
 def _numbers(ids: list[str]) -> list[int]:
-    """The ids, each once, in order."""
+    """Return the ids, each once, in order."""
     for text in ids:
         if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
             raise ConfigurationError(f"{text!r} is no event's id: that is a number, as `headrace outbox list` shows it")

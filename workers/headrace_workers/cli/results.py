@@ -60,7 +60,7 @@ def results(
 
 
 def _present(reader: "ResultReader") -> "Iterator[Received]":
-    """What is there: until the first quiet second."""
+    """Yield the results that are there: until the first quiet second."""
     quiet = False
     while not quiet:
         quiet = True

@@ -103,7 +103,7 @@ def _parts(ledger: "Ledger") -> list[StatusPart]:
 
 
 def _tell_refused(ledger: "Ledger", job_id: str) -> None:
-    """Records that came under the job's id and were turned away: whoever sent them asks here, too."""
+    """Print the records that came under the job's id and were refused: their senders look here, too."""
     from headrace_workers.core.ledger.refusals import INGEST
     from headrace_workers.core.ledger.replay import DeadFilter
 
@@ -219,7 +219,7 @@ def _broker(stack: RunningStack | None) -> str:
 
 
 def draw_job(view: "JobView", units: Sequence[Any] = ()) -> "Group":
-    """One job with its units, as tables."""
+    """Return one job with its units, as tables."""
     from rich.console import Group
 
     job = view.job

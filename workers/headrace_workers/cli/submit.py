@@ -75,7 +75,7 @@ def submit(
 def _submit(
     stream: BinaryIO, name: str, defaults: Defaults, *, wait: bool, timeout: float | None, as_json: bool, text: bool
 ) -> bool:
-    """Whether anything that was asked for failed."""
+    """Submit, and return True if anything failed."""
     from headrace_producers import KafkaSettings, ResultReader
     from headrace_workers.cli.publish import Publisher
 
@@ -103,7 +103,7 @@ def _submit(
 
 
 def _tell_interrupted(entries: list[Entry], sent: int) -> None:
-    """Nobody waits any more; what was published is answered all the same."""
+    """Say that the wait has ended, and that published jobs are still answered."""
     if sent == len(entries) == 1:
         job_id = entries[0].job_id
         say(f"interrupted: the job goes on: `headrace status {job_id}` tells how it stands, `headrace cancel {job_id}` "
@@ -151,7 +151,7 @@ def _send(
 
 
 def _taken(file: JobFile, entries: Sequence[Entry], jobs: "Jobs | None") -> list[Entry]:
-    """Those under whose key the ledger has a job with other content: published, they would be refused later."""
+    """Return the jobs whose key the ledger has with other content: published, they would be refused later."""
     if jobs is None:
         return []
     from headrace_workers.core.ledger.repetitions import Said
@@ -200,7 +200,7 @@ def _wait(
 
 
 def print_receipt(receipt: Receipt, *, as_json: bool, text: bool = False) -> None:
-    """A receipt as JSON, as one line, or (`text`) as the bare answer with the rest said aside."""
+    """Print a receipt as JSON, as one line, or (`text`) as the bare answer with the rest on standard error."""
     from headrace_workers.cli.output import printable
     from headrace_workers.cli.tables import one_line, passages, row
 
@@ -222,7 +222,7 @@ def print_receipt(receipt: Receipt, *, as_json: bool, text: bool = False) -> Non
 
 @contextmanager
 def _ledger_jobs() -> "Iterator[tuple[LedgerJobs | None, int]]":
-    """The ledger's word on jobs and its present time, where a ledger is named."""
+    """Return the ledger's view of jobs and its present time, if a ledger is known."""
     from headrace_workers.cli.connections import find_ledger
 
     ledger = find_ledger(live=True)

@@ -17,10 +17,10 @@ _CONFIRM_SECONDS = 0.1
 
 
 class Reader(Protocol):
-    """What is needed of a ResultReader that was opened before the jobs were sent."""
+    """The part of a ResultReader that is needed here. It was opened before the jobs were sent."""
 
     def read(self, *, timeout: float | None = None) -> Iterator[Received]:
-        """The ends of jobs that come within the time."""
+        """Yield the ends of jobs that come within the time."""
 
 
 Resend = Callable[[Sequence[Entry]], None]
@@ -69,7 +69,7 @@ class Waiting:
         return refused, len(self._unconfirmed)
 
     def ends(self, reader: Reader, timeout: float | None) -> Iterator[Receipt]:
-        """The receipts as they come, until there is one of each job or the time is over."""
+        """Yield the receipts as they come, until each job has one or the time is over."""
         until = None if timeout is None else self._monotonic() + timeout
         ask_at = self._monotonic() + _ASK_SECONDS
         asked = False
@@ -93,7 +93,7 @@ class Waiting:
                 yield from self._ask(self._jobs, again=True)
 
     def _ask(self, jobs: Jobs | None, *, again: bool) -> list[Receipt]:
-        """Ends that Kafka did not tell of; with `again`, what the ledger does not know is sent again."""
+        """Return ends that Kafka did not bring. With `again`, send jobs again that the ledger does not know."""
         found: list[Receipt] = []
         if jobs is None:
             return found

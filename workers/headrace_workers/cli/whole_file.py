@@ -17,8 +17,9 @@ def write_file(path: Path, chunks: Iterable[bytes]) -> int:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """What is written to this is the file's once all is; until then, and where that fails, what is there stays. A pipe
-    or a device is written to.
+    """Replace a file with what is written here once all is written; if that fails, keep the old file.
+
+    A pipe or a device is written to directly.
     """
     if path.is_dir():
         raise ConfigurationError(f"{path} is a folder: name a file in it")

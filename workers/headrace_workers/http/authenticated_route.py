@@ -18,7 +18,7 @@ class Guarded(APIRoute):
     """A route that FastAPI serves to whoever may come in."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """What serves a request."""
+        """Return the function that serves a request."""
         serve, scope, deaf = super().get_route_handler(), self._scope(), is_deaf(self)
 
         async def handle(request: Request) -> Response:

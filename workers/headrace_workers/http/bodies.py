@@ -26,8 +26,9 @@ _WHOLE: Final = "value: "  # how the contract begins what it says of a document 
 
 
 def parsed(body: bytes) -> Any:
-    """What a document of JSON says. Refused where it is none, is nested too deeply, names something twice, or has a
-    number that is none here.
+    """Return the value of a JSON document.
+
+    Raise Refused if it is not JSON, is nested too deeply, repeats a name, or has a number that JSON does not allow.
     """
     try:
         value = from_json(body, allow_inf_nan=False)
@@ -40,7 +41,7 @@ def parsed(body: bytes) -> Any:
 
 
 def _described(body: bytes, error: ValueError) -> str:
-    """What is wrong, in the contract's words where it has some."""
+    """Return what is wrong, in the contract's words where it has some."""
     for magic, name in _PACKED.items():
         if body.startswith(magic):
             return f"is compressed with {name}: send it as it is"
@@ -53,7 +54,7 @@ def _described(body: bytes, error: ValueError) -> str:
 
 
 async def json_object(request: Request) -> Mapping[str, Any]:
-    """The body as a JSON object."""
+    """Return the body as a JSON object."""
     return _object(await request.body())
 
 
@@ -69,11 +70,11 @@ class _JSONRequest(Request):
 
     @property
     def headers(self) -> Headers:
-        """As they came, but for the type."""
+        """Return the headers as they came, except for the type."""
         return Headers({**super().headers, "content-type": "application/json"})
 
     async def json(self) -> Any:
-        """The body. Refused where it is no object of JSON."""
+        """Return the body. Raise Refused if it is not a JSON object."""
         return _object(await self.body())
 
 
@@ -81,7 +82,7 @@ class JSONRoute(Guarded):
     """A route whose body FastAPI reads: by the same rules as all others. A form is read as one."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """What serves a request."""
+        """Return the function that serves a request."""
         serve = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
@@ -93,5 +94,5 @@ class JSONRoute(Guarded):
 
 
 def unparsed(value: Any) -> bytes:
-    """A value that `parsed` gave, as JSON again."""
+    """Return the JSON of a value that `parsed` returned."""
     return _TEXT.encode(value).encode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""Who asks: the tenant behind an API key, and what the key may do."""
+"""The caller: the tenant behind an API key, and what the key may do."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -49,14 +49,14 @@ _BEARER = HTTPBearer(auto_error=False, scheme_name="key", description="An API ke
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What finds the caller of a route, whose key must have this scope."""
+    """The dependency that returns the caller of a route, whose key must have this scope."""
 
     scope: Scope
 
     async def __call__(
         self, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]
     ) -> Caller:
-        """Raises as `caller_of`."""
+        """Return the caller. Raise as `caller_of`."""
         if (found := request.scope.get(CALLER)) is not None:  # the route has looked already, before the body was read
             admitted: Caller = found
             return admitted
@@ -64,19 +64,21 @@ class Needs:
 
 
 def needs(scope: Scope) -> Any:
-    """The caller of a route, whose key must allow this: `caller: Annotated[Caller, needs(Scope.JOBS_READ)]`."""
+    """Return the dependency for a route whose key must have a scope: `caller: Annotated[Caller,
+    needs(Scope.JOBS_READ)]`.
+    """
     return Depends(Needs(scope))
 
 
 async def caller_of(request: Request, key: str | None, scope: Scope) -> Caller:
-    """The caller behind a key, whose request counts: as `admit`, and 429 when the tenant asks too often."""
+    """Return the caller behind a key and count the request. Raise as `admit`, and 429 if the tenant asks too often."""
     found = await admit(request, key, scope)
     await request.app.state.services.rates.take(found.tenant, 1)
     return found
 
 
 async def admit(request: Request, key: str | None, scope: Scope) -> Caller:
-    """The caller behind a key: 401 where it is not valid, 403 where it lacks the scope."""
+    """Return the caller behind a key. Raise 401 if it is not valid, 403 if it lacks the scope."""
     found: Caller = await request.app.state.services.keyring.caller(request, key)
     visit = request.scope["headrace"]
     visit.tenant, visit.key_id = found.tenant, found.key_id
@@ -92,6 +94,6 @@ def check_named(caller: Caller, jobs: Iterable[Job]) -> None:
 
 
 def bearer(request: Request) -> str | None:
-    """The key that a request comes with, if it does."""
+    """Return the key of a request, if it has one."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else None

@@ -20,27 +20,28 @@ Key = Annotated[
 
 
 async def _described(key: Key = None) -> None:
-    """Nothing: the route reads the header itself."""
+    """Describe the header for OpenAPI. The route reads it itself."""
 
 
 TAKES_KEY: Final[Any] = Depends(_described)  # of a route that reads the header without declaring it
 
 
 def key_of(request: Request) -> str | None:
-    """The request's idempotency key."""
+    """Return the request's idempotency key."""
     return request.headers.get(_HEADER)
 
 
 def is_deaf(route: APIRoute) -> bool:
-    """Whether a route makes or changes something, and knows no keys. GET and DELETE are safe to send again as they are
-    (RFC 9110, 9.2.2), and so keep what a key promises.
+    """Return True if a route changes something and does not support idempotency keys.
+
+    GET and DELETE are safe to send again as they are (RFC 9110, 9.2.2), and so keep what a key promises.
     """
     declared = (field.alias for each in within(route.dependant) for field in each.header_params)
     return "POST" in (route.methods or ()) and _HEADER not in declared
 
 
 def refuse_key(request: Request, route: APIRoute) -> None:
-    """400 where a request to a deaf route comes with a key."""
+    """Raise 400 if a request to a route without idempotency has a key."""
     if key_of(request) is not None:
         raise Refusal(
             Why.INVALID,
@@ -50,7 +51,7 @@ def refuse_key(request: Request, route: APIRoute) -> None:
 
 
 def within(dependant: Dependant) -> Iterator[Dependant]:
-    """What a route depends on, however deeply."""
+    """Yield what a route depends on, however deeply."""
     yield dependant
     for each in dependant.dependencies:
         yield from within(each)

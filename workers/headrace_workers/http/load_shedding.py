@@ -16,7 +16,7 @@ _WAIT_OLD: Final = 10.0
 
 
 class LoadShedding:
-    """Refuses jobs that would only wait. Belongs to the event loop.
+    """The refusal of jobs that would only wait. Belongs to the event loop.
 
     `most` jobs may be open in the ledger: beyond that ingest takes none, and new jobs would pile up in Kafka. An
     interactive job is refused while those before it have waited `longest` seconds in its queue; bulk work may wait.

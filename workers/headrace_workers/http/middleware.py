@@ -48,11 +48,11 @@ class Visit:
     seconds: float = 0.0  # that it took, once it has ended
 
     def refused(self, why: str) -> None:
-        """It was, for this reason; the first is the one that was told."""
+        """Note the reason for which the request was refused; the first is reported."""
         self.why = self.why or why
 
     def end(self) -> None:
-        """It has ended now."""
+        """Note that the request has ended."""
         self.seconds = time.monotonic() - self.began
 
 
@@ -194,7 +194,7 @@ def _too_slow(received: int) -> Refusal:
 
 
 def _request_id(scope: Scope) -> str:
-    """The client's own, where it is one that can stand in a log; else a new one."""
+    """Return the client's request id if it can be logged; else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value.decode())
@@ -209,7 +209,7 @@ def _announced(scope: Scope) -> int:
 
 
 def _unreadable(scope: Scope) -> Refusal | None:
-    """Why a request would not be understood, by its headers, if it would not."""
+    """Return why a request's headers cannot be understood; None if they can."""
     found = {name: value.decode("latin-1").strip().lower() for name, value in scope["headers"]}
     if len(found) < len(scope["headers"]):
         given = Counter(name for name, _ in scope["headers"])

@@ -1,4 +1,4 @@
-"""How lists are asked for a page at a time, as OpenAI's clients do."""
+"""Paging of lists, as OpenAI's clients do it."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Final, Generic, Literal, Protocol, Self, TypeVar, cast
@@ -18,7 +18,7 @@ Before = Annotated[str | None, Query(description="Is refused: page on with `afte
 
 
 def only_onwards(before: str | None) -> None:
-    """400 for who pages back."""
+    """Raise 400 for a request that pages back."""
     if before is not None:
         raise InvalidRecord("before: is not taken: page on with after, in either order", param="before")
 
@@ -47,9 +47,7 @@ class Page(BaseModel, Generic[Shape]):
 
     @classmethod
     def of(cls, found: Sequence[Found], limit: int, shape: Callable[[Found], Shape], *, more: bool = False) -> Self:
-        """The first `limit` of what was found, each in its shape; where there are others, or are known to be `more`,
-        that there are.
-        """
+        """Return the first `limit` items, each in its shape, and if there are more."""
         data = [shape(each) for each in found[:limit]]
         ids = [each.id for each in cast(list[Named], data)]
         return cls(
@@ -61,7 +59,7 @@ class Page(BaseModel, Generic[Shape]):
 
 
 def onwards(found: Sequence[Each], order: str, after: str | None, missing: str) -> list[Each]:
-    """Of these, the oldest first: in this order, what comes after that id. 400 with `missing` where it is none's."""
+    """Return the items after this id, the oldest first. Raise 400 with `missing` if the id is unknown."""
     ordered = list(reversed(found)) if order == "desc" else list(found)
     if after is None:
         return ordered

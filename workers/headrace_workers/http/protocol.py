@@ -22,13 +22,15 @@ class _Connection(h11.Connection):
     """HTTP/1.1, whose requests are for a path."""
 
     def next_event(self) -> Any:
-        """What came."""
+        """Return the next event."""
         event = super().next_event()
         return in_origin_form(event) if isinstance(event, h11.Request) else event
 
 
 def in_origin_form(request: h11.Request) -> h11.Request:
-    """A request whose target is a whole URL, as proxies are sent, as one for that host and path (RFC 9112, 3.2.2)."""
+    """Return a request for a whole URL, as clients send it to proxies, as a request for its host and path (RFC 9112,
+    3.2.2).
+    """
     found = _ABSOLUTE.fullmatch(request.target)
     if found is None:
         return request
@@ -58,12 +60,12 @@ class Protocol(H11Protocol):
         self.conn = _Connection(h11.SERVER, HEAD_BYTES)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Somebody is there, and is to ask for something."""
+        """Begin a connection; its request must come in time."""
         super().connection_made(cast(asyncio.Transport, transport))
         self._late = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
     def data_received(self, data: bytes) -> None:
-        """Something came: a whole head, or a part."""
+        """Read what came: a whole head, or a part."""
         super().data_received(data)
         if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
             self._late = self._late or self.loop.call_later(HEAD_SECONDS, self._give_up)
@@ -75,7 +77,7 @@ class Protocol(H11Protocol):
             self._pace = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody is there any more."""
+        """End the connection."""
         self._in_time()
         super().connection_lost(exc)
 

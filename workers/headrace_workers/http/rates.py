@@ -1,4 +1,4 @@
-"""How often a tenant may ask: a token bucket for each, in Redis, so that all gateways of a deployment share it.
+"""Rate limits: a token bucket for each tenant in Redis, shared by all gateways of a deployment.
 
 Redis holds no truth, and no job depends on it. While it does not answer, each gateway keeps buckets of its own: a
 tenant may then ask as often at each of them, which is better than to refuse everybody, or nobody.
@@ -51,8 +51,9 @@ class _Bucket:
 
 
 def client(url: str) -> Redis:
-    """A client that gives up at once: it is asked before anything is done. A connection that died while it was idle is
-    replaced by one new one; silence is not asked twice.
+    """Return a Redis client that gives up at once: requests wait for it.
+
+    A connection that died while idle is replaced by a new one, once; a silent Redis is not asked twice.
     """
     made: Redis = Redis.from_url(
         url,
@@ -64,7 +65,7 @@ def client(url: str) -> Redis:
 
 
 class Rates:
-    """What tenants may still ask. Belongs to the event loop. `rate` is in requests and jobs a second; 0: any number."""
+    """The rate limits of tenants. Belongs to the event loop. `rate` is in requests and jobs a second; 0: any number."""
 
     def __init__(
         self,
@@ -123,7 +124,7 @@ class Rates:
         return True
 
     async def _ask(self, tenant: str, want: int, now: float) -> float:
-        """0 when they were taken, else the seconds until they are there."""
+        """Return 0 if the tokens were taken, else the seconds until they are available."""
         if self._redis is None or self.away:
             return self._take_own(tenant, want, now)
         wish = max(want, int(self._rate * _AT_ONCE_SECONDS))

@@ -10,7 +10,7 @@ Slot: TypeAlias = asyncio.Semaphore  # `release` gives it back
 
 
 class TenantSlots:
-    """Slots of each tenant for one kind of work, which `what` names in errors. Belongs to the event loop."""
+    """The slots of each tenant for one kind of work, which `what` names in errors. Belongs to the event loop."""
 
     def __init__(self, what: str, most: int) -> None:
         self._what = what

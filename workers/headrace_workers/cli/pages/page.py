@@ -20,7 +20,7 @@ class Figure:
 class Table:
     """Cells as text. `right` names the columns of numbers, `chosen` the rows that stand out.
 
-    A `tall` one becomes a list of fields where the window is narrow; another scrolls.
+    A `tall` table becomes a list of fields where the window is narrow; others scroll.
     """
 
     columns: Sequence[str]
@@ -41,7 +41,7 @@ class Section:
 
 
 def page(title: str, about: str, figures: Sequence[Figure], sections: Sequence[Section]) -> str:
-    """The whole page. Only plots are taken as they are; every text is a text, whatever is in it."""
+    """Return the whole page. Only plots are taken as HTML; every text is escaped."""
     shown = "".join(_figure(each) for each in figures)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

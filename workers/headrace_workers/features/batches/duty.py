@@ -119,7 +119,7 @@ class Bulk:
         return self.waits
 
     def once(self, tell: Callable[[Hint], object], alive: Callable[[], object] = lambda: None) -> int:
-        """Go on with each batch, a bounded way; how many lines were taken in or written. Unavailable.
+        """Go on with each batch, a bounded way; how many lines were taken in or written. Raise Unavailable.
 
         `tell` is called with what came of it, and `alive` for each batch, and while a file is written anew, which may
         take minutes.
@@ -241,7 +241,7 @@ def _gathered(unfinished: Sequence[Row[Any]]) -> float:
 
 
 def duty_of(bridge: BridgeParts) -> Bulk:
-    """Return the duty for a bridge. ConfigurationError when HEADRACE_FILES names no place that can be reached."""
+    """Return the duty for a bridge. Raise ConfigurationError when HEADRACE_FILES names no place that can be reached."""
     settings, ledger = bridge.settings, bridge.ledger
     files, batches = files_in(settings, ledger), ledger.of(Batches)
     return Bulk(

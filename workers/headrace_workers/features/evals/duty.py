@@ -99,7 +99,7 @@ class EvalRuns:
 
     def once(self, ring: Callable[[Hint], object], alive: Callable[[], object] = lambda: None) -> int:
         """Go on with each run, a bounded way; how many items were written down or ended. `alive` is called meanwhile.
-        Unavailable.
+        Raise Unavailable.
         """
         runs = self._ledger.of(Evals).unfinished()
         forgets = self._clock.monotonic() >= self._forgets_at
@@ -214,7 +214,7 @@ class EvalRuns:
         return beginning.count - before
 
     def _opened(self, run: LedgerRow[Any], ring: Callable[[Hint], object]) -> Beginning | None:
-        """A beginning of this run; None where it ended at once, or others must have begun before."""
+        """Return a beginning of this run; None where it ended at once, or others must have begun before."""
         if len(self._begun) >= _BEGUN_AT_ONCE:
             return None
         if sum(each.tenant == run.tenant for each in self._begun.values()) >= _BEGUN_OF_A_TENANT:
@@ -326,7 +326,7 @@ def _crashed(count: int) -> str:
 
 
 def _source(run: LedgerRow[Any]) -> tuple[Any, Any]:
-    """The data source as it was sent, and the schema of its rows, which is kept with it."""
+    """Return the data source as it was sent, and the schema of its rows, which is kept with it."""
     kept = json.loads(run.data_source)
     return {name: said for name, said in kept.items() if name != "item_schema"}, kept.get("item_schema") or {}
 
@@ -347,7 +347,7 @@ def _judged(plan: EvalPlan, row: Row, line: dict[str, Any]) -> tuple[str, dict[s
 
 
 def duty_of(bridge: BridgeParts) -> EvalRuns:
-    """Return the duty for a bridge. ConfigurationError when HEADRACE_FILES names no place that can be reached."""
+    """Return the duty for a bridge. Raise ConfigurationError when HEADRACE_FILES names no place that can be reached."""
     settings, ledger = bridge.settings, bridge.ledger
     return EvalRuns(
         ledger=ledger,

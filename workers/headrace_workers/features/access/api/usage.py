@@ -46,7 +46,9 @@ async def show(
     first: Annotated[date | None, Query(alias="from", description="The first day, UTC; 30 days before `to`.")] = None,
     last: Annotated[date | None, Query(alias="to", description="The last day, UTC; today.")] = None,
 ) -> UsageShape:
-    """The tokens of the caller's tenant, by day, kind and model, from the ledger. Answers from the cache count, too."""
+    """Return the tokens of the caller's tenant, by day, kind and model, from the ledger. Answers from the cache count,
+    too.
+    """
     last = last or datetime.now(UTC).date()
     first = first or max(_FIRST_DAY, last - timedelta(days=min(_USUAL_DAYS, (last - date.min).days)))
     if not 0 <= (last - first).days < _MOST_DAYS:

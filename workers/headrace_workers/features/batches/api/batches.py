@@ -131,7 +131,7 @@ async def list_batches(
     after: Annotated[str | None, Query(description="The last batch of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Batches of one page.")] = 20,
 ) -> BatchList:
-    """The tenant's batches, newest first."""
+    """Return the tenant's batches, newest first."""
     if after is not None:
         await _batch(services, caller, after, "after")
     found = await services.ask(services.ledger.of(Batches).batches, caller.tenant, after, limit + 1)
@@ -163,7 +163,7 @@ async def _batch(services: Services, caller: Caller, batch_id: str, param: str =
 
 
 def _is(batch: Row[Any], file: Row[Any], wishes: Wishes) -> bool:
-    """Whether a batch is the one that is asked for."""
+    """Return True if a batch is the one that is asked for."""
     callback = None if wishes.callback is None else wishes.callback.model_dump_json(exclude_defaults=True)
     kept = (batch.input_file, batch.endpoint, batch.window, batch.max_tokens, json.loads(batch.metadata))
     asked = (file.id, wishes.endpoint, wishes.asked, wishes.max_tokens, dict(wishes.metadata))

@@ -103,7 +103,7 @@ async def list_files(
     limit: Annotated[int, Query(ge=1, le=10_000, description="Files of one page.")] = 10_000,
     order: Annotated[Literal["asc", "desc"], Query(description="The newest first: `desc`.")] = "desc",
 ) -> FileList:
-    """The tenant's files, by age."""
+    """Return the tenant's files, by age."""
     if after is not None:
         await file_of(services, caller, after, "after")
     found = await services.ask(
@@ -115,7 +115,7 @@ async def list_files(
 
 @router.get("/v1/files/{file_id}", responses=ERRORS)
 async def show(file_id: str, caller: Reads, services: Wired) -> FileObject:
-    """A file."""
+    """Return a file."""
     return FileObject.of(await file_of(services, caller, file_id))
 
 
@@ -145,7 +145,7 @@ async def delete(file_id: str, caller: Writes, services: Wired) -> FileDeleted:
 
 
 async def file_of(services: Services, caller: Caller, file_id: str, param: str = "file_id") -> Row[Any]:
-    """A file of the caller's tenant; 403 where the caller may not read files, 404 where there is none."""
+    """Return a file of the caller's tenant; 403 where the caller may not read files, 404 where there is none."""
     caller.need(Scope.FILES_READ, param)
     found = await services.known(services.ledger.of(StoredFiles).file, file_id, caller.tenant)
     if found is None:

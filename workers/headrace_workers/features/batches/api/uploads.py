@@ -81,7 +81,7 @@ class PartShape(BaseModel):
 
 
 async def _own(upload_id: str, caller: Writes, services: Wired) -> Any:
-    """An upload of the caller's tenant, before anything else is looked at; 404 where there is none."""
+    """Return an upload of the caller's tenant, before anything else is looked at; 404 where there is none."""
     return await _upload(services, caller, upload_id)
 
 

@@ -73,7 +73,7 @@ class Deployment:
         return found
 
     def check_callback(self, wishes: Wishes) -> None:
-        """InvalidRecord where the callback leads nowhere that webhooks go to."""
+        """Raise InvalidRecord where the callback leads nowhere that webhooks go to."""
         check(wishes.tenant, wishes.callback, self.ledger.of(Webhooks).unknown, WebhookSettings.from_env().reach)
 
     def submit(self, path: Path, shown: str, wishes: Wishes) -> tuple[Row[Any], bool]:
@@ -112,7 +112,7 @@ class Deployment:
 
 @contextmanager
 def deployment() -> Iterator[Deployment]:
-    """The deployment that can be reached from here. ConfigurationError where there is none."""
+    """The deployment that can be reached from here. Raise ConfigurationError where there is none."""
     ledger = need_ledger()
     try:
         settings = BatchSettings.from_env()
@@ -123,7 +123,9 @@ def deployment() -> Iterator[Deployment]:
 
 
 def callback_of(place: str) -> BatchCallback:
-    """Whom a batch tells of its end: a URL, or a registered endpoint's id. ConfigurationError where it is neither."""
+    """Whom a batch tells of its end: a URL, or a registered endpoint's id. Raise ConfigurationError where it is
+    neither.
+    """
     try:
         return BatchCallback(endpoint=place) if place.startswith(_ENDPOINT) else BatchCallback(url=place)
     except ValidationError:
@@ -134,7 +136,9 @@ def callback_of(place: str) -> BatchCallback:
 
 
 def sources(source: str) -> Iterator[tuple[Path, str]]:
-    """The files that a word of the command line means, and how to call each. ConfigurationError when it means none."""
+    """Yield the files that a word of the command line means, and how to call each. Raise ConfigurationError when it
+    means none.
+    """
     if source == STDIN:
         with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
             spool = Path(folder) / "input"
@@ -157,7 +161,7 @@ def sources(source: str) -> Iterator[tuple[Path, str]]:
 
 
 def ordered(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines of a file of answers in the order of the input: each tells its number. They wait on the disk."""
+    """Yield the lines of a file of answers in the order of the input: each tells its number. They wait on the disk."""
     numbers, starts, sizes = array("q"), array("q"), array("q")
     with tempfile.TemporaryFile() as spool:
         for chunk in chunks:

@@ -80,7 +80,7 @@ def _wishes(
     callback: str | None,
     name: str,
 ) -> "Wishes":
-    """How a batch is to be run, of these options. ConfigurationError."""
+    """How a batch is to be run, of these options. Raise ConfigurationError."""
     from headrace_workers.cli.durations import parse_duration
     from headrace_workers.features.batches.commands.batch_files import callback_of
     from headrace_workers.features.batches.submit import LONGEST_SECONDS, LONGEST_WINDOW, Wishes
@@ -103,7 +103,7 @@ def _wishes(
 
 
 def _submitted(here: "Deployment", source: str, wishes: "Wishes", *, as_json: bool) -> Iterator[str | None]:
-    """The id of the batch of each file, told as soon as it is there; None of one of a folder that is refused."""
+    """Yield the id of the batch of each file, told as soon as it is there; None of one of a folder that is refused."""
     from headrace_workers.core.text_file import NotReadable
     from headrace_workers.features.batches.commands.batch_files import Changed, sources
     from headrace_workers.features.batches.submit import EmptyInput

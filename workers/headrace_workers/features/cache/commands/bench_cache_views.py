@@ -74,7 +74,7 @@ class Measured:
 
 
 def shown(measured: Measured) -> Shown:
-    """All of it."""
+    """Return all of it."""
     refused = refusals(measured.judged, measured.threshold)
     coarse = [each for each in measured.swept if each.threshold in {*_COARSE, measured.threshold}]
     tables = [

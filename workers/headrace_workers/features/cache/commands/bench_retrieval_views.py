@@ -51,7 +51,7 @@ class Measured:
         return len(self.seconds) / max(1e-9, sum(self.seconds))
 
     def took(self, percent: float) -> float:
-        """A percentile of the searches, in ms; nearest rank, so that no value is invented."""
+        """Return a percentile of the searches, in ms; nearest rank, so that no value is invented."""
         ordered = sorted(self.seconds)
         return 1000 * ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
@@ -74,7 +74,7 @@ class Measured:
 
 
 def shown(measured: Measured) -> Shown:
-    """All of it."""
+    """Return all of it."""
     found = qualities(measured.answered)
     lost = missed(measured.answered, FUSED)
     title = f"{measured.base}: {len(measured.answered):,} questions, {measured.passages:,} passages"

@@ -18,15 +18,15 @@ class Shown:
 
 
 def share(value: float | None, digits: int = 1) -> str:
-    """A share in percent; a dash where there is none."""
+    """Return a share in percent; a dash where there is none."""
     return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A figure; a dash where there is none."""
+    """Return a figure; a dash where there is none."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
 def rounded(value: float | None) -> float | None:
-    """A figure for JSON."""
+    """Return a figure for JSON."""
     return None if value is None else round(value, 6)

@@ -67,7 +67,7 @@ def nearly_row(found: "ScopeStanding") -> tuple[str, ...] | None:
 
 
 def whole_dict(whole: "Whole | None") -> dict[str, Any] | None:
-    """All scopes together, for `--json`; null where nothing was audited."""
+    """Return all scopes together, for `--json`; null where nothing was audited."""
     if whole is None:
         return None
     return {"scopes": whole.scopes, "shown": whole.shown, "served": whole.served, **asdict(whole.bound)}
@@ -96,7 +96,7 @@ def off_lines(found: Sequence["ScopeStanding"]) -> list[str]:
 
 
 def audit_dict(row: Any) -> dict[str, Any]:
-    """An audit, for `--json`; texts that are forgotten are null."""
+    """Return an audit, for `--json`; texts that are forgotten are null."""
     return {
         "audit": row.id, "tenant": row.tenant, "scope": row.scope, "job_id": row.job_id, "entry_id": row.entry_id,
         "similarity": row.similarity, "served_at": rfc3339(row.served_at), "question": row.question,

@@ -176,7 +176,7 @@ def wrong(
 
 
 def again_dict(again: Again) -> dict[str, Any]:
-    """A job that was asked again, for `--json`."""
+    """Return a job that was asked again, for `--json`."""
     return {"job_id": again.job_id, "rerun": again.rerun, "state": again.state, "reason": again.reason}
 
 

@@ -23,8 +23,8 @@ _STAGE = "recall"
 def explain(
     job_id: str, view: "JobView | None", given: Sequence[Any], answers: Sequence["AnswerOf"], audit: Any = None
 ) -> Explained | None:
-    """A job's look-up; `given` are the answers that it was given, the latest first, and `audit` is the row of the audit
-    of that, or of what it was nearly given. None where nothing is known.
+    """Return a job's look-up; `given` are the answers that it was given, the latest first, and `audit` is the row of
+    the audit of that, or of what it was nearly given. None where nothing is known.
     """
     if view is None and not given:
         return None

@@ -49,7 +49,7 @@ def read_questions(path: Path) -> list[Asked]:
 
 
 def refuse_unknown(path: Path, asked: Collection[Asked], known: Callable[[str], str | None]) -> None:
-    """WrongFile where what is right for a question is not there; `known` says why of each, or None."""
+    """Raise WrongFile where what is right for a question is not there; `known` says why of each, or None."""
     problems = [
         f"{path}:{each.line}: {why}"
         for each in asked
@@ -121,7 +121,7 @@ def _text(line: Mapping[str, Any], names: tuple[str, ...]) -> str:
 
 
 def _value(line: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, Any]:
-    """The one of these names that the line has, and its value."""
+    """Return the one of these names that the line has, and its value."""
     there = [name for name in names if name in line]
     if len(there) > 1:
         raise _Wrong(f"it has both `{there[0]}` and `{there[1]}`, which mean the same: give one")

@@ -127,7 +127,7 @@ def _apart(source: Path, target: Path, removed: Path | None) -> None:
 
 
 def _given(path: Path) -> Iterator["Given"]:
-    """The lines of a file with something in them, and a bar on a terminal."""
+    """Yield the lines of a file with something in them, and a bar on a terminal."""
     from rich.progress import wrap_file
 
     from headrace_workers.features.datasets.clean import Given
@@ -141,7 +141,7 @@ def _given(path: Path) -> Iterator["Given"]:
 
 
 def _items(paths: list[Path], field: str | None) -> Iterator[tuple[str, str]]:
-    """The texts of evaluation sets. One that cannot be read is an error: what is not seen cannot be kept out."""
+    """Yield the texts of evaluation sets. One that cannot be read is an error: what is not seen cannot be kept out."""
     from headrace_workers.features.datasets.record import Unreadable, text_of
 
     for path in paths:
@@ -155,7 +155,7 @@ def _items(paths: list[Path], field: str | None) -> Iterator[tuple[str, str]]:
 def _lines(
     path: Path, shown: "Callable[[io.RawIOBase], AbstractContextManager[Any]]" = nullcontext
 ) -> Iterator["Read"]:
-    """The lines of a file, compressed or not, with something in them."""
+    """Yield the lines of a file, compressed or not, with something in them."""
     from headrace_workers.core.json_lines import read_on
     from headrace_workers.core.text_file import NotReadable, text_of
 

@@ -93,7 +93,7 @@ async def list_runs(
     after: After = None,
     status: Annotated[State | None, Query(description="Only runs that stand so.")] = None,
 ) -> RunList:
-    """The runs of an eval."""
+    """Return the runs of an eval."""
     await eval_of(services, caller, eval_id)
     if after is not None:
         await _run(services, caller, eval_id, after)

@@ -227,7 +227,7 @@ def _counts(row: Row[Any], tally: Tally) -> dict[str, int]:
 
 
 def _told_config(config: dict[str, Any]) -> dict[str, Any]:
-    """A schema of all that templates may read."""
+    """Return a schema of all that templates may read."""
     properties: dict[str, Any] = {"item": config["item_schema"]}
     if config.get("include_sample_schema"):
         name = SAMPLED.removeprefix("sample.")

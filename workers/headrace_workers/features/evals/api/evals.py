@@ -65,7 +65,7 @@ async def list_evals(
         Literal["created_at", "updated_at"], Query(description="By age, or by the last change.")
     ] = "created_at",
 ) -> EvalList:
-    """The tenant's evals."""
+    """Return the tenant's evals."""
     if after is not None and await services.ask(services.ledger.of(Evals).eval, after, caller.tenant) is None:
         raise InvalidRecord("after: this tenant has no eval of this id", param="after")
     found = await services.ask(
@@ -77,7 +77,7 @@ async def list_evals(
 
 @router.get("/v1/evals/{eval_id}", responses=ERRORS)
 async def retrieve(eval_id: str, caller: Reads, services: Wired) -> EvalShape:
-    """One eval."""
+    """Return one eval."""
     return EvalShape.of(await eval_of(services, caller, eval_id))
 
 
@@ -105,7 +105,7 @@ async def delete(eval_id: str, caller: Writes, services: Wired) -> EvalDeleted:
 
 
 async def eval_of(services: Services, caller: Caller, eval_id: str) -> Row[Any]:
-    """An eval of the caller's; 403 where the caller may read none, 404 where there is none of this id."""
+    """Return an eval of the caller's; 403 where the caller may read none, 404 where there is none of this id."""
     caller.need(Scope.EVALS_READ)
     found = await services.known(services.ledger.of(Evals).eval, eval_id, caller.tenant)
     if found is None:

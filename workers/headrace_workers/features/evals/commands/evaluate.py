@@ -90,12 +90,12 @@ def evaluate(
 
 
 def _as_folder(name: str) -> str:
-    """A run's name as one folder may be called."""
+    """Return a run's name as one folder may be called."""
     return _NO_FOLDER.sub("-", name).strip("-.")[:_LONGEST_FOLDER] or "evaluation"
 
 
 def _pin(plan: "Plan", folder: Path) -> None:
-    """Write down what the run is, before anything is asked; AnotherRun where the folder says something else."""
+    """Write down what the run is, before anything is asked. Raise AnotherRun where the folder says something else."""
     pinned = folder / _PINNED
     text = json.dumps({"identity": plan.identity, **plan.pinned}, ensure_ascii=False, indent=1)
     try:

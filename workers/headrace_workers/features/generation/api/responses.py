@@ -56,7 +56,7 @@ Writes = Annotated[Caller, needs(Scope.JOBS_WRITE)]
     openapi_extra=described(PARAMETERS, _EXAMPLE, model={"type": "string"}, input={"type": ["string", "array"]}),
 )
 async def create(request: Request, caller: Writes, services: Wired) -> Response:
-    """An answer, when its job has ended; with `background` at once, to be retrieved. See docs/openai.md.
+    """Return an answer, when its job has ended; with `background` at once, to be retrieved. See docs/openai.md.
 
     A client that hangs up meanwhile cancels the job where the response is neither stored nor keyed.
     """
@@ -78,7 +78,7 @@ async def create(request: Request, caller: Writes, services: Wired) -> Response:
 
 @router.get("/v1/responses/{response_id}", responses=ERRORS)
 async def retrieve(response_id: str, request: Request, caller: Reads, services: Wired) -> Response:
-    """A response as it stands."""
+    """Return a response as it stands."""
     RETRIEVED.given(request.query_params)
     return json_response(await body_of(services, caller, await find(services, caller, response_id)))
 

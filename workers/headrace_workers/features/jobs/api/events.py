@@ -29,7 +29,8 @@ LastId = Annotated[str | None, Header(alias="Last-Event-ID", description="Goes o
 async def follow(
     request: Request, job_id: str, caller: Reads, services: Wired, last_event_id: LastId = None
 ) -> StreamingResponse:
-    """A job's way as it goes: `accepted`, a `step` each time that one changes, and `end`, with which the stream ends.
+    """Return a job's way as it goes: `accepted`, a `step` each time that one changes, and `end`, with which the stream
+    ends.
 
     A change that was over before it was looked for is not told: what stands is. A key that is revoked ends it, too.
     """

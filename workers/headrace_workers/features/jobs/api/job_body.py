@@ -44,7 +44,7 @@ class JobShape(BaseModel):
 
 
 def state_of(standing: Standing) -> State:
-    """The state of a job."""
+    """Return the state of a job."""
     if standing.row is None:
         return "refused" if standing.refused is not None else "accepted"
     state: State = standing.row.state
@@ -57,7 +57,7 @@ def is_over(standing: Standing) -> bool:
 
 
 def job_body(job_id: str, standing: Standing) -> bytes:
-    """The body of a response about one job."""
+    """Return the body of a response about one job."""
     row = standing.row
     head: dict[str, Any] = {
         "object": "job",
@@ -76,7 +76,7 @@ def job_body(job_id: str, standing: Standing) -> bytes:
 
 
 def step_body(step: StepRow) -> dict[str, Any]:
-    """One step."""
+    """Return one step."""
     return {
         "stage": step.stage,
         "ordinal": step.ordinal,

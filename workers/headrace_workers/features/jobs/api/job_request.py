@@ -15,7 +15,7 @@ _LONGEST_KEY: Final = 256
 
 
 def jobs_of(document: Any, tenant: str, key: str | None, *, kind: str | None = None) -> list[Job]:
-    """The jobs of a document: an object is one, a list of objects are many.
+    """Return the jobs of a document: an object is one, a list of objects are many.
 
     Each says by `kind` what it asks for, a generation where it does not; with `kind` all are of that. `key` is the
     idempotency key of the request: of the only job as it is, of the n-th of many as `key/n` (from 0). Refused, or

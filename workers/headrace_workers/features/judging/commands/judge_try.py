@@ -124,7 +124,7 @@ def _ask_here(past: "Iterator[Past]", total: int, criterion: "Criterion", model:
 
 
 def _alias(criterion: "Criterion", model: str | None) -> str:
-    """The model that answers."""
+    """Return the model that answers."""
     named: str | None = getattr(criterion, "model", None)
     return model or named or ModelSettings.from_env().judge_model or ProducerSettings.from_env().model
 

@@ -33,7 +33,7 @@ class NewFileBatch(Value):
         return self
 
     def wanted(self) -> dict[str, AttributeMap]:
-        """The attributes of each file, by its id."""
+        """Return the attributes of each file, by its id."""
         if self.files:
             return {each.file_id: each.attributes or {} for each in self.files}
         return dict.fromkeys(self.file_ids or (), self.attributes or {})

@@ -79,7 +79,7 @@ async def list_files(
         Query(alias="filter", description="Only files of this status; those that were cancelled are there no more."),
     ] = None,
 ) -> StoreFileList:
-    """The files of a batch that are in the store."""
+    """Return the files of a batch that are in the store."""
     only_onwards(before)
     batch = await _batch(services, caller, vector_store_id, file_batch_id)
     files = onwards(batch.files, order, after, "this batch has no file of this id")

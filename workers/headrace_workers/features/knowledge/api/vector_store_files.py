@@ -62,7 +62,7 @@ async def list_files(
         Query(alias="filter", description="Only files of this status; none is ever cancelled."),
     ] = None,
 ) -> StoreFileList:
-    """The files of a store."""
+    """Return the files of a store."""
     only_onwards(before)
     await store_of(services, caller, vector_store_id)
     found: list[StoreFile] = []
@@ -83,7 +83,7 @@ async def list_files(
 async def retrieve(
     vector_store_id: str, store_file_id: str, caller: Reads, services: Wired, response: Response
 ) -> StoreFileShape:
-    """One file of a store. While it is in progress, `openai-poll-after-ms` says when to look again."""
+    """Return one file of a store. While it is in progress, `openai-poll-after-ms` says when to look again."""
     found = StoreFileShape.of(await _file(services, caller, vector_store_id, store_file_id), vector_store_id)
     if found.status == "in_progress":
         response.headers.update(POLL_AGAIN)
@@ -127,7 +127,7 @@ async def content(vector_store_id: str, store_file_id: str, caller: Reads, servi
 
 
 async def _told(services: Services, document_id: int, part: Part) -> AsyncIterator[bytes]:
-    """A ContentPage, a part at a time."""
+    """Yield a ContentPage, a part at a time."""
     begins, ends = ContentPage(data=[]).model_dump_json().split("[]")
     yield f"{begins}[".encode()
     between = ""

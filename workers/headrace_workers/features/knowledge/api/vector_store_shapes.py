@@ -260,7 +260,7 @@ class SearchPage(BaseModel):
 
 
 def body_of(kind: type[V], body: Mapping[str, Any]) -> V:
-    """A body as it was checked; InvalidRecord says what is wrong with which field."""
+    """Return a body as it was checked; InvalidRecord says what is wrong with which field."""
     try:
         return kind.model_validate(body)
     except ValidationError as error:

@@ -239,7 +239,7 @@ def remove(
 
 
 def named(name: str) -> str:
-    """A knowledge base's name; ConfigurationError for what can be none."""
+    """Return a knowledge base's name. Raise ConfigurationError for what can be none."""
     try:
         return str(TypeAdapter(Alias).validate_python(name))
     except ValidationError as error:
@@ -249,14 +249,14 @@ def named(name: str) -> str:
 
 
 def embedder_here() -> "Embedder":
-    """The embedder that HEADRACE_EMBEDDER names."""
+    """Return the embedder that HEADRACE_EMBEDDER names."""
     from headrace_workers.features.knowledge.embedders.load import load_embedder
 
     return load_embedder(home_of(), ModelSettings.from_env().embedder)
 
 
 def _counter(embedder: "Embedder") -> Callable[[str], int]:
-    """The embedder's own count of tokens where it has one, else a guess."""
+    """Return the embedder's own count of tokens where it has one, else a guess."""
     from headrace_workers.core.pipeline.grouping import pieces
     from headrace_workers.core.ports import CountsTokens
 
@@ -264,8 +264,8 @@ def _counter(embedder: "Embedder") -> Callable[[str], int]:
 
 
 def _there(paths: Iterable[str]) -> tuple[list[str], int, dict[str, str]]:
-    """The paths that name files; how many files, which are walked twice, since a list of very many would be large; and
-    the paths that name nothing, with the reason. These are told, and so is what is passed over.
+    """Return the paths that name files; how many files, which are walked twice, since a list of very many would be
+    large; and the paths that name nothing, with the reason. These are told, and so is what is passed over.
     """
     from headrace_workers.features.knowledge.documents import DocumentRefused
     from headrace_workers.features.knowledge.walking import find
@@ -282,7 +282,7 @@ def _there(paths: Iterable[str]) -> tuple[list[str], int, dict[str, str]]:
 
 
 def _documents(ledger: "Ledger", base: str, tenant: str) -> Iterator[Any]:
-    """All documents of a base, in order of name; exit code 1 where there is no such base."""
+    """Yield all documents of a base, in order of name; exit code 1 where there is no such base."""
     first = ledger.of(KnowledgeBases).documents(tenant, base, "", _AT_ONCE)
     if not first:
         say(f"{tenant} has no knowledge base {base!r}: `headrace knowledge list` shows all, --tenant names another's")

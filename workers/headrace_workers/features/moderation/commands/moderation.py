@@ -107,7 +107,7 @@ def check_policy(
 
 
 def _read(given: str) -> str:
-    """The text that is meant, which is no longer than what moderation takes."""
+    """Return the text that is meant, which is no longer than what moderation takes."""
     if given == "-":
         data = sys.stdin.buffer.read(4 * MAX_TEXT + 1)
         return _decoded(data, "standard input")

@@ -17,7 +17,7 @@ _TRUE: Final = plots.Line("a score that means what it says", ((0.0, 0.0), (1.0, 
 
 
 def quality_page(found: Sequence[views.Found]) -> str:
-    """A page of HTML with a part for each criterion and category."""
+    """Return a page of HTML with a part for each criterion and category."""
     return page(_TITLE, _ABOUT, (), [_section(each) for each in found])
 
 

@@ -29,12 +29,12 @@ Found = tuple[str, Subject, Assessment]
 
 
 def drawn(found: Sequence[Found]) -> Rows:
-    """A row for each criterion and category."""
+    """Return a row for each criterion and category."""
     return table(None, _COLUMNS, [_row(*each) for each in found], right=("labels", "verdicts", "both", "ECE"))
 
 
 def cells(tenant: str, subject: Subject, of: Assessment) -> tuple[Sequence[str], Sequence[str]]:
-    """The names of the columns, and this row."""
+    """Return the names of the columns, and this row."""
     return _COLUMNS, _row(tenant, subject, of)
 
 

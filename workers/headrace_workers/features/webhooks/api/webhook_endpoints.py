@@ -18,7 +18,7 @@ Writes = Annotated[Caller, needs(Scope.WEBHOOKS_WRITE)]
 
 
 async def endpoint_of(services: Services, caller: Caller, endpoint_id: str) -> Endpoint:
-    """A receiver of the caller's; 404 where there is none of this id."""
+    """Return a receiver of the caller's; 404 where there is none of this id."""
     if not _ID.fullmatch(endpoint_id):
         raise no_endpoint()
     found = await services.ask(services.ledger.of(Webhooks).endpoint, endpoint_id, caller.tenant)

@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 @router.get("/v1/webhook_event_types", responses=ERRORS)
 async def event_types(_caller: Reads) -> EventTypeList:
-    """The events that a receiver may ask to hear of."""
+    """Return the events that a receiver may ask to hear of."""
     return EventTypeList(data=list(WEBHOOK_EVENTS))
 
 
@@ -73,7 +73,7 @@ async def list_endpoints(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MOST, description="How many at most.")] = 20,
 ) -> EndpointList:
-    """The tenant's receivers, newest first."""
+    """Return the tenant's receivers, newest first."""
     if after is not None:
         await endpoint_of(services, caller, after)
     found = await services.ask(
@@ -84,7 +84,7 @@ async def list_endpoints(
 
 @router.get("/v1/webhook_endpoints/{endpoint_id}", responses=ERRORS)
 async def show(endpoint_id: str, caller: Reads, services: Wired) -> WebhookEndpoint:
-    """One receiver."""
+    """Return one receiver."""
     return WebhookEndpoint.of(await endpoint_of(services, caller, endpoint_id))
 
 
@@ -182,5 +182,5 @@ def _reach(services: Services) -> Reach:
 
 @lru_cache
 def _sender(reach: Reach) -> Sender:
-    """The one of this process."""
+    """Return the one of this process."""
     return Sender(reach)
