@@ -11,7 +11,7 @@ from headrace_workers.http.openai_parameters import Parameters
 
 
 class OpenAIErrorBody(BaseModel):
-    """Why there is no answer, in OpenAI's words; `headrace` has the job's id where one was made."""
+    """OpenAI's description of an error; `headrace` has the job's id if there is a job."""
 
     message: str
     type: str
@@ -21,7 +21,7 @@ class OpenAIErrorBody(BaseModel):
 
 
 class OpenAIError(BaseModel):
-    """The body of an answer that is none."""
+    """The body of an error response."""
 
     error: OpenAIErrorBody
 

@@ -38,7 +38,7 @@ def audit(units: Sequence[Unit], *, generator: Generator) -> list[Outcome]:
 
 
 def compared(audit_id: str, served: str, fresh: str, again: str | None = None) -> Audited:
-    """What an audit comes to. `again` is a second fresh answer."""
+    """Return the verdict of an audit. `again` is a second fresh answer."""
     said = compare(served, fresh)
     own = None if again is None else Own(again, compare(fresh, again).kind)
     return Audited(audit_id, said.kind, said.reason, fresh, own)

@@ -1,4 +1,4 @@
-"""What generation adds to headrace."""
+"""The generation feature: models, engines, and OpenAI's methods for text."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""What judging adds to headrace."""
+"""The judging feature: criteria, scores, and groundedness."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""What knowledge checks of a job: the embedder that it asks for, and the knowledge base that it names."""
+"""Admission of embeddings and knowledge bases: the embedder and the base that a job names must exist."""
 
 from collections.abc import Callable, Collection
 

@@ -1,4 +1,4 @@
-"""What knowledge adds to headrace."""
+"""The knowledge feature: knowledge bases, vector stores, and embeddings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any

@@ -109,7 +109,7 @@ class FoundPassage(BaseModel):
 
 
 class TakenDocument(BaseModel):
-    """What became of a file that was added."""
+    """The outcome of adding a file."""
 
     document: str
     status: Status

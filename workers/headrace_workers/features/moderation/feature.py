@@ -1,4 +1,4 @@
-"""What moderation adds to headrace."""
+"""The moderation feature: policies, detectors, and held texts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any

@@ -30,7 +30,9 @@ class LiveRates:
         self._looked_at = float("-inf")
 
     def once(self, alive: Callable[[], object] = lambda: None) -> int:
-        """Work them out where that is due; of how many tenants. `alive` is called behind each. Raise Unavailable."""
+        """Compute the rates that are due; return the number of tenants. `alive` is called after each. Raise
+        Unavailable.
+        """
         now = self._clock.monotonic()
         if now - self._looked_at < self._every:
             return 0

@@ -1,4 +1,4 @@
-"""What webhooks adds to headrace."""
+"""The webhooks feature: endpoints, deliveries, and callbacks of jobs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any

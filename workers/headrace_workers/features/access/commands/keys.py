@@ -43,7 +43,7 @@ def create(
     expires: _LifeOption = None,
     as_json: _JsonOption = False,
 ) -> None:
-    """Make a key and print it: it is shown this once, and kept nowhere.
+    """Create an API key and print it. It is shown only this once.
 
     Example: `headrace keys create "the shop" --tenant shop --scope jobs:write --expires 90d`
     """
@@ -64,7 +64,7 @@ def list_keys(
     limit: Annotated[int, limit_option("the newest so many")] = 100,
     as_json: _JsonOption = False,
 ) -> None:
-    """The keys that there are, the newest first; never the keys themselves.
+    """List API keys, newest first. The secrets are never shown.
 
     Example: `headrace keys list --tenant shop`
     """
@@ -94,7 +94,7 @@ def rotate(
     expires: _LifeOption = None,
     as_json: _JsonOption = False,
 ) -> None:
-    """Make a key in the place of another: for the same tenant, with the same scopes. The old one expires.
+    """Replace a key by a new one for the same tenant, with the same scopes. The old key expires.
 
     Example: `headrace keys rotate 5f2c9d1e8a7b --grace 7d`
     """
@@ -113,7 +113,7 @@ def rotate(
 
 
 def revoke(key_id: Annotated[str, typer.Argument(metavar="KEY", help="the id, as `keys list` shows it")]) -> None:
-    """Let nobody in with a key any more: gateways know within five seconds.
+    """Revoke a key. Gateways refuse it within five seconds.
 
     Example: `headrace keys revoke 5f2c9d1e8a7b`
     """

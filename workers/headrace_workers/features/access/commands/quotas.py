@@ -27,7 +27,7 @@ def set_quota(
     ],
     per: Annotated[str, typer.Option("--per", help="day, month (UTC), or ever")] = "month",
 ) -> None:
-    """Set a tenant's quota: jobs that may need more than is left are refused, over HTTP, by Kafka and in batches.
+    """Set a tenant's token quota. Jobs that may need more than is left are refused.
 
     Example: `headrace quotas set shop --tokens 5000000 --per month`
     """
@@ -46,7 +46,7 @@ def list_quotas(
     after: Annotated[str | None, typer.Option("--after", help="those of the tenants behind this one")] = None,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """The quotas that there are: what is used of them in this period, and what is reserved for jobs under way.
+    """List quotas: tokens used in this period, and tokens reserved for unfinished jobs.
 
     Examples: `headrace quotas list`, `headrace quotas list --limit 1000 --after shop`
     """
@@ -74,7 +74,7 @@ def list_quotas(
 
 
 def remove(tenant: Annotated[str, typer.Argument(help="whose quota it is")]) -> None:
-    """Let a tenant use as much as it likes.
+    """Remove a tenant's quota.
 
     Example: `headrace quotas remove shop`
     """

@@ -39,7 +39,7 @@ _VALUE: Final = 512
 
 
 class Asks(BaseModel):
-    """What headrace does beyond OpenAI."""
+    """headrace's own options of a batch."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -81,7 +81,7 @@ async def create(
         ),
     ] = None,
 ) -> Batch:
-    """Run a file of requests, each a line. A line that is wrong fails alone, with its number and the reason."""
+    """Run a file of requests, one on each line. A wrong line fails alone, with its number and the reason."""
     if wanted.endpoint not in (*URLS, NATIVE):
         raise Refusal(Why.INVALID, f"endpoint: must be one of {', '.join((*URLS, NATIVE))}", param="endpoint")
     for name, value in (wanted.metadata or {}).items():
@@ -140,13 +140,13 @@ async def list_batches(
 
 @router.get("/v1/batches/{batch_id}", responses=ERRORS)
 async def show(batch_id: str, caller: Reads, services: Wired) -> Batch:
-    """How a batch stands."""
+    """Return a batch."""
     return Batch.of(await _batch(services, caller, batch_id))
 
 
 @router.post("/v1/batches/{batch_id}/cancel", responses=ERRORS)
 async def cancel(batch_id: str, caller: Writes, services: Wired) -> Batch:
-    """Cancel a batch: what is done is kept. One that is over stays as it is."""
+    """Cancel a batch. Answers that are there are kept. A batch that has ended stays as it is."""
     await _batch(services, caller, batch_id)
     found = await services.ask(services.ledger.of(Batches).cancel, batch_id, caller.tenant)
     if found is None:

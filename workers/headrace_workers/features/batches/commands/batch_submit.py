@@ -66,7 +66,7 @@ def submit(
 
 
 def watch_batch(here: "Deployment", batch_id: str) -> bool:
-    """Show how far a batch is until it is over; whether every line was answered."""
+    """Show the progress of a batch until it ends; return True if every line was answered."""
     from headrace_workers.features.batches.commands.batch_views import watched
 
     return watched(lambda: here.batch(batch_id, None))
@@ -80,7 +80,7 @@ def _wishes(
     callback: str | None,
     name: str,
 ) -> "Wishes":
-    """How a batch is to be run, of these options. Raise ConfigurationError."""
+    """Return the options of a batch. Raise ConfigurationError for a wrong one."""
     from headrace_workers.cli.durations import parse_duration
     from headrace_workers.features.batches.commands.batch_files import callback_of
     from headrace_workers.features.batches.submit import LONGEST_SECONDS, LONGEST_WINDOW, Wishes
@@ -103,7 +103,7 @@ def _wishes(
 
 
 def _submitted(here: "Deployment", source: str, wishes: "Wishes", *, as_json: bool) -> Iterator[str | None]:
-    """Yield the id of the batch of each file, told as soon as it is there; None of one of a folder that is refused."""
+    """Yield the batch id of each file as soon as it is known; None for a file of a folder that is refused."""
     from headrace_workers.core.text_file import NotReadable
     from headrace_workers.features.batches.commands.batch_files import Changed, sources
     from headrace_workers.features.batches.submit import EmptyInput
@@ -123,7 +123,7 @@ def _submitted(here: "Deployment", source: str, wishes: "Wishes", *, as_json: bo
 
 
 def tell_batch(batch: "Row[Any]", *, as_json: bool) -> None:
-    """Print a batch's id, or all of it."""
+    """Print a batch's id, or the whole batch."""
     from headrace_workers.features.batches.views import Batch
 
     if as_json:
@@ -140,7 +140,7 @@ def _how_it_stands(batch: "Row[Any]", *, new: bool) -> str:
 
 
 def _forecast(here: "Deployment", source: str, wishes: "Wishes", *, as_json: bool) -> bool:
-    """Tell what each file would come to; whether every line would be run."""
+    """Print the forecast of each file; return True if every line would be run."""
     from headrace_workers.features.batches.commands.batch_files import sources
     from headrace_workers.features.batches.commands.forecasting import Forecasting
 

@@ -79,7 +79,7 @@ def run(
 
 
 class ByContent:
-    """The names of the jobs of a file, made of their content, so that they are the same in the next call.
+    """The names of a file's jobs, made of their content, so that they are the same in the next call.
 
     The key is over the whole job as it will be sent, its line's number, and the run's name.
     """
@@ -117,7 +117,7 @@ def _todo(jobs: JobFile, entries: Sequence[Entry], receipts: ReceiptFile) -> lis
 def _report(
     entries: Sequence[Entry], receipts: ReceiptFile, this_run: ThisRun, *, show_table: bool, as_json: bool
 ) -> bool:
-    """Print what came of it; whether some jobs have no answer."""
+    """Print the outcome of the run; return True if some jobs have no answer."""
     whole, output = this_run.tally, receipts.path
     asked = {entry.job_id for entry in entries}
 

@@ -106,7 +106,7 @@ def _label_one(ledger: "Ledger", audit: str, said: str | None, who: str, keep: b
 
 
 def _ask(ledger: "Ledger", rows: list[Any], who: str, keep: bool) -> None:
-    """One after the other, until there is none, or the person has enough."""
+    """Ask about one audit after the other, until there is none left or the person stops."""
     done = 0
     for row in rows:
         shown = console(data=True)

@@ -127,7 +127,7 @@ def _show(shown: "Shown", html: Path | None, as_json: bool) -> None:
 
 @contextmanager
 def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal. Gives what moves it on."""
+    """Show a bar on a terminal. Yield the function that advances it."""
     terminal = console()
     if not terminal.is_terminal:
         yield lambda _: None

@@ -176,7 +176,7 @@ def wrong(
 
 
 def again_dict(again: Again) -> dict[str, Any]:
-    """Return a job that was asked again, for `--json`."""
+    """Return a job that was sent again, for `--json`."""
     return {"job_id": again.job_id, "rerun": again.rerun, "state": again.state, "reason": again.reason}
 
 
@@ -206,7 +206,7 @@ def _rerun(ledger: "Ledger", answers: list["AnswerOf"], served: list[Any], told:
 
 
 def _tell(told: list[Again], as_json: bool) -> None:
-    """What became of the jobs that were sent afresh."""
+    """Print the outcome of the jobs that were sent again."""
     from headrace_workers.features.cache.commands import cache_views as views
 
     if not as_json:

@@ -89,7 +89,7 @@ def stats(
 
 
 def _show_bounds(stand: list["ScopeStanding"]) -> None:
-    """What audits found, by scope; nothing where there were none."""
+    """Print the results of audits by scope; nothing if there were none."""
     if stand:
         rows = [bound_row(each) for each in stand]
         shown = table("wrong answers among those by likeness", BOUND_COLUMNS, rows, right=BOUND_RIGHT, whole=("scope",))

@@ -1,4 +1,4 @@
-"""From what the ledger knows of recall to rows and to JSON. Pure."""
+"""Rows and JSON of the ledger's cache data. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -27,12 +27,12 @@ _SCOPE_SHOWN = 8
 
 
 def scope_name(scope: str) -> str:
-    """Return the scope as `--scope` takes it: the beginning of it is enough."""
+    """Return the scope as `--scope` takes it: a unique beginning is enough."""
     return scope[:_SCOPE_SHOWN] if scope else EXACT
 
 
 def kept_dict(kept: "Kept") -> dict[str, Any]:
-    """What was given and is kept, for `--json`."""
+    """Return a kept answer and how often it was given, for `--json`."""
     return {
         "hits": {tier: kept.served.get(tier, 0) for tier in TIERS},
         "saved_tokens": kept.saved_tokens,
@@ -74,14 +74,14 @@ def scope_row(name: tuple[str, str], kept: "Kept") -> tuple[str, ...]:
 
 
 def ranked(scopes: Mapping[tuple[str, str], "Kept"]) -> list[tuple[tuple[str, str], "Kept"]]:
-    """Return those with the most hits first, then those that keep most."""
+    """Return the answers with the most hits first, then those that save most."""
     return sorted(
         scopes.items(), key=lambda item: (-sum(item[1].served.values()), -item[1].entries.get("live", 0), item[0])
     )
 
 
 def explained_dict(found: "Explained") -> dict[str, Any]:
-    """Why a job was given an answer or not, for `--json`."""
+    """Return why a job was given an answer or not, for `--json`."""
     whole = asdict(found)
     whole["until"] = rfc3339(found.until)
     whole["answers"] = [answer_dict(answer) for answer in found.answers]
@@ -91,7 +91,7 @@ def explained_dict(found: "Explained") -> dict[str, Any]:
 
 
 def explained_rows(found: "Explained") -> list[tuple[str, str]]:
-    """The same as lines of name and value; what is not known is left out."""
+    """Return why a job was given an answer or not, as lines of name and value; unknown values are left out."""
     near = None if found.similarity is None else f"{found.similarity:.4f}"
     saved = f"{found.saved_tokens:,} tokens, {show_ms(found.saved_ms)}" if found.outcome == "hit" else None
     facts = {
@@ -127,13 +127,13 @@ def answer_dict(answer: "AnswerOf") -> dict[str, Any]:
 
 
 def served_row(row: Any) -> tuple[str, ...]:
-    """Return one that was given an answer, as the cells of `SERVED_COLUMNS`."""
+    """Return a job that was given an answer, as the cells of `SERVED_COLUMNS`."""
     near = "–" if row.similarity is None else f"{row.similarity:.4f}"
     return (row.job_id, row.tenant, row.tier, near, show_time(row.served_at), row.state or "gone")
 
 
 def served_dict(row: Any) -> dict[str, Any]:
-    """The same, for `--json`."""
+    """Return a job that was given an answer, for `--json`."""
     return {
         "job_id": row.job_id, "tenant": row.tenant, "entry_id": row.entry_id, "tier": row.tier,
         "similarity": row.similarity, "first_job": row.first_job, "served_at": rfc3339(row.served_at),
@@ -142,7 +142,7 @@ def served_dict(row: Any) -> dict[str, Any]:
 
 
 def again_row(again: "Again") -> tuple[str, ...]:
-    """Return a job that was asked again, as the cells of `AGAIN_COLUMNS`."""
+    """Return a job that was sent again, as the cells of `AGAIN_COLUMNS`."""
     return (again.job_id, again.rerun or "–", again.state)
 
 

@@ -27,7 +27,7 @@ _WRITTEN = (_PINNED, _JOBS, _RECEIPTS, _HTML, _JSON, _MARKDOWN)
 
 
 class AnotherRun(HeadraceError):
-    """The folder holds a run that was pinned with other words or data."""
+    """A folder that holds a run with another run file or dataset."""
 
     category = Category.INVALID
 
@@ -90,12 +90,12 @@ def evaluate(
 
 
 def _as_folder(name: str) -> str:
-    """Return a run's name as one folder may be called."""
+    """Return a run's name as a valid folder name."""
     return _NO_FOLDER.sub("-", name).strip("-.")[:_LONGEST_FOLDER] or "evaluation"
 
 
 def _pin(plan: "Plan", folder: Path) -> None:
-    """Write down what the run is, before anything is asked. Raise AnotherRun where the folder says something else."""
+    """Write down what the run is before it sends anything. Raise AnotherRun if the folder holds another run."""
     pinned = folder / _PINNED
     text = json.dumps({"identity": plan.identity, **plan.pinned}, ensure_ascii=False, indent=1)
     try:
@@ -126,7 +126,7 @@ def _same_run(plan: "Plan", there: dict[str, Any], folder: Path) -> None:
 
 
 def _answer(plan: "Plan", folder: Path, *, start: bool, engine_threads: int | None, patience: float | None) -> None:
-    """Bring all jobs to their ends, as far as they have none yet."""
+    """Bring all jobs that have not ended to their ends."""
     from headrace_workers.cli.jobfile import JobFile
     from headrace_workers.core.job_defaults import Defaults
     from headrace_workers.features.batches.commands.receipt_file import ReceiptFile
@@ -156,7 +156,7 @@ def _answer(plan: "Plan", folder: Path, *, start: bool, engine_threads: int | No
 
 
 def _labels(plan: "Plan") -> list[Any]:
-    """What people said of the tenant's jobs, as far as a ledger is found. A report is written in any case."""
+    """Return people's labels of the tenant's jobs if a ledger is found. A report is written in any case."""
     from headrace_workers.cli.connections import find_ledger
 
     try:
@@ -168,7 +168,10 @@ def _labels(plan: "Plan") -> list[Any]:
 
 
 def _report(plan: "Plan", folder: Path, bound: Any, *, as_json: bool) -> bool:
-    """Write the report in its three forms and say what it says; whether the gate is passed and all has ended."""
+    """Write the report in its three forms and print its summary.
+
+    Return True if the gate is passed and all jobs have ended.
+    """
     from headrace_workers.features.evals.analysis import analyse
     from headrace_workers.features.evals.gate import judge_gate
     from headrace_workers.features.evals.markdown import markdown

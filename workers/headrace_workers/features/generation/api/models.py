@@ -28,7 +28,7 @@ async def models(request: Request, _caller: Reads, services: Wired) -> Response:
 
 @router.get("/v1/models/{model:path}", responses=ERRORS)
 async def model(model: str, request: Request, _caller: Reads, services: Wired) -> Response:
-    """Return one model, by its alias."""
+    """Return a model by its alias."""
     no_query(request)
     for each in await _all(services):
         if each["id"] == model:

@@ -47,7 +47,7 @@ async def keep(services: Services, caller: Caller, job_id: str, body: Body, *, a
 
 
 async def find(services: Services, caller: Caller, response_id: str) -> Stored:
-    """Return a response of the caller's by its id; 404 where there is none."""
+    """Return a response of the caller's by its id. Raise 404 if there is none."""
     job_id = job_id_of(response_id)
     if job_id is None or not _JOB_ID.fullmatch(job_id):
         raise _missing()
@@ -68,7 +68,7 @@ def only_job(read: Request) -> GenerationJob:
 
 
 async def body_of(services: Services, caller: Caller, stored: Stored) -> dict[str, Any]:
-    """Return the response as it stands."""
+    """Return the response in its present state."""
     standing = await services.standing(stored.job_id, caller.tenant)
     end = _end(standing)
     if end is not None:
@@ -78,8 +78,8 @@ async def body_of(services: Services, caller: Caller, stored: Stored) -> dict[st
 
 
 async def earlier(services: Services, caller: Caller, body: Body) -> tuple[Message, ...]:
-    """Return the conversation that a request goes on from, none where it names no response. Raise Refused where it
-    cannot.
+    """Return the conversation that a request continues; none if it names no response. Raise Refused if it cannot
+    continue.
     """
     response_id = body.get("previous_response_id")
     if response_id is None:
@@ -97,8 +97,8 @@ async def earlier(services: Services, caller: Caller, body: Body) -> tuple[Messa
 
 
 async def spelled_out(services: Services, caller: Caller, body: Body) -> Body:
-    """Return the body with the items of earlier responses that its input refers to. Raise Refused where one is not
-    there.
+    """Return the body with the items of earlier responses to which its input refers. Raise Refused if one does not
+    exist.
     """
     outputs: dict[str, list[dict[str, Any]]] = {}
     items: dict[int, dict[str, Any]] = {}

@@ -29,8 +29,7 @@ LastId = Annotated[str | None, Header(alias="Last-Event-ID", description="Goes o
 async def follow(
     request: Request, job_id: str, caller: Reads, services: Wired, last_event_id: LastId = None
 ) -> StreamingResponse:
-    """Return a job's way as it goes: `accepted`, a `step` each time that one changes, and `end`, with which the stream
-    ends.
+    """Stream the progress of a job: `accepted`, a `step` each time that a step changes, and `end`, the last event.
 
     A change that was over before it was looked for is not told: what stands is. A key that is revoked ends it, too.
     """

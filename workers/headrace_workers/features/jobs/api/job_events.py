@@ -1,4 +1,4 @@
-"""What has become of a job so far, step by step, in an order that stays: for streams of events. Pure."""
+"""The facts about a job so far, step by step, in a stable order: for streams of events. Pure."""
 
 import json
 import re
@@ -37,7 +37,7 @@ class Fact:
 
 
 def facts_of(job_id: str, standing: Standing) -> list[Fact]:
-    """How it stands: that it was let in, each of its steps as it is now, and its end."""
+    """Return the facts about a job: its acceptance, each of its steps in its present state, and its end."""
     facts = [Fact(ACCEPTED, "accepted", _json({"id": job_id}), ACCEPTED)]
     for step in standing.steps:
         place = f"{step.stage}.{step.ordinal}"

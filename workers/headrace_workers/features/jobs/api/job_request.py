@@ -1,4 +1,4 @@
-"""From a request's JSON to jobs: the tenant is the caller's, the key that of the header. Pure."""
+"""Jobs of a request's JSON: the tenant is the caller's, the key comes from the header. Pure."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -15,7 +15,7 @@ _LONGEST_KEY: Final = 256
 
 
 def jobs_of(document: Any, tenant: str, key: str | None, *, kind: str | None = None) -> list[Job]:
-    """Return the jobs of a document: an object is one, a list of objects are many.
+    """Return the jobs of a document: an object is one job, a list of objects are many.
 
     Each says by `kind` what it asks for, a generation where it does not; with `kind` all are of that. `key` is the
     idempotency key of the request: of the only job as it is, of the n-th of many as `key/n` (from 0). Refused, or

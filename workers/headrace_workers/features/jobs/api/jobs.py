@@ -55,7 +55,7 @@ async def send(
 
 @showing.get("/v1/jobs/{job_id}", response_model=JobShape, responses=ANSWERS)
 async def show(job_id: str, request: Request, caller: Reads, services: Wired, wait: Wait = 0.0) -> Response:
-    """How a job stands. With `wait`, the answer comes when it has ended, or when that time is over."""
+    """Return a job. With `wait`, return it when it has ended, or when that time is over."""
     standing = await standing_of(services, caller, job_id)
     if wait and not is_over(standing):
         ended = await while_here(request, services.waiter.stands([job_id], wait))
@@ -74,7 +74,7 @@ async def cancel(job_id: str, caller: Writes, services: Wired) -> Response:
 
 
 async def standing_of(services: Services, caller: Caller, job_id: str) -> Standing:
-    """How a job of the caller's stands; 404 where there is none."""
+    """Return the state of a job of the caller's. Raise 404 if there is none."""
     if not _JOB_ID.fullmatch(job_id):
         raise Refusal(Why.NOT_FOUND, "this tenant has no job of this id")
     return await services.standing(job_id, caller.tenant)

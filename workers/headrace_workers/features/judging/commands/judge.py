@@ -76,7 +76,7 @@ def _holds(each: "Measure") -> str:
 
 
 def _words(found: "Probe") -> str:
-    """What to make of it, in a sentence."""
+    """Return advice in a sentence."""
     missed = [each.name for each in found.measures if each.holds is False]
     if found.unanswered * 2 > found.asked:
         why = "" if found.trouble is None else f" (the first of its errors: {found.trouble})"

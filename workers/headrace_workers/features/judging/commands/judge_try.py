@@ -27,7 +27,7 @@ _SHOWN: Final = 60  # characters of an output
 
 
 class On(StrEnum):
-    """Which outputs: answers, or those that evaluation jobs brought."""
+    """The outputs to judge: answers, or the outputs of evaluation jobs."""
 
     OUTPUTS = "outputs"
     EVALUATIONS = "evaluations"

@@ -1,4 +1,4 @@
-"""What batches of a vector store's files say: the body that is read, and what is told."""
+"""Bodies of a vector store's file batches: the request that is read, and the response."""
 
 from typing import Annotated, Literal, Self
 
@@ -51,7 +51,7 @@ class FileBatchShape(BaseModel):
 
     @classmethod
     def of(cls, batch: FileBatch, store_id: str) -> "FileBatchShape":
-        """As OpenAI tells it. A file that somebody took out of the store counts no more."""
+        """Return the body in OpenAI's form. A file that was removed from the store no longer counts."""
         cancelled, coming = batch.cancelled or 0, batch.count("in_progress")
         counts = FileCounts(
             in_progress=coming,

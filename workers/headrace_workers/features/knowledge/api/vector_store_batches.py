@@ -47,7 +47,7 @@ async def create(vector_store_id: str, request: Request, caller: Writes, service
 async def retrieve(
     vector_store_id: str, file_batch_id: str, caller: Reads, services: Wired, response: Response
 ) -> FileBatchShape:
-    """How a batch stands. While it is in progress, `openai-poll-after-ms` says when to look again."""
+    """Return a batch of files. While it is in progress, `openai-poll-after-ms` says when to ask again."""
     found = FileBatchShape.of(await _batch(services, caller, vector_store_id, file_batch_id), vector_store_id)
     if found.status == "in_progress":
         response.headers.update(POLL_AGAIN)

@@ -239,7 +239,7 @@ def remove(
 
 
 def named(name: str) -> str:
-    """Return a knowledge base's name. Raise ConfigurationError for what can be none."""
+    """Return a knowledge base's name. Raise ConfigurationError for an invalid name."""
     try:
         return str(TypeAdapter(Alias).validate_python(name))
     except ValidationError as error:
@@ -256,7 +256,7 @@ def embedder_here() -> "Embedder":
 
 
 def _counter(embedder: "Embedder") -> Callable[[str], int]:
-    """Return the embedder's own count of tokens where it has one, else a guess."""
+    """Return the embedder's own count of tokens if it has one, else an estimate."""
     from headrace_workers.core.pipeline.grouping import pieces
     from headrace_workers.core.ports import CountsTokens
 
@@ -264,8 +264,9 @@ def _counter(embedder: "Embedder") -> Callable[[str], int]:
 
 
 def _there(paths: Iterable[str]) -> tuple[list[str], int, dict[str, str]]:
-    """Return the paths that name files; how many files, which are walked twice, since a list of very many would be
-    large; and the paths that name nothing, with the reason. These are told, and so is what is passed over.
+    """Return the files of these paths, their number, and the paths that name nothing, with the reason.
+
+    The paths are walked twice, since a list of very many files would be large. Missing and skipped files are printed.
     """
     from headrace_workers.features.knowledge.documents import DocumentRefused
     from headrace_workers.features.knowledge.walking import find
@@ -282,7 +283,7 @@ def _there(paths: Iterable[str]) -> tuple[list[str], int, dict[str, str]]:
 
 
 def _documents(ledger: "Ledger", base: str, tenant: str) -> Iterator[Any]:
-    """Yield all documents of a base, in order of name; exit code 1 where there is no such base."""
+    """Yield all documents of a base, in order of name. Exit with code 1 if there is no such base."""
     first = ledger.of(KnowledgeBases).documents(tenant, base, "", _AT_ONCE)
     if not first:
         say(f"{tenant} has no knowledge base {base!r}: `headrace knowledge list` shows all, --tenant names another's")
@@ -298,7 +299,7 @@ def _paged(ledger: "Ledger", base: str, tenant: str, page: list[Any]) -> Iterato
 
 @contextmanager
 def _progress(total: int) -> Iterator[tuple[Callable[[], None], Callable[[str], None]]]:
-    """A bar on a terminal. Gives what moves it on by one file, and what writes a line above it."""
+    """Show a bar on a terminal. Yield a function that advances it by one file, and one that prints a line above it."""
     terminal = console()
     if not terminal.is_terminal:
         yield lambda: None, lambda line: say(printable(line))

@@ -85,7 +85,7 @@ def show(
 
 
 def _texts(row: Any) -> tuple[str | None, str | None]:
-    """What was asked, and what it is about: an answer, or the text that the job brought."""
+    """Return the question, and the text that is held: an answer, or the text of a moderation job."""
     from headrace_schemas import EvaluationJob, GenerationJob, Moderated, Output
     from headrace_schemas.codec import decode_job, decode_value
 

@@ -107,7 +107,7 @@ def check_policy(
 
 
 def _read(given: str) -> str:
-    """Return the text that is meant, which is no longer than what moderation takes."""
+    """Return the text of the argument or the file. It is no longer than moderation allows."""
     if given == "-":
         data = sys.stdin.buffer.read(4 * MAX_TEXT + 1)
         return _decoded(data, "standard input")

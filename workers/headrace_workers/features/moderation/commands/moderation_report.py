@@ -21,7 +21,7 @@ _COLUMNS = ("from", "texts", "redacted", "blocked", "category", "looked at", "ob
 
 
 class Period(StrEnum):
-    """What is counted together."""
+    """The period over which verdicts are counted."""
 
     DAY = "day"
     HOUR = "hour"
@@ -29,7 +29,7 @@ class Period(StrEnum):
 
 @dataclass
 class Counts:
-    """What was said in one period: actions, and of each category how often it was looked for and objected to."""
+    """The counts of one period: actions, and for each category how often it was checked and found."""
 
     actions: Counter[str] = field(default_factory=Counter)
     looked: Counter[str] = field(default_factory=Counter)
@@ -69,7 +69,7 @@ def report(
 
 
 def count(verdicts: "Iterable[Said]", by: Period) -> dict[str, Counts]:
-    """What was said, by the beginning of each period, the oldest first. Periods in which nothing was are left out."""
+    """Return the counts by the beginning of each period, the oldest first. Empty periods are left out."""
     found: dict[str, Counts] = {}
     for verdict in verdicts:
         at = datetime.fromtimestamp(verdict.ended_at / 1000, UTC)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class On(StrEnum):
-    """Which texts: answers, or those that moderation jobs brought."""
+    """The texts to moderate: answers, or the texts of moderation jobs."""
 
     OUTPUTS = "outputs"
     TEXTS = "texts"
@@ -76,7 +76,7 @@ def _past(jobs: "ModeratedJobs", span: "Span", kind: str, limit: int, looked: "C
 
 @contextmanager
 def _bar(total: int) -> Iterator["Callable[[], None]"]:
-    """A bar on a terminal; call what it gives for each job."""
+    """Show a bar on a terminal. Call the function that it yields for each job."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -25,7 +25,7 @@ _TenantOption = Annotated[str | None, typer.Option("--tenant", help="whose jobs 
 
 
 class WrongLabels(HeadraceError):
-    """Lines that are no labels; the message has a line `file:line: reason` for each."""
+    """A file with lines that are not labels; the message has a line `file:line: reason` for each."""
 
     category = Category.INVALID
 
@@ -37,7 +37,7 @@ class NoSuchLabels(HeadraceError):
 
 
 class NotTaken(HeadraceError):
-    """Labels of jobs that are not known: the others were taken."""
+    """Labels of unknown jobs; the others were imported."""
 
     category = Category.CONFLICT
 
@@ -83,7 +83,7 @@ def import_labels(
 
 
 def list_labels(tenant: _TenantOption = None, as_json: JsonLinesOption = False) -> None:
-    """What is labelled: how many labels there are, of how many jobs, and by how many people.
+    """Show how many labels there are, of how many jobs, and by how many people.
 
     Example: `headrace labels list --tenant shop`
     """
@@ -176,7 +176,7 @@ def _review(row: Any) -> Review:
 
 
 def _checked(stream: BinaryIO, name: str, tenant: str) -> Iterator[tuple[int, Review]]:
-    """Each line's number and label. WrongLabels, at the end, names each line that is none."""
+    """Yield each line's number and label. At the end raise WrongLabels, which names each wrong line."""
     problems: list[str] = []
     stream.seek(0)
     try:

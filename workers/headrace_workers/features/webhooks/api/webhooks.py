@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 @router.get("/v1/webhook_event_types", responses=ERRORS)
 async def event_types(_caller: Reads) -> EventTypeList:
-    """Return the events that a receiver may ask to hear of."""
+    """Return the event types to which an endpoint may subscribe."""
     return EventTypeList(data=list(WEBHOOK_EVENTS))
 
 
@@ -73,7 +73,7 @@ async def list_endpoints(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MOST, description="How many at most.")] = 20,
 ) -> EndpointList:
-    """Return the tenant's receivers, newest first."""
+    """Return the tenant's endpoints, newest first."""
     if after is not None:
         await endpoint_of(services, caller, after)
     found = await services.ask(
@@ -84,7 +84,7 @@ async def list_endpoints(
 
 @router.get("/v1/webhook_endpoints/{endpoint_id}", responses=ERRORS)
 async def show(endpoint_id: str, caller: Reads, services: Wired) -> WebhookEndpoint:
-    """Return one receiver."""
+    """Return an endpoint."""
     return WebhookEndpoint.of(await endpoint_of(services, caller, endpoint_id))
 
 
@@ -114,7 +114,7 @@ async def delete(endpoint_id: str, caller: Writes, services: Wired) -> DeletedSh
 async def rotate_secret(
     endpoint_id: str, caller: Writes, services: Wired, asked: Rotation | None = None
 ) -> WebhookEndpointWithSecret:
-    """Sign with a new secret, which is in the answer; for a day with the old one, too, where that is asked for."""
+    """Sign with a new secret, which is in the response. On request, the old secret also signs for a day."""
     found = await endpoint_of(services, caller, endpoint_id)
     overlap = registering.OVERLAP if asked and asked.keep_old_secret_active_for_24_hours else 0.0
     made = await _ask(services, registering.rotate, services.ledger.of(Webhooks), _sealer(services), found, overlap)
@@ -159,7 +159,7 @@ async def disable(endpoint_id: str, caller: Writes, services: Wired, asked: Reas
 
 
 async def _ask(services: Services, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """As `services.ask`; what is wrong with the request is told as such."""
+    """Return the ledger's answer as `services.ask` does; errors of the request become refusals."""
     try:
         return await services.ask(call, *args, **kwargs)
     except HeadraceError as error:
@@ -182,5 +182,5 @@ def _reach(services: Services) -> Reach:
 
 @lru_cache
 def _sender(reach: Reach) -> Sender:
-    """Return the one of this process."""
+    """Return the sender of this process."""
     return Sender(reach)
