@@ -35,23 +35,23 @@ STDIN = "-"
 _MAX_NOTED = 3
 
 ModelOption = Annotated[
-    str | None, typer.Option("--model", "-m", help="who answers where a line names nobody [HEADRACE_MODEL]")
+    str | None, typer.Option("--model", "-m", help="the model for lines that name none [HEADRACE_MODEL]")
 ]
 MaxTokensOption = Annotated[
     int | None, typer.Option("--max-tokens", min=1, max=MAX_COMPLETION_TOKENS, help="longest answer, in tokens")
 ]
-TemperatureOption = Annotated[float | None, typer.Option("--temperature", min=0, max=2, help="0 is greedy")]
-CacheOption = Annotated[CacheMode | None, typer.Option("--cache", help="which earlier answers are good enough")]
-KnowledgeOption = Annotated[
-    str | None, typer.Option("--knowledge", help="the knowledge base that answers are to rest on")
+TemperatureOption = Annotated[
+    float | None, typer.Option("--temperature", min=0, max=2, help="sampling temperature; 0 is greedy")
 ]
+CacheOption = Annotated[CacheMode | None, typer.Option("--cache", help="which earlier answers may be served")]
+KnowledgeOption = Annotated[str | None, typer.Option("--knowledge", help="the knowledge base for the answers")]
 WithoutPassagesOption = Annotated[
-    WithoutPassages | None, typer.Option("--without-passages", help="what to do where nothing in it is relevant")
+    WithoutPassages | None, typer.Option("--without-passages", help="what to do if no passage is relevant")
 ]
-LaneOption = Annotated[Lane | None, typer.Option("--lane", help="interactive work goes first")]
-TenantOption = Annotated[str | None, typer.Option("--tenant", help="whose jobs they are [HEADRACE_TENANT]")]
-PriorityOption = Annotated[int | None, typer.Option("--priority", min=0, max=9, help="9 is the most urgent")]
-DeadlineOption = Annotated[str | None, typer.Option("--deadline", help="give up after, e.g. 90s, 10m, 2h")]
+LaneOption = Annotated[Lane | None, typer.Option("--lane", help="interactive jobs run before batch jobs")]
+TenantOption = Annotated[str | None, typer.Option("--tenant", help="the jobs' tenant [HEADRACE_TENANT]")]
+PriorityOption = Annotated[int | None, typer.Option("--priority", min=0, max=9, help="priority; 9 is the most urgent")]
+DeadlineOption = Annotated[str | None, typer.Option("--deadline", help="jobs expire after, e.g. 90s, 10m, 2h")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,9 @@ from headrace_schemas.reasons import describe
 
 WhereOption = Annotated[
     list[str] | None,
-    typer.Option("--where", metavar="KEY=VALUE", help="only documents like this; also != < <= > >=, or JSON"),
+    typer.Option(
+        "--where", metavar="KEY=VALUE", help="only documents with this attribute: KEY=VALUE, also != < <= > >=, or JSON"
+    ),
 ]
 MetaOption = Annotated[
     list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="an attribute of each of these documents")

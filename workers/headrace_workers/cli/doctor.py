@@ -13,9 +13,9 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(as_json: JsonLinesOption = False) -> None:
-    """Look at Kafka, its topics and their limits, the ledger, Redis, what bridges say that they cannot do, and models.
+    """Check Kafka, its topics and their limits, the ledger, Redis, problems that bridges report, and models.
 
-    Changes nothing. Exit code 1: something is wrong; each line says what to do.
+    It changes nothing. Exit code 1: something is wrong; each line says what to do.
 
     Example: `headrace doctor`
     """

@@ -15,7 +15,6 @@ from headrace_schemas.job import AnyJob, JudgedJob
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
 from headrace_workers.core.admission.check import AdmissionCheck
-from headrace_workers.core.admission.parts import checks_of_jobs
 from headrace_workers.core.job_defaults import Defaults, NoKind
 from headrace_workers.core.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed
 
@@ -84,6 +83,8 @@ def parse_job(text: bytes, defaults: Defaults) -> Job:
 
 @cache
 def _checks() -> Sequence[AdmissionCheck]:
+    from headrace_workers.core.admission.parts import checks_of_jobs  # loads the database
+
     return checks_of_jobs()
 
 

@@ -41,19 +41,21 @@ def submit(
     *,
     asked: asking.Asked,
     max_tokens: asking.MaxTokensOption = None,
-    stop: Annotated[list[str] | None, typer.Option("--stop", help="with --prompt: end before this text")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="with --prompt: for sampling")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", help="with --prompt: stop the answer before this text")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="with --prompt: seed for sampling")] = None,
     key: Annotated[str | None, typer.Option("--key", help="with --prompt: idempotency key")] = None,
     deadline: asking.DeadlineOption = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="wait for the receipts and print them")] = False,
     timeout: Annotated[float | None, typer.Option("--timeout", min=0, help="wait no longer than these seconds")] = None,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """Publish jobs and print their ids, one a line. Nothing is published when a line is wrong.
+    """Publish jobs and print their ids, one on each line. If any line is wrong, nothing is published.
 
-    A line is a job of the `kind` that it names: generation, evaluation, embedding or moderation. Without one, it is an
-    evaluation job when it has an `output`, else a generation job. Options count for lines that do not say. Exit code 1:
-    a job was refused, died, was cancelled, or did not end in time.
+    A line is a job of the `kind` that it names: generation, evaluation, embedding or moderation. Without a kind, a line
+    with an `output` is an evaluation job, and any other a generation job. Options fill in what a line does not say.
+    Exit code 1: a job was refused, died, was cancelled, or did not end in time.
 
     Examples: `headrace submit --prompt "Name three rivers." --wait`, `headrace submit jobs.jsonl --lane batch`
     """

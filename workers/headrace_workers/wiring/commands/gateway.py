@@ -22,14 +22,14 @@ def register(app: typer.Typer) -> None:
 
 
 def gateway(
-    host: Annotated[str, typer.Option("--host", help="the address to listen at")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0: any that is free")] = GATEWAY_PORT,
+    host: Annotated[str, typer.Option("--host", help="the address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="the port; 0: any free port")] = GATEWAY_PORT,
     without_keys: Annotated[
         bool,
-        typer.Option("--without-keys", help="let in all programs of this machine as HEADRACE_TENANT: loopback only"),
+        typer.Option("--without-keys", help="admit every program of this machine as HEADRACE_TENANT; loopback only"),
     ] = False,
 ) -> None:
-    """Take jobs and answer over HTTP, until SIGTERM. Any number may run. `headrace keys create` makes keys for it.
+    """Serve the HTTP API until SIGTERM. Any number may run. `headrace keys create` makes keys for it.
 
     Example: `headrace gateway --host 0.0.0.0`, then `curl -H "Authorization: Bearer $KEY" localhost:8420/v1/jobs/…`
     """

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 KEY_FILE: Final = "api-key"  # in the home of an embedded stack
 _LONGEST_NAME: Final = 256
-_LifeOption = Annotated[str | None, typer.Option("--expires", help="after so long: 90d, 12h; never without it")]
+_LifeOption = Annotated[str | None, typer.Option("--expires", help="it expires after, e.g. 90d, 12h; by default never")]
 _JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    keys = typer.Typer(help="API keys of the HTTP gateway.", no_args_is_help=True)
+    keys = typer.Typer(help="Manage the API keys of the HTTP gateway.", no_args_is_help=True)
     keys.command("create")(create)
     keys.command("list")(list_keys)
     keys.command("rotate")(rotate)
@@ -35,10 +35,10 @@ def register(app: typer.Typer) -> None:
 
 
 def create(
-    name: Annotated[str, typer.Argument(help="what it is for, for people")] = "",
-    tenant: Annotated[str | None, typer.Option("--tenant", help="whose jobs it sends and sees")] = None,
+    name: Annotated[str, typer.Argument(help="its purpose, for people")] = "",
+    tenant: Annotated[str | None, typer.Option("--tenant", help="the tenant whose jobs it may send and see")] = None,
     scope: Annotated[
-        list[str] | None, typer.Option("--scope", help="what it may do; may be repeated; all but metrics without it")
+        list[str] | None, typer.Option("--scope", help="a scope; may be repeated; by default all except metrics")
     ] = None,
     expires: _LifeOption = None,
     as_json: _JsonOption = False,
@@ -60,8 +60,8 @@ def create(
 
 
 def list_keys(
-    tenant: Annotated[str | None, typer.Option("--tenant", help="only this tenant's")] = None,
-    limit: Annotated[int, limit_option("the newest so many")] = 100,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
+    limit: Annotated[int, limit_option("at most so many, newest first")] = 100,
     as_json: _JsonOption = False,
 ) -> None:
     """List API keys, newest first. The secrets are never shown.
@@ -89,8 +89,8 @@ def list_keys(
 
 
 def rotate(
-    key_id: Annotated[str, typer.Argument(metavar="KEY", help="the id, as `keys list` shows it")],
-    grace: Annotated[str, typer.Option("--grace", help="the old one still opens for so long")] = "24h",
+    key_id: Annotated[str, typer.Argument(metavar="KEY", help="its id, as in `keys list`")],
+    grace: Annotated[str, typer.Option("--grace", help="for how long the old key still works")] = "24h",
     expires: _LifeOption = None,
     as_json: _JsonOption = False,
 ) -> None:
@@ -112,7 +112,7 @@ def rotate(
     say(f"{key_id} expires in {grace}")
 
 
-def revoke(key_id: Annotated[str, typer.Argument(metavar="KEY", help="the id, as `keys list` shows it")]) -> None:
+def revoke(key_id: Annotated[str, typer.Argument(metavar="KEY", help="its id, as in `keys list`")]) -> None:
     """Revoke a key. Gateways refuse it within five seconds.
 
     Example: `headrace keys revoke 5f2c9d1e8a7b`

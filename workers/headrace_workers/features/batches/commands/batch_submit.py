@@ -21,36 +21,39 @@ if TYPE_CHECKING:
 
 OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object, as OpenAI's clients read it")]
 BudgetOption = Annotated[
-    int | None, typer.Option("--max-tokens", min=1, max=MOST_TOKENS, help="that the whole batch may cost")
+    int | None, typer.Option("--max-tokens", min=1, max=MOST_TOKENS, help="token budget of the whole batch")
 ]
-WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="wait for its end, and show how far it is")]
+WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="show its progress until it ends")]
 
 
 @asking.asks(lane=Lane.BATCH)
 def submit(
     source: Annotated[
-        str, typer.Argument(metavar="FILE", help="JSON lines, also .gz and .zst; a folder of such; or -")
+        str,
+        typer.Argument(
+            metavar="FILE", help="JSON lines, also .gz and .zst; a folder of such files; or - for standard input"
+        ),
     ],
     asked: asking.Asked,
     answer_tokens: Annotated[
         int | None,
         typer.Option("--answer-tokens", min=1, max=MAX_COMPLETION_TOKENS, help="longest answer, in tokens"),
     ] = None,
-    window: Annotated[str, typer.Option("--window", help="it expires after, e.g. 90m, 24h, 7d")] = "24h",
+    window: Annotated[str, typer.Option("--window", help="the batch expires after, e.g. 90m, 24h, 7d")] = "24h",
     max_tokens: BudgetOption = None,
     callback: Annotated[
-        str | None, typer.Option("--callback", help="a URL, or a webhook endpoint's id, that is told of its end")
+        str | None, typer.Option("--callback", help="a URL, or a webhook endpoint's id, to notify of its end")
     ] = None,
-    name: Annotated[str, typer.Option("--name", help="another name runs the same file once more")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="submit nothing: say what it would come to")] = False,
+    name: Annotated[str, typer.Option("--name", help="a new name runs the same file again")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="submit nothing; print a forecast")] = False,
     watched: WatchOption = False,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Submit a file as a batch, or each file of a folder, and print its id.
+    """Submit a file as a batch, or each file of a folder, and print the batch ids.
 
-    A line is a job as for `headrace run`. A wrong line becomes a line of the error file, and stops nothing. The same
-    file with the same options is the same batch: submitted again, its id is printed. Exit code 1: a file of the folder
-    was refused; with `--watch`: not every line was answered; with `--dry-run`: not every line would be run.
+    A line is a job as for `headrace run`. A wrong line becomes a line of the error file and stops nothing. The same
+    file with the same options is the same batch: if you submit it again, its id is printed. Exit code 1: a file of the
+    folder was refused; with `--watch`: some lines were not answered; with `--dry-run`: some lines would not be run.
 
     Examples: `headrace batch submit jobs.jsonl`, `headrace batch submit jobs.jsonl.zst --window 7d --watch`
     """

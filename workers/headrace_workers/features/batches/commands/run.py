@@ -32,25 +32,30 @@ def register(app: typer.Typer) -> None:
 @asking.asks(lane=Lane.BATCH)
 def run(
     file: Annotated[str, typer.Argument(help="jobs as JSON lines, or - for standard input")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="receipts as JSON lines; is added to")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="file for receipts as JSON lines; new receipts are appended")
+    ],
     asked: asking.Asked,
     max_tokens: asking.MaxTokensOption = None,
-    name: Annotated[str, typer.Option("--name", help="another name asks all anew, also what was answered")] = "",
+    name: Annotated[
+        str, typer.Option("--name", help="a new name runs all jobs again, even if they were answered")
+    ] = "",
     show_table: Annotated[bool, typer.Option("--table", help="print a table of the receipts at the end")] = False,
-    start: Annotated[bool, typer.Option("--start/--no-start", help="start a stack where none runs")] = True,
+    start: Annotated[bool, typer.Option("--start/--no-start", help="start a stack if none runs")] = True,
     engine_threads: Annotated[
-        int | None, typer.Option("--engine-threads", min=1, help="generations side by side; all cores by default")
+        int | None, typer.Option("--engine-threads", min=1, help="threads of the models; all cores by default")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as one JSON object")] = False,
 ) -> None:
-    """Answer a file of jobs: start a stack where none runs, submit it as a batch, write the receipts, stop the stack.
+    """Answer a file of jobs: start a stack if none runs, submit the file as a batch, write the receipts, stop the
+    stack.
 
-    Interrupted or killed at any point and called again, it goes on where it was and answers nothing twice: a line's
-    job is known by its content and its number, or by its own idempotency key. Each receipt is the event as
-    published, with `type` and the input's `line`. A line that was refused and is corrected is asked again: the last
-    receipt of a job holds. Exit code 1: some jobs died or were cancelled.
+    If it is interrupted or killed, run it again: it continues, and answers no line twice. It knows a line's job by its
+    content and number, or by its own idempotency key. Each receipt is the published event with `type` and the input's
+    `line`. If you correct a refused line, it is sent again; the last receipt of a job counts. Exit code 1: some jobs
+    died or were cancelled.
 
-    A pipe or a device as OUTPUT gets receipts, and cannot be gone on with.
+    If OUTPUT is a pipe or a device, it gets receipts, but a later call cannot continue.
 
     Example: `headrace run jobs.jsonl -o receipts.jsonl --table`
     """

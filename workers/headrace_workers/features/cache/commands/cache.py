@@ -33,9 +33,7 @@ _JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="the job's id")
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    cache = typer.Typer(
-        help="Answers that are given again: how well that does, why, and their end.", no_args_is_help=True
-    )
+    cache = typer.Typer(help="Inspect the cache of answers, and remove answers from it.", no_args_is_help=True)
     cache.command("stats")(stats)
     cache.command("explain")(explain)
     cache.command("purge")(purge)
@@ -46,10 +44,11 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(job_id: _JobArgument, as_json: OneJsonOption = False) -> None:
-    """Say why a job was given an earlier answer, or was not; of one that waits, for whom. With it comes what an audit
-    found, if this look-up was drawn for one.
+    """Explain why a job was given an earlier answer, or was not; for a waiting job, show which job it waits for.
 
-    Exit code 1: no such job.
+    If the look-up was audited, the audit's result is shown, too.
+
+    Exit code 1: there is no such job.
 
     Example: `headrace cache explain 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
@@ -78,16 +77,22 @@ def purge(
         typer.Option("--scope", help="the beginning of a scope, as `cache stats --scopes` shows it; or exact"),
     ] = None,
     older_than: Annotated[str | None, typer.Option("--older-than", help="made before, e.g. 90s, 10m, 2h, 3d")] = None,
-    knowledge: Annotated[str | None, typer.Option("--knowledge", help="that rest on this knowledge base")] = None,
-    document: Annotated[str | None, typer.Option("--document", help="that rest on a document of this name")] = None,
-    ids: Annotated[list[int] | None, typer.Option("--entry", min=1, max=_LONGEST_ID, help="this; several")] = None,
+    knowledge: Annotated[
+        str | None, typer.Option("--knowledge", help="answers that rest on this knowledge base")
+    ] = None,
+    document: Annotated[
+        str | None, typer.Option("--document", help="answers that rest on a document of this name")
+    ] = None,
+    ids: Annotated[
+        list[int] | None, typer.Option("--entry", min=1, max=_LONGEST_ID, help="this answer; may be repeated")
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="all of them")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Put answers away: from now on they are given to nobody. Conditions add up; without any nothing is done.
+    """Remove answers from the cache. Conditions add up; without a condition nothing happens.
 
-    Answers that are made meanwhile are kept. Exit code 1: you said no, or an --entry was not there.
+    Answers that are made meanwhile are kept. Exit code 1: you said no, or an --entry did not exist.
 
     Examples: `headrace cache purge --tenant acme --older-than 2d`, `headrace cache purge --all --yes`,
     `headrace cache purge --knowledge handbook --document docs/leave.md`
@@ -123,15 +128,15 @@ def purge(
 
 def wrong(
     job_id: _JobArgument,
-    reason: Annotated[str, typer.Option("--reason", help="why; it is kept with the answer")] = "",
-    rerun: Annotated[bool, typer.Option("--rerun", help="answer all that have it afresh, as new jobs")] = False,
+    reason: Annotated[str, typer.Option("--reason", help="the reason; it is kept with the answer")] = "",
+    rerun: Annotated[bool, typer.Option("--rerun", help="send the jobs that were given it again, as new jobs")] = False,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Call a wrong answer back: it is given to nobody any more, and every job that was given it is listed.
+    """Recall a wrong answer: it is never given again, and every job that was given it is listed.
 
-    JOB is the one that made the answer, or any that was given it. With --rerun each of them is sent once more as a
-    new job, with `cache: off` and the old id in its metadata (`rerun_of`); called again, nothing is sent twice.
-    Exit code 1: no such job or answer, or with --rerun: not all could be sent.
+    JOB is the job that made the answer, or any job that was given it. With --rerun each of them is sent again as a new
+    job, with `cache: off` and the old id in its metadata (`rerun_of`). If you call it again, nothing is sent twice.
+    Exit code 1: there is no such job or answer, or with --rerun: not all jobs could be sent.
 
     Example: `headrace cache wrong 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 --reason "the old price" --rerun`
     """

@@ -38,33 +38,38 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    file: Annotated[Path, typer.Argument(metavar="RUN.toml", help="which dataset, variants and criteria")],
+    file: Annotated[Path, typer.Argument(metavar="RUN.toml", help="the run file: dataset, variants and criteria")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FOLDER", help="by default the run's name and a digest"),
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="folder for the report; by default the run's name and a digest"
+        ),
     ] = None,
     gate: Annotated[
-        str | None, typer.Option("--gate", help="exit code 1 unless it surely holds, e.g. 'B >= A - 0.02'")
+        str | None, typer.Option("--gate", help="exit code 1 unless this holds with certainty, e.g. 'B >= A - 0.02'")
     ] = None,
     wait: Annotated[
         str | None,
-        typer.Option("--wait", help="report what has ended after, e.g. 10m, 2h; 0s asks nothing; all by default"),
+        typer.Option("--wait", help="report after, e.g. 10m, 2h; 0s sends no jobs; by default when all have ended"),
     ] = None,
-    name: Annotated[str, typer.Option("--name", help="another name asks all anew, also what was answered")] = "",
-    start: Annotated[bool, typer.Option("--start/--no-start", help="start a stack where none runs")] = True,
+    name: Annotated[
+        str, typer.Option("--name", help="a new name runs all jobs again, even if they were answered")
+    ] = "",
+    start: Annotated[bool, typer.Option("--start/--no-start", help="start a stack if none runs")] = True,
     engine_threads: Annotated[
-        int | None, typer.Option("--engine-threads", min=1, help="generations side by side; all cores by default")
+        int | None, typer.Option("--engine-threads", min=1, help="threads of the models; all cores by default")
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="print the report but for its items as one JSON object")
+        bool, typer.Option("--json", help="print the report without its items as one JSON object")
     ] = False,
 ) -> None:
-    """Ask every variant about every item, judge the answers, and say which is better, or how many more items it takes.
+    """Run every variant on every item, judge the answers, and say which variant is better, or how many more items that
+    takes.
 
-    Writes report.html, report.json and report.md into FOLDER, beside the jobs and their receipts. Interrupted or killed
-    and called again, it goes on where it was; a folder belongs to one run file and one dataset, by their content.
+    Writes report.html, report.json and report.md into FOLDER, beside the jobs and their receipts. If it is interrupted
+    or killed, run it again: it continues. A folder belongs to one run file and one dataset, by their content.
 
-    Exit code 1: the gate does not surely hold, or jobs have no end yet. A job that failed is in the report.
+    Exit code 1: the gate does not hold with certainty, or jobs have not ended yet. Failed jobs are in the report.
 
     Example: `headrace evaluate run.toml -o report --gate "B >= A - 0.02"`
     """

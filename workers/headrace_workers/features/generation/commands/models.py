@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _QuantizationOption = Annotated[str, typer.Option("--quantization", "-q", help="int8, float32, float16, …")]
 _ElsewhereOption = Annotated[
-    bool, typer.Option("--for-elsewhere", help="also a format that only another machine computes in")
+    bool, typer.Option("--for-elsewhere", help="also allow a format that only other machines compute in")
 ]
 _JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 _DEFAULT_QUANTIZATION = "int8"
@@ -29,7 +29,7 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    models = typer.Typer(help="The models of this machine.", no_args_is_help=True)
+    models = typer.Typer(help="Manage the models of this machine.", no_args_is_help=True)
     models.command("list")(list_models)
     models.command("pull")(pull)
     models.command("convert")(convert)
@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_models(as_json: _JsonOption = False) -> None:
-    """List the models under HEADRACE_HOME, and say which embedder jobs may name.
+    """List the models under HEADRACE_HOME, and the embedder that jobs may name.
 
     Example: `headrace models list`
     """
@@ -75,9 +75,9 @@ def pull(
     for_elsewhere: _ElsewhereOption = False,
     as_json: _JsonOption = False,
 ) -> None:
-    """Get a model, verify it and convert it. Does nothing when it is there already.
+    """Download a model, verify it and convert it. If it is here already, nothing happens.
 
-    all-minilm-l6-v2 is an embedder, for recall and for embedding jobs.
+    all-minilm-l6-v2 is an embedder, for the cache, knowledge bases and embedding jobs.
 
     Example: `headrace models pull smollm2-135m-instruct`
     """
@@ -90,7 +90,7 @@ def pull(
 
 def convert(
     source: Annotated[str, typer.Argument(help="a Transformers folder, a .gguf file, or a hub id (owner/name)")],
-    alias: Annotated[str | None, typer.Option("--alias", help="the name for it; by default made from SOURCE")] = None,
+    alias: Annotated[str | None, typer.Option("--alias", help="its name; by default derived from SOURCE")] = None,
     quantization: _QuantizationOption = _DEFAULT_QUANTIZATION,
     for_elsewhere: _ElsewhereOption = False,
     as_json: _JsonOption = False,

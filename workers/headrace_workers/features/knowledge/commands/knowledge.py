@@ -28,14 +28,14 @@ _AT_ONCE = 1_000  # documents that are read at once
 _REMOVED_AT_ONCE = 100  # in one transaction: a long one would hold up whoever follows changes
 _LONGEST_QUERY = 200_000  # characters: as long as a prompt may be
 
-_NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="of the knowledge base")]
-_TenantOption = Annotated[str | None, typer.Option("--tenant", help="whose it is [HEADRACE_TENANT]")]
+_NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="the knowledge base's name")]
+_TenantOption = Annotated[str | None, typer.Option("--tenant", help="its tenant [HEADRACE_TENANT]")]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     knowledge = typer.Typer(
-        help="Documents that answers may rest on: add them, look at them, search and remove them.", no_args_is_help=True
+        help="Manage knowledge bases: add, show, search and remove documents.", no_args_is_help=True
     )
     knowledge.command("add")(add)
     knowledge.command("list")(list_bases)
@@ -52,10 +52,12 @@ def add(
     tenant: _TenantOption = None,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """Put documents into a knowledge base; the first makes it. Unchanged ones cost nothing, changed ones are replaced.
+    """Add documents to a knowledge base, and create the base if needed. Unchanged documents cost nothing, changed ones
+    are replaced.
 
-    Each document has the attributes that this call gives it (`--meta`), and of Markdown its front matter's, and no
-    others. Interrupted and called again, it goes on where it was. Exit code 1: something was refused; the rest is in.
+    A document gets the attributes of this call (`--meta`) and, if it is Markdown, of its front matter; it keeps no
+    others. If the command is interrupted, run it again: it continues. Exit code 1: some documents were refused; the
+    others were added.
 
     Examples: `headrace knowledge add handbook docs/ 'contracts/*.pdf'`,
     `headrace knowledge add handbook de/ --meta language=de --meta year=2026`
@@ -104,7 +106,7 @@ def list_bases(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """List the knowledge bases, with how much is in them.
+    """List the knowledge bases and their sizes.
 
     Example: `headrace knowledge list`
     """
@@ -126,12 +128,12 @@ def list_bases(
 def show(
     name: _NameArgument,
     tenant: _TenantOption = None,
-    limit: Annotated[int, limit_option("the first so many")] = 100,
+    limit: Annotated[int, limit_option("at most so many")] = 100,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """Show a base's documents in order of name: chunks, sizes, when they came. Exit code 1: there is no such base.
+    """Show a base's documents in order of name: chunks, sizes, times. Exit code 1: there is no such base.
 
-    With `--json` all are shown, whatever the limit.
+    With `--json`, all documents are shown, whatever the limit.
 
     Example: `headrace knowledge show handbook`
     """
@@ -158,14 +160,14 @@ def show(
 def search(
     name: _NameArgument,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="a question, or words")],
-    count: Annotated[int, typer.Option("-k", min=1, max=1_000, help="so many passages")] = 5,
+    count: Annotated[int, typer.Option("-k", min=1, max=1_000, help="the number of passages")] = 5,
     where: WhereOption = None,
     tenant: _TenantOption = None,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """Find passages: the best first, each with its place and score among words (BM25) and vectors (cosine).
+    """Search passages. The best come first, each with its rank and score by words (BM25) and by vectors (cosine).
 
-    `--where` looks among the documents alone whose attributes are so; more than one must all hold. Exit code 1: there
+    `--where` limits the search to documents with such attributes; if it is repeated, all must hold. Exit code 1: there
     is no such base, or nothing was found.
 
     Examples: `headrace knowledge search handbook "how many days of leave are there?" -k 3`,
@@ -204,7 +206,8 @@ def search(
 def remove(
     name: _NameArgument,
     documents: Annotated[
-        list[str] | None, typer.Argument(metavar="[DOCUMENT]...", help="as `show` names them; without any, all")
+        list[str] | None,
+        typer.Argument(metavar="[DOCUMENT]...", help="names as in `show`; without any, the whole base"),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
     tenant: _TenantOption = None,
@@ -212,7 +215,7 @@ def remove(
 ) -> None:
     """Remove documents from a knowledge base, or the whole base.
 
-    Exit code 1: there is no such base, not all of the documents were in it, or you said no.
+    Exit code 1: there is no such base, some documents were not in it, or you said no.
 
     Examples: `headrace knowledge remove handbook docs/old.md`, `headrace knowledge remove handbook --yes`
     """

@@ -25,7 +25,7 @@ class NotHeld(HeadraceError):
 def register(moderation: typer.Typer) -> None:
     """Add these commands."""
     held = typer.Typer(
-        help="Jobs that are held: look at them, release or withhold them.\n\nExample: `headrace moderation held list`",
+        help="Inspect held jobs, release or withhold them.\n\nExample: `headrace moderation held list`",
         no_args_is_help=True,
     )
     held.command("list")(list_held)
@@ -36,10 +36,10 @@ def register(moderation: typer.Typer) -> None:
 
 
 def list_held(
-    limit: Annotated[int, limit_option("those that wait longest, so many")] = 100,
+    limit: Annotated[int, limit_option("the number of jobs, the longest held first")] = 100,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """List what is held, longest first: job, stage, since when, for whom, and what is asked or is down.
+    """List held jobs, the longest first: job, stage, since when, for whom, and what is asked or unavailable.
 
     Example: `headrace moderation held list --json`
     """
@@ -63,9 +63,9 @@ def show(
     job: Annotated[str, typer.Argument(metavar="JOB", help="as `headrace moderation held list` shows it")],
     as_json: OneJsonOption = False,
 ) -> None:
-    """Show what is to be decided about: why it is held, what was asked, and the text as it came from the model.
+    """Show a held job for a decision: the reason, the prompt, and the text as the model wrote it.
 
-    That text has not been moderated, or not let pass: it is shown here, and to nobody else.
+    Moderation has not passed that text. It is shown here and nowhere else.
 
     Example: `headrace moderation held show 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
@@ -100,9 +100,9 @@ def _texts(row: Any) -> tuple[str | None, str | None]:
 
 
 def release(jobs: _IdsArgument, as_json: OneJsonOption = False) -> None:
-    """Let jobs go on: the step that is held of each is run again, and knows that it was released.
+    """Release held jobs: the held step of each runs again, and knows that a person released it.
 
-    Exit code 1: not all of these were held.
+    Exit code 1: some of these jobs were not held.
 
     Example: `headrace moderation held release 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
@@ -112,12 +112,12 @@ def release(jobs: _IdsArgument, as_json: OneJsonOption = False) -> None:
 
 def withhold(
     jobs: _IdsArgument,
-    reason: Annotated[str, typer.Option("--reason", help="why; it stands in the dead letter")],
+    reason: Annotated[str, typer.Option("--reason", help="the reason, for the dead letter")],
     as_json: OneJsonOption = False,
 ) -> None:
-    """End jobs that are held, as dead, with this reason. After `headrace dead replay` they are asked about anew.
+    """End held jobs as dead, with this reason. `headrace dead replay` asks for a new decision.
 
-    Exit code 1: not all of these were held.
+    Exit code 1: some of these jobs were not held.
 
     Example: `headrace moderation held withhold 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 --reason "names a customer"`
     """

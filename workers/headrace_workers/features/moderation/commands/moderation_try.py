@@ -33,17 +33,19 @@ def try_policy(
     policy: Annotated[Path, typer.Argument(help="a policy, in TOML", dir_okay=False)],
     on: Annotated[On, typer.Option("--on", help="answers, or the texts of moderation jobs")] = On.OUTPUTS,
     since: Annotated[
-        str, typer.Option("--since", help="of jobs that ended since: a duration before now, or a time")
+        str, typer.Option("--since", help="only jobs that ended since: 10m, 2h, 3d, or an ISO 8601 time")
     ] = "7d",
-    tenant: Annotated[str | None, typer.Option("--tenant", help="of this tenant's jobs alone")] = None,
-    examples: Annotated[int, typer.Option("--examples", min=0, max=1_000, help="jobs to name for each change")] = 5,
-    limit: Annotated[int, limit_option("look at so many jobs, the newest")] = 10_000,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only jobs of this tenant")] = None,
+    examples: Annotated[
+        int, typer.Option("--examples", min=0, max=1_000, help="the number of jobs to name for each change")
+    ] = 5,
+    limit: Annotated[int, limit_option("the number of jobs, newest first")] = 10_000,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Show what a policy would do with texts that the ledger still has, against what was done. Nothing is changed.
+    """Compare a policy with what moderation did with texts in the ledger. Nothing is changed.
 
-    An answer that was redacted or blocked is no longer there as it was: those are counted, and not looked at.
-    Moderation jobs bring their texts, which are looked at whatever was said of them.
+    The ledger does not keep the original of an answer that was redacted or blocked: such answers are counted, but not
+    moderated. Moderation jobs keep their texts, so these are moderated in any case.
 
     Example: `headrace moderation try new.toml --on outputs --since 7d`
     """
