@@ -56,7 +56,7 @@ def test_a_key_is_rotated_and_revoked(call: Call, ledger: Ledger):
     [
         (("create", "--scope", "dreams:read"), "jobs:write"),
         (("create", "--tenant", "a b"), "cannot name a tenant"),
-        (("create", "--expires", "soon"), "no duration"),
+        (("create", "--expires", "soon"), "not a duration"),
         (("rotate", "nothing"), "there is no key nothing"),
         (("revoke", "nothing"), "no valid key nothing"),
     ],

@@ -143,7 +143,7 @@ def opened(source: str) -> Iterator[tuple[BinaryIO, str]]:
         raise ConfigurationError(f"{source} cannot be read: {error.strerror}") from error
     with stream:
         if not stream.seekable():
-            raise ConfigurationError(f"{source} is a pipe: give it as standard input, with - for the file")
+            raise ConfigurationError(f"{source} is a pipe: redirect it to standard input, and give - as the file")
         with _unpacked(stream, source) as text:
             yield text, source
 
@@ -200,6 +200,6 @@ class Once:
 def note_repeats(name: str, repeated: list[tuple[int, int]]) -> None:
     """Say which lines are the same job as an earlier one, and so get no receipt of their own."""
     for line, first in repeated[:_MAX_NOTED]:
-        say(f"{name}:{line}: the same job as line {first} (same idempotency key): it is answered once")
+        say(f"{name}:{line}: the same job as line {first} (same idempotency key); it is answered once")
     if len(repeated) > _MAX_NOTED:
         say(f"and {len(repeated) - _MAX_NOTED} more such lines")

@@ -51,7 +51,7 @@ def cancel(
 
 
 def _state(found: "JobView") -> str:
-    """Return a job's state; one that nobody has sent yet is cancelled ahead."""
+    """Return a job's state. A job that was never sent is cancelled in advance."""
     return "cancelled_ahead" if found.job.kind == "unknown" else str(found.job.state)
 
 

@@ -17,7 +17,7 @@ from headrace_workers.runtime.settings import Settings
 _COMMAND = (sys.executable, "-m", "headrace_workers")
 _WORKER_READY = "ready for work"
 _READY = {"bridge": "the bridge runs", "gateway": "the gateway answers"}
-_READY_SECONDS = 600.0  # a large model from a slow disk; who ends instead is told at once
+_READY_SECONDS = 600.0  # a large model from a slow disk; a process that ends is reported at once
 _PATIENCE_SECONDS = 15.0  # then it is said who is waited for
 
 

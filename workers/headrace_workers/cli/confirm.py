@@ -14,7 +14,7 @@ def be_sure(question: str, otherwise: str, *, before: str = "") -> None:
     Raise ConfigurationError if there is no terminal; its message begins with `before`.
     """
     if not sys.stdin.isatty():
-        raise ConfigurationError(f"{before}nobody is there to be asked: --yes says that you are sure")
+        raise ConfigurationError(f"{before}there is no terminal to ask on: confirm with --yes")
     if not typer.confirm(question, err=True):
         say(otherwise)
         raise typer.Exit(1)

@@ -119,7 +119,7 @@ def replay(
     filtered = any(given is not None for given in (stage, tenant, category, since, until))
     if (bool(ids) + everything + filtered) != 1:
         raise ConfigurationError(
-            "say which: ids, or --all, or one or more of --stage, --tenant, --category, --since and --until"
+            "give ids, or --all, or one or more of --stage, --tenant, --category, --since and --until"
         )
     ledger = need_ledger()
     now = ledger.now()
@@ -141,7 +141,7 @@ def replay(
                 break
     if as_json:
         put_json({"replayed": done, "truncated": cut})
-    say(f"{done} replayed" + (f"; {cut} cannot be: the original was too large to be kept whole" if cut else ""))
+    say(f"{done} replayed" + (f"; {cut} cannot be replayed: the ledger's copy of the original is cut" if cut else ""))
     if done:
         ring_bridges()
     raise typer.Exit(0 if done and not cut and (not ids or done == len(ids)) else 1)

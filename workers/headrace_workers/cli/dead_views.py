@@ -51,7 +51,7 @@ def letter_dict(letter: Any) -> dict[str, Any]:
 
 
 def original(letter: Any) -> dict[str, Any]:
-    """Return the record as it came: its headers, and its value as text, or as base64 where it is no text."""
+    """Return the original record: its headers, and its value as text, or as base64 if it is not text."""
     value = bytes(letter.value)
     try:
         text, encoding = value.decode(), "utf-8"

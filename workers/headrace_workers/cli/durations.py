@@ -22,7 +22,7 @@ def parse_duration(text: str) -> timedelta:
     if cleaned.replace(".", "", 1).isdecimal():
         cleaned += "s"
     if not _DURATION.fullmatch(cleaned):
-        raise ConfigurationError(f"{text!r} is no duration: write 90s, 10m, 1h30m or 2d")
+        raise ConfigurationError(f"{text!r} is not a duration: write 90s, 10m, 1h30m or 2d")
     try:
         return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(cleaned)))
     except OverflowError:

@@ -14,7 +14,7 @@ HtmlOption = Annotated[Path | None, typer.Option("--html", metavar="PAGE", help=
 def refuse_unwritable(html: Path | None) -> None:
     """Raise ConfigurationError if the page cannot be written, before minutes are spent on its content."""
     if html is not None and (html.is_dir() or not html.absolute().parent.is_dir()):
-        raise ConfigurationError(f"{html} cannot be written: name a file in a folder that is there")
+        raise ConfigurationError(f"{html} cannot be written: name a file in a folder that exists")
 
 
 def write_page(html: Path, page: str) -> None:

@@ -90,7 +90,7 @@ def _checks() -> Sequence[AdmissionCheck]:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line that is a job: its number from 1, where it begins in the file, the job's id, and whose it is."""
+    """A line that is a job: its number from 1, its offset in the file, the job's id, and its tenant."""
 
     line: int
     offset: int

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
 
 _GAP = 2  # between two columns
-_LEAST_TEXT = 12  # narrower than that nobody reads a column of words
+_LEAST_TEXT = 12  # a narrower column of words is hard to read
 _LEAST_CLIPPED = 16
 _COPIED = re.compile(r"\S*[\d/:._@-]\S*")  # a word that may be an id, a URL or a path, and not prose
 

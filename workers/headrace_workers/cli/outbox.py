@@ -50,7 +50,7 @@ def list_events(
         ]  # fmt: skip
         console(data=True).print(table(None, _COLUMNS, rows, right=("id", "bytes", "behind"), whole=("id", "job")))
     else:
-        say("no event was set aside")
+        say("Kafka refused no event")
     if len(found) > limit:
         say(f"only the oldest {limit} are shown: --limit shows more")
 
@@ -67,7 +67,7 @@ def retry(
     Examples: `headrace outbox retry 17`, `headrace outbox retry --all`
     """
     if bool(ids) == everything:
-        raise ConfigurationError("say which: ids, or --all")
+        raise ConfigurationError("give ids, or --all")
     wanted, ledger = None if everything else _numbers(ids or []), need_ledger()
     if wanted is not None:
         _tell_unknown(wanted, {event.id for event in ledger.aside(len(wanted), ids=wanted)})
@@ -92,7 +92,7 @@ def drop(
     Example: `headrace outbox drop 17`
     """
     if not ids:
-        raise ConfigurationError("say which: the ids of events, as `headrace outbox list` shows them")
+        raise ConfigurationError("give the ids of events, as `headrace outbox list` shows them")
     wanted, ledger = _numbers(ids), need_ledger()
     found = ledger.aside(len(wanted), ids=wanted)
     for event in found:
@@ -102,7 +102,7 @@ def drop(
         )
     _tell_unknown(wanted, {event.id for event in found})
     if found and not yes:
-        say("whoever reads the topic will never be told of this; the ledger keeps the job and its end")
+        say("readers of the topic will never see this; the ledger keeps the job and its end")
         be_sure(f"Drop {'it' if len(found) == 1 else f'these {len(found)}'} for good?", "nothing was dropped")
     done = ledger.drop_outbox([event.id for event in found])
     if as_json:
@@ -117,7 +117,7 @@ def _numbers(ids: list[str]) -> list[int]:
     """Return the ids, each once, in order."""
     for text in ids:
         if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
-            raise ConfigurationError(f"{text!r} is no event's id: that is a number, as `headrace outbox list` shows it")
+            raise ConfigurationError(f"{text!r} is not an event's id: give a number that `headrace outbox list` shows")
     return sorted({int(text) for text in ids})
 
 

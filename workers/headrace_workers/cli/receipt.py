@@ -18,7 +18,7 @@ LINE_START = b'{"line":'
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The end of a job; `line` is the line of the input file that asked for it, where there was one."""
+    """The end of a job; `line` is the line of the input file with the job, if there is one."""
 
     event: End
     line: int | None = None

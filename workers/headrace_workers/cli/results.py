@@ -54,7 +54,7 @@ def results(
             if shown == limit:
                 break
         if reader.unreadable:
-            say(f"{reader.unreadable} records were passed over: they are not what the contract says")
+            say(f"{reader.unreadable} records were skipped: they do not match the contract")
     if not shown and not follow:
         say("no receipts")
 

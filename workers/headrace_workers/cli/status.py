@@ -147,7 +147,7 @@ def _find(ledger: "Ledger", job_id: str, tenant: str | None) -> "JobView":
         more = ", the newest of them" if len(named) > _SHOWN else ""
         say(f"{job_id} is a name of several jobs{more}: {', '.join(named[:_SHOWN])}")
     elif letters and letters[0].stage == INGEST:
-        say(f"{job_id}: refused at the door: {letters[0].reason}; see `headrace dead show {letters[0].id}`")
+        say(f"{job_id}: refused at admission: {letters[0].reason}; see `headrace dead show {letters[0].id}`")
     elif letters and (view := ledger.job(letters[0].job_id)) is not None:
         return view
     else:

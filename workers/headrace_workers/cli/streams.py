@@ -16,13 +16,13 @@ _STDIN, _STDOUT, _STDERR = 0, 1, 2
 
 
 class OutputFailed(HeadraceError):
-    """Standard output does not take what was written."""
+    """A write to standard output that failed."""
 
     category = Category.TRANSIENT
 
 
 class ReaderGone(OutputFailed):
-    """Whoever read standard output has enough, as `head` has: the end, and nothing to be told."""
+    """The end of standard output's reader, such as `head`. It is not an error to report."""
 
 
 class _Out(io.FileIO):

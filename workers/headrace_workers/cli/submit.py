@@ -63,7 +63,7 @@ def submit(
     if (file is None) == (prompt is None):
         raise ConfigurationError("give either a file of jobs (- for standard input) or --prompt")
     if prompt is None and (stop or seed is not None or key is not None):
-        raise ConfigurationError("--stop, --seed and --key are for --prompt; a file says it on its lines")
+        raise ConfigurationError("--stop, --seed and --key need --prompt; in a file, each line has them")
     defaults = asked.defaults(max_tokens=max_tokens, deadline=deadline)
     with ExitStack() as stack:
         if prompt is not None:
@@ -85,7 +85,7 @@ def _submit(
     entries = jobs_file.check()
     asking.note_repeats(name, jobs_file.repeated)
     if not entries:
-        say(f"{name}: no jobs in it")
+        say(f"{name}: the file has no jobs")
         return False
     settings = KafkaSettings.from_env()
     with _ledger_jobs() as (jobs, since), closing(Publisher(jobs_file)) as publisher:
@@ -108,7 +108,7 @@ def _tell_interrupted(entries: list[Entry], sent: int) -> None:
     """Say that the wait has ended, and that published jobs are still answered."""
     if sent == len(entries) == 1:
         job_id = entries[0].job_id
-        say(f"interrupted: the job goes on: `headrace status {job_id}` tells how it stands, `headrace cancel {job_id}` "
+        say(f"interrupted; the job goes on: `headrace status {job_id}` shows it, `headrace cancel {job_id}` "
             "cancels it")  # fmt: skip
     else:
         say(f"interrupted: {sent} of {len(entries)} jobs were published; those that have not ended go on: "
@@ -124,7 +124,7 @@ def _send(
     *,
     as_json: bool,
 ) -> bool:
-    """Publish, print the ids of what was accepted; whether anything was not."""
+    """Publish, and print the ids of accepted jobs; return True if any job was not accepted."""
     from headrace_workers.cli.connections import is_durable
     from headrace_workers.cli.waiting import Waiting
 
@@ -148,7 +148,7 @@ def _send(
         _print_ids(wanted, as_json)
     _tell_refused(refused)
     if unknown:
-        say(f"{unknown} jobs were published, and the ledger has not taken them in yet: see `headrace status JOB`")
+        say(f"{unknown} jobs were published, and the ledger has not accepted them yet: see `headrace status JOB`")
     return bool(refused or unknown)
 
 

@@ -149,7 +149,7 @@ def shorten(text: str, width: int) -> str:
 
 
 def one_line(receipt: Receipt, width: int = 100) -> str:
-    """Return a receipt on one line of a terminal: id, how it ended, what it cost, what it says."""
+    """Return a receipt on one line of a terminal: id, end, cost and answer."""
     shown = row(receipt, width)
     cost = f"{shown.tokens} tok  " if shown.tokens else ""
     time = f"{show_ms(receipt.event.total_ms)}  " if isinstance(receipt.event, Result) else ""

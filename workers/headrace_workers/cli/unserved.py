@@ -5,9 +5,9 @@ from itertools import islice
 
 from headrace_workers.core.pipeline.stage import MODEL_ROLE, Weight, installed_stages, model_of
 
-_LOOK_AT = 500  # jobs: those that wait longest come first, so that whoever is stuck is among them in the end
+_LOOK_AT = 500  # jobs, the longest waiting first, so that stuck ones are among them in the end
 
-Served = Callable[[Collection[str]], frozenset[str] | None]  # which of these queues are; None when nobody knows
+Served = Callable[[Collection[str]], frozenset[str] | None]  # the served queues among these; None if unknown
 
 
 def start_command(queue: str) -> str:

@@ -1,4 +1,4 @@
-"""Waits for the ends of jobs that were sent just now: by Kafka, and by the ledger where it can be reached."""
+"""The wait for the ends of jobs that were just sent: by Kafka, and by the ledger if it can be reached."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -28,10 +28,10 @@ Look = Callable[[Iterable[str]], None]
 
 
 class Waiting:
-    """Jobs that were sent, and have not ended.
+    """Jobs that were sent and have not ended.
 
-    What the ledger does not know after some seconds is sent again: the same event, so that it is safe. `look` is then
-    called with the ids of those that it does know: whatever keeps them can be told.
+    A job that the ledger does not know after some seconds is sent again as the same event, which is safe. `look` is
+    then called with the ids of the known jobs, so that it can report what delays them.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Waiting:
     def _tell_unknown(self) -> None:
         if self.unknown and not self._told:
             self._told = True
-            say(f"the ledger does not know {self.unknown} of the jobs yet, they are sent again: is a bridge running?")
+            say(f"the ledger does not know {self.unknown} of the jobs yet; they are sent again: is a bridge running?")
 
     def _send_again(self) -> None:
         entries = [self.open[job_id] for job_id in self._unconfirmed]

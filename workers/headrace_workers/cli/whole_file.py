@@ -10,7 +10,7 @@ from headrace_schemas.errors import ConfigurationError
 
 
 def write_file(path: Path, chunks: Iterable[bytes]) -> int:
-    """Write a file as a whole, or leave what is there; its size. A pipe or a device is written to."""
+    """Write a file as a whole, or leave the old one; return its size. A pipe or a device is written to directly."""
     with whole_file(path) as stream:
         return sum(stream.write(chunk) for chunk in chunks)
 

@@ -47,7 +47,7 @@ _MARGIN_MS: Final = 2  # between two clocks that are rounded
 
 @dataclass(frozen=True, slots=True)
 class _Letter:
-    """One job on its way in. `tokens` are those that one answer costs, where they were counted."""
+    """A job on its way to Kafka. `tokens` is the cost of one answer, if it was counted."""
 
     request: AdmissionRequest
     job: Job
@@ -64,7 +64,7 @@ class _Sent(NamedTuple):
 
 
 class Want(NamedTuple):
-    """A job that is to be sent, and the tokens that one answer costs, where they were counted."""
+    """A job to be sent, and the tokens of one answer, if they were counted."""
 
     request: AdmissionRequest
     job: Job
@@ -81,7 +81,7 @@ class Quotas(Protocol):
         """
 
     async def release(self, requests: Sequence[AdmissionRequest]) -> None:
-        """Give back what was reserved for these jobs, which were not sent."""
+        """Release the reservations of these jobs, which were not sent."""
 
 
 class Admission:
@@ -144,7 +144,7 @@ class Admission:
         if len(jobs) > MOST_JOBS:
             raise InvalidRecord(f"{len(jobs)} jobs in one request; at most {MOST_JOBS} are taken")
         if self._waiter.stopping:
-            raise Refusal(Why.STOPPING, "this gateway is being stopped: send again", retry_after=1.0)
+            raise Refusal(Why.STOPPING, "this gateway is stopping: send the request again", retry_after=1.0)
         check_named(caller, jobs)
         self._check(jobs)
         tokens = await self._examine(jobs)
@@ -200,7 +200,7 @@ class Admission:
             if told.get(id(letter)) is Reserved.OTHER:
                 raise Refusal(
                     Why.CONFLICT,
-                    f"the idempotency key of job {letter.request.job_id} belongs to other content, and that holds",
+                    f"the idempotency key of job {letter.request.job_id} was used with other content: send another key",
                     again=False,
                     job_id=letter.request.job_id,
                 )

@@ -15,7 +15,7 @@ from headrace_workers.http.scopes import Scope
 
 
 class Guarded(APIRoute):
-    """A route that FastAPI serves to whoever may come in."""
+    """A route that FastAPI serves to authenticated callers only."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the function that serves a request."""

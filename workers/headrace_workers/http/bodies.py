@@ -44,13 +44,13 @@ def _described(body: bytes, error: ValueError) -> str:
     """Return what is wrong, in the contract's words where it has some."""
     for magic, name in _PACKED.items():
         if body.startswith(magic):
-            return f"is compressed with {name}: send it as it is"
+            return f"is compressed with {name}: send it uncompressed"
     try:
         _ANYTHING.validate_json(body)
     except ValidationError as found:
         words = describe(found, body)
-        return words.removeprefix(_WHOLE) if words.startswith(_WHOLE) else f"is no JSON: {words}"
-    return f"is no JSON: it has neither NaN nor Infinity, send a number or null ({error})"
+        return words.removeprefix(_WHOLE) if words.startswith(_WHOLE) else f"is not JSON: {words}"
+    return f"is not JSON: NaN and Infinity are not JSON, send a number or null ({error})"
 
 
 async def json_object(request: Request) -> Mapping[str, Any]:
@@ -66,7 +66,7 @@ def _object(body: bytes) -> Mapping[str, Any]:
 
 
 class _JSONRequest(Request):
-    """A request whose body is an object of JSON, whatever it says of its type."""
+    """A request whose body is a JSON object, whatever its content type."""
 
     @property
     def headers(self) -> Headers:

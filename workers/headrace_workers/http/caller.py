@@ -26,13 +26,13 @@ class Caller:
         return allows(self.scopes, scope)
 
     def need(self, scope: Scope, place: str | None = None) -> None:
-        """Raise 403 where the key lacks a scope that the request needs, for what it names at `place`.
+        """Raise 403 if the key lacks a scope that the request needs, for the thing that it names at `place`.
 
-        Ask before the thing that is named is looked up: nobody learns whether it is there.
+        Call this before the thing is looked up, so that the caller does not learn if it exists.
         """
         if not self.may(scope):
             where = "" if place is None else f"{place}: "
-            raise Refusal(Why.FORBIDDEN, f"{where}this key lacks the scope {scope}: make one that has it")
+            raise Refusal(Why.FORBIDDEN, f"{where}this key lacks the scope {scope}: use a key that has it")
 
 
 class FindsCallers(Protocol):

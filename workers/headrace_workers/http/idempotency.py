@@ -45,8 +45,8 @@ def refuse_key(request: Request, route: APIRoute) -> None:
     if key_of(request) is not None:
         raise Refusal(
             Why.INVALID,
-            f"{_HEADER}: POST {route.path} does not know it, and each request counts: leave the header out, and look "
-            "what is there before you send again what was not answered",
+            f"{_HEADER}: POST {route.path} does not support it: leave the header out. Each request counts: check "
+            "what exists before you repeat a request that got no answer",
         )
 
 

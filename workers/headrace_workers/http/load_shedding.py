@@ -55,7 +55,7 @@ class LoadShedding:
         if self._seen.active >= self._most:
             raise Refusal(
                 Why.LEDGER_FULL,
-                f"{self._seen.active} jobs are open, and {self._most} may be: send again when some have ended",
+                f"{self._seen.active} jobs are open; the limit is {self._most}: send again when some have ended",
                 retry_after=_WAIT_FULL,
             )
         for queue, lane in wanted:

@@ -136,7 +136,7 @@ class Entry:
             log("gateway", logging.ERROR, Action.REQUEST_FAILED, f"{type(error).__name__} in {place}",
                 request_id=visit.request_id)  # fmt: skip
             if not visit.status:
-                failed = Refusal(Why.INTERNAL, "the log of the gateway says more, by the request's id")
+                failed = Refusal(Why.INTERNAL, "the gateway's log has the details under this request's id")
                 await self._refuse(failed, scope, receive, answer, visit)
 
     async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
@@ -166,8 +166,9 @@ class Entry:
 
 
 def _headless(send: Send) -> Send:
-    """Send the head of a response, and no more. A body that comes in parts is cut off, as if the client had hung up: it
-    may have no end.
+    """Send the head of a response without its body.
+
+    A body that comes in parts is cut off as if the client had hung up: it may have no end.
     """
 
     async def head(message: Message) -> None:
@@ -215,9 +216,7 @@ def _unreadable(scope: Scope) -> Refusal | None:
         given = Counter(name for name, _ in scope["headers"])
         for name in sorted(_ONCE):
             if given[name] > 1:
-                return Refusal(
-                    Why.INVALID, f"the header {name.decode().title()} is given more than once: send one of them"
-                )
+                return Refusal(Why.INVALID, f"the header {name.decode().title()} is given more than once: send it once")
     if b"transfer-encoding" in found and b"content-length" in found:
         return Refusal(Why.INVALID, "the request has both Transfer-Encoding and Content-Length: send one of them")
     encoding = found.get(b"content-encoding", "")

@@ -115,9 +115,9 @@ def unanswered(end: DeadLetter | JobCancelled) -> Refused:
 
 
 def answered(ends: Sequence[End], kind: str) -> list[Result]:
-    """Return the results of all jobs of a request. Raise Refused for the first that has none.
+    """Return the results of all jobs of a request. Raise Refused for the first without a result.
 
-    A key that was used before gives that job's end: where it was a request of another kind, 409 says so.
+    A key that was used before returns that job's end. If it was a request of another kind, raise 409.
     """
     results: list[Result] = []
     for end in ends:

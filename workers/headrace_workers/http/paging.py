@@ -37,7 +37,7 @@ Found = TypeVar("Found")
 
 
 class Page(BaseModel, Generic[Shape]):
-    """A page of a list; what is in it has an `id`."""
+    """A page of a list; its items have an `id`."""
 
     object: Literal["list"] = "list"
     data: list[Shape]

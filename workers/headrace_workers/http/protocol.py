@@ -1,4 +1,4 @@
-"""HTTP as it comes in: what is none is refused in words, where uvicorn has a line for all."""
+"""HTTP parsing: malformed requests are rejected with a specific message, where uvicorn has one for all."""
 
 import asyncio
 import json
@@ -45,10 +45,11 @@ def in_origin_form(request: h11.Request) -> h11.Request:
 
 
 class Protocol(H11Protocol):
-    """One connection. Whose request cannot be read is told why in OpenAI's shape: its path is not known for certain.
+    """A connection.
 
-    uvicorn waits for ever for who says nothing, or says it byte by byte; here the head of a request has its time, and
-    so has the rest of a body after its answer, which nobody reads.
+    A request that cannot be read is refused in OpenAI's shape, since its path is not known for certain. uvicorn waits
+    for ever for a client that sends nothing, or one byte at a time; here the head of a request has a time limit, and so
+    has the rest of a body after its answer, which nobody reads.
     """
 
     _late: asyncio.TimerHandle | None = None
@@ -104,7 +105,7 @@ class Protocol(H11Protocol):
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, and hang up. Called while the error is handled."""
+        """Answer malformed HTTP, and close the connection. Called while the error is handled."""
         error = sys.exception()
         hint = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
         status = hint if hint in _TO_READ else 400

@@ -26,7 +26,7 @@ _ANSWER_SECONDS: Final = 0.25
 _AWAY_SECONDS: Final = 5.0  # without asking a Redis that did not answer
 _BURST_SECONDS: Final = 10.0  # a bucket holds what may be asked in so long
 _AT_ONCE_SECONDS: Final = 0.05  # a gateway takes the tokens of so long together: not every request asks Redis
-_KEPT_SECONDS: Final = 1.0  # and gives up what it has not used of them
+_KEPT_SECONDS: Final = 1.0  # then unused tokens expire
 _MOST_BUCKETS: Final = 10_000
 
 # The clock is Redis' own; where it is set back, the time counts from then on. Takes `wish` or what there is of it, and
@@ -95,11 +95,11 @@ class Rates:
         if not self._rate or want <= 0:
             return
         if want > self._size:
-            raise Refusal(Why.INVALID, f"{want} jobs in one request are more than a tenant may send at a time: "
-                          f"{self._size:.0f}; send fewer together")  # fmt: skip
+            raise Refusal(Why.INVALID, f"{want} jobs in one request are too many: a tenant may send "
+                          f"{self._size:.0f} at a time")  # fmt: skip
         if self._take_kept(tenant, want):
             return
-        # One request of a tenant asks Redis at a time, and those that wait for it live on what it brings.
+        # One request of a tenant asks Redis at a time; the requests that wait for it use the tokens that it brings.
         async with self._asking.setdefault(tenant, asyncio.Lock()):
             if self._take_kept(tenant, want):
                 return
@@ -107,7 +107,7 @@ class Rates:
         if wait > 0:
             raise Refusal(
                 Why.RATE,
-                f"the tenant {tenant} asks more than {self._rate:g} times a second: wait {wait:.2f} s",
+                f"the tenant {tenant} sends more than {self._rate:g} requests a second: wait {wait:.2f} s",
                 retry_after=wait,
             )
 

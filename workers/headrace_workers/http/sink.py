@@ -86,7 +86,7 @@ class Sink:
         if transport is not None:
             try:
                 await self._loop.run_in_executor(self._executor, transport.close, _CLOSE_SECONDS)
-            except Unavailable as error:  # whoever waited for these was told
+            except Unavailable as error:  # the waiting requests were told
                 log("gateway", logging.WARNING, Action.UNAVAILABLE, f"not all records were confirmed: {error}")
 
     async def publish(self, records: Sequence[Record]) -> None:
@@ -244,7 +244,9 @@ def _not_taken(error: HeadraceError, *, again: bool | None) -> Refusal:
         case TopicMissing():
             return KafkaAway(str(error), Why.KAFKA_REFUSES, again=again)
         case ProducerClosed():
-            return Refusal(Why.STOPPING, "this gateway is being stopped: send again", retry_after=1.0, again=again)
+            return Refusal(
+                Why.STOPPING, "this gateway is stopping: send the request again", retry_after=1.0, again=again
+            )
         case Unavailable():
             return KafkaAway(unsaid(error), again=again)
     return refusal_of(error)

@@ -23,8 +23,8 @@ class TenantSlots:
         if slots.locked():
             raise Refusal(
                 Why.BUSY,
-                f"the tenant {tenant} has {self._most} {self._what} under way here, which is the most: wait for one to "
-                "end",
+                f"the tenant {tenant} has {self._most} {self._what} under way here, which is the limit: wait until "
+                "one ends",
                 retry_after=1.0,
             )
         await slots.acquire()

@@ -52,7 +52,7 @@ class Waiter:
         self._progress = loop
         self._jobs: dict[str, _Awaited] = {}
         self._rung = asyncio.Event()
-        self.stopping = False  # nobody is to begin to wait any more
+        self.stopping = False  # no new wait may begin
         self._over = False
         self._turn: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None

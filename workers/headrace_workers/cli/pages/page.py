@@ -32,7 +32,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the page: what it says in words, plots (from `plots.py`) and tables."""
+    """A part of the page: words, plots (from `plots.py`) and tables."""
 
     title: str
     words: Sequence[str] = ()

@@ -40,7 +40,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A value with what it may lie between."""
+    """A value with its interval."""
 
     name: str
     value: float

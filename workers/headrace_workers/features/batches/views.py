@@ -23,7 +23,7 @@ class RequestCounts(BaseModel):
 
 
 class BatchError(BaseModel):
-    """Why a whole batch failed, and with which line, where it was one."""
+    """The reason why a whole batch failed, and the line, if one is to blame."""
 
     code: Literal["invalid_input"] = "invalid_input"
     message: str
@@ -62,7 +62,7 @@ class BatchCounts(BaseModel):
 
 
 class Batch(BaseModel):
-    """A batch. `headrace` has what it cost, and how much of it came from the cache."""
+    """A batch. `headrace` has its cost, and the number of answers from the cache."""
 
     id: str
     object: Literal["batch"] = "batch"

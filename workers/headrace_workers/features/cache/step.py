@@ -138,13 +138,13 @@ def recalled(context: Mapping[str, Any]) -> Recall | None:
 
 
 def told(context: Mapping[str, Any], _text: str) -> Mapping[str, Recall]:
-    """Return what an answer's receipt says of looking it up; nothing where it was not asked."""
+    """Return the look-up part of an answer's receipt; nothing without a look-up."""
     found = recalled(context)
     return {} if found is None else {"recall": found}
 
 
 def compared_with(context: Mapping[str, Any], text: str) -> tuple[Written, ...]:
-    """Return how the answer that a job was nearly served compares with its own, where that is audited."""
+    """Return how the near miss of a job compares with the job's own answer, if it is audited."""
     nearly = context.get(CONTEXT, {}).get(_NEARLY)
     if nearly is None:
         return ()

@@ -233,7 +233,7 @@ class EvalRuns:
         return beginning
 
     def _leave_all_but(self, numbers: set[int]) -> None:
-        """Leave the other runs: another bridge goes on with them, or has ended them."""
+        """Leave the other runs: another bridge continues or has ended them."""
         for number in self._begun.keys() - numbers:
             self._leave(number)
 

@@ -157,7 +157,7 @@ def _tell_clients(home: Path, stack: "Stack", port: int) -> None:
 
     first_key(home, stack.addresses.ledger)
     file = shlex.quote(_path(home.absolute() / KEY_FILE))
-    say("And for whatever speaks to OpenAI:")
+    say("Every OpenAI client works. Set these two variables:")
     say(f"  export OPENAI_BASE_URL={_url(port)}/v1 OPENAI_API_KEY=$(cat {file})")
     say("Ctrl-C stops everything.")
 

@@ -178,7 +178,7 @@ def _show(token: "Token", key: "NewKey", as_json: bool) -> None:
         put_json({"id": key.id, "key": token.text, "tenant": key.tenant, "name": key.name, "scopes": list(key.scopes)})
         return
     put(token.text)
-    say("It is shown this once. Clients of OpenAI take it as OPENAI_API_KEY, others as `Authorization: Bearer …`")
+    say("It is shown only this once. Clients of OpenAI take it as OPENAI_API_KEY, others as `Authorization: Bearer …`")
 
 
 def _ms(duration: timedelta) -> int:

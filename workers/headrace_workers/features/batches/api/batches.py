@@ -117,7 +117,7 @@ async def create(
     if not (is_new or _is(batch, file, wishes)):
         raise Refusal(
             Why.CONFLICT,
-            f"the idempotency key belongs to {batch.id}, of another file or with other wishes, and that holds",
+            f"the idempotency key belongs to {batch.id}, which has another file or other options: send another key",
             again=False,
         )
     services.ring()

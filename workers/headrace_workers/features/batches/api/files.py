@@ -1,4 +1,4 @@
-"""Files, as OpenAI's clients send, list and read them. Errors are told in OpenAI's shape."""
+"""Files over HTTP, as OpenAI's clients send, list and read them. Errors have OpenAI's shape."""
 
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, BinaryIO, Final, Literal, TypeVar
@@ -77,7 +77,7 @@ async def create(
     known = {"file", "purpose", "expires_after[anchor]", "expires_after[seconds]"}
     await refuse_fields(request, known)
     if (anchor is None) != (seconds is None):
-        raise Refusal(Why.INVALID, "expires_after: has an anchor, created_at, and seconds", param="expires_after")
+        raise Refusal(Why.INVALID, "expires_after: needs the anchor created_at, and seconds", param="expires_after")
     try:
         storing = stored(
             services,
@@ -167,7 +167,7 @@ async def stored(services: Services, caller: Caller, work: Callable[[GoesOn], T]
     except TimeoutError:
         raise Refusal(Why.STORE_AWAY, f"no answer within {patience:.0f} s", retry_after=10.0) from None
     except NoSuchObject:
-        raise Refusal(Why.NOT_FOUND, "what was stored of this file is no more: it was deleted meanwhile") from None
+        raise Refusal(Why.NOT_FOUND, "the content of this file was deleted meanwhile") from None
     except StoreUnavailable as error:
         raise Refusal(Why.STORE_AWAY, unsaid(error), retry_after=1.0) from error
 

@@ -1,4 +1,4 @@
-"""Files that come in parts, as OpenAI's clients send what is large."""
+"""Uploads of large files in parts, as OpenAI's clients do them."""
 
 from typing import Annotated, Any, Final, Literal
 

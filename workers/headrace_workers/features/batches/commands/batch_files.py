@@ -1,4 +1,4 @@
-"""Files of batches on this machine: what is submitted, and what came of it."""
+"""Files of batches on this machine: inputs that are submitted, and results."""
 
 import hashlib
 import sys
@@ -100,7 +100,7 @@ class Deployment:
             if file.digest != digest.hexdigest() or _stat(path, shown) != before:
                 raise Changed(f"{shown} was changed while it was read: submit it when it is whole")
             if file.lines == 0:
-                raise EmptyInput(f"{shown}: there is no line in it")
+                raise EmptyInput(f"{shown}: the file has no lines")
             batch, new = submit_file(self.ledger, file, wishes, key, WebhookSettings.from_env().reach)
         except HeadraceError:
             self.files.remove(file.id)

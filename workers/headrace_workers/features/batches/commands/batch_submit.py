@@ -93,7 +93,7 @@ def _wishes(
     if len(window) > LONGEST_WINDOW:
         raise ConfigurationError(f"--window has more than {LONGEST_WINDOW} characters: write 90m, 24h or 7d")
     if not 0 < seconds <= LONGEST_SECONDS:
-        raise ConfigurationError(f"--window is {window!r}; it must be longer than nothing, and 30d at most")
+        raise ConfigurationError(f"--window is {window!r}; it must be more than 0 and at most 30d")
     return Wishes(
         tenant=checked_tenant(str(defaults.fields["tenant"])),
         defaults=defaults,

@@ -1,4 +1,4 @@
-"""`headrace run`: answer a file of jobs into a file of receipts, and go on after whatever interrupted it."""
+"""`headrace run`: answers a file of jobs into a file of receipts, and continues after any interruption."""
 
 import hashlib
 import os
@@ -104,7 +104,7 @@ class ByContent:
 def _todo(jobs: JobFile, entries: Sequence[Entry], receipts: ReceiptFile) -> list[Entry]:
     """Return the entries without a receipt, and those whose line was refused and has been corrected since."""
     if receipts.cut_bytes:
-        say(f"{receipts.path}: a torn last line of {receipts.cut_bytes} bytes was cut off")
+        say(f"{receipts.path}: an incomplete last line of {receipts.cut_bytes} bytes was removed")
     corrected = 0
     for entry in entries:
         refusal = receipts.refusals.get(entry.job_id)
@@ -112,7 +112,7 @@ def _todo(jobs: JobFile, entries: Sequence[Entry], receipts: ReceiptFile) -> lis
             receipts.ask_again(entry.job_id)
             corrected += 1
     if corrected:
-        say(f"{corrected:,} {'line was' if corrected == 1 else 'lines were'} refused and corrected since: asked again")
+        say(f"{corrected:,} {'line was' if corrected == 1 else 'lines were'} refused and corrected since: sent again")
     todo = [entry for entry in entries if entry.job_id not in receipts.job_ids]
     if answered := len(entries) - len(todo):
         say(f"{receipts.path} has {answered:,} of {len(entries):,} receipts already")
@@ -141,7 +141,7 @@ def _report(
         out.print(draw_summary(whole, this_run.tally, this_run.seconds))
     say(f"receipts: {output}")
     if whole.statuses["dead"]:
-        say("what died: `headrace dead list`")
+        say("dead letters: `headrace dead list`")
     return whole.unanswered > 0
 
 
@@ -154,7 +154,7 @@ def _telling_where_it_stands(entries: Sequence[Entry], receipts: ReceiptFile) ->
         raise
     except BaseException:
         there = len(receipts.job_ids & {entry.job_id for entry in entries})
-        then = "the same command goes on from there" if receipts.keeps else "it cannot be gone on with"
+        then = "run the same command to continue" if receipts.keeps else "it cannot be gone on with"
         say(f"{there:,} of {len(entries):,} are in {receipts.path}; {then}")
         raise
 

@@ -1,7 +1,7 @@
-"""The jobs of a file as a batch: submitted once, and the receipts of its lines as they come.
+"""The jobs of a file as a batch: submitted once, with the receipts of its lines as they come.
 
-A batch is found again by what the file holds. Its lines are named as the jobs are, so that whatever the ledger knows
-already, from another call or another way, is not asked again.
+A batch is found again by the content of the file. Its lines have the names of the jobs, so that a job that the ledger
+already knows, from another call or another way, is not run again.
 """
 
 import hashlib

@@ -60,7 +60,7 @@ def label(
     else:
         rows = [views.audit_row(row) for row in found[:limit]]
         console(data=True).print(table(None, views.AUDIT_COLUMNS, rows, right=("similarity",), whole=("audit",)))
-        say("`headrace cache label AUDIT clean|wrong` says what one is")
+        say("label an audit with `headrace cache label AUDIT clean|wrong`")
     if len(found) > limit:
         say(f"only the {limit} oldest are shown: --limit shows more")
 
@@ -83,12 +83,12 @@ def reopen(
     ledger = need_ledger()
     found = ledger.of(Audits).standings(scope=_scope(scope))
     if len(found) > 1:
-        raise ConfigurationError(f"{len(found)} scopes begin with {scope}: say more of the one that you mean")
+        raise ConfigurationError(f"{len(found)} scopes begin with {scope}: type more of the scope")
     opened = bool(found) and ledger.of(Audits).reopen(found[0].scope)
     if as_json:
         put_json({"scope": found[0].scope if found else None, "reopened": opened})
     if not found:
-        say(f"{scope}: no scope that was audited begins so; `headrace cache stats` shows them")
+        say(f"{scope}: no audited scope begins with this; `headrace cache stats` shows them")
     else:
         say(f"{scope}: {'its semantic tier is on again' if opened else 'it was not off'}")
     raise typer.Exit(0 if opened else 1)
@@ -99,12 +99,12 @@ def _label_one(ledger: "Ledger", audit: str, said: str | None, who: str, keep: b
 
     word = _WORDS.get(said or "")
     if word is None:
-        raise ConfigurationError(f"what {audit} is, is said by `clean` or `wrong`, not {said or 'nothing'}")
+        raise ConfigurationError(f"the label of {audit} must be `clean` or `wrong`, not {said or 'nothing'}")
     before = ledger.of(Audits).label(audit, word, who, kill=not keep)
     if before is None:
         say(f"{audit}: the ledger knows no such audit")
     elif before.label is None:
-        say(f"{audit}: it waits for its fresh answer, and gets a label by itself, or comes to you")
+        say(f"{audit}: it waits for its fresh answer; then it gets a label, or is listed here")
     else:
         if as_json:
             put_json({"audit": audit, "label": word, "before": before.label, "by": who})
@@ -145,5 +145,7 @@ def _told(row: Any, word: _Said, keep: bool) -> str:
 
 def _scope(scope: str | None) -> str | None:
     if scope is not None and not (scope and len(scope) <= 64 and _HEX.issuperset(scope)):
-        raise ConfigurationError(f"{scope!r} begins no scope: `headrace cache stats` shows them (8 of 0-9 and a-f)")
+        raise ConfigurationError(
+            f"no scope begins with {scope!r}: `headrace cache stats` shows them (8 of 0-9 and a-f)"
+        )
     return scope

@@ -102,7 +102,7 @@ def purge(
     filtered = any(each is not None for each in (tenant, scope, older_than, knowledge, document)) or bool(ids)
     if filtered == everything:
         raise ConfigurationError(
-            "say which: --all, or one or more of --tenant, --scope, --older-than, --knowledge, --document and --entry"
+            "give --all, or one or more of --tenant, --scope, --older-than, --knowledge, --document and --entry"
         )
     ledger = need_ledger()
     wanted = replace(_wanted(ledger, tenant, scope, older_than, ids), knowledge=knowledge, document=document)
@@ -124,7 +124,7 @@ def purge(
     say(f"{done:,} purged")
     missing = len(wanted.ids or ()) - done
     if missing > 0:
-        say(f"{missing:,} of those that --entry names were not kept, or the other conditions do not hold for them")
+        say(f"{missing:,} of the --entry answers do not exist, or do not meet the other conditions")
     raise typer.Exit(1 if missing > 0 else 0)
 
 
@@ -152,7 +152,7 @@ def wrong(
     if not answers:
         if ledger.job(job_id) is None:
             _unknown(job_id)
-        say(f"{job_id}: its answer was given to nobody else, and is not kept for that; there is nothing to call back")
+        say(f"{job_id}: its answer was given to no other job and is not in the cache: there is nothing to recall")
         raise typer.Exit(1)
     ids = [answer.entry_id for answer in answers]
     recalled = ledger.of(Answers).recall(ids, f"wrong: {reason.strip()}" if reason.strip() else "wrong")
@@ -190,7 +190,7 @@ def again_dict(again: Again) -> dict[str, Any]:
 
 
 def _rerun(ledger: "Ledger", answers: list["AnswerOf"], served: list[Any], told: list[Again]) -> None:
-    """Send afresh those who made or were given these answers; `told` gets what became of each."""
+    """Send the jobs again that made or were given these answers; `told` gets the outcome of each."""
     from headrace_workers.features.cache.store.answers import Answers
 
     whose: dict[str, int] = {}
@@ -222,11 +222,11 @@ def _tell(told: list[Again], as_json: bool) -> None:
 
     if not as_json:
         rows = [views.again_row(again) for again in told]
-        console(data=True).print(table("sent afresh", views.AGAIN_COLUMNS, rows, whole=("job", "afresh as")))
+        console(data=True).print(table("sent again", views.AGAIN_COLUMNS, rows, whole=("job", "afresh as")))
     failed = [again for again in told if again.reason is not None]
     for again in failed:
         say(f"{again.job_id}: not sent: {again.reason}")
-    say(f"{sum(again.state == 'sent' for again in told):,} sent afresh")
+    say(f"{sum(again.state == 'sent' for again in told):,} sent again")
     raise typer.Exit(1 if failed else 0)
 
 
@@ -239,7 +239,7 @@ def _settle(ledger: "Ledger", recalled: "Recalled") -> None:
     until = time.monotonic() + _WAIT_SECONDS
     while left := ledger.of(Answers).running(recalled.looking_up):
         if time.monotonic() > until:
-            say(f"{len(left)} groups have been looking up since before: call this again to see whether they gave it")
+            say(f"{len(left)} groups began their look-ups before this: run this again to see if they gave the answer")
             return
         time.sleep(_POLL_SECONDS)
 
@@ -268,7 +268,7 @@ def _wanted(
 
     if scope is not None and scope != EXACT and not (scope and len(scope) <= 64 and _HEX.issuperset(scope)):
         raise ConfigurationError(
-            f"--scope {scope!r} begins no scope: `headrace cache stats --scopes` shows them (8 of 0-9 and a-f, or "
+            f"no scope begins with --scope {scope!r}: `headrace cache stats --scopes` shows them (8 of 0-9 and a-f, or "
             f"{EXACT})"
         )
     # What is made from now on is not meant: else a busy cache would be purged for ever.

@@ -82,7 +82,7 @@ def stats(
         console(data=True).print(table(None, views.SCOPE_COLUMNS, shown, right=views.SCOPE_RIGHT, whole=("scope",)))
         _show_bounds([each for each in stand if (each.tenant, each.scope) in dict(ranked[:limit])])
     else:
-        say("nothing was given, and nothing is kept")
+        say("no answer was given, and none is kept")
     if len(ranked) > limit:
         say(f"only the {limit} scopes with the most hits are shown: --limit shows more")
 

@@ -1,4 +1,4 @@
-"""The gates that a look-up passed, or where it stopped, each with its numbers. Pure."""
+"""The gates that a look-up passed or at which it stopped, each with its numbers. Pure."""
 
 from collections.abc import Iterator
 

@@ -124,10 +124,10 @@ def _told(each: "Removed") -> bytes:
 def _apart(source: Path, target: Path, removed: Path | None) -> None:
     paths = [path.resolve() for path in (source, target, removed) if path is not None]
     if len(set(paths)) < len(paths):
-        raise ConfigurationError("IN, OUT and --removed are three files: name others")
+        raise ConfigurationError("IN, OUT and --removed must be three different files")
     for path in paths[1:]:
         if path.is_dir() or not path.parent.is_dir():
-            raise ConfigurationError(f"{path} cannot be written: name a file in a folder that is there")
+            raise ConfigurationError(f"{path} cannot be written: name a file in a folder that exists")
 
 
 def _given(path: Path) -> Iterator["Given"]:
@@ -145,7 +145,7 @@ def _given(path: Path) -> Iterator["Given"]:
 
 
 def _items(paths: list[Path], field: str | None) -> Iterator[tuple[str, str]]:
-    """Yield the texts of evaluation sets. One that cannot be read is an error: what is not seen cannot be kept out."""
+    """Yield the texts of evaluation sets. Raise an error for an unreadable one: its items could not be removed."""
     from headrace_workers.features.datasets.record import Unreadable, text_of
 
     for path in paths:

@@ -155,7 +155,7 @@ def _answer(plan: "Plan", folder: Path, *, start: bool, engine_threads: int | No
             )  # fmt: skip
         except BaseException:
             there = len(receipts.job_ids)
-            say(f"{there:,} of {len(entries):,} are in {receipts.path}; the same command goes on from there")
+            say(f"{there:,} of {len(entries):,} are in {receipts.path}; run the same command to continue")
             raise
 
 
@@ -204,6 +204,6 @@ def _report(plan: "Plan", folder: Path, bound: Any, *, as_json: bool) -> bool:
         for line in reason_lines(analysis):
             put(line)
     if analysis.missing:
-        say(f"{analysis.missing:,} of {plan.jobs:,} jobs have no end yet: the same command goes on")
+        say(f"{analysis.missing:,} of {plan.jobs:,} jobs have not ended yet: run the same command to continue")
     say(f"report: {folder / _HTML}, .json, .md")
     return analysis.missing == 0 and (gate is None or gate.passed)

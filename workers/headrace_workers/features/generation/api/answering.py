@@ -34,8 +34,8 @@ async def answer(
 ) -> Response:
     """Return the answer to a request when its jobs have ended: a body, or its chunks as server-sent events.
 
-    A client that hangs up meanwhile cancels the jobs, but not under an idempotency key. Raises Refused for what
-    `read` refuses and for a job that was not answered, and what `let_in` and `ended` raise.
+    A client that hangs up meanwhile cancels the jobs, except under an idempotency key. Raise Refused for a request that
+    `read` refuses and for a job without an answer, and what `let_in` and `ended` raise.
     """
     asked = read(await json_object(request), asker(request, caller))
     job_ids = await let_in(request, caller, services, asked)
@@ -71,8 +71,10 @@ async def let_in(request: Request, caller: Caller, services: Services, asked: As
 async def ended(
     request: Request, caller: Caller, services: Services, job_ids: Sequence[str], *, keep: bool
 ) -> list[End]:
-    """Return the ends of these jobs, in order. Answer 504 with the id of one that has not ended in time: it goes on,
-    and a second try would be a second job, except under a key.
+    """Return the ends of these jobs, in order.
+
+    Raise 504 with the id of a job that has not ended in time. It goes on, and another request would be a second job,
+    except under an idempotency key.
     """
     seconds = services.settings.of(GatewaySettings).max_answer_wait
     ends = await ends_of(request, services, caller, job_ids, seconds=seconds, keep=keep)
@@ -81,7 +83,7 @@ async def ended(
         if job_id not in ends:
             goes_on = f"the job {job_id} goes on: GET /v1/jobs/{job_id} tells how it stands"
             if services.waiter.stopping:
-                raise Refusal(Why.STOPPING, f"this gateway is being stopped; {goes_on}", again=again, job_id=job_id)
+                raise Refusal(Why.STOPPING, f"this gateway is stopping; {goes_on}", again=again, job_id=job_id)
             raise Refusal(Why.TIMEOUT, f"no end within {seconds:g} s; {goes_on}", again=again, job_id=job_id)
     return [ends[job_id] for job_id in job_ids]
 

@@ -1,4 +1,4 @@
-"""The models that there are: those that answer, and the embedder."""
+"""The models of a deployment, and its embedder."""
 
 from pathlib import Path
 from typing import Annotated, Any

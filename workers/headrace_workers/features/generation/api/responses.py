@@ -105,7 +105,7 @@ async def list_input_items(
 
 @router.post("/v1/responses/{response_id}/cancel", responses=ERRORS)
 async def cancel(response_id: str, request: Request, caller: Writes, services: Wired) -> Response:
-    """Cancel a response that runs in the background; one that has ended is told as it is."""
+    """Cancel a background response. A response that has ended is returned as it is."""
     no_query(request)
     stored = await find(services, caller, response_id)
     if not flag(stored.asked, "background"):

@@ -1,4 +1,4 @@
-"""Responses that may be retrieved: what was asked for, from the ledger, and how its job stands."""
+"""Stored responses: the request, from the ledger, and the state of its job."""
 
 import re
 from dataclasses import dataclass
@@ -34,8 +34,9 @@ class Stored:
 
 
 async def keep(services: Services, caller: Caller, job_id: str, body: Body, *, again: bool | None) -> float:
-    """Keep what a job was asked for; when that was (s since 1970). Its job has been let in: `again` tells whether a
-    second try is the same job, where the ledger does not answer.
+    """Store the request of an admitted job, and return its time (s since 1970).
+
+    `again` says if another try would be the same job, for the case that the ledger does not answer.
     """
     try:
         kept = await services.ask(services.ledger.of(Responses).keep, caller.tenant, job_id, unparsed(body))

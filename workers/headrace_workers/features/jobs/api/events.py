@@ -45,7 +45,7 @@ async def follow(
 
 
 class _Held(StreamingResponse):
-    """A stream that gives back what it holds when it ends, however it ends."""
+    """A stream that gives back its slot when it ends, however it ends."""
 
     def __init__(self, ended: Callable[[], object], *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

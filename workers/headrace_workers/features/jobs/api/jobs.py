@@ -43,10 +43,10 @@ async def send(
     idempotency_key: Key = None,
     traceparent: Trace = None,
 ) -> Response:
-    """Send one job, or many as a list: all are let in, or none. 202 says that they are safe, whatever dies now.
+    """Send a job, or a list of jobs: all are admitted, or none. 202 says that they are safe, even if processes die now.
 
-    A job has `kind` (`generation` where it has none) and the fields of such a job. Under an idempotency key it is safe
-    to send the same again; without one a second try would be a second job.
+    A job has a `kind` (by default `generation`) and the fields of that kind. Under an idempotency key it is safe to
+    send it again; without a key, another request is a second job.
     """
     document = parsed(await request.body())
     jobs = jobs_of(document, caller.tenant, idempotency_key)

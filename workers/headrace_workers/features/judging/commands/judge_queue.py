@@ -30,16 +30,16 @@ def need_deployment() -> None:
     """Raise ConfigurationError if no deployment runs that could judge."""
     if running() is None and not names_a_deployment():
         raise ConfigurationError(
-            "no deployment runs that could be asked: start `headrace up`, or set HEADRACE_KAFKA and HEADRACE_LEDGER; "
-            "with --here the model is loaded into this process"
+            "no deployment is running: start `headrace up`, or set HEADRACE_KAFKA and HEADRACE_LEDGER; "
+            "--here loads the model into this process"
         )
 
 
 def judge_by_queue(found: Iterable["Past"], criterion: Criterion, trial: "Trial") -> None:
-    """Let the deployment judge all by this criterion, and count what it says. Each call asks anew; what has not ended
-    where it is interrupted is cancelled.
+    """Let the deployment judge all outputs by this criterion, and count the scores.
 
-    Jobs belong to the tenants whose outputs they are about. Texts wait on the disk, not in memory.
+    Each call starts over; if it is interrupted, unfinished jobs are cancelled. Jobs belong to the tenants of their
+    outputs. Texts are kept on the disk, not in memory.
     """
     from headrace_workers.cli.jobfile import JobFile
     from headrace_workers.core.job_defaults import Defaults

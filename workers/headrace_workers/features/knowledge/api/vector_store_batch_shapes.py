@@ -29,7 +29,7 @@ class NewFileBatch(Value):
         if bool(self.file_ids) == bool(self.files):
             raise ValueError("name files in file_ids or in files: one of them, with at least one file")
         if self.files and self.attributes is not None:
-            raise ValueError("attributes are of file_ids: in files each has its own")
+            raise ValueError("attributes go with file_ids: in files each file has its own")
         return self
 
     def wanted(self) -> dict[str, AttributeMap]:

@@ -56,7 +56,7 @@ async def retrieve(
 
 @router.post(f"{_ONE}/cancel", responses=ERRORS)
 async def cancel(vector_store_id: str, file_batch_id: str, caller: Writes, services: Wired) -> FileBatchShape:
-    """Take those files out of the store that were not read yet. A batch that has ended is told as it is."""
+    """Remove the files from the store that were not read yet. A batch that has ended is returned as it is."""
     await _batch(services, caller, vector_store_id, file_batch_id)
     found = await services.ask(services.ledger.of(FileBatches).cancel, caller.tenant, vector_store_id, file_batch_id)
     if found is None:

@@ -1,4 +1,4 @@
-"""The files of OpenAI's vector stores: documents of knowledge bases, and what is to become one."""
+"""Files of OpenAI's vector stores: documents of knowledge bases, and files that wait to become one."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Literal
@@ -142,7 +142,7 @@ async def _told(services: Services, document_id: int, part: Part) -> AsyncIterat
         between = ","
         part = await services.ask(services.ledger.of(VectorStores).texts, document_id, part.rows[-1].id)
     if between:  # no whole answer: the connection breaks
-        raise Refusal(Why.NOT_FOUND, "the file was taken out of its store while it was told")
+        raise Refusal(Why.NOT_FOUND, "the file was removed from its store while it was sent")
     yield f"]{ends}".encode()
 
 

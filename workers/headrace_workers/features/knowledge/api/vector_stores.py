@@ -113,7 +113,7 @@ async def delete(vector_store_id: str, caller: Writes, services: Wired) -> Store
     """Remove a store with all its documents; the files themselves stay."""
     await store_of(services, caller, vector_store_id)
     # What is on its way comes to nothing first; then the documents, in small transactions, since a long one would hold
-    # up whoever follows changes.
+    # up the followers of changes.
     await services.ask(services.ledger.of(VectorStores).remove, caller.tenant, vector_store_id)
     bases = services.ledger.of(KnowledgeBases)
     while found := await services.ask(bases.documents, caller.tenant, vector_store_id, "", _REMOVED_AT_ONCE):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from headrace_workers.features.knowledge.intake import Status
 
 _AT_ONCE = 1_000  # documents that are read at once
-_REMOVED_AT_ONCE = 100  # in one transaction: a long one would hold up whoever follows changes
+_REMOVED_AT_ONCE = 100  # in one transaction: a long one would hold up followers of changes
 _LONGEST_QUERY = 200_000  # characters: as long as a prompt may be
 
 _NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="the knowledge base's name")]
@@ -93,7 +93,7 @@ def add(
                     tell(f"{taken.document}: {taken.trouble}; the document has no attributes of it")
                 advance()
     except KeyboardInterrupt:
-        say(f"interrupted: {tally_words(tally, chunks)}; called again, it goes on")
+        say(f"interrupted: {tally_words(tally, chunks)}; run the command again to continue")
         raise
     if passed_over:
         say(printable(passed_words(passed_over)))
@@ -180,7 +180,7 @@ def search(
 
     base, owner, wanted = named(name), tenant_meant(tenant), filter_of(where)
     if not query.strip():
-        raise ConfigurationError("the query is empty: say what to look for")
+        raise ConfigurationError("the query is empty: give a question or words")
     if len(query) > _LONGEST_QUERY:
         raise ConfigurationError(f"the query has {len(query):,} characters: {_LONGEST_QUERY:,} at most")
     ledger = need_ledger()

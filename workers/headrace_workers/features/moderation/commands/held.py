@@ -71,7 +71,7 @@ def show(
     """
     row = need_ledger().held_of(job)
     if row is None:
-        raise NotHeld(f"{job}: nothing of it is held; `headrace moderation held list` shows what is")
+        raise NotHeld(f"{job}: it is not held; `headrace moderation held list` shows held jobs")
     asked, text = _texts(row)
     if as_json:
         put_json({**_described(row), "asked": asked, "text": text})
@@ -122,7 +122,7 @@ def withhold(
     Example: `headrace moderation held withhold 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 --reason "names a customer"`
     """
     if not reason.strip():
-        raise ConfigurationError("--reason is empty: say why, since whoever sent the job reads it")
+        raise ConfigurationError("--reason is empty: give a reason, which the job's sender reads")
     _done("withheld", jobs, need_ledger().withhold(list(dict.fromkeys(jobs)), reason), as_json)
 
 
@@ -143,10 +143,10 @@ def _needs_person(row: Any) -> bool:
 
 
 def _done(what: str, jobs: list[str], done: frozenset[str], as_json: bool) -> None:
-    """Tell it, and let the bridges look at once."""
+    """Print the outcome, and notify the bridges."""
     for job in dict.fromkeys(jobs):
         if job not in done:
-            say(f"{job}: nothing of it is held; `headrace moderation held list` shows what is")
+            say(f"{job}: it is not held; `headrace moderation held list` shows held jobs")
     if as_json:
         put_json({what: len(done)})
     say(f"{len(done)} {what}")

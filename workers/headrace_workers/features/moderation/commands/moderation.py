@@ -115,7 +115,7 @@ def _read(given: str) -> str:
             with path.open("rb") as file:
                 return _decoded(file.read(4 * MAX_TEXT + 1), given)
     if _FILE_NAME.fullmatch(given):
-        say(f"{given[:200]} is no file here: it is taken for the text itself")
+        say(f"{given[:200]} is not a file here; it is taken as the text itself")
     return _bounded(given, "the text")
 
 
@@ -124,7 +124,7 @@ def _decoded(data: bytes, where: str) -> str:
         return _bounded(data.decode(), where)
     except UnicodeDecodeError as error:
         if len(data) <= 4 * MAX_TEXT:
-            raise ConfigurationError(f"{where} is no UTF-8: byte {error.start} cannot be read") from None
+            raise ConfigurationError(f"{where} is not UTF-8: byte {error.start} cannot be read") from None
         raise ConfigurationError(_too_long(where)) from None
 
 

@@ -46,7 +46,7 @@ def train(
     embedder = embedder_here()
     examples = list(read_examples(data))
     if not examples:
-        raise ConfigurationError("there is not one example in these files")
+        raise ConfigurationError("these files have no examples")
     trained = learn(examples, _vectors([example.text for example in examples], embedder), embedder.id)
     beside = output.with_suffix(".md")
     save_head(trained.head, output)

@@ -1,4 +1,4 @@
-"""`headrace moderation try`: what another policy would have done with what was moderated before."""
+"""`headrace moderation try`: compares a policy with what moderation did earlier."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -117,11 +117,11 @@ def _show(trial: "Trial", policy: Path, since: str) -> None:
         out.print(table("objected to", ("category", "before", "now"), counts, right=("before", "now")))
     if gone := trial.gone.total():
         which = ", ".join(f"{count:,} of action {action}" for action, count in sorted(trial.gone.items()))
-        say(f"not looked at, since they are no longer there as they were: {gone:,} ({which})")
+        say(f"not moderated, since their originals are not kept: {gone:,} ({which})")
     if not trial.tried:
-        say(f"there is no text since {since} that could be looked at")
+        say(f"there is no text since {since} that could be moderated")
         return
-    say(f"{policy} would do something else with {trial.changed:,} of {trial.tried:,}; nothing was changed")
+    say(f"{policy} would change the outcome of {trial.changed:,} of {trial.tried:,}; nothing was changed")
 
 
 def _categories(trial: "Trial") -> list[str]:

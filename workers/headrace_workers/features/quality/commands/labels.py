@@ -99,7 +99,7 @@ def list_labels(tenant: _TenantOption = None, as_json: JsonLinesOption = False) 
             )  # fmt: skip
         return
     if not found:
-        say("there are no labels: `headrace labels import FILE` takes them in")
+        say("there are no labels: `headrace labels import FILE` imports them")
         return
     rows = [
         (
@@ -148,7 +148,7 @@ def remove(
     from headrace_workers.features.quality.store.labels import Labels, Which
 
     if (criterion is None) == (category is None):
-        raise ConfigurationError("say which labels: --criterion NAME, or --category NAME (`headrace labels list`)")
+        raise ConfigurationError("give --criterion NAME, or --category NAME (`headrace labels list`)")
     kind = "category" if criterion is None else "criterion"
     which = Which(tenant_meant(tenant), kind, criterion or category or "", who, job)
     labels = need_ledger().of(Labels)

@@ -56,7 +56,7 @@ def quality(
             for line in views.words(*each):
                 put(line)
     else:
-        say("there are no labels: `headrace labels import FILE` takes them in")
+        say("there are no labels: `headrace labels import FILE` imports them")
     for line in strange:
         say(line)
     say_where(html)

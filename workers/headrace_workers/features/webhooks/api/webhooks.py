@@ -90,7 +90,7 @@ async def show(endpoint_id: str, caller: Reads, services: Wired) -> WebhookEndpo
 
 @router.post("/v1/webhook_endpoints/{endpoint_id}", responses=ERRORS)
 async def update(endpoint_id: str, asked: Changes, caller: Writes, services: Wired) -> WebhookEndpoint:
-    """Change a receiver: what is absent stays."""
+    """Change an endpoint. Absent fields stay as they are."""
     found = await endpoint_of(services, caller, endpoint_id)
     if found.whole if asked.headrace.whole is None else asked.headrace.whole:
         caller.need(Scope.JOBS_READ, "headrace.whole")
@@ -128,7 +128,7 @@ async def try_out(endpoint_id: str, asked: Sample, caller: Writes, services: Wir
     """Send a sample of an event now, and tell what the receiver says. Nothing is noted of it."""
     found = await endpoint_of(services, caller, endpoint_id)
     if asked.event_type is None or asked.event_type not in WEBHOOK_EVENTS:
-        raise Refusal(Why.INVALID, f"event_type: there are {', '.join(WEBHOOK_EVENTS)}", param="event_type")
+        raise Refusal(Why.INVALID, f"event_type: must be one of {', '.join(WEBHOOK_EVENTS)}", param="event_type")
     sender = _sender(_reach(services))
     try:
         reply = await asyncio.to_thread(
@@ -143,7 +143,7 @@ async def try_out(endpoint_id: str, asked: Sample, caller: Writes, services: Wir
 
 @router.post("/v1/webhook_endpoints/{endpoint_id}/enable", responses=ERRORS)
 async def enable(endpoint_id: str, caller: Writes, services: Wired) -> WebhookEndpoint:
-    """Tell a receiver again, as if nothing had failed; what waited for it goes out at once."""
+    """Enable an endpoint and clear its failures. Its pending deliveries are sent at once."""
     await endpoint_of(services, caller, endpoint_id)
     await services.ask(services.ledger.of(Webhooks).enable, endpoint_id)
     services.ring()

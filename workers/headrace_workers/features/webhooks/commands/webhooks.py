@@ -1,4 +1,4 @@
-"""`headrace webhooks`: who is told of ends, and what became of that."""
+"""`headrace webhooks`: endpoints and their deliveries."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -95,7 +95,7 @@ def add(
     with shown_or(lambda: webhooks.remove(made.endpoint.id)):
         _tell_secret(made, told, as_json)
     if not (as_json or sealer.seals):
-        say("The ledger keeps secrets as they are: HEADRACE_WEBHOOK_KEY seals them (docs/webhooks.md).")
+        say("The ledger keeps secrets unencrypted: set HEADRACE_WEBHOOK_KEY to encrypt them (docs/webhooks.md).")
 
 
 def list_endpoints(
@@ -118,7 +118,7 @@ def list_endpoints(
         rows = [tables.endpoint_row(WebhookEndpoint.of(each)) for each in found[:limit]]
         console(data=True).print(table(None, tables.ENDPOINT_COLUMNS, rows, whole=("endpoint",)))
     else:
-        say("nobody is told by webhook; `headrace webhooks add URL` registers a receiver")
+        say("no webhook endpoints: `headrace webhooks add URL` registers one")
     if len(found) > limit:
         say(f"only the {limit} newest are shown: --limit shows more")
 
@@ -154,7 +154,7 @@ def try_out(
     ledger = need_ledger()
     found = _found(ledger, endpoint)
     if not found.url:
-        raise ConfigurationError(f"{endpoint} signs callbacks, and has no URL of its own to be tried")
+        raise ConfigurationError(f"{endpoint} signs callbacks and has no URL: a sample cannot be sent")
     reply = registering.try_out(ledger.of(Webhooks), _sealer(), Sender(WebhookSettings.from_env().reach), found, event)
     if as_json:
         put_view(WebhookSample.of(endpoint, event, reply))
@@ -228,7 +228,7 @@ def remove(endpoint: _EndpointArgument, yes: Annotated[bool, typer.Option("--yes
     if not yes:
         be_sure(f"Forget {endpoint} ({found.name})?", "it stays")
     ledger.of(Webhooks).remove(endpoint)
-    say(f"{endpoint} is forgotten")
+    say(f"{endpoint} is removed")
 
 
 def deliveries(
@@ -260,7 +260,7 @@ def deliveries(
         rows = [tables.delivery_row(WebhookDelivery.of(each)) for each in found[:limit]]
         console(data=True).print(table(None, tables.DELIVERY_COLUMNS, rows, whole=("delivery",)))
     else:
-        say("nothing was told")
+        say("no deliveries")
     if len(found) > limit:
         say(f"only the {limit} newest are shown: --limit shows more")
 
@@ -285,13 +285,13 @@ def replay(
 
     ledger = need_ledger()
     if endpoint is None and tenant is None:
-        raise ConfigurationError("say which: an ENDPOINT, or --tenant")
+        raise ConfigurationError("give an ENDPOINT, or --tenant")
     which = _range(ledger, endpoint, tenant, since, until)
     shown = ledger.of(Webhooks).preview(which, delivered=delivered)
     count = shown.failed + shown.delivered
     say(
         f"{count} to send again: {shown.failed} failed, {shown.delivered} delivered; {shown.just_now} were sent again "
-        "a moment ago, and are left out"
+        "less than ten minutes ago and are left out"
     )
     sent = 0
     if count and not dry_run:
