@@ -124,7 +124,7 @@ def test_a_job_of_which_nothing_was_kept_has_nothing_to_call_back(cache: Call, f
     (alone,) = flow.send(asks(cache="off"))
     flow.drain()
     code, out, said = cache("wrong", alone)
-    assert (code, out, "there is nothing to call back" in said) == (1, "", True)
+    assert (code, out, "there is nothing to recall" in said) == (1, "", True)
     assert cache("wrong", UNKNOWN) == (1, "", f"{UNKNOWN}: the ledger knows no such job\n")
 
 

@@ -44,7 +44,7 @@ class FindsCallers(Protocol):
 
 CALLER: Final = "headrace.caller"  # of a request's scope
 
-_BEARER = HTTPBearer(auto_error=False, scheme_name="key", description="An API key: `headrace keys create`.")
+_BEARER = HTTPBearer(auto_error=False, scheme_name="key", description="An API key, made by `headrace keys create`.")
 
 
 @dataclass(frozen=True, slots=True)

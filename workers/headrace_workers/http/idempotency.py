@@ -15,7 +15,7 @@ _HEADER: Final = "Idempotency-Key"
 
 Key = Annotated[
     str | None,
-    Header(alias=_HEADER, description="The same tenant and key are the same job, which is answered once."),
+    Header(alias=_HEADER, description="The same key of the same tenant is the same job, which is answered once."),
 ]
 
 

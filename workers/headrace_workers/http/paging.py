@@ -11,10 +11,10 @@ from headrace_schemas.limits import NO_NUL
 
 PAGE: Final = 20
 
-Limit = Annotated[int, Query(ge=1, le=100, description="So many of one page.")]
-Order = Annotated[Literal["asc", "desc"], Query(description="The newest first: `desc`.")]
-After = Annotated[str | None, Query(pattern=NO_NUL, description="The last one of the page before.")]
-Before = Annotated[str | None, Query(description="Is refused: page on with `after`, in either order.")]
+Limit = Annotated[int, Query(ge=1, le=100, description="The number of items on a page.")]
+Order = Annotated[Literal["asc", "desc"], Query(description="The order: `desc` returns the newest first.")]
+After = Annotated[str | None, Query(pattern=NO_NUL, description="The id of the last item of the previous page.")]
+Before = Annotated[str | None, Query(description="Not supported: page with `after`, in either order.")]
 
 
 def only_onwards(before: str | None) -> None:

@@ -43,8 +43,10 @@ class UsageShape(BaseModel):
 async def show(
     caller: Annotated[Caller, needs(Scope.USAGE_READ)],
     services: Wired,
-    first: Annotated[date | None, Query(alias="from", description="The first day, UTC; 30 days before `to`.")] = None,
-    last: Annotated[date | None, Query(alias="to", description="The last day, UTC; today.")] = None,
+    first: Annotated[
+        date | None, Query(alias="from", description="The first day, UTC; by default 30 days before `to`.")
+    ] = None,
+    last: Annotated[date | None, Query(alias="to", description="The last day, UTC; by default today.")] = None,
 ) -> UsageShape:
     """Return the tokens of your tenant from the ledger, by day, kind and model. Answers from the cache count, too."""
     last = last or datetime.now(UTC).date()

@@ -43,7 +43,7 @@ class Asks(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    max_tokens: Annotated[int | None, Field(ge=1, description="That the whole batch may cost.")] = None
+    max_tokens: Annotated[int | None, Field(ge=1, description="The token budget of the whole batch.")] = None
     callback: BatchCallback | None = None
 
 
@@ -52,10 +52,10 @@ class Wanted(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    input_file_id: Annotated[str, Field(description="A file of the purpose `batch`.")]
+    input_file_id: Annotated[str, Field(description="The id of a file with the purpose `batch`.")]
     endpoint: Annotated[str, Field(description=f"One of {', '.join(URLS)}; or {NATIVE} for headrace's own jobs.")]
     completion_window: Annotated[
-        str, Field(max_length=LONGEST_WINDOW, description="`24h`, or another number of m, h or d, of 30 days at most.")
+        str, Field(max_length=LONGEST_WINDOW, description="`24h`, or another number of m, h or d; at most 30 days.")
     ]
     metadata: Annotated[dict[str, str] | None, Field(max_length=_MOST_METADATA)] = None
     output_expires_after: Expiry | None = None
@@ -77,7 +77,7 @@ async def create(
             alias="Idempotency-Key",
             min_length=1,
             max_length=256,
-            description="The same tenant and key are the same batch.",
+            description="The same key of the same tenant is the same batch.",
         ),
     ] = None,
 ) -> Batch:
@@ -128,8 +128,8 @@ async def create(
 async def list_batches(
     caller: Reads,
     services: Wired,
-    after: Annotated[str | None, Query(description="The last batch of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=100, description="Batches of one page.")] = 20,
+    after: Annotated[str | None, Query(description="The id of the last batch of the previous page.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="The number of batches on a page.")] = 20,
 ) -> BatchList:
     """Return the tenant's batches, newest first."""
     if after is not None:

@@ -68,7 +68,7 @@ async def create(
     request: Request,
     caller: Writes,
     services: Wired,
-    file: Annotated[UploadFile, File(description="What is in it.")],
+    file: Annotated[UploadFile, File(description="The content of the file.")],
     purpose: Annotated[Purpose, Form()],
     anchor: Annotated[Literal["created_at"] | None, Form(alias="expires_after[anchor]")] = None,
     seconds: Annotated[int | None, Form(alias="expires_after[seconds]", ge=SHORTEST_LIFE, le=LONGEST_LIFE)] = None,
@@ -99,9 +99,9 @@ async def list_files(
     caller: Reads,
     services: Wired,
     purpose: Annotated[str | None, Query(pattern=NO_NUL, description="Only files of this purpose.")] = None,
-    after: Annotated[str | None, Query(description="The last file of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=10_000, description="Files of one page.")] = 10_000,
-    order: Annotated[Literal["asc", "desc"], Query(description="The newest first: `desc`.")] = "desc",
+    after: Annotated[str | None, Query(description="The id of the last file of the previous page.")] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="The number of files on a page.")] = 10_000,
+    order: Annotated[Literal["asc", "desc"], Query(description="The order: `desc` returns the newest first.")] = "desc",
 ) -> FileList:
     """Return the tenant's files, ordered by age."""
     if after is not None:

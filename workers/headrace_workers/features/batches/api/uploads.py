@@ -54,7 +54,9 @@ class Completed(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     part_ids: Annotated[list[str], Field(min_length=1, max_length=MOST_PARTS)]
-    md5: Annotated[str | None, Field(pattern=r"^[0-9A-Fa-f]{32}$", description="Of all bytes, hexadecimal.")] = None
+    md5: Annotated[
+        str | None, Field(pattern=r"^[0-9A-Fa-f]{32}$", description="The MD5 checksum of all bytes, hexadecimal.")
+    ] = None
 
 
 class UploadShape(BaseModel):
@@ -104,7 +106,7 @@ async def add_part(
     caller: Writes,
     services: Wired,
     upload: Own,
-    data: Annotated[UploadFile, File(description="Of 64 MB at most.")],
+    data: Annotated[UploadFile, File(description="The part, at most 64 MB.")],
 ) -> PartShape:
     """Add a part. Parts may come in any order, several at a time."""
     await refuse_fields(request, {"data"})

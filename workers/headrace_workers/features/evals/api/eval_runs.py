@@ -91,7 +91,7 @@ async def list_runs(
     limit: Limit = PAGE,
     order: Order = "asc",
     after: After = None,
-    status: Annotated[State | None, Query(description="Only runs that stand so.")] = None,
+    status: Annotated[State | None, Query(description="Only runs with this status.")] = None,
 ) -> RunList:
     """Return the runs of an eval."""
     await eval_of(services, caller, eval_id)
@@ -137,7 +137,9 @@ async def list_items(
     limit: Limit = PAGE,
     order: Order = "asc",
     after: After = None,
-    status: Annotated[Literal["pass", "fail", "error"] | None, Query(description="Only items that ended so.")] = None,
+    status: Annotated[
+        Literal["pass", "fail", "error"] | None, Query(description="Only items with this status.")
+    ] = None,
 ) -> ItemList:
     """Return the results of the items that have ended, in the order of their rows."""
     run = await _run(services, caller, eval_id, run_id)

@@ -62,7 +62,7 @@ async def list_evals(
     order: Order = "asc",
     after: After = None,
     order_by: Annotated[
-        Literal["created_at", "updated_at"], Query(description="By age, or by the last change.")
+        Literal["created_at", "updated_at"], Query(description="The order: by creation, or by the last change.")
     ] = "created_at",
 ) -> EvalList:
     """Return the tenant's evals."""

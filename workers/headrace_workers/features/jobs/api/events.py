@@ -22,7 +22,7 @@ router = APIRouter(tags=["jobs"])
 _SIGN_OF_LIFE: Final = b": \n\n"  # a comment, so that nobody on the way takes the connection for dead
 _QUIET_TURNS: Final = 15  # turns of a second, at most
 _LATER: Final = b"retry: 1000\n\n"
-LastId = Annotated[str | None, Header(alias="Last-Event-ID", description="Goes on behind the event of this id.")]
+LastId = Annotated[str | None, Header(alias="Last-Event-ID", description="Continue after the event with this id.")]
 
 
 @router.get("/v1/jobs/{job_id}/events", response_class=StreamingResponse, responses={**STREAM, **ANSWERS})

@@ -31,8 +31,8 @@ _JOB_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.A
 
 Writes = Annotated[Caller, needs(Scope.JOBS_WRITE)]
 Reads = Annotated[Caller, needs(Scope.JOBS_READ)]
-Trace = Annotated[str | None, Header(description="W3C Trace Context: goes on with the job.")]
-Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT, description="Seconds to wait for the end at most.")]
+Trace = Annotated[str | None, Header(description="W3C Trace Context. The job carries it on.")]
+Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT, description="The maximum seconds to wait for the end.")]
 
 
 @sending.post("/v1/jobs", status_code=202, responses=ACCEPTED, openapi_extra=body_of_jobs())

@@ -76,7 +76,7 @@ async def list_files(
     before: Before = None,
     status: Annotated[
         Literal["in_progress", "completed", "failed", "cancelled"] | None,
-        Query(alias="filter", description="Only files of this status; those that were cancelled are there no more."),
+        Query(alias="filter", description="Only files with this status. Cancelled files are no longer there."),
     ] = None,
 ) -> StoreFileList:
     """Return the files of a batch that are in the store."""

@@ -59,7 +59,7 @@ async def list_files(
     before: Before = None,
     status: Annotated[
         Literal["in_progress", "completed", "failed", "cancelled"] | None,
-        Query(alias="filter", description="Only files of this status; none is ever cancelled."),
+        Query(alias="filter", description="Only files with this status. No file is ever `cancelled`."),
     ] = None,
 ) -> StoreFileList:
     """Return the files of a store."""

@@ -12,7 +12,7 @@ Events = Annotated[
     list[str], Field(min_length=1, max_length=64, description="`GET /v1/webhook_event_types` lists them.")
 ]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
-Url = Annotated[str, Field(max_length=2_048, description="https, and an address that the internet knows.")]
+Url = Annotated[str, Field(max_length=2_048, description="An https URL with a public address.")]
 
 
 class Asked(BaseModel):
@@ -24,7 +24,7 @@ class Asked(BaseModel):
 class Wishes(Asked):
     """headrace's own options of an endpoint."""
 
-    whole: Annotated[bool | None, Field(description="Tell it the whole receipt, where that is small enough.")] = None
+    whole: Annotated[bool | None, Field(description="Send the whole receipt if it is small enough.")] = None
 
 
 class FirstWishes(Wishes):
@@ -60,7 +60,7 @@ class Rotation(Asked):
 class Sample(Asked):
     """The event type of a sample."""
 
-    event_type: Annotated[str | None, Field(description="It must be given.")] = None
+    event_type: Annotated[str | None, Field(description="The event type. Required.")] = None
 
 
 class Reason(Asked):
@@ -74,8 +74,8 @@ class Again(Asked):
 
     since: Annotated[int | None, Field(ge=0, le=2**40)] = None
     until: Annotated[int | None, Field(ge=0, le=2**40)] = None
-    delivered: Annotated[bool, Field(description="Also what was taken.")] = False
-    dry_run: Annotated[bool, Field(description="Only say how many there are.")] = False
+    delivered: Annotated[bool, Field(description="Also accepted deliveries.")] = False
+    dry_run: Annotated[bool, Field(description="Only return the number.")] = False
 
 
 class EndpointList(Page[WebhookEndpoint]):

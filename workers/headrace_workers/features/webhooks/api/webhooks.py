@@ -69,9 +69,10 @@ async def list_endpoints(
     caller: Reads,
     services: Wired,
     after: Annotated[
-        str | None, Query(max_length=36, pattern=r"^[A-Za-z0-9_-]+$", description="The last of the page before.")
+        str | None,
+        Query(max_length=36, pattern=r"^[A-Za-z0-9_-]+$", description="The id of the last item of the previous page."),
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=MOST, description="How many at most.")] = 20,
+    limit: Annotated[int, Query(ge=1, le=MOST, description="The number of items on a page.")] = 20,
 ) -> EndpointList:
     """Return the tenant's endpoints, newest first."""
     if after is not None:
