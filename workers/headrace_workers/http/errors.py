@@ -31,7 +31,7 @@ from headrace_workers.http.path_families import is_native
 
 
 class Why(Enum):
-    """A reason: its name on the wire, its status, and what it is in words."""
+    """A reason: its code, its status, and its title."""
 
     INVALID = "invalid", 400, "The request cannot be understood"
     UNAUTHORIZED = "unauthorized", 401, "No valid API key"
@@ -149,7 +149,7 @@ def refusal_of(error: HeadraceError) -> Refusal:
         return Refusal(Why.QUOTA, str(error), retry_after=60.0, again=False)  # a person makes room, or a run ends
     if error.category is Category.CONFLICT:
         return Refusal(Why.CONFLICT, str(error))
-    return Refusal(Why.INTERNAL, "the log of the gateway says more, by the request's id")
+    return Refusal(Why.INTERNAL, "the gateway's log has the details under this request's id")
 
 
 def response_of(refusal: Refusal, path: str, request_id: str) -> Response:

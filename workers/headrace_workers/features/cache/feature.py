@@ -1,4 +1,4 @@
-"""What cache adds to headrace."""
+"""The cache feature: exact and semantic caching of answers, and audits of it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

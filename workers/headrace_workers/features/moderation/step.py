@@ -50,7 +50,7 @@ def _text(task: Task) -> str | None:
 
 
 def _told(task: Task, canaries: Canaries) -> Told | None:
-    """What the model was told that wrote this text; None of what was brought."""
+    """Return the prompt of the model that wrote this text; None for a text that a job brought."""
     if isinstance(task.event, Output) and isinstance(task.job, GenerationJob):
         return canaries.told(task.job.tenant, task.job.conversation)
     return None
@@ -72,7 +72,7 @@ def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
 
 
 def _passed_on(task: Task, output: Output, verdict: Moderation, told: ModerationVerdict) -> Done:
-    """What goes on, and what becomes of the cache by what the policy wanted."""
+    """Return the text that goes on, and the effect of the policy's verdict on the cache."""
     answer, context = whole(task.context, output.answer)
     return Done(
         Moderated(
@@ -87,7 +87,7 @@ def _passed_on(task: Task, output: Output, verdict: Moderation, told: Moderation
 
 
 def _admission(task: Task, output: Output, action: str) -> tuple[Written, ...]:
-    """What becomes of the entry that this job was to fill, or was served."""
+    """Return the change of the cache entry that this job fills, or from which it was served."""
     asked = task.context.get(CONTEXT, {})
     if GIVEN in asked:
         return () if action == "allow" else (Disallow(asked[GIVEN], f"moderation would {action} it now"),)
