@@ -6,6 +6,7 @@ still listed, so that the list only shrinks. Import-linter checks the rooms (pyp
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from headrace_workers.wiring.features import FEATURES
@@ -38,10 +39,16 @@ def _modules() -> Iterator[tuple[str, Path]]:
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
+@cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def _imported(path: Path) -> set[str]:
     """The modules that a file imports, by their dotted names; packages where a name may be a module of theirs."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(_parsed(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
@@ -52,6 +59,16 @@ def _imported(path: Path) -> set[str]:
 
 def _feature(module: str) -> str:
     return module.removeprefix(_FEATURES).partition(".")[0] if module.startswith(_FEATURES) else ""
+
+
+def _declares_tables(path: Path) -> bool:
+    """Return True if a module adds tables to the metadata of the ledger."""
+    calls = (node for node in ast.walk(_parsed(path)) if isinstance(node, ast.Call))
+    return any(ast.unparse(call.func) == "Table" and "METADATA" in map(ast.unparse, call.args) for call in calls)
+
+
+def _is_store(module: str) -> bool:
+    return not {"store", "hooks"}.isdisjoint(module.split("."))
 
 
 def test_features_import_features_in_one_direction_only() -> None:
@@ -66,6 +83,18 @@ def test_features_import_features_in_one_direction_only() -> None:
             if other and place[importer] > place[other]:
                 found.add(f"{module.removeprefix(_FEATURES)} -> {imported.removeprefix(_FEATURES)}")
     assert found == _EXCEPTIONS
+
+
+def test_only_the_store_of_a_feature_imports_its_tables() -> None:
+    """Only a feature's own store and its hooks read and write its tables: everything else calls the store's methods."""
+    tables = {module for module, path in _modules() if _feature(module) and _declares_tables(path)}
+    found = set()
+    for module, path in _modules():
+        for imported in _imported(path):
+            owner = next((table for table in tables if imported == table or imported.startswith(f"{table}.")), None)
+            if owner is not None and not (_feature(module) == _feature(owner) and _is_store(module)):
+                found.add(f"{module} -> {owner}")
+    assert found == set()
 
 
 def test_every_feature_has_its_value() -> None:
