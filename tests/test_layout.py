@@ -11,7 +11,9 @@ from pathlib import Path
 
 from headrace_workers.wiring.features import FEATURES
 
-_PACKAGE = Path(__file__).parents[1] / "workers" / "headrace_workers"
+_ROOT = Path(__file__).parents[1]
+_PACKAGE = _ROOT / "workers" / "headrace_workers"
+_PACKAGES = (_PACKAGE, _ROOT / "schemas" / "headrace_schemas", _ROOT / "producers" / "headrace_producers")
 _FEATURES = "headrace_workers.features."
 
 # A feature may import those to the right of it.
@@ -31,6 +33,7 @@ _ORDER = (
 )
 _EXCEPTIONS = frozenset({"knowledge.api.vector_stores -> batches.store.stored"})
 _MOST_LINES = 500
+_SHORTEST_TEXT = 30  # characters of an error text that tell it from others
 
 
 def _modules() -> Iterator[tuple[str, Path]]:
@@ -71,6 +74,28 @@ def _is_store(module: str) -> bool:
     return not {"store", "hooks"}.isdisjoint(module.split("."))
 
 
+def _errors(paths: list[Path]) -> set[str]:
+    """Return the names of all classes of exceptions that these files define, and of those that they derive from."""
+    bases: dict[str, set[str]] = {}
+    for path in paths:
+        for node in ast.walk(_parsed(path)):
+            if isinstance(node, ast.ClassDef):
+                bases.setdefault(node.name, set()).update(ast.unparse(base) for base in node.bases)
+    found = {"HeadraceError", "Exception", "ValueError", "RuntimeError", "LookupError", "TypeError"}
+    while more := {name for name, of in bases.items() if of & found} - found:
+        found |= more
+    return found
+
+
+def _error_texts(path: Path, errors: set[str]) -> Iterator[str]:
+    """Return the texts in `raise` statements and in calls of errors; of f-strings, each part between the values."""
+    for node in ast.walk(_parsed(path)):
+        if isinstance(node, ast.Raise) or (isinstance(node, ast.Call) and ast.unparse(node.func) in errors):
+            for part in ast.walk(node):
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield part.value
+
+
 def test_features_import_features_in_one_direction_only() -> None:
     """The graph of features has no circle, but for the imports that are still to be cut."""
     place = {name: number for number, name in enumerate(_ORDER)}
@@ -108,3 +133,15 @@ def test_no_module_is_longer_than_one_idea() -> None:
     modules = ((module, path) for module, path in _modules() if "migrations" not in path.parts)
     long = {module: count for module, path in modules if (count := path.read_text().count("\n")) > _MOST_LINES}
     assert long == {}
+
+
+def test_each_error_text_stands_once() -> None:
+    """Two modules with the same error share a function or a constant, so that their texts cannot drift apart."""
+    paths = [path for package in _PACKAGES for path in sorted(package.rglob("*.py"))]
+    errors = _errors(paths)
+    found: dict[str, set[str]] = {}
+    for path in paths:
+        for text in _error_texts(path, errors):
+            if len(text) >= _SHORTEST_TEXT:
+                found.setdefault(text, set()).add(str(path.relative_to(_ROOT)))
+    assert {text: modules for text, modules in found.items() if len(modules) > 1} == {}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, cast
 import typer
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.cli.html import refuse_unwritable
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.cli.whole_file import whole_file
@@ -122,8 +123,7 @@ def _apart(source: Path, target: Path, removed: Path | None) -> None:
     if len(set(paths)) < len(paths):
         raise ConfigurationError("IN, OUT and --removed are three files: name others")
     for path in paths[1:]:
-        if path.is_dir() or not path.parent.is_dir():
-            raise ConfigurationError(f"{path} cannot be written: name a file in a folder that is there")
+        refuse_unwritable(path)
 
 
 def _given(path: Path) -> Iterator["Given"]:
