@@ -1,7 +1,7 @@
 """The layout of the code: which way features import each other, and what may stand where.
 
-The exceptions that are listed here are still to be cut. A test fails when one is added, and when one that is gone is
-still listed, so that the list only shrinks. Import-linter checks the rooms (pyproject.toml).
+Each list of exceptions is exact: a test fails when an exception is added, and when one that is gone is still listed.
+Import-linter checks the rooms (pyproject.toml).
 """
 
 import ast
@@ -32,7 +32,63 @@ _ORDER = (
     "generation",
 )
 _EXCEPTIONS = frozenset({"knowledge.api.vector_stores -> batches.store.stored"})
+# The names that files of features share: each means the same in every feature.
+_FEATURE_FILES = frozenset(
+    {
+        "admission", "api", "commands", "duty", "events", "feature", "hooks", "metrics", "parts", "service", "settings",
+        "stage", "status", "step", "store", "tables", "views",
+    }
+)  # fmt: skip
+# Rooms of one feature in which the same resource has the same name, such as `api/batches.py` and `store/batches.py`.
+_ROOMS = ("api", "commands", "openai", "store")
+# Names with two meanings, which are still to be renamed.
+_TWO_MEANINGS = frozenset(
+    {
+        "answering", "direct", "errors", "ports", "processes", "publish", "rates", "receipt", "run", "served", "submit",
+        "waiting",
+    }
+)  # fmt: skip
+# Names of one thing in two places: a command or a process and what the core does for it, the adapters of one library,
+# HTTP's and OpenAI's view of a resource, and the `load` of a folder, which makes what the folder holds.
+_SAME_MEANING = frozenset(
+    {
+        "assign", "bridge", "cache", "cancel", "ctranslate2", "dead", "embeddings", "files", "gateway", "held",
+        "incidents", "ingest", "known", "load", "lookup", "moderations", "outbox", "sentence_transformers", "standings",
+        "uploads",
+    }
+)  # fmt: skip
+# Short modules with one importer, and why each is a module of its own.
+_SHORT = {
+    "cli.doctor": "a command",
+    "cli.schema": "a command",
+    "core.ledger.duties": "the SQL of one table",
+    "core.ledger.for_gateways": "the methods of one role",
+    "core.ledger.for_people": "the methods of one role",
+    "core.ledger.for_workers": "the methods of one role",
+    "core.sql.patience": "an adapter of psycopg",
+    "features.access.commands.first_key": "the feature's step of `headrace up`",
+    "features.cache.guards.antonyms": "one guard a file",
+    "features.cache.guards.dates": "one guard a file",
+    "features.cache.guards.literals": "one guard a file",
+    "features.cache.guards.names": "one guard a file",
+    "features.cache.guards.units_of_measure": "one guard a file",
+    "features.generation.engines.choice_probabilities": "pure, beside an adapter of a heavy library",
+    "features.judging.language": "an adapter of py3langid",
+    "features.judging.rouge": "a published measure",
+    "features.knowledge.rerankers.load": "loads a heavy library only by its name",
+    "features.moderation.fitting": "an adapter of SciPy",
+    "features.moderation.invisible": "one disguise a file",
+    "features.moderation.leet": "one disguise a file",
+    "features.moderation.policy_news": "a thread of workers",
+    "features.quality.tenant_pass_rates": "pure, beside a duty that reads and writes",
+    "http.health_route": "a route",
+    "http.metrics_route": "a route",
+    "http.waiting": "the rule of abandoned requests",
+    "runtime.bridge.cluster": "a check that a bridge makes before it reads",
+    "runtime.worker.cancellation_watch": "a thread of workers",
+}
 _MOST_LINES = 500
+_LEAST_LINES = 40  # of a module that only one other imports
 _SHORTEST_TEXT = 30  # characters of an error text that tell it from others
 
 
@@ -133,6 +189,39 @@ def test_no_module_is_longer_than_one_idea() -> None:
     modules = ((module, path) for module, path in _modules() if "migrations" not in path.parts)
     long = {module: count for module, path in modules if (count := path.read_text().count("\n")) > _MOST_LINES}
     assert long == {}
+
+
+def test_a_short_module_with_one_importer_has_a_reason() -> None:
+    """A short module that one other imports is a function of that module, unless it has a reason to stand alone."""
+    modules = {
+        module: path for module, path in _modules() if path.stem != "__init__" and "migrations" not in path.parts
+    }
+    importers: dict[str, set[str]] = {}
+    for module, path in _modules():
+        for imported in _imported(path):
+            name = imported if imported in modules else imported.rpartition(".")[0]
+            importers.setdefault(name, set()).add(module)
+    found = set()
+    for module, path in modules.items():
+        of = importers.get(module, set())
+        is_part = bool(_feature(module)) and (
+            path.stem in _FEATURE_FILES or any(each.endswith(".feature") for each in of)
+        )
+        if len(of) == 1 and not is_part and path.read_text().count("\n") < _LEAST_LINES:
+            found.add(module.removeprefix("headrace_workers."))
+    assert found == set(_SHORT)
+
+
+def test_a_basename_means_one_thing() -> None:
+    """Two modules have the same name only if both are about the same thing, as `api/keys.py` and `store/keys.py` are."""
+    found: dict[str, set[str]] = {}
+    for module, path in _modules():
+        if path.stem in {"__init__", *_FEATURE_FILES} or "migrations" in path.parts:
+            continue
+        place = module.removeprefix("headrace_workers.").split(".")
+        subject = [part for part in place if part not in _ROOMS] if _feature(module) else place
+        found.setdefault(path.stem, set()).add(".".join(subject))
+    assert {name for name, subjects in found.items() if len(subjects) > 1} == _TWO_MEANINGS | _SAME_MEANING
 
 
 def test_each_error_text_stands_once() -> None:

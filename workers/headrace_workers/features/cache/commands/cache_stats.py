@@ -30,7 +30,7 @@ from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.audits import Audits
 
 if TYPE_CHECKING:
-    from headrace_workers.features.cache.semantic.bounds import Whole
+    from headrace_workers.features.cache.semantic.scope_fit import Whole
     from headrace_workers.features.cache.store.standings import ScopeStanding
 
 
@@ -102,6 +102,6 @@ def _show_bounds(stand: list["ScopeStanding"]) -> None:
 
 
 def _together(stand: list["ScopeStanding"]) -> "Whole | None":
-    from headrace_workers.features.cache.semantic.bounds import together
+    from headrace_workers.features.cache.semantic.scope_fit import together
 
     return together(stand)

@@ -75,8 +75,8 @@ def clean(
     from headrace_workers.features.datasets.clean import clean as cleaned
     from headrace_workers.features.datasets.cleaning_counts import Tally
     from headrace_workers.features.datasets.duplicates import Near
-    from headrace_workers.features.datasets.language import SMALL_WORDS
     from headrace_workers.features.datasets.leaked import evaluation_sets
+    from headrace_workers.features.datasets.other_language import SMALL_WORDS
     from headrace_workers.features.moderation.moderator import build_moderator
 
     if language is not None and language not in SMALL_WORDS:
