@@ -213,7 +213,7 @@ def test_a_short_module_with_one_importer_has_a_reason() -> None:
 
 
 def test_a_basename_means_one_thing() -> None:
-    """Two modules have the same name only if both are about the same thing, as `api/keys.py` and `store/keys.py` are."""
+    """Modules have the same name only if they are about the same thing, such as `api/keys.py` and `store/keys.py`."""
     found: dict[str, set[str]] = {}
     for module, path in _modules():
         if path.stem in {"__init__", *_FEATURE_FILES} or "migrations" in path.parts:
