@@ -26,7 +26,7 @@ from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.core.cores import available_cores
 from headrace_workers.features.evals.analysis import analyse
-from headrace_workers.features.evals.dataset import read_dataset
+from headrace_workers.features.evals.dataset_items import read_dataset
 from headrace_workers.features.evals.markdown import markdown
 from headrace_workers.features.evals.outcomes import read_outcomes
 from headrace_workers.features.evals.plan import Plan

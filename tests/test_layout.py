@@ -1,16 +1,19 @@
 """The layout of the code: which way features import each other, and what may stand where.
 
-The exceptions that are listed here are still to be cut. A test fails when one is added, and when one that is gone is
-still listed, so that the list only shrinks. Import-linter checks the rooms (pyproject.toml).
+Each list of exceptions is exact: a test fails when an exception is added, and when one that is gone is still listed.
+Import-linter checks the rooms (pyproject.toml).
 """
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from headrace_workers.wiring.features import FEATURES
 
-_PACKAGE = Path(__file__).parents[1] / "workers" / "headrace_workers"
+_ROOT = Path(__file__).parents[1]
+_PACKAGE = _ROOT / "workers" / "headrace_workers"
+_PACKAGES = (_PACKAGE, _ROOT / "schemas" / "headrace_schemas", _ROOT / "producers" / "headrace_producers")
 _FEATURES = "headrace_workers.features."
 
 # A feature may import those to the right of it. One that no other imports need not stand here, and may import all.
@@ -29,7 +32,64 @@ _ORDER = (
     "generation",
 )
 _EXCEPTIONS = frozenset({"knowledge.api.vector_stores -> batches.store.stored"})
+# The names that files of features share: each means the same in every feature.
+_FEATURE_FILES = frozenset(
+    {
+        "admission", "api", "commands", "duty", "events", "feature", "hooks", "metrics", "parts", "service", "settings",
+        "stage", "status", "step", "store", "tables", "views",
+    }
+)  # fmt: skip
+# Rooms of one feature in which the same resource has the same name, such as `api/batches.py` and `store/batches.py`.
+_ROOMS = ("api", "commands", "openai", "store")
+# Names with two meanings, which are still to be renamed.
+_TWO_MEANINGS = frozenset(
+    {
+        "answering", "direct", "errors", "ports", "processes", "publish", "rates", "receipt", "run", "served", "submit",
+        "waiting",
+    }
+)  # fmt: skip
+# Names of one thing in two places: a command or a process and what the core does for it, the adapters of one library,
+# HTTP's and OpenAI's view of a resource, and the `load` of a folder, which makes what the folder holds.
+_SAME_MEANING = frozenset(
+    {
+        "assign", "bridge", "cache", "cancel", "ctranslate2", "dead", "embeddings", "files", "gateway", "held",
+        "incidents", "ingest", "known", "load", "lookup", "moderations", "outbox", "sentence_transformers", "standings",
+        "uploads",
+    }
+)  # fmt: skip
+# Short modules with one importer, and why each is a module of its own.
+_SHORT = {
+    "cli.doctor": "a command",
+    "cli.schema": "a command",
+    "core.ledger.duties": "the SQL of one table",
+    "core.ledger.for_gateways": "the methods of one role",
+    "core.ledger.for_people": "the methods of one role",
+    "core.ledger.for_workers": "the methods of one role",
+    "core.sql.patience": "an adapter of psycopg",
+    "features.access.commands.first_key": "the feature's step of `headrace up`",
+    "features.cache.guards.antonyms": "one guard a file",
+    "features.cache.guards.dates": "one guard a file",
+    "features.cache.guards.literals": "one guard a file",
+    "features.cache.guards.names": "one guard a file",
+    "features.cache.guards.units_of_measure": "one guard a file",
+    "features.generation.engines.choice_probabilities": "pure, beside an adapter of a heavy library",
+    "features.judging.language": "an adapter of py3langid",
+    "features.judging.rouge": "a published measure",
+    "features.knowledge.rerankers.load": "loads a heavy library only by its name",
+    "features.moderation.fitting": "an adapter of SciPy",
+    "features.moderation.invisible": "one disguise a file",
+    "features.moderation.leet": "one disguise a file",
+    "features.moderation.policy_news": "a thread of workers",
+    "features.quality.tenant_pass_rates": "pure, beside a duty that reads and writes",
+    "http.health_route": "a route",
+    "http.metrics_route": "a route",
+    "http.waiting": "the rule of abandoned requests",
+    "runtime.bridge.cluster": "a check that a bridge makes before it reads",
+    "runtime.worker.cancellation_watch": "a thread of workers",
+}
 _MOST_LINES = 500
+_LEAST_LINES = 40  # of a module that only one other imports
+_SHORTEST_TEXT = 30  # characters of an error text that tell it from others
 
 
 def _modules() -> Iterator[tuple[str, Path]]:
@@ -38,10 +98,16 @@ def _modules() -> Iterator[tuple[str, Path]]:
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
+@cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def _imported(path: Path) -> set[str]:
     """The modules that a file imports, by their dotted names; packages where a name may be a module of theirs."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(_parsed(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
@@ -52,6 +118,38 @@ def _imported(path: Path) -> set[str]:
 
 def _feature(module: str) -> str:
     return module.removeprefix(_FEATURES).partition(".")[0] if module.startswith(_FEATURES) else ""
+
+
+def _declares_tables(path: Path) -> bool:
+    """Return True if a module adds tables to the metadata of the ledger."""
+    calls = (node for node in ast.walk(_parsed(path)) if isinstance(node, ast.Call))
+    return any(ast.unparse(call.func) == "Table" and "METADATA" in map(ast.unparse, call.args) for call in calls)
+
+
+def _is_store(module: str) -> bool:
+    return not {"store", "hooks"}.isdisjoint(module.split("."))
+
+
+def _errors(paths: list[Path]) -> set[str]:
+    """Return the names of all classes of exceptions that these files define, and of those that they derive from."""
+    bases: dict[str, set[str]] = {}
+    for path in paths:
+        for node in ast.walk(_parsed(path)):
+            if isinstance(node, ast.ClassDef):
+                bases.setdefault(node.name, set()).update(ast.unparse(base) for base in node.bases)
+    found = {"HeadraceError", "Exception", "ValueError", "RuntimeError", "LookupError", "TypeError"}
+    while more := {name for name, of in bases.items() if of & found} - found:
+        found |= more
+    return found
+
+
+def _error_texts(path: Path, errors: set[str]) -> Iterator[str]:
+    """Return the texts in `raise` statements and in calls of errors; of f-strings, each part between the values."""
+    for node in ast.walk(_parsed(path)):
+        if isinstance(node, ast.Raise) or (isinstance(node, ast.Call) and ast.unparse(node.func) in errors):
+            for part in ast.walk(node):
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield part.value
 
 
 def test_features_import_features_in_one_direction_only() -> None:
@@ -68,6 +166,18 @@ def test_features_import_features_in_one_direction_only() -> None:
     assert found == _EXCEPTIONS
 
 
+def test_only_the_store_of_a_feature_imports_its_tables() -> None:
+    """Only a feature's own store and its hooks read and write its tables: everything else calls the store's methods."""
+    tables = {module for module, path in _modules() if _feature(module) and _declares_tables(path)}
+    found = set()
+    for module, path in _modules():
+        for imported in _imported(path):
+            owner = next((table for table in tables if imported == table or imported.startswith(f"{table}.")), None)
+            if owner is not None and not (_feature(module) == _feature(owner) and _is_store(module)):
+                found.add(f"{module} -> {owner}")
+    assert found == set()
+
+
 def test_every_feature_has_its_value() -> None:
     """A folder under `features/` without a value in `FEATURES` would add nothing."""
     folders = {path.name for path in (_PACKAGE / "features").iterdir() if (path / "__init__.py").is_file()}
@@ -79,3 +189,48 @@ def test_no_module_is_longer_than_one_idea() -> None:
     modules = ((module, path) for module, path in _modules() if "migrations" not in path.parts)
     long = {module: count for module, path in modules if (count := path.read_text().count("\n")) > _MOST_LINES}
     assert long == {}
+
+
+def test_a_short_module_with_one_importer_has_a_reason() -> None:
+    """A short module that one other imports is a function of that module, unless it has a reason to stand alone."""
+    modules = {
+        module: path for module, path in _modules() if path.stem != "__init__" and "migrations" not in path.parts
+    }
+    importers: dict[str, set[str]] = {}
+    for module, path in _modules():
+        for imported in _imported(path):
+            name = imported if imported in modules else imported.rpartition(".")[0]
+            importers.setdefault(name, set()).add(module)
+    found = set()
+    for module, path in modules.items():
+        of = importers.get(module, set())
+        is_part = bool(_feature(module)) and (
+            path.stem in _FEATURE_FILES or any(each.endswith(".feature") for each in of)
+        )
+        if len(of) == 1 and not is_part and path.read_text().count("\n") < _LEAST_LINES:
+            found.add(module.removeprefix("headrace_workers."))
+    assert found == set(_SHORT)
+
+
+def test_a_basename_means_one_thing() -> None:
+    """Modules have the same name only if they are about the same thing, such as `api/keys.py` and `store/keys.py`."""
+    found: dict[str, set[str]] = {}
+    for module, path in _modules():
+        if path.stem in {"__init__", *_FEATURE_FILES} or "migrations" in path.parts:
+            continue
+        place = module.removeprefix("headrace_workers.").split(".")
+        subject = [part for part in place if part not in _ROOMS] if _feature(module) else place
+        found.setdefault(path.stem, set()).add(".".join(subject))
+    assert {name for name, subjects in found.items() if len(subjects) > 1} == _TWO_MEANINGS | _SAME_MEANING
+
+
+def test_each_error_text_stands_once() -> None:
+    """Two modules with the same error share a function or a constant, so that their texts cannot drift apart."""
+    paths = [path for package in _PACKAGES for path in sorted(package.rglob("*.py"))]
+    errors = _errors(paths)
+    found: dict[str, set[str]] = {}
+    for path in paths:
+        for text in _error_texts(path, errors):
+            if len(text) >= _SHORTEST_TEXT:
+                found.setdefault(text, set()).add(str(path.relative_to(_ROOT)))
+    assert {text: modules for text, modules in found.items() if len(modules) > 1} == {}

@@ -12,7 +12,7 @@ from headrace_producers.admin import missing_topics
 from headrace_producers.any_record import read_any_record
 from headrace_producers.attentive import attend
 from headrace_producers.connecting import connect
-from headrace_producers.errors import TopicMissing
+from headrace_producers.errors import TopicMissing, no_broker
 from headrace_producers.kafka_internals import consumer_metadata
 from headrace_producers.settings import KafkaSettings
 from headrace_producers.sole_reader import SoleReader
@@ -141,10 +141,7 @@ class EndTopics:
                 metrics_enabled=False,
             )
         except KafkaError as error:
-            raise Unavailable(
-                f"no Kafka broker answers at {self._settings.address} ({type(error).__name__}); "
-                "start it, or set HEADRACE_KAFKA"
-            ) from error
+            raise no_broker(self._settings.address, error) from error
 
     def _check_topics(self, timeout: float) -> None:
         # Some brokers create a topic that is merely asked about, and a reader would wait on it forever.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError, Unavailable
 
@@ -34,6 +35,16 @@ class WriteForbidden(RecordRefused):
 
 class ProducerClosed(HeadraceError):
     """The producer was closed, or belongs to the process that forked this one."""
+
+
+CLOSED: Final = "the producer is closed: build a new one"
+
+
+def no_broker(address: str, error: Exception) -> Unavailable:
+    """Return the error for a Kafka broker that does not answer at its address."""
+    return Unavailable(
+        f"no Kafka broker answers at {address} ({type(error).__name__}); start it, or set HEADRACE_KAFKA"
+    )
 
 
 @dataclass(frozen=True, slots=True)

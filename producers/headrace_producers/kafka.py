@@ -12,7 +12,7 @@ from kafka.errors import KafkaError
 
 from headrace_producers.admin import missing_topics
 from headrace_producers.carrier import Carrier
-from headrace_producers.errors import DeliveryFailed, ProducerClosed, TopicMissing
+from headrace_producers.errors import CLOSED, DeliveryFailed, ProducerClosed, TopicMissing, no_broker
 from headrace_producers.link import Link
 from headrace_producers.pending import PendingRecords
 from headrace_producers.settings import KafkaSettings
@@ -78,10 +78,7 @@ class KafkaSink:
         try:
             first = connect()
         except KafkaError as error:
-            raise Unavailable(
-                f"no Kafka broker answers at {settings.address} ({type(error).__name__}); "
-                "start it, or set HEADRACE_KAFKA"
-            ) from error
+            raise no_broker(settings.address, error) from error
         at_exit = partial(_end, pending, self._pid)
         atexit.register(at_exit)
         # The threads know `pending` and not the sink: when nobody holds it any more they finish, and end.
@@ -95,7 +92,7 @@ class KafkaSink:
         """Take one record; what becomes of it is told by `flush`, `close` and `on_delivery`."""
         self._check_process()
         if self._pending.closed:
-            raise ProducerClosed("the producer is closed: build a new one")
+            raise ProducerClosed(CLOSED)
         if record.topic not in self._known:
             self._find(record.topic)
         size = _RECORD_OVERHEAD + len(record.key) + len(record.value) + sum(len(k) + len(v) for k, v in record.headers)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from threading import Lock
 
-from headrace_producers.errors import ProducerClosed
+from headrace_producers.errors import CLOSED, ProducerClosed
 from headrace_producers.producer import Producer
 from headrace_producers.settings import ProducerSettings
 from headrace_producers.sink import Record
@@ -27,7 +27,7 @@ class MemorySink:
         """Keep it; ProducerClosed after `close`."""
         with self._lock:
             if self.closed:
-                raise ProducerClosed("the producer is closed: build a new one")
+                raise ProducerClosed(CLOSED)
             self.records.append(record)
 
     def flush(self, timeout: float) -> None:

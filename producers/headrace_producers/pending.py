@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from threading import Condition, RLock
 from time import monotonic
 
-from headrace_producers.errors import BufferFull, Failure, ProducerClosed, RecordRefused
+from headrace_producers.errors import CLOSED, BufferFull, Failure, ProducerClosed, RecordRefused
 from headrace_producers.sink import Record
 from headrace_schemas import Topic
 
@@ -85,7 +85,7 @@ class PendingRecords:
                     f"try again later{self._because()}"
                 )
             if self._closed:
-                raise ProducerClosed("the producer is closed: build a new one")
+                raise ProducerClosed(CLOSED)
             self._last += 1
             self._entries[self._last] = _Entry(record, size, self._now() + self._lifetime)
             self._uncarried.setdefault(record.topic, deque()).append(self._last)

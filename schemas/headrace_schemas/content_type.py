@@ -24,8 +24,13 @@ def is_structured(headers: Sequence[tuple[str, bytes | None]]) -> bool:
     """Whether the value holds the whole CloudEvent. Without a content type it is JSON in binary mode."""
     found = [value for name, value in headers if len(name) == len(NAME) and is_name(name)]
     if len(set(found)) > 1:
-        raise InvalidRecord(f"header {NAME} comes twice, with different values")
+        raise comes_twice(NAME)
     return bool(found) and check(found[0]) == STRUCTURED
+
+
+def comes_twice(header: str) -> InvalidRecord:
+    """Return the error for a header that a record has twice, with different values."""
+    return InvalidRecord(f"header {header} comes twice, with different values")
 
 
 def check(value: bytes | str | None) -> str:

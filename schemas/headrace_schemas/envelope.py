@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
-from headrace_schemas.content_type import JSON, NAME
+from headrace_schemas.content_type import JSON, NAME, comes_twice
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.times import parse_time
 
@@ -93,7 +93,7 @@ class Envelope:
             if (attribute := _HEADERS.get(name)) is not None:
                 text = _text(name, value)
                 if found.setdefault(attribute, text) != text:
-                    raise InvalidRecord(f"header {name} comes twice, with different values")
+                    raise comes_twice(name)
         for attribute in _REQUIRED:
             if attribute not in found:
                 raise InvalidRecord(_missing(f"ce_{attribute}", headers))

@@ -16,10 +16,11 @@ from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import Store
+from headrace_workers.features.batches.line_states import DONE
 from headrace_workers.features.batches.store.batch_rewriting import Anew
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
-from headrace_workers.features.batches.tables import BATCHES, DONE
+from headrace_workers.features.batches.tables import BATCHES
 from headrace_workers.features.evals import run_start
 from headrace_workers.features.evals.duty import EvalRuns
 from headrace_workers.features.evals.eval_plan import EvalPlan

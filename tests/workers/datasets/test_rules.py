@@ -5,8 +5,8 @@ import json
 import pytest
 
 from headrace_workers.features.datasets.duplicates import Near, Same
-from headrace_workers.features.datasets.language import other_language
 from headrace_workers.features.datasets.leaked import evaluation_sets
+from headrace_workers.features.datasets.other_language import other_language
 from headrace_workers.features.datasets.record import Unreadable, text_of
 from headrace_workers.features.datasets.text_quality import poor
 

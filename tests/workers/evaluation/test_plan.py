@@ -8,8 +8,8 @@ from tests.workers.evaluation.runs import RUN, made
 from headrace_schemas import GenerationJob
 from headrace_workers.cli.jobfile import parse_job
 from headrace_workers.core.job_defaults import Defaults
-from headrace_workers.features.evals.errors import WrongRows
 from headrace_workers.features.evals.plan import Plan
+from headrace_workers.features.evals.run_errors import WrongRows
 
 ROWS = ({"q": "one"}, {"q": "two"})
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests.workers.evaluation.runs import RUN
 
-from headrace_workers.features.evals.errors import WrongRun
+from headrace_workers.features.evals.run_errors import WrongRun
 from headrace_workers.features.evals.run_file import Run, read_run
 
 GOOD = RUN.format(more="")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace_workers.features.cache.guards.comparison import Comparison
+from headrace_workers.features.cache.guards.comparatives import Comparison
 from headrace_workers.features.cache.guards.profile import profile
 
 

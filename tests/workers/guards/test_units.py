@@ -3,7 +3,7 @@
 import pytest
 
 from headrace_workers.features.cache.guards.profile import profile
-from headrace_workers.features.cache.guards.units import Units
+from headrace_workers.features.cache.guards.units_of_measure import Units
 
 
 @pytest.mark.parametrize(

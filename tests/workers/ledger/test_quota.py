@@ -9,7 +9,7 @@ from headrace_workers.core.sql.database import now_ms, writing
 from headrace_workers.core.tables import CHANGES
 from headrace_workers.features.cache.feature import FEATURE
 from headrace_workers.features.cache.settings import CacheSettings
-from headrace_workers.features.cache.store import quota
+from headrace_workers.features.cache.store import eviction
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Served, kill
 from headrace_workers.features.cache.tables import ENTRIES
@@ -91,9 +91,9 @@ def test_of_equals_the_oldest_goes(ledger):
 @pytest.mark.parametrize("place", [0, 3, 100])
 def test_a_bounded_number_goes_at_once(ledger, monkeypatch, place):
     """Wherever the look begins; whoever keeps the most comes first, and in the end nobody keeps too many."""
-    monkeypatch.setattr(quota, "AT_ONCE", 2)
-    monkeypatch.setattr(quota, "_COMPARED", 4)
-    monkeypatch.setattr(quota.random, "randint", lambda low, high: min(place, high))
+    monkeypatch.setattr(eviction, "AT_ONCE", 2)
+    monkeypatch.setattr(eviction, "_COMPARED", 4)
+    monkeypatch.setattr(eviction.random, "randint", lambda low, high: min(place, high))
     keep(ledger, "a", 6), keep(ledger, "b", 9)
     assert ledger.of(Answers).evict(4) == 2
     assert (len(kept(ledger, "a")), len(kept(ledger, "b"))) == (6, 7)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from headrace_workers.features.cache.semantic.bounds import fit_due, judge, together
+from headrace_workers.features.cache.semantic.scope_fit import fit_due, judge, together
 from headrace_workers.features.cache.store.audit_counts import Beside, Labels, Pair, Tally, Window
 from headrace_workers.features.cache.store.standings import ScopeStanding, unheard_of
 

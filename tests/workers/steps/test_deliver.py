@@ -331,7 +331,7 @@ def test_two_tenants_hear_of_their_own(ledger):
 
 def test_callbacks_are_signed_with_the_tenants_own_secret(ledger):
     """Whatever URL a job names; the secret is made with the first, and a person can see it."""
-    from headrace_workers.features.webhooks.keyring import callbacks_of
+    from headrace_workers.features.webhooks.signing_keys import callbacks_of
 
     office = Office(ledger, sealer=Sealer([os.urandom(32)]))
     with receiving() as receiver:

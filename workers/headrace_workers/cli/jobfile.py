@@ -16,7 +16,7 @@ from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
 from headrace_workers.core.admission.check import AdmissionCheck
 from headrace_workers.core.job_defaults import Defaults, NoKind
-from headrace_workers.core.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed
+from headrace_workers.core.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed_object
 
 Job = AnyJob
 
@@ -56,11 +56,9 @@ def parse_job(text: bytes, defaults: Defaults) -> Job:
     Without a kind, a line with an `output` is an evaluation job, and any other a generation job.
     """
     try:
-        line = parsed(text)
+        line = parsed_object(text)
     except NoJSON as error:
         raise WrongLine(str(error)) from None
-    if not isinstance(line, dict):
-        raise WrongLine(f"it must be a JSON object, not {_kind(line)}")
     if line.keys() >= _OPENAI_BATCH or ("custom_id" in line and "body" in line):
         raise OpenAIBatchLine("it is a line for OpenAI's Batch API")
     try:
@@ -165,7 +163,3 @@ class JobFile:
         except LineTooLong as error:
             reason = f"{self.name}:{error.number}: it has more than {MAX_LINE_BYTES} bytes"
             raise WrongLines([reason], 1) from None
-
-
-def _kind(value: object) -> str:
-    return {list: "a list", str: "a string", bool: "true or false", type(None): "null"}.get(type(value), "a number")

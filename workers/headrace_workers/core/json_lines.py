@@ -93,6 +93,18 @@ def parsed(text: bytes) -> Any:
         raise NoJSON(f"it is no JSON that can be read: {type(error).__name__}") from None
 
 
+def parsed_object(text: bytes) -> dict[str, Any]:
+    """Return the JSON object that a line holds. Raise NoJSON if the line is not a JSON object."""
+    value = parsed(text)
+    if not isinstance(value, dict):
+        raise NoJSON(f"it must be a JSON object, not {_kind(value)}")
+    return value
+
+
+def _kind(value: object) -> str:
+    return {list: "a list", str: "a string", bool: "true or false", type(None): "null"}.get(type(value), "a number")
+
+
 def _written_as(text: bytes) -> str:
     """What else it may be. No JSON has a byte of 0, and UTF-16 is full of them."""
     return ", but looks like UTF-16 or UTF-32: write the file as UTF-8" if b"\0" in text else ""

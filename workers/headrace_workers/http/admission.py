@@ -33,7 +33,7 @@ from headrace_workers.core.ledger.repetitions import digest_of
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.caller import Caller, check_named
-from headrace_workers.http.errors import KafkaAway, LedgerAway, Refusal, Why
+from headrace_workers.http.errors import KafkaAway, LedgerAway, Refusal, Why, stopping
 from headrace_workers.http.load_shedding import LoadShedding
 from headrace_workers.http.metrics import Metrics
 from headrace_workers.http.sink import Sink
@@ -144,7 +144,7 @@ class Admission:
         if len(jobs) > MOST_JOBS:
             raise InvalidRecord(f"{len(jobs)} jobs in one request; at most {MOST_JOBS} are taken")
         if self._waiter.stopping:
-            raise Refusal(Why.STOPPING, "this gateway is stopping: send the request again", retry_after=1.0)
+            raise stopping()
         check_named(caller, jobs)
         self._check(jobs)
         tokens = await self._examine(jobs)

@@ -17,6 +17,7 @@ from headrace_workers.core.json_lines import NamedTwice, NoJSON, finite, named_o
 from headrace_workers.core.text_file import GZIP, ZSTANDARD
 from headrace_workers.http.authenticated_route import Guarded
 from headrace_workers.http.errors import Refusal, Why
+from headrace_workers.http.openai_errors import NO_OBJECT
 
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 _PACKED: Final = {GZIP: "gzip", ZSTANDARD: "Zstandard"}
@@ -61,7 +62,7 @@ async def json_object(request: Request) -> Mapping[str, Any]:
 def _object(body: bytes) -> Mapping[str, Any]:
     value = parsed(body)
     if not isinstance(value, dict):
-        raise Refusal(Why.INVALID, "the body must be a JSON object")
+        raise Refusal(Why.INVALID, NO_OBJECT)
     return value
 
 

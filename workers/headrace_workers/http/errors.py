@@ -94,6 +94,16 @@ class Refusal(HeadraceError):
         self.headers = dict(headers or {})
 
 
+def stopping(*, again: bool | None = None) -> Refusal:
+    """Return the refusal of a request that comes while the gateway stops."""
+    return Refusal(Why.STOPPING, "this gateway is stopping: send the request again", retry_after=1.0, again=again)
+
+
+def internal_error() -> Refusal:
+    """Return the refusal of a request whose failure only the gateway's log explains."""
+    return Refusal(Why.INTERNAL, "the gateway's log has the details under this request's id")
+
+
 class KafkaAway(Refusal):
     """Kafka does not have the job, or did not say so in time. `again` is None where nothing was sent, for certain."""
 
@@ -149,7 +159,7 @@ def refusal_of(error: HeadraceError) -> Refusal:
         return Refusal(Why.QUOTA, str(error), retry_after=60.0, again=False)  # a person makes room, or a run ends
     if error.category is Category.CONFLICT:
         return Refusal(Why.CONFLICT, str(error))
-    return Refusal(Why.INTERNAL, "the gateway's log has the details under this request's id")
+    return internal_error()
 
 
 def response_of(refusal: Refusal, path: str, request_id: str) -> Response:

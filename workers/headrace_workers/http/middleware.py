@@ -21,7 +21,7 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.http import body_pace as paces
 from headrace_workers.http.body_pace import Pace
 from headrace_workers.http.bounds import body_bound
-from headrace_workers.http.errors import Refusal, Why, response_of
+from headrace_workers.http.errors import Refusal, Why, internal_error, response_of
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PLAIN: Final = frozenset({"", "identity"})  # encodings that are none
@@ -136,8 +136,7 @@ class Entry:
             log("gateway", logging.ERROR, Action.REQUEST_FAILED, f"{type(error).__name__} in {place}",
                 request_id=visit.request_id)  # fmt: skip
             if not visit.status:
-                failed = Refusal(Why.INTERNAL, "the gateway's log has the details under this request's id")
-                await self._refuse(failed, scope, receive, answer, visit)
+                await self._refuse(internal_error(), scope, receive, answer, visit)
 
     async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
         visit.refused(refusal.why.code)

@@ -31,6 +31,9 @@ _BY_ERROR: Final[dict[type[HeadraceError], tuple[int, str, str | None]]] = {
 }
 
 
+NO_OBJECT: Final = "the body must be a JSON object"
+
+
 class Refused(HeadraceError):
     """A request that gets no answer: the HTTP status, and what OpenAI's error object says.
 

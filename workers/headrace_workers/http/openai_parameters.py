@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace_workers.http.openai_errors import Refused, unsupported, wrong
+from headrace_workers.http.openai_errors import NO_OBJECT, Refused, unsupported, wrong
 
 # Values, beside null, that ask for nothing: a parameter with one of them might as well have been left out.
 Plain = tuple[Any, ...]
@@ -33,7 +33,7 @@ class Parameters:
         `tools[0]`.
         """
         if not isinstance(body, Mapping):
-            raise wrong(within, "must be an object") if within else Refused("the body must be a JSON object")
+            raise wrong(within, "must be an object") if within else Refused(NO_OBJECT)
         where = f"{within}." if within else ""
         elsewhere = {**self.refused, **self.unmeant}
         for name in body:

@@ -115,7 +115,7 @@ class Services:
         """
         found = await self._standings.ask(job_id)
         if found is None or found.tenant != tenant:
-            raise Refusal(Why.NOT_FOUND, "this tenant has no job of this id")
+            raise no_job()
         return found
 
     async def cancel(self, job_ids: Sequence[str], tenant: str, reason: str) -> None:
@@ -136,6 +136,11 @@ class Services:
         outcomes = self.ledger.cancel_all(cancellations)
         self.ring()
         return outcomes
+
+
+def no_job() -> Refusal:
+    """Return the refusal of a request for a job that its tenant does not have."""
+    return Refusal(Why.NOT_FOUND, "this tenant has no job of this id")
 
 
 async def _services(request: Request) -> Any:  # as a plain function it would be called on a thread

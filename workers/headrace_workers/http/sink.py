@@ -18,7 +18,7 @@ from headrace_producers.sink import Record
 from headrace_producers.teller import OnDelivery
 from headrace_schemas.errors import HeadraceError, Unavailable
 from headrace_workers.core.log import Action, log
-from headrace_workers.http.errors import KafkaAway, Refusal, Why, refusal_of, unsaid
+from headrace_workers.http.errors import KafkaAway, Refusal, Why, refusal_of, stopping, unsaid
 from headrace_workers.http.topics import Topics
 
 CONFIRM_SECONDS = 5.0  # a record that is not confirmed by then has failed
@@ -244,9 +244,7 @@ def _not_taken(error: HeadraceError, *, again: bool | None) -> Refusal:
         case TopicMissing():
             return KafkaAway(str(error), Why.KAFKA_REFUSES, again=again)
         case ProducerClosed():
-            return Refusal(
-                Why.STOPPING, "this gateway is stopping: send the request again", retry_after=1.0, again=again
-            )
+            return stopping(again=again)
         case Unavailable():
             return KafkaAway(unsaid(error), again=again)
     return refusal_of(error)

@@ -220,12 +220,6 @@ def ledger_url(env: Mapping[str, str] | None = None) -> str:
         return running_stack(env, "HEADRACE_LEDGER")["ledger"]
     if not (password := secret_in(env, "HEADRACE_LEDGER_PASSWORD")):
         return url
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
+    from headrace_workers.core.sql.database import parsed_url
 
-    try:
-        return make_url(url).set(password=password).render_as_string(hide_password=False)
-    except ArgumentError as error:
-        raise ConfigurationError(
-            "HEADRACE_LEDGER is no database URL: use sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
-        ) from error
+    return parsed_url(url).set(password=password).render_as_string(hide_password=False)

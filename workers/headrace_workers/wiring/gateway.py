@@ -131,7 +131,7 @@ def _admission(
     *,
     durable: bool,
 ) -> "Admission":
-    from headrace_workers.features.access.quota import QuotaReservations
+    from headrace_workers.features.access.quota_reservations import QuotaReservations
     from headrace_workers.http.admission import Admission
     from headrace_workers.http.load_shedding import LoadShedding
 

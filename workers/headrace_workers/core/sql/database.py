@@ -72,18 +72,23 @@ def _now_sqlite(_element: Any, _compiler: Any, **_: Any) -> str:
     return "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)"
 
 
+def parsed_url(url: str | URL) -> URL:
+    """Return the parts of a ledger's URL. Raise ConfigurationError if it is not the URL of a database."""
+    try:
+        return make_url(url)
+    except ArgumentError as error:
+        raise ConfigurationError(
+            "HEADRACE_LEDGER is no database URL: use sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
+        ) from error
+
+
 def connect(url: str | URL, *, durable: bool = True) -> Engine:
     """An engine for the ledger at this URL; ConfigurationError when the URL is none that we can use.
 
     `durable=False` is for transactions whose loss in a crash of the database changes nothing that was promised: they
     need not wait for its disk.
     """
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise ConfigurationError(
-            "HEADRACE_LEDGER is no database URL: use sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
-        ) from error
+    parsed = parsed_url(url)
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() == "sqlite":

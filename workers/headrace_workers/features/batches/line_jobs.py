@@ -7,7 +7,7 @@ from pydantic_core import to_json
 
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_workers.core.job_defaults import NoKind
-from headrace_workers.core.json_lines import NoJSON, Read, parsed
+from headrace_workers.core.json_lines import NoJSON, Read, parsed_object
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.features.batches.line_admission import INVALID, Admit, NoJob, Terms, admitted_job
 from headrace_workers.features.batches.requests import asked, is_request
@@ -57,12 +57,9 @@ def _object(read: Read) -> dict[str, Any]:
     if read.too_long:
         raise NoJob(INVALID, f"the line has more than the {LONGEST_LINE:,} bytes that are taken")
     try:
-        line = parsed(read.text)
+        return parsed_object(read.text)
     except NoJSON as error:
         raise NoJob(INVALID, str(error)) from None
-    if not isinstance(line, dict):
-        raise NoJob(INVALID, f"it must be a JSON object, not {_kind(line)}")
-    return line
 
 
 def name_of(line: Mapping[str, Any]) -> str | None:
@@ -108,7 +105,3 @@ def _plain(line: dict[str, Any], number: int, terms: Terms, admit: Admit) -> New
     except ValueError as error:  # a text with half of a surrogate pair
         raise NoJob(INVALID, f"it cannot be written as JSON: {error}") from None
     return admitted_job(kind, value, number, terms, admit)
-
-
-def _kind(value: object) -> str:
-    return {list: "a list", str: "a string", bool: "true or false", type(None): "null"}.get(type(value), "a number")

@@ -21,13 +21,13 @@ from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
 from headrace_workers.features.batches.line_admission import NoJob, Terms, terms_of
 from headrace_workers.features.batches.line_jobs import LONGEST_LINE
+from headrace_workers.features.batches.line_states import DONE, FAILED
 from headrace_workers.features.batches.requests import is_request, job_ids, read
 from headrace_workers.features.batches.store.batch_outputs import EndedLine
 from headrace_workers.features.batches.store.batch_rewriting import Anew
 from headrace_workers.features.batches.store.batches import BATCH_CANCELLED, BATCH_EXPIRED
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.files import Overtaken, Piece
-from headrace_workers.features.batches.tables import DONE, FAILED
 from headrace_workers.features.batches.written import Circumstances, written
 
 _LINES_AT_ONCE: Final = 1_000  # that are asked for

@@ -6,10 +6,6 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary,
 
 from headrace_workers.core.tables import METADATA, Serial
 
-# The states of a line: open (its jobs are under way), refused (it made none; the error file has yet to say so), done
-# (its answer is in the output) and failed (the error file says why).
-OPEN, REFUSED, DONE, FAILED = "open", "refused", "done", "failed"
-
 IS_UNFINISHED: Final = text("batches.ended_at IS NULL")
 IS_REFUSED: Final = text("lines.state = 'refused'")
 

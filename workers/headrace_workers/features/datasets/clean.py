@@ -10,8 +10,8 @@ from headrace_schemas import HeadraceError
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.core.ports import Moderator
 from headrace_workers.features.datasets.duplicates import Near, Same
-from headrace_workers.features.datasets.language import other_language
 from headrace_workers.features.datasets.leaked import EvaluationSets
+from headrace_workers.features.datasets.other_language import other_language
 from headrace_workers.features.datasets.record import Unreadable, text_of
 from headrace_workers.features.datasets.text_quality import poor
 

@@ -28,10 +28,10 @@ from headrace_workers.features.batches.submit import Wishes, submit
 from headrace_workers.features.evals.eval_plan import EvalPlan, Row, error_of
 from headrace_workers.features.evals.run_start import Beginning, TooManyRows
 from headrace_workers.features.evals.settings import EvalSettings
+from headrace_workers.features.evals.states import CANCELED, CANCELING, COMPLETED, ERROR, FAILED
 from headrace_workers.features.evals.store.eval_limits import TooManyEvals
 from headrace_workers.features.evals.store.eval_runs import Judged, ReadBefore
 from headrace_workers.features.evals.store.evals import Evals
-from headrace_workers.features.evals.tables import CANCELED, CANCELING, COMPLETED, ERROR, FAILED
 from headrace_workers.features.evals.tally import Tally, status_of
 from headrace_workers.features.quality.duty import LiveRates
 from headrace_workers.http.openai_errors import Refused

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from headrace_workers.features.evals.analysis import compare_at_worst
-from headrace_workers.features.evals.errors import WrongRun
 from headrace_workers.features.evals.outcomes import Outcomes
 from headrace_workers.features.evals.plan import Plan
+from headrace_workers.features.evals.run_errors import WrongRun
 from headrace_workers.features.evals.run_file import Run
 from headrace_workers.features.quality.interval import Undefined
 

@@ -18,9 +18,9 @@ from headrace_schemas.codec import check_size, encode_value
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.job import Lane
 from headrace_schemas.reasons import describe
-from headrace_workers.features.evals.dataset import Dataset, Item
-from headrace_workers.features.evals.errors import WrongRows, WrongRun
+from headrace_workers.features.evals.dataset_items import Dataset, Item
 from headrace_workers.features.evals.placeholders import NoSuchField, Template
+from headrace_workers.features.evals.run_errors import WrongRows, WrongRun
 from headrace_workers.features.evals.run_file import Run, Variant
 
 MAX_JOBS: Final = 1_000_000

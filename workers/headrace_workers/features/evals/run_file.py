@@ -28,8 +28,8 @@ from headrace_schemas.limits import INTEGRAL, MAX_CRITERIA, Alias, Key, Label, N
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import describe
 from headrace_schemas.recall import SECONDS_OF_A_YEAR, CacheMode
-from headrace_workers.features.evals.errors import WrongRun
 from headrace_workers.features.evals.placeholders import Template
+from headrace_workers.features.evals.run_errors import WrongRun
 from headrace_workers.features.judging.usable import check_criteria
 
 MAX_VARIANTS: Final = 16

@@ -15,9 +15,9 @@ from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.piecewise import Piecewise
 from headrace_workers.features.batches.files.store import StoreUnavailable
 from headrace_workers.features.evals.eval_plan import EvalPlan, Row, error_of, item_text
+from headrace_workers.features.evals.states import ERROR
 from headrace_workers.features.evals.store.eval_runs import NewItem
 from headrace_workers.features.evals.store.evals import Evals
-from headrace_workers.features.evals.tables import ERROR
 
 PURPOSE: Final = "eval_run"  # of the file that a run's jobs stand in
 MAX_ROWS: Final = 500_000

@@ -1,6 +1,6 @@
 """The tables of evals, as OpenAI's clients make them: what is asked of each item, the runs, and what came of each item.
 
-A run is carried by a batch (`batch_tables.py`); here stands how far its answers have been read.
+A batch carries a run; `eval_runs` records how far the answers of that batch have been read.
 """
 
 from typing import Final
@@ -8,11 +8,6 @@ from typing import Final
 from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text, text
 
 from headrace_workers.core.tables import METADATA, Serial
-
-# The states of a run; that of an item is absent until it is known.
-QUEUED, IN_PROGRESS, CANCELING = "queued", "in_progress", "canceling"
-COMPLETED, FAILED, CANCELED = "completed", "failed", "canceled"
-PASS, FAIL, ERROR = "pass", "fail", "error"
 
 IS_OPEN: Final = text("eval_runs.ended_at IS NULL")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, Final, Self
 
-from headrace_workers.features.evals.tables import ERROR, FAIL, PASS
+from headrace_workers.features.evals.states import ERROR, FAIL, PASS
 
 _LEVEL: Final = 0.95
 _Z: Final = NormalDist().inv_cdf((1 + _LEVEL) / 2)

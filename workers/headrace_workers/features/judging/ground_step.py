@@ -14,9 +14,8 @@ from headrace_workers.core.pipeline.outcome import Done, Outcome, Retry
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import CountingEmbedder
 from headrace_workers.features.judging.carried_scores import EMBEDDED, to_context
-from headrace_workers.features.judging.cosine import cosine
 from headrace_workers.features.judging.criterion_sampling import may_be_judged
-from headrace_workers.features.judging.unjudged import code_of
+from headrace_workers.features.judging.unjudged import TooLongToEmbed, code_of
 from headrace_workers.features.knowledge.grounding import turn_of
 from headrace_workers.features.knowledge.prompt import passages_of
 
@@ -86,7 +85,7 @@ def _looked_up(
         expected = reference if criterion.reference is None else criterion.reference
         if expected is None:
             return None
-        return Score(criterion=criterion.criterion, value=cosine(answer, expected, embedder()))
+        return Score(criterion=criterion.criterion, value=_cosine(answer, expected, embedder()))
     if isinstance(given, _Nothing):
         return _unscored(criterion, given)
     from headrace_workers.features.judging.groundedness.ground import ground
@@ -133,3 +132,13 @@ def _unscored(criterion: Grounded | Cosine, why: _Nothing) -> Score:
 
 def _said(scores: Mapping[int, Score]) -> Done:
     return Done(context=to_context(EMBEDDED, scores))
+
+
+def _cosine(output: str, reference: str, embedder: CountingEmbedder) -> float:
+    """Return the cosine of both vectors, 0 at least. Raise TooLongToEmbed where a text is not read whole."""
+    room = embedder.max_tokens - embedder.added_tokens
+    for what, text in (("output", output), ("reference", reference)):
+        if (tokens := embedder.count_tokens(text)) > room:
+            raise TooLongToEmbed(f"the {what} has {tokens:,} tokens, and the embedder reads {room:,}")
+    ours, theirs = embedder.embed([output, reference])
+    return min(1.0, max(0.0, float(ours @ theirs)))

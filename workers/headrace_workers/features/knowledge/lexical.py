@@ -1,9 +1,9 @@
 """BM25 over chunks, with documents that come, change and go.
 
-The index is a handful of segments that never change (`segments.py`), each at least twice as large as the next. A change
-makes a new segment of what came, marks what went, and puts a new tuple of segments in the old one's place: a search
-goes on with the tuple that it took, so it sees a change whole or not at all, and waits for none. Neighbours of like
-size are merged, so that a chunk is written again a logarithmic number of times. bm25s, which computes each score
+The index is a handful of segments that never change (`index_segment.py`), each at least twice as large as the next. A
+change makes a new segment of what came, marks what went, and puts a new tuple of segments in the old one's place: a
+search goes on with the tuple that it took, so it sees a change whole or not at all, and waits for none. Neighbours of
+like size are merged, so that a chunk is written again a logarithmic number of times. bm25s, which computes each score
 beforehand, would have to build all anew for each change.
 
 Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), with the idf of Lucene, which
@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.features.knowledge.segments import Segment
+from headrace_workers.features.knowledge.index_segment import Segment
 from headrace_workers.features.knowledge.terms import Terms, key_of
 from headrace_workers.features.knowledge.words import term_counts
 

@@ -10,9 +10,9 @@ from headrace_schemas.callback import TEST, WEBHOOK_EVENTS
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.features.webhooks import signing, urls
 from headrace_workers.features.webhooks.allowed_targets import Reach
-from headrace_workers.features.webhooks.keyring import keys_of
 from headrace_workers.features.webhooks.sealing import Sealer
 from headrace_workers.features.webhooks.sender import Letter, Reply, Sender
+from headrace_workers.features.webhooks.signing_keys import keys_of
 from headrace_workers.features.webhooks.store.deliveries import body
 from headrace_workers.features.webhooks.store.endpoints import Endpoint, new_id
 from headrace_workers.features.webhooks.store.webhooks import Webhooks

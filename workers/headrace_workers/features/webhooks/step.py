@@ -11,9 +11,9 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.core.pipeline.outcome import Dead, Done, Dropped, Outcome, Retry, Wait
 from headrace_workers.core.pipeline.task import Unit
 from headrace_workers.features.webhooks.health import PATIENCE, after
-from headrace_workers.features.webhooks.keyring import keys_of
 from headrace_workers.features.webhooks.sealing import Sealer
 from headrace_workers.features.webhooks.sender import Letter, Reply
+from headrace_workers.features.webhooks.signing_keys import keys_of
 from headrace_workers.features.webhooks.store.attempts import Due, Tried
 from headrace_workers.features.webhooks.store.endpoints import Endpoint, Health
 from headrace_workers.features.webhooks.store.webhooks import Webhooks

@@ -10,6 +10,7 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger import ingest
 from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import among, clock
+from headrace_workers.features.batches.line_states import OPEN, REFUSED
 from headrace_workers.features.batches.store.batch_adopting import adopt
 from headrace_workers.features.batches.store.batch_lines import NewLine
 from headrace_workers.features.batches.store.batches import (
@@ -24,7 +25,7 @@ from headrace_workers.features.batches.store.batches import (
     VALIDATING,
     locked,
 )
-from headrace_workers.features.batches.tables import BATCHES, LINES, OPEN, REFUSED
+from headrace_workers.features.batches.tables import BATCHES, LINES
 
 
 @dataclass(frozen=True, slots=True)

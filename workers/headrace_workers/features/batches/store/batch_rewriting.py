@@ -9,11 +9,12 @@ from sqlalchemy import Connection, case, func, select, update
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.sql.database import among
 from headrace_workers.core.tables import JOBS
+from headrace_workers.features.batches.line_states import DONE, REFUSED
 from headrace_workers.features.batches.store import files
 from headrace_workers.features.batches.store.batch_outputs import JobEnd
 from headrace_workers.features.batches.store.batches import LOST, locked
 from headrace_workers.features.batches.store.files import Overtaken, Piece
-from headrace_workers.features.batches.tables import BATCHES, DONE, LINES, REFUSED
+from headrace_workers.features.batches.tables import BATCHES, LINES
 
 _AT_ONCE = 5_000  # lines
 

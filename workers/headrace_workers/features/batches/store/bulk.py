@@ -13,7 +13,6 @@ from headrace_workers.features.batches.store import (
     batch_feeding,
     batch_outputs,
     batch_rewriting,
-    history,
 )
 from headrace_workers.features.batches.store import batches as rows
 from headrace_workers.features.batches.store.batch_outputs import EndedLine
@@ -29,7 +28,7 @@ class Batches(LedgerStore):
     cancel = durable(rows.request_cancel)
     lines = reads(rows.lines)
     codes = reads(rows.codes)
-    lately = reads(history.lately)
+    lately = reads(rows.lately)
 
     # -- the bridge
 

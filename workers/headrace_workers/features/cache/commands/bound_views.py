@@ -9,7 +9,7 @@ from headrace_workers.cli.tables import shorten
 
 if TYPE_CHECKING:
     from headrace_workers.features.cache.commands.explained import AuditOf
-    from headrace_workers.features.cache.semantic.bounds import Whole
+    from headrace_workers.features.cache.semantic.scope_fit import Whole
     from headrace_workers.features.cache.store.audit_counts import OfGuard
     from headrace_workers.features.cache.store.standings import ScopeStanding
 

@@ -28,7 +28,7 @@ from headrace_workers.features.cache.commands.bound_views import (
 )
 
 if TYPE_CHECKING:
-    from headrace_workers.features.cache.semantic.bounds import Whole
+    from headrace_workers.features.cache.semantic.scope_fit import Whole
     from headrace_workers.features.cache.store.standings import ScopeStanding
 
 
@@ -101,6 +101,6 @@ def _show_bounds(stand: list["ScopeStanding"]) -> None:
 
 
 def _together(stand: list["ScopeStanding"]) -> "Whole | None":
-    from headrace_workers.features.cache.semantic.bounds import together
+    from headrace_workers.features.cache.semantic.scope_fit import together
 
     return together(stand)

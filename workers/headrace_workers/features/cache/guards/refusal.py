@@ -3,7 +3,7 @@
 from typing import Final
 
 from headrace_workers.features.cache.guards.antonyms import Antonyms
-from headrace_workers.features.cache.guards.comparison import Comparison
+from headrace_workers.features.cache.guards.comparatives import Comparison
 from headrace_workers.features.cache.guards.dates import Dates
 from headrace_workers.features.cache.guards.directions import Directions
 from headrace_workers.features.cache.guards.guard_protocol import Guard, Refusal
@@ -16,7 +16,7 @@ from headrace_workers.features.cache.guards.profile import Profile, have_same_re
 from headrace_workers.features.cache.guards.quantifiers import Quantifiers
 from headrace_workers.features.cache.guards.question_type import AskedFor
 from headrace_workers.features.cache.guards.roles import Roles
-from headrace_workers.features.cache.guards.units import Units
+from headrace_workers.features.cache.guards.units_of_measure import Units
 from headrace_workers.features.cache.guards.unmatched_words import Residual
 
 GUARDS: Final[tuple[Guard, ...]] = (

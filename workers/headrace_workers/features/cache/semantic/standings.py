@@ -66,7 +66,7 @@ class Standings(KeepsGoing):
         }
 
     def _judge(self, scope: str, tenant: str) -> None:
-        from headrace_workers.features.cache.semantic.bounds import fit_due, judge
+        from headrace_workers.features.cache.semantic.scope_fit import fit_due, judge
 
         audits = self._ledger.of(Audits)
         counted = audits.counted(scope, tenant, WINDOW)

@@ -11,9 +11,9 @@ from headrace_workers.core.sql.transactions import durable, reads
 from headrace_workers.features.cache.store import (
     entries,
     entry_changes,
+    eviction,
     failed,
     purge,
-    quota,
     recall_counts,
     recalled,
     uses,
@@ -48,7 +48,7 @@ class Answers(LedgerStore):
 
     lead = durable(entries.lead)
     withdraw = durable(_withdraw)
-    evict = durable(quota.evict)
+    evict = durable(eviction.evict)
     in_the_making = reads(entries.in_the_making)
     failed = reads(failed.failed)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, cast
 import typer
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.cli.html import refuse_unwritable
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.cli.whole_file import whole_file
@@ -78,8 +79,8 @@ def clean(
     from headrace_workers.features.datasets.clean import clean as cleaned
     from headrace_workers.features.datasets.cleaning_counts import Tally
     from headrace_workers.features.datasets.duplicates import Near
-    from headrace_workers.features.datasets.language import SMALL_WORDS
     from headrace_workers.features.datasets.leaked import evaluation_sets
+    from headrace_workers.features.datasets.other_language import SMALL_WORDS
     from headrace_workers.features.moderation.moderator import build_moderator
 
     if language is not None and language not in SMALL_WORDS:
@@ -126,8 +127,7 @@ def _apart(source: Path, target: Path, removed: Path | None) -> None:
     if len(set(paths)) < len(paths):
         raise ConfigurationError("IN, OUT and --removed must be three different files")
     for path in paths[1:]:
-        if path.is_dir() or not path.parent.is_dir():
-            raise ConfigurationError(f"{path} cannot be written: name a file in a folder that exists")
+        refuse_unwritable(path)
 
 
 def _given(path: Path) -> Iterator["Given"]:

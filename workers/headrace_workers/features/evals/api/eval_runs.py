@@ -21,7 +21,7 @@ from headrace_workers.features.evals.api.eval_shapes import (
     RunShape,
     number_of,
 )
-from headrace_workers.features.evals.api.evals import Reads, Writes, bounds_of, check_models, eval_of
+from headrace_workers.features.evals.api.evals import Reads, Writes, bounds_of, check_models, eval_of, no_eval
 from headrace_workers.features.evals.data_source import data_source_of
 from headrace_workers.features.evals.eval_plan import EvalPlan, item_schema_of, models_of
 from headrace_workers.features.evals.graders import graders_of
@@ -79,7 +79,7 @@ async def create(eval_id: str, caller: Writes, services: Wired, wanted: NewRunBo
     except LedgerAway as error:  # it may be there all the same: a second try would be a second run
         raise LedgerAway(str(error), again=False) from error
     if found is None:
-        raise Refusal(Why.NOT_FOUND, "this tenant has no eval of this id", param="eval_id")
+        raise no_eval()
     return _shape(found, services)
 
 

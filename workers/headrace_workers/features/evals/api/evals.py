@@ -92,7 +92,7 @@ async def change(eval_id: str, caller: Writes, services: Wired, wanted: EvalChan
     await eval_of(services, caller, eval_id)
     found = await services.ask(services.ledger.of(Evals).change, eval_id, caller.tenant, values)
     if found is None:
-        raise _no_eval()
+        raise no_eval()
     return EvalShape.of(found)
 
 
@@ -109,7 +109,7 @@ async def eval_of(services: Services, caller: Caller, eval_id: str) -> Row[Any]:
     caller.need(Scope.EVALS_READ)
     found = await services.known(services.ledger.of(Evals).eval, eval_id, caller.tenant)
     if found is None:
-        raise _no_eval()
+        raise no_eval()
     return found
 
 
@@ -133,5 +133,6 @@ def bounds_of(services: Services) -> EvalBounds:
     )
 
 
-def _no_eval() -> Refusal:
+def no_eval() -> Refusal:
+    """Return the refusal of a request for an eval that its tenant does not have."""
     return Refusal(Why.NOT_FOUND, "this tenant has no eval of this id", param="eval_id")

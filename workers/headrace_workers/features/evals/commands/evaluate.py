@@ -72,7 +72,7 @@ def evaluate(
 
     Example: `headrace evaluate run.toml -o report --gate "B >= A - 0.02"`
     """
-    from headrace_workers.features.evals.dataset import read_dataset
+    from headrace_workers.features.evals.dataset_items import read_dataset
     from headrace_workers.features.evals.gate import Gate
     from headrace_workers.features.evals.plan import Plan
     from headrace_workers.features.evals.run_file import read_run

@@ -9,18 +9,8 @@ from sqlalchemy import Connection, Row, bindparam, case, delete, func, select, u
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.core.sql.database import clock, insert, now_ms
-from headrace_workers.features.evals.tables import (
-    CANCELED,
-    CANCELING,
-    COMPLETED,
-    ERROR,
-    FAILED,
-    IN_PROGRESS,
-    IS_OPEN,
-    ITEMS,
-    QUEUED,
-    RUNS,
-)
+from headrace_workers.features.evals.states import CANCELED, CANCELING, COMPLETED, ERROR, FAILED, IN_PROGRESS, QUEUED
+from headrace_workers.features.evals.tables import IS_OPEN, ITEMS, RUNS
 from headrace_workers.features.webhooks.store import deliveries
 
 _FORGOTTEN_AT_ONCE = 2_000  # items

@@ -11,9 +11,10 @@ from headrace_workers.core.sql.by_bytes import Part, by_bytes
 from headrace_workers.core.sql.database import alone, clock, now_ms, reading, writing
 from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.sql.transactions import durable, reads
+from headrace_workers.features.evals.states import QUEUED
 from headrace_workers.features.evals.store import eval_runs
 from headrace_workers.features.evals.store.eval_limits import EvalBounds, check_bytes, check_eval, check_run
-from headrace_workers.features.evals.tables import EVALS, IS_OPEN, ITEMS, QUEUED, RUNS
+from headrace_workers.features.evals.tables import EVALS, IS_OPEN, ITEMS, RUNS
 
 _NO_BOUNDS: Final = EvalBounds()
 _LARGE_OF_EVALS: Final = (EVALS.c.data_source_config, EVALS.c.testing_criteria, EVALS.c.metadata)

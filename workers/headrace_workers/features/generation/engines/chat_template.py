@@ -18,6 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from headrace_schemas import Message
 from headrace_schemas.errors import ConfigurationError, HeadraceError, PromptTooLong
+from headrace_workers.features.generation.models.broken_model import broken_model
 
 MAX_RENDERED = 4_000_000  # characters; no context of today's models holds so much
 
@@ -47,7 +48,7 @@ class ChatTemplate:
             for part in self._template.generate(messages=turns, add_generation_prompt=True, **self._tokens):
                 size += len(part)
                 if size > max_chars:
-                    raise PromptTooLong(f"the prompt has more than {max_chars} characters: shorten the messages")
+                    raise too_many_characters(max_chars)
                 parts.append(part)
         except HeadraceError:
             raise
@@ -73,15 +74,20 @@ def load_chat_template(folder: Path) -> ChatTemplate:
     return ChatTemplate(source, bos=token_text(config.get("bos_token")), eos=token_text(config.get("eos_token")))
 
 
+def too_many_characters(max_chars: int) -> PromptTooLong:
+    """Return the error for a prompt of more than `max_chars` characters."""
+    return PromptTooLong(f"the prompt has more than {max_chars} characters: shorten the messages")
+
+
 def read_tokenizer_config(folder: Path) -> dict[str, Any]:
     """Return the content of `tokenizer_config.json`; ConfigurationError when it cannot be read."""
     path = folder / "tokenizer_config.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}; pull or convert the model again") from error
+        raise broken_model(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
-        raise ConfigurationError(f"{path} is no JSON object; pull or convert the model again")
+        raise broken_model(f"{path} is no JSON object")
     return content
 
 

@@ -39,6 +39,7 @@ from headrace_workers.features.generation.engines.prompts import Prompts
 from headrace_workers.features.generation.engines.seeded import SeededRow
 from headrace_workers.features.generation.engines.slots import Slots
 from headrace_workers.features.generation.engines.stopping import Row, Stopper, cut_at_stop, needs_stopper, presentable
+from headrace_workers.features.generation.models.broken_model import broken_model
 from headrace_workers.features.generation.models.registry import ModelCard, read_card, with_range
 
 # Logits of one batch that are kept at once, in bytes: CTranslate2 keeps those of every step, prompt positions too.
@@ -114,7 +115,7 @@ class CTranslate2Generator:
         except HeadraceError:
             raise
         except Exception as error:  # the library raises RuntimeError for files that it refuses
-            raise ConfigurationError(f"{folder} cannot be loaded: {error}; pull or convert the model again") from error
+            raise broken_model(f"{folder} cannot be loaded: {error}") from error
         log("engine", logging.INFO, Action.MODEL_LOADED, f"loaded on {placement.reason}", model=card.alias)
         return generator
 
@@ -377,9 +378,9 @@ def _check_vocabulary(folder: Path, tokenizer: Tokenizer) -> None:
     for index, token in enumerate(json.loads(beside.read_text(encoding="utf-8"))):
         other = tokenizer.id_to_token(index)
         if other is not None and other != token:
-            raise ConfigurationError(
+            raise broken_model(
                 f"{folder / 'tokenizer.json'} is not this model's: its token {index} is {other!r}, in {beside.name} "
-                f"{token!r}; pull or convert the model again"
+                f"{token!r}"
             )
 
 

@@ -11,10 +11,16 @@ from typing import Final, Self
 from tokenizers import Tokenizer
 
 from headrace_schemas import HeadraceError, Message
-from headrace_schemas.errors import ConfigurationError, PromptTooLong
-from headrace_workers.features.generation.engines.chat_template import ChatTemplate, InvalidTemplate, load_chat_template
+from headrace_schemas.errors import PromptTooLong
+from headrace_workers.features.generation.engines.chat_template import (
+    ChatTemplate,
+    InvalidTemplate,
+    load_chat_template,
+    too_many_characters,
+)
 from headrace_workers.features.generation.engines.prefixes import common
 from headrace_workers.features.generation.models.added_tokens import AddedTokens, cut
+from headrace_workers.features.generation.models.broken_model import broken_model
 from headrace_workers.features.generation.models.registry import ModelCard
 
 _READ_FIRST: Final = 8_192  # characters: 5 ms at most
@@ -53,9 +59,7 @@ class Prompts:
         try:
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # the library raises bare Exception for files that it refuses
-            raise ConfigurationError(
-                f"{folder / 'tokenizer.json'} cannot be loaded: {error}; pull or convert the model again"
-            ) from error
+            raise broken_model(f"{folder / 'tokenizer.json'} cannot be loaded: {error}") from error
         return cls(card, tokenizer, load_chat_template(folder))
 
     def text_ids(self, text: str) -> list[int]:
@@ -122,7 +126,7 @@ class Prompts:
         hidden = self._template.render(messages, max_chars=_HIDDEN * self._max_chars, said=self._added.said)
         text = self._added.named(hidden)
         if len(text) > self._max_chars:
-            raise PromptTooLong(f"the prompt has more than {self._max_chars} characters: shorten the messages")
+            raise too_many_characters(self._max_chars)
         return _Written(text, self._added.plain)
 
     def _nothing(self) -> InvalidTemplate:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.generation.models.gguf_tokenizer import read_tokenizer, save_tokenizer
+from headrace_workers.features.generation.models.gguf_tokenizer import read_tokenizer, save_tokenizer, unreadable_gguf
 from headrace_workers.features.generation.models.llama_spec import LlamaShape, Vocabulary, save_llama, tensor_names
 
 
@@ -58,9 +58,8 @@ def convert_gguf(path: Path, folder: Path, quantization: str) -> GgufFacts:
 def _read_shape(fields: Mapping[str, Any], *, tied: bool, source: str) -> LlamaShape:
     architecture = fields.get("general.architecture")
     if architecture != "llama":
-        raise ConfigurationError(
-            f"{source} is of the architecture {architecture!r}; only 'llama' is read straight from GGUF: "
-            "convert the model's Transformers folder instead"
+        raise unreadable_gguf(
+            f"{source} is of the architecture {architecture!r}; only 'llama' is read straight from GGUF"
         )
     scaling = fields.get("llama.rope.scaling.type", "none")
     if scaling != "none":
@@ -85,7 +84,6 @@ def _check_tensors(present: frozenset[str], shape: LlamaShape, source: str) -> N
     if missing := sorted(expected - present):
         raise ConfigurationError(f"{source} lacks {len(missing)} weights, the first is {missing[0]}")
     if unknown := sorted(present - expected):
-        raise ConfigurationError(
-            f"{source} has {len(unknown)} weights that a plain Llama does not, the first is {unknown[0]}: "
-            "convert the model's Transformers folder instead"
+        raise unreadable_gguf(
+            f"{source} has {len(unknown)} weights that a plain Llama does not, the first is {unknown[0]}"
         )

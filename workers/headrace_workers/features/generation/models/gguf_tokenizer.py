@@ -38,21 +38,24 @@ class GgufTokenizer:
     chat_template: str | None
 
 
+def unreadable_gguf(problem: str) -> ConfigurationError:
+    """Return the error for a GGUF file that cannot be converted, which says what to convert instead."""
+    return ConfigurationError(f"{problem}: convert the model's Transformers folder instead")
+
+
 def read_tokenizer(fields: Mapping[str, Any], source: str) -> GgufTokenizer:
     """Return the tokenizer's entries out of all fields of the file; ConfigurationError for a kind that we cannot
     rebuild.
     """
     kind = fields.get("tokenizer.ggml.model")
     if kind != "gpt2":
-        raise ConfigurationError(
-            f"{source} has a tokenizer of kind {kind!r}; only byte-level BPE ('gpt2') can be rebuilt from a GGUF: "
-            "convert the model's Transformers folder instead"
+        raise unreadable_gguf(
+            f"{source} has a tokenizer of kind {kind!r}; only byte-level BPE ('gpt2') can be rebuilt from a GGUF"
         )
     pre = fields.get("tokenizer.ggml.pre", "gpt-2")
     if pre not in _PRE_TOKENIZERS:
-        raise ConfigurationError(
-            f"{source} splits words by the rule {pre!r}; known are {', '.join(sorted(_PRE_TOKENIZERS))}: "
-            "convert the model's Transformers folder instead"
+        raise unreadable_gguf(
+            f"{source} splits words by the rule {pre!r}; known are {', '.join(sorted(_PRE_TOKENIZERS))}"
         )
     tokens = fields["tokenizer.ggml.tokens"]
 

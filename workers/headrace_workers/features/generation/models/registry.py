@@ -21,6 +21,7 @@ from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_schemas.limits import Alias
 from headrace_workers.core.log import Action, log
 from headrace_workers.features.generation.engines.engine import Kind, engines
+from headrace_workers.features.generation.models.broken_model import broken_model
 
 CARD_FILE: Final = "model.toml"
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
@@ -98,13 +99,11 @@ def read_card(folder: Path) -> ModelCard:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}; pull or convert the model again") from error
+        raise broken_model(f"{path} cannot be read: {error}") from error
     expected = {field.name: field.type for field in fields(ModelCard)}
     needed = {field.name for field in fields(ModelCard) if field.default is MISSING}  # older cards name no kind
     if odd := sorted((content.keys() - expected.keys()) | (needed - content.keys())):
-        raise ConfigurationError(
-            f"{path} has missing or unknown entries: {', '.join(odd)}; pull or convert the model again"
-        )
+        raise broken_model(f"{path} has missing or unknown entries: {', '.join(odd)}")
     for name, value in content.items():
         wanted = expected[name] if expected[name] in (int, float) else str
         if type(value) is not wanted:  # a bool is an int to isinstance

@@ -15,11 +15,10 @@ from headrace_workers.features.jobs.api.job_schemas import ACCEPTED, body_of_job
 from headrace_workers.http.bodies import parsed
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.direct import direct
-from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.hangup import while_here
 from headrace_workers.http.idempotency import Key
 from headrace_workers.http.scopes import Scope
-from headrace_workers.http.services import LONGEST_WAIT, Services, Wired
+from headrace_workers.http.services import LONGEST_WAIT, Services, Wired, no_job
 from headrace_workers.http.shapes import ANSWERS
 
 router = APIRouter(tags=["jobs"])
@@ -76,7 +75,7 @@ async def cancel(job_id: str, caller: Writes, services: Wired) -> Response:
 async def standing_of(services: Services, caller: Caller, job_id: str) -> Standing:
     """Return the state of a job of the caller's. Raise 404 if there is none."""
     if not _JOB_ID.fullmatch(job_id):
-        raise Refusal(Why.NOT_FOUND, "this tenant has no job of this id")
+        raise no_job()
     return await services.standing(job_id, caller.tenant)
 
 

@@ -10,11 +10,16 @@ from typing import Final
 import numpy as np
 
 from headrace_workers.core.ports import Embedder
-from headrace_workers.features.judging.groundedness.changes import opposite, other_kinds, other_names, other_numbers
+from headrace_workers.features.judging.groundedness.altered_sentences import (
+    opposite,
+    other_kinds,
+    other_names,
+    other_numbers,
+)
 from headrace_workers.features.judging.groundedness.evidence import Evidence, Floats
 from headrace_workers.features.judging.groundedness.naming import alike, hidden, names_in, with_last_words
 from headrace_workers.features.judging.groundedness.nearest_agreement import agreeing
-from headrace_workers.features.judging.groundedness.reading import Read, read
+from headrace_workers.features.judging.groundedness.sentence_reading import Read, read
 
 _MOST: Final = 2  # of either kind that count
 _MOST_KEYS: Final = 100  # of a sentence that are looked at

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from headrace_workers.core.ports import Embedder
 from headrace_workers.features.judging.groundedness.naming import hidden, known_names, names_in
-from headrace_workers.features.judging.groundedness.reading import Read, read
+from headrace_workers.features.judging.groundedness.sentence_reading import Read, read
 from headrace_workers.features.judging.groundedness.sentences import clauses, sentences
 
 Floats = NDArray[np.float32]

@@ -7,7 +7,7 @@ from typing import Final
 from headrace_workers.core.ports import Embedder
 from headrace_workers.features.judging.groundedness.doubts import Doubts, doubts
 from headrace_workers.features.judging.groundedness.evidence import Evidence, embedded, units
-from headrace_workers.features.judging.groundedness.reading import read
+from headrace_workers.features.judging.groundedness.sentence_reading import read
 from headrace_workers.features.judging.groundedness.sentences import Sentence, sentences
 from headrace_workers.features.judging.groundedness.support import Support, support
 from headrace_workers.features.knowledge.citations import cited

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from headrace_workers.features.judging.groundedness.reading import written_names
+from headrace_workers.features.judging.groundedness.sentence_reading import written_names
 
 _NOBODY: Final = "X"
 

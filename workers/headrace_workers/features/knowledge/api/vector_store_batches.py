@@ -14,7 +14,7 @@ from headrace_workers.features.knowledge.api.vector_store_shapes import (
     body_of,
     takes,
 )
-from headrace_workers.features.knowledge.api.vector_stores import Reads, Writes, incoming, store_of
+from headrace_workers.features.knowledge.api.vector_stores import Reads, Writes, incoming, refuse_expired, store_of
 from headrace_workers.features.knowledge.store.file_batches import FileBatch, FileBatches
 from headrace_workers.http.authenticated_route import Guarded
 from headrace_workers.http.bodies import json_object
@@ -34,8 +34,7 @@ async def create(vector_store_id: str, request: Request, caller: Writes, service
     """Put files into a store: recall workers read them, and until then they are in progress."""
     store = await store_of(services, caller, vector_store_id)
     asked = body_of(NewFileBatch, await json_object(request))
-    if store.expired:
-        raise Refusal(Why.INVALID, "this vector store has expired: make another", param="vector_store_id")
+    refuse_expired(store)
     wanted = asked.wanted()
     files = [await incoming(services, caller, file_id, attributes) for file_id, attributes in wanted.items()]
     batch_id = f"vsfb_{uuid.uuid4().hex}"

@@ -20,7 +20,7 @@ from headrace_workers.features.knowledge.api.vector_store_shapes import (
     body_of,
     takes,
 )
-from headrace_workers.features.knowledge.api.vector_stores import Reads, Writes, incoming, store_of
+from headrace_workers.features.knowledge.api.vector_stores import Reads, Writes, incoming, refuse_expired, store_of
 from headrace_workers.features.knowledge.store.store_files import StoreFile
 from headrace_workers.features.knowledge.store.vector_stores import VectorStores
 from headrace_workers.http.authenticated_route import Guarded
@@ -41,8 +41,7 @@ async def create(vector_store_id: str, request: Request, caller: Writes, service
     """Put a file into a store: a recall worker reads it, and until then it is in progress."""
     store = await store_of(services, caller, vector_store_id)
     asked = body_of(NewStoreFile, await json_object(request))
-    if store.expired:
-        raise Refusal(Why.INVALID, "this vector store has expired: make another", param="vector_store_id")
+    refuse_expired(store)
     file = await incoming(services, caller, asked.file_id, asked.attributes or {})
     await services.ask(services.ledger.of(VectorStores).send, caller.tenant, vector_store_id, [file])
     return StoreFileShape.of(await _file(services, caller, vector_store_id, asked.file_id), vector_store_id)

@@ -147,6 +147,12 @@ async def store_of(services: Services, caller: Caller, vector_store_id: str) -> 
     return found
 
 
+def refuse_expired(store: Store) -> None:
+    """Raise 400 if a store has expired: it takes no more files."""
+    if store.expired:
+        raise Refusal(Why.INVALID, "this vector store has expired: make another", param="vector_store_id")
+
+
 async def incoming(services: Services, caller: Caller, file_id: str, attributes: AttributeMap) -> Incoming:
     """Return a file of the caller's that is to go into a store: 403 if the caller may not read files, 404 if there is
     none of this id, 503 without an embedder.

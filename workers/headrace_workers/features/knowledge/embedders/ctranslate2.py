@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import ctranslate2
 import numpy as np
 
-from headrace_schemas.errors import ConfigurationError
+from headrace_workers.features.generation.models.broken_model import broken_model
 from headrace_workers.features.generation.models.registry import ModelCard, read_card
 from headrace_workers.features.knowledge.embedders.encoder_tokens import Tokens
 from headrace_workers.features.knowledge.embedders.unit import unit_length
@@ -52,7 +52,7 @@ class CTranslate2Embedder:
             )
             return cls(card, encoder, tokens)
         except (RuntimeError, ValueError, OSError) as error:  # the library's words for files that it refuses
-            raise ConfigurationError(f"{folder} cannot be loaded: {error}; pull or convert the model again") from error
+            raise broken_model(f"{folder} cannot be loaded: {error}") from error
 
     @property
     def id(self) -> str:

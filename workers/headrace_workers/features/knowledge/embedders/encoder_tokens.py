@@ -6,8 +6,8 @@ from typing import Final, Self
 
 from tokenizers import Tokenizer
 
-from headrace_schemas.errors import ConfigurationError
 from headrace_workers.features.generation.models.added_tokens import plain_tokenizer
+from headrace_workers.features.generation.models.broken_model import broken_model
 
 _READ_FIRST: Final = 16  # characters a token: more than texts have
 # A word that is cut may become other tokens than whole, at most so many: WordPiece takes longer words for unknown.
@@ -32,7 +32,7 @@ class Tokens:
         try:
             return cls(plain_tokenizer(Tokenizer.from_file(str(path))), max_tokens)
         except Exception as error:  # the library raises bare Exception for files that it refuses
-            raise ConfigurationError(f"{path} cannot be loaded: {error}; pull or convert the model again") from error
+            raise broken_model(f"{path} cannot be loaded: {error}") from error
 
     def count(self, text: str) -> int:
         """Return the number of tokens of the whole text, without those that the encoder wants around it."""

@@ -1,7 +1,6 @@
 """Vectors with sentence-transformers (the extra of that name): any model that it loads, slower and with torch."""
 
 import hashlib
-import importlib.util
 import json
 import threading
 from collections.abc import Sequence
@@ -10,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from headrace_schemas.errors import ConfigurationError
 from headrace_workers.features.generation.models.added_tokens import read_plainly
 from headrace_workers.features.knowledge.embedders.unit import unit_length
+from headrace_workers.features.knowledge.sentence_transformers_library import cannot_load, check_installed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,19 +36,13 @@ class SentenceTransformersEmbedder:
 
         ConfigurationError when the library is missing, or the model cannot be loaded.
         """
-        if importlib.util.find_spec("sentence_transformers") is None:
-            raise ConfigurationError(
-                f"sentence-transformers is not installed, which {source} needs: "
-                "pip install 'headrace[sentence-transformers]'"
-            )
+        check_installed(source)
         from sentence_transformers import SentenceTransformer
 
         try:
             model = SentenceTransformer(source, device=device)
         except Exception as error:  # the library raises whatever its parts do: KeyError for a file that lacks an entry
-            raise ConfigurationError(
-                f"sentence-transformers cannot load {source}: {error}; give the model's folder, or its name on the hub"
-            ) from error
+            raise cannot_load(source, error) from error
         folder = Path(source)
         return cls(folder.resolve().name if folder.is_dir() else source, model)
 

@@ -1,6 +1,5 @@
 """Cross-encoders with sentence-transformers (the extra of that name)."""
 
-import importlib.util
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, Self
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.features.generation.models.added_tokens import read_plainly
+from headrace_workers.features.knowledge.sentence_transformers_library import cannot_load, check_installed
 
 _BATCH_ROWS = 32
 
@@ -28,19 +28,13 @@ class SentenceTransformersReranker:
         ConfigurationError when the library is missing, the model cannot be loaded, or it gives a pair of texts more
         than one figure.
         """
-        if importlib.util.find_spec("sentence_transformers") is None:
-            raise ConfigurationError(
-                f"sentence-transformers is not installed, which {source} needs: "
-                "pip install 'headrace[sentence-transformers]'"
-            )
+        check_installed(source)
         from sentence_transformers import CrossEncoder
 
         try:
             model = CrossEncoder(source, device=device)
         except Exception as error:  # the library raises whatever its parts do
-            raise ConfigurationError(
-                f"sentence-transformers cannot load {source}: {error}; give the model's folder, or its name on the hub"
-            ) from error
+            raise cannot_load(source, error) from error
         if model.num_labels != 1:
             raise ConfigurationError(
                 f"{source} gives a pair of texts {model.num_labels} figures: a reranker gives one, that of relevance"

@@ -129,7 +129,7 @@ def secret(tenant: _TenantOption = "default") -> None:
     Example: `headrace webhooks secret --tenant acme`
     """
     from headrace_workers.features.webhooks import signing
-    from headrace_workers.features.webhooks.keyring import callbacks_of
+    from headrace_workers.features.webhooks.signing_keys import callbacks_of
     from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
     sealer = _sealer()

@@ -9,7 +9,7 @@ from headrace_workers.features.cache.guards.opposites import opposite as opposes
 from headrace_workers.features.cache.guards.small_words import EMPTY_OR_SMALL
 from headrace_workers.features.cache.guards.stems import stem
 from headrace_workers.features.judging.groundedness.naming import names_in
-from headrace_workers.features.judging.groundedness.reading import written_names
+from headrace_workers.features.judging.groundedness.sentence_reading import written_names
 
 _NUMBER: Final = re.compile(r"(?<![\w.,])\d{1,40}(?:[.,]\d{1,40}){0,20}(?![\w]|[.,]\d)")
 _AUXILIARY: Final = re.compile(

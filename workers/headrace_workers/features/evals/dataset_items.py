@@ -11,7 +11,7 @@ from typing import Any, Final
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.core.json_lines import BOM, LineTooLong, NoJSON, lines, parsed
-from headrace_workers.features.evals.errors import WrongRows, WrongRun
+from headrace_workers.features.evals.run_errors import WrongRows, WrongRun
 
 MAX_BYTES: Final = 512 * 1024**2
 MAX_ROWS: Final = 500_000
