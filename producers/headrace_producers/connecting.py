@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def connect(build: Callable[..., T], kafka: KafkaSettings, timeout: float, **options: Any) -> T:
-    """A client of this kind (a producer, consumer or admin), connected within `timeout` seconds.
+    """Return a client of this kind (a producer, consumer or admin), connected within `timeout` seconds.
 
     The library leaves its sockets and its thread behind when it does not reach a broker: they are closed. Raises its
     own errors, and those of `check_tls`.

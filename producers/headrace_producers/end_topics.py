@@ -58,7 +58,9 @@ class EndTopics:
         self._logs = self._log_ids()
 
     def poll(self, seconds: float) -> Iterable[Any]:
-        """The next records, in order per partition; none after `seconds`. Unavailable where they cannot be read."""
+        """Return the next records, in order per partition; none after `seconds`. Unavailable where they cannot be
+        read.
+        """
         self._make_sure()
         try:
             batches: Mapping[Any, list[Any]] = self._client.poll(timeout_ms=max(1, int(seconds * 1000)))
@@ -91,7 +93,7 @@ class EndTopics:
             self._next[place] = offset
 
     def owned(self) -> Collection[Place]:
-        """The partitions that are this reader's now."""
+        """Return the partitions that are this reader's now."""
         owned: Collection[Place] = self._client.assignment()
         return owned
 
@@ -175,7 +177,7 @@ class EndTopics:
         return begins
 
     def _make_sure(self) -> None:
-        """A poll that was interrupted may have passed over what it had: read on from where the last good one ended."""
+        """Seek back to the end of the last complete poll: a poll that was interrupted may have skipped records."""
         if not self._doubtful:
             return
         for place in self._client.assignment():
@@ -186,7 +188,9 @@ class EndTopics:
         self._doubtful = False
 
     def _log_ids(self) -> dict[str, Any]:
-        """The id of each topic's log, as the last metadata said: the library keeps it, and shows it to nobody."""
+        """Return the id of each topic's log, as the last metadata said: the library keeps it, and shows it to
+        nobody.
+        """
         cluster = consumer_metadata(self._client)
         return {name: cluster.topic_id(name) for name in map(self._settings.topic, TOPICS)}
 

@@ -30,7 +30,7 @@ _TELLING_SECONDS = 10.0  # for `on_delivery`, when `close` gives up
 
 
 class KafkaSink:
-    """Hands records to Kafka, across restarts of the broker and failures of the client, in order per key.
+    """Sink that sends records to Kafka, across restarts of the broker and failures of the client, in order per key.
 
     A record is confirmed, or has failed `delivery_timeout` seconds after it was taken, whatever the broker does; which
     of them is told once, by `on_delivery(job_id, error | None)` and by the next `flush` or `close`. Until then it is
@@ -167,13 +167,13 @@ def _check(**settings: float) -> None:
 
 
 def _finish(pending: PendingRecords, pid: int) -> None:
-    """Nobody holds the sink any more: what it took is delivered, and its threads end."""
+    """Deliver the records of a sink that is no longer referenced, and end its threads."""
     if os.getpid() == pid:  # in a fork, a thread that is not there may hold its lock for ever
         pending.close()
 
 
 def _end(pending: PendingRecords, pid: int) -> None:
-    """The process ends, and nobody closed the sink."""
+    """Close the sink when the process ends and nobody has closed it."""
     _finish(pending, pid)
     if os.getpid() == pid and not pending.wait(_LAST_WORDS_SECONDS):
         _log.warning("%d records were not confirmed when the process ended: close a producer to wait", len(pending))

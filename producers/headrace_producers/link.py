@@ -1,4 +1,4 @@
-"""One kafka-python producer, until its first failure."""
+"""A kafka-python producer, used until its first failure."""
 
 from threading import Lock
 from typing import Any
@@ -86,7 +86,7 @@ class Link:
         )
 
     def reaches(self, topic: Topic) -> bool:
-        """Whether the client knows where this topic is; it asks for a second at most."""
+        """Return True if the client knows where this topic is; it asks for a second at most."""
         name = self._settings.topic(topic)
         if name not in self._known:
             try:

@@ -13,7 +13,7 @@ class SeenIds:
         self._ids: OrderedDict[str, None] = OrderedDict()
 
     def is_new(self, event_id: str) -> bool:
-        """Whether this id comes for the first time; it is remembered."""
+        """Return True if this id comes for the first time; it is remembered."""
         if event_id in self._ids:
             return False
         self._ids[event_id] = None

@@ -1,4 +1,4 @@
-"""Whether a broker speaks TLS as the settings ask for, found out within a time, and said in words.
+"""Check that a broker speaks TLS as the settings require. The check is bounded in time, and its errors name the reason.
 
 kafka-python waits for ever for a handshake that is not answered, as by a broker that does not speak TLS at this port,
 and calls everything else that can be wrong with it a time-out.

@@ -1,4 +1,4 @@
-"""Where topics end: asked so that every broker tells the truth."""
+"""End offsets of topics, asked in a way that every broker answers correctly."""
 
 from collections.abc import Collection
 from contextlib import suppress

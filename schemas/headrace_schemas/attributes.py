@@ -1,4 +1,4 @@
-"""What is known of a document beside its text, and which documents an answer may rest on by it.
+"""Attributes of documents, and filters that select documents by them.
 
 The shapes are those of OpenAI's vector stores: the attributes of a file, comparison filters and compound filters.
 """
@@ -113,21 +113,21 @@ _Some = (
 
 
 class Inner(Value):
-    """All (`and`), or one at least (`or`), of some comparisons hold."""
+    """Comparisons of which all (`and`), or at least one (`or`), must hold."""
 
     type: Literal["and", "or"]
     filters: Annotated[tuple[Annotated[Comparison, Field(discriminator="type")], ...], *_Some]
 
 
 class Middle(Value):
-    """The same, of comparisons and of what is made of them."""
+    """Comparisons and groups of comparisons of which all, or at least one, must hold."""
 
     type: Literal["and", "or"]
     filters: Annotated[tuple[Annotated[Comparison | Inner, Field(discriminator="type")], ...], *_Some]
 
 
 class Outer(Value):
-    """The same once more: `and` and `or` are nested three deep at most, and hold 64 comparisons in all."""
+    """Filter of documents: `and` and `or` nested at most three deep, with at most 64 comparisons in all."""
 
     type: Literal["and", "or"]
     filters: Annotated[tuple[Annotated[Comparison | Middle, Field(discriminator="type")], ...], *_Some]
@@ -145,7 +145,7 @@ AnyFilter = Comparison | Compound  # or a part of one
 
 
 def comparisons(wanted: AnyFilter) -> Iterator[Comparison]:
-    """All comparisons of a filter."""
+    """Yield all comparisons of a filter."""
     if isinstance(wanted, Inner | Middle | Outer):
         for each in wanted.filters:
             yield from comparisons(each)
@@ -154,7 +154,7 @@ def comparisons(wanted: AnyFilter) -> Iterator[Comparison]:
 
 
 def matches(wanted: AnyFilter, attributes: Mapping[str, Any]) -> bool:
-    """Whether a document with these attributes is among those that the filter lets through."""
+    """Return True if a document with these attributes is among those that the filter lets through."""
     match wanted:
         case Inner() | Middle() | Outer():
             some = all if wanted.type == "and" else any
@@ -187,7 +187,7 @@ def _ordered(order: str, found: Any, wanted: Any) -> bool:
 
 
 def _rank(value: object) -> type | None:
-    """Which values may be compared."""
+    """Return which values may be compared."""
     if value is None or isinstance(value, bool | str):
         return type(value)
     return float

@@ -1,4 +1,4 @@
-"""All bounds on sizes, in one place. What is larger is refused with a reason that names the bound."""
+"""Bounds on sizes. Larger values are refused with a reason that names the bound."""
 
 from typing import Annotated, Any, Final
 
@@ -52,7 +52,9 @@ PATTERNS: Final[dict[str, str]] = {
 
 
 def _integral(value: Any) -> Any:
-    """5.0 is the whole number 5: JSON has one kind of number, and JSON Schema's integers are those without fraction."""
+    """Return 5.0 as the whole number 5: JSON has one kind of number, and JSON Schema's integers are those without
+    fraction.
+    """
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

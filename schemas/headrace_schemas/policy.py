@@ -1,4 +1,4 @@
-"""What headrace says of its moderation policies: that another one holds, or that one is wrong."""
+"""Events about moderation policies: another policy is in force, or a policy is wrong."""
 
 from typing import Annotated
 

@@ -194,7 +194,7 @@ def allowed(field: FieldInfo) -> str:
 
 
 def _kinds(annotation: Any) -> list[Any]:
-    """The types of an annotation but for None."""
+    """Return the types of an annotation but for None."""
     if get_origin(annotation) not in (Union, UnionType):
         return [annotation]
     return [each for each in get_args(annotation) if each is not type(None)]
@@ -213,7 +213,7 @@ def _bounds(constraint: object) -> Iterator[tuple[str, float]]:
 
 
 def _problem(kind: type[Variables], problem: Mapping[str, Any]) -> str:
-    """What is wrong with one variable, in words."""
+    """Return what is wrong with one variable, in words."""
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
     name = str(problem["loc"][0])

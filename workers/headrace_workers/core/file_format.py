@@ -1,4 +1,6 @@
-"""What a text looks like that is to be JSON lines, and is something else as a whole: told once, not for each line."""
+"""Recognition of files that are meant to be JSON lines and are another format as a whole, so that one error names
+it.
+"""
 
 import json
 from collections.abc import Sequence

@@ -13,7 +13,7 @@ from typing import Any
 
 
 class Action(StrEnum):
-    """What a log line tells of."""
+    """Action that a log line reports."""
 
     STARTED = "started"
     STOPPED = "stopped"
@@ -70,14 +70,14 @@ class _Lines(logging.Formatter):
         self._second = 0, ""
 
     def _time(self, created: float) -> str:
-        """The second of a line, made once for all of it."""
+        """Return the second of a line, made once for all of it."""
         second, text = self._second
         if second != int(created):
             second, text = self._second = int(created), time.strftime("%Y-%m-%dT%H:%M:%S", self.converter(created))
         return text
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line: time, level, where, what, and the fields."""
+        """Return one line: time, level, logger, message, and the fields."""
         fields: dict[str, Any] = getattr(record, "fields", {})
         action = getattr(record, "action", None)
         line: dict[str, Any] = {
@@ -98,7 +98,7 @@ class _Lines(logging.Formatter):
 
 
 class Seldom(logging.Filter):
-    """Of each library's warnings one line a minute, with the number of those that it stands for.
+    """Filter that passes one line a minute of each library's warnings, with the number of those that it dropped.
 
     What matters of an outage is told by progress.py; a library says it at every try.
     """
@@ -111,7 +111,7 @@ class Seldom(logging.Filter):
         self._held_back: dict[str, int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether this line is written."""
+        """Return True if this line is written."""
         library = record.name.partition(".")[0]
         if library == "headrace" or record.levelno >= logging.CRITICAL:
             return True

@@ -34,7 +34,7 @@ def _config() -> "Config":
 
 @cache
 def newest() -> str:
-    """The revision that this code needs: that which no other follows. Files are named by theirs."""
+    """Return the revision that this code needs: that which no other follows. Files are named by theirs."""
     scripts = {
         file.name.partition("_")[0]: file.read_text(encoding="utf-8")
         for file in (_MIGRATIONS / "versions").glob("[0-9]*_*.py")
@@ -45,13 +45,13 @@ def newest() -> str:
 
 
 def current(engine: Engine) -> str | None:
-    """The revision that the database has; None for an empty one."""
+    """Return the revision that the database has; None for an empty one."""
     with reading(engine) as tx:
         return current_in(tx)
 
 
 def current_in(tx: Connection) -> str | None:
-    """The revision that the database of a transaction has; None for an empty one."""
+    """Return the revision that the database of a transaction has; None for an empty one."""
     if not inspect(tx).has_table("alembic_version"):
         return None
     return tx.execute(text("SELECT version_num FROM alembic_version")).scalar()

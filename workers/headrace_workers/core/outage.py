@@ -1,4 +1,4 @@
-"""What a service that is away looks like, in each library's words, and a loop that waits until it is back."""
+"""Recognition of outages in each library's errors, and a loop that waits until the service is back."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -23,11 +23,11 @@ class RedisUnavailable(Unavailable):
 
 
 class KafkaUnavailable(Unavailable):
-    """Kafka did not answer, or did not do what it should."""
+    """Kafka did not answer, or answered with an error."""
 
 
 def awaited(error: BaseException) -> Awaited:
-    """The service that an error of `AWAY` tells of, and what it said."""
+    """Return the service that an error of `AWAY` tells of, and what it said."""
     if isinstance(error, KafkaError | KafkaUnavailable):
         return Awaited("Kafka", words(error))
     if isinstance(error, RedisUnavailable | redis.RedisError | OperationalError):
@@ -54,7 +54,7 @@ def keep_going(once: Callable[[], Awaited | None], stop: threading.Event, loop: 
 
 
 class KeepsGoing(ABC):
-    """What looks again and again, from a thread of its own."""
+    """Loop that looks again and again, on a thread of its own."""
 
     def __init__(self, loop: Loop) -> None:
         self._progress = loop
@@ -74,4 +74,4 @@ class KeepsGoing(ABC):
 
     @abstractmethod
     def _look(self) -> Awaited | None:
-        """One look, and the rest after it: see `keep_going`."""
+        """Look once, and rest after it: see `keep_going`."""

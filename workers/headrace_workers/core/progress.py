@@ -22,7 +22,7 @@ _TELL_EVERY: Final = 60.0  # seconds between lines about a wait that goes on
 
 @dataclass(frozen=True, slots=True)
 class Awaited:
-    """What a loop waits for, such as "Redis", and how its absence shows."""
+    """A service that a loop waits for, such as "Redis", and how its absence shows."""
 
     what: str
     why: str
@@ -30,7 +30,8 @@ class Awaited:
 
 @dataclass(frozen=True, slots=True)
 class LoopState:
-    """How a loop stands. `silent`: seconds since it went on last. `waits`: seconds that it has waited for `awaited`.
+    """State of a loop. `silent`: seconds since its last sign of progress. `waits`: seconds that it has waited for
+    `awaited`.
 
     `doing` is what it is in the middle of, where people should know that.
     """
@@ -44,7 +45,7 @@ class LoopState:
 
 
 class Loop:
-    """One loop's place to say that it goes on. Belongs to the thread of the loop."""
+    """Progress of one loop. Belongs to the thread of the loop."""
 
     def __init__(self, name: str, progress: "Progress") -> None:
         self.name = name
@@ -57,7 +58,7 @@ class Loop:
         self.thread = threading.get_ident()
 
     def beat(self, awaited: Awaited | None = None) -> None:
-        """It goes on: it was round once, or it waited for something that is not there, and tries again."""
+        """Report progress: the loop completed a round, or waited for a service that is unavailable and tries again."""
         self._at = self._progress.lived
         self.thread = threading.get_ident()
         if awaited is None and self._awaited is None:
@@ -78,12 +79,12 @@ class Loop:
             self._excused -= 1
 
     def end(self) -> None:
-        """It has ended, as it was told to: nobody minds its silence any more."""
+        """Report that the loop has ended as intended: its silence no longer counts."""
         self.beat()
         self._progress.ended(self)
 
     def state(self) -> LoopState:
-        """How it stands now."""
+        """Return the state of the loop now."""
         lived, awaited, excused = self._progress.lived, self._awaited, self._excused > 0
         return LoopState(
             name=self.name,
@@ -96,14 +97,14 @@ class Loop:
 
 
 def stack_of(thread: int) -> str:
-    """Where a thread is: lines of code, no values."""
+    """Return where a thread is: lines of code, no values."""
     frame = sys._current_frames().get(thread)
     return "".join(traceback.format_stack(frame)) if frame else "its thread has ended\n"
 
 
 class Progress:
-    """All loops of a process, and one voice for what they wait for: a line when a service goes away, one a minute, and
-    one when it is back, however many loops wait for it. Thread-safe.
+    """The loops of a process, and one log of the outages that they wait for: a line when a service goes away, one a
+    minute, and one when it is back, however many loops wait for it. Thread-safe.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -114,19 +115,19 @@ class Progress:
         self.lived = 0.0  # seconds that this process has run; while it was stopped, its loops could not go on
 
     def loop(self, name: str) -> Loop:
-        """A loop's place; its silence counts from now."""
+        """Return the progress of a new loop; its silence counts from now."""
         with self._lock:
             loop = self._loops[name] = Loop(name, self)
         return loop
 
     def ended(self, loop: Loop) -> None:
-        """A loop has ended as it should."""
+        """Note that a loop has ended as intended."""
         with self._lock:
             self._loops.pop(loop.name, None)
 
     @property
     def loops(self) -> list[Loop]:
-        """Those that have not ended."""
+        """Return the loops that have not ended."""
         with self._lock:
             return list(self._loops.values())
 

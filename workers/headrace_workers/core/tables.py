@@ -68,7 +68,7 @@ _EXPIRING = text(f"deadline < {NEVER} AND state IN ('ready', 'waiting', 'parked'
 
 
 def _index_of_refused(name: str) -> Index:
-    """Of a column by which the sender of a refused record finds it."""
+    """Return the index of a column by which the sender of a refused record finds it."""
     there = text(f'"{name}" IS NOT NULL')
     return Index(f"dead_letters_{name}", name, postgresql_where=there, sqlite_where=there)
 

@@ -54,7 +54,9 @@ class TooManyLines(NotReadable):
 
 
 def _torn(why: str, lines: int) -> NotReadable:
-    """What is compressed cannot be read to its end; how many whole lines stand before that place."""
+    """Return the error of compressed data that cannot be read to its end; `lines` counts the whole lines before that
+    place.
+    """
     where = f"it can be read up to line {lines:,}" if lines else "not one line of it can be read"
     return NotReadable(f"cannot be decompressed: {why}; {where}: compress it anew, and send it whole")
 
@@ -70,7 +72,7 @@ class _Spoilt(Exception):
 
 
 class _Unpacks(Protocol):
-    """From chunks of something compressed to chunks of text. _Spoilt where it is."""
+    """Decompressor of chunks to chunks of text. Raises _Spoilt for spoilt data."""
 
     @property
     def is_whole(self) -> bool:
@@ -301,7 +303,7 @@ class LineCount:
             self._first = None
 
     def _count(self, text: bytes) -> None:
-        """Without all lines in memory at once: of two megabytes of line feeds they would take twenty."""
+        """Count the lines without holding all of them: of two megabytes of line feeds they would take twenty."""
         if text.count(b"\n") * _SHORT > len(text):
             self._count_short(text)
             return
@@ -312,7 +314,7 @@ class LineCount:
         self._has_something = self._has_something or bool(text[start:].strip())
 
     def _count_short(self, text: bytes) -> None:
-        """The same, twenty times as fast where there are very many: each line is what ends behind something."""
+        """Count the lines twenty times as fast where there are very many of them."""
         marks = text.translate(_MARKS, _SPACE)
         if self._has_something:
             marks = b"x" + marks

@@ -45,7 +45,7 @@ _AT_START = 3.0  # seconds for Kafka to say which cluster it is, before the brid
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """What all parts of one bridge work with."""
+    """Parts that all duties of one bridge share."""
 
     settings: Settings
     pipeline: Pipeline
@@ -68,8 +68,8 @@ def build_bridge(
     *,
     durable: bool = True,
 ) -> Bridge:
-    """A bridge with these duties; `durable`: Kafka's log outlives its broker. Unavailable when the ledger does not
-    answer, ConfigurationError when it belongs to another deployment.
+    """Return a bridge with these duties; `durable`: Kafka's log outlives its broker. Unavailable when the ledger does
+    not answer, ConfigurationError when it belongs to another deployment.
     """
     name, ledger, clock = process_name("bridge"), Ledger.at(settings.ledger), SystemClock()
     ledger.deployment.state(Fact.PREFIX, settings.kafka.prefix)

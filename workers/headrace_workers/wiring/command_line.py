@@ -1,4 +1,4 @@
-"""All commands together."""
+"""The command line with all commands."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -88,7 +88,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _is_torn(argument: str) -> bool:
-    """Whether it had bytes that are no text: that is how Python hands them on. Files may be called so."""
+    """Return True if it had bytes that are no text: that is how Python hands them on. Files may be called so."""
     return any("\ud800" <= character <= "\udfff" for character in argument)
 
 

@@ -161,7 +161,7 @@ def _hear(
 
 
 def _missing(kafka: KafkaSettings, seconds: float) -> dict[Topic, str]:
-    """The topics of jobs that are not there, with their names in Kafka. Unavailable where no broker answers."""
+    """Return the topics of jobs that are not there, with their names in Kafka. Unavailable where no broker answers."""
     from headrace_producers.admin import missing_topics
 
     wanted = [topic for topic in INBOUND if topic not in ABOUT_JOBS]  # cancellations it writes into the ledger
@@ -170,6 +170,6 @@ def _missing(kafka: KafkaSettings, seconds: float) -> dict[Topic, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Rung:
-    """What any hint calls."""
+    """Receiver that calls a function at any hint."""
 
     set: Callable[[], object]

@@ -55,7 +55,7 @@ class Server(uvicorn.Server):
 
 
 def config_of(app: ASGIApp) -> uvicorn.Config:
-    """How an application is served."""
+    """Return how an application is served."""
     return uvicorn.Config(
         app,
         http=Protocol,  # with h11, which bounds what comes before a body; the faster one does not
@@ -71,7 +71,7 @@ def config_of(app: ASGIApp) -> uvicorn.Config:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket at this address; port 0 is any that is free. OSError where that cannot be.
+    """Return a socket at this address; port 0 is any that is free. OSError where that cannot be.
 
     From then on this process may have more files open than a shell allows it at first, mostly 1,024, as far as the
     system lets it: each client that waits has one.

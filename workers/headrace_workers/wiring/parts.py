@@ -1,4 +1,4 @@
-"""What several kinds of processes are built of."""
+"""Parts that several kinds of processes are built of."""
 
 from collections.abc import Callable
 
@@ -24,12 +24,12 @@ from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
 
 def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQueue:
-    """The way of this ledger's claims to the workers."""
+    """Return the way of this ledger's claims to the workers."""
     return TaskQueue(client, RedisNames(settings.kafka.prefix), ledger.identity)
 
 
 def pipeline_of(settings: Settings) -> Pipeline:
-    """The pipeline of this deployment. ConfigurationError where its moderation policy is wrong."""
+    """Return the pipeline of this deployment. ConfigurationError where its moderation policy is wrong."""
     return Pipeline(installed_stages(settings), judge_model=settings.of(ModelSettings).judge_model)
 
 
@@ -53,5 +53,5 @@ def assigner_of(
 
 
 def follow_up(settings: Settings, ledger: Ledger, assigner: Assigner, *, believed: float = 0.0) -> FollowUp:
-    """What does what follows from ends, such as webhooks. See `Feature.follows` for `believed`."""
+    """Return what does what follows from ends, such as webhooks. See `Feature.follows` for `believed`."""
     return FollowUp(ledger=ledger, units=Following.installed(settings, ledger, believed).units, assigner=assigner)

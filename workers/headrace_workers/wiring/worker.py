@@ -61,7 +61,7 @@ def serve(
 def build_hands(
     settings: Settings, pipeline: Pipeline, roles: frozenset[str], model: str | None, progress: Progress
 ) -> WorkerRuntime:
-    """A worker's hands.
+    """Return a worker's hands.
 
     Call it after any fork, since models and connections do not survive one.
     """

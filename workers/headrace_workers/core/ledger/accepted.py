@@ -1,4 +1,4 @@
-"""What gateways admitted, from the first word of a sender until the ledger has the job from Kafka.
+"""Jobs that gateways admitted, until ingest has taken them in from Kafka.
 
 A row says that Kafka has the job (`published`), or that somebody is about to send it: then nobody else may send another
 job under its id. Whoever asks for a job finds it here before ingest took it in, on every gateway.
@@ -25,7 +25,7 @@ _UNSENT_MS = 3_600_000  # and one of which Kafka has confirmed nothing, as long
 
 
 class Reserved(Enum):
-    """What a sender may do."""
+    """Permission of a sender to send a job, or the reason why it may not."""
 
     SEND = auto()  # nobody has this job yet, as far as is known
     KNOWN = auto()  # it was admitted before, with the same content: there is nothing to send

@@ -24,7 +24,7 @@ _EVENT_TYPE = "headrace.job.cancelled.v1"
 
 @dataclass(frozen=True, slots=True)
 class Cancellation:
-    """Who wants which job cancelled, and why."""
+    """Request to cancel a job: the tenant, the job and the reason."""
 
     job_id: str
     tenant: str

@@ -62,7 +62,7 @@ class Advanced:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """Not now: ready again after `delay_ms`; with `queue` and `group_key`, there."""
+    """A step that is ready again after `delay_ms`; with `queue` and `group_key`, there."""
 
     job_id: str
     delay_ms: int
@@ -73,8 +73,8 @@ class Postponed:
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """No attempt: ready again when the job `waits_for` has ended, or, without one, when someone releases it; after
-    `longest_ms` at the latest. `record` is published, once.
+    """A step that waits without an attempt: until the job `waits_for` has ended or, without one, until someone releases
+    it; `longest_ms` at most. `record` is published, once.
     """
 
     job_id: str

@@ -1,4 +1,4 @@
-"""How the whole stands: for people, for backpressure and for benches."""
+"""Counts of the whole ledger: for people, for backpressure and for benches."""
 
 from dataclasses import dataclass
 
@@ -66,12 +66,12 @@ class Overview:
 
 
 def active_jobs(connection: Connection) -> int:
-    """How many jobs have not ended: what backpressure looks at."""
+    """Return how many jobs have not ended, for backpressure."""
     return int(connection.execute(select(func.count()).select_from(JOBS).where(IS_ACTIVE)).scalar_one())
 
 
 def ended_jobs(connection: Connection) -> tuple[int, int]:
-    """How many jobs have ended, however they did, and how many of them with a result."""
+    """Return how many jobs have ended, and how many of them with a result."""
     done = func.count().filter(JOBS.c.state == "done")
     jobs = JOBS.c.ended_at.is_not(None) & JOBS.c.subject.is_(None)
     ended, answered = connection.execute(select(func.count(), done).select_from(JOBS).where(jobs)).one()
@@ -79,12 +79,12 @@ def ended_jobs(connection: Connection) -> tuple[int, int]:
 
 
 def outbox_size(connection: Connection) -> int:
-    """How many events wait to be published."""
+    """Return how many events wait to be published."""
     return int(connection.execute(select(func.count()).select_from(OUTBOX)).scalar_one())
 
 
 def overview(connection: Connection) -> Overview:
-    """Everything that `headrace status` shows."""
+    """Return everything that `headrace status` shows."""
     states: dict[str, int] = {
         row[0]: row[1]
         for row in connection.execute(

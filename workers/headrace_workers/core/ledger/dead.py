@@ -25,7 +25,7 @@ _MAX_REASON = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where a refused record lay, and what it said of itself, as far as that could be read."""
+    """Position of a refused record, and its own ids as far as they could be read."""
 
     partition: int | None = None
     offset: int | None = None

@@ -1,4 +1,4 @@
-"""How far each follower of the change feed is: `headrace status` shows which one is behind, and by how much."""
+"""Positions of the followers of the change feed: `headrace status` shows which one is behind, and by how much."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -1,4 +1,4 @@
-"""What bridges ask of the ledger: take in, hand out, relay, look after what others left."""
+"""Ledger operations of bridges: take in, assign, publish, and recover."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What gateways ask of the ledger: admit jobs, wait for them, and see how full it is."""
+"""Ledger operations of gateways: admit jobs, wait for them, and see how full the ledger is."""
 
 from headrace_workers.core.ledger import accepted, cancel, job_status, pressure
 from headrace_workers.core.sql.engines import Engines

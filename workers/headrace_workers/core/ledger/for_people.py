@@ -1,4 +1,4 @@
-"""What people and their clients ask of the ledger: how all stands, what was set aside, and what is to become of it."""
+"""Ledger operations of people and their clients: read the state, list dead letters, and replay or cancel."""
 
 from headrace_workers.core.ledger import cancel, counts, held, incidents, lookup, outbox, repetitions, replay
 from headrace_workers.core.sql.engines import Engines

@@ -1,4 +1,4 @@
-"""What workers ask of the ledger: begin claims, keep them, write what came of them."""
+"""Ledger operations of workers: begin claims, keep them, and write their outcomes."""
 
 from headrace_workers.core.ledger import changes, complete, followers, leases, start
 from headrace_workers.core.sql.engines import Engines

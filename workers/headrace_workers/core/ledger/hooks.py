@@ -1,4 +1,4 @@
-"""What features do inside the transactions of the core.
+"""Work of features inside the transactions of the core.
 
 A hook is called once a transaction for all that it is about, never once a job, and does no I/O beside its transaction.
 The core locks claims, jobs and steps, in that order; then it calls hooks, in the order of `FEATURES`.

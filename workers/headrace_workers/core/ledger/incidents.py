@@ -41,7 +41,7 @@ def tell(connection: Connection, holder: str, duty: str, troubles: Mapping[str, 
 
 
 def troubles(connection: Connection) -> list[Trouble]:
-    """What is told at the moment, oldest first; what the dead have left is removed by `forget`."""
+    """Return what is told at the moment, oldest first; what the dead have left is removed by `forget`."""
     rows = connection.execute(
         select(TROUBLES).where(TROUBLES.c.seen_at > now_ms() - _STALE_MS).order_by(TROUBLES.c.since, TROUBLES.c.subject)
     )

@@ -19,7 +19,7 @@ from headrace_workers.core.tables import ACCEPTED, DEAD_LETTERS, JOBS, STEPS
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What one look at jobs that are waited for found.
+    """Result of one look at jobs that are waited for.
 
     `ended` has the terminal event (its type and JSON) of each that has ended, `refused` the letter of each that was
     refused at the door, `known` those of the ones that nobody knew before which the ledger has. `standings` tells of
@@ -68,8 +68,8 @@ class StepRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a job stands: its row in the ledger with its steps, or (`row` absent) only that it was let in at a time (ms)
-    or refused. `refused` is the letter of a record under this id that came to nothing.
+    """State of a job: its row in the ledger with its steps, or (`row` absent) only that it was admitted at a time (ms)
+    or refused. `refused` is the dead letter of a record under this id that was refused.
     """
 
     tenant: str

@@ -26,12 +26,12 @@ def renew(connection: Connection, claim_ids: Sequence[int], lease_ms: int) -> fr
 
 
 def _in_order(connection: Connection, claim_ids: Sequence[int]) -> Any:
-    """A query of those of these claims that there are, which locks them in the order of their ids."""
+    """Return a query of those of these claims that there are, which locks them in the order of their ids."""
     return select(CLAIMS.c.id).where(among(connection, CLAIMS.c.id, claim_ids)).order_by(CLAIMS.c.id).with_for_update()
 
 
 def leased_jobs(connection: Connection, claim_ids: Sequence[int]) -> frozenset[str]:
-    """The jobs whose steps these claims hold."""
+    """Return the jobs whose steps these claims hold."""
     query = select(STEPS.c.job_id).where(among(connection, STEPS.c.claim_id, claim_ids))
     return frozenset(connection.execute(query).scalars())
 
@@ -78,7 +78,7 @@ def hold(connection: Connection, job_ids: Sequence[str]) -> None:
 
 
 def unstarted_of(connection: Connection, sender: str) -> list[int]:
-    """The claims that this bridge or worker sent out and no worker has started."""
+    """Return the claims that this bridge or worker sent out and no worker has started."""
     return list(
         connection.execute(
             select(CLAIMS.c.id).where(CLAIMS.c.sender == sender, CLAIMS.c.started_at.is_(None))
@@ -137,7 +137,7 @@ def look(connection: Connection, lease_ms: int) -> int:
 
 
 def _set_back(connection: Connection, now: int, lease_ms: int, by: int) -> None:
-    """The clock went back: what the dead hold would be theirs for that time, too. Who lives takes anew what is its own.
+    """Shorten leases that the clock, set back, would prolong for dead processes. Living processes renew theirs.
 
     Delays are left as they are: a step comes later by that time.
     """
@@ -158,6 +158,6 @@ def _set_back(connection: Connection, now: int, lease_ms: int, by: int) -> None:
 
 
 def _free(connection: Connection, key: Any, which: ColumnElement[bool]) -> list[Any]:
-    """The keys of such rows, locked; what somebody else has in hand at this moment is left to that."""
+    """Return the keys of such rows, locked; what somebody else has in hand at this moment is left to that."""
     query = select(key).where(which)
     return list(connection.execute(query.with_for_update(skip_locked=True)).scalars())

@@ -23,7 +23,7 @@ from headrace_workers.core.tables import IDENTITY
 
 
 class Ledger(ForBridges, ForWorkers, ForGateways, ForPeople):
-    """All that is known of jobs. Thread-safe; must not be carried over a fork (call `close` in the parent before)."""
+    """All jobs and their state. Thread-safe; must not be carried over a fork (call `close` in the parent before)."""
 
     def __init__(self, engine: Engine, volatile: Engine | None = None) -> None:
         hooks()  # so that no transaction waits until a feature is imported

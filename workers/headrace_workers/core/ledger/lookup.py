@@ -1,4 +1,4 @@
-"""One job, or some: what the ledger knows of them."""
+"""Lookup of one job, or of some."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _MOST_TENANTS: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """One job with its steps, in the order in which they came.
+    """A job with its steps, in the order in which they were made.
 
     A step that is in hand has, beside its own columns, its claim's: `begun_at` (absent when it was handed out and
     nobody has begun it) and `worker`. `set_aside`: its events that Kafka refused.

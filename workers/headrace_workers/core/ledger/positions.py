@@ -1,4 +1,4 @@
-"""How far ingest is in each partition. Written with the jobs that were read.
+"""Positions of ingest in each partition. They are written with the jobs that were read.
 
 A position counts for one log only: a topic that was made anew, such as by a broker that keeps its log in memory, begins
 at 0 again, and is read from there.

@@ -1,4 +1,4 @@
-"""What time alone brings about: leases that ran out, delays that ended, deadlines that passed."""
+"""Recovery by time: leases that ran out, delays that ended, deadlines that passed."""
 
 import zlib
 from collections import Counter
@@ -32,7 +32,7 @@ _FIRST_SPREAD, _LONGEST_SPREAD = 1_000, 30_000  # ms
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """What one reap did, in steps: given back unstarted, given back after a worker died, and dead as poison; made ready
+    """Steps that one reap changed: given back unstarted, given back after a worker died, and dead as poison; made ready
     after a delay, and ended by their deadline; whether there may be `more` of these.
     """
 
@@ -46,8 +46,8 @@ class Reaped:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Whether a lease has run out; and whether a delay, a deadline, what a step waits for, or something that a feature
-    waits for, has ended.
+    """Flags: a lease has run out; a delay, a deadline, what a step waits for, or something that a feature waits for,
+    has ended.
     """
 
     leases: bool

@@ -23,7 +23,7 @@ _AT_ONCE = 20  # values of up to a megabyte each that are held side by side
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a record says: the id that it came under, whose it is (None: nobody's), and its value."""
+    """The content of a record: the id that it came under, its tenant (None if it has none), and its value."""
 
     job_id: str
     tenant: str | None

@@ -1,4 +1,4 @@
-"""What a step wants written in the transaction that completes it."""
+"""Rows that a step wants written in the transaction that completes it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

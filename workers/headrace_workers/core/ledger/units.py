@@ -1,4 +1,4 @@
-"""What follows an event: units of work of their own, such as a delivery, for each endpoint that wants to hear of it.
+"""Units of work that follow an event, such as a delivery, for each endpoint that subscribes to it.
 
 A unit is a row of `jobs` with a subject, the job or batch that its event tells of, and one step: claims, leases,
 retries and deadlines are those of all work. It is no job: nobody sent it, its end is told to nobody and starts nothing,
@@ -28,7 +28,7 @@ _COLUMNS = ("id", "tenant", "subject", "endpoint")
 
 
 class UnitContent(Protocol):
-    """What a unit works on, where that is a row of a feature's table."""
+    """Content that a unit works on, where that is a row of a feature's table."""
 
     @property
     def table(self) -> Table:
@@ -53,7 +53,7 @@ class NewUnit:
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """How many units were new, and which of their groups were handed out at once."""
+    """Number of new units, and those of their groups that were assigned at once."""
 
     count: int = 0
     handed_out: tuple[Claim, ...] = ()

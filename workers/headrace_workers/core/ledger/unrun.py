@@ -45,7 +45,7 @@ class Stay:
 
 
 def waits(connection: Connection, queue: str, longer_than_ms: int) -> bool:
-    """Whether anything has waited in this queue for so long, handed out or not."""
+    """Return whether anything has waited in this queue for so long, handed out or not."""
     ((found,),) = run(connection, _WAITS, {"queue": queue, "longest": longer_than_ms})
     return bool(found)
 
@@ -57,8 +57,9 @@ def take_back(connection: Connection, queue: str) -> int:
 
 
 def ready(connection: Connection, stage: str, queue: str, told: str) -> list[Any]:
-    """The steps of a stage that are ready in a queue, a bounded number, locked where nobody else holds them: job_id,
-    ordinal, kind, and the job as it came. Those whose reason is `told` are left out: they were looked at before.
+    """Return the steps of a stage that are ready in a queue, a bounded number, locked where nobody else holds them:
+    job_id, ordinal, kind, and the job as it came. Those whose reason is `told` are left out: they were looked at
+    before.
     """
     untold = or_(STEPS.c.reason.is_(None), STEPS.c.reason != told)
     query = (
@@ -91,7 +92,7 @@ def move(connection: Connection, stage: str, moves: Sequence[Move]) -> None:
 
 
 def _turns(connection: Connection, stage: str, moves: Sequence[Move]) -> dict[tuple[str, int], int]:
-    """The turns of these steps where they are to wait."""
+    """Return the turns of these steps where they are to wait."""
     if not moves:
         return {}
     there = {(each.job_id, each.ordinal): each for each in moves}

@@ -1,4 +1,4 @@
-"""Which units of work follow from what is published."""
+"""Units of work that follow from published records."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias

@@ -1,4 +1,4 @@
-"""What a job costs, roughly: pure functions of the job."""
+"""Estimated cost of a job: pure functions of the job."""
 
 import re
 
@@ -12,7 +12,7 @@ _PIECE = re.compile(r"[A-Za-z]{1,12}|[^\sA-Za-z]")
 
 
 def estimate_tokens(job: Job) -> int:
-    """How many tokens a job may cost at most, roughly: what it reads and what it may write."""
+    """Return how many tokens a job may cost at most, roughly: what it reads and what it may write."""
     match job:
         case GenerationJob():
             turns = [message.content for message in job.messages] or [job.prompt or ""]

@@ -73,7 +73,7 @@ def _now_sqlite(_element: Any, _compiler: Any, **_: Any) -> str:
 
 
 def connect(url: str | URL, *, durable: bool = True) -> Engine:
-    """An engine for the ledger at this URL; ConfigurationError when the URL is none that we can use.
+    """Return an engine for the ledger at this URL; ConfigurationError when the URL is none that we can use.
 
     `durable=False` is for transactions whose loss in a crash of the database changes nothing that was promised: they
     need not wait for its disk.
@@ -94,7 +94,7 @@ def connect(url: str | URL, *, durable: bool = True) -> Engine:
 
 
 def lose_together(*engines: Engine) -> None:
-    """What one of these engines loses a connection to the others have lost, too: theirs are opened anew.
+    """Open the connections of all these engines anew when one of them loses its connection.
 
     Else a thread that uses two of them would find out twice, each time by waiting until its patience ends.
     """
@@ -112,7 +112,7 @@ def lose_together(*engines: Engine) -> None:
 
 
 def _limit_of(url: URL) -> float:
-    """Seconds that a statement may take, by the URL's `timeout`."""
+    """Return the seconds that a statement may take, by the URL's `timeout`."""
     wanted = url.query.get("timeout", str(STATEMENT_SECONDS))
     try:
         limit = float(wanted)  # type: ignore[arg-type]
@@ -164,7 +164,9 @@ def _sqlite(url: URL, durable: bool) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def _private(*_: Any) -> None:
-        """It holds prompts and secrets. What SQLite puts beside it gets the file's own mode."""
+        """Give the file a private mode, since it holds prompts and secrets. SQLite gives its companion files the same
+        mode.
+        """
         file = url.database
         if not file or file.startswith((":memory:", "file:")):
             return
@@ -204,7 +206,8 @@ def _use_wal(connection: Any) -> None:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """One transaction that may write. Whatever may pass, such as a lost connection or a full disk, is `Unavailable`.
+    """Run one transaction that may write. Transient errors, such as a lost connection or a full disk, become
+    `Unavailable`.
 
     Who listens to the engine (`listen`) is told when it has been committed, where `tell` was called in it.
     """
@@ -224,7 +227,7 @@ def listen(engine: Engine, told: Callable[[], object]) -> None:
 
 
 def tell(connection: Connection) -> None:
-    """Others should look at what this transaction writes, once it has been committed."""
+    """Wake the followers of what this transaction writes, once it has been committed."""
     connection.info[_TELL] = True
 
 
@@ -244,7 +247,7 @@ def do_last(connection: Connection) -> None:
 
 @contextmanager
 def unhurried(connection: Connection) -> Iterator[None]:
-    """The body may take as long as it does, for migrations: whoever starts those is there to stop them."""
+    """Run the body without a time limit, for migrations: the person who starts those can stop them."""
     if not locks_rows(connection):
         yield
         return
@@ -259,7 +262,9 @@ def unhurried(connection: Connection) -> Iterator[None]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """Only reads: each statement sees what was committed before it; on SQLite all see the same."""
+    """Run a transaction that only reads: each statement sees what was committed before it; on SQLite all see the
+    same.
+    """
     # BEGIN and COMMIT would be two more round trips, and PostgreSQL gives each statement a snapshot of its own anyway.
     options = {"isolation_level": "AUTOCOMMIT"} if engine.dialect.name == "postgresql" else {"reading": True}
     with translated(), engine.connect().execution_options(**options) as connection:
@@ -268,24 +273,24 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def brief(engine: Engine) -> Iterator[Connection]:
-    """Writes, by what is one statement on PostgreSQL, which needs no transaction around it."""
+    """Run writes by one statement, which needs no transaction around it on PostgreSQL."""
     with reading(engine) if engine.dialect.name == "postgresql" else writing(engine) as connection:
         yield connection
 
 
 def clock(connection: Connection) -> int:
-    """What the database's clock says, in ms since 1970."""
+    """Return what the database's clock says, in ms since 1970."""
     return int(connection.execute(select(now_ms())).scalar_one())
 
 
 def insert(where: Connection | str, table: Any) -> Any:
-    """An INSERT that knows ON CONFLICT, in the dialect of a connection or of this name."""
+    """Return an INSERT that knows ON CONFLICT, in the dialect of a connection or of this name."""
     name = where if isinstance(where, str) else where.dialect.name
     return (postgresql if name == "postgresql" else sqlite).insert(table)
 
 
 def insert_many(dialect: str, table: Any, columns: Sequence[Any], constants: Mapping[str, Any]) -> Any:
-    """An INSERT of many rows that may say what it did; `many` makes its parameters. `constants` are every row's.
+    """Return an INSERT of many rows that may say what it did; `many` makes its parameters. `constants` are every row's.
 
     On PostgreSQL each column comes as an array: a statement that grew by the row would be parsed anew each time, which
     costs more than running it.
@@ -304,22 +309,24 @@ def insert_many(dialect: str, table: Any, columns: Sequence[Any], constants: Map
 
 
 def many(dialect: str, rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Rows, at least one, as `insert_many` takes them."""
+    """Return rows, at least one, as `insert_many` takes them."""
     return {name: [row[name] for row in rows] for name in rows[0]} if dialect == "postgresql" else rows
 
 
 def among(connection: Connection, column: Any, values: Collection[Any]) -> ColumnElement[bool]:
-    """`column` is one of `values`."""
+    """Return the condition that `column` is one of `values`."""
     return one_of(connection.dialect.name, column, bindparam_of(connection.dialect.name, column, list(values)))
 
 
 def one_of(dialect: str, column: Any, parameter: Any) -> ColumnElement[bool]:
-    """`column` is one of a parameter's values: an array on PostgreSQL, so that the statement is one for any number."""
+    """Return the condition that `column` is one of a parameter's values: an array on PostgreSQL, so that the statement
+    is the same for any number.
+    """
     return column == any_(parameter) if dialect == "postgresql" else column.in_(parameter)  # type: ignore[no-any-return]
 
 
 def bindparam_of(dialect: str, column: Any, values: list[Any] | None = None, name: str | None = None) -> Any:
-    """A parameter that holds many values of a column's type."""
+    """Return a parameter that holds many values of a column's type."""
     if dialect == "postgresql":
         return bindparam(name, values, type_=postgresql.ARRAY(column.type), required=values is None)
     return bindparam(name, values, type_=column.type, expanding=True, required=values is None)
@@ -334,7 +341,7 @@ def alone(connection: Connection, what: str) -> None:
 
 
 def locks_rows(connection: Connection) -> bool:
-    """Whether rows can be locked (PostgreSQL); SQLite's write transaction locks the whole file instead.
+    """Return True if rows can be locked (PostgreSQL); SQLite's write transaction locks the whole file instead.
 
     Where a query is the same without a lock nobody need ask: SQLAlchemy leaves FOR UPDATE out for SQLite.
     """

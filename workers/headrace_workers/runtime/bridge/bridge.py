@@ -47,7 +47,9 @@ def all_duties() -> tuple[str, ...]:
 
 
 class Bridge:
-    """Runs its duties, a thread each, until told to stop; then leaves nothing of its own behind."""
+    """Process that runs its duties, a thread each, until it is told to stop; then it leaves nothing of its own
+    behind.
+    """
 
     def __init__(
         self,
@@ -149,7 +151,7 @@ class Bridge:
         log("bridge", logging.INFO, Action.STOPPED, "the bridge stopped")
 
     def _put_away(self, act: Callable[[], object]) -> None:
-        """Each by itself: a broker that is away must not keep claims from being given back."""
+        """Close each part by itself: a broker that is unavailable must not keep claims from being given back."""
         try:
             act()
         except AWAY as error:  # leases and the next bridge take care of what could not be put away
@@ -169,7 +171,7 @@ class Bridge:
         return self._ingest.once(self._tell)
 
     def _tell(self, hint: Hint) -> None:
-        """There is something to do: here, or for other bridges where it is not done here."""
+        """Wake the loops that see to a hint: here, or in other bridges for duties that are not run here."""
         if hint is Hint.WORK:
             self._new_work.set()
         self._listener.touch(hint)
@@ -198,7 +200,7 @@ class Bridge:
         return self._of_features[name].take_turn(turn)
 
     def _tell_all(self, hint: Hint) -> None:
-        """There is something to do, wherever it is done."""
+        """Wake the loops that see to a hint, in all bridges."""
         self._listener.touch(hint)
         self._notifier.ring(hint)
 

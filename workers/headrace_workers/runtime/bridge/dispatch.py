@@ -20,7 +20,7 @@ _LIGHT = (
 
 
 class Dispatch:
-    """Fills the task queue up to `depth` groups a queue and lane.
+    """Dispatcher that fills the task queue up to `depth` groups a queue and lane.
 
     A model's or an encoder's batch work that makes no full group waits for company, `linger_ms` at most: groups of one
     and three, as the first lines of a file made them, take a model as long as full ones.
@@ -75,7 +75,7 @@ class Dispatch:
         return len(claims)
 
     def went_out(self, claim: Claim) -> None:
-        """A claim was sent by another hand: interactive work overtakes batch work there, too."""
+        """Note that another process sent a claim: interactive work overtakes batch work there, too."""
         if claim.lane == INTERACTIVE:
             self._overtaken[claim.queue] = self._overtaken.get(claim.queue, 0) + 1
 
@@ -97,7 +97,7 @@ class Dispatch:
         return Wanted(queue.name, lane, room, self._group_size, self._group_size * _WINDOW, self._linger_ms)
 
     def _goes_ahead(self, claim: Claim) -> bool:
-        """Whether a claim is the floor of batch work, which goes ahead of interactive work."""
+        """Return True if a claim is the floor of batch work, which goes ahead of interactive work."""
         overtaken = self._overtaken.get(claim.queue, 0)
         if claim.lane == INTERACTIVE:
             self.went_out(claim)

@@ -18,7 +18,7 @@ _NEVER = float("-inf")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeParts:
-    """What a bridge has for the duties of features. `rules` are those by which it admits jobs."""
+    """Parts of a bridge for the duties of features. `rules` are those by which it admits jobs."""
 
     name: str
     settings: Settings
@@ -30,7 +30,7 @@ class BridgeParts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """What a duty may do to its bridge while it has its turn.
+    """Operations that a duty may use on its bridge while it has its turn.
 
     `tell(hint)` wakes the loops that see to the hint, here or else in other bridges; `tell_all` wakes them everywhere.
     `alive` says that the duty goes on. `rest(seconds)` waits, and returns early when the bridge stops.
@@ -50,7 +50,7 @@ class FeatureDuty(Protocol):
 
     @property
     def hears(self) -> Mapping[Hint, Rung]:
-        """What is set at which hint."""
+        """Return the events to set at each hint."""
 
     def take_turn(self, turn: Turn) -> Awaited | None:
         """Do what there is, and rest until there may be more. Return what keeps it from going on."""
@@ -60,7 +60,7 @@ class FeatureDuty(Protocol):
 
 
 class DutyLease:
-    """One duty, under a lease of so many `seconds`: so long nobody does it when the bridge that had it was killed.
+    """Lease of one duty for so many `seconds`: for that time nobody does the duty if the bridge that had it was killed.
 
     Belongs to the thread that does it.
     """

@@ -1,4 +1,4 @@
-"""What a bridge cannot do at the moment, told in the ledger, where `headrace status` finds it."""
+"""Incidents of a bridge, reported in the ledger, where `headrace status` finds them."""
 
 from collections.abc import Mapping
 from threading import Lock
@@ -11,7 +11,8 @@ _AGAIN_EVERY = 15.0  # seconds: what is not said again for a minute counts as ov
 
 
 class Incidents:
-    """Each duty tells all its troubles as often as it likes: the ledger hears of changes, and now and then.
+    """Reporter of incidents. Each duty may report all its incidents as often as it likes: the ledger is written when
+    they change, and now and then.
 
     Thread-safe.
     """
@@ -24,7 +25,7 @@ class Incidents:
         self._told: dict[str, tuple[dict[str, str], float]] = {}
 
     def tell(self, duty: str, troubles: Mapping[str, str]) -> None:
-        """All troubles of this duty now: by subject ("" for the duty itself) a reason. None: all is well."""
+        """Report all incidents of this duty now: by subject ("" for the duty itself) a reason. None: all is well."""
         now = self._clock.monotonic()
         with self._lock:
             told, at = self._told.get(duty, ({}, now))
@@ -38,7 +39,7 @@ class Incidents:
                 self._told.pop(duty, None)
 
     def now(self) -> dict[str, str]:
-        """All that was told last, a reason for each duty and subject."""
+        """Return all incidents that were reported last, a reason for each duty and subject."""
         with self._lock:
             return {
                 f"{duty} {subject}".rstrip(): reason

@@ -1,4 +1,6 @@
-"""Kafka to ledger: poll, decide about each record, and write all of them and the positions in one transaction."""
+"""Ingest from Kafka into the ledger: poll, decide about each record, and write all of them and the positions in one
+transaction.
+"""
 
 import logging
 import re

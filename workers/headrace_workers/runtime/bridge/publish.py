@@ -49,7 +49,7 @@ _REFUSED_HERE = (*_REFUSED, TypeError, ValueError)
 
 @dataclass(slots=True)
 class Published:
-    """What became of rows: confirmed by Kafka, refused for good (number and reason), and the first other error.
+    """Result of publishing rows: confirmed by Kafka, refused for good (number and reason), and the first other error.
 
     `shut` are places that take nothing now, with the reason. Without an error all rows that are neither confirmed nor
     refused were left for that: their place is shut, or they follow such a row under its key.
@@ -62,7 +62,7 @@ class Published:
 
 
 class _Run:
-    """One call of `publish`: what is known of its rows so far."""
+    """State of one call of `publish`: results of its rows so far."""
 
     def __init__(self, timestamp: int, seconds: float) -> None:
         self.timestamp = timestamp
@@ -74,17 +74,17 @@ class _Run:
         self.open: set[Topic] = set()  # that need not be looked for any more
 
     def refuse(self, row: OutboxRow, reason: str) -> None:
-        """It will never be taken."""
+        """Note that Kafka will never take a row."""
         self._hold(row)
         self.done.refused[row.id] = reason
 
     def leave(self, row: OutboxRow, shut: Shut) -> None:
-        """It is not taken now."""
+        """Note that a row is not taken now."""
         self._hold(row)
         self.done.shut[shut.place] = shut.reason
 
     def fail(self, row: OutboxRow, error: Exception) -> None:
-        """It was not confirmed."""
+        """Note that a row was not confirmed."""
         self._hold(row)
         if self.done.error is None:
             self.done.error = error
@@ -102,11 +102,11 @@ class _Following:
         self._keys: set[str] = set()
 
     def follows(self, row: OutboxRow) -> bool:
-        """Whether one of them came before this under its key."""
+        """Return True if one of them came before this under its key."""
         return row.record.key in self._keys
 
     def add(self, row: OutboxRow) -> None:
-        """One more, in order."""
+        """Add a row, in order."""
         self.rows.append(row)
         if row.record.key is not None:
             self._keys.add(row.record.key)
@@ -317,8 +317,8 @@ def _is_large(row: OutboxRow) -> bool:
 
 
 def waves(rows: Sequence[OutboxRow], doubtful: Collection[Topic] = ()) -> Iterator[list[OutboxRow]]:
-    """The rows in order, in parts: what follows a large row, or one of a doubtful topic, under its key is in a later
-    part than that.
+    """Yield the rows in order, in parts: what follows a large row, or one of a doubtful topic, under its key is in a
+    later part than that.
     """
     wave: list[OutboxRow] = []
     unsure: set[str] = set()

@@ -125,7 +125,7 @@ class Relay:
         self._follower.shutdown(wait=False)
 
     def _on_duty(self) -> bool:
-        """Whether this bridge publishes: it has the duty, and does not give way."""
+        """Return True if this bridge publishes: it has the duty, and does not give way."""
         if self._clock.monotonic() < self._gives_way_until:
             return False
         if self._duty.held():
@@ -135,7 +135,7 @@ class Relay:
         return False
 
     def _say(self, shut: Mapping[Place, str]) -> None:
-        """These places take nothing; without any, all is well."""
+        """Report the places that take nothing; without any, all is well."""
         self.waits = Awaited(" and ".join(f"the {place}" for place in shut), "; ".join(shut.values())) if shut else None
         self._incidents.tell(DUTY, {str(place): reason for place, reason in shut.items()})
 

@@ -18,8 +18,9 @@ _LONGEST_MS = 1_500  # that something waits before anybody asks whether there is
 
 
 class PassOver:
-    """Moves jobs on that wait at their first stage for a worker that is not there, where they can do without; of others
-    it notes for what they wait. What a model runs is not looked at. `served` tells which of these queues have a worker.
+    """Mover of jobs that wait at their first stage for a worker that is missing and that they can do without; for the
+    others it notes what they wait for. It ignores what a model runs. `served` returns which of these queues have a
+    worker.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class PassOver:
 
 
 def _is_first(stage: Stage) -> bool:
-    """Whether jobs begin here, and no model runs it."""
+    """Return True if jobs begin here, and no model runs it."""
     return stage.weight is not Weight.MODEL and any(issubclass(kind, Job) for kind in stage.takes)
 
 

@@ -16,7 +16,7 @@ from headrace_workers.runtime.settings import Settings
 
 
 def place_of(settings: Settings, name: str) -> Path:
-    """One deployment's files do not count for another on the same machine: addresses and home tell them apart."""
+    """Return the folder of a deployment's files. Addresses and home tell deployments on the same machine apart."""
     addresses = [re.sub(r"//[^/]*@", "//", url) for url in (settings.redis, settings.ledger)]
     about = json.dumps([str(settings.home.absolute()), settings.kafka.prefix, *addresses])
     deployment = hashlib.sha256(about.encode()).hexdigest()[:12]
@@ -57,7 +57,7 @@ class OwnFile:
             self.remove()
 
     def remove(self) -> None:
-        """The process ends as it should."""
+        """Remove the file when the process ends as intended."""
         if self._descriptor is not None:
             with suppress(OSError):
                 self._path.unlink()
@@ -71,7 +71,7 @@ class OwnFile:
 
 
 def is_locked(descriptor: int) -> bool:
-    """Whether a process that lives has this file."""
+    """Return True if a process that lives has this file."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

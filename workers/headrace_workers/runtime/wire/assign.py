@@ -1,4 +1,4 @@
-"""New steps, sent to their worker at once where its queue has room, so that no bridge need look first."""
+"""Assignment of new steps: sent to their worker at once where its queue has room, so that no bridge need look first."""
 
 import logging
 import time
@@ -21,7 +21,7 @@ _AWAY_SECONDS = 10.0  # without asking a Redis that did not answer: whoever asks
 
 
 class Assigner:
-    """The way of what was just made to its worker. Thread-safe. What it cannot send, a bridge hands out."""
+    """Sender of new work to its worker. Thread-safe. A bridge assigns the rest."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Assigner:
         self._away_until = float("-inf")
 
     def room(self, lanes: Collection[tuple[str, int]]) -> Room:
-        """How many groups of these queues and lanes may be handed out with their making."""
+        """Return how many groups of these queues and lanes may be assigned when they are made."""
         waiting: dict[tuple[str, int], int] = {}
         if lanes and time.monotonic() > self._away_until:
             try:
@@ -53,7 +53,7 @@ class Assigner:
         return Room(groups, self._sender, self._lease_ms)
 
     def send(self, claims: Sequence[Claim]) -> None:
-        """Send what was handed out; what cannot be sent is ready again, or will be when its lease ends."""
+        """Send the claims that were assigned; what cannot be sent is ready again, or will be when its lease ends."""
         unsent = list(claims)
         try:
             while unsent:

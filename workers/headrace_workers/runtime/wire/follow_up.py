@@ -1,5 +1,8 @@
-"""The units that follow from what was said, such as webhooks: written, and sent to their worker at once where there is
-room. A bridge does this with whatever it publishes; who ends a job may do it before, and then there is nothing left.
+"""Units that follow from published records, such as webhooks: written, and sent to their worker at once if there is
+room.
+
+A bridge does this with everything that it publishes. A worker that ends a job may do it before; then there is nothing
+left.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +16,9 @@ _FEW = 64  # units are handed out with their making; more of them a bridge puts 
 
 
 class FollowUp:
-    """Thread-safe where `units` is: it says which units follow from records, at a time (ms by the ledger's clock)."""
+    """Maker of the units that follow from records, at a time (ms by the ledger's clock). Thread-safe where
+    `units` is.
+    """
 
     def __init__(
         self, *, ledger: Ledger, units: Callable[[Sequence[Outgoing], int], Sequence[NewUnit]], assigner: Assigner
@@ -23,8 +28,8 @@ class FollowUp:
         self._assigner = assigner
 
     def once(self, records: Sequence[Outgoing], now: int) -> bool:
-        """Follow these records; whether some of what is new is left for a bridge to hand out. What was followed before
-        changes nothing. Unavailable.
+        """Follow these records; return True if some of the new units are left for a bridge to assign. A record that was
+        followed before changes nothing. Raise Unavailable.
         """
         units = self._units(records, now)
         if not units:

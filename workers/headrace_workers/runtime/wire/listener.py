@@ -1,4 +1,4 @@
-"""Hearing the bell, also over a connection that is half-open."""
+"""Listener for hints over Redis, also over a connection that is half-open."""
 
 import threading
 import time
@@ -18,14 +18,14 @@ _ANSWER = 5.0  # seconds to the answer, else the connection is half-open
 
 
 class Rung(Protocol):
-    """What a hint sets, such as a `threading.Event`."""
+    """Receiver that a hint sets, such as a `threading.Event`."""
 
     def set(self) -> object:
-        """There is such a hint. On the thread that hears it."""
+        """Receive a hint, on the thread that hears it."""
 
 
 class Several:
-    """Sets what is waited for in several places."""
+    """Receiver that sets several others."""
 
     def __init__(self, *rungs: Rung) -> None:
         self._rungs = list(rungs)
@@ -41,7 +41,7 @@ class Several:
 
 
 class HintListener:
-    """Listens in a thread, and sets what there is for each hint that the bell gives, or `touch`."""
+    """Listener on a thread that sets the receivers of each hint that arrives, or that `touch` gives."""
 
     def __init__(self, client: redis.Redis, channel: str, events: Mapping[Hint, Rung], loop: Loop) -> None:
         self._redis = client
@@ -61,7 +61,7 @@ class HintListener:
         self._thread.join(timeout=3)
 
     def touch(self, *hints: Hint) -> None:
-        """As if the bell had rung, in this process only."""
+        """Set the receivers of a hint in this process only, as if it had arrived."""
         for hint in hints:
             if (rung := self._events.get(hint)) is not None:
                 rung.set()

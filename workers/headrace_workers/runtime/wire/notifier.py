@@ -11,9 +11,10 @@ from headrace_workers.core.log import Action, log
 
 
 class Hint(StrEnum):
-    """What there may be: steps to hand out or room for them, or events to publish. ENDS comes with EVENTS, unless
-    whoever took the work on will soon ring for more of them, and to publish all at once is enough. BATCHES: one was
-    made, or is to end. CHANGES: of answers that may be given again, or of documents."""
+    """Hint of possible work: steps to assign or room for them, or events to publish. ENDS comes with EVENTS, unless the
+    process that took the work on will soon notify of more of them, and to publish all at once is enough. BATCHES: a
+    batch was made, or is to end. CHANGES: answers in the cache, or documents, changed.
+    """
 
     WORK = "work"
     EVENTS = "events"
@@ -26,7 +27,7 @@ _SILENT_SECONDS: Final = 5.0  # without ringing, once Redis has said nothing: wh
 
 
 class Notifier:
-    """Rings. Thread-safe; silent when Redis does not answer: let `client` give up soon."""
+    """Sender of hints. Thread-safe; silent when Redis does not answer: let `client` give up soon."""
 
     def __init__(self, client: redis.Redis, channel: str) -> None:
         self._redis = client

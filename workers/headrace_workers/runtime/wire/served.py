@@ -1,4 +1,4 @@
-"""Which queues a worker listens to, as workers tell it over Redis."""
+"""Queues that a worker listens to, as workers report over Redis."""
 
 from collections.abc import Collection
 
@@ -9,7 +9,7 @@ from headrace_workers.runtime.wire.redis_names import RedisNames
 
 
 def served(client: redis.Redis, names: RedisNames, queues: Collection[str]) -> frozenset[str] | None:
-    """Those of these queues that a worker listens to; None when Redis does not answer."""
+    """Return those of these queues that a worker listens to; None when Redis does not answer."""
     wanted = list(queues)
     if not wanted:
         return frozenset()

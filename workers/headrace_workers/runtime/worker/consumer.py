@@ -20,7 +20,7 @@ _LONGEST_PAUSE: Final = 2.0
 
 
 def consumer_that_tells(loop: Loop) -> type[Consumer]:
-    """The class of a consumer whose turns are this loop's."""
+    """Return the class of a consumer whose turns are this loop's."""
     return type("TellingConsumer", (_Consumer,), {"progress": loop})
 
 
@@ -56,7 +56,7 @@ class _Consumer(Consumer):  # type: ignore[misc]
         return conn
 
     def register_with_event_loop(self, hub: Any) -> None:
-        """A new connection's turn begins."""
+        """Begin the turn of a new connection."""
         super().register_with_event_loop(hub)
         hub.on_tick.add(self.progress.beat)
         set_event_loop(hub)  # forgotten when a connection is lost; threads.py asks for it

@@ -19,7 +19,9 @@ _WAIT = 1.0  # and to the next look whether to stop
 
 
 class InteractiveConsumer:
-    """Takes claims of the interactive lane from one queue, beside Celery, and runs them in a thread of its own."""
+    """Consumer that takes claims of the interactive lane from one queue, in addition to Celery, and runs them in a
+    thread of its own.
+    """
 
     def __init__(self, app: Any, queue: Queue, run: Callable[..., None], loop: Loop) -> None:
         self._app = app

@@ -19,7 +19,7 @@ class IoRuns:
         self._threads: set[threading.Thread] = set()
 
     def takes(self, queue: str) -> bool:
-        """Whether what comes from this queue is run here."""
+        """Return True if what comes from this queue is run here."""
         return queue in self._room
 
     def begin(self, queue: str, work: Callable[[], None]) -> bool:

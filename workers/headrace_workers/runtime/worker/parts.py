@@ -1,4 +1,4 @@
-"""What a worker has for the parts that features build for their steps."""
+"""Parts of a worker for the parts that features build for their steps."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerParts:
-    """What a worker has for its features. `model` is the alias of the model that it holds. Thread-safe."""
+    """Parts of a worker for its features. `model` is the alias of the model that it holds. Thread-safe."""
 
     name: str
     settings: Settings

@@ -48,7 +48,7 @@ _FOREIGN = (
 
 @dataclass(frozen=True, slots=True)
 class WorkerRuntime:
-    """What does a worker's claims, `parallel` of them side by side, and the identity of the ledger they are from."""
+    """Runner of a worker's claims, `parallel` of them side by side, and the identity of the ledger they are from."""
 
     runner: Runner
     parallel: int
@@ -56,7 +56,7 @@ class WorkerRuntime:
 
 
 class _Parting:
-    """How a process tells those that it forked that it is to end: they see the other end of a pipe closed.
+    """Signal from a process to its forks that they are to end: they see the other end of a pipe closed.
 
     A signal would not do: Celery has uses of its own for those that a child gets.
     """
@@ -71,7 +71,7 @@ class _Parting:
             os.close(mouth)
 
     def hear(self, then: Callable[[], None]) -> None:
-        """In a child: call this when it is told."""
+        """Call this in a child when the signal comes."""
         self.say()  # its own copy: only the parent's is to count
 
         def wait() -> None:
@@ -82,7 +82,7 @@ class _Parting:
 
 
 class _Process:
-    """What this process works with; its hands are built at their first use, which is after any fork."""
+    """State of this process; its runtime is built at its first use, which is after any fork."""
 
     def __init__(
         self,
@@ -115,13 +115,13 @@ class _Process:
             return self._hands
 
     def begin_child(self, **_: Any) -> None:
-        """A forked process has hands and a progress of its own."""
+        """Give a forked process a runtime and a progress of its own."""
         self._progress = self._child.enter_context(watched("worker", self._settings))
         self._parting.hear(self.leave)
         self.hands()
 
     def end_child(self, **_: Any) -> None:
-        """It ends as it should."""
+        """End a forked process as intended."""
         self.put_away()
         self._child.close()
 
@@ -139,7 +139,7 @@ class _Process:
             hands.runner.complain(_FOREIGN)
 
     def leave(self, **_: Any) -> None:
-        """It is to end soon, and those that it forked with it."""
+        """Prepare for the end of this process and those that it forked."""
         self._parting.say()
         if self._hands is not None:
             self._hands.runner.leave()

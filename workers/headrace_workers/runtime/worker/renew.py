@@ -73,7 +73,7 @@ class Renewer:
                     self._held.discard(claim_id)
 
     def held(self) -> list[int]:
-        """The claims in hand."""
+        """Return the claims in hand."""
         with self._lock:
             return sorted(self._held)
 

@@ -27,4 +27,4 @@ def _wake(_future: object) -> None:
 
 
 def _nothing() -> None:
-    """What the loop is woken for: its own next turn."""
+    """Do nothing: the loop is woken for its own next turn."""

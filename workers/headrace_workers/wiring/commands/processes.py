@@ -184,7 +184,7 @@ def bind(as_json: OneJsonOption = False) -> None:
 
 
 def _limits(kafka: "KafkaSettings") -> list[str]:
-    """Which topics take less than we may have to tell, as far as this user may ask."""
+    """Return which topics take less than we may have to tell, as far as this user may ask."""
     from headrace_producers.admin import too_small, topic_limits
     from headrace_schemas.errors import Unavailable
 
