@@ -135,7 +135,7 @@ class ResultReader:
                 continue
             number, item = found
             self._unread.remove(number)
-            received = self._hand_out(topics, item)
+            received = self._to_return(topics, item)
             if received is not None:
                 if waiting is not None:
                     waiting.discard(received.waited_for or "")
@@ -213,7 +213,7 @@ class ResultReader:
             self.unreadable += 1
         return None
 
-    def _hand_out(self, topics: "EndTopics", item: Item[Received | None]) -> Received | None:
+    def _to_return(self, topics: "EndTopics", item: Item[Received | None]) -> Received | None:
         """Return what is in the item, if it is for us to hand out: not when it was before, or is another member's
         now.
         """
@@ -221,7 +221,7 @@ class ResultReader:
         if self._group is not None and item.place is not None:
             if item.place not in topics.owned():
                 return None
-            self._marks.hand_out(item.place, item.offset)
+            self._marks.returned(item.place, item.offset)
         if received is None or not self._seen.is_new(received.envelope.id):
             return None
         return received

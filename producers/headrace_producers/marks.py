@@ -15,7 +15,7 @@ class Marks:
         self._done: dict[Place, int] = {}
         self._committed: dict[Place, int] = {}
 
-    def hand_out(self, place: Place, offset: int) -> None:
+    def returned(self, place: Place, offset: int) -> None:
         """Note that the record at this offset was returned or skipped."""
         self._handed[place] = offset + 1
 

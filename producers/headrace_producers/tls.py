@@ -27,7 +27,7 @@ def check_tls(kafka: KafkaSettings, timeout: float) -> None:
             f"HEADRACE_KAFKA_CA_FILE is {kafka.ca_file!r}, which cannot be used: {error}"
         ) from error
     until = monotonic() + timeout
-    troubles = []
+    failures = []
     for server in kafka.bootstrap:
         host, _, port = server.rpartition(":")
         left = max(0.1, until - monotonic())
@@ -38,7 +38,7 @@ def check_tls(kafka: KafkaSettings, timeout: float) -> None:
             ):
                 return
         except TimeoutError:
-            troubles.append(f"{server}: no answer within {left:.1f} s; does it speak TLS at this port?")
+            failures.append(f"{server}: no answer within {left:.1f} s; does it speak TLS at this port?")
         except OSError as error:
-            troubles.append(f"{server}: {error}")
-    raise Unavailable(f"no Kafka broker can be reached by TLS: {'; '.join(troubles)}")
+            failures.append(f"{server}: {error}")
+    raise Unavailable(f"no Kafka broker can be reached by TLS: {'; '.join(failures)}")

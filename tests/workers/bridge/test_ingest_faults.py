@@ -68,7 +68,7 @@ def test_a_log_that_began_anew_is_read_from_its_beginning(ledger, embedded_kafka
 
     eventually(all_read)
     eventually(lambda: ingest.once(lambda hint: None) or done_with(ledger, kafka, Topic.GENERATION) == 7)
-    assert ledger.overview().troubles == ()  # that is how such a broker is, and no incident
+    assert ledger.overview().incidents == ()  # that is how such a broker is, and no incident
 
 
 def test_what_a_producer_took_back_is_not_taken(ledger, apache_kafka, fresh_prefix, ingests):
@@ -102,7 +102,7 @@ def only_trouble(ledger, kafka):
     """Why the first partition of jobs is not read, while nothing else is wrong: on a busy machine other partitions take
     half a second, too, for a moment.
     """
-    found = {each.subject: each.reason for each in ledger.troubles()}
+    found = {each.subject: each.reason for each in ledger.open_incidents()}
     return found.get(f"ingest {kafka.topic(Topic.GENERATION)}-0", "") if len(found) == 1 else ""
 
 
@@ -126,7 +126,7 @@ def test_a_transaction_that_stays_open_is_named(ledger, apache_kafka, fresh_pref
     assert "wait for a transaction" in ingest.once(lambda hint: None).why
     producer.commit_transaction()
     producer.close()
-    until(ingest, lambda: len(states(ledger)) == 3 and not ledger.troubles())
+    until(ingest, lambda: len(states(ledger)) == 3 and not ledger.open_incidents())
 
 
 def test_a_partition_that_the_broker_cannot_read_holds_no_other(
@@ -167,7 +167,7 @@ def test_what_the_client_raises_for_one_partition_holds_no_other(ledger, kafka, 
     until(ingest, lambda: len(states(ledger)) == 2 and only_trouble(ledger, kafka).endswith(words))
     assert set(states(ledger)) == {job_id for _, job_id in jobs[1:]}
     ingest._fetches._parse = parse
-    until(ingest, lambda: len(states(ledger)) == 3 and not ledger.troubles())
+    until(ingest, lambda: len(states(ledger)) == 3 and not ledger.open_incidents())
 
 
 def test_a_broker_that_answers_no_fetch_is_named(ledger, embedded_kafka, fresh_prefix, ingests, monkeypatch):
@@ -209,11 +209,11 @@ def test_a_bridge_that_cannot_read_leaves_that_to_others(ledger, kafka, ingests)
     cut._fetches.silence = lambda asked: 11.0
     cut._partitions._look = lambda: (_ for _ in ()).throw(KafkaUnavailable("no way"))
     eventually(lambda: read() == [0, 2 * HALF])
-    [trouble] = ledger.troubles()
+    [trouble] = ledger.open_incidents()
     assert trouble.subject == "ingest"
     assert trouble.reason in ("no fetch has been answered for 11 s", "no way")
     cut._partitions._look = look
-    eventually(lambda: read() == [HALF, HALF] and not ledger.troubles())
+    eventually(lambda: read() == [HALF, HALF] and not ledger.open_incidents())
 
 
 def test_a_consumer_that_fails_while_it_opens_is_closed(ledger, kafka, ingests, monkeypatch):

@@ -56,14 +56,14 @@ def relays(ledger, monkeypatch):
 
     def make(kafka, name="a"):
         clock = SystemClock()
-        troubles = Incidents(ledger, name, clock)
+        incidents = Incidents(ledger, name, clock)
         made.append(
             Relay(
                 publisher=Publisher(kafka),
                 ledger=ledger,
                 bridge=name,
                 clock=clock,
-                incidents=troubles,
+                incidents=incidents,
                 follow_up=FollowUp(
                     ledger=ledger,
                     units=Following().units,
@@ -334,12 +334,12 @@ def test_a_bridge_whose_time_is_refused_gives_way_to_another(ledger, apache_kafk
     say(ledger, 3)
     with pytest.raises(Unavailable, match="clock is wrong by an hour or more"):
         wrong.once()
-    assert [(t.holder, t.subject) for t in ledger.troubles()] == [("wrong", "relay")]
+    assert [(t.holder, t.subject) for t in ledger.open_incidents()] == [("wrong", "relay")]
     assert wrong.once() == 0
     assert right.once() == 3
     wrong._gives_way_until = 0
     assert wrong.once() == 0
-    assert ledger.troubles() == []
+    assert ledger.open_incidents() == []
     say(ledger, 3, start=3)
     ledger.lay_down("right")
     monkeypatch.undo()

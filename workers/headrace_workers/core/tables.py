@@ -333,7 +333,7 @@ DEPLOYMENT: Final = Table(
 )
 
 # What a bridge has to say to people: what it cannot do, and since when.
-TROUBLES: Final = Table(
+INCIDENTS: Final = Table(
     "troubles",
     METADATA,
     Column("holder", String(128), primary_key=True),

@@ -150,8 +150,8 @@ def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
         max_active=settings.max_active,
         retention=settings.retention,
         clock=shared.clock,
-        troubles=shared.incidents,
-        hand_out=assigner_of(settings, shared.ledger, shared.impatient_tasks, shared.name, dispatch.went_out),
+        incidents=shared.incidents,
+        assigner=assigner_of(settings, shared.ledger, shared.impatient_tasks, shared.name, dispatch.went_out),
         check_cluster=shared.cluster.check,
     )
 

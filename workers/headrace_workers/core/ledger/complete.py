@@ -94,7 +94,7 @@ class Completed:
     """
 
     now: int
-    handed_out: tuple[Claim, ...] = ()
+    assigned: tuple[Claim, ...] = ()
     ended: tuple[Outgoing, ...] = ()
 
 
@@ -183,8 +183,8 @@ def complete(
     if full or ran_ms > quantum_ms:
         _learn(connection, group_key, next_budget(tokens, ran_ms / 1000, quantum_ms / 1000), now)
     do_last(connection)
-    handed_out = assign(connection, following, room, now)
-    return Completed(now, handed_out, tuple(item.end for item in done.values() if item.end is not None))
+    assigned = assign(connection, following, room, now)
+    return Completed(now, assigned, tuple(item.end for item in done.values() if item.end is not None))
 
 
 def _ends(item: Settled) -> bool:

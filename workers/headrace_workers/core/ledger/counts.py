@@ -6,8 +6,8 @@ from sqlalchemy import Connection, case, func, select, text
 
 from headrace_workers.core.ledger.followers import FollowerState, followers
 from headrace_workers.core.ledger.hooks import hooks
-from headrace_workers.core.ledger.incidents import Trouble, troubles
-from headrace_workers.core.ledger.positions import incidents
+from headrace_workers.core.ledger.incidents import Incident, open_incidents
+from headrace_workers.core.ledger.positions import incidents as ingest_incidents
 from headrace_workers.core.sql.database import clock
 from headrace_workers.core.tables import (
     CLAIMS,
@@ -61,7 +61,7 @@ class Overview:
     held: int = 0  # steps that wait for a person, or until something works
     held_by: tuple[HeldCount, ...] = ()
     set_aside: int = 0  # of the outbox: what Kafka refused
-    troubles: tuple[Trouble, ...] = ()
+    incidents: tuple[Incident, ...] = ()
     followers: tuple[FollowerState, ...] = ()
 
 
@@ -116,10 +116,10 @@ def overview(connection: Connection) -> Overview:
         set_aside=connection.execute(
             select(func.count()).select_from(OUTBOX).where(text("outbox.set_aside_at IS NOT NULL"))
         ).scalar_one(),
-        troubles=(
-            *incidents(connection),
-            *troubles(connection),
-            *(trouble for feature in hooks() for trouble in feature.incidents(connection)),
+        incidents=(
+            *ingest_incidents(connection),
+            *open_incidents(connection),
+            *(incident for feature in hooks() for incident in feature.incidents(connection)),
         ),
         followers=tuple(followers(connection)),
     )

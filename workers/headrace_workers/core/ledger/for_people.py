@@ -8,7 +8,7 @@ from headrace_workers.core.sql.transactions import durable, reads
 class ForPeople(Engines):
     """The part of a `Ledger` that the command line uses, and other readers. Each method is one transaction."""
 
-    troubles = reads(incidents.troubles)
+    open_incidents = reads(incidents.open_incidents)
     aside = reads(outbox.aside)
     retry_outbox = durable(outbox.retry)
     drop_outbox = durable(outbox.drop)

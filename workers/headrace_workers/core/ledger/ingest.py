@@ -61,7 +61,7 @@ class Taken:
 
     new: int
     known: Sequence[NewJob] = ()
-    handed_out: tuple[Claim, ...] = ()
+    assigned: tuple[Claim, ...] = ()
     over: Sequence[tuple[NewJob, str]] = ()
 
 
@@ -131,10 +131,10 @@ def begin(
         if job.id not in cancelled
         for step in job.steps
     ]
-    handed_out = assign(connection, steps, room, max(accepted_at.values(), default=0))
+    assigned = assign(connection, steps, room, max(accepted_at.values(), default=0))
     again = [job for job in jobs if unique[job.id] is not job or job.id not in accepted_at]
     known = [job for job in again if job.id not in over]
-    return Taken(len(taken), known, handed_out, [(job, over[job.id]) for job in jobs if job.id in over])
+    return Taken(len(taken), known, assigned, [(job, over[job.id]) for job in jobs if job.id in over])
 
 
 def _over(connection: Connection, jobs: Sequence[NewJob], tenants: Collection[str]) -> dict[str, str]:

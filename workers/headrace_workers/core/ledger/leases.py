@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, case, delete, select, update
 
 from headrace_workers.core.ledger.completion import lock_active
 from headrace_workers.core.sql.database import among, clock, insert, locks_rows, now_ms
-from headrace_workers.core.tables import CLAIMS, DUTIES, LOOKS, READERS, STEPS, TROUBLES
+from headrace_workers.core.tables import CLAIMS, DUTIES, INCIDENTS, LOOKS, READERS, STEPS
 
 _REAP = "reap"  # the row of LOOKS
 _SLACK = 3  # a living worker renews so many times a lease: a shorter gap costs it nothing
@@ -144,10 +144,10 @@ def _set_back(connection: Connection, now: int, lease_ms: int, by: int) -> None:
     old = CLAIMS.c.renewed_at > now - by // 2  # and not one that is being renewed at this moment
     renewed = update(CLAIMS).where(among(connection, CLAIMS.c.id, _free(connection, CLAIMS.c.id, old)))
     connection.execute(renewed.values(renewed_at=CLAIMS.c.renewed_at + by, lease_until=CLAIMS.c.lease_until + by))
-    since = TROUBLES.c.since + by
+    since = INCIDENTS.c.since + by
     said = (
-        update(TROUBLES)
-        .where(TROUBLES.c.seen_at > now)
+        update(INCIDENTS)
+        .where(INCIDENTS.c.seen_at > now)
         .values(since=case((since < now, since), else_=now), seen_at=now)
     )
     connection.execute(said)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import BigInteger, Connection, Integer, String, Text, bindparam, case, select, update
 
 from headrace_schemas.errors import HeadraceError
-from headrace_workers.core.ledger.incidents import Trouble
+from headrace_workers.core.ledger.incidents import Incident
 from headrace_workers.core.sql.database import insert, now_ms
 from headrace_workers.core.sql.direct import run
 from headrace_workers.core.tables import POSITIONS
@@ -130,11 +130,11 @@ def go_back(connection: Connection, place: Place, expected: int, to: Position) -
     )
 
 
-def incidents(connection: Connection) -> list[Trouble]:
+def incidents(connection: Connection) -> list[Incident]:
     """Return the logs that did not match what was read, of the last day."""
     lately = POSITIONS.c.back_from.is_not(None), POSITIONS.c.back_at > now_ms() - _TOLD_MS
     return [
-        Trouble(
+        Incident(
             "the ledger",
             f"{row.topic}-{row.partition}",
             f"the log of Kafka is not the one that was read: it was read up to offset {row.back_from}, and matches up "

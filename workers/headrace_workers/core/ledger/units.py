@@ -56,7 +56,7 @@ class Followed:
     """Number of new units, and those of their groups that were assigned at once."""
 
     count: int = 0
-    handed_out: tuple[Claim, ...] = ()
+    assigned: tuple[Claim, ...] = ()
 
 
 def follow(connection: Connection, units: Sequence[NewUnit], room: Room | None = None) -> Followed:
@@ -76,9 +76,9 @@ def follow(connection: Connection, units: Sequence[NewUnit], room: Room | None =
     contents = [unit.content for unit in written if unit.content is not None]
     for table in dict.fromkeys(content.table for content in contents):
         append(connection, table, [content.row(now) for content in contents if content.table is table])
-    handed_out = assign(connection, steps, room, now)
+    assigned = assign(connection, steps, room, now)
     bury(connection, [_turned_away(unit) for unit in _beyond(connection, written)], now)
-    return Followed(len(written), handed_out)
+    return Followed(len(written), assigned)
 
 
 @lru_cache

@@ -24,16 +24,16 @@ class Incidents:
         self._lock = Lock()
         self._told: dict[str, tuple[dict[str, str], float]] = {}
 
-    def tell(self, duty: str, troubles: Mapping[str, str]) -> None:
+    def tell(self, duty: str, incidents: Mapping[str, str]) -> None:
         """Report all incidents of this duty now: by subject ("" for the duty itself) a reason. None: all is well."""
         now = self._clock.monotonic()
         with self._lock:
             told, at = self._told.get(duty, ({}, now))
-            if told == troubles and (not told or now - at < _AGAIN_EVERY):
+            if told == incidents and (not told or now - at < _AGAIN_EVERY):
                 return
-            self._told[duty] = (dict(troubles), now)
+            self._told[duty] = (dict(incidents), now)
         try:
-            self._ledger.tell(self._bridge, duty, troubles)
+            self._ledger.tell(self._bridge, duty, incidents)
         except Unavailable:  # the duty will meet that itself, and tell it
             with self._lock:
                 self._told.pop(duty, None)

@@ -35,7 +35,7 @@ class Report:
         return max(0.0, time.monotonic() - self.at)
 
     @property
-    def troubles(self) -> list[str]:
+    def incidents(self) -> list[str]:
         """Return what is not as it should be; empty when it is healthy. A loop counts half-way to its process's end."""
         if self.age > min(_STANDS_STILL, self.stuck / 2):
             return [f"it has given no sign of life for {self.age:.0f} s: it is stopped, or starved"]
@@ -74,8 +74,8 @@ class Report:
         return {
             "kind": self.kind,
             "pid": self.pid,
-            "healthy": not self.troubles,
-            "troubles": self.troubles,
+            "healthy": not self.incidents,
+            "troubles": self.incidents,
             "waits": self.waits,
             "doing": self.doing,
             "policies": [asdict(each) for each in self.policies],
@@ -112,9 +112,9 @@ def judge(found: Sequence[Report]) -> list[str]:
 
     A process that waits for a service says so: it does no work meanwhile, and a new start of it would not help.
     """
-    troubles = [f"{report.kind} {report.pid}: {trouble}" for report in found for trouble in report.troubles]
-    if troubles:
-        raise Unavailable("; ".join(troubles))
+    incidents = [f"{report.kind} {report.pid}: {incident}" for report in found for incident in report.incidents]
+    if incidents:
+        raise Unavailable("; ".join(incidents))
     return [
         f"{report.kind} {report.pid}: "
         + "; ".join(["waiting" if report.waits else "healthy", *report.waits, *report.doing, *report.refused])

@@ -37,5 +37,5 @@ class FollowUp:
         places = {(unit.step.queue, unit.step.lane) for unit in units}
         room = self._assigner.room(places) if len(units) <= _FEW else None
         written = self._ledger.follow(units, room)
-        self._assigner.send(written.handed_out)
-        return sum(claim.size for claim in written.handed_out) < written.count
+        self._assigner.send(written.assigned)
+        return sum(claim.size for claim in written.assigned) < written.count

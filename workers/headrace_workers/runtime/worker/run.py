@@ -88,7 +88,7 @@ class Runner:
             if done and 0 < len(done.ended) <= _FEW:
                 self._tell(done)
             # However it went: there is room in the queue, and there may be steps and events.
-            self._notifier.ring(*(_HANDED_ON if done and done.handed_out else _ENDED))
+            self._notifier.ring(*(_HANDED_ON if done and done.assigned else _ENDED))
 
     def leave(self) -> None:
         """Prepare for the end of this process: a ledger that is unavailable is waited for no longer than a lease from
@@ -131,7 +131,7 @@ class Runner:
             if done is None:
                 self._come_back(started)
             else:
-                self._assigner.send(done.handed_out)
+                self._assigner.send(done.assigned)
             return done
         except Unavailable:  # and we are to leave
             self._renewer.give_up(started.claim_id)
