@@ -77,8 +77,8 @@ def build_hands(
     steps = pipeline.steps_of(roles, model, {**parts_of(parts), "cancelled": cancelled})
     parallel = parts.once(generator).parallel if MODEL_ROLE in roles else 1
     client = redis_client(settings.redis, HINT_SECONDS)
-    notifier = Notifier(client, RedisNames(settings.kafka.prefix).bell)
-    ledger.tell_of_changes(partial(notifier.ring, Hint.CHANGES))
+    notifier = Notifier(client, RedisNames(settings.kafka.prefix).hints)
+    ledger.tell_of_changes(partial(notifier.notify, Hint.CHANGES))
     renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs, notifier)
     renewer.start()
     assigner = assigner_of(settings, ledger, task_queue(settings, client, ledger), name)

@@ -124,8 +124,8 @@ class Bridge:
     def _drain(self, threads: dict[str, threading.Thread]) -> None:
         self._stop.set()
         self._work.set()
-        for rung in (rung for duty in self._of_features.values() for rung in duty.hears.values()):
-            rung.set()
+        for receiver in (each for duty in self._of_features.values() for each in duty.receivers.values()):
+            receiver.set()
         for name, thread in threads.items():
             if name != Duty.RELAY:
                 thread.join(_JOIN_SECONDS)
@@ -161,7 +161,7 @@ class Bridge:
         steps = self._ledger.release_unstarted(self._name)
         log("bridge", logging.INFO, Action.GIVEN_BACK, "claims nobody began were given back", steps=steps)
         if steps:
-            self._notifier.ring(Hint.WORK)  # another bridge may have them
+            self._notifier.notify(Hint.WORK)  # another bridge may have them
 
     def _publish_rest(self) -> None:
         while self._relay.once():
@@ -176,7 +176,7 @@ class Bridge:
             self._new_work.set()
         self._listener.touch(hint)
         if (Duty.DISPATCH if hint is Hint.WORK else Duty.RELAY) not in self._duties:
-            self._notifier.ring(hint)
+            self._notifier.notify(hint)
 
     def _dispatch_once(self) -> None:
         self._work.clear()
@@ -202,10 +202,10 @@ class Bridge:
     def _tell_all(self, hint: Hint) -> None:
         """Wake the loops that see to a hint, in all bridges."""
         self._listener.touch(hint)
-        self._notifier.ring(hint)
+        self._notifier.notify(hint)
 
     def _reap_once(self) -> None:
         if self._reap.once():
-            self._notifier.ring(*Hint)
+            self._notifier.notify(*Hint)
             self._listener.touch(*Hint)
         self._stop.wait(self._reap.rest)

@@ -10,7 +10,7 @@ from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
 from headrace_workers.runtime.bridge.incidents import Incidents
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.listener import Rung
+from headrace_workers.runtime.wire.listener import HintReceiver
 from headrace_workers.runtime.wire.notifier import Hint
 
 _NEVER = float("-inf")
@@ -45,12 +45,12 @@ class Turn:
 class FeatureDuty(Protocol):
     """A duty that a feature gives the bridge, which runs it on a thread of its own.
 
-    `hears` is set at each hint, and when the bridge stops.
+    The `receivers` of a hint are set when it arrives, and when the bridge stops.
     """
 
     @property
-    def hears(self) -> Mapping[Hint, Rung]:
-        """Return the events to set at each hint."""
+    def receivers(self) -> Mapping[Hint, HintReceiver]:
+        """Return the receivers of each hint."""
 
     def take_turn(self, turn: Turn) -> Awaited | None:
         """Do what there is, and rest until there may be more. Return what keeps it from going on."""

@@ -1,4 +1,4 @@
-"""A hint, over Redis, that there may be something to do. It saves polling; nothing depends on its arrival."""
+"""Hints over Redis that there may be work to do. They save polling; nothing depends on their arrival."""
 
 import logging
 import time
@@ -23,7 +23,7 @@ class Hint(StrEnum):
     CHANGES = "changes"
 
 
-_SILENT_SECONDS: Final = 5.0  # without ringing, once Redis has said nothing: whoever listens looks by itself meanwhile
+_SILENT_SECONDS: Final = 5.0  # without hints, once Redis has not answered: listeners look by themselves meanwhile
 
 
 class Notifier:
@@ -34,8 +34,8 @@ class Notifier:
         self._channel = channel
         self._silent_until = float("-inf")
 
-    def ring(self, *hints: Hint) -> bool:
-        """Tell everybody who listens what changed; whether Redis took it."""
+    def notify(self, *hints: Hint) -> bool:
+        """Send these hints to all listeners; return True if Redis took them."""
         if time.monotonic() < self._silent_until:
             return False
         try:

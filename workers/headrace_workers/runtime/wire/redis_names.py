@@ -28,7 +28,7 @@ class RedisNames:
         return f"{self.queue(queue)}{_SEPARATOR}{priority}" if priority else self.queue(queue)
 
     @property
-    def bell(self) -> str:
+    def hints(self) -> str:
         """Return the channel of hints."""
         return f"{self.prefix}wake"
 

@@ -47,7 +47,7 @@ class WorkerParts:
 def woken_by_changes(worker: WorkerParts) -> Several:
     """Return what is set when answers or documents have changed; begin to listen for that."""
     followers = Several()
-    channel = RedisNames(worker.settings.kafka.prefix).bell
+    channel = RedisNames(worker.settings.kafka.prefix).hints
     client = redis_client(worker.settings.redis)
     HintListener(client, channel, {Hint.CHANGES: followers}, worker.progress.loop("ears")).start()
     return followers

@@ -94,7 +94,7 @@ class Renewer:
     def _release(self, claims: Sequence[int]) -> int:
         steps = self._ledger.release(claims)
         if steps:
-            self._notifier.ring(Hint.WORK)
+            self._notifier.notify(Hint.WORK)
         return steps
 
     def _loop(self) -> None:

@@ -82,13 +82,13 @@ class Runner:
                 self._renewer.give_up(claim_id)  # it may have begun, and the answer was lost
                 return
             if started is None:
-                self._notifier.ring(Hint.WORK)  # there is room in the queue again
+                self._notifier.notify(Hint.WORK)  # there is room in the queue again
                 return
             done = self._finish(started)
             if done and 0 < len(done.ended) <= _FEW:
                 self._tell(done)
             # However it went: there is room in the queue, and there may be steps and events.
-            self._notifier.ring(*(_HANDED_ON if done and done.assigned else _ENDED))
+            self._notifier.notify(*(_HANDED_ON if done and done.assigned else _ENDED))
 
     def leave(self) -> None:
         """Prepare for the end of this process: a ledger that is unavailable is waited for no longer than a lease from
@@ -101,7 +101,7 @@ class Runner:
         steps = self._renewer.give_back()  # which rings for them
         unstarted = self._ledger.release_unstarted(self._worker)
         if unstarted:
-            self._notifier.ring(Hint.WORK)
+            self._notifier.notify(Hint.WORK)
         return steps + unstarted
 
     def put_off(self, claim_id: int) -> None:
