@@ -79,7 +79,9 @@ def topic_limits(
 
 
 def too_small(settings: KafkaSettings, limits: Mapping[Topic, int]) -> list[str]:
-    """Return what to set, a line for each topic whose limit is below what we may have to write to it."""
+    """Return the settings to change, a line for each topic whose limit is below the largest record that headrace may
+    write to it.
+    """
     return [
         f"the topic {settings.topic(topic)} takes {limit:,} bytes in one record, and events may have "
         f"{wanted_limit(topic):,}: set its {_LIMIT} to {wanted_limit(topic)}"
@@ -89,7 +91,7 @@ def too_small(settings: KafkaSettings, limits: Mapping[Topic, int]) -> list[str]
 
 
 def missing_topics(settings: KafkaSettings, topics: Iterable[Topic], *, timeout: float = 10.0) -> list[Topic]:
-    """Return those of the topics that the broker does not have; Unavailable when it does not answer."""
+    """Return the topics that the broker does not have. Raise Unavailable when it does not answer."""
     from kafka.errors import KafkaError
 
     try:

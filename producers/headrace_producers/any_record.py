@@ -41,7 +41,7 @@ class Unreadable(list[tuple[str, bytes]]):
 
 
 def read_any_record(consumer: Any) -> None:
-    """Let this KafkaConsumer read whatever comes.
+    """Let this KafkaConsumer read records of every form.
 
     Call it before `poll`. Raises ConfigurationError when the installed kafka-python is not built as this expects.
     """
@@ -138,7 +138,7 @@ class _Batch(DefaultRecordBatch):  # type: ignore[misc]  # the library has no ty
 
 
 class _SpoiltBatch:
-    """Stands for a batch whose checksum is wrong: nothing that it says of itself is to be trusted."""
+    """Replacement of a batch whose checksum is wrong: none of its own fields can be trusted."""
 
     magic = 2
     is_control_batch = is_transactional = False

@@ -22,7 +22,9 @@ class CannotUnpack(Exception):
 
 
 def unpack(codec: int, data: bytes) -> bytes:
-    """Return what was packed by the codec of this number in a batch's attributes; CannotUnpack with the reason."""
+    """Return data decompressed by the codec of this number in a batch's attributes. Raise CannotUnpack with the
+    reason.
+    """
     if codec not in _CODECS:
         raise CannotUnpack(f"its compression has the number {codec}, which no version of Kafka knows")
     name, undo = _CODECS[codec]

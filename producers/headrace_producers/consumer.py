@@ -152,7 +152,8 @@ class ResultReader:
             self._commit(self._topics, _COMMIT_SECONDS)
 
     def close(self) -> None:
-        """Disconnect. What was not handed out is forgotten, and is read again by who comes next. Closing twice is fine.
+        """Disconnect. Records that were not returned are forgotten; the group's next reader gets them. Closing twice is
+        fine.
 
         In the child of a fork it does nothing: the connection is the parent's.
         """
@@ -214,9 +215,7 @@ class ResultReader:
         return None
 
     def _to_return(self, topics: "EndTopics", item: Item[Received | None]) -> Received | None:
-        """Return what is in the item, if it is for us to hand out: not when it was before, or is another member's
-        now.
-        """
+        """Return the item's content, or None if it was returned before or belongs to another member now."""
         received = item.content
         if self._group is not None and item.place is not None:
             if item.place not in topics.owned():

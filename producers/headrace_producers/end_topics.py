@@ -74,7 +74,7 @@ class EndTopics:
         return [record for batch in batches.values() for record in batch]
 
     def renewed(self) -> Collection[Place]:
-        """Partitions whose log is not the one that it was: their topic was made anew, and they are read from offset 0.
+        """Return the partitions whose topic was made anew: they are read from offset 0.
 
         An embedded broker that restarts has lost its log; offsets of the old one mean nothing in the new one.
         """

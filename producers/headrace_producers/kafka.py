@@ -1,4 +1,4 @@
-"""Records to Kafka: idempotent, `acks=all`, bounded in bytes and time, with the end of each told to the caller."""
+"""Records to Kafka: idempotent, `acks=all`, bounded in bytes and time. The caller is told the outcome of each."""
 
 import atexit
 import logging
@@ -92,7 +92,7 @@ class KafkaSink:
         self._teller.start()
 
     def send(self, record: Record) -> None:
-        """Take one record; what becomes of it is told by `flush`, `close` and `on_delivery`."""
+        """Take one record; `flush`, `close` and `on_delivery` report its outcome."""
         self._check_process()
         if self._pending.closed:
             raise ProducerClosed("the producer is closed: build a new one")

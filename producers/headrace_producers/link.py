@@ -98,7 +98,7 @@ class Link:
         return True
 
     def send(self, number: int, record: Record) -> None:
-        """Hand a record to the client. What goes wrong here is told like what goes wrong later."""
+        """Give a record to the client. Errors here are reported like later ones."""
         try:
             future = self._client.send(
                 self._settings.topic(record.topic), key=record.key, value=record.value, headers=record.headers

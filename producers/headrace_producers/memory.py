@@ -39,7 +39,7 @@ class MemorySink:
 
 
 class MemoryProducer(Producer):
-    """A `Producer` whose records stay here: same checks, same ids, same bytes, no broker."""
+    """`Producer` that keeps its records: same checks, same ids, same bytes, no broker."""
 
     def __init__(
         self,

@@ -1,5 +1,5 @@
-"""Records on their way: bounded in bytes, so that a slow broker slows its callers instead of filling memory, and in
-time, so that each of them is told of, whatever becomes of the client that should deliver it.
+"""Records in flight: bounded in bytes, so that a slow broker slows its callers instead of filling memory, and in time,
+so that the outcome of each is reported even if its client fails.
 """
 
 from collections import OrderedDict, deque
@@ -97,7 +97,9 @@ class PendingRecords:
             return self._last
 
     def wait(self, timeout: float | None) -> bool:
-        """Wait until all that was added before this call was told; False when `timeout` seconds passed first."""
+        """Wait until all records that were added before this call are reported; return False when `timeout` seconds
+        passed first.
+        """
         with self._lock:
             last = self._last
             return self._changed.wait_for(lambda: self._oldest() > last, timeout)
@@ -129,7 +131,7 @@ class PendingRecords:
 
     @property
     def trouble(self) -> str | None:
-        """Return what last went wrong with the client, unless something was confirmed since."""
+        """Return the client's last error, unless something was confirmed since."""
         return self._trouble
 
     def __len__(self) -> int:
@@ -216,7 +218,9 @@ class PendingRecords:
     # The teller
 
     def settled(self) -> list[Settled]:
-        """Wait for records whose end is known or whose time is up: they are to be told. [] when all has ended."""
+        """Wait for records whose outcome is known or whose time is up, and return them to be reported; [] when all has
+        ended.
+        """
         with self._lock:
             while not (found := self._find_settled()):
                 if self.ended:

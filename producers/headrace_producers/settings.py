@@ -137,7 +137,7 @@ def topic_prefix(env: Mapping[str, str] | None = None) -> str:
 
 
 def running_stack(env: Mapping[str, str] | None = None, lacking: str = "HEADRACE_KAFKA") -> dict[str, str]:
-    """Return what `$HEADRACE_HOME/run.json` says: addresses, and `groups`.
+    """Return the content of `$HEADRACE_HOME/run.json`: addresses, and `groups`.
 
     ConfigurationError when no stack runs there: it names `lacking`, the variable without which it is asked.
     """

@@ -69,7 +69,7 @@ class Unread(Generic[T]):
         return Unread(self._limit)
 
     def take_left(self) -> dict[Place, int]:
-        """Return what `left` says; it is then forgotten."""
+        """Return `left` and empty it."""
         left, self.left = self.left, {}
         return left
 

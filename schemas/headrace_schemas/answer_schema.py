@@ -105,9 +105,7 @@ class _Walk:
         return [*node, *(part for name, part in node.items() if name not in defined), *target]
 
     def _target(self, reference: str) -> Any:
-        """Return what a reference names: JSON pointers (RFC 6901) into the schema itself, and nothing that is
-        elsewhere.
-        """
+        """Return the target of a reference: JSON pointers (RFC 6901) into the schema itself, and nowhere else."""
         if reference != "#" and not reference.startswith("#/"):
             raise ValueError("has a $ref that leads out of it: only #/… names a part of the schema itself")
         found: Any = self._root

@@ -129,7 +129,7 @@ def _operation_name(topic: Topic) -> str:
 
 
 def _operation(topic: Topic) -> dict[str, Any]:
-    """Return what a client of headrace does with a topic: it sends jobs, and receives all else."""
+    """Return the operation of a client of headrace on a topic: it sends jobs, and receives all else."""
     channel = f"#/channels/{channel_name(topic)}"
     return {
         "action": "send" if topic in INBOUND else "receive",

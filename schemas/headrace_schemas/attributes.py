@@ -154,7 +154,7 @@ def comparisons(wanted: AnyFilter) -> Iterator[Comparison]:
 
 
 def matches(wanted: AnyFilter, attributes: Mapping[str, Any]) -> bool:
-    """Return True if a document with these attributes is among those that the filter lets through."""
+    """Return True if the filter selects a document with these attributes."""
     match wanted:
         case Inner() | Middle() | Outer():
             some = all if wanted.type == "and" else any

@@ -64,7 +64,7 @@ class BatchCallback(Recipient):
 
     @property
     def wanted(self) -> tuple[BatchEvent, ...]:
-        """Return the ends that its place is told of."""
+        """Return the ends that the recipient subscribes to."""
         return self.events or BATCH_EVENTS
 
 
@@ -87,10 +87,10 @@ class Callback(Recipient):
         return not self.response  # who listens to all hears of it
 
     def as_response(self) -> Self:
-        """Return the same, about a response of OpenAI's API."""
+        """Return the same callback, about a response of OpenAI's API."""
         return self.model_copy(update={"response": True})
 
     @property
     def wanted(self) -> tuple[JobEvent, ...]:
-        """Return what its place is told of."""
+        """Return the events that the recipient subscribes to."""
         return self.events or JOB_ENDS

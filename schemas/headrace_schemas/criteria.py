@@ -76,7 +76,7 @@ class _Named(Value):
 
     @property
     def key(self) -> str:
-        """Return what scores and labels call it: its name, else its kind."""
+        """Return the key of scores and labels: the criterion's name, else its kind."""
         return self.name or str(getattr(self, "criterion"))  # noqa: B009 - each kind has it
 
     @property

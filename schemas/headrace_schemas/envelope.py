@@ -67,7 +67,7 @@ class Envelope:
         return [(name, value.encode()) for name, value in self.to_text().items()]
 
     def to_text(self) -> dict[str, str]:
-        """Return the same, as text."""
+        """Return the headers as text."""
         headers = {
             "ce_specversion": "1.0",
             "ce_id": self.id,
@@ -124,8 +124,8 @@ def schema_id(event_type: str) -> str:
 
 
 def _plain_traceparent(headers: Sequence[tuple[str, bytes | None]]) -> str | None:
-    """Return what OpenTelemetry adds to the records of Kafka clients. It is no part of CloudEvents: a wrong one, or two
-    that differ, are no reason to refuse the event.
+    """Return the trace context that OpenTelemetry adds to records of Kafka clients. It is no part of CloudEvents: a
+    wrong value, or two that differ, are no reason to refuse the event.
     """
     found = {value for name, value in headers if name == "traceparent"}
     if len(found) != 1:

@@ -58,7 +58,7 @@ class Answer(OutgoingValue):
     grounding: Annotated[Grounding | None, Field(description="Of a job that named a knowledge base.")] = None
 
     def with_text(self, text: str | None) -> Self:
-        """Return the same answer with another text, or with none; ValidationError where that is no text."""
+        """Return the same answer with another text, or with none. Raise ValidationError for a value that is no text."""
         if text == self.text:
             return self
         return type(self).model_validate({**dict(self), "text": text})
@@ -98,7 +98,7 @@ class Output(JobEvent):
 
     @property
     def text(self) -> str:
-        """Return what moderation is to look at: an output has a text, be it empty."""
+        """Return the text for moderation: an output always has a text, which may be empty."""
         return self.answer.text or ""
 
 
@@ -267,7 +267,7 @@ class DeadLetter(OutgoingValue):
 
     @property
     def concerns(self) -> str | None:
-        """Return the job whose sender waits for this: the one that ended, or that the refused record would have been.
+        """Return the job whose sender waits for this: the job that ended, or that the refused record would have been.
 
         A refused wish to cancel refers to a job too, and changes nothing for who waits for that.
         """

@@ -197,7 +197,9 @@ def words_of(item: Mapping[str, Any]) -> str:
 
 
 def _place(kind: str, location: tuple[int | str, ...]) -> str:
-    """Return what the words are about: a field with what it is in, or the value where that is no object at all."""
+    """Return the place that the words are about: a field with what it is in, or the value if that is no object at
+    all.
+    """
     parts = _parts(kind, location)
     if parts and parts[-1] == "[key]":
         return f"{shown(map(str, parts[:-2]))}: a key "
@@ -236,9 +238,7 @@ def _instead(found: object, wanted: str) -> str:
 
 
 def _no_json(reason: str, document: bytes) -> str:
-    """Return what keeps a value from being read at all; the parser's words hold a line and a column, and nothing
-    else.
-    """
+    """Return the reason why a value cannot be parsed; the parser's words hold a line and a column, and nothing else."""
     if not document.strip():
         return "value: is empty"
     if document.startswith(b"\xef\xbb\xbf"):

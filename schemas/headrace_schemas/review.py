@@ -61,6 +61,8 @@ class Review(Value):
 
     @property
     def id(self) -> str:
-        """Return the same for the same label, however often it is sent; another for whatever says otherwise."""
+        """Return the label's id: the same for the same label, however often it is sent, and another for any other
+        label.
+        """
         said = [self.tenant, self.job_id, self.kind, self.about, self.value, self.who, self.said_at]
         return _REVIEWS.id_of(json.dumps(said))

@@ -73,7 +73,7 @@ def parsed(parse: Callable[[str], object]) -> BeforeValidator:
 
 
 class Problems:
-    """Collector of what is wrong with an environment, so that all of it is told at once."""
+    """Collector of errors in an environment, so that all of them are reported at once."""
 
     def __init__(self) -> None:
         self._told: list[str] = []
@@ -175,7 +175,9 @@ def _extra(field: FieldInfo) -> Mapping[str, Any]:
 
 
 def allowed(field: FieldInfo) -> str:
-    """Return what a field may be, in words: "a number above 0", "off, exact, semantic"; "" where it may be any text."""
+    """Return the allowed values of a field, in words: "a number above 0", "off, exact, semantic"; "" where it may be
+    any text.
+    """
     kinds = _kinds(field.annotation)
     choices = [str(getattr(each, "value", each)) for kind in kinds for each in _choices(kind)]
     if choices:
@@ -213,7 +215,7 @@ def _bounds(constraint: object) -> Iterator[tuple[str, float]]:
 
 
 def _problem(kind: type[Variables], problem: Mapping[str, Any]) -> str:
-    """Return what is wrong with one variable, in words."""
+    """Return the error in one variable, in words."""
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
     name = str(problem["loc"][0])

@@ -90,9 +90,10 @@ class Followed(Generic[R, T]):
         every: float = EVERY,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`read` reads the first of the files, and says which all are, `files` before the first time; `make` may read
-        the others. `told` hears of each change. What they raise is raised here, where there is nothing from before.
-        `what` is done by it, and `version` is its policy's. `log_as` is the part of headrace that the log names.
+        """Follow files. `read` reads the first of the files, and returns them all, `files` before the first time;
+        `make` may read the others. `told` is called at each change. Their errors are raised here, since there is no
+        earlier version to keep. `what` is the purpose, and `version` returns the policy's version. `log_as` is the
+        logger's name.
         """
         self._what, self._path, self._version = what, str(files[0]), version
         self._log = log_as

@@ -74,7 +74,7 @@ def read_on(stream: BinaryIO, longest: int, position: int = 0, number: int = 0) 
 
 
 class NamedTwice(ValueError):
-    """An object of JSON has a name twice: what is meant cannot be known."""
+    """An object of JSON has a name twice: its value is ambiguous."""
 
 
 def parsed(text: bytes) -> Any:
@@ -94,7 +94,7 @@ def parsed(text: bytes) -> Any:
 
 
 def _written_as(text: bytes) -> str:
-    """Return what else it may be. No JSON has a byte of 0, and UTF-16 is full of them."""
+    """Return the format that the text may have instead. No JSON has a byte of 0, and UTF-16 is full of them."""
     return ", but looks like UTF-16 or UTF-32: write the file as UTF-8" if b"\0" in text else ""
 
 

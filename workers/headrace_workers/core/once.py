@@ -8,8 +8,8 @@ T = TypeVar("T")
 
 
 def once(build: Callable[[], T]) -> Callable[[], T]:
-    """Return the same value each time, built by whoever asks first. What cannot be built is tried again.
-    Thread-safe.
+    """Return a value that the first caller builds; later callers get the same. If building fails, the next caller tries
+    again. Thread-safe.
     """
     lock, built = threading.Lock(), list[T]()
 

@@ -38,8 +38,8 @@ def awaited(error: BaseException) -> Awaited:
 
 
 def keep_going(once: Callable[[], Awaited | None], stop: threading.Event, loop: Loop) -> None:
-    """Call `once` until `stop` is set. It waits by itself when there is nothing to do, bounded, and returns what it
-    lacks, if people should know that; a service that is away it may raise.
+    """Call `once` until `stop` is set. `once` waits by itself when there is nothing to do, bounded, and returns what it
+    lacks, if people should know that; it may raise the error of an outage.
     """
     pause = _FIRST_PAUSE
     while not stop.is_set():

@@ -74,7 +74,7 @@ class Generator(Protocol):
 
     @property
     def urgent(self) -> "Generator":
-        """Return the same model for work that must not wait until what runs already has ended."""
+        """Return the same model for urgent work, which does not wait until running calls have ended."""
 
     def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
         """Answer all; the i-th item belongs to the i-th request. An error value concerns that request alone."""
@@ -91,7 +91,9 @@ class Generator(Protocol):
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors whose inner product says how alike they are. Thread-safe; built after any fork."""
+    """Model that turns texts into vectors whose inner product is their similarity. Thread-safe; built after any
+    fork.
+    """
 
     @property
     def id(self) -> str:
@@ -163,7 +165,7 @@ class Source(Protocol):
 
 
 class Detector(Source, Protocol):
-    """Finds spans of one kind of trouble. Raises when it cannot say; the output is then held."""
+    """Detector of spans of one hazard. It raises when it cannot say; the output is then held."""
 
     @property
     def reads_words(self) -> bool:
@@ -202,8 +204,8 @@ class Moderator(Protocol):
         tenants: Sequence[str] | None = None,
         told: Sequence[Told | None] | None = None,
     ) -> list["Moderation | HeadraceError"]:
-        """Return a verdict for each text, by its tenant's policy; without tenants, by that of all who have none of
-        their own. `told` is what each must not repeat, of those that a model wrote.
+        """Return a verdict for each text, by its tenant's policy; without tenants, by the policy of tenants that have
+        none of their own. `told` is what each text that a model wrote must not repeat.
 
         An error value means that this text must be held.
         """

@@ -1,4 +1,4 @@
-"""The progress of a process's loops: who went on when, and who waits for what. Health is read from it.
+"""Progress of a process's loops: when each last went on, and which service it waits for. Health is read from it.
 
 A bounded wait for a service that is away is progress. A loop that stopped going on is stuck, and ends its process:
 see health.py.
@@ -132,7 +132,7 @@ class Progress:
             return list(self._loops.values())
 
     def tell(self, who: str, before: Awaited | None, now: Awaited | None) -> None:
-        """Log what `who` waits for, where that is news. Whoever is no loop may call it, too."""
+        """Log which service `who` waits for, if that is news. Callers that are no loop may call it, too."""
         time_ = self._monotonic()
         with self._lock:
             lines = []

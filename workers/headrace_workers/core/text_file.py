@@ -42,7 +42,7 @@ class NotReadable(HeadraceError):
         self._why = why
 
     def of(self, name: str) -> "NotReadable":
-        """Return the same error about a file of this name."""
+        """Return the same error with this file's name."""
         return NotReadable(self._why, name)
 
 

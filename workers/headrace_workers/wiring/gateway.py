@@ -54,7 +54,7 @@ def build_gateway(
     open_to: str | None = None,
     pipeline: Pipeline | None = None,
 ) -> "Services":
-    """Return what the gateway's routes work with. `durable`: Kafka's log outlives its broker. `open_to`: the tenant of
+    """Return the services of the gateway's routes. `durable`: Kafka's log outlives its broker. `open_to`: the tenant of
     requests without a key.
     """
     from headrace_workers.features.access.keyring import Keyring
@@ -153,7 +153,9 @@ def _admission(
 def _hear(
     settings: Settings, names: RedisNames, progress: Progress, rang: Callable[[], object], followers: HintReceiver
 ) -> Callable[[], object]:
-    """Call this on every hint, but for those that the followers of answers and documents hear; return what ends it."""
+    """Call this on every hint, except for those of the followers of answers and documents; return a function that ends
+    it.
+    """
     heard: dict[Hint, HintReceiver] = {**dict.fromkeys(Hint, _Call(rang)), Hint.CHANGES: followers}
     listener = HintListener(redis_client(settings.redis), names.hints, heard, progress.loop("ears"))
     listener.start()

@@ -94,7 +94,7 @@ async def _tell(request: Request, error: Exception) -> Response:
 
 
 def _unwritable(error: BaseException | None) -> Unwritable | None:
-    """Return what the ledger said, where an error comes from a write that it does not take."""
+    """Return the ledger's message if an error comes from a write that the ledger refused."""
     for _ in range(_CAUSES):
         if error is None or isinstance(error, Unwritable):
             return error

@@ -20,8 +20,8 @@ _FILES: Final = 65_536
 
 
 class Server(uvicorn.Server):
-    """Uvicorn. At SIGTERM new requests find nobody listening, and those under way are finished, for `DRAIN_SECONDS` at
-    most; whoever waits for a job has `grace` seconds for that.
+    """Uvicorn server. At SIGTERM it stops listening, and finishes requests under way for `DRAIN_SECONDS` at most;
+    requests that wait for a job have `grace` seconds.
     """
 
     def __init__(

@@ -34,7 +34,7 @@ def pipeline_of(settings: Settings) -> Pipeline:
 
 
 def admission_parts(settings: Settings, ledger: Ledger, models: Registry, embedder: ServedEmbedder) -> AdmissionParts:
-    """Return what features check jobs with. ConfigurationError where the moderation policy is wrong."""
+    """Return the parts by which features check jobs. Raise ConfigurationError if the moderation policy is wrong."""
     shown = canaries_of(settings).shown
     return AdmissionParts(
         ledger=ledger,
@@ -47,11 +47,11 @@ def admission_parts(settings: Settings, ledger: Ledger, models: Registry, embedd
 def assigner_of(
     settings: Settings, ledger: Ledger, tasks: TaskQueue, sender: str, sent: Callable[[Claim], object] | None = None
 ) -> Assigner:
-    """Return what hands claims on to the workers. `sent` hears of each."""
+    """Return the sender of claims to workers. `sent` is called with each."""
     depth, lease_ms = settings.queue_depth, settings.lease_ms
     return Assigner(ledger=ledger, tasks=tasks, sender=sender, depth=depth, lease_ms=lease_ms, sent=sent)
 
 
 def follow_up(settings: Settings, ledger: Ledger, assigner: Assigner, *, believed: float = 0.0) -> FollowUp:
-    """Return what does what follows from ends, such as webhooks. See `Feature.follows` for `believed`."""
+    """Return the maker of units that follow from ends, such as webhooks. See `Feature.follows` for `believed`."""
     return FollowUp(ledger=ledger, units=Following.installed(settings, ledger, believed).units, assigner=assigner)

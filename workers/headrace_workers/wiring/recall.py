@@ -30,7 +30,7 @@ _LAST_LOOK_SECONDS = 2.0  # of a follower, at the end of its process: it may be 
 
 
 def retrieval_of(settings: Settings, bases: "Callable[[], FindsPassages]") -> "Retrieval":
-    """Return what finds passages and makes prompts of them."""
+    """Return the retrieval that finds passages and puts them into prompts."""
     from headrace_workers.features.knowledge.rerankers.load import load_reranker
     from headrace_workers.features.knowledge.reranking import Reranking
     from headrace_workers.features.knowledge.retrieval import Retrieval, as_found
@@ -48,7 +48,7 @@ def retrieval_of(settings: Settings, bases: "Callable[[], FindsPassages]") -> "R
 
 
 def fill(settings: Settings, ledger: Ledger, progress: Progress, embedder: Callable[[], CountingEmbedder]) -> None:
-    """Begin to read the files of vector stores, beside all else."""
+    """Begin to read the files of vector stores in the background."""
     from headrace_workers.features.knowledge.filling import Filling, Fills
     from headrace_workers.features.knowledge.reading import Reader
 
@@ -58,7 +58,7 @@ def fill(settings: Settings, ledger: Ledger, progress: Progress, embedder: Calla
 
 
 def keep_warm(ledger: Ledger, progress: Progress, bases: "Callable[[], Bases]") -> None:
-    """Begin to read knowledge bases before they are asked for, beside all else."""
+    """Begin to read knowledge bases in the background, before they are asked for."""
     from headrace_workers.features.knowledge.warming import KeepsWarm
 
     KeepsWarm(ledger, bases, progress.loop("knowledge bases")).start()

@@ -105,7 +105,7 @@ def _rows(kind: type[Variables]) -> Iterator[Variable]:
 
 
 def _values(field: FieldInfo) -> str:
-    """Return what a field may be, without the bound that all numbers have."""
+    """Return the allowed values of a field, without the bound that all numbers have."""
     return allowed(field).replace(f" and up to {MOST:,}", "").replace(f"from 0 to {MOST:,}", "from 0")
 
 

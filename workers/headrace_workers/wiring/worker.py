@@ -99,7 +99,7 @@ def build_hands(
 
 
 def parts_of(worker: WorkerParts) -> dict[str, Callable[[], Any]]:
-    """Return what builds the parts of steps, by the names that stages use; only what a role needs is built."""
+    """Return the builders of the parts of steps, by the names that stages use; a role's unused parts are not built."""
     settings, ledger, progress = worker.settings, worker.ledger, worker.progress
 
     def bases() -> "Bases":

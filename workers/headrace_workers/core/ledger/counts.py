@@ -24,7 +24,7 @@ from headrace_workers.core.tables import (
 
 @dataclass(frozen=True, slots=True)
 class QueueCount:
-    """Steps of one queue and lane that wait (ready or delayed) and that are handed out."""
+    """Steps of one queue and lane that wait (ready or delayed) and that are claimed."""
 
     queue: str
     stage: str

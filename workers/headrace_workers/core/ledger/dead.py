@@ -92,7 +92,7 @@ def letter(burial: Burial) -> DeadLetter:
 
 
 def letter_of(row: Any) -> DeadLetter:
-    """Return the event that told of a row of the dead letters."""
+    """Return the event that published a row of the dead letters."""
     return letter(
         Burial(
             id=row.id,
@@ -160,7 +160,7 @@ def letter_row(burial: Burial, now: int) -> dict[str, Any]:
 def bury(
     connection: Connection, burials: Sequence[Burial], now: int, active: Mapping[str, ActiveJob] | None = None
 ) -> frozenset[str]:
-    """End these jobs in `dead`, whatever step they are at; return those jobs. What has ended meanwhile is passed over.
+    """End these jobs in `dead` at their present step, and return them. Jobs that have ended meanwhile are skipped.
 
     `active` is what `lock_active` said of them in this transaction, where it was asked.
     """

@@ -37,7 +37,7 @@ class Deployment:
         self._engine = engine
 
     def stated(self) -> dict[Fact, str]:
-        """Return what is stated."""
+        """Return the facts that are stated."""
         with reading(self._engine) as tx:
             return _stated(tx)
 

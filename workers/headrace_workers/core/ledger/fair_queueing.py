@@ -90,8 +90,8 @@ def advance(connection: Connection, turns: Mapping[Class, int]) -> None:
 
 
 def forget(connection: Connection) -> bool:
-    """Forget a bounded number of flows that a clock has overtaken, or of which nothing waits: they are as those that
-    were never here. Whether there is more. What others hold is left.
+    """Delete a bounded number of flows that a clock has overtaken, or of which nothing waits: such flows start anew.
+    Return True if there may be more. Rows that others hold are left.
 
     Clocks stay: there is one for each queue, lane and urgency that work ever had.
     """

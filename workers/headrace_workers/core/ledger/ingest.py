@@ -55,8 +55,8 @@ def _new_jobs(dialect: str, names: tuple[str, ...]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The number of jobs that were new, those whose ids were known, the claims that went out at once, and those jobs
-    that were not taken in because of a quota, each with the reason.
+    """Number of new jobs and of known ones, the claims that were assigned at once, and the jobs that were refused
+    because of a quota, each with the reason.
     """
 
     new: int
@@ -79,7 +79,7 @@ class Written:
 def ingest(
     connection: Connection, jobs: Sequence[NewJob], room: Room | None = None, tenants: Collection[str] = ()
 ) -> Taken:
-    """Write the jobs that are new, with their first steps. With `room`, these are handed out where there is room.
+    """Write the new jobs, with their first steps. With `room`, these are assigned at once if there is room.
 
     What goes beyond its tenant's quota is not taken in; of the jobs of one line all, or none. `tenants` are others of
     this transaction: see `Hooks.on_admit`.

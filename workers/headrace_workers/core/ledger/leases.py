@@ -1,4 +1,4 @@
-"""Claims that were handed out: kept, given back, found, and put off."""
+"""Leases of claims: renewed, given back, found, and extended."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -37,7 +37,9 @@ def leased_jobs(connection: Connection, claim_ids: Sequence[int]) -> frozenset[s
 
 
 def release(connection: Connection, claim_ids: Sequence[int], delay_ms: int = 0, reason: str | None = None) -> int:
-    """Give back claims whose work was not done: this attempt never was. The steps are ready again, at once or later."""
+    """Give back claims whose work was not done, without counting the attempt. The steps are ready again, at once or
+    later.
+    """
     if not claim_ids:
         return 0
     gone = (

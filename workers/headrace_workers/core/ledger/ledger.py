@@ -87,7 +87,7 @@ class ForPeople(Engines):
 
 
 class Ledger(ForBridges, ForWorkers, ForGateways, ForPeople):
-    """All jobs and their state. Thread-safe; must not be carried over a fork (call `close` in the parent before)."""
+    """The jobs and their state. Thread-safe; must not be carried over a fork (call `close` in the parent before)."""
 
     def __init__(self, engine: Engine, volatile: Engine | None = None) -> None:
         hooks()  # so that no transaction waits until a feature is imported
@@ -111,5 +111,5 @@ class Ledger(ForBridges, ForWorkers, ForGateways, ForPeople):
 
     @cached_property
     def deployment(self) -> Deployment:
-        """Return whose topics and Kafka cluster it belongs to."""
+        """Return the deployment whose topics and Kafka cluster it belongs to."""
         return Deployment(self._engine)

@@ -46,7 +46,9 @@ def job(connection: Connection, job_id: str) -> JobView | None:
 
 
 def units_of(connection: Connection, job_id: str, limit: int = 100) -> list[Row[Any]]:
-    """Return what follows the events of a job, oldest first: id, stage, endpoint, state, attempts, last reason."""
+    """Return the units that follow the events of a job, oldest first: id, stage, endpoint, state, attempts, last
+    reason.
+    """
     query = (
         select(JOBS.c.id, STEPS.c.stage, JOBS.c.endpoint, STEPS.c.state, STEPS.c.attempts, STEPS.c.reason)
         .join(STEPS, STEPS.c.job_id == JOBS.c.id)

@@ -166,7 +166,7 @@ def set_aside(connection: Connection, reasons: Mapping[int, str]) -> None:
 def aside(
     connection: Connection, limit: int = 100, key: str | None = None, ids: Sequence[int] | None = None
 ) -> list[SetAside]:
-    """Return what was set aside, oldest first; with `key` only what is under it, with `ids` only these."""
+    """Return the events that were set aside, oldest first; with `key` only those under it, with `ids` only these."""
     later = OUTBOX.alias("later")
     behind = (
         select(func.count())

@@ -86,7 +86,7 @@ def positions(connection: Connection) -> dict[Place, int]:
 
 
 def read(connection: Connection) -> dict[Place, Position]:
-    """Return the positions with all that stands beside them, by place."""
+    """Return the positions with all columns, by place."""
     return {
         Place(row.topic, row.partition, row.log): Position(
             row.next,

@@ -1,4 +1,6 @@
-"""How full the ledger is and how long its queues keep work waiting: admission asks before it admits more."""
+"""Load of the ledger: how full it is, and how long its queues keep work waiting. Admission asks before it admits
+more.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field

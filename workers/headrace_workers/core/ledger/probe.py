@@ -34,7 +34,7 @@ class Probe:
 
     @cached_property
     def _engine(self) -> Engine:
-        """Return the same database with less patience: nobody's work is waited for on it, and none waits for it."""
+        """Return an engine of the same database with a shorter time limit: no work depends on it."""
         limits = {"timeout": str(SECONDS)}
         if self._of.dialect.name == "postgresql":
             limits["connect_timeout"] = str(SECONDS)

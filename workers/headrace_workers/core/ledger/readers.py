@@ -16,8 +16,8 @@ from headrace_workers.core.tables import POSITIONS, READERS
 
 
 def share(connection: Connection, reader: str, places: Collection[Place], lease_ms: int) -> frozenset[Place]:
-    """Return those of these places that this reader is to read until its lease ends: those that it has and is to keep,
-    and those that are free.
+    """Return the places that this reader is to read until its lease ends: those that it has and keeps, and free
+    ones.
     """
     living = _sign_in(connection, reader, lease_ms)
     held = _held(connection, places)

@@ -116,7 +116,7 @@ def wake_missed(connection: Connection) -> int:
 
 
 def reap(connection: Connection, max_crashes: int) -> Reaped:
-    """Take back the steps of claims whose lease ran out, and whatever else dead workers had begun.
+    """Take back the steps of claims whose lease ran out, and everything else that dead workers had begun.
 
     A group whose worker died is split in two, so that a step that kills its worker soon stands alone; only what
     killed its worker `max_crashes` times alone is poison. A claim that no worker began is given back as it was, and so
@@ -172,7 +172,7 @@ def _outlived(claim: Any, expired: Any) -> bool:
 def _split(
     connection: Connection, claim_id: int, worker: str, max_crashes: int, *, alone: bool
 ) -> tuple[int, list[Burial]]:
-    """Give back what a dead worker ran; how many steps, and the ends of those that are poison."""
+    """Give back the steps that a dead worker ran; return how many, and the ends of those that are poison."""
     rows = connection.execute(
         select(STEPS.c.job_id, STEPS.c.crashes)
         .where(STEPS.c.claim_id == claim_id)
@@ -209,7 +209,7 @@ def _apart(job_id: str, crashes: int) -> int:
 
 
 def expire(connection: Connection) -> int:
-    """End the jobs whose deadline passed while they waited, a number and bytes of them that are bounded."""
+    """End the jobs whose deadline passed while they waited, bounded in number and bytes."""
     where = and_(STEPS.c.deadline < now_ms(), MAY_EXPIRE)
     late = connection.execute(select(STEPS.c.job_id, STEPS.c.read_bytes).where(where).limit(_EXPIRED_AT_ONCE)).all()
     if not late:

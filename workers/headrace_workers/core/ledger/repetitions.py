@@ -1,4 +1,6 @@
-"""Records that come again under the id of a known job. With the same content they are safe; with another it is told."""
+"""Records that come again under the id of a known job. With the same content they are safe; with another they are
+reported.
+"""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -49,7 +51,7 @@ def repeated(connection: Connection, records: Sequence[Said]) -> frozenset[int]:
 
 
 def news(connection: Connection, refused: Sequence[Burial]) -> list[Burial]:
-    """Return those of these refusals that need a letter: not those of sound records that were accepted before."""
+    """Return the refusals that need a letter: not those of sound records that were accepted before."""
     sound = [burial for burial in refused if burial.sound]
     same = repeated(connection, [Said(burial.refers_to or "", None, burial.value) for burial in sound])
     silent = {burial.id for n, burial in enumerate(sound) if n in same}

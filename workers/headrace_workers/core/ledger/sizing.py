@@ -71,6 +71,6 @@ def of_one_beginning(rows: Sequence[Any]) -> Sequence[Any]:
 
 
 def next_budget(tokens: int, seconds: float, quantum: float) -> int:
-    """Return what a group of so many tokens that took `seconds` teaches about the budget of the next."""
+    """Return the budget of the next group, learnt from a group of so many tokens that took `seconds`."""
     factor = min(_FASTER, max(_SLOWER, _AIM * quantum / max(seconds, 1e-3)))
     return int(min(LARGEST_BUDGET, max(LEAST_BUDGET, tokens * factor)))

@@ -1,4 +1,4 @@
-"""Steps as they are made: ready, leased at once, or tried already by whoever made them."""
+"""Steps as they are made: ready, leased at once, or tried already by their maker."""
 
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -38,7 +38,7 @@ def parked_state(waits_for: str | None) -> str:
 
 
 def ready_at_latest(now: int, longest_ms: int | None) -> int:
-    """Return when a step that is parked, or held, is ready again whatever happens."""
+    """Return the time at which a step that is parked, or held, is ready again in any case."""
     return NEVER if longest_ms is None else now + longest_ms
 
 

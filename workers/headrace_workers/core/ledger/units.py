@@ -60,7 +60,7 @@ class Followed:
 
 
 def follow(connection: Connection, units: Sequence[NewUnit], room: Room | None = None) -> Followed:
-    """Write those of these units that are new, and hand out what there is room for."""
+    """Write the new ones of these units, and assign as many as there is room for."""
     if not units:
         return Followed()
     dialect = connection.dialect.name
@@ -90,7 +90,7 @@ def _new_units(dialect: str) -> Any:
 
 
 def _beyond(connection: Connection, written: Sequence[NewUnit]) -> list[NewUnit]:
-    """Return those of these units, just written, that are more than their endpoints may have open."""
+    """Return those of these units, just written, that exceed what their endpoints may have open."""
     dialect = connection.dialect.name
     endpoints = sorted({unit.endpoint for unit in written})
     crowd: Counter[str] = Counter(dict(run(connection, _open(dialect), {"endpoints": endpoints})))

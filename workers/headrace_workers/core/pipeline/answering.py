@@ -54,5 +54,5 @@ class Answering:
 
 @cache
 def answering() -> tuple[Answering, ...]:
-    """Return what all features add, in their order."""
+    """Return the additions of all features, in their order."""
     return tuple(found for feature in installed() if (found := feature.answering()) is not None)

@@ -24,5 +24,5 @@ def estimate_tokens(job: Job) -> int:
 
 
 def pieces(text: str) -> int:
-    """About how many tokens a text has, whatever the model."""
+    """Return about how many tokens a text has, for any model."""
     return len(_PIECE.findall(text))

@@ -1,4 +1,4 @@
-"""Running a step over a group so that one task's trouble stays its own."""
+"""Isolation of errors: a step runs over a group so that one task's error stays its own."""
 
 import logging
 from collections.abc import Callable, Sequence

@@ -55,7 +55,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The step is run again when that job has ended, whatever became of it, and after `at_most` seconds in any case.
+    """The step is run again when that job has ended, in whatever way, and after `at_most` seconds in any case.
 
     Costs no attempt, lease or slot.
     """
@@ -97,6 +97,6 @@ Outcome = Done | Ended | Retry | Wait | Held | Dead | Dropped
 
 
 def outcome_of(error: HeadraceError) -> Retry | Dead:
-    """Return what an error means for its task: its category decides."""
+    """Return the outcome of a task that failed with an error: the error's category decides."""
     reason = reason_of(error)
     return Retry(reason, category=error.category) if error.category.retryable else Dead(error.category, reason)

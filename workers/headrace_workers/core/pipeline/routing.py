@@ -116,7 +116,8 @@ class Pipeline:
         return Route(stage, stage.queue(model), stage.group_of(job, job_id, model), stage.prefix(job))
 
     def most_tokens(self, job: Job, once: int) -> int:
-        """Return what a job may cost, one answer of which costs `once` with its prompt: it may come back to its model.
+        """Return the largest cost of a job, one answer of which costs `once` with its prompt: it may come back to its
+        model.
 
         Each answer after the first reads the one before it, too, and what is wrong with that.
         """
@@ -130,7 +131,7 @@ class Pipeline:
 
     @cached_property
     def roles(self) -> tuple[str, ...]:
-        """Return what a worker can be asked to be."""
+        """Return the roles that a worker can have."""
         return tuple(dict.fromkeys(stage.role for stage in self.stages))
 
     def queues(self, aliases: Sequence[str]) -> list[Queue]:

@@ -74,7 +74,7 @@ def _unit(row: StepRow, endpoint: str) -> Unit:
 
 
 def settle(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, conditions: Conditions) -> Settled:
-    """Return what becomes of one task, or one unit."""
+    """Return the ledger's outcome of one task, or one unit."""
     try:
         return _settled(started, row, task, outcome, conditions)
     except WrongOutcome as error:
@@ -147,7 +147,7 @@ def _held(started: Started, row: StepRow, task: Task | Unit, held: Held, conditi
 
 
 def failed(started: Started, row: StepRow, reason: str, conditions: Conditions) -> Settled:
-    """Return what becomes of a step whose worker failed around it."""
+    """Return the ledger's outcome of a step whose worker failed around it."""
     return _retry(started, row, None, Retry(reason), conditions)
 
 

@@ -26,7 +26,7 @@ class Weight(StrEnum):
 
     @property
     def sized(self) -> bool:
-        """Return True if tokens decide how large a group is, and who is in it."""
+        """Return True if tokens decide how large a group is, and which steps are in it."""
         return self in (Weight.MODEL, Weight.ENCODER)
 
 

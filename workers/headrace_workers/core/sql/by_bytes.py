@@ -1,4 +1,4 @@
-"""A part of a list whose rows may be large: bounded in bytes as well as in rows, before a row is read."""
+"""Part of a list whose rows may be large: bounded in bytes and in rows, before a row is read."""
 
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple

@@ -279,7 +279,7 @@ def brief(engine: Engine) -> Iterator[Connection]:
 
 
 def clock(connection: Connection) -> int:
-    """Return what the database's clock says, in ms since 1970."""
+    """Return the time by the database's clock, in ms since 1970."""
     return int(connection.execute(select(now_ms())).scalar_one())
 
 

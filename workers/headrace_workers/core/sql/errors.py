@@ -49,7 +49,7 @@ class Unwritable(Unavailable):
 
 
 class LedgerRefused(HeadraceError):
-    """The database will never do what it was told: a fault in this program or in its tables."""
+    """The database will never run this statement: a fault in this program or in its tables."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Duties of a ledger: what one bridge at a time does. A feature gives the bridge those that it needs."""
+"""Duties of a ledger: each is done by one bridge at a time. Features add their own."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class FeatureDuty(Protocol):
         """Return the receivers of each hint."""
 
     def take_turn(self, turn: Turn) -> Awaited | None:
-        """Do what there is, and rest until there may be more. Return what keeps it from going on."""
+        """Do the work there is, and rest until there may be more. Return what the duty waits for, if anything."""
 
     def close(self) -> None:
         """Close what is open."""

@@ -81,7 +81,7 @@ class Ingest:
         self._uncommitted_since: float | None = None
 
     def once(self, tell: Callable[[Hint], object]) -> Awaited | None:
-        """Take in what one poll brings, and return what keeps this from reading something, where that lasts.
+        """Take in the records of one poll, and return a lasting reason why a part cannot be read, if there is one.
 
         `tell` is called with the hints that follow. The positions are committed to Kafka in the next lull.
         """
@@ -197,7 +197,7 @@ class Ingest:
         return Record(topic, raw.partition, raw.offset, headers, raw.value, timestamp, raw.key, unreadable)
 
     def _look(self, consumer: Any) -> None:
-        """See now and then how full the ledger is, and whether a partition is in trouble."""
+        """Check now and then how full the ledger is, and whether a partition fails."""
         now = self._clock.monotonic()
         if now - self._looked_at < _LOOK_EVERY:
             return

@@ -16,7 +16,7 @@ class PartitionWatch:
         self._clock = clock
 
     def look(self, consumer: Any, fetches: Mapping[Any, Fetch], paused: Collection[Any]) -> dict[str, str]:
-        """Return what is wrong, by partition. `paused`: left alone on purpose."""
+        """Return the faults, by partition. `paused`: left alone on purpose."""
         told = {}
         for partition in sorted(consumer.assignment()):
             fetch = fetches.get(partition)

@@ -55,7 +55,7 @@ _LAST_COMMIT_MS = 1_000
 
 
 def group_of(kafka: KafkaSettings) -> str:
-    """Return the consumer group whose offsets the broker is told: it carries the prefix of its topics, as they do."""
+    """Return the consumer group whose offsets are committed: it carries the prefix of its topics, as they do."""
     return f"{kafka.prefix}ingest"
 
 
@@ -95,7 +95,7 @@ class Partitions:
         return self._consumer
 
     def unread(self, polled: Mapping[Any, Sequence[Any]], silent: bool) -> dict[Any, Sequence[Any]]:
-        """Return what of a poll was not read before. `silent`: Kafka answered nothing for a while before.
+        """Return the records of a poll that were not read before. `silent`: Kafka answered nothing for a while before.
 
         Nothing comes of a partition whose log may be another now: its last record is read once more first. Where that
         is another, the ledger's position goes back: `PositionsMoved` where it is not ours to write.
@@ -112,7 +112,7 @@ class Partitions:
         return new
 
     def following(self, polled: Mapping[Any, Sequence[Any]]) -> dict[Place, Advance]:
-        """Return what comes after the last record of each partition, to be written with what was polled."""
+        """Return the positions after the last record of each partition, to be written with the polled records."""
         steps = {}
         for partition, batch in polled.items():
             at = self._at[place := self._place(partition)]
@@ -257,7 +257,7 @@ class Partitions:
         return self._places[partition.topic, partition.partition]
 
     def _checked(self, place: Place, batch: Sequence[Any]) -> Sequence[Any]:
-        """Return what of these records is new; none where the log may be another."""
+        """Return the new ones of these records; none if the log may be another."""
         at, epoch = self._at[place], batch[-1].leader_epoch
         if place in self._doubted or batch[0].offset < at.next:
             if not at.fingerprints or fingerprint_of(batch[0]) != at.fingerprints[-1]:

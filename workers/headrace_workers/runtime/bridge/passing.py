@@ -37,7 +37,7 @@ class Passing:
         return now >= self.begun + _AGAIN + self._leafed / _SHARE
 
     def open_rows(self, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
-        """Return those that may be published as far as is known; the others are left."""
+        """Return the rows that may be published as far as is known; the others are left."""
         topics, found = set(self.topics), []
         for row in rows:
             if row.record.topic in topics or row.record.key in self._held:

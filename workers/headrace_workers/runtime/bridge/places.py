@@ -70,7 +70,7 @@ class Places:
 
     @property
     def doubtful_topics(self) -> frozenset[Topic]:
-        """Return those that were shut when last seen, as a whole or in part."""
+        """Return the topics that were shut when last seen, as a whole or in part."""
         return frozenset(place.topic for place in self._doubtful)
 
     def look_for(self, producer: Any, record: Outgoing, shut: Mapping[Place, str]) -> bool:

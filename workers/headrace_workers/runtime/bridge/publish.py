@@ -188,7 +188,7 @@ class Publisher:
         )
 
     def close(self, seconds: float) -> None:
-        """Let go of the broker, within `seconds` whatever the library does: what is not sent is not sent any more."""
+        """Disconnect from the broker within `seconds`, whatever the library does. Unsent records are dropped."""
         producer, self._producer = self._producer, None
         if producer is None:
             return
@@ -204,7 +204,7 @@ class Publisher:
         thread.join(seconds)
 
     def _send_all(self, rows: Sequence[OutboxRow], run: _Run) -> list[OutboxRow]:
-        """Send these and wait for all; those that were refused, with what follows them under their keys."""
+        """Send these and wait for all; return the refused ones, with those that follow them under their keys."""
         known = len(run.done.shut)
         doubted, unsure = _Following(), _Following()
         failures: list[tuple[OutboxRow, Exception]] = []

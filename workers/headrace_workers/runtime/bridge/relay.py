@@ -98,7 +98,7 @@ class Relay:
         return len(rows)
 
     def _publish(self, rows: list[OutboxRow]) -> Published:
-        """Publish these, and be done with those that were."""
+        """Publish these rows, and delete those that were published."""
         if not rows:
             return Published()
         now = self._ledger_time.ms()

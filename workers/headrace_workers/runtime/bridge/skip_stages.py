@@ -1,4 +1,6 @@
-"""Stages that a job can do without are passed over while no worker does them; who needs them waits, and says so."""
+"""Skipping of optional stages: jobs pass a stage that no worker runs if they can do without it. Others wait, and their
+status names the missing worker.
+"""
 
 import logging
 from collections.abc import Callable

@@ -22,9 +22,7 @@ def unusable(home: Path, error: OSError) -> HeadraceError:
 
 
 def obstacle(home: Path) -> str | None:
-    """Return what keeps every process of this home from its work, whatever it does: a full disk; None when there is
-    room.
-    """
+    """Return the obstacle that stops every process of this home, a full disk; None if there is room."""
     try:
         free = shutil.disk_usage(home).free
     except OSError as error:

@@ -68,7 +68,7 @@ class HomeLock:
 
 
 def write_children(home: Path, children: Sequence[Child]) -> None:
-    """Write down who runs, so that the next owner can end them if this one is killed."""
+    """Write down the running children, so that the next owner can end them if this one is killed."""
     rows = [
         {
             "name": child.spec.name,

@@ -152,7 +152,7 @@ def _finish(child: Child, seconds: float) -> None:
 
 
 def last_words(log: Path) -> str:
-    """Return what a process that has ended said last, to be put behind how it ended; nothing where it said nothing.
+    """Return the last output of a process that has ended, to be appended to how it ended; "" if there is none.
 
     The lines of a trace are passed over: they say where, and not what.
     """

@@ -125,7 +125,7 @@ class Supervisor:
         return child
 
     def check(self) -> None:
-        """Look at each child once: note who has crashed, start again who is due.
+        """Look at each child once: note crashes, and start children that are due.
 
         ChildFailed when one has crashed ten times in a row, and no job has ended meanwhile.
         """

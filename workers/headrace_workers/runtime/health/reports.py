@@ -36,14 +36,16 @@ class Report:
 
     @property
     def incidents(self) -> list[str]:
-        """Return what is not as it should be; empty when it is healthy. A loop counts half-way to its process's end."""
+        """Return the faults of the process; empty when it is healthy. A loop is at fault at half of the silence that
+        ends its process.
+        """
         if self.age > min(_STANDS_STILL, self.stuck / 2):
             return [f"it has given no sign of life for {self.age:.0f} s: it is stopped, or starved"]
         return [words_of_silence(loop) for loop in self.loops if loop.silent > self.stuck / 2]
 
     @property
     def waits(self) -> list[str]:
-        """Return what its loops wait for, a service a line."""
+        """Return the services that its loops wait for, a line each."""
         found: dict[str, list[LoopState]] = {}
         for loop in self.loops:
             if loop.awaited:
@@ -61,7 +63,7 @@ class Report:
 
     @property
     def refused(self) -> list[str]:
-        """Return what is wrong with policy files, and what holds instead, each once."""
+        """Return the errors in policy files, and the version in force instead, each once."""
         found = {
             each.refused: f"the moderation policy of before, {each.version}, holds: {each.refused}"
             for each in self.policies
@@ -123,13 +125,13 @@ def judge(found: Sequence[Report]) -> list[str]:
 
 
 def words_of_silence(state: LoopState) -> str:
-    """Return what is known of a loop that does not go on."""
+    """Return a description of a loop that does not go on."""
     awaited = f"; it waited for {state.awaited.what} ({state.awaited.why})" if state.awaited else ""
     return f"the loop {state.name} has not gone on for {state.silent:.0f} s{awaited}"
 
 
 def _read(path: Path) -> Report | None:
-    """Return what a living process says; None of a dead one, whose file goes away."""
+    """Return the report of a living process; None for a dead one, whose file is deleted."""
     for _ in range(5):  # it may be read while it is written
         try:
             with path.open("rb") as file:

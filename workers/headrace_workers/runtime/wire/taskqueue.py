@@ -1,4 +1,4 @@
-"""Claims on their way to workers, in Celery over Redis. The message carries the claim's id and whose claim it is."""
+"""Claims on their way to workers, in Celery over Redis. The message carries the ids of the claim and of its ledger."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -20,7 +20,7 @@ _LONGEST_PAUSE: Final = 2.0
 
 
 def consumer_that_tells(loop: Loop) -> type[Consumer]:
-    """Return the class of a consumer whose turns are this loop's."""
+    """Return a class of consumer that reports its turns to this loop."""
     return type("TellingConsumer", (_Consumer,), {"progress": loop})
 
 
@@ -62,7 +62,7 @@ class _Consumer(Consumer):  # type: ignore[misc]
         set_event_loop(hub)  # forgotten when a connection is lost; threads.py asks for it
 
     def on_connection_error_before_connected(self, exc: BaseException) -> None:
-        """Told as progress, not logged."""
+        """Do nothing: the outage is reported as progress, and not logged."""
         self.progress.beat(awaited(exc))
 
     def on_connection_error_after_connected(self, exc: BaseException) -> None:

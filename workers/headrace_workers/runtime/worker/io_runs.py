@@ -1,5 +1,5 @@
-"""Runs of stages that wait for others, such as receivers of webhooks: each has a thread of its own, beside Celery's
-pool, which goes on to the next at once.
+"""Runs of stages that wait for other servers, such as receivers of webhooks: each has a thread of its own, so that
+Celery's pool goes on to the next at once.
 """
 
 import logging

@@ -40,12 +40,12 @@ class WorkerParts:
         return built()
 
     def of_features(self) -> Mapping[str, Callable[[], Any]]:
-        """Return what builds the parts of all features, by the names that stages need."""
+        """Return the builders of the parts of all features, by the names that stages need."""
         return {name: build for feature in installed() for name, build in feature.parts(self).items()}
 
 
 def woken_by_changes(worker: WorkerParts) -> Several:
-    """Return what is set when answers or documents have changed; begin to listen for that."""
+    """Begin to listen for changes, and return the receiver that is set when answers or documents have changed."""
     followers = Several()
     channel = RedisNames(worker.settings.kafka.prefix).hints
     client = redis_client(worker.settings.redis)

@@ -65,7 +65,7 @@ class _Parting:
         self._ear, self._mouth = os.pipe()
 
     def say(self) -> None:
-        """Tell all, those that are forked later too."""
+        """Send the signal to all forks, later ones too."""
         mouth, self._mouth = self._mouth, -1
         if mouth >= 0:
             os.close(mouth)
@@ -234,7 +234,7 @@ def _heed_signals(process: _Process, loop: Loop, asked: threading.Event) -> None
 
 
 def _add_express(process: _Process, express: InteractiveConsumer) -> None:
-    """Interactive work beside the batches, from when Celery minds signals until it is to end."""
+    """Add the interactive consumer, from when Celery handles signals until it is to end."""
     process.express = express
     signals.worker_ready.connect(lambda **_: express.start(), weak=False)
     signals.worker_shutting_down.connect(lambda **_: express.stop(), weak=False)

@@ -22,7 +22,7 @@ _SOON = 1.0  # seconds to the next try when the ledger did not answer: the lease
 
 
 class Renewer:
-    """Renews every claim that is in hand, three times a lease, and gives back those that were let go of.
+    """Loop that renews every claim of this process, three times a lease, and gives back claims that are to go.
 
     Bridges are told of what it gives back.
     """
@@ -78,7 +78,7 @@ class Renewer:
             return sorted(self._held)
 
     def give_up(self, claim_id: int) -> None:
-        """Give this claim back in a while, as soon as the ledger can be told."""
+        """Give this claim back in a while, as soon as the ledger answers."""
         with self._lock:
             self._given_up.add(claim_id)
 

@@ -97,7 +97,9 @@ class Runner:
         self._leaving_until = self._clock.monotonic() + self._settings.lease
 
     def give_back(self) -> int:
-        """Hand back what is unfinished, or was handed on and not begun, at a stop; the number of steps."""
+        """Give back unfinished work, and work that was passed on and not begun, at a stop; return the number of
+        steps.
+        """
         steps = self._renewer.give_back()  # which rings for them
         unstarted = self._ledger.release_unstarted(self._worker)
         if unstarted:
@@ -194,7 +196,9 @@ class Runner:
             self._renewer.give_up(started.claim_id)
 
     def _insist(self, act: Callable[[], T]) -> T:
-        """Try again while the ledger is away: a worker's answers are dear, and without it there is nothing to do."""
+        """Try again while the ledger is unavailable: a worker's answers are dear, and without it there is nothing to
+        do.
+        """
         who, waits_for, pause = f"run.{threading.current_thread().name}", None, _FIRST_PAUSE
         while True:
             try:

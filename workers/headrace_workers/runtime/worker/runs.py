@@ -68,7 +68,7 @@ class Runs:
         return stage is not None and stage.weight is Weight.MODEL
 
     def hung(self) -> list[tuple[Run, float]]:
-        """Return those that run for longer than they may, and for how many seconds."""
+        """Return the runs that exceed their bound, and for how many seconds each has run."""
         with self._lock:
             now = self._progress.lived
             return [(run, now - run.since) for run in self._runs.values() if now - run.since > run.bound]

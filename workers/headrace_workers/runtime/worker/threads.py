@@ -11,7 +11,7 @@ from kombu.asynchronous import get_event_loop
 
 
 class WakingThreads(TaskPool):  # type: ignore[misc]
-    """A pool of threads whose every end of a task turns the worker's loop."""
+    """Pool of threads that wakes the worker's loop at the end of every task."""
 
     def on_apply(self, *args: Any, **kwargs: Any) -> Any:
         """Hand a task to a thread."""

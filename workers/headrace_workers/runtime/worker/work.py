@@ -67,7 +67,7 @@ class Work:
         return settled + self._run(started, members)
 
     def fail(self, started: Started, reason: str) -> list[Settled]:
-        """Return what becomes of a group when something fails around its step."""
+        """Return the outcomes of a group whose run failed around its step."""
         return [failed(started, row, reason, self._conditions(0.0)) for row in started.steps]
 
     def _run(self, started: Started, members: Sequence[Member]) -> list[Settled]:
@@ -90,7 +90,9 @@ class Work:
     def _go_on(
         self, started: Started, members: Sequence[Member], settled: dict[str, Settled], now: int
     ) -> list[Settled]:
-        """Return what became of these jobs, with the steps behind it that this worker does itself. `now` is in ms."""
+        """Return the outcomes of these jobs, with those of the next steps that this worker runs itself. `now` is
+        in ms.
+        """
         burials: list[Settled] = []
         mine = [
             (step, _behind(row, task, item.event, step, now))
@@ -151,7 +153,7 @@ def _behind(row: StepRow, task: Task, event: Any, step: NewStep, now: int) -> Me
 
 
 def _joined(before: Advanced, stage: str, item: Settled, now: int) -> Advanced:
-    """Return what became of a job at one step, and at the step behind it."""
+    """Return the outcome of a job at one step joined with that at the next step."""
     match item:
         case Advanced():
             return replace(
