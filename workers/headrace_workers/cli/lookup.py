@@ -10,7 +10,7 @@ from headrace_workers.cli.receipt import Receipt
 from headrace_workers.core.ledger.dead import letter_of
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.refusals import INGEST
-from headrace_workers.core.ledger.repetitions import Said
+from headrace_workers.core.ledger.repetitions import RecordContent
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, LIVE, STEPS
 
 _CHUNK = 500  # ids of one query
@@ -28,7 +28,7 @@ class Jobs(Protocol):
     def refused(self, job_ids: Collection[str], since_ms: int) -> list[Receipt]:
         """The dead letters of those that were refused at the door since then."""
 
-    def repeated(self, said: Sequence[Said]) -> frozenset[int]:
+    def repeated(self, said: Sequence[RecordContent]) -> frozenset[int]:
         """The places of those records that say nothing new about a known job."""
 
 
@@ -45,7 +45,7 @@ class LedgerJobs:
             found.update(row.id for row in self._ledger.read(select(JOBS.c.id).where(JOBS.c.id.in_(chunk))))
         return found
 
-    def repeated(self, said: Sequence[Said]) -> frozenset[int]:
+    def repeated(self, said: Sequence[RecordContent]) -> frozenset[int]:
         """The places of those records that say nothing new about a known job."""
         return self._ledger.repeated(said)
 

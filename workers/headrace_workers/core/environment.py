@@ -76,7 +76,7 @@ class Problems:
     """Collector of errors in an environment, so that all of them are reported at once."""
 
     def __init__(self) -> None:
-        self._told: list[str] = []
+        self._problems: list[str] = []
 
     @contextmanager
     def collect(self) -> Iterator[None]:
@@ -84,12 +84,12 @@ class Problems:
         try:
             yield
         except ConfigurationError as error:
-            self._told.append(str(error))
+            self._problems.append(str(error))
 
     def tell(self) -> None:
         """Raise ConfigurationError with all that was collected, if anything was."""
-        if self._told:
-            raise ConfigurationError("\n".join(self._told))
+        if self._problems:
+            raise ConfigurationError("\n".join(self._problems))
 
 
 class Variables(BaseSettings):

@@ -86,18 +86,18 @@ class Followed(Generic[R, T]):
         what: str,
         version: Callable[[T], str],
         log_as: str,
-        told: Callable[[T], object] = lambda _: None,
+        on_change: Callable[[T], object] = lambda _: None,
         every: float = EVERY,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Follow files. `read` reads the first of the files, and returns them all, `files` before the first time;
-        `make` may read the others. `told` is called at each change. Their errors are raised here, since there is no
-        earlier version to keep. `what` is the purpose, and `version` returns the policy's version. `log_as` is the
+        `make` may read the others. `on_change` is called at each change. Their errors are raised here, since there is
+        no earlier version to keep. `what` is the purpose, and `version` returns the policy's version. `log_as` is the
         logger's name.
         """
         self._what, self._path, self._version = what, str(files[0]), version
         self._log = log_as
-        self._read, self._make, self._told, self._every, self._monotonic = read, make, told, every, monotonic
+        self._read, self._make, self._on_change, self._every, self._monotonic = read, make, on_change, every, monotonic
         self._looking = threading.Lock()
         self.refused: str | None = None  # why what the files say now is not what holds
         self._files = tuple(files)
@@ -125,7 +125,7 @@ class Followed(Generic[R, T]):
                 log(self._log, logging.ERROR, Action.POLICY_REFUSED, f"the policy of before holds: {error}")
             return
         self._stands()
-        self._told(self._value)
+        self._on_change(self._value)
 
     def _stands(self, refused: str | None = None) -> bool:
         """Note the version in force; return True if the reason why the files are refused is known already."""

@@ -107,7 +107,7 @@ class Seldom(logging.Filter):
         super().__init__()
         self._every = every
         self._monotonic = monotonic
-        self._told: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
         self._held_back: dict[str, int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -116,10 +116,10 @@ class Seldom(logging.Filter):
         if library == "headrace" or record.levelno >= logging.CRITICAL:
             return True
         now = self._monotonic()
-        if now - self._told.get(library, float("-inf")) < self._every:
+        if now - self._logged_at.get(library, float("-inf")) < self._every:
             self._held_back[library] = self._held_back.get(library, 0) + 1
             return False
-        self._told[library] = now
+        self._logged_at[library] = now
         if held_back := self._held_back.pop(library, 0):
             record.msg, record.args = f"{record.getMessage()} (and {held_back} lines of {library} before)", ()
         return True

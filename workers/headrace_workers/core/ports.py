@@ -186,7 +186,7 @@ class Detection:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Instructions:
     """Instructions that an operator gave a model before it wrote a text: the system prompt, and marks that may be in
     it.
     """
@@ -202,10 +202,10 @@ class Moderator(Protocol):
         self,
         texts: Sequence[str],
         tenants: Sequence[str] | None = None,
-        told: Sequence[Told | None] | None = None,
+        instructions: Sequence[Instructions | None] | None = None,
     ) -> list["Moderation | HeadraceError"]:
         """Return a verdict for each text, by its tenant's policy; without tenants, by the policy of tenants that have
-        none of their own. `told` is what each text that a model wrote must not repeat.
+        none of their own. `instructions` are those that a text that a model wrote must not repeat.
 
         An error value means that this text must be held.
         """

@@ -149,9 +149,9 @@ class Progress:
             self._waits[awaited.what] = _Wait({who}, now, now)
             return [(logging.WARNING, Action.UNAVAILABLE, f"waiting for {awaited.what}: {awaited.why}")]
         wait.who.add(who)
-        if now - wait.told < _TELL_EVERY:
+        if now - wait.logged_at < _TELL_EVERY:
             return []
-        wait.told = now
+        wait.logged_at = now
         text = f"still waiting for {awaited.what}, for {now - wait.since:.0f} s: {awaited.why}"
         return [(logging.WARNING, Action.UNAVAILABLE, text)]
 
@@ -170,4 +170,4 @@ class Progress:
 class _Wait:
     who: set[str]
     since: float
-    told: float
+    logged_at: float

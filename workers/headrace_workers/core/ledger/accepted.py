@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, Connection, bindparam, delete, exists, litera
 
 from headrace_schemas.topics import ABOUT_JOBS
 from headrace_workers.core.ledger.refusals import INGEST
-from headrace_workers.core.ledger.repetitions import Said, repeated
+from headrace_workers.core.ledger.repetitions import RecordContent, repeated
 from headrace_workers.core.sql.database import among, clock, insert_many, many, now_ms
 from headrace_workers.core.sql.direct import run
 from headrace_workers.core.tables import ACCEPTED, DEAD_LETTERS, JOBS
@@ -108,7 +108,7 @@ def _known(connection: Connection, requests: Sequence[AdmissionRequest]) -> dict
     query = select(JOBS.c.id).where(among(connection, JOBS.c.id, [request.job_id for request in requests]))
     there = set(connection.execute(query).scalars())
     known = [request for request in requests if request.job_id in there]
-    same = repeated(connection, [Said(request.job_id, request.tenant, request.value) for request in known])
+    same = repeated(connection, [RecordContent(request.job_id, request.tenant, request.value) for request in known])
     return {request.job_id: Reserved.KNOWN if n in same else Reserved.OTHER for n, request in enumerate(known)}
 
 

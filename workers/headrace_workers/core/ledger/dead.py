@@ -59,7 +59,7 @@ class Burial:
     error: HeadraceError | None = field(default=None, compare=False)  # that refused a record, while it is at hand
 
 
-def _said(origin: Origin) -> dict[str, Any]:
+def _origin_columns(origin: Origin) -> dict[str, Any]:
     return {name: getattr(origin, name) for name in Origin.__slots__}
 
 
@@ -82,7 +82,7 @@ def letter(burial: Burial) -> DeadLetter:
             "stage": burial.stage,
             "attempts": burial.attempts,
             "topic": str(burial.topic),
-            **_said(burial.origin),
+            **_origin_columns(burial.origin),
             "size": size,
             "original": original,
             "encoding": encoding,
@@ -148,7 +148,7 @@ def letter_row(burial: Burial, now: int) -> dict[str, Any]:
         "stage": burial.stage,
         "attempts": burial.attempts,
         "topic": str(burial.topic),
-        **_said(burial.origin),
+        **_origin_columns(burial.origin),
         "headers": json.dumps(burial.headers),
         "value": burial.value[:MAX_VALUE_BYTES],
         "size": len(burial.value),

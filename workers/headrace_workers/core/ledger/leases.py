@@ -147,12 +147,12 @@ def _set_back(connection: Connection, now: int, lease_ms: int, by: int) -> None:
     renewed = update(CLAIMS).where(among(connection, CLAIMS.c.id, _free(connection, CLAIMS.c.id, old)))
     connection.execute(renewed.values(renewed_at=CLAIMS.c.renewed_at + by, lease_until=CLAIMS.c.lease_until + by))
     since = INCIDENTS.c.since + by
-    said = (
+    moved = (
         update(INCIDENTS)
         .where(INCIDENTS.c.seen_at > now)
         .values(since=case((since < now, since), else_=now), seen_at=now)
     )
-    connection.execute(said)
+    connection.execute(moved)
     for table in (DUTIES, READERS):  # what was taken since may be among these, and is taken again
         held = _free(connection, table.c.name, table.c.lease_until > now + lease_ms)
         until = update(table).where(among(connection, table.c.name, held))

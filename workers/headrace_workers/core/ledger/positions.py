@@ -25,7 +25,7 @@ from headrace_workers.core.sql.database import insert, now_ms
 from headrace_workers.core.sql.direct import run
 from headrace_workers.core.tables import POSITIONS
 
-_TOLD_MS = 86_400_000  # a log that did not match is told for a day
+_REPORTED_MS = 86_400_000  # a log that did not match is reported for a day
 
 
 class PositionsMoved(HeadraceError):
@@ -132,7 +132,7 @@ def go_back(connection: Connection, place: Place, expected: int, to: Position) -
 
 def incidents(connection: Connection) -> list[Incident]:
     """Return the logs that did not match what was read, of the last day."""
-    lately = POSITIONS.c.back_from.is_not(None), POSITIONS.c.back_at > now_ms() - _TOLD_MS
+    lately = POSITIONS.c.back_from.is_not(None), POSITIONS.c.back_at > now_ms() - _REPORTED_MS
     return [
         Incident(
             "the ledger",

@@ -56,15 +56,15 @@ def take_back(connection: Connection, queue: str) -> int:
     return release(connection, list(connection.execute(query.with_for_update(skip_locked=True)).scalars()))
 
 
-def ready(connection: Connection, stage: str, queue: str, told: str) -> list[Any]:
+def ready(connection: Connection, stage: str, queue: str, reason: str) -> list[Any]:
     """Return the steps of a stage that are ready in a queue, a bounded number, locked unless others hold them: job_id,
-    ordinal, kind, and the job as it came. Steps whose reason is `told` are left out: they were looked at before.
+    ordinal, kind, and the job as it came. Steps with this reason are left out: they were looked at before.
     """
-    untold = or_(STEPS.c.reason.is_(None), STEPS.c.reason != told)
+    others = or_(STEPS.c.reason.is_(None), STEPS.c.reason != reason)
     query = (
         select(STEPS.c.job_id, STEPS.c.ordinal, JOBS.c.kind, JOBS.c.payload)
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
-        .where(IS_READY, STEPS.c.queue == queue, STEPS.c.stage == stage, STEPS.c.payload.is_(None), untold)
+        .where(IS_READY, STEPS.c.queue == queue, STEPS.c.stage == stage, STEPS.c.payload.is_(None), others)
         .limit(_AT_ONCE)
         .with_for_update(skip_locked=True, of=STEPS)
     )

@@ -36,7 +36,7 @@ from headrace_workers.core.sql.errors import leads_elsewhere, translated
 STATEMENT_SECONDS = 10.0
 # What the server is given beyond that to end the statement itself, before we take it for gone.
 _GRACE_SECONDS = 2.0
-_TELL, _TOLD = "headrace_tell", "headrace_told"
+_TELL, _CALLBACK = "headrace_tell", "headrace_told"
 _LAST = "headrace_last"
 
 # Plans are kept with a connection, and those made while the tables are new would read them from end to end until the
@@ -209,7 +209,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """Run one transaction that may write. Transient errors, such as a lost connection or a full disk, become
     `Unavailable`.
 
-    Who listens to the engine (`listen`) is told when it has been committed, where `tell` was called in it.
+    The callback of `listen` is called when it has been committed, where `tell` was called in it.
     """
     with translated(), engine.begin() as connection:
         connection.info.pop(_TELL, None)  # of one that was rolled back
@@ -217,13 +217,13 @@ def writing(engine: Engine) -> Iterator[Connection]:
         yield connection
         do_last(connection)
         tells = connection.info.pop(_TELL, False)
-    if tells and (told := engine.get_execution_options().get(_TOLD)) is not None:
-        told()
+    if tells and (callback := engine.get_execution_options().get(_CALLBACK)) is not None:
+        callback()
 
 
-def listen(engine: Engine, told: Callable[[], object]) -> None:
+def listen(engine: Engine, callback: Callable[[], object]) -> None:
     """Call this after each transaction of `writing` in which `tell` was called, on its thread."""
-    engine.update_execution_options(**{_TOLD: told})
+    engine.update_execution_options(**{_CALLBACK: callback})
 
 
 def tell(connection: Connection) -> None:
@@ -231,18 +231,18 @@ def tell(connection: Connection) -> None:
     connection.info[_TELL] = True
 
 
-def last(connection: Connection, act: Callable[..., object], said: Mapping[Any, Any]) -> None:
-    """Call `act` with the connection and all that was said of it, at the end of this transaction: what it locks comes
+def last(connection: Connection, act: Callable[..., object], arguments: Mapping[Any, Any]) -> None:
+    """Call `act` with the connection and all its arguments, at the end of this transaction: what it locks comes
     behind all else then, and all of it is locked in one order.
     """
     acts: dict[Callable[..., object], dict[Any, Any]] = connection.info.setdefault(_LAST, {})
-    acts.setdefault(act, {}).update(said)
+    acts.setdefault(act, {}).update(arguments)
 
 
 def do_last(connection: Connection) -> None:
     """Do now what was put off to the end."""
-    for act, said in connection.info.pop(_LAST, {}).items():
-        act(connection, said)
+    for act, arguments in connection.info.pop(_LAST, {}).items():
+        act(connection, arguments)
 
 
 @contextmanager

@@ -52,9 +52,9 @@ class Engines:
         assert isinstance(found, store)  # noqa: S101 - for the type checker
         return found
 
-    def tell_of_changes(self, told: Callable[[], object]) -> None:
+    def tell_of_changes(self, callback: Callable[[], object]) -> None:
         """Call this, on the thread of the writer, whenever a transaction of ours has changed what workers follow."""
-        listen(self._engine, told)
+        listen(self._engine, callback)
 
     def close(self) -> None:
         """Close all connections."""

@@ -43,8 +43,8 @@ class NotAdmitted(Unavailable):
 class Unwritable(Unavailable):
     """The database answers, and takes no writes for now. `plain` says why in words that anybody may read."""
 
-    def __init__(self, plain: str, said: str) -> None:
-        super().__init__(f"{plain} ({said})")
+    def __init__(self, plain: str, detail: str) -> None:
+        super().__init__(f"{plain} ({detail})")
         self.plain = plain
 
 

@@ -22,27 +22,27 @@ class Incidents:
         self._bridge = bridge
         self._clock = clock
         self._lock = Lock()
-        self._told: dict[str, tuple[dict[str, str], float]] = {}
+        self._reported: dict[str, tuple[dict[str, str], float]] = {}
 
     def tell(self, duty: str, incidents: Mapping[str, str]) -> None:
         """Report all incidents of this duty now: by subject ("" for the duty itself) a reason. None: all is well."""
         now = self._clock.monotonic()
         with self._lock:
-            told, at = self._told.get(duty, ({}, now))
-            if told == incidents and (not told or now - at < _AGAIN_EVERY):
+            reported, at = self._reported.get(duty, ({}, now))
+            if reported == incidents and (not reported or now - at < _AGAIN_EVERY):
                 return
-            self._told[duty] = (dict(incidents), now)
+            self._reported[duty] = (dict(incidents), now)
         try:
             self._ledger.tell(self._bridge, duty, incidents)
         except Unavailable:  # the duty will meet that itself, and tell it
             with self._lock:
-                self._told.pop(duty, None)
+                self._reported.pop(duty, None)
 
     def now(self) -> dict[str, str]:
         """Return all incidents that were reported last, a reason for each duty and subject."""
         with self._lock:
             return {
                 f"{duty} {subject}".rstrip(): reason
-                for duty, (said, _) in self._told.items()
-                for subject, reason in said.items()
+                for duty, (reasons, _) in self._reported.items()
+                for subject, reason in reasons.items()
             }
