@@ -10,7 +10,7 @@ from headrace_schemas.errors import Unavailable
 from headrace_schemas.limits import MAX_EVENT_BYTES
 from headrace_schemas.topics import INBOUND, Topic
 
-# What a job's records need: one partition keeps a job's order, four let as many bridges share the work.
+# Needs of a job's records: one partition keeps a job's order, four let as many bridges share the work.
 PARTITIONS = 4
 _HEADROOM = 64 * 1024  # headers and framing
 _MADE_WITH = MAX_EVENT_BYTES + _HEADROOM  # also where jobs come in: what is too large is refused there with a reason

@@ -30,6 +30,6 @@ def connect(build: Callable[..., T], kafka: KafkaSettings, timeout: float, **opt
         return build(**kafka.client_options(), bootstrap_timeout_ms=milliseconds, kafka_client=open_network, **options)
     except BaseException:
         for each in opened:
-            with suppress(Exception):  # whatever it says while it is half open: the first error is the one to tell
+            with suppress(Exception):  # any error of a half-open client: the first error is the one to raise
                 each.close()
         raise

@@ -23,7 +23,7 @@ from headrace_schemas.topics import Topic
 
 _log = logging.getLogger(__name__)
 
-_RECORD_OVERHEAD = 128  # bytes: what is held for a record beside its key, headers and value
+_RECORD_OVERHEAD = 128  # bytes that a record takes in addition to its key, headers and value
 _REQUEST_SECONDS = 10.0  # a broker that is silent for longer is asked again on a new connection
 _LAST_WORDS_SECONDS = 1.0  # at the end of a process that did not close its producer
 _TELLING_SECONDS = 10.0  # for `on_delivery`, when `close` gives up
@@ -134,7 +134,7 @@ class KafkaSink:
 
     def _find(self, topic: Topic) -> None:
         name = self._settings.topic(topic)
-        # Asked for by listing all: some brokers create a topic that is merely asked about, whatever the client says.
+        # List all topics: some brokers create a topic that is merely asked about, against the client's wish.
         if missing_topics(self._settings, (topic,), timeout=self._max_block):
             raise TopicMissing(
                 f"topic {name!r} is not there on {self._settings.address}: `headrace init` makes it "

@@ -27,7 +27,7 @@ from headrace_producers.sink import Record
 from headrace_producers.words import words
 from headrace_schemas import Topic
 
-# What the broker says of a record, and would say again. All else may be mended by sending again.
+# Errors that the broker would raise for a record again. All others may pass when the record is sent again.
 _REFUSALS = (
     AuthorizationError,
     InvalidRecordError,

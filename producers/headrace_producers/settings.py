@@ -14,7 +14,7 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.topics import DEFAULT_PREFIX, Topic
 
 # At DEBUG kafka-python writes every request into the log: users' texts, and the password at the SASL handshake.
-# Whoever wants that all the same can set the logger's own level.
+# To see them all the same, set the logger's own level.
 if (_kafka_log := logging.getLogger("kafka")).level == logging.NOTSET:
     _kafka_log.setLevel(logging.WARNING)
 
@@ -23,7 +23,7 @@ DEFAULT_SOURCE = "/headrace/producer"
 DEFAULT_HOME = ".headrace"
 RUN_FILE = "run.json"
 
-# What an address is of, and its form.
+# The service of an address, and its form.
 _ADDRESSES = {
     "HEADRACE_KAFKA": ("Kafka", "host:port"),
     "HEADRACE_REDIS": ("Redis", "redis://host:port/0"),

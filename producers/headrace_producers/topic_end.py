@@ -13,7 +13,7 @@ def assign_at_end(consumer: Any, partitions: Collection[Any], *, timeout: float 
     seconds, and kafka-python's other errors.
     """
     # `end_offsets` alone will not do: the embedded broker answers with the end of the last batch's first record. What a
-    # fetch tells beside the records is right everywhere, and where there is a record a fetch is answered at once.
+    # fetch returns with the records is right everywhere, and where there is a record a fetch is answered at once.
     consumer.assign(partitions)
     begins = consumer.beginning_offsets(partitions, timeout_ms=int(timeout * 1000))
     ends: dict[Any, int] = consumer.end_offsets(partitions, timeout_ms=int(timeout * 1000))

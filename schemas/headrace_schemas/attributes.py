@@ -19,7 +19,7 @@ MAX_COMPARISONS: Final = 64  # of one filter in all
 LONGEST_KEY: Final = 64
 LONGEST_VALUE: Final = 512
 _LARGEST: Final = 1e300  # what every reader of JSON takes for a finite number
-_EXACT: Final = 2**53  # whole numbers up to here are exact, whoever reads them
+_EXACT: Final = 2**53  # whole numbers up to here are exact for every reader
 
 
 def _kind(value: Any) -> str | None:

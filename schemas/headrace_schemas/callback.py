@@ -84,7 +84,7 @@ class Callback(Recipient):
 
     @property
     def _needs_place(self) -> bool:
-        return not self.response  # who listens to all hears of it
+        return not self.response  # endpoints that subscribe to all jobs get it
 
     def as_response(self) -> Self:
         """Return the same callback, about a response of OpenAI's API."""

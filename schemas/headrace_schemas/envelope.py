@@ -18,7 +18,7 @@ from headrace_schemas.times import parse_time
 Headers = list[tuple[str, bytes]]
 
 _REQUIRED: Final = ("specversion", "id", "source", "type")
-# What is read of an envelope; other attributes are another's extensions, and passed over.
+# Attributes that are read of an envelope; others are extensions, and ignored.
 ATTRIBUTES: Final = (*_REQUIRED, "time", "subject", "partitionkey", "traceparent", "correlationid", "expirytime")
 _HEADERS: Final = {f"ce_{name}": name for name in ATTRIBUTES}
 _MAX_ATTRIBUTE: Final = 1024  # bytes of one header's value

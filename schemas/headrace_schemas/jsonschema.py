@@ -25,7 +25,7 @@ def _action(*actions: str) -> dict[str, Any]:
 _WRITTEN: Final = {"type": "object", "required": ["text"], "properties": {"text": _TEXT}}
 _WITHHELD: Final = {"type": "object", "properties": {"text": _NULL}}
 
-# What the models' validators check beyond single fields, as far as JSON Schema can say it. It cannot that `max_words`
+# Checks of the models' validators beyond single fields, as far as JSON Schema can say them. It cannot that `max_words`
 # is not below `min_words`, which of the criteria a doubt or a floor may be about, and what a JSON Schema may be: the
 # descriptions do.
 _RULES: Final[dict[str, dict[str, Any]]] = {

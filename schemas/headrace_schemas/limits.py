@@ -34,7 +34,7 @@ _URL: Final = r"^https?://[!-~]{1,2040}$"
 _LANGUAGE: Final = r"^[a-z]{2,3}$"
 _ENDPOINT_ID: Final = r"^[A-Za-z0-9_-]{1,36}$"
 
-# What each pattern asks for, in words.
+# The meaning of each pattern, in words.
 PATTERNS: Final[dict[str, str]] = {
     NO_NUL: "holds the character NUL (U+0000), which no database takes as text",
     _ALIAS: "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",

@@ -18,7 +18,7 @@ _MOST_NAMED = 5
 _LONGEST = 1_500
 _MOST_READ = 1_000  # a stranger may send so many that listing them would hold up all others
 
-# What a list or an object holds, where that is not what the field is called.
+# Names of the items of a list or an object, where they differ from the field's name.
 _NOUNS: Final = {"stop": "texts", "value": "values", "metadata": "entries", "stages": "records"}
 
 _KINDS: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (

@@ -36,7 +36,7 @@ class Topic(StrEnum):
         return f"{prefix}{self.value}"
 
 
-# What comes in about jobs that are there, and makes none: refused, it is no end that anybody waits for.
+# Topics of records about existing jobs, which make none. A refusal of such a record is no end of a job.
 ABOUT_JOBS = (Topic.CANCELLATION, Topic.REVIEWS)
 INBOUND = (Topic.GENERATION, Topic.EVALUATION, Topic.EMBEDDING, Topic.MODERATION, *ABOUT_JOBS)
 

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, NamedTuple
 BOM = b"\xef\xbb\xbf"
 _SKIPPED_AT_ONCE = 1024**2  # bytes
 _LISTED = 20  # problems
-_LONGEST_NAME = 64  # characters of one that is told
+_LONGEST_NAME = 64  # characters of a name in an error
 
 
 class Line(NamedTuple):

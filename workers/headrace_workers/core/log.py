@@ -49,7 +49,7 @@ class Action(StrEnum):
     POLICY_REFUSED = "policy_refused"  # its file is wrong: the one of before holds
     CHILD_DIED = "child_died"  # a process of the embedded stack
     GIVEN_BACK = "given_back"  # work was handed back at a stop
-    UNREACHED = "unreached"  # why no connection to a receiver of webhooks was made: its tenant is not told
+    UNREACHED = "unreached"  # why no connection to a receiver of webhooks was made: its tenant does not see that
     ENDPOINT_DISABLED = "endpoint_disabled"  # a receiver of webhooks wants nothing more, or took nothing for days
     UNSENT = "unsent"  # webhooks wait until a person has mended something
     POISON = "poison"

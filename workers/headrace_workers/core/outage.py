@@ -12,7 +12,7 @@ from headrace_producers.words import words
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.progress import Awaited, Loop
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # s between two tries while it is away
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # s between two tries during an outage
 
 REDIS_AWAY = (redis.RedisError, OperationalError, ConnectionError, TimeoutError)
 AWAY = (Unavailable, KafkaError, *REDIS_AWAY)

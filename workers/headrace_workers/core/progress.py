@@ -161,7 +161,7 @@ class Progress:
             return []
         wait.who.discard(who)
         if wait.who:
-            return []  # whoever goes on first may have needed nothing of it
+            return []  # the loop that goes on first may have needed nothing of it
         del self._waits[what]
         return [(logging.INFO, Action.AVAILABLE, f"{what} is there again, after {now - wait.since:.1f} s")]
 

@@ -14,12 +14,12 @@ _PACKED = 65_536  # bytes that are read at once of what is compressed
 _STEP = 1024**2  # bytes of text at a time, however much a small file holds
 _GZIP_STEP = 4_096  # bytes of it: what zlib leaves of these is copied for each member that ends in them
 _ZSTANDARD_STEP = 64  # bytes of it make 2 MB of text at most
-# Bytes of text without a line feed that are read over. Ten megabytes of gzip hold a line of ten gigabytes, and whoever
-# looks for its end does nothing else meanwhile.
+# Bytes of text without a line feed that are skipped. Ten megabytes of gzip hold a line of ten gigabytes, and a reader
+# that looks for its end does nothing else meanwhile.
 LONGEST_RUN = 256 * 1024**2
 
-# What a compressed file may hold. A million lines of a batch are a gigabyte or two; four kilobytes may claim to be as
-# much, and whoever reads them does nothing else meanwhile.
+# Bounds of a compressed file. A million lines of a batch are a gigabyte or two; four kilobytes may claim to be as
+# much, and their reader does nothing else meanwhile.
 MOST_TEXT: Final = 8 * 1024**3  # bytes of text: as much as may be sent as it is
 MOST_LINES: Final = 10_000_000  # of any file, empty ones among them
 DENSE_TEXT: Final = 1024**3  # bytes of text that may be packed as densely as it goes: long lines may be much alike

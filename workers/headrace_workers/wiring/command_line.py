@@ -80,7 +80,7 @@ def run(arguments: Sequence[str]) -> int:
         say(f"headrace: {printable(torn)[:_SHOWN]} is not UTF-8, and names nothing")
         return 2
     except OSError as error:
-        # What no command foresaw. It has a place and a reason, and that is all that a person can use.
+        # Errors that no command foresaw. The place and the reason are all that a person can use.
         say(f"headrace: {error.filename or 'the system'}: {error.strerror or error}")
         return 1
     except KeyboardInterrupt:

@@ -33,7 +33,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     figures.router,
 )
 
-# What is said where no route fits, for those who look for what others have.
+# Messages where no route fits, for clients of other servers' routes.
 _NO_ROUTE: Final = {
     "Not Found": (
         "there is nothing under this path: the base URL of OpenAI's clients ends in /v1, and "

@@ -43,7 +43,7 @@ def assign(connection: Connection, steps: Sequence[NewStep], room: Room | None, 
     left = dict(room.groups) if room else {}
     sent: list[Claim] = []
     rows = []
-    out: set[str] = set()  # the jobs of the steps that were handed out
+    out: set[str] = set()  # the jobs of the steps that were assigned
     untried = [step for step in steps if not step.tried]
     for (queue, lane, _stage, _key), members in groupby(sorted(untried, key=_group), key=_group):
         for part in in_parts(list(members)):

@@ -122,7 +122,7 @@ def go_back(connection: Connection, place: Place, expected: int, to: Position) -
     is read a second time. Raise `PositionsMoved` where another is stored than expected.
     """
     advance(connection, {place: Advance(expected, to)})
-    assert to.again is not None  # noqa: S101 - whoever goes back knows from where
+    assert to.again is not None  # noqa: S101 - a reader that goes back knows from where
     connection.execute(
         update(POSITIONS)
         .where(POSITIONS.c.topic == place.topic, POSITIONS.c.partition == place.partition)

@@ -19,7 +19,7 @@ def prune(connection: Connection, older_than_ms: int) -> bool:
     holds stay.
     """
     before = now_ms() - older_than_ms
-    # What a job has used outlives it.
+    # The record of a job's usage outlives it.
     counted = account(connection, clock(connection) - older_than_ms)
     ended = (JOBS.c.ended_at < before) & (JOBS.c.ended_at <= counted.until)
     more = counted.more | _forget_jobs(connection, ended)

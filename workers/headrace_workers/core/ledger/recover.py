@@ -142,7 +142,7 @@ def _lost(connection: Connection) -> tuple[list[Any], list[Any]]:
     """Return the claims whose lease ran out and that no dead worker had begun, and all that dead workers had begun."""
     columns = select(CLAIMS.c.id, CLAIMS.c.started_at, CLAIMS.c.worker, CLAIMS.c.renewed_at, CLAIMS.c.lease_until)
     ended = columns.where(CLAIMS.c.lease_until < now_ms()).limit(_AT_ONCE)
-    # What is locked is being renewed, or taken back by another.
+    # Locked claims are being renewed, or taken back by another bridge.
     expired = list(connection.execute(ended.with_for_update(skip_locked=True)))
     begun = [claim for claim in expired if claim.started_at is not None]
     silent = {claim.worker: claim for claim in sorted(begun, key=lambda claim: claim.renewed_at)}

@@ -12,7 +12,7 @@ from headrace_workers.core.ledger.outbox import Outgoing, put
 from headrace_workers.core.sql.database import among, clock, locks_rows, now_ms
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, STEPS
 
-# Whoever looks for a letter knows its own id, its job's, or what the refused record said of itself.
+# People look for a letter by its own id, its job's, or the ids in the refused record.
 _NAMES = tuple(
     DEAD_LETTERS.c[name] for name in ("id", "job_id", "refers_to", "key", "ce_id", "ce_subject", "correlationid")
 )

@@ -105,7 +105,7 @@ class Pipeline:
 
     def models_of(self, job: Job) -> frozenset[str]:
         """Return every model alias that this job may need on its way."""
-        asked = {stage.model("", job, self._judge_model) for stage in self.stages}  # whatever is drawn, all are named
+        asked = {stage.model("", job, self._judge_model) for stage in self.stages}  # all are named, for every draw
         named = job.judge_models if isinstance(job, JudgedJob) else ()
         return frozenset(model for model in (*asked, *named) if model is not None)
 

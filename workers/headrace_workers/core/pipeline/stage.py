@@ -12,8 +12,8 @@ from headrace_workers.core.pipeline.outcome import Outcome
 from headrace_workers.core.pipeline.retry import RetrySchedule
 from headrace_workers.core.pipeline.task import Job, StepEvent
 
-MODEL_ROLE: Final = "generate"  # of the workers that hold a model, whatever they do with it
-EMBEDDER_ROLE: Final = "recall"  # of the workers that hold an embedder, whatever they do with it
+MODEL_ROLE: Final = "generate"  # the role of workers that hold a model, for every use of it
+EMBEDDER_ROLE: Final = "recall"  # the role of workers that hold an embedder, for every use of it
 
 
 class Weight(StrEnum):

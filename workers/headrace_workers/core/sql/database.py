@@ -34,7 +34,7 @@ from headrace_workers.core.sql.errors import leads_elsewhere, translated
 # Seconds that one statement may take, and how long SQLite waits for another process's write. `?timeout=` in the URL
 # says otherwise.
 STATEMENT_SECONDS = 10.0
-# What the server is given beyond that to end the statement itself, before we take it for gone.
+# Extra time for the server to end the statement itself, before we take it for gone.
 _GRACE_SECONDS = 2.0
 _TELL, _CALLBACK = "headrace_tell", "headrace_told"
 _LAST = "headrace_last"

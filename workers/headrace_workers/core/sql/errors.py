@@ -16,7 +16,7 @@ _NOT_NOW_CLASSES = frozenset({"08", "40", "53", "57", "58"})  # connection, roll
 _NOT_NOW = frozenset({"25006", "25P03", "25P04", "55P03"})  # read-only, idle too long, took too long, locked
 # After these the server that answers is not the one that we need, or does not want us: what is pooled leads there too.
 _ELSEWHERE = frozenset({"25006", "57P01", "57P02", "57P03"})
-# What keeps it from writing, by SQLSTATE and by the beginning of SQLite's own names.
+# Reasons that prevent writes, by SQLSTATE and by the beginning of SQLite's own names.
 _READ_ONLY = "the ledger is read-only: let its database be written again"
 _FULL = "the ledger's disk is full: make room on it"
 _LOCKED = "the ledger is locked by another process that writes: it goes on when that one has ended"

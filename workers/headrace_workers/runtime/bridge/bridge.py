@@ -118,7 +118,7 @@ class Bridge:
             if looks % _HAND_BACK_EVERY == 0:
                 hand_back()
         self._drain(threads)
-        if broken:  # a process that does half of its work looks alive: whoever supervises it must see its end
+        if broken:  # a process that does half of its work looks alive: its supervisor must see its end
             raise HeadraceError(f"the bridge stopped: {', '.join(broken)} ended by an error that the log shows above")
 
     def _drain(self, threads: dict[str, threading.Thread]) -> None:

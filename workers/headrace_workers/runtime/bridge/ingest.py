@@ -166,7 +166,7 @@ class Ingest:
         new = taken.new
         log("ingest", logging.DEBUG, Action.TAKEN, "took jobs in", new=new, known=len(jobs) - new)
         if refused:
-            # Without what they quote, which is a sender's: the log holds none of it, and the like are told once.
+            # Reasons without their quotes: the log holds no text of senders. Equal reasons are logged once.
             reasons = "; ".join(sorted({_QUOTED.sub("'…'", burial.reason)[:120] for burial in refused})[:3])
             log("ingest", logging.WARNING, Action.REFUSED, f"refused: {reasons}", records=len(refused))
         events = refused or cancellations or reviews or new < len(jobs)

@@ -6,7 +6,7 @@ from typing import Any
 from headrace_workers.core.ports import Clock
 from headrace_workers.runtime.bridge.fetches import Fetch
 
-LASTS = 30.0  # seconds before it is told
+LASTS = 30.0  # seconds before a fault is reported
 
 
 class PartitionWatch:

@@ -62,7 +62,7 @@ def group_of(kafka: KafkaSettings) -> str:
 class Partitions:
     """A consumer of what this bridge is to read. Belongs to one thread."""
 
-    # How long a poll may take while nothing comes (ms): the lease is to be kept meanwhile. What comes ends it at once.
+    # Longest poll without records (ms): the lease must be kept meanwhile. A record ends the poll at once.
     poll_ms = 500
 
     def __init__(self, kafka: KafkaSettings, ledger: Ledger, bridge: str, clock: Clock) -> None:

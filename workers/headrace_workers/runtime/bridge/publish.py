@@ -29,19 +29,19 @@ _PRODUCER = {
     "batch_size": 256 * 1024,
     "max_request_size": 8 * 1024**2,
     "bootstrap_timeout_ms": 10_000,
-    "max_block_ms": 10_000,  # a stop must not wait a minute for a broker that is away
+    "max_block_ms": 10_000,  # a stop must not wait a minute for a broker that is unavailable
     "request_timeout_ms": 10_000,
     "delivery_timeout_ms": 30_000,
     "reconnect_backoff_max_ms": 2_000,  # its default of 30 s would leave a broker that is back without events
     "metrics_enabled": False,
 }
-# What is larger may be too large for its topic: that must be known before what follows under its key is sent.
+# Larger records may be too large for their topic: that must be known before those under the same key are sent.
 _LARGE = 64 * 1024
 _CLOSE_SECONDS = 2.0
 _BELIEVED_SECONDS = 10.0  # after the broker refused a record for its size, larger ones are not sent: it ends a client
 _LOOK_EVERY = 0.5  # while a row is waited for: whether its place is there at all
 
-# What says that a record will never be taken: by the broker, and by the client before it is sent.
+# Errors by which a record will never be taken: the broker's, and the client's before it is sent.
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 _REFUSED = (*_TOO_LARGE, InvalidRecordError)
 _REFUSED_HERE = (*_REFUSED, TypeError, ValueError)

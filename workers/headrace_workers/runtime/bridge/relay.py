@@ -31,7 +31,7 @@ from headrace_workers.runtime.wire.follow_up import FollowUp
 DUTY = "relay"
 _BATCH = 1_000
 _BATCH_BYTES = 8 * 1024**2
-_IDLE = 1.0  # seconds to the next look when nothing rings: whoever writes events does
+_IDLE = 1.0  # seconds to the next look without a hint: writers of events send one
 _DUTY_LEASE = 5.0  # seconds: so long nothing is published when the bridge that does it was killed
 _GIVES_WAY = 2.0  # seconds: other bridges look for the duty each second
 _PUBLISH_SECONDS = 30.0
@@ -59,13 +59,13 @@ class Relay:
         self._incidents = incidents
         self._follow_up = follow_up
         self._check_cluster = check_cluster
-        # Who is told of an end by other ways than Kafka need not wait for that.
+        # Units such as webhooks do not wait until Kafka has confirmed.
         self._follower = ThreadPoolExecutor(1, thread_name_prefix="follow")
         self._duty = DutyLease(DUTY, ledger=ledger, bridge=bridge, clock=clock, seconds=_DUTY_LEASE)
         self._gives_way_until = float("-inf")
         self._passing: Passing | None = None  # while a place takes nothing
         self.waits: Awaited | None = None  # what keeps it from publishing
-        self.rest = 0.0  # seconds to the next look when nothing rings
+        self.rest = 0.0  # seconds to the next look without a hint
         self.followed = False  # something follows from what was seen at the last look: there is new work
         # This machine's own clock may be wrong, and brokers refuse records from the future.
         self._ledger_time = LedgerTime(ledger, clock)

@@ -39,7 +39,7 @@ class PassOver:
         if not late:
             return 0
         served = self._served([stage.queue() for stage in late])
-        if served is None:  # Redis is away, and so nobody can say
+        if served is None:  # Redis is unavailable, so the answer is unknown
             return 0
         return sum(self._pass(stage) for stage in late if stage.queue() not in served)
 

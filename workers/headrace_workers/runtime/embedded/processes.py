@@ -146,7 +146,7 @@ def stop_together(children: Sequence[Child]) -> None:
 def _finish(child: Child, seconds: float) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.process.wait(seconds)
-    # What it has started itself goes too, whether or not it ended well.
+    # Its own children are killed too, whether or not it ended well.
     _signal_group(child.process.pid, signal.SIGKILL)
     child.process.wait()
 

@@ -17,7 +17,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
-_AWAY_SECONDS = 10.0  # without asking a Redis that did not answer: whoever asks has other things to do
+_AWAY_SECONDS = 10.0  # without asking a Redis that did not answer: callers have other things to do
 
 
 class Assigner:
@@ -38,7 +38,7 @@ class Assigner:
         self._sender = sender
         self._depth = depth
         self._lease_ms = lease_ms
-        self._sent = sent  # is told of each
+        self._sent = sent  # called with each claim
         self._away_until = float("-inf")
 
     def room(self, lanes: Collection[tuple[str, int]]) -> Room:
@@ -61,7 +61,7 @@ class Assigner:
                 claim = unsent.pop(0)
                 if self._sent is not None:
                     self._sent(claim)
-        except Exception as error:  # whatever it was: the caller has work of its own to go on with
+        except Exception as error:  # any error: the caller has work of its own to go on with
             log("hand-out", logging.WARNING, Action.UNAVAILABLE, f"could not hand work on: {words(error)}")
             with suppress(Unavailable):
                 self._ledger.release([claim.id for claim in unsent])

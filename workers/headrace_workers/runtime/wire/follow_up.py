@@ -12,7 +12,7 @@ from headrace_workers.core.ledger.outbox import Outgoing
 from headrace_workers.core.ledger.units import NewUnit
 from headrace_workers.runtime.wire.assign import Assigner
 
-_FEW = 64  # units are handed out with their making; more of them a bridge puts into groups
+_FEW = 64  # units are assigned when they are made; a bridge groups more of them
 
 
 class FollowUp:

@@ -17,5 +17,5 @@ def redis_client(url: str, seconds: float = ANSWER_SECONDS) -> redis.Redis:
         socket_connect_timeout=seconds,
         socket_timeout=seconds,
         socket_keepalive=True,
-        retry=Retry(NoBackoff(), 0),  # its own tries would take half a minute, unseen: ours are told
+        retry=Retry(NoBackoff(), 0),  # its own retries would take half a minute, unseen: ours are logged
     )

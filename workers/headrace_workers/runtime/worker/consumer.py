@@ -74,7 +74,7 @@ class _Consumer(Consumer):  # type: ignore[misc]
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    # What became of a connection is told once, by progress.py, and not at every try.
+    # progress.py logs the state of a connection once, and not at every try.
     return module.CONNECTION_RETRY not in (record.msg, *(record.args or ()))
 
 

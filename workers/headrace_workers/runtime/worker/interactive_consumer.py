@@ -68,5 +68,5 @@ class InteractiveConsumer:
         try:
             arguments, *_ = message.payload  # raises for what is not JSON
             self._run(*arguments)
-        except Exception:  # whatever it was, it concerns this message alone
+        except Exception:  # any error concerns this message alone
             logging.getLogger("headrace.express").exception("a message failed", extra={"action": Action.STEP_FAILED})

@@ -48,7 +48,7 @@ class IoRuns:
     def _run(self, room: threading.BoundedSemaphore, work: Callable[[], None]) -> None:
         try:
             work()
-        except Exception:  # whatever it was, it concerns this run alone
+        except Exception:  # any error concerns this run alone
             logging.getLogger("headrace.beside").exception("a run failed", extra={"action": Action.STEP_FAILED})
         finally:
             room.release()

@@ -38,7 +38,7 @@ from headrace_workers.runtime.worker.io_runs import IoRuns
 from headrace_workers.runtime.worker.presence import Presence
 from headrace_workers.runtime.worker.run import Runner
 
-_LAST_SECONDS = 5.0  # for what runs beside the pool at a stop, after that has had its own
+_LAST_SECONDS = 5.0  # for runs outside the pool at a stop, after the pool has had its own
 _TELL_FOREIGN_EVERY = 30.0  # seconds: what is not said again for a minute counts as over
 _FOREIGN = (
     "refused a claim of another ledger: two deployments share this Redis and HEADRACE_TOPIC_PREFIX; give each a prefix "

@@ -110,7 +110,7 @@ class Renewer:
             except Unavailable as error:
                 self._progress.beat(awaited(error))
                 pause = min(every, _SOON)
-            except Exception:  # whatever it was: without this thread every lease of this process would end
+            except Exception:  # any error: without this thread every lease of this process would end
                 logging.getLogger("headrace.renew").exception("renewing failed", extra={"action": Action.UNAVAILABLE})
 
     def _end_with(self, hung: Sequence[tuple[Run, float]]) -> None:

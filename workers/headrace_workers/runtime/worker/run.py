@@ -35,7 +35,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between two tries
 _HANDED_ON = (Hint.WORK, Hint.EVENTS)
 _ENDED = (*_HANDED_ON, Hint.ENDS)
 _NO_ROOM_MS = 1_000
-_FEW = 8  # ends: who is told of more hears of them by the bridge, which does it for many at once
+_FEW = 8  # ends: the bridge reports more of them, many at once
 _UNKNOWN_STAGE_SECONDS = 10.0  # at most, until it is offered to another worker
 
 
@@ -100,7 +100,7 @@ class Runner:
         """Give back unfinished work, and work that was passed on and not begun, at a stop; return the number of
         steps.
         """
-        steps = self._renewer.give_back()  # which rings for them
+        steps = self._renewer.give_back()  # which notifies the bridges
         unstarted = self._ledger.release_unstarted(self._worker)
         if unstarted:
             self._notifier.notify(Hint.WORK)

@@ -123,7 +123,7 @@ def init(
     from headrace_schemas import Topic
     from headrace_workers.features.generation.models.pull import pull as pull_model
 
-    # Whatever is missing is told before anything is made. Redis is not needed for this.
+    # Report what is missing before anything is made. Redis is not needed for this.
     kafka, ledger = KafkaSettings.from_env(), ledger_url()
     tell: Callable[[str], None] = (lambda _line: None) if as_json else put
     ensure_topics(kafka, partitions=partitions, replication=replication)
