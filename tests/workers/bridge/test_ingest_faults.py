@@ -17,7 +17,7 @@ from headrace_schemas.errors import Unavailable
 from headrace_schemas.topics import INBOUND
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.replay import DeadFilter
-from headrace_workers.core.outage import AWAY, KafkaUnavailable, awaited
+from headrace_workers.core.outage import OUTAGE_ERRORS, KafkaUnavailable, awaited
 from headrace_workers.runtime.bridge import partition_watch
 
 HALF = 2 * len(INBOUND)  # of all partitions
@@ -62,7 +62,7 @@ def test_a_log_that_began_anew_is_read_from_its_beginning(ledger, embedded_kafka
     def all_read():
         try:
             ingest.once(lambda hint: None)
-        except AWAY:
+        except OUTAGE_ERRORS:
             return False
         return len(states(ledger)) == 10
 
@@ -181,7 +181,7 @@ def test_a_broker_that_answers_no_fetch_is_named(ledger, embedded_kafka, fresh_p
     def waits_for():
         try:
             waits = ingest.once(lambda hint: None)
-        except AWAY as error:
+        except OUTAGE_ERRORS as error:
             waits = awaited(error)
         return waits.what if waits else "nothing"
 

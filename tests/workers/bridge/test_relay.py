@@ -20,7 +20,7 @@ from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.outbox import OutboxRow, Outgoing, put
-from headrace_workers.core.outage import AWAY
+from headrace_workers.core.outage import OUTAGE_ERRORS
 from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import OUTBOX
@@ -170,7 +170,7 @@ def test_a_broker_that_is_killed_loses_nothing(ledger, durable_broker, relays):
     def publish():
         try:
             published.append(relay.once())
-        except AWAY:
+        except OUTAGE_ERRORS:
             return False
         return left(ledger) == 0
 

@@ -14,8 +14,8 @@ from headrace_workers.core.progress import Awaited, Loop
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # s between two tries during an outage
 
-REDIS_AWAY = (redis.RedisError, OperationalError, ConnectionError, TimeoutError)
-AWAY = (Unavailable, KafkaError, *REDIS_AWAY)
+REDIS_ERRORS = (redis.RedisError, OperationalError, ConnectionError, TimeoutError)
+OUTAGE_ERRORS = (Unavailable, KafkaError, *REDIS_ERRORS)
 
 
 class RedisUnavailable(Unavailable):
@@ -27,7 +27,7 @@ class KafkaUnavailable(Unavailable):
 
 
 def awaited(error: BaseException) -> Awaited:
-    """Return the service that an error of `AWAY` tells of, and what it said."""
+    """Return the service that an error of `OUTAGE_ERRORS` tells of, and what it said."""
     if isinstance(error, KafkaError | KafkaUnavailable):
         return Awaited("Kafka", words(error))
     if isinstance(error, RedisUnavailable | redis.RedisError | OperationalError):
@@ -46,7 +46,7 @@ def keep_going(once: Callable[[], Awaited | None], stop: threading.Event, loop: 
         try:
             loop.beat(once())
             pause = _FIRST_PAUSE
-        except AWAY as error:
+        except OUTAGE_ERRORS as error:
             loop.beat(awaited(error))
             stop.wait(pause)
             pause = min(_LONGEST_PAUSE, pause * 2)

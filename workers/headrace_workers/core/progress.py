@@ -139,11 +139,11 @@ class Progress:
             if before is not None and (now is None or now.what != before.what):
                 lines += self._back(who, before.what, time_)
             if now is not None:
-                lines += self._away(who, now, time_)
+                lines += self._outage(who, now, time_)
         for level, action, text in lines:
             log(who, level, action, text)
 
-    def _away(self, who: str, awaited: Awaited, now: float) -> list[tuple[int, Action, str]]:
+    def _outage(self, who: str, awaited: Awaited, now: float) -> list[tuple[int, Action, str]]:
         wait = self._waits.get(awaited.what)
         if wait is None:
             self._waits[awaited.what] = _Wait({who}, now, now)

@@ -4,7 +4,7 @@ Whoever deletes the claim's row decides: a worker that lost its lease deletes no
 
 Lock order of all writers, here and everywhere: what is counted before a row is written (`alone`), batches, claims,
 jobs, steps, documents, entries, audits, budgets, quotas, reservations, turns, clocks, dead letters of refused records,
-positions; each of a kind in the order of their keys. What is to be written beside the steps is locked before the first
+positions; each of a kind in the order of their keys. Other rows to be written are locked before the first
 row is written (`_hold_rows`); the quotas of jobs that end are settled last (see `last` in database.py), and turns are
 given behind them. A step that is leased is changed by whoever holds its claim, any other by whoever holds its job, so
 that no two wait for each other. Only who takes nothing but what is free (a bridge that claims, a delay that ends,

@@ -1,6 +1,6 @@
 """Work of features inside the transactions of the core.
 
-A hook is called once a transaction for all that it is about, never once a job, and does no I/O beside its transaction.
+A hook is called once a transaction for all that it is about, never once a job, and does no I/O outside its transaction.
 The core locks claims, jobs and steps, in that order; then it calls hooks, in the order of `FEATURES`.
 """
 

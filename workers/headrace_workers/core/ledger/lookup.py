@@ -21,7 +21,7 @@ _MOST_TENANTS: Final = 10_000
 class JobView:
     """A job with its steps, in the order in which they were made.
 
-    A step that is in hand has, beside its own columns, its claim's: `begun_at` (absent when it was handed out and
+    A claimed step has the columns of its claim in addition to its own: `begun_at` (absent when it was assigned and
     nobody has begun it) and `worker`. `set_aside`: its events that Kafka refused.
     """
 

@@ -77,7 +77,7 @@ def follow(connection: Connection, units: Sequence[NewUnit], room: Room | None =
     for table in dict.fromkeys(content.table for content in contents):
         append(connection, table, [content.row(now) for content in contents if content.table is table])
     assigned = assign(connection, steps, room, now)
-    bury(connection, [_turned_away(unit) for unit in _beyond(connection, written)], now)
+    bury(connection, [_refused(unit) for unit in _beyond(connection, written)], now)
     return Followed(len(written), assigned)
 
 
@@ -109,7 +109,7 @@ def _open(dialect: str) -> Any:
     return select(JOBS.c.endpoint, func.count()).where(IS_OPEN_UNIT, endpoints).group_by(JOBS.c.endpoint)
 
 
-def _turned_away(unit: NewUnit) -> Burial:
+def _refused(unit: NewUnit) -> Burial:
     return Burial(
         id=unit.id,
         job_id=unit.id,

@@ -38,7 +38,7 @@ class Route:
 class Queue:
     """A queue, what running its work costs, the role that does it, and the model, when one does.
 
-    A worker runs `abreast` of its groups beside all that it does else, where that is more than one.
+    A worker runs `abreast` of its groups in addition to its other work, where that is more than one.
     """
 
     name: str

@@ -28,7 +28,7 @@ _MOST_ROUNDS = 100  # a job that goes back more often goes round in a circle
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """Inputs of settling beside the outcome: the pipeline, bounds, chance, and how long the run took."""
+    """Inputs of settling in addition to the outcome: the pipeline, bounds, chance, and how long the run took."""
 
     pipeline: Pipeline
     max_attempts: int

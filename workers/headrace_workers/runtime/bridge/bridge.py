@@ -12,7 +12,7 @@ from headrace_workers.core.feature import installed
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.memory import hand_back
-from headrace_workers.core.outage import AWAY, keep_going
+from headrace_workers.core.outage import OUTAGE_ERRORS, keep_going
 from headrace_workers.core.progress import Awaited, Loop, Progress
 from headrace_workers.runtime.bridge.dispatch import Dispatch
 from headrace_workers.runtime.bridge.duty import FeatureDuty, Turn
@@ -136,26 +136,28 @@ class Bridge:
         # One that hangs in a call still owns its consumer or producer: then the process's end puts them away.
         done = {duty for duty, thread in threads.items() if not thread.is_alive()}
         if Duty.INGEST in done:
-            self._put_away(self._ingest.close)
+            self._attempt(self._ingest.close)
         for name, feature_duty in self._of_features.items():
             if name in done:
-                self._put_away(feature_duty.close)
-        self._put_away(self._release)
+                self._attempt(feature_duty.close)
+        self._attempt(self._release)
         if Duty.RELAY in done:
-            self._put_away(self._publish_rest)
-            self._put_away(self._relay.close)
-        self._put_away(lambda: self._ledger.lay_down(self._name))
+            self._attempt(self._publish_rest)
+            self._attempt(self._relay.close)
+        self._attempt(lambda: self._ledger.lay_down(self._name))
         self._listener.stop()
         self._writes.stop(_JOIN_SECONDS)
         self._ledger.close()
         log("bridge", logging.INFO, Action.STOPPED, "the bridge stopped")
 
-    def _put_away(self, act: Callable[[], object]) -> None:
-        """Close each part by itself: a broker that is unavailable must not keep claims from being given back."""
+    def _attempt(self, act: Callable[[], object]) -> None:
+        """Do one part of a stop, and log its error: an unavailable broker must not keep claims from being given
+        back.
+        """
         try:
             act()
-        except AWAY as error:  # leases and the next bridge take care of what could not be put away
-            log("bridge", logging.WARNING, Action.UNAVAILABLE, f"could not put everything away: {words(error)}")
+        except OUTAGE_ERRORS as error:  # leases and the next bridge take care of what could not be put away
+            log("bridge", logging.WARNING, Action.UNAVAILABLE, f"could not close everything: {words(error)}")
 
     def _release(self) -> None:
         steps = self._ledger.release_unstarted(self._name)

@@ -97,7 +97,7 @@ class Dispatch:
         return Wanted(queue.name, lane, room, self._group_size, self._group_size * _WINDOW, self._linger_ms)
 
     def _goes_ahead(self, claim: Claim) -> bool:
-        """Return True if a claim is the floor of batch work, which goes ahead of interactive work."""
+        """Return True if a claim belongs to the share of batch work that goes ahead of interactive work."""
         overtaken = self._overtaken.get(claim.queue, 0)
         if claim.lane == INTERACTIVE:
             self.went_out(claim)

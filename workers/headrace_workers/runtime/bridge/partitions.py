@@ -234,7 +234,7 @@ class Partitions:
             consumer.assign([_partition(place) for place in sorted(self._mine)])
             self._seek(consumer)
         except BaseException:
-            _put_away(consumer)
+            _close(consumer)
             raise
         return consumer
 
@@ -284,7 +284,7 @@ class Partitions:
         except KafkaError as error:
             raise KafkaUnavailable(f"{place.topic}-{place.partition} cannot be read: {words(error)}") from error
         finally:
-            _put_away(consumer)
+            _close(consumer)
         self._doubted.discard(place)
         if found is not None:
             self._ledger.go_back(place, at.next, found)
@@ -298,7 +298,7 @@ class Partitions:
     def _let_go(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            _put_away(consumer)
+            _close(consumer)
 
 
 def _consumer(kafka: KafkaSettings, **options: Any) -> Any:
@@ -309,7 +309,7 @@ def _consumer(kafka: KafkaSettings, **options: Any) -> Any:
         read_any_record(consumer)
         attend(consumer, kafka)
     except BaseException:
-        _put_away(consumer)
+        _close(consumer)
         raise
     return consumer
 
@@ -320,6 +320,6 @@ def _partition(place: Place) -> Any:
     return TopicPartition(place.topic, place.partition)
 
 
-def _put_away(consumer: Any) -> None:
+def _close(consumer: Any) -> None:
     with suppress(KafkaError):
         consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)

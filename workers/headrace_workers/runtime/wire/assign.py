@@ -17,7 +17,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
-_AWAY_SECONDS = 10.0  # without asking a Redis that did not answer: callers have other things to do
+_OUTAGE_SECONDS = 10.0  # without asking a Redis that did not answer: callers have other things to do
 
 
 class Assigner:
@@ -39,16 +39,16 @@ class Assigner:
         self._depth = depth
         self._lease_ms = lease_ms
         self._sent = sent  # called with each claim
-        self._away_until = float("-inf")
+        self._outage_until = float("-inf")
 
     def room(self, lanes: Collection[tuple[str, int]]) -> Room:
         """Return how many groups of these queues and lanes may be assigned when they are made."""
         waiting: dict[tuple[str, int], int] = {}
-        if lanes and time.monotonic() > self._away_until:
+        if lanes and time.monotonic() > self._outage_until:
             try:
                 waiting = self._tasks.waiting(sorted(lanes))
             except Unavailable:
-                self._away_until = time.monotonic() + _AWAY_SECONDS
+                self._outage_until = time.monotonic() + _OUTAGE_SECONDS
         groups = {lane: self._depth - count for lane, count in waiting.items()}
         return Room(groups, self._sender, self._lease_ms)
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import redis
 
-from headrace_workers.core.outage import REDIS_AWAY, awaited
+from headrace_workers.core.outage import REDIS_ERRORS, awaited
 from headrace_workers.core.progress import Loop
 from headrace_workers.runtime.wire.notifier import Hint
 
@@ -72,7 +72,7 @@ class HintListener:
                 with self._redis.pubsub(ignore_subscribe_messages=True) as subscription:
                     subscription.subscribe(self._channel)
                     self._receive(subscription)
-            except REDIS_AWAY as error:
+            except REDIS_ERRORS as error:
                 self._loop.beat(awaited(error))
                 self._stop.wait(_PAUSE)
         self._loop.end()

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import redis
 
-from headrace_workers.core.outage import REDIS_AWAY
+from headrace_workers.core.outage import REDIS_ERRORS
 from headrace_workers.runtime.wire.redis_names import RedisNames
 
 
@@ -15,6 +15,6 @@ def served(client: redis.Redis, names: RedisNames, queues: Collection[str]) -> f
         return frozenset()
     try:
         found = client.mget([names.listens(queue) for queue in wanted])
-    except REDIS_AWAY:
+    except REDIS_ERRORS:
         return None
     return frozenset(queue for queue, value in zip(wanted, found, strict=True) if value is not None)

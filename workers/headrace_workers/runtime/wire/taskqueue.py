@@ -8,7 +8,7 @@ import redis
 from headrace_producers.words import words
 from headrace_workers.core.ledger.claim import Claim
 from headrace_workers.core.ledger.lanes import INTERACTIVE
-from headrace_workers.core.outage import REDIS_AWAY, RedisUnavailable
+from headrace_workers.core.outage import REDIS_ERRORS, RedisUnavailable
 from headrace_workers.runtime.wire.message import message
 from headrace_workers.runtime.wire.redis_names import PRIORITIES, Line, RedisNames
 
@@ -55,5 +55,5 @@ def _lines(lane: int) -> tuple[Line, ...]:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except REDIS_AWAY as error:
+    except REDIS_ERRORS as error:
         raise RedisUnavailable(f"Redis did not answer: {words(error)}") from error

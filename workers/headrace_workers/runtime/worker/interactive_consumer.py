@@ -10,7 +10,7 @@ from typing import Any
 from kombu.entity import Queue
 
 from headrace_workers.core.log import Action
-from headrace_workers.core.outage import REDIS_AWAY, awaited
+from headrace_workers.core.outage import REDIS_ERRORS, awaited
 from headrace_workers.core.progress import Loop
 from headrace_workers.runtime.wire.celery_app import INTERACTIVE_ONLY
 
@@ -45,7 +45,7 @@ class InteractiveConsumer:
         while not self._stop.is_set():
             try:
                 self._listen()
-            except REDIS_AWAY as error:
+            except REDIS_ERRORS as error:
                 self._progress.beat(awaited(error))
                 self._stop.wait(_PAUSE)
         self._progress.end()

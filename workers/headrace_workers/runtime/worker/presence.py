@@ -12,7 +12,7 @@ from typing import Final, Self
 
 import redis
 
-from headrace_workers.core.outage import REDIS_AWAY, awaited
+from headrace_workers.core.outage import REDIS_ERRORS, awaited
 from headrace_workers.core.progress import Loop
 from headrace_workers.runtime.wire.redis_names import RedisNames
 
@@ -58,7 +58,7 @@ class Presence:
                     pipeline.set(key, b"", px=self._keep_ms)
                 pipeline.execute()
                 self._progress.beat()
-            except REDIS_AWAY as error:
+            except REDIS_ERRORS as error:
                 self._progress.beat(awaited(error))
             if self._stop.wait(self._beat):
                 return

@@ -122,7 +122,7 @@ class _Process:
 
     def end_child(self, **_: Any) -> None:
         """End a forked process as intended."""
-        self.put_away()
+        self.close()
         self._child.close()
 
     def run(self, claim_id: int, ledger: str = "", queue: str = "") -> None:
@@ -144,7 +144,7 @@ class _Process:
         if self._hands is not None:
             self._hands.runner.leave()
 
-    def put_away(self, **_: Any) -> None:
+    def close(self, **_: Any) -> None:
         """Give unfinished work back, when what is about to end has had its time."""
         if self.express is not None:
             self.express.stop(_LAST_SECONDS)
@@ -193,7 +193,7 @@ def run_worker(
         )
     with Presence(redis_client(settings.redis), names, queues, progress.loop("presence")):
         code = _serve(app, roles, concurrency or at_once or parallel)
-    process.put_away()
+    process.close()
     if not asked.is_set():
         log("worker", logging.ERROR, Action.STOPPED, "Celery ended by itself: this process ends, to be started again")
     return code if asked.is_set() else code or 1
@@ -221,7 +221,7 @@ def _ready(process: _Process, pool: str, loop: Loop) -> int:
         signals.worker_process_init.connect(process.begin_child, weak=False)
         signals.worker_process_shutdown.connect(process.end_child, weak=False)
         return 1
-    signals.worker_shutdown.connect(process.put_away, weak=False)
+    signals.worker_shutdown.connect(process.close, weak=False)
     with loop.excused():  # a large model takes its time
         return process.hands().parallel  # one that cannot be loaded is an error now, not at the first job
 
