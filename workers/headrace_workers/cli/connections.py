@@ -119,7 +119,7 @@ def ring_bridges(env: Mapping[str, str] | None = None) -> None:
     if bell is not None:
         from headrace_workers.runtime.wire.notifier import Hint
 
-        bell.ring(*Hint)
+        bell.notify(*Hint)
 
 
 def _wakes_followers(env: Mapping[str, str] | None) -> Callable[[], None]:
@@ -134,7 +134,7 @@ def _wakes_followers(env: Mapping[str, str] | None) -> Callable[[], None]:
         nonlocal known, bell
         if not known:
             known, bell = True, _bell(env)
-        if bell is not None and not bell.ring(Hint.CHANGES):
+        if bell is not None and not bell.notify(Hint.CHANGES):
             bell = None
 
     return wake
@@ -149,7 +149,7 @@ def _bell(env: Mapping[str, str] | None) -> "Notifier | None":
     from headrace_workers.runtime.wire.redis_names import RedisNames
 
     with suppress(ValueError):  # it may be no URL
-        return Notifier(redis_client(url, _REDIS_SECONDS), RedisNames(topic_prefix(env)).bell)
+        return Notifier(redis_client(url, _REDIS_SECONDS), RedisNames(topic_prefix(env)).hints)
     return None
 
 

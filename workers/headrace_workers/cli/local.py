@@ -32,7 +32,7 @@ class Local:
     def lines(self) -> list[str]:
         """Return what people should know, a line each; none if all is well."""
         lines = [
-            f"{r.kind} {r.pid}: {line}" for r in self.reports for line in (*r.troubles, *r.waits, *r.doing, *r.refused)
+            f"{r.kind} {r.pid}: {line}" for r in self.reports for line in (*r.incidents, *r.waits, *r.doing, *r.refused)
         ]
         return lines + [
             f"{child.name} was started again {'once' if child.restarts == 1 else f'{child.restarts} times'}; the one "

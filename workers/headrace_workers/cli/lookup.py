@@ -10,7 +10,7 @@ from headrace_workers.cli.receipt import Receipt
 from headrace_workers.core.ledger.dead import letter_of
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.refusals import INGEST
-from headrace_workers.core.ledger.repetitions import Said
+from headrace_workers.core.ledger.repetitions import RecordContent
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, LIVE, STEPS
 
 _CHUNK = 500  # ids of one query
@@ -28,7 +28,7 @@ class Jobs(Protocol):
     def refused(self, job_ids: Collection[str], since_ms: int) -> list[Receipt]:
         """Return the dead letters of the jobs that were refused at admission since then."""
 
-    def repeated(self, said: Sequence[Said]) -> frozenset[int]:
+    def repeated(self, said: Sequence[RecordContent]) -> frozenset[int]:
         """Return the positions of the records that repeat a known job."""
 
 
@@ -45,7 +45,7 @@ class LedgerJobs:
             found.update(row.id for row in self._ledger.read(select(JOBS.c.id).where(JOBS.c.id.in_(chunk))))
         return found
 
-    def repeated(self, said: Sequence[Said]) -> frozenset[int]:
+    def repeated(self, said: Sequence[RecordContent]) -> frozenset[int]:
         """Return the positions of the records that repeat a known job."""
         return self._ledger.repeated(said)
 

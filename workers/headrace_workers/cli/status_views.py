@@ -36,7 +36,7 @@ def overview_dict(
         {**asdict(queue), "lane": LANES[queue.lane], "served": None if served is None else queue.queue in served}
         for queue in found.queues
     ]
-    whole["troubles"] = [{**asdict(trouble), "since": rfc3339(trouble.since)} for trouble in found.troubles]
+    whole["troubles"] = [{**each, "since": rfc3339(each["since"])} for each in whole.pop("incidents")]
     # Addresses may hold passwords; only the broker's kind and place are told.
     whole["processes"] = here.to_json()
     whole["embedded"] = stack and {
@@ -88,7 +88,7 @@ def unserved_lines(queues: Iterable["QueueCount"], served: Served) -> list[str]:
 def trouble_lines(found: "Overview") -> list[str]:
     """Return what is wrong, a line each."""
     lines = [f"{trouble.subject}: {trouble.reason} ({trouble.holder}, since {show_time(trouble.since)})"
-             for trouble in found.troubles]  # fmt: skip
+             for trouble in found.incidents]  # fmt: skip
     if found.held:
         lines.append(f"held: {found.held:,}; `headrace moderation held list` says why")
     if found.set_aside:

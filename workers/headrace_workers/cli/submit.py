@@ -156,12 +156,14 @@ def _taken(file: JobFile, entries: Sequence[Entry], jobs: "Jobs | None") -> list
     """Return the jobs whose key the ledger has with other content: published, they would be refused later."""
     if jobs is None:
         return []
-    from headrace_workers.core.ledger.repetitions import Said
+    from headrace_workers.core.ledger.repetitions import RecordContent
 
     there = jobs.accepted([entry.job_id for entry in entries])
     known = [entry for entry in entries if entry.job_id in there]
     jobs_again = [file.read(entry)[0] for entry in known]
-    said = [Said(entry.job_id, job.tenant, encode_value(job)) for entry, job in zip(known, jobs_again, strict=True)]
+    said = [
+        RecordContent(entry.job_id, job.tenant, encode_value(job)) for entry, job in zip(known, jobs_again, strict=True)
+    ]
     again = jobs.repeated(said)
     return [entry for n, entry in enumerate(known) if n not in again]
 

@@ -75,7 +75,8 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
-    """What a feature adds. Each part is loaded by a call, so that a process imports only what it runs.
+    """A feature: its routes, commands, stages and hooks. Each part is loaded by a call, so that a process imports only
+    what it runs.
 
     HTTP and the shell. `routers` returns the FastAPI routers of the gateway, in the order in which they are asked.
     `schemas` returns the JSON schemas, by name, of bodies that routes read themselves, for the API's description.

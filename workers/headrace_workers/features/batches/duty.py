@@ -27,7 +27,7 @@ from headrace_workers.runtime.bridge.duty import BridgeParts, DutyLease, Turn
 from headrace_workers.runtime.bridge.incidents import Incidents
 from headrace_workers.runtime.bridge.ledger_time import LedgerTime
 from headrace_workers.runtime.bridge.record_admission import RecordAdmission
-from headrace_workers.runtime.wire.listener import Rung, Several
+from headrace_workers.runtime.wire.listener import HintReceiver, Several
 from headrace_workers.runtime.wire.notifier import Hint
 
 DUTY = "batches"
@@ -109,7 +109,10 @@ class Bulk:
         self.rest = 0.0  # and from then on if nothing ends
         self._made = threading.Event()  # a batch was made, or is to end
         self._moved = threading.Event()  # that, or a job has ended
-        self.hears: dict[Hint, Rung] = {Hint.BATCHES: Several(self._made, self._moved), Hint.EVENTS: self._moved}
+        self.receivers: dict[Hint, HintReceiver] = {
+            Hint.BATCHES: Several(self._made, self._moved),
+            Hint.EVENTS: self._moved,
+        }
 
     def take_turn(self, turn: Turn) -> Awaited | None:
         """Go on with each batch, and rest: while one is open, until a job ends."""

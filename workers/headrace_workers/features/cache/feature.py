@@ -40,7 +40,7 @@ def _hooks() -> "Hooks":
         on_reap=entries.expire,
         on_prune=purge.forget,
         on_documents_changed=entries.outdate,
-        incidents=standings.troubles,
+        incidents=standings.incidents,
     )
 
 

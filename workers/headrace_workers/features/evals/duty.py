@@ -38,7 +38,7 @@ from headrace_workers.http.openai_errors import Refused
 from headrace_workers.runtime.bridge.crashes import Crashes
 from headrace_workers.runtime.bridge.duty import BridgeParts, DutyLease, Turn
 from headrace_workers.runtime.bridge.incidents import Incidents
-from headrace_workers.runtime.wire.listener import Rung
+from headrace_workers.runtime.wire.listener import HintReceiver
 from headrace_workers.runtime.wire.notifier import Hint
 
 DUTY: Final = "evals"
@@ -88,7 +88,7 @@ class EvalRuns:
         self._forgets_at = float("-inf")
         self.rest = _IDLE
         self.waits: Awaited | None = None
-        self.hears: dict[Hint, Rung] = {}
+        self.receivers: dict[Hint, HintReceiver] = {}
 
     def take_turn(self, turn: Turn) -> Awaited | None:
         """Go on with each run, compute pass rates where they are due, and rest."""

@@ -10,7 +10,7 @@ from headrace_workers.core.pipeline.outcome import Dead, Done, Ended, Held, Outc
 from headrace_workers.core.pipeline.receipt import receipt
 from headrace_workers.core.pipeline.review_reason import review_reason
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Moderation, Moderator, Told
+from headrace_workers.core.ports import Instructions, Moderation, Moderator
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.cache.step import CONTEXT, ENTRY, GIVEN, TTL_MS
 from headrace_workers.features.cache.store.entries import Admit, Disallow, Withdraw
@@ -32,8 +32,8 @@ def moderate(tasks: Sequence[Task], *, moderator: Moderator, canaries: Canaries 
     passed on unmoderated.
     """
     texts = {place: text for place, task in enumerate(tasks) if (text := _text(task)) is not None}
-    told = [_told(tasks[place], canaries) for place in texts]
-    verdicts = moderator.moderate(list(texts.values()), [tasks[place].job.tenant for place in texts], told)
+    instructions = [_instructions(tasks[place], canaries) for place in texts]
+    verdicts = moderator.moderate(list(texts.values()), [tasks[place].job.tenant for place in texts], instructions)
     outcomes: list[Outcome] = [_no_text(task) for task in tasks]
     for place, verdict in zip(texts, verdicts, strict=True):
         outcomes[place] = _outcome(tasks[place], verdict)
@@ -49,10 +49,10 @@ def _text(task: Task) -> str | None:
     return None
 
 
-def _told(task: Task, canaries: Canaries) -> Told | None:
-    """Return the prompt of the model that wrote this text; None for a text that a job brought."""
+def _instructions(task: Task, canaries: Canaries) -> Instructions | None:
+    """Return the instructions of the model that wrote this text; None if it was written elsewhere."""
     if isinstance(task.event, Output) and isinstance(task.job, GenerationJob):
-        return canaries.told(task.job.tenant, task.job.conversation)
+        return canaries.instructions(task.job.tenant, task.job.conversation)
     return None
 
 

@@ -126,7 +126,7 @@ def init(
     from headrace_schemas import Topic
     from headrace_workers.features.generation.models.pull import pull as pull_model
 
-    # Whatever is missing is told before anything is made. Redis is not needed for this.
+    # Report what is missing before anything is made. Redis is not needed for this.
     kafka, ledger = KafkaSettings.from_env(), ledger_url()
     tell: Callable[[str], None] = (lambda _line: None) if as_json else put
     ensure_topics(kafka, partitions=partitions, replication=replication)
@@ -187,7 +187,7 @@ def bind(as_json: OneJsonOption = False) -> None:
 
 
 def _limits(kafka: "KafkaSettings") -> list[str]:
-    """Which topics take less than we may have to tell, as far as this user may ask."""
+    """Return which topics take less than we may have to tell, as far as this user may ask."""
     from headrace_producers.admin import too_small, topic_limits
     from headrace_schemas.errors import Unavailable
 

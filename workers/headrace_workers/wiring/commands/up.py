@@ -70,7 +70,7 @@ def up(
     models = list(dict.fromkeys([*(model or [ProducerSettings.from_env().model]), *([judge] if judge else [])]))
     home = home_of()
     if broker is not None:
-        plan(home, environment(), broker)  # what it lacks is told before a model is fetched
+        plan(home, environment(), broker)  # raises before a model is fetched if something is missing
     ensure_models(home, models)
     _pull_embedder(home)
     stopped = Event()
