@@ -15,10 +15,10 @@ from headrace_workers.core.ledger.claim import Wanted
 from headrace_workers.core.ledger.complete import Advanced
 from headrace_workers.core.ledger.lanes import BATCH
 from headrace_workers.core.ledger.outbox import outgoing
+from headrace_workers.core.ledger.outcome import Done
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.ledger.units import NewUnit
 from headrace_workers.core.pipeline.following import Following
-from headrace_workers.core.pipeline.outcome import Done
 from headrace_workers.core.pipeline.retry import RetrySchedule
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import Stage, Weight

@@ -16,8 +16,8 @@ from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.cancel import Cancellation
 from headrace_workers.core.ledger.claim import Wanted
 from headrace_workers.core.ledger.complete import Advanced
+from headrace_workers.core.ledger.outcome import Dead, Done, Retry
 from headrace_workers.core.ledger.replay import DeadFilter
-from headrace_workers.core.pipeline.outcome import Dead, Done, Retry
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS

@@ -29,10 +29,10 @@ from headrace_schemas.limits import MAX_EVENT_BYTES
 from headrace_workers.core.identity import end_id, said_id
 from headrace_workers.core.ledger.complete import Advanced, Parked, Postponed
 from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, Retry, Wait
 from headrace_workers.core.ledger.rows import Row
 from headrace_workers.core.ledger.start import Started
 from headrace_workers.core.pipeline.carried import pack
-from headrace_workers.core.pipeline.outcome import Dead, Done, Dropped, Ended, Held, Retry, Wait
 from headrace_workers.core.pipeline.retry import RetrySchedule
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import Conditions, failed, task_of

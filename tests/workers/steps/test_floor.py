@@ -26,8 +26,8 @@ from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_schemas.recall import CacheMode
 from headrace_workers.core.ledger.complete import Advanced, Parked, Postponed, Settled
+from headrace_workers.core.ledger.outcome import Done
 from headrace_workers.core.ledger.start import Started
-from headrace_workers.core.pipeline.outcome import Done
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
 from headrace_workers.core.ports import Completion, Request

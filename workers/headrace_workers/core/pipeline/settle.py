@@ -14,10 +14,10 @@ from headrace_workers.core.identity import held_id, said_id
 from headrace_workers.core.ledger.complete import Advanced, Parked, Postponed, Settled
 from headrace_workers.core.ledger.dead import Burial, job_burial
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
+from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, Outcome, Retry, Wait
 from headrace_workers.core.ledger.start import Started, StepRow
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.pipeline.carried import WrongOutcome, pack, published, unpack
-from headrace_workers.core.pipeline.outcome import Dead, Done, Dropped, Ended, Held, Outcome, Retry, Wait
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.task import Task, Unit
 from headrace_workers.core.tables import NEVER
