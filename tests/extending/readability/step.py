@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from headrace_schemas import Moderated
-from headrace_workers.core.pipeline.outcome import Done, Outcome
+from headrace_workers.core.ledger.outcome import Done, Outcome
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.features.readability.events import ReadabilityMeasured
 from headrace_workers.features.readability.store import row_of

@@ -11,9 +11,10 @@ from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.identity import end_id, process_name
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.claim import Wanted
-from headrace_workers.core.ledger.complete import Advanced
+from headrace_workers.core.ledger.complete import Settled
 from headrace_workers.core.ledger.dead import job_burial
 from headrace_workers.core.ledger.outbox import outgoing
+from headrace_workers.core.ledger.outcome import Dead, Ended
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.batches.duty import Bulk, Room
@@ -127,15 +128,14 @@ class Running:
         if isinstance(event, tuple):
             category, reason, *where = event
             stage, attempts = where or ("generate", row.attempts)
-            return job_burial(
+            burial = job_burial(
                 job_id=row.job_id, tenant="a", kind="generation", payload=row.job_payload, replays=0,
                 traceparent=None, correlationid=None, stage=stage, attempts=attempts, category=category, reason=reason,
             )  # fmt: skip
+            return Settled(row.job_id, Dead(category, reason), burial=burial)
         name = end_id(row.job_id, "headrace.result.v1")
-        return Advanced(
-            row.job_id,
-            end=outgoing(event, event_id=name, job_id=row.job_id, traceparent=None, correlationid=None, at_ms=1),
-        )
+        end = outgoing(event, event_id=name, job_id=row.job_id, traceparent=None, correlationid=None, at_ms=1)
+        return Settled(row.job_id, Ended(event), end=end)
 
     def run(self, make=with_usage):
         """Bring everything to its end."""

@@ -17,10 +17,10 @@ from tests.workers.worker.running import answered, run_all, runner
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import Category, Topic
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.outcome import Dead
 from headrace_workers.core.ledger.positions import Again, Position
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.outage import KafkaUnavailable
-from headrace_workers.core.pipeline.outcome import Dead
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS as JOB_ROWS
 from headrace_workers.core.tables import STEPS

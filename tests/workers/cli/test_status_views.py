@@ -14,7 +14,7 @@ from headrace_schemas import Category
 from headrace_workers.cli.durations import rfc3339, show_time
 from headrace_workers.cli.status_views import job_dict, step_rows
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.pipeline.outcome import Dead, Done, Retry
+from headrace_workers.core.ledger.outcome import Dead, Done, Retry
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, JOBS, NEVER, STEPS
 from headrace_workers.features.judging.store import score_counts as scored

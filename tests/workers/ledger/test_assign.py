@@ -7,6 +7,7 @@ from tests.workers.ledger.test_complete import goes_on
 
 from headrace_workers.core.ledger.assign import Room
 from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.outcome import Done, Retry
 from headrace_workers.core.ledger.sizing import LARGEST_BYTES
 from headrace_workers.core.ledger.steps import Tried
 from headrace_workers.core.sql.database import writing
@@ -56,17 +57,17 @@ def test_what_was_handed_on_and_never_begun_is_given_back(ledger, job, claim):
     assert states(ledger) == [("ready", 0)] * 3
 
 
-def tried(job_id, **tried):
+def tried(job_id, outcome, delay_ms=None):
     """A step that is done, with one behind it that its worker has tried at once."""
     done = goes_on(job_id)
-    return replace(done, following=(done.following[0]._replace(tried=Tried(5, **tried)),))
+    return replace(done, following=(done.following[0]._replace(tried=Tried(5, outcome, delay_ms)),))
 
 
 def test_what_a_worker_did_at_once_is_handed_to_nobody(ledger, job, claim):
     """It is done, or waits for its second attempt, whatever room there is."""
     begun = begin(ledger, job, claim, jobs=2)
     one, two = (row.job_id for row in begun.steps)
-    settled = [tried(one), tried(two, delay_ms=60_000, reason="busy")]
+    settled = [tried(one, Done()), tried(two, Retry("busy"), 60_000)]
     done = ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=5_000, room=Room({("m", 1): 9}, "w", 60_000))
     assert (done.assigned, ledger.overview().claims) == ((), 0)
     columns = (STEPS.c.state, STEPS.c.attempts, STEPS.c.payload, STEPS.c.reason, STEPS.c.started_at)

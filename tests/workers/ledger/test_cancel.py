@@ -6,13 +6,12 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import event, select, update
 from tests.services.eventually import eventually
-from tests.workers.ledger.test_complete import goes_on, record
+from tests.workers.ledger.test_complete import ends, goes_on
 
 from headrace_schemas import Category, DeadLetter, Topic
 from headrace_schemas.codec import decode_value
 from headrace_workers.core.identity import end_id
 from headrace_workers.core.ledger.cancel import Cancellation, cancel
-from headrace_workers.core.ledger.complete import Advanced
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.replay import DeadFilter
@@ -188,9 +187,7 @@ def test_a_cancellation_that_waited_leaves_no_step_behind(ledger, begun):
 def test_a_cancellation_that_waited_for_the_end_comes_too_late(ledger, begun):
     """The job that was answered meanwhile has that one end."""
     (row,) = begun.steps
-    completed, outcome = cancel_while(
-        ledger, begun, [Advanced(row.job_id, end=record(row.job_id, "headrace.result.v1"))]
-    )
+    completed, outcome = cancel_while(ledger, begun, [ends(row.job_id, "headrace.result.v1")])
     assert (bool(completed), outcome) == (True, "already_ended")
     assert [found.record.headers["ce_type"] for found in ledger.outbox(10)] == ["headrace.result.v1"]
 

@@ -2,13 +2,15 @@
 
 import pytest
 from sqlalchemy import select
+from tests.workers.pipeline.claimed import result
 
 from headrace_schemas import Category, Topic
 from headrace_workers.core.ledger.cancel import Cancellation
 from headrace_workers.core.ledger.claim import Wanted
-from headrace_workers.core.ledger.complete import Advanced, Postponed
+from headrace_workers.core.ledger.complete import Settled
 from headrace_workers.core.ledger.dead import bury, job_burial
 from headrace_workers.core.ledger.outbox import Outgoing
+from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Retry
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.ledger.sizing import LEAST_BUDGET
 from headrace_workers.core.ledger.steps import NewStep
@@ -24,7 +26,22 @@ def record(job_id, kind="x"):
 def goes_on(job_id):
     """A step that is done, with another behind it."""
     step = NewStep(job_id, "moderate", "m", "m", 1, 4, NEVER, 1, 10, "headrace.output.v1", b"{}")
-    return Advanced(job_id, (record(job_id),), (step,))
+    return Settled(job_id, Done(), (record(job_id),), (step,))
+
+
+def ends(job_id, kind="x"):
+    """A step that ends its job."""
+    return Settled(job_id, Ended(result()), end=record(job_id, kind))
+
+
+def retries(job_id, delay_ms, reason="later"):
+    """A step that is tried again after so long."""
+    return Settled(job_id, Retry(reason), delay_ms=delay_ms)
+
+
+def dies(job_id, stage="generate"):
+    """A step whose job is dead."""
+    return Settled(job_id, Dead(Category.PERMANENT, "because"), burial=burial(job_id, stage))
 
 
 def burial(job_id, stage="generate"):
@@ -50,7 +67,7 @@ def finish(ledger, begun, settled, **changes):
 def test_outcomes_are_written_together(ledger, begun):
     """One step goes on, one waits, one dies: the ledger and the outbox tell the same."""
     a, b, c = (row.job_id for row in begun.steps)
-    assert finish(ledger, begun, [goes_on(a), Postponed(b, 60_000, "later"), burial(c)])
+    assert finish(ledger, begun, [goes_on(a), retries(b, 60_000), dies(c)])
     states = {(r.job_id, r.stage): r.state for r in ledger.read(select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.state))}
     assert states == {
         (a, "generate"): "done",
@@ -66,8 +83,8 @@ def test_the_last_step_ends_the_job_once(ledger, begun):
     """A terminal record is kept with the job, and a second completion changes nothing."""
     a = begun.steps[0].job_id
     rest = [goes_on(row.job_id) for row in begun.steps[1:]]
-    assert finish(ledger, begun, [Advanced(a, end=record(a, "headrace.result.v1")), *rest])
-    assert not finish(ledger, begun, [Advanced(a, end=record(a, "headrace.result.v1")), *rest])
+    assert finish(ledger, begun, [ends(a, "headrace.result.v1"), *rest])
+    assert not finish(ledger, begun, [ends(a, "headrace.result.v1"), *rest])
     assert ledger.terminals([a]) == {a: ("headrace.result.v1", b"{}")}
     assert len(ledger.outbox(10)) == 3
 
@@ -76,7 +93,7 @@ def test_a_lost_lease_changes_nothing(ledger, begun, claim):
     """A worker that was given up for dead comes back too late: the other's outcome stands."""
     ledger.release([begun.claim_id])
     other = ledger.start(claim().id, worker="w2", lease_ms=60_000)
-    assert not finish(ledger, begun, [burial(row.job_id) for row in begun.steps])
+    assert not finish(ledger, begun, [dies(row.job_id) for row in begun.steps])
     assert finish(ledger, other, [goes_on(row.job_id) for row in other.steps])
     assert ledger.overview().dead == 0
 
@@ -85,7 +102,7 @@ def test_a_job_cancelled_while_it_runs_publishes_only_that(ledger, begun):
     """The answer of a cancelled job is thrown away; its neighbours' are not."""
     a, b, c = (row.job_id for row in begun.steps)
     assert ledger.cancel(Cancellation(a, "a", "no longer needed")) == "cancelled"
-    assert finish(ledger, begun, [Advanced(a, end=record(a)), goes_on(b), goes_on(c)])
+    assert finish(ledger, begun, [ends(a), goes_on(b), goes_on(c)])
     kinds = [(row.record.key, row.record.headers["ce_type"]) for row in ledger.outbox(10)]
     assert sorted(kinds) == sorted([(a, "headrace.job.cancelled.v1"), (b, "x"), (c, "x")])
 
@@ -97,7 +114,7 @@ def test_cancel_is_well_defined_before_and_after(ledger, job, begun):
     assert ledger.ingest([late]).new == 0
     a = begun.steps[0].job_id
     assert ledger.cancel(Cancellation(a, "someone", "")) == "not_yours"
-    finish(ledger, begun, [Advanced(row.job_id, end=record(row.job_id)) for row in begun.steps])
+    finish(ledger, begun, [ends(row.job_id) for row in begun.steps])
     assert ledger.cancel(Cancellation(a, "a", "")) == "already_ended"
 
 
@@ -116,7 +133,7 @@ def test_full_groups_teach_the_budget(ledger, job, claim):
 def test_delays_are_each_their_own(ledger, begun):
     """So are their reasons, which are cut; the steps are nobody's until then."""
     a, b, c = (row.job_id for row in begun.steps)
-    settled = [Postponed(a, 60_000, "busy"), Postponed(b, 120_000, "x" * 3_000), Postponed(c, 0, "now")]
+    settled = [retries(a, 60_000, "busy"), retries(b, 120_000, "x" * 3_000), retries(c, 0, "now")]
     done = finish(ledger, begun, settled)
     rows = {row.job_id: row for row in ledger.read(select(STEPS))}
     assert [rows[name].ready_at - done.now for name in (a, b, c)] == [60_000, 120_000, 0]
@@ -132,7 +149,7 @@ def test_what_is_done_says_when(ledger, begun, claim):
     (taken,) = ledger.claim([Wanted("m", 1, 1, 9)], lease_ms=60_000, sender="b").claims
     later = ledger.start(taken.id, worker="w", lease_ms=60_000)
     assert {row.payload for row in later.steps} == {b"{}"}
-    settled = [Advanced(row.job_id, end=record(row.job_id, "headrace.result.v1")) for row in later.steps]
+    settled = [ends(row.job_id, "headrace.result.v1") for row in later.steps]
     ended = finish(ledger, later, settled)
     for step in ledger.read(select(STEPS)):
         of, end = (begun, done) if step.stage == "generate" else (later, ended)
@@ -145,7 +162,7 @@ def test_what_is_done_says_when(ledger, begun, claim):
 
 def test_a_slow_group_teaches_its_budget_too(ledger, begun):
     """Also one that its budget did not end, when it took longer than the quantum; not one that took just that."""
-    settled = [Postponed(row.job_id, 0, "again") for row in begun.steps]
+    settled = [retries(row.job_id, 0) for row in begun.steps]
     finish(ledger, begun, settled, ran_ms=5_000, quantum_ms=5_000)
     assert ledger.read(select(BUDGETS)) == []
     ledger.reap(3)
@@ -178,9 +195,9 @@ def test_a_done_step_keeps_no_payload(ledger, begun):
     "outcome",
     [
         goes_on,
-        burial,
-        lambda job_id: Advanced(job_id, end=record(job_id)),
-        lambda job_id: Postponed(job_id, 60_000, "late"),
+        dies,
+        ends,
+        lambda job_id: retries(job_id, 60_000),
     ],
 )
 def test_a_job_that_died_and_was_replayed_is_no_longer_this_claims(ledger, begun, outcome):

@@ -4,11 +4,10 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy import update
-from tests.workers.ledger.test_complete import burial, goes_on, record
+from tests.workers.ledger.test_complete import dies, ends, goes_on, retries
 
 from headrace_schemas import Topic
 from headrace_workers.core.ledger.cancel import Cancellation
-from headrace_workers.core.ledger.complete import Advanced, Postponed
 from headrace_workers.core.ledger.counts import QueueCount
 from headrace_workers.core.ledger.outbox import Outgoing, put
 from headrace_workers.core.ledger.replay import DeadFilter
@@ -31,13 +30,13 @@ def mixed(ledger, job, claim):
     """Of each kind another number of jobs: 1 done, 2 dead, 3 cancelled, and 4 that are at their steps."""
     jobs = [job(rank=n) for n in range(10)]
     ledger.ingest(jobs)
-    end(ledger, begin(ledger, claim), Advanced(jobs[0].id, end=record(jobs[0].id, "headrace.result.v1")))
+    end(ledger, begin(ledger, claim), ends(jobs[0].id, "headrace.result.v1"))
     for n in (1, 2):
-        end(ledger, begin(ledger, claim), burial(jobs[n].id))
+        end(ledger, begin(ledger, claim), dies(jobs[n].id))
     for n in (3, 4, 5):
         ledger.cancel(Cancellation(jobs[n].id, "a", ""))
     end(ledger, begin(ledger, claim), goes_on(jobs[6].id))  # 6 waits for its next stage
-    end(ledger, begin(ledger, claim), Postponed(jobs[7].id, 60_000, "later"))
+    end(ledger, begin(ledger, claim), retries(jobs[7].id, 60_000))
     begin(ledger, claim)  # 8 is in hand, 9 is ready
     return jobs
 

@@ -2,18 +2,18 @@
 
 import random
 import threading
+from dataclasses import replace
 from uuid import uuid4
 
 import psycopg
 import pytest
 from sqlalchemy import select, update
 from tests.services.tables import postgres_tables
-from tests.workers.ledger.test_complete import burial, goes_on, record
+from tests.workers.ledger.test_complete import dies, ends, goes_on, retries
 
 from headrace_workers.core.ledger.assign import Room
 from headrace_workers.core.ledger.cancel import Cancellation
 from headrace_workers.core.ledger.claim import Wanted
-from headrace_workers.core.ledger.complete import Advanced, Postponed
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.positions import Advance, Place, Position
 from headrace_workers.core.sql.database import writing
@@ -85,13 +85,13 @@ def _worker(load, rng):
 def _settled(row, stage, rng):
     match rng.randrange(4):
         case 0:
-            return burial(row.job_id, stage)
+            return dies(row.job_id, stage)
         case 1:
-            return Postponed(row.job_id, 1, "later")
+            return retries(row.job_id, 1)
         case 2 if stage == "generate":
             going = goes_on(row.job_id)
-            return Advanced(row.job_id, going.records, (going.following[0]._replace(tenant=row.tenant),))
-    return Advanced(row.job_id, end=record(row.job_id))
+            return replace(going, following=(going.following[0]._replace(tenant=row.tenant),))
+    return ends(row.job_id)
 
 
 def _gateway(load, rng):

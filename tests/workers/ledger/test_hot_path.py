@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy import event, text, update
+from tests.workers.ledger.test_complete import retries
 
 from headrace_workers.core.ledger.cancel import Cancellation, cancel
 from headrace_workers.core.ledger.claim import Wanted, heads
 from headrace_workers.core.ledger.claim import claim as claim_in
-from headrace_workers.core.ledger.complete import Postponed, complete
+from headrace_workers.core.ledger.complete import complete
 from headrace_workers.core.ledger.leases import acquit, release
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.lookup import job as job_view
@@ -78,7 +79,7 @@ def test_hot_path_uses_indexes(grown):
             wanted = [Wanted("q", 1, 2, 32, 256), Wanted("q", 0, 1, 32)]
             (taken, *_) = claim_in(tx, wanted, heads(tx, wanted), lease_ms=60_000, sender="b").claims
             begun = start(tx, taken.id, worker="w", lease_ms=60_000)
-            settled = [Postponed(row.job_id, 1, "x") for row in begun.steps]
+            settled = [retries(row.job_id, 1) for row in begun.steps]
             due(tx), promote(tx), expire(tx), reap(tx, 3), peek(tx, 500, 10**6)
             complete(tx, taken.id, settled, ran_ms=1, quantum_ms=1)
         assert len(seen) > 8

@@ -12,12 +12,13 @@ import pytest
 from sqlalchemy import delete, select, text, update
 from tests.services.eventually import eventually
 from tests.services.tables import postgres_tables
-from tests.workers.ledger.test_complete import burial, goes_on, record
+from tests.workers.ledger.test_complete import dies, ends, goes_on
 
 from headrace_workers.core.ledger.assign import Room
 from headrace_workers.core.ledger.cancel import Cancellation, cancel
-from headrace_workers.core.ledger.complete import Advanced, complete
+from headrace_workers.core.ledger.complete import complete
 from headrace_workers.core.ledger.leases import hold, renew
+from headrace_workers.core.ledger.outcome import Done
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, JOBS, LOOKS, NEVER, STEPS
@@ -104,7 +105,7 @@ def begun(ledger, job, claim):
 def test_completing_what_goes_on_and_what_dies(ledger, begun):
     """One step goes on, and its neighbour's job ends."""
     first, second = (row.job_id for row in begun[0].steps)
-    settled = [goes_on(first), burial(second)]
+    settled = [goes_on(first), dies(second)]
     assert collide(ledger, lambda: ledger.complete(begun[0].claim_id, settled, ran_ms=1, quantum_ms=9))
 
 
@@ -196,7 +197,7 @@ def test_a_cancel_that_waits_for_a_completion_leaves_nothing_to_do(ledger, begun
 def test_a_completion_that_waits_for_a_cancel_writes_nothing_of_it(ledger, begun):
     """The job has ended when its answer comes; its neighbour goes on."""
     gone, kept = (row.job_id for row in begun[0].steps)
-    settled = [goes_on(gone), Advanced(kept, end=record(kept, "headrace.result.v1"))]
+    settled = [goes_on(gone), ends(kept, "headrace.result.v1")]
     with writing(ledger.engine) as tx:
         assert cancel(tx, [Cancellation(gone, "a", "")]) == ["cancelled"]
         meanwhile = Meanwhile(ledger, lambda: ledger.complete(begun[0].claim_id, settled, ran_ms=1, quantum_ms=9))
@@ -267,7 +268,7 @@ class Meeting:
 def written(ledger, started, *rows):
     """Complete a claim, with these rows of its first job."""
     first, *others = (row.job_id for row in started.steps)
-    settled = [Advanced(first, rows=rows), *(goes_on(job_id) for job_id in others)]
+    settled = [replace(goes_on(first), outcome=Done(rows=rows)), *(goes_on(job_id) for job_id in others)]
     return ledger.complete(started.claim_id, settled, ran_ms=1, quantum_ms=9)
 
 

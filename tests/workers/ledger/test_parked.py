@@ -14,9 +14,9 @@ from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger import completion
 from headrace_workers.core.ledger.cancel import Cancellation
 from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.outcome import Dead, Done, Held, Retry, Wait
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.ledger.rows import Row
-from headrace_workers.core.pipeline.outcome import Dead, Done, Held, Retry, Wait
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import Stage
 from headrace_workers.core.sql.database import writing

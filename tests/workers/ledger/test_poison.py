@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select, update
 from tests.workers.ledger.dying import be_due, begin, run_out
+from tests.workers.ledger.test_complete import retries
 
-from headrace_workers.core.ledger.complete import Postponed
 from headrace_workers.core.ledger.recover import Reaped
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import writing
@@ -29,7 +29,7 @@ def test_only_the_poison_dies_and_its_31_neighbours_do_not(ledger, job, claim):
             ledger.reap(3)
             continue
         answered |= {row.job_id for row in begun.steps}
-        ledger.complete(begun.claim_id, [Postponed(r.job_id, 10**9, "answered") for r in begun.steps],
+        ledger.complete(begun.claim_id, [retries(r.job_id, 10**9, "answered") for r in begun.steps],
                         ran_ms=1, quantum_ms=1)  # fmt: skip
     assert answered == {item.id for item in jobs} - {culprit}
     (letter,) = ledger.dead(DeadFilter())
@@ -50,7 +50,7 @@ def test_whoever_dies_beside_the_poison_is_not_poison(ledger, job, claim):
         assert {row.state for row in ledger.read(select(STEPS.c.state))} == {"waiting"}  # each for its own time
         be_due(ledger)
     begun = {one.steps[0].job_id: one for one in (begin(ledger, claim(limit=1)) for _ in range(2))}
-    answer = [Postponed(innocent.id, 10**9, "answered")]
+    answer = [retries(innocent.id, 10**9, "answered")]
     assert ledger.complete(begun[innocent.id].claim_id, answer, ran_ms=1, quantum_ms=1)
     run_out(ledger)
     ledger.reap(3)

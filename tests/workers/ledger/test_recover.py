@@ -5,9 +5,9 @@ import time
 import pytest
 from sqlalchemy import event, select, update
 from tests.workers.ledger.dying import begin, run_out
+from tests.workers.ledger.test_complete import retries
 
 from headrace_workers.core.clock import SystemClock
-from headrace_workers.core.ledger.complete import Postponed
 from headrace_workers.core.ledger.recover import Due, Reaped, expire, promote
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.ledger.sizing import LARGEST_BYTES
@@ -123,7 +123,7 @@ def test_a_delayed_step_becomes_ready(ledger, job, claim):
     """A Retry is waited for, and then claimed again as the next attempt."""
     ledger.ingest([job()])
     begun = begin(ledger, claim())
-    ledger.complete(begun.claim_id, [Postponed(begun.steps[0].job_id, 30, "later")], ran_ms=1, quantum_ms=1)
+    ledger.complete(begun.claim_id, [retries(begun.steps[0].job_id, 30)], ran_ms=1, quantum_ms=1)
     assert claim() is None
     time.sleep(0.05)
     ledger.reap(3)
@@ -134,7 +134,7 @@ def test_a_delay_is_waited_for(ledger, job, claim):
     """However often a bridge looks, nothing is handed out before its time."""
     ledger.ingest([job()])
     begun = begin(ledger, claim())
-    ledger.complete(begun.claim_id, [Postponed(begun.steps[0].job_id, 60_000, "later")], ran_ms=1, quantum_ms=1)
+    ledger.complete(begun.claim_id, [retries(begun.steps[0].job_id, 60_000)], ran_ms=1, quantum_ms=1)
     ((due,),) = ledger.read(select(STEPS.c.ready_at))
     assert 50_000 < due - ledger.now() <= 60_000
     ledger.reap(3)

@@ -4,12 +4,13 @@ import json
 
 import pytest
 from sqlalchemy import select, update
-from tests.workers.ledger.test_complete import record
+from tests.workers.ledger.test_complete import ends
 
 from headrace_schemas import Category, Topic
 from headrace_schemas.limits import MAX_VALUE_BYTES
-from headrace_workers.core.ledger.complete import Advanced
+from headrace_workers.core.ledger.complete import Settled
 from headrace_workers.core.ledger.dead import Burial, job_burial
+from headrace_workers.core.ledger.outcome import Dead
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, STEPS
@@ -27,7 +28,8 @@ def die(ledger, claim):
             traceparent=None, correlationid=None, stage="generate", attempts=row.attempts,
             category=Category.PERMANENT, reason="because",
         )  # fmt: skip
-        assert ledger.complete(claimed.claim_id, [burial], ran_ms=1, quantum_ms=1)
+        settled = Settled(row.job_id, Dead(burial.category, burial.reason), burial=burial)
+        assert ledger.complete(claimed.claim_id, [settled], ran_ms=1, quantum_ms=1)
         return row.attempts
 
     return let_die
@@ -68,7 +70,7 @@ def test_only_the_dead_are_given_another_chance(ledger, job, die, claim):
     ledger.replay(DeadFilter())
     begun = ledger.start(claim().id, worker="w", lease_ms=60_000)
     assert [row.replays for row in begun.steps] == [1]
-    answer = Advanced(only.id, end=record(only.id, "headrace.result.v1"))
+    answer = ends(only.id, "headrace.result.v1")
     assert ledger.complete(begun.claim_id, [answer], ran_ms=1, quantum_ms=1)
     ledger.replay(DeadFilter(id=only.id, replayed=True))
     (row,) = ledger.read(select(JOBS.c.state, JOBS.c.replays))

@@ -5,11 +5,12 @@ from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import event
-from tests.workers.ledger.test_complete import burial, record
+from tests.workers.ledger.test_complete import dies, ends, record
 
 from headrace_workers.core.ledger.cancel import Cancellation
-from headrace_workers.core.ledger.complete import Advanced, Parked
+from headrace_workers.core.ledger.complete import Settled
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.outcome import Held
 
 
 @contextmanager
@@ -45,9 +46,9 @@ STATEMENTS = {
     "postgresql": {"ends": 4, "dies": 7, "is held": 4, "comes": 3, "is cancelled": 12},
 }
 OUTCOMES = {
-    "ends": lambda job_id: Advanced(job_id, end=record(job_id)),
-    "dies": burial,
-    "is held": lambda job_id: Parked(job_id, "a person must see it", record=record(job_id)),
+    "ends": ends,
+    "dies": dies,
+    "is held": lambda job_id: Settled(job_id, Held("a person must see it"), (record(job_id),)),
 }
 
 

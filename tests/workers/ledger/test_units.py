@@ -8,9 +8,9 @@ from tests.workers.ledger_jobs import take_in
 from headrace_schemas import Category
 from headrace_schemas.codec import decode_value
 from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.outcome import Dead, Done, Retry
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.pipeline.following import Following
-from headrace_workers.core.pipeline.outcome import Dead, Done, Retry
 from headrace_workers.core.pipeline.retry import RetrySchedule
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS, OUTBOX, STEPS

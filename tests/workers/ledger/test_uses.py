@@ -14,6 +14,7 @@ from tests.workers.recall.conftest import Flow, asks, flow  # noqa: F401 - fixtu
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.outcome import Done
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.store import entries
 from headrace_workers.features.cache.store.answers import Answers
@@ -228,8 +229,9 @@ def test_a_group_of_answers_and_a_change_do_not_wait_in_a_circle(ledger, job, cl
     between = Between()
     rows = [admit(after, one), between, admit(second, other)]
     settled = [
-        replace(goes_on(row.job_id), rows=(written,)) for row, written in zip(begun.steps, rows, strict=True)
-    ]  # fmt: skip
+        replace(goes_on(row.job_id), outcome=Done(rows=(written,)))
+        for row, written in zip(begun.steps, rows, strict=True)
+    ]
     assert ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=9) is not None
     between.meanwhile.result()
     assert states(ledger, before, after, second) == ["dead", "live", "dead"]

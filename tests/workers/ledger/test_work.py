@@ -15,9 +15,8 @@ from headrace_schemas.codec import decode_value
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.cancel import Cancellation
 from headrace_workers.core.ledger.claim import Wanted
-from headrace_workers.core.ledger.complete import Advanced
+from headrace_workers.core.ledger.outcome import Dead, Done, Retry
 from headrace_workers.core.ledger.replay import DeadFilter
-from headrace_workers.core.pipeline.outcome import Dead, Done, Retry
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
@@ -213,6 +212,6 @@ def test_what_is_too_late_for_the_next_step_is_left(ledger, answered):
 
     doing = Work(Pipeline(), work()._steps, work()._settings, Later())
     (item,) = doing.do(late)
-    assert isinstance(item, Advanced)
+    assert isinstance(item.outcome, Done)
     assert ([step.stage for step in item.following], item.following[0].tried, item.end) == (["judge"], None, None)
     assert item.job_id == job_id

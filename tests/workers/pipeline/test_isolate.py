@@ -10,8 +10,8 @@ from tests.workers.bridge.records import generation
 
 from headrace_schemas import Category
 from headrace_schemas.errors import PromptTooLong, Unavailable
+from headrace_workers.core.ledger.outcome import Dead, Retry
 from headrace_workers.core.pipeline.isolate import run_isolated, unreadable
-from headrace_workers.core.pipeline.outcome import Dead, Retry
 from headrace_workers.core.pipeline.task import Task
 
 

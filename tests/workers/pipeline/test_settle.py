@@ -27,12 +27,11 @@ from headrace_schemas.events import JobKind
 from headrace_schemas.examples import EXAMPLES
 from headrace_schemas.limits import MAX_EVENT_BYTES
 from headrace_workers.core.identity import end_id, said_id
-from headrace_workers.core.ledger.complete import Advanced, Parked, Postponed
-from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, Retry, Wait
 from headrace_workers.core.ledger.rows import Row
 from headrace_workers.core.ledger.start import Started
 from headrace_workers.core.pipeline.carried import pack
-from headrace_workers.core.pipeline.outcome import Dead, Done, Dropped, Ended, Held, Retry, Wait
 from headrace_workers.core.pipeline.retry import RetrySchedule
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import Conditions, failed, task_of
@@ -44,7 +43,7 @@ from headrace_workers.features.generation.stage import shared_prefix
 def test_a_step_that_is_done_makes_the_next_ready():
     """The event is published, and is what the next step reads; lane, rank and flow stay, and a turn comes later."""
     done = settled(Done(output()), lane=1, rank=2, turn=77, batch=7)
-    assert isinstance(done, Advanced)
+    assert isinstance(done.outcome, Done)
     (following,) = done.following
     assert (following.stage, following.queue, following.event_type) == ("moderate", "moderate", "headrace.output.v1")
     assert (following.lane, following.rank, following.turn, following.deadline) == (1, 2, 0, NEVER)
@@ -59,9 +58,9 @@ def test_a_step_that_is_done_makes_the_next_ready():
 
 def test_a_job_cannot_be_dropped():
     """Somebody waits for its end: a stage that drops it is a fault, and the job is dead with it in words."""
-    burial = settled(Dropped("nobody wants it"))
-    assert isinstance(burial, Burial)
-    assert "dropped a job, whose end somebody waits for" in burial.reason
+    dead = settled(Dropped("nobody wants it"))
+    assert isinstance(dead.outcome, Dead)
+    assert "dropped a job, whose end somebody waits for" in dead.outcome.reason
 
 
 def test_a_step_carries_all_of_what_came_before_it():
@@ -152,29 +151,33 @@ def test_an_events_id_is_the_same_however_often_it_is_made():
 def test_retry_waits_at_least_as_long_as_was_asked():
     """The step may ask for a delay; the ledger's own backoff comes where it is longer."""
     later = settled(Retry("busy", after=300.0))
-    assert isinstance(later, Postponed)
-    assert (later.job_id, later.delay_ms, later.reason) == (JOB_ID, 300_000, "busy")
+    assert isinstance(later.outcome, Retry)
+    assert (later.job_id, later.delay_ms, later.outcome.reason) == (JOB_ID, 300_000, "busy")
 
 
 def test_the_last_attempt_is_final():
     """A transient failure that comes again and again ends in `dead`, with the attempts and the last reason."""
     dead = settled(Retry("busy", category=Category.REROUTABLE), attempts=3)
-    assert isinstance(dead, Burial)
-    assert (dead.category, dead.attempts, dead.reason) == (Category.REROUTABLE, 3, "given up after 3 attempts: busy")
+    assert isinstance(dead.outcome, Dead)
+    assert (dead.burial.category, dead.burial.attempts, dead.burial.reason) == (
+        Category.REROUTABLE,
+        3,
+        "given up after 3 attempts: busy",
+    )
 
 
 def test_a_retry_after_the_deadline_is_none():
     """Where the deadline leaves no time to try again, the job has expired now."""
     dead = settled(Retry("busy", after=60.0), deadline=NOW + 59_000)
-    assert isinstance(dead, Burial)
-    assert (dead.category, "busy" in dead.reason) == (Category.EXPIRED, True)
-    assert isinstance(settled(Retry("busy", after=60.0), deadline=NOW + 120_000), Postponed)
+    assert isinstance(dead.outcome, Dead)
+    assert (dead.burial.category, "busy" in dead.burial.reason) == (Category.EXPIRED, True)
+    assert isinstance(settled(Retry("busy", after=60.0), deadline=NOW + 120_000).outcome, Retry)
 
 
-@pytest.mark.parametrize(("left", "kind"), [(60_250, Burial), (60_251, Postponed)])
+@pytest.mark.parametrize(("left", "kind"), [(60_250, Dead), (60_251, Retry)])
 def test_a_deadline_is_counted_from_the_end_of_the_run(left, kind):
     """It ran for a quarter of a second, and is to wait for a minute: what would be due at the deadline is too late."""
-    assert isinstance(settled(Retry("busy", after=60.0), deadline=NOW + left), kind)
+    assert isinstance(settled(Retry("busy", after=60.0), deadline=NOW + left).outcome, kind)
 
 
 def test_a_step_whose_worker_failed_around_it_is_tried_again():
@@ -182,10 +185,10 @@ def test_a_step_whose_worker_failed_around_it_is_tried_again():
     given = row(attempts=2)
     started = Started(1, "model.echo", "generate", "g", False, 12, NOW, (given,))
     conditions = Conditions(Pipeline(), max_attempts=3, random=Highest(), ran_ms=0.0)
-    assert failed(started, given, "it broke", conditions) == Postponed(JOB_ID, 2_000, "it broke")
+    assert failed(started, given, "it broke", conditions) == Settled(JOB_ID, Retry("it broke"), delay_ms=2_000)
     dead = failed(started, row(attempts=3), "it broke", conditions)
-    assert isinstance(dead, Burial)
-    assert (dead.stage, dead.reason) == ("generate", "given up after 3 attempts: it broke")
+    assert isinstance(dead.outcome, Dead)
+    assert (dead.burial.stage, dead.burial.reason) == ("generate", "given up after 3 attempts: it broke")
 
 
 @pytest.mark.parametrize(
@@ -194,9 +197,9 @@ def test_a_step_whose_worker_failed_around_it_is_tried_again():
 def test_what_is_known_without_the_step_is_sent_in_the_end(end):
     """A step that said so ends in a receipt rather than in `dead`, with its own record in it; before, it is tried."""
     retry = Retry("busy", after=60.0, otherwise=Ended(result()))
-    assert isinstance(settled(retry, stage="judge", attempts=2), Postponed)
+    assert isinstance(settled(retry, stage="judge", attempts=2).outcome, Retry)
     last = settled(retry, stage="judge", **end)
-    assert isinstance(last, Advanced)
+    assert isinstance(last.outcome, Ended)
     assert (last.end.topic, last.following) == (Topic.RESULTS, ())
     receipt = decode_value("headrace.result.v1", last.end.value)
     assert [(record.stage, record.attempt) for record in receipt.stages] == [("judge", end.get("attempts", 1))]
@@ -207,14 +210,13 @@ def test_what_is_known_without_the_step_is_sent_in_the_end(end):
 def test_dead_keeps_the_job_as_it_came(kind):
     """The dead letter holds what a replay needs: the original and its topic."""
     payload = encode_value(EXAMPLES[f"headrace.job.{kind}.v1"])
-    dead = settled(Dead(Category.PERMANENT, "no"), stage="judge", kind=kind, job_payload=payload)
-    assert isinstance(dead, Burial)
+    dead = settled(Dead(Category.PERMANENT, "no"), stage="judge", kind=kind, job_payload=payload).burial
     assert (dead.id, dead.job_id, dead.stage) == (end_id(JOB_ID, "headrace.dead.v1"), JOB_ID, "judge")
     assert (dead.value, str(dead.topic), dead.tenant) == (payload, f"jobs.{kind}", "shop")
     assert (dead.category, dead.reason, dead.attempts) == (Category.PERMANENT, "no", 1)
     assert (dead.traceparent, dead.correlationid) == ("00-trace", "corr")
     assert (dead.origin.traceparent, dead.origin.correlationid) == ("00-trace", "corr")
-    again = settled(Dead(Category.PERMANENT, "no"), replays=1)
+    again = settled(Dead(Category.PERMANENT, "no"), replays=1).burial
     assert again.id == end_id(JOB_ID, "headrace.dead.v1", 1)
 
 
@@ -273,10 +275,10 @@ def test_a_job_that_is_sent_back_begins_a_new_round():
 
 def test_a_job_that_goes_round_in_a_circle_is_dead():
     """It would do so for ever."""
-    assert isinstance(settled(Done(to="generate"), ordinal=99), Advanced)
+    assert isinstance(settled(Done(to="generate"), ordinal=99).outcome, Done)
     dead = settled(Done(to="generate"), ordinal=100)
-    assert isinstance(dead, Burial)
-    assert "back to 'generate' more than 100 times" in dead.reason
+    assert isinstance(dead.outcome, Dead)
+    assert "back to 'generate' more than 100 times" in dead.burial.reason
 
 
 def test_a_job_goes_on_to_another_model_of_the_same_stage():
@@ -313,43 +315,43 @@ def test_a_job_goes_on_to_another_model_of_the_same_stage():
 def test_what_cannot_be_done_is_the_end_of_the_job(outcome, words):
     """An end is said, not inferred: whoever forgets to say it finds out, by the stage that said it."""
     dead = settled(outcome, stage="judge")
-    assert isinstance(dead, Burial)
-    assert (dead.category, dead.stage) == (Category.PERMANENT, "judge")
-    assert words in dead.reason
+    assert isinstance(dead.outcome, Dead)
+    assert (dead.burial.category, dead.burial.stage) == (Category.PERMANENT, "judge")
+    assert words in dead.burial.reason
 
 
 def test_a_step_may_wait_for_another_job_or_be_held():
     """Neither is an attempt."""
-    assert settled(Wait("other", "it answers the same")) == Parked(JOB_ID, "it answers the same", "other")
-    held = settled(Held("a person must look"))
-    assert held == Parked(JOB_ID, "a person must look", record=held.record)
+    wait, held = Wait("other", "it answers the same", at_most=1.5), Held("a person must look")
+    assert settled(wait) == Settled(JOB_ID, wait, delay_ms=1_500)
+    assert settled(held) == Settled(JOB_ID, held, settled(held).records)
 
 
 def test_what_is_held_is_told_once():
     """As an event of its own; not while it is held and tried again."""
-    record = settled(Held("a person must look"), stage="moderate").record
+    (record,) = settled(Held("a person must look"), stage="moderate").records
     event = decode_value("headrace.job.held.v1", record.value)
     assert (record.topic, record.key, event.job_id, event.stage) == (Topic.HELD, JOB_ID, JOB_ID, "moderate")
     assert (event.reason, event.needs_person) == ("a person must look", True)
     down = Held("a detector is down", needs_person=False)
-    assert decode_value("headrace.job.held.v1", settled(down).record.value).needs_person is False
-    assert settled(down, held_at=NOW - 1).record is None
+    assert decode_value("headrace.job.held.v1", settled(down).records[0].value).needs_person is False
+    assert settled(down, held_at=NOW - 1).records == ()
 
 
 def test_what_needs_no_person_is_tried_again_ever_more_seldom():
     """A half of what it has waited, between bounds, and not all at the same time."""
     down = Held("a detector is down", needs_person=False)
-    assert settled(Held("a person must look")).longest_ms is None
-    assert 2_500 <= settled(down).longest_ms <= 5_000
-    assert 15_000 <= settled(down, held_at=NOW - 60_000).longest_ms <= 30_000
-    assert 60_000 <= settled(down, held_at=NOW - 86_400_000).longest_ms <= 120_000
+    assert settled(Held("a person must look")).delay_ms is None
+    assert 2_500 <= settled(down).delay_ms <= 5_000
+    assert 15_000 <= settled(down, held_at=NOW - 60_000).delay_ms <= 30_000
+    assert 60_000 <= settled(down, held_at=NOW - 86_400_000).delay_ms <= 120_000
 
 
 def test_rows_are_written_with_what_they_belong_to():
     """In the transaction that completes the step."""
     rows = (Row(INCIDENTS, {"holder": "a"}),)
-    assert settled(Done(output(), rows=rows)).rows == rows
-    assert settled(Ended(result(), rows=rows), stage="judge").rows == rows
+    assert settled(Done(output(), rows=rows)).outcome.rows == rows
+    assert settled(Ended(result(), rows=rows), stage="judge").outcome.rows == rows
 
 
 def test_what_a_model_could_not_is_tried_elsewhere_at_once():
@@ -357,10 +359,12 @@ def test_what_a_model_could_not_is_tried_elsewhere_at_once():
     own = replace(GENERATE, group=None, elsewhere=lambda _job, tried: {"echo": "big"}.get(tried))
     pipeline = Pipeline((own, *BEHIND))
     retry = Retry("too hard", after=9.0, category=Category.REROUTABLE)
-    assert settled(retry, pipeline=pipeline) == Postponed(JOB_ID, 0, "too hard", "model.big", "generate|big")
-    assert settled(Retry("busy", after=9.0), pipeline=pipeline) == Postponed(JOB_ID, 9_000, "busy")
-    assert isinstance(settled(retry, pipeline=pipeline, attempts=3), Burial)
-    assert settled(retry) == Postponed(JOB_ID, 9_000, "too hard")
+    elsewhere = Settled(JOB_ID, retry, delay_ms=0, queue="model.big", group_key="generate|big")
+    assert settled(retry, pipeline=pipeline) == elsewhere
+    busy = Retry("busy", after=9.0)
+    assert settled(busy, pipeline=pipeline) == Settled(JOB_ID, busy, delay_ms=9_000)
+    assert isinstance(settled(retry, pipeline=pipeline, attempts=3).outcome, Dead)
+    assert settled(retry) == Settled(JOB_ID, retry, delay_ms=9_000)
 
 
 def test_a_stage_has_a_schedule_of_its_own():
@@ -369,5 +373,5 @@ def test_a_stage_has_a_schedule_of_its_own():
         name="generate", order=40, takes=(), step=stub, retry=RetrySchedule(first=3_600.0, longest=3_600.0, attempts=9)
     )
     later = settled(Retry("busy"), pipeline=Pipeline((patient,)), attempts=8)
-    assert isinstance(later, Postponed)
-    assert isinstance(settled(Retry("busy"), pipeline=Pipeline((patient,)), attempts=9), Burial)
+    assert isinstance(later.outcome, Retry)
+    assert isinstance(settled(Retry("busy"), pipeline=Pipeline((patient,)), attempts=9).outcome, Dead)

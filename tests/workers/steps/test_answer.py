@@ -10,7 +10,7 @@ from headrace_schemas.event_types import type_of
 from headrace_schemas.events import JobEvent
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.recall import Recall
-from headrace_workers.core.pipeline.outcome import Done, Ended, Outcome
+from headrace_workers.core.ledger.outcome import Done, Ended, Outcome
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.features.judging.step import judge
 from headrace_workers.features.moderation.moderator import PolicyModerator

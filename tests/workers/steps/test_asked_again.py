@@ -7,8 +7,7 @@ from tests.workers.steps.test_floor import Scripted, Way, job
 
 from headrace_schemas import Contains, GenerationJob, HeadraceError, ModerationJob, Result
 from headrace_schemas.errors import PromptTooLong, Unavailable
-from headrace_workers.core.ledger.complete import Postponed
-from headrace_workers.core.pipeline.outcome import Done, Ended
+from headrace_workers.core.ledger.outcome import Done, Ended, Retry
 from headrace_workers.core.pipeline.settle import task_of
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.features.cache.step import CONTEXT, GIVEN
@@ -86,7 +85,7 @@ def test_a_model_that_cannot_answer_again_leaves_it_withheld() -> None:
     assert result.answer is not None
     assert (result.status, result.answer.usage.completion_tokens) == ("blocked", 3)
     way = Watched(plain(), Scripted(BAD, Unavailable("away"), Unavailable("away")))
-    assert isinstance(way.until_it_stays(), Postponed)
+    assert isinstance(way.until_it_stays().outcome, Retry)
     assert way.end(attempts=3).status == "blocked"
 
 

@@ -5,7 +5,7 @@ from tests.workers.steps.test_generate import Model
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Output, Usage
 from headrace_schemas.errors import PromptTooLong, Unavailable
-from headrace_workers.core.pipeline.outcome import Done, Retry
+from headrace_workers.core.ledger.outcome import Done, Retry
 from headrace_workers.core.pipeline.task import Unit
 from headrace_workers.core.ports import Completion
 from headrace_workers.features.cache import audit_step as audits

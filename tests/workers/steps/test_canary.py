@@ -12,7 +12,7 @@ from headrace_schemas import GenerationJob, Message, Moderated, Output
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.moderation import Action
-from headrace_workers.core.pipeline.outcome import Done, Held
+from headrace_workers.core.ledger.outcome import Done, Held
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.generation.step import generate

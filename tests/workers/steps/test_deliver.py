@@ -21,8 +21,8 @@ from tests.workers.webhooks.receiver import hangs, receiving, says
 
 from headrace_schemas.callback import Callback
 from headrace_schemas.errors import Unavailable
+from headrace_workers.core.ledger.outcome import Wait
 from headrace_workers.core.ledger.replay import DeadFilter
-from headrace_workers.core.pipeline.outcome import Wait
 from headrace_workers.core.pipeline.task import Unit
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, STEPS

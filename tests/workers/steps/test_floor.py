@@ -25,9 +25,9 @@ from headrace_schemas import (
 from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_schemas.recall import CacheMode
-from headrace_workers.core.ledger.complete import Advanced, Parked, Postponed, Settled
+from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.outcome import Done, Ended, Held, Retry
 from headrace_workers.core.ledger.start import Started
-from headrace_workers.core.pipeline.outcome import Done
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
 from headrace_workers.core.ports import Completion, Request
@@ -87,27 +87,26 @@ class Way:
         (outcome,) = self.steps[self.stage]([task])
         started = Started(1, "q", self.stage, "g", False, 12, NOW, (now,))
         settled = settle(started, now, task, outcome, Conditions(self.pipeline, 3, random.Random(1), ran_ms=1.0))
-        if isinstance(settled, Advanced):
+        if isinstance(outcome, Done | Ended):
             self.ids += [record.headers["ce_id"] for record in settled.records]
-            for step in settled.following:
-                self.stage = step.stage
-                self.row = row(
-                    job_payload=self.row.job_payload, ordinal=step.ordinal, event_type=step.event_type,
-                    payload=step.payload, context=step.context,
-                )  # fmt: skip
+        for step in settled.following:
+            self.stage = step.stage
+            self.row = row(
+                job_payload=self.row.job_payload, ordinal=step.ordinal, event_type=step.event_type,
+                payload=step.payload, context=step.context,
+            )  # fmt: skip
         return settled
 
     def until_it_stays(self, **changes: Any) -> Settled:
         """On, until there is no next stage."""
         settled = self.once(**changes)
-        while isinstance(settled, Advanced) and settled.end is None:
+        while settled.following:
             settled = self.once(**changes)
         return settled
 
     def end(self, **changes: Any) -> Result:
         """The receipt that it comes to."""
         settled = self.until_it_stays(**changes)
-        assert isinstance(settled, Advanced)
         assert settled.end is not None
         found = decode_value("headrace.result.v1", settled.end.value)
         assert isinstance(found, Result)
@@ -184,8 +183,8 @@ def test_a_poor_answer_may_be_held_for_a_person() -> None:
     """Released, it goes out as it is; nothing is asked of the model again."""
     way = Way(job(WATER, then="hold"), Scripted("No idea."))
     settled = way.until_it_stays()
-    assert isinstance(settled, Parked)
-    assert settled.reason == "its score by contains is 0, and the job wants 1 or a person's word"
+    assert isinstance(settled.outcome, Held)
+    assert settled.outcome.reason == "its score by contains is 0, and the job wants 1 or a person's word"
     result = way.end(woken_by=RELEASED)
     assert told(result) == ("below", [0.0], 1)
     assert Way(job(WATER, then="hold"), Scripted("Water.")).end().status == "completed"
@@ -206,18 +205,18 @@ def test_what_cannot_be_judged_is_held_where_a_person_is_to_decide() -> None:
     nonsense = JudgeModel(lambda prompt, choices: (0.0,) * len(choices))
     way = Way(job(Rubric(question="Kind?", name="kind"), then="hold", value=0.5), Scripted("No."), nonsense)
     settled = way.until_it_stays()
-    assert isinstance(settled, Parked)
-    assert settled.reason.startswith("it could not be judged by kind (unanswered: the judge did not answer: ")
-    assert settled.reason.endswith(", and the job wants 0.5 or a person's word")
-    assert settled.record is not None
+    assert isinstance(settled.outcome, Held)
+    assert settled.outcome.reason.startswith("it could not be judged by kind (unanswered: the judge did not answer: ")
+    assert settled.outcome.reason.endswith(", and the job wants 0.5 or a person's word")
+    assert settled.records
     assert told(way.end(woken_by=RELEASED)) == ("not_judged", [None], 1)
 
     away = JudgeModel(lambda prompt, choices: Unavailable("not now"))
     way = Way(job(Rubric(question="Kind?"), then="hold"), Scripted("No."), away)
-    assert isinstance(way.until_it_stays(), Postponed)
+    assert isinstance(way.until_it_stays().outcome, Retry)
     settled = way.until_it_stays(attempts=3)
-    assert isinstance(settled, Parked)
-    assert "(failed: given up: not now)" in settled.reason
+    assert isinstance(settled.outcome, Held)
+    assert "(failed: given up: not now)" in settled.outcome.reason
 
 
 @pytest.mark.parametrize("then", ["hold", "regenerate", "accept"])
@@ -277,7 +276,7 @@ def test_a_model_that_is_away_is_waited_for_and_then_done_without() -> None:
         way.once()
     while way.stage != "generate":
         way.once()
-    assert isinstance(way.once(), Postponed)
+    assert isinstance(way.once().outcome, Retry)
     result = way.end(attempts=3)
     assert told(result) == ("below", [0.0], 1)
 
@@ -286,7 +285,7 @@ def test_a_judge_that_is_away_is_waited_for_and_then_done_without() -> None:
     """The answer goes out; what could not be judged is told."""
     away = JudgeModel(lambda prompt, choices: Unavailable("not now"))
     way = Way(job(Rubric(question="Kind?")), Scripted("No."), away)
-    assert isinstance(way.until_it_stays(), Postponed)
+    assert isinstance(way.until_it_stays().outcome, Retry)
     assert told(way.end(attempts=3)) == ("not_judged", [None], 1)
 
 

@@ -18,7 +18,7 @@ from headrace_schemas import (
 )
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_schemas.limits import MAX_TEXT
-from headrace_workers.core.pipeline.outcome import Dead, Done, Retry
+from headrace_workers.core.ledger.outcome import Dead, Done, Retry
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, Request
 from headrace_workers.features.cache.store.audit_rows import Audited

@@ -7,7 +7,7 @@ from tests.workers.steps.test_judge import ACCEPTED, JOB_ID, generation, moderat
 
 from headrace_schemas import Cosine, EvaluationJob, Grounded, NotJudged, Result, Score
 from headrace_schemas.errors import ConfigurationError, Unavailable
-from headrace_workers.core.pipeline.outcome import Done, Ended, Outcome, Retry
+from headrace_workers.core.ledger.outcome import Done, Ended, Outcome, Retry
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import CountingEmbedder
 from headrace_workers.features.judging.carried_scores import EMBEDDED, from_context

@@ -23,7 +23,7 @@ from headrace_schemas import (
 )
 from headrace_schemas.criteria import Uncertain
 from headrace_schemas.errors import PromptTooLong, Unavailable
-from headrace_workers.core.pipeline.outcome import Dead, Done, Ended, Outcome, Retry
+from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Outcome, Retry
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.features.judging.step import judge
 

@@ -22,7 +22,7 @@ from headrace_schemas import (
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_schemas.moderation import Action
-from headrace_workers.core.pipeline.outcome import Dead, Done, Ended, Held
+from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Instructions, Moderation
 from headrace_workers.core.tables import RELEASED

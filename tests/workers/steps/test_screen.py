@@ -9,7 +9,7 @@ from tests.workers.steps.test_moderate import REVIEW, Scripted, says
 from headrace_schemas import Category, Finding, GenerationJob, Message, ModerationJob, Result
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import Unavailable
-from headrace_workers.core.pipeline.outcome import Dead, Done, Ended, Held
+from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.knowledge.passage_screening import SCREENED

@@ -9,8 +9,9 @@ from tests.workers.ledger.test_work import settings
 from headrace_schemas import Result
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.claim import Wanted
-from headrace_workers.core.ledger.complete import Advanced
+from headrace_workers.core.ledger.complete import Settled
 from headrace_workers.core.ledger.outbox import outgoing
+from headrace_workers.core.ledger.outcome import Ended
 from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.sql.database import writing
@@ -65,7 +66,7 @@ class Office:
         """End all jobs that there are."""
         for claim in self.ledger.claim([Wanted("judge", 0, 100, 64)], lease_ms=60_000, sender="b").claims:
             started = self.ledger.start(claim.id, worker="w", lease_ms=60_000)
-            settled = [Advanced(row.job_id, end=_result(row)) for row in started.steps]
+            settled = [_settled(row) for row in started.steps]
             assert self.ledger.complete(claim.id, settled, ran_ms=1, quantum_ms=1)
 
     def claims(self):
@@ -101,12 +102,13 @@ class Office:
         return [each.state for each in reversed(self.webhooks.deliveries(Range(**which), 1_000))]
 
 
-def _result(row):
+def _settled(row):
     """The end of a job that was answered."""
     result = Result(
         job_id=row.job_id, tenant=row.tenant, status="completed", kind="evaluation", accepted_at=datetime.now(UTC)
     )
-    return outgoing(
+    end = outgoing(
         result, event_id=f"e-{row.job_id}"[:36], job_id=row.job_id, traceparent=None, correlationid=None,
         at_ms=1_700_000_000_000,
     )  # fmt: skip
+    return Settled(row.job_id, Ended(result), end=end)

@@ -7,7 +7,7 @@ from tests.workers.worker.running import answered, run_out, runner, states
 from tests.workers.worker.starts import started
 
 from headrace_workers.core.ledger.cancel import Cancellation
-from headrace_workers.core.pipeline.outcome import outcome_of
+from headrace_workers.core.ledger.outcome import outcome_of
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.ports import GivenUp
 from headrace_workers.core.progress import Progress

@@ -20,8 +20,8 @@ from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.outcome import Dead, Retry
 from headrace_workers.core.ledger.replay import DeadFilter
-from headrace_workers.core.pipeline.outcome import Dead, Retry
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import BUDGETS, JOBS, STEPS
 from headrace_workers.features.judging.step import judge

@@ -5,7 +5,8 @@ import threading
 import pytest
 from tests.workers.worker.starts import output, started
 
-from headrace_workers.core.ledger.complete import Advanced
+from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.outcome import Done
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.runtime.worker.runs import Runs
@@ -57,7 +58,7 @@ def takes(progress, seconds, tokens):
     def work(claim):
         progress.lived += seconds
         row = claim.steps[0]
-        return [Advanced(row.job_id, (), event=output(row.job_id, read=0, written=tokens))]
+        return [Settled(row.job_id, Done(), event=output(row.job_id, read=0, written=tokens))]
 
     return work
 

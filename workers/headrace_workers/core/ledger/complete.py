@@ -33,58 +33,44 @@ from headrace_workers.core.ledger.completion import (
 from headrace_workers.core.ledger.dead import Burial, bury
 from headrace_workers.core.ledger.hooks import Hooks, hooks
 from headrace_workers.core.ledger.outbox import Outgoing, put
+from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, Outcome, Retry, Wait
 from headrace_workers.core.ledger.rows import Written
 from headrace_workers.core.ledger.sizing import next_budget
-from headrace_workers.core.ledger.steps import HELD, NewStep, parked_state, ready_at_latest
+from headrace_workers.core.ledger.steps import STATES, NewStep, ready_at_latest
 from headrace_workers.core.sql.database import bindparam_of, do_last, insert, now_ms, one_of
 from headrace_workers.core.sql.direct import run
 from headrace_workers.core.tables import BUDGETS, CLAIMS, DROPPED, STEPS
 
 
 @dataclass(frozen=True, slots=True)
-class Advanced:
-    """The step is done: publish `records`, in order, write `rows`, and make `following`. `end` is the job's terminal
-    record, and goes last.
+class Settled:
+    """The outcome of a step, and where its job goes with it: all that the ledger writes of it.
 
-    `event` is what the job goes on with, for a worker that does so at once. A unit is `over` without a record; one that
-    is `dropped`, for this reason, was not done.
+    `records` are published in order, and the `following` steps are made. `end` is the terminal record of a job, and is
+    published last. A step that is not done is ready again after `delay_ms`, at the latest; without a delay, when
+    somebody wakes it. A retry takes place in another `queue`, with another `group_key`, where they are given. `burial`
+    is the end of a job that is dead.
+
+    `event` is what the job goes on with, for a worker that does so at once.
     """
 
     job_id: str
+    outcome: Outcome
     records: tuple[Outgoing, ...] = ()
     following: tuple[NewStep, ...] = ()
-    rows: tuple[Written, ...] = ()
     end: Outgoing | None = None
-    over: bool = False
-    dropped: str | None = None
-    event: object = field(default=None, compare=False, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Postponed:
-    """A step that is ready again after `delay_ms`; with `queue` and `group_key`, there."""
-
-    job_id: str
-    delay_ms: int
-    reason: str
+    delay_ms: int | None = None
     queue: str | None = None
     group_key: str | None = None
+    burial: Burial | None = None
+    event: object = field(default=None, compare=False, repr=False)
 
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """A step that waits without an attempt: until the job `waits_for` has ended or, without one, until someone releases
-    it; `longest_ms` at most. `record` is published, once.
-    """
-
-    job_id: str
-    reason: str
-    waits_for: str | None = None
-    longest_ms: int | None = None
-    record: Outgoing | None = None
-
-
-Settled = Advanced | Postponed | Parked | Burial
+    @property
+    def ends(self) -> bool:
+        """Return True if it ends its job or its unit: nothing comes behind that."""
+        return isinstance(self.outcome, Ended | Dead | Dropped) or (
+            isinstance(self.outcome, Done) and not self.following
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +90,7 @@ _END = (
     .returning(CLAIMS.c.group_key, CLAIMS.c.full, CLAIMS.c.tokens, CLAIMS.c.started_at, CLAIMS.c.size, now_ms())
 )
 _DROP = update(STEPS).where(STEPS.c.job_id == bindparam("job")).values(state=DROPPED, reason=bindparam("why"))
-_POSTPONE = (
+_RETRY = (
     update(STEPS)
     .where(STEPS.c.claim_id == bindparam("claim"), STEPS.c.job_id == bindparam("job"))
     .values(
@@ -165,17 +151,15 @@ def complete(
     if not heads:
         return None
     group_key, full, tokens, started_at, size, now = heads[0]
-    active = lock_active(connection, [item.job_id for item in settled if item.job_id and _ends(item)])
-    settled = [item for item in settled if item.job_id in active or not _ends(item)]
-    advanced = [item for item in settled if isinstance(item, Advanced)]
-    done = _advance(connection, claim_id, advanced, started_at, now, active)
+    active = lock_active(connection, [item.job_id for item in settled if item.ends or item.burial])
+    settled = [item for item in settled if item.job_id in active or not item.ends]
+    done = _advance(connection, claim_id, settled, started_at, now, active)
     following = [step for item in done.values() for step in item.following]
     put_tried(connection, following, now)
-    later = _postpone(connection, claim_id, [item for item in settled if isinstance(item, Postponed)], now)
-    parked = [item for item in settled if isinstance(item, Parked)]
-    later += _park(connection, claim_id, parked, now)
-    wake_waiters_of_held(connection, _held(done.values(), parked))
-    dead = _bury(connection, claim_id, [item for item in settled if isinstance(item, Burial)], done.keys(), now)
+    later = _retry(connection, claim_id, settled, now) + _park(connection, claim_id, settled, now)
+    wake_waiters_of_held(connection, _held(done.values(), settled))
+    burials = [item.burial for item in settled if item.burial and item.job_id in active]
+    dead = _bury(connection, claim_id, burials, done.keys(), now)
     if len(done.keys() | dead) + later < size:  # the jobs of the rest were cancelled meanwhile
         connection.execute(
             update(STEPS).where(STEPS.c.claim_id == claim_id).values(state="cancelled", claim_id=None, ended_at=now)
@@ -187,35 +171,32 @@ def complete(
     return Completed(now, assigned, tuple(item.end for item in done.values() if item.end is not None))
 
 
-def _ends(item: Settled) -> bool:
-    """Return whether it ends its job."""
-    return isinstance(item, Burial) or (isinstance(item, Advanced) and (item.over or item.end is not None))
-
-
 def _advance(
     connection: Connection,
     claim_id: int,
-    done: list[Advanced],
+    settled: Sequence[Settled],
     started_at: int,
     now: int,
     active: Mapping[str, ActiveJob],
-) -> dict[str, Advanced]:
+) -> dict[str, Settled]:
     """Write the steps that are done, the ends of jobs, and what is to be published; by job, those that were still this
     claim's. One of a job that was cancelled, or that died and was replayed, meanwhile is not.
     """
+    done = [item for item in settled if isinstance(item.outcome, Done | Ended | Dropped)]
     if not done:
         return {}
     parameters = {"claim": claim_id, "jobs": [item.job_id for item in done], "began": started_at, "ended": now}
     held = frozenset(job_id for (job_id,) in run(connection, _done(connection.dialect.name), parameters))
     done = [item for item in done if item.job_id in held]
-    rows = [row for item in done for row in item.rows]
-    _hold_rows(connection, rows, concerned(active, [item.job_id for item in done if _ends(item)]))
+    rows = [row for item in done if isinstance(item.outcome, Done | Ended) for row in item.outcome.rows]
+    _hold_rows(connection, rows, concerned(active, [item.job_id for item in done if item.ends]))
     for row in rows:
         row.write(connection)
     said = [record for item in done for record in item.records]
-    over = [(item.job_id, item.end) for item in done if _ends(item) and item.dropped is None]
+    dropped = {item.job_id: item.outcome.reason for item in done if isinstance(item.outcome, Dropped)}
+    over = [(item.job_id, item.end) for item in done if item.ends and item.job_id not in dropped]
     finish(connection, "done", over, now, active, said)
-    _drop(connection, {item.job_id: item.dropped for item in done if item.dropped is not None}, now, active)
+    _drop(connection, dropped, now, active)
     return {item.job_id: item for item in done}
 
 
@@ -237,53 +218,57 @@ def _drop(connection: Connection, reasons: Mapping[str, str], now: int, active: 
         connection.execute(_DROP, [{"job": job_id, "why": why[:2_000]} for job_id, why in reasons.items()])
 
 
-def _postpone(connection: Connection, claim_id: int, later: list[Postponed], now: int) -> int:
+def _retry(connection: Connection, claim_id: int, settled: Sequence[Settled], now: int) -> int:
+    """Let the steps that are to be tried again wait; return how many."""
+    later = [
+        {
+            "claim": claim_id,
+            "job": item.job_id,
+            "again": now + (item.delay_ms or 0),
+            "why": item.outcome.reason[:2_000],
+            "other_queue": item.queue,
+            "other_group": item.group_key,
+        }
+        for item in settled
+        if isinstance(item.outcome, Retry)
+    ]
     if later:
-        connection.execute(
-            _POSTPONE,
-            [
-                {
-                    "claim": claim_id,
-                    "job": item.job_id,
-                    "again": now + item.delay_ms,
-                    "why": item.reason[:2_000],
-                    "other_queue": item.queue,
-                    "other_group": item.group_key,
-                }
-                for item in later
-            ],
-        )
+        connection.execute(_RETRY, later)
     return len(later)
 
 
-def _park(connection: Connection, claim_id: int, parked: list[Parked], now: int) -> int:
-    """Put these steps aside. What they wait for may have ended meanwhile: then they are ready again at once."""
+def _park(connection: Connection, claim_id: int, settled: Sequence[Settled], now: int) -> int:
+    """Put the steps aside that wait or are held; return how many. A job that a step waits for may have ended meanwhile:
+    then the step is ready again at once.
+    """
+    waited_for = {item.job_id: item.outcome.job_id for item in settled if isinstance(item.outcome, Wait)}
+    parked = [
+        {
+            "claim": claim_id,
+            "job": item.job_id,
+            "how": STATES[type(item.outcome)],
+            "again": ready_at_latest(now, item.delay_ms),
+            "since": now if isinstance(item.outcome, Held) else None,
+            "why": item.outcome.reason[:2_000],
+            "whom": waited_for.get(item.job_id),
+        }
+        for item in settled
+        if isinstance(item.outcome, Wait | Held)
+    ]
     if parked:
-        connection.execute(
-            _PARK,
-            [
-                {
-                    "claim": claim_id,
-                    "job": item.job_id,
-                    "how": parked_state(item.waits_for),
-                    "again": ready_at_latest(now, item.longest_ms),
-                    "since": now if item.waits_for is None else None,
-                    "why": item.reason[:2_000],
-                    "whom": item.waits_for,
-                }
-                for item in parked
-            ],
-        )
-        put(connection, [item.record for item in parked if item.record is not None])
-        waited_for = [item.waits_for for item in parked if item.waits_for is not None]
-        wake(connection, ended(connection, waited_for))
+        connection.execute(_PARK, parked)
+        put(connection, [record for item in settled if isinstance(item.outcome, Held) for record in item.records])
+        wake(connection, ended(connection, list(waited_for.values())))
     return len(parked)
 
 
-def _held(done: Iterable[Advanced], parked: Iterable[Parked]) -> list[str]:
+def _held(done: Iterable[Settled], settled: Iterable[Settled]) -> list[str]:
     """Return the jobs that are held from here on, at this step or at one that was tried behind it."""
-    behind = [step.job_id for item in done for step in item.following if step.tried and step.tried.state == HELD]
-    return [*behind, *(item.job_id for item in parked if item.waits_for is None)]
+    behind = [step for item in done for step in item.following]
+    return [
+        *(step.job_id for step in behind if step.tried and isinstance(step.tried.outcome, Held)),
+        *(item.job_id for item in settled if isinstance(item.outcome, Held)),
+    ]
 
 
 def _bury(

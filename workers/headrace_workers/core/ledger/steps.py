@@ -1,40 +1,30 @@
 """Steps as they are made: ready, leased at once, or tried already by their maker."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcome, Retry, Wait
 from headrace_workers.core.tables import NEVER
 
-HELD: Final = "held"  # the state of a step that waits for a person, or until something works
+# The state of a step after its outcome. A dead one waits until its job is buried, in the same transaction.
+STATES: Final[Mapping[type[Outcome], str]] = {
+    Done: "done",
+    Ended: "done",
+    Retry: "waiting",
+    Wait: "parked",
+    Held: "held",
+    Dead: "waiting",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """Outcome of a step in the transaction that makes it. Without a delay and a reason it is done, or dead.
-
-    Else it is tried again after `delay_ms`, or, without a delay, it is parked: until the job `waits_for` has ended, or
-    someone releases it, for `longest_ms` at most.
-    """
+    """The outcome of a step that is run in the transaction that makes it, and when it is ready again (`Settled`)."""
 
     began_at: int  # ms by the ledger's clock
+    outcome: Outcome
     delay_ms: int | None = None
-    reason: str | None = None
-    waits_for: str | None = None
-    longest_ms: int | None = None
-
-    @property
-    def state(self) -> str:
-        """Return the state of its step."""
-        if self.delay_ms is not None:
-            return "waiting"
-        if self.reason is None:
-            return "done"
-        return parked_state(self.waits_for)
-
-
-def parked_state(waits_for: str | None) -> str:
-    """Return the state of a step that waits for another job's end, or for a person."""
-    return HELD if waits_for is None else "parked"
 
 
 def ready_at_latest(now: int, longest_ms: int | None) -> int:
@@ -85,11 +75,10 @@ def row(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, Any]:
     if tried is None:
         state, ready_at = ("ready" if claim_id is None else "leased"), now
     else:
-        state = tried.state
-        if tried.delay_ms is not None:
-            ready_at = now + tried.delay_ms
-        else:
-            ready_at = ready_at_latest(tried.began_at, tried.longest_ms)
+        state = STATES[type(tried.outcome)]
+        ready_at = ready_at_latest(tried.began_at, tried.delay_ms)
+        if state == "waiting":
+            ready_at = now + (tried.delay_ms or 0)
     done = state == "done"
     return {
         "job_id": step.job_id,
@@ -105,16 +94,16 @@ def row(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, Any]:
         "turn": step.turn,
         "tokens": step.tokens,
         "prefix": step.prefix,
-        "attempts": 0 if state in ("ready", "parked", HELD) else 1,
+        "attempts": 0 if state in ("ready", "parked", "held") else 1,
         "ready_at": ready_at,
-        "held_at": tried.began_at if tried and state == HELD else None,
+        "held_at": tried.began_at if tried and state == "held" else None,
         "started_at": tried.began_at if tried else None,
         "ended_at": now if done else None,
         "claim_id": claim_id,
         "event_type": step.event_type,
         "payload": None if done else step.payload,
         "context": None if done else step.context,
-        "waits_for": tried.waits_for if tried else None,
+        "waits_for": tried.outcome.job_id if tried and isinstance(tried.outcome, Wait) else None,
         "read_bytes": step.read_bytes,
-        "reason": tried.reason if tried else None,
+        "reason": tried.outcome.reason if tried and not isinstance(tried.outcome, Done | Ended) else None,
     }

@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 from headrace_schemas import GenerationJob, HeadraceError, Message
 from headrace_workers.core.feature import installed
+from headrace_workers.core.ledger.outcome import Done, Retry
 from headrace_workers.core.ledger.rows import Written
-from headrace_workers.core.pipeline.outcome import Done, Retry
 
 Context: TypeAlias = Mapping[str, Any]
 

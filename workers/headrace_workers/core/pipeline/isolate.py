@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from headrace_schemas import Category, HeadraceError
+from headrace_workers.core.ledger.outcome import Dead, Outcome, Retry, outcome_of
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.pipeline.outcome import Dead, Outcome, Retry, outcome_of
 from headrace_workers.core.pipeline.task import Task, Unit
 
 Step = Callable[[Sequence[Any]], Sequence[Outcome]]  # of tasks, or of units

@@ -8,8 +8,8 @@ from typing import Any, Final
 from headrace_schemas import GenerationJob
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.job import JudgedJob, Lane
+from headrace_workers.core.ledger.outcome import Outcome
 from headrace_workers.core.pipeline.isolate import Step
-from headrace_workers.core.pipeline.outcome import Outcome
 from headrace_workers.core.pipeline.stage import (
     MODEL_ROLE,
     Stage,

@@ -11,13 +11,13 @@ from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.events import JobEvent
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_workers.core.identity import held_id, said_id
-from headrace_workers.core.ledger.complete import Advanced, Parked, Postponed, Settled
-from headrace_workers.core.ledger.dead import Burial, job_burial
+from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.dead import job_burial
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
+from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, Outcome, Retry, Wait
 from headrace_workers.core.ledger.start import Started, StepRow
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.pipeline.carried import WrongOutcome, pack, published, unpack
-from headrace_workers.core.pipeline.outcome import Dead, Done, Dropped, Ended, Held, Outcome, Retry, Wait
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.task import Task, Unit
 from headrace_workers.core.tables import NEVER
@@ -78,13 +78,13 @@ def settle(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, 
     try:
         return _settled(started, row, task, outcome, conditions)
     except WrongOutcome as error:
-        return buried(started.stage, row, Category.PERMANENT, f"the stage {started.stage!r} {error}")
+        return settle_dead(started.stage, row, Dead(Category.PERMANENT, f"the stage {started.stage!r} {error}"))
 
 
 def _settled(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, conditions: Conditions) -> Settled:
     match outcome:
-        case Done() | Ended() if isinstance(task, Unit):
-            return Advanced(row.job_id, rows=outcome.rows, over=True)  # nothing comes behind it
+        case Done() | Ended() | Dropped() if isinstance(task, Unit):
+            return Settled(row.job_id, outcome)  # nothing comes behind it
         case Done() if isinstance(task, Task):
             return _go_on(started, row, task, outcome, conditions)
         case Ended() if isinstance(task, Task):
@@ -92,27 +92,21 @@ def _settled(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome
         case Retry():
             return _retry(started, row, task, outcome, conditions)
         case Wait() | Held():
-            return _parked(started, row, task, outcome, conditions)
-        case Dead() | Dropped():
-            return _given_up(started, row, task, outcome)
+            return _put_aside(started, row, task, outcome, conditions)
+        case Dead():
+            return settle_dead(started.stage, row, outcome)
+        case Dropped():
+            raise WrongOutcome("dropped a job, whose end somebody waits for")
     raise AssertionError(outcome)
 
 
-def _given_up(started: Started, row: StepRow, task: Task | Unit, outcome: Dead | Dropped) -> Settled:
-    if isinstance(outcome, Dead):
-        return buried(started.stage, row, outcome.category, outcome.reason)
-    if isinstance(task, Task):
-        raise WrongOutcome("dropped a job, whose end somebody waits for")
-    return Advanced(row.job_id, over=True, dropped=outcome.reason)
-
-
-def _parked(started: Started, row: StepRow, task: Task | Unit, outcome: Wait | Held, conditions: Conditions) -> Parked:
+def _put_aside(
+    started: Started, row: StepRow, task: Task | Unit, outcome: Wait | Held, conditions: Conditions
+) -> Settled:
     if isinstance(outcome, Held):
-        again_ms = None if outcome.needs_person else _again(started, row, conditions)
-        told = _held(started, row, task, outcome, conditions)
-        return Parked(row.job_id, outcome.reason, longest_ms=again_ms, record=told)
-    longest_ms = None if outcome.at_most is None else int(outcome.at_most * 1000)
-    return Parked(row.job_id, outcome.reason, outcome.job_id, longest_ms)
+        delay_ms = None if outcome.needs_person else _again(started, row, conditions)
+        return Settled(row.job_id, outcome, _held(started, row, task, outcome, conditions), delay_ms=delay_ms)
+    return Settled(row.job_id, outcome, delay_ms=None if outcome.at_most is None else int(outcome.at_most * 1000))
 
 
 def _again(started: Started, row: StepRow, conditions: Conditions) -> int:
@@ -124,10 +118,12 @@ def _again(started: Started, row: StepRow, conditions: Conditions) -> int:
     return int(longest * conditions.random.uniform(0.5, 1.0))
 
 
-def _held(started: Started, row: StepRow, task: Task | Unit, held: Held, conditions: Conditions) -> Outgoing | None:
-    """Return the event that reports the hold; None for a unit, and the second time."""
+def _held(
+    started: Started, row: StepRow, task: Task | Unit, held: Held, conditions: Conditions
+) -> tuple[Outgoing, ...]:
+    """Return the event that reports the hold; nothing for a unit, and the second time."""
     if row.held_at is not None or not isinstance(task, Task):
-        return None
+        return ()
     event = JobHeld(
         job_id=row.job_id,
         tenant=row.tenant,
@@ -136,7 +132,7 @@ def _held(started: Started, row: StepRow, task: Task | Unit, held: Held, conditi
         reason=held.reason[:MAX_SHORT_TEXT],
         needs_person=held.needs_person,
     )
-    return outgoing(
+    record = outgoing(
         event,
         event_id=held_id(row.job_id, started.stage, row.ordinal, started.now, row.replays),
         job_id=row.job_id,
@@ -144,6 +140,7 @@ def _held(started: Started, row: StepRow, task: Task | Unit, held: Held, conditi
         correlationid=row.correlationid,
         at_ms=int(started.now + conditions.ran_ms),
     )
+    return (record,)
 
 
 def failed(started: Started, row: StepRow, reason: str, conditions: Conditions) -> Settled:
@@ -197,11 +194,11 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
         context=context,
         read_bytes=len(row.job_payload) + len(payload or b"") + len(context or b""),
     )
-    return Advanced(row.job_id, records, (following,), rows=done.rows, event=event)
+    return Settled(row.job_id, done, records, (following,), event=event)
 
 
-def _end(started: Started, row: StepRow, task: Task, end: Ended, conditions: Conditions) -> Advanced:
-    """Return the job's last event is there."""
+def _end(started: Started, row: StepRow, task: Task, end: Ended, conditions: Conditions) -> Settled:
+    """Return the end of a job whose last event is there."""
     if topic_for(end.event) is not Topic.RESULTS:  # type: ignore[arg-type]
         raise WrongOutcome(f"ended the job with {type(end.event).__name__}, which nobody takes for an end")
     stages = (*task.stages, _record(started, row, conditions))
@@ -210,7 +207,7 @@ def _end(started: Started, row: StepRow, task: Task, end: Ended, conditions: Con
         changes["total_ms"] = round(max(0.0, started.now - row.accepted_at + conditions.ran_ms), 1)
     last = end.event.model_copy(update=changes)
     records = _outgoing(started, row, [*(_with_stages(event, stages) for event in end.also), last], conditions)
-    return Advanced(row.job_id, records[:-1], rows=end.rows, end=records[-1])
+    return Settled(row.job_id, end, records[:-1], end=records[-1])
 
 
 def _record(started: Started, row: StepRow, conditions: Conditions) -> StageRecord:
@@ -253,22 +250,23 @@ def _retry(started: Started, row: StepRow, task: Task | Unit | None, retry: Retr
     if not last and isinstance(task, Task) and retry.category is Category.REROUTABLE:
         other = conditions.pipeline.elsewhere(stage, row.job_id, task.job, started.queue)
         if other is not None:
-            return Postponed(row.job_id, 0, retry.reason, queue=other.queue, group_key=other.group)
+            return Settled(row.job_id, retry, delay_ms=0, queue=other.queue, group_key=other.group)
     delay = stage.retry.delay(row.attempts, conditions.random, retry.after)
     due = started.now + int(conditions.ran_ms) + int(delay * 1000)
     if not last and (row.deadline >= NEVER or due < row.deadline):
-        return Postponed(row.job_id, int(delay * 1000), retry.reason)
+        return Settled(row.job_id, retry, delay_ms=int(delay * 1000))
     if retry.otherwise is not None and task is not None:
         return settle(started, row, task, retry.otherwise, conditions)
     if last:
-        reason = f"given up after {row.attempts} attempts: {retry.reason}"
-        return buried(started.stage, row, retry.category, reason)
-    return buried(started.stage, row, Category.EXPIRED, f"the deadline leaves no time to try again: {retry.reason}")
+        dead = Dead(retry.category, f"given up after {row.attempts} attempts: {retry.reason}")
+    else:
+        dead = Dead(Category.EXPIRED, f"the deadline leaves no time to try again: {retry.reason}")
+    return settle_dead(started.stage, row, dead)
 
 
-def buried(stage: str, row: StepRow, category: Category, reason: str) -> Burial:
+def settle_dead(stage: str, row: StepRow, outcome: Dead) -> Settled:
     """Return the end of this job in `dead`."""
-    return job_burial(
+    burial = job_burial(
         job_id=row.job_id,
         tenant=row.tenant,
         kind=row.kind,
@@ -278,7 +276,8 @@ def buried(stage: str, row: StepRow, category: Category, reason: str) -> Burial:
         correlationid=row.correlationid,
         stage=stage,
         attempts=row.attempts,
-        category=category,
-        reason=reason,
+        category=outcome.category,
+        reason=outcome.reason,
         subject=row.subject,
     )
+    return Settled(row.job_id, outcome, burial=burial)

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.feature import installed
-from headrace_workers.core.pipeline.outcome import Outcome
+from headrace_workers.core.ledger.outcome import Outcome
 from headrace_workers.core.pipeline.retry import RetrySchedule
 from headrace_workers.core.pipeline.task import Job, StepEvent
 

@@ -5,7 +5,7 @@ from itertools import islice
 
 from headrace_schemas import GenerationJob, HeadraceError, Output
 from headrace_schemas.reasons import reason_of
-from headrace_workers.core.pipeline.outcome import Done, Outcome, Retry
+from headrace_workers.core.ledger.outcome import Done, Outcome, Retry
 from headrace_workers.core.pipeline.task import Unit
 from headrace_workers.core.ports import Completion, Generator, Request
 from headrace_workers.features.cache.calibration.audit_labels import compare

@@ -8,8 +8,8 @@ from headrace_schemas import Category, GenerationJob, HeadraceError, Output, Usa
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.recall import CacheMode, CacheTier, Recall
 from headrace_workers.core.identity import explored_id
+from headrace_workers.core.ledger.outcome import Dead, Done, Held, Outcome, Wait, outcome_of
 from headrace_workers.core.ledger.rows import Written
-from headrace_workers.core.pipeline.outcome import Dead, Done, Held, Outcome, Wait, outcome_of
 from headrace_workers.core.pipeline.task import Job, Task
 from headrace_workers.core.ports import Moderator
 from headrace_workers.core.tables import RELEASED

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.reasons import reason_of
-from headrace_workers.core.pipeline.outcome import Done, Retry
+from headrace_workers.core.ledger.outcome import Done, Retry
 
 GENERATE: Final = "generate"  # the stage that the job goes back to
 TURNS: Final = "turns"  # in the context of who has it asked: what it is told behind the conversation

@@ -10,7 +10,7 @@ from headrace_schemas.events import Unsupported
 from headrace_schemas.job import JudgedJob
 from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_UNSUPPORTED
 from headrace_schemas.reasons import reason_of
-from headrace_workers.core.pipeline.outcome import Done, Outcome, Retry
+from headrace_workers.core.ledger.outcome import Done, Outcome, Retry
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import CountingEmbedder
 from headrace_workers.features.judging.carried_scores import EMBEDDED, to_context

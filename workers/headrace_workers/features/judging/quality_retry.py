@@ -22,7 +22,7 @@ from headrace_schemas import (
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.min_quality import Attempt, MinQuality, QualityFloor
 from headrace_schemas.reasons import reason_of
-from headrace_workers.core.pipeline.outcome import Done, Ended, Held, Retry
+from headrace_workers.core.ledger.outcome import Done, Ended, Held, Retry
 from headrace_workers.core.pipeline.receipt import receipt
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.tables import RELEASED

@@ -6,7 +6,7 @@ from typing import Final
 
 from headrace_schemas import Category, EvaluationJob, GenerationJob, JudgeVerdict, Moderated
 from headrace_schemas.reasons import reason_of
-from headrace_workers.core.pipeline.outcome import Dead, Done, Ended, Held, Outcome, Retry
+from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcome, Retry
 from headrace_workers.core.pipeline.receipt import receipt
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Generator

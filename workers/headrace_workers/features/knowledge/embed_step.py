@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from headrace_schemas import Category, Embedding, EmbeddingJob, HeadraceError, Usage
 from headrace_schemas.errors import UnknownModel
-from headrace_workers.core.pipeline.outcome import Dead, Ended, Outcome, outcome_of
+from headrace_workers.core.ledger.outcome import Dead, Ended, Outcome, outcome_of
 from headrace_workers.core.pipeline.receipt import receipt
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import CountingEmbedder

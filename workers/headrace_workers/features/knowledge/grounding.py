@@ -6,7 +6,7 @@ from typing import Any, Final
 from headrace_schemas import Answer, GenerationJob, Message, Output, Usage
 from headrace_schemas.grounding import MAX_UNKNOWN, Grounding, WithoutPassages
 from headrace_schemas.recall import Recall
-from headrace_workers.core.pipeline.outcome import Done
+from headrace_workers.core.ledger.outcome import Done
 from headrace_workers.features.knowledge.citations import cited
 from headrace_workers.features.knowledge.grounds import Found, Grounds, NoGrounds, with_turn
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from headrace_schemas import Answer, GenerationJob, HeadraceError, Message, Output, Usage
-from headrace_workers.core.pipeline.outcome import Done, Retry
+from headrace_workers.core.ledger.outcome import Done, Retry
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Moderation
 from headrace_workers.features.cache.step import CONTEXT as RECALL

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from headrace_schemas import Category
 from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Outcome, Retry, Wait
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.pipeline.outcome import Dead, Done, Dropped, Outcome, Retry, Wait
 from headrace_workers.core.pipeline.task import Unit
 from headrace_workers.features.webhooks.health import PATIENCE, after
 from headrace_workers.features.webhooks.sealing import Sealer

@@ -10,7 +10,7 @@ from headrace_producers.words import words
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.assign import Room
 from headrace_workers.core.ledger.claim import Claim
-from headrace_workers.core.ledger.complete import Advanced, Settled
+from headrace_workers.core.ledger.complete import Settled
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.lanes import INTERACTIVE
 from headrace_workers.core.ledger.ledger import Ledger
@@ -71,7 +71,7 @@ def behind(settled: Sequence[Settled]) -> set[tuple[str, int]]:
     """Queues and lanes of what follows from these and is still to be done, save what a model runs: groups of that are
     formed by the bridge, so that they fit the time quantum.
     """
-    following = [step for item in settled if isinstance(item, Advanced) for step in item.following]
+    following = [step for item in settled for step in item.following]
     return {(step.queue, step.lane) for step in following if not step.tried and not step.sized}
 
 

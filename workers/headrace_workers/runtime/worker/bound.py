@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from headrace_schemas import Output
-from headrace_workers.core.ledger.complete import Advanced, Settled
+from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.outcome import Done, Dropped, Ended
 from headrace_workers.core.ledger.start import Started
 from headrace_workers.core.pipeline.stage import Weight
 
@@ -87,10 +88,12 @@ def tokens_done(started: Started, settled: Sequence[Settled]) -> int:
     None of those that failed: how far they came is not known.
     """
     tokens = {row.job_id: row.tokens for row in started.steps}
-    return sum(_done(item, tokens.get(item.job_id, 0)) for item in settled if isinstance(item, Advanced))
+    return sum(
+        _done(item, tokens.get(item.job_id, 0)) for item in settled if isinstance(item.outcome, Done | Ended | Dropped)
+    )
 
 
-def _done(item: Advanced, tokens: int) -> int:
+def _done(item: Settled, tokens: int) -> int:
     if isinstance(item.event, Output):
         usage = item.event.answer.usage
         return usage.prompt_tokens + usage.completion_tokens

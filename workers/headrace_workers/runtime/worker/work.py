@@ -12,14 +12,14 @@ from typing import Any
 
 from headrace_schemas import Category
 from headrace_schemas.errors import InvalidRecord
-from headrace_workers.core.ledger.complete import Advanced, Parked, Postponed, Settled
-from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.outcome import Dead, Done, Ended
 from headrace_workers.core.ledger.start import Started, StepRow
 from headrace_workers.core.ledger.steps import NewStep, Tried
 from headrace_workers.core.pipeline.carried import published, unpack
 from headrace_workers.core.pipeline.isolate import Step, run_isolated, unreadable
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.pipeline.settle import Conditions, buried, failed, settle, task_of
+from headrace_workers.core.pipeline.settle import Conditions, failed, settle, settle_dead, task_of
 from headrace_workers.core.pipeline.stage import Weight
 from headrace_workers.core.pipeline.task import Task, Unit
 from headrace_workers.core.ports import Clock
@@ -56,14 +56,12 @@ class Work:
         for row in started.steps:
             try:
                 if row.deadline < started.now:
-                    settled.append(
-                        buried(started.stage, row, Category.EXPIRED, "the deadline passed before it was run")
-                    )
+                    late = Dead(Category.EXPIRED, "the deadline passed before it was run")
+                    settled.append(settle_dead(started.stage, row, late))
                 else:
                     members.append((row, task_of(row)))
             except InvalidRecord as error:
-                dead = unreadable(error)
-                settled.append(buried(started.stage, row, dead.category, dead.reason))
+                settled.append(settle_dead(started.stage, row, unreadable(error)))
         return settled + self._run(started, members)
 
     def fail(self, started: Started, reason: str) -> list[Settled]:
@@ -90,15 +88,12 @@ class Work:
     def _go_on(
         self, started: Started, members: Sequence[Member], settled: dict[str, Settled], now: int
     ) -> list[Settled]:
-        """Return the outcomes of these jobs, with those of the next steps that this worker runs itself. `now` is
-        in ms.
-        """
-        burials: list[Settled] = []
+        """Return the outcomes of these jobs, with those of the next steps that this worker runs itself; `now` in ms."""
         mine = [
-            (step, _behind(row, task, item.event, step, now))
+            (step, _behind(row, task, settled[row.job_id].event, step, now))
             for row, task in members
-            if isinstance(task, Task) and isinstance(item := settled[row.job_id], Advanced)
-            for step in item.following
+            if isinstance(task, Task)
+            for step in settled[row.job_id].following
             if (step.queue, step.stage) in self._steps and self._is_light(step.stage) and step.deadline >= now
         ]
         for (queue, stage, key), group in groupby(sorted(mine, key=_place), key=_place):
@@ -106,12 +101,8 @@ class Work:
             rows = tuple(row for row, _ in behind)
             tokens = sum(row.tokens for row in rows)
             for item in self._run(Started(started.claim_id, queue, stage, key, False, tokens, now, rows), behind):
-                before = settled[item.job_id or ""]
-                assert isinstance(before, Advanced)  # noqa: S101 - only those are gone on with
-                settled[before.job_id] = _joined(before, stage, item, now)
-                if isinstance(item, Burial):
-                    burials.append(item)
-        return [*settled.values(), *burials]
+                settled[item.job_id] = _joined(settled[item.job_id], stage, item, now)
+        return list(settled.values())
 
     def _conditions(self, ran_ms: float) -> Conditions:
         return Conditions(
@@ -152,26 +143,12 @@ def _behind(row: StepRow, task: Task, event: Any, step: NewStep, now: int) -> Me
     )
 
 
-def _joined(before: Advanced, stage: str, item: Settled, now: int) -> Advanced:
-    """Return the outcome of a job at one step joined with that at the next step."""
-    match item:
-        case Advanced():
-            return replace(
-                item,
-                records=(*before.records, *item.records),
-                rows=(*before.rows, *item.rows),
-                following=(*_tried(before, stage, Tried(now)), *item.following),
-            )
-        case Postponed(_, delay_ms, reason):
-            return replace(before, following=_tried(before, stage, Tried(now, delay_ms, reason)))
-        case Parked(_, reason, waits_for, longest_ms, record):
-            tried = Tried(now, None, reason, waits_for, longest_ms)
-            records = before.records if record is None else (*before.records, record)
-            return replace(before, records=records, following=_tried(before, stage, tried))
-        case Burial() if item.stage == stage:  # what buries it writes its end
-            return replace(before, following=_tried(before, stage, Tried(now, 0)))
-    return before
-
-
-def _tried(before: Advanced, stage: str, tried: Tried) -> tuple[NewStep, ...]:
-    return tuple(step._replace(tried=tried) if step.stage == stage else step for step in before.following)
+def _joined(before: Settled, stage: str, item: Settled, now: int) -> Settled:
+    """Return what became of a job at one step, which is done, and at the step behind it."""
+    tried = Tried(now, item.outcome, item.delay_ms)
+    passed = tuple(step._replace(tried=tried) if step.stage == stage else step for step in before.following)
+    records = (*before.records, *item.records)
+    if isinstance(before.outcome, Done) and isinstance(item.outcome, Done | Ended):
+        outcome = replace(item.outcome, rows=(*before.outcome.rows, *item.outcome.rows))
+        return replace(item, outcome=outcome, records=records, following=(*passed, *item.following))
+    return replace(before, records=records, following=passed, burial=item.burial)

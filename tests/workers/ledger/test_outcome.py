@@ -6,7 +6,7 @@ from headrace_schemas import Category, HeadraceError
 from headrace_schemas.errors import PromptTooLong, Unavailable, UnknownModel
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.reasons import reason_of
-from headrace_workers.core.pipeline.outcome import Dead, Retry, outcome_of
+from headrace_workers.core.ledger.outcome import Dead, Retry, outcome_of
 
 
 class Rerouted(HeadraceError):
