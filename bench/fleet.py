@@ -124,11 +124,11 @@ def converge(ledger: Ledger, all_known: Sequence[Known], count: int) -> tuple[li
 def _converge(there: Services, url: str, workers: int, count: int, say: Say) -> list[Row]:
     say(f"{workers} workers follow, each with connections of its own, while {count} answers come and die")
     with ExitStack() as stack:
-        channel = RedisNames(there.new_prefix()).bell
+        channel = RedisNames(there.new_prefix()).hints
         all_known = [stack.enter_context(_following(there, url, channel, number)) for number in range(workers)]
         mine = stack.enter_context(_opened(url))
         client = stack.enter_context(redis_client(there.redis))
-        mine.tell_of_changes(partial(Notifier(client, channel).ring, Hint.CHANGES))
+        mine.tell_of_changes(partial(Notifier(client, channel).notify, Hint.CHANGES))
         _until(lambda: all(len(known) for known in all_known))
         _until(lambda: client.pubsub_numsub(channel)[0][1] == workers)
         came, went = converge(mine, all_known, count)

@@ -49,7 +49,7 @@ class _Hall:
         self._key = key
         self._gateway = psutil.Process(live.pids["gateway"])
         self._ledger = Ledger.at(live.ledger)
-        self._bell = Notifier(redis_client(there.redis), RedisNames(live.kafka.prefix).bell)
+        self._bell = Notifier(redis_client(there.redis), RedisNames(live.kafka.prefix).hints)
 
     def close(self) -> None:
         """Let go of the ledger."""
@@ -86,7 +86,7 @@ class _Hall:
             done = update(STEPS).where(among(tx, STEPS.c.job_id, list(job_ids)))
             tx.execute(done.values(state="done", claim_id=None, ended_at=now))
         at = time.time()
-        self._bell.ring(*Hint)
+        self._bell.notify(*Hint)
         return at
 
     def told(self, job_id: str) -> bytes:

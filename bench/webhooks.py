@@ -63,7 +63,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
         home = make_home(there.folder, ECHO)
         with _receiver() as base, deployment(there, home, [ECHO], _WORKERS, HEADRACE_WEBHOOK_HTTP="loopback") as live:
             ledger = Ledger.at(live.ledger)
-            bell = Notifier(redis_client(there.redis), RedisNames(live.kafka.prefix).bell)
+            bell = Notifier(redis_client(there.redis), RedisNames(live.kafka.prefix).hints)
             rows = _burst(ledger, bell, base, sizes.burst, say)
             rows += _singles(there, live, ledger, base, sizes.singles, say)
             rows += _beside_dead(ledger, bell, base, sizes.rounds, say)
@@ -163,7 +163,7 @@ def _quiet(ledger: Ledger, bell: Notifier, base: str) -> None:
     while ledger.of(Webhooks).deliveries(Range(tenant="rounds"), 1, "pending"):
         if time.monotonic() - begun > _STALL_SECONDS:
             raise Stalled(f"webhooks are still on their way after {_STALL_SECONDS:g} s")
-        bell.ring(Hint.WORK)
+        bell.notify(Hint.WORK)
         time.sleep(_LOOK_SECONDS)
     _ask(f"{base}/seen")
 
@@ -190,7 +190,7 @@ def _announce(ledger: Ledger, bell: Notifier, tenant: str, subjects: list[str]) 
     with writing(ledger.engine) as tx:
         for subject in subjects:
             ledger.of(Webhooks).announce(tx, tenant=tenant, event_type="batch.completed", subject=subject)
-    bell.ring(Hint.WORK)
+    bell.notify(Hint.WORK)
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""What a backend service imports: publish jobs, read results, test with the double. Starts in milliseconds.
+"""The package for backend services: publish jobs, read results, and test with an in-memory producer. Starts in
+milliseconds.
 
 Names are loaded when first used, so that importing this package loads neither pydantic nor kafka-python.
 """

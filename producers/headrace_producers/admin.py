@@ -10,7 +10,7 @@ from headrace_schemas.errors import Unavailable
 from headrace_schemas.limits import MAX_EVENT_BYTES
 from headrace_schemas.topics import INBOUND, Topic
 
-# What a job's records need: one partition keeps a job's order, four let as many bridges share the work.
+# Needs of a job's records: one partition keeps a job's order, four let as many bridges share the work.
 PARTITIONS = 4
 _HEADROOM = 64 * 1024  # headers and framing
 _MADE_WITH = MAX_EVENT_BYTES + _HEADROOM  # also where jobs come in: what is too large is refused there with a reason
@@ -58,7 +58,7 @@ def wanted_limit(topic: Topic) -> int:
 def topic_limits(
     settings: KafkaSettings, topics: Iterable[Topic] = Topic, *, timeout: float = 10.0
 ) -> dict[Topic, int]:
-    """`max.message.bytes` of those of the topics of which the broker tells it. Raises Unavailable."""
+    """Return `max.message.bytes` of each of the topics for which the broker reports it. Raise Unavailable."""
     from kafka.admin import ConfigResource, ConfigResourceType
     from kafka.errors import KafkaError
 
@@ -79,7 +79,9 @@ def topic_limits(
 
 
 def too_small(settings: KafkaSettings, limits: Mapping[Topic, int]) -> list[str]:
-    """What to set, a line for each topic whose limit is below what we may have to write to it."""
+    """Return the settings to change, a line for each topic whose limit is below the largest record that headrace may
+    write to it.
+    """
     return [
         f"the topic {settings.topic(topic)} takes {limit:,} bytes in one record, and events may have "
         f"{wanted_limit(topic):,}: set its {_LIMIT} to {wanted_limit(topic)}"
@@ -89,7 +91,7 @@ def too_small(settings: KafkaSettings, limits: Mapping[Topic, int]) -> list[str]
 
 
 def missing_topics(settings: KafkaSettings, topics: Iterable[Topic], *, timeout: float = 10.0) -> list[Topic]:
-    """Those of the topics that the broker does not have; Unavailable when it does not answer."""
+    """Return the topics that the broker does not have. Raise Unavailable when it does not answer."""
     from kafka.errors import KafkaError
 
     try:

@@ -41,7 +41,7 @@ class Unreadable(list[tuple[str, bytes]]):
 
 
 def read_any_record(consumer: Any) -> None:
-    """Let this KafkaConsumer read whatever comes.
+    """Let this KafkaConsumer read records of every form.
 
     Call it before `poll`. Raises ConfigurationError when the installed kafka-python is not built as this expects.
     """
@@ -59,7 +59,7 @@ def read_any_record(consumer: Any) -> None:
 
 
 class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # the library has no types
-    """What was fetched of one partition."""
+    """The records that a fetch returned for one partition."""
 
     _doubted: set[tuple[TopicPartition, int]]  # batches whose checksum was wrong once
 
@@ -78,7 +78,7 @@ class _Batches:
         self._doubted = doubted
 
     def next_batch(self) -> Any:
-        """The next one, or None."""
+        """Return the next one, or None."""
         batch = self._records.next_batch()
         # Older formats have no headers, and only clients of the year 2016 write them.
         if not isinstance(batch, DefaultRecordBatch):
@@ -94,7 +94,7 @@ class _Batches:
 
 
 class _Batch(DefaultRecordBatch):  # type: ignore[misc]  # the library has no types
-    """One batch of a right checksum. Only from its first odd name on is it read the lenient way, which is slower."""
+    """A batch with a correct checksum. From its first unusual name on it is read the lenient way, which is slower."""
 
     _buffer: bytearray
     _pos: int
@@ -105,7 +105,7 @@ class _Batch(DefaultRecordBatch):  # type: ignore[misc]  # the library has no ty
         self._first_left = max(self.base_offset, fetch_offset)
 
     def validate_crc(self) -> bool:
-        """It was looked at."""
+        """Return True: the checksum was verified before."""
         return True
 
     def __iter__(self) -> Iterator[Any]:
@@ -138,7 +138,7 @@ class _Batch(DefaultRecordBatch):  # type: ignore[misc]  # the library has no ty
 
 
 class _SpoiltBatch:
-    """Stands for a batch whose checksum is wrong: nothing that it says of itself is to be trusted."""
+    """Replacement of a batch whose checksum is wrong: none of its own fields can be trusted."""
 
     magic = 2
     is_control_batch = is_transactional = False
@@ -154,11 +154,11 @@ class _SpoiltBatch:
         self._record = _stand_in(self, max(self.base_offset, fetch_offset), "its checksum is wrong")
 
     def validate_crc(self) -> bool:
-        """Not asked for: what stands for it is in order."""
+        """Return True: the replacement records of the batch are sound."""
         return True
 
     def has_producer_id(self) -> bool:
-        """Nobody's."""
+        """Return False: the replacement records have no producer."""
         return False
 
     def __iter__(self) -> Iterator[Any]:

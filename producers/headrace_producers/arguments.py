@@ -1,4 +1,4 @@
-"""From a call's arguments to a job: pure, and the one place where they are checked."""
+"""Conversion and validation of a call's arguments into a job. Pure; arguments are checked nowhere else."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,9 @@ _MAX_HEADER = 256
 
 
 def validated(build: Callable[..., V], fields: Mapping[str, Any]) -> V:
-    """`build` with the fields that are not None; InvalidJob says what is wrong, never what was in it."""
+    """Return `build` called with the fields that are not None. Raise InvalidJob, which says what is wrong and never
+    quotes the value.
+    """
     try:
         return build(**{name: value for name, value in fields.items() if value is not None})
     except ValidationError as error:
@@ -38,8 +40,8 @@ def sampling_of(sampling: Sampling | None, keywords: Mapping[str, Any]) -> Sampl
 
 
 def sequence_of(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
-    """A list or tuple as the tuple that a job holds; a lone string is one value, not its characters. What is no list is
-    left to the job to refuse.
+    """Return a list or tuple as the tuple that a job holds; a lone string is one value, not its characters. What is no
+    list is left to the job to refuse.
     """
     if values is None:
         return None
@@ -47,7 +49,7 @@ def sequence_of(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
 
 
 def deadline_at(deadline: Deadline, now: datetime) -> datetime | None:
-    """A deadline as a point in time in UTC. A duration counts from `now`."""
+    """Return a deadline as a point in time in UTC. A duration counts from `now`."""
     if isinstance(deadline, timedelta):
         if deadline <= timedelta(0):
             raise InvalidJob(f"deadline: {deadline} is not in the future")
@@ -59,12 +61,12 @@ def deadline_at(deadline: Deadline, now: datetime) -> datetime | None:
 
 
 def check_event_id(event_id: str) -> str:
-    """The event's id, where it can be a `ce_id` header."""
+    """Return the event's id, where it can be a `ce_id` header."""
     return _header_text("event_id", event_id)
 
 
 def check_correlationid(correlationid: str | None) -> str | None:
-    """The caller's own name for what a job belongs to, where it can be a `ce_correlationid` header; or None."""
+    """Return the caller's own name for what a job belongs to, where it can be a `ce_correlationid` header; or None."""
     return None if correlationid is None else _header_text("correlationid", correlationid)
 
 
@@ -75,7 +77,7 @@ def _header_text(name: str, text: str) -> str:
 
 
 def check_traceparent(traceparent: str | None) -> str | None:
-    """A W3C traceparent, or None."""
+    """Return a W3C traceparent, or None."""
     if traceparent is not None and not (isinstance(traceparent, str) and is_traceparent(traceparent)):
         raise InvalidJob("traceparent: is not of the form 00-<32 hex>-<16 hex>-<2 hex>, see W3C Trace Context")
     return traceparent

@@ -1,4 +1,4 @@
-"""From the buffer to the client, and to the next client where one fails."""
+"""The carrier: it moves records from the buffer to the client, and to the next client when one fails."""
 
 import logging
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _TOPIC_PAUSE = 1.0  # seconds until a topic that could not be reached is asked f
 
 
 class Carrier(Thread):
-    """The one thread that hands records to a client, in order. Ends when `pending` has ended.
+    """The thread that hands records to a client, in order. It ends when `pending` has ended.
 
     No caller ever waits for the client itself: it may hang, or fail, and is then replaced.
     """

@@ -22,7 +22,9 @@ class CannotUnpack(Exception):
 
 
 def unpack(codec: int, data: bytes) -> bytes:
-    """What was packed by the codec of this number in a batch's attributes; CannotUnpack with the reason."""
+    """Return data decompressed by the codec of this number in a batch's attributes. Raise CannotUnpack with the
+    reason.
+    """
     if codec not in _CODECS:
         raise CannotUnpack(f"its compression has the number {codec}, which no version of Kafka knows")
     name, undo = _CODECS[codec]
@@ -47,7 +49,7 @@ def _framed(into: Callable[[bytes, bytearray], int]) -> Callable[[bytes], bytes]
 
 
 def _snappy(data: bytes) -> bytes:
-    """One block, or the blocks in snappy-java's frame, as most clients write them."""
+    """Decompress one block, or the blocks in snappy-java's frame, which most clients write."""
     if not data.startswith(_XERIAL):
         return _block(data, MAX_UNPACKED_BYTES)
     parts, left, place = [], MAX_UNPACKED_BYTES, _XERIAL_HEADER_BYTES

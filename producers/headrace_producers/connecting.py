@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def connect(build: Callable[..., T], kafka: KafkaSettings, timeout: float, **options: Any) -> T:
-    """A client of this kind (a producer, consumer or admin), connected within `timeout` seconds.
+    """Return a client of this kind (a producer, consumer or admin), connected within `timeout` seconds.
 
     The library leaves its sockets and its thread behind when it does not reach a broker: they are closed. Raises its
     own errors, and those of `check_tls`.
@@ -30,6 +30,6 @@ def connect(build: Callable[..., T], kafka: KafkaSettings, timeout: float, **opt
         return build(**kafka.client_options(), bootstrap_timeout_ms=milliseconds, kafka_client=open_network, **options)
     except BaseException:
         for each in opened:
-            with suppress(Exception):  # whatever it says while it is half open: the first error is the one to tell
+            with suppress(Exception):  # any error of a half-open client: the first error is the one to raise
                 each.close()
         raise

@@ -30,29 +30,29 @@ _KEPT_BYTES = 32 * 1024**2  # of records that came while others were waited for
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One end of a job with its envelope, or what became of a record that made no job."""
+    """The end of a job with its envelope, or the refusal of a record that made no job."""
 
     envelope: Envelope
     event: End
 
     @property
     def job_id(self) -> str | None:
-        """The job that ended; None for a record that was refused, which ends no job."""
+        """Return the job that ended; None for a record that was refused, which ends no job."""
         return self.event.job_id
 
     @property
     def refers_to(self) -> str | None:
-        """Of a record that was refused: the id that its job has or would have had. None where a job ended."""
+        """Return the id that the job of a refused record has or would have had; None if a job ended."""
         return self.event.refers_to if isinstance(self.event, DeadLetter) else None
 
     @property
     def waited_for(self) -> str | None:
-        """The id under which its sender waits: `job_id`, else `refers_to`; of a refused wish to cancel none."""
+        """Return the id under which its sender waits: `job_id`, else `refers_to`; of a refused wish to cancel none."""
         return self.event.concerns if isinstance(self.event, DeadLetter) else self.job_id
 
 
 class ResultReader:
-    """Reads `results` and `dead` from a position that is fixed by `open`.
+    """Reader of `results` and `dead` from a position that `open` fixes.
 
     Open it before you publish, iterate afterwards, and no answer is missed, however fast it comes. Each event is handed
     out once by a reader, whichever call asks for it: an iteration may be left at any time, and the next goes on.
@@ -101,7 +101,7 @@ class ResultReader:
         return self
 
     def read(self, *, job_ids: Collection[str] | None = None, timeout: float | None = None) -> Iterator[Received]:
-        """The ends of jobs as they come, each event once.
+        """Return the ends of jobs as they come, each event once.
 
         With `job_ids` only what is `waited_for` under these, until there was something of each: its end, or the refusal
         of a record under that id, after which nothing more need come. Ends of other jobs that come meanwhile are kept
@@ -135,14 +135,14 @@ class ResultReader:
                 continue
             number, item = found
             self._unread.remove(number)
-            received = self._hand_out(topics, item)
+            received = self._to_return(topics, item)
             if received is not None:
                 if waiting is not None:
                     waiting.discard(received.waited_for or "")
                 yield received
 
     def commit(self) -> None:
-        """With a group: note that all that was handed out is done with. Without one there is nothing to note.
+        """Commit the position after all records that were returned. Without a group there is nothing to commit.
 
         Raises Unavailable when the broker does not take it: it may then be shown again.
         """
@@ -152,7 +152,8 @@ class ResultReader:
             self._commit(self._topics, _COMMIT_SECONDS)
 
     def close(self) -> None:
-        """Disconnect. What was not handed out is forgotten, and is read again by who comes next. Closing twice is fine.
+        """Disconnect. Records that were not returned are forgotten; the group's next reader gets them. Closing twice is
+        fine.
 
         In the child of a fork it does nothing: the connection is the parent's.
         """
@@ -213,13 +214,13 @@ class ResultReader:
             self.unreadable += 1
         return None
 
-    def _hand_out(self, topics: "EndTopics", item: Item[Received | None]) -> Received | None:
-        """What is in the item, if it is for us to hand out: not when it was before, or is another member's now."""
+    def _to_return(self, topics: "EndTopics", item: Item[Received | None]) -> Received | None:
+        """Return the item's content, or None if it was returned before or belongs to another member now."""
         received = item.content
         if self._group is not None and item.place is not None:
             if item.place not in topics.owned():
                 return None
-            self._marks.hand_out(item.place, item.offset)
+            self._marks.returned(item.place, item.offset)
         if received is None or not self._seen.is_new(received.envelope.id):
             return None
         return received
@@ -247,7 +248,7 @@ def results(
     group: str | None = None,
     timeout: float | None = None,
 ) -> Iterator[Received]:
-    """The ends of jobs as they come (see `ResultReader.read`). Settings come from the environment when not given.
+    """Yield the ends of jobs as they come (see `ResultReader.read`). Settings come from the environment when not given.
 
     The position is fixed when the iteration begins: to wait for what you publish, open a `ResultReader` first.
     """

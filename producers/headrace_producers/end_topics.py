@@ -58,7 +58,9 @@ class EndTopics:
         self._logs = self._log_ids()
 
     def poll(self, seconds: float) -> Iterable[Any]:
-        """The next records, in order per partition; none after `seconds`. Unavailable where they cannot be read."""
+        """Return the next records, in order per partition; none after `seconds`. Unavailable where they cannot be
+        read.
+        """
         self._make_sure()
         try:
             batches: Mapping[Any, list[Any]] = self._client.poll(timeout_ms=max(1, int(seconds * 1000)))
@@ -72,7 +74,7 @@ class EndTopics:
         return [record for batch in batches.values() for record in batch]
 
     def renewed(self) -> Collection[Place]:
-        """Partitions whose log is not the one that it was: their topic was made anew, and they are read from offset 0.
+        """Return the partitions whose topic was made anew: they are read from offset 0.
 
         An embedded broker that restarts has lost its log; offsets of the old one mean nothing in the new one.
         """
@@ -91,7 +93,7 @@ class EndTopics:
             self._next[place] = offset
 
     def owned(self) -> Collection[Place]:
-        """The partitions that are this reader's now."""
+        """Return the partitions that are this reader's now."""
         owned: Collection[Place] = self._client.assignment()
         return owned
 
@@ -172,7 +174,7 @@ class EndTopics:
         return begins
 
     def _make_sure(self) -> None:
-        """A poll that was interrupted may have passed over what it had: read on from where the last good one ended."""
+        """Seek back to the end of the last complete poll: a poll that was interrupted may have skipped records."""
         if not self._doubtful:
             return
         for place in self._client.assignment():
@@ -183,7 +185,9 @@ class EndTopics:
         self._doubtful = False
 
     def _log_ids(self) -> dict[str, Any]:
-        """The id of each topic's log, as the last metadata said: the library keeps it, and shows it to nobody."""
+        """Return the id of each topic's log, as the last metadata said: the library keeps it, and shows it to
+        nobody.
+        """
         cluster = consumer_metadata(self._client)
         return {name: cluster.topic_id(name) for name in map(self._settings.topic, TOPICS)}
 

@@ -1,4 +1,4 @@
-"""What can go wrong while publishing. All are HeadraceError."""
+"""Errors of publishing. All are HeadraceError."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from headrace_schemas.errors import Category, ConfigurationError, HeadraceError,
 
 
 class InvalidJob(HeadraceError):
-    """What was asked for is no valid job: nothing was sent. The message names each wrong field."""
+    """The arguments make no valid job: nothing was sent. The message names each wrong field."""
 
     category = Category.INVALID
 
@@ -49,14 +49,14 @@ def no_broker(address: str, error: Exception) -> Unavailable:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One record that the broker did not confirm."""
+    """A record that the broker did not confirm."""
 
     job_id: str
     reason: str
 
 
 class DeliveryFailed(Unavailable):
-    """Some records were not confirmed by the broker.
+    """The broker did not confirm some records.
 
     They may or may not be in the topic. Sending the same job again with the same idempotency key is safe.
     `failures` holds at most the first 10,000; `count` is the number of all.
@@ -74,5 +74,5 @@ class DeliveryFailed(Unavailable):
 
     @property
     def job_ids(self) -> tuple[str, ...]:
-        """The jobs that the failures belong to, in order."""
+        """Return the jobs that the failures belong to, in order."""
         return tuple(failure.job_id for failure in self.failures)

@@ -1,4 +1,4 @@
-"""Records to Kafka: idempotent, `acks=all`, bounded in bytes and time, with the end of each told to the caller."""
+"""Records to Kafka: idempotent, `acks=all`, bounded in bytes and time. The caller is told the outcome of each."""
 
 import atexit
 import logging
@@ -23,14 +23,14 @@ from headrace_schemas.topics import Topic
 
 _log = logging.getLogger(__name__)
 
-_RECORD_OVERHEAD = 128  # bytes: what is held for a record beside its key, headers and value
+_RECORD_OVERHEAD = 128  # bytes that a record takes in addition to its key, headers and value
 _REQUEST_SECONDS = 10.0  # a broker that is silent for longer is asked again on a new connection
 _LAST_WORDS_SECONDS = 1.0  # at the end of a process that did not close its producer
 _TELLING_SECONDS = 10.0  # for `on_delivery`, when `close` gives up
 
 
 class KafkaSink:
-    """Hands records to Kafka, across restarts of the broker and failures of the client, in order per key.
+    """Sink that sends records to Kafka, across restarts of the broker and failures of the client, in order per key.
 
     A record is confirmed, or has failed `delivery_timeout` seconds after it was taken, whatever the broker does; which
     of them is told once, by `on_delivery(job_id, error | None)` and by the next `flush` or `close`. Until then it is
@@ -89,7 +89,7 @@ class KafkaSink:
         self._teller.start()
 
     def send(self, record: Record) -> None:
-        """Take one record; what becomes of it is told by `flush`, `close` and `on_delivery`."""
+        """Take one record; `flush`, `close` and `on_delivery` report its outcome."""
         self._check_process()
         if self._pending.closed:
             raise ProducerClosed(CLOSED)
@@ -131,7 +131,7 @@ class KafkaSink:
 
     def _find(self, topic: Topic) -> None:
         name = self._settings.topic(topic)
-        # Asked for by listing all: some brokers create a topic that is merely asked about, whatever the client says.
+        # List all topics: some brokers create a topic that is merely asked about, against the client's wish.
         if missing_topics(self._settings, (topic,), timeout=self._max_block):
             raise TopicMissing(
                 f"topic {name!r} is not there on {self._settings.address}: `headrace init` makes it "
@@ -164,13 +164,13 @@ def _check(**settings: float) -> None:
 
 
 def _finish(pending: PendingRecords, pid: int) -> None:
-    """Nobody holds the sink any more: what it took is delivered, and its threads end."""
+    """Deliver the records of a sink that is no longer referenced, and end its threads."""
     if os.getpid() == pid:  # in a fork, a thread that is not there may hold its lock for ever
         pending.close()
 
 
 def _end(pending: PendingRecords, pid: int) -> None:
-    """The process ends, and nobody closed the sink."""
+    """Close the sink when the process ends and nobody has closed it."""
     _finish(pending, pid)
     if os.getpid() == pid and not pending.wait(_LAST_WORDS_SECONDS):
         _log.warning("%d records were not confirmed when the process ended: close a producer to wait", len(pending))

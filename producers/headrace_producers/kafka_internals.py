@@ -26,7 +26,7 @@ def not_as_expected(trouble: object) -> ConfigurationError:
 
 
 def fetcher_of(consumer: Any) -> Any:
-    """Return what fetches for a KafkaConsumer. The library has no setting for how a fetch's answer is read."""
+    """Return the fetcher of a KafkaConsumer. The library has no setting for how a fetch's answer is read."""
     return _part(consumer, "_fetcher")
 
 
@@ -76,7 +76,7 @@ def ask_for_topic(producer: Any, topic: str, seconds: float) -> None:
 
 
 def metadata_is_newer(metadata: Any, moment: float) -> bool:
-    """Return True if a broker has told this metadata since `moment` (of `time.monotonic`)."""
+    """Return True if a broker has sent this metadata since `moment` (of `time.monotonic`)."""
     return bool(_part(metadata, "_last_successful_refresh_ms") > moment * 1000)
 
 

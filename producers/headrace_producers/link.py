@@ -1,4 +1,4 @@
-"""One kafka-python producer, until its first failure."""
+"""A kafka-python producer, used until its first failure."""
 
 from threading import Lock
 from typing import Any
@@ -27,7 +27,7 @@ from headrace_producers.sink import Record
 from headrace_producers.words import words
 from headrace_schemas import Topic
 
-# What the broker says of a record, and would say again. All else may be mended by sending again.
+# Errors that the broker would raise for a record again. All others may pass when the record is sent again.
 _REFUSALS = (
     AuthorizationError,
     InvalidRecordError,
@@ -86,7 +86,7 @@ class Link:
         )
 
     def reaches(self, topic: Topic) -> bool:
-        """Whether the client knows where this topic is; it asks for a second at most."""
+        """Return True if the client knows where this topic is; it asks for a second at most."""
         name = self._settings.topic(topic)
         if name not in self._known:
             try:
@@ -98,7 +98,7 @@ class Link:
         return True
 
     def send(self, number: int, record: Record) -> None:
-        """Hand a record to the client. What goes wrong here is told like what goes wrong later."""
+        """Give a record to the client. Errors here are reported like later ones."""
         try:
             future = self._client.send(
                 self._settings.topic(record.topic), key=record.key, value=record.value, headers=record.headers

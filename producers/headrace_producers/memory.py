@@ -1,4 +1,4 @@
-"""The double: a producer that keeps what it would have sent. For your own tests, too."""
+"""The in-memory producer for tests, yours too: it keeps the records that it would have sent."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from headrace_schemas.review import Review
 
 
 class MemorySink:
-    """Keeps records in the order of `send`."""
+    """Sink that keeps records in the order of `send`."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -31,7 +31,7 @@ class MemorySink:
             self.records.append(record)
 
     def flush(self, timeout: float) -> None:
-        """Nothing is ever on its way."""
+        """Return at once: no record is ever in flight."""
 
     def close(self, timeout: float) -> None:
         """Refuse what comes after."""
@@ -39,7 +39,7 @@ class MemorySink:
 
 
 class MemoryProducer(Producer):
-    """A `Producer` whose records stay here: same checks, same ids, same bytes, no broker."""
+    """`Producer` that keeps its records: same checks, same ids, same bytes, no broker."""
 
     def __init__(
         self,
@@ -52,12 +52,12 @@ class MemoryProducer(Producer):
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """All records, in the order in which they were sent."""
+        """Return all records, in the order in which they were sent."""
         return tuple(self._memory.records)
 
     @property
     def events(self) -> list[Event]:
-        """The events in the records, read back from their bytes."""
+        """Return the events in the records, read back from their bytes."""
         return [decode(record.headers, record.value)[1] for record in self.records]
 
     @property
@@ -68,10 +68,10 @@ class MemoryProducer(Producer):
 
     @property
     def reviews(self) -> list[Review]:
-        """The labels that were sent, in order."""
+        """Return the labels that were sent, in order."""
         return [event for event in self.events if isinstance(event, Review)]
 
     @property
     def cancelled(self) -> list[str]:
-        """The ids of the jobs that were asked to be cancelled."""
+        """Return the ids of the jobs that were asked to be cancelled."""
         return [event.job_id for event in self.events if isinstance(event, CancelJob)]

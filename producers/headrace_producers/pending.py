@@ -1,5 +1,5 @@
-"""Records on their way: bounded in bytes, so that a slow broker slows its callers instead of filling memory, and in
-time, so that each of them is told of, whatever becomes of the client that should deliver it.
+"""Records in flight: bounded in bytes, so that a slow broker slows its callers instead of filling memory, and in time,
+so that the outcome of each is reported even if its client fails.
 """
 
 from collections import OrderedDict, deque
@@ -27,7 +27,7 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """One record whose end is known: confirmed, or failed for the reason given. `refused` when the broker said so."""
+    """A record that was confirmed, or failed for the reason given. `refused` if the broker refused it."""
 
     number: int
     job_id: str
@@ -36,7 +36,8 @@ class Settled:
 
 
 class PendingRecords:
-    """What was sent and is not confirmed yet, in order, and what has failed since someone last asked. Thread-safe.
+    """Records that were sent and are not confirmed yet, in order, and the failures since the last call of
+    `take_failures`. Thread-safe.
 
     Four kinds of threads meet here. Callers `add` and `wait`; a carrier takes what no client has yet; clients say what
     became of a record; a teller takes what is `settled`, tells it, and has it forgotten. A record is held, and counts,
@@ -96,13 +97,15 @@ class PendingRecords:
             return self._last
 
     def wait(self, timeout: float | None) -> bool:
-        """Wait until all that was added before this call was told; False when `timeout` seconds passed first."""
+        """Wait until all records that were added before this call are reported; return False when `timeout` seconds
+        passed first.
+        """
         with self._lock:
             last = self._last
             return self._changed.wait_for(lambda: self._oldest() > last, timeout)
 
     def take_failures(self) -> tuple[list[Failure], int]:
-        """The failures since the last call (the first 10,000) and the number of all of them."""
+        """Return the failures since the last call (the first 10,000) and the number of all of them."""
         with self._lock:
             taken = (self._failures, self._failed)
             self._failures, self._failed = [], 0
@@ -123,12 +126,12 @@ class PendingRecords:
 
     @property
     def closed(self) -> bool:
-        """Whether it takes no more."""
+        """Return True if it takes no more."""
         return self._closed
 
     @property
     def trouble(self) -> str | None:
-        """What last went wrong with the client, unless something was confirmed since."""
+        """Return the client's last error, unless something was confirmed since."""
         return self._trouble
 
     def __len__(self) -> int:
@@ -138,17 +141,17 @@ class PendingRecords:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing is here, and nothing will come."""
+        """Return True if nothing is here, and nothing will come."""
         with self._lock:
             return self._closed and not self._entries
 
     @property
     def broken(self) -> bool:
-        """Whether the client in use must be replaced."""
+        """Return True if the client in use must be replaced."""
         return self._broken
 
     def next_topic(self, held: Collection[Topic], timeout: float | None) -> Topic | None:
-        """The topic of the oldest record that no client has, those of `held` topics aside.
+        """Return the topic of the oldest record that no client has, those of `held` topics aside.
 
         Waits for one; None when `timeout` seconds passed first, the client is `broken`, or all has `ended`.
         """
@@ -157,7 +160,7 @@ class PendingRecords:
             return None if self._broken else self._oldest_topic(held)
 
     def take(self, topic: Topic) -> list[tuple[int, Record]]:
-        """The oldest records of a topic that no client has, some hundreds at most: the client gets them now."""
+        """Return the oldest records of a topic that no client has, some hundreds at most: the client gets them now."""
         with self._lock:
             numbers = self._uncarried.get(topic, deque())
             taken: list[tuple[int, Record]] = []
@@ -173,7 +176,7 @@ class PendingRecords:
             return taken
 
     def rewind(self) -> None:
-        """A new client: it has nothing yet, and is to get all that is not confirmed, in order."""
+        """Start again with a new client: it has no records yet, and gets all that are not confirmed, in order."""
         with self._lock:
             self._broken = False
             self._carried = 0
@@ -190,24 +193,24 @@ class PendingRecords:
     # Clients
 
     def confirmed(self, number: int) -> None:
-        """The broker has the record."""
+        """Note that the broker has the record."""
         with self._lock:
             self._trouble = None
             self._progress = self._now()
             self._outcome(number, None)
 
     def refused(self, number: int, error: RecordRefused) -> None:
-        """The broker will never take this record."""
+        """Note that the broker will never take this record."""
         with self._lock:
             self._outcome(number, error)
 
     def note(self, trouble: str) -> None:
-        """Why nothing is confirmed at the moment, for the message of what fails."""
+        """Note why nothing is confirmed at the moment, for the messages of failures."""
         with self._lock:
             self._trouble = trouble
 
     def broke(self) -> None:
-        """The client in use delivers nothing any more."""
+        """Note that the client in use delivers nothing any more."""
         with self._lock:
             self._broken = True
             self._to_carry.notify_all()
@@ -215,7 +218,9 @@ class PendingRecords:
     # The teller
 
     def settled(self) -> list[Settled]:
-        """Wait for records whose end is known or whose time is up: they are to be told. [] when all has ended."""
+        """Wait for records whose outcome is known or whose time is up, and return them to be reported; [] when all has
+        ended.
+        """
         with self._lock:
             while not (found := self._find_settled()):
                 if self.ended:
@@ -224,7 +229,7 @@ class PendingRecords:
             return found
 
     def forget(self, told: Iterable[Settled]) -> None:
-        """These were told: they make room, and who waits for them waits no more."""
+        """Forget these records, which were reported: free their room, and wake the callers that wait for them."""
         with self._lock:
             for each in told:
                 entry = self._entries.pop(each.number)

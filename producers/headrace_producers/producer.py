@@ -45,7 +45,7 @@ FLUSH_SECONDS = 30.0
 
 
 class Producer:
-    """Sends jobs and returns their ids at once. Thread-safe: a web service shares one.
+    """Client that sends jobs and returns their ids at once. Thread-safe: a web service shares one.
 
     Build one a process, after any fork. A record that the broker does not confirm is raised by the next `flush`
     or `close`; use it as a context manager, or call `close`, so that nothing is left in the buffer.
@@ -64,7 +64,7 @@ class Producer:
 
     @classmethod
     def from_env(cls, **kafka: Any) -> "Producer":
-        """A producer for the Kafka that the environment names (see docs/producers.md).
+        """Return a producer for the Kafka that the environment names (see docs/producers.md).
 
         `kafka` goes to `KafkaSink`, for example `on_delivery`. Raises ConfigurationError, or Unavailable when the
         broker does not answer.

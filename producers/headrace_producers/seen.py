@@ -1,4 +1,4 @@
-"""An event may come more than once, always with the same id: who consumes drops what was there before."""
+"""Event ids that were seen. An event may come more than once, with the same id: consumers drop the copies."""
 
 from collections import OrderedDict
 
@@ -6,14 +6,14 @@ _REMEMBERED = 65_536  # event ids; a second copy that comes later than that many
 
 
 class SeenIds:
-    """The last ids that went by, bounded."""
+    """The last event ids, a bounded number."""
 
     def __init__(self, limit: int = _REMEMBERED) -> None:
         self._limit = limit
         self._ids: OrderedDict[str, None] = OrderedDict()
 
     def is_new(self, event_id: str) -> bool:
-        """Whether this id comes for the first time; it is remembered."""
+        """Return True if this id comes for the first time; it is remembered."""
         if event_id in self._ids:
             return False
         self._ids[event_id] = None

@@ -14,7 +14,7 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.topics import DEFAULT_PREFIX, Topic
 
 # At DEBUG kafka-python writes every request into the log: users' texts, and the password at the SASL handshake.
-# Whoever wants that all the same can set the logger's own level.
+# To see them all the same, set the logger's own level.
 if (_kafka_log := logging.getLogger("kafka")).level == logging.NOTSET:
     _kafka_log.setLevel(logging.WARNING)
 
@@ -23,7 +23,7 @@ DEFAULT_SOURCE = "/headrace/producer"
 DEFAULT_HOME = ".headrace"
 RUN_FILE = "run.json"
 
-# What an address is of, and its form.
+# The service of an address, and its form.
 _ADDRESSES = {
     "HEADRACE_KAFKA": ("Kafka", "host:port"),
     "HEADRACE_REDIS": ("Redis", "redis://host:port/0"),
@@ -36,7 +36,7 @@ MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaSettings:
-    """Where Kafka is and how to get in. The password never shows in `repr`."""
+    """Addresses and credentials of Kafka. The password never shows in `repr`."""
 
     bootstrap: tuple[str, ...]
     prefix: str = DEFAULT_PREFIX
@@ -63,7 +63,7 @@ class KafkaSettings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
-        """HEADRACE_KAFKA and its companions, else the address that a running `headrace up` wrote down.
+        """Read HEADRACE_KAFKA and its companions, else the address that a running `headrace up` wrote down.
 
         Raises ConfigurationError that names both ways when neither is there.
         """
@@ -82,11 +82,11 @@ class KafkaSettings:
 
     @property
     def address(self) -> str:
-        """The bootstrap servers as one string, for messages."""
+        """Return the bootstrap servers as one string, for messages."""
         return ",".join(self.bootstrap)
 
     def topic(self, topic: Topic) -> str:
-        """A topic's name in Kafka."""
+        """Return a topic's name in Kafka."""
         return topic.named(self.prefix)
 
     def client_options(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class KafkaSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProducerSettings:
-    """What a producer fills in where a call does not say."""
+    """Defaults that a producer uses where a call sets no value."""
 
     tenant: str = "default"
     source: str = DEFAULT_SOURCE  # CloudEvents `source`: a URI reference that names the service
@@ -123,7 +123,7 @@ class ProducerSettings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
-        """HEADRACE_TENANT, HEADRACE_SOURCE, HEADRACE_MODEL and HEADRACE_EMBEDDER, each with its default."""
+        """Read HEADRACE_TENANT, HEADRACE_SOURCE, HEADRACE_MODEL and HEADRACE_EMBEDDER, each with its default."""
         env = os.environ if env is None else env
         found = {name: env.get(f"HEADRACE_{name.upper()}") for name in ("tenant", "source", "model")}
         found["embedder"] = embedder_alias(env.get("HEADRACE_EMBEDDER", ""))
@@ -131,13 +131,13 @@ class ProducerSettings:
 
 
 def topic_prefix(env: Mapping[str, str] | None = None) -> str:
-    """HEADRACE_TOPIC_PREFIX: what the names of a deployment begin with, in Kafka and in Redis."""
+    """Return HEADRACE_TOPIC_PREFIX, the prefix of a deployment's names in Kafka and in Redis."""
     env = os.environ if env is None else env
     return env.get("HEADRACE_TOPIC_PREFIX", DEFAULT_PREFIX)
 
 
 def running_stack(env: Mapping[str, str] | None = None, lacking: str = "HEADRACE_KAFKA") -> dict[str, str]:
-    """What `$HEADRACE_HOME/run.json` says: addresses, and `groups`.
+    """Return the content of `$HEADRACE_HOME/run.json`: addresses, and `groups`.
 
     ConfigurationError when no stack runs there: it names `lacking`, the variable without which it is asked.
     """
@@ -162,7 +162,7 @@ def running_stack(env: Mapping[str, str] | None = None, lacking: str = "HEADRACE
 
 
 def kafka_durable(env: Mapping[str, str] | None = None) -> bool | None:
-    """HEADRACE_KAFKA_DURABLE: whether the broker's log outlives it; None where nothing is said."""
+    """Return HEADRACE_KAFKA_DURABLE: True if the broker's log survives the broker; None if the variable is not set."""
     told = (os.environ if env is None else env).get("HEADRACE_KAFKA_DURABLE")
     if told not in (None, "", "on", "off"):
         raise ConfigurationError(f"HEADRACE_KAFKA_DURABLE is {told!r}; it may be on or off")
@@ -170,7 +170,9 @@ def kafka_durable(env: Mapping[str, str] | None = None) -> bool | None:
 
 
 def _groups(env: Mapping[str, str], address: str) -> bool:
-    """HEADRACE_KAFKA_GROUPS; unset, what a running stack says of its own broker, and yes of any other."""
+    """Return HEADRACE_KAFKA_GROUPS; if it is not set, the answer of a running stack for its own broker, and True for
+    any other.
+    """
     told = env.get("HEADRACE_KAFKA_GROUPS")
     if not told:
         try:

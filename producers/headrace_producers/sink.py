@@ -1,4 +1,4 @@
-"""What a producer hands on, and to whom: the port between jobs and a transport."""
+"""The port between jobs and a transport: the records that a producer sends, and their sink."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,7 +9,7 @@ from headrace_schemas.envelope import Headers
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record, ready to be sent."""
+    """A record that is ready to be sent."""
 
     topic: Topic
     key: bytes  # the job's id: all records of one job go to one partition of a topic, in order
@@ -19,7 +19,7 @@ class Record:
 
 
 class RecordSink(Protocol):
-    """Where records go. Thread-safe."""
+    """Destination of records. Thread-safe."""
 
     def send(self, record: Record) -> None:
         """Take one record, in order; it may be on its way still when this returns."""

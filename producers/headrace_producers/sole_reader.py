@@ -1,4 +1,4 @@
-"""One reader a group and machine, for a broker whose groups cannot be relied on."""
+"""A lock that allows one reader a group and machine, for a broker whose groups are not reliable."""
 
 import hashlib
 import os

@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 class Teller(Thread):
-    """The one thread that calls `on_delivery`, and lets `flush` and `close` go on. Ends when `pending` has ended.
+    """The thread that calls `on_delivery`, and wakes `flush` and `close`. It ends when `pending` has ended.
 
     It never touches the client, so that nothing there can keep it from saying that a record's time is up.
     """

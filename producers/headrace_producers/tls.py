@@ -1,4 +1,4 @@
-"""Whether a broker speaks TLS as the settings ask for, found out within a time, and said in words.
+"""Check that a broker speaks TLS as the settings require. The check is bounded in time, and its errors name the reason.
 
 kafka-python waits for ever for a handshake that is not answered, as by a broker that does not speak TLS at this port,
 and calls everything else that can be wrong with it a time-out.
@@ -27,7 +27,7 @@ def check_tls(kafka: KafkaSettings, timeout: float) -> None:
             f"HEADRACE_KAFKA_CA_FILE is {kafka.ca_file!r}, which cannot be used: {error}"
         ) from error
     until = monotonic() + timeout
-    troubles = []
+    failures = []
     for server in kafka.bootstrap:
         host, _, port = server.rpartition(":")
         left = max(0.1, until - monotonic())
@@ -38,7 +38,7 @@ def check_tls(kafka: KafkaSettings, timeout: float) -> None:
             ):
                 return
         except TimeoutError:
-            troubles.append(f"{server}: no answer within {left:.1f} s; does it speak TLS at this port?")
+            failures.append(f"{server}: no answer within {left:.1f} s; does it speak TLS at this port?")
         except OSError as error:
-            troubles.append(f"{server}: {error}")
-    raise Unavailable(f"no Kafka broker can be reached by TLS: {'; '.join(troubles)}")
+            failures.append(f"{server}: {error}")
+    raise Unavailable(f"no Kafka broker can be reached by TLS: {'; '.join(failures)}")

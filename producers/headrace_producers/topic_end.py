@@ -1,4 +1,4 @@
-"""Where topics end: asked so that every broker tells the truth."""
+"""End offsets of topics, asked in a way that every broker answers correctly."""
 
 from collections.abc import Collection
 from contextlib import suppress
@@ -13,7 +13,7 @@ def assign_at_end(consumer: Any, partitions: Collection[Any], *, timeout: float 
     seconds, and kafka-python's other errors.
     """
     # `end_offsets` alone will not do: the embedded broker answers with the end of the last batch's first record. What a
-    # fetch tells beside the records is right everywhere, and where there is a record a fetch is answered at once.
+    # fetch returns with the records is right everywhere, and where there is a record a fetch is answered at once.
     consumer.assign(partitions)
     begins = consumer.beginning_offsets(partitions, timeout_ms=int(timeout * 1000))
     ends: dict[Any, int] = consumer.end_offsets(partitions, timeout_ms=int(timeout * 1000))

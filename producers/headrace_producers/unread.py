@@ -1,4 +1,6 @@
-"""What was fetched and not handed out yet, bounded: what there is no room for is left where it lies, and noted."""
+"""Records that were fetched and not yet returned, bounded. Records without room stay in the log, and their offsets are
+noted.
+"""
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection
@@ -12,7 +14,7 @@ Place = tuple[str, int]  # topic and partition, as kafka-python's TopicPartition
 
 @dataclass(frozen=True, slots=True)
 class Item(Generic[T]):
-    """One record: where it lies, how many bytes it has, and what is in it. Without a place its log is gone."""
+    """A record: its position, its size in bytes and its content. Without a position its log is gone."""
 
     place: Place | None
     offset: int
@@ -43,7 +45,7 @@ class Unread(Generic[T]):
         self._bytes += item.size
 
     def find(self, matches: Callable[[T], bool], after: int = 0) -> tuple[int, Item[T]] | None:
-        """The first item behind the number `after` that matches, with its number."""
+        """Return the first item behind the number `after` that matches, with its number."""
         for number in range(max(after + 1, next(iter(self._items), self._last + 1)), self._last + 1):
             item = self._items.get(number)
             if item is not None and matches(item.content):
@@ -51,11 +53,11 @@ class Unread(Generic[T]):
         return None
 
     def remove(self, number: int) -> None:
-        """It is handed out."""
+        """Remove a record, which was returned."""
         self._bytes -= self._items.pop(number).size
 
     def detach(self, places: Collection[Place]) -> None:
-        """The logs of these places are gone: what is kept of them is all that there is."""
+        """Keep the records of these partitions without a position, since their logs are gone."""
         for place in places:
             self.left.pop(place, None)
         for number, item in self._items.items():
@@ -63,11 +65,11 @@ class Unread(Generic[T]):
                 self._items[number] = replace(item, place=None)
 
     def emptied(self) -> "Unread[T]":
-        """An empty one of the same bound."""
+        """Return an empty one of the same bound."""
         return Unread(self._limit)
 
     def take_left(self) -> dict[Place, int]:
-        """What `left` says; it is then forgotten."""
+        """Return `left` and empty it."""
         left, self.left = self.left, {}
         return left
 

@@ -10,7 +10,9 @@ from headrace_schemas.topics import DEFAULT_PREFIX
 
 
 class Variable(NamedTuple):
-    """Variable of the environment: its default, what it may be, what it does (Markdown), and who reads it."""
+    """Variable of the environment: its default, its allowed values, its effect (Markdown), and the processes that read
+    it.
+    """
 
     name: str
     default: str

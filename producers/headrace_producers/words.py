@@ -1,4 +1,4 @@
-"""What an error of a service says, in one line: for reasons, troubles and logs."""
+"""Text of a service's error in one line, for reasons, incidents and logs."""
 
 from headrace_schemas.errors import Unavailable
 

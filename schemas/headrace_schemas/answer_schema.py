@@ -1,4 +1,4 @@
-"""Which JSON Schemas a criterion may bring: of bounded size and work, and whole in themselves. Pure.
+"""JSON Schemas that a criterion may bring: bounded in size and work, and self-contained. Pure.
 
 Checking is linear in the answer for each subschema that applies. What makes it more is refused here: references
 multiply (twenty definitions, each of which names the next twice, are a million subschemas), and a schema that refers to
@@ -25,7 +25,7 @@ _OF_THE_WHOLE: Final = ("$id", "$schema")  # in a part of it they would change w
 
 
 def bounded(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema as it is. ValueError, in words that go on from its name, when it may not be used."""
+    """Return the schema as it is. ValueError, in words that go on from its name, when it may not be used."""
     try:
         characters = len(json.dumps(schema, ensure_ascii=False, allow_nan=False))
     except RecursionError:
@@ -50,13 +50,13 @@ _TOO_DEEP: Final = f"is nested deeper than {MAX_DEPTH} levels with its reference
 
 
 def _patterns(node: dict[str, Any]) -> int:
-    """How many regular expressions stand in an object itself."""
+    """Return how many regular expressions stand in an object itself."""
     named = node.get("patternProperties")
     return isinstance(node.get("pattern"), str) + (len(named) if isinstance(named, dict) else 0)
 
 
 class _Walk:
-    """Counts objects with references followed, each part once: a part that is met again has its count already."""
+    """Count of objects with references followed. Each part is counted once."""
 
     def __init__(self, root: dict[str, Any]) -> None:
         self._root = root
@@ -105,7 +105,7 @@ class _Walk:
         return [*node, *(part for name, part in node.items() if name not in defined), *target]
 
     def _target(self, reference: str) -> Any:
-        """What a reference names: JSON pointers (RFC 6901) into the schema itself, and nothing that is elsewhere."""
+        """Return the target of a reference: JSON pointers (RFC 6901) into the schema itself, and nowhere else."""
         if reference != "#" and not reference.startswith("#/"):
             raise ValueError("has a $ref that leads out of it: only #/… names a part of the schema itself")
         found: Any = self._root

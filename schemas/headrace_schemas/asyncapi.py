@@ -85,7 +85,7 @@ _SECURITY: Final = {
 
 
 def build_asyncapi() -> dict[str, Any]:
-    """The document, self-contained, for topics with the default prefix."""
+    """Return the document, self-contained, for topics with the default prefix."""
     schemas: dict[str, Any] = {}
     for event_type in known_types():
         schemas |= _schemas(event_type)
@@ -111,7 +111,7 @@ def build_asyncapi() -> dict[str, Any]:
 
 
 def channel_name(topic: Topic) -> str:
-    """The channel's name in the document: the topic with underscores, as generated code can have it."""
+    """Return the channel's name in the document: the topic with underscores, as generated code can have it."""
     return topic.value.replace(".", "_")
 
 
@@ -129,7 +129,7 @@ def _operation_name(topic: Topic) -> str:
 
 
 def _operation(topic: Topic) -> dict[str, Any]:
-    """What a client of headrace does with a topic: it sends jobs, and receives all else."""
+    """Return the operation of a client of headrace on a topic: it sends jobs, and receives all else."""
     channel = f"#/channels/{channel_name(topic)}"
     return {
         "action": "send" if topic in INBOUND else "receive",
@@ -188,7 +188,7 @@ def _headers(event_type: str) -> dict[str, Any]:
 
 
 def _schemas(event_type: EventType) -> dict[str, Any]:
-    """The event's schema and its parts, each under its own name, as AsyncAPI's schema format has them."""
+    """Return the event's schema and its parts, each under its own name, as AsyncAPI's schema format has them."""
     schema = build_json_schema(event_type, references="#/components/schemas/")
     parts: dict[str, Any] = schema.pop("$defs", {})
     del schema["$schema"], schema["$id"], schema["examples"]  # the message has it

@@ -1,4 +1,4 @@
-"""What is known of a document beside its text, and which documents an answer may rest on by it.
+"""Attributes of documents, and filters that select documents by them.
 
 The shapes are those of OpenAI's vector stores: the attributes of a file, comparison filters and compound filters.
 """
@@ -19,7 +19,7 @@ MAX_COMPARISONS: Final = 64  # of one filter in all
 LONGEST_KEY: Final = 64
 LONGEST_VALUE: Final = 512
 _LARGEST: Final = 1e300  # what every reader of JSON takes for a finite number
-_EXACT: Final = 2**53  # whole numbers up to here are exact, whoever reads them
+_EXACT: Final = 2**53  # whole numbers up to here are exact for every reader
 
 
 def _kind(value: Any) -> str | None:
@@ -113,21 +113,21 @@ _Some = (
 
 
 class Inner(Value):
-    """All (`and`), or one at least (`or`), of some comparisons hold."""
+    """Comparisons of which all (`and`), or at least one (`or`), must hold."""
 
     type: Literal["and", "or"]
     filters: Annotated[tuple[Annotated[Comparison, Field(discriminator="type")], ...], *_Some]
 
 
 class Middle(Value):
-    """The same, of comparisons and of what is made of them."""
+    """Comparisons and groups of comparisons of which all, or at least one, must hold."""
 
     type: Literal["and", "or"]
     filters: Annotated[tuple[Annotated[Comparison | Inner, Field(discriminator="type")], ...], *_Some]
 
 
 class Outer(Value):
-    """The same once more: `and` and `or` are nested three deep at most, and hold 64 comparisons in all."""
+    """Filter of documents: `and` and `or` nested at most three deep, with at most 64 comparisons in all."""
 
     type: Literal["and", "or"]
     filters: Annotated[tuple[Annotated[Comparison | Middle, Field(discriminator="type")], ...], *_Some]
@@ -145,7 +145,7 @@ AnyFilter = Comparison | Compound  # or a part of one
 
 
 def comparisons(wanted: AnyFilter) -> Iterator[Comparison]:
-    """All comparisons of a filter."""
+    """Yield all comparisons of a filter."""
     if isinstance(wanted, Inner | Middle | Outer):
         for each in wanted.filters:
             yield from comparisons(each)
@@ -154,7 +154,7 @@ def comparisons(wanted: AnyFilter) -> Iterator[Comparison]:
 
 
 def matches(wanted: AnyFilter, attributes: Mapping[str, Any]) -> bool:
-    """Whether a document with these attributes is among those that the filter lets through."""
+    """Return True if the filter selects a document with these attributes."""
     match wanted:
         case Inner() | Middle() | Outer():
             some = all if wanted.type == "and" else any
@@ -187,7 +187,7 @@ def _ordered(order: str, found: Any, wanted: Any) -> bool:
 
 
 def _rank(value: object) -> type | None:
-    """Which values may be compared."""
+    """Return which values may be compared."""
     if value is None or isinstance(value, bool | str):
         return type(value)
     return float

@@ -1,4 +1,4 @@
-"""Who is to be told of a job's end by a webhook, and the names of what webhooks tell."""
+"""Recipients of webhooks, and the names of webhook events."""
 
 from typing import Annotated, Final, Literal, Self
 
@@ -31,8 +31,8 @@ WEBHOOK_EVENTS: Final[tuple[str, ...]] = (
 
 
 class Recipient(Value):
-    """Where a webhook goes. It is signed with the secret of the tenant's callbacks, or with that of the registered
-    endpoint that is named.
+    """Recipient of a webhook. Deliveries are signed with the secret of the tenant's callbacks, or with that of the
+    registered endpoint that is named.
     """
 
     url: Annotated[Url | None, Field(description="Where to; https, and an address that the internet knows.")] = None
@@ -54,7 +54,7 @@ class Recipient(Value):
 
 
 class BatchCallback(Recipient):
-    """Where a webhook tells of a batch's end."""
+    """Recipient of a webhook at the end of a batch."""
 
     events: Annotated[
         tuple[BatchEvent, ...],
@@ -64,13 +64,13 @@ class BatchCallback(Recipient):
 
     @property
     def wanted(self) -> tuple[BatchEvent, ...]:
-        """The ends that its place is told of."""
+        """Return the ends that the recipient subscribes to."""
         return self.events or BATCH_EVENTS
 
 
 class Callback(Recipient):
-    """Where a webhook tells of this job's end. It is signed with the secret of the tenant's callbacks, or with that of
-    the registered endpoint that is named. Endpoints that listen to all jobs need none.
+    """Recipient of a webhook at the end of this job. Deliveries are signed with the secret of the tenant's callbacks,
+    or with that of the registered endpoint that is named. Endpoints that listen to all jobs need no callback.
     """
 
     events: Annotated[
@@ -84,13 +84,13 @@ class Callback(Recipient):
 
     @property
     def _needs_place(self) -> bool:
-        return not self.response  # who listens to all hears of it
+        return not self.response  # endpoints that subscribe to all jobs get it
 
     def as_response(self) -> Self:
-        """The same, about a response of OpenAI's API."""
+        """Return the same callback, about a response of OpenAI's API."""
         return self.model_copy(update={"response": True})
 
     @property
     def wanted(self) -> tuple[JobEvent, ...]:
-        """What its place is told of."""
+        """Return the events that the recipient subscribes to."""
         return self.events or JOB_ENDS

@@ -1,4 +1,4 @@
-"""The one codec: an event and its envelope, to and from the bytes of a Kafka record."""
+"""The codec: an event and its envelope, to and from the bytes of a Kafka record."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from headrace_schemas.topics import INBOUND
 
 
 def encode_value(event: Event | JobEvent) -> bytes:
-    """The event as JSON. Absent fields are left out."""
+    """Return the event as JSON. Absent fields are left out."""
     return event.model_dump_json(exclude_none=True).encode()
 
 
@@ -41,7 +41,7 @@ def decode(headers: Sequence[tuple[str, bytes | None]], value: bytes | None) -> 
 
 
 def decode_job(kind: str, value: bytes) -> AnyJob:
-    """The job of this kind in a record's value; InvalidRecord when there is none that this version can read."""
+    """Return the job of this kind in a record's value; InvalidRecord when there is none that this version can read."""
     found = job_type(kind)
     if found is None:
         raise InvalidRecord(f"{kind!r} is no kind of job that this version knows")
@@ -49,7 +49,7 @@ def decode_job(kind: str, value: bytes) -> AnyJob:
 
 
 def decode_value(event_type: str, value: bytes | None) -> Event:
-    """The event in a record's value, checked strictly: no type is guessed from another."""
+    """Return the event in a record's value, checked strictly: no type is guessed from another."""
     found = type_named(event_type)
     if found is None:
         known = ", ".join(each.name for each in known_types())

@@ -16,12 +16,14 @@ _CHARSETS = ("utf-8", "utf8", "us-ascii")  # JSON is UTF-8 (RFC 8259, section 8.
 
 
 def is_name(header: str) -> bool:
-    """Whether a header is the content type. Clients that come from HTTP write it in capitals, and mean the same."""
+    """Return True if a header is the content type. Clients that come from HTTP write it in capitals, and mean the
+    same.
+    """
     return header.lower() == NAME
 
 
 def is_structured(headers: Sequence[tuple[str, bytes | None]]) -> bool:
-    """Whether the value holds the whole CloudEvent. Without a content type it is JSON in binary mode."""
+    """Return True if the value holds the whole CloudEvent. Without a content type it is JSON in binary mode."""
     found = [value for name, value in headers if len(name) == len(NAME) and is_name(name)]
     if len(set(found)) > 1:
         raise comes_twice(NAME)
@@ -34,7 +36,9 @@ def comes_twice(header: str) -> InvalidRecord:
 
 
 def check(value: bytes | str | None) -> str:
-    """JSON or STRUCTURED, parameters left out; InvalidRecord names what it is else, and what it may be."""
+    """Return JSON or STRUCTURED, without parameters. Raise InvalidRecord, which names the type found and those
+    allowed.
+    """
     text = value.decode("ascii", "backslashreplace") if isinstance(value, bytes) else value or ""
     media_type, _, parameters = text.partition(";")
     media_type = media_type.strip().lower()

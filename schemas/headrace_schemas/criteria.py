@@ -1,4 +1,6 @@
-"""What a judge may be asked for. A criterion is named by its `criterion` field and yields one score in [0, 1]."""
+"""Criteria that a judge can be asked for. A criterion is named by its `criterion` field and yields one score in
+[0, 1].
+"""
 
 import hashlib
 import json
@@ -50,7 +52,7 @@ class Uncertain(Value):
 
 
 class _Named(Value):
-    """What every criterion may have."""
+    """Fields that every criterion may have."""
 
     name: Annotated[
         Label | None,
@@ -74,13 +76,13 @@ class _Named(Value):
 
     @property
     def key(self) -> str:
-        """What scores and labels call it: its name, else its kind."""
+        """Return the key of scores and labels: the criterion's name, else its kind."""
         return self.name or str(getattr(self, "criterion"))  # noqa: B009 - each kind has it
 
     @property
     def version(self) -> str:
-        """The digest of all that it asks for, but for its name and how often it is asked: another question is another
-        version.
+        """Return the digest of all that it asks for, but for its name and how often it is asked: another question is
+        another version.
         """
         if self.template is not None:
             return self.template
@@ -90,7 +92,7 @@ class _Named(Value):
 
 
 class _Compared(_Named):
-    """What every criterion has that compares."""
+    """Fields of every criterion that compares."""
 
     reference: Annotated[
         Text | None, Field(description="What this one compares with, where that is not the job's reference.")
@@ -136,7 +138,7 @@ class Gleu(_Compared):
 
 
 class FuzzyMatch(_Compared):
-    """How much of output and reference is the same, character for character, in the same order. Needs a reference.
+    """Share of output and reference that is the same, character for character, in the same order. Needs a reference.
 
     Twice the length of their longest common subsequence, divided by the length of both together.
     """

@@ -18,7 +18,7 @@ from headrace_schemas.times import parse_time
 Headers = list[tuple[str, bytes]]
 
 _REQUIRED: Final = ("specversion", "id", "source", "type")
-# What is read of an envelope; other attributes are another's extensions, and passed over.
+# Attributes that are read of an envelope; others are extensions, and ignored.
 ATTRIBUTES: Final = (*_REQUIRED, "time", "subject", "partitionkey", "traceparent", "correlationid", "expirytime")
 _HEADERS: Final = {f"ce_{name}": name for name in ATTRIBUTES}
 _MAX_ATTRIBUTE: Final = 1024  # bytes of one header's value
@@ -36,12 +36,12 @@ _TRACEPARENT_LENGTH: Final = 55  # of version 00
 
 
 def is_uri_reference(text: str) -> bool:
-    """Whether it is a URI reference that is not empty, as CloudEvents' `source` must be."""
+    """Return True if it is a URI reference that is not empty, as CloudEvents' `source` must be."""
     return bool(text and _URI_REFERENCE.fullmatch(text))
 
 
 def is_traceparent(text: str) -> bool:
-    """Whether it is a `traceparent` of W3C Trace Context."""
+    """Return True if it is a `traceparent` of W3C Trace Context."""
     return bool(_TRACEPARENT.fullmatch(text)) and (len(text) == _TRACEPARENT_LENGTH or not text.startswith("00"))
 
 
@@ -63,11 +63,11 @@ class Envelope:
     expirytime: datetime | None = None
 
     def to_headers(self) -> Headers:
-        """The attributes as Kafka headers, absent ones left out."""
+        """Return the attributes as Kafka headers, absent ones left out."""
         return [(name, value.encode()) for name, value in self.to_text().items()]
 
     def to_text(self) -> dict[str, str]:
-        """The same, as text."""
+        """Return the headers as text."""
         headers = {
             "ce_specversion": "1.0",
             "ce_id": self.id,
@@ -119,13 +119,13 @@ class Envelope:
 
 
 def schema_id(event_type: str) -> str:
-    """The URN of the JSON Schema of an event type's data: `dataschema`. It names, and cannot be fetched."""
+    """Return the URN of the JSON Schema of an event type's data: `dataschema`. It names, and cannot be fetched."""
     return f"urn:headrace:schema:{event_type}"
 
 
 def _plain_traceparent(headers: Sequence[tuple[str, bytes | None]]) -> str | None:
-    """What OpenTelemetry adds to the records of Kafka clients. It is no part of CloudEvents: a wrong one,
-    or two that differ, are no reason to refuse the event.
+    """Return the trace context that OpenTelemetry adds to records of Kafka clients. It is no part of CloudEvents: a
+    wrong value, or two that differ, are no reason to refuse the event.
     """
     found = {value for name, value in headers if name == "traceparent"}
     if len(found) != 1:

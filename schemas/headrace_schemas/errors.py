@@ -1,11 +1,11 @@
-"""One root for every error of headrace. An error carries a category, and the category decides about a retry."""
+"""The root of all errors of headrace. An error carries a category, and the category decides about a retry."""
 
 from enum import StrEnum
 from typing import ClassVar
 
 
 class Category(StrEnum):
-    """Why something failed, and by that what happens next."""
+    """Reason why something failed; it decides what happens next."""
 
     INVALID = "invalid"  # the record itself is wrong: refused at the door, or where its worker alone can tell
     CONFLICT = "conflict"  # another record under the same key, or another tenant's job: what was there first holds
@@ -18,7 +18,7 @@ class Category(StrEnum):
 
     @property
     def retryable(self) -> bool:
-        """Whether the same step may be run again in the hope of another outcome."""
+        """Return True if the same step may be run again in the hope of another outcome."""
         return self in (Category.TRANSIENT, Category.REROUTABLE)
 
 

@@ -20,7 +20,7 @@ Event = (
 
 
 class EventType(NamedTuple):
-    """One kind of event. `name` is its CloudEvents type; ingest refuses an event on a topic that is not its own.
+    """Type of event. `name` is its CloudEvents type; ingest refuses an event on a topic that is not its own.
 
     `example` is that of an event that a feature adds; those of the contract stand in `examples.py`.
     """
@@ -32,7 +32,7 @@ class EventType(NamedTuple):
 
     @property
     def description(self) -> str:
-        """What it says, in one line: the first of its class' docstring."""
+        """Return a description in one line: the first line of its class's docstring."""
         return (self.cls.__doc__ or "").strip().splitlines()[0]
 
 
@@ -82,30 +82,30 @@ def known_types() -> tuple[EventType, ...]:
 
 
 def kind_of(job: AnyJob) -> JobKind:
-    """What the ledger and receipts call jobs like this one."""
+    """Return the kind of this job as the ledger and receipts name it."""
     return _KINDS[type(job)]
 
 
 def job_type(kind: str) -> EventType | None:
-    """The event type of the jobs of this kind, if there is one."""
+    """Return the event type of the jobs of this kind, if there is one."""
     return _BY_KIND.get(kind)
 
 
 def type_named(name: str) -> EventType | None:
-    """The event type of this name, if there is one."""
+    """Return the event type of this name, if there is one."""
     return _BY_NAME.get(name)
 
 
 def type_of(event: Event) -> str:
-    """The CloudEvents type of an event."""
+    """Return the CloudEvents type of an event."""
     return _BY_CLASS[type(event)].name
 
 
 def topic_for(event: Event) -> Topic:
-    """The topic that an event is published to."""
+    """Return the topic that an event is published to."""
     return _BY_CLASS[type(event)].topic
 
 
 def types_on(topic: Topic) -> list[EventType]:
-    """The events that belong on a topic."""
+    """Return the events that belong on a topic."""
     return [event_type for event_type in known_types() if event_type.topic is topic]

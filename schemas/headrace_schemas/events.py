@@ -1,4 +1,4 @@
-"""What headrace says about a job: its output, its moderation, its result; or why there is none."""
+"""Events about a job: its output, its moderation and its result, or the reason why there is none."""
 
 import base64
 import struct
@@ -43,7 +43,7 @@ class Usage(OutgoingValue):
 
 
 class Answer(OutgoingValue):
-    """What the model wrote, why it ended, who wrote it and what it took. It goes from event to event as a whole.
+    """A model's answer: its text, why it ended, the model and the usage. Each event carries it whole.
 
     `text` is redacted where the policy says so, and absent when moderation blocked it. Where nothing was found that the
     answer could rest on, `finish_reason` may be `abstained`: no model was run, and the text is empty.
@@ -58,14 +58,14 @@ class Answer(OutgoingValue):
     grounding: Annotated[Grounding | None, Field(description="Of a job that named a knowledge base.")] = None
 
     def with_text(self, text: str | None) -> Self:
-        """The same answer with another text, or with none; ValidationError where that is no text."""
+        """Return the same answer with another text, or with none. Raise ValidationError for a value that is no text."""
         if text == self.text:
             return self
         return type(self).model_validate({**dict(self), "text": text})
 
 
 class StageRecord(OutgoingValue):
-    """What one stage did for one job: the attempt that counted, time spent ready and waiting, time running (ms).
+    """Record of one stage for one job: the attempt that counted, time spent ready and waiting, time running (ms).
 
     `ran_ms` is the time of the group that the job ran in; `group_size` says how many shared it.
     """
@@ -78,7 +78,7 @@ class StageRecord(OutgoingValue):
 
 
 class JobEvent(OutgoingValue):
-    """What every event about an accepted job carries."""
+    """Fields that every event about an accepted job carries."""
 
     job_id: JobId
     tenant: Tenant
@@ -86,7 +86,7 @@ class JobEvent(OutgoingValue):
 
 
 class Output(JobEvent):
-    """What the model wrote, before moderation. Do not show it to anyone: read `moderated` or `results`."""
+    """A model's answer before moderation. Do not show it to anyone: read `moderated` or `results`."""
 
     answer: Answer
 
@@ -98,7 +98,7 @@ class Output(JobEvent):
 
     @property
     def text(self) -> str:
-        """What moderation is to look at: an output has a text, be it empty."""
+        """Return the text for moderation: an output always has a text, which may be empty."""
         return self.answer.text or ""
 
 
@@ -136,7 +136,7 @@ class Unsupported(OutgoingValue):
 
 
 class Score(OutgoingValue):
-    """One criterion's result: a value in [0, 1], or the reason why it could not be judged."""
+    """The result of a criterion: a value in [0, 1], or the reason why it could not be judged."""
 
     criterion: Name
     name: Annotated[Label | None, Field(description="The criterion's own, where it has one.")] = None
@@ -174,7 +174,7 @@ class Score(OutgoingValue):
 
 
 class JudgeVerdict(OutgoingValue):
-    """One score for each criterion that the job asked for, in its order; and what became of its floor."""
+    """A score for each criterion that the job asked for, in its order, and the outcome of its minimum quality."""
 
     scores: Annotated[tuple[Score, ...], Field(max_length=MAX_CRITERIA)] = ()
     floor: Annotated[QualityFloor | None, Field(description="Of a job that asks for `min_quality`.")] = None
@@ -196,7 +196,7 @@ class Embedding(OutgoingValue):
 
     @property
     def floats(self) -> tuple[float, ...]:
-        """The vector as numbers."""
+        """Return the vector as numbers."""
         data = base64.b64decode(self.vector)
         return struct.unpack(f"<{len(data) // 4}f", data)
 
@@ -234,7 +234,7 @@ class JobCancelled(JobEvent):
 
 
 class DeadLetter(OutgoingValue):
-    """What could not be done, why, and the record as it came, so that it can be replayed.
+    """A job or record that failed for good, the reason, and the original record, so that it can be replayed.
 
     With a `job_id` it is the end of that job. Without one it tells of a record that never became a job, and ends none:
     `refers_to` is then the id that the job has or would have had, where that can be told, and what the record said of
@@ -267,7 +267,7 @@ class DeadLetter(OutgoingValue):
 
     @property
     def concerns(self) -> str | None:
-        """The job whose sender waits for this: the one that ended, or that the refused record would have been.
+        """Return the job whose sender waits for this: the job that ended, or that the refused record would have been.
 
         A refused wish to cancel refers to a job too, and changes nothing for who waits for that.
         """

@@ -1,4 +1,4 @@
-"""One example of each event: what `examples` holds in the AsyncAPI document and the JSON Schemas."""
+"""An example of each event, for `examples` in the AsyncAPI document and the JSON Schemas."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -242,7 +242,7 @@ def example_of(event_type: EventType) -> Event | JobEvent:
 
 
 def example_envelope(event_type: str) -> Envelope:
-    """The envelope that an example comes in."""
+    """Return the envelope that an example comes in."""
     event = EXAMPLES.get(event_type)
     sent = isinstance(event, AnyJob | CancelJob | Review)
     job_id = event.job_id if isinstance(event, CancelJob | Review) else _JOB_ID

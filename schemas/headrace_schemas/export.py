@@ -31,5 +31,5 @@ def documents() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def schema_file(event_type: str) -> str:
-    """The name of the file with an event type's JSON Schema."""
+    """Return the name of the file with an event type's JSON Schema."""
     return f"{event_type}.schema.json"

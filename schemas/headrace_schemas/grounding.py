@@ -1,4 +1,4 @@
-"""What a job says of the documents that its answer is to rest on, and what its receipt says of them."""
+"""Fields of a job about the documents that its answer rests on, and the part of its receipt about them."""
 
 import re
 from enum import StrEnum
@@ -21,14 +21,14 @@ Relevance = Annotated[float, Field(ge=-1, le=1)]
 
 
 class WithoutPassages(StrEnum):
-    """What to do where no passage is relevant enough: run no model and say so, or answer from the model alone."""
+    """Action when no passage is relevant enough: run no model and say so, or answer from the model alone."""
 
     ABSTAIN = "abstain"
     ANSWER = "answer"
 
 
 class Screening(OutgoingValue):
-    """What was done with a passage because of prompt injection, of a job whose prompt is screened.
+    """Action on a passage because of prompt injection, in a job whose prompt is screened.
 
     `allow`: nothing, also where a person let it pass. `block`: the model was not given it. `score` is the highest of
     what was found in it, 0 where that is nothing, and `policy` says by which policy.
@@ -73,7 +73,7 @@ class Citation(OutgoingValue):
 
 
 class Grounding(OutgoingValue):
-    """What an answer rests on, of a job that named a knowledge base.
+    """Passages that an answer rests on, in a job that named a knowledge base.
 
     `citations` are the passages that the model was given, in their order in the prompt. `unknown` are numbers that the
     answer cites and no passage has: the model made them up. Without passages, `reason` says why there are none.

@@ -1,4 +1,4 @@
-"""What moderation looks for: one table of categories, and what others call the same."""
+"""Categories of moderation in one table, with the names that others give them."""
 
 from typing import Final, NamedTuple
 
@@ -51,5 +51,5 @@ _OF_KINDS: Final = {kind: hazard.name for hazard in HAZARDS for kind in hazard.k
 
 
 def hazard_of(kind: str) -> str:
-    """The category that findings of this kind count under."""
+    """Return the category that findings of this kind count under."""
     return _OF_KINDS.get(kind, kind)

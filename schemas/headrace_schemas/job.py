@@ -1,4 +1,4 @@
-"""What a producer asks for: generation, evaluation, embedding, moderation, and the wish to cancel."""
+"""Requests of a producer: generation, evaluation, embedding, moderation and cancellation."""
 
 import uuid
 from enum import StrEnum
@@ -42,7 +42,7 @@ POLICY_MODEL: Final = "headrace-policy"  # who moderates: the deployment's detec
 
 
 def derive_job_id(tenant: str, key: str) -> str:
-    """The id of a job: UUIDv5 of `tenant`, a line feed, and the idempotency key (or the event's id without one).
+    """Return the id of a job: UUIDv5 of `tenant`, a line feed, and the idempotency key (or the event's id without one).
 
     The tenant is part of the name, so no tenant can collide with, or guess its way into, another's jobs.
     """
@@ -57,7 +57,7 @@ class Lane(StrEnum):
 
 
 class Sampling(Value):
-    """How tokens are chosen. Temperature 0 is greedy and ignores top_p, top_k and seed."""
+    """Sampling of tokens. Temperature 0 is greedy and ignores top_p, top_k and seed."""
 
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -74,7 +74,7 @@ class Sampling(Value):
 
 
 class Job(Value):
-    """What every job carries, whatever is asked for."""
+    """Fields that every kind of job carries."""
 
     tenant: Annotated[Tenant, Field(description="On whose behalf. Tenants share no ids, and take fair turns.")] = (
         "default"
@@ -93,12 +93,12 @@ class Job(Value):
     callback: Annotated[Callback | None, Field(description="Whom a webhook is to tell of this job's end.")] = None
 
     def job_id(self, event_id: str) -> str:
-        """This job's id, given the id of the event that brought it."""
+        """Return this job's id, given the id of the event that brought it."""
         return derive_job_id(self.tenant, self.idempotency_key or event_id)
 
 
 class JudgedJob(Job):
-    """What a job carries whose output may be judged."""
+    """Fields of a job whose output may be judged."""
 
     criteria: Annotated[
         tuple[Criterion, ...], Field(max_length=MAX_CRITERIA, description="What the output is judged by."), FAIL_FAST
@@ -128,12 +128,12 @@ class JudgedJob(Job):
 
     @property
     def judge_models(self) -> tuple[str, ...]:
-        """The judge models that the criteria name, each once, in their order."""
+        """Return the judge models that the criteria name, each once, in their order."""
         return tuple(dict.fromkeys(c.model for c in self.criteria if isinstance(c, Rubric | Pairwise) and c.model))
 
     @property
     def asks_judge(self) -> bool:
-        """Whether a model has to judge."""
+        """Return True if a model has to judge."""
         return any(isinstance(c, Rubric | Pairwise) for c in self.criteria)
 
 
@@ -208,12 +208,12 @@ class GenerationJob(JudgedJob):
 
     @property
     def conversation(self) -> tuple[Message, ...]:
-        """The messages, or the prompt as one user message."""
+        """Return the messages, or the prompt as one user message."""
         return self.messages or (Message(role="user", content=self.prompt or ""),)
 
     @property
     def question(self) -> str:
-        """What was asked, as text for a judge to read: the last user turn."""
+        """Return the question as text for a judge to read: the last user turn."""
         if not self.messages:
             return self.prompt or ""
         return next((m.content for m in reversed(self.messages) if m.role == "user"), "")

@@ -25,7 +25,7 @@ def _action(*actions: str) -> dict[str, Any]:
 _WRITTEN: Final = {"type": "object", "required": ["text"], "properties": {"text": _TEXT}}
 _WITHHELD: Final = {"type": "object", "properties": {"text": _NULL}}
 
-# What the models' validators check beyond single fields, as far as JSON Schema can say it. It cannot that `max_words`
+# Checks of the models' validators beyond single fields, as far as JSON Schema can say them. It cannot that `max_words`
 # is not below `min_words`, which of the criteria a doubt or a floor may be about, and what a JSON Schema may be: the
 # descriptions do.
 _RULES: Final[dict[str, dict[str, Any]]] = {
@@ -84,7 +84,7 @@ _OWN_WORDS: Final = frozenset({"title", "discriminator", "properties", "default"
 
 
 def build_json_schema(event_type: EventType, *, references: str = "#/$defs/") -> dict[str, Any]:
-    """The schema of one event's data as it stands in a record's value.
+    """Return the schema of one event's data as it stands in a record's value.
 
     `references` is where its parts are referred to; AsyncAPI keeps them elsewhere than JSON Schema does.
     """
@@ -101,7 +101,7 @@ def build_json_schema(event_type: EventType, *, references: str = "#/$defs/") ->
 
 
 def _plain(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """A model's schema with its title, without titles on fields, and with the rules of its validators."""
+    """Return a model's schema with its title, without titles on fields, and with the rules of its validators."""
     plain: dict[str, Any] = {"title": name, **_strip(schema), **_RULES.get(name, {})}
     if "criterion" in plain.get("properties", {}) and "const" in plain["properties"]["criterion"]:
         # The discriminator has a default in Python only: on the wire it decides what the rest means.
@@ -111,7 +111,9 @@ def _plain(name: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _strip(node: Any) -> Any:
-    """Without pydantic's own titles, OpenAPI's `discriminator`, and defaults of null, which say nothing."""
+    """Return the schema without pydantic's own titles, OpenAPI's `discriminator`, and defaults of null, which say
+    nothing.
+    """
     if isinstance(node, list):
         return [_strip(item) for item in node]
     if not isinstance(node, dict):

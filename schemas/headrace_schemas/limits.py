@@ -1,4 +1,4 @@
-"""All bounds on sizes, in one place. What is larger is refused with a reason that names the bound."""
+"""Bounds on sizes. Larger values are refused with a reason that names the bound."""
 
 from typing import Annotated, Any, Final
 
@@ -34,7 +34,7 @@ _URL: Final = r"^https?://[!-~]{1,2040}$"
 _LANGUAGE: Final = r"^[a-z]{2,3}$"
 _ENDPOINT_ID: Final = r"^[A-Za-z0-9_-]{1,36}$"
 
-# What each pattern asks for, in words.
+# The meaning of each pattern, in words.
 PATTERNS: Final[dict[str, str]] = {
     NO_NUL: "holds the character NUL (U+0000), which no database takes as text",
     _ALIAS: "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
@@ -52,7 +52,9 @@ PATTERNS: Final[dict[str, str]] = {
 
 
 def _integral(value: Any) -> Any:
-    """5.0 is the whole number 5: JSON has one kind of number, and JSON Schema's integers are those without fraction."""
+    """Return 5.0 as the whole number 5: JSON has one kind of number, and JSON Schema's integers are those without
+    fraction.
+    """
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -1,4 +1,4 @@
-"""One turn of a conversation, in what is asked of a model and of one that judges."""
+"""Turn of a conversation, as models and judges receive it."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ from headrace_schemas.model import Value
 
 
 class Message(Value):
-    """One turn of a conversation, as in OpenAI's chat format."""
+    """Turn of a conversation, as in OpenAI's chat format."""
 
     role: Literal["system", "user", "assistant"]
     content: Text

@@ -32,14 +32,16 @@ class MinQuality(Value):
 
 
 class Attempt(OutgoingValue):
-    """One answer of a job: its score by the criterion, or why it has none."""
+    """An answer of a job with its score by the criterion, or the reason why it has none."""
 
     value: Unit | None = None
     not_judged: NotJudged | None = None
 
 
 class QualityFloor(OutgoingValue):
-    """What became of a job's floor. `met` and `below` are of the answer that went out; it is the `chosen` attempt."""
+    """Outcome of a job's minimum quality. `met` and `below` describe the answer that was published: the `chosen`
+    attempt.
+    """
 
     criterion: Label
     floor: Unit

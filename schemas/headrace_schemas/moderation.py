@@ -1,4 +1,4 @@
-"""What moderation says of a text: the verdict, in the words of OpenAI's moderation answer, and what it rests on."""
+"""Verdict of moderation about a text, in the format of OpenAI's moderation answer, and its findings."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -33,7 +33,7 @@ def _not_allowed(told: Mapping[str, Any]) -> bool:
 
 
 class ModerationVerdict(OutgoingValue):
-    """What moderation decided: the strictest action of its findings. `flagged` is any but `allow`.
+    """Decision of moderation: the strictest action of its findings. `flagged` is any but `allow`.
 
     What is to be reviewed is held until a person has decided. Where that person let it pass, `flagged` stays, and
     `action` is what was done. Only the verdict about a text of one's own may say `review`.
@@ -58,5 +58,5 @@ class ModerationVerdict(OutgoingValue):
 
     @property
     def not_covered(self) -> tuple[str, ...]:
-        """The categories of headrace that nobody looked for."""
+        """Return the categories of headrace that nobody looked for."""
         return tuple(hazard.name for hazard in HAZARDS if hazard.name not in self.categories)

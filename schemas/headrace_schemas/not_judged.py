@@ -1,4 +1,4 @@
-"""Why a criterion gave no value: codes to count by. The words beside a code say more, and may change."""
+"""Reasons why a criterion gave no value, as codes to count by. The text beside a code says more, and may change."""
 
 from enum import StrEnum
 

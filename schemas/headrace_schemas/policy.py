@@ -1,4 +1,4 @@
-"""What headrace says of its moderation policies: that another one holds, or that one is wrong."""
+"""Events about moderation policies: another policy is in force, or a policy is wrong."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from headrace_schemas.model import OutgoingValue
 
 
 class PolicySwitched(OutgoingValue):
-    """Another moderation policy holds from here on. It is told once, whichever worker is the first to go by it.
+    """Another moderation policy is in force from here on. It is published once, by the first worker that uses it.
 
     A version is the digest that verdicts have as `policy`.
     """
@@ -22,7 +22,7 @@ class PolicySwitched(OutgoingValue):
 
 
 class PolicyRefused(OutgoingValue):
-    """A moderation policy is wrong, and changes nothing. It is told once, until the file says something else."""
+    """A moderation policy is wrong, and changes nothing. It is published once, until the file changes."""
 
     version: Annotated[ShortText, Field(description="The one of before, which holds: a digest of what it says.")]
     reason: Annotated[ShortText, Field(description="The file, the line where it is known, and what is wrong there.")]

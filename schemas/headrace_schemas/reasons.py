@@ -1,4 +1,4 @@
-"""Why a value is refused, in words for the people who sent it: each field and what it must be, never what it holds.
+"""Reasons why a value is refused, in words for its sender: each field and what it must be, never its content.
 
 One table, by pydantic's kinds of errors: what a new kind is to say is one line there.
 """
@@ -18,7 +18,7 @@ _MOST_NAMED = 5
 _LONGEST = 1_500
 _MOST_READ = 1_000  # a stranger may send so many that listing them would hold up all others
 
-# What a list or an object holds, where that is not what the field is called.
+# Names of the items of a list or an object, where they differ from the field's name.
 _NOUNS: Final = {"stop": "texts", "value": "values", "metadata": "entries", "stages": "records"}
 
 _KINDS: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
@@ -131,7 +131,7 @@ _SAYINGS: Final[dict[str, _Saying]] = {
 
 
 def describe(error: ValidationError, document: bytes = b"") -> str:
-    """A validation error as one line for people: each field and what is wrong with it, never its content.
+    """Return a validation error as one line for people: each field and what is wrong with it, never its content.
 
     `document` is the JSON that was read, if any was: what its parser cannot name, such as a lone surrogate's field,
     is looked up there.
@@ -148,7 +148,8 @@ def describe(error: ValidationError, document: bytes = b"") -> str:
 
 
 def first_problem(error: ValidationError, document: bytes = b"") -> tuple[tuple[int | str, ...] | None, str]:
-    """The first thing that is wrong: where it is, and what, in words that go on from its name; never its content.
+    """Return the first thing that is wrong: where it is, and what, in words that go on from its name; never its
+    content.
 
     The place is None where the document could not be read at all: the words then name it, if it can be told.
     """
@@ -178,7 +179,9 @@ def _items(error: ValidationError) -> list[dict[str, Any]]:
 
 
 def _is_echo(short: Any, items: Sequence[Any]) -> bool:
-    """Whether a list is too short only by its own entries that are wrong: pydantic counts those that are right."""
+    """Return True if a list is too short only by its own entries that are wrong: pydantic counts those that are
+    right.
+    """
     place = short["loc"]
     return any(len(item["loc"]) > len(place) and item["loc"][: len(place)] == place for item in items)
 
@@ -188,13 +191,15 @@ def _problem(item: Any) -> str:
 
 
 def words_of(item: Mapping[str, Any]) -> str:
-    """What is wrong with one item of a validation (pydantic's `errors`), never with the value that was sent."""
+    """Return what is wrong with one error of a validation (pydantic's `errors`), never with the value that was sent."""
     saying = _SAYINGS.get(item["type"])
     return saying({"of": "", **item}, item.get("ctx", {})) if saying else str(item["msg"])
 
 
 def _place(kind: str, location: tuple[int | str, ...]) -> str:
-    """What the words are about: a field with what it is in, or the value where that is no object at all."""
+    """Return the place that the words are about: a field with what it is in, or the value if that is no object at
+    all.
+    """
     parts = _parts(kind, location)
     if parts and parts[-1] == "[key]":
         return f"{shown(map(str, parts[:-2]))}: a key "
@@ -204,7 +209,7 @@ def _place(kind: str, location: tuple[int | str, ...]) -> str:
 
 
 def _parts(kind: str, location: tuple[int | str, ...]) -> list[int | str]:
-    """A place as the document has it, without pydantic's own names for which of several classes was meant."""
+    """Return a place as the document has it, without pydantic's own names for which of several classes was meant."""
     parts = list(location)
     tag = "criterion"
     if len(parts) > 2 and parts[0] == "criteria":
@@ -233,7 +238,7 @@ def _instead(found: object, wanted: str) -> str:
 
 
 def _no_json(reason: str, document: bytes) -> str:
-    """What keeps a value from being read at all; the parser's words hold a line and a column, and nothing else."""
+    """Return the reason why a value cannot be parsed; the parser's words hold a line and a column, and nothing else."""
     if not document.strip():
         return "value: is empty"
     if document.startswith(b"\xef\xbb\xbf"):
@@ -248,5 +253,5 @@ def _no_json(reason: str, document: bytes) -> str:
 
 
 def reason_of(error: HeadraceError) -> str:
-    """The error's message as a reason: never empty, without NUL, and no longer than a short text may be."""
+    """Return the error's message as a reason: never empty, without NUL, and no longer than a short text may be."""
     return (str(error) or type(error).__name__).replace("\x00", "\ufffd")[:MAX_SHORT_TEXT]

@@ -1,4 +1,4 @@
-"""What a job says of answers that were given before, and what its receipt says came of it."""
+"""Fields of a job about cached answers, and the part of its receipt about the cache."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -12,8 +12,8 @@ SECONDS_OF_A_YEAR = 366 * 86_400.0
 
 
 class CacheMode(StrEnum):
-    """Which earlier answers are good enough: none, those to the very same request, or those to the same question in
-    other words, too.
+    """Cached answers that a job accepts: none, those to the very same request, or also those to the same question in
+    other words.
     """
 
     OFF = "off"
@@ -22,8 +22,8 @@ class CacheMode(StrEnum):
 
 
 class CacheTier(StrEnum):
-    """Where an answer came from: a model, an earlier answer to the same request, one that was being made at that
-    moment, or one to the same question in other words.
+    """Origin of an answer: a model, an earlier answer to the same request, one that was being made at that moment, or
+    one to the same question in other words.
     """
 
     NONE = "none"
@@ -33,7 +33,7 @@ class CacheTier(StrEnum):
 
 
 class Recall(OutgoingValue):
-    """What looking up came to, for a job that asked for it.
+    """Result of the cache lookup, for a job that asked for it.
 
     Of an answer that was served: its age (s), the job that it was made for, and what was saved. Of one that was not:
     the nearest question's similarity, and why that was refused. `threshold` is the similarity that was asked for.

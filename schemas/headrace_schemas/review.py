@@ -1,4 +1,6 @@
-"""What a person says of a job's end: whether it is right by a criterion, or falls under a category of moderation."""
+"""Label of a person about the end of a job: whether it is right by a criterion, or falls under a category of
+moderation.
+"""
 
 import json
 import uuid
@@ -15,7 +17,7 @@ _REVIEWS: Final = Namespace(uuid.UUID("8a0e5d7c-41b6-5c2e-9f3a-7d1b60c4e9a2"))
 
 
 class Review(Value):
-    """One label: who says what of which job, and when. Others of the same job stand beside it; none is replaced."""
+    """A label: the person, the job, the verdict and the time. Several labels of one job are kept; none is replaced."""
 
     job_id: WrittenJobId
     tenant: Tenant = "default"
@@ -39,26 +41,28 @@ class Review(Value):
 
     @property
     def kind(self) -> Literal["criterion", "category"]:
-        """What it is about."""
+        """Return whether the label is about a criterion or a category."""
         return "category" if self.criterion is None else "criterion"
 
     @property
     def about(self) -> str:
-        """The criterion or category."""
+        """Return the criterion or category."""
         return self.criterion or self.category or ""
 
     @property
     def value(self) -> float:
-        """From 0 to 1."""
+        """Return the label as a number from 0 to 1."""
         return float(bool(self.label)) if self.score is None else self.score
 
     @property
     def said_at(self) -> int:
-        """When, in ms since 1970: finer parts of a second are not kept."""
+        """Return the time of the label in ms since 1970, without finer parts of a second."""
         return int(self.when.timestamp() * 1000)
 
     @property
     def id(self) -> str:
-        """The same for the same label, however often it is sent; another for whatever says otherwise."""
+        """Return the label's id: the same for the same label, however often it is sent, and another for any other
+        label.
+        """
         said = [self.tenant, self.job_id, self.kind, self.about, self.value, self.who, self.said_at]
         return _REVIEWS.id_of(json.dumps(said))

@@ -51,7 +51,7 @@ def _event(value: bytes | None) -> dict[str, Any]:
 
 
 def _data(event: dict[str, Any]) -> bytes | None:
-    """The event's data, taken out of it: as JSON, or from base64."""
+    """Return the event's data, taken out of it: as JSON, or from base64."""
     data, encoded = event.pop("data", None), event.pop("data_base64", None)
     if data is not None and encoded is not None:
         raise InvalidRecord("both data and data_base64 are given: a CloudEvent holds one of them")

@@ -1,4 +1,4 @@
-"""Where a JSON document holds lone surrogates, and what to do about them.
+"""Lone surrogates in a JSON document: where they are, and what to do about them.
 
 JSON can write them (`"\\ud800"`), UTF-8 and so every database cannot; a parser that refuses them names only a place in
 the bytes. Pure.
@@ -29,7 +29,7 @@ class _Fields(list[tuple[str, object]]):
 
 
 def lone_surrogates(document: bytes) -> list[str]:
-    """One line for each of the first texts that hold one: field, character in it, what to do.
+    """Return a line for each of the first texts that hold one: field, character in it, what to do.
 
     Empty when there is none, or when the document cannot be read for another reason.
     """
@@ -47,7 +47,9 @@ def lone_surrogates(document: bytes) -> list[str]:
 
 
 def _texts(whole: object) -> Iterator[tuple[_Path, str]]:
-    """Every text with the path to it, in order; the names of fields too. No recursion: the nesting is a stranger's."""
+    """Yield every text with the path to it, in order; the names of fields too. No recursion: the nesting is a
+    stranger's.
+    """
     todo: list[tuple[_Path, object]] = [(None, whole)]
     while todo:
         path, value = todo.pop()
@@ -71,7 +73,7 @@ def _named(path: _Path) -> str:
 
 
 def shown(names: Iterable[str]) -> str:
-    """The path to a field, for people: each name bounded in length, and printable."""
+    """Return the path to a field, for people: each name bounded in length, and printable."""
     return ".".join(
         "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name[:_LONGEST_NAME]) for name in names
     )

@@ -17,7 +17,7 @@ _PATTERN = re.compile(PATTERN.removesuffix("$"))
 
 
 def parse_time(text: str) -> datetime:
-    """The time in UTC; ValueError says what is wrong with it."""
+    """Return the time in UTC; ValueError says what is wrong with it."""
     if not _PATTERN.fullmatch(text):
         raise ValueError(ADVICE)
     try:

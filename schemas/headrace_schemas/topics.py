@@ -7,12 +7,12 @@ DEFAULT_PREFIX = "headrace."
 
 
 class Topic(StrEnum):
-    """Where events go in and come out, and what `description` says of each."""
+    """Topic of inbound or outbound events, with a `description` of each."""
 
     description: str
 
     def __new__(cls, value: str, description: str = "") -> Self:
-        """A member by its name without the prefix."""
+        """Return a member by its name without the prefix."""
         topic = str.__new__(cls, value)
         topic._value_ = value
         topic.description = description
@@ -32,17 +32,17 @@ class Topic(StrEnum):
     POLICIES = "policies", "Moderation policies: that another one holds, or that one is wrong."
 
     def named(self, prefix: str = DEFAULT_PREFIX) -> str:
-        """This topic's name in Kafka."""
+        """Return this topic's name in Kafka."""
         return f"{prefix}{self.value}"
 
 
-# What comes in about jobs that are there, and makes none: refused, it is no end that anybody waits for.
+# Topics of records about existing jobs, which make none. A refusal of such a record is no end of a job.
 ABOUT_JOBS = (Topic.CANCELLATION, Topic.REVIEWS)
 INBOUND = (Topic.GENERATION, Topic.EVALUATION, Topic.EMBEDDING, Topic.MODERATION, *ABOUT_JOBS)
 
 
 def topic_of(name: str, prefix: str = DEFAULT_PREFIX) -> Topic:
-    """The topic that a Kafka name stands for; ValueError when it is none of ours."""
+    """Return the topic that a Kafka name stands for; ValueError when it is none of ours."""
     if not name.startswith(prefix):
         raise ValueError(f"topic {name!r} does not begin with {prefix!r}")
     return Topic(name[len(prefix) :])

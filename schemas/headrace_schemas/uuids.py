@@ -7,13 +7,13 @@ from hashlib import sha1
 
 
 class Namespace:
-    """Where names become ids: the same name the same id, in any language."""
+    """Namespace in which a name becomes an id: the same name gives the same id, in any language."""
 
     def __init__(self, namespace: uuid.UUID) -> None:
         self._bytes = namespace.bytes
 
     def id_of(self, name: str) -> str:
-        """The UUIDv5 of a name."""
+        """Return the UUIDv5 of a name."""
         digest = bytearray(sha1(self._bytes + name.encode(), usedforsecurity=False).digest()[:16])
         digest[6] = digest[6] & 0x0F | 0x50  # the version
         digest[8] = digest[8] & 0x3F | 0x80  # the variant

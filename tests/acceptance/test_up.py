@@ -212,7 +212,7 @@ def test_a_trial_that_is_interrupted_leaves_nothing_at_work(stack: Shell) -> Non
         (batch,) = eventually(lambda: [row for row in ledger.read(theirs) if row.taken and row.id not in ended])
         assert end(process, number) == code
         ended.append(batch.id)
-    assert log.read_text().count("1 had not ended and are cancelled; called again it begins anew") == 2
+    assert log.read_text().count("1 unfinished jobs are cancelled; run the command again to start over") == 2
     one_is_left = {ended[0]: "cancelled", ended[1]: "cancelled", ended[2]: "in_progress"}
     eventually(lambda: {row.id: row.state for row in ledger.read(theirs)} == one_is_left)
     done = stack.call(*trial, "--json", code=0)

@@ -64,10 +64,10 @@ def test_a_log_that_is_gone_leaves_what_was_kept():
 def test_only_what_one_has_gone_on_from_is_committed():
     """The last that was handed out waits for the next step, and a partition that is another's is left to it."""
     marks = Marks()
-    marks.hand_out(P, 4)
+    marks.returned(P, 4)
     assert marks.to_commit([P, Q]) == {}
     marks.finish()
-    marks.hand_out(Q, 0)
+    marks.returned(Q, 0)
     assert marks.to_commit([P, Q]) == {P: 5}
     assert marks.to_commit([Q]) == {}
     marks.committed({P: 5})

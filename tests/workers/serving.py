@@ -8,7 +8,7 @@ from tests.workers.ledger_jobs import claim_one, dispatch, take_in
 
 from headrace_schemas import EvaluationJob, GenerationJob
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.outage import AWAY
+from headrace_workers.core.outage import OUTAGE_ERRORS
 from headrace_workers.core.tables import CLAIMS, STEPS
 from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
@@ -46,7 +46,7 @@ def served(ledger: Ledger, tasks: TaskQueue, job: GenerationJob | EvaluationJob)
 
     def look() -> bool:
         ledger.reap(99)
-        with suppress(*AWAY):  # a connection of our own may be the dead one
+        with suppress(*OUTAGE_ERRORS):  # a connection of our own may be the dead one
             sender.once()
         return done()
 

@@ -6,7 +6,7 @@ from kafka.errors import KafkaTimeoutError
 from kombu.exceptions import OperationalError
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.core.outage import AWAY, RedisUnavailable, awaited
+from headrace_workers.core.outage import OUTAGE_ERRORS, RedisUnavailable, awaited
 
 
 @pytest.mark.parametrize(
@@ -22,5 +22,5 @@ from headrace_workers.core.outage import AWAY, RedisUnavailable, awaited
 )
 def test_each_service_is_known_by_its_errors(error, what):
     """All of them count as away."""
-    assert isinstance(error, AWAY)
+    assert isinstance(error, OUTAGE_ERRORS)
     assert awaited(error).what == what

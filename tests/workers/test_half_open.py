@@ -70,12 +70,12 @@ def test_the_ears_hear_again(proxy, url, redis_server, progress, way):
     heard = threading.Event()
     loop = progress.loop("ears")
     ears = HintListener(
-        redis_client(url, SECONDS), NAMES.bell, {Hint.WORK: heard, Hint.EVENTS: threading.Event()}, loop
+        redis_client(url, SECONDS), NAMES.hints, {Hint.WORK: heard, Hint.EVENTS: threading.Event()}, loop
     )
-    bell = Notifier(redis_client(redis_server.url), NAMES.bell)
+    bell = Notifier(redis_client(redis_server.url), NAMES.hints)
 
     def rings():
-        bell.ring(Hint.WORK)
+        bell.notify(Hint.WORK)
         return heard.wait(0.1)
 
     ears.start()
@@ -105,7 +105,7 @@ def test_a_silent_bell_is_no_half_open_connection(proxy, url, progress, monkeypa
     monkeypatch.setattr("headrace_workers.runtime.wire.listener._ASK_AFTER", 0.2)
     monkeypatch.setattr("headrace_workers.runtime.wire.listener._ANSWER", 60.0)
     loop = progress.loop("ears")
-    ears = HintListener(redis_client(url), NAMES.bell, {hint: threading.Event() for hint in Hint}, loop)
+    ears = HintListener(redis_client(url), NAMES.hints, {hint: threading.Event() for hint in Hint}, loop)
     ears.start()
     try:
         eventually(lambda: len(asked) >= 3)

@@ -346,12 +346,12 @@ def test_a_disk_that_takes_nothing_is_waited_for(running, tmp_path):
     folder.write_text("in the way")
     running.turn(3)
     assert "HEADRACE_FILES" in str(running.bulk.waits)
-    assert [trouble.subject for trouble in running.ledger.troubles()] == [f"batches {batch_id}"]
+    assert [trouble.subject for trouble in running.ledger.open_incidents()] == [f"batches {batch_id}"]
     folder.unlink()
     (tmp_path / "aside").rename(folder)
     running.run()
     assert running.bulk.waits is None
-    assert running.ledger.troubles() == []
+    assert running.ledger.open_incidents() == []
     assert [line["line"] for line in running.output(batch_id)] == [1, 2, 3]
 
 
@@ -381,9 +381,9 @@ def test_a_store_that_forgets_nothing_is_called_by_its_name(running, monkeypatch
         patched.setattr(running.store, "remove", refuse)
         running.turn(2)
     assert running.bulk.waits == Awaited("the file store", "away")
-    assert [trouble.reason for trouble in running.ledger.troubles()] == ["away"]
+    assert [trouble.reason for trouble in running.ledger.open_incidents()] == ["away"]
     running.turn(2)
-    assert (running.bulk.waits, running.ledger.troubles()) == (None, [])
+    assert (running.bulk.waits, running.ledger.open_incidents()) == (None, [])
     assert running.ledger.of(StoredFiles).file(file.id) is None
 
 

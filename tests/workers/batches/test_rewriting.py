@@ -77,7 +77,7 @@ def test_what_was_removed_is_written_again(running):
     assert output[:-1] == before[1][0]
     assert output[-1]["line"] == 7
     assert failed == before[1][1]
-    assert running.ledger.troubles() == []
+    assert running.ledger.open_incidents() == []
 
 
 def test_what_cannot_be_written_again_is_told_line_by_line(running):
@@ -146,13 +146,13 @@ def test_a_store_without_anything_is_waited_for(running):
     running.end(queue="model.other")
     running.turn(3)
     assert "headrace batch cancel" in str(running.bulk.waits)
-    assert [trouble.subject for trouble in running.ledger.troubles()] == [f"batches {batch_id}"]
+    assert [trouble.subject for trouble in running.ledger.open_incidents()] == [f"batches {batch_id}"]
     assert running.batch(batch_id).completed == 3
     for path, data in kept.items():
         running.store.write(path, [data])
     running.settle()
     assert (running.batch(batch_id).state, len(running.output(batch_id))) == ("completed", 4)
-    assert running.ledger.troubles() == []
+    assert running.ledger.open_incidents() == []
 
 
 def test_a_batch_of_which_nothing_is_there_ends_when_it_is_cancelled(running):

@@ -23,8 +23,8 @@ def ingests(ledger):
                 partitions=Partitions(kafka, ledger, name, clock), prefix=kafka.prefix, ledger=ledger,
                 rules=rules_of(ledger), max_active=max_active, retention=retention,
                 clock=clock,
-                troubles=Incidents(ledger, name, clock),
-                hand_out=Assigner(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
+                incidents=Incidents(ledger, name, clock),
+                assigner=Assigner(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
                 **options,
             )
         )  # fmt: skip

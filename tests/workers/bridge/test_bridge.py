@@ -31,7 +31,7 @@ class Idle:
     waits = None
     followed = False
     rest = 0.05
-    hears = {}
+    receivers = {}
 
     def __init__(self, **broken):
         self.broken = broken
@@ -56,8 +56,8 @@ class Idle:
     def close(self):
         return self._called("close")
 
-    def ring(self, *_):
-        return self._called("ring")
+    def notify(self, *_):
+        return self._called("notify")
 
     def start(self):
         return self._called("start")
@@ -93,7 +93,7 @@ def bridge(ledger, duties=None, of_features=None, progress=None, **parts):
         name="bridge",
         duties=frozenset(all_duties()) if duties is None else duties,
         ledger=ledger,
-        listener=OwnListener(work, events, ends, *(duty.hears for duty in of_features.values())),
+        listener=OwnListener(work, events, ends, *(duty.receivers for duty in of_features.values())),
         work=work,
         events=events,
         ends=ends,
@@ -115,7 +115,7 @@ def test_a_stop_gives_back_what_nobody_began_even_when_kafka_is_away(tmp_path):
         bridge(ledger, ingest=away, relay=away, notifier=notifier).run(stop)
         assert ledger.overview().claims == 0
         assert ledger.hold("relay", "another", 60_000)
-    assert notifier.calls == ["ring"]  # another bridge may hand it out at once
+    assert notifier.calls == ["notify"]  # another bridge may hand it out at once
 
 
 def test_a_duty_that_breaks_ends_the_bridge(tmp_path, monkeypatch):

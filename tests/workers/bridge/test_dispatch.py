@@ -12,7 +12,7 @@ from tests.workers.tasks_in_memory import Tasks
 from headrace_schemas.job import Lane
 from headrace_workers.core.ledger.claim import Claim, Claimed
 from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
-from headrace_workers.core.outage import AWAY
+from headrace_workers.core.outage import OUTAGE_ERRORS
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, STEPS
 from headrace_workers.runtime.wire.redis_names import PRIORITIES, RedisNames
@@ -125,7 +125,7 @@ def test_a_redis_that_is_away_leaves_nothing_claimed(ledger, tasks, redis_server
     take_in(ledger, jobs(2))
     sender = dispatch(ledger, tasks)
     redis_server.kill()
-    with pytest.raises(AWAY):
+    with pytest.raises(OUTAGE_ERRORS):
         sender.once()
     assert leased(ledger) == []
     redis_server.restart()

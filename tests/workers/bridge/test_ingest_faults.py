@@ -19,7 +19,7 @@ from headrace_schemas.errors import Unavailable
 from headrace_schemas.topics import INBOUND
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.replay import DeadFilter
-from headrace_workers.core.outage import AWAY, KafkaUnavailable, awaited
+from headrace_workers.core.outage import OUTAGE_ERRORS, KafkaUnavailable, awaited
 from headrace_workers.runtime.bridge import fetches, partition_watch
 
 HALF = 2 * len(INBOUND)  # of all partitions
@@ -64,13 +64,13 @@ def test_a_log_that_began_anew_is_read_from_its_beginning(ledger, embedded_kafka
     def all_read():
         try:
             ingest.once(lambda hint: None)
-        except AWAY:
+        except OUTAGE_ERRORS:
             return False
         return len(states(ledger)) == 10
 
     eventually(all_read)
     eventually(lambda: ingest.once(lambda hint: None) or done_with(ledger, kafka, Topic.GENERATION) == 7)
-    assert ledger.overview().troubles == ()  # that is how such a broker is, and no incident
+    assert ledger.overview().incidents == ()  # that is how such a broker is, and no incident
 
 
 def test_what_a_producer_took_back_is_not_taken(ledger, apache_kafka, fresh_prefix, ingests):
@@ -104,7 +104,7 @@ def only_trouble(ledger, kafka):
     """Why the first partition of jobs is not read, while nothing else is wrong: on a busy machine other partitions take
     half a second, too, for a moment.
     """
-    found = {each.subject: each.reason for each in ledger.troubles()}
+    found = {each.subject: each.reason for each in ledger.open_incidents()}
     return found.get(f"ingest {kafka.topic(Topic.GENERATION)}-0", "") if len(found) == 1 else ""
 
 
@@ -128,7 +128,7 @@ def test_a_transaction_that_stays_open_is_named(ledger, apache_kafka, fresh_pref
     assert "wait for a transaction" in ingest.once(lambda hint: None).why
     producer.commit_transaction()
     producer.close()
-    until(ingest, lambda: len(states(ledger)) == 3 and not ledger.troubles())
+    until(ingest, lambda: len(states(ledger)) == 3 and not ledger.open_incidents())
 
 
 def test_a_partition_that_the_broker_cannot_read_holds_no_other(
@@ -176,7 +176,7 @@ def test_what_the_client_raises_for_one_partition_holds_no_other(ledger, kafka, 
     until(ingest, lambda: len(states(ledger)) == 2 and only_trouble(ledger, kafka).endswith(words))
     assert set(states(ledger)) == {job_id for _, job_id in jobs[1:]}
     fails.clear()
-    until(ingest, lambda: len(states(ledger)) == 3 and not ledger.troubles())
+    until(ingest, lambda: len(states(ledger)) == 3 and not ledger.open_incidents())
 
 
 def test_a_broker_that_answers_no_fetch_is_named(ledger, embedded_kafka, fresh_prefix, ingests, monkeypatch):
@@ -190,7 +190,7 @@ def test_a_broker_that_answers_no_fetch_is_named(ledger, embedded_kafka, fresh_p
     def waits_for():
         try:
             waits = ingest.once(lambda hint: None)
-        except AWAY as error:
+        except OUTAGE_ERRORS as error:
             waits = awaited(error)
         return waits.what if waits else "nothing"
 
@@ -218,11 +218,11 @@ def test_a_bridge_that_cannot_read_leaves_that_to_others(ledger, kafka, ingests)
     cut._fetches.silence = lambda asked: 11.0
     cut._partitions._look = lambda: (_ for _ in ()).throw(KafkaUnavailable("no way"))
     eventually(lambda: read() == [0, 2 * HALF])
-    [trouble] = ledger.troubles()
+    [trouble] = ledger.open_incidents()
     assert trouble.subject == "ingest"
     assert trouble.reason in ("no fetch has been answered for 11 s", "no way")
     cut._partitions._look = look
-    eventually(lambda: read() == [HALF, HALF] and not ledger.troubles())
+    eventually(lambda: read() == [HALF, HALF] and not ledger.open_incidents())
 
 
 def test_a_consumer_that_fails_while_it_opens_is_closed(ledger, kafka, ingests, monkeypatch):

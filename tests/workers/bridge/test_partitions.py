@@ -427,4 +427,4 @@ def test_a_topic_that_was_made_anew_is_no_log_that_differs(ledger, broker, has_r
     with pytest.raises(PositionsMoved):
         bridge.unread(fetched(raw(0, b"other")), False)
     assert bridge.open().sought[NAMES[0], 0] == 0
-    assert ledger.overview().troubles == ()
+    assert ledger.overview().incidents == ()

@@ -20,7 +20,7 @@ from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.outbox import OutboxRow, Outgoing, put
-from headrace_workers.core.outage import AWAY
+from headrace_workers.core.outage import OUTAGE_ERRORS
 from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import OUTBOX
@@ -56,14 +56,14 @@ def relays(ledger, monkeypatch):
 
     def make(kafka, name="a"):
         clock = SystemClock()
-        troubles = Incidents(ledger, name, clock)
+        incidents = Incidents(ledger, name, clock)
         made.append(
             Relay(
                 publisher=Publisher(kafka),
                 ledger=ledger,
                 bridge=name,
                 clock=clock,
-                incidents=troubles,
+                incidents=incidents,
                 follow_up=FollowUp(
                     ledger=ledger,
                     units=Following().units,
@@ -170,7 +170,7 @@ def test_a_broker_that_is_killed_loses_nothing(ledger, durable_broker, relays):
     def publish():
         try:
             published.append(relay.once())
-        except AWAY:
+        except OUTAGE_ERRORS:
             return False
         return left(ledger) == 0
 
@@ -334,12 +334,12 @@ def test_a_bridge_whose_time_is_refused_gives_way_to_another(ledger, apache_kafk
     say(ledger, 3)
     with pytest.raises(Unavailable, match="clock is wrong by an hour or more"):
         wrong.once()
-    assert [(t.holder, t.subject) for t in ledger.troubles()] == [("wrong", "relay")]
+    assert [(t.holder, t.subject) for t in ledger.open_incidents()] == [("wrong", "relay")]
     assert wrong.once() == 0
     assert right.once() == 3
     wrong._gives_way_until = 0
     assert wrong.once() == 0
-    assert ledger.troubles() == []
+    assert ledger.open_incidents() == []
     say(ledger, 3, start=3)
     ledger.lay_down("right")
     monkeypatch.undo()

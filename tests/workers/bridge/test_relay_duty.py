@@ -138,7 +138,7 @@ def test_who_cannot_publish_gives_way_for_a_while_and_says_why(ledger, time, ask
         relay.once()
     assert caught.value.__cause__ is error
     assert relay.waits == Awaited("Kafka", "events cannot be published from here: KafkaError: no answer")
-    ((told),) = ledger.troubles()
+    ((told),) = ledger.open_incidents()
     assert (told.holder, told.subject) == ("a", "relay")
     assert told.reason == "events cannot be published from here: KafkaError: no answer"
     assert left(ledger) == 3
@@ -148,7 +148,7 @@ def test_who_cannot_publish_gives_way_for_a_while_and_says_why(ledger, time, ask
     time.ours += 1.9
     assert (relay.once(), relay.waits is None, len(plan.calls)) == (0, False, 1)
     time.ours += 0.1
-    assert (relay.once(), relay.waits, ledger.troubles()) == (3, None, [])
+    assert (relay.once(), relay.waits, ledger.open_incidents()) == (3, None, [])
     assert [holder for _, holder, _ in asked] == ["a", "b", "a"]
 
 
@@ -190,7 +190,7 @@ def test_a_trouble_is_over_when_there_is_nothing_to_publish(ledger, time):
         if other_does_it:
             ledger.hold("relay", "b", 60_000)
         assert relay.once() == 0
-        assert (relay.waits, ledger.troubles()) == (None, [])
+        assert (relay.waits, ledger.open_incidents()) == (None, [])
 
 
 def test_what_kafka_refuses_is_set_aside_and_counted(ledger, time, caplog):

@@ -83,7 +83,7 @@ def test_a_restored_ledger_is_filled_again_by_the_bridge_that_lives(ledger, ledg
     assert states(ledger).keys() == ids(*range(8), *last)
     ingest.close()
     assert done_with(ledger, kafka, Topic.GENERATION) == 8 + len(last)
-    assert ledger.overview().troubles == ()
+    assert ledger.overview().incidents == ()
 
 
 def test_nothing_is_written_behind_a_gap(ledger, ledger_url, kafka, ingests, tmp_path, monkeypatch):
@@ -223,7 +223,7 @@ def test_a_restored_log_is_read_again_from_where_it_matches(ledger, durable_brok
     ingest = ingest if lives else ingests(kafka, name="b")
     until_back(ingest, lambda: taken(ledger, *range(10, 25)))
     assert states(ledger).keys() == ids(*range(8), *range(10, 25))
-    (trouble,) = ledger.overview().troubles
+    (trouble,) = ledger.overview().incidents
     assert trouble.subject == f"{kafka.topic(Topic.GENERATION)}-0"
     assert "read up to offset 8, and matches up to 3" in trouble.reason
     ingest.close()
@@ -241,5 +241,5 @@ def test_a_broker_that_only_restarts_is_no_incident(ledger, durable_broker, inge
         durable_broker.restart()
         publish(kafka, number)
         until_back(ingest, lambda number=number: taken(ledger, number))
-    assert ledger.overview().troubles == ()
+    assert ledger.overview().incidents == ()
     assert done_with(ledger, kafka, Topic.GENERATION) == 5

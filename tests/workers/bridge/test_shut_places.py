@@ -105,7 +105,7 @@ def test_a_missing_topic_holds_only_what_is_meant_for_it(ledger, kafka, relays):
     assert len(waiting(ledger)) == 1_102
     assert waiting(ledger)[-1] == ("a0", b"2")
     assert ledger.aside() == []
-    [trouble] = ledger.troubles()
+    [trouble] = ledger.open_incidents()
     assert trouble.subject == "relay topic outputs"
     assert trouble.reason == f"the topic {kafka.topic(A)} is not there: `headrace init` makes it"
     assert relay.waits.what == "the topic outputs"
@@ -115,14 +115,14 @@ def test_a_missing_topic_holds_only_what_is_meant_for_it(ledger, kafka, relays):
     try_again(relay)
     run_out(relay)
     assert len(waiting(ledger)) == 1_103
-    assert [trouble.subject for trouble in ledger.troubles()] == ["relay topic outputs"]
+    assert [trouble.subject for trouble in ledger.open_incidents()] == ["relay topic outputs"]
     ensure_topics(kafka)
     try_again(relay)
     run_out(relay)
     assert waiting(ledger) == []
     assert len(values(kafka, A)) == 1_101
     assert (values(kafka, B)["a0"], values(kafka, B)["a1"]) == ([b"2"], [b"3"])
-    assert (ledger.troubles(), relay.waits) == ([], None)
+    assert (ledger.open_incidents(), relay.waits) == ([], None)
 
 
 def test_a_topic_that_goes_while_it_is_written_to_holds_nobody(ledger, kafka, relays):  # noqa: F811
@@ -189,7 +189,7 @@ def test_a_partition_without_a_leader_holds_only_what_is_meant_for_it(ledger, ka
     relay = relays(kafka)
     run_out(relay)
     assert relay.waits.why == f"partition {home} of the topic {kafka.topic(A)} has no leader: its brokers are away"
-    assert [trouble.subject for trouble in ledger.troubles()] == [f"relay topic outputs, partition {home}"]
+    assert [trouble.subject for trouble in ledger.open_incidents()] == [f"relay topic outputs, partition {home}"]
     put_values(ledger, ("a", b"3"), (other, b"3"))
     try_again(relay)
     run_out(relay)

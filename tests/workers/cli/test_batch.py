@@ -106,7 +106,7 @@ def test_a_folder_is_a_batch_for_each_file(call, running, monkeypatch):
     Path("in/b0.jsonl").write_text("\n")  # it stops none of the others
     code, out, err = call("batch", "submit", "in")
     assert (code, len(out.splitlines())) == (1, 2)
-    assert "in/b0.jsonl: there is no line in it" in err
+    assert "in/b0.jsonl: the file has no lines" in err
     Path("in/b0.jsonl").unlink()
     Path("in/a.jsonl").unlink()
     Path("in/b.jsonl.gz").unlink()
@@ -161,10 +161,10 @@ def test_what_cannot_be_submitted_is_told(call, running):
         (["torn.jsonl.gz", "--dry-run"], torn),
         (["table.jsonl"], "table.jsonl looks like CSV, parted by commas: JSON lines are wanted"),
         (["table.jsonl", "--dry-run"], "table.jsonl looks like CSV, parted by commas: JSON lines are wanted"),
-        (["empty.jsonl"], "empty.jsonl: there is no line in it"),
-        (["empty.jsonl", "--window", "soon"], "'soon' is no duration"),
+        (["empty.jsonl"], "empty.jsonl: the file has no lines"),
+        (["empty.jsonl", "--window", "soon"], "'soon' is not a duration"),
         (["empty.jsonl", "--window", "0h"], "--window is '0h'; it must be longer than nothing"),
-        (["empty.jsonl", "--window", "31d"], "--window is '31d'; it must be longer than nothing, and 30d at most"),
+        (["empty.jsonl", "--window", "31d"], "--window is '31d'; it must be more than 0 and at most 30d"),
         (["empty.jsonl", "--tenant", "a b"], "'a b' cannot name a tenant"),
     ):
         Path("empty.jsonl").write_text("\n")

@@ -74,7 +74,7 @@ def test_a_page_holds_all_of_it(call, home):
     assert "Is the ferry late today, then?" in page
     code, _, said = call("bench", "cache", "pairs.jsonl", "--html", "nowhere/report.html")
     assert (code, said) == (
-        2, "headrace: nowhere/report.html cannot be written: name a file in a folder that is there\n",
+        2, "headrace: nowhere/report.html cannot be written: name a file in a folder that exists\n",
     )  # fmt: skip
 
 

@@ -116,7 +116,7 @@ def test_the_counts_by_scope(cache: Call, flow: Flow, shared: list[str]):  # noq
 
 def test_nothing_to_count(cache: Call, ledger: Ledger):  # noqa: F811
     """That is no error."""
-    assert cache("stats", "--scopes") == (0, "", "nothing was given, and nothing is kept\n")
+    assert cache("stats", "--scopes") == (0, "", "no answer was given, and none is kept\n")
     assert json.loads(cache("stats", "--json")[1])["asked"] == 0
     assert cache("stats")[0] == 0
 
@@ -248,7 +248,7 @@ def test_a_purge_of_answers_by_their_ids(cache: Call, flow: Flow, shared: list[s
     assert cache("purge", "--entry", ids[0], "--yes")[0] == 0
     code, out, said = cache("purge", "--entry", ids[0], "--entry", ids[1], "--yes", "--json")
     assert (code, json.loads(out)) == (1, {"purged": 1})
-    assert "1 of those that --entry names were not kept" in said
+    assert "1 of the --entry answers do not exist" in said
     assert states(flow) == ["dead", "dead"]
     assert cache("purge", "--entry", "9" * 30, "--yes")[0] == 2
 

@@ -74,7 +74,7 @@ def test_who_read_it_just_before_is_listed_too(cache: Call, flow: Flow, shared: 
         monkeypatch.setattr("headrace_workers.features.cache.commands.cache._WAIT_SECONDS", -1.0)
     code, out, said = cache("wrong", shared[0], "--json")
     assert (code, late in [row["job_id"] for row in json.loads(out)["served"]]) == (0, ends)
-    assert ("1 groups have been looking up since before" in said) is not ends
+    assert ("1 groups began their look-ups before this" in said) is not ends
 
 
 def test_an_answer_that_is_being_made_is_withdrawn(cache: Call, flow: Flow, asks):  # noqa: F811
@@ -124,7 +124,7 @@ def test_a_job_of_which_nothing_was_kept_has_nothing_to_call_back(cache: Call, f
     (alone,) = flow.send(asks(cache="off"))
     flow.drain()
     code, out, said = cache("wrong", alone)
-    assert (code, out, "there is nothing to call back" in said) == (1, "", True)
+    assert (code, out, "there is nothing to recall" in said) == (1, "", True)
     assert cache("wrong", UNKNOWN) == (1, "", f"{UNKNOWN}: the ledger knows no such job\n")
 
 
@@ -158,7 +158,7 @@ def test_all_who_have_a_wrong_answer_are_answered_afresh_once(
     flow.drain()
     assert all(flow.result(told[job]["rerun"]).answer.recall is None for job in shared[:3])
     code, out, said = cache("wrong", shared[0], "--rerun")
-    assert (code, fits(out), "0 sent afresh" in said, out.count("sent before")) == (1, True, True, 3)
+    assert (code, fits(out), "0 sent again" in said, out.count("sent before")) == (1, True, True, 3)
     assert len(read(kafka, [Topic.GENERATION])) == 3
 
 
@@ -180,5 +180,5 @@ def test_who_was_cancelled_is_not_asked_again(cache: Call, kafka, flow: Flow, as
     flow.run("recall")
     flow.ledger.cancel(Cancellation(second, "default", "enough"))
     code, _, said = cache("wrong", first, "--rerun")
-    assert (code, "1 sent afresh" in said) == (1, True)
+    assert (code, "1 sent again" in said) == (1, True)
     assert f"{second}: not sent: it is cancelled: it told nobody an answer" in said

@@ -86,7 +86,7 @@ def test_a_device_is_written_to_and_not_replaced(call: Call, data: Path, tmp_pat
     ("arguments", "reason"),
     [
         (("nowhere.jsonl", "out.jsonl"), "nowhere.jsonl cannot be read"),
-        (("raw.jsonl", "raw.jsonl"), "three files"),
+        (("raw.jsonl", "raw.jsonl"), "three different files"),
         (("raw.jsonl", "nowhere/out.jsonl"), "cannot be written"),
         (("raw.jsonl", "out.jsonl", "--language", "xx"), "it may be de, en"),
         (("raw.jsonl", "out.jsonl", "--tests", "raw.jsonl"), "raw.jsonl:2"),

@@ -25,4 +25,4 @@ def test_a_port_that_is_taken_is_told(call: Call, ledger: Ledger, tmp_path, monk
         port = taken.getsockname()[1]
         code, _, err = call("gateway", "--port", str(port))
     assert code == 2
-    assert f"cannot listen at 127.0.0.1:{port}" in err
+    assert f"cannot listen on 127.0.0.1:{port}" in err

@@ -75,7 +75,7 @@ def test_what_is_to_be_decided_about_is_shown(call: Call, ledger: Ledger, held: 
         assert line in out.splitlines()
     code, out, said = call("moderation", "held", "show", held[3])
     assert (code, out) == (1, "")
-    assert "nothing of it is held" in said
+    assert "it is not held" in said
 
 
 def test_nothing_is_held(call: Call, ledger: Ledger):
@@ -91,7 +91,7 @@ def test_one_or_many_are_released(call: Call, ledger: Ledger, held: list[str]):
     assert ledger.read(select(STEPS.c.woken_by).where(STEPS.c.job_id == held[0])) == [(RELEASED,)]
     code, out, said = call("moderation", "held", "release", held[1], held[2], held[1], held[3], "--json")
     assert (code, out) == (1, '{"released": 2}\n')
-    assert said == f"{held[3]}: nothing of it is held; `headrace moderation held list` shows what is\n2 released\n"
+    assert said == f"{held[3]}: it is not held; `headrace moderation held list` shows held jobs\n2 released\n"
     assert set(states(ledger).values()) == {"ready"}
     # Of what needs no person, nobody was asked anything.
     assert ledger.read(select(STEPS.c.woken_by).where(STEPS.c.job_id == held[1])) == [(None,)]
@@ -113,4 +113,4 @@ def test_what_is_withheld_is_dead_with_the_reason(call: Call, ledger: Ledger, he
     assert [states(ledger)[job] for job in held] == ["dead", "dead", "held", "ready"]
     code, out, said = call("moderation", "held", "withhold", held[2], held[3], "--reason", "it does", "--json")
     assert (code, out) == (1, '{"withheld": 1}\n')
-    assert f"{held[3]}: nothing of it is held" in said
+    assert f"{held[3]}: it is not held" in said

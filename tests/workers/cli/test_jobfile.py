@@ -105,7 +105,7 @@ def test_a_wrong_line_is_refused_with_its_reason(text: bytes, reason: str):
 def test_a_job_larger_than_a_record_is_refused_before_it_is_sent():
     """What the broker would refuse is told by line."""
     messages = [{"role": "user", "content": "x" * 190_000}] * 6
-    with pytest.raises(WrongLine, match="1000000"):
+    with pytest.raises(WrongLine, match="1,000,000"):
         parse_job(json.dumps({"messages": messages}).encode(), DEFAULTS)
 
 
@@ -231,3 +231,9 @@ def test_a_run_serves_the_models_that_its_jobs_need(lines: str, judge: str | Non
     file = job_file(lines.encode())
     file.check()
     assert models_for(file, "tiny", judge) == models
+
+
+def test_a_line_is_checked_by_the_admission_checks_of_features():
+    """A job that admission would refuse whatever the deployment is refused before it is sent."""
+    with pytest.raises(WrongLine, match="no moderator is called 'other'"):
+        parse_job(b'{"kind":"moderation","input":"i","model":"other"}', DEFAULTS)

@@ -149,8 +149,8 @@ def test_a_model_is_not_loaded_unasked(call: Any, ledger: Any, judged: list[str]
     before = rows(ledger)
     code, _, err = call("judge", "try", file)
     told = " ".join(err.split())
-    assert (code, "no deployment runs that could be asked: start `headrace up`" in told) == (2, True)
-    assert "with --here the model is loaded into this process" in told
+    assert (code, "no deployment is running: start `headrace up`" in told) == (2, True)
+    assert "--here loads the model into this process" in told
     if "cosine" in asked:
         code, _, err = call("judge", "try", file, "--here")
         assert (code, "cosine needs the deployment's embedder" in " ".join(err.split())) == (2, True)

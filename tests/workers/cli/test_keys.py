@@ -6,7 +6,7 @@ import pytest
 from tests.workers.cli.conftest import Call
 
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.access.commands.first_key import KEY_FILE, first_key
+from headrace_workers.features.access.commands.keys import KEY_FILE, first_key
 from headrace_workers.features.access.key_text import read_token
 from headrace_workers.features.access.store.keys import ApiKeys
 
@@ -56,7 +56,7 @@ def test_a_key_is_rotated_and_revoked(call: Call, ledger: Ledger):
     [
         (("create", "--scope", "dreams:read"), "jobs:write"),
         (("create", "--tenant", "a b"), "cannot name a tenant"),
-        (("create", "--expires", "soon"), "no duration"),
+        (("create", "--expires", "soon"), "not a duration"),
         (("rotate", "nothing"), "there is no key nothing"),
         (("revoke", "nothing"), "no valid key nothing"),
     ],

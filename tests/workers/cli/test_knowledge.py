@@ -192,7 +192,7 @@ def test_removing_asks_first(call, home, ledger, monkeypatch):
     """Where nobody is there to be asked, nothing is removed."""
     call("knowledge", "add", "k", "docs")
     code, _, said = call("knowledge", "remove", "k")
-    assert (code, "--yes says that you are sure" in said) == (2, True)
+    assert (code, "confirm with --yes" in said) == (2, True)
     for answer, code, left in (("n\n", 1, 2), ("y\n", 0, 0)):
         leader, follower = pty.openpty()
         os.write(leader, answer.encode())
@@ -303,9 +303,9 @@ def test_documents_have_attributes_and_are_searched_by_them(call, home):
     [
         (
             ("--where", "year"),
-            "--where 'year' compares nothing: write KEY=VALUE (or != < <= > >=), or a filter as JSON",
+            "--where 'year' has no comparison: write KEY=VALUE (or != < <= > >=), or a filter as JSON",
         ),
-        (("--where", "{]"), "--where: it begins as JSON does, and is none"),
+        (("--where", "{]"), "--where begins like JSON, but is not JSON"),
         (("--where", '{"type": "not"}'), "--where: knowledge_filter.type: must be one of 'eq'"),
         (("--where", "=5"), "compares nothing"),
     ],

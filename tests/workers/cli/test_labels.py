@@ -103,8 +103,8 @@ def test_labels_of_a_wrong_name_are_removed_alone(tmp_path: Path, jobs: list[str
     (tmp_path / "labels.jsonl").write_text(line(jobs[0]) + "".join(wrong))
     call("labels", "import", "labels.jsonl")
     for words, said in (
-        ((), "say which labels: --criterion NAME, or --category NAME"),
-        (("--criterion", "a", "--category", "b"), "say which labels"),
+        ((), "give --criterion NAME, or --category NAME"),
+        (("--criterion", "a", "--category", "b"), "give --criterion NAME, or --category NAME"),
         (("--category", "rihgt"), "there are no labels about the category 'rihgt' of default"),
         (("--criterion", "rihgt", "--tenant", "shop"), "there are no labels about the criterion 'rihgt' of shop"),
         (("--criterion", "rihgt", "--who", "eve"), "of the person 'eve'"),

@@ -64,7 +64,7 @@ def test_a_person_sees_what_was_found_and_what_nobody_looked_for(policy, capsys)
 
 @pytest.mark.parametrize(
     ("data", "why"),
-    [(b"a\xff", "is no UTF-8: byte 1"), (b"a" * (MAX_TEXT + 1), "more than 200,000 characters"),
+    [(b"a\xff", "is not UTF-8: byte 1"), (b"a" * (MAX_TEXT + 1), "more than 200,000 characters"),
      ("é".encode() * (3 * MAX_TEXT), "more than 200,000 characters")],
     ids=["no text", "too long", "much too long"],
 )  # fmt: skip
@@ -85,10 +85,10 @@ def test_a_file_that_is_not_there_is_told(capsys) -> None:
     """Its name would pass moderation as a text, and its content was not looked at."""
     for name in ("answers/first.txt", "first.txt"):
         assert run(["moderation", "check", name]) == 0
-        assert f"{name} is no file here" in capsys.readouterr().err
+        assert f"{name} is not a file here" in capsys.readouterr().err
     for text in ("ann@example.com", "Well.", "first. Second"):
         assert run(["moderation", "check", text]) == 0
-        assert "is no file here" not in capsys.readouterr().err
+        assert "is not a file here" not in capsys.readouterr().err
     assert run(["moderation", "check", "either/or is a question"]) == 0
     assert "no file" not in capsys.readouterr().err
 
@@ -130,7 +130,7 @@ def test_a_head_is_trained_and_used(tmp_path, capsys, monkeypatch) -> None:
         assert run(["moderation", "train", str(data), "-o", wrong]) == 2
     data.write_text("")
     assert run(["moderation", "train", str(data), "-o", str(tmp_path / "head.npz")]) == 2
-    assert "not one example" in capsys.readouterr().err
+    assert "have no examples" in capsys.readouterr().err
 
 
 def receipt_of(ledger, job, categories, action, at) -> None:
@@ -227,8 +227,8 @@ def test_a_policy_is_tried_on_what_was_answered(call, ledger, policy) -> None:
     }
     _, table, said = call("moderation", "try", str(policy), "--on", "outputs", "--examples", "1")
     assert "falcon" not in table
-    assert "no longer there as they were: 2 (1 of action block, 1 of action redact)" in said
-    assert "would do something else with 3 of 5; nothing was changed" in said
+    assert "originals are not kept: 2 (1 of action block, 1 of action redact)" in said
+    assert "would change the outcome of 3 of 5; nothing was changed" in said
     assert json.loads(call("moderation", "try", str(policy), "--tenant", "shop", "--json")[1])["changed"] == 0
     assert json.loads(call("moderation", "try", str(policy), "-n", "1", "--json")[1])["tried"] <= 1
     assert "no text since 0s" in call("moderation", "try", str(policy), "--since", "0s")[2]
@@ -256,7 +256,7 @@ def test_a_wrong_policy_is_tried_on_nothing(call, policy) -> None:
 
 def test_a_long_past_is_read_page_by_page(call, ledger, policy, monkeypatch) -> None:
     """Each job once, the newest first; also where many ended in the same moment."""
-    monkeypatch.setattr("headrace_workers.core.ledger.for_people._PAGE", 2)
+    monkeypatch.setattr("headrace_workers.features.moderation.store.moderated._PAGE", 2)
     at = ledger.now() - 1
     for job in take_in(ledger, [moderation(input=f"falcon {n}") for n in range(5)]):
         receipt_of(ledger, job, {}, "allow", at)

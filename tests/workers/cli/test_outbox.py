@@ -49,16 +49,16 @@ def test_what_was_set_aside_is_listed_and_retried(call: Call, ledger: Ledger, un
     assert (code, f"{number + 9}: no event of this id was set aside" in said) == (1, True)
     assert call("outbox", "retry", str(number), "--json")[:2] == (0, '{"retried": 1}\n')
     assert call("outbox", "retry", "--all")[0] == 1
-    assert call("outbox", "list")[1:] == ("", "no event was set aside\n")
+    assert call("outbox", "list")[1:] == ("", "Kafka refused no event\n")
 
 
 def test_what_nobody_wants_any_more_is_dropped(call: Call, ledger: Ledger, untold: tuple[str, int]):
     """Only what was set aside, and only for who is sure; what waits behind it goes on."""
     _, number = untold
     code, _, said = call("outbox", "drop", str(number))
-    assert (code, "--yes says that you are sure" in said) == (2, True)
+    assert (code, "confirm with --yes" in said) == (2, True)
     assert "headrace.output.v1 of" in said
-    assert "whoever reads the topic will never be told of this; the ledger keeps the job and its end" in said
+    assert "readers of the topic will never see this; the ledger keeps the job and its end" in said
     assert "1 later events of it go on" in said
     assert ledger.outbox(9) == []
     code, out, said = call("outbox", "drop", str(number), str(number + 1), "--yes", "--json")
@@ -90,7 +90,7 @@ def test_an_id_that_is_none_is_told_in_our_words(call: Call, ledger: Ledger, ver
     """With where to find one."""
     code, _, said = call("outbox", verb, "--", word)
     assert (code, said) == (
-        2, f"headrace: {word!r} is no event's id: that is a number, as `headrace outbox list` shows it\n"
+        2, f"headrace: {word!r} is not an event's id: give a number that `headrace outbox list` shows\n"
     )  # fmt: skip
 
 

@@ -60,7 +60,7 @@ def test_another_file_is_left_as_it_is(tmp_path: Path, content: bytes):
     """A slip with -o destroys nothing."""
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
-    with pytest.raises(NotReceipts, match=r"notes.txt:1: it is no receipt"):
+    with pytest.raises(NotReceipts, match=r"notes.txt:1: it is not a receipt"):
         ReceiptFile(path).open()
     assert path.read_bytes() == content
 

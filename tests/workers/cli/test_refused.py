@@ -43,7 +43,7 @@ def test_every_name_of_a_refused_record_leads_to_it(call: Call, refused, name):
     """`status` says why it was refused, `dead show` and `dead list` show it alone."""
     code, out, err = call("status", name(refused))
     assert (code, out) == (1, "")
-    assert "refused at the door: key is 'key-1'" in err
+    assert "refused at admission: key is 'key-1'" in err
     assert f"headrace dead show {refused.id}" in err
     for command in (("dead", "show", name(refused)), ("dead", "list", "--id", name(refused))):
         code, out, _ = call(*command, "--json")

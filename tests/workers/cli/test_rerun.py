@@ -1,4 +1,4 @@
-"""Jobs whose answer was wrong, sent afresh."""
+"""Jobs whose answer was wrong, sent again."""
 
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -68,7 +68,7 @@ def test_what_cannot_be_sent_says_why(known: Any, reason: str):
 
 
 def test_who_names_an_old_job_already_names_this_one():
-    """A job that was sent afresh before, and had as much metadata as may be."""
+    """A job that was sent again before, and had as much metadata as may be."""
     full = {"rerun_of": "another"} | {str(n): "" for n in range(31)}
     new = renewed(JOB, 17, row(metadata=full))
     assert isinstance(new, New)

@@ -42,8 +42,8 @@ def test_bridges_are_told(call: Call, made: int, redis_server, monkeypatch, comm
     """They look at once for everything, and not only when it is time."""
     monkeypatch.setenv("HEADRACE_REDIS", redis_server.url)
     with redis_client(redis_server.url) as client, client.pubsub(ignore_subscribe_messages=True) as bell:
-        bell.subscribe(RedisNames("headrace.").bell)
-        eventually(lambda: client.pubsub_numsub(RedisNames("headrace.").bell)[0][1] == 1)
+        bell.subscribe(RedisNames("headrace.").hints)
+        eventually(lambda: client.pubsub_numsub(RedisNames("headrace.").hints)[0][1] == 1)
         code, _, err = call(*command, *([str(made)] if command[0] == "outbox" else []))
         assert code == 0, err
         assert eventually(bell.get_message)["data"].decode().split() == list(Hint)

@@ -95,7 +95,7 @@ def test_without_a_standard_input_it_is_empty(home):
     """`<&-` is no input, not an error in the program."""
     closed = {"stdin": subprocess.DEVNULL, "preexec_fn": lambda: os.close(0)}
     done = headrace(home, "submit", "-", stdout=subprocess.PIPE, **closed)
-    assert (done.returncode, last_line(done.stderr)) == (0, "standard input: no jobs in it")
+    assert (done.returncode, last_line(done.stderr)) == (0, "standard input: the file has no jobs")
 
 
 def test_a_terminal_of_few_characters_is_no_obstacle(home):

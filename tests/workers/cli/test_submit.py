@@ -39,7 +39,7 @@ def test_ctrl_c_while_receipts_are_waited_for_says_that_jobs_go_on(
         said = process.stderr.read()
     assert process.returncode == 130, said
     if count == 1:
-        assert f"interrupted: the job goes on: `headrace status {waits}`" in said
+        assert f"interrupted; the job goes on: `headrace status {waits}`" in said
     else:
         assert (waits, "interrupted: 3 of 3 jobs were published; those that have not ended go on" in said) == (
             "3 published, waiting for the receipts",

@@ -25,12 +25,12 @@ from tests.workers.gateway.served import Gateway, answer, hang_up_while_waiting,
 from headrace_producers.admin import ensure_topics
 from headrace_workers.features.batches.files.files import Files
 from headrace_workers.features.batches.files.store import StoreUnavailable
+from headrace_workers.features.generation.api.answering import ends_of
 from headrace_workers.http import sink
 from headrace_workers.http.batcher import PATIENCE
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Wired
-from headrace_workers.http.waiting import ends_of
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.testing import make_hash_embedder

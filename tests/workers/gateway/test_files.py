@@ -187,7 +187,7 @@ def test_an_input_must_be_a_batchs_and_not_empty(ai):
     other = ai.files.create(file=("x.jsonl", requests(1)), purpose="user_data")
     with pytest.raises(openai.BadRequestError, match="input_file_id: the file's purpose"):
         ai.batches.create(input_file_id=other.id, endpoint=CHAT, completion_window="24h")
-    with pytest.raises(openai.BadRequestError, match="there is no line in it"):
+    with pytest.raises(openai.BadRequestError, match="the file has no lines"):
         ai.batches.create(input_file_id=send(ai, b"\n").id, endpoint=CHAT, completion_window="24h")
     with pytest.raises(openai.NotFoundError, match="input_file_id"):
         ai.batches.create(input_file_id="file-none", endpoint=CHAT, completion_window="24h")
@@ -322,7 +322,7 @@ def test_a_file_whose_bytes_are_gone_is_told_as_such(ai, gateway):
     made = send(ai, b"one\n")
     (path,) = (gateway.settings.home / "files" / "default" / made.id).iterdir()
     path.unlink()
-    with pytest.raises(openai.NotFoundError, match="what was stored of this file is no more: it was deleted meanwhile"):
+    with pytest.raises(openai.NotFoundError, match="the content of this file was deleted meanwhile"):
         ai.files.content(made.id)
     assert ai.files.delete(made.id).deleted
 

@@ -236,7 +236,7 @@ def test_a_process_is_unhealthy_before_it_would_end(monkeypatch):
     monkeypatch.setattr("headrace_workers.runtime.health.reports.time", SimpleNamespace(monotonic=lambda: 1_000.0))
 
     def troubles(*loops, age=0.0, stuck=100.0):
-        return Report("bridge", 1, 1_000.0 - age, stuck, loops).troubles
+        return Report("bridge", 1, 1_000.0 - age, stuck, loops).incidents
 
     assert troubles(state(50.0), state(0.0)) == []
     assert troubles(state(51.0), state(0.0, name="b")) == ["the loop turns has not gone on for 51 s"]

@@ -35,7 +35,7 @@ def states(ledger):
 def test_what_there_is_room_for_is_leased_at_once(ledger, job, claim):
     """The next worker starts it without a bridge; it completes like any other claim."""
     before = begin(ledger, job, claim)
-    (handed,) = finish(ledger, before, room=1).handed_out
+    (handed,) = finish(ledger, before, room=1).assigned
     assert (handed.queue, handed.stage, handed.size) == ("m", "moderate", 3)
     assert states(ledger) == [("leased", 1)] * 3
     begun = ledger.start(handed.id, worker="v", lease_ms=60_000)
@@ -46,7 +46,7 @@ def test_what_there_is_room_for_is_leased_at_once(ledger, job, claim):
 def test_without_room_it_is_ready_for_a_bridge(ledger, job, claim):
     """A full queue takes nothing more, and nothing is lost."""
     done = finish(ledger, begin(ledger, job, claim), room=0)
-    assert (done.handed_out, states(ledger)) == ((), [("ready", 0)] * 3)
+    assert (done.assigned, states(ledger)) == ((), [("ready", 0)] * 3)
 
 
 def test_what_was_handed_on_and_never_begun_is_given_back(ledger, job, claim):
@@ -68,7 +68,7 @@ def test_what_a_worker_did_at_once_is_handed_to_nobody(ledger, job, claim):
     one, two = (row.job_id for row in begun.steps)
     settled = [tried(one), tried(two, delay_ms=60_000, reason="busy")]
     done = ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=5_000, room=Room({("m", 1): 9}, "w", 60_000))
-    assert (done.handed_out, ledger.overview().claims) == ((), 0)
+    assert (done.assigned, ledger.overview().claims) == ((), 0)
     columns = (STEPS.c.state, STEPS.c.attempts, STEPS.c.payload, STEPS.c.reason, STEPS.c.started_at)
     after, later = (
         ledger.read(select(*columns).where(STEPS.c.job_id == i, STEPS.c.stage == "moderate")) for i in (one, two)
@@ -96,7 +96,7 @@ def test_each_group_that_is_handed_on_takes_goes_on(ledger, job, claim):
     settled = [group(row.job_id, f"m{n % 2}") for n, row in enumerate(begun.steps)]
     handing = Room({("m", 1): 1}, "w", 60_000)
     done = ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=5_000, room=handing)
-    assert [sent.size for sent in done.handed_out] == [2]
+    assert [sent.size for sent in done.assigned] == [2]
     assert states(ledger) == [("leased", 1), ("leased", 1), ("ready", 0)]
 
 
@@ -106,4 +106,4 @@ def test_what_is_handed_on_is_bounded_in_bytes(ledger, job, claim):
     settled = [group(row.job_id, "m", LARGEST_BYTES // 2) for row in begun.steps]
     handing = Room({("m", 1): 9}, "w", 60_000)
     done = ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=5_000, room=handing)
-    assert [sent.size for sent in done.handed_out] == [2, 1]
+    assert [sent.size for sent in done.assigned] == [2, 1]

@@ -122,7 +122,7 @@ def test_delays_are_each_their_own(ledger, begun):
     assert [rows[name].ready_at - done.now for name in (a, b, c)] == [60_000, 120_000, 0]
     assert [rows[name].reason for name in (a, b, c)] == ["busy", "x" * 2_000, "now"]
     assert {(row.state, row.claim_id, row.attempts) for row in rows.values()} == {("waiting", None, 1)}
-    assert done.handed_out == ()
+    assert done.assigned == ()
     assert ledger.outbox(9) == []
 
 

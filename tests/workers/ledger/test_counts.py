@@ -47,7 +47,7 @@ def test_an_empty_ledger_has_nothing(ledger):
     seen = ledger.overview()
     assert (seen.active, seen.done, seen.dead, seen.cancelled, seen.dead_letters) == (0, 0, 0, 0, 0)
     assert (seen.outbox, seen.claims, seen.oldest_ms, seen.ended_last_minute) == (0, 0, 0, 0)
-    assert (seen.queues, seen.set_aside, seen.troubles, seen.held_by) == ((), 0, (), ())
+    assert (seen.queues, seen.set_aside, seen.incidents, seen.held_by) == ((), 0, (), ())
     assert ledger.active_jobs() == 0
 
 
@@ -107,7 +107,7 @@ def test_what_was_set_aside_and_what_cannot_be_done_is_shown(ledger, mixed):
     ledger.tell("b", "relay", {"": "no broker"})
     seen = ledger.overview()
     assert (seen.set_aside, seen.outbox) == (2, 9)
-    assert [(t.holder, t.subject, t.reason) for t in seen.troubles] == [("b", "relay", "no broker")]
+    assert [(t.holder, t.subject, t.reason) for t in seen.incidents] == [("b", "relay", "no broker")]
     assert [aside.id for aside in ledger.job(mixed[8].id).set_aside] == [ours.id]
     assert ledger.job(mixed[9].id).set_aside == ()
 

@@ -120,11 +120,11 @@ def _run(ledger, tenant):
 def test_a_claim_that_overtakes_nothing_waits_where_others_do(ledger, job):
     """What could be handed out at once stays behind what is ready in its queue and lane."""
     room = Room({("q", 0): 5}, "b", LEASE)
-    assert len(ledger.ingest([job(lane=0)], room=room).handed_out) == 1
+    assert len(ledger.ingest([job(lane=0)], room=room).assigned) == 1
     ledger.ingest([job(lane=0)])
-    assert ledger.ingest([job(lane=0)], room=room).handed_out == ()
+    assert ledger.ingest([job(lane=0)], room=room).assigned == ()
     assert len(claimed(ledger, lane=0)) == 2
-    assert len(ledger.ingest([job(lane=0)], room=room).handed_out) == 1
+    assert len(ledger.ingest([job(lane=0)], room=room).assigned) == 1
 
 
 def test_two_bridges_charge_a_tenant_once_for_each_step(ledger, job):

@@ -5,7 +5,7 @@ from sqlalchemy import select, update
 
 from headrace_workers.core.ledger.positions import Place
 from headrace_workers.core.sql.database import writing
-from headrace_workers.core.tables import CLAIMS, DUTIES, LOOKS, READERS, STEPS, TROUBLES
+from headrace_workers.core.tables import CLAIMS, DUTIES, INCIDENTS, LOOKS, READERS, STEPS
 
 LEASE = 30_000
 
@@ -239,7 +239,7 @@ def set_back(ledger, ms):
         tx.execute(update(CLAIMS).values(renewed_at=CLAIMS.c.renewed_at + ms, lease_until=CLAIMS.c.lease_until + ms))
         for table in (DUTIES, READERS):
             tx.execute(update(table).values(lease_until=table.c.lease_until + ms))
-        tx.execute(update(TROUBLES).values(since=TROUBLES.c.since + ms, seen_at=TROUBLES.c.seen_at + ms))
+        tx.execute(update(INCIDENTS).values(since=INCIDENTS.c.since + ms, seen_at=INCIDENTS.c.seen_at + ms))
         tx.execute(update(LOOKS).values(at=LOOKS.c.at + ms))
 
 
@@ -253,7 +253,7 @@ def test_what_the_dead_hold_ends_as_it_would_have_though_the_clock_went_back(led
     assert not ledger.hold("relay", "b", LEASE)
     assert ledger.look(LEASE) == pytest.approx(-3_600_000, abs=10_000)
     assert ledger.look(LEASE) == 0
-    ((trouble,), now) = ledger.troubles(), ledger.now()
+    ((trouble,), now) = ledger.open_incidents(), ledger.now()
     assert now - 10_000 < trouble.since <= now
     assert 0 < left(ledger) <= 20.5
     assert not ledger.hold("relay", "b", LEASE)

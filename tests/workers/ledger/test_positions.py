@@ -58,10 +58,10 @@ def test_a_log_that_did_not_match_is_told_and_what_is_read_again_is_known(ledger
     back = Position(2, fingerprints, Again(7, 30))
     with pytest.raises(PositionsMoved):
         ledger.go_back(PLACE, 6, back)
-    assert ledger.overview().troubles == ()
+    assert ledger.overview().incidents == ()
     ledger.go_back(PLACE, 7, back)
     assert ledger.full_positions() == {PLACE: back}
-    (trouble,) = ledger.overview().troubles
+    (trouble,) = ledger.overview().incidents
     assert trouble.subject == "t-0"
     assert "read up to offset 7, and matches up to 2" in trouble.reason
     read(ledger, after=2, to=9)
@@ -69,4 +69,4 @@ def test_a_log_that_did_not_match_is_told_and_what_is_read_again_is_known(ledger
     anew = Place("t", 0, "log2")
     read(ledger, place=anew, to=1)
     assert ledger.full_positions() == {anew: Position(1)}
-    assert ledger.overview().troubles == ()
+    assert ledger.overview().incidents == ()

@@ -70,7 +70,7 @@ def test_those_that_are_off_come_first_and_are_troubles(ledger):
     assert [each.scope[:2] for each in ledger.of(Audits).standings()] == ["ba", "bb", "aa"]
     assert [each.scope[:2] for each in ledger.of(Audits).standings("shop")] == ["bb", "aa"]
     assert [each.scope[:2] for each in ledger.of(Audits).standings(scope="b")] == ["ba", "bb"]
-    assert {each.subject for each in ledger.overview().troubles} == {
+    assert {each.subject for each in ledger.overview().incidents} == {
         "scope babababa of the tenant other", "scope bbbbbbbb of the tenant shop",
     }  # fmt: skip
 
@@ -96,7 +96,7 @@ def test_troubles_come_by_when_they_began(ledger):
         with writing(ledger.engine) as tx:
             tx.execute(update(STANDINGS).where(STANDINGS.c.scope == scope * 32).values(changed_at=at))
     assert [
-        (each.holder, each.subject, each.reason, each.since) for each in ledger.overview().troubles
+        (each.holder, each.subject, each.reason, each.since) for each in ledger.overview().incidents
     ] == [
         ("the cache", f"scope {name * 4} of the tenant shop",
          f"why {name}. `headrace cache reopen {name * 4}` turns it on again", at)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from headrace_schemas import Message
-from headrace_workers.core.ports import Moderation, Told
+from headrace_workers.core.ports import Instructions, Moderation
 from headrace_workers.features.moderation.canary import Canaries
 from headrace_workers.features.moderation.leak import CATEGORY, VerbatimDetector
 from headrace_workers.features.moderation.moderator import PolicyModerator
@@ -22,14 +22,14 @@ def rules(policy: Policy | None = None, **of: Rule) -> Policy:
     return Policy({**load_policy().rules, **of}, canary=True) if policy is None else policy
 
 
-def decide(text: str, told: Told | None, policy: Policy) -> Moderation:
+def decide(text: str, told: Instructions | None, policy: Policy) -> Moderation:
     (verdict,) = PolicyModerator([], policy).moderate([text], None, [told])
     assert isinstance(verdict, Moderation)
     return verdict
 
 
 def mark(tenant: str = "default", messages: Sequence[Message] = ASKED, canaries: Canaries = MARKED) -> str:
-    told = canaries.told(tenant, messages)
+    told = canaries.instructions(tenant, messages)
     assert told is not None
     return told.marks[0]
 
@@ -59,16 +59,16 @@ def test_prompts_that_begin_alike_still_do() -> None:
 def test_nothing_is_marked_where_nobody_asks_or_there_is_nothing_to_mark() -> None:
     """A policy asks by tenant; the key is the deployment's."""
     assert MARKED.shown("other", ASKED) == ASKED
-    assert MARKED.told("other", ASKED) == Told(SYSTEM)
+    assert MARKED.instructions("other", ASKED) == Instructions(SYSTEM)
     assert MARKED.shown("default", ASKED[1:]) == ASKED[1:]
-    assert MARKED.told("default", ASKED[1:]) is None
+    assert MARKED.instructions("default", ASKED[1:]) is None
     assert Canaries([], lambda _: True).shown("default", ASKED) == ASKED
 
 
 def test_marks_by_an_older_key_are_known_while_keys_change() -> None:
     """An answer may have been asked for before."""
     changing = Canaries([b"l" * 32, b"k" * 32], lambda _: True)
-    told = changing.told("default", ASKED)
+    told = changing.instructions("default", ASKED)
     assert told is not None
     assert told.marks[1] == mark()
     assert told.marks[0] in changing.shown("default", ASKED)[0].content
@@ -83,7 +83,7 @@ def test_marks_by_an_older_key_are_known_while_keys_change() -> None:
 )  # fmt: skip
 def test_an_answer_with_the_mark_gives_the_prompt_away(said: str) -> None:
     """It is blocked unless the policy says otherwise; the finding is sure."""
-    verdict = decide(said.format(mark()), MARKED.told("default", ASKED), rules())
+    verdict = decide(said.format(mark()), MARKED.instructions("default", ASKED), rules())
     (finding,) = verdict.findings
     assert (verdict.action, verdict.text) == ("block", None)
     assert (finding.category, finding.detector, finding.score) == ("system_prompt_leak", "canary", 1.0)
@@ -100,42 +100,42 @@ def test_an_answer_with_the_mark_gives_the_prompt_away(said: str) -> None:
 )  # fmt: skip
 def test_a_mark_that_is_hidden_is_found(write) -> None:
     """By what is undone for every detector."""
-    verdict = decide(f"It is {write(mark())} I think", MARKED.told("default", ASKED), rules())
+    verdict = decide(f"It is {write(mark())} I think", MARKED.instructions("default", ASKED), rules())
     assert verdict.action == "block"
 
 
 def test_an_answer_without_the_mark_is_looked_at_and_clean() -> None:
     """Nor is that of another tenant, or a part of it, its leak. Where there is no system prompt, nobody looks."""
     for text in ("I am a clerk.", mark("shop"), mark()[:19]):
-        verdict = decide(text, MARKED.told("default", ASKED), rules())
+        verdict = decide(text, MARKED.instructions("default", ASKED), rules())
         assert (verdict.action, verdict.text, verdict.verdict.categories) == ("allow", text, {CATEGORY: False})
     assert decide("x", None, rules()).verdict.categories == {}
-    assert decide(mark(), MARKED.told("default", ASKED), load_policy()).verdict.categories == {}
+    assert decide(mark(), MARKED.instructions("default", ASKED), load_policy()).verdict.categories == {}
 
 
 @pytest.mark.parametrize("action", ["allow", "redact", "review"])
 def test_a_mark_is_never_shown(action) -> None:
     """Whatever the policy says: whoever knows it could have the model leave it out."""
     policy = rules(system_prompt_leak=Rule(action, detectors=1))
-    verdict = decide(f"It is {mark()}.", MARKED.told("default", ASKED), policy)
+    verdict = decide(f"It is {mark()}.", MARKED.instructions("default", ASKED), policy)
     assert verdict.text == "It is [SYSTEM_PROMPT_LEAK]."
     assert verdict.action == ("redact" if action == "allow" else action)
     lone = Policy({CATEGORY: Rule("block", detectors=2)}, canary=True, verbatim=50)
-    assert decide(f"It is {mark()}.", MARKED.told("default", ASKED), lone).text == "It is [SYSTEM_PROMPT_LEAK]."
+    assert decide(f"It is {mark()}.", MARKED.instructions("default", ASKED), lone).text == "It is [SYSTEM_PROMPT_LEAK]."
 
 
 def test_a_tenants_answers_are_looked_at_by_its_policy() -> None:
     """One that asks for it among those that do not."""
     own = Policy(load_policy().rules, canary=True)
     moderator = PolicyModerator([], Policy(load_policy().rules, tenants={"mill": own}))
-    said = [MARKED.told(tenant, ASKED) for tenant in ("default", "mill")]
+    said = [MARKED.instructions(tenant, ASKED) for tenant in ("default", "mill")]
     verdicts = moderator.moderate([mark(), mark("mill")], ["default", "mill"], said)
     assert [each.action for each in verdicts if isinstance(each, Moderation)] == ["allow", "block"]
     assert CATEGORY in moderator.looks_for
 
 
 def verbatim(text: str, characters: int = 50, system: str = SYSTEM) -> list[tuple[str, float]]:
-    found = VerbatimDetector(characters).find(text, Told(system))
+    found = VerbatimDetector(characters).find(text, Instructions(system))
     return [(text[each.start : each.end], round(each.score, 2)) for each in found]
 
 
@@ -167,13 +167,13 @@ def test_a_short_prompt_is_found_whole() -> None:
 @pytest.mark.parametrize("system", ["ab " * 66_666, SYSTEM, "".join(map(chr, range(0x4E00, 0x9E00))) * 9])
 def test_the_longest_text_and_prompt_come_to_an_end(system: str) -> None:
     """Also where all of it repeats."""
-    assert VerbatimDetector(50).find("ab " * 66_666, Told(system)) is not None
-    assert VerbatimDetector(10_000).find(system[:200_000], Told(system)) is not None
+    assert VerbatimDetector(50).find("ab " * 66_666, Instructions(system)) is not None
+    assert VerbatimDetector(10_000).find(system[:200_000], Instructions(system)) is not None
 
 
 def test_a_verdict_says_of_verbatim_stretches_by_the_policys_rule() -> None:
     """A lower share than it asks for is dropped, and the score stays."""
     policy = Policy({CATEGORY: Rule("redact", 0.6)}, verbatim=50)
-    less, more = (decide(f"I was told: {SYSTEM[30:end]}", Told(SYSTEM), policy) for end in (80, len(SYSTEM)))
+    less, more = (decide(f"I was told: {SYSTEM[30:end]}", Instructions(SYSTEM), policy) for end in (80, len(SYSTEM)))
     assert (less.action, less.verdict.category_scores) == ("allow", {CATEGORY: pytest.approx(0.56, abs=0.01)})
     assert (more.action, more.text) == ("redact", "I was told: [SYSTEM_PROMPT_LEAK]")

@@ -8,7 +8,7 @@ import pytest
 from tests.services.eventually import eventually
 
 from headrace_schemas import HeadraceError, ModerationVerdict
-from headrace_workers.core.ports import Moderation, Told
+from headrace_workers.core.ports import Instructions, Moderation
 from headrace_workers.features.moderation.time_limit import BoundedModerator
 
 WELL = Moderation("ok", ModerationVerdict(action="allow"))
@@ -27,9 +27,9 @@ class Hanging:
         self,
         texts: Sequence[str],
         tenants: Sequence[str] | None = None,
-        told: Sequence[Told | None] | None = None,
+        instructions: Sequence[Instructions | None] | None = None,
     ) -> list[Moderation | HeadraceError]:
-        self.asked.append((*texts, *(tenants or ()), *(each.system for each in told or () if each)))
+        self.asked.append((*texts, *(tenants or ()), *(each.system for each in instructions or () if each)))
         self.threads.add(threading.get_ident())
         if "hang" in texts:
             self.hangs.set()
@@ -67,7 +67,7 @@ def test_who_does_not_hang_is_asked_once(hanging: Hanging) -> None:
 def test_what_hangs_is_held_alone(hanging: Hanging, caplog: pytest.LogCaptureFixture) -> None:
     """The others of its group are decided, each for its tenant, and by what its model was told."""
     verdicts = BoundedModerator(hanging, 0.02, hanging.ends).moderate(
-        ["a", "hang", "b"], ["s", "t", "u"], [None, Told("v"), Told("w")]
+        ["a", "hang", "b"], ["s", "t", "u"], [None, Instructions("v"), Instructions("w")]
     )
     assert [verdicts[0], verdicts[2]] == [WELL, WELL]
     assert str(verdicts[1]) == "moderation came to no end within 0.02 s (HEADRACE_DETECTOR_TIME); it is held"

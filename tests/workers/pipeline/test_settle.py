@@ -37,7 +37,7 @@ from headrace_workers.core.pipeline.retry import RetrySchedule
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import Conditions, failed, task_of
 from headrace_workers.core.pipeline.stage import Stage
-from headrace_workers.core.tables import NEVER, TROUBLES
+from headrace_workers.core.tables import INCIDENTS, NEVER
 from headrace_workers.features.generation.stage import shared_prefix
 
 
@@ -347,7 +347,7 @@ def test_what_needs_no_person_is_tried_again_ever_more_seldom():
 
 def test_rows_are_written_with_what_they_belong_to():
     """In the transaction that completes the step."""
-    rows = (Row(TROUBLES, {"holder": "a"}),)
+    rows = (Row(INCIDENTS, {"holder": "a"}),)
     assert settled(Done(output(), rows=rows)).rows == rows
     assert settled(Ended(result(), rows=rows), stage="judge").rows == rows
 

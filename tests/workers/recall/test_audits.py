@@ -165,7 +165,7 @@ def test_answers_that_were_wrong_turn_their_scope_off(semantic, asks):
     semantic.drain()
     assert tiers(semantic, together) == ["none", "none"]
     assert off.sentence.startswith("Broken: 2 of 2 audits were wrong")
-    (trouble,) = semantic.ledger.overview().troubles
+    (trouble,) = semantic.ledger.overview().incidents
     assert trouble.subject == f"scope {off.scope[:8]} of the tenant default"
     assert f"headrace cache reopen {off.scope[:8]}" in trouble.reason
 

@@ -62,7 +62,7 @@ def ledger(ledger_url, prefix):
     """A ledger that rings when what is followed has changed."""
     name, client = prefix
     with closing(Ledger.at(ledger_url)) as ledger:
-        ledger.tell_of_changes(partial(Notifier(client, RedisNames(name).bell).ring, Hint.CHANGES))
+        ledger.tell_of_changes(partial(Notifier(client, RedisNames(name).hints).notify, Hint.CHANGES))
         yield ledger
 
 
@@ -80,7 +80,7 @@ def live(tx, key):
 def is_heard(prefix, listeners=1):
     """Whether so many listen to the bell."""
     name, client = prefix
-    ((_, count),) = client.pubsub_numsub(RedisNames(name).bell)
+    ((_, count),) = client.pubsub_numsub(RedisNames(name).hints)
     return count == listeners
 
 
@@ -97,7 +97,7 @@ def follower(ledger, ledger_url, redis_server, prefix):
     with closing(Ledger.at(ledger_url)) as own, ExitStack() as stack:
         follower = Follower(Counted(own, known), Progress().loop("follow"), rest=AN_HOUR)
         heard = {Hint.CHANGES: follower.woken}
-        ears = HintListener(redis_client(redis_server.url), RedisNames(prefix[0]).bell, heard, Progress().loop("ears"))
+        ears = HintListener(redis_client(redis_server.url), RedisNames(prefix[0]).hints, heard, Progress().loop("ears"))
         for each in (ears, follower):
             each.start()
             stack.callback(each.stop)
@@ -188,7 +188,7 @@ def test_what_a_process_writes_is_told(deployment, prefix, process):
     ledger = _ledger_of(process, settings)
     name, client = prefix
     with client.pubsub(ignore_subscribe_messages=True) as heard, closing(ledger):
-        heard.subscribe(RedisNames(name).bell)
+        heard.subscribe(RedisNames(name).hints)
         eventually(lambda: is_heard(prefix))
         with writing(ledger.engine) as tx:
             live(tx, "which river")

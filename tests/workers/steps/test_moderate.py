@@ -24,7 +24,7 @@ from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_schemas.moderation import Action
 from headrace_workers.core.pipeline.outcome import Dead, Done, Ended, Held
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Moderation, Told
+from headrace_workers.core.ports import Instructions, Moderation
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.cache.step import CONTEXT, ENTRY
 from headrace_workers.features.cache.store.entries import Withdraw
@@ -50,7 +50,7 @@ class Scripted:
         self,
         texts: Sequence[str],
         tenants: Sequence[str] | None = None,
-        told: Sequence[Told | None] | None = None,
+        instructions: Sequence[Instructions | None] | None = None,
     ) -> list[Moderation | HeadraceError]:
         self.asked += texts
         self.tenants += tenants or []

@@ -22,18 +22,18 @@ class Client:
 def test_a_redis_that_says_nothing_is_not_told_each_time(monkeypatch: pytest.MonkeyPatch):
     """Each time would take as long as Redis is given for an answer; after a while it is told again."""
     client = Client(redis.TimeoutError())
-    rung = Notifier(client, "bell")
-    assert [rung.ring(Hint.WORK) for _ in range(3)] == [False] * 3
+    notifier = Notifier(client, "bell")
+    assert [notifier.notify(Hint.WORK) for _ in range(3)] == [False] * 3
     assert client.asked == 1
-    monkeypatch.setattr(rung, "_silent_until", 0.0)
-    rung.ring(Hint.WORK)
+    monkeypatch.setattr(notifier, "_silent_until", 0.0)
+    notifier.notify(Hint.WORK)
     assert client.asked == 2
 
 
 def test_one_that_refuses_is_told_at_once_when_it_is_back():
     """To be refused takes no time."""
     client = Client(redis.ConnectionError())
-    rung = Notifier(client, "bell")
+    notifier = Notifier(client, "bell")
     for _ in range(3):
-        rung.ring(Hint.WORK)
+        notifier.notify(Hint.WORK)
     assert client.asked == 3

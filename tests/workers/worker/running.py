@@ -29,14 +29,14 @@ from headrace_workers.runtime.worker.work import Work
 
 
 class Notifier:
-    """Keeps what it was rung for."""
+    """Notifier that keeps the hints that it was to send."""
 
     def __init__(self) -> None:
-        self.rung = []
+        self.sent = []
 
-    def ring(self, *hints) -> None:
+    def notify(self, *hints) -> None:
         """Keep it."""
-        self.rung += hints
+        self.sent += hints
 
 
 def runner(ledger, step, tasks=None, notifier=None, clock=None, units=None, **settings):

@@ -75,7 +75,7 @@ def test_what_hangs_is_left_to_its_lease_and_the_rest_is_given_back(process):
 
     process.run(then)
     assert process.ends == [STUCK_EXIT]
-    assert process.bell.rung == [Hint.WORK]  # what was given back can go elsewhere
+    assert process.bell.sent == [Hint.WORK]  # what was given back can go elsewhere
     states = process.ledger.read(select(STEPS.c.state, STEPS.c.attempts, STEPS.c.crashes).order_by(STEPS.c.state))
     assert [tuple(row) for row in states] == [("leased", 1, 0), ("ready", 0, 0)]
 

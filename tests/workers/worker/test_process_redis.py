@@ -95,7 +95,7 @@ def test_a_claim_of_another_ledger_is_refused(ledger, tasks, redis_server, tmp_p
         ours = send(ledger, tasks, evaluation(), "judge")
         eventually(is_done(ledger, ours))
         assert "refused a claim of another ledger" in process.log
-        ((trouble,), theirs_) = ledger.troubles(), other.troubles()
+        ((trouble,), theirs_) = ledger.open_incidents(), other.open_incidents()
         assert (trouble.subject, "two deployments share this Redis" in trouble.reason, theirs_) == ("worker", True, [])
         assert not is_done(other, foreign)()
         assert [claim.started_at for claim in claims(other)] == [None]

@@ -132,9 +132,9 @@ def test_bridges_are_told_of_what_was_let_go_of(renewing, notifier):
     with renewer.renewing(claim.id):
         renewer.give_up(999)
         eventually(lambda: not renewer._given_up)
-    assert notifier.rung == []
+    assert notifier.sent == []
     renewer.give_up(claim.id)
-    eventually(lambda: notifier.rung == [Hint.WORK])
+    eventually(lambda: notifier.sent == [Hint.WORK])
 
 
 def test_a_ledger_that_was_away_is_asked_again_soon(ledger, monkeypatch):

@@ -27,7 +27,7 @@ def test_bridges_are_told_however_a_claim_ended(ledger, monkeypatch, how):
             tx.execute(update(STEPS).values(stage="summarize"))
     notifier = Notifier()
     runner(ledger, answer_all, notifier=notifier).run(claim_one(ledger).id)
-    assert set(notifier.rung) == {Hint.WORK, Hint.EVENTS, Hint.ENDS}
+    assert set(notifier.sent) == {Hint.WORK, Hint.EVENTS, Hint.ENDS}
 
 
 def test_bridges_are_told_of_what_a_worker_gives_back(ledger):
@@ -35,9 +35,9 @@ def test_bridges_are_told_of_what_a_worker_gives_back(ledger):
     take_in(ledger, [generation()])
     notifier = Notifier()
     worker = runner(ledger, answer_all, notifier=notifier)
-    assert (worker.give_back(), notifier.rung) == (0, [])
+    assert (worker.give_back(), notifier.sent) == (0, [])
     with worker._renewer.renewing(claim_one(ledger).id):
-        assert (worker.give_back(), notifier.rung) == (1, [Hint.WORK])
+        assert (worker.give_back(), notifier.sent) == (1, [Hint.WORK])
 
 
 def test_what_is_in_hand_is_given_back_at_a_stop(ledger):
@@ -65,7 +65,7 @@ def test_what_follows_is_sent_on_at_once(ledger):
     notifier = Notifier()
     runner(ledger, answer_all, tasks, notifier).run(claim_one(ledger, lane=0).id)
     (claim,) = tasks.sent
-    assert notifier.rung == [Hint.WORK, Hint.EVENTS]  # who takes it on will ring for its end
+    assert notifier.sent == [Hint.WORK, Hint.EVENTS]  # who takes it on will ring for its end
     assert (claim.queue, claim.lane, claim.size) == ("moderate", 0, 1)
     assert "leased" in states(ledger).values()
 

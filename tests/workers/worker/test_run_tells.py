@@ -67,7 +67,7 @@ def test_an_end_is_told_before_a_bridge_has_looked(ledger):
     (job,) = run(ledger, [embedding(callback=TOLD)], tasks=tasks, notifier=notifier)
     assert deliveries(ledger) == [(job, "job.completed")]
     assert [(claim.queue, claim.size) for claim in tasks.sent] == [("deliver", 1)]
-    assert notifier.rung == [Hint.WORK, Hint.EVENTS, Hint.ENDS]
+    assert notifier.sent == [Hint.WORK, Hint.EVENTS, Hint.ENDS]
     Office(ledger).relay()
     assert deliveries(ledger) == [(job, "job.completed")]
     assert ledger.overview().claims == 1
@@ -78,7 +78,7 @@ def test_what_cannot_be_sent_at_once_is_handed_out_by_a_bridge(ledger):
     notifier = Notifier()
     (job,) = run(ledger, [embedding(callback=TOLD)], tasks=Tasks(waiting=99), notifier=notifier)
     assert deliveries(ledger) == [(job, "job.completed")]
-    assert notifier.rung == [Hint.WORK, Hint.EVENTS, Hint.ENDS]
+    assert notifier.sent == [Hint.WORK, Hint.EVENTS, Hint.ENDS]
 
 
 def test_a_job_that_was_cancelled_meanwhile_is_not_told_as_done(ledger):

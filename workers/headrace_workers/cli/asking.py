@@ -1,4 +1,4 @@
-"""From a call's options to a file of jobs: the options that `submit`, `run` and `batch submit` share."""
+"""The options that `submit`, `run` and `batch submit` share, and the file of jobs that they make."""
 
 import inspect
 import json
@@ -35,28 +35,28 @@ STDIN = "-"
 _MAX_NOTED = 3
 
 ModelOption = Annotated[
-    str | None, typer.Option("--model", "-m", help="who answers where a line names nobody [HEADRACE_MODEL]")
+    str | None, typer.Option("--model", "-m", help="the model for lines that name none [HEADRACE_MODEL]")
 ]
 MaxTokensOption = Annotated[
     int | None, typer.Option("--max-tokens", min=1, max=MAX_COMPLETION_TOKENS, help="longest answer, in tokens")
 ]
-TemperatureOption = Annotated[float | None, typer.Option("--temperature", min=0, max=2, help="0 is greedy")]
-CacheOption = Annotated[CacheMode | None, typer.Option("--cache", help="which earlier answers are good enough")]
-KnowledgeOption = Annotated[
-    str | None, typer.Option("--knowledge", help="the knowledge base that answers are to rest on")
+TemperatureOption = Annotated[
+    float | None, typer.Option("--temperature", min=0, max=2, help="sampling temperature; 0 is greedy")
 ]
+CacheOption = Annotated[CacheMode | None, typer.Option("--cache", help="which earlier answers may be served")]
+KnowledgeOption = Annotated[str | None, typer.Option("--knowledge", help="the knowledge base for the answers")]
 WithoutPassagesOption = Annotated[
-    WithoutPassages | None, typer.Option("--without-passages", help="what to do where nothing in it is relevant")
+    WithoutPassages | None, typer.Option("--without-passages", help="what to do if no passage is relevant")
 ]
-LaneOption = Annotated[Lane | None, typer.Option("--lane", help="interactive work goes first")]
-TenantOption = Annotated[str | None, typer.Option("--tenant", help="whose jobs they are [HEADRACE_TENANT]")]
-PriorityOption = Annotated[int | None, typer.Option("--priority", min=0, max=9, help="9 is the most urgent")]
-DeadlineOption = Annotated[str | None, typer.Option("--deadline", help="give up after, e.g. 90s, 10m, 2h")]
+LaneOption = Annotated[Lane | None, typer.Option("--lane", help="interactive jobs run before batch jobs")]
+TenantOption = Annotated[str | None, typer.Option("--tenant", help="the jobs' tenant [HEADRACE_TENANT]")]
+PriorityOption = Annotated[int | None, typer.Option("--priority", min=0, max=9, help="priority; 9 is the most urgent")]
+DeadlineOption = Annotated[str | None, typer.Option("--deadline", help="jobs expire after, e.g. 90s, 10m, 2h")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a call asks for where a line does not say: the options that `submit`, `run` and `batch submit` share."""
+    """The options that `submit`, `run` and `batch submit` share: they fill in what a line does not say."""
 
     model: ModelOption = None
     temperature: TemperatureOption = None
@@ -71,7 +71,7 @@ class Asked:
     def defaults(
         self, *, max_tokens: int | None = None, deadline: str | None = None, now: datetime | None = None
     ) -> Defaults:
-        """What lines get that do not say: the options that were given, else the environment's."""
+        """Return the defaults for lines: the options of this call, else the environment's."""
         settings = ProducerSettings.from_env()
         until = None
         if deadline is not None:
@@ -126,8 +126,9 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def opened(source: str) -> Iterator[tuple[BinaryIO, str]]:
-    """A file of jobs, or standard input for `-`, as a stream that can be read twice, and its name for messages. What is
-    compressed is unpacked. NotReadable where that cannot be done.
+    """Yield a file of jobs, or standard input for `-`, as a stream that can be read twice, and its name for messages.
+
+    Compressed files are decompressed. Raise NotReadable if the file cannot be read.
     """
     if source == STDIN:
         with tempfile.TemporaryFile() as spool:
@@ -142,14 +143,14 @@ def opened(source: str) -> Iterator[tuple[BinaryIO, str]]:
         raise ConfigurationError(f"{source} cannot be read: {error.strerror}") from error
     with stream:
         if not stream.seekable():
-            raise ConfigurationError(f"{source} is a pipe: give it as standard input, with - for the file")
+            raise ConfigurationError(f"{source} is a pipe: redirect it to standard input, and give - as the file")
         with _unpacked(stream, source) as text:
             yield text, source
 
 
 @contextmanager
 def _unpacked(stream: BinaryIO, source: str) -> Iterator[BinaryIO]:
-    """The text in it, which can be read twice. NotReadable, also where it is something else than JSON lines."""
+    """Yield the decompressed text, which can be read twice. Raise NotReadable, also for anything but JSON lines."""
     stream.seek(0)
     if not stream.read(len(ZSTANDARD)).startswith((GZIP, ZSTANDARD)):
         _look(stream, source)
@@ -176,7 +177,7 @@ def _look(text: BinaryIO, source: str) -> None:
 
 
 def prompt_stream(prompt: str, stop: list[str] | None, seed: int | None, key: str | None) -> BinaryIO:
-    """One prompt as the one line of a file."""
+    """Return one prompt as the one line of a file."""
     line: dict[str, Any] = {"prompt": prompt}
     if key is not None:
         line["idempotency_key"] = key
@@ -186,19 +187,19 @@ def prompt_stream(prompt: str, stop: list[str] | None, seed: int | None, key: st
 
 
 class Once:
-    """Names the jobs of one call: every line is a new job, and the same event when it is sent again in this call."""
+    """The names of the jobs of one call. Each line is a new job; sent again in this call, it is the same event."""
 
     def __init__(self) -> None:
         self._call = uuid.uuid4()
 
     def __call__(self, line: int, job: Job) -> tuple[Job, str]:
-        """The job as it is, and the id of its event."""
+        """Return the job as it is, and the id of its event."""
         return job, str(uuid.uuid5(self._call, str(line)))
 
 
 def note_repeats(name: str, repeated: list[tuple[int, int]]) -> None:
     """Say which lines are the same job as an earlier one, and so get no receipt of their own."""
     for line, first in repeated[:_MAX_NOTED]:
-        say(f"{name}:{line}: the same job as line {first} (same idempotency key): it is answered once")
+        say(f"{name}:{line}: the same job as line {first} (same idempotency key); it is answered once")
     if len(repeated) > _MAX_NOTED:
         say(f"and {len(repeated) - _MAX_NOTED} more such lines")

@@ -15,7 +15,9 @@ from headrace_schemas.reasons import describe
 
 WhereOption = Annotated[
     list[str] | None,
-    typer.Option("--where", metavar="KEY=VALUE", help="only documents like this; also != < <= > >=, or JSON"),
+    typer.Option(
+        "--where", metavar="KEY=VALUE", help="only documents with this attribute: KEY=VALUE, also != < <= > >=, or JSON"
+    ),
 ]
 MetaOption = Annotated[
     list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="an attribute of each of these documents")
@@ -66,11 +68,11 @@ def _filter(text: str) -> Any:
         try:
             return json.loads(text)
         except ValueError as error:
-            raise ConfigurationError(f"--where: it begins as JSON does, and is none: {error}") from None
+            raise ConfigurationError(f"--where begins like JSON, but is not JSON: {error}") from None
     compared = _COMPARED.fullmatch(text)
     if compared is None:
         raise ConfigurationError(
-            f"--where {text!r} compares nothing: write KEY=VALUE (or != < <= > >=), or a filter as JSON"
+            f"--where {text!r} has no comparison: write KEY=VALUE (or != < <= > >=), or a filter as JSON"
         )
     key, mark, value = compared.groups()
     return {"type": _TYPES[mark], "key": key.strip(), "value": _typed(value)}

@@ -23,11 +23,13 @@ def register(app: typer.Typer) -> None:
 
 def cancel(
     job_id: Annotated[str, typer.Argument(metavar="JOB", help="the job's id")],
-    tenant: Annotated[str | None, typer.Option("--tenant", help="whose job it is, where the ledger is away")] = None,
-    reason: Annotated[str, typer.Option("--reason", help="is told in the job's receipt")] = "",
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", help="the job's tenant, if no ledger can be reached")
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="the reason for the job's receipt")] = "",
     as_json: OneJsonOption = False,
 ) -> None:
-    """Cancel a job. It wins when it comes before the job has ended; exit code 1 when it came too late.
+    """Cancel a job that has not ended. Exit code 1: it had ended before.
 
     Example: `headrace cancel 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
@@ -49,12 +51,12 @@ def cancel(
 
 
 def _state(found: "JobView") -> str:
-    """A job's state; one that nobody has sent yet is cancelled ahead."""
+    """Return a job's state. A job that was never sent is cancelled in advance."""
     return "cancelled_ahead" if found.job.kind == "unknown" else str(found.job.state)
 
 
 def _outcome(ledger: "Ledger", job_id: str) -> str:
-    """The state of the job once the wish has been taken; `asked` while it has not."""
+    """Return the state of the job once the cancellation has been processed; `asked` until then."""
     until = time.monotonic() + _WAIT_SECONDS
     while time.monotonic() < until:
         found = ledger.job(job_id)

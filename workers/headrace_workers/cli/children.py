@@ -17,7 +17,7 @@ from headrace_workers.runtime.settings import Settings
 _COMMAND = (sys.executable, "-m", "headrace_workers")
 _WORKER_READY = "ready for work"
 _READY = {"bridge": "the bridge runs", "gateway": "the gateway answers"}
-_READY_SECONDS = 600.0  # a large model from a slow disk; who ends instead is told at once
+_READY_SECONDS = 600.0  # a large model from a slow disk; a process that ends is reported at once
 _PATIENCE_SECONDS = 15.0  # then it is said who is waited for
 
 
@@ -29,8 +29,8 @@ def children_of(
     engine_threads: int | None = None,
     gateway_port: int | None = None,
 ) -> Callable[[Addresses], list[ChildSpec]]:
-    """A worker for each model, one that moderates and judges, a bridge, and with a port for it a gateway, for the
-    services at given addresses.
+    """Return the processes: a worker for each model, a worker that moderates and judges, a bridge, and a gateway if it
+    has a port.
 
     All start side by side, and the last is ready when all are. `judge_model` answers rubrics that name no model: the
     first model when absent, and nobody where there is no model.
@@ -86,7 +86,7 @@ def _started_together(home: Path, commands: Mapping[str, tuple[str, ...]], env: 
 
 
 class _Patience:
-    """Waits until all processes are ready for work, and says who is late."""
+    """The wait until all processes are ready for work. It names the late ones."""
 
     def __init__(
         self, home: Path, watches: Mapping[str, LogWatch], monotonic: Callable[[], float] = time.monotonic
@@ -99,7 +99,7 @@ class _Patience:
         self._over = False
 
     def over(self) -> bool:
-        """Whether all are ready; ChildFailed when one has ended instead, or is too late."""
+        """Return True if all are ready. Raise ChildFailed when one has ended instead, or is too late."""
         # A bridge that is started again later has no need to wait for the others.
         self._over = self._over or not self._late()
         return self._over

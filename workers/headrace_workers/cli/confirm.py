@@ -1,4 +1,4 @@
-"""Asking whether somebody is sure, before what cannot be undone."""
+"""Confirmation by a person before anything that cannot be undone."""
 
 import sys
 
@@ -9,11 +9,12 @@ from headrace_workers.cli.output import say
 
 
 def be_sure(question: str, otherwise: str, *, before: str = "") -> None:
-    """Ask on the terminal. No: say `otherwise`, and end with exit code 1. ConfigurationError where nobody is there to
-    answer; its message begins with `before`.
+    """Ask on the terminal. On no, say `otherwise` and exit with code 1.
+
+    Raise ConfigurationError if there is no terminal; its message begins with `before`.
     """
     if not sys.stdin.isatty():
-        raise ConfigurationError(f"{before}nobody is there to be asked: --yes says that you are sure")
+        raise ConfigurationError(f"{before}there is no terminal to ask on: confirm with --yes")
     if not typer.confirm(question, err=True):
         say(otherwise)
         raise typer.Exit(1)

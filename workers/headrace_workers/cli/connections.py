@@ -1,4 +1,4 @@
-"""What this command can reach: Kafka, and the ledger and Redis where their addresses are known."""
+"""The services that a command can reach: Kafka, and the ledger and Redis where their addresses are known."""
 
 import json
 from collections.abc import Callable, Collection, Mapping
@@ -22,7 +22,7 @@ _REDIS_SECONDS = 1.0  # it gives hints only, which are not worth a longer wait
 
 @dataclass(frozen=True, slots=True)
 class RunningStack:
-    """What a running `headrace up` has written down. `durable`: its broker's log outlives the broker."""
+    """The addresses that a running `headrace up` has written down. `durable`: its broker's log outlives the broker."""
 
     broker: str
     durable: bool
@@ -33,7 +33,7 @@ class RunningStack:
 
 
 def running(env: Mapping[str, str] | None = None) -> RunningStack | None:
-    """The embedded stack of this home, where one runs."""
+    """Return the embedded stack of this home, where one runs."""
     try:
         addresses = running_stack(env)
         content = json.loads((home_of(env) / RUN_FILE).read_text(encoding="utf-8"))
@@ -51,8 +51,9 @@ def running(env: Mapping[str, str] | None = None) -> RunningStack | None:
 
 
 def is_durable(env: Mapping[str, str] | None = None) -> bool:
-    """Whether a record that Kafka has confirmed is safe: as HEADRACE_KAFKA_DURABLE says, else taken to be so for a
-    broker that the environment names.
+    """Return True if a record is safe once Kafka confirms it: as HEADRACE_KAFKA_DURABLE says.
+
+    Without that variable, a broker that the environment names counts as durable.
     """
     env = environment(env)
     told = kafka_durable(env)
@@ -66,7 +67,9 @@ def is_durable(env: Mapping[str, str] | None = None) -> bool:
 
 
 def find_ledger_url(env: Mapping[str, str] | None = None, *, live: bool = False) -> str | None:
-    """HEADRACE_LEDGER, a running stack's ledger, or (not `live`) the one that a stopped stack left in this home."""
+    """Return HEADRACE_LEDGER, a running stack's ledger, or (not `live`) the ledger that a stopped stack left in this
+    home.
+    """
     env = environment(env)
     if env.get("HEADRACE_LEDGER") or running(env) is not None:
         return ledger_url(env)
@@ -75,13 +78,15 @@ def find_ledger_url(env: Mapping[str, str] | None = None, *, live: bool = False)
 
 
 def left_behind(home: Path) -> Path | None:
-    """The ledger that the last embedded stack of this home wrote."""
+    """Return the ledger that the last embedded stack of this home wrote."""
     path = (home / LEDGER_FILE).absolute()
     return path if path.is_file() else None
 
 
 def find_redis_url(env: Mapping[str, str] | None = None) -> str | None:
-    """HEADRACE_REDIS, or a running stack's, if its ledger is the one in use; None when nothing says where it is."""
+    """Return HEADRACE_REDIS, or a running stack's Redis if its ledger is in use; None if nothing says where Redis
+    is.
+    """
     env = environment(env)
     if url := env.get("HEADRACE_REDIS"):
         return url
@@ -92,7 +97,7 @@ def find_redis_url(env: Mapping[str, str] | None = None) -> str | None:
 
 
 def served_queues(queues: Collection[str], env: Mapping[str, str] | None = None) -> frozenset[str] | None:
-    """Those of these queues that a worker listens to; None when it is not known, which is no error."""
+    """Return the queues among these that a worker listens to; None if that is not known, which is no error."""
     url = find_redis_url(env)
     if url is None:
         return None
@@ -109,16 +114,18 @@ def served_queues(queues: Collection[str], env: Mapping[str, str] | None = None)
 
 
 def ring_bridges(env: Mapping[str, str] | None = None) -> None:
-    """Tell the bridges that there are steps and events, so that they look at once; where that fails, they do soon."""
+    """Notify the bridges of new steps and events. If that fails, they look soon anyway."""
     bell = _bell(env)
     if bell is not None:
         from headrace_workers.runtime.wire.notifier import Hint
 
-        bell.ring(*Hint)
+        bell.notify(*Hint)
 
 
 def _wakes_followers(env: Mapping[str, str] | None) -> Callable[[], None]:
-    """Tells who follows answers and documents that there are changes; no more, once that failed: they look soon."""
+    """Tell the processes that follow answers and documents of changes. Stop after the first failure: they look soon
+    anyway.
+    """
     known, bell = False, None
 
     def wake() -> None:
@@ -127,7 +134,7 @@ def _wakes_followers(env: Mapping[str, str] | None) -> Callable[[], None]:
         nonlocal known, bell
         if not known:
             known, bell = True, _bell(env)
-        if bell is not None and not bell.ring(Hint.CHANGES):
+        if bell is not None and not bell.notify(Hint.CHANGES):
             bell = None
 
     return wake
@@ -142,12 +149,12 @@ def _bell(env: Mapping[str, str] | None) -> "Notifier | None":
     from headrace_workers.runtime.wire.redis_names import RedisNames
 
     with suppress(ValueError):  # it may be no URL
-        return Notifier(redis_client(url, _REDIS_SECONDS), RedisNames(topic_prefix(env)).bell)
+        return Notifier(redis_client(url, _REDIS_SECONDS), RedisNames(topic_prefix(env)).hints)
     return None
 
 
 def find_ledger(env: Mapping[str, str] | None = None, *, live: bool = False) -> "Ledger | None":
-    """The ledger, its tables checked; None when nothing says where it is. See `find_ledger_url`."""
+    """Return the ledger, its tables checked; None when nothing says where it is. See `find_ledger_url`."""
     url = find_ledger_url(env, live=live)
     if url is None:
         return None
@@ -157,7 +164,7 @@ def find_ledger(env: Mapping[str, str] | None = None, *, live: bool = False) -> 
 
 
 def open_ledger(url: str) -> "Ledger":
-    """The ledger at a URL; ConfigurationError when it is a file that is not there, or of another version."""
+    """Return the ledger at a URL. Raise ConfigurationError if its file does not exist or has another version."""
     _, is_file, path = url.partition("sqlite:///")
     if is_file and not Path(path.partition("?")[0]).is_file():  # looking at it would make an empty one
         raise ConfigurationError(
@@ -172,7 +179,7 @@ def open_ledger(url: str) -> "Ledger":
 
 
 def need_ledger(env: Mapping[str, str] | None = None) -> "Ledger":
-    """The ledger; ConfigurationError names the ways to one."""
+    """Return the ledger. Raise ConfigurationError, which names the ways to get one."""
     ledger = find_ledger(env)
     if ledger is None:
         raise ConfigurationError(

@@ -29,7 +29,7 @@ _BATCH = 1_000
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    dead = typer.Typer(help="What failed: look at it, replay it.", no_args_is_help=True)
+    dead = typer.Typer(help="Inspect and replay dead letters.", no_args_is_help=True)
     dead.command("list")(list_letters)
     dead.command("show")(show)
     dead.command("replay")(replay)
@@ -37,17 +37,17 @@ def register(app: typer.Typer) -> None:
 
 
 def list_letters(
-    name: Annotated[str | None, typer.Option("--id", metavar="ID", help=f"only of this: {_NAMES}")] = None,
+    name: Annotated[str | None, typer.Option("--id", metavar="ID", help=f"only this: {_NAMES}")] = None,
     stage: _StageOption = None,
     tenant: _TenantOption = None,
     category: _CategoryOption = None,
     since: _SinceOption = None,
     until: _UntilOption = None,
-    replayed: Annotated[bool, typer.Option("--replayed", help="also those that were replayed")] = False,
-    limit: Annotated[int, limit_option("the newest so many")] = 100,
+    replayed: Annotated[bool, typer.Option("--replayed", help="also replayed ones")] = False,
+    limit: Annotated[int, limit_option("at most so many, newest first")] = 100,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """List what failed, newest first: reason, category, attempts.
+    """List dead letters, newest first, with reason, category and attempts.
 
     Examples: `headrace dead list --category poison --since 2h`, `headrace dead list --stage generate --tenant acme`
     """
@@ -67,10 +67,10 @@ def list_letters(
 
 
 def show(
-    letter_id: Annotated[str, typer.Argument(metavar="ID", help=f"of the dead letter: {_NAMES}")],
+    letter_id: Annotated[str, typer.Argument(metavar="ID", help=f"the letter: {_NAMES}")],
     as_json: JsonLinesOption = False,
 ) -> None:
-    """Show all about a dead letter, with the event as it came. Exit code 1: there is none.
+    """Show a dead letter with its original event. Exit code 1: there is none.
 
     Example: `headrace dead show 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
@@ -107,10 +107,10 @@ def replay(
     until: _UntilOption = None,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """Put the dead back to work: by id, stage, tenant, category or time, or all.
+    """Replay dead letters: by id, stage, tenant, category or time, or all.
 
-    A job goes on at the step where it died; what was refused at the door is published again as it came. Exit code 1:
-    nothing was replayed, or not all could be.
+    A job continues at the step where it died. A record that admission refused is published again unchanged. Exit code
+    1: nothing was replayed, or not all could be.
 
     Examples: `headrace dead replay --category transient --since 1h`, `headrace dead replay --all`
     """
@@ -119,7 +119,7 @@ def replay(
     filtered = any(given is not None for given in (stage, tenant, category, since, until))
     if (bool(ids) + everything + filtered) != 1:
         raise ConfigurationError(
-            "say which: ids, or --all, or one or more of --stage, --tenant, --category, --since and --until"
+            "give ids, or --all, or one or more of --stage, --tenant, --category, --since and --until"
         )
     ledger = need_ledger()
     now = ledger.now()
@@ -141,7 +141,7 @@ def replay(
                 break
     if as_json:
         put_json({"replayed": done, "truncated": cut})
-    say(f"{done} replayed" + (f"; {cut} cannot be: the original was too large to be kept whole" if cut else ""))
+    say(f"{done} replayed" + (f"; {cut} cannot be replayed: the ledger's copy of the original is cut" if cut else ""))
     if done:
         ring_bridges()
     raise typer.Exit(0 if done and not cut and (not ids or done == len(ids)) else 1)
@@ -157,7 +157,7 @@ def _filter(
     *,
     now: int | None = None,
 ) -> "DeadFilter":
-    """Times count from the ledger's clock, by which the dead letters are dated."""
+    """Return the filter for these options. Times count from the ledger's clock, which dates the dead letters."""
     from headrace_workers.core.ledger.replay import DeadFilter
 
     present = datetime.fromtimestamp((now or ledger.now()) / 1000, UTC)

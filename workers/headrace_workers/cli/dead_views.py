@@ -1,4 +1,4 @@
-"""From the ledger's dead letters to rows and to JSON. Pure."""
+"""Rows and JSON of the ledger's dead letters. Pure."""
 
 import base64
 import json
@@ -15,7 +15,7 @@ _ORIGIN = ("partition", "offset", "key", "ce_id", "ce_subject", "correlationid",
 
 
 def letter_row(letter: Any) -> tuple[str, ...]:
-    """A dead letter as the cells of `COLUMNS`. The job of a refused record is the one that it would have been."""
+    """Return a dead letter as the cells of `COLUMNS`. A refused record has the job id that it would have had."""
     return (
         letter.id,
         letter.job_id or letter.refers_to or "",
@@ -28,9 +28,9 @@ def letter_row(letter: Any) -> tuple[str, ...]:
 
 
 def letter_dict(letter: Any) -> dict[str, Any]:
-    """A dead letter for `--json`, without the original, in the names of the event; times as there (RFC 3339).
+    """Return a dead letter for `--json` without the original. Names and times (RFC 3339) are those of the event.
 
-    `truncated` tells that the ledger's copy of the original is cut, so that it cannot be replayed.
+    `truncated` is true if the ledger's copy of the original is cut, so that it cannot be replayed.
     """
     return {
         "id": letter.id,
@@ -51,7 +51,7 @@ def letter_dict(letter: Any) -> dict[str, Any]:
 
 
 def original(letter: Any) -> dict[str, Any]:
-    """The record as it came: its headers, and its value as text, or as base64 where it is no text."""
+    """Return the original record: its headers, and its value as text, or as base64 if it is not text."""
     value = bytes(letter.value)
     try:
         text, encoding = value.decode(), "utf-8"

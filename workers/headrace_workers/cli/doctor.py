@@ -1,4 +1,4 @@
-"""`headrace doctor`: whether the services are there and set as they should be, and what to do where they are not."""
+"""`headrace doctor`: checks of the services and their settings, and what to do where one fails."""
 
 import typer
 
@@ -13,9 +13,9 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(as_json: JsonLinesOption = False) -> None:
-    """Look at Kafka, its topics and their limits, the ledger, Redis, what bridges say that they cannot do, and models.
+    """Check Kafka, its topics and their limits, the ledger, Redis, problems that bridges report, and models.
 
-    Changes nothing. Exit code 1: something is wrong; each line says what to do.
+    It changes nothing. Exit code 1: something is wrong; each line says what to do.
 
     Example: `headrace doctor`
     """

@@ -28,7 +28,7 @@ from headrace_workers.runtime.wire.redis_client import redis_client
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A thing that was looked at, and what is wrong with it; None: all is well."""
+    """A checked thing and its problem; None if there is none."""
 
     what: str
     wrong: str | None = None

@@ -15,12 +15,14 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
 
 
 def parse_duration(text: str) -> timedelta:
-    """A duration such as `90s`, `10m`, `1h30m` or `2d`; a bare number is seconds. ConfigurationError otherwise."""
+    """Return a duration such as `90s`, `10m`, `1h30m` or `2d`; a bare number is in seconds. Raise ConfigurationError
+    otherwise.
+    """
     cleaned = text.strip().lower()
     if cleaned.replace(".", "", 1).isdecimal():
         cleaned += "s"
     if not _DURATION.fullmatch(cleaned):
-        raise ConfigurationError(f"{text!r} is no duration: write 90s, 10m, 1h30m or 2d")
+        raise ConfigurationError(f"{text!r} is not a duration: write 90s, 10m, 1h30m or 2d")
     try:
         return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(cleaned)))
     except OverflowError:
@@ -28,7 +30,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def parse_life(text: str, option: str, *, none: bool = False) -> timedelta:
-    """How long something is to live, a century at most. ConfigurationError; also for no time, but with `none`."""
+    """Return a lifetime of at most a century. Raise ConfigurationError otherwise, and for zero except with `none`."""
     found = parse_duration(text)
     if found > _CENTURY or not (found or none):
         least = "nothing or more" if none else "longer than nothing"
@@ -37,7 +39,7 @@ def parse_life(text: str, option: str, *, none: bool = False) -> timedelta:
 
 
 def parse_time(text: str, now: datetime) -> datetime:
-    """A point in time: a duration before `now` (`10m`), or ISO 8601, in local time where it names no zone."""
+    """Return a point in time: a duration before `now` (`10m`), or ISO 8601, in local time where it names no zone."""
     cleaned = text.strip()
     try:
         return now - parse_duration(cleaned)
@@ -52,12 +54,12 @@ def parse_time(text: str, now: datetime) -> datetime:
 
 
 def milliseconds(time: datetime) -> int:
-    """Milliseconds since 1970: how the ledger counts."""
+    """Return milliseconds since 1970, as the ledger counts."""
     return int(time.timestamp() * 1000)
 
 
 def rfc3339(ms: int | None) -> str | None:
-    """A point in time as events tell it, for `--json`: UTC, to the millisecond."""
+    """Return a point in time as events tell it, for `--json`: UTC, to the millisecond."""
     if ms is None:
         return None
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -68,7 +70,7 @@ Moment = Annotated[int | None, PlainSerializer(rfc3339, return_type=str | None, 
 
 
 def show_ms(value: float | None) -> str:
-    """A duration in ms, short: `3 ms`, `1.2 s`, `4 min 05 s`, `3 h 20 min`, `2 d 3 h`."""
+    """Return a duration in ms, short: `3 ms`, `1.2 s`, `4 min 05 s`, `3 h 20 min`, `2 d 3 h`."""
     if value is None:
         return "–"
     if value < 1_000:
@@ -86,7 +88,7 @@ def show_ms(value: float | None) -> str:
 
 
 def show_time(ms: int | None) -> str:
-    """A point in time in local time, to the second."""
+    """Return a point in time in local time, to the second."""
     if ms is None:
         return "–"
     return datetime.fromtimestamp(ms / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")

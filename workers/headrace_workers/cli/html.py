@@ -12,13 +12,13 @@ HtmlOption = Annotated[Path | None, typer.Option("--html", metavar="PAGE", help=
 
 
 def refuse_unwritable(html: Path | None) -> None:
-    """Before minutes are spent on what could then not be written."""
+    """Raise ConfigurationError if the page cannot be written, before minutes are spent on its content."""
     if html is not None and (html.is_dir() or not html.absolute().parent.is_dir()):
-        raise ConfigurationError(f"{html} cannot be written: name a file in a folder that is there")
+        raise ConfigurationError(f"{html} cannot be written: name a file in a folder that exists")
 
 
 def write_page(html: Path, page: str) -> None:
-    """Write it. ConfigurationError where that cannot be done."""
+    """Write the page. Raise ConfigurationError if that fails."""
     try:
         html.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -26,6 +26,6 @@ def write_page(html: Path, page: str) -> None:
 
 
 def say_where(html: Path | None) -> None:
-    """Where it lies."""
+    """Say where the page lies."""
     if html is not None:
         say(f"the page: {html}")

@@ -1,7 +1,7 @@
-"""What ends a command, Ctrl-C or SIGTERM, is not lost.
+"""Ctrl-C and SIGTERM, kept until Python can raise them.
 
-Python raises it wherever the main thread is at that moment. Where that is a `__del__`, or a function that a library of
-C calls, nothing can be raised: it is printed as "Exception ignored", and the command goes on.
+Python raises an interrupt wherever the main thread is at that moment. Inside a `__del__`, or a function that a C
+library calls, nothing can be raised: Python prints "Exception ignored", and the command goes on.
 """
 
 import os
@@ -18,7 +18,7 @@ _SOON: Final = 0.05  # seconds
 
 @contextmanager
 def heard() -> Iterator[None]:
-    """In this block, one that came where nothing can be raised comes again a moment later."""
+    """Raise an interrupt again a moment later if it came, in this block, where nothing can be raised."""
     before = sys.unraisablehook
 
     def again(lost: Any) -> None:
@@ -38,7 +38,7 @@ def heard() -> Iterator[None]:
 
 
 def _number(error: BaseException | None) -> int | None:
-    """The signal that this was raised for."""
+    """Return the signal that raised this exception."""
     if isinstance(error, KeyboardInterrupt):
         return signal.SIGINT
     return signal.SIGTERM if isinstance(error, SystemExit) and error.code == TERMINATED else None

@@ -1,7 +1,7 @@
 """Jobs as JSON lines: every line is checked before anything is sent, and read again when it is to be sent."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import BinaryIO
@@ -9,12 +9,12 @@ from typing import BinaryIO
 from pydantic import ValidationError
 
 from headrace_schemas import EmbeddingJob, GenerationJob
-from headrace_schemas.codec import encode_value
-from headrace_schemas.errors import Category, HeadraceError, InvalidRecord
+from headrace_schemas.codec import check_size, encode_value
+from headrace_schemas.errors import Category, HeadraceError
 from headrace_schemas.job import AnyJob, JudgedJob
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
-from headrace_workers.core.feature import installed
+from headrace_workers.core.admission.check import AdmissionCheck
 from headrace_workers.core.job_defaults import Defaults, NoKind
 from headrace_workers.core.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed_object
 
@@ -27,7 +27,7 @@ _OPENAI_HINT = "\n`headrace batch submit FILE` runs files of OpenAI's Batch API.
 
 
 class WrongLine(HeadraceError):
-    """One line that is no job; the message is the reason alone."""
+    """A line that is not a job; the message is the reason alone."""
 
     category = Category.INVALID
 
@@ -37,7 +37,9 @@ class OpenAIBatchLine(WrongLine):
 
 
 class WrongLines(HeadraceError):
-    """A file with lines that are no jobs: nothing of it was sent. One `file:line: reason` a line of the message."""
+    """A file with lines that are not jobs; nothing of it was sent. The message has a line `file:line: reason` for
+    each.
+    """
 
     category = Category.INVALID
 
@@ -49,8 +51,9 @@ class WrongLines(HeadraceError):
 
 
 def parse_job(text: bytes, defaults: Defaults) -> Job:
-    """One line: a job of the `kind` that it names; without one an evaluation job when it has an `output`, else a
-    generation job. WrongLine gives the reason.
+    """Return the job of a line, of the `kind` that it names. Raise WrongLine with the reason.
+
+    Without a kind, a line with an `output` is an evaluation job, and any other a generation job.
     """
     try:
         line = parsed_object(text)
@@ -68,22 +71,24 @@ def parse_job(text: bytes, defaults: Defaults) -> Job:
         raise WrongLine(describe(error, filled)) from None
     try:
         for check in _checks():
-            check(job)
-    except InvalidRecord as error:
+            check.check(job)
+            check.examine(job)
+        check_size(encode_value(job))
+    except HeadraceError as error:
         raise WrongLine(str(error)) from None
-    if (size := len(encode_value(job))) > MAX_VALUE_BYTES:
-        raise WrongLine(f"the job has {size} bytes, more than the {MAX_VALUE_BYTES} that are taken")
     return job
 
 
 @cache
-def _checks() -> tuple[Callable[[Job], None], ...]:
-    return tuple(check for feature in installed() for check in feature.job_checks())
+def _checks() -> Sequence[AdmissionCheck]:
+    from headrace_workers.core.admission.parts import checks_of_jobs  # loads the database
+
+    return checks_of_jobs()
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line that is a job: its number from 1, where it begins in the file, the job's id, and whose it is."""
+    """A line that is a job: its number from 1, its offset in the file, the job's id, and its tenant."""
 
     line: int
     offset: int
@@ -112,7 +117,7 @@ class JobFile:
         self.repeated: list[tuple[int, int]] = []  # (line, earlier line) where both are the same job
 
     def check(self) -> list[Entry]:
-        """All jobs in order, each once; WrongLines when any line is none."""
+        """Return all jobs in order, each once. Raise WrongLines if any line is not a job."""
         entries: dict[str, Entry] = {}
         problems: list[str] = []
         count, hint = 0, ""
@@ -134,7 +139,7 @@ class JobFile:
         return list(entries.values())
 
     def read(self, entry: Entry) -> tuple[Job, str]:
-        """The job of an entry as it is to be sent, and its event's id; WrongLine when the file has changed since."""
+        """Return the job of an entry and its event's id. Raise WrongLine if the file has changed since."""
         self._stream.seek(entry.offset)
         text = self._stream.readline(MAX_LINE_BYTES + 1)
         job, event_id = self._identify(entry.line, parse_job(text.removeprefix(BOM), self._defaults))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
 
 _GAP = 2  # between two columns
-_LEAST_TEXT = 12  # narrower than that nobody reads a column of words
+_LEAST_TEXT = 12  # a narrower column of words is hard to read
 _LEAST_CLIPPED = 16
 _COPIED = re.compile(r"\S*[\d/:._@-]\S*")  # a word that may be an id, a URL or a path, and not prose
 
@@ -34,7 +34,7 @@ class Rows:
     clip: Collection[str] = ()
 
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "Iterator[RenderableType]":
-        """For Rich."""
+        """Yield the lines for Rich."""
         widths = self.widths(options.max_width)
         narrower = self if widths else self._without_empty()
         if len(narrower.columns) < len(self.columns):
@@ -43,13 +43,13 @@ class Rows:
             yield from self._table(widths) if widths else self._records()
 
     def _without_empty(self) -> "Rows":
-        """The same without columns that no row has anything in."""
+        """Return these rows without the columns that are empty in every row."""
         kept = [place for place in range(len(self.columns)) if not self.rows or any(row[place] for row in self.rows)]
         rows = [[row[place] for place in kept] for row in self.rows]
         return replace(self, columns=[self.columns[place] for place in kept], rows=rows)
 
     def widths(self, width: int) -> list[int] | None:
-        """The width of each column; None when they do not fit."""
+        """Return the width of each column; None if they do not fit."""
         natural, least = [], []
         for number, name in enumerate(self.columns):
             lines = [line for row in self.rows for line in row[number].splitlines()]
@@ -102,7 +102,7 @@ class Line:
     style: str = ""
 
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "Iterator[RenderableType]":
-        """For Rich."""
+        """Yield the line for Rich."""
         from rich.text import Text
 
         lines = (line for part in (self.name + self.text).splitlines() for line in _filled(part, options.max_width))
@@ -112,7 +112,7 @@ class Line:
 
 
 def _filled(text: str, width: int) -> Iterator[str]:
-    """Lines of whole words, each as wide as fits; a word that is wider has a line of its own."""
+    """Return lines of whole words, each as wide as fits; a word that is wider gets a line of its own."""
     line = ""
     for word in re.findall(r"\s*\S+", text):
         if line and _cells(line) + _cells(word) > width:
@@ -128,7 +128,9 @@ def _copied(lines: Iterable[str]) -> Iterator[str]:
 
 
 def share(natural: Sequence[int], least: Sequence[int], room: int) -> list[int] | None:
-    """What each gets of the room: all that it wants, else its least and a part of the rest; None without room."""
+    """Return the room of each: all that it wants, else its minimum and a part of the rest. None if there is too little
+    room.
+    """
     if sum(natural) <= room:
         return list(natural)
     spare = room - sum(least)

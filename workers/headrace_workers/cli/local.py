@@ -24,15 +24,15 @@ class Restarted:
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """What is known of this machine's processes."""
+    """The processes of this machine, as they report themselves."""
 
     reports: tuple[Report, ...] = ()
     restarted: tuple[Restarted, ...] = ()
 
     def lines(self) -> list[str]:
-        """What people should know, a line each; none when all is well."""
+        """Return what people should know, a line each; none if all is well."""
         lines = [
-            f"{r.kind} {r.pid}: {line}" for r in self.reports for line in (*r.troubles, *r.waits, *r.doing, *r.refused)
+            f"{r.kind} {r.pid}: {line}" for r in self.reports for line in (*r.incidents, *r.waits, *r.doing, *r.refused)
         ]
         return lines + [
             f"{child.name} was started again {'once' if child.restarts == 1 else f'{child.restarts} times'}; the one "
@@ -41,8 +41,9 @@ class Local:
         ]
 
     def policies(self) -> list[str]:
-        """Which moderation policy holds: a line for each version and file, with the processes where they differ; and
-        who has had nothing to do by it since the file changed.
+        """Return a line for each version and file of the moderation policy in use.
+
+        Each line names the processes where they differ, and those that have not yet run since the file changed.
         """
         holds: dict[tuple[str, str], dict[str, list[str]]] = {}  # by path and version, what each process does by it
         past: dict[tuple[str, str], dict[str, list[str]]] = {}
@@ -60,7 +61,7 @@ class Local:
         ]
 
     def to_json(self) -> list[dict[str, Any]]:
-        """For `--json`: each process, with the loops that wait or are silent."""
+        """Return each process for `--json`, with the loops that wait or are silent."""
         again = {child.pid: child for child in self.restarted}
         return [
             {
@@ -73,7 +74,7 @@ class Local:
 
 
 def local(env: Mapping[str, str] | None = None) -> Local:
-    """What can be known here; nothing where the environment names no deployment."""
+    """Return what is known here; nothing if the environment names no deployment."""
     env = environment(env)
     try:
         settings = Settings.from_env(env)

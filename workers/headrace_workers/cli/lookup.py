@@ -1,4 +1,4 @@
-"""What the ledger knows of many jobs: asked in chunks, answered as receipts."""
+"""Look-ups of many jobs in the ledger, in chunks. The answers are receipts."""
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Protocol
@@ -10,26 +10,26 @@ from headrace_workers.cli.receipt import Receipt
 from headrace_workers.core.ledger.dead import letter_of
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.refusals import INGEST
-from headrace_workers.core.ledger.repetitions import Said
+from headrace_workers.core.ledger.repetitions import RecordContent
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, LIVE, STEPS
 
 _CHUNK = 500  # ids of one query
 
 
 class Jobs(Protocol):
-    """What the ledger says about jobs, by their ids."""
+    """The ledger's view of jobs, by their ids."""
 
     def accepted(self, job_ids: Collection[str]) -> set[str]:
-        """Which of them it has taken in."""
+        """Return the jobs that the ledger has accepted."""
 
     def ended(self, job_ids: Collection[str]) -> list[Receipt]:
-        """The ends of those that have ended."""
+        """Return the ends of the jobs that have ended."""
 
     def refused(self, job_ids: Collection[str], since_ms: int) -> list[Receipt]:
-        """The dead letters of those that were refused at the door since then."""
+        """Return the dead letters of the jobs that were refused at admission since then."""
 
-    def repeated(self, said: Sequence[Said]) -> frozenset[int]:
-        """The places of those records that say nothing new about a known job."""
+    def repeated(self, said: Sequence[RecordContent]) -> frozenset[int]:
+        """Return the positions of the records that repeat a known job."""
 
 
 class LedgerJobs:
@@ -39,18 +39,18 @@ class LedgerJobs:
         self._ledger = ledger
 
     def accepted(self, job_ids: Collection[str]) -> set[str]:
-        """Which of them it has taken in."""
+        """Return the jobs that the ledger has accepted."""
         found: set[str] = set()
         for chunk in _chunks(job_ids):
             found.update(row.id for row in self._ledger.read(select(JOBS.c.id).where(JOBS.c.id.in_(chunk))))
         return found
 
-    def repeated(self, said: Sequence[Said]) -> frozenset[int]:
-        """The places of those records that say nothing new about a known job."""
+    def repeated(self, said: Sequence[RecordContent]) -> frozenset[int]:
+        """Return the positions of the records that repeat a known job."""
         return self._ledger.repeated(said)
 
     def queues(self, job_ids: Collection[str]) -> set[str]:
-        """The queues in which steps of them stand, or out of which they run."""
+        """Return the queues in which steps of these jobs wait or run."""
         unfinished = STEPS.c.state.in_(LIVE)
         found: set[str] = set()
         for chunk in _chunks(job_ids):
@@ -59,14 +59,14 @@ class LedgerJobs:
         return found
 
     def ended(self, job_ids: Collection[str]) -> list[Receipt]:
-        """The ends of those that have ended."""
+        """Return the ends of the jobs that have ended."""
         found: list[Receipt] = []
         for chunk in _chunks(job_ids):
             found += [Receipt.decode(kind, value) for kind, value in self._ledger.terminals(chunk).values()]
         return found
 
     def refused(self, job_ids: Collection[str], since_ms: int) -> list[Receipt]:
-        """The dead letters of those that were refused at the door since then, the newest of each job."""
+        """Return the dead letters of the jobs that were refused at admission since then, the newest of each job."""
         found: dict[str, Receipt] = {}
         for chunk in _chunks(job_ids):
             query = (
@@ -85,7 +85,7 @@ class LedgerJobs:
 
 
 def dead_receipt(row: Any) -> Receipt:
-    """The receipt of a row of the ledger's dead letters: what was published of it."""
+    """Return the receipt of a dead letter in the ledger, as it was published."""
     return Receipt(letter_of(row))
 
 

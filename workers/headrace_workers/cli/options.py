@@ -19,12 +19,12 @@ OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON obje
 
 
 def limit_option(help: str) -> Any:
-    """How many of something are listed or looked at."""
+    """Return the option `--limit`; `what` says how many of what."""
     return typer.Option("--limit", "-n", min=1, max=_MOST_LISTED, help=help)
 
 
 def checked_tenant(name: str) -> str:
-    """Return the name. ConfigurationError where no tenant can be called so."""
+    """Return the name. Raise ConfigurationError if it is not a valid tenant name."""
     try:
         return str(TypeAdapter(Tenant).validate_python(name))
     except ValidationError:
@@ -34,7 +34,5 @@ def checked_tenant(name: str) -> str:
 
 
 def tenant_meant(name: str | None) -> str:
-    """Return the tenant that --tenant names, else HEADRACE_TENANT. ConfigurationError where no tenant can be called
-    so.
-    """
+    """Return the tenant that --tenant names, else HEADRACE_TENANT. Raise ConfigurationError for an invalid name."""
     return checked_tenant(ProducerSettings.from_env().tenant if name is None else name)

@@ -15,13 +15,13 @@ from headrace_workers.cli.status_views import aside_dict
 
 _COLUMNS = ("id", "job", "topic", "bytes", "behind", "set aside", "reason")
 _DIGITS = 18  # of a number that a database takes
-_IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="of the events")]
+_IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="ids of the events")]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     outbox = typer.Typer(
-        help="Events that Kafka refused: look at them, publish them again, or give them up.", no_args_is_help=True
+        help="Inspect events that Kafka refused; publish them again, or drop them.", no_args_is_help=True
     )
     outbox.command("list")(list_events)
     outbox.command("retry")(retry)
@@ -30,10 +30,11 @@ def register(app: typer.Typer) -> None:
 
 
 def list_events(
-    limit: Annotated[int, limit_option("the oldest so many")] = 100,
+    limit: Annotated[int, limit_option("at most so many, oldest first")] = 100,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """List events that were set aside, oldest first, with the reason and how many of the same job wait behind.
+    """List the events that Kafka refused, oldest first, with the reason and the events of the same job that wait
+    behind.
 
     Example: `headrace outbox list --json`
     """
@@ -49,7 +50,7 @@ def list_events(
         ]  # fmt: skip
         console(data=True).print(table(None, _COLUMNS, rows, right=("id", "bytes", "behind"), whole=("id", "job")))
     else:
-        say("no event was set aside")
+        say("Kafka refused no event")
     if len(found) > limit:
         say(f"only the oldest {limit} are shown: --limit shows more")
 
@@ -59,14 +60,14 @@ def retry(
     everything: Annotated[bool, typer.Option("--all", help="all of them")] = False,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Publish again what was set aside, and what waits behind it: in order, with the same ids.
+    """Publish refused events again, and the events that wait behind them: in order, with the same ids.
 
-    Exit code 1: there was nothing, or not all of the ids were there.
+    Exit code 1: there were none, or some ids do not exist.
 
     Examples: `headrace outbox retry 17`, `headrace outbox retry --all`
     """
     if bool(ids) == everything:
-        raise ConfigurationError("say which: ids, or --all")
+        raise ConfigurationError("give ids, or --all")
     wanted, ledger = None if everything else _numbers(ids or []), need_ledger()
     if wanted is not None:
         _tell_unknown(wanted, {event.id for event in ledger.aside(len(wanted), ids=wanted)})
@@ -84,14 +85,14 @@ def drop(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Give up events that were set aside: they are never published, and what waits behind them goes on.
+    """Drop refused events: they are never published, and the events behind them continue.
 
-    The ledger keeps the job and its end. Exit code 1: not all of the ids were there, or you said no.
+    The ledger keeps the job and its end. Exit code 1: some ids do not exist, or you said no.
 
     Example: `headrace outbox drop 17`
     """
     if not ids:
-        raise ConfigurationError("say which: the ids of events, as `headrace outbox list` shows them")
+        raise ConfigurationError("give the ids of events, as `headrace outbox list` shows them")
     wanted, ledger = _numbers(ids), need_ledger()
     found = ledger.aside(len(wanted), ids=wanted)
     for event in found:
@@ -101,7 +102,7 @@ def drop(
         )
     _tell_unknown(wanted, {event.id for event in found})
     if found and not yes:
-        say("whoever reads the topic will never be told of this; the ledger keeps the job and its end")
+        say("readers of the topic will never see this; the ledger keeps the job and its end")
         be_sure(f"Drop {'it' if len(found) == 1 else f'these {len(found)}'} for good?", "nothing was dropped")
     done = ledger.drop_outbox([event.id for event in found])
     if as_json:
@@ -113,10 +114,10 @@ def drop(
 
 
 def _numbers(ids: list[str]) -> list[int]:
-    """The ids, each once, in order."""
+    """Return the ids, each once, in order."""
     for text in ids:
         if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
-            raise ConfigurationError(f"{text!r} is no event's id: that is a number, as `headrace outbox list` shows it")
+            raise ConfigurationError(f"{text!r} is not an event's id: give a number that `headrace outbox list` shows")
     return sorted({int(text) for text in ids})
 
 

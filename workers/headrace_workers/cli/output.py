@@ -1,4 +1,4 @@
-"""Where words go: data to standard output, words for people to standard error. Neither needs a terminal."""
+"""Output: data goes to standard output, words for people to standard error. Neither needs a terminal."""
 
 import json
 import logging
@@ -17,29 +17,29 @@ _PLAIN_WIDTH = 100  # of a table that goes into a file or a pipe
 
 
 def say(message: str) -> None:
-    """A word for people."""
+    """Print a message for people."""
     sys.stderr.write(f"{message}\n")
     sys.stderr.flush()
 
 
 def hush_kafka() -> None:
-    """Leave out what kafka-python logs of a broker that is away: what matters is told by our own errors."""
+    """Silence kafka-python's log about an unreachable broker: our own errors say what matters."""
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 
 def put(line: str) -> None:
-    """One line of data."""
+    """Print one line of data."""
     sys.stdout.write(f"{line}\n")
 
 
 def put_bytes(line: bytes) -> None:
-    """One line of data that is bytes already, whatever the terminal's encoding is."""
+    """Print one line of data that is bytes already, whatever the terminal's encoding is."""
     sys.stdout.flush()
     sys.stdout.buffer.write(line + b"\n")
 
 
 def put_json(value: Any) -> None:
-    """One JSON document on one line."""
+    """Print a JSON document on one line."""
     put(json.dumps(value, ensure_ascii=False, default=str))
 
 
@@ -49,12 +49,12 @@ def put_view(view: BaseModel) -> None:
 
 
 def flush() -> None:
-    """Hand over what was put, so that the next program in a pipe has it."""
+    """Flush standard output, so that the next program in a pipe has it."""
     sys.stdout.flush()
 
 
 def console(*, data: bool = False) -> "Console":
-    """A rich console on standard error, or on standard output for data."""
+    """Return a rich console on standard error, or on standard output for data."""
     from rich.console import Console
 
     # `soft_wrap`: a word that is wider than the terminal is neither cut nor broken.
@@ -73,10 +73,10 @@ def table(
     whole: Sequence[str] = (),
     clip: Sequence[str] = (),
 ) -> Rows:
-    """A table whose cells are plain text, whatever is in them: see `Rows`."""
+    """Return a table whose cells are plain text, whatever they contain: see `Rows`."""
     return Rows(title, columns, [[printable(cell) for cell in cells] for cells in rows], right, whole, clip)
 
 
 def printable(text: str) -> str:
-    """The text without control characters: what a model or a user wrote must not steer anyone's terminal."""
+    """Return the text without control characters, so that a model's or a user's text cannot steer a terminal."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)

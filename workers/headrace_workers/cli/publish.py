@@ -11,7 +11,7 @@ _FLUSH_SECONDS = 15.0
 
 
 class Publisher:
-    """Publishes entries of a job file. The producer is made when it is first needed."""
+    """The publisher of a job file's entries. It makes the producer when it first needs it."""
 
     def __init__(self, file: JobFile, make: Callable[[], Producer] = Producer.from_env) -> None:
         self._file = file

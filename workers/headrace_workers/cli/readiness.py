@@ -1,4 +1,4 @@
-"""Whether the processes of a stack are ready for work: each says so in its log."""
+"""Readiness of a stack's processes: each writes it to its log."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from headrace_workers.runtime.embedded.processes import ChildFailed, last_words,
 
 
 class LogWatch:
-    """Looks for a phrase in what is added to a log after `mark`."""
+    """A search for a phrase in the part of a log that follows `mark`."""
 
     def __init__(self, log: Path, phrase: str) -> None:
         self.log = log
@@ -17,11 +17,11 @@ class LogWatch:
         self._from = 0
 
     def mark(self) -> None:
-        """From here on; a log that is then put aside because of its size is read from its beginning."""
+        """Search from here on. A log that is rotated later is read from its beginning."""
         self._from = self.log.stat().st_size if self.log.is_file() else 0
 
     def seen(self) -> bool:
-        """Whether the phrase was written since."""
+        """Return True if the phrase was written since."""
         try:
             with self.log.open("rb") as file:
                 size = file.seek(0, 2)
@@ -32,7 +32,7 @@ class LogWatch:
 
 
 def still_starting(home: Path, watches: Mapping[str, LogWatch]) -> list[str]:
-    """Who has not said so yet; ChildFailed when one has ended instead: a start that fails is told at once."""
+    """Return the processes that are not ready yet. Raise ChildFailed at once if one has ended."""
     waiting = {name: watch for name, watch in watches.items() if not watch.seen()}
     if not waiting:
         return []

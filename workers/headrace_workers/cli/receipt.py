@@ -18,14 +18,14 @@ LINE_START = b'{"line":'
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The end of a job; `line` is the line of the input file that asked for it, where there was one."""
+    """The end of a job; `line` is the line of the input file with the job, if there is one."""
 
     event: End
     line: int | None = None
 
     @classmethod
     def decode(cls, event_type: str, value: bytes, line: int | None = None) -> Self:
-        """From the ledger or the wire; InvalidRecord when it is no end of a job."""
+        """Return the receipt of an event from the ledger or Kafka. Raise InvalidRecord if it does not end a job."""
         event = decode_value(event_type, value)
         if not isinstance(event, End):
             raise InvalidRecord(f"{event_type} is no end of a job")
@@ -33,7 +33,7 @@ class Receipt:
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
-        """From a line that `to_json` wrote; InvalidRecord says what is wrong with it."""
+        """Return the receipt of a line that `to_json` wrote. Raise InvalidRecord, which says what is wrong with it."""
         try:
             fields = json.loads(text)
             line, event_type = fields.pop("line", None), fields.pop("type")
@@ -44,7 +44,7 @@ class Receipt:
         return cls.decode(event_type, json.dumps(fields).encode(), line)
 
     def to_json(self) -> bytes:
-        """One line without its line feed: the event as it is on the wire, with its type and the input's line."""
+        """Return one line without its line feed: the published event, with its type and the input's line."""
         head: dict[str, Any] = {} if self.line is None else {"line": self.line}
         head["type"] = type_of(self.event)
         body = encode_value(self.event)
@@ -71,7 +71,9 @@ class Receipt:
         return answer.text if answer else None
 
     def refuses(self, value: bytes) -> bool:
-        """Whether it tells that a record with this very value was refused at the door, as far as it holds that."""
+        """Return True if this says that admission refused a record with this very value, as far as the receipt holds
+        it.
+        """
         if not self.refused or not isinstance(self.event, DeadLetter):
             return False
         original = self.event.original
@@ -80,10 +82,10 @@ class Receipt:
 
     @property
     def refused(self) -> bool:
-        """Whether it is about a record that was refused at the door, and so is no job's end."""
+        """Return True if this is about a record that admission refused, and so does not end a job."""
         return isinstance(self.event, DeadLetter) and self.event.job_id is None
 
     @property
     def answered(self) -> bool:
-        """Whether the job came to a result: one that moderation withheld is a result, too."""
+        """Return True if the job has a result, even one that moderation withheld."""
         return isinstance(self.event, Result)

@@ -21,17 +21,17 @@ def register(app: typer.Typer) -> None:
 
 
 def results(
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on until Ctrl-C, from now on")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="print new ends until Ctrl-C")] = False,
     from_beginning: Annotated[
-        bool, typer.Option("--from-beginning", help="with --follow: show first what is there already")
+        bool, typer.Option("--from-beginning", help="with --follow: first print the existing ends")
     ] = False,
-    tenant: Annotated[str | None, typer.Option("--tenant", help="only those of this tenant")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="stop after so many")] = None,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """Print the ends of jobs: results, cancellations and dead letters. Without --follow, those that are there.
+    """Print the ends of jobs: results, cancellations and dead letters. Without --follow, print those that exist now.
 
-    They are read from Kafka, which keeps them only so long; an embedded broker may keep them in memory.
+    They are read from Kafka, which keeps them for a limited time; an embedded broker may keep them in memory.
 
     Examples: `headrace results --follow`, `headrace results --json | jq -r .answer.text`
     """
@@ -54,13 +54,13 @@ def results(
             if shown == limit:
                 break
         if reader.unreadable:
-            say(f"{reader.unreadable} records were passed over: they are not what the contract says")
+            say(f"{reader.unreadable} records were skipped: they do not match the contract")
     if not shown and not follow:
         say("no receipts")
 
 
 def _present(reader: "ResultReader") -> "Iterator[Received]":
-    """What is there: until the first quiet second."""
+    """Yield the results that are there: until the first quiet second."""
     quiet = False
     while not quiet:
         quiet = True

@@ -51,18 +51,19 @@ def status(
         typer.Argument(
             metavar="[JOB]",
             help="a job's id, idempotency key or correlation id, its event's id, or any name of a refused record; "
-            "without one, the whole",
+            "all if absent",
         ),
     ] = None,
-    tenant: Annotated[str | None, typer.Option("--tenant", help="whose, where JOB is a key or an event's id")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="the tenant, if JOB is a key or an event's id")] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="show it again each second, until Ctrl-C")] = False,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Show a job with its steps, attempts, times and what follows it; or queues, work in flight, ages, rates, the dead.
+    """Show a job with its steps, attempts, times and follow-ups; without a job, show queues, work in flight, ages,
+    rates and dead letters.
 
-    Reads the ledger. With no stack running it shows the ledger that the last one left. Which queues have a worker is
-    asked of Redis, and unknown when it does not answer. Without --tenant a key is looked for under `default` and the
-    tenants that have had work lately. Exit code 1: no such job.
+    Reads the ledger. If no stack runs, it shows the ledger that the last one left. Redis tells which queues have a
+    worker; if it does not answer, that is unknown. Without --tenant, a key is looked up for `default` and for tenants
+    with recent work. Exit code 1: there is no such job.
 
     Examples: `headrace status`, `headrace status 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 --json`,
     `headrace status order-7 --tenant shop`
@@ -103,7 +104,7 @@ def _parts(ledger: "Ledger") -> list[StatusPart]:
 
 
 def _tell_refused(ledger: "Ledger", job_id: str) -> None:
-    """Records that came under the job's id and were turned away: whoever sent them asks here, too."""
+    """Print the records that came under the job's id and were refused: their senders look here, too."""
     from headrace_workers.core.ledger.refusals import INGEST
     from headrace_workers.core.ledger.replay import DeadFilter
 
@@ -146,7 +147,7 @@ def _find(ledger: "Ledger", job_id: str, tenant: str | None) -> "JobView":
         more = ", the newest of them" if len(named) > _SHOWN else ""
         say(f"{job_id} is a name of several jobs{more}: {', '.join(named[:_SHOWN])}")
     elif letters and letters[0].stage == INGEST:
-        say(f"{job_id}: refused at the door: {letters[0].reason}; see `headrace dead show {letters[0].id}`")
+        say(f"{job_id}: refused at admission: {letters[0].reason}; see `headrace dead show {letters[0].id}`")
     elif letters and (view := ledger.job(letters[0].job_id)) is not None:
         return view
     else:
@@ -219,7 +220,7 @@ def _broker(stack: RunningStack | None) -> str:
 
 
 def draw_job(view: "JobView", units: Sequence[Any] = ()) -> "Group":
-    """One job with its units, as tables."""
+    """Return one job with its units, as tables."""
     from rich.console import Group
 
     job = view.job

@@ -1,4 +1,4 @@
-"""What a feature adds to `headrace status`."""
+"""A feature's part of `headrace status`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

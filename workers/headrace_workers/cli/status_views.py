@@ -1,4 +1,4 @@
-"""From the ledger's answers to rows and to JSON. Pure."""
+"""Rows and JSON of the ledger's answers. Pure."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -36,7 +36,7 @@ def overview_dict(
         {**asdict(queue), "lane": LANES[queue.lane], "served": None if served is None else queue.queue in served}
         for queue in found.queues
     ]
-    whole["troubles"] = [{**asdict(trouble), "since": rfc3339(trouble.since)} for trouble in found.troubles]
+    whole["troubles"] = [{**each, "since": rfc3339(each["since"])} for each in whole.pop("incidents")]
     # Addresses may hold passwords; only the broker's kind and place are told.
     whole["processes"] = here.to_json()
     whole["embedded"] = stack and {
@@ -46,7 +46,7 @@ def overview_dict(
 
 
 def held_rows(held: Iterable["HeldCount"]) -> list[tuple[str, ...]]:
-    """A row for each stage and for what its held steps wait for."""
+    """Return a row for each stage and reason why its steps are held."""
     return [
         (
             each.stage,
@@ -60,7 +60,7 @@ def held_rows(held: Iterable["HeldCount"]) -> list[tuple[str, ...]]:
 
 
 def queue_rows(queues: Iterable["QueueCount"], served: Served) -> list[tuple[str, ...]]:
-    """A row a queue, stage and lane."""
+    """Return a row for each queue, stage and lane."""
 
     def listens(queue: str) -> str:
         return "unknown" if served is None else "listens" if queue in served else "none"
@@ -78,7 +78,7 @@ def follower_rows(followers: Iterable["FollowerState"]) -> list[tuple[str, ...]]
 
 
 def unserved_lines(queues: Iterable["QueueCount"], served: Served) -> list[str]:
-    """What to start for each queue that holds work and has no worker; the command has a line of its own."""
+    """Return what to start for each queue that holds work and has no worker; the command has a line of its own."""
     return [
         f"no worker listens to {queue}, where work waits; start one with\n  {start_command(queue)}"
         for queue in unserved((q.queue for q in queues), served)
@@ -86,9 +86,9 @@ def unserved_lines(queues: Iterable["QueueCount"], served: Served) -> list[str]:
 
 
 def trouble_lines(found: "Overview") -> list[str]:
-    """What is not as it should be, a line each."""
+    """Return what is wrong, a line each."""
     lines = [f"{trouble.subject}: {trouble.reason} ({trouble.holder}, since {show_time(trouble.since)})"
-             for trouble in found.troubles]  # fmt: skip
+             for trouble in found.incidents]  # fmt: skip
     if found.held:
         lines.append(f"held: {found.held:,}; `headrace moderation held list` says why")
     if found.set_aside:
@@ -97,7 +97,7 @@ def trouble_lines(found: "Overview") -> list[str]:
 
 
 def aside_lines(view: "JobView") -> list[str]:
-    """What of a job Kafka refused, a line each."""
+    """Return the events of a job that Kafka refused, a line each."""
     return [
         f"its event {event.event_type} could not be published: {event.reason}"
         + (f"; {event.behind:,} later events of it wait behind that" if event.behind else "")
@@ -106,7 +106,7 @@ def aside_lines(view: "JobView") -> list[str]:
 
 
 def aside_dict(event: "SetAside") -> dict[str, Any]:
-    """An event that was set aside, for `--json`."""
+    """Return an event that was set aside, for `--json`."""
     return {
         "id": event.id,
         "topic": event.topic,
@@ -120,7 +120,7 @@ def aside_dict(event: "SetAside") -> dict[str, Any]:
 
 
 def step_rows(view: "JobView") -> list[tuple[str, ...]]:
-    """A row a step."""
+    """Return a row for each step."""
     return [
         (
             step.stage,
@@ -136,7 +136,7 @@ def step_rows(view: "JobView") -> list[tuple[str, ...]]:
 
 
 def state_of(step: Any) -> str:
-    """A step's state in words; of one in hand also who runs it, and since when."""
+    """Return a step's state in words; for a running step also its worker and since when."""
     if step.state != "leased":
         return str(step.state)
     if step.begun_at is None:
@@ -145,19 +145,19 @@ def state_of(step: Any) -> str:
 
 
 def began_at(step: Any) -> int | None:
-    """When its last run began, ms since 1970; None when it has not begun."""
+    """Return when the step's last run began, in ms since 1970; None if it has not begun."""
     began: int | None = step.begun_at if step.state == "leased" else step.started_at
     return began
 
 
 def waited_ms(step: Any, now: int) -> int:
-    """How long a step was ready before it ran; for one that has not begun, until now."""
+    """Return how long the step was ready before it ran; until now if it has not begun."""
     until = began_at(step) or step.ended_at or now
     return max(0, int(until - step.ready_at))
 
 
 def ran_ms(step: Any, now: int) -> int | None:
-    """How long it ran, or runs; None when it has not begun."""
+    """Return how long the step ran, or has run so far; None if it has not begun."""
     began = began_at(step)
     if began is None:
         return None
@@ -165,7 +165,7 @@ def ran_ms(step: Any, now: int) -> int | None:
 
 
 def unit_rows(units: Sequence[Any]) -> list[tuple[str, ...]]:
-    """A row a unit."""
+    """Return a row for each unit."""
     return [
         (unit.stage, unit.endpoint, unit.state, str(unit.attempts), unit.id, (unit.reason or "")[:200])
         for unit in units
@@ -177,7 +177,7 @@ def _unit_dict(unit: Any) -> dict[str, Any]:
 
 
 def job_dict(view: "JobView", units: Sequence[Any] = ()) -> dict[str, Any]:
-    """One job with its units, for `--json`. Times as in events (RFC 3339), durations in ms."""
+    """Return one job with its units, for `--json`. Times as in events (RFC 3339), durations in ms."""
     job = view.job
     return {
         "job_id": job.id,

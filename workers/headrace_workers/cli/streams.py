@@ -16,13 +16,13 @@ _STDIN, _STDOUT, _STDERR = 0, 1, 2
 
 
 class OutputFailed(HeadraceError):
-    """Standard output does not take what was written."""
+    """A write to standard output that failed."""
 
     category = Category.TRANSIENT
 
 
 class ReaderGone(OutputFailed):
-    """Whoever read standard output has enough, as `head` has: the end, and nothing to be told."""
+    """The end of standard output's reader, such as `head`. It is not an error to report."""
 
 
 class _Out(io.FileIO):
@@ -37,7 +37,7 @@ class _Out(io.FileIO):
 
 class _Err(io.FileIO):
     def write(self, data: Any) -> int:
-        """Words that nobody can be told are dropped: no work ends for them."""
+        """Write, and drop what cannot be written: no work ends for it."""
         try:
             return super().write(data) or 0
         except OSError:
@@ -55,7 +55,7 @@ def guard() -> None:
 
 @contextlib.contextmanager
 def shown_or(undo: Callable[[], object]) -> Iterator[None]:
-    """The block prints a secret that is shown this once: where it cannot be printed, what it opens is undone."""
+    """Undo the work if the block cannot print a secret, which is shown only this once."""
     try:
         yield
         sys.stdout.flush()
@@ -68,7 +68,7 @@ def shown_or(undo: Callable[[], object]) -> Iterator[None]:
 
 
 def finish() -> None:
-    """Hand over what was put. OutputFailed and ReaderGone come through, and nothing is tried again at the exit."""
+    """Flush standard output. Raise OutputFailed or ReaderGone; nothing is tried again at the exit."""
     try:
         sys.stdout.flush()
     except OutputFailed:
@@ -77,7 +77,7 @@ def finish() -> None:
 
 
 def silence() -> None:
-    """What is still in standard output's buffer goes nowhere."""
+    """Discard what is still in standard output's buffer."""
     with contextlib.suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, _STDOUT)
@@ -85,7 +85,7 @@ def silence() -> None:
 
 
 def _occupy(number: int, mode: int) -> None:
-    """Where a stream was closed by the caller (`>&-`), the next file that is opened would become it."""
+    """Open the null device for a stream that the caller closed (`>&-`); else the next open file would become it."""
     try:
         os.fstat(number)
     except OSError:

@@ -41,19 +41,21 @@ def submit(
     *,
     asked: asking.Asked,
     max_tokens: asking.MaxTokensOption = None,
-    stop: Annotated[list[str] | None, typer.Option("--stop", help="with --prompt: end before this text")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="with --prompt: for sampling")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", help="with --prompt: stop the answer before this text")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="with --prompt: seed for sampling")] = None,
     key: Annotated[str | None, typer.Option("--key", help="with --prompt: idempotency key")] = None,
     deadline: asking.DeadlineOption = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="wait for the receipts and print them")] = False,
     timeout: Annotated[float | None, typer.Option("--timeout", min=0, help="wait no longer than these seconds")] = None,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """Publish jobs and print their ids, one a line. Nothing is published when a line is wrong.
+    """Publish jobs and print their ids, one on each line. If any line is wrong, nothing is published.
 
-    A line is a job of the `kind` that it names: generation, evaluation, embedding or moderation. Without one, it is an
-    evaluation job when it has an `output`, else a generation job. Options count for lines that do not say. Exit code 1:
-    a job was refused, died, was cancelled, or did not end in time.
+    A line is a job of the `kind` that it names: generation, evaluation, embedding or moderation. Without a kind, a line
+    with an `output` is an evaluation job, and any other a generation job. Options fill in what a line does not say.
+    Exit code 1: a job was refused, died, was cancelled, or did not end in time.
 
     Examples: `headrace submit --prompt "Name three rivers." --wait`, `headrace submit jobs.jsonl --lane batch`
     """
@@ -61,7 +63,7 @@ def submit(
     if (file is None) == (prompt is None):
         raise ConfigurationError("give either a file of jobs (- for standard input) or --prompt")
     if prompt is None and (stop or seed is not None or key is not None):
-        raise ConfigurationError("--stop, --seed and --key are for --prompt; a file says it on its lines")
+        raise ConfigurationError("--stop, --seed and --key need --prompt; in a file, each line has them")
     defaults = asked.defaults(max_tokens=max_tokens, deadline=deadline)
     with ExitStack() as stack:
         if prompt is not None:
@@ -75,7 +77,7 @@ def submit(
 def _submit(
     stream: BinaryIO, name: str, defaults: Defaults, *, wait: bool, timeout: float | None, as_json: bool, text: bool
 ) -> bool:
-    """Whether anything that was asked for failed."""
+    """Submit, and return True if anything failed."""
     from headrace_producers import KafkaSettings, ResultReader
     from headrace_workers.cli.publish import Publisher
 
@@ -83,7 +85,7 @@ def _submit(
     entries = jobs_file.check()
     asking.note_repeats(name, jobs_file.repeated)
     if not entries:
-        say(f"{name}: no jobs in it")
+        say(f"{name}: the file has no jobs")
         return False
     settings = KafkaSettings.from_env()
     with _ledger_jobs() as (jobs, since), closing(Publisher(jobs_file)) as publisher:
@@ -103,10 +105,10 @@ def _submit(
 
 
 def _tell_interrupted(entries: list[Entry], sent: int) -> None:
-    """Nobody waits any more; what was published is answered all the same."""
+    """Say that the wait has ended, and that published jobs are still answered."""
     if sent == len(entries) == 1:
         job_id = entries[0].job_id
-        say(f"interrupted: the job goes on: `headrace status {job_id}` tells how it stands, `headrace cancel {job_id}` "
+        say(f"interrupted; the job goes on: `headrace status {job_id}` shows it, `headrace cancel {job_id}` "
             "cancels it")  # fmt: skip
     else:
         say(f"interrupted: {sent} of {len(entries)} jobs were published; those that have not ended go on: "
@@ -122,7 +124,7 @@ def _send(
     *,
     as_json: bool,
 ) -> bool:
-    """Publish, print the ids of what was accepted; whether anything was not."""
+    """Publish, and print the ids of accepted jobs; return True if any job was not accepted."""
     from headrace_workers.cli.connections import is_durable
     from headrace_workers.cli.waiting import Waiting
 
@@ -146,20 +148,22 @@ def _send(
         _print_ids(wanted, as_json)
     _tell_refused(refused)
     if unknown:
-        say(f"{unknown} jobs were published, and the ledger has not taken them in yet: see `headrace status JOB`")
+        say(f"{unknown} jobs were published, and the ledger has not accepted them yet: see `headrace status JOB`")
     return bool(refused or unknown)
 
 
 def _taken(file: JobFile, entries: Sequence[Entry], jobs: "Jobs | None") -> list[Entry]:
-    """Those under whose key the ledger has a job with other content: published, they would be refused later."""
+    """Return the jobs whose key the ledger has with other content: published, they would be refused later."""
     if jobs is None:
         return []
-    from headrace_workers.core.ledger.repetitions import Said
+    from headrace_workers.core.ledger.repetitions import RecordContent
 
     there = jobs.accepted([entry.job_id for entry in entries])
     known = [entry for entry in entries if entry.job_id in there]
     jobs_again = [file.read(entry)[0] for entry in known]
-    said = [Said(entry.job_id, job.tenant, encode_value(job)) for entry, job in zip(known, jobs_again, strict=True)]
+    said = [
+        RecordContent(entry.job_id, job.tenant, encode_value(job)) for entry, job in zip(known, jobs_again, strict=True)
+    ]
     again = jobs.repeated(said)
     return [entry for n, entry in enumerate(known) if n not in again]
 
@@ -200,7 +204,7 @@ def _wait(
 
 
 def print_receipt(receipt: Receipt, *, as_json: bool, text: bool = False) -> None:
-    """A receipt as JSON, as one line, or (`text`) as the bare answer with the rest said aside."""
+    """Print a receipt as JSON, as one line, or (`text`) as the bare answer with the rest on standard error."""
     from headrace_workers.cli.output import printable
     from headrace_workers.cli.tables import one_line, passages, row
 
@@ -222,7 +226,7 @@ def print_receipt(receipt: Receipt, *, as_json: bool, text: bool = False) -> Non
 
 @contextmanager
 def _ledger_jobs() -> "Iterator[tuple[LedgerJobs | None, int]]":
-    """The ledger's word on jobs and its present time, where a ledger is named."""
+    """Return the ledger's view of jobs and its present time, if a ledger is known."""
     from headrace_workers.cli.connections import find_ledger
 
     ledger = find_ledger(live=True)

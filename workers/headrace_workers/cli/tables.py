@@ -1,4 +1,4 @@
-"""From receipts to rows that people read. Pure; how they are drawn is `output.py`'s business."""
+"""Rows of receipts for people. Pure; `output.py` draws them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,12 +30,12 @@ class Row:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """The cells in the order of the columns."""
+        """Return the cells in the order of the columns."""
         return (self.job, self.answer, self.source, self.ended, self.moderation, self.criteria, self.tokens, self.ms)
 
 
 def row(receipt: Receipt, width: int = ANSWER_WIDTH) -> Row:
-    """One receipt as a row; the answer is cut to `width` characters."""
+    """Return one receipt as a row; the answer is cut to `width` characters."""
     event = receipt.event
     name = (receipt.job_id or "unknown")[:8]
     job = name if receipt.line is None else str(receipt.line)
@@ -58,20 +58,20 @@ def row(receipt: Receipt, width: int = ANSWER_WIDTH) -> Row:
 
 
 def table_of(rows: Iterable[Row], skip: int = 0) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Columns and cells, but for the first `skip`; without the source where no job asked for any."""
+    """Return columns and cells without the first `skip`, and without the source if no job asked for one."""
     found = list(rows)
     kept = [place for place, name in enumerate(COLUMNS) if name != "source" or any(row.source for row in found)][skip:]
     return tuple(COLUMNS[place] for place in kept), [tuple(row.cells[place] for place in kept) for row in found]
 
 
 def whole(rows: Iterable[Row]) -> tuple[str, ...]:
-    """The columns whose lines are not to be broken. Criteria with very long names are: the answer needs room, too."""
+    """Return the columns that are never broken. Criteria with very long names are, since the answer needs room, too."""
     widest = max((len(line) for each in rows for line in each.criteria.splitlines()), default=0)
     return ("criteria",) if widest <= _CRITERIA else ()
 
 
 def _shown(event: Result) -> str:
-    """The answer, or why there is none to be seen."""
+    """Return the answer, or why it is not shown."""
     if event.status == "blocked":
         return "(the prompt was blocked)" if event.refusal else "(withheld)"
     if event.embedding is not None:
@@ -86,7 +86,7 @@ def _shown(event: Result) -> str:
 
 
 def source(answer: Answer) -> str:
-    """Where an answer comes from: its tier, where no model made it, and how many of its passages it cites."""
+    """Return where an answer comes from: its tier, if no model made it, and how many of its passages it cites."""
     found = []
     if answer.recall and answer.recall.tier is not CacheTier.NONE:
         found.append(answer.recall.tier.value)
@@ -99,7 +99,7 @@ def source(answer: Answer) -> str:
 
 
 def passages(answer: Answer) -> list[str]:
-    """The passages that an answer rests on, a line each, or why there are none."""
+    """Return the passages that an answer rests on, a line each, or why there are none."""
     grounding = answer.grounding
     if grounding is None:
         return []
@@ -117,7 +117,7 @@ def passages(answer: Answer) -> list[str]:
 
 
 def moderation(verdict: ModerationVerdict | None) -> str:
-    """What moderation did and why: `allow`, `redact email, person`, `block insult`."""
+    """Return what moderation did and why: `allow`, `redact email, person`, `block insult`."""
     if verdict is None:
         return ""
     causes = sorted({f.category for f in verdict.findings if f.action == verdict.action})
@@ -127,8 +127,9 @@ def moderation(verdict: ModerationVerdict | None) -> str:
 
 
 def criteria(scores: tuple[Score, ...]) -> str:
-    """Each criterion on a line with what it says of the answer, by the name of its own where it has one: yes or no, a
-    figure, or in brackets why it could not be judged.
+    """Return a line for each criterion, by its own name where it has one.
+
+    It says yes or no, a number, or in brackets why it could not be judged.
     """
     return "\n".join(f"{score.name or score.criterion}: {_said(score)}" for score in scores)
 
@@ -142,13 +143,13 @@ def _said(score: Score) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """The text on one line, cut to `width` characters."""
+    """Return the text on one line, cut to `width` characters."""
     line = " ".join(text[: width * 4].split())
     return line if len(line) <= width else f"{line[: width - 1].rstrip()}…"
 
 
 def one_line(receipt: Receipt, width: int = 100) -> str:
-    """A receipt on one line of a terminal: id, how it ended, what it cost, what it says."""
+    """Return a receipt on one line of a terminal: id, end, cost and answer."""
     shown = row(receipt, width)
     cost = f"{shown.tokens} tok  " if shown.tokens else ""
     time = f"{show_ms(receipt.event.total_ms)}  " if isinstance(receipt.event, Result) else ""

@@ -5,13 +5,13 @@ from itertools import islice
 
 from headrace_workers.core.pipeline.stage import MODEL_ROLE, Weight, installed_stages, model_of
 
-_LOOK_AT = 500  # jobs: those that wait longest come first, so that whoever is stuck is among them in the end
+_LOOK_AT = 500  # jobs, the longest waiting first, so that stuck ones are among them in the end
 
-Served = Callable[[Collection[str]], frozenset[str] | None]  # which of these queues are; None when nobody knows
+Served = Callable[[Collection[str]], frozenset[str] | None]  # the served queues among these; None if unknown
 
 
 def start_command(queue: str) -> str:
-    """The command that starts a worker for a queue."""
+    """Return the command that starts a worker for a queue."""
     if model := model_of(queue):
         return f"headrace worker --role {MODEL_ROLE} --model {model}"
     roles = {stage.queue(): stage.role for stage in installed_stages() if stage.weight is not Weight.MODEL}
@@ -19,14 +19,14 @@ def start_command(queue: str) -> str:
 
 
 def unserved(queues: Iterable[str], served: frozenset[str] | None) -> list[str]:
-    """Those of these queues that are known to have no worker, in order, each once."""
+    """Return the queues among these that are known to have no worker, in order, each once."""
     return [] if served is None else [queue for queue in dict.fromkeys(queues) if queue not in served]
 
 
 class UnservedWarning:
-    """Says once of each queue that jobs wait in it and no worker listens.
+    """A warning, once for each queue, that jobs wait in it and no worker listens.
 
-    `queues_of` tells in which queues the steps of jobs stand.
+    `queues_of` returns the queues in which steps of the jobs wait.
     """
 
     def __init__(

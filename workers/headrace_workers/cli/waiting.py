@@ -1,4 +1,4 @@
-"""Waits for the ends of jobs that were sent just now: by Kafka, and by the ledger where it can be reached."""
+"""The wait for the ends of jobs that were just sent: by Kafka, and by the ledger if it can be reached."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -17,10 +17,10 @@ _CONFIRM_SECONDS = 0.1
 
 
 class Reader(Protocol):
-    """What is needed of a ResultReader that was opened before the jobs were sent."""
+    """The part of a ResultReader that is needed here. It was opened before the jobs were sent."""
 
     def read(self, *, timeout: float | None = None) -> Iterator[Received]:
-        """The ends of jobs that come within the time."""
+        """Yield the ends of jobs that come within the time."""
 
 
 Resend = Callable[[Sequence[Entry]], None]
@@ -28,10 +28,10 @@ Look = Callable[[Iterable[str]], None]
 
 
 class Waiting:
-    """Jobs that were sent, and have not ended.
+    """Jobs that were sent and have not ended.
 
-    What the ledger does not know after some seconds is sent again: the same event, so that it is safe. `look` is then
-    called with the ids of those that it does know: whatever keeps them can be told.
+    A job that the ledger does not know after some seconds is sent again as the same event, which is safe. `look` is
+    then called with the ids of the known jobs, so that it can report what delays them.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Waiting:
         return refused, len(self._unconfirmed)
 
     def ends(self, reader: Reader, timeout: float | None) -> Iterator[Receipt]:
-        """The receipts as they come, until there is one of each job or the time is over."""
+        """Yield the receipts as they come, until each job has one or the time is over."""
         until = None if timeout is None else self._monotonic() + timeout
         ask_at = self._monotonic() + _ASK_SECONDS
         asked = False
@@ -93,7 +93,7 @@ class Waiting:
                 yield from self._ask(self._jobs, again=True)
 
     def _ask(self, jobs: Jobs | None, *, again: bool) -> list[Receipt]:
-        """Ends that Kafka did not tell of; with `again`, what the ledger does not know is sent again."""
+        """Return ends that Kafka did not bring. With `again`, send jobs again that the ledger does not know."""
         found: list[Receipt] = []
         if jobs is None:
             return found
@@ -129,7 +129,7 @@ class Waiting:
     def _tell_unknown(self) -> None:
         if self.unknown and not self._told:
             self._told = True
-            say(f"the ledger does not know {self.unknown} of the jobs yet, they are sent again: is a bridge running?")
+            say(f"the ledger does not know {self.unknown} of the jobs yet; they are sent again: is a bridge running?")
 
     def _send_again(self) -> None:
         entries = [self.open[job_id] for job_id in self._unconfirmed]

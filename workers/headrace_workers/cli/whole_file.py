@@ -10,15 +10,16 @@ from headrace_schemas.errors import ConfigurationError
 
 
 def write_file(path: Path, chunks: Iterable[bytes]) -> int:
-    """Write a file as a whole, or leave what is there; its size. A pipe or a device is written to."""
+    """Write a file as a whole, or leave the old one; return its size. A pipe or a device is written to directly."""
     with whole_file(path) as stream:
         return sum(stream.write(chunk) for chunk in chunks)
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """What is written to this is the file's once all is; until then, and where that fails, what is there stays. A pipe
-    or a device is written to.
+    """Replace a file with what is written here once all is written; if that fails, keep the old file.
+
+    A pipe or a device is written to directly.
     """
     if path.is_dir():
         raise ConfigurationError(f"{path} is a folder: name a file in it")

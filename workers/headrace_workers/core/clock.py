@@ -1,16 +1,16 @@
-"""The real clock. Tests hand in one of their own."""
+"""The system's clock. Tests pass one of their own."""
 
 import time
 from datetime import UTC, datetime
 
 
 class SystemClock:
-    """Implements `ports.Clock` with this machine's clocks."""
+    """Implementation of `ports.Clock` by this machine's clocks."""
 
     def now(self) -> datetime:
-        """The wall clock, in UTC."""
+        """Return the wall clock's time, in UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Seconds that never jump."""
+        """Return seconds that never jump."""
         return time.monotonic()

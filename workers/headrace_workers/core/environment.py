@@ -73,10 +73,10 @@ def parsed(parse: Callable[[str], object]) -> BeforeValidator:
 
 
 class Problems:
-    """Collector of what is wrong with an environment, so that all of it is told at once."""
+    """Collector of errors in an environment, so that all of them are reported at once."""
 
     def __init__(self) -> None:
-        self._told: list[str] = []
+        self._problems: list[str] = []
 
     @contextmanager
     def collect(self) -> Iterator[None]:
@@ -84,12 +84,12 @@ class Problems:
         try:
             yield
         except ConfigurationError as error:
-            self._told.append(str(error))
+            self._problems.append(str(error))
 
     def tell(self) -> None:
         """Raise ConfigurationError with all that was collected, if anything was."""
-        if self._told:
-            raise ConfigurationError("\n".join(self._told))
+        if self._problems:
+            raise ConfigurationError("\n".join(self._problems))
 
 
 class Variables(BaseSettings):
@@ -175,7 +175,9 @@ def _extra(field: FieldInfo) -> Mapping[str, Any]:
 
 
 def allowed(field: FieldInfo) -> str:
-    """Return what a field may be, in words: "a number above 0", "off, exact, semantic"; "" where it may be any text."""
+    """Return the allowed values of a field, in words: "a number above 0", "off, exact, semantic"; "" where it may be
+    any text.
+    """
     kinds = _kinds(field.annotation)
     choices = [str(getattr(each, "value", each)) for kind in kinds for each in _choices(kind)]
     if choices:
@@ -194,7 +196,7 @@ def allowed(field: FieldInfo) -> str:
 
 
 def _kinds(annotation: Any) -> list[Any]:
-    """The types of an annotation but for None."""
+    """Return the types of an annotation but for None."""
     if get_origin(annotation) not in (Union, UnionType):
         return [annotation]
     return [each for each in get_args(annotation) if each is not type(None)]
@@ -213,7 +215,7 @@ def _bounds(constraint: object) -> Iterator[tuple[str, float]]:
 
 
 def _problem(kind: type[Variables], problem: Mapping[str, Any]) -> str:
-    """What is wrong with one variable, in words."""
+    """Return the error in one variable, in words."""
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
     name = str(problem["loc"][0])

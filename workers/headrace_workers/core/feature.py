@@ -39,7 +39,7 @@ def _no_hooks() -> "Hooks | None":
     return None
 
 
-def _no_check(_parts: "AdmissionParts") -> "AdmissionCheck | None":
+def _no_check(_parts: "AdmissionParts | None") -> "AdmissionCheck | None":
     return None
 
 
@@ -75,15 +75,15 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
-    """What a feature adds. Each part is loaded by a call, so that a process imports only what it runs.
+    """A feature: its routes, commands, stages and hooks. Each part is loaded by a call, so that a process imports only
+    what it runs.
 
     HTTP and the shell. `routers` returns the FastAPI routers of the gateway, in the order in which they are asked.
     `schemas` returns the JSON schemas, by name, of bodies that routes read themselves, for the API's description.
     `commands` returns functions that add a command, or a group of commands, to the Typer application that they are
-    given. `checks` returns what `headrace doctor` looks at. `job_checks` returns functions that check a job by itself,
-    and raise InvalidRecord: the jobs of a file pass them before any is sent. `status` returns functions that read, from
-    a ledger, a `StatusPart` that `headrace status` shows. `metrics` returns functions that read, by a connection of the
-    ledger, Prometheus metrics that `/metrics` shows.
+    given. `checks` returns what `headrace doctor` looks at. `status` returns functions that read, from a ledger, a
+    `StatusPart` that `headrace status` shows. `metrics` returns functions that read, by a connection of the ledger,
+    Prometheus metrics that `/metrics` shows.
 
     Events. `events` returns the event types that the feature adds to the contract.
 
@@ -93,10 +93,11 @@ class Feature:
     missing.
 
     Jobs. `admission(parts)` returns what the feature checks of each job before it is taken in
-    (core/admission/check.py). `stages(settings)` returns the feature's stages for a deployment's settings, or without
-    settings for the defaults. `engines` returns the engines that model cards may name. `answering` returns what the
-    feature adds to how a model answers. `follows(settings, ledger, believed)` returns what makes units of work of
-    records that are published (core/pipeline/following.py); that nobody wants any may be believed for so many seconds.
+    (core/admission/check.py); without parts, the same as far as it needs the job alone. `stages(settings)` returns the
+    feature's stages for a deployment's settings, or without settings for the defaults. `engines` returns the engines
+    that model cards may name. `answering` returns what the feature adds to how a model answers. `follows(settings,
+    ledger, believed)` returns what makes units of work of records that are published (core/pipeline/following.py); that
+    nobody wants any may be believed for so many seconds.
 
     Processes. `settings` returns the feature's groups of settings, each a model whose fields are `HEADRACE_*`
     variables. `parts(worker)` returns what builds the parts that steps need, by their names (runtime/worker/parts.py).
@@ -110,13 +111,12 @@ class Feature:
     schemas: Callable[[], Mapping[str, Any]] = _no_schemas
     commands: Callable[[], Sequence[Callable[[Any], None]]] = _nothing
     checks: Callable[[], Sequence[Check]] = _nothing
-    job_checks: Callable[[], Sequence[Callable[[Any], None]]] = _nothing
     hooks: Callable[[], "Hooks | None"] = _no_hooks
     status: Callable[[], Sequence[Callable[[Any], Any]]] = _nothing
     metrics: Callable[[], Sequence[Callable[[Any], Any]]] = _nothing
     tables: Callable[[], Sequence["Table"]] = _nothing
     change_kinds: Mapping[str, str] = field(default_factory=dict)
-    admission: Callable[["AdmissionParts"], "AdmissionCheck | None"] = _no_check
+    admission: Callable[["AdmissionParts | None"], "AdmissionCheck | None"] = _no_check
     stages: Callable[[Any], "Sequence[Stage]"] = _no_stages
     events: Callable[[], Sequence[EventType]] = _nothing
     answering: Callable[[], "Answering | None"] = _adds_nothing

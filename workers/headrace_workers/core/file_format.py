@@ -1,4 +1,6 @@
-"""What a text looks like that is to be JSON lines, and is something else as a whole: told once, not for each line."""
+"""Recognition of files that are meant to be JSON lines and are another format as a whole, so that one error names
+it.
+"""
 
 import json
 from collections.abc import Sequence
@@ -27,7 +29,7 @@ _SEPARATORS: Final = {b",": "CSV, parted by commas", b";": "CSV, parted by semic
 
 
 def unlike_lines(head: bytes, *, whole: bool) -> str | None:
-    """Return what a text with this `head` looks like if it certainly is not JSON lines. `whole`: it has no more text.
+    """Return the format of a text with this `head` if it certainly is not JSON lines. `whole`: it has no more text.
 
     A first line that is merely wrong says nothing of the others.
     """

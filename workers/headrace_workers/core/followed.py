@@ -1,7 +1,7 @@
-"""What files say, followed: from a change on that holds, unless it is wrong.
+"""Configuration files that are followed: a change takes effect unless it is wrong.
 
-A process may follow the same files several times, for who moderates and for who routes. What is wrong with them is
-logged once for all of these; `standings` tells what each goes by.
+A process may follow the same files several times, such as for moderation and for routing. An error in them is logged
+once for all of these; `standings` returns the version that each uses.
 """
 
 import logging
@@ -24,7 +24,8 @@ _Seen = tuple[tuple[int, int, int] | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """By which version of a file's policy something is done (`what`), and why not by what the file says now.
+    """The version of a file's policy that is in force for a purpose (`what`), and the reason why the file's present
+    content is refused.
 
     `outdated`: the file has changed since that was needed last; it is read again before it is needed next.
     """
@@ -37,14 +38,16 @@ class Standing:
 
 
 class _Standings:
-    """Those of this process. Thread-safe."""
+    """The standings of this process. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._found: dict[tuple[str, str], tuple[Standing, Sequence[Path], _Seen]] = {}
 
     def put(self, standing: Standing, files: Sequence[Path], seen: _Seen) -> bool:
-        """Note it, and how its files were; whether another one has refused these very files for the same reason."""
+        """Note a standing and the state of its files; return True if another standing has refused these files for the
+        same reason.
+        """
         with self._lock:
             mine = standing.what, standing.path
             known = [noted for key, noted in self._found.items() if key != mine]
@@ -54,7 +57,7 @@ class _Standings:
         )
 
     def all(self) -> list[Standing]:
-        """In order of what they are for."""
+        """Return all standings, ordered by purpose."""
         with self._lock:
             noted = [self._found[key] for key in sorted(self._found)]
         return [replace(standing, outdated=_states(files) != seen) for standing, files, seen in noted]
@@ -64,12 +67,12 @@ _STANDINGS: Final = _Standings()
 
 
 def standings() -> list[Standing]:
-    """What this process does by which policy. Each is as it was when that was last needed, and says if that is past."""
+    """Return the version of each policy that this process uses, as of its last use, and whether it is outdated."""
     return _STANDINGS.all()
 
 
 class Followed(Generic[R, T]):
-    """What is made of files as they are now. Thread-safe.
+    """A value made from files as they are now. Thread-safe.
 
     Files that are wrong change nothing: the log says once what is wrong, and what was right last holds.
     """
@@ -83,17 +86,18 @@ class Followed(Generic[R, T]):
         what: str,
         version: Callable[[T], str],
         log_as: str,
-        told: Callable[[T], object] = lambda _: None,
+        on_change: Callable[[T], object] = lambda _: None,
         every: float = EVERY,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`read` reads the first of the files, and says which all are, `files` before the first time; `make` may read
-        the others. `told` hears of each change. What they raise is raised here, where there is nothing from before.
-        `what` is done by it, and `version` is its policy's. `log_as` is the part of headrace that the log names.
+        """Follow files. `read` reads the first of the files, and returns them all, `files` before the first time;
+        `make` may read the others. `on_change` is called at each change. Their errors are raised here, since there is
+        no earlier version to keep. `what` is the purpose, and `version` returns the policy's version. `log_as` is the
+        logger's name.
         """
         self._what, self._path, self._version = what, str(files[0]), version
         self._log = log_as
-        self._read, self._make, self._told, self._every, self._monotonic = read, make, told, every, monotonic
+        self._read, self._make, self._on_change, self._every, self._monotonic = read, make, on_change, every, monotonic
         self._looking = threading.Lock()
         self.refused: str | None = None  # why what the files say now is not what holds
         self._files = tuple(files)
@@ -102,7 +106,7 @@ class Followed(Generic[R, T]):
         self._next = monotonic() + every
 
     def now(self) -> T:
-        """What they say now, or said when they were right last."""
+        """Return the value of the files as they are now, or as they were when they were last right."""
         if self._monotonic() >= self._next and self._looking.acquire(blocking=False):
             try:
                 self._look()
@@ -121,16 +125,16 @@ class Followed(Generic[R, T]):
                 log(self._log, logging.ERROR, Action.POLICY_REFUSED, f"the policy of before holds: {error}")
             return
         self._stands()
-        self._told(self._value)
+        self._on_change(self._value)
 
     def _stands(self, refused: str | None = None) -> bool:
-        """Note what holds; whether it is known already why it is not what the files say."""
+        """Note the version in force; return True if the reason why the files are refused is known already."""
         self.refused = refused
         standing = Standing(self._what, self._path, self._version(self._value), refused)
         return _STANDINGS.put(standing, self._files, self._seen)
 
     def _loaded(self) -> T:
-        """What is seen of the files is so before they are read: a change meanwhile is the next one."""
+        """Load the files. Their state is noted before they are read, so that a change meanwhile is seen next time."""
         self._seen = _states(self._files)
         read, files = self._read()
         if tuple(files) != self._files:
@@ -141,7 +145,7 @@ class Followed(Generic[R, T]):
 
 
 def _states(files: Sequence[Path]) -> _Seen:
-    """What tells one state of each file from another; None of one that is away."""
+    """Return a value that differs between two states of each file; None for a file that is missing."""
     return tuple(map(_state, files))
 
 

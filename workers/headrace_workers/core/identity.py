@@ -1,4 +1,4 @@
-"""Names: ids that come out the same however often the work is repeated, and those of processes, which never do."""
+"""Ids that are the same however often the work is repeated, and names of processes, which are never reused."""
 
 import os
 import socket
@@ -11,7 +11,8 @@ _AUDITS = Namespace(uuid.UUID("c0a9a2f4-6a0b-5d0e-8f6f-2d3d6a5b9e47"))
 
 
 def said_id(job_id: str, stage: str, ordinal: int, place: int, replays: int = 0) -> str:
-    """The id of what a run of a stage said about a job: the `ordinal`-th time round, and `place` of all that it said.
+    """Return the id of what a run of a stage said about a job: the `ordinal`-th time round, and `place` of all that it
+    said.
 
     A job that was replayed by hand starts a new series.
     """
@@ -19,22 +20,22 @@ def said_id(job_id: str, stage: str, ordinal: int, place: int, replays: int = 0)
 
 
 def held_id(job_id: str, stage: str, ordinal: int, since: int, replays: int = 0) -> str:
-    """The id of the event that tells of a job that is held at a stage since that time (ms)."""
+    """Return the id of the event that tells of a job that is held at a stage since that time (ms)."""
     return _EVENTS.id_of(f"{job_id}\n{stage}\n{ordinal}\nheld {since}\n{replays}")
 
 
 def end_id(job_id: str, event_type: str, replays: int = 0) -> str:
-    """The id of the event of this type that ends a job, whichever stage it had come to."""
+    """Return the id of the event of this type that ends a job, whichever stage it had come to."""
     return _EVENTS.id_of(f"{job_id}\n{event_type}\n{replays}")
 
 
 def policy_event_id(at: int, place: int, version: str) -> str:
-    """The id of the event that tells of a policy, the one at this `place` of those of a moment (ms)."""
+    """Return the id of the event that tells of a policy, the one at this `place` of those of a moment (ms)."""
     return _EVENTS.id_of(f"policy {version}\n{at}\n{place}")
 
 
 def refusal_id(topic: str, partition: int, offset: int, timestamp: int = 0) -> str:
-    """The id of the dead letter of a record that was refused: the same when the record is read again.
+    """Return the id of the dead letter of a record that was refused: the same when the record is read again.
 
     The record's own time is part of it: a log that began anew gives out the same offsets for other records.
     """
@@ -42,15 +43,15 @@ def refusal_id(topic: str, partition: int, offset: int, timestamp: int = 0) -> s
 
 
 def audit_id(job_id: str, entry_id: int) -> str:
-    """The id of the audit of what this job was served: the same however often it is."""
+    """Return the id of the audit of what this job was served: the same however often it is."""
     return _AUDITS.id_of(f"{job_id}\n{entry_id}")
 
 
 def explored_id(job_id: str) -> str:
-    """The id of the audit of what this job was nearly served."""
+    """Return the id of the audit of what this job was nearly served."""
     return _AUDITS.id_of(f"{job_id}\nnearly")
 
 
 def process_name(kind: str) -> str:
-    """A name for this process that no other has had: it holds claims and duties under it."""
+    """Return a name for this process that no other has had: it holds claims and duties under it."""
     return f"{kind}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"

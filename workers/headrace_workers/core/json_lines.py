@@ -1,4 +1,4 @@
-"""JSON lines: where each begins, and why one cannot be read, whatever is made of them."""
+"""JSON lines: where each begins, and why one cannot be read."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, NamedTuple
 BOM = b"\xef\xbb\xbf"
 _SKIPPED_AT_ONCE = 1024**2  # bytes
 _LISTED = 20  # problems
-_LONGEST_NAME = 64  # characters of one that is told
+_LONGEST_NAME = 64  # characters of a name in an error
 
 
 class Line(NamedTuple):
@@ -30,7 +30,7 @@ class Read(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is in it."""
+        """Return True if the line is empty."""
         return not self.text.strip()
 
 
@@ -47,7 +47,7 @@ class NoJSON(ValueError):
 
 
 def lines(stream: BinaryIO, longest: int) -> Iterator[Line]:
-    """The lines from the beginning of a stream, of `longest` bytes at most, one in memory. LineTooLong."""
+    """Yield the lines from the beginning of a stream, of `longest` bytes at most, one in memory. LineTooLong."""
     start = 0
     for line in read_on(stream, longest):
         if line.too_long:
@@ -58,8 +58,8 @@ def lines(stream: BinaryIO, longest: int) -> Iterator[Line]:
 
 
 def read_on(stream: BinaryIO, longest: int, position: int = 0, number: int = 0) -> Iterator[Read]:
-    """All lines of a stream that stands at `position`, behind the line `number`. One is in memory, of `longest` bytes
-    at most: what is longer is read over.
+    """Yield all lines of a stream that stands at `position`, behind the line `number`. One is in memory, of `longest`
+    bytes at most: what is longer is read over.
     """
     while text := stream.readline(longest + 1):
         number += 1
@@ -74,11 +74,11 @@ def read_on(stream: BinaryIO, longest: int, position: int = 0, number: int = 0) 
 
 
 class NamedTwice(ValueError):
-    """An object of JSON has a name twice: what is meant cannot be known."""
+    """An object of JSON has a name twice: its value is ambiguous."""
 
 
 def parsed(text: bytes) -> Any:
-    """The value that a line holds. NoJSON."""
+    """Return the value that a line holds. NoJSON."""
     try:
         # Decoded here, since json.loads guesses the encoding, and reads UTF-16 in one line and refuses it in the next.
         written = text.decode("utf-8-sig", "surrogatepass")
@@ -106,12 +106,12 @@ def _kind(value: object) -> str:
 
 
 def _written_as(text: bytes) -> str:
-    """What else it may be. No JSON has a byte of 0, and UTF-16 is full of them."""
+    """Return the format that the text may have instead. No JSON has a byte of 0, and UTF-16 is full of them."""
     return ", but looks like UTF-16 or UTF-32: write the file as UTF-8" if b"\0" in text else ""
 
 
 def named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON, for `json.loads`. NamedTwice."""
+    """Return an object of JSON, for `json.loads`. NamedTwice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
@@ -120,8 +120,8 @@ def named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def finite(number: str) -> float:
-    """A number of JSON with a fraction or an exponent, for `json.loads`. NoJSON where none here is as large: written
-    again it would be Infinity, which is no JSON.
+    """Return a number of JSON with a fraction or an exponent, for `json.loads`. NoJSON where none here is as large:
+    written again it would be Infinity, which is no JSON.
     """
     value = float(number)
     if math.isinf(value):
@@ -134,7 +134,7 @@ def _refuse(constant: str) -> Any:
 
 
 def listed(problems: Sequence[str], count: int | None = None) -> str:
-    """The first of these problems, one a line, and how many more of the `count` there are."""
+    """Return the first of these problems, one a line, and how many more of the `count` there are."""
     count = len(problems) if count is None else count
     more = f"\nand {count - _LISTED:,} more" if count > _LISTED else ""
     return "\n".join(problems[:_LISTED]) + more

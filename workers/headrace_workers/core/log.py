@@ -13,7 +13,7 @@ from typing import Any
 
 
 class Action(StrEnum):
-    """What a log line tells of."""
+    """Action that a log line reports."""
 
     STARTED = "started"
     STOPPED = "stopped"
@@ -49,7 +49,7 @@ class Action(StrEnum):
     POLICY_REFUSED = "policy_refused"  # its file is wrong: the one of before holds
     CHILD_DIED = "child_died"  # a process of the embedded stack
     GIVEN_BACK = "given_back"  # work was handed back at a stop
-    UNREACHED = "unreached"  # why no connection to a receiver of webhooks was made: its tenant is not told
+    UNREACHED = "unreached"  # why no connection to a receiver of webhooks was made: its tenant does not see that
     ENDPOINT_DISABLED = "endpoint_disabled"  # a receiver of webhooks wants nothing more, or took nothing for days
     UNSENT = "unsent"  # webhooks wait until a person has mended something
     POISON = "poison"
@@ -70,14 +70,14 @@ class _Lines(logging.Formatter):
         self._second = 0, ""
 
     def _time(self, created: float) -> str:
-        """The second of a line, made once for all of it."""
+        """Return the second of a line, made once for all of it."""
         second, text = self._second
         if second != int(created):
             second, text = self._second = int(created), time.strftime("%Y-%m-%dT%H:%M:%S", self.converter(created))
         return text
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line: time, level, where, what, and the fields."""
+        """Return one line: time, level, logger, message, and the fields."""
         fields: dict[str, Any] = getattr(record, "fields", {})
         action = getattr(record, "action", None)
         line: dict[str, Any] = {
@@ -98,7 +98,7 @@ class _Lines(logging.Formatter):
 
 
 class Seldom(logging.Filter):
-    """Of each library's warnings one line a minute, with the number of those that it stands for.
+    """Filter that passes one line a minute of each library's warnings, with the number of those that it dropped.
 
     What matters of an outage is told by progress.py; a library says it at every try.
     """
@@ -107,19 +107,19 @@ class Seldom(logging.Filter):
         super().__init__()
         self._every = every
         self._monotonic = monotonic
-        self._told: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
         self._held_back: dict[str, int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether this line is written."""
+        """Return True if this line is written."""
         library = record.name.partition(".")[0]
         if library == "headrace" or record.levelno >= logging.CRITICAL:
             return True
         now = self._monotonic()
-        if now - self._told.get(library, float("-inf")) < self._every:
+        if now - self._logged_at.get(library, float("-inf")) < self._every:
             self._held_back[library] = self._held_back.get(library, 0) + 1
             return False
-        self._told[library] = now
+        self._logged_at[library] = now
         if held_back := self._held_back.pop(library, 0):
             record.msg, record.args = f"{record.getMessage()} (and {held_back} lines of {library} before)", ()
         return True

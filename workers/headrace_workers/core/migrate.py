@@ -36,7 +36,7 @@ def _config() -> "Config":
 
 @cache
 def newest() -> str:
-    """The revision that this code needs: that which no other follows. Files are named by theirs."""
+    """Return the revision that this code needs: the one that no other follows. Files are named by their revision."""
     scripts = {
         file.name.partition("_")[0]: file.read_text(encoding="utf-8")
         for file in (_MIGRATIONS / "versions").glob("[0-9]*_*.py")
@@ -47,13 +47,13 @@ def newest() -> str:
 
 
 def current(engine: Engine) -> str | None:
-    """The revision that the database has; None for an empty one."""
+    """Return the revision that the database has; None for an empty one."""
     with reading(engine) as tx:
         return current_in(tx)
 
 
 def current_in(tx: Connection) -> str | None:
-    """The revision that the database of a transaction has; None for an empty one."""
+    """Return the revision that the database of a transaction has; None for an empty one."""
     if not inspect(tx).has_table("alembic_version"):
         return None
     return tx.execute(text("SELECT version_num FROM alembic_version")).scalar()
@@ -80,7 +80,7 @@ def migrate(engine: Engine, to: str = "head") -> str:
 
 
 def require_current(engine: Engine) -> None:
-    """ConfigurationError unless the server lets us in and the ledger's tables are those that this code needs."""
+    """Raise ConfigurationError unless the server admits us and the ledger's tables are those that this code needs."""
     with _at_start(), reading(engine) as tx:
         found, missing = current_in(tx), _missing(tx)
     if found != newest():
@@ -111,7 +111,7 @@ def _check_known(revision: str | None) -> None:
 
 @contextmanager
 def _at_start() -> Iterator[None]:
-    """Before a process has begun, nobody waits for a server to let it in: somebody is there to be told."""
+    """Raise ConfigurationError if the server does not admit us: before a process has begun, a person can mend that."""
     try:
         yield
     except NotAdmitted as error:

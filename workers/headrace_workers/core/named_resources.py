@@ -1,4 +1,4 @@
-"""What a job names beside itself, and what its sender must be allowed to read for that. Pure."""
+"""Resources that a job names, and the read permissions that its sender needs for them. Pure."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What is built once, by whoever asks for it first."""
+"""A value that is built once, by the first caller that asks for it."""
 
 import threading
 from collections.abc import Callable
@@ -8,7 +8,9 @@ T = TypeVar("T")
 
 
 def once(build: Callable[[], T]) -> Callable[[], T]:
-    """The same value each time, built by whoever asks first. What cannot be built is tried again. Thread-safe."""
+    """Return a value that the first caller builds; later callers get the same. If building fails, the next caller tries
+    again. Thread-safe.
+    """
     lock, built = threading.Lock(), list[T]()
 
     def get() -> T:

@@ -1,4 +1,4 @@
-"""What a service that is away looks like, in each library's words, and a loop that waits until it is back."""
+"""Recognition of outages in each library's errors, and a loop that waits until the service is back."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -12,10 +12,10 @@ from headrace_producers.words import words
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.progress import Awaited, Loop
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # s between two tries while it is away
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # s between two tries during an outage
 
-REDIS_AWAY = (redis.RedisError, OperationalError, ConnectionError, TimeoutError)
-AWAY = (Unavailable, KafkaError, *REDIS_AWAY)
+REDIS_ERRORS = (redis.RedisError, OperationalError, ConnectionError, TimeoutError)
+OUTAGE_ERRORS = (Unavailable, KafkaError, *REDIS_ERRORS)
 
 
 class RedisUnavailable(Unavailable):
@@ -23,11 +23,11 @@ class RedisUnavailable(Unavailable):
 
 
 class KafkaUnavailable(Unavailable):
-    """Kafka did not answer, or did not do what it should."""
+    """Kafka did not answer, or answered with an error."""
 
 
 def awaited(error: BaseException) -> Awaited:
-    """The service that an error of `AWAY` tells of, and what it said."""
+    """Return the service that an error of `OUTAGE_ERRORS` tells of, and what it said."""
     if isinstance(error, KafkaError | KafkaUnavailable):
         return Awaited("Kafka", words(error))
     if isinstance(error, RedisUnavailable | redis.RedisError | OperationalError):
@@ -38,15 +38,15 @@ def awaited(error: BaseException) -> Awaited:
 
 
 def keep_going(once: Callable[[], Awaited | None], stop: threading.Event, loop: Loop) -> None:
-    """Call `once` until `stop` is set. It waits by itself when there is nothing to do, bounded, and returns what it
-    lacks, if people should know that; a service that is away it may raise.
+    """Call `once` until `stop` is set. `once` waits by itself when there is nothing to do, bounded, and returns what it
+    lacks, if people should know that; it may raise the error of an outage.
     """
     pause = _FIRST_PAUSE
     while not stop.is_set():
         try:
             loop.beat(once())
             pause = _FIRST_PAUSE
-        except AWAY as error:
+        except OUTAGE_ERRORS as error:
             loop.beat(awaited(error))
             stop.wait(pause)
             pause = min(_LONGEST_PAUSE, pause * 2)
@@ -54,7 +54,7 @@ def keep_going(once: Callable[[], Awaited | None], stop: threading.Event, loop: 
 
 
 class KeepsGoing(ABC):
-    """What looks again and again, from a thread of its own."""
+    """Loop that looks again and again, on a thread of its own."""
 
     def __init__(self, loop: Loop) -> None:
         self._progress = loop
@@ -74,4 +74,4 @@ class KeepsGoing(ABC):
 
     @abstractmethod
     def _look(self) -> Awaited | None:
-        """One look, and the rest after it: see `keep_going`."""
+        """Look once, and rest after it: see `keep_going`."""

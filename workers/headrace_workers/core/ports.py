@@ -1,4 +1,6 @@
-"""What steps may ask for. Adapters live in rooms of their own; a step never sees a library."""
+"""Ports of steps: the interfaces of what they call. Adapters live in modules of their own; a step never sees a
+library.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def never() -> bool:
-    """What is wanted to its end."""
+    """Return False: the call is wanted to its end."""
     return False
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt to be answered. With its `tenant`, what that tenant's prompts begin with may be computed once.
+    """A prompt to be answered. With its `tenant`, the beginning that the tenant's prompts share may be computed once.
 
     Once `given_up` says so, which it is asked for each token, nobody wants the answer any more: it may be GivenUp.
     """
@@ -43,7 +45,7 @@ class GivenUp(HeadraceError):
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One answer. `prompt_tokens` counts the rendered chat template."""
+    """An answer. `prompt_tokens` counts the rendered chat template."""
 
     text: str
     finish_reason: FinishReason
@@ -56,11 +58,11 @@ class Generator(Protocol):
 
     @property
     def alias(self) -> str:
-        """The name that jobs ask for it by."""
+        """Return the name that jobs ask for it by."""
 
     @property
     def quantization(self) -> str:
-        """The number format that it computes in: `int8`, `float32`, …"""
+        """Return the number format that it computes in: `int8`, `float32`, …"""
 
     @property
     def context_length(self) -> int:
@@ -68,11 +70,11 @@ class Generator(Protocol):
 
     @property
     def parallel(self) -> int:
-        """How many calls it computes side by side; an urgent one may be one more."""
+        """Return how many calls it computes side by side; an urgent one may be one more."""
 
     @property
     def urgent(self) -> "Generator":
-        """The same model for work that must not wait until what runs already has ended."""
+        """Return the same model for urgent work, which does not wait until running calls have ended."""
 
     def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
         """Answer all; the i-th item belongs to the i-th request. An error value concerns that request alone."""
@@ -80,7 +82,7 @@ class Generator(Protocol):
     def choice_probabilities(
         self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
     ) -> list[tuple[float, ...] | HeadraceError]:
-        """For each prompt, the probability that the answer's first token is that of each choice.
+        """Return for each prompt the probability that the answer's first token is that of each choice.
 
         Softmax over the whole vocabulary, so that the sum over the choices is their mass. A choice counts with and
         without a leading space, and in the cases given; ValueError when two choices share their first token, or when
@@ -89,7 +91,9 @@ class Generator(Protocol):
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors whose inner product says how alike they are. Thread-safe; built after any fork."""
+    """Model that turns texts into vectors whose inner product is their similarity. Thread-safe; built after any
+    fork.
+    """
 
     @property
     def id(self) -> str:
@@ -100,14 +104,14 @@ class Embedder(Protocol):
 
     @property
     def dimensions(self) -> int:
-        """The length of each vector."""
+        """Return the length of each vector."""
 
     @property
     def max_tokens(self) -> int:
-        """What it reads of a text, in tokens with those that it adds; the rest changes nothing."""
+        """Return how many tokens of a text it reads, with those that it adds; the rest of the text changes nothing."""
 
     def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
-        """A row of length 1 for each text, in their order: shape (texts, dimensions), also for no texts.
+        """Return a row of length 1 for each text, in their order: shape (texts, dimensions), also for no texts.
 
         An empty text has a vector, too; a long one is cut at `max_tokens`.
         """
@@ -118,11 +122,11 @@ class CountsTokens(Protocol):
     """An embedder that knows how many tokens a text has for it; some do not."""
 
     def count_tokens(self, text: str) -> int:
-        """The tokens of the whole text, without those that it adds."""
+        """Return the tokens of the whole text, without those that it adds."""
 
     @property
     def added_tokens(self) -> int:
-        """How many it adds to each text."""
+        """Return how many it adds to each text."""
 
 
 class CountingEmbedder(Embedder, CountsTokens, Protocol):
@@ -130,42 +134,45 @@ class CountingEmbedder(Embedder, CountsTokens, Protocol):
 
 
 class Reranker(Protocol):
-    """Reads a question and a passage together, and says how well the one answers the other. Thread-safe; built after
-    any fork."""
+    """Model that reads a question and a passage together, and scores how well the passage answers. Thread-safe; built
+    after any fork.
+    """
 
     @property
     def name(self) -> str:
-        """What it is called in logs."""
+        """Return its name in logs."""
 
     def scores(self, question: str, passages: Sequence[str]) -> list[float]:
-        """One figure for each passage, in their order: a higher one is better. Only those of one call are compared."""
+        """Return a score for each passage, in their order: a higher one is better. Compare only the scores of one
+        call.
+        """
 
 
 class Source(Protocol):
-    """Who finds something in a text."""
+    """Origin of a finding in a text."""
 
     @property
     def name(self) -> str:
-        """The detector's name in findings."""
+        """Return the detector's name in findings."""
 
     @property
     def version(self) -> str:
-        """What it rests on: another version may find other things."""
+        """Return the version of its data: another version may find other things."""
 
     @property
     def categories(self) -> frozenset[str]:
-        """The categories that it may report."""
+        """Return the categories that it may report."""
 
 
 class Detector(Source, Protocol):
-    """Finds spans of one kind of trouble. Raises when it cannot say; the output is then held."""
+    """Detector of spans of one hazard. It raises when it cannot say; the output is then held."""
 
     @property
     def reads_words(self) -> bool:
-        """Whether it looks for words, and so is shown texts in which digits and signs became letters."""
+        """Return True if it looks for words, and so is shown texts in which digits and signs became letters."""
 
     def detect(self, texts: Sequence[str]) -> list[list["Detection"]]:
-        """The detections of each text; the i-th list belongs to the i-th text."""
+        """Return the detections of each text; the i-th list belongs to the i-th text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +186,10 @@ class Detection:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What a model was told by its operator before it wrote a text: the system prompt, and marks that may be in it."""
+class Instructions:
+    """Instructions that an operator gave a model before it wrote a text: the system prompt, and marks that may be in
+    it.
+    """
 
     system: str
     marks: tuple[str, ...] = ()
@@ -193,10 +202,10 @@ class Moderator(Protocol):
         self,
         texts: Sequence[str],
         tenants: Sequence[str] | None = None,
-        told: Sequence[Told | None] | None = None,
+        instructions: Sequence[Instructions | None] | None = None,
     ) -> list["Moderation | HeadraceError"]:
-        """A verdict for each text, by its tenant's policy; without tenants, by that of all who have none of their own.
-        `told` is what each must not repeat, of those that a model wrote.
+        """Return a verdict for each text, by its tenant's policy; without tenants, by the policy of tenants that have
+        none of their own. `instructions` are those that a text that a model wrote must not repeat.
 
         An error value means that this text must be held.
         """
@@ -204,7 +213,9 @@ class Moderator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Moderation:
-    """What may be shown: `text` is redacted, or None when blocked. `again`: its model is to be asked for another."""
+    """Decision about a text: `text` is redacted, or None when blocked. `again`: its model is to be asked for
+    another.
+    """
 
     text: str | None
     verdict: ModerationVerdict
@@ -212,12 +223,12 @@ class Moderation:
 
     @property
     def action(self) -> Action:
-        """What was decided."""
+        """Return the decision."""
         return self.verdict.action
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What it rests on."""
+        """Return the findings that the decision rests on."""
         return self.verdict.findings
 
 
@@ -225,7 +236,7 @@ class Clock(Protocol):
     """Time, handed in."""
 
     def now(self) -> datetime:
-        """The wall clock, in UTC."""
+        """Return the wall clock, in UTC."""
 
     def monotonic(self) -> float:
-        """Seconds that never jump."""
+        """Return seconds that never jump."""

@@ -19,7 +19,7 @@ def private_folder(folder: Path) -> None:
 
 
 def opened_privately(path: str, flags: int) -> int:
-    """Open a file, as an `opener` of `open`; where it is made, it is this user's alone, whatever the umask is."""
+    """Open a file, as an `opener` of `open`; a new file is this user's alone, whatever the umask is."""
     return os.open(path, flags, 0o600)
 
 

@@ -1,4 +1,4 @@
-"""The progress of a process's loops: who went on when, and who waits for what. Health is read from it.
+"""Progress of a process's loops: when each last went on, and which service it waits for. Health is read from it.
 
 A bounded wait for a service that is away is progress. A loop that stopped going on is stuck, and ends its process:
 see health.py.
@@ -22,7 +22,7 @@ _TELL_EVERY: Final = 60.0  # seconds between lines about a wait that goes on
 
 @dataclass(frozen=True, slots=True)
 class Awaited:
-    """What a loop waits for, such as "Redis", and how its absence shows."""
+    """A service that a loop waits for, such as "Redis", and how its absence shows."""
 
     what: str
     why: str
@@ -30,7 +30,8 @@ class Awaited:
 
 @dataclass(frozen=True, slots=True)
 class LoopState:
-    """How a loop stands. `silent`: seconds since it went on last. `waits`: seconds that it has waited for `awaited`.
+    """State of a loop. `silent`: seconds since its last sign of progress. `waits`: seconds that it has waited for
+    `awaited`.
 
     `doing` is what it is in the middle of, where people should know that.
     """
@@ -44,7 +45,7 @@ class LoopState:
 
 
 class Loop:
-    """One loop's place to say that it goes on. Belongs to the thread of the loop."""
+    """Progress of one loop. Belongs to the thread of the loop."""
 
     def __init__(self, name: str, progress: "Progress") -> None:
         self.name = name
@@ -57,7 +58,7 @@ class Loop:
         self.thread = threading.get_ident()
 
     def beat(self, awaited: Awaited | None = None) -> None:
-        """It goes on: it was round once, or it waited for something that is not there, and tries again."""
+        """Report progress: the loop completed a round, or waited for a service that is unavailable and tries again."""
         self._at = self._progress.lived
         self.thread = threading.get_ident()
         if awaited is None and self._awaited is None:
@@ -78,12 +79,12 @@ class Loop:
             self._excused -= 1
 
     def end(self) -> None:
-        """It has ended, as it was told to: nobody minds its silence any more."""
+        """Report that the loop has ended as intended: its silence no longer counts."""
         self.beat()
         self._progress.ended(self)
 
     def state(self) -> LoopState:
-        """How it stands now."""
+        """Return the state of the loop now."""
         lived, awaited, excused = self._progress.lived, self._awaited, self._excused > 0
         return LoopState(
             name=self.name,
@@ -96,14 +97,14 @@ class Loop:
 
 
 def stack_of(thread: int) -> str:
-    """Where a thread is: lines of code, no values."""
+    """Return where a thread is: lines of code, no values."""
     frame = sys._current_frames().get(thread)
     return "".join(traceback.format_stack(frame)) if frame else "its thread has ended\n"
 
 
 class Progress:
-    """All loops of a process, and one voice for what they wait for: a line when a service goes away, one a minute, and
-    one when it is back, however many loops wait for it. Thread-safe.
+    """The loops of a process, and one log of the outages that they wait for: a line when a service goes away, one a
+    minute, and one when it is back, however many loops wait for it. Thread-safe.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -114,43 +115,43 @@ class Progress:
         self.lived = 0.0  # seconds that this process has run; while it was stopped, its loops could not go on
 
     def loop(self, name: str) -> Loop:
-        """A loop's place; its silence counts from now."""
+        """Return the progress of a new loop; its silence counts from now."""
         with self._lock:
             loop = self._loops[name] = Loop(name, self)
         return loop
 
     def ended(self, loop: Loop) -> None:
-        """A loop has ended as it should."""
+        """Note that a loop has ended as intended."""
         with self._lock:
             self._loops.pop(loop.name, None)
 
     @property
     def loops(self) -> list[Loop]:
-        """Those that have not ended."""
+        """Return the loops that have not ended."""
         with self._lock:
             return list(self._loops.values())
 
     def tell(self, who: str, before: Awaited | None, now: Awaited | None) -> None:
-        """Log what `who` waits for, where that is news. Whoever is no loop may call it, too."""
+        """Log which service `who` waits for, if that is news. Callers that are no loop may call it, too."""
         time_ = self._monotonic()
         with self._lock:
             lines = []
             if before is not None and (now is None or now.what != before.what):
                 lines += self._back(who, before.what, time_)
             if now is not None:
-                lines += self._away(who, now, time_)
+                lines += self._outage(who, now, time_)
         for level, action, text in lines:
             log(who, level, action, text)
 
-    def _away(self, who: str, awaited: Awaited, now: float) -> list[tuple[int, Action, str]]:
+    def _outage(self, who: str, awaited: Awaited, now: float) -> list[tuple[int, Action, str]]:
         wait = self._waits.get(awaited.what)
         if wait is None:
             self._waits[awaited.what] = _Wait({who}, now, now)
             return [(logging.WARNING, Action.UNAVAILABLE, f"waiting for {awaited.what}: {awaited.why}")]
         wait.who.add(who)
-        if now - wait.told < _TELL_EVERY:
+        if now - wait.logged_at < _TELL_EVERY:
             return []
-        wait.told = now
+        wait.logged_at = now
         text = f"still waiting for {awaited.what}, for {now - wait.since:.0f} s: {awaited.why}"
         return [(logging.WARNING, Action.UNAVAILABLE, text)]
 
@@ -160,7 +161,7 @@ class Progress:
             return []
         wait.who.discard(who)
         if wait.who:
-            return []  # whoever goes on first may have needed nothing of it
+            return []  # the loop that goes on first may have needed nothing of it
         del self._waits[what]
         return [(logging.INFO, Action.AVAILABLE, f"{what} is there again, after {now - wait.since:.1f} s")]
 
@@ -169,4 +170,4 @@ class Progress:
 class _Wait:
     who: set[str]
     since: float
-    told: float
+    logged_at: float

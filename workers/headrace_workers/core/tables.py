@@ -68,7 +68,7 @@ _EXPIRING = text(f"deadline < {NEVER} AND state IN ('ready', 'waiting', 'parked'
 
 
 def _index_of_refused(name: str) -> Index:
-    """Of a column by which the sender of a refused record finds it."""
+    """Return the index of a column by which the sender of a refused record finds it."""
     there = text(f'"{name}" IS NOT NULL')
     return Index(f"dead_letters_{name}", name, postgresql_where=there, sqlite_where=there)
 
@@ -79,7 +79,7 @@ JOBS: Final = Table(
     Column("id", String(36), primary_key=True),
     Column("tenant", String(64), nullable=False),
     Column("kind", String(16), nullable=False),  # generation | evaluation | embedding | moderation | unit | audit
-    # Of a unit, which follows an event (see units.py): the job or batch that the event tells of, and who is to hear it.
+    # Of a unit, which follows an event (see units.py): the job or batch of the event, and the endpoint.
     Column("subject", String(36)),
     Column("endpoint", Text),
     Column("state", String(12), nullable=False),  # active | done | dead | cancelled | dropped
@@ -116,7 +116,7 @@ STEPS: Final = Table(
     METADATA,
     Column("job_id", String(36), primary_key=True),
     Column("stage", String(32), primary_key=True),
-    # How often the job had gone back to an earlier stage when it came here.
+    # Number of times that the job had gone back to an earlier stage when it came here.
     Column("ordinal", SmallInteger, primary_key=True, server_default=text("0")),
     # ready | waiting (for its next attempt) | parked (for another job) | held (for a person, or until something works)
     # | leased | done | dead | cancelled
@@ -145,7 +145,7 @@ STEPS: Final = Table(
     Column("event_type", String(64), nullable=False),
     Column("payload", LargeBinary),  # the event that the step reads; absent when it is the job itself, or done
     Column("context", LargeBinary),  # JSON that goes on with the job and was not published; absent when done
-    # What a worker reads of it: job, event and context.
+    # Columns that a worker reads: job, event and context.
     Column("read_bytes", Integer, nullable=False, server_default=text("0")),
     Column("reason", Text),  # of the last Retry or Dead
     Index(
@@ -167,7 +167,7 @@ STEPS: Final = Table(
     Index("steps_expiring", "deadline", postgresql_where=_EXPIRING, sqlite_where=_EXPIRING),
 )  # fmt: skip
 
-# One row for each group that was handed out. Its id is the fencing token; deleting it ends the lease. The id is drawn
+# One row for each group that was assigned. Its id is the fencing token; deleting it ends the lease. The id is drawn
 # at random (claim.py): one that is counted comes again when the ledger is restored from a backup.
 CLAIMS: Final = Table(
     "claims",
@@ -216,7 +216,7 @@ DEAD_LETTERS: Final = Table(
     Column("stage", String(32), nullable=False),
     Column("attempts", SmallInteger, nullable=False),
     Column("topic", String(64), nullable=False),
-    # What a refused record said of itself, as far as it could be read, at most 1,024 bytes each.
+    # Ids in a refused record, as far as they could be read, at most 1,024 bytes each.
     Column("partition", Integer),
     Column("offset", BigInteger),
     Column("key", Text),
@@ -269,7 +269,7 @@ TURNS: Final = Table(
     Column("turn", BigInteger, nullable=False),
 )
 
-# How many tokens a group may have to fit the time quantum, learnt from the groups before: see sizing.py.
+# Number of tokens that a group may have to fit the time quantum, learnt from the groups before: see sizing.py.
 BUDGETS: Final = Table(
     "budgets",
     METADATA,
@@ -306,7 +306,7 @@ READERS: Final = Table(
     Column("lease_until", BigInteger, nullable=False),
 )
 
-# How far ingest is in each partition, and which bridge reads it: see runtime/bridge/partitions.py.
+# Position of ingest in each partition, and the bridge that reads it: see runtime/bridge/partitions.py.
 POSITIONS: Final = Table(
     "positions",
     METADATA,
@@ -332,8 +332,8 @@ DEPLOYMENT: Final = Table(
     Column("value", String(255), nullable=False),
 )
 
-# What a bridge has to say to people: what it cannot do, and since when.
-TROUBLES: Final = Table(
+# Incidents of bridges, for people: what a bridge cannot do, and since when.
+INCIDENTS: Final = Table(
     "troubles",
     METADATA,
     Column("holder", String(128), primary_key=True),
@@ -367,7 +367,7 @@ CHANGES: Final = Table(
     sqlite_autoincrement=True,
 )
 
-# How far each follower of `changes` is, for people to see.
+# Position of each follower of `changes`, for people.
 FOLLOWERS: Final = Table(
     "followers",
     METADATA,

@@ -14,12 +14,12 @@ _PACKED = 65_536  # bytes that are read at once of what is compressed
 _STEP = 1024**2  # bytes of text at a time, however much a small file holds
 _GZIP_STEP = 4_096  # bytes of it: what zlib leaves of these is copied for each member that ends in them
 _ZSTANDARD_STEP = 64  # bytes of it make 2 MB of text at most
-# Bytes of text without a line feed that are read over. Ten megabytes of gzip hold a line of ten gigabytes, and whoever
-# looks for its end does nothing else meanwhile.
+# Bytes of text without a line feed that are skipped. Ten megabytes of gzip hold a line of ten gigabytes, and a reader
+# that looks for its end does nothing else meanwhile.
 LONGEST_RUN = 256 * 1024**2
 
-# What a compressed file may hold. A million lines of a batch are a gigabyte or two; four kilobytes may claim to be as
-# much, and whoever reads them does nothing else meanwhile.
+# Bounds of a compressed file. A million lines of a batch are a gigabyte or two; four kilobytes may claim to be as
+# much, and their reader does nothing else meanwhile.
 MOST_TEXT: Final = 8 * 1024**3  # bytes of text: as much as may be sent as it is
 MOST_LINES: Final = 10_000_000  # of any file, empty ones among them
 DENSE_TEXT: Final = 1024**3  # bytes of text that may be packed as densely as it goes: long lines may be much alike
@@ -42,7 +42,7 @@ class NotReadable(HeadraceError):
         self._why = why
 
     def of(self, name: str) -> "NotReadable":
-        """Return the same error about a file of this name."""
+        """Return the same error with this file's name."""
         return NotReadable(self._why, name)
 
 
@@ -54,7 +54,9 @@ class TooManyLines(NotReadable):
 
 
 def _torn(why: str, lines: int) -> NotReadable:
-    """What is compressed cannot be read to its end; how many whole lines stand before that place."""
+    """Return the error of compressed data that cannot be read to its end; `lines` counts the whole lines before that
+    place.
+    """
     where = f"it can be read up to line {lines:,}" if lines else "not one line of it can be read"
     return NotReadable(f"cannot be decompressed: {why}; {where}: compress it anew, and send it whole")
 
@@ -70,7 +72,7 @@ class _Spoilt(Exception):
 
 
 class _Unpacks(Protocol):
-    """From chunks of something compressed to chunks of text. _Spoilt where it is."""
+    """Decompressor of chunks to chunks of text. Raises _Spoilt for spoilt data."""
 
     @property
     def is_whole(self) -> bool:
@@ -301,7 +303,7 @@ class LineCount:
             self._first = None
 
     def _count(self, text: bytes) -> None:
-        """Without all lines in memory at once: of two megabytes of line feeds they would take twenty."""
+        """Count the lines without holding all of them: of two megabytes of line feeds they would take twenty."""
         if text.count(b"\n") * _SHORT > len(text):
             self._count_short(text)
             return
@@ -312,7 +314,7 @@ class LineCount:
         self._has_something = self._has_something or bool(text[start:].strip())
 
     def _count_short(self, text: bytes) -> None:
-        """The same, twenty times as fast where there are very many: each line is what ends behind something."""
+        """Count the lines twenty times as fast where there are very many of them."""
         marks = text.translate(_MARKS, _SPACE)
         if self._has_something:
             marks = b"x" + marks

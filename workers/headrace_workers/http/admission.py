@@ -47,7 +47,7 @@ _MARGIN_MS: Final = 2  # between two clocks that are rounded
 
 @dataclass(frozen=True, slots=True)
 class _Letter:
-    """One job on its way in. `tokens` are those that one answer costs, where they were counted."""
+    """A job on its way to Kafka. `tokens` is the cost of one answer, if it was counted."""
 
     request: AdmissionRequest
     job: Job
@@ -64,7 +64,7 @@ class _Sent(NamedTuple):
 
 
 class Want(NamedTuple):
-    """A job that is to be sent, and the tokens that one answer costs, where they were counted."""
+    """A job to be sent, and the tokens of one answer, if they were counted."""
 
     request: AdmissionRequest
     job: Job
@@ -72,23 +72,20 @@ class Want(NamedTuple):
 
 
 class Quotas(Protocol):
-    """What tenants may still use, as far as admission asks about it."""
+    """The quotas of tenants, as far as admission asks about them."""
 
     async def reserve(self, wants: Sequence[Want]) -> bool:
-        """Reserve what these jobs of one tenant may use; return whether that was needed. 429 where too little is left.
+        """Reserve what these jobs of one tenant may use; return True if that was needed.
 
-        Raise the error of a job whose tokens cannot be counted.
+        Raise a refusal (429) if too little is left, and the error of a job whose tokens cannot be counted.
         """
 
     async def release(self, requests: Sequence[AdmissionRequest]) -> None:
-        """Give back what was reserved for these jobs, which were not sent."""
+        """Release the reservations of these jobs, which were not sent."""
 
 
 class Admission:
-    """Admits jobs. Belongs to the event loop.
-
-    `durable`: Kafka's log outlives its broker.
-    """
+    """The admission of jobs. Belongs to the event loop. `durable`: Kafka's log outlives its broker."""
 
     def __init__(
         self,
@@ -193,7 +190,7 @@ class Admission:
         return route.queue, INTERACTIVE if letter.job.lane is Lane.INTERACTIVE else BATCH
 
     async def _reserved(self, letters: Sequence[_Letter]) -> list[_Letter]:
-        """Those that are to be sent. Nobody else can have the id of one without a key."""
+        """Return the jobs that are to be sent. The id of a job without a key is unique."""
         wanted = [letter for letter in letters if letter.keyed or not self._durable]
         if not wanted:
             return list(letters)
@@ -203,7 +200,7 @@ class Admission:
             if told.get(id(letter)) is Reserved.OTHER:
                 raise Refusal(
                     Why.CONFLICT,
-                    f"the idempotency key of job {letter.request.job_id} belongs to other content, and that holds",
+                    f"the idempotency key of job {letter.request.job_id} was used with other content: send another key",
                     again=False,
                     job_id=letter.request.job_id,
                 )
@@ -239,7 +236,7 @@ class Admission:
             raise LedgerAway(f"{error}; Kafka has the job, and it will be run", again=again, job_id=job_id) from error
 
     async def _withdraw(self, found: "asyncio.Future[None]", job_ids: Sequence[str]) -> None:
-        """Kafka may not have these: who asks for them is to find those alone that were taken in."""
+        """Withdraw jobs that Kafka may not have, so that clients find only those that were accepted."""
         with suppress(LedgerAway):
             await self._publish.answer(found)
         with suppress(LedgerAway):  # then they are said to be accepted, of which nobody was told so

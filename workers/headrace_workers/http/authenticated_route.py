@@ -15,10 +15,10 @@ from headrace_workers.http.scopes import Scope
 
 
 class Guarded(APIRoute):
-    """A route that FastAPI serves to whoever may come in."""
+    """A route that FastAPI serves to authenticated callers only."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """What serves a request."""
+        """Return the function that serves a request."""
         serve, scope, deaf = super().get_route_handler(), self._scope(), is_deaf(self)
 
         async def handle(request: Request) -> Response:

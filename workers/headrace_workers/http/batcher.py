@@ -1,4 +1,4 @@
-"""What many requests ask for at the same moment, asked for in one call on a thread."""
+"""Batches of the requests that come at the same moment: one call on a thread serves them all."""
 
 import asyncio
 from collections import deque
@@ -46,7 +46,7 @@ class Batcher(Generic[T, R]):
         self._given_up = False  # by somebody, since it is
 
     async def ask(self, item: T) -> R:
-        """The answer for this item. Raises what `do` raises, Unavailable as a refusal."""
+        """Return the answer for this item. Raise what `do` raises, and Unavailable as a refusal."""
         return await self.answer(self.put(item))
 
     def put(self, item: T) -> "asyncio.Future[R]":
@@ -65,7 +65,7 @@ class Batcher(Generic[T, R]):
         return future
 
     async def answer(self, future: "asyncio.Future[R]") -> R:
-        """The answer for what was put; raises as `ask` does."""
+        """Return the answer for what was put. Raise as `ask` does."""
         try:
             return await future
         except Unavailable as error:
@@ -74,7 +74,7 @@ class Batcher(Generic[T, R]):
             self._forget_answered()
 
     def _set_alarm(self, loop: asyncio.AbstractEventLoop) -> None:
-        """One for all who wait: one for each would cost as much as the call."""
+        """Set one alarm for all waiters: an alarm for each would cost as much as the call."""
         due = self._asked[0][0]
         self._alarm = loop.call_at(due, self._ring, loop, due)
 

@@ -27,8 +27,9 @@ _WHOLE: Final = "value: "  # how the contract begins what it says of a document 
 
 
 def parsed(body: bytes) -> Any:
-    """What a document of JSON says. Refused where it is none, is nested too deeply, names something twice, or has a
-    number that is none here.
+    """Return the value of a JSON document.
+
+    Raise Refused if it is not JSON, is nested too deeply, repeats a name, or has a number that JSON does not allow.
     """
     try:
         value = from_json(body, allow_inf_nan=False)
@@ -41,20 +42,20 @@ def parsed(body: bytes) -> Any:
 
 
 def _described(body: bytes, error: ValueError) -> str:
-    """What is wrong, in the contract's words where it has some."""
+    """Return what is wrong, in the contract's words where it has some."""
     for magic, name in _PACKED.items():
         if body.startswith(magic):
-            return f"is compressed with {name}: send it as it is"
+            return f"is compressed with {name}: send it uncompressed"
     try:
         _ANYTHING.validate_json(body)
     except ValidationError as found:
         words = describe(found, body)
-        return words.removeprefix(_WHOLE) if words.startswith(_WHOLE) else f"is no JSON: {words}"
-    return f"is no JSON: it has neither NaN nor Infinity, send a number or null ({error})"
+        return words.removeprefix(_WHOLE) if words.startswith(_WHOLE) else f"is not JSON: {words}"
+    return f"is not JSON: NaN and Infinity are not JSON, send a number or null ({error})"
 
 
 async def json_object(request: Request) -> Mapping[str, Any]:
-    """The body as a JSON object."""
+    """Return the body as a JSON object."""
     return _object(await request.body())
 
 
@@ -66,15 +67,15 @@ def _object(body: bytes) -> Mapping[str, Any]:
 
 
 class _JSONRequest(Request):
-    """A request whose body is an object of JSON, whatever it says of its type."""
+    """A request whose body is a JSON object, whatever its content type."""
 
     @property
     def headers(self) -> Headers:
-        """As they came, but for the type."""
+        """Return the headers as they came, except for the type."""
         return Headers({**super().headers, "content-type": "application/json"})
 
     async def json(self) -> Any:
-        """The body. Refused where it is no object of JSON."""
+        """Return the body. Raise Refused if it is not a JSON object."""
         return _object(await self.body())
 
 
@@ -82,7 +83,7 @@ class JSONRoute(Guarded):
     """A route whose body FastAPI reads: by the same rules as all others. A form is read as one."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """What serves a request."""
+        """Return the function that serves a request."""
         serve = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
@@ -94,5 +95,5 @@ class JSONRoute(Guarded):
 
 
 def unparsed(value: Any) -> bytes:
-    """A value that `parsed` gave, as JSON again."""
+    """Return the JSON of a value that `parsed` returned."""
     return _TEXT.encode(value).encode("utf-8", "surrogatepass")

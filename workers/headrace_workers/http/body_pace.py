@@ -1,4 +1,4 @@
-"""How slowly a body may come: one that drips would hold a request for ever."""
+"""The least speed of a body: a client that drips would hold a request for ever."""
 
 from dataclasses import dataclass, field
 
@@ -13,5 +13,5 @@ class Pace:
     left: float = field(default_factory=lambda: GRACE_SECONDS)
 
     def took(self, seconds: float, count: int) -> None:
-        """So many bytes came after so long."""
+        """Count so many bytes that came after so many seconds."""
         self.left = min(GRACE_SECONDS, self.left - seconds + count / LEAST_RATE)

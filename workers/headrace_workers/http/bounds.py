@@ -1,4 +1,4 @@
-"""How large a body may be, by its path. It is refused while it comes: what is beyond the bound is never held."""
+"""The largest body of each path. A larger one is refused while it comes, so that it is never held in memory."""
 
 from typing import Final
 
@@ -8,6 +8,6 @@ HEAD_BYTES: Final = 32_768  # of the request line and all headers
 
 
 def body_bound(path: str, usual: int) -> int:
-    """The bytes that a body on this path may have."""
+    """Return the bytes that a body on this path may have."""
     fitting = [own for own in BODY_BYTES if path == own or path.startswith(f"{own}/")]
     return BODY_BYTES[max(fitting, key=len)] if fitting else usual

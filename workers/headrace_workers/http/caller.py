@@ -1,4 +1,4 @@
-"""Who asks: the tenant behind an API key, and what the key may do."""
+"""The caller: the tenant behind an API key, and what the key may do."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,13 +26,13 @@ class Caller:
         return allows(self.scopes, scope)
 
     def need(self, scope: Scope, place: str | None = None) -> None:
-        """Raise 403 where the key lacks a scope that the request needs, for what it names at `place`.
+        """Raise 403 if the key lacks a scope that the request needs, for the thing that it names at `place`.
 
-        Ask before the thing that is named is looked up: nobody learns whether it is there.
+        Call this before the thing is looked up, so that the caller does not learn if it exists.
         """
         if not self.may(scope):
             where = "" if place is None else f"{place}: "
-            raise Refusal(Why.FORBIDDEN, f"{where}this key lacks the scope {scope}: make one that has it")
+            raise Refusal(Why.FORBIDDEN, f"{where}this key lacks the scope {scope}: use a key that has it")
 
 
 class FindsCallers(Protocol):
@@ -44,19 +44,19 @@ class FindsCallers(Protocol):
 
 CALLER: Final = "headrace.caller"  # of a request's scope
 
-_BEARER = HTTPBearer(auto_error=False, scheme_name="key", description="An API key: `headrace keys create`.")
+_BEARER = HTTPBearer(auto_error=False, scheme_name="key", description="An API key, made by `headrace keys create`.")
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What finds the caller of a route, whose key must have this scope."""
+    """The dependency that returns the caller of a route, whose key must have this scope."""
 
     scope: Scope
 
     async def __call__(
         self, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]
     ) -> Caller:
-        """Raises as `caller_of`."""
+        """Return the caller. Raise as `caller_of`."""
         if (found := request.scope.get(CALLER)) is not None:  # the route has looked already, before the body was read
             admitted: Caller = found
             return admitted
@@ -64,19 +64,21 @@ class Needs:
 
 
 def needs(scope: Scope) -> Any:
-    """The caller of a route, whose key must allow this: `caller: Annotated[Caller, needs(Scope.JOBS_READ)]`."""
+    """Return the dependency for a route whose key must have a scope: `caller: Annotated[Caller,
+    needs(Scope.JOBS_READ)]`.
+    """
     return Depends(Needs(scope))
 
 
 async def caller_of(request: Request, key: str | None, scope: Scope) -> Caller:
-    """The caller behind a key, whose request counts: as `admit`, and 429 when the tenant asks too often."""
+    """Return the caller behind a key and count the request. Raise as `admit`, and 429 if the tenant asks too often."""
     found = await admit(request, key, scope)
     await request.app.state.services.rates.take(found.tenant, 1)
     return found
 
 
 async def admit(request: Request, key: str | None, scope: Scope) -> Caller:
-    """The caller behind a key: 401 where it is not valid, 403 where it lacks the scope."""
+    """Return the caller behind a key. Raise 401 if it is not valid, 403 if it lacks the scope."""
     found: Caller = await request.app.state.services.keyring.caller(request, key)
     visit = request.scope["headrace"]
     visit.tenant, visit.key_id = found.tenant, found.key_id
@@ -92,6 +94,6 @@ def check_named(caller: Caller, jobs: Iterable[Job]) -> None:
 
 
 def bearer(request: Request) -> str | None:
-    """The key that a request comes with, if it does."""
+    """Return the key of a request, if it has one."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else None

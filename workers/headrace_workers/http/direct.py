@@ -41,7 +41,7 @@ class Direct(APIRoute):
     scope: KeyScope
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """What serves a request."""
+        """Return the function that serves a request."""
         self._headers: list[tuple[str, str]] = []
         self._query: list[_Query] = []
         for name, parameter in signature(self.endpoint).parameters.items():
@@ -89,12 +89,12 @@ class Direct(APIRoute):
 
 
 def direct(scope: KeyScope) -> type[APIRoute]:
-    """The class of direct routes that need this scope."""
+    """Return the class of direct routes that need this scope."""
     return type("Direct", (Direct,), {"scope": scope})
 
 
 class Shortcut:
-    """Leads a request to its direct route at once, and any other on. `around` is what is around both."""
+    """The middleware that leads a request to its direct route at once, and others on. `around` wraps both."""
 
     def __init__(
         self, on: ASGIApp, routes: Sequence[Direct], *, tell: Tell, around: Callable[[ASGIApp], ASGIApp]

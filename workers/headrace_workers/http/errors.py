@@ -31,7 +31,7 @@ from headrace_workers.http.path_families import is_native
 
 
 class Why(Enum):
-    """A reason: its name on the wire, its status, and what it is in words."""
+    """A reason: its code, its status, and its title."""
 
     INVALID = "invalid", 400, "The request cannot be understood"
     UNAUTHORIZED = "unauthorized", 401, "No valid API key"
@@ -96,12 +96,12 @@ class Refusal(HeadraceError):
 
 def stopping(*, again: bool | None = None) -> Refusal:
     """Return the refusal of a request that comes while the gateway stops."""
-    return Refusal(Why.STOPPING, "this gateway is being stopped: send again", retry_after=1.0, again=again)
+    return Refusal(Why.STOPPING, "this gateway is stopping: send the request again", retry_after=1.0, again=again)
 
 
 def internal_error() -> Refusal:
     """Return the refusal of a request whose failure only the gateway's log explains."""
-    return Refusal(Why.INTERNAL, "the log of the gateway says more, by the request's id")
+    return Refusal(Why.INTERNAL, "the gateway's log has the details under this request's id")
 
 
 class KafkaAway(Refusal):

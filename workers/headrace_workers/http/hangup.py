@@ -19,10 +19,10 @@ class ClientGone(Refusal):
 
 
 async def while_here(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` comes to, for as long as the client is there; else `work` is cancelled, and ClientGone raised.
+    """Return what `work` returns while the client is connected; else cancel `work` and raise ClientGone.
 
-    The body must have been read before. The work goes on in the task that calls this, and the one beside it only
-    watches: a thousand who wait are woken at once, and each further task on the way would be one more turn for each.
+    The body must have been read before. The work goes on in the calling task, and the task beside it only watches: a
+    thousand waiters are woken at once, and each further task on the way would be one more turn for each.
     """
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - this is one

@@ -1,4 +1,4 @@
-"""Whether this gateway lives, and whether it may be sent requests."""
+"""Liveness and readiness of this gateway."""
 
 from typing import Any
 
@@ -13,13 +13,15 @@ router = ReadsItsURL(tags=["health"])
 
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
-    """Whether the process answers. A service that is away makes it no less alive."""
+    """Say that the process answers. It is alive even while a service it needs is away."""
     return {"status": "ok"}
 
 
 @router.get("/readyz", responses={503: {"description": "What is missing."}})
 async def readyz(services: Wired) -> JSONResponse:
-    """Whether jobs can be let in: 503 says which service does not answer, or that the gateway is being stopped."""
+    """Say if the gateway accepts jobs. 503 names the service that does not answer, or says that the gateway is
+    stopping.
+    """
     found: dict[str, Any] = {"kafka": services.sink.trouble or "ok", "ledger": "ok"}
     if services.writes.trouble is not None:
         found["ledger"] = services.writes.trouble

@@ -15,42 +15,43 @@ _HEADER: Final = "Idempotency-Key"
 
 Key = Annotated[
     str | None,
-    Header(alias=_HEADER, description="The same tenant and key are the same job, which is answered once."),
+    Header(alias=_HEADER, description="The same key of the same tenant is the same job, which is answered once."),
 ]
 
 
 async def _described(key: Key = None) -> None:
-    """Nothing: the route reads the header itself."""
+    """Describe the header for OpenAPI. The route reads it itself."""
 
 
 TAKES_KEY: Final[Any] = Depends(_described)  # of a route that reads the header without declaring it
 
 
 def key_of(request: Request) -> str | None:
-    """The request's idempotency key."""
+    """Return the request's idempotency key."""
     return request.headers.get(_HEADER)
 
 
 def is_deaf(route: APIRoute) -> bool:
-    """Whether a route makes or changes something, and knows no keys. GET and DELETE are safe to send again as they are
-    (RFC 9110, 9.2.2), and so keep what a key promises.
+    """Return True if a route changes something and does not support idempotency keys.
+
+    GET and DELETE are safe to send again as they are (RFC 9110, 9.2.2), and so keep what a key promises.
     """
     declared = (field.alias for each in within(route.dependant) for field in each.header_params)
     return "POST" in (route.methods or ()) and _HEADER not in declared
 
 
 def refuse_key(request: Request, route: APIRoute) -> None:
-    """400 where a request to a deaf route comes with a key."""
+    """Raise 400 if a request to a route without idempotency has a key."""
     if key_of(request) is not None:
         raise Refusal(
             Why.INVALID,
-            f"{_HEADER}: POST {route.path} does not know it, and each request counts: leave the header out, and look "
-            "what is there before you send again what was not answered",
+            f"{_HEADER}: POST {route.path} does not support it: leave the header out. Each request counts: check "
+            "what exists before you repeat a request that got no answer",
         )
 
 
 def within(dependant: Dependant) -> Iterator[Dependant]:
-    """What a route depends on, however deeply."""
+    """Yield what a route depends on, however deeply."""
     yield dependant
     for each in dependant.dependencies:
         yield from within(each)

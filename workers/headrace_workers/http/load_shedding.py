@@ -16,7 +16,7 @@ _WAIT_OLD: Final = 10.0
 
 
 class LoadShedding:
-    """Refuses jobs that would only wait. Belongs to the event loop.
+    """The refusal of jobs that would only wait. Belongs to the event loop.
 
     `most` jobs may be open in the ledger: beyond that ingest takes none, and new jobs would pile up in Kafka. An
     interactive job is refused while those before it have waited `longest` seconds in its queue; bulk work may wait.
@@ -55,7 +55,7 @@ class LoadShedding:
         if self._seen.active >= self._most:
             raise Refusal(
                 Why.LEDGER_FULL,
-                f"{self._seen.active} jobs are open, and {self._most} may be: send again when some have ended",
+                f"{self._seen.active} jobs are open; the limit is {self._most}: send again when some have ended",
                 retry_after=_WAIT_FULL,
             )
         for queue, lane in wanted:

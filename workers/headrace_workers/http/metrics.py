@@ -41,7 +41,7 @@ class LedgerMetrics(LedgerStore):
 
 
 class Metrics:
-    """Counts what this gateway did. Thread-safe."""
+    """The counters of this gateway. Thread-safe."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -74,7 +74,7 @@ class Metrics:
         self._registry.register(self._known)
 
     def visited(self, visit: Visit, route: str) -> None:
-        """A request has ended."""
+        """Count a request that has ended."""
         method = visit.method if visit.method in _METHODS else "other"
         requests, seconds = self._of(route, method, visit.status)
         requests.inc()
@@ -85,14 +85,14 @@ class Metrics:
             self._refused.labels(visit.why).inc()
 
     def _of(self, route: str, method: str, status: int) -> tuple[Counter, Histogram]:
-        """The figures of such requests. To find them by their labels takes longer than to count."""
+        """Return the counters of such requests. Finding them by their labels takes longer than counting."""
         key = route, method, status
         if key not in self._found:
             self._found[key] = self._requests.labels(route, method, str(status)), self._seconds.labels(route)
         return self._found[key]
 
     def let_in(self, kind: str) -> None:
-        """A job was let in."""
+        """Count a job that was admitted."""
         if (found := self._kinds.get(kind)) is None:
             found = self._kinds[kind] = self._jobs.labels(kind)
         found.inc()

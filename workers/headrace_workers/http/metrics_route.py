@@ -1,4 +1,4 @@
-"""The figures of this gateway, for Prometheus."""
+"""The metrics of this gateway, for Prometheus."""
 
 from typing import Annotated, Final
 
@@ -19,7 +19,9 @@ _TEXT: Final[Responses] = {200: {"description": "Prometheus' text format.", "con
 
 @router.get("/metrics", response_class=Response, responses={**_TEXT, **ANSWERS})
 async def show(_caller: Annotated[Caller, needs(Scope.METRICS)], services: Wired) -> Response:
-    """What this gateway did since its start, how things stand, and what judges said; of tenants pass rates alone."""
+    """Return the gateway's metrics since its start, queue states and judges' scores. Tenants have only pass rates
+    here.
+    """
     up = {
         "kafka": services.sink.trouble is None,
         "ledger": services.waiter.trouble is None and services.writes.trouble is None,

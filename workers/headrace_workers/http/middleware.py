@@ -48,11 +48,11 @@ class Visit:
     seconds: float = 0.0  # that it took, once it has ended
 
     def refused(self, why: str) -> None:
-        """It was, for this reason; the first is the one that was told."""
+        """Note the reason for which the request was refused; the first is reported."""
         self.why = self.why or why
 
     def end(self) -> None:
-        """It has ended now."""
+        """Note that the request has ended."""
         self.seconds = time.monotonic() - self.began
 
 
@@ -165,8 +165,9 @@ class Entry:
 
 
 def _headless(send: Send) -> Send:
-    """Send the head of a response, and no more. A body that comes in parts is cut off, as if the client had hung up: it
-    may have no end.
+    """Send the head of a response without its body.
+
+    A body that comes in parts is cut off as if the client had hung up: it may have no end.
     """
 
     async def head(message: Message) -> None:
@@ -193,7 +194,7 @@ def _too_slow(received: int) -> Refusal:
 
 
 def _request_id(scope: Scope) -> str:
-    """The client's own, where it is one that can stand in a log; else a new one."""
+    """Return the client's request id if it can be logged; else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value.decode())
@@ -208,15 +209,13 @@ def _announced(scope: Scope) -> int:
 
 
 def _unreadable(scope: Scope) -> Refusal | None:
-    """Why a request would not be understood, by its headers, if it would not."""
+    """Return why a request's headers cannot be understood; None if they can."""
     found = {name: value.decode("latin-1").strip().lower() for name, value in scope["headers"]}
     if len(found) < len(scope["headers"]):
         given = Counter(name for name, _ in scope["headers"])
         for name in sorted(_ONCE):
             if given[name] > 1:
-                return Refusal(
-                    Why.INVALID, f"the header {name.decode().title()} is given more than once: send one of them"
-                )
+                return Refusal(Why.INVALID, f"the header {name.decode().title()} is given more than once: send it once")
     if b"transfer-encoding" in found and b"content-length" in found:
         return Refusal(Why.INVALID, "the request has both Transfer-Encoding and Content-Length: send one of them")
     encoding = found.get(b"content-encoding", "")

@@ -1,4 +1,4 @@
-"""What is refused, and what was not answered, in the shape in which OpenAI's clients read errors."""
+"""Refusals and failures in the error format of OpenAI's clients."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -64,7 +64,7 @@ class Refused(HeadraceError):
         self.again = again
 
     def body(self) -> dict[str, Any]:
-        """The body of the HTTP response."""
+        """Return the body of the HTTP response."""
         error = {"message": str(self), "type": self.type, "param": self.param, "code": self.code}
         if self.job_id is not None:
             error["headrace"] = {"job_id": self.job_id}  # type: ignore[assignment]
@@ -72,22 +72,22 @@ class Refused(HeadraceError):
 
 
 def missing(param: str) -> Refused:
-    """A parameter that must be there is not."""
+    """Return the refusal of a request without a required parameter."""
     return Refused(f"{param} is missing", code="missing_required_parameter", param=param)
 
 
 def wrong(param: str, words: str) -> Refused:
-    """A parameter is not what it must be: `words` go on from its name."""
+    """Return the refusal of a parameter's value: `words` go on from its name."""
     return Refused(f"{param}: {words}", code="invalid_value", param=param)
 
 
 def unsupported(param: str, words: str) -> Refused:
-    """A parameter, or a value of it, that OpenAI knows and headrace does not."""
+    """Return the refusal of a parameter, or of its value, that OpenAI supports and headrace does not."""
     return Refused(f"{param}: {words}", code="unsupported_parameter", param=param)
 
 
 def refused(error: HeadraceError, prompt: str = "messages") -> Refused:
-    """Any error of headrace as what the client is told. `prompt` is what its request calls the prompt."""
+    """Return any error of headrace as the client is told. `prompt` is what its request calls the prompt."""
     if isinstance(error, Refused):
         return error
     if isinstance(error, PromptTooLong):
@@ -106,7 +106,9 @@ def _code_of(category: Category) -> str:
 
 
 def unanswered(end: DeadLetter | JobCancelled) -> Refused:
-    """A job that ended without an answer, as the client is told. Another try would end as this, or be another job."""
+    """Return the refusal for a job that ended without an answer. Another try would end the same way, or be another
+    job.
+    """
     if isinstance(end, JobCancelled):
         reason = f": {end.reason}" if end.reason else ""
         message = f"the job {end.job_id} was cancelled{reason}"
@@ -116,9 +118,9 @@ def unanswered(end: DeadLetter | JobCancelled) -> Refused:
 
 
 def answered(ends: Sequence[End], kind: str) -> list[Result]:
-    """The results of all jobs of a request; Refused for the first that has none.
+    """Return the results of all jobs of a request. Raise Refused for the first without a result.
 
-    A key that was used before gives that job's end: where it was a request of another kind, 409 says so.
+    A key that was used before returns that job's end. If it was a request of another kind, raise 409.
     """
     results: list[Result] = []
     for end in ends:

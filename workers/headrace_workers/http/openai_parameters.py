@@ -26,10 +26,10 @@ class Parameters:
     wishes: Sequence[str] = ()
 
     def given(self, body: object, within: str = "") -> dict[str, Any]:
-        """What the body asks for: without nulls, and without what means the default.
+        """Return the parameters that the body sets: without nulls and default values.
 
-        Refused names a parameter that is not known, or the first of the tables that cannot be had: whoever sends tools
-        is told so, and not of the choice among them. `within` is where the body lies when it is a part of another:
+        Raise Refused for an unknown parameter, or else for the first unsupported one in the order of the tables: a
+        client that sends tools is told so, and not of the choice among them. `within` is the place of a nested body:
         `tools[0]`.
         """
         if not isinstance(body, Mapping):

@@ -1,6 +1,6 @@
-"""What OpenAPI says of the routes for OpenAI's clients: what works, an example, and OpenAI's error object.
+"""OpenAPI descriptions of the routes for OpenAI's clients: supported parameters, an example, and OpenAI's error object.
 
-The bodies themselves are OpenAI's, and described there; `features/generation/openai` says what is read of them.
+OpenAI describes the bodies themselves; `features/generation/openai` says what is read of them.
 """
 
 from typing import Any, Final
@@ -11,7 +11,7 @@ from headrace_workers.http.openai_parameters import Parameters
 
 
 class OpenAIErrorBody(BaseModel):
-    """Why there is no answer, in OpenAI's words; `headrace` has the job's id where one was made."""
+    """OpenAI's description of an error; `headrace` has the job's id if there is a job."""
 
     message: str
     type: str
@@ -21,7 +21,7 @@ class OpenAIErrorBody(BaseModel):
 
 
 class OpenAIError(BaseModel):
-    """The body of an answer that is none."""
+    """The body of an error response."""
 
     error: OpenAIErrorBody
 
@@ -42,7 +42,9 @@ ANSWERED: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def body_of(parameters: Parameters, example: dict[str, Any], **known: dict[str, Any]) -> dict[str, Any]:
-    """The body of a request: the parameters that work, with the schemas of those that are `known`, and an example."""
+    """Return the body of a request: the parameters that work, with the schemas of those that are `known`, and an
+    example.
+    """
     schema = {
         "type": "object",
         "properties": {name: known.get(name, {}) for name in sorted(parameters.works)},

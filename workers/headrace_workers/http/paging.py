@@ -1,4 +1,4 @@
-"""How lists are asked for a page at a time, as OpenAI's clients do."""
+"""Paging of lists, as OpenAI's clients do it."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Final, Generic, Literal, Protocol, Self, TypeVar, cast
@@ -11,14 +11,14 @@ from headrace_schemas.limits import NO_NUL
 
 PAGE: Final = 20
 
-Limit = Annotated[int, Query(ge=1, le=100, description="So many of one page.")]
-Order = Annotated[Literal["asc", "desc"], Query(description="The newest first: `desc`.")]
-After = Annotated[str | None, Query(pattern=NO_NUL, description="The last one of the page before.")]
-Before = Annotated[str | None, Query(description="Is refused: page on with `after`, in either order.")]
+Limit = Annotated[int, Query(ge=1, le=100, description="The number of items on a page.")]
+Order = Annotated[Literal["asc", "desc"], Query(description="The order: `desc` returns the newest first.")]
+After = Annotated[str | None, Query(pattern=NO_NUL, description="The id of the last item of the previous page.")]
+Before = Annotated[str | None, Query(description="Not supported: page with `after`, in either order.")]
 
 
 def only_onwards(before: str | None) -> None:
-    """400 for who pages back."""
+    """Raise 400 for a request that pages back."""
     if before is not None:
         raise InvalidRecord("before: is not taken: page on with after, in either order", param="before")
 
@@ -37,7 +37,7 @@ Found = TypeVar("Found")
 
 
 class Page(BaseModel, Generic[Shape]):
-    """A page of a list; what is in it has an `id`."""
+    """A page of a list; its items have an `id`."""
 
     object: Literal["list"] = "list"
     data: list[Shape]
@@ -47,9 +47,7 @@ class Page(BaseModel, Generic[Shape]):
 
     @classmethod
     def of(cls, found: Sequence[Found], limit: int, shape: Callable[[Found], Shape], *, more: bool = False) -> Self:
-        """The first `limit` of what was found, each in its shape; where there are others, or are known to be `more`,
-        that there are.
-        """
+        """Return the first `limit` items, each in its shape, and if there are more."""
         data = [shape(each) for each in found[:limit]]
         ids = [each.id for each in cast(list[Named], data)]
         return cls(
@@ -61,7 +59,7 @@ class Page(BaseModel, Generic[Shape]):
 
 
 def onwards(found: Sequence[Each], order: str, after: str | None, missing: str) -> list[Each]:
-    """Of these, the oldest first: in this order, what comes after that id. 400 with `missing` where it is none's."""
+    """Return the items after this id, the oldest first. Raise 400 with `missing` if the id is unknown."""
     ordered = list(reversed(found)) if order == "desc" else list(found)
     if after is None:
         return ordered

@@ -35,5 +35,5 @@ def unsupported(path: str) -> str | None:
 
 
 def is_native(path: str) -> bool:
-    """Whether errors on this path are told in our own shape (RFC 9457)."""
+    """Return True if errors on this path have headrace's own shape (RFC 9457)."""
     return any(path == own or path.startswith(f"{own}/") for own in NATIVE)

@@ -1,4 +1,4 @@
-"""HTTP as it comes in: what is none is refused in words, where uvicorn has a line for all."""
+"""HTTP parsing: malformed requests are rejected with a specific message, where uvicorn has one for all."""
 
 import asyncio
 import json
@@ -22,13 +22,15 @@ class _Connection(h11.Connection):
     """HTTP/1.1, whose requests are for a path."""
 
     def next_event(self) -> Any:
-        """What came."""
+        """Return the next event."""
         event = super().next_event()
         return in_origin_form(event) if isinstance(event, h11.Request) else event
 
 
 def in_origin_form(request: h11.Request) -> h11.Request:
-    """A request whose target is a whole URL, as proxies are sent, as one for that host and path (RFC 9112, 3.2.2)."""
+    """Return a request for a whole URL, as clients send it to proxies, as a request for its host and path (RFC 9112,
+    3.2.2).
+    """
     found = _ABSOLUTE.fullmatch(request.target)
     if found is None:
         return request
@@ -43,10 +45,11 @@ def in_origin_form(request: h11.Request) -> h11.Request:
 
 
 class Protocol(H11Protocol):
-    """One connection. Whose request cannot be read is told why in OpenAI's shape: its path is not known for certain.
+    """A connection.
 
-    uvicorn waits for ever for who says nothing, or says it byte by byte; here the head of a request has its time, and
-    so has the rest of a body after its answer, which nobody reads.
+    A request that cannot be read is refused in OpenAI's shape, since its path is not known for certain. uvicorn waits
+    for ever for a client that sends nothing, or one byte at a time; here the head of a request has a time limit, and so
+    has the rest of a body after its answer, which nobody reads.
     """
 
     _late: asyncio.TimerHandle | None = None
@@ -58,12 +61,12 @@ class Protocol(H11Protocol):
         self.conn = _Connection(h11.SERVER, HEAD_BYTES)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Somebody is there, and is to ask for something."""
+        """Begin a connection; its request must come in time."""
         super().connection_made(cast(asyncio.Transport, transport))
         self._late = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
     def data_received(self, data: bytes) -> None:
-        """Something came: a whole head, or a part."""
+        """Read what came: a whole head, or a part."""
         super().data_received(data)
         if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
             self._late = self._late or self.loop.call_later(HEAD_SECONDS, self._give_up)
@@ -75,7 +78,7 @@ class Protocol(H11Protocol):
             self._pace = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody is there any more."""
+        """End the connection."""
         self._in_time()
         super().connection_lost(exc)
 
@@ -102,7 +105,7 @@ class Protocol(H11Protocol):
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, and hang up. Called while the error is handled."""
+        """Answer malformed HTTP, and close the connection. Called while the error is handled."""
         error = sys.exception()
         hint = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
         status = hint if hint in _TO_READ else 400

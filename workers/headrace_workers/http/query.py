@@ -14,7 +14,7 @@ from headrace_workers.http.path_families import is_native
 
 
 def only(request: Request, names: Collection[str]) -> None:
-    """400 where the URL says something else than these, or one of them twice: it would be ignored."""
+    """Raise 400 if the URL has another parameter than these, or one twice: it would be ignored."""
     if not request.scope["query_string"]:
         return
     given = request.query_params

@@ -1,4 +1,4 @@
-"""How often a tenant may ask: a token bucket for each, in Redis, so that all gateways of a deployment share it.
+"""Rate limits: a token bucket for each tenant in Redis, shared by all gateways of a deployment.
 
 Redis holds no truth, and no job depends on it. While it does not answer, each gateway keeps buckets of its own: a
 tenant may then ask as often at each of them, which is better than to refuse everybody, or nobody.
@@ -26,7 +26,7 @@ _ANSWER_SECONDS: Final = 0.25
 _AWAY_SECONDS: Final = 5.0  # without asking a Redis that did not answer
 _BURST_SECONDS: Final = 10.0  # a bucket holds what may be asked in so long
 _AT_ONCE_SECONDS: Final = 0.05  # a gateway takes the tokens of so long together: not every request asks Redis
-_KEPT_SECONDS: Final = 1.0  # and gives up what it has not used of them
+_KEPT_SECONDS: Final = 1.0  # then unused tokens expire
 _MOST_BUCKETS: Final = 10_000
 
 # The clock is Redis' own; where it is set back, the time counts from then on. Takes `wish` or what there is of it, and
@@ -51,8 +51,9 @@ class _Bucket:
 
 
 def client(url: str) -> Redis:
-    """A client that gives up at once: it is asked before anything is done. A connection that died while it was idle is
-    replaced by one new one; silence is not asked twice.
+    """Return a Redis client that gives up at once: requests wait for it.
+
+    A connection that died while idle is replaced by a new one, once; a silent Redis is not asked twice.
     """
     made: Redis = Redis.from_url(
         url,
@@ -64,7 +65,7 @@ def client(url: str) -> Redis:
 
 
 class Rates:
-    """What tenants may still ask. Belongs to the event loop. `rate` is in requests and jobs a second; 0: any number."""
+    """The rate limits of tenants. Belongs to the event loop. `rate` is in requests and jobs a second; 0: any number."""
 
     def __init__(
         self,
@@ -94,11 +95,11 @@ class Rates:
         if not self._rate or want <= 0:
             return
         if want > self._size:
-            raise Refusal(Why.INVALID, f"{want} jobs in one request are more than a tenant may send at a time: "
-                          f"{self._size:.0f}; send fewer together")  # fmt: skip
+            raise Refusal(Why.INVALID, f"{want} jobs in one request are too many: a tenant may send "
+                          f"{self._size:.0f} at a time")  # fmt: skip
         if self._take_kept(tenant, want):
             return
-        # One request of a tenant asks Redis at a time, and those that wait for it live on what it brings.
+        # One request of a tenant asks Redis at a time; the requests that wait for it use the tokens that it brings.
         async with self._asking.setdefault(tenant, asyncio.Lock()):
             if self._take_kept(tenant, want):
                 return
@@ -106,7 +107,7 @@ class Rates:
         if wait > 0:
             raise Refusal(
                 Why.RATE,
-                f"the tenant {tenant} asks more than {self._rate:g} times a second: wait {wait:.2f} s",
+                f"the tenant {tenant} sends more than {self._rate:g} requests a second: wait {wait:.2f} s",
                 retry_after=wait,
             )
 
@@ -123,7 +124,7 @@ class Rates:
         return True
 
     async def _ask(self, tenant: str, want: int, now: float) -> float:
-        """0 when they were taken, else the seconds until they are there."""
+        """Return 0 if the tokens were taken, else the seconds until they are available."""
         if self._redis is None or self.away:
             return self._take_own(tenant, want, now)
         wish = max(want, int(self._rate * _AT_ONCE_SECONDS))

@@ -1,4 +1,4 @@
-"""What an API key may do: a closed set. To write implies to read."""
+"""The scopes of API keys: a closed set. To write implies to read."""
 
 from collections.abc import Collection, Iterable
 from enum import StrEnum
@@ -32,13 +32,13 @@ USUAL: Final = frozenset(Scope) - {Scope.METRICS}
 
 @lru_cache(maxsize=256)  # each request asks, and few keys have others than most
 def granted(names: tuple[str, ...]) -> frozenset[Scope]:
-    """The scopes of a key that is kept; a name that this version does not know grants nothing."""
+    """Return the scopes of a stored key; a scope that this version does not know grants nothing."""
     known = {str(scope) for scope in Scope}
     return frozenset(Scope(name) for name in names if name in known)
 
 
 def scopes_of(names: Iterable[str]) -> frozenset[Scope]:
-    """The scopes that a person names; ConfigurationError for one that is none."""
+    """Return the scopes that a person names. Raise ConfigurationError for an unknown scope."""
     found = set()
     for name in names:
         try:
@@ -49,5 +49,5 @@ def scopes_of(names: Iterable[str]) -> frozenset[Scope]:
 
 
 def allows(has: Collection[Scope], wanted: Scope) -> bool:
-    """Whether these permit that."""
+    """Return True if these scopes include that scope."""
     return wanted in has or (wanted.endswith(":read") and f"{wanted.removesuffix('read')}write" in has)

@@ -95,7 +95,7 @@ class Services:
         return found
 
     async def ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call the ledger on a thread. Raise 503 where it does not answer in time; the call may go on all the same."""
+        """Call the ledger on a thread. Raise 503 if it does not answer in time; the call may go on."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(PATIENCE):
@@ -110,14 +110,16 @@ class Services:
         return None if any("\x00" in name for name in names) else await self.ask(look_up, *names)
 
     async def standing(self, job_id: str, tenant: str) -> Standing:
-        """Return how a job of this tenant stands; 404 where there is none. Requests at one moment share one look."""
+        """Return the state of a job of this tenant. Raise 404 if there is none. Simultaneous requests share one
+        look-up.
+        """
         found = await self._standings.ask(job_id)
         if found is None or found.tenant != tenant:
             raise no_job()
         return found
 
     async def cancel(self, job_ids: Sequence[str], tenant: str, reason: str) -> None:
-        """Cancel these jobs of a tenant, but for those that have ended or are another's."""
+        """Cancel these jobs of a tenant, except for jobs that have ended or belong to another tenant."""
         await asyncio.gather(*(self._cancel.ask(Cancellation(job_id, tenant, reason)) for job_id in job_ids))
 
     async def cancel_abandoned(self, job_ids: Sequence[str], tenant: str, reason: str) -> None:

@@ -34,13 +34,13 @@ _AWAY = "no Kafka broker answers: the log of the gateway says why"
 
 
 class Transport(Protocol):
-    """What records are handed to: a `KafkaSink`."""
+    """The receiver of records: a `KafkaSink`."""
 
     def send(self, record: Record) -> None:
         """Take one record, in order."""
 
     def close(self, timeout: float) -> None:
-        """Flush and let go."""
+        """Flush and close."""
 
 
 class Sink:
@@ -86,7 +86,7 @@ class Sink:
         if transport is not None:
             try:
                 await self._loop.run_in_executor(self._executor, transport.close, _CLOSE_SECONDS)
-            except Unavailable as error:  # whoever waited for these was told
+            except Unavailable as error:  # the waiting requests were told
                 log("gateway", logging.WARNING, Action.UNAVAILABLE, f"not all records were confirmed: {error}")
 
     async def publish(self, records: Sequence[Record]) -> None:
@@ -114,7 +114,7 @@ class Sink:
             self._forget(parcel)
 
     async def _watch(self) -> None:
-        """One alarm for all who wait. A topic that went missing is told of before the time of its records is up."""
+        """Watch all waiting records with one alarm. A missing topic is reported before their time is up."""
         while self._since:
             due = time.monotonic() + _WATCH_EVERY
             await asyncio.sleep(_WATCH_EVERY)
@@ -132,7 +132,7 @@ class Sink:
         self._watching = self._silent = None
 
     def _waited(self, seconds: float) -> "list[_Parcel]":
-        """Those that have waited for so long: the oldest, which come first."""
+        """Return the records that have waited for so long: the oldest, which come first."""
         until = time.monotonic() - seconds
         return [parcel for parcel, _ in takewhile(lambda each: each[1] <= until, self._since.items())]
 
@@ -141,7 +141,7 @@ class Sink:
         return KafkaAway(words, Why.KAFKA_REFUSES, again=again) if words else None
 
     def _forget(self, parcel: "_Parcel") -> None:
-        """Nobody waits for it any more."""
+        """Forget a request that nobody waits for any more."""
         for record in parcel.records:
             queue = self._waiting.get(record.job_id)
             if queue and parcel in queue:
@@ -150,7 +150,7 @@ class Sink:
                 self._waiting.pop(record.job_id, None)
 
     async def _send(self) -> None:
-        """Hand over all that waits, on a thread; what comes until that is confirmed goes together behind it."""
+        """Send all that waits, on a thread; records that come meanwhile go together in the next send."""
         while self._to_send:
             parcels, self._to_send = self._to_send, []
             try:
@@ -176,7 +176,7 @@ class Sink:
         await self._topics.watch()
 
     def _hand_over(self, parcels: "Sequence[_Parcel]") -> list[Refusal | None]:
-        """On a thread: a buffer that is full makes it wait."""
+        """Hand records to the transport, on a thread: a full buffer makes it wait."""
         transport = self._transport
         if transport is None:
             raise Unavailable("the gateway is being stopped")
@@ -195,7 +195,7 @@ class Sink:
         return refusals
 
     def _on_delivery(self, job_id: str, error: HeadraceError | None) -> None:
-        """On the teller's thread: one call of the loop for all that is told at a time."""
+        """Pass on all deliveries of a moment to the event loop in one call, on the teller's thread."""
         first = not self._told
         self._told.append((job_id, error))
         if first:
@@ -222,7 +222,7 @@ class _Parcel:
         self._errors: list[HeadraceError] = []
 
     def hears(self, error: HeadraceError | None) -> None:
-        """One more of them has been confirmed, or has failed."""
+        """Note that one more record was confirmed, or has failed."""
         self._left -= 1
         if error is not None:
             self._errors.append(error)
@@ -231,13 +231,15 @@ class _Parcel:
             self.ends(_refusal_of_all(self._errors, again=None if whole else False) if self._errors else None)
 
     def ends(self, refusal: Refusal | None) -> None:
-        """What became of all of them, if nothing was said before."""
+        """End all records alike, unless their outcome is known."""
         if not self.end.done():
             self.end.set_result(refusal)
 
 
 def _not_taken(error: HeadraceError, *, again: bool | None) -> Refusal:
-    """What the transport did not take: it has nothing of the request where `again` is None."""
+    """Return the refusal of a request that the transport did not take: if `again` is None, it has none of its
+    records.
+    """
     match error:
         case TopicMissing():
             return KafkaAway(str(error), Why.KAFKA_REFUSES, again=again)
@@ -249,7 +251,7 @@ def _not_taken(error: HeadraceError, *, again: bool | None) -> Refusal:
 
 
 def _refusal_of_all(errors: Sequence[BaseException], *, again: bool | None) -> KafkaAway:
-    """What became of a request's records: where one was not confirmed, nobody knows whether Kafka has it."""
+    """Return the refusal of a request's records: if one was not confirmed, nobody knows if Kafka has it."""
     for error in errors:
         if not isinstance(error, RecordRefused):
             return KafkaAway(str(error), again=False)

@@ -10,7 +10,7 @@ Slot: TypeAlias = asyncio.Semaphore  # `release` gives it back
 
 
 class TenantSlots:
-    """Slots of each tenant for one kind of work, which `what` names in errors. Belongs to the event loop."""
+    """The slots of each tenant for one kind of work, which `what` names in errors. Belongs to the event loop."""
 
     def __init__(self, what: str, most: int) -> None:
         self._what = what
@@ -23,8 +23,8 @@ class TenantSlots:
         if slots.locked():
             raise Refusal(
                 Why.BUSY,
-                f"the tenant {tenant} has {self._most} {self._what} under way here, which is the most: wait for one to "
-                "end",
+                f"the tenant {tenant} has {self._most} {self._what} under way here, which is the limit: wait until "
+                "one ends",
                 retry_after=1.0,
             )
         await slots.acquire()

@@ -1,4 +1,4 @@
-"""Whether the topics that jobs are sent to are there: somebody may have deleted them, or a broker forgot them."""
+"""Existence of the topics that jobs are sent to: somebody may have deleted them, or a broker forgot them."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
@@ -16,9 +16,9 @@ _AGAIN_SECONDS: Final = 1.0  # while some are missing, or nobody says so
 
 
 class Topics:
-    """Those that are missing, as was last seen. Belongs to the event loop.
+    """The topics that were missing at the last look. Belongs to the event loop.
 
-    `look` says which are, each with its name in Kafka; it raises Unavailable where no broker answers.
+    `look` returns them, each with its name in Kafka; it raises Unavailable if no broker answers.
     """
 
     def __init__(self, look: Callable[[], Mapping[Topic, str]], executor: Executor) -> None:
@@ -32,7 +32,7 @@ class Topics:
         self.silent = True  # no broker says which there are: none has yet, or it did not when it was asked last
 
     def missing_words(self, wanted: Collection[Topic] = tuple(Topic)) -> str | None:
-        """What to do where some of these are missing."""
+        """Return what to do if some of these are missing."""
         names = [name for topic, name in self._missing.items() if topic in wanted]
         if not names:
             return None
@@ -51,12 +51,12 @@ class Topics:
             self.silent = not self._heard
 
     def doubt(self) -> None:
-        """A broker was silent to somebody else: it counts as that until it answers, and is asked at once."""
+        """Note that a broker did not answer somebody else: it counts as away until it answers, and is asked at once."""
         self.silent = True
         self._doubted.set()
 
     def heard(self) -> None:
-        """A broker has answered somebody else."""
+        """Note that a broker has answered somebody else."""
         self._heard, self.silent = True, False
 
     async def watch(self) -> None:

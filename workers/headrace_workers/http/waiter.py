@@ -41,9 +41,9 @@ class _Awaited:
 
 
 class Waiter:
-    """Waits for ends. Belongs to the event loop; `rang` may be called from any thread.
+    """The wait for ends of jobs. Belongs to the event loop; `rang` may be called from any thread.
 
-    `look` asks the ledger, on a thread. `loop` is where it says that it goes on.
+    `look` asks the ledger, on a thread. `loop` is where it reports its progress.
     """
 
     def __init__(self, look: Look, executor: Executor, loop: Loop) -> None:
@@ -52,7 +52,7 @@ class Waiter:
         self._progress = loop
         self._jobs: dict[str, _Awaited] = {}
         self._rung = asyncio.Event()
-        self.stopping = False  # nobody is to begin to wait any more
+        self.stopping = False  # no new wait may begin
         self._over = False
         self._turn: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -70,7 +70,7 @@ class Waiter:
         self._task = self._loop.create_task(self._follow())
 
     def drain(self, grace: float) -> None:
-        """Nobody begins to wait any more; who waits now has so many seconds, and goes on then with what there is."""
+        """Begin no further wait. Give present waits so many seconds, and then end them with what there is."""
         self.stopping = True
         self._rung.set()
         if self._loop is not None:
@@ -92,32 +92,33 @@ class Waiter:
         self._rung.set()
 
     def rang(self) -> None:
-        """Something has changed, somewhere. From any thread."""
+        """Note that something has changed somewhere. Thread-safe."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._rung.set)
 
     async def ends(self, job_ids: Collection[str], seconds: float) -> dict[str, End]:
-        """The ends of those of these jobs that end within so many seconds: a result, a cancellation, or a dead letter,
-        also of one that was refused at the door. Fewer come when the gateway is being stopped.
+        """Return the ends of the jobs that end within so many seconds: result, cancellation or dead letter.
+
+        A dead letter may be of a job that was refused at admission. Fewer ends come while the gateway is stopping.
         """
         told = await self.ended(job_ids, seconds)
         return {job_id: end_of(*event) for job_id, event in told.items()}
 
     async def ended(self, job_ids: Collection[str], seconds: float) -> dict[str, Told]:
-        """The same, as they stand in the ledger: type and JSON."""
+        """Return the ends as `ends` does, as they stand in the ledger: type and JSON."""
         if self.stopping:
             return {}
         return await self._told(job_ids, seconds, lambda job: job.ends)
 
     async def stands(self, job_ids: Collection[str], seconds: float) -> dict[str, Standing]:
-        """How those of these jobs stand that end within so many seconds, as the look found it that saw their ends."""
+        """Return the rows of the jobs that end within so many seconds, as each was first seen complete."""
         if self.stopping:
             return {}
         return await self._told(job_ids, seconds, lambda job: job.stands)
 
     async def taken(self, job_ids: Collection[str], seconds: float) -> dict[str, DeadLetter | None]:
-        """Those of these jobs that the ledger takes in within so many seconds, each with None, and those that are
-        refused, each with the letter.
+        """Return the jobs that the ledger accepts within so many seconds, with None, and the refused ones, with the
+        letter.
         """
         done = await self._done(job_ids, seconds, lambda job: job.taken)
         return {} if self._over else done
@@ -131,7 +132,7 @@ class Waiter:
     async def _done(
         self, job_ids: Collection[str], seconds: float, of: "Callable[[_Awaited], list[asyncio.Future[T]]]"
     ) -> dict[str, T]:
-        """What is told of these jobs within so many seconds; `of` says where whoever tells it looks."""
+        """Return what is reported of these jobs within so many seconds; `of` says where the reporter looks."""
         if not job_ids:
             return {}
         loop = asyncio.get_running_loop()
@@ -215,7 +216,7 @@ class Waiter:
 
 
 def end_of(event_type: str, value: bytes) -> End:
-    """A terminal event as a value; InvalidRecord where it is none."""
+    """Return a terminal event as a value. Raise InvalidRecord if it is none."""
     event = decode_value(event_type, value)
     assert isinstance(event, End)  # noqa: S101 - the ledger ends jobs with nothing else
     return event

@@ -1,4 +1,4 @@
-"""What bridges, workers and gateways are told by variables: addresses, and the settings of no single feature.
+"""Settings of bridges, workers and gateways by variables: addresses, and the settings of no single feature.
 
 The settings of a feature stand in its own `settings.py`.
 """
@@ -76,8 +76,8 @@ class GatewaySettings(Variables):
 
 
 class Settings(Variables):
-    """All that a bridge, a worker or a gateway is told from outside. Durations are in seconds. Secrets never show in
-    `repr`. `parts` are the groups that do not have their defaults.
+    """Settings of a bridge, a worker or a gateway. Durations are in seconds. Secrets never show in `repr`. `parts` are
+    the groups that do not have their defaults.
     """
 
     title: ClassVar[str] = "Bridges and workers"
@@ -157,7 +157,7 @@ class Settings(Variables):
 
     @property
     def lease_ms(self) -> int:
-        """The lease in milliseconds."""
+        """Return the lease in milliseconds."""
         return int(self.lease * 1000)
 
     def of(self, kind: type[V]) -> V:
@@ -184,12 +184,12 @@ class Settings(Variables):
 
 
 def other_groups() -> tuple[type[Variables], ...]:
-    """Return the groups of settings beside `Settings` itself: those that stand here, and those of features."""
+    """Return the groups of settings in addition to `Settings` itself: those in this module, and those of features."""
     return (ModelSettings, GatewaySettings, *(kind for feature in installed() for kind in feature.settings()))
 
 
 def home_of(env: Mapping[str, str] | None = None) -> Path:
-    """HEADRACE_HOME, or `.headrace` in the current folder."""
+    """Return HEADRACE_HOME, or `.headrace` in the current folder."""
     return Path(environment(env).get("HEADRACE_HOME") or DEFAULT_HOME)
 
 
@@ -213,7 +213,7 @@ def check_redis_url(url: str) -> None:
 
 
 def ledger_url(env: Mapping[str, str] | None = None) -> str:
-    """HEADRACE_LEDGER with the password from HEADRACE_LEDGER_PASSWORD or the file that …_PASSWORD_FILE names."""
+    """Return HEADRACE_LEDGER with the password from HEADRACE_LEDGER_PASSWORD or the file that …_PASSWORD_FILE names."""
     env = environment(env)
     url = env.get("HEADRACE_LEDGER")
     if not url:

@@ -32,7 +32,7 @@ from headrace_workers.runtime.bridge.relay import Relay
 from headrace_workers.runtime.bridge.skip_stages import PassOver
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import ModelSettings, Settings
-from headrace_workers.runtime.wire.listener import HintListener, Rung, Several
+from headrace_workers.runtime.wire.listener import HintListener, HintReceiver, Several
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
@@ -45,7 +45,7 @@ _AT_START = 3.0  # seconds for Kafka to say which cluster it is, before the brid
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """What all parts of one bridge work with."""
+    """Parts that all duties of one bridge share."""
 
     settings: Settings
     pipeline: Pipeline
@@ -68,8 +68,8 @@ def build_bridge(
     *,
     durable: bool = True,
 ) -> Bridge:
-    """A bridge with these duties; `durable`: Kafka's log outlives its broker. Unavailable when the ledger does not
-    answer, ConfigurationError when it belongs to another deployment.
+    """Return a bridge with these duties; `durable`: Kafka's log outlives its broker. Unavailable when the ledger does
+    not answer, ConfigurationError when it belongs to another deployment.
     """
     name, ledger, clock = process_name("bridge"), Ledger.at(settings.ledger), SystemClock()
     ledger.deployment.state(Fact.PREFIX, settings.kafka.prefix)
@@ -77,10 +77,10 @@ def build_bridge(
     if duties & {Duty.INGEST, Duty.RELAY}:
         with suppress(KafkaUnavailable):  # it is waited for: this is asked again before anything is read or published
             cluster.check(_AT_START)
-    channel, models = RedisNames(settings.kafka.prefix).bell, Registry(settings.home)
+    channel, models = RedisNames(settings.kafka.prefix).hints, Registry(settings.home)
     hints = redis_client(settings.redis, HINT_SECONDS)
     notifier = Notifier(hints, channel)
-    ledger.tell_of_changes(partial(notifier.ring, Hint.CHANGES))
+    ledger.tell_of_changes(partial(notifier.notify, Hint.CHANGES))
     pipeline = pipeline or pipeline_of(settings)
     parts = admission_parts(
         settings, ledger, models, ServedEmbedder(settings.home, settings.of(ModelSettings).embedder)
@@ -100,7 +100,9 @@ def build_bridge(
     )
     of_features = _duties_of_features(shared)
     work, events, ends = (threading.Event() for _ in range(3))
-    heard = _joined({Hint.WORK: work, Hint.EVENTS: events, Hint.ENDS: ends}, *(d.hears for d in of_features.values()))
+    heard = _joined(
+        {Hint.WORK: work, Hint.EVENTS: events, Hint.ENDS: ends}, *(d.receivers for d in of_features.values())
+    )
     dispatch = _dispatch(shared)
     return Bridge(
         name=name,
@@ -134,7 +136,7 @@ def _duties_of_features(shared: _Shared) -> dict[str, FeatureDuty]:
     return {name: make(parts) for feature in installed() for name, make in feature.duties.items()}
 
 
-def _joined(*heard: Mapping[Hint, Rung]) -> dict[Hint, Rung]:
+def _joined(*heard: Mapping[Hint, HintReceiver]) -> dict[Hint, HintReceiver]:
     """Return for each hint what sets all that hears it."""
     hints = dict.fromkeys(hint for each in heard for hint in each)
     return {hint: Several(*(each[hint] for each in heard if hint in each)) for hint in hints}
@@ -150,8 +152,8 @@ def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
         max_active=settings.max_active,
         retention=settings.retention,
         clock=shared.clock,
-        troubles=shared.incidents,
-        hand_out=assigner_of(settings, shared.ledger, shared.impatient_tasks, shared.name, dispatch.went_out),
+        incidents=shared.incidents,
+        assigner=assigner_of(settings, shared.ledger, shared.impatient_tasks, shared.name, dispatch.went_out),
         check_cluster=shared.cluster.check,
     )
 

@@ -1,4 +1,4 @@
-"""All commands together."""
+"""The command line with all commands."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -80,7 +80,7 @@ def run(arguments: Sequence[str]) -> int:
         say(f"headrace: {printable(torn)[:_SHOWN]} is not UTF-8, and names nothing")
         return 2
     except OSError as error:
-        # What no command foresaw. It has a place and a reason, and that is all that a person can use.
+        # Errors that no command foresaw. The place and the reason are all that a person can use.
         say(f"headrace: {error.filename or 'the system'}: {error.strerror or error}")
         return 1
     except KeyboardInterrupt:
@@ -88,7 +88,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _is_torn(argument: str) -> bool:
-    """Whether it had bytes that are no text: that is how Python hands them on. Files may be called so."""
+    """Return True if it had bytes that are no text: that is how Python hands them on. Files may be called so."""
     return any("\ud800" <= character <= "\udfff" for character in argument)
 
 

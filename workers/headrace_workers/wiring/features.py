@@ -1,4 +1,4 @@
-"""All features of headrace. To add one, add its folder under `features/` and its value here."""
+"""The features of headrace. To add one, add its folder under `features/` and its value here."""
 
 from typing import Final
 

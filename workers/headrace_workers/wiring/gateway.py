@@ -27,7 +27,7 @@ from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
 from headrace_workers.features.knowledge.parts import embedder_of, remembering
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import GatewaySettings, ModelSettings, Settings
-from headrace_workers.runtime.wire.listener import HintListener, Rung, Several
+from headrace_workers.runtime.wire.listener import HintListener, HintReceiver, Several
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
@@ -54,7 +54,7 @@ def build_gateway(
     open_to: str | None = None,
     pipeline: Pipeline | None = None,
 ) -> "Services":
-    """Return what the gateway's routes work with. `durable`: Kafka's log outlives its broker. `open_to`: the tenant of
+    """Return the services of the gateway's routes. `durable`: Kafka's log outlives its broker. `open_to`: the tenant of
     requests without a key.
     """
     from headrace_workers.features.access.keyring import Keyring
@@ -74,11 +74,11 @@ def build_gateway(
     executor, metrics = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway"), Metrics()
     sink, waiter = _sink(settings.kafka, executor), Waiter(ledger.look_for, executor, progress.loop("waiter"))
     notifier, followers, at_end = (
-        Notifier(redis_client(settings.redis, HINT_SECONDS), names.bell),
+        Notifier(redis_client(settings.redis, HINT_SECONDS), names.hints),
         Several(),
         ExitStack(),
     )
-    ledger.tell_of_changes(partial(notifier.ring, Hint.CHANGES))
+    ledger.tell_of_changes(partial(notifier.notify, Hint.CHANGES))
     embedder = once(lambda: remembering(embedder_of(settings)))
     bases = once(
         lambda: recall.bases_of(ledger, progress, process_name("gateway"), embedder, lambda: followers, at_end)
@@ -97,7 +97,7 @@ def build_gateway(
         keyring=Keyring(ledger.of(ApiKeys), executor, open_to=open_to),
         rates=Rates(rates_client(settings.redis), names, settings.of(GatewaySettings).rate),
         hear=lambda rang: _hear(settings, names, progress, rang, followers),
-        ring=lambda: executor.submit(notifier.ring, *Hint),  # nobody waits for it
+        ring=lambda: executor.submit(notifier.notify, *Hint),  # nobody waits for it
         at_end=at_end,
         parts={
             Files: files,
@@ -151,17 +151,19 @@ def _admission(
 
 
 def _hear(
-    settings: Settings, names: RedisNames, progress: Progress, rang: Callable[[], object], followers: Rung
+    settings: Settings, names: RedisNames, progress: Progress, rang: Callable[[], object], followers: HintReceiver
 ) -> Callable[[], object]:
-    """Call this on every hint, but for those that the followers of answers and documents hear; return what ends it."""
-    heard: dict[Hint, Rung] = {**dict.fromkeys(Hint, _Rung(rang)), Hint.CHANGES: followers}
-    listener = HintListener(redis_client(settings.redis), names.bell, heard, progress.loop("ears"))
+    """Call this on every hint, except for those of the followers of answers and documents; return a function that ends
+    it.
+    """
+    heard: dict[Hint, HintReceiver] = {**dict.fromkeys(Hint, _Call(rang)), Hint.CHANGES: followers}
+    listener = HintListener(redis_client(settings.redis), names.hints, heard, progress.loop("ears"))
     listener.start()
     return listener.stop
 
 
 def _missing(kafka: KafkaSettings, seconds: float) -> dict[Topic, str]:
-    """The topics of jobs that are not there, with their names in Kafka. Unavailable where no broker answers."""
+    """Return the topics of jobs that are not there, with their names in Kafka. Unavailable where no broker answers."""
     from headrace_producers.admin import missing_topics
 
     wanted = [topic for topic in INBOUND if topic not in ABOUT_JOBS]  # cancellations it writes into the ledger
@@ -169,7 +171,7 @@ def _missing(kafka: KafkaSettings, seconds: float) -> dict[Topic, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rung:
-    """What any hint calls."""
+class _Call:
+    """Receiver that calls a function at any hint."""
 
     set: Callable[[], object]

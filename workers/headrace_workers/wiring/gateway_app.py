@@ -33,7 +33,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     figures.router,
 )
 
-# What is said where no route fits, for those who look for what others have.
+# Messages where no route fits, for clients of other servers' routes.
 _NO_ROUTE: Final = {
     "Not Found": (
         "there is nothing under this path: the base URL of OpenAI's clients ends in /v1, and "
@@ -47,7 +47,7 @@ _BY_STATUS: Final = {404: Why.NOT_FOUND, 405: Why.METHOD, 413: Why.TOO_LARGE, 41
 
 
 def build_app(services: Services) -> FastAPI:
-    """The gateway as an ASGI application."""
+    """Return the gateway as an ASGI application."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -76,7 +76,7 @@ class _Gateway(FastAPI):
         self._entry = entry
 
     def build_middleware_stack(self) -> ASGIApp:
-        """All that a request passes."""
+        """Return all that a request passes."""
         routes = [each for router in ROUTERS for each in router.routes if isinstance(each, Direct)]
         return Shortcut(super().build_middleware_stack(), routes, tell=_tell, around=self._entry)
 
@@ -94,7 +94,7 @@ async def _tell(request: Request, error: Exception) -> Response:
 
 
 def _unwritable(error: BaseException | None) -> Unwritable | None:
-    """Return what the ledger said, where an error comes from a write that it does not take."""
+    """Return the ledger's message if an error comes from a write that the ledger refused."""
     for _ in range(_CAUSES):
         if error is None or isinstance(error, Unwritable):
             return error
@@ -122,12 +122,12 @@ def _refusal(error: Exception, path: str) -> Refusal:
 
 
 def _param(error: Mapping[str, Any]) -> str | None:
-    """The parameter that an error is about, without the part of the request that holds it."""
+    """Return the parameter that an error is about, without the part of the request that holds it."""
     return ".".join(str(part) for part in error["loc"][1:]) or None
 
 
 def _said(error: Mapping[str, Any]) -> str:
-    """Where and what, never the value that was sent."""
+    """Return where and what, never the value that was sent."""
     if error["loc"] == ("body",) and error["type"] == "missing":
         return "the body is empty"
     words = "must be a file, not text" if error["msg"].startswith(_NO_FILE) else words_of(error)

@@ -13,15 +13,15 @@ from headrace_workers.http.services import Services
 from headrace_workers.wiring.gateway_app import build_app
 
 DRAIN_SECONDS: Final = 20
-GRACE_SECONDS: Final = 12.0  # of these, for whoever waits for a job: then he is told how things stand
+GRACE_SECONDS: Final = 12.0  # of these, for requests that wait for a job: then they get its present state
 _KEEP_ALIVE: Final = 75  # seconds that a connection may be idle: longer than those of proxies before it, mostly 60
 _BACKLOG: Final = 2_048
 _FILES: Final = 65_536
 
 
 class Server(uvicorn.Server):
-    """Uvicorn. At SIGTERM new requests find nobody listening, and those under way are finished, for `DRAIN_SECONDS` at
-    most; whoever waits for a job has `grace` seconds for that.
+    """Uvicorn server. At SIGTERM it stops listening, and finishes requests under way for `DRAIN_SECONDS` at most;
+    requests that wait for a job have `grace` seconds.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Server(uvicorn.Server):
 
 
 def config_of(app: ASGIApp) -> uvicorn.Config:
-    """How an application is served."""
+    """Return how an application is served."""
     return uvicorn.Config(
         app,
         http=Protocol,  # with h11, which bounds what comes before a body; the faster one does not
@@ -71,7 +71,7 @@ def config_of(app: ASGIApp) -> uvicorn.Config:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket at this address; port 0 is any that is free. OSError where that cannot be.
+    """Return a socket at this address; port 0 is any that is free. OSError where that cannot be.
 
     From then on this process may have more files open than a shell allows it at first, mostly 1,024, as far as the
     system lets it: each client that waits has one.

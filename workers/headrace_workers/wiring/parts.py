@@ -1,4 +1,4 @@
-"""What several kinds of processes are built of."""
+"""Parts that several kinds of processes are built of."""
 
 from collections.abc import Callable
 
@@ -24,17 +24,17 @@ from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
 
 def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQueue:
-    """The way of this ledger's claims to the workers."""
+    """Return the way of this ledger's claims to the workers."""
     return TaskQueue(client, RedisNames(settings.kafka.prefix), ledger.identity)
 
 
 def pipeline_of(settings: Settings) -> Pipeline:
-    """The pipeline of this deployment. ConfigurationError where its moderation policy is wrong."""
+    """Return the pipeline of this deployment. ConfigurationError where its moderation policy is wrong."""
     return Pipeline(installed_stages(settings), judge_model=settings.of(ModelSettings).judge_model)
 
 
 def admission_parts(settings: Settings, ledger: Ledger, models: Registry, embedder: ServedEmbedder) -> AdmissionParts:
-    """Return what features check jobs with. ConfigurationError where the moderation policy is wrong."""
+    """Return the parts by which features check jobs. Raise ConfigurationError if the moderation policy is wrong."""
     shown = canaries_of(settings).shown
     return AdmissionParts(
         ledger=ledger,
@@ -47,11 +47,11 @@ def admission_parts(settings: Settings, ledger: Ledger, models: Registry, embedd
 def assigner_of(
     settings: Settings, ledger: Ledger, tasks: TaskQueue, sender: str, sent: Callable[[Claim], object] | None = None
 ) -> Assigner:
-    """Return what hands claims on to the workers. `sent` hears of each."""
+    """Return the sender of claims to workers. `sent` is called with each."""
     depth, lease_ms = settings.queue_depth, settings.lease_ms
     return Assigner(ledger=ledger, tasks=tasks, sender=sender, depth=depth, lease_ms=lease_ms, sent=sent)
 
 
 def follow_up(settings: Settings, ledger: Ledger, assigner: Assigner, *, believed: float = 0.0) -> FollowUp:
-    """What does what follows from ends, such as webhooks. See `Feature.follows` for `believed`."""
+    """Return the maker of units that follow from ends, such as webhooks. See `Feature.follows` for `believed`."""
     return FollowUp(ledger=ledger, units=Following.installed(settings, ledger, believed).units, assigner=assigner)

@@ -1,4 +1,4 @@
-"""What embeds, knows answers and finds passages."""
+"""Parts that embed, look up cached answers and find passages."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -30,7 +30,7 @@ _LAST_LOOK_SECONDS = 2.0  # of a follower, at the end of its process: it may be 
 
 
 def retrieval_of(settings: Settings, bases: "Callable[[], FindsPassages]") -> "Retrieval":
-    """What finds passages and makes prompts of them."""
+    """Return the retrieval that finds passages and puts them into prompts."""
     from headrace_workers.features.knowledge.rerankers.load import load_reranker
     from headrace_workers.features.knowledge.reranking import Reranking
     from headrace_workers.features.knowledge.retrieval import Retrieval, as_found
@@ -48,7 +48,7 @@ def retrieval_of(settings: Settings, bases: "Callable[[], FindsPassages]") -> "R
 
 
 def fill(settings: Settings, ledger: Ledger, progress: Progress, embedder: Callable[[], CountingEmbedder]) -> None:
-    """Begin to read the files of vector stores, beside all else."""
+    """Begin to read the files of vector stores in the background."""
     from headrace_workers.features.knowledge.filling import Filling, Fills
     from headrace_workers.features.knowledge.reading import Reader
 
@@ -58,14 +58,14 @@ def fill(settings: Settings, ledger: Ledger, progress: Progress, embedder: Calla
 
 
 def keep_warm(ledger: Ledger, progress: Progress, bases: "Callable[[], Bases]") -> None:
-    """Begin to read knowledge bases before they are asked for, beside all else."""
+    """Begin to read knowledge bases in the background, before they are asked for."""
     from headrace_workers.features.knowledge.warming import KeepsWarm
 
     KeepsWarm(ledger, bases, progress.loop("knowledge bases")).start()
 
 
 def bases_of_worker(worker: WorkerParts) -> "Bases":
-    """The knowledge bases of a worker, until its process ends. Unavailable as below."""
+    """Return the knowledge bases of a worker, until its process ends. Unavailable as below."""
     return bases_of(
         worker.ledger,
         worker.progress,
@@ -83,8 +83,8 @@ def bases_of(
     followers: Callable[[], Several],
     at_end: ExitStack | None = None,
 ) -> "Bases":
-    """The knowledge bases, which follow the ledger until `at_end` is closed, or the process ends. Unavailable while no
-    embedder is here: it may come without a new start.
+    """Return the knowledge bases, which follow the ledger until `at_end` is closed, or the process ends. Unavailable
+    while no embedder is here: it may come without a new start.
     """
     from headrace_workers.features.cache.semantic.follow import Follower
     from headrace_workers.features.knowledge.bases import Bases

@@ -96,7 +96,7 @@ def _section(title: str, rows: Iterable[Variable]) -> str:
 
 
 def _rows(kind: type[Variables]) -> Iterator[Variable]:
-    """The variables of a group; those of a secret are two."""
+    """Yield the variables of a group; those of a secret are two."""
     for name, field in variables_of(kind).items():
         by, does = read_by(field) or "", field.description or ""
         yield Variable(name, _default(field), _values(field), does, by)
@@ -105,7 +105,7 @@ def _rows(kind: type[Variables]) -> Iterator[Variable]:
 
 
 def _values(field: FieldInfo) -> str:
-    """What a field may be, without the bound that all numbers have."""
+    """Return the allowed values of a field, without the bound that all numbers have."""
     return allowed(field).replace(f" and up to {MOST:,}", "").replace(f"from 0 to {MOST:,}", "from 0")
 
 

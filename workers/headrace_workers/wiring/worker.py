@@ -61,7 +61,7 @@ def serve(
 def build_hands(
     settings: Settings, pipeline: Pipeline, roles: frozenset[str], model: str | None, progress: Progress
 ) -> WorkerRuntime:
-    """A worker's hands.
+    """Return a worker's hands.
 
     Call it after any fork, since models and connections do not survive one.
     """
@@ -77,8 +77,8 @@ def build_hands(
     steps = pipeline.steps_of(roles, model, {**parts_of(parts), "cancelled": cancelled})
     parallel = parts.once(generator).parallel if MODEL_ROLE in roles else 1
     client = redis_client(settings.redis, HINT_SECONDS)
-    notifier = Notifier(client, RedisNames(settings.kafka.prefix).bell)
-    ledger.tell_of_changes(partial(notifier.ring, Hint.CHANGES))
+    notifier = Notifier(client, RedisNames(settings.kafka.prefix).hints)
+    ledger.tell_of_changes(partial(notifier.notify, Hint.CHANGES))
     renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs, notifier)
     renewer.start()
     assigner = assigner_of(settings, ledger, task_queue(settings, client, ledger), name)
@@ -99,7 +99,7 @@ def build_hands(
 
 
 def parts_of(worker: WorkerParts) -> dict[str, Callable[[], Any]]:
-    """Return what builds the parts of steps, by the names that stages use; only what a role needs is built."""
+    """Return the builders of the parts of steps, by the names that stages use; a role's unused parts are not built."""
     settings, ledger, progress = worker.settings, worker.ledger, worker.progress
 
     def bases() -> "Bases":

@@ -20,7 +20,7 @@ class Figure:
 class Table:
     """Cells as text. `right` names the columns of numbers, `chosen` the rows that stand out.
 
-    A `tall` one becomes a list of fields where the window is narrow; another scrolls.
+    A `tall` table becomes a list of fields where the window is narrow; others scroll.
     """
 
     columns: Sequence[str]
@@ -32,7 +32,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the page: what it says in words, plots (from `plots.py`) and tables."""
+    """A part of the page: words, plots (from `plots.py`) and tables."""
 
     title: str
     words: Sequence[str] = ()
@@ -41,7 +41,7 @@ class Section:
 
 
 def page(title: str, about: str, figures: Sequence[Figure], sections: Sequence[Section]) -> str:
-    """The whole page. Only plots are taken as they are; every text is a text, whatever is in it."""
+    """Return the whole page. Only plots are taken as HTML; every text is escaped."""
     shown = "".join(_figure(each) for each in figures)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

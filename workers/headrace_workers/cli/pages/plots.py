@@ -23,7 +23,7 @@ Text = Callable[[float], str]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Points from left to right; None where there is nothing to show. `upper` bounds each from above, as a band."""
+    """A line of points from left to right, with gaps at None. `upper` bounds each from above, as a band."""
 
     name: str
     points: Sequence[tuple[float, float | None]]
@@ -40,7 +40,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A value with what it may lie between."""
+    """A value with its interval."""
 
     name: str
     value: float
@@ -50,7 +50,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """What is along an axis, from where to where, and how its numbers are written."""
+    """An axis: its name, its ends, and how its numbers are written."""
 
     name: str
     low: float
@@ -58,27 +58,29 @@ class Axis:
     text: Text
 
     def ticks(self, about: int = 5) -> list[float]:
-        """Round numbers within the axis."""
+        """Return round numbers within the axis."""
         step = _round_step((self.high - self.low) / about)
         first = math.ceil(self.low / step - 1e-9)
         return [number * step for number in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
 def percent(value: float) -> str:
-    """A share in percent, with as many digits as it needs."""
+    """Return a share in percent, with as many digits as it needs."""
     shown = f"{100 * value:.1f}".rstrip("0").rstrip(".")
     return f"{shown} %"
 
 
 def plain(value: float) -> str:
-    """A number as it is."""
+    """Return a number as it is."""
     return f"{value:g}"
 
 
 def lines(
     title: str, x: Axis, y: Axis, drawn: Sequence[Line], *, across: Mark | None = None, down: Mark | None = None
 ) -> str:
-    """Lines over a common axis. `across` is a bound on y, `down` a chosen value of x. What leaves the axes is cut."""
+    """Draw lines over a common axis. `across` is a bound on y, `down` a chosen value of x. Points outside the axes are
+    cut.
+    """
     plot = _Plot(x, y)
     parts = plot.frame()
     for colour, line in zip(COLOURS, drawn, strict=False):
@@ -108,7 +110,9 @@ def lines(
 def histogram(
     title: str, x: Axis, kinds: Sequence[tuple[str, Sequence[float]]], bins: int = 30, *, down: Mark | None = None
 ) -> str:
-    """How often values of two kinds occur: the first kind upwards, the second downwards, each as shares of its own."""
+    """Draw the frequencies of two kinds of values: the first upwards, the second downwards, each as shares of its
+    own.
+    """
     width = (x.high - x.low) / bins
     shares = [_shares(values, x, bins) for _, values in kinds]
     most = max((value for each in shares for value in each), default=0.0) or 1.0
@@ -133,7 +137,7 @@ def histogram(
 
 
 def intervals(title: str, x: Axis, spans: Sequence[Span], *, down: Sequence[Mark] = ()) -> str:
-    """Values with their intervals along a common axis, one below the other, each with its name above it."""
+    """Draw values with their intervals along a common axis, one below the other, each with its name above it."""
     plot = _Plot(x, Axis("", 0.0, float(len(spans)), lambda _: ""))
     parts = plot.frame(rows=False)
     for number, span in enumerate(spans):
@@ -167,7 +171,7 @@ class _Plot:
         return f"{self.across_at(at):.1f},{self.up_at(value):.1f}"
 
     def frame(self, *, rows: bool = True) -> list[str]:
-        """Both axes with their numbers, and faint lines at those of y; without `rows` that of x alone."""
+        """Return both axes with their numbers, and faint lines at those of y; without `rows` that of x alone."""
         parts = []
         for tick in self.y.ticks() if rows else ():
             up = self.up_at(tick)
@@ -188,7 +192,7 @@ class _Plot:
         ]
 
     def down(self, mark: Mark, number: int = 0) -> list[str]:
-        """A line across the plot; of several each has its name below those of the ones before: they may be near."""
+        """Draw a vertical line. Each further line has its name below the ones before, since they may be near."""
         at = self.across_at(mark.value)
         side, shift = ("end", -4) if at > _WIDTH / 2 else ("start", 4)
         top = _TOP + 10 + 14 * number
@@ -209,7 +213,7 @@ def _figure(title: str, parts: Sequence[str], names: Sequence[str]) -> str:
 
 
 def _shares(values: Sequence[float], x: Axis, bins: int) -> list[float]:
-    """What share of the values is in each bin; those outside count in the outermost."""
+    """Return the share of the values in each bin; values outside count in the outermost."""
     counts = [0] * bins
     for value in values:
         number = int((value - x.low) / (x.high - x.low) * bins)
@@ -218,6 +222,6 @@ def _shares(values: Sequence[float], x: Axis, bins: int) -> list[float]:
 
 
 def _round_step(step: float) -> float:
-    """The next of 1, 2, 5, 10, … that is no smaller."""
+    """Return the smallest of 1, 2, 5, 10, … that is at least this."""
     power = 10.0 ** math.floor(math.log10(step))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step * (1 - 1e-9))

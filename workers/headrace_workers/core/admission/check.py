@@ -60,7 +60,7 @@ class KnownModels(Protocol):
 
     @property
     def longest_mark(self) -> int:
-        """How many bytes the model may be shown beside the conversation that it is sent."""
+        """Return how many bytes the model may see in addition to the conversation that it is sent."""
 
 
 class KnownEmbedder(Protocol):

@@ -1,4 +1,4 @@
-"""What gateways admitted, from the first word of a sender until the ledger has the job from Kafka.
+"""Jobs that gateways admitted, until ingest has taken them in from Kafka.
 
 A row says that Kafka has the job (`published`), or that somebody is about to send it: then nobody else may send another
 job under its id. Whoever asks for a job finds it here before ingest took it in, on every gateway.
@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, Connection, bindparam, delete, exists, litera
 
 from headrace_schemas.topics import ABOUT_JOBS
 from headrace_workers.core.ledger.refusals import INGEST
-from headrace_workers.core.ledger.repetitions import Said, repeated
+from headrace_workers.core.ledger.repetitions import RecordContent, repeated
 from headrace_workers.core.sql.database import among, clock, insert_many, many, now_ms
 from headrace_workers.core.sql.direct import run
 from headrace_workers.core.tables import ACCEPTED, DEAD_LETTERS, JOBS
@@ -25,7 +25,7 @@ _UNSENT_MS = 3_600_000  # and one of which Kafka has confirmed nothing, as long
 
 
 class Reserved(Enum):
-    """What a sender may do."""
+    """Permission of a sender to send a job, or the reason why it may not."""
 
     SEND = auto()  # nobody has this job yet, as far as is known
     KNOWN = auto()  # it was admitted before, with the same content: there is nothing to send
@@ -43,7 +43,7 @@ class AdmissionRequest:
 
 
 def reserve(connection: Connection, requests: Sequence[AdmissionRequest]) -> list[Reserved]:
-    """Return what is to be done with each of these jobs before it is sent, in their order."""
+    """Return for each of these jobs, in order, what its sender may do."""
     first = {request.job_id: request for request in reversed(requests)}
     known = _known(connection, list(first.values()))
     free = [first[job_id] for job_id in sorted(first) if job_id not in known]
@@ -58,9 +58,9 @@ def reserve(connection: Connection, requests: Sequence[AdmissionRequest]) -> lis
 
 
 def confirm(connection: Connection, requests: Sequence[AdmissionRequest], age: int = 0) -> None:
-    """Note that Kafka has these jobs, at least one, or that nobody knows their ids before it does: who asks for one
-    finds it before it is taken in. Their senders have had them for `age` ms at most: what is said of one since then is
-    said of this one. One statement: each request waits for it.
+    """Note that Kafka has these jobs, at least one, or that no client knows their ids before Kafka has them: requests
+    for a job find it before ingest has taken it in. Their senders have had them for `age` ms at most: a refusal since
+    then is a refusal of this job. One statement: each request waits for it.
     """
     dialect = connection.dialect.name
     unique = {request.job_id: request for request in requests}
@@ -74,7 +74,7 @@ def confirm(connection: Connection, requests: Sequence[AdmissionRequest], age: i
 
 
 def withdraw(connection: Connection, job_ids: Collection[str]) -> None:
-    """Forget these jobs, which Kafka did not confirm: who asks for one finds it when it is taken in after all."""
+    """Forget these jobs, which Kafka did not confirm. If ingest takes one in after all, requests find it then."""
     connection.execute(delete(ACCEPTED).where(among(connection, ACCEPTED.c.job_id, sorted(job_ids))))
 
 
@@ -104,16 +104,16 @@ def was_refused() -> Any:
 
 
 def _known(connection: Connection, requests: Sequence[AdmissionRequest]) -> dict[str, Reserved]:
-    """Return what is to be done with those jobs that the ledger has."""
+    """Return what the senders of those jobs may do that the ledger has."""
     query = select(JOBS.c.id).where(among(connection, JOBS.c.id, [request.job_id for request in requests]))
     there = set(connection.execute(query).scalars())
     known = [request for request in requests if request.job_id in there]
-    same = repeated(connection, [Said(request.job_id, request.tenant, request.value) for request in known])
+    same = repeated(connection, [RecordContent(request.job_id, request.tenant, request.value) for request in known])
     return {request.job_id: Reserved.KNOWN if n in same else Reserved.OTHER for n, request in enumerate(known)}
 
 
 def _again(connection: Connection, requests: Sequence[AdmissionRequest]) -> dict[str, Reserved]:
-    """Return what is to be done with jobs that have a row: another sender's, or one from an earlier try."""
+    """Return what the senders of jobs that have a row may do: another sender's row, or one from an earlier try."""
     if not requests:
         return {}
     query = (

@@ -31,7 +31,7 @@ class FinishedJob(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Accounted:
-    """All jobs that ended until then (ms) are accounted for; `more` wait to be."""
+    """Time (ms) up to which all jobs that ended are accounted for; `more` wait."""
 
     until: int
     more: bool

@@ -1,7 +1,7 @@
-"""The steps that follow from others, written in the transaction that made them: ready, or handed out at once.
+"""Steps that follow from others, written in the transaction that made them: ready, or assigned at once.
 
-What is handed out here need not wait until a bridge has looked. It is no more than that would hand out: as many
-groups as there is room for in their queue.
+A step that is assigned here need not wait until a bridge has looked. Only as many groups are assigned as a bridge would
+assign: those that their queue has room for.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,9 @@ from headrace_workers.core.tables import STEPS
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How many groups there is room for by queue and lane, under which name they go out, and for how long (ms)."""
+    """Number of groups that each queue and lane has room for, the name under which they are assigned, and the lease
+    (ms).
+    """
 
     groups: Mapping[tuple[str, int], int]
     sender: str
@@ -28,19 +30,20 @@ class Room:
 
 
 def put_tried(connection: Connection, steps: Sequence[NewStep], now: int) -> None:
-    """Write those of these new steps whose first attempt is over. They take no turn: work that was begun goes first."""
+    """Write those of these new steps whose first attempt is over. They take no turn: work that has begun goes first."""
     append(connection, STEPS, [row(step, now) for step in steps if step.tried])
 
 
 def assign(connection: Connection, steps: Sequence[NewStep], room: Room | None, now: int) -> tuple[Claim, ...]:
-    """Write those of these new steps that nobody has tried; return what went out at once. The others wait in turn.
+    """Write those of these new steps that nobody has tried; return the claims that were assigned at once. The others
+    wait in turn.
 
     Nothing overtakes what waits in its queue and lane. Lock order: behind all else, since turns are, see `complete.py`.
     """
     left = dict(room.groups) if room else {}
     sent: list[Claim] = []
     rows = []
-    out: set[str] = set()  # the jobs of the steps that were handed out
+    out: set[str] = set()  # the jobs of the steps that were assigned
     untried = [step for step in steps if not step.tried]
     for (queue, lane, _stage, _key), members in groupby(sorted(untried, key=_group), key=_group):
         for part in in_parts(list(members)):
@@ -62,7 +65,7 @@ def _group(step: NewStep) -> tuple[str, int, str, str]:
 
 
 def _claim(connection: Connection, steps: Sequence[NewStep], room: Room) -> Claim | None:
-    """Claim these steps, which are not written yet; None where others wait in their queue and lane."""
+    """Claim these steps, which are not written yet; return None if others wait in their queue and lane."""
     first = steps[0]
     return new_claim(
         connection, queue=first.queue, stage=first.stage, group_key=first.group_key, lane=first.lane,

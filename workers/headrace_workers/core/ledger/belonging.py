@@ -1,4 +1,4 @@
-"""What every process asks of its ledger before it starts."""
+"""Check of the ledger that every process makes before it starts."""
 
 from headrace_workers.core.ledger.deployment import Deployment, Fact
 from headrace_workers.core.migrate import require_current

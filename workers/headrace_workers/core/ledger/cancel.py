@@ -24,7 +24,7 @@ _EVENT_TYPE = "headrace.job.cancelled.v1"
 
 @dataclass(frozen=True, slots=True)
 class Cancellation:
-    """Who wants which job cancelled, and why."""
+    """Request to cancel a job: the tenant, the job and the reason."""
 
     job_id: str
     tenant: str
@@ -37,7 +37,8 @@ class Cancellation:
 def cancel(
     connection: Connection, cancellations: Sequence[Cancellation], ahead: Collection[str] | None = None
 ) -> list[CancelOutcome]:
-    """Cancel jobs, all in one pass; return what came of each, in their order. Of two for one job the first counts.
+    """Cancel jobs, all in one pass; return the result of each, in their order. Of two cancellations of one job the
+    first counts.
 
     A job that is not known yet is cancelled ahead: when it comes, it is passed over as known. With `ahead`, the caller
     holds the claims and has written what was not known: these.
@@ -70,7 +71,7 @@ def cancel(
 
 
 def cancel_one(connection: Connection, cancellation: Cancellation) -> CancelOutcome:
-    """Cancel a job; return what came of it."""
+    """Cancel a job; return the result."""
     return cancel(connection, [cancellation])[0]
 
 

@@ -41,7 +41,7 @@ class this_transaction(FunctionElement[int]):
 
 
 class oldest_transaction(FunctionElement[int]):
-    """All transactions with lower numbers have ended."""
+    """Return the number of the oldest transaction that runs: all with lower numbers have ended."""
 
     type = BigInteger()
     inherit_cache = True
@@ -71,7 +71,7 @@ KEPT_MS: Final = 86_400_000
 
 
 class Position(NamedTuple):
-    """How far a follower is."""
+    """Position of a follower in the change feed."""
 
     xact: int
     number: int
@@ -81,7 +81,7 @@ BEFORE_ALL: Final = Position(-1, 0)
 
 
 class Mark(NamedTuple):
-    """A change, by all that tells it from another: whoever has followed so far can see whether it is still there."""
+    """A change with all columns that identify it, so that a follower can check that the change is still there."""
 
     xact: int
     number: int
@@ -90,7 +90,7 @@ class Mark(NamedTuple):
 
     @property
     def position(self) -> Position:
-        """Where it stands."""
+        """Return the position of the change."""
         return Position(self.xact, self.number)
 
 

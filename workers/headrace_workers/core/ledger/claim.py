@@ -1,4 +1,4 @@
-"""Handing out work: the most urgent group of steps that may share a call, under a lease and a new fencing token."""
+"""Assignment of work: the most urgent group of steps that may share a call, under a lease and a new fencing token."""
 
 import secrets
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ _ORDER = (STEPS.c.rank, STEPS.c.due, STEPS.c.turn, STEPS.c.job_id)
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A group that was handed out. `id` is the fencing token: whoever holds it may complete these steps."""
+    """A group that was assigned to a worker. `id` is the fencing token: its holder may complete these steps."""
 
     id: int
     queue: str
@@ -41,7 +41,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """How many groups are wanted of a queue and lane, and how many steps a group may have.
+    """Number of groups that are wanted of a queue and lane, and the largest number of steps in a group.
 
     A group's members are chosen among the first `window` of its steps: see `alike`. One that is not full waits for
     company until its first step has been ready for `linger_ms`.
@@ -57,7 +57,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What was handed out, and in how many ms the first group that waits for company will go without."""
+    """Claims that were made, and the ms until the first group that waits for company is assigned without."""
 
     claims: tuple[Claim, ...] = ()
     lingers_ms: int | None = None
@@ -116,7 +116,7 @@ def claim(
 
 
 def heads(connection: Connection, wanted: Sequence[Wanted]) -> Sequence[Head]:
-    """The group of the most urgent step of each wanted queue and lane that has one, with its budget."""
+    """Return the group of the most urgent step of each wanted queue and lane that has one, with its budget."""
     if not wanted:
         return ()
     parameters: dict[str, object] = {}
@@ -245,7 +245,9 @@ def _take(connection: Connection, want: Wanted, group_key: str, budget: int, *, 
 
 
 def _lingers(rows: Sequence[_Member], want: Wanted, budget: int) -> int:
-    """How many ms longer a group that could be larger waits, while it is fresh. A clock that went back lets it go."""
+    """Return how many ms longer a group that could be larger waits, while it is fresh. A clock that went back lets it
+    go.
+    """
     full = (
         len(rows) >= want.limit
         or sum(row.tokens for row in rows) >= budget
@@ -295,7 +297,7 @@ def new_claim(
 
 
 def _members(connection: Connection, want: Wanted, group_key: str) -> Sequence[_Member]:
-    """The first steps of a group, locked where all of them will be taken."""
+    """Return the first steps of a group, locked where all of them will be taken."""
     windowed = want.window > want.limit
     statement = _LOCKED_MEMBERS if locks_rows(connection) and not windowed else _MEMBERS
     which = {"queue": want.queue, "lane": want.lane, "group": group_key, "most": max(want.limit, want.window)}
@@ -303,7 +305,7 @@ def _members(connection: Connection, want: Wanted, group_key: str) -> Sequence[_
 
 
 def _locked(connection: Connection, rows: Sequence[_Member]) -> Sequence[_Member]:
-    """Those of these steps that nobody else is claiming at this moment."""
+    """Return those of these steps that nobody else is claiming at this moment."""
     if not locks_rows(connection):
         return rows
     jobs = [row.job_id for row in rows]

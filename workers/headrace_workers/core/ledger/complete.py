@@ -4,7 +4,7 @@ Whoever deletes the claim's row decides: a worker that lost its lease deletes no
 
 Lock order of all writers, here and everywhere: what is counted before a row is written (`alone`), batches, claims,
 jobs, steps, documents, entries, audits, budgets, quotas, reservations, turns, clocks, dead letters of refused records,
-positions; each of a kind in the order of their keys. What is to be written beside the steps is locked before the first
+positions; each of a kind in the order of their keys. Other rows to be written are locked before the first
 row is written (`_hold_rows`); the quotas of jobs that end are settled last (see `last` in database.py), and turns are
 given behind them. A step that is leased is changed by whoever holds its claim, any other by whoever holds its job, so
 that no two wait for each other. Only who takes nothing but what is free (a bridge that claims, a delay that ends,
@@ -62,7 +62,7 @@ class Advanced:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """Not now: ready again after `delay_ms`; with `queue` and `group_key`, there."""
+    """A step that is ready again after `delay_ms`; with `queue` and `group_key`, there."""
 
     job_id: str
     delay_ms: int
@@ -73,8 +73,8 @@ class Postponed:
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """No attempt: ready again when the job `waits_for` has ended, or, without one, when someone releases it; after
-    `longest_ms` at the latest. `record` is published, once.
+    """A step that waits without an attempt: until the job `waits_for` has ended or, without one, until someone releases
+    it; `longest_ms` at most. `record` is published, once.
     """
 
     job_id: str
@@ -94,7 +94,7 @@ class Completed:
     """
 
     now: int
-    handed_out: tuple[Claim, ...] = ()
+    assigned: tuple[Claim, ...] = ()
     ended: tuple[Outgoing, ...] = ()
 
 
@@ -183,8 +183,8 @@ def complete(
     if full or ran_ms > quantum_ms:
         _learn(connection, group_key, next_budget(tokens, ran_ms / 1000, quantum_ms / 1000), now)
     do_last(connection)
-    handed_out = assign(connection, following, room, now)
-    return Completed(now, handed_out, tuple(item.end for item in done.values() if item.end is not None))
+    assigned = assign(connection, following, room, now)
+    return Completed(now, assigned, tuple(item.end for item in done.values() if item.end is not None))
 
 
 def _ends(item: Settled) -> bool:

@@ -34,9 +34,9 @@ _FINISH_JOBS = text("""
 
 @dataclass(frozen=True, slots=True)
 class ActiveJob:
-    """What the completion of a job or unit depends on: whether a step waits for it, whether it is a unit (nobody is
-    told of its completion), and which features its completion concerns, in the order of `_concerning`. A unit that is
-    `silent` has no dead letter either.
+    """Facts that the completion of a job or unit depends on: whether a step waits for it, whether it is a unit (its
+    completion is not published), and which features its completion concerns, in the order of `_concerning`. A unit that
+    is `silent` has no dead letter either.
     """
 
     awaited: bool

@@ -1,4 +1,4 @@
-"""What one poll of Kafka brought, taken in together with how far was read."""
+"""Records of one poll of Kafka, taken in together with the positions up to which it read."""
 
 from collections.abc import Collection, Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""How the whole stands: for people, for backpressure and for benches."""
+"""Counts of the whole ledger: for people, for backpressure and for benches."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,8 @@ from sqlalchemy import Connection, case, func, select, text
 
 from headrace_workers.core.ledger.followers import FollowerState, followers
 from headrace_workers.core.ledger.hooks import hooks
-from headrace_workers.core.ledger.incidents import Trouble, troubles
-from headrace_workers.core.ledger.positions import incidents
+from headrace_workers.core.ledger.incidents import Incident, open_incidents
+from headrace_workers.core.ledger.positions import incidents as ingest_incidents
 from headrace_workers.core.sql.database import clock
 from headrace_workers.core.tables import (
     CLAIMS,
@@ -24,7 +24,7 @@ from headrace_workers.core.tables import (
 
 @dataclass(frozen=True, slots=True)
 class QueueCount:
-    """Steps of one queue and lane that wait (ready or delayed) and that are handed out."""
+    """Steps of one queue and lane that wait (ready or delayed) and that are claimed."""
 
     queue: str
     stage: str
@@ -61,17 +61,17 @@ class Overview:
     held: int = 0  # steps that wait for a person, or until something works
     held_by: tuple[HeldCount, ...] = ()
     set_aside: int = 0  # of the outbox: what Kafka refused
-    troubles: tuple[Trouble, ...] = ()
+    incidents: tuple[Incident, ...] = ()
     followers: tuple[FollowerState, ...] = ()
 
 
 def active_jobs(connection: Connection) -> int:
-    """How many jobs have not ended: what backpressure looks at."""
+    """Return how many jobs have not ended, for backpressure."""
     return int(connection.execute(select(func.count()).select_from(JOBS).where(IS_ACTIVE)).scalar_one())
 
 
 def ended_jobs(connection: Connection) -> tuple[int, int]:
-    """How many jobs have ended, however they did, and how many of them with a result."""
+    """Return how many jobs have ended, and how many of them with a result."""
     done = func.count().filter(JOBS.c.state == "done")
     jobs = JOBS.c.ended_at.is_not(None) & JOBS.c.subject.is_(None)
     ended, answered = connection.execute(select(func.count(), done).select_from(JOBS).where(jobs)).one()
@@ -79,12 +79,12 @@ def ended_jobs(connection: Connection) -> tuple[int, int]:
 
 
 def outbox_size(connection: Connection) -> int:
-    """How many events wait to be published."""
+    """Return how many events wait to be published."""
     return int(connection.execute(select(func.count()).select_from(OUTBOX)).scalar_one())
 
 
 def overview(connection: Connection) -> Overview:
-    """Everything that `headrace status` shows."""
+    """Return everything that `headrace status` shows."""
     states: dict[str, int] = {
         row[0]: row[1]
         for row in connection.execute(
@@ -116,10 +116,10 @@ def overview(connection: Connection) -> Overview:
         set_aside=connection.execute(
             select(func.count()).select_from(OUTBOX).where(text("outbox.set_aside_at IS NOT NULL"))
         ).scalar_one(),
-        troubles=(
-            *incidents(connection),
-            *troubles(connection),
-            *(trouble for feature in hooks() for trouble in feature.incidents(connection)),
+        incidents=(
+            *ingest_incidents(connection),
+            *open_incidents(connection),
+            *(incident for feature in hooks() for incident in feature.incidents(connection)),
         ),
         followers=tuple(followers(connection)),
     )

@@ -25,7 +25,7 @@ _MAX_REASON = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where a refused record lay, and what it said of itself, as far as that could be read."""
+    """Position of a refused record, and its own ids as far as they could be read."""
 
     partition: int | None = None
     offset: int | None = None
@@ -59,7 +59,7 @@ class Burial:
     error: HeadraceError | None = field(default=None, compare=False)  # that refused a record, while it is at hand
 
 
-def _said(origin: Origin) -> dict[str, Any]:
+def _origin_columns(origin: Origin) -> dict[str, Any]:
     return {name: getattr(origin, name) for name in Origin.__slots__}
 
 
@@ -82,7 +82,7 @@ def letter(burial: Burial) -> DeadLetter:
             "stage": burial.stage,
             "attempts": burial.attempts,
             "topic": str(burial.topic),
-            **_said(burial.origin),
+            **_origin_columns(burial.origin),
             "size": size,
             "original": original,
             "encoding": encoding,
@@ -92,7 +92,7 @@ def letter(burial: Burial) -> DeadLetter:
 
 
 def letter_of(row: Any) -> DeadLetter:
-    """Return the event that told of a row of the dead letters."""
+    """Return the event that published a row of the dead letters."""
     return letter(
         Burial(
             id=row.id,
@@ -148,7 +148,7 @@ def letter_row(burial: Burial, now: int) -> dict[str, Any]:
         "stage": burial.stage,
         "attempts": burial.attempts,
         "topic": str(burial.topic),
-        **_said(burial.origin),
+        **_origin_columns(burial.origin),
         "headers": json.dumps(burial.headers),
         "value": burial.value[:MAX_VALUE_BYTES],
         "size": len(burial.value),
@@ -160,7 +160,7 @@ def letter_row(burial: Burial, now: int) -> dict[str, Any]:
 def bury(
     connection: Connection, burials: Sequence[Burial], now: int, active: Mapping[str, ActiveJob] | None = None
 ) -> frozenset[str]:
-    """End these jobs in `dead`, whatever step they are at; return those jobs. What has ended meanwhile is passed over.
+    """End these jobs in `dead` at their present step, and return them. Jobs that have ended meanwhile are skipped.
 
     `active` is what `lock_active` said of them in this transaction, where it was asked.
     """

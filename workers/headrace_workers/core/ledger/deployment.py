@@ -1,4 +1,4 @@
-"""Which deployment a ledger belongs to: the prefix of its topics, and the Kafka cluster that they are on.
+"""Deployment that a ledger belongs to: the prefix of its topics, and the Kafka cluster that they are on.
 
 A bridge of another deployment would take over duties of this one and publish its events where nobody waits for them. So
 the first bridge states what it is, and each process that is something else refuses to start.
@@ -15,7 +15,7 @@ from headrace_workers.core.tables import DEPLOYMENT, READERS
 
 
 class Fact(StrEnum):
-    """What a deployment is known by."""
+    """Property that identifies a deployment."""
 
     PREFIX = "prefix"
     CLUSTER = "cluster"
@@ -31,13 +31,13 @@ _ON_PURPOSE = ". To move this ledger there on purpose, stop its processes and ru
 
 
 class Deployment:
-    """What one ledger states. Thread-safe."""
+    """Identity that a ledger states. Thread-safe."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def stated(self) -> dict[Fact, str]:
-        """Return what is stated."""
+        """Return the facts that are stated."""
         with reading(self._engine) as tx:
             return _stated(tx)
 

@@ -30,7 +30,7 @@ _MOST_FLOWS: Final = 1_000  # of one tenant in one class that are counted
 
 
 class Class(NamedTuple):
-    """What waits together in one order. `urgency`: see `urgency_of`."""
+    """Steps that wait together in one order. `urgency`: see `urgency_of`."""
 
     queue: str
     lane: int
@@ -48,7 +48,9 @@ class _Flow(NamedTuple):
 
 
 def urgency_of(rank: int, due: int) -> int:
-    """The number of a step's urgency: its rank, and whether it is due at some time, which goes before what is not."""
+    """Return the number of a step's urgency: its rank, and whether it is due at some time, which goes before what is
+    not.
+    """
     return 2 * rank + (due >= NEVER)
 
 
@@ -88,8 +90,8 @@ def advance(connection: Connection, turns: Mapping[Class, int]) -> None:
 
 
 def forget(connection: Connection) -> bool:
-    """Forget a bounded number of flows that a clock has overtaken, or of which nothing waits: they are as those that
-    were never here. Whether there is more. What others hold is left.
+    """Delete a bounded number of flows that a clock has overtaken, or of which nothing waits: such flows start anew.
+    Return True if there may be more. Rows that others hold are left.
 
     Clocks stay: there is one for each queue, lane and urgency that work ever had.
     """

@@ -1,4 +1,4 @@
-"""How far each follower of the change feed is: `headrace status` shows which one is behind, and by how much."""
+"""Positions of the followers of the change feed: `headrace status` shows which one is behind, and by how much."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -25,8 +25,8 @@ class FollowerState:
 def tell(connection: Connection, holder: str, kind: str, position: Position) -> None:
     """Report how far this follower is."""
     now = {"xact": position.xact, "number": position.number, "seen_at": now_ms()}
-    said = insert(connection, FOLLOWERS).values(holder=holder, kind=kind, **now)
-    connection.execute(said.on_conflict_do_update(index_elements=["holder", "kind"], set_=now))
+    row = insert(connection, FOLLOWERS).values(holder=holder, kind=kind, **now)
+    connection.execute(row.on_conflict_do_update(index_elements=["holder", "kind"], set_=now))
 
 
 def followers(connection: Connection) -> list[FollowerState]:

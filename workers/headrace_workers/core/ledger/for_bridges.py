@@ -1,4 +1,4 @@
-"""What bridges ask of the ledger: take in, hand out, relay, look after what others left."""
+"""Ledger operations of bridges: take in, assign, publish, and recover."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -56,7 +56,7 @@ class ForBridges(Engines):
     prune = volatile(prune.prune)
 
     def claim(self, wanted: Sequence[claim.Wanted], *, lease_ms: int, sender: str) -> claim.Claimed:
-        """Hand out the most urgent groups of each wanted queue and lane."""
+        """Claim the most urgent groups of each wanted queue and lane."""
         with reading(self._volatile) as tx:
             heads = claim.heads(tx, wanted)
         if not heads:
@@ -87,8 +87,9 @@ class ForBridges(Engines):
     def move_on(
         self, stage: str, queue: str, where: Callable[[Any], unrun.Move | unrun.Stay | None], reason: str
     ) -> int:
-        """Let the steps of a stage that nobody begins in this queue wait where `where` says; how many moved. Those that
-        are to stay get the reason."""
+        """Move the steps of a stage that no worker begins in this queue to the place that `where` returns; return how
+        many moved. The steps that stay get the reason.
+        """
         with writing(self._engine) as tx:
             unrun.take_back(tx, queue)
         with writing(self._engine) as tx:

@@ -1,4 +1,4 @@
-"""Steps that are held: who they are, what a person decides about them, and how long they are."""
+"""Steps that are held: lists of them, decisions of people about them, and their times."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -21,16 +21,16 @@ _COLUMNS: Final = (
 
 
 def held(connection: Connection, limit: int = 100) -> list[Row[Any]]:
-    """Return what is held, longest first: job, tenant, stage, reason, since when (ms), and when it is tried again by
-    itself; at NEVER where that is for a person to say.
+    """Return the held steps, longest first: job, tenant, stage, reason, since when (ms), and when each is tried again
+    by itself; NEVER if a person must decide.
     """
     query = select(*_COLUMNS).join(JOBS, JOBS.c.id == STEPS.c.job_id).where(IS_HELD).order_by(STEPS.c.held_at)
     return [*connection.execute(query.limit(limit))]
 
 
 def of_job(connection: Connection, job_id: str) -> Row[Any] | None:
-    """Return what is held of a job, with all that its step is given: kind and payload of the job, and the event that
-    brought it there, None where that is the job itself.
+    """Return the held steps of a job, with all that each is given: kind and payload of the job, and the event that
+    brought it there, None for the job itself.
     """
     given = (JOBS.c.kind, JOBS.c.payload, STEPS.c.event_type, STEPS.c.payload.label("event"))
     columns: list[ColumnElement[Any]] = [*_COLUMNS, *given]
@@ -39,7 +39,9 @@ def of_job(connection: Connection, job_id: str) -> Row[Any] | None:
 
 
 def release_held(connection: Connection, job_ids: Sequence[str]) -> int:
-    """Make the held steps of these jobs ready again; return how many. Those that a person was asked about know it."""
+    """Make the held steps of these jobs ready again; return how many. A step that was held for review knows that it was
+    released.
+    """
     asked = case((STEPS.c.ready_at >= NEVER, RELEASED), else_=STEPS.c.woken_by)
     alive = sorted(lock_active(connection, job_ids))
     return connection.execute(

@@ -1,6 +1,6 @@
-"""What features do inside the transactions of the core.
+"""Work of features inside the transactions of the core.
 
-A hook is called once a transaction for all that it is about, never once a job, and does no I/O beside its transaction.
+A hook is called once a transaction for all that it is about, never once a job, and does no I/O outside its transaction.
 The core locks claims, jobs and steps, in that order; then it calls hooks, in the order of `FEATURES`.
 """
 
@@ -16,7 +16,7 @@ from headrace_workers.core.feature import installed
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.accounting import FinishedJob
     from headrace_workers.core.ledger.dead import Burial
-    from headrace_workers.core.ledger.incidents import Trouble
+    from headrace_workers.core.ledger.incidents import Incident
     from headrace_workers.core.ledger.ingest import NewJob
     from headrace_workers.core.ledger.records import ReceivedReview
     from headrace_workers.core.ledger.rows import Written
@@ -37,14 +37,14 @@ ForgetJobs: TypeAlias = Callable[[Connection, Sequence[str]], object]
 Prune: TypeAlias = Callable[[Connection, int], bool]
 DocumentsChanged: TypeAlias = Callable[[Connection, Mapping[int, str], str | None], object]
 BatchFileRewritten: TypeAlias = Callable[[Connection, str, bool], object]
-Incidents: TypeAlias = Callable[[Connection], Sequence["Trouble"]]
+Incidents: TypeAlias = Callable[[Connection], Sequence["Incident"]]
 
 
 def _do_nothing(*_: Any) -> None:
     pass
 
 
-def _no_incidents(_connection: Connection) -> Sequence["Trouble"]:
+def _no_incidents(_connection: Connection) -> Sequence["Incident"]:
     return ()
 
 

@@ -55,13 +55,13 @@ def _new_jobs(dialect: str, names: tuple[str, ...]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The number of jobs that were new, those whose ids were known, the claims that went out at once, and those jobs
-    that were not taken in because of a quota, each with the reason.
+    """Number of new jobs and of known ones, the claims that were assigned at once, and the jobs that were refused
+    because of a quota, each with the reason.
     """
 
     new: int
     known: Sequence[NewJob] = ()
-    handed_out: tuple[Claim, ...] = ()
+    assigned: tuple[Claim, ...] = ()
     over: Sequence[tuple[NewJob, str]] = ()
 
 
@@ -79,7 +79,7 @@ class Written:
 def ingest(
     connection: Connection, jobs: Sequence[NewJob], room: Room | None = None, tenants: Collection[str] = ()
 ) -> Taken:
-    """Write the jobs that are new, with their first steps. With `room`, these are handed out where there is room.
+    """Write the new jobs, with their first steps. With `room`, these are assigned at once if there is room.
 
     What goes beyond its tenant's quota is not taken in; of the jobs of one line all, or none. `tenants` are others of
     this transaction: see `Hooks.on_admit`.
@@ -131,10 +131,10 @@ def begin(
         if job.id not in cancelled
         for step in job.steps
     ]
-    handed_out = assign(connection, steps, room, max(accepted_at.values(), default=0))
+    assigned = assign(connection, steps, room, max(accepted_at.values(), default=0))
     again = [job for job in jobs if unique[job.id] is not job or job.id not in accepted_at]
     known = [job for job in again if job.id not in over]
-    return Taken(len(taken), known, handed_out, [(job, over[job.id]) for job in jobs if job.id in over])
+    return Taken(len(taken), known, assigned, [(job, over[job.id]) for job in jobs if job.id in over])
 
 
 def _over(connection: Connection, jobs: Sequence[NewJob], tenants: Collection[str]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from headrace_workers.core.tables import ACCEPTED, DEAD_LETTERS, JOBS, STEPS
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What one look at jobs that are waited for found.
+    """Result of one look at jobs that are waited for.
 
     `ended` has the terminal event (its type and JSON) of each that has ended, `refused` the letter of each that was
     refused at the door, `known` those of the ones that nobody knew before which the ledger has. `standings` tells of
@@ -68,8 +68,8 @@ class StepRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a job stands: its row in the ledger with its steps, or (`row` absent) only that it was let in at a time (ms)
-    or refused. `refused` is the letter of a record under this id that came to nothing.
+    """State of a job: its row in the ledger with its steps, or (`row` absent) only that it was admitted at a time (ms)
+    or refused. `refused` is the dead letter of a record under this id that was refused.
     """
 
     tenant: str
@@ -82,8 +82,8 @@ class Standing:
 def look(
     connection: Connection, known: Collection[str], unknown: Collection[str], whole: Collection[str] = ()
 ) -> Looked:
-    """Look once for the ends of all these jobs: those of which it is known that the ledger has them, and others. Of
-    those of `whole` that have ended it is told how they stand.
+    """Look once for the ends of all these jobs: those that the ledger is known to have, and others. Return the state of
+    those of `whole` that have ended.
     """
     dialect, wanted = connection.dialect.name, frozenset(whole)
     stand = _with_steps(connection, _jobs(dialect, over=True), [job_id for job_id in known if job_id in wanted])
@@ -123,7 +123,7 @@ def _with_steps(connection: Connection, jobs: Any, job_ids: Sequence[str]) -> di
 
 
 def _place(step: StepRow) -> tuple[int, bool, int, int, str]:
-    """Order steps: one that has ended comes before those that followed from it, which may have ended with it."""
+    """Order steps: one that has ended comes before the steps that followed from it, which may have ended with it."""
     return step.ordinal, step.ended_at is None, step.ended_at or 0, step.ready_at, step.stage
 
 

@@ -1,4 +1,4 @@
-"""Claims that were handed out: kept, given back, found, and put off."""
+"""Leases of claims: renewed, given back, found, and extended."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, case, delete, select, update
 
 from headrace_workers.core.ledger.completion import lock_active
 from headrace_workers.core.sql.database import among, clock, insert, locks_rows, now_ms
-from headrace_workers.core.tables import CLAIMS, DUTIES, LOOKS, READERS, STEPS, TROUBLES
+from headrace_workers.core.tables import CLAIMS, DUTIES, INCIDENTS, LOOKS, READERS, STEPS
 
 _REAP = "reap"  # the row of LOOKS
 _SLACK = 3  # a living worker renews so many times a lease: a shorter gap costs it nothing
@@ -26,18 +26,20 @@ def renew(connection: Connection, claim_ids: Sequence[int], lease_ms: int) -> fr
 
 
 def _in_order(connection: Connection, claim_ids: Sequence[int]) -> Any:
-    """A query of those of these claims that there are, which locks them in the order of their ids."""
+    """Return a query of those of these claims that there are, which locks them in the order of their ids."""
     return select(CLAIMS.c.id).where(among(connection, CLAIMS.c.id, claim_ids)).order_by(CLAIMS.c.id).with_for_update()
 
 
 def leased_jobs(connection: Connection, claim_ids: Sequence[int]) -> frozenset[str]:
-    """The jobs whose steps these claims hold."""
+    """Return the jobs whose steps these claims hold."""
     query = select(STEPS.c.job_id).where(among(connection, STEPS.c.claim_id, claim_ids))
     return frozenset(connection.execute(query).scalars())
 
 
 def release(connection: Connection, claim_ids: Sequence[int], delay_ms: int = 0, reason: str | None = None) -> int:
-    """Give back claims whose work was not done: this attempt never was. The steps are ready again, at once or later."""
+    """Give back claims whose work was not done, without counting the attempt. The steps are ready again, at once or
+    later.
+    """
     if not claim_ids:
         return 0
     gone = (
@@ -78,7 +80,7 @@ def hold(connection: Connection, job_ids: Sequence[str]) -> None:
 
 
 def unstarted_of(connection: Connection, sender: str) -> list[int]:
-    """The claims that this bridge or worker sent out and no worker has started."""
+    """Return the claims that this bridge or worker sent out and no worker has started."""
     return list(
         connection.execute(
             select(CLAIMS.c.id).where(CLAIMS.c.sender == sender, CLAIMS.c.started_at.is_(None))
@@ -137,20 +139,20 @@ def look(connection: Connection, lease_ms: int) -> int:
 
 
 def _set_back(connection: Connection, now: int, lease_ms: int, by: int) -> None:
-    """The clock went back: what the dead hold would be theirs for that time, too. Who lives takes anew what is its own.
+    """Shorten leases that the clock, set back, would prolong for dead processes. Living processes renew theirs.
 
     Delays are left as they are: a step comes later by that time.
     """
     old = CLAIMS.c.renewed_at > now - by // 2  # and not one that is being renewed at this moment
     renewed = update(CLAIMS).where(among(connection, CLAIMS.c.id, _free(connection, CLAIMS.c.id, old)))
     connection.execute(renewed.values(renewed_at=CLAIMS.c.renewed_at + by, lease_until=CLAIMS.c.lease_until + by))
-    since = TROUBLES.c.since + by
-    said = (
-        update(TROUBLES)
-        .where(TROUBLES.c.seen_at > now)
+    since = INCIDENTS.c.since + by
+    moved = (
+        update(INCIDENTS)
+        .where(INCIDENTS.c.seen_at > now)
         .values(since=case((since < now, since), else_=now), seen_at=now)
     )
-    connection.execute(said)
+    connection.execute(moved)
     for table in (DUTIES, READERS):  # what was taken since may be among these, and is taken again
         held = _free(connection, table.c.name, table.c.lease_until > now + lease_ms)
         until = update(table).where(among(connection, table.c.name, held))
@@ -158,6 +160,6 @@ def _set_back(connection: Connection, now: int, lease_ms: int, by: int) -> None:
 
 
 def _free(connection: Connection, key: Any, which: ColumnElement[bool]) -> list[Any]:
-    """The keys of such rows, locked; what somebody else has in hand at this moment is left to that."""
+    """Return the keys of such rows, locked; what somebody else has in hand at this moment is left to that."""
     query = select(key).where(which)
     return list(connection.execute(query.with_for_update(skip_locked=True)).scalars())

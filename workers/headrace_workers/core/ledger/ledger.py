@@ -1,10 +1,9 @@
-"""The ledger: the memory of every accepted job. Each method is one transaction over the modules beside this file.
+"""The ledger: every accepted job and its state. Each method is one transaction of a module in this folder.
 
-`for_bridges.py`, `for_workers.py`, `for_gateways.py` and `for_people.py` hold the methods of each kind of caller. A
-feature's tables are asked through its store: `ledger.of(Batches)`.
+The methods that bridges use are in `for_bridges.py`. Read a feature's tables through its store: `ledger.of(Batches)`.
 
-Errors: `Unavailable` when the database does not answer; everything may be tried again, since each transaction
-either happened whole or not at all, and repeating one that did happen changes nothing.
+Errors: `Unavailable` when the database does not answer. You may retry every call: a transaction happened whole or not
+at all, and a repeated one changes nothing.
 """
 
 from functools import cached_property
@@ -12,18 +11,83 @@ from typing import Any
 
 from sqlalchemy import Engine, Row, select
 
+from headrace_workers.core.ledger import (
+    accepted,
+    cancel,
+    changes,
+    complete,
+    counts,
+    followers,
+    held,
+    incidents,
+    job_status,
+    leases,
+    lookup,
+    outbox,
+    pressure,
+    repetitions,
+    replay,
+    start,
+)
 from headrace_workers.core.ledger.deployment import Deployment
 from headrace_workers.core.ledger.for_bridges import ForBridges
-from headrace_workers.core.ledger.for_gateways import ForGateways
-from headrace_workers.core.ledger.for_people import ForPeople
-from headrace_workers.core.ledger.for_workers import ForWorkers
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.sql.database import clock, reading
+from headrace_workers.core.sql.engines import Engines
+from headrace_workers.core.sql.transactions import brief_durable, brief_volatile, durable, reads, volatile
 from headrace_workers.core.tables import IDENTITY
 
 
+class ForGateways(Engines):
+    """The part of a `Ledger` that gateways use. Each method is one transaction."""
+
+    reserve = durable(accepted.reserve)
+    confirm_admission = brief_durable(accepted.confirm)
+    withdraw_admission = brief_durable(accepted.withdraw)
+    look_for = reads(job_status.look)
+    standings = reads(job_status.standings)
+    pressure = reads(pressure.pressure)
+    cancel_all = durable(cancel.cancel)
+
+
+class ForWorkers(Engines):
+    """The part of a `Ledger` that workers use."""
+
+    start = brief_volatile(start.start)
+    renew = volatile(leases.renew)
+    leased_jobs = reads(leases.leased_jobs)
+    complete = durable(complete.complete)
+    acquit = volatile(leases.acquit)
+    horizon = reads(changes.horizon)
+    followed = brief_volatile(followers.tell)
+
+
+class ForPeople(Engines):
+    """The part of a `Ledger` that the command line uses, and other readers. Each method is one transaction."""
+
+    open_incidents = reads(incidents.open_incidents)
+    aside = reads(outbox.aside)
+    retry_outbox = durable(outbox.retry)
+    drop_outbox = durable(outbox.drop)
+    cancel = durable(cancel.cancel_one)
+    dead = reads(replay.find)
+    replay = durable(replay.replay)
+    held_of = reads(held.of_job)
+    release_held = durable(held.release_held)
+    withhold = durable(held.withhold)
+    held = reads(held.held)
+    active_jobs = reads(counts.active_jobs)
+    ended_jobs = reads(counts.ended_jobs)
+    overview = reads(counts.overview)
+    job = reads(lookup.job)
+    units_of = reads(lookup.units_of)
+    named = reads(lookup.named)
+    terminals = reads(lookup.terminals)
+    repeated = reads(repetitions.repeated)
+
+
 class Ledger(ForBridges, ForWorkers, ForGateways, ForPeople):
-    """All that is known of jobs. Thread-safe; must not be carried over a fork (call `close` in the parent before)."""
+    """The jobs and their state. Thread-safe; must not be carried over a fork (call `close` in the parent before)."""
 
     def __init__(self, engine: Engine, volatile: Engine | None = None) -> None:
         hooks()  # so that no transaction waits until a feature is imported
@@ -47,5 +111,5 @@ class Ledger(ForBridges, ForWorkers, ForGateways, ForPeople):
 
     @cached_property
     def deployment(self) -> Deployment:
-        """Return whose topics and Kafka cluster it belongs to."""
+        """Return the deployment whose topics and Kafka cluster it belongs to."""
         return Deployment(self._engine)

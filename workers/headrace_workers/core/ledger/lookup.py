@@ -1,4 +1,4 @@
-"""One job, or some: what the ledger knows of them."""
+"""Lookup of one job, or of some."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ _MOST_TENANTS: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """One job with its steps, in the order in which they came.
+    """A job with its steps, in the order in which they were made.
 
-    A step that is in hand has, beside its own columns, its claim's: `begun_at` (absent when it was handed out and
+    A claimed step has the columns of its claim in addition to its own: `begun_at` (absent when it was assigned and
     nobody has begun it) and `worker`. `set_aside`: its events that Kafka refused.
     """
 
@@ -46,7 +46,9 @@ def job(connection: Connection, job_id: str) -> JobView | None:
 
 
 def units_of(connection: Connection, job_id: str, limit: int = 100) -> list[Row[Any]]:
-    """Return what follows the events of a job, oldest first: id, stage, endpoint, state, attempts, last reason."""
+    """Return the units that follow the events of a job, oldest first: id, stage, endpoint, state, attempts, last
+    reason.
+    """
     query = (
         select(JOBS.c.id, STEPS.c.stage, JOBS.c.endpoint, STEPS.c.state, STEPS.c.attempts, STEPS.c.reason)
         .join(STEPS, STEPS.c.job_id == JOBS.c.id)

@@ -37,7 +37,7 @@ _MAX_REASON = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One record to be published. `topic` is without the deployment's prefix."""
+    """A record to be published. `topic` is without the deployment's prefix."""
 
     topic: Topic
     key: str | None
@@ -63,7 +63,9 @@ def outgoing(
     at_ms: int,
     key: str | None = None,
 ) -> Outgoing:
-    """The record that tells of this event, keyed by job (or else by `key`) so that a job's events stay in order."""
+    """Return the record that tells of this event, keyed by job (or else by `key`) so that a job's events stay in
+    order.
+    """
     key = job_id or key
     envelope = Envelope(
         id=event_id,
@@ -164,7 +166,7 @@ def set_aside(connection: Connection, reasons: Mapping[int, str]) -> None:
 def aside(
     connection: Connection, limit: int = 100, key: str | None = None, ids: Sequence[int] | None = None
 ) -> list[SetAside]:
-    """Return what was set aside, oldest first; with `key` only what is under it, with `ids` only these."""
+    """Return the events that were set aside, oldest first; with `key` only those under it, with `ids` only these."""
     later = OUTBOX.alias("later")
     behind = (
         select(func.count())

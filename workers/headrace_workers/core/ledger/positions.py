@@ -1,4 +1,4 @@
-"""How far ingest is in each partition. Written with the jobs that were read.
+"""Positions of ingest in each partition. They are written with the jobs that were read.
 
 A position counts for one log only: a topic that was made anew, such as by a broker that keeps its log in memory, begins
 at 0 again, and is read from there.
@@ -20,12 +20,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import BigInteger, Connection, Integer, String, Text, bindparam, case, select, update
 
 from headrace_schemas.errors import HeadraceError
-from headrace_workers.core.ledger.incidents import Trouble
+from headrace_workers.core.ledger.incidents import Incident
 from headrace_workers.core.sql.database import insert, now_ms
 from headrace_workers.core.sql.direct import run
 from headrace_workers.core.tables import POSITIONS
 
-_TOLD_MS = 86_400_000  # a log that did not match is told for a day
+_REPORTED_MS = 86_400_000  # a log that did not match is reported for a day
 
 
 class PositionsMoved(HeadraceError):
@@ -86,7 +86,7 @@ def positions(connection: Connection) -> dict[Place, int]:
 
 
 def read(connection: Connection) -> dict[Place, Position]:
-    """Return the positions with all that stands beside them, by place."""
+    """Return the positions with all columns, by place."""
     return {
         Place(row.topic, row.partition, row.log): Position(
             row.next,
@@ -122,7 +122,7 @@ def go_back(connection: Connection, place: Place, expected: int, to: Position) -
     is read a second time. Raise `PositionsMoved` where another is stored than expected.
     """
     advance(connection, {place: Advance(expected, to)})
-    assert to.again is not None  # noqa: S101 - whoever goes back knows from where
+    assert to.again is not None  # noqa: S101 - a reader that goes back knows from where
     connection.execute(
         update(POSITIONS)
         .where(POSITIONS.c.topic == place.topic, POSITIONS.c.partition == place.partition)
@@ -130,11 +130,11 @@ def go_back(connection: Connection, place: Place, expected: int, to: Position) -
     )
 
 
-def incidents(connection: Connection) -> list[Trouble]:
+def incidents(connection: Connection) -> list[Incident]:
     """Return the logs that did not match what was read, of the last day."""
-    lately = POSITIONS.c.back_from.is_not(None), POSITIONS.c.back_at > now_ms() - _TOLD_MS
+    lately = POSITIONS.c.back_from.is_not(None), POSITIONS.c.back_at > now_ms() - _REPORTED_MS
     return [
-        Trouble(
+        Incident(
             "the ledger",
             f"{row.topic}-{row.partition}",
             f"the log of Kafka is not the one that was read: it was read up to offset {row.back_from}, and matches up "

@@ -1,4 +1,6 @@
-"""How full the ledger is and how long its queues keep work waiting: what a door asks before it lets more in."""
+"""Load of the ledger: how full it is, and how long its queues keep work waiting. Admission asks before it admits
+more.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -21,7 +23,7 @@ class Pressure:
 
 
 def pressure(connection: Connection, places: Collection[Place]) -> Pressure:
-    """How things stand in these places; one where nothing is ready is left out."""
+    """Return the load of these places, without those where nothing is ready."""
     now, ages = clock(connection), {}
     order = (STEPS.c.rank, STEPS.c.due, STEPS.c.turn, STEPS.c.job_id)
     for queue, lane in places:

@@ -1,4 +1,4 @@
-"""Whether the ledger takes writes: a write that says so soon, over a connection of its own."""
+"""Probe of whether the ledger takes writes: a short write over a connection of its own."""
 
 import secrets
 from functools import cached_property
@@ -13,7 +13,7 @@ SECONDS: Final = 2  # that a probe's statement has; PostgreSQL's answer has as m
 
 
 class Probe:
-    """Writes to one row of the ledger. Belongs to one thread."""
+    """Writer to one row of the ledger. Belongs to one thread."""
 
     def __init__(self, engine: Engine) -> None:
         self._of = engine
@@ -34,7 +34,7 @@ class Probe:
 
     @cached_property
     def _engine(self) -> Engine:
-        """The same database with less patience: nobody's work is waited for on it, and none waits for it."""
+        """Return an engine of the same database with a shorter time limit: no work depends on it."""
         limits = {"timeout": str(SECONDS)}
         if self._of.dialect.name == "postgresql":
             limits["connect_timeout"] = str(SECONDS)

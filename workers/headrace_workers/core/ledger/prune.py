@@ -2,9 +2,8 @@
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 
-from headrace_workers.core.ledger import accepted, changes, followers
+from headrace_workers.core.ledger import accepted, changes, followers, incidents
 from headrace_workers.core.ledger import fair_queueing as turns
-from headrace_workers.core.ledger import incidents as troubles
 from headrace_workers.core.ledger.accounting import account
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.sql.database import among, clock, now_ms
@@ -20,14 +19,14 @@ def prune(connection: Connection, older_than_ms: int) -> bool:
     holds stay.
     """
     before = now_ms() - older_than_ms
-    # What a job has used outlives it.
+    # The record of a job's usage outlives it.
     counted = account(connection, clock(connection) - older_than_ms)
     ended = (JOBS.c.ended_at < before) & (JOBS.c.ended_at <= counted.until)
     more = counted.more | _forget_jobs(connection, ended)
     more |= accepted.forget(connection, older_than_ms)
     for feature in hooks():
         more |= feature.on_prune(connection, older_than_ms)
-    troubles.forget(connection)
+    incidents.forget(connection)
     followers.forget(connection)
     never_a_job = ~select(JOBS.c.id).where(JOBS.c.id == DEAD_LETTERS.c.job_id).exists()
     more |= delete_some(connection, DEAD_LETTERS.c.id, (DEAD_LETTERS.c.died_at < before) & never_a_job)

@@ -1,4 +1,4 @@
-"""Which bridge reads which partitions: each a fair share of every topic, held by a lease of the database's clock.
+"""Assignment of partitions to bridges: each has a fair share of every topic, held by a lease of the database's clock.
 
 A bridge signs in for a while, and again before that is over. Partitions whose reader has not are free. The places of a
 topic are shared by number, so that every bridge works out the same: nobody needs to agree with anybody. Two that read
@@ -16,8 +16,8 @@ from headrace_workers.core.tables import POSITIONS, READERS
 
 
 def share(connection: Connection, reader: str, places: Collection[Place], lease_ms: int) -> frozenset[Place]:
-    """Those of these places that this reader is to read until its lease ends: those that it has and is to keep, and
-    those that are free.
+    """Return the places that this reader is to read until its lease ends: those that it has and keeps, and free
+    ones.
     """
     living = _sign_in(connection, reader, lease_ms)
     held = _held(connection, places)
@@ -39,7 +39,7 @@ def leave(connection: Connection, reader: str) -> None:
 
 
 def _sign_in(connection: Connection, reader: str, lease_ms: int) -> list[str]:
-    """The readers that are there, this one among them, in their order."""
+    """Return the readers that are there, this one among them, in their order."""
     now = clock(connection)
     written = insert(connection, READERS).values(name=reader, lease_until=now + lease_ms)
     connection.execute(
@@ -50,7 +50,7 @@ def _sign_in(connection: Connection, reader: str, lease_ms: int) -> list[str]:
 
 
 def _held(connection: Connection, places: Iterable[Place]) -> Mapping[Place, str | None]:
-    """Who reads each place, as far as anybody does."""
+    """Return who reads each place, as far as anybody does."""
     wanted = {(place.topic, place.partition): place for place in places}
     holders = {(row.topic, row.partition): row.reader for row in connection.execute(select(POSITIONS))}
     new = [
@@ -64,7 +64,9 @@ def _held(connection: Connection, places: Iterable[Place]) -> Mapping[Place, str
 
 
 def _fair(places: int, living: list[str], reader: str, turn: int) -> int:
-    """How many of a topic's places this reader may have. What cannot be shared evenly goes to another in each topic."""
+    """Return how many of a topic's places this reader may have. What cannot be shared evenly goes to another in each
+    topic.
+    """
     whole, rest = divmod(places, len(living))
     return whole + ((living.index(reader) + turn) % len(living) < rest)
 

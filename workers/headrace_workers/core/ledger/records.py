@@ -14,7 +14,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # no attribute of an event may h
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record as it was consumed. `timestamp` (ms) is the one that its log keeps, the same at every reading.
+    """A record as it was consumed. `timestamp` (ms) is the one that its log keeps, the same at every reading.
 
     `unreadable` says why the consumer could not read it: then `value` is the batch that it is in.
     """
@@ -29,17 +29,19 @@ class Record:
     unreadable: str | None = None
 
     def header(self, name: str) -> str | None:
-        """A header as text, the last of its name, cut and with what is no text replaced; None when it is not there."""
+        """Return a header as text, the last of its name, cut and with what is no text replaced; None when it is not
+        there.
+        """
         found = [value for header, value in self.headers if header == name]
         return _legible(found[-1]) if found and found[-1] is not None else None
 
     @property
     def key_text(self) -> str | None:
-        """The key as text, as `header` gives it."""
+        """Return the key as text, as `header` gives it."""
         return None if self.key is None else _legible(self.key)
 
     def shown_headers(self) -> dict[str, str]:
-        """A bounded part of the headers, for people to see and for a replay."""
+        """Return a bounded part of the headers, for people to see and for a replay."""
         return {
             name[:_KEPT_CHARACTERS]: (value or b"").decode("utf-8", "replace")[:_KEPT_CHARACTERS]
             for name, value in self.headers[:_KEPT_HEADERS]

@@ -1,4 +1,4 @@
-"""What time alone brings about: leases that ran out, delays that ended, deadlines that passed."""
+"""Recovery by time: leases that ran out, delays that ended, deadlines that passed."""
 
 import zlib
 from collections import Counter
@@ -32,7 +32,7 @@ _FIRST_SPREAD, _LONGEST_SPREAD = 1_000, 30_000  # ms
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """What one reap did, in steps: given back unstarted, given back after a worker died, and dead as poison; made ready
+    """Steps that one reap changed: given back unstarted, given back after a worker died, and dead as poison; made ready
     after a delay, and ended by their deadline; whether there may be `more` of these.
     """
 
@@ -46,8 +46,8 @@ class Reaped:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Whether a lease has run out; and whether a delay, a deadline, what a step waits for, or something that a feature
-    waits for, has ended.
+    """Flags: a lease has run out; a delay, a deadline, what a step waits for, or something that a feature waits for,
+    has ended.
     """
 
     leases: bool
@@ -116,7 +116,7 @@ def wake_missed(connection: Connection) -> int:
 
 
 def reap(connection: Connection, max_crashes: int) -> Reaped:
-    """Take back the steps of claims whose lease ran out, and whatever else dead workers had begun.
+    """Take back the steps of claims whose lease ran out, and everything else that dead workers had begun.
 
     A group whose worker died is split in two, so that a step that kills its worker soon stands alone; only what
     killed its worker `max_crashes` times alone is poison. A claim that no worker began is given back as it was, and so
@@ -142,7 +142,7 @@ def _lost(connection: Connection) -> tuple[list[Any], list[Any]]:
     """Return the claims whose lease ran out and that no dead worker had begun, and all that dead workers had begun."""
     columns = select(CLAIMS.c.id, CLAIMS.c.started_at, CLAIMS.c.worker, CLAIMS.c.renewed_at, CLAIMS.c.lease_until)
     ended = columns.where(CLAIMS.c.lease_until < now_ms()).limit(_AT_ONCE)
-    # What is locked is being renewed, or taken back by another.
+    # Locked claims are being renewed, or taken back by another bridge.
     expired = list(connection.execute(ended.with_for_update(skip_locked=True)))
     begun = [claim for claim in expired if claim.started_at is not None]
     silent = {claim.worker: claim for claim in sorted(begun, key=lambda claim: claim.renewed_at)}
@@ -172,7 +172,7 @@ def _outlived(claim: Any, expired: Any) -> bool:
 def _split(
     connection: Connection, claim_id: int, worker: str, max_crashes: int, *, alone: bool
 ) -> tuple[int, list[Burial]]:
-    """Give back what a dead worker ran; how many steps, and the ends of those that are poison."""
+    """Give back the steps that a dead worker ran; return how many, and the ends of those that are poison."""
     rows = connection.execute(
         select(STEPS.c.job_id, STEPS.c.crashes)
         .where(STEPS.c.claim_id == claim_id)
@@ -209,7 +209,7 @@ def _apart(job_id: str, crashes: int) -> int:
 
 
 def expire(connection: Connection) -> int:
-    """End the jobs whose deadline passed while they waited, a number and bytes of them that are bounded."""
+    """End the jobs whose deadline passed while they waited, bounded in number and bytes."""
     where = and_(STEPS.c.deadline < now_ms(), MAY_EXPIRE)
     late = connection.execute(select(STEPS.c.job_id, STEPS.c.read_bytes).where(where).limit(_EXPIRED_AT_ONCE)).all()
     if not late:

@@ -73,7 +73,7 @@ def forgotten(record: Record, job_id: str, tenant: str) -> Burial:
 
 
 def refuse(connection: Connection, burials: Iterable[Burial], now: int) -> int:
-    """Write dead letters of records that never became jobs; those that were written before are passed over."""
+    """Write dead letters of records that never became jobs; letters that are there already are skipped."""
     by_id = {burial.id: burial for burial in burials}
     if not by_id:
         return 0

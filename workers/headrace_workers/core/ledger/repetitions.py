@@ -1,4 +1,6 @@
-"""Records that come again under the id of a known job. With the same content they are safe; with another it is told."""
+"""Records that come again under the id of a known job. With the same content they are safe; with another they are
+reported.
+"""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -22,8 +24,8 @@ _AT_ONCE = 20  # values of up to a megabyte each that are held side by side
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What a record says: the id that it came under, whose it is (None: nobody's), and its value."""
+class RecordContent:
+    """The content of a record: the id that it came under, its tenant (None if it has none), and its value."""
 
     job_id: str
     tenant: str | None
@@ -37,28 +39,28 @@ def digest_of(job: AnyJob, value: bytes | None = None) -> str:
     return hashlib.sha256(value).hexdigest()
 
 
-def repeated(connection: Connection, records: Sequence[Said]) -> frozenset[int]:
+def repeated(connection: Connection, records: Sequence[RecordContent]) -> frozenset[int]:
     """Return the places of those records that say nothing new about a known job: it came with the same content.
 
     A deadline is no content, because it is often counted from the time of sending. A job that its tenant cancelled
     ahead has no content that could differ.
     """
     same = _same_value(connection, records)
-    rest = [(n, said) for n, said in enumerate(records) if n not in same]
+    rest = [(n, content) for n, content in enumerate(records) if n not in same]
     return same | {n for part in _parts(rest) for n in _same_content(connection, part)}
 
 
 def news(connection: Connection, refused: Sequence[Burial]) -> list[Burial]:
-    """Return those of these refusals that need a letter: not those of sound records that were accepted before."""
+    """Return the refusals that need a letter: not those of sound records that were accepted before."""
     sound = [burial for burial in refused if burial.sound]
-    same = repeated(connection, [Said(burial.refers_to or "", None, burial.value) for burial in sound])
+    same = repeated(connection, [RecordContent(burial.refers_to or "", None, burial.value) for burial in sound])
     silent = {burial.id for n, burial in enumerate(sound) if n in same}
     return [burial for burial in refused if burial.id not in silent]
 
 
 def conflicts(connection: Connection, jobs: Sequence[NewJob]) -> list[Burial]:
     """Return the letters about those of these jobs, none of which was taken in, that came with something new."""
-    same = repeated(connection, [Said(job.id, job.tenant, job.payload) for job in jobs])
+    same = repeated(connection, [RecordContent(job.id, job.tenant, job.payload) for job in jobs])
     return [
         refusal(
             job.record,
@@ -74,21 +76,21 @@ def conflicts(connection: Connection, jobs: Sequence[NewJob]) -> list[Burial]:
     ]
 
 
-def _same_value(connection: Connection, records: Sequence[Said]) -> frozenset[int]:
+def _same_value(connection: Connection, records: Sequence[RecordContent]) -> frozenset[int]:
     """Compare values where they lie: mostly that is all, and none of them needs to be read."""
     if not records:
         return frozenset()
     if connection.dialect.name == "postgresql":
         came = {
             "n": list(range(len(records))),
-            "ids": [said.job_id for said in records],
-            "values": [said.value for said in records],
+            "ids": [content.job_id for content in records],
+            "values": [content.value for content in records],
         }
         return frozenset(connection.execute(_same_values(), came).scalars())
     return frozenset(
         n
-        for n, said in enumerate(records)
-        if connection.execute(_SAME_VALUE, {"job": said.job_id, "value": said.value}).first()
+        for n, content in enumerate(records)
+        if connection.execute(_SAME_VALUE, {"job": content.job_id, "value": content.value}).first()
     )
 
 
@@ -109,19 +111,19 @@ def _same_values() -> Any:
     return select(came.c.n).join(JOBS, JOBS.c.id == came.c.id).where(JOBS.c.payload == came.c.value)
 
 
-def _same_content(connection: Connection, part: Sequence[tuple[int, Said]]) -> list[int]:
+def _same_content(connection: Connection, part: Sequence[tuple[int, RecordContent]]) -> list[int]:
     query = select(JOBS.c.id, JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload).where(
-        among(connection, JOBS.c.id, [said.job_id for _, said in part])
+        among(connection, JOBS.c.id, [content.job_id for _, content in part])
     )
     known = {row.id: row for row in connection.execute(query)}
-    return [n for n, said in part if (row := known.get(said.job_id)) is not None and _says_the_same(row, said)]
+    return [n for n, content in part if (row := known.get(content.job_id)) is not None and _says_the_same(row, content)]
 
 
-def _says_the_same(row: Any, said: Said) -> bool:
+def _says_the_same(row: Any, content: RecordContent) -> bool:
     if row.kind == "unknown":
-        return bool(row.tenant == said.tenant)
+        return bool(row.tenant == content.tenant)
     try:
-        before, now = (decode_job(row.kind, value) for value in (row.payload, said.value))
+        before, now = (decode_job(row.kind, value) for value in (row.payload, content.value))
     except InvalidRecord:
         return False
     return bool(_timeless(before) == _timeless(now))
@@ -131,6 +133,6 @@ def _timeless(job: AnyJob) -> AnyJob:
     return job.model_copy(update={"deadline": None})
 
 
-def _parts(records: list[tuple[int, Said]]) -> Iterator[list[tuple[int, Said]]]:
+def _parts(records: list[tuple[int, RecordContent]]) -> Iterator[list[tuple[int, RecordContent]]]:
     for start in range(0, len(records), _AT_ONCE):
         yield records[start : start + _AT_ONCE]

@@ -12,7 +12,7 @@ from headrace_workers.core.ledger.outbox import Outgoing, put
 from headrace_workers.core.sql.database import among, clock, locks_rows, now_ms
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, STEPS
 
-# Whoever looks for a letter knows its own id, its job's, or what the refused record said of itself.
+# People look for a letter by its own id, its job's, or the ids in the refused record.
 _NAMES = tuple(
     DEAD_LETTERS.c[name] for name in ("id", "job_id", "refers_to", "key", "ce_id", "ce_subject", "correlationid")
 )
@@ -27,7 +27,7 @@ _FACTS = (
 
 @dataclass(frozen=True, slots=True)
 class DeadFilter:
-    """Which dead letters are meant. Absent conditions hold for all; replayed ones are left out unless asked for."""
+    """Selection of dead letters. Absent conditions hold for all; replayed ones are left out unless asked for."""
 
     id: str | None = None  # any of the names that a letter goes by, see _NAMES
     stage: str | None = None
@@ -116,7 +116,7 @@ def _revive(connection: Connection, jobs: Collection[str]) -> None:
 
 
 def _be_patient(connection: Connection, units: Sequence[str]) -> None:
-    """A unit's time began when it was made: it begins once more. A job's deadline is its sender's, and stays."""
+    """Restart a unit's time limit, which began when it was made. A job's deadline is its sender's, and stays."""
     if not units:
         return
     now = clock(connection)
@@ -127,7 +127,7 @@ def _be_patient(connection: Connection, units: Sequence[str]) -> None:
 
 
 def _within(rows: Sequence[Row[Any]], max_bytes: int) -> list[Row[Any]]:
-    """The first of these whose records have so many bytes together; one at least. A job's own is not read."""
+    """Return the first of these whose records have so many bytes together; one at least. A job's own is not read."""
     found: list[Row[Any]] = []
     size = 0
     for row in rows:

@@ -1,4 +1,4 @@
-"""What a step wants written in the transaction that completes it."""
+"""Rows that a step wants written in the transaction that completes it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Written(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row. One whose key is there already is passed over."""
+    """A row. If its key is there already, it is skipped."""
 
     table: "Table"
     values: Mapping[str, Any]

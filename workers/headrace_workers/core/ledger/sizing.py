@@ -1,4 +1,4 @@
-"""How large a group is, and of what. Pure.
+"""Size and composition of groups. Pure.
 
 A group ends at its number of steps, at its bytes, or at its token budget. The budget is what fits the time quantum,
 and it is learnt in proportion from each group that the budget ended or that took longer than the quantum. Small groups
@@ -18,7 +18,7 @@ _SLOWER, _FASTER = 0.25, 2.0  # bounds of one lesson
 
 
 def within_budget(costs: Sequence[int], budget: int) -> int:
-    """How many of these, in order, fit the budget: always at least the first."""
+    """Return how many of these, in order, fit the budget: always at least the first."""
     spent = 0
     for count, cost in enumerate(costs):
         spent += cost
@@ -28,7 +28,7 @@ def within_budget(costs: Sequence[int], budget: int) -> int:
 
 
 def in_parts(steps: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
-    """These steps, in order, in as few parts as one worker may read at once."""
+    """Yield these steps, in order, in as few parts as one worker may read at once."""
     while steps:
         size = within_budget([step.read_bytes for step in steps], LARGEST_BYTES)
         yield tuple(steps[:size])
@@ -36,7 +36,7 @@ def in_parts(steps: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
 
 
 def alike(rows: Sequence[Any], limit: int, budget: int) -> list[Any]:
-    """Of these steps, in their order of urgency, the first, and behind it those that go best with it: at most `limit`,
+    """Return the first of these steps, which are in order of urgency, and those that go best with it: at most `limit`,
     and within the budget.
 
     A model forwards only the shortest prompt of a batch at once, and what longer ones have beyond it step by step:
@@ -61,8 +61,8 @@ def alike(rows: Sequence[Any], limit: int, budget: int) -> list[Any]:
 
 
 def of_one_beginning(rows: Sequence[Any]) -> Sequence[Any]:
-    """Of these steps, in their order of urgency, those as urgent as the first whose prompts begin with the same as its
-    own, or with nothing that others share: where they make a batch. Else all: a model runs what is left together.
+    """Return those of these steps, in order of urgency, that are as urgent as the first and whose prompts begin with
+    the same text or share no beginning, if they make a batch; else all of them: a model runs the rest together.
     """
     first = rows[0]
     one = (first.rank, first.due, first.prefix)
@@ -71,6 +71,6 @@ def of_one_beginning(rows: Sequence[Any]) -> Sequence[Any]:
 
 
 def next_budget(tokens: int, seconds: float, quantum: float) -> int:
-    """What a group of so many tokens that took `seconds` teaches about the budget of the next."""
+    """Return the budget of the next group, learnt from a group of so many tokens that took `seconds`."""
     factor = min(_FASTER, max(_SLOWER, _AIM * quantum / max(seconds, 1e-3)))
     return int(min(LARGEST_BUDGET, max(LEAST_BUDGET, tokens * factor)))

@@ -1,4 +1,4 @@
-"""Steps as they are made: ready, leased at once, or tried already by whoever made them."""
+"""Steps as they are made: ready, leased at once, or tried already by their maker."""
 
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -10,7 +10,7 @@ HELD: Final = "held"  # the state of a step that waits for a person, or until so
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What came of a step in the transaction that makes it. Without a delay and a reason it is done, or dead.
+    """Outcome of a step in the transaction that makes it. Without a delay and a reason it is done, or dead.
 
     Else it is tried again after `delay_ms`, or, without a delay, it is parked: until the job `waits_for` has ended, or
     someone releases it, for `longest_ms` at most.
@@ -24,7 +24,7 @@ class Tried:
 
     @property
     def state(self) -> str:
-        """The state of its step."""
+        """Return the state of its step."""
         if self.delay_ms is not None:
             return "waiting"
         if self.reason is None:
@@ -33,12 +33,12 @@ class Tried:
 
 
 def parked_state(waits_for: str | None) -> str:
-    """The state of a step that waits for another job's end, or for a person."""
+    """Return the state of a step that waits for another job's end, or for a person."""
     return HELD if waits_for is None else "parked"
 
 
 def ready_at_latest(now: int, longest_ms: int | None) -> int:
-    """When a step that is parked, or held, is ready again whatever happens."""
+    """Return the time at which a step that is parked, or held, is ready again in any case."""
     return NEVER if longest_ms is None else now + longest_ms
 
 
@@ -75,12 +75,12 @@ class NewStep(NamedTuple):
 
     @property
     def due_at(self) -> int:
-        """By when it is wanted (ms); NEVER where nobody said so."""
+        """Return the time by when it is wanted (ms); NEVER if nobody set one."""
         return self.deadline if self.due is None else self.due
 
 
 def row(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, Any]:
-    """The row of a step that is ready at `now` (ms), or taken by this claim, or whose first attempt is over."""
+    """Return the row of a step that is ready at `now` (ms), or taken by this claim, or whose first attempt is over."""
     tried = step.tried
     if tried is None:
         state, ready_at = ("ready" if claim_id is None else "leased"), now

@@ -1,4 +1,4 @@
-"""What follows an event: units of work of their own, such as a delivery, for each endpoint that wants to hear of it.
+"""Units of work that follow an event, such as a delivery, for each endpoint that subscribes to it.
 
 A unit is a row of `jobs` with a subject, the job or batch that its event tells of, and one step: claims, leases,
 retries and deadlines are those of all work. It is no job: nobody sent it, its end is told to nobody and starts nothing,
@@ -28,7 +28,7 @@ _COLUMNS = ("id", "tenant", "subject", "endpoint")
 
 
 class UnitContent(Protocol):
-    """What a unit works on, where that is a row of a feature's table."""
+    """Content that a unit works on, where that is a row of a feature's table."""
 
     @property
     def table(self) -> Table:
@@ -53,14 +53,14 @@ class NewUnit:
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """How many units were new, and which of their groups were handed out at once."""
+    """Number of new units, and those of their groups that were assigned at once."""
 
     count: int = 0
-    handed_out: tuple[Claim, ...] = ()
+    assigned: tuple[Claim, ...] = ()
 
 
 def follow(connection: Connection, units: Sequence[NewUnit], room: Room | None = None) -> Followed:
-    """Write those of these units that are new, and hand out what there is room for."""
+    """Write the new ones of these units, and assign as many as there is room for."""
     if not units:
         return Followed()
     dialect = connection.dialect.name
@@ -76,9 +76,9 @@ def follow(connection: Connection, units: Sequence[NewUnit], room: Room | None =
     contents = [unit.content for unit in written if unit.content is not None]
     for table in dict.fromkeys(content.table for content in contents):
         append(connection, table, [content.row(now) for content in contents if content.table is table])
-    handed_out = assign(connection, steps, room, now)
-    bury(connection, [_turned_away(unit) for unit in _beyond(connection, written)], now)
-    return Followed(len(written), handed_out)
+    assigned = assign(connection, steps, room, now)
+    bury(connection, [_refused(unit) for unit in _beyond(connection, written)], now)
+    return Followed(len(written), assigned)
 
 
 @lru_cache
@@ -90,7 +90,7 @@ def _new_units(dialect: str) -> Any:
 
 
 def _beyond(connection: Connection, written: Sequence[NewUnit]) -> list[NewUnit]:
-    """Return those of these units, just written, that are more than their endpoints may have open."""
+    """Return those of these units, just written, that exceed what their endpoints may have open."""
     dialect = connection.dialect.name
     endpoints = sorted({unit.endpoint for unit in written})
     crowd: Counter[str] = Counter(dict(run(connection, _open(dialect), {"endpoints": endpoints})))
@@ -109,7 +109,7 @@ def _open(dialect: str) -> Any:
     return select(JOBS.c.endpoint, func.count()).where(IS_OPEN_UNIT, endpoints).group_by(JOBS.c.endpoint)
 
 
-def _turned_away(unit: NewUnit) -> Burial:
+def _refused(unit: NewUnit) -> Burial:
     return Burial(
         id=unit.id,
         job_id=unit.id,

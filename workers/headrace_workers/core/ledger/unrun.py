@@ -45,26 +45,26 @@ class Stay:
 
 
 def waits(connection: Connection, queue: str, longer_than_ms: int) -> bool:
-    """Whether anything has waited in this queue for so long, handed out or not."""
+    """Return True if a step has waited in this queue for so long, assigned or not."""
     ((found,),) = run(connection, _WAITS, {"queue": queue, "longest": longer_than_ms})
     return bool(found)
 
 
 def take_back(connection: Connection, queue: str) -> int:
-    """Give back what was handed out of this queue and nobody began; the number of steps."""
+    """Give back the claims of this queue that no worker began; return the number of steps."""
     query = select(CLAIMS.c.id).where(CLAIMS.c.queue == queue, CLAIMS.c.worker.is_(None)).order_by(CLAIMS.c.claimed_at)
     return release(connection, list(connection.execute(query.with_for_update(skip_locked=True)).scalars()))
 
 
-def ready(connection: Connection, stage: str, queue: str, told: str) -> list[Any]:
-    """The steps of a stage that are ready in a queue, a bounded number, locked where nobody else holds them: job_id,
-    ordinal, kind, and the job as it came. Those whose reason is `told` are left out: they were looked at before.
+def ready(connection: Connection, stage: str, queue: str, reason: str) -> list[Any]:
+    """Return the steps of a stage that are ready in a queue, a bounded number, locked unless others hold them: job_id,
+    ordinal, kind, and the job as it came. Steps with this reason are left out: they were looked at before.
     """
-    untold = or_(STEPS.c.reason.is_(None), STEPS.c.reason != told)
+    others = or_(STEPS.c.reason.is_(None), STEPS.c.reason != reason)
     query = (
         select(STEPS.c.job_id, STEPS.c.ordinal, JOBS.c.kind, JOBS.c.payload)
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
-        .where(IS_READY, STEPS.c.queue == queue, STEPS.c.stage == stage, STEPS.c.payload.is_(None), untold)
+        .where(IS_READY, STEPS.c.queue == queue, STEPS.c.stage == stage, STEPS.c.payload.is_(None), others)
         .limit(_AT_ONCE)
         .with_for_update(skip_locked=True, of=STEPS)
     )
@@ -91,7 +91,7 @@ def move(connection: Connection, stage: str, moves: Sequence[Move]) -> None:
 
 
 def _turns(connection: Connection, stage: str, moves: Sequence[Move]) -> dict[tuple[str, int], int]:
-    """The turns of these steps where they are to wait."""
+    """Return the turns of these steps where they are to wait."""
     if not moves:
         return {}
     there = {(each.job_id, each.ordinal): each for each in moves}

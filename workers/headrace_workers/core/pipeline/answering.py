@@ -1,4 +1,4 @@
-"""What features add to how a model answers a job, by what their stages handed on in the job's context."""
+"""Additions of features to how a model answers a job, from the context that their stages left in the job."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ def _no_rows(_context: Context, _text: str) -> tuple[Written, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answering:
-    """What one feature adds; each part is a pure function.
+    """Additions of one feature; each part is a pure function.
 
     `conversation(job, context)` returns what the model reads instead of the job's conversation, or None. `turns` are
     put behind that. `without_another(context, error)` returns what becomes of a job whose model cannot answer again,
@@ -54,5 +54,5 @@ class Answering:
 
 @cache
 def answering() -> tuple[Answering, ...]:
-    """Return what all features add, in their order."""
+    """Return the additions of all features, in their order."""
     return tuple(found for feature in installed() if (found := feature.answering()) is not None)

@@ -1,4 +1,6 @@
-"""What goes on with a job and is in the ledger only: context, and the records of stages that published nothing."""
+"""State that goes on with a job and is in the ledger only: context, and the records of stages that published
+nothing.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +16,7 @@ class WrongOutcome(HeadraceError):
 
 
 def published(event: object) -> tuple[StageRecord, ...]:
-    """The records of stages that an event carries; a job, which is the first, carries none."""
+    """Return the records of stages that an event carries; a job, which is the first, carries none."""
     return event.stages if isinstance(event, JobEvent) else ()
 
 

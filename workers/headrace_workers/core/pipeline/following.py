@@ -1,4 +1,4 @@
-"""Which units of work follow from what is published."""
+"""Units of work that follow from published records."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -21,7 +21,9 @@ class Following:
 
     @classmethod
     def installed(cls, settings: Any, ledger: Ledger, believed: float = 0.0) -> "Following":
-        """Return what all features follow in a deployment with these settings. See `Feature.follows` for `believed`."""
+        """Return the followers of all features in a deployment with these settings. See `Feature.follows` for
+        `believed`.
+        """
         found = (feature.follows(settings, ledger, believed) for feature in installed())
         return cls([units for units in found if units is not None])
 

@@ -1,18 +1,18 @@
-"""What a job costs, roughly: pure functions of the job."""
+"""Estimated cost of a job: pure functions of the job."""
 
 import re
 
 from headrace_schemas import EmbeddingJob, EvaluationJob, GenerationJob, ModerationJob
 from headrace_workers.core.pipeline.task import Job
 
-# What makes a token, about: a word, a digit, any other sign. Only for sizing groups; the engine counts exactly.
-# Of real prompts of 100 tokens this is 2 off where characters / 4 are 7 off; prompts that are grouped by a poor guess
-# of their length cost a tenth of a model's speed.
+# Parts of a text that are about one token: a word, a digit, any other sign. Only for sizing groups: the engine counts
+# exactly. Of real prompts of 100 tokens this is 2 off where characters / 4 are 7 off; prompts that are grouped by a
+# poor guess of their length cost a tenth of a model's speed.
 _PIECE = re.compile(r"[A-Za-z]{1,12}|[^\sA-Za-z]")
 
 
 def estimate_tokens(job: Job) -> int:
-    """How many tokens a job may cost at most, roughly: what it reads and what it may write."""
+    """Return how many tokens a job may cost at most, roughly: what it reads and what it may write."""
     match job:
         case GenerationJob():
             turns = [message.content for message in job.messages] or [job.prompt or ""]
@@ -24,5 +24,5 @@ def estimate_tokens(job: Job) -> int:
 
 
 def pieces(text: str) -> int:
-    """About how many tokens a text has, whatever the model."""
+    """Return about how many tokens a text has, for any model."""
     return len(_PIECE.findall(text))

@@ -1,4 +1,4 @@
-"""Running a step over a group so that one task's trouble stays its own."""
+"""Isolation of errors: a step runs over a group so that one task's error stays its own."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -13,7 +13,8 @@ Step = Callable[[Sequence[Any]], Sequence[Outcome]]  # of tasks, or of units
 
 
 def run_isolated(step: Step, tasks: Sequence[Task | Unit]) -> list[Outcome]:
-    """One outcome a task. When the step raises, the group is halved until the culprit stands alone.
+    """Run the step, and return an outcome for each task. If the step raises, halve the group until the culprit stands
+    alone.
 
     An error that may pass (a service that is away) says nothing about any of the tasks: the group is tried again whole.
     """
@@ -38,5 +39,5 @@ def run_isolated(step: Step, tasks: Sequence[Task | Unit]) -> list[Outcome]:
 
 
 def unreadable(error: Exception) -> Dead:
-    """The end of a job whose record in the ledger this version cannot read."""
+    """Return the end of a job whose record in the ledger this version cannot read."""
     return Dead(Category.PERMANENT, f"the ledger's record cannot be read by this version: {error}")

@@ -1,4 +1,4 @@
-"""What a step says about one task. Control flow lives elsewhere: a step only returns values."""
+"""Outcomes of a step for one task. Control flow lives elsewhere: a step only returns values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Not now: worth another try. The delay is by the stage's schedule, and `after` seconds at least.
+    """The task is worth another attempt. The stage's schedule sets the delay; it is at least `after` seconds.
 
     A `REROUTABLE` one is tried at once with another model, if the stage knows of one. `otherwise` is used when no
     attempt is left, or no time before the deadline: the job goes on, ends or is held with it. Without it the job is
@@ -55,7 +55,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The step is run again when that job has ended, whatever became of it, and after `at_most` seconds in any case.
+    """The step is run again when that job has ended, in whatever way, and after `at_most` seconds in any case.
 
     Costs no attempt, lease or slot.
     """
@@ -80,7 +80,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """It cannot be done: the job ends in `dead` with this reason."""
+    """The task cannot be done: the job ends in `dead` with this reason."""
 
     category: Category
     reason: str
@@ -88,7 +88,7 @@ class Dead:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Nobody wants it any more: the unit ends with this reason, and without a dead letter. A job cannot be dropped."""
+    """The unit is no longer wanted: it ends with this reason, and without a dead letter. A job cannot be dropped."""
 
     reason: str
 
@@ -97,6 +97,6 @@ Outcome = Done | Ended | Retry | Wait | Held | Dead | Dropped
 
 
 def outcome_of(error: HeadraceError) -> Retry | Dead:
-    """What an error means for its task: its category decides."""
+    """Return the outcome of a task that failed with an error: the error's category decides."""
     reason = reason_of(error)
     return Retry(reason, category=error.category) if error.category.retryable else Dead(error.category, reason)

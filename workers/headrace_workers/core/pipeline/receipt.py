@@ -17,7 +17,9 @@ def receipt(
     judge: JudgeVerdict | None = None,
     refusal: Literal["prompt_blocked"] | None = None,
 ) -> Result:
-    """What became of the task's job, but for what the runner knows: the stages on the way, and the total time."""
+    """Return the receipt of the task's job, without the parts that the runner adds: the stages on the way, and the
+    total time.
+    """
     return Result(
         job_id=task.job_id,
         tenant=task.job.tenant,

@@ -1,4 +1,4 @@
-"""When a step that did not succeed is tried again: a value of its stage."""
+"""Retry schedule: when a step that did not succeed is tried again. It is a value of its stage."""
 
 import random
 from dataclasses import dataclass
@@ -20,11 +20,12 @@ class RetrySchedule:
     delays: tuple[float, ...] = ()
 
     def most(self, deployments: int) -> int:
-        """How many attempts there are."""
+        """Return how many attempts there are."""
         return len(self.delays) + 1 if self.delays else self.attempts or deployments
 
     def delay(self, attempt: int, chance: random.Random, least: float = 0.0) -> float:
-        """Seconds to the next attempt after this one (counted from 1): between zero and a bound that doubles.
+        """Return the seconds to the next attempt after this one (counted from 1): between zero and a bound that
+        doubles.
 
         Full jitter spreads retries best (Brooker, "Exponential Backoff and Jitter", AWS 2015).
         """

@@ -1,4 +1,4 @@
-"""The reason that a person reads who is to review a moderated text."""
+"""Reason for a moderated text to be reviewed, as the reviewer reads it."""
 
 from collections import Counter
 

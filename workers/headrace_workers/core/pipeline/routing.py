@@ -1,4 +1,4 @@
-"""Where a job goes next. The one place that knows, when a job is taken in and when a step is done."""
+"""Routing of jobs: the only module that decides where a job goes next, both at ingest and when a step is done."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Route:
 class Queue:
     """A queue, what running its work costs, the role that does it, and the model, when one does.
 
-    A worker runs `abreast` of its groups beside all that it does else, where that is more than one.
+    A worker runs `abreast` of its groups in addition to its other work, where that is more than one.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Pipeline:
         self._places = {stage.name: place for place, stage in enumerate(self.stages)}
 
     def stage(self, name: str) -> Stage | None:
-        """The stage of this name, None when this version knows none."""
+        """Return the stage of this name, None when this version knows none."""
         place = self._places.get(name)
         return None if place is None else self.stages[place]
 
@@ -77,8 +77,8 @@ class Pipeline:
         to: str | None = None,
         model: str | None = None,
     ) -> Route | None:
-        """Where a job goes with this event: to the stage `to` (and that `model`, where it is named), or to the first
-        behind `after` that takes it.
+        """Return where a job goes with this event: to the stage `to` (and that `model`, where it is named), or to the
+        first behind `after` that takes it.
 
         None when no stage does.
         """
@@ -94,18 +94,18 @@ class Pipeline:
         return None
 
     def goes_back(self, after: str, to: str) -> bool:
-        """Whether a job that goes from `after` to `to` comes to a stage once more."""
+        """Return True if a job that goes from `after` to `to` comes to a stage once more."""
         return self._places[to] <= self._places[after]
 
     def elsewhere(self, stage: Stage, job_id: str, job: Job, queue: str) -> Route | None:
-        """Where else a step may be run that could not be run in this queue."""
+        """Return where else a step may be run that could not be run in this queue."""
         tried = model_of(queue)
         other = stage.elsewhere(job, tried) if tried is not None else None
         return None if other is None else Route(stage, stage.queue(other), stage.group_of(job, job_id, other))
 
     def models_of(self, job: Job) -> frozenset[str]:
-        """Every model alias that this job may need on its way."""
-        asked = {stage.model("", job, self._judge_model) for stage in self.stages}  # whatever is drawn, all are named
+        """Return every model alias that this job may need on its way."""
+        asked = {stage.model("", job, self._judge_model) for stage in self.stages}  # all are named, for every draw
         named = job.judge_models if isinstance(job, JudgedJob) else ()
         return frozenset(model for model in (*asked, *named) if model is not None)
 
@@ -116,7 +116,8 @@ class Pipeline:
         return Route(stage, stage.queue(model), stage.group_of(job, job_id, model), stage.prefix(job))
 
     def most_tokens(self, job: Job, once: int) -> int:
-        """Return what a job may cost, one answer of which costs `once` with its prompt: it may come back to its model.
+        """Return the largest cost of a job, one answer of which costs `once` with its prompt: it may come back to its
+        model.
 
         Each answer after the first reads the one before it, too, and what is wrong with that.
         """
@@ -130,11 +131,11 @@ class Pipeline:
 
     @cached_property
     def roles(self) -> tuple[str, ...]:
-        """What a worker can be asked to be."""
+        """Return the roles that a worker can have."""
         return tuple(dict.fromkeys(stage.role for stage in self.stages))
 
     def queues(self, aliases: Sequence[str]) -> list[Queue]:
-        """Every queue that there is when these models are served; those nearest to the end come first."""
+        """Return every queue that there is when these models are served; those nearest to the end come first."""
         return [
             *(
                 Queue(stage.queue(), stage.weight, stage.role, abreast=stage.abreast)
@@ -145,7 +146,7 @@ class Pipeline:
         ]
 
     def roles_of(self, names: Sequence[str]) -> frozenset[str]:
-        """The roles that these words name; `all` is every one."""
+        """Return the roles that these words name; `all` is every one."""
         for name in names:
             if name != "all" and name not in self.roles:
                 raise ConfigurationError(f"--role is {name!r}; it may be {', '.join(self.roles)} or all")
@@ -154,7 +155,7 @@ class Pipeline:
         return frozenset(self.roles if "all" in names else names)
 
     def queues_of(self, roles: Collection[str], model: str | None) -> list[str]:
-        """The queues that a worker of these roles listens to, in the order in which it looks at them.
+        """Return the queues that a worker of these roles listens to, in the order in which it looks at them.
 
         What is nearest to its end comes first: a job that was begun is finished before another is.
         """
@@ -166,7 +167,7 @@ class Pipeline:
     def steps_of(
         self, roles: Collection[str], model: str | None, build: Mapping[str, Callable[[], Any]]
     ) -> dict[tuple[str, str], Step]:
-        """The steps of these roles, by queue and stage. Only what the roles need is built, each once."""
+        """Return the steps of these roles, by queue and stage. Only what the roles need is built, each once."""
         built: dict[str, Any] = {}
 
         def need(name: str) -> Any:
@@ -187,8 +188,8 @@ class Pipeline:
 
 
 def _with_model(step: Callable[..., Sequence[Outcome]], generator: Any) -> Step:
-    """A step that asks this model, at once when its group is of the interactive lane. A group is of one lane; units are
-    bulk work.
+    """Return a step that asks this model, at once when its group is of the interactive lane. A group is of one lane;
+    units are bulk work.
     """
 
     def run(tasks: Sequence[Task | Unit]) -> Sequence[Outcome]:

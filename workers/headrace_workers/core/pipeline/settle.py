@@ -1,4 +1,4 @@
-"""From what a step said about a task to what the ledger is to write. Pure."""
+"""Translation of a step's outcome for a task into what the ledger writes. Pure."""
 
 import random
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _MOST_ROUNDS = 100  # a job that goes back more often goes round in a circle
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What settling depends on beside the outcome: the pipeline, bounds, chance, and how long the run took."""
+    """Inputs of settling in addition to the outcome: the pipeline, bounds, chance, and how long the run took."""
 
     pipeline: Pipeline
     max_attempts: int
@@ -37,7 +37,7 @@ class Conditions:
 
 
 def task_of(row: StepRow) -> Task | Unit:
-    """The task, or the unit, that a claimed step is."""
+    """Return the task, or the unit, that a claimed step is."""
     if row.endpoint is not None:
         return _unit(row, row.endpoint)
     job = decode_job(row.kind, row.job_payload)
@@ -74,7 +74,7 @@ def _unit(row: StepRow, endpoint: str) -> Unit:
 
 
 def settle(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, conditions: Conditions) -> Settled:
-    """What becomes of one task, or one unit."""
+    """Return the ledger's outcome of one task, or one unit."""
     try:
         return _settled(started, row, task, outcome, conditions)
     except WrongOutcome as error:
@@ -116,14 +116,16 @@ def _parked(started: Started, row: StepRow, task: Task | Unit, outcome: Wait | H
 
 
 def _again(started: Started, row: StepRow, conditions: Conditions) -> int:
-    """In how many ms what is held is tried again: a half of what it has waited, so that many do not crowd others."""
+    """Return in how many ms a held step is tried again: half of what it has waited, so that many do not crowd
+    others.
+    """
     waited = 0 if row.held_at is None else started.now - row.held_at
     longest = min(max(_FIRST_TRY_MS, waited // 2), _LONGEST_TRY_MS)
     return int(longest * conditions.random.uniform(0.5, 1.0))
 
 
 def _held(started: Started, row: StepRow, task: Task | Unit, held: Held, conditions: Conditions) -> Outgoing | None:
-    """What is told of it: nothing of a unit, nor a second time."""
+    """Return the event that reports the hold; None for a unit, and the second time."""
     if row.held_at is not None or not isinstance(task, Task):
         return None
     event = JobHeld(
@@ -145,12 +147,12 @@ def _held(started: Started, row: StepRow, task: Task | Unit, held: Held, conditi
 
 
 def failed(started: Started, row: StepRow, reason: str, conditions: Conditions) -> Settled:
-    """What becomes of a step whose worker failed around it."""
+    """Return the ledger's outcome of a step whose worker failed around it."""
     return _retry(started, row, None, Retry(reason), conditions)
 
 
 def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: Conditions) -> Settled:
-    """The job passes to the next stage, with what was published, or in silence."""
+    """Return the job passes to the next stage, with what was published, or in silence."""
     stages = (*task.stages, _record(started, row, conditions))
     said = [_with_stages(event, stages) for event in (*done.also, *((done.event,) if done.event else ()))]
     event = said[-1] if done.event else task.event
@@ -199,7 +201,7 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
 
 
 def _end(started: Started, row: StepRow, task: Task, end: Ended, conditions: Conditions) -> Advanced:
-    """The job's last event is there."""
+    """Return the job's last event is there."""
     if topic_for(end.event) is not Topic.RESULTS:  # type: ignore[arg-type]
         raise WrongOutcome(f"ended the job with {type(end.event).__name__}, which nobody takes for an end")
     stages = (*task.stages, _record(started, row, conditions))
@@ -228,7 +230,9 @@ def _with_stages(event: JobEvent, stages: tuple[StageRecord, ...]) -> JobEvent:
 def _outgoing(
     started: Started, row: StepRow, events: Sequence[JobEvent], conditions: Conditions
 ) -> tuple[Outgoing, ...]:
-    """The records of these events. An event's id tells which run of which stage said it, so that a repeat is known."""
+    """Return the records of these events. An event's id tells which run of which stage said it, so that a repeat is
+    known.
+    """
     return tuple(
         outgoing(
             event,  # type: ignore[arg-type]
@@ -263,7 +267,7 @@ def _retry(started: Started, row: StepRow, task: Task | Unit | None, retry: Retr
 
 
 def buried(stage: str, row: StepRow, category: Category, reason: str) -> Burial:
-    """The end of this job in `dead`."""
+    """Return the end of this job in `dead`."""
     return job_burial(
         job_id=row.job_id,
         tenant=row.tenant,

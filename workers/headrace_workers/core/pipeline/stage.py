@@ -1,4 +1,4 @@
-"""What a stage is: one value that says all there is to know of it."""
+"""A stage of the pipeline as one value."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from headrace_workers.core.pipeline.outcome import Outcome
 from headrace_workers.core.pipeline.retry import RetrySchedule
 from headrace_workers.core.pipeline.task import Job, StepEvent
 
-MODEL_ROLE: Final = "generate"  # of the workers that hold a model, whatever they do with it
-EMBEDDER_ROLE: Final = "recall"  # of the workers that hold an embedder, whatever they do with it
+MODEL_ROLE: Final = "generate"  # the role of workers that hold a model, for every use of it
+EMBEDDER_ROLE: Final = "recall"  # the role of workers that hold an embedder, for every use of it
 
 
 class Weight(StrEnum):
-    """What running a step costs, and by that how its work is grouped and handed out."""
+    """Cost of running a step, which decides how its work is grouped and assigned."""
 
     MODEL = "model"  # a model runs it: it waits in that model's queue, in groups that fit a time quantum
     LIGHT = "light"  # microseconds a task: groups are large, and what a worker does itself behind it is one transaction
@@ -26,7 +26,7 @@ class Weight(StrEnum):
 
     @property
     def sized(self) -> bool:
-        """Whether tokens decide how large a group is, and who is in it."""
+        """Return True if tokens decide how large a group is, and which steps are in it."""
         return self in (Weight.MODEL, Weight.ENCODER)
 
 
@@ -35,47 +35,49 @@ _SCHEDULE: Final = RetrySchedule()
 
 
 def model_queue(alias: str) -> str:
-    """The queue of the workers that hold this model."""
+    """Return the queue of the workers that hold this model."""
     return f"{_MODEL_QUEUE}{alias}"
 
 
 def model_of(queue: str) -> str | None:
-    """The model that runs what waits in this queue; None when no model does."""
+    """Return the model that runs what waits in this queue; None when no model does."""
     return queue.removeprefix(_MODEL_QUEUE) if queue.startswith(_MODEL_QUEUE) else None
 
 
 def always(_job: Job, _event: StepEvent) -> bool:
-    """For every job."""
+    """Return True for every job."""
     return True
 
 
 def no_model(_job_id: str, _job: Job, _default: str | None) -> str | None:
-    """None is asked."""
+    """Return None: no model is asked."""
     return None
 
 
 def nothing_shared(_job: Job) -> int | None:
-    """No two begin with the same."""
+    """Return None: no two prompts share a beginning."""
     return None
 
 
 def nowhere(_job: Job, _model: str) -> str | None:
-    """There is no other model."""
+    """Return None: there is no other model."""
     return None
 
 
 def every(_job_id: str, _job: Job) -> bool:
-    """Each job."""
+    """Return True for every job."""
     return True
 
 
 def never(_job: Job) -> bool:
-    """For no job."""
+    """Return False for every job."""
     return False
 
 
 class Again(NamedTuple):
-    """How many more answers a stage may ask of a job's model, and about how many tokens say what is wrong with one."""
+    """Number of further answers that a stage may ask of a job's model, and about how many tokens describe what is wrong
+    with one.
+    """
 
     answers: int = 0
     tokens: int = 0
@@ -88,7 +90,7 @@ def not_again(_job: Job) -> Again:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One stage of the pipeline.
+    """A stage of the pipeline.
 
     An event goes to the first later stage that `takes` its class and whose `when(job, event)` is true. One that is for
     a share of the jobs is passed over by those that are not `drawn(job_id, job)`; one of a model, too, when
@@ -126,15 +128,15 @@ class Stage:
 
     @property
     def role(self) -> str:
-        """What a worker is asked to be so that it runs this."""
+        """Return the role of workers that run this stage."""
         return MODEL_ROLE if self.weight is Weight.MODEL else self.done_by or self.name
 
     def queue(self, model: str | None = None) -> str:
-        """Where its steps wait."""
+        """Return the queue in which its steps wait."""
         return model_queue(model) if self.weight is Weight.MODEL and model is not None else self.name
 
     def group_of(self, job: Job, job_id: str, model: str | None) -> str:
-        """With which others a step may share a call."""
+        """Return the key of the group with which a step may share a call."""
         parts = (self.name, model, self.group(job, job_id) if self.group else None)
         return "|".join(part for part in parts if part is not None)
 

@@ -1,4 +1,4 @@
-"""What a step is given: the job, and the event that brought it to this stage."""
+"""Input of a step: the job, and the event that brought it to this stage."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ StepEvent = Job | Output | Moderated
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One job at one stage.
+    """A job at a stage.
 
     `event` is the job itself, or what the last stage that published said. `context` is what stages before this one
     handed on without publishing it. `ordinal` says how often the job has gone back to an earlier stage. `stages` tells
@@ -36,8 +36,8 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What one endpoint is to hear of one event. `value` is the event as it was published; a delivery's content lies
-    in a table of its own, and it has neither.
+    """An event for one endpoint. `value` is the event as it was published; a delivery's content lies in a table of its
+    own, and it has neither.
 
     `job` is there where the unit does once more what a job asked for, as an audit does.
     """

@@ -1,4 +1,4 @@
-"""Many new rows in one go, in their order: numbers are given in it.
+"""Insertion of many rows at once, numbered in their order.
 
 PostgreSQL takes many by COPY. That costs about half of what single INSERTs do, here and there; arrays, one a column,
 cost more than those as soon as there are bytes in them. A few go by one INSERT, which is one question to the server

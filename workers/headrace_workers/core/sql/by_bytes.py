@@ -1,4 +1,4 @@
-"""A part of a list whose rows may be large: bounded in bytes as well as in rows, before a row is read."""
+"""Part of a list whose rows may be large: bounded in bytes and in rows, before a row is read."""
 
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -25,8 +25,8 @@ def by_bytes(
     newest: bool,
     large: Sequence[Any],
 ) -> Part:
-    """The rows of a query in the order of columns that tell each row, or in the reverse one, that stand behind those
-    values of them: so many at most, and no more than fit into PART_BYTES, of which the columns `large` are most.
+    """Return the rows of a query in the order of columns that tell each row, or in the reverse one, that stand behind
+    those values of them: so many at most, and no more than fit into PART_BYTES, of which the columns `large` are most.
     """
     key = tuple_(*keys)
     if after is not None:
@@ -39,7 +39,7 @@ def by_bytes(
 
 
 def _fitting(sizes: Sequence[int]) -> int:
-    """How many of the first of these fit, one at least where there is one."""
+    """Return how many of the first of these fit, one at least where there is one."""
     left = PART_BYTES
     for count, size in enumerate(sizes):
         left -= size
@@ -49,7 +49,7 @@ def _fitting(sizes: Sequence[int]) -> int:
 
 
 def _bytes_of(connection: Connection, text: Any) -> Any:
-    """The bytes of a text, which SQLite counts of a blob alone."""
+    """Return the bytes of a text, which SQLite counts of a blob alone."""
     if connection.dialect.name == "sqlite":
         return func.length(cast(text, LargeBinary))
     return func.octet_length(text)

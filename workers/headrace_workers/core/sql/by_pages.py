@@ -11,7 +11,9 @@ _PAGE: Final = 1_000
 def by_pages(
     connection: Connection, query: Select[Any], keys: Sequence[Any], limit: int | None = None, *, newest: bool = False
 ) -> Iterator[Row[Any]]:
-    """The rows of a query in the order of columns that it selects and that tell each row, or in the reverse one."""
+    """Yield the rows of a query in the order of columns that it selects and that tell each row, or in the reverse
+    one.
+    """
     key = tuple_(*keys)
     ordered = query.order_by(*(each.desc() if newest else each for each in keys))
     last: tuple[Any, ...] | None = None

@@ -34,9 +34,9 @@ from headrace_workers.core.sql.errors import leads_elsewhere, translated
 # Seconds that one statement may take, and how long SQLite waits for another process's write. `?timeout=` in the URL
 # says otherwise.
 STATEMENT_SECONDS = 10.0
-# What the server is given beyond that to end the statement itself, before we take it for gone.
+# Extra time for the server to end the statement itself, before we take it for gone.
 _GRACE_SECONDS = 2.0
-_TELL, _TOLD = "headrace_tell", "headrace_told"
+_TELL, _CALLBACK = "headrace_tell", "headrace_told"
 _LAST = "headrace_last"
 
 # Plans are kept with a connection, and those made while the tables are new would read them from end to end until the
@@ -83,7 +83,7 @@ def parsed_url(url: str | URL) -> URL:
 
 
 def connect(url: str | URL, *, durable: bool = True) -> Engine:
-    """An engine for the ledger at this URL; ConfigurationError when the URL is none that we can use.
+    """Return an engine for the ledger at this URL; ConfigurationError when the URL is none that we can use.
 
     `durable=False` is for transactions whose loss in a crash of the database changes nothing that was promised: they
     need not wait for its disk.
@@ -99,7 +99,7 @@ def connect(url: str | URL, *, durable: bool = True) -> Engine:
 
 
 def lose_together(*engines: Engine) -> None:
-    """What one of these engines loses a connection to the others have lost, too: theirs are opened anew.
+    """Open the connections of all these engines anew when one of them loses its connection.
 
     Else a thread that uses two of them would find out twice, each time by waiting until its patience ends.
     """
@@ -117,7 +117,7 @@ def lose_together(*engines: Engine) -> None:
 
 
 def _limit_of(url: URL) -> float:
-    """Seconds that a statement may take, by the URL's `timeout`."""
+    """Return the seconds that a statement may take, by the URL's `timeout`."""
     wanted = url.query.get("timeout", str(STATEMENT_SECONDS))
     try:
         limit = float(wanted)  # type: ignore[arg-type]
@@ -169,7 +169,9 @@ def _sqlite(url: URL, durable: bool) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def _private(*_: Any) -> None:
-        """It holds prompts and secrets. What SQLite puts beside it gets the file's own mode."""
+        """Give the file a private mode, since it holds prompts and secrets. SQLite gives its companion files the same
+        mode.
+        """
         file = url.database
         if not file or file.startswith((":memory:", "file:")):
             return
@@ -209,9 +211,10 @@ def _use_wal(connection: Any) -> None:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """One transaction that may write. Whatever may pass, such as a lost connection or a full disk, is `Unavailable`.
+    """Run one transaction that may write. Transient errors, such as a lost connection or a full disk, become
+    `Unavailable`.
 
-    Who listens to the engine (`listen`) is told when it has been committed, where `tell` was called in it.
+    The callback of `listen` is called when it has been committed, where `tell` was called in it.
     """
     with translated(), engine.begin() as connection:
         connection.info.pop(_TELL, None)  # of one that was rolled back
@@ -219,37 +222,37 @@ def writing(engine: Engine) -> Iterator[Connection]:
         yield connection
         do_last(connection)
         tells = connection.info.pop(_TELL, False)
-    if tells and (told := engine.get_execution_options().get(_TOLD)) is not None:
-        told()
+    if tells and (callback := engine.get_execution_options().get(_CALLBACK)) is not None:
+        callback()
 
 
-def listen(engine: Engine, told: Callable[[], object]) -> None:
+def listen(engine: Engine, callback: Callable[[], object]) -> None:
     """Call this after each transaction of `writing` in which `tell` was called, on its thread."""
-    engine.update_execution_options(**{_TOLD: told})
+    engine.update_execution_options(**{_CALLBACK: callback})
 
 
 def tell(connection: Connection) -> None:
-    """Others should look at what this transaction writes, once it has been committed."""
+    """Wake the followers of what this transaction writes, once it has been committed."""
     connection.info[_TELL] = True
 
 
-def last(connection: Connection, act: Callable[..., object], said: Mapping[Any, Any]) -> None:
-    """Call `act` with the connection and all that was said of it, at the end of this transaction: what it locks comes
+def last(connection: Connection, act: Callable[..., object], arguments: Mapping[Any, Any]) -> None:
+    """Call `act` with the connection and all its arguments, at the end of this transaction: what it locks comes
     behind all else then, and all of it is locked in one order.
     """
     acts: dict[Callable[..., object], dict[Any, Any]] = connection.info.setdefault(_LAST, {})
-    acts.setdefault(act, {}).update(said)
+    acts.setdefault(act, {}).update(arguments)
 
 
 def do_last(connection: Connection) -> None:
     """Do now what was put off to the end."""
-    for act, said in connection.info.pop(_LAST, {}).items():
-        act(connection, said)
+    for act, arguments in connection.info.pop(_LAST, {}).items():
+        act(connection, arguments)
 
 
 @contextmanager
 def unhurried(connection: Connection) -> Iterator[None]:
-    """The body may take as long as it does, for migrations: whoever starts those is there to stop them."""
+    """Run the body without a time limit, for migrations: the person who starts those can stop them."""
     if not locks_rows(connection):
         yield
         return
@@ -264,7 +267,9 @@ def unhurried(connection: Connection) -> Iterator[None]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """Only reads: each statement sees what was committed before it; on SQLite all see the same."""
+    """Run a transaction that only reads: each statement sees what was committed before it; on SQLite all see the
+    same.
+    """
     # BEGIN and COMMIT would be two more round trips, and PostgreSQL gives each statement a snapshot of its own anyway.
     options = {"isolation_level": "AUTOCOMMIT"} if engine.dialect.name == "postgresql" else {"reading": True}
     with translated(), engine.connect().execution_options(**options) as connection:
@@ -273,24 +278,24 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def brief(engine: Engine) -> Iterator[Connection]:
-    """Writes, by what is one statement on PostgreSQL, which needs no transaction around it."""
+    """Run writes by one statement, which needs no transaction around it on PostgreSQL."""
     with reading(engine) if engine.dialect.name == "postgresql" else writing(engine) as connection:
         yield connection
 
 
 def clock(connection: Connection) -> int:
-    """What the database's clock says, in ms since 1970."""
+    """Return the time by the database's clock, in ms since 1970."""
     return int(connection.execute(select(now_ms())).scalar_one())
 
 
 def insert(where: Connection | str, table: Any) -> Any:
-    """An INSERT that knows ON CONFLICT, in the dialect of a connection or of this name."""
+    """Return an INSERT that knows ON CONFLICT, in the dialect of a connection or of this name."""
     name = where if isinstance(where, str) else where.dialect.name
     return (postgresql if name == "postgresql" else sqlite).insert(table)
 
 
 def insert_many(dialect: str, table: Any, columns: Sequence[Any], constants: Mapping[str, Any]) -> Any:
-    """An INSERT of many rows that may say what it did; `many` makes its parameters. `constants` are every row's.
+    """Return an INSERT of many rows that may say what it did; `many` makes its parameters. `constants` are every row's.
 
     On PostgreSQL each column comes as an array: a statement that grew by the row would be parsed anew each time, which
     costs more than running it.
@@ -309,22 +314,24 @@ def insert_many(dialect: str, table: Any, columns: Sequence[Any], constants: Map
 
 
 def many(dialect: str, rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Rows, at least one, as `insert_many` takes them."""
+    """Return rows, at least one, as `insert_many` takes them."""
     return {name: [row[name] for row in rows] for name in rows[0]} if dialect == "postgresql" else rows
 
 
 def among(connection: Connection, column: Any, values: Collection[Any]) -> ColumnElement[bool]:
-    """`column` is one of `values`."""
+    """Return the condition that `column` is one of `values`."""
     return one_of(connection.dialect.name, column, bindparam_of(connection.dialect.name, column, list(values)))
 
 
 def one_of(dialect: str, column: Any, parameter: Any) -> ColumnElement[bool]:
-    """`column` is one of a parameter's values: an array on PostgreSQL, so that the statement is one for any number."""
+    """Return the condition that `column` is one of a parameter's values: an array on PostgreSQL, so that the statement
+    is the same for any number.
+    """
     return column == any_(parameter) if dialect == "postgresql" else column.in_(parameter)  # type: ignore[no-any-return]
 
 
 def bindparam_of(dialect: str, column: Any, values: list[Any] | None = None, name: str | None = None) -> Any:
-    """A parameter that holds many values of a column's type."""
+    """Return a parameter that holds many values of a column's type."""
     if dialect == "postgresql":
         return bindparam(name, values, type_=postgresql.ARRAY(column.type), required=values is None)
     return bindparam(name, values, type_=column.type, expanding=True, required=values is None)
@@ -339,7 +346,7 @@ def alone(connection: Connection, what: str) -> None:
 
 
 def locks_rows(connection: Connection) -> bool:
-    """Whether rows can be locked (PostgreSQL); SQLite's write transaction locks the whole file instead.
+    """Return True if rows can be locked (PostgreSQL); SQLite's write transaction locks the whole file instead.
 
     Where a query is the same without a lock nobody need ask: SQLAlchemy leaves FOR UPDATE out for SQLite.
     """

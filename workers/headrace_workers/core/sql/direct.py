@@ -31,7 +31,7 @@ def run(connection: Connection, statement: Any, parameters: Parameters | Sequenc
 
 
 def as_text(statement: Any, parameters: Parameters) -> tuple[str, Parameters]:
-    """A statement that is built once and kept, in psycopg's own words, and all its parameters."""
+    """Return a statement that is built once and kept, in psycopg's own words, and all its parameters."""
     text, constants = _compiled(statement)
     return text, {**constants, **parameters} if constants else parameters
 
@@ -49,8 +49,9 @@ def run_text(connection: Connection, text: str, parameters: Parameters | Sequenc
 
 
 def failed(connection: Connection, text: str, error: Exception) -> DBAPIError:
-    """The driver's error as SQLAlchemy would raise it. A connection that is lost is given up, and so are those that
-    lead to the same place."""
+    """Return the driver's error as SQLAlchemy would raise it. A connection that is lost is given up, and so are those
+    that lead to the same place.
+    """
     gone = is_gone(connection.connection.driver_connection, error)
     if gone:
         connection.invalidate()
@@ -59,12 +60,12 @@ def failed(connection: Connection, text: str, error: Exception) -> DBAPIError:
 
 
 def is_gone(driver: Any, error: Exception) -> bool:
-    """Whether a connection of the driver's is lost, or leads to a server that is none that we can use."""
+    """Return whether a connection of the driver's is lost, or leads to a server that is none that we can use."""
     return bool(driver.broken or driver.closed or leads_elsewhere(error))
 
 
 def as_sqlalchemy(of: Dialect, text: str, error: Exception, *, gone: bool) -> DBAPIError:
-    """The driver's error as SQLAlchemy would raise it."""
+    """Return the driver's error as SQLAlchemy would raise it."""
     import psycopg
 
     wrapped = DBAPIError.instance(
@@ -76,7 +77,7 @@ def as_sqlalchemy(of: Dialect, text: str, error: Exception, *, gone: bool) -> DB
 
 @lru_cache(maxsize=256)
 def _compiled(statement: Any) -> tuple[str, dict[str, Any]]:
-    """Its text, and the parameters that are the same each time."""
+    """Return its text, and the parameters that are the same each time."""
     compiled = statement.compile(dialect=_dialect)
     constants = {name: bound.value for bound, name in compiled.bind_names.items() if not bound.required}
     return str(compiled), constants

@@ -24,24 +24,24 @@ class Engines:
 
     @classmethod
     def at(cls, url: str) -> Self:
-        """The ledger at a database URL: `sqlite:///PATH` or `postgresql+psycopg://…`."""
+        """Return the ledger at a database URL: `sqlite:///PATH` or `postgresql+psycopg://…`."""
         engine, volatile = connect(url), connect(url, durable=False)
         lose_together(engine, volatile)
         return cls(engine, volatile)
 
     @property
     def engine(self) -> Engine:
-        """The engine, for migrations and for reading in tests."""
+        """Return the engine, for migrations and for reading in tests."""
         return self._engine
 
     @property
     def durable(self) -> Engine:
-        """The engine that loses nothing that it committed."""
+        """Return the engine that loses nothing that it committed."""
         return self._engine
 
     @property
     def volatile(self) -> Engine:
-        """The faster engine: a crash of the database may forget what it wrote last."""
+        """Return the faster engine: a crash of the database may forget what it wrote last."""
         return self._volatile
 
     def of(self, store: type[S]) -> S:
@@ -52,9 +52,9 @@ class Engines:
         assert isinstance(found, store)  # noqa: S101 - for the type checker
         return found
 
-    def tell_of_changes(self, told: Callable[[], object]) -> None:
+    def tell_of_changes(self, callback: Callable[[], object]) -> None:
         """Call this, on the thread of the writer, whenever a transaction of ours has changed what workers follow."""
-        listen(self._engine, told)
+        listen(self._engine, callback)
 
     def close(self) -> None:
         """Close all connections."""

@@ -1,5 +1,5 @@
-"""What a database's errors mean: not now (`Unavailable`), no writes now (`Unwritable`), not as this user
-(`NotAdmitted`), never (`LedgerRefused`).
+"""Errors of databases by their meaning: unavailable now (`Unavailable`), no writes now (`Unwritable`), wrong user
+(`NotAdmitted`), and never possible (`LedgerRefused`).
 """
 
 import re
@@ -16,7 +16,7 @@ _NOT_NOW_CLASSES = frozenset({"08", "40", "53", "57", "58"})  # connection, roll
 _NOT_NOW = frozenset({"25006", "25P03", "25P04", "55P03"})  # read-only, idle too long, took too long, locked
 # After these the server that answers is not the one that we need, or does not want us: what is pooled leads there too.
 _ELSEWHERE = frozenset({"25006", "57P01", "57P02", "57P03"})
-# What keeps it from writing, by SQLSTATE and by the beginning of SQLite's own names.
+# Reasons that prevent writes, by SQLSTATE and by the beginning of SQLite's own names.
 _READ_ONLY = "the ledger is read-only: let its database be written again"
 _FULL = "the ledger's disk is full: make room on it"
 _LOCKED = "the ledger is locked by another process that writes: it goes on when that one has ended"
@@ -43,18 +43,18 @@ class NotAdmitted(Unavailable):
 class Unwritable(Unavailable):
     """The database answers, and takes no writes for now. `plain` says why in words that anybody may read."""
 
-    def __init__(self, plain: str, said: str) -> None:
-        super().__init__(f"{plain} ({said})")
+    def __init__(self, plain: str, detail: str) -> None:
+        super().__init__(f"{plain} ({detail})")
         self.plain = plain
 
 
 class LedgerRefused(HeadraceError):
-    """The database will never do what it was told: a fault in this program or in its tables."""
+    """The database will never run this statement: a fault in this program or in its tables."""
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """What the database raises in the body becomes one of headrace's errors, without users' texts."""
+    """Raise headrace's errors for those that the database raises in the body, without users' texts."""
     try:
         yield
     except PoolExhausted as error:
@@ -76,7 +76,7 @@ def translated() -> Iterator[None]:
 
 
 def _not_now(error: DBAPIError) -> bool:
-    """Whether the same transaction may succeed later."""
+    """Return True if the same transaction may succeed later."""
     state = getattr(error.orig, "sqlstate", None) or ""
     return (
         isinstance(error, OperationalError | InterfaceError)
@@ -87,19 +87,21 @@ def _not_now(error: DBAPIError) -> bool:
 
 
 def _unwritable(error: DBAPIError) -> str | None:
-    """Why the database takes no writes, in our words, if that is what it says."""
+    """Return why the database takes no writes, in our words, if that is what it says."""
     state = _UNWRITABLE.get(getattr(error.orig, "sqlstate", None) or "")
     name = getattr(error.orig, "sqlite_errorname", "")
     return state or next((words for known, words in _UNWRITABLE_SQLITE.items() if name.startswith(known)), None)
 
 
 def leads_elsewhere(error: BaseException) -> bool:
-    """Whether the server that said this is none that we can use, now or for good: all that is pooled leads there."""
+    """Return whether the server that said this is none that we can use, now or for good: all that is pooled leads
+    there.
+    """
     return getattr(error, "sqlstate", None) in _ELSEWHERE
 
 
 def _shut_out(error: DBAPIError) -> bool:
-    """Whether the server refused the connection. While a connection is made the driver knows no SQLSTATE."""
+    """Return True if the server refused the connection. While a connection is made the driver knows no SQLSTATE."""
     state = getattr(error.orig, "sqlstate", None)
     if state is not None:
         return state[:2] in _SHUT_OUT_CLASSES or state == _NO_SUCH_DATABASE
@@ -107,7 +109,9 @@ def _shut_out(error: DBAPIError) -> bool:
 
 
 def _brief(error: DBAPIError) -> str:
-    """The driver's own words, without the statement, its parameters, and the row, which may hold users' texts."""
+    """Return the driver's own words, without the statement, its parameters, and the row, which may hold users'
+    texts.
+    """
     primary = getattr(getattr(error.orig, "diag", None), "message_primary", None)
     words = primary or str(error.orig or "").strip()
     return words.splitlines()[0][:300] if words else type(error).__name__

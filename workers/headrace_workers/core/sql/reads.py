@@ -14,7 +14,7 @@ _IDLE: Final = 0  # psycopg's TransactionStatus.IDLE, which is not loaded where 
 
 
 class Reads:
-    """Reads in no transaction. Thread-safe; not to be carried over a fork (call `close` in the parent before).
+    """Single reads in no transaction. Thread-safe; not to be carried over a fork (call `close` in the parent before).
 
     On PostgreSQL they have connections of their own: to lend one from SQLAlchemy's pool and to give it back costs as
     much as such a read. They are made as the engine's are, and bounded as those are; what the engine has lost, or left,
@@ -29,11 +29,11 @@ class Reads:
 
     @property
     def dialect(self) -> Dialect:
-        """Of the database."""
+        """Return the name of the database's dialect."""
         return self._engine.dialect
 
     def rows(self, statement: Any, parameters: Parameters) -> Rows:
-        """The rows of a query that is built once and kept. Unavailable when the database does not answer."""
+        """Return the rows of a query that is built once and kept. Unavailable when the database does not answer."""
         if self.dialect.name != "postgresql" or self._engine.dispatch.before_cursor_execute:
             with reading(self._engine) as connection:
                 return run(connection, statement, parameters)
@@ -64,7 +64,7 @@ class Reads:
                 self._keep(driver, kept)
 
     def _opened(self) -> Any:
-        """One that is ours, and not the pool's."""
+        """Open a connection of our own, outside the pool."""
         with translated():
             pooled = self._engine.raw_connection()
         driver: Any = pooled.driver_connection
@@ -73,7 +73,9 @@ class Reads:
         return driver
 
     def _keep(self, driver: Any, kept: list[Any]) -> None:
-        """For the next read, unless its statement was broken off, or all that were kept then have been left."""
+        """Keep the connection for the next read, unless its statement was broken off, or the kept connections were
+        given up meanwhile.
+        """
         idle = driver.pgconn.transaction_status == _IDLE
         if idle and kept is self._kept and len(kept) < _KEPT:
             kept.append(driver)
@@ -89,7 +91,7 @@ class Reads:
 
 
 def _taken(kept: list[Any]) -> Any:
-    """One of these, which others may take at the same moment; None where there is none."""
+    """Return one of these, which others may take at the same moment; None if there is none."""
     try:
         return kept.pop()
     except IndexError:
@@ -97,5 +99,5 @@ def _taken(kept: list[Any]) -> Any:
 
 
 def rows_of(where: Reads | Connection, statement: Any, parameters: Parameters) -> Rows:
-    """The rows of such a query: alone, or within what is under way."""
+    """Return the rows of such a query: alone, or within the transaction that runs."""
     return where.rows(statement, parameters) if isinstance(where, Reads) else run(where, statement, parameters)

@@ -1,4 +1,4 @@
-"""What access adds to headrace."""
+"""The access feature: API keys, quotas and usage."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any

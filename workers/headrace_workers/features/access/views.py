@@ -39,7 +39,7 @@ class ApiKey(BaseModel):
 
 
 class TokenQuota(BaseModel):
-    """How many tokens a tenant may use in a period, and how many it has used and reserved of them in this one."""
+    """The tokens that a tenant may use in a period, and those used and reserved in the present one."""
 
     tenant: str
     tokens: int

@@ -27,7 +27,7 @@ from headrace_workers.runtime.bridge.duty import BridgeParts, DutyLease, Turn
 from headrace_workers.runtime.bridge.incidents import Incidents
 from headrace_workers.runtime.bridge.ledger_time import LedgerTime
 from headrace_workers.runtime.bridge.record_admission import RecordAdmission
-from headrace_workers.runtime.wire.listener import Rung, Several
+from headrace_workers.runtime.wire.listener import HintReceiver, Several
 from headrace_workers.runtime.wire.notifier import Hint
 
 DUTY = "batches"
@@ -43,15 +43,17 @@ _FORGOTTEN_AT_ONCE = 20  # transactions
 
 @dataclass
 class Room:
-    """How many lines may be under way: `most` of all batches, and of each `window`, or its share of all if less. What a
-    batch has not left is another's.
+    """The number of lines that may be unfinished: `most` of all batches, and of each `window`, or its share of all if
+    less.
+
+    Other batches get the room that a batch does not use.
     """
 
     most: int
     window: int
 
     def among(self, unfinished: list[Row[Any]]) -> "dict[int, int]":
-        """Of each of these batches how many more may be."""
+        """Return for each of these batches how many more lines may be submitted."""
         under_way = {batch.number: int(batch.taken - batch.completed - batch.failed) for batch in unfinished}
         left = self.most - sum(under_way.values())
         each = min(self.window, max(1, self.most // max(1, len(unfinished))))
@@ -64,7 +66,7 @@ class Room:
 
 
 class Bulk:
-    """All batches of a ledger. Belongs to the thread that calls `once`.
+    """The batches of a ledger. Belongs to the thread that calls `once`.
 
     `keep`: seconds that a batch is remembered after its end. A batch whose input ended a bridge `max_crashes` times is
     read no further.
@@ -107,7 +109,10 @@ class Bulk:
         self.rest = 0.0  # and from then on if nothing ends
         self._made = threading.Event()  # a batch was made, or is to end
         self._moved = threading.Event()  # that, or a job has ended
-        self.hears: dict[Hint, Rung] = {Hint.BATCHES: Several(self._made, self._moved), Hint.EVENTS: self._moved}
+        self.receivers: dict[Hint, HintReceiver] = {
+            Hint.BATCHES: Several(self._made, self._moved),
+            Hint.EVENTS: self._moved,
+        }
 
     def take_turn(self, turn: Turn) -> Awaited | None:
         """Go on with each batch, and rest: while one is open, until a job ends."""
@@ -119,7 +124,7 @@ class Bulk:
         return self.waits
 
     def once(self, tell: Callable[[Hint], object], alive: Callable[[], object] = lambda: None) -> int:
-        """Go on with each batch, a bounded way; how many lines were taken in or written. Unavailable.
+        """Go on with each batch by a bounded amount; return the lines that were read or written. Raise Unavailable.
 
         `tell` is called with what came of it, and `alive` for each batch, and while a file is written anew, which may
         take minutes.
@@ -206,7 +211,7 @@ class Bulk:
                 tell(hint)
 
     def _end(self, batch: Row[Any], tell: Callable[[Hint], object]) -> None:
-        """What has nothing more to read and to write comes to its end."""
+        """End batches that have nothing more to read and to write."""
         if batch.taken == batch.completed + batch.failed:
             ended = self._ledger.of(Batches).finish(batch.number, self._outputs.digests(batch))
             if ended is not None:
@@ -241,7 +246,7 @@ def _gathered(unfinished: Sequence[Row[Any]]) -> float:
 
 
 def duty_of(bridge: BridgeParts) -> Bulk:
-    """Return the duty for a bridge. ConfigurationError when HEADRACE_FILES names no place that can be reached."""
+    """Return the duty for a bridge. Raise ConfigurationError if HEADRACE_FILES names no place that can be reached."""
     settings, ledger = bridge.settings, bridge.ledger
     files, batches = files_in(settings, ledger), ledger.of(Batches)
     return Bulk(

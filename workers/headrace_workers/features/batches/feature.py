@@ -1,4 +1,4 @@
-"""What batches adds to headrace."""
+"""The batches feature: files, uploads, and batches of jobs."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any

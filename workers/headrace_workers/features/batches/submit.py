@@ -85,7 +85,7 @@ def submit(
     URL that is beyond `reach`.
     """
     if file.lines == 0:
-        raise EmptyInput(f"{file.name}: there is no line in it")
+        raise EmptyInput(f"{file.name}: the file has no lines")
     if key is not None and (known := ledger.of(Batches).keyed(wishes.tenant, key)) is not None:
         return known, False
     check(wishes.tenant, wishes.callback, ledger.of(Webhooks).unknown, reach)

@@ -15,7 +15,7 @@ NATIVE: Final = "/v1/jobs"  # what a batch of headrace's own jobs says of its en
 
 
 class RequestCounts(BaseModel):
-    """How many lines there are, were answered, and were not."""
+    """The numbers of lines: in all, answered, and failed."""
 
     total: int
     completed: int
@@ -23,7 +23,7 @@ class RequestCounts(BaseModel):
 
 
 class BatchError(BaseModel):
-    """Why a whole batch failed, and with which line, where it was one."""
+    """The reason why a whole batch failed, and the line, if one is to blame."""
 
     code: Literal["invalid_input"] = "invalid_input"
     message: str
@@ -32,7 +32,7 @@ class BatchError(BaseModel):
 
 
 class BatchErrors(BaseModel):
-    """OpenAI's list of what was wrong with a batch; headrace names one."""
+    """OpenAI's list of a batch's errors; headrace names one."""
 
     object: Literal["list"] = "list"
     data: list[BatchError]
@@ -49,7 +49,7 @@ class BatchUsage(BaseModel):
 
 
 class BatchCounts(BaseModel):
-    """What headrace counts beside: lines that are `held` now, `cached` answers, and tokens `reserved` and `spent` of
+    """headrace's own counts: lines that are `held` now, `cached` answers, and tokens `reserved` and `spent` of
     `max_tokens`.
     """
 
@@ -62,7 +62,7 @@ class BatchCounts(BaseModel):
 
 
 class Batch(BaseModel):
-    """A batch. `headrace` has what it cost, and how much of it came from the cache."""
+    """A batch. `headrace` has its cost, and the number of answers from the cache."""
 
     id: str
     object: Literal["batch"] = "batch"
@@ -157,12 +157,12 @@ class FileObject(BaseModel):
 
 
 def is_over(batch: Row[Any]) -> bool:
-    """Whether nothing more will come of it."""
+    """Return True if the batch has ended."""
     return batch.ended_at is not None
 
 
 def progress_words(batch: Row[Any]) -> str:
-    """How a batch stands, in words."""
+    """Return the batch's progress in words."""
     done = batch.completed + batch.failed
     words = f"{batch.state}: {done:,} of {batch.total:,}"
     if batch.failed:

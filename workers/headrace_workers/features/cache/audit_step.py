@@ -1,4 +1,4 @@
-"""The step that answers afresh what was served by likeness, and compares. Nobody is told of it but the ledger."""
+"""The step that answers a semantic hit afresh and compares. Only the ledger knows of it."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -14,10 +14,11 @@ from headrace_workers.features.cache.store.audit_rows import Audited, Own
 
 
 def audit(units: Sequence[Unit], *, generator: Generator) -> list[Outcome]:
-    """Let the model answer each job that was served, in one call, as if nothing were known; the i-th outcome belongs to
-    the i-th unit. Some are answered twice, to see how far the model agrees with itself.
+    """Answer each served job again in one call of the model, without the cache; the i-th outcome belongs to the i-th
+    unit.
 
-    What cannot be answered, now or after some attempts, is unknown: neither clean nor wrong.
+    Some are answered twice, to measure how far the model agrees with itself. If there is no answer after some attempts,
+    the verdict is unknown: neither clean nor wrong.
     """
     asked = [
         (place, unit.job, unit.event)
@@ -38,7 +39,7 @@ def audit(units: Sequence[Unit], *, generator: Generator) -> list[Outcome]:
 
 
 def compared(audit_id: str, served: str, fresh: str, again: str | None = None) -> Audited:
-    """What an audit comes to. `again` is a second fresh answer."""
+    """Return the verdict of an audit. `again` is a second fresh answer."""
     said = compare(served, fresh)
     own = None if again is None else Own(again, compare(fresh, again).kind)
     return Audited(audit_id, said.kind, said.reason, fresh, own)

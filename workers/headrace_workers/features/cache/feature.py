@@ -1,4 +1,4 @@
-"""What cache adds to headrace."""
+"""The cache feature: exact and semantic caching of answers, and audits of it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -40,7 +40,7 @@ def _hooks() -> "Hooks":
         on_reap=entries.expire,
         on_prune=purge.forget,
         on_documents_changed=entries.outdate,
-        incidents=standings.troubles,
+        incidents=standings.incidents,
     )
 
 

@@ -33,7 +33,7 @@ _LOOKS: Final = 5  # at answers in other words, each of which may be too old: as
 
 
 class Drawn(NamedTuple):
-    """Whether a hit is audited: its stratum of similarity, its chance of that, and what is then to be written."""
+    """The draw of a hit for an audit: its similarity stratum, its probability, and the row to write."""
 
     stratum: int | None = None
     share: float | None = None
@@ -41,27 +41,27 @@ class Drawn(NamedTuple):
 
 
 class Draws(Protocol):
-    """Says which hits are audited, and which misses. Thread-safe."""
+    """The sampling of hits and misses for audits. Thread-safe."""
 
     def draw(self, job_id: str, question: str, hit: Hit, output: Output, afresh: GenerationJob | None) -> Drawn:
-        """About this hit, which was found by likeness. `afresh` is what a model is to be asked, if it can be."""
+        """Draw this semantic hit. `afresh` is the prompt for a model, if there can be one."""
 
     def explores(self, job_id: str) -> bool:
-        """Whether what this job is nearly served is audited."""
+        """Return True if the near miss of this job is audited."""
 
     def explore(self, job_id: str, job: GenerationJob, nearly: NearMiss) -> Written:
-        """That audit."""
+        """Return that audit."""
 
 
 class LooksUp(Protocol):
-    """Finds answers that were given before. Thread-safe."""
+    """The look-up of earlier answers. Thread-safe."""
 
     def look_up(self, asked: Sequence[Asked]) -> list[Found]:
-        """What each comes to; the i-th item belongs to the i-th request."""
+        """Return the result for each request; the i-th item belongs to the i-th request."""
 
     def outdate(self, found: Mapping[int, Collection[tuple[int, str]]]) -> set[int]:
-        """Give answers, by the ids of their entries, to nobody any more that do not rest on all of these documents, id
-        and version; which those are.
+        """Outdate the answers, by their entries' ids, that do not rest on all of these documents (id and version).
+        Return them.
         """
 
 
@@ -76,11 +76,12 @@ def recall(
     max_wait: float,
     auditing: Draws,
 ) -> list[Outcome]:
-    """Look all up at once; the i-th outcome belongs to the i-th task. `cache_mode` is for jobs that name none.
+    """Look up all tasks at once; the i-th outcome belongs to the i-th task.
 
-    What is made of this may be served for `cache_ttl` seconds. Who finds that another job is making the answer waits
-    for that, `max_wait` seconds at most. Passages are looked for where nobody makes the answer; where one is known, to
-    see whether they are of newer documents than it rests on. Those for a prompt that was screened are screened, too.
+    `cache_mode` is for jobs that name none. The answers may be served for `cache_ttl` seconds. If another job is making
+    the answer, a task waits for it, `max_wait` seconds at most. Passages are searched where nobody makes the answer;
+    where an answer is known, they tell if documents are newer than it. Passages for a screened prompt are screened,
+    too.
     """
     outcomes: list[Outcome] = [
         Dead(Category.PERMANENT, f"recall takes generation jobs, not {type(task.job).__name__}") for task in tasks
@@ -124,26 +125,26 @@ def recall(
 
 
 def mode_of(job: Job, default: CacheMode) -> CacheMode:
-    """Which earlier answers are good enough for a job; none for one with a floor, whose answer may be made again."""
+    """Return which earlier answers suffice for a job; none for a job with a floor, whose answer may be made again."""
     if not isinstance(job, GenerationJob) or job.min_quality is not None:
         return CacheMode.OFF
     return job.cache or default
 
 
 def recalled(context: Mapping[str, Any]) -> Recall | None:
-    """What an answer's receipt says of looking it up, from what `recall` handed on; None where it was not asked."""
+    """Return the look-up part of an answer's receipt, from what `recall` carried; None without a look-up."""
     found = context.get(CONTEXT)
     return None if found is None else Recall(**{name: found.get(name) for name in _TOLD})
 
 
 def told(context: Mapping[str, Any], _text: str) -> Mapping[str, Recall]:
-    """Return what an answer's receipt says of looking it up; nothing where it was not asked."""
+    """Return the look-up part of an answer's receipt; nothing without a look-up."""
     found = recalled(context)
     return {} if found is None else {"recall": found}
 
 
 def compared_with(context: Mapping[str, Any], text: str) -> tuple[Written, ...]:
-    """Return how the answer that a job was nearly served compares with its own, where that is audited."""
+    """Return how the near miss of a job compares with the job's own answer, if it is audited."""
     nearly = context.get(CONTEXT, {}).get(_NEARLY)
     if nearly is None:
         return ()
@@ -154,7 +155,7 @@ def compared_with(context: Mapping[str, Any], text: str) -> tuple[Written, ...]:
 def _passages(
     places: Sequence[int], tasks: Sequence[Task], retrieval: Retrieves, screener: Callable[[], Moderator]
 ) -> dict[int, grounds.Found | Held]:
-    """What the tasks at these places may rest on. A job without a base has no place here."""
+    """Return the passages for the tasks at these places. A job without a base has no place here."""
     found = find_screened([tasks[place] for place in places], retrieval, screener) if places else ()
     return dict(zip(places, found, strict=True))
 
@@ -168,7 +169,10 @@ def _outcome(
     max_wait: float,
     auditing: Draws,
 ) -> Outcome:
-    """`found` is None for a job that does not ask for the cache, `passages` for one that needs none."""
+    """Return the outcome of a task.
+
+    `found` is None for a job that does not ask for the cache, `passages` for one that needs none.
+    """
     match found:
         case Awaited() | Failed():
             return _waits_or_fails(found, max_wait)
@@ -205,8 +209,10 @@ def _waits_or_fails(found: Awaited | Failed, max_wait: float) -> Wait | Dead:
 def _renewed(
     found: Mapping[int, Found], passages: Mapping[int, grounds.Found | Held], asked: Mapping[int, Asked], cache: LooksUp
 ) -> dict[int, Found]:
-    """The same; but an answer to a question that has passages of a newer document now, which it does not rest on, is
-    given to nobody any more.
+    """Return the answers without the outdated ones.
+
+    An answer is outdated if its question now has passages of a newer document on which the answer does not rest. It is
+    never given again.
     """
     now = dict(found)
     for _ in range(_LOOKS):

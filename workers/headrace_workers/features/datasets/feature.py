@@ -1,4 +1,4 @@
-"""What datasets adds to headrace."""
+"""The datasets feature: cleaning of training data."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

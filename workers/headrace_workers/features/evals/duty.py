@@ -38,7 +38,7 @@ from headrace_workers.http.openai_errors import Refused
 from headrace_workers.runtime.bridge.crashes import Crashes
 from headrace_workers.runtime.bridge.duty import BridgeParts, DutyLease, Turn
 from headrace_workers.runtime.bridge.incidents import Incidents
-from headrace_workers.runtime.wire.listener import Rung
+from headrace_workers.runtime.wire.listener import HintReceiver
 from headrace_workers.runtime.wire.notifier import Hint
 
 DUTY: Final = "evals"
@@ -57,10 +57,10 @@ _FAULTS: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, 
 
 
 class EvalRuns:
-    """All runs of a ledger. Belongs to the thread that calls `once`.
+    """The runs of a ledger. Belongs to the thread that calls `once`.
 
-    `keep`: seconds that the files are kept. `most_bytes`: what evals of one tenant may keep; 0: any number. A run whose
-    rows ended a bridge `max_crashes` times fails.
+    `keep`: seconds that the files are kept. `most_bytes`: bytes that the evals of one tenant may keep; 0: any number. A
+    run whose rows ended a bridge `max_crashes` times fails.
     """
 
     def __init__(
@@ -88,18 +88,19 @@ class EvalRuns:
         self._forgets_at = float("-inf")
         self.rest = _IDLE
         self.waits: Awaited | None = None
-        self.hears: dict[Hint, Rung] = {}
+        self.receivers: dict[Hint, HintReceiver] = {}
 
     def take_turn(self, turn: Turn) -> Awaited | None:
-        """Go on with each run, work out pass rates where that is due, and rest."""
+        """Go on with each run, compute pass rates where they are due, and rest."""
         self.once(turn.tell_all, turn.alive)
         self._rates.once(turn.alive)
         turn.rest(self.rest)
         return self.waits
 
     def once(self, ring: Callable[[Hint], object], alive: Callable[[], object] = lambda: None) -> int:
-        """Go on with each run, a bounded way; how many items were written down or ended. `alive` is called meanwhile.
-        Unavailable.
+        """Go on with each run by a bounded amount; return the items that were written or have ended.
+
+        `alive` is called meanwhile. Raise Unavailable.
         """
         runs = self._ledger.of(Evals).unfinished()
         forgets = self._clock.monotonic() >= self._forgets_at
@@ -128,7 +129,7 @@ class EvalRuns:
         return done
 
     def close(self) -> None:
-        """Close what is open: what has begun is begun anew by whoever goes on."""
+        """Close what is open. Another bridge begins again where this one had begun."""
         self._leave_all_but(set())
         self._crashes.close()
 
@@ -188,7 +189,7 @@ class EvalRuns:
     # -- the beginning
 
     def _begin(self, run: LedgerRow[Any], ring: Callable[[Hint], object], alive: Callable[[], object]) -> int:
-        """Go on to write its items down; a batch carries their jobs once all are."""
+        """Write down more of the run's items; once all are, a batch carries their jobs."""
         beginning = self._begun.get(run.number) or self._opened(run, ring)
         if beginning is None:
             return 0
@@ -214,7 +215,7 @@ class EvalRuns:
         return beginning.count - before
 
     def _opened(self, run: LedgerRow[Any], ring: Callable[[Hint], object]) -> Beginning | None:
-        """A beginning of this run; None where it ended at once, or others must have begun before."""
+        """Return the run's beginning; None if it ended at once, or other runs must begin before."""
         if len(self._begun) >= _BEGUN_AT_ONCE:
             return None
         if sum(each.tenant == run.tenant for each in self._begun.values()) >= _BEGUN_OF_A_TENANT:
@@ -232,17 +233,17 @@ class EvalRuns:
         return beginning
 
     def _leave_all_but(self, numbers: set[int]) -> None:
-        """Others are gone on with by another bridge, or were ended by it."""
+        """Leave the other runs: another bridge continues or has ended them."""
         for number in self._begun.keys() - numbers:
             self._leave(number)
 
     def _leave(self, number: int) -> None:
-        """Close a beginning: it is over, or is to be begun anew."""
+        """Close a beginning: it has ended, or must begin again."""
         if (beginning := self._begun.pop(number, None)) is not None:
             beginning.close()
 
     def _carry(self, run: LedgerRow[Any], beginning: Beginning, ring: Callable[[Hint], object]) -> None:
-        """All its items are written down: let a batch carry those that make jobs."""
+        """Let a batch carry the items that make jobs, since all items are written down."""
         batch_id = None
         wishes = Wishes(
             tenant=run.tenant,
@@ -267,7 +268,7 @@ class EvalRuns:
     # -- the answers
 
     def _collect(self, run: LedgerRow[Any], plan: EvalPlan, batch: LedgerRow[Any]) -> int:
-        """Read on in what the batch has written, and write down what graders say."""
+        """Read on in the output of the batch, and write down the graders' results."""
         places = {"output_read": batch.output_file, "errors_read": batch.error_file}
         read = {name: getattr(run, name) for name in places}
         lines: dict[int, dict[str, Any]] = {}
@@ -286,7 +287,7 @@ class EvalRuns:
         return len(lines)
 
     def _read(self, file_id: str, start: int, lines: dict[int, dict[str, Any]]) -> int:
-        """Lines from a place of a file on, by the numbers of their items; where the next begins."""
+        """Return the lines of a file from a place on, by the numbers of their items, and where the next line begins."""
         position = start
         with io.BufferedReader(self._files.open(file_id, start)) as stream:
             for line in read_on(stream, _LONGEST_ANSWER, start):
@@ -326,13 +327,13 @@ def _crashed(count: int) -> str:
 
 
 def _source(run: LedgerRow[Any]) -> tuple[Any, Any]:
-    """The data source as it was sent, and the schema of its rows, which is kept with it."""
+    """Return the data source as it was sent, and the schema of its rows, which is stored with it."""
     kept = json.loads(run.data_source)
     return {name: said for name, said in kept.items() if name != "item_schema"}, kept.get("item_schema") or {}
 
 
 def _judged(plan: EvalPlan, row: Row, line: dict[str, Any]) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
-    """Status, sample and results of an item, of a line that its batch wrote."""
+    """Return the status, sample and results of an item, from a line that its batch wrote."""
     if (error := line.get("error")) is not None:
         return ERROR, plan.sample(row, None, error_of(str(error["code"]), str(error["message"]))), []
     scores = (line.get("judge") or {}).get("scores") or []
@@ -347,7 +348,7 @@ def _judged(plan: EvalPlan, row: Row, line: dict[str, Any]) -> tuple[str, dict[s
 
 
 def duty_of(bridge: BridgeParts) -> EvalRuns:
-    """Return the duty for a bridge. ConfigurationError when HEADRACE_FILES names no place that can be reached."""
+    """Return the duty for a bridge. Raise ConfigurationError if HEADRACE_FILES names no place that can be reached."""
     settings, ledger = bridge.settings, bridge.ledger
     return EvalRuns(
         ledger=ledger,

@@ -1,4 +1,4 @@
-"""What evals adds to headrace."""
+"""The evals feature: `headrace evaluate`, and OpenAI's evals."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any

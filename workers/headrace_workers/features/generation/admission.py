@@ -1,4 +1,4 @@
-"""What generation checks of a job: whether its prompt fits into its model's context."""
+"""Admission of prompts: a prompt must fit into its model's context."""
 
 from typing import Final
 

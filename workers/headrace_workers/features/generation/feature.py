@@ -1,4 +1,4 @@
-"""What generation adds to headrace."""
+"""The generation feature: models, engines, and OpenAI's methods for text."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,9 @@ def _hooks() -> "Hooks":
     return Hooks(on_prune=responses.forget)
 
 
-def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
+def _admission(parts: "AdmissionParts | None") -> "AdmissionCheck | None":
+    if parts is None:
+        return None
     from headrace_workers.features.generation.admission import PromptCheck
 
     return PromptCheck(parts.models)

@@ -1,4 +1,4 @@
-"""The step that lets a model answer."""
+"""The step in which a model answers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -84,7 +84,7 @@ def _conversation(job: GenerationJob, context: Mapping[str, Any]) -> tuple[Messa
 
 
 def _turns(context: Mapping[str, Any]) -> tuple[Message, ...]:
-    """Return what the model is told behind the conversation: what its last answers lacked."""
+    """Return the turns after the conversation: they tell the model what its last answers lacked."""
     return tuple(turn for each in answering() for turn in each.turns(context))
 
 

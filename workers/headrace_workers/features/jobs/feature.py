@@ -1,4 +1,4 @@
-"""What jobs adds to headrace."""
+"""The jobs feature: jobs over HTTP."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any

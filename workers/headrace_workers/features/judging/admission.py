@@ -1,4 +1,4 @@
-"""What judging checks of a job: whether its criteria can be used."""
+"""Admission of criteria: a job's criteria must be usable."""
 
 from headrace_schemas.criteria import JsonSchema, Regex
 from headrace_schemas.job import AnyJob, JudgedJob

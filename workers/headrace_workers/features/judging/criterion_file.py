@@ -34,7 +34,7 @@ def read_criterion(path: Path) -> Criterion:
     try:
         table = tomllib.loads(data.decode())
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{path} is no UTF-8: byte {error.start} cannot be read") from error
+        raise ConfigurationError(f"{path} is not UTF-8: byte {error.start} cannot be read") from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{path} is no TOML: {error}") from error
     criterion = {"name": path.stem, "criterion": "rubric", **table}

@@ -1,4 +1,4 @@
-"""What judging adds to headrace."""
+"""The judging feature: criteria, scores, and groundedness."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,7 @@ def _metrics() -> Sequence[Callable[[Any], Any]]:
     return (metrics.scores,)
 
 
-def _admission(_parts: "AdmissionParts") -> "AdmissionCheck":
+def _admission(_parts: "AdmissionParts | None") -> "AdmissionCheck":
     from headrace_workers.features.judging.admission import CriteriaCheck
 
     return CriteriaCheck()
@@ -66,12 +66,6 @@ def _answering() -> "Answering":
     return Answering(turns=quality_retry.turns, without_another=quality_retry.without_another)
 
 
-def _job_checks() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.judging.usable import check_usable
-
-    return (check_usable,)
-
-
 FEATURE = Feature(
     name="judging",
     routers=_routers,
@@ -82,5 +76,4 @@ FEATURE = Feature(
     admission=_admission,
     stages=_stages,
     answering=_answering,
-    job_checks=_job_checks,
 )

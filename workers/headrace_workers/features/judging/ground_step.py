@@ -80,7 +80,7 @@ def _looked_up(
     *,
     numbered: bool,
 ) -> Score | None:
-    """The score without the criterion's name; None where judging says itself what is lacking."""
+    """Return the score without the criterion's name; None if judging itself says what is missing."""
     if isinstance(criterion, Cosine):
         expected = reference if criterion.reference is None else criterion.reference
         if expected is None:
@@ -94,7 +94,7 @@ def _looked_up(
 
 
 def _read(task: Task) -> tuple[str | None, "Sequence[str] | _Nothing"]:
-    """The answer, and the texts that it may rest on or why there are none."""
+    """Return the answer, and the texts that it may rest on, or why there are none."""
     match task.job, task.event:
         case EvaluationJob() as job, _:
             return job.output, [job.context] if job.context else _NOTHING_GIVEN
@@ -108,7 +108,7 @@ def _read(task: Task) -> tuple[str | None, "Sequence[str] | _Nothing"]:
 
 
 def _has_passages(task: Task) -> bool:
-    """Whether what was given has numbers that an answer may cite."""
+    """Return True if the context has numbered passages that an answer may cite."""
     return isinstance(task.job, GenerationJob) and task.job.knowledge is not None
 
 

@@ -72,7 +72,10 @@ def _outcome(task: Task, subject: Subject, scored: Scored) -> Outcome:
 
 
 def _unjudged(task: Task) -> Outcome:
-    """Of a task that is not judged: it was before, and could not be answered again; or it cannot be."""
+    """Return the outcome of a task that is not judged.
+
+    Either it was judged before and could not be answered again, or it cannot be judged.
+    """
     if (result := stopped(task)) is not None:
         return Ended(result)
     found = f"{type(task.event).__name__} of a {type(task.job).__name__}"

@@ -1,4 +1,4 @@
-"""What knowledge checks of a job: the embedder that it asks for, and the knowledge base that it names."""
+"""Admission of embeddings and knowledge bases: the embedder and the base that a job names must exist."""
 
 from collections.abc import Callable, Collection
 
@@ -30,7 +30,7 @@ class KnowledgeCheck(AdmissionCheck):
             self._embedder.check(job.model)
 
     def examine(self, job: Job) -> int | None:
-        """Return the tokens of a text to embed, None where only a guess can be had. Raises InputTooLong."""
+        """Return the tokens of a text to embed, None where only a guess can be had. Raise InputTooLong."""
         return self._embedder.input_tokens(job.model, job.input) if isinstance(job, EmbeddingJob) else None
 
     def named(self, job: Job) -> str | None:

@@ -1,4 +1,4 @@
-"""What knowledge adds to headrace."""
+"""The knowledge feature: knowledge bases, vector stores, and embeddings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,9 @@ def _hooks() -> "Hooks":
     return Hooks(on_prune=base_uses.forget)
 
 
-def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
+def _admission(parts: "AdmissionParts | None") -> "AdmissionCheck | None":
+    if parts is None:
+        return None
     from headrace_workers.features.knowledge.admission import KnowledgeCheck
     from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 

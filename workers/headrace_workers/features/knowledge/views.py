@@ -73,7 +73,7 @@ class Leg(BaseModel):
 
     @classmethod
     def of(cls, hit: Hit, leg: str) -> Self | None:
-        """Return the leg; None where it does not have the passage."""
+        """Return the leg; None if it does not have the passage."""
         return cls(rank=hit.ranks[leg], score=round(hit.scores[leg], 4)) if leg in hit.ranks else None
 
 
@@ -109,7 +109,7 @@ class FoundPassage(BaseModel):
 
 
 class TakenDocument(BaseModel):
-    """What became of a file that was added."""
+    """The outcome of adding a file."""
 
     document: str
     status: Status

@@ -1,4 +1,4 @@
-"""What moderation checks of a job: the moderator that it asks for."""
+"""Admission of moderation jobs: the moderator that a job names must exist."""
 
 from headrace_schemas import ModerationJob
 from headrace_schemas.errors import UnknownModel

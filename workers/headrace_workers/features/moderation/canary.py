@@ -11,7 +11,7 @@ from itertools import takewhile
 from typing import Final
 
 from headrace_schemas import Message
-from headrace_workers.core.ports import Told
+from headrace_workers.core.ports import Instructions
 
 _LABEL: Final = b"headrace canary"  # another use of the same secret has other keys
 _DIGITS: Final = 20  # hexadecimal: 80 bits
@@ -39,14 +39,14 @@ class Canaries:
         marked = last.model_copy(update={"content": f"{last.content}{_SAID}{mark}"})
         return (*system[:-1], marked, *messages[len(system) :])
 
-    def told(self, tenant: str, messages: Sequence[Message]) -> Told | None:
+    def instructions(self, tenant: str, messages: Sequence[Message]) -> Instructions | None:
         """Return the instructions that the model must not repeat; None without a system prompt."""
         system = _leading(messages)
         if not system:
             return None
         text = _text(system)
         keys = self._keys if self._asked(tenant) else []
-        return Told(text, tuple(_mark(key, tenant, text) for key in keys))
+        return Instructions(text, tuple(_mark(key, tenant, text) for key in keys))
 
 
 def _nobody(_tenant: str) -> bool:

@@ -1,4 +1,4 @@
-"""What moderation adds to headrace."""
+"""The moderation feature: policies, detectors, and held texts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (moderation.register,)
 
 
-def _admission(_parts: "AdmissionParts") -> "AdmissionCheck":
+def _admission(_parts: "AdmissionParts | None") -> "AdmissionCheck":
     from headrace_workers.features.moderation.admission import ModeratorCheck
 
     return ModeratorCheck()

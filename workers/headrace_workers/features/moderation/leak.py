@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, Protocol
 
-from headrace_workers.core.ports import Detection, Source, Told
+from headrace_workers.core.ports import Detection, Instructions, Source
 from headrace_workers.features.moderation.detector_versions import with_part
 from headrace_workers.features.moderation.limits import MAX_DETECTIONS
 
@@ -18,7 +18,7 @@ _WORD: Final = re.compile(r"\S+")
 class Leaks(Source, Protocol):
     """A detector of a model's instructions in its answer. Its findings are of one category."""
 
-    def find(self, text: str, told: Told) -> list[Detection]:
+    def find(self, text: str, instructions: Instructions) -> list[Detection]:
         """Return the places where this text repeats the secret text."""
 
 
@@ -29,9 +29,9 @@ class CanaryDetector:
     version = with_part("hmac")
     categories = frozenset({CATEGORY})
 
-    def find(self, text: str, told: Told) -> list[Detection]:
+    def find(self, text: str, instructions: Instructions) -> list[Detection]:
         """Return the places of a canary in the text."""
-        found = (place for mark in told.marks for place in _spaced(mark).finditer(text))
+        found = (place for mark in instructions.marks for place in _spaced(mark).finditer(text))
         return [Detection(CATEGORY, 1.0, *place.span()) for place in found][:MAX_DETECTIONS]
 
 
@@ -47,9 +47,9 @@ class VerbatimDetector:
         self._characters = characters
         self.version = with_part(str(characters))
 
-    def find(self, text: str, told: Told) -> list[Detection]:
+    def find(self, text: str, instructions: Instructions) -> list[Detection]:
         """Return the longest repeated stretches. Linear in the text."""
-        said = _plain(told.system)
+        said = _plain(instructions.system)
         length = min(self._characters, len(said))
         if length < SHORTEST:
             return []

@@ -9,7 +9,16 @@ from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.core.log import Action as LogAction
 from headrace_workers.core.log import log
-from headrace_workers.core.ports import Detection, Detector, Embedder, Generator, Moderation, Moderator, Source, Told
+from headrace_workers.core.ports import (
+    Detection,
+    Detector,
+    Embedder,
+    Generator,
+    Instructions,
+    Moderation,
+    Moderator,
+    Source,
+)
 from headrace_workers.features.moderation.decision import Judge
 from headrace_workers.features.moderation.leak import CanaryDetector, Leaks, VerbatimDetector
 from headrace_workers.features.moderation.no_answer import NoAnswer
@@ -69,10 +78,10 @@ class PolicyModerator:
         self,
         texts: Sequence[str],
         tenants: Sequence[str] | None = None,
-        told: Sequence[Told | None] | None = None,
+        instructions: Sequence[Instructions | None] | None = None,
     ) -> list[Moderation | HeadraceError]:
         """Return a verdict for each text by the policy of its tenant, or an error if a detector failed on it: the text
-        must then be held. Where the policy asks for it, an answer is searched for what its model was `told`.
+        must then be held. Where the policy asks for it, an answer is searched for the `instructions` of its model.
 
         A text in which something hides words is looked at as it is, and without that: see `looks.py`.
         A text with more findings than a verdict can list, or that grows over the contract's bound when it is
@@ -96,7 +105,7 @@ class PolicyModerator:
                     failed.setdefault(look.of, result)
                 else:
                     found[look.of].update({(detector, look.in_whole(detection)): None for detection in result})
-        known = [None] * len(texts) if told is None else told
+        known = [None] * len(texts) if instructions is None else instructions
         for look, leaks, said in self._repeats(unchanged, whose, known):
             if isinstance(said, HeadraceError):
                 failed.setdefault(look.of, said)
@@ -108,17 +117,17 @@ class PolicyModerator:
         ]
 
     def _repeats(
-        self, looks: Sequence[Look], whose: Sequence[str | None], known: Sequence[Told | None]
+        self, looks: Sequence[Look], whose: Sequence[str | None], known: Sequence[Instructions | None]
     ) -> Iterator[tuple[Look, Leaks, list[Detection] | HeadraceError]]:
         """Yield the places where answers repeat their model's instructions, for tenants that look for that."""
         for look in looks:
-            told = known[look.of]
-            if told is not None:
+            instructions = known[look.of]
+            if instructions is not None:
                 for leaks in self._leaks[whose[look.of]]:
-                    yield look, leaks, _found(leaks, look.text, told)
+                    yield look, leaks, _found(leaks, look.text, instructions)
 
-    def _judge(self, tenant: str | None, told: Told | None) -> Judge:
-        return self._judges[tenant, told is not None and bool(self._leaks[tenant])]
+    def _judge(self, tenant: str | None, instructions: Instructions | None) -> Judge:
+        return self._judges[tenant, instructions is not None and bool(self._leaks[tenant])]
 
     @property
     def looks_for(self) -> frozenset[str]:
@@ -198,9 +207,9 @@ def _leaks(policy: Policy) -> tuple[Leaks, ...]:
     return (*found, VerbatimDetector(policy.verbatim)) if policy.verbatim else tuple(found)
 
 
-def _found(leaks: Leaks, text: str, told: Told) -> list[Detection] | HeadraceError:
+def _found(leaks: Leaks, text: str, instructions: Instructions) -> list[Detection] | HeadraceError:
     try:
-        return leaks.find(text, told)
+        return leaks.find(text, instructions)
     except Exception as error:
         return _failed(leaks.name, error)
 

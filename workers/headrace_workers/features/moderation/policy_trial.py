@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, NamedTuple
 from pydantic_core import from_json
 
 from headrace_schemas import HeadraceError
-from headrace_workers.core.ports import Moderator, Told
+from headrace_workers.core.ports import Instructions, Moderator
 
 On = Literal["outputs", "texts"]
 KINDS: Final[dict[On, str]] = {"outputs": "generation", "texts": "moderation"}
@@ -21,7 +21,7 @@ _AT_ONCE: Final = 64
 class Past(NamedTuple):
     """A text and the decision about it.
 
-    `text` is None where it is no longer there unchanged; `told` is what its model was told.
+    `text` is None where it is no longer there unchanged; `instructions` are those of its model.
     """
 
     job_id: str
@@ -29,7 +29,7 @@ class Past(NamedTuple):
     before: str
     objected: frozenset[str]
     text: str | None
-    told: Told | None = None
+    instructions: Instructions | None = None
 
 
 @dataclass
@@ -88,7 +88,7 @@ def tried(past: Iterable[Past], moderator: Moderator, trial: Trial) -> Iterator[
         here = [each for each in some if each.text is not None]
         trial.gone.update(each.before for each in some if each.text is None)
         verdicts = moderator.moderate(
-            [each.text or "" for each in here], [each.tenant for each in here], [each.told for each in here]
+            [each.text or "" for each in here], [each.tenant for each in here], [each.instructions for each in here]
         )
         for each, verdict in zip(here, verdicts, strict=True):
             if isinstance(verdict, HeadraceError):
@@ -104,10 +104,10 @@ def _as_now(before: str) -> str:
     return "review" if before == RELEASED else before
 
 
-def _told(job: dict[str, Any]) -> Told | None:
+def _told(job: dict[str, Any]) -> Instructions | None:
     system = []
     for message in job.get("messages", ()):
         if message["role"] != "system":
             break
         system.append(message["content"])
-    return Told("\n\n".join(system)) if system else None
+    return Instructions("\n\n".join(system)) if system else None

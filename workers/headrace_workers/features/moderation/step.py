@@ -10,7 +10,7 @@ from headrace_workers.core.pipeline.outcome import Dead, Done, Ended, Held, Outc
 from headrace_workers.core.pipeline.receipt import receipt
 from headrace_workers.core.pipeline.review_reason import review_reason
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Moderation, Moderator, Told
+from headrace_workers.core.ports import Instructions, Moderation, Moderator
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.cache.step import CONTEXT, ENTRY, GIVEN, TTL_MS
 from headrace_workers.features.cache.store.entries import Admit, Disallow, Withdraw
@@ -32,8 +32,8 @@ def moderate(tasks: Sequence[Task], *, moderator: Moderator, canaries: Canaries 
     passed on unmoderated.
     """
     texts = {place: text for place, task in enumerate(tasks) if (text := _text(task)) is not None}
-    told = [_told(tasks[place], canaries) for place in texts]
-    verdicts = moderator.moderate(list(texts.values()), [tasks[place].job.tenant for place in texts], told)
+    instructions = [_instructions(tasks[place], canaries) for place in texts]
+    verdicts = moderator.moderate(list(texts.values()), [tasks[place].job.tenant for place in texts], instructions)
     outcomes: list[Outcome] = [_no_text(task) for task in tasks]
     for place, verdict in zip(texts, verdicts, strict=True):
         outcomes[place] = _outcome(tasks[place], verdict)
@@ -49,10 +49,10 @@ def _text(task: Task) -> str | None:
     return None
 
 
-def _told(task: Task, canaries: Canaries) -> Told | None:
-    """What the model was told that wrote this text; None of what was brought."""
+def _instructions(task: Task, canaries: Canaries) -> Instructions | None:
+    """Return the instructions of the model that wrote this text; None if it was written elsewhere."""
     if isinstance(task.event, Output) and isinstance(task.job, GenerationJob):
-        return canaries.told(task.job.tenant, task.job.conversation)
+        return canaries.instructions(task.job.tenant, task.job.conversation)
     return None
 
 
@@ -72,7 +72,7 @@ def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
 
 
 def _passed_on(task: Task, output: Output, verdict: Moderation, told: ModerationVerdict) -> Done:
-    """What goes on, and what becomes of the cache by what the policy wanted."""
+    """Return the text that goes on, and the effect of the policy's verdict on the cache."""
     answer, context = whole(task.context, output.answer)
     return Done(
         Moderated(
@@ -87,7 +87,7 @@ def _passed_on(task: Task, output: Output, verdict: Moderation, told: Moderation
 
 
 def _admission(task: Task, output: Output, action: str) -> tuple[Written, ...]:
-    """What becomes of the entry that this job was to fill, or was served."""
+    """Return the change of the cache entry that this job fills, or from which it was served."""
     asked = task.context.get(CONTEXT, {})
     if GIVEN in asked:
         return () if action == "allow" else (Disallow(asked[GIVEN], f"moderation would {action} it now"),)

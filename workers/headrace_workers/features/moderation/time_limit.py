@@ -11,7 +11,7 @@ from typing import Final
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.ports import Moderation, Moderator, Told
+from headrace_workers.core.ports import Instructions, Moderation, Moderator
 
 _CHARACTERS_A_SECOND: Final = 10_000  # of what is slowest to look at, with much to spare
 _MOST_HUNG: Final = 4  # threads that never came back: from there on nothing more is asked until one does
@@ -52,10 +52,10 @@ class BoundedModerator:
         self,
         texts: Sequence[str],
         tenants: Sequence[str] | None = None,
-        told: Sequence[Told | None] | None = None,
+        instructions: Sequence[Instructions | None] | None = None,
     ) -> list[Moderation | HeadraceError]:
         """Return a verdict for each text, or an error where there is none in time."""
-        verdicts = self._ask(texts, tenants, told)
+        verdicts = self._ask(texts, tenants, instructions)
         if verdicts is not None:
             return verdicts
         if len(texts) == 1:
@@ -63,17 +63,17 @@ class BoundedModerator:
         found: _Verdicts = []
         for place, text in enumerate(texts):
             tenant = None if tenants is None else [tenants[place]]
-            alone = self._ask([text], tenant, None if told is None else [told[place]])
+            alone = self._ask([text], tenant, None if instructions is None else [instructions[place]])
             found += [self._late()] if alone is None else alone
         return found
 
     def _ask(
-        self, texts: Sequence[str], tenants: Sequence[str] | None, told: Sequence[Told | None] | None
+        self, texts: Sequence[str], tenants: Sequence[str] | None, instructions: Sequence[Instructions | None] | None
     ) -> _Verdicts | None:
         """Return the answer; None where there is none in time, or where too many threads hang already."""
         if self._hung >= _MOST_HUNG:
             return None
-        call = _Call(lambda: self._moderator.moderate(texts, tenants, told), Future())
+        call = _Call(lambda: self._moderator.moderate(texts, tenants, instructions), Future())
         hand = self._hand()
         hand.put(call)
         if not self._ends(call.answer, self._seconds + sum(map(len, texts)) / _CHARACTERS_A_SECOND):

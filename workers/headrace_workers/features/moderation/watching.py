@@ -9,7 +9,7 @@ from pathlib import Path
 from headrace_schemas import HeadraceError
 from headrace_workers.core.followed import EVERY, Followed
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.ports import Detector, Moderation, Told
+from headrace_workers.core.ports import Detector, Instructions, Moderation
 from headrace_workers.features.moderation.moderator import Aids, PolicyModerator, with_policy
 from headrace_workers.features.moderation.policy import Policy
 from headrace_workers.features.moderation.policy_file import load_policy
@@ -46,23 +46,23 @@ class WatchedModerator:
         def make(policy: Policy) -> tuple[Policy, PolicyModerator]:
             return policy, with_policy(detectors, policy, aids)
 
-        def told(now: tuple[Policy, PolicyModerator]) -> None:
+        def on_change(now: tuple[Policy, PolicyModerator]) -> None:
             log("moderation", logging.INFO, Action.POLICY_CHANGED, f"{what} are moderated by another policy",
                 path=str(path), version=now[0].version)  # fmt: skip
 
         self._followed = Followed(
-            read, make, (path,), what=what, version=lambda now: now[0].version, log_as="moderation", told=told,
-            every=every, monotonic=monotonic,
+            read, make, (path,), what=what, version=lambda now: now[0].version, log_as="moderation",
+            on_change=on_change, every=every, monotonic=monotonic,
         )  # fmt: skip
 
     def moderate(
         self,
         texts: Sequence[str],
         tenants: Sequence[str] | None = None,
-        told: Sequence[Told | None] | None = None,
+        instructions: Sequence[Instructions | None] | None = None,
     ) -> list[Moderation | HeadraceError]:
         """A verdict for each text by the policy of now: see `PolicyModerator`."""
-        return self._followed.now()[1].moderate(texts, tenants, told)
+        return self._followed.now()[1].moderate(texts, tenants, instructions)
 
     def standing(self) -> object:
         """What moderates now: another object from when on the policy, or a file that it names, is another."""

@@ -1,7 +1,7 @@
-"""Pass rates are worked out now and then, by one bridge: whoever shows them reads what it found.
+"""The computation of pass rates by one bridge at intervals; readers get the stored result.
 
-Labels and verdicts are read whole, so that it is done at intervals, of the newest jobs, and where people label alone.
-NumPy is imported only there.
+Labels and verdicts are read whole, so only the newest jobs of tenants with labels are used. NumPy is imported only
+there.
 """
 
 import logging
@@ -30,7 +30,9 @@ class LiveRates:
         self._looked_at = float("-inf")
 
     def once(self, alive: Callable[[], object] = lambda: None) -> int:
-        """Work them out where that is due; of how many tenants. `alive` is called behind each. Unavailable."""
+        """Compute the rates that are due; return the number of tenants. `alive` is called after each. Raise
+        Unavailable.
+        """
         now = self._clock.monotonic()
         if now - self._looked_at < self._every:
             return 0

@@ -1,4 +1,4 @@
-"""What quality adds to headrace."""
+"""The quality feature: people's labels, and the agreement of verdicts with them."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""What webhooks checks of a job: whether its callback leads somewhere."""
+"""Admission of callbacks: a job's callback must lead somewhere."""
 
 from collections.abc import Collection
 

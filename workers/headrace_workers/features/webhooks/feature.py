@@ -1,4 +1,4 @@
-"""What webhooks adds to headrace."""
+"""The webhooks feature: endpoints, deliveries, and callbacks of jobs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,9 @@ def _hooks() -> "Hooks":
     return Hooks(on_ingest=listeners.keep_callbacks, on_forget_jobs=deliveries.forget, on_prune=endpoints.forget_places)
 
 
-def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
+def _admission(parts: "AdmissionParts | None") -> "AdmissionCheck | None":
+    if parts is None:
+        return None
     from headrace_workers.features.webhooks.admission import CallbackCheck
     from headrace_workers.features.webhooks.store.webhooks import Webhooks
 

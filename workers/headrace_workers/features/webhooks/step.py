@@ -24,13 +24,13 @@ _KEPT_OFF = 5.0  # where the receiver is silent about others; its next answer wa
 
 
 class Sends(Protocol):
-    """What sends letters: see `Sender`."""
+    """The sender of letters: see `Sender`."""
 
     def send(self, endpoint: str, letters: Sequence[Letter], *, probing: bool, patience: int) -> list[Reply | None]:
-        """What came of each of these letters to one endpoint; None where it was not tried."""
+        """Return the outcome of each of these letters to one endpoint; None if it was not tried."""
 
     def others_wait(self, endpoint: str) -> bool:
-        """Whether letters to this endpoint were left meanwhile, as it was silent about others."""
+        """Return True if letters to this endpoint were left out because it was silent about others."""
 
 
 def deliver(units: Sequence[Unit], *, webhooks: Webhooks, sender: Sends, sealer: Sealer) -> list[Outcome]:
@@ -126,12 +126,14 @@ class _Desk:
         return Retry(reply.error, after=reply.after or 0.0)
 
     def _spared(self, pause: float) -> Wait:
-        """Not now. Those that wait come back at different times, and at once when the receiver is well."""
+        """Postpone a delivery. Retries come back at different times, and at once when the endpoint is well."""
         seconds = max(_SOON, pause) * random.uniform(1.0, 2.0)
         return Wait(self._id, "its receiver took nothing lately, and is spared for a while", at_most=seconds)
 
     def _kept_off(self) -> Wait:
-        """Not beside others that it has not answered: a receiver that hangs has one hand of this worker at a time."""
+        """Postpone a delivery while the endpoint has not answered others: if it hangs, it occupies one thread of this
+        worker.
+        """
         return Wait(
             self._id, "its receiver has not answered an earlier one yet", at_most=_KEPT_OFF * random.uniform(1.0, 2.0)
         )
@@ -149,10 +151,10 @@ def _disabled(endpoint_id: str, why: str) -> Dropped:
 
 
 def _pause(health: Health, now: int) -> float:
-    """Seconds for which nothing is sent."""
+    """Return the seconds for which nothing is sent."""
     return 0.0 if health.paused_until is None else max(0.0, (health.paused_until - now) / 1000)
 
 
 def _patience(failures: int) -> int:
-    """How many more failures in a row are enough."""
+    """Return how many more failures in a row are allowed."""
     return max(1, PATIENCE - failures)

@@ -18,7 +18,7 @@ State = Literal["pending", "delivered", "failed", "dropped"]  # of a delivery
 
 
 class WebhookEndpoint(BaseModel):
-    """A receiver. `failing_since` and `paused_until` are null while it takes what it is told."""
+    """An endpoint. `failing_since` and `paused_until` are null while it accepts its deliveries."""
 
     id: str
     object: Literal["webhook_endpoint"] = "webhook_endpoint"
@@ -43,7 +43,7 @@ class WebhookEndpoint(BaseModel):
 
 
 class WebhookEndpointWithSecret(WebhookEndpoint):
-    """A receiver, with the secret that is shown this once."""
+    """An endpoint with its secret, which is shown only this once."""
 
     signing_secret: str
 
@@ -54,7 +54,7 @@ class WebhookEndpointWithSecret(WebhookEndpoint):
 
 
 class WebhookDelivery(BaseModel):
-    """What a receiver was told, and what came of it. `next_at` is the time of the next attempt, where there is one."""
+    """A delivery and its outcome. `next_at` is the time of the next attempt, if there is one."""
 
     id: str
     object: Literal["webhook_endpoint.delivery"] = "webhook_endpoint.delivery"
@@ -96,7 +96,9 @@ class WebhookDelivery(BaseModel):
 
 
 class WebhookReplay(BaseModel):
-    """How many there were to send again, and how many were; `just_now` were sent again less than ten minutes ago."""
+    """The number of deliveries to send again, and how many were; `just_now` were sent again less than ten minutes
+    ago.
+    """
 
     object: Literal["webhook_endpoint.replay"] = "webhook_endpoint.replay"
     failed: int
@@ -111,7 +113,7 @@ class WebhookReplay(BaseModel):
 
 
 class WebhookSample(BaseModel):
-    """What a receiver said to a sample. `success`: it was reached; `error` says why it did not take the sample."""
+    """An endpoint's response to a sample. `success`: it was reached; `error` says why it did not accept the sample."""
 
     object: Literal["webhook_endpoint.test"] = "webhook_endpoint.test"
     webhook_endpoint_id: str

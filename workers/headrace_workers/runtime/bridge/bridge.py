@@ -12,7 +12,7 @@ from headrace_workers.core.feature import installed
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.memory import hand_back
-from headrace_workers.core.outage import AWAY, keep_going
+from headrace_workers.core.outage import OUTAGE_ERRORS, keep_going
 from headrace_workers.core.progress import Awaited, Loop, Progress
 from headrace_workers.runtime.bridge.dispatch import Dispatch
 from headrace_workers.runtime.bridge.duty import FeatureDuty, Turn
@@ -47,7 +47,9 @@ def all_duties() -> tuple[str, ...]:
 
 
 class Bridge:
-    """Runs its duties, a thread each, until told to stop; then leaves nothing of its own behind."""
+    """Process that runs its duties, a thread each, until it is told to stop; then it leaves nothing of its own
+    behind.
+    """
 
     def __init__(
         self,
@@ -116,14 +118,14 @@ class Bridge:
             if looks % _HAND_BACK_EVERY == 0:
                 hand_back()
         self._drain(threads)
-        if broken:  # a process that does half of its work looks alive: whoever supervises it must see its end
+        if broken:  # a process that does half of its work looks alive: its supervisor must see its end
             raise HeadraceError(f"the bridge stopped: {', '.join(broken)} ended by an error that the log shows above")
 
     def _drain(self, threads: dict[str, threading.Thread]) -> None:
         self._stop.set()
         self._work.set()
-        for rung in (rung for duty in self._of_features.values() for rung in duty.hears.values()):
-            rung.set()
+        for receiver in (each for duty in self._of_features.values() for each in duty.receivers.values()):
+            receiver.set()
         for name, thread in threads.items():
             if name != Duty.RELAY:
                 thread.join(_JOIN_SECONDS)
@@ -134,32 +136,34 @@ class Bridge:
         # One that hangs in a call still owns its consumer or producer: then the process's end puts them away.
         done = {duty for duty, thread in threads.items() if not thread.is_alive()}
         if Duty.INGEST in done:
-            self._put_away(self._ingest.close)
+            self._attempt(self._ingest.close)
         for name, feature_duty in self._of_features.items():
             if name in done:
-                self._put_away(feature_duty.close)
-        self._put_away(self._release)
+                self._attempt(feature_duty.close)
+        self._attempt(self._release)
         if Duty.RELAY in done:
-            self._put_away(self._publish_rest)
-            self._put_away(self._relay.close)
-        self._put_away(lambda: self._ledger.lay_down(self._name))
+            self._attempt(self._publish_rest)
+            self._attempt(self._relay.close)
+        self._attempt(lambda: self._ledger.lay_down(self._name))
         self._listener.stop()
         self._writes.stop(_JOIN_SECONDS)
         self._ledger.close()
         log("bridge", logging.INFO, Action.STOPPED, "the bridge stopped")
 
-    def _put_away(self, act: Callable[[], object]) -> None:
-        """Each by itself: a broker that is away must not keep claims from being given back."""
+    def _attempt(self, act: Callable[[], object]) -> None:
+        """Do one part of a stop, and log its error: an unavailable broker must not keep claims from being given
+        back.
+        """
         try:
             act()
-        except AWAY as error:  # leases and the next bridge take care of what could not be put away
-            log("bridge", logging.WARNING, Action.UNAVAILABLE, f"could not put everything away: {words(error)}")
+        except OUTAGE_ERRORS as error:  # leases and the next bridge take care of what could not be put away
+            log("bridge", logging.WARNING, Action.UNAVAILABLE, f"could not close everything: {words(error)}")
 
     def _release(self) -> None:
         steps = self._ledger.release_unstarted(self._name)
         log("bridge", logging.INFO, Action.GIVEN_BACK, "claims nobody began were given back", steps=steps)
         if steps:
-            self._notifier.ring(Hint.WORK)  # another bridge may have them
+            self._notifier.notify(Hint.WORK)  # another bridge may have them
 
     def _publish_rest(self) -> None:
         while self._relay.once():
@@ -169,12 +173,12 @@ class Bridge:
         return self._ingest.once(self._tell)
 
     def _tell(self, hint: Hint) -> None:
-        """There is something to do: here, or for other bridges where it is not done here."""
+        """Wake the loops that see to a hint: here, or in other bridges for duties that are not run here."""
         if hint is Hint.WORK:
             self._new_work.set()
         self._listener.touch(hint)
         if (Duty.DISPATCH if hint is Hint.WORK else Duty.RELAY) not in self._duties:
-            self._notifier.ring(hint)
+            self._notifier.notify(hint)
 
     def _dispatch_once(self) -> None:
         self._work.clear()
@@ -198,12 +202,12 @@ class Bridge:
         return self._of_features[name].take_turn(turn)
 
     def _tell_all(self, hint: Hint) -> None:
-        """There is something to do, wherever it is done."""
+        """Wake the loops that see to a hint, in all bridges."""
         self._listener.touch(hint)
-        self._notifier.ring(hint)
+        self._notifier.notify(hint)
 
     def _reap_once(self) -> None:
         if self._reap.once():
-            self._notifier.ring(*Hint)
+            self._notifier.notify(*Hint)
             self._listener.touch(*Hint)
         self._stop.wait(self._reap.rest)

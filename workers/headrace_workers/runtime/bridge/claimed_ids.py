@@ -17,7 +17,7 @@ _DEFAULT_TENANT: Final = Job.model_fields["tenant"].default
 
 
 def claimed_by(record: Record) -> tuple[str | None, str | None]:
-    """Return the tenant and the job's id that a record is about, each None where it cannot be told."""
+    """Return the tenant and the job's id that a record is about, each None if it is unknown."""
     fields = _fields(record.value)
     if fields is None:
         return None, None

@@ -1,4 +1,4 @@
-"""Whether Kafka is the cluster that the ledger belongs to. Nothing is read or published before that is known."""
+"""Check that Kafka is the cluster that the ledger belongs to, before anything is read or published."""
 
 from headrace_producers.admin import cluster_id
 from headrace_producers.settings import KafkaSettings
@@ -9,7 +9,7 @@ from headrace_workers.core.outage import KafkaUnavailable
 
 
 class Cluster:
-    """Asks Kafka once. Thread-safe."""
+    """Identity of the Kafka cluster, asked once. Thread-safe."""
 
     def __init__(self, kafka: KafkaSettings, ledger: Ledger, *, durable: bool) -> None:
         self._kafka = kafka

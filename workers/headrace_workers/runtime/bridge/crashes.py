@@ -1,4 +1,6 @@
-"""How often a bridge ended in the middle of one thing. What ends bridges again and again is given up: they go on."""
+"""Count of crashes in the middle of one row. A row that ends bridges again and again is given up, so that bridges go
+on.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,7 +24,7 @@ class Crashes:
         self._counted: set[int] = set()  # a ledger that was away kept these from being taken back
 
     def too_many(self, row: Row[Any]) -> int:
-        """How many there are of a row, where it is not to be tried again; else 0."""
+        """Return how many there are of a row, where it is not to be tried again; else 0."""
         there = int(row.crashes) - (row.number in self._counted)
         return there if there >= self._most else 0
 

@@ -12,7 +12,7 @@ _FLOOR = 10  # of so many claims of a queue, one is batch work when there is any
 _WINDOW = (
     8  # of so many groups' steps, those of a model's or an encoder's batch work are chosen that are alike in length
 )
-_SOON, _IDLE = 0.25, 1.0  # seconds to the next look when nothing rings
+_SOON, _IDLE = 0.25, 1.0  # seconds to the next look without a hint
 _ABREAST = 4  # of the groups that a worker runs side by side, so many fewer wait in Redis: a message a group is dear
 _LIGHT = (
     2  # groups whose size tokens do not decide may be so many times larger: a step costs microseconds, a message more
@@ -20,7 +20,7 @@ _LIGHT = (
 
 
 class Dispatch:
-    """Fills the task queue up to `depth` groups a queue and lane.
+    """Dispatcher that fills the task queue up to `depth` groups a queue and lane.
 
     A model's or an encoder's batch work that makes no full group waits for company, `linger_ms` at most: groups of one
     and three, as the first lines of a file made them, take a model as long as full ones.
@@ -49,14 +49,14 @@ class Dispatch:
         self._depth = depth
         self._linger_ms = linger_ms
         self._overtaken: dict[str, int] = {}  # interactive claims of a queue since batch work had its floor
-        self.rest = _SOON  # seconds to the next look when nothing rings
+        self.rest = _SOON  # seconds to the next look without a hint
 
     def once(self) -> int:
         """Send what there is room for; the number of groups sent."""
         queues = {queue.name: queue for queue in self._pipeline.queues(sorted(self._aliases()))}
         lanes = [(name, lane) for name in queues for lane in (INTERACTIVE, BATCH)]
         wanted = self._wanted(queues, self._tasks.waiting(lanes))
-        # A worker that takes what waits for it does not ring: there may be room again at any moment.
+        # A worker that takes waiting claims sends no hint: there may be room again at any moment.
         self.rest = _SOON
         if not wanted:
             return 0
@@ -75,7 +75,7 @@ class Dispatch:
         return len(claims)
 
     def went_out(self, claim: Claim) -> None:
-        """A claim was sent by another hand: interactive work overtakes batch work there, too."""
+        """Note that another process sent a claim: interactive work overtakes batch work there, too."""
         if claim.lane == INTERACTIVE:
             self._overtaken[claim.queue] = self._overtaken.get(claim.queue, 0) + 1
 
@@ -97,7 +97,7 @@ class Dispatch:
         return Wanted(queue.name, lane, room, self._group_size, self._group_size * _WINDOW, self._linger_ms)
 
     def _goes_ahead(self, claim: Claim) -> bool:
-        """Whether a claim is the floor of batch work, which goes ahead of interactive work."""
+        """Return True if a claim belongs to the share of batch work that goes ahead of interactive work."""
         overtaken = self._overtaken.get(claim.queue, 0)
         if claim.lane == INTERACTIVE:
             self.went_out(claim)

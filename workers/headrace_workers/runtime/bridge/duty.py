@@ -1,4 +1,4 @@
-"""Duties of a ledger: what one bridge at a time does. A feature gives the bridge those that it needs."""
+"""Duties of a ledger: each is done by one bridge at a time. Features add their own."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
 from headrace_workers.runtime.bridge.incidents import Incidents
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.listener import Rung
+from headrace_workers.runtime.wire.listener import HintReceiver
 from headrace_workers.runtime.wire.notifier import Hint
 
 _NEVER = float("-inf")
@@ -18,7 +18,7 @@ _NEVER = float("-inf")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeParts:
-    """What a bridge has for the duties of features. `rules` are those by which it admits jobs."""
+    """Parts of a bridge for the duties of features. `rules` are those by which it admits jobs."""
 
     name: str
     settings: Settings
@@ -30,7 +30,7 @@ class BridgeParts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """What a duty may do to its bridge while it has its turn.
+    """Operations that a duty may use on its bridge while it has its turn.
 
     `tell(hint)` wakes the loops that see to the hint, here or else in other bridges; `tell_all` wakes them everywhere.
     `alive` says that the duty goes on. `rest(seconds)` waits, and returns early when the bridge stops.
@@ -45,22 +45,22 @@ class Turn:
 class FeatureDuty(Protocol):
     """A duty that a feature gives the bridge, which runs it on a thread of its own.
 
-    `hears` is set at each hint, and when the bridge stops.
+    The `receivers` of a hint are set when it arrives, and when the bridge stops.
     """
 
     @property
-    def hears(self) -> Mapping[Hint, Rung]:
-        """What is set at which hint."""
+    def receivers(self) -> Mapping[Hint, HintReceiver]:
+        """Return the receivers of each hint."""
 
     def take_turn(self, turn: Turn) -> Awaited | None:
-        """Do what there is, and rest until there may be more. Return what keeps it from going on."""
+        """Do the work there is, and rest until there may be more. Return what the duty waits for, if anything."""
 
     def close(self) -> None:
         """Close what is open."""
 
 
 class DutyLease:
-    """One duty, under a lease of so many `seconds`: so long nobody does it when the bridge that had it was killed.
+    """Lease of one duty for so many `seconds`: for that time nobody does the duty if the bridge that had it was killed.
 
     Belongs to the thread that does it.
     """

@@ -1,4 +1,4 @@
-"""What became of a consumer's last fetch of each partition, so that one in trouble is named and holds no other.
+"""State of a consumer's last fetch of each partition, so that one that fails is named and does not hold up others.
 
 kafka-python raises for one partition what ends the poll of all, and passes over other errors in silence. So each answer
 of the one consumer that is given is looked at on its way.
@@ -29,7 +29,7 @@ class Fetch:
 
 
 class Fetches:
-    """Follows a KafkaConsumer. Belongs to the consumer's thread."""
+    """Follower of a KafkaConsumer's fetches. Belongs to the consumer's thread."""
 
     def __init__(self, consumer: Any, clock: Clock) -> None:
         self._clock = clock
@@ -41,19 +41,18 @@ class Fetches:
 
     @property
     def last(self) -> Mapping[Any, Fetch]:
-        """By partition."""
+        """Return the last fetch by partition."""
         return self._last
 
     def silence(self, asked: bool) -> float:
-        """Seconds since a broker last answered a fetch, though it were to say that there is nothing; 0 when none is
-        `asked`."""
+        """Return the seconds since a broker last answered a fetch, even with no records; 0 when none is `asked`."""
         now = self._clock.monotonic()
         if not asked:
             self._answered_at = now
         return now - self._answered_at
 
     def polls(self) -> None:
-        """A poll begins after a while without: that was no silence of the broker's."""
+        """Note that a poll begins after a pause, which was no silence of the broker."""
         self._polls_since = self._clock.monotonic()
 
     def interruption(self) -> float:

@@ -1,4 +1,4 @@
-"""What a bridge cannot do at the moment, told in the ledger, where `headrace status` finds it."""
+"""Incidents of a bridge, reported in the ledger, where `headrace status` finds them."""
 
 from collections.abc import Mapping
 from threading import Lock
@@ -11,7 +11,8 @@ _AGAIN_EVERY = 15.0  # seconds: what is not said again for a minute counts as ov
 
 
 class Incidents:
-    """Each duty tells all its troubles as often as it likes: the ledger hears of changes, and now and then.
+    """Reporter of incidents. Each duty may report all its incidents as often as it likes: the ledger is written when
+    they change, and now and then.
 
     Thread-safe.
     """
@@ -21,27 +22,27 @@ class Incidents:
         self._bridge = bridge
         self._clock = clock
         self._lock = Lock()
-        self._told: dict[str, tuple[dict[str, str], float]] = {}
+        self._reported: dict[str, tuple[dict[str, str], float]] = {}
 
-    def tell(self, duty: str, troubles: Mapping[str, str]) -> None:
-        """All troubles of this duty now: by subject ("" for the duty itself) a reason. None: all is well."""
+    def tell(self, duty: str, incidents: Mapping[str, str]) -> None:
+        """Report all incidents of this duty now: by subject ("" for the duty itself) a reason. None: all is well."""
         now = self._clock.monotonic()
         with self._lock:
-            told, at = self._told.get(duty, ({}, now))
-            if told == troubles and (not told or now - at < _AGAIN_EVERY):
+            reported, at = self._reported.get(duty, ({}, now))
+            if reported == incidents and (not reported or now - at < _AGAIN_EVERY):
                 return
-            self._told[duty] = (dict(troubles), now)
+            self._reported[duty] = (dict(incidents), now)
         try:
-            self._ledger.tell(self._bridge, duty, troubles)
+            self._ledger.tell(self._bridge, duty, incidents)
         except Unavailable:  # the duty will meet that itself, and tell it
             with self._lock:
-                self._told.pop(duty, None)
+                self._reported.pop(duty, None)
 
     def now(self) -> dict[str, str]:
-        """All that was told last, a reason for each duty and subject."""
+        """Return all incidents that were reported last, a reason for each duty and subject."""
         with self._lock:
             return {
                 f"{duty} {subject}".rstrip(): reason
-                for duty, (said, _) in self._told.items()
-                for subject, reason in said.items()
+                for duty, (reasons, _) in self._reported.items()
+                for subject, reason in reasons.items()
             }

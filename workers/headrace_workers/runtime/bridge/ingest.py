@@ -1,4 +1,6 @@
-"""Kafka to ledger: poll, decide about each record, and write all of them and the positions in one transaction."""
+"""Ingest from Kafka into the ledger: poll, decide about each record, and write all of them and the positions in one
+transaction.
+"""
 
 import logging
 import re
@@ -53,8 +55,8 @@ class Ingest:
         max_active: int,
         retention: float,
         clock: Clock,
-        troubles: Incidents,
-        hand_out: Assigner,
+        incidents: Incidents,
+        assigner: Assigner,
         check_cluster: Callable[[], None] = lambda: None,
     ) -> None:
         self._partitions = partitions
@@ -64,8 +66,8 @@ class Ingest:
         self._max_active = max_active
         self._retention_ms = int(retention * 1000)
         self._clock = clock
-        self._troubles = troubles
-        self._hand_out = hand_out
+        self._incidents = incidents
+        self._assigner = assigner
         self._check_cluster = check_cluster
         self._watch = PartitionWatch(clock)
         self._ledger_time = LedgerTime(ledger, clock)
@@ -79,7 +81,7 @@ class Ingest:
         self._uncommitted_since: float | None = None
 
     def once(self, tell: Callable[[Hint], object]) -> Awaited | None:
-        """Take in what one poll brings, and return what keeps this from reading something, where that lasts.
+        """Take in the records of one poll, and return a lasting reason why a part cannot be read, if there is one.
 
         `tell` is called with the hints that follow. The positions are committed to Kafka in the next lull.
         """
@@ -156,19 +158,19 @@ class Ingest:
         refused = [item for item in decided if isinstance(item, Burial)]
         cancellations = [item for item in decided if isinstance(item, Cancellation)]
         reviews = [item for item in decided if isinstance(item, ReceivedReview)]
-        room = self._hand_out.room(lone) if (lone := alone(jobs)) else None
+        room = self._assigner.room(lone) if (lone := alone(jobs)) else None
         taken = self._ledger.ingest(jobs, refused, cancellations, following, room, reviews)
         self._partitions.written(following)
         self._taken_since = True
-        self._hand_out.send(taken.handed_out)
+        self._assigner.send(taken.assigned)
         new = taken.new
         log("ingest", logging.DEBUG, Action.TAKEN, "took jobs in", new=new, known=len(jobs) - new)
         if refused:
-            # Without what they quote, which is a sender's: the log holds none of it, and the like are told once.
+            # Reasons without their quotes: the log holds no text of senders. Equal reasons are logged once.
             reasons = "; ".join(sorted({_QUOTED.sub("'…'", burial.reason)[:120] for burial in refused})[:3])
             log("ingest", logging.WARNING, Action.REFUSED, f"refused: {reasons}", records=len(refused))
         events = refused or cancellations or reviews or new < len(jobs)
-        work = cancellations or len(jobs) > len(taken.handed_out)  # what ends may be waited for, or followed
+        work = cancellations or len(jobs) > len(taken.assigned)  # what ends may be waited for, or followed
         return [Hint.WORK] * bool(work) + [Hint.EVENTS, Hint.ENDS] * bool(events)
 
     def _decided(self, raw: Any, found: Accepted, now: int) -> Accepted:
@@ -195,7 +197,7 @@ class Ingest:
         return Record(topic, raw.partition, raw.offset, headers, raw.value, timestamp, raw.key, unreadable)
 
     def _look(self, consumer: Any) -> None:
-        """See now and then how full the ledger is, and whether a partition is in trouble."""
+        """Check now and then how full the ledger is, and whether a partition fails."""
         now = self._clock.monotonic()
         if now - self._looked_at < _LOOK_EVERY:
             return
@@ -218,7 +220,7 @@ class Ingest:
 
     def _without(self, failure: KafkaUnavailable) -> None:
         self._consumer, self._waits = None, awaited(failure)
-        self._troubles.tell(DUTY, {"": str(failure)})
+        self._incidents.tell(DUTY, {"": str(failure)})
 
     def _count(self) -> None:
         active = self._ledger.active_jobs()
@@ -230,11 +232,11 @@ class Ingest:
             log("ingest", logging.INFO, Action.RESUMED, "ingest goes on", active=active)
             self._full = False
 
-    def _say(self, troubles: dict[str, str]) -> None:
-        self._troubles.tell(DUTY, troubles)
+    def _say(self, incidents: dict[str, str]) -> None:
+        self._incidents.tell(DUTY, incidents)
         self._waits = None
-        if troubles:
-            reasons = "; ".join(f"{subject} {reason}".lstrip() for subject, reason in troubles.items())
+        if incidents:
+            reasons = "; ".join(f"{subject} {reason}".lstrip() for subject, reason in incidents.items())
             self._waits = Awaited("what it is to read", reasons[:1_000])
 
     def _left_alone(self, consumer: Any) -> Collection[Any]:

@@ -7,7 +7,7 @@ _ASK_EVERY = 1.0  # seconds: what goes by it is no finer than that
 
 
 class LedgerTime:
-    """What the ledger's clock shows. Belongs to one thread."""
+    """Time by the ledger's clock. Belongs to one thread."""
 
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger = ledger
@@ -23,5 +23,5 @@ class LedgerTime:
         return told + int((now - at) * 1000)
 
     def ask_anew(self) -> None:
-        """Believe nothing of what it said before."""
+        """Ask the ledger at the next call."""
         self._asked = None

@@ -1,4 +1,4 @@
-"""What is wrong with the partitions that a bridge reads, in words. A moment's trouble is none: it must last."""
+"""Faults of the partitions that a bridge reads, in words. Only faults that last are reported."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 from headrace_workers.core.ports import Clock
 from headrace_workers.runtime.bridge.fetches import Fetch
 
-LASTS = 30.0  # seconds before it is told
+LASTS = 30.0  # seconds before a fault is reported
 
 
 class PartitionWatch:
-    """Looks at a consumer's partitions. Belongs to the consumer's thread."""
+    """Watch over a consumer's partitions. Belongs to the consumer's thread."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
     def look(self, consumer: Any, fetches: Mapping[Any, Fetch], paused: Collection[Any]) -> dict[str, str]:
-        """What is wrong, by partition. `paused`: left alone on purpose."""
+        """Return the faults, by partition. `paused`: left alone on purpose."""
         told = {}
         for partition in sorted(consumer.assignment()):
             fetch = fetches.get(partition)

@@ -1,4 +1,4 @@
-"""Which partitions a bridge reads: its share of all, by a lease of the ledger, from where the ledger says.
+"""Partitions that a bridge reads: its share of all, by a lease of the ledger, from the ledger's positions.
 
 Offsets are written with the jobs that were read. So a bridge takes over from another in two seconds, a ledger that was
 restored from a backup goes on from where it was then, and a log that began anew is read from its beginning. Of the
@@ -55,14 +55,14 @@ _LAST_COMMIT_MS = 1_000
 
 
 def group_of(kafka: KafkaSettings) -> str:
-    """The consumer group whose offsets the broker is told: it carries the prefix of its topics, as they do."""
+    """Return the consumer group whose offsets are committed: it carries the prefix of its topics, as they do."""
     return f"{kafka.prefix}ingest"
 
 
 class Partitions:
     """A consumer of what this bridge is to read. Belongs to one thread."""
 
-    # How long a poll may take while nothing comes (ms): the lease is to be kept meanwhile. What comes ends it at once.
+    # Longest poll without records (ms): the lease must be kept meanwhile. A record ends the poll at once.
     poll_ms = 500
 
     def __init__(self, kafka: KafkaSettings, ledger: Ledger, bridge: str, clock: Clock) -> None:
@@ -83,7 +83,7 @@ class Partitions:
         self._round = 0.0  # seconds, of the longest of late
 
     def open(self) -> Any:
-        """The consumer, a new one when its partitions are others; None while there is nothing to read for it."""
+        """Return the consumer, a new one when its partitions are others; None while there is nothing to read for it."""
         now = self._clock.monotonic()
         if self._opened_at is not None:
             self._round = max(self._round, now - self._opened_at)
@@ -95,7 +95,7 @@ class Partitions:
         return self._consumer
 
     def unread(self, polled: Mapping[Any, Sequence[Any]], silent: bool) -> dict[Any, Sequence[Any]]:
-        """Return what of a poll was not read before. `silent`: Kafka answered nothing for a while before.
+        """Return the records of a poll that were not read before. `silent`: Kafka answered nothing for a while before.
 
         Nothing comes of a partition whose log may be another now: its last record is read once more first. Where that
         is another, the ledger's position goes back: `PositionsMoved` where it is not ours to write.
@@ -112,7 +112,7 @@ class Partitions:
         return new
 
     def following(self, polled: Mapping[Any, Sequence[Any]]) -> dict[Place, Advance]:
-        """What comes after the last record of each partition, to be written with what was polled."""
+        """Return the positions after the last record of each partition, to be written with the polled records."""
         steps = {}
         for partition, batch in polled.items():
             at = self._at[place := self._place(partition)]
@@ -121,11 +121,11 @@ class Partitions:
         return steps
 
     def written(self, following: Mapping[Place, Advance]) -> None:
-        """These positions are the ledger's now."""
+        """Note that these positions are in the ledger now."""
         self._at |= {place: step.to for place, step in following.items()}
 
     def read_before(self, record: Any) -> bool:
-        """Whether a record is read a second time, since its log was restored."""
+        """Return True if a record is read a second time, since its log was restored."""
         again = self._at[self._place(record)].again
         return again is not None and record.offset < again.below and (record.timestamp or 0) <= again.at
 
@@ -142,19 +142,19 @@ class Partitions:
         self._doubt(self._mine)
 
     def commit(self) -> None:
-        """All that was polled is written: tell the broker, for its tools. Nothing depends on whether it hears."""
+        """Tell the broker that all that was polled is written, for its tools. Nothing depends on whether it hears."""
         if self._consumer is not None and self._kafka.groups:
             with suppress(KafkaError):
                 self._consumer.commit_async()
 
     def give_way(self) -> None:
-        """It cannot be read from here: others may try."""
+        """Leave reading to other bridges for a while, since it is not possible from here."""
         self._leave()
         self._ask_at = self._gives_way_until = self._clock.monotonic() + _GIVES_WAY
 
     @property
     def gives_way(self) -> bool:
-        """Whether it leaves the reading to others for a while."""
+        """Return True if it leaves the reading to others for a while."""
         return self._clock.monotonic() < self._gives_way_until
 
     def close(self) -> None:
@@ -197,7 +197,7 @@ class Partitions:
                 self.seek()
 
     def _look(self) -> frozenset[Place]:
-        """All places there are. A topic that is made anew has another id, and so other places."""
+        """Return all places there are. A topic that is made anew has another id, and so other places."""
         names = [self._kafka.topic(topic) for topic in INBOUND]
         try:
             if self._admin is None:
@@ -234,7 +234,7 @@ class Partitions:
             consumer.assign([_partition(place) for place in sorted(self._mine)])
             self._seek(consumer)
         except BaseException:
-            _put_away(consumer)
+            _close(consumer)
             raise
         return consumer
 
@@ -257,7 +257,7 @@ class Partitions:
         return self._places[partition.topic, partition.partition]
 
     def _checked(self, place: Place, batch: Sequence[Any]) -> Sequence[Any]:
-        """What of these records is new; none where the log may be another."""
+        """Return the new ones of these records; none if the log may be another."""
         at, epoch = self._at[place], batch[-1].leader_epoch
         if place in self._doubted or batch[0].offset < at.next:
             if not at.fingerprints or fingerprint_of(batch[0]) != at.fingerprints[-1]:
@@ -273,7 +273,7 @@ class Partitions:
         return batch
 
     def _compare(self, place: Place, at: Position) -> None:
-        """The last record is not there any more, or is another: see how far the log is the one that was read."""
+        """Find how far the log is the one that was read, since its last record is missing or another."""
         if place not in self._look():  # it is another topic, by the same name
             self._leave()
             raise PositionsMoved(f"{place.topic} was made anew")
@@ -284,7 +284,7 @@ class Partitions:
         except KafkaError as error:
             raise KafkaUnavailable(f"{place.topic}-{place.partition} cannot be read: {words(error)}") from error
         finally:
-            _put_away(consumer)
+            _close(consumer)
         self._doubted.discard(place)
         if found is not None:
             self._ledger.go_back(place, at.next, found)
@@ -298,7 +298,7 @@ class Partitions:
     def _let_go(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            _put_away(consumer)
+            _close(consumer)
 
 
 def _consumer(kafka: KafkaSettings, **options: Any) -> Any:
@@ -309,7 +309,7 @@ def _consumer(kafka: KafkaSettings, **options: Any) -> Any:
         read_any_record(consumer)
         attend(consumer, kafka)
     except BaseException:
-        _put_away(consumer)
+        _close(consumer)
         raise
     return consumer
 
@@ -320,6 +320,6 @@ def _partition(place: Place) -> Any:
     return TopicPartition(place.topic, place.partition)
 
 
-def _put_away(consumer: Any) -> None:
+def _close(consumer: Any) -> None:
     with suppress(KafkaError):
         consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)

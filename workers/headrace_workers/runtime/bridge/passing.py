@@ -1,4 +1,4 @@
-"""What is left in the outbox while some places take nothing."""
+"""Rows that are left in the outbox while some places take nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ _SHARE = 0.1  # of the time goes, at most, into leafing through what is left
 
 @dataclass(slots=True)
 class Passing:
-    """One pass over the outbox, from its beginning, while some places take nothing: what was left where it is.
+    """A pass over the outbox, from its beginning, while some places take nothing: it knows the rows that were left.
 
     What follows under the key of an event that was left waits too, on whatever topic: a job's events keep their order.
     A pass goes forward only. Rows may appear behind it, since numbers are given before transactions end: the next
@@ -29,15 +29,15 @@ class Passing:
 
     @property
     def topics(self) -> list[Topic]:
-        """Those that are shut as a whole."""
+        """Return the topics that are shut as a whole."""
         return [place.topic for place in self.shut if place.partition is None]
 
     def over(self, now: float) -> bool:
-        """Whether it is time to begin anew."""
+        """Return True if it is time to begin anew."""
         return now >= self.begun + _AGAIN + self._leafed / _SHARE
 
     def open_rows(self, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
-        """Those that may be published as far as is known; the others are left."""
+        """Return the rows that may be published as far as is known; the others are left."""
         topics, found = set(self.topics), []
         for row in rows:
             if row.record.topic in topics or row.record.key in self._held:
@@ -47,7 +47,7 @@ class Passing:
         return found
 
     def turn(self, rows: Sequence[OutboxRow], done: Published, seconds: float) -> None:
-        """A page is done with: what was neither published nor set aside is left."""
+        """Finish a page: rows that were neither published nor set aside are left."""
         if not rows:
             return
         gone = {*done.confirmed, *done.refused}

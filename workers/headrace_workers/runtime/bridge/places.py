@@ -29,7 +29,7 @@ class Place:
     partition: int | None = None
 
     def __str__(self) -> str:
-        """For people."""
+        """Return the place in words for people."""
         return f"topic {self.topic}" + (f", partition {self.partition}" if self.partition is not None else "")
 
 
@@ -43,7 +43,9 @@ class Shut(Exception):
 
 
 class Partitions(DefaultPartitioner):  # type: ignore[misc]  # the library has no types
-    """Kafka's own: the same key, the same partition. A job's events are hashed once, in Python, and not each time."""
+    """Kafka's partitioner: the same key, the same partition. A job's key is hashed once, in Python, and not for each
+    event.
+    """
 
     def __init__(self) -> None:
         self._hash = lru_cache(maxsize=8_192)(murmur2)
@@ -51,7 +53,7 @@ class Partitions(DefaultPartitioner):  # type: ignore[misc]  # the library has n
     def partition(
         self, topic: str, key: Any, serialized_key: bytes | None, value: Any, serialized_value: Any, cluster: Any
     ) -> int:
-        """The partition of a record."""
+        """Return the partition of a record."""
         if serialized_key is None:
             return int(super().partition(topic, key, serialized_key, value, serialized_value, cluster))
         partitions = sorted(cluster.partitions_for_topic(topic))
@@ -59,7 +61,7 @@ class Partitions(DefaultPartitioner):  # type: ignore[misc]  # the library has n
 
 
 class Places:
-    """Where records go, and whether that takes them now. Belongs to one thread."""
+    """Destinations of records, and whether they take records now. Belongs to one thread."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
@@ -68,7 +70,7 @@ class Places:
 
     @property
     def doubtful_topics(self) -> frozenset[Topic]:
-        """Those that were shut when last seen, as a whole or in part."""
+        """Return the topics that were shut when last seen, as a whole or in part."""
         return frozenset(place.topic for place in self._doubtful)
 
     def look_for(self, producer: Any, record: Outgoing, shut: Mapping[Place, str]) -> bool:
@@ -100,7 +102,7 @@ class Places:
         return not shut and not self._doubtful
 
     def shut(self, producer: Any, record: Outgoing, shut: Mapping[Place, str], waited: float) -> Shut | None:
-        """Whether the place of a record, which was not confirmed for so many seconds, is what keeps it."""
+        """Return whether the place of a record, which was not confirmed for so many seconds, is what keeps it."""
         try:
             self._remembered(producer, record, shut)
         except Shut as known:
@@ -113,13 +115,13 @@ class Places:
         return self._leaderless(partition)
 
     def forbidden(self, record: Outgoing, error: TopicAuthorizationFailedError) -> Shut | None:
-        """Whether it is a record's own topic that is forbidden: a client fails all with the error of one."""
+        """Return whether it is a record's own topic that is forbidden: a client fails all with the error of one."""
         named, name = error.args[0] if error.args else (), self._kafka.topic(record.topic)
         ours = named == name if isinstance(named, str) else name in named
         return self._forbidden(Place(record.topic)) if ours else None
 
     def taken(self, topics: Collection[Topic], shut: Mapping[Place, str]) -> None:
-        """These took records: there is no doubt of them any more, but of those that are shut."""
+        """Note that these places took records: they are no longer in doubt, unless they are shut."""
         self._doubtful -= {Place(topic) for topic in topics} - shut.keys()
 
     def _remembered(self, producer: Any, record: Outgoing, shut: Mapping[Place, str]) -> None:
@@ -128,7 +130,7 @@ class Places:
                 raise Shut(place, shut[place])
 
     def _partition(self, producer: Any, record: Outgoing) -> Place | None:
-        """The one partition that a record may go to; None where it may be any, or the topic is not known."""
+        """Return the one partition that a record may go to; None where it may be any, or the topic is not known."""
         name = self._kafka.topic(record.topic)
         metadata = producer_metadata(producer)
         if not record.key or not metadata.partitions_for_topic(name):

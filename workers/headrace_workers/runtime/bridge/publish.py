@@ -29,19 +29,19 @@ _PRODUCER = {
     "batch_size": 256 * 1024,
     "max_request_size": 8 * 1024**2,
     "bootstrap_timeout_ms": 10_000,
-    "max_block_ms": 10_000,  # a stop must not wait a minute for a broker that is away
+    "max_block_ms": 10_000,  # a stop must not wait a minute for a broker that is unavailable
     "request_timeout_ms": 10_000,
     "delivery_timeout_ms": 30_000,
     "reconnect_backoff_max_ms": 2_000,  # its default of 30 s would leave a broker that is back without events
     "metrics_enabled": False,
 }
-# What is larger may be too large for its topic: that must be known before what follows under its key is sent.
+# Larger records may be too large for their topic: that must be known before those under the same key are sent.
 _LARGE = 64 * 1024
 _CLOSE_SECONDS = 2.0
 _BELIEVED_SECONDS = 10.0  # after the broker refused a record for its size, larger ones are not sent: it ends a client
 _LOOK_EVERY = 0.5  # while a row is waited for: whether its place is there at all
 
-# What says that a record will never be taken: by the broker, and by the client before it is sent.
+# Errors by which a record will never be taken: the broker's, and the client's before it is sent.
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 _REFUSED = (*_TOO_LARGE, InvalidRecordError)
 _REFUSED_HERE = (*_REFUSED, TypeError, ValueError)
@@ -49,7 +49,7 @@ _REFUSED_HERE = (*_REFUSED, TypeError, ValueError)
 
 @dataclass(slots=True)
 class Published:
-    """What became of rows: confirmed by Kafka, refused for good (number and reason), and the first other error.
+    """Result of publishing rows: confirmed by Kafka, refused for good (number and reason), and the first other error.
 
     `shut` are places that take nothing now, with the reason. Without an error all rows that are neither confirmed nor
     refused were left for that: their place is shut, or they follow such a row under its key.
@@ -62,7 +62,7 @@ class Published:
 
 
 class _Run:
-    """One call of `publish`: what is known of its rows so far."""
+    """State of one call of `publish`: results of its rows so far."""
 
     def __init__(self, timestamp: int, seconds: float) -> None:
         self.timestamp = timestamp
@@ -74,17 +74,17 @@ class _Run:
         self.open: set[Topic] = set()  # that need not be looked for any more
 
     def refuse(self, row: OutboxRow, reason: str) -> None:
-        """It will never be taken."""
+        """Note that Kafka will never take a row."""
         self._hold(row)
         self.done.refused[row.id] = reason
 
     def leave(self, row: OutboxRow, shut: Shut) -> None:
-        """It is not taken now."""
+        """Note that a row is not taken now."""
         self._hold(row)
         self.done.shut[shut.place] = shut.reason
 
     def fail(self, row: OutboxRow, error: Exception) -> None:
-        """It was not confirmed."""
+        """Note that a row was not confirmed."""
         self._hold(row)
         if self.done.error is None:
             self.done.error = error
@@ -102,11 +102,11 @@ class _Following:
         self._keys: set[str] = set()
 
     def follows(self, row: OutboxRow) -> bool:
-        """Whether one of them came before this under its key."""
+        """Return True if one of them came before this under its key."""
         return row.record.key in self._keys
 
     def add(self, row: OutboxRow) -> None:
-        """One more, in order."""
+        """Add a row, in order."""
         self.rows.append(row)
         if row.record.key is not None:
             self._keys.add(row.record.key)
@@ -188,7 +188,7 @@ class Publisher:
         )
 
     def close(self, seconds: float) -> None:
-        """Let go of the broker, within `seconds` whatever the library does: what is not sent is not sent any more."""
+        """Disconnect from the broker within `seconds`, whatever the library does. Unsent records are dropped."""
         producer, self._producer = self._producer, None
         if producer is None:
             return
@@ -204,7 +204,7 @@ class Publisher:
         thread.join(seconds)
 
     def _send_all(self, rows: Sequence[OutboxRow], run: _Run) -> list[OutboxRow]:
-        """Send these and wait for all; those that were refused, with what follows them under their keys."""
+        """Send these and wait for all; return the refused ones, with those that follow them under their keys."""
         known = len(run.done.shut)
         doubted, unsure = _Following(), _Following()
         failures: list[tuple[OutboxRow, Exception]] = []
@@ -317,8 +317,8 @@ def _is_large(row: OutboxRow) -> bool:
 
 
 def waves(rows: Sequence[OutboxRow], doubtful: Collection[Topic] = ()) -> Iterator[list[OutboxRow]]:
-    """The rows in order, in parts: what follows a large row, or one of a doubtful topic, under its key is in a later
-    part than that.
+    """Yield the rows in order, in parts: what follows a large row, or one of a doubtful topic, under its key is in a
+    later part than that.
     """
     wave: list[OutboxRow] = []
     unsure: set[str] = set()

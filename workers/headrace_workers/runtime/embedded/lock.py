@@ -1,4 +1,4 @@
-"""One stack per home: a lock that dies with its owner, and the list of what a killed owner left running."""
+"""Lock of a home for one stack. It is released when its owner dies, and lists what a killed owner left running."""
 
 import fcntl
 import json
@@ -21,7 +21,7 @@ class AlreadyRunning(HeadraceError):
 
 
 class HomeLock:
-    """Holds a home. The kernel lets go when the process ends, however it ends: no lock is ever stale."""
+    """Lock of a home. The kernel releases it when the process ends, in whatever way: no lock is ever stale."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -29,7 +29,7 @@ class HomeLock:
 
     @property
     def held(self) -> bool:
-        """Whether this process holds the home."""
+        """Return True if this process holds the home."""
         return self._file is not None
 
     def acquire(self) -> Self:
@@ -68,7 +68,7 @@ class HomeLock:
 
 
 def write_children(home: Path, children: Sequence[Child]) -> None:
-    """Write down who runs, so that the next owner can end them if this one is killed."""
+    """Write down the running children, so that the next owner can end them if this one is killed."""
     rows = [
         {
             "name": child.spec.name,
@@ -100,7 +100,9 @@ def end_leftovers(home: Path) -> list[str]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """The whole text or the old one, whenever someone reads. For the owner's eyes: addresses may hold passwords."""
+    """Write a file so that readers see the whole new text or the old one. Only the owner may read it: addresses may
+    hold passwords.
+    """
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         draft.touch(mode=0o600)

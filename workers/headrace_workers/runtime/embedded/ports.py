@@ -32,7 +32,7 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def held(wanted: int) -> Iterator[int]:
-    """This port where it is free, else, and for 0, one that is. Until the end no other caller on this machine gets it.
+    """Hold this port if it is free, else, and for 0, another. Until the end no other caller on this machine gets it.
 
     Some seconds pass before somebody listens there, in which it looks free. The same number among UDP's ports, which
     nobody needs, says that it is not; the system takes that back however this process ends.
@@ -43,7 +43,7 @@ def held(wanted: int) -> Iterator[int]:
 
 @cache
 def _candidates() -> Iterator[int]:
-    """Every port of the range, again and again, from a place that the process's id says."""
+    """Return every port of the range, again and again, from a place that the process's id says."""
     highest = _first_ephemeral()
     blocks = (highest - _LOWEST) // _BLOCK
     if blocks < 100:  # a system that gives nearly all ports to clients: then they are as good as any
@@ -63,7 +63,9 @@ def _first_ephemeral() -> int:
 
 
 def _is_free(port: int, *, again: bool = False) -> bool:
-    """With `again`, also where connections of a server that has just ended are not quite over."""
+    """Return True if a port is free; with `again`, also if connections of a server that has just ended are not quite
+    over.
+    """
     with socket.socket() as tried:
         try:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, again)
@@ -82,7 +84,7 @@ def _claims(claim: socket.socket, port: int) -> bool:
 
 
 def answers(host: str, port: int, *, say: bytes = b"", expect: bytes = b"", timeout: float = 1.0) -> bool:
-    """Whether something listens there and, when asked, says what is expected."""
+    """Return True if something listens there and, when asked, says what is expected."""
     try:
         with socket.create_connection((host, port), timeout) as connection:
             if say:

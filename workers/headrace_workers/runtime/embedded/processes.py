@@ -35,7 +35,7 @@ class ChildFailed(HeadraceError):
 
 
 class ChildDied(ChildFailed):
-    """It was ready, and ended before what its start is for was done: the next one may live longer."""
+    """The process was ready, and ended before its start was complete: the next one may live longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +75,12 @@ class Child:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """Return True if it has not ended."""
         return self.process.poll() is None
 
     @property
     def ending(self) -> str:
-        """How it ended, in words that follow its name; only after its end."""
+        """Return how it ended, in words that follow its name; only after its end."""
         code = self.process.returncode
         if code == STUCK_EXIT:
             return "ended itself, because one of its loops was stuck or a run hung"
@@ -130,12 +130,12 @@ def start(spec: ChildSpec, log_folder: Path, *, env: Mapping[str, str] | None = 
 
 
 def stop(child: Child) -> None:
-    """SIGTERM, then SIGKILL to its whole group after its grace period. A process that is gone is no error."""
+    """Send SIGTERM, then SIGKILL to its whole group after its grace period. A process that is gone is no error."""
     stop_together([child])
 
 
 def stop_together(children: Sequence[Child]) -> None:
-    """The same for several that do not need each other: all are told at once, and each has its grace period."""
+    """Stop several processes that do not need each other: all are told at once, and each has its grace period."""
     for child in children:
         child.process.send_signal(signal.SIGTERM)  # to the leader alone: it knows how to stop its own
     until = [time.monotonic() + child.spec.grace_seconds for child in children]
@@ -146,13 +146,13 @@ def stop_together(children: Sequence[Child]) -> None:
 def _finish(child: Child, seconds: float) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.process.wait(seconds)
-    # What it has started itself goes too, whether or not it ended well.
+    # Its own children are killed too, whether or not it ended well.
     _signal_group(child.process.pid, signal.SIGKILL)
     child.process.wait()
 
 
 def last_words(log: Path) -> str:
-    """What a process that has ended said last, to be put behind how it ended; nothing where it said nothing.
+    """Return the last output of a process that has ended, to be appended to how it ended; "" if there is none.
 
     The lines of a trace are passed over: they say where, and not what.
     """
@@ -174,7 +174,7 @@ def set_aside(log: Path, limit: int = MAX_LOG_BYTES) -> None:
 
 
 def started_at(pid: int) -> str | None:
-    """When a process was started, in a form that only compares equal to itself; None when it is gone.
+    """Return when a process was started, in a form that only compares equal to itself; None when it is gone.
 
     Process ids are used again: only id and start together name a process.
     """
@@ -193,7 +193,7 @@ def started_at(pid: int) -> str | None:
 
 
 def kill_group(pid: int) -> bool:
-    """SIGKILL to a process and all that it has started; whether any of them was there."""
+    """Send SIGKILL to a process and all that it has started; return True if any of them was there."""
     return _signal_group(pid, signal.SIGKILL)
 
 

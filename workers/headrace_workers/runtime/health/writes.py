@@ -1,4 +1,4 @@
-"""Whether the ledger takes writes, asked all the time from a thread of its own: nobody who wants to know waits."""
+"""Continuous check that the ledger takes writes, on a thread of its own, so that callers never wait."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ _REMEMBERED: Final = 10.0  # seconds for which a write that was refused counts: 
 
 
 class Writes(KeepsGoing):
-    """Writes to a row of the ledger every two seconds. `loop` is where it says what it waits for."""
+    """Writer to a row of the ledger every two seconds. `loop` reports what it waits for."""
 
     def __init__(self, probe: Probe, loop: Loop, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__(loop)
@@ -32,7 +32,7 @@ class Writes(KeepsGoing):
 
     @property
     def trouble(self) -> str | None:
-        """Why the ledger takes no writes, in words that anybody may read; None where it does."""
+        """Return why the ledger takes no writes, in words that anybody may read; None where it does."""
         now, began, refused = self._monotonic(), self._began, self._refused
         if self._trouble is None and began is not None and now - began > _SILENT:
             return f"no answer within {_SILENT:g} s"

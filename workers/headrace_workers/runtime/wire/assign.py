@@ -1,4 +1,4 @@
-"""New steps, sent to their worker at once where its queue has room, so that no bridge need look first."""
+"""Assignment of new steps: sent to their worker at once where its queue has room, so that no bridge need look first."""
 
 import logging
 import time
@@ -17,11 +17,11 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
-_AWAY_SECONDS = 10.0  # without asking a Redis that did not answer: whoever asks has other things to do
+_OUTAGE_SECONDS = 10.0  # without asking a Redis that did not answer: callers have other things to do
 
 
 class Assigner:
-    """The way of what was just made to its worker. Thread-safe. What it cannot send, a bridge hands out."""
+    """Sender of new work to its worker. Thread-safe. A bridge assigns the rest."""
 
     def __init__(
         self,
@@ -38,22 +38,22 @@ class Assigner:
         self._sender = sender
         self._depth = depth
         self._lease_ms = lease_ms
-        self._sent = sent  # is told of each
-        self._away_until = float("-inf")
+        self._sent = sent  # called with each claim
+        self._outage_until = float("-inf")
 
     def room(self, lanes: Collection[tuple[str, int]]) -> Room:
-        """How many groups of these queues and lanes may be handed out with their making."""
+        """Return how many groups of these queues and lanes may be assigned when they are made."""
         waiting: dict[tuple[str, int], int] = {}
-        if lanes and time.monotonic() > self._away_until:
+        if lanes and time.monotonic() > self._outage_until:
             try:
                 waiting = self._tasks.waiting(sorted(lanes))
             except Unavailable:
-                self._away_until = time.monotonic() + _AWAY_SECONDS
+                self._outage_until = time.monotonic() + _OUTAGE_SECONDS
         groups = {lane: self._depth - count for lane, count in waiting.items()}
         return Room(groups, self._sender, self._lease_ms)
 
     def send(self, claims: Sequence[Claim]) -> None:
-        """Send what was handed out; what cannot be sent is ready again, or will be when its lease ends."""
+        """Send the claims that were assigned; what cannot be sent is ready again, or will be when its lease ends."""
         unsent = list(claims)
         try:
             while unsent:
@@ -61,7 +61,7 @@ class Assigner:
                 claim = unsent.pop(0)
                 if self._sent is not None:
                     self._sent(claim)
-        except Exception as error:  # whatever it was: the caller has work of its own to go on with
+        except Exception as error:  # any error: the caller has work of its own to go on with
             log("hand-out", logging.WARNING, Action.UNAVAILABLE, f"could not hand work on: {words(error)}")
             with suppress(Unavailable):
                 self._ledger.release([claim.id for claim in unsent])

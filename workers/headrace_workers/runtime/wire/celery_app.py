@@ -13,7 +13,9 @@ INTERACTIVE_ONLY: Final = {"priority_steps": [PRIORITIES["interactive"]]}
 
 
 def create_app(redis_url: str, seconds: float = ANSWER_SECONDS) -> Any:
-    """A Celery application over this Redis, with nothing registered yet. Redis has so many seconds for an answer."""
+    """Return a Celery application over this Redis, with nothing registered yet. Redis has so many seconds for an
+    answer.
+    """
     app = Celery("headrace", broker=redis_url, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
@@ -52,7 +54,7 @@ def create_app(redis_url: str, seconds: float = ANSWER_SECONDS) -> Any:
 
 
 def queue_of(names: RedisNames, queue: str) -> Queue:
-    """A queue on the default exchange: its binding needs no entry in Redis, so a wiped Redis still routes."""
+    """Return a queue on the default exchange: its binding needs no entry in Redis, so a wiped Redis still routes."""
     name = names.queue(queue)
     # Nothing is acknowledged: the lease is the receipt. A worker whose acknowledgement failed, because Redis had just
     # died, would count that message as in hand for ever, and take no other.

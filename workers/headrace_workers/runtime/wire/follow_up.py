@@ -1,5 +1,8 @@
-"""The units that follow from what was said, such as webhooks: written, and sent to their worker at once where there is
-room. A bridge does this with whatever it publishes; who ends a job may do it before, and then there is nothing left.
+"""Units that follow from published records, such as webhooks: written, and sent to their worker at once if there is
+room.
+
+A bridge does this with everything that it publishes. A worker that ends a job may do it before; then there is nothing
+left.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,11 +12,13 @@ from headrace_workers.core.ledger.outbox import Outgoing
 from headrace_workers.core.ledger.units import NewUnit
 from headrace_workers.runtime.wire.assign import Assigner
 
-_FEW = 64  # units are handed out with their making; more of them a bridge puts into groups
+_FEW = 64  # units are assigned when they are made; a bridge groups more of them
 
 
 class FollowUp:
-    """Thread-safe where `units` is: it says which units follow from records, at a time (ms by the ledger's clock)."""
+    """Maker of the units that follow from records, at a time (ms by the ledger's clock). Thread-safe where
+    `units` is.
+    """
 
     def __init__(
         self, *, ledger: Ledger, units: Callable[[Sequence[Outgoing], int], Sequence[NewUnit]], assigner: Assigner
@@ -23,8 +28,8 @@ class FollowUp:
         self._assigner = assigner
 
     def once(self, records: Sequence[Outgoing], now: int) -> bool:
-        """Follow these records; whether some of what is new is left for a bridge to hand out. What was followed before
-        changes nothing. Unavailable.
+        """Follow these records; return True if some of the new units are left for a bridge to assign. A record that was
+        followed before changes nothing. Raise Unavailable.
         """
         units = self._units(records, now)
         if not units:
@@ -32,5 +37,5 @@ class FollowUp:
         places = {(unit.step.queue, unit.step.lane) for unit in units}
         room = self._assigner.room(places) if len(units) <= _FEW else None
         written = self._ledger.follow(units, room)
-        self._assigner.send(written.handed_out)
-        return sum(claim.size for claim in written.handed_out) < written.count
+        self._assigner.send(written.assigned)
+        return sum(claim.size for claim in written.assigned) < written.count

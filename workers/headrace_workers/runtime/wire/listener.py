@@ -1,4 +1,4 @@
-"""Hearing the bell, also over a connection that is half-open."""
+"""Listener for hints over Redis, also over a connection that is half-open."""
 
 import threading
 import time
@@ -7,7 +7,7 @@ from typing import Protocol
 
 import redis
 
-from headrace_workers.core.outage import REDIS_AWAY, awaited
+from headrace_workers.core.outage import REDIS_ERRORS, awaited
 from headrace_workers.core.progress import Loop
 from headrace_workers.runtime.wire.notifier import Hint
 
@@ -17,36 +17,36 @@ _ASK_AFTER = 5.0  # of silence: whether anyone is there
 _ANSWER = 5.0  # seconds to the answer, else the connection is half-open
 
 
-class Rung(Protocol):
-    """What a hint sets, such as a `threading.Event`."""
+class HintReceiver(Protocol):
+    """Receiver that a hint sets, such as a `threading.Event`."""
 
     def set(self) -> object:
-        """There is such a hint. On the thread that hears it."""
+        """Receive a hint, on the listener's thread."""
 
 
 class Several:
-    """Sets what is waited for in several places."""
+    """Receiver that sets several others."""
 
-    def __init__(self, *rungs: Rung) -> None:
-        self._rungs = list(rungs)
+    def __init__(self, *receivers: HintReceiver) -> None:
+        self._receivers = list(receivers)
 
-    def add(self, rung: Rung) -> None:
+    def add(self, receiver: HintReceiver) -> None:
         """Set this, too, from now on."""
-        self._rungs.append(rung)
+        self._receivers.append(receiver)
 
     def set(self) -> None:
         """Set all."""
-        for rung in self._rungs:
-            rung.set()
+        for receiver in self._receivers:
+            receiver.set()
 
 
 class HintListener:
-    """Listens in a thread, and sets what there is for each hint that the bell gives, or `touch`."""
+    """Listener on a thread that sets the receivers of each hint that arrives, or that `touch` gives."""
 
-    def __init__(self, client: redis.Redis, channel: str, events: Mapping[Hint, Rung], loop: Loop) -> None:
+    def __init__(self, client: redis.Redis, channel: str, receivers: Mapping[Hint, HintReceiver], loop: Loop) -> None:
         self._redis = client
         self._channel = channel
-        self._events = events
+        self._receivers_of = receivers
         self._loop = loop
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="wake", daemon=True)
@@ -61,23 +61,23 @@ class HintListener:
         self._thread.join(timeout=3)
 
     def touch(self, *hints: Hint) -> None:
-        """As if the bell had rung, in this process only."""
+        """Set the receivers of a hint in this process only, as if it had arrived."""
         for hint in hints:
-            if (rung := self._events.get(hint)) is not None:
-                rung.set()
+            if (receiver := self._receivers_of.get(hint)) is not None:
+                receiver.set()
 
     def _listen(self) -> None:
         while not self._stop.is_set():
             try:
                 with self._redis.pubsub(ignore_subscribe_messages=True) as subscription:
                     subscription.subscribe(self._channel)
-                    self._hear(subscription)
-            except REDIS_AWAY as error:
+                    self._receive(subscription)
+            except REDIS_ERRORS as error:
                 self._loop.beat(awaited(error))
                 self._stop.wait(_PAUSE)
         self._loop.end()
 
-    def _hear(self, subscription: redis.client.PubSub) -> None:
+    def _receive(self, subscription: redis.client.PubSub) -> None:
         heard = asked = time.monotonic()
         while not self._stop.is_set():
             message = subscription.get_message(timeout=_WAIT)
@@ -85,8 +85,8 @@ class HintListener:
             if message is not None:
                 heard = now
                 if message["type"] == "message":
-                    said = message["data"].decode("ascii", "replace").split()
-                    self.touch(*(hint for hint in Hint if hint in said))
+                    names = message["data"].decode("ascii", "replace").split()
+                    self.touch(*(hint for hint in Hint if hint in names))
             elif asked > heard:
                 if now - asked > _ANSWER:
                     raise redis.TimeoutError("a subscription is silent")

@@ -16,7 +16,7 @@ _NO_CANVAS: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord"
 
 
 def message(claim_id: int, ledger: str, *, queue: str, priority: int) -> bytes:
-    """The call of TASK with these two arguments, for the list of this queue (Celery's name) and priority."""
+    """Return the call of TASK with these two arguments, for the list of this queue (Celery's name) and priority."""
     task_id = str(uuid.uuid4())
     body = json.dumps([[claim_id, ledger], {}, _NO_CANVAS]).encode()
     return json.dumps(

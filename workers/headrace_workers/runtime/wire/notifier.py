@@ -1,4 +1,4 @@
-"""A hint, over Redis, that there may be something to do. It saves polling; nothing depends on its arrival."""
+"""Hints over Redis that there may be work to do. They save polling; nothing depends on their arrival."""
 
 import logging
 import time
@@ -11,9 +11,10 @@ from headrace_workers.core.log import Action, log
 
 
 class Hint(StrEnum):
-    """What there may be: steps to hand out or room for them, or events to publish. ENDS comes with EVENTS, unless
-    whoever took the work on will soon ring for more of them, and to publish all at once is enough. BATCHES: one was
-    made, or is to end. CHANGES: of answers that may be given again, or of documents."""
+    """Hint of possible work: steps to assign or room for them, or events to publish. ENDS comes with EVENTS, unless the
+    process that took the work on will soon notify of more of them, and to publish all at once is enough. BATCHES: a
+    batch was made, or is to end. CHANGES: answers in the cache, or documents, changed.
+    """
 
     WORK = "work"
     EVENTS = "events"
@@ -22,19 +23,19 @@ class Hint(StrEnum):
     CHANGES = "changes"
 
 
-_SILENT_SECONDS: Final = 5.0  # without ringing, once Redis has said nothing: whoever listens looks by itself meanwhile
+_SILENT_SECONDS: Final = 5.0  # without hints, once Redis has not answered: listeners look by themselves meanwhile
 
 
 class Notifier:
-    """Rings. Thread-safe; silent when Redis does not answer: let `client` give up soon."""
+    """Sender of hints. Thread-safe; silent when Redis does not answer: let `client` give up soon."""
 
     def __init__(self, client: redis.Redis, channel: str) -> None:
         self._redis = client
         self._channel = channel
         self._silent_until = float("-inf")
 
-    def ring(self, *hints: Hint) -> bool:
-        """Tell everybody who listens what changed; whether Redis took it."""
+    def notify(self, *hints: Hint) -> bool:
+        """Send these hints to all listeners; return True if Redis took them."""
         if time.monotonic() < self._silent_until:
             return False
         try:

@@ -11,11 +11,11 @@ HINT_SECONDS: Final = 0.5  # and so long for what only saves time: somebody wait
 
 
 def redis_client(url: str, seconds: float = ANSWER_SECONDS) -> redis.Redis:
-    """A client whose every call is bounded, also on a half-open connection. ValueError for what is no URL."""
+    """Return a client whose every call is bounded, also on a half-open connection. ValueError for what is no URL."""
     return redis.Redis.from_url(
         url,
         socket_connect_timeout=seconds,
         socket_timeout=seconds,
         socket_keepalive=True,
-        retry=Retry(NoBackoff(), 0),  # its own tries would take half a minute, unseen: ours are told
+        retry=Retry(NoBackoff(), 0),  # its own retries would take half a minute, unseen: ours are logged
     )

@@ -1,4 +1,6 @@
-"""What a deployment calls its things in Redis. All names carry its prefix, as its topics do: several may share one."""
+"""Names of a deployment's keys in Redis. All carry its prefix, as its topics do: several deployments may share one
+Redis.
+"""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -17,23 +19,23 @@ class RedisNames:
     prefix: str
 
     def queue(self, queue: str) -> str:
-        """A queue of claims, as Celery knows it."""
+        """Return a queue of claims, as Celery knows it."""
         return f"{self.prefix}{queue}"
 
     def line(self, queue: str, line: Line) -> str:
-        """The list that holds one line of a queue."""
+        """Return the list that holds one line of a queue."""
         priority = PRIORITIES[line]
         return f"{self.queue(queue)}{_SEPARATOR}{priority}" if priority else self.queue(queue)
 
     @property
-    def bell(self) -> str:
-        """The channel of hints."""
+    def hints(self) -> str:
+        """Return the channel of hints."""
         return f"{self.prefix}wake"
 
     def rate(self, tenant: str) -> str:
-        """The bucket that says how often a tenant may still ask."""
+        """Return the bucket that says how often a tenant may still ask."""
         return f"{self.prefix}rate:{tenant}"
 
     def listens(self, queue: str) -> str:
-        """The key that is there while a worker listens to a queue."""
+        """Return the key that is there while a worker listens to a queue."""
         return f"{self.prefix}listens:{queue}"

@@ -1,4 +1,4 @@
-"""Claims on their way to workers, in Celery over Redis. The message carries the claim's id and whose claim it is."""
+"""Claims on their way to workers, in Celery over Redis. The message carries the ids of the claim and of its ledger."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,13 +8,14 @@ import redis
 from headrace_producers.words import words
 from headrace_workers.core.ledger.claim import Claim
 from headrace_workers.core.ledger.lanes import INTERACTIVE
-from headrace_workers.core.outage import REDIS_AWAY, RedisUnavailable
+from headrace_workers.core.outage import REDIS_ERRORS, RedisUnavailable
 from headrace_workers.runtime.wire.message import message
 from headrace_workers.runtime.wire.redis_names import PRIORITIES, Line, RedisNames
 
 
 class TaskQueue:
-    """Sends claims, and tells how many wait. Redis holds no truth: what it loses is sent again when its lease ends.
+    """Queue of claims, which sends them and counts those that wait. Redis holds no truth: what it loses is sent again
+    when its lease ends.
 
     `ledger` is the identity of the ledger that the claims are from: whoever has another one refuses them.
     Thread-safe. Unavailable when Redis does not answer.
@@ -26,7 +27,7 @@ class TaskQueue:
         self._ledger = ledger
 
     def waiting(self, queues: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
-        """How many claims wait in each queue and lane."""
+        """Return how many claims wait in each queue and lane."""
         lists = [(place, self._names.line(place[0], line)) for place in queues for line in _lines(place[1])]
         pipeline = self._redis.pipeline(transaction=False)
         for _, key in lists:
@@ -46,7 +47,7 @@ class TaskQueue:
 
 
 def _lines(lane: int) -> tuple[Line, ...]:
-    """Where a lane's claims may wait; its own first."""
+    """Return the lists where a lane's claims may wait; its own first."""
     return ("interactive",) if lane == INTERACTIVE else ("batch", "ahead")
 
 
@@ -54,5 +55,5 @@ def _lines(lane: int) -> tuple[Line, ...]:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except REDIS_AWAY as error:
+    except REDIS_ERRORS as error:
         raise RedisUnavailable(f"Redis did not answer: {words(error)}") from error

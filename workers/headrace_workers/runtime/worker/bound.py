@@ -1,4 +1,4 @@
-"""How long a run may take before it counts as hung. Pure.
+"""Time that a run may take before it counts as hung. Pure.
 
 A hung run holds its slot, so it must end; a long answer on a slow machine must not. Who errs here kills a worker in the
 middle of good work, while what hangs is found at any bound. So every number is generous. A run may take
@@ -34,7 +34,9 @@ _REMEMBERED: Final = 7_200.0  # seconds of running: then all that was learnt wei
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What is supposed of a kind of work: its speed (tokens a second), and what a token of its longest job may take."""
+    """Assumptions about a kind of work: its speed (tokens a second), and the time that a token of its longest job may
+    take.
+    """
 
     first_speed: float
     seconds_a_token: float
@@ -46,12 +48,12 @@ LIGHT: Final = Pace(first_speed=1_000.0, seconds_a_token=0.0)
 
 
 def pace_of(weight: Weight) -> Pace:
-    """What is supposed of work of this weight."""
+    """Return the assumptions about work of this weight."""
     return MODEL if weight is Weight.MODEL else LIGHT
 
 
 class Speed:
-    """How many tokens a second were done, as far as it is known."""
+    """Speed in tokens a second, as far as it is known."""
 
     def __init__(self, first: float) -> None:
         self._seconds = _FIRST_SECONDS
@@ -59,11 +61,11 @@ class Speed:
 
     @property
     def tokens_a_second(self) -> float:
-        """All that was done by all the time that it took; never nothing."""
+        """Return all that was done by all the time that it took; never nothing."""
         return self._tokens / self._seconds
 
     def learn(self, tokens: int, seconds: float) -> None:
-        """One more run has ended."""
+        """Learn from a run that has ended."""
         self._tokens += tokens
         self._seconds += seconds
         if self._seconds > _REMEMBERED:
@@ -72,14 +74,15 @@ class Speed:
 
 
 def bound(started: Started, pace: Pace, speed: Speed, *, longest_run: float) -> float:
-    """How many seconds this run may take."""
+    """Return how many seconds this run may take."""
     longest = max((row.tokens for row in started.steps), default=0)
     written = pace.seconds_a_token * longest
     return longest_run + written + _SLOWER * started.tokens / speed.tokens_a_second
 
 
 def tokens_done(started: Started, settled: Sequence[Settled]) -> int:
-    """How many tokens a run that has ended read and wrote: what a model counted, else all that was there to read.
+    """Return how many tokens a run that has ended read and wrote: what a model counted, else all that was there to
+    read.
 
     None of those that failed: how far they came is not known.
     """

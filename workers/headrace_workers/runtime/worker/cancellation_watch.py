@@ -1,4 +1,4 @@
-"""Jobs that are let go of while a model answers them here: they are computed no further, and others have its slot."""
+"""Jobs that are cancelled while a model answers them here: they are computed no further, and others have their slot."""
 
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.outage import KeepsGoing
@@ -9,7 +9,7 @@ _EVERY = 1.0  # seconds
 
 
 class CancellationWatch(KeepsGoing):
-    """Asks the ledger once a second, while a model is at work here, which of its jobs its claims hold no more."""
+    """Watch that asks the ledger once a second, while a model is at work here, which jobs its claims no longer hold."""
 
     def __init__(self, ledger: Ledger, runs: Runs, loop: Loop, every: float = _EVERY) -> None:
         super().__init__(loop)
@@ -17,7 +17,7 @@ class CancellationWatch(KeepsGoing):
         self._jobs: frozenset[str] = frozenset()
 
     def __call__(self, job_id: str) -> bool:
-        """Whether this job was let go of. Asked for each token."""
+        """Return True if the claims here no longer hold this job. It is called for each token."""
         return job_id in self._jobs
 
     def look(self) -> None:

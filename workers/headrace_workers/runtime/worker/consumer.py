@@ -20,7 +20,7 @@ _LONGEST_PAUSE: Final = 2.0
 
 
 def consumer_that_tells(loop: Loop) -> type[Consumer]:
-    """The class of a consumer whose turns are this loop's."""
+    """Return a class of consumer that reports its turns to this loop."""
     return type("TellingConsumer", (_Consumer,), {"progress": loop})
 
 
@@ -56,13 +56,13 @@ class _Consumer(Consumer):  # type: ignore[misc]
         return conn
 
     def register_with_event_loop(self, hub: Any) -> None:
-        """A new connection's turn begins."""
+        """Begin the turn of a new connection."""
         super().register_with_event_loop(hub)
         hub.on_tick.add(self.progress.beat)
         set_event_loop(hub)  # forgotten when a connection is lost; threads.py asks for it
 
     def on_connection_error_before_connected(self, exc: BaseException) -> None:
-        """Told as progress, not logged."""
+        """Do nothing: the outage is reported as progress, and not logged."""
         self.progress.beat(awaited(exc))
 
     def on_connection_error_after_connected(self, exc: BaseException) -> None:
@@ -74,7 +74,7 @@ class _Consumer(Consumer):  # type: ignore[misc]
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    # What became of a connection is told once, by progress.py, and not at every try.
+    # progress.py logs the state of a connection once, and not at every try.
     return module.CONNECTION_RETRY not in (record.msg, *(record.args or ()))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from kombu.entity import Queue
 
 from headrace_workers.core.log import Action
-from headrace_workers.core.outage import REDIS_AWAY, awaited
+from headrace_workers.core.outage import REDIS_ERRORS, awaited
 from headrace_workers.core.progress import Loop
 from headrace_workers.runtime.wire.celery_app import INTERACTIVE_ONLY
 
@@ -19,7 +19,9 @@ _WAIT = 1.0  # and to the next look whether to stop
 
 
 class InteractiveConsumer:
-    """Takes claims of the interactive lane from one queue, beside Celery, and runs them in a thread of its own."""
+    """Consumer that takes claims of the interactive lane from one queue, in addition to Celery, and runs them in a
+    thread of its own.
+    """
 
     def __init__(self, app: Any, queue: Queue, run: Callable[..., None], loop: Loop) -> None:
         self._app = app
@@ -43,7 +45,7 @@ class InteractiveConsumer:
         while not self._stop.is_set():
             try:
                 self._listen()
-            except REDIS_AWAY as error:
+            except REDIS_ERRORS as error:
                 self._progress.beat(awaited(error))
                 self._stop.wait(_PAUSE)
         self._progress.end()
@@ -66,5 +68,5 @@ class InteractiveConsumer:
         try:
             arguments, *_ = message.payload  # raises for what is not JSON
             self._run(*arguments)
-        except Exception:  # whatever it was, it concerns this message alone
+        except Exception:  # any error concerns this message alone
             logging.getLogger("headrace.express").exception("a message failed", extra={"action": Action.STEP_FAILED})

@@ -1,5 +1,5 @@
-"""Runs of stages that wait for others, such as receivers of webhooks: each has a thread of its own, beside Celery's
-pool, which goes on to the next at once.
+"""Runs of stages that wait for other servers, such as receivers of webhooks: each has a thread of its own, so that
+Celery's pool goes on to the next at once.
 """
 
 import logging
@@ -19,7 +19,7 @@ class IoRuns:
         self._threads: set[threading.Thread] = set()
 
     def takes(self, queue: str) -> bool:
-        """Whether what comes from this queue is run here."""
+        """Return True if what comes from this queue is run here."""
         return queue in self._room
 
     def begin(self, queue: str, work: Callable[[], None]) -> bool:
@@ -48,7 +48,7 @@ class IoRuns:
     def _run(self, room: threading.BoundedSemaphore, work: Callable[[], None]) -> None:
         try:
             work()
-        except Exception:  # whatever it was, it concerns this run alone
+        except Exception:  # any error concerns this run alone
             logging.getLogger("headrace.beside").exception("a run failed", extra={"action": Action.STEP_FAILED})
         finally:
             room.release()

@@ -1,4 +1,4 @@
-"""What a worker has for the parts that features build for their steps."""
+"""Parts of a worker for the parts that features build for their steps."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerParts:
-    """What a worker has for its features. `model` is the alias of the model that it holds. Thread-safe."""
+    """Parts of a worker for its features. `model` is the alias of the model that it holds. Thread-safe."""
 
     name: str
     settings: Settings
@@ -40,14 +40,14 @@ class WorkerParts:
         return built()
 
     def of_features(self) -> Mapping[str, Callable[[], Any]]:
-        """Return what builds the parts of all features, by the names that stages need."""
+        """Return the builders of the parts of all features, by the names that stages need."""
         return {name: build for feature in installed() for name, build in feature.parts(self).items()}
 
 
 def woken_by_changes(worker: WorkerParts) -> Several:
-    """Return what is set when answers or documents have changed; begin to listen for that."""
+    """Begin to listen for changes, and return the receiver that is set when answers or documents have changed."""
     followers = Several()
-    channel = RedisNames(worker.settings.kafka.prefix).bell
+    channel = RedisNames(worker.settings.kafka.prefix).hints
     client = redis_client(worker.settings.redis)
     HintListener(client, channel, {Hint.CHANGES: followers}, worker.progress.loop("ears")).start()
     return followers

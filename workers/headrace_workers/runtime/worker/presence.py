@@ -1,5 +1,5 @@
-"""Which queues have a worker that listens: a hint, over Redis, that tells people what to start, and bridges what no
-worker does. It is read in runtime/wire/served.py.
+"""Hint over Redis of the queues that have a worker, so that people know what to start, and bridges what no worker does.
+It is read in runtime/wire/served.py.
 
 A key a queue, which any worker of that queue puts off the end of. Workers that were killed put off nothing, and it
 ends by itself; so does that of workers that were stopped, since another may still listen to the same queue.
@@ -12,7 +12,7 @@ from typing import Final, Self
 
 import redis
 
-from headrace_workers.core.outage import REDIS_AWAY, awaited
+from headrace_workers.core.outage import REDIS_ERRORS, awaited
 from headrace_workers.core.progress import Loop
 from headrace_workers.runtime.wire.redis_names import RedisNames
 
@@ -58,7 +58,7 @@ class Presence:
                     pipeline.set(key, b"", px=self._keep_ms)
                 pipeline.execute()
                 self._progress.beat()
-            except REDIS_AWAY as error:
+            except REDIS_ERRORS as error:
                 self._progress.beat(awaited(error))
             if self._stop.wait(self._beat):
                 return

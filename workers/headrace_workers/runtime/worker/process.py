@@ -38,7 +38,7 @@ from headrace_workers.runtime.worker.io_runs import IoRuns
 from headrace_workers.runtime.worker.presence import Presence
 from headrace_workers.runtime.worker.run import Runner
 
-_LAST_SECONDS = 5.0  # for what runs beside the pool at a stop, after that has had its own
+_LAST_SECONDS = 5.0  # for runs outside the pool at a stop, after the pool has had its own
 _TELL_FOREIGN_EVERY = 30.0  # seconds: what is not said again for a minute counts as over
 _FOREIGN = (
     "refused a claim of another ledger: two deployments share this Redis and HEADRACE_TOPIC_PREFIX; give each a prefix "
@@ -48,7 +48,7 @@ _FOREIGN = (
 
 @dataclass(frozen=True, slots=True)
 class WorkerRuntime:
-    """What does a worker's claims, `parallel` of them side by side, and the identity of the ledger they are from."""
+    """Runner of a worker's claims, `parallel` of them side by side, and the identity of the ledger they are from."""
 
     runner: Runner
     parallel: int
@@ -56,7 +56,7 @@ class WorkerRuntime:
 
 
 class _Parting:
-    """How a process tells those that it forked that it is to end: they see the other end of a pipe closed.
+    """Signal from a process to its forks that they are to end: they see the other end of a pipe closed.
 
     A signal would not do: Celery has uses of its own for those that a child gets.
     """
@@ -65,13 +65,13 @@ class _Parting:
         self._ear, self._mouth = os.pipe()
 
     def say(self) -> None:
-        """Tell all, those that are forked later too."""
+        """Send the signal to all forks, later ones too."""
         mouth, self._mouth = self._mouth, -1
         if mouth >= 0:
             os.close(mouth)
 
     def hear(self, then: Callable[[], None]) -> None:
-        """In a child: call this when it is told."""
+        """Call this in a child when the signal comes."""
         self.say()  # its own copy: only the parent's is to count
 
         def wait() -> None:
@@ -82,7 +82,7 @@ class _Parting:
 
 
 class _Process:
-    """What this process works with; its hands are built at their first use, which is after any fork."""
+    """State of this process; its runtime is built at its first use, which is after any fork."""
 
     def __init__(
         self,
@@ -115,14 +115,14 @@ class _Process:
             return self._hands
 
     def begin_child(self, **_: Any) -> None:
-        """A forked process has hands and a progress of its own."""
+        """Give a forked process a runtime and a progress of its own."""
         self._progress = self._child.enter_context(watched("worker", self._settings))
         self._parting.hear(self.leave)
         self.hands()
 
     def end_child(self, **_: Any) -> None:
-        """It ends as it should."""
-        self.put_away()
+        """End a forked process as intended."""
+        self.close()
         self._child.close()
 
     def run(self, claim_id: int, ledger: str = "", queue: str = "") -> None:
@@ -139,12 +139,12 @@ class _Process:
             hands.runner.complain(_FOREIGN)
 
     def leave(self, **_: Any) -> None:
-        """It is to end soon, and those that it forked with it."""
+        """Prepare for the end of this process and those that it forked."""
         self._parting.say()
         if self._hands is not None:
             self._hands.runner.leave()
 
-    def put_away(self, **_: Any) -> None:
+    def close(self, **_: Any) -> None:
         """Give unfinished work back, when what is about to end has had its time."""
         if self.express is not None:
             self.express.stop(_LAST_SECONDS)
@@ -193,7 +193,7 @@ def run_worker(
         )
     with Presence(redis_client(settings.redis), names, queues, progress.loop("presence")):
         code = _serve(app, roles, concurrency or at_once or parallel)
-    process.put_away()
+    process.close()
     if not asked.is_set():
         log("worker", logging.ERROR, Action.STOPPED, "Celery ended by itself: this process ends, to be started again")
     return code if asked.is_set() else code or 1
@@ -221,7 +221,7 @@ def _ready(process: _Process, pool: str, loop: Loop) -> int:
         signals.worker_process_init.connect(process.begin_child, weak=False)
         signals.worker_process_shutdown.connect(process.end_child, weak=False)
         return 1
-    signals.worker_shutdown.connect(process.put_away, weak=False)
+    signals.worker_shutdown.connect(process.close, weak=False)
     with loop.excused():  # a large model takes its time
         return process.hands().parallel  # one that cannot be loaded is an error now, not at the first job
 
@@ -234,7 +234,7 @@ def _heed_signals(process: _Process, loop: Loop, asked: threading.Event) -> None
 
 
 def _add_express(process: _Process, express: InteractiveConsumer) -> None:
-    """Interactive work beside the batches, from when Celery minds signals until it is to end."""
+    """Add the interactive consumer, from when Celery handles signals until it is to end."""
     process.express = express
     signals.worker_ready.connect(lambda **_: express.start(), weak=False)
     signals.worker_shutting_down.connect(lambda **_: express.stop(), weak=False)

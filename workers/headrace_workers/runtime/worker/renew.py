@@ -22,7 +22,7 @@ _SOON = 1.0  # seconds to the next try when the ledger did not answer: the lease
 
 
 class Renewer:
-    """Renews every claim that is in hand, three times a lease, and gives back those that were let go of.
+    """Loop that renews every claim of this process, three times a lease, and gives back claims that are to go.
 
     Bridges are told of what it gives back.
     """
@@ -73,12 +73,12 @@ class Renewer:
                     self._held.discard(claim_id)
 
     def held(self) -> list[int]:
-        """The claims in hand."""
+        """Return the claims in hand."""
         with self._lock:
             return sorted(self._held)
 
     def give_up(self, claim_id: int) -> None:
-        """Give this claim back in a while, as soon as the ledger can be told."""
+        """Give this claim back in a while, as soon as the ledger answers."""
         with self._lock:
             self._given_up.add(claim_id)
 
@@ -94,7 +94,7 @@ class Renewer:
     def _release(self, claims: Sequence[int]) -> int:
         steps = self._ledger.release(claims)
         if steps:
-            self._notifier.ring(Hint.WORK)
+            self._notifier.notify(Hint.WORK)
         return steps
 
     def _loop(self) -> None:
@@ -110,7 +110,7 @@ class Renewer:
             except Unavailable as error:
                 self._progress.beat(awaited(error))
                 pause = min(every, _SOON)
-            except Exception:  # whatever it was: without this thread every lease of this process would end
+            except Exception:  # any error: without this thread every lease of this process would end
                 logging.getLogger("headrace.renew").exception("renewing failed", extra={"action": Action.UNAVAILABLE})
 
     def _end_with(self, hung: Sequence[tuple[Run, float]]) -> None:

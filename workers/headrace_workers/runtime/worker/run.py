@@ -35,7 +35,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between two tries
 _HANDED_ON = (Hint.WORK, Hint.EVENTS)
 _ENDED = (*_HANDED_ON, Hint.ENDS)
 _NO_ROOM_MS = 1_000
-_FEW = 8  # ends: who is told of more hears of them by the bridge, which does it for many at once
+_FEW = 8  # ends: the bridge reports more of them, many at once
 _UNKNOWN_STAGE_SECONDS = 10.0  # at most, until it is offered to another worker
 
 
@@ -82,28 +82,34 @@ class Runner:
                 self._renewer.give_up(claim_id)  # it may have begun, and the answer was lost
                 return
             if started is None:
-                self._notifier.ring(Hint.WORK)  # there is room in the queue again
+                self._notifier.notify(Hint.WORK)  # there is room in the queue again
                 return
             done = self._finish(started)
             if done and 0 < len(done.ended) <= _FEW:
                 self._tell(done)
             # However it went: there is room in the queue, and there may be steps and events.
-            self._notifier.ring(*(_HANDED_ON if done and done.handed_out else _ENDED))
+            self._notifier.notify(*(_HANDED_ON if done and done.assigned else _ENDED))
 
     def leave(self) -> None:
-        """This process is to end: a ledger that is away is waited for no longer than a lease from now."""
+        """Prepare for the end of this process: a ledger that is unavailable is waited for no longer than a lease from
+        now.
+        """
         self._leaving_until = self._clock.monotonic() + self._settings.lease
 
     def give_back(self) -> int:
-        """Hand back what is unfinished, or was handed on and not begun, at a stop; the number of steps."""
-        steps = self._renewer.give_back()  # which rings for them
+        """Give back unfinished work, and work that was passed on and not begun, at a stop; return the number of
+        steps.
+        """
+        steps = self._renewer.give_back()  # which notifies the bridges
         unstarted = self._ledger.release_unstarted(self._worker)
         if unstarted:
-            self._notifier.ring(Hint.WORK)
+            self._notifier.notify(Hint.WORK)
         return steps + unstarted
 
     def put_off(self, claim_id: int) -> None:
-        """There is no room for this claim at the moment: its steps come back in a while, here or elsewhere."""
+        """Give a claim back that there is no room for at the moment: its steps come back in a while, here or
+        elsewhere.
+        """
         try:
             self._ledger.release([claim_id], _NO_ROOM_MS, "its worker had its hands full")
         except Unavailable:
@@ -127,7 +133,7 @@ class Runner:
             if done is None:
                 self._come_back(started)
             else:
-                self._assigner.send(done.handed_out)
+                self._assigner.send(done.assigned)
             return done
         except Unavailable:  # and we are to leave
             self._renewer.give_up(started.claim_id)
@@ -136,8 +142,8 @@ class Runner:
         return None
 
     def _tell(self, done: Completed) -> None:
-        """Who listens to these ends is told at once, before bridges begin to publish them, which takes the time that
-        this needs. They do what fails here.
+        """Notify those who wait for these ends at once, before bridges begin to publish them, which takes the time that
+        this needs. Bridges do what fails here.
         """
         try:
             self._follow_up.once(done.ended, done.now)
@@ -161,7 +167,9 @@ class Runner:
         )
 
     def _pass_on(self, started: Started) -> None:
-        """A stage that a newer version knows: its steps wait for a worker that does, and were not tried here."""
+        """Leave a stage that only a newer version knows to a worker that does: its steps wait, and were not tried
+        here.
+        """
         reason = f"worker {self._worker} does not know the stage {started.stage!r} of the queue {started.queue!r}"
         log("run", logging.WARNING, Action.GIVEN_BACK, f"{reason}: its work waits for one that does",
             claim=started.claim_id, steps=len(started.steps))  # fmt: skip
@@ -169,15 +177,15 @@ class Runner:
         self._insist(lambda: self._ledger.release([started.claim_id], delay_ms, reason))
 
     def _come_back(self, started: Started) -> None:
-        """The claim had ended: its lease ran out, or the answer to its completion was lost."""
+        """Handle a claim that had ended: its lease ran out, or the answer to its completion was lost."""
         log("run", logging.WARNING, Action.LEASE_LOST, "the claim had ended before: nothing more was written",
             claim=started.claim_id, steps=len(started.steps))  # fmt: skip
         jobs = [row.job_id for row in started.steps]
         self._insist(lambda: self._ledger.acquit(started.stage, jobs))
 
     def _fail(self, started: Started, error: Exception) -> None:
-        """What was raised outside the step, such as by the ledger, costs an attempt. The steps come back at different
-        times, so that one that cannot be written soon stands alone.
+        """Count an attempt for what was raised outside the step, such as by the ledger. The steps come back at
+        different times, so that one that cannot be written soon stands alone.
         """
         logging.getLogger("headrace.run").exception("a claim failed", extra={"action": Action.STEP_FAILED})
         reason = f"its worker failed with {type(error).__name__}; see the worker's log"
@@ -188,7 +196,9 @@ class Runner:
             self._renewer.give_up(started.claim_id)
 
     def _insist(self, act: Callable[[], T]) -> T:
-        """Try again while the ledger is away: a worker's answers are dear, and without it there is nothing to do."""
+        """Try again while the ledger is unavailable: a worker's answers are dear, and without it there is nothing to
+        do.
+        """
         who, waits_for, pause = f"run.{threading.current_thread().name}", None, _FIRST_PAUSE
         while True:
             try:

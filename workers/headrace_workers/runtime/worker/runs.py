@@ -1,4 +1,4 @@
-"""What runs in this process, for how long, and what of it hangs."""
+"""Runs in this process: for how long each has run, and which of them hang."""
 
 import threading
 from collections.abc import Callable
@@ -58,7 +58,7 @@ class Runs:
         return settled
 
     def of_models(self) -> dict[int, frozenset[str]]:
-        """The jobs that models answer here, by their claims."""
+        """Return the jobs that models answer here, by their claims."""
         with self._lock:
             runs = [run.started for run in self._runs.values()]
         return {each.claim_id: frozenset(row.job_id for row in each.steps) for each in runs if self._asks(each)}
@@ -68,7 +68,7 @@ class Runs:
         return stage is not None and stage.weight is Weight.MODEL
 
     def hung(self) -> list[tuple[Run, float]]:
-        """Those that run for longer than they may, and for how many seconds."""
+        """Return the runs that exceed their bound, and for how many seconds each has run."""
         with self._lock:
             now = self._progress.lived
             return [(run, now - run.since) for run in self._runs.values() if now - run.since > run.bound]

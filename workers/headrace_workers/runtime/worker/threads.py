@@ -11,7 +11,7 @@ from kombu.asynchronous import get_event_loop
 
 
 class WakingThreads(TaskPool):  # type: ignore[misc]
-    """A pool of threads whose every end of a task turns the worker's loop."""
+    """Pool of threads that wakes the worker's loop at the end of every task."""
 
     def on_apply(self, *args: Any, **kwargs: Any) -> Any:
         """Hand a task to a thread."""
@@ -27,4 +27,4 @@ def _wake(_future: object) -> None:
 
 
 def _nothing() -> None:
-    """What the loop is woken for: its own next turn."""
+    """Do nothing: the loop is woken for its own next turn."""

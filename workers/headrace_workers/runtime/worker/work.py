@@ -1,4 +1,4 @@
-"""All that a worker makes of a claim: the step over its group, and what it does itself behind that, at once.
+"""Work on a claim: the step over its group, and the stages that the worker runs behind it at once.
 
 What follows a light step here is written in the same transaction: no message, no second start, no second commit. A
 model's answer is dear, and is written before anything else is tried with it.
@@ -41,11 +41,11 @@ class Work:
         self._random = random.Random()
 
     def knows(self, started: Started) -> bool:
-        """Whether this worker can do it."""
+        """Return True if this worker can do it."""
         return (started.queue, started.stage) in self._steps
 
     def quantum(self, name: str) -> float:
-        """How many seconds a group of this stage is to take."""
+        """Return how many seconds a group of this stage is to take."""
         stage = self._pipeline.stage(name)
         return self._settings.quantum if stage is None or stage.quantum is None else stage.quantum
 
@@ -67,7 +67,7 @@ class Work:
         return settled + self._run(started, members)
 
     def fail(self, started: Started, reason: str) -> list[Settled]:
-        """What becomes of a group when something fails around its step."""
+        """Return the outcomes of a group whose run failed around its step."""
         return [failed(started, row, reason, self._conditions(0.0)) for row in started.steps]
 
     def _run(self, started: Started, members: Sequence[Member]) -> list[Settled]:
@@ -90,7 +90,9 @@ class Work:
     def _go_on(
         self, started: Started, members: Sequence[Member], settled: dict[str, Settled], now: int
     ) -> list[Settled]:
-        """What became of these jobs, with the steps behind it that this worker does itself. `now` is in ms."""
+        """Return the outcomes of these jobs, with those of the next steps that this worker runs itself. `now` is
+        in ms.
+        """
         burials: list[Settled] = []
         mine = [
             (step, _behind(row, task, item.event, step, now))
@@ -126,7 +128,7 @@ def _place(following: tuple[NewStep, Member]) -> tuple[str, str, str]:
 
 
 def _behind(row: StepRow, task: Task, event: Any, step: NewStep, now: int) -> Member:
-    """A step as it would be read from the ledger: all of it is known from the one before."""
+    """Return a step as it would be read from the ledger: all of it is known from the one before."""
     row = row._replace(
         attempts=1,
         ready_at=now,
@@ -151,7 +153,7 @@ def _behind(row: StepRow, task: Task, event: Any, step: NewStep, now: int) -> Me
 
 
 def _joined(before: Advanced, stage: str, item: Settled, now: int) -> Advanced:
-    """What became of a job at one step, and at the step behind it."""
+    """Return the outcome of a job at one step joined with that at the next step."""
     match item:
         case Advanced():
             return replace(

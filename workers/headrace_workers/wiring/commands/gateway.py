@@ -22,14 +22,14 @@ def register(app: typer.Typer) -> None:
 
 
 def gateway(
-    host: Annotated[str, typer.Option("--host", help="the address to listen at")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0: any that is free")] = GATEWAY_PORT,
+    host: Annotated[str, typer.Option("--host", help="the address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="the port; 0: any free port")] = GATEWAY_PORT,
     without_keys: Annotated[
         bool,
-        typer.Option("--without-keys", help="let in all programs of this machine as HEADRACE_TENANT: loopback only"),
+        typer.Option("--without-keys", help="admit every program of this machine as HEADRACE_TENANT; loopback only"),
     ] = False,
 ) -> None:
-    """Take jobs and answer over HTTP, until SIGTERM. Any number may run. `headrace keys create` makes keys for it.
+    """Serve the HTTP API until SIGTERM. Any number may run. `headrace keys create` makes keys for it.
 
     Example: `headrace gateway --host 0.0.0.0`, then `curl -H "Authorization: Bearer $KEY" localhost:8420/v1/jobs/…`
     """
@@ -45,15 +45,15 @@ def gateway(
     if not host:  # to the system, all addresses that there are
         raise ConfigurationError("--host is empty: name an address, or 0.0.0.0 for all")
     if without_keys and not _is_loopback(host):
-        raise ConfigurationError(f"--without-keys lets everybody in who reaches {host}: it is for 127.0.0.1 alone")
+        raise ConfigurationError(f"--without-keys would admit everybody who reaches {host}: use it with 127.0.0.1 only")
     settings = Settings.from_env()
     require_ledger(settings.ledger, settings.kafka.prefix)
     try:
         listening = listen(host, port)
     except OSError as error:
-        raise ConfigurationError(f"cannot listen at {host}:{port}: {error.strerror or error}") from error
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
     except UnicodeError:  # of the codec of names
-        raise ConfigurationError(f"cannot listen at {printable(host)[:_SHOWN]}: it is no address") from None
+        raise ConfigurationError(f"cannot listen on {printable(host)[:_SHOWN]}: it is not an address") from None
     open_to = ProducerSettings.from_env().tenant if without_keys else None
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # the server has its own meanwhile, and gives the signal back at its end

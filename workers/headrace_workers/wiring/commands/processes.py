@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _OnlyOption = Annotated[
     list[str] | None,
-    typer.Option("--only", help="ingest, dispatch, relay, reap, batches or evals; may be given several times"),
+    typer.Option("--only", help="run only this duty: ingest, dispatch, relay, reap, batches or evals; may be repeated"),
 ]
 
 
@@ -26,14 +26,14 @@ def register(app: typer.Typer) -> None:
     app.command("worker")(worker)
     app.command("health")(health)
     app.command("init")(init)
-    ledger = typer.Typer(help="The ledger's database.", no_args_is_help=True)
+    ledger = typer.Typer(help="Manage the ledger's database.", no_args_is_help=True)
     ledger.command("migrate")(migrate)
     ledger.command("bind")(bind)
     app.add_typer(ledger, name="ledger")
 
 
 def bridge(only: _OnlyOption = None) -> None:
-    """Carry work between Kafka, the ledger and the workers, until SIGTERM. Any number may run.
+    """Run a bridge until SIGTERM. It moves work between Kafka, the ledger and the workers. Any number may run.
 
     Example: `headrace bridge`, or `headrace bridge --only ingest`
     """
@@ -65,11 +65,13 @@ def worker(
         list[str], typer.Option("--role", help="recall, moderate, generate, judge, deliver or all; may be repeated")
     ],
     model: Annotated[
-        str | None, typer.Option("--model", help="alias of the model that a generate worker holds")
+        str | None, typer.Option("--model", help="alias of the model that a generate worker loads")
     ] = None,
-    concurrency: Annotated[int | None, typer.Option("--concurrency", min=1, help="groups run side by side")] = None,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", min=1, help="number of groups that run at the same time")
+    ] = None,
 ) -> None:
-    """Run steps, until SIGTERM.
+    """Run a worker until SIGTERM. It runs the steps of its roles.
 
     Example: `headrace worker --role generate --model smollm2-135m-instruct`
     """
@@ -92,9 +94,10 @@ def health(
     process: Annotated[str, typer.Argument(help="bridge, worker or gateway")],
     as_json: JsonLinesOption = False,
 ) -> None:
-    """Exit 0 when every bridge or worker of this deployment on this machine goes on, else 1 and which loop is stuck.
+    """Exit with 0 if every bridge or worker of this deployment on this machine makes progress, else with 1.
 
-    A service that is away makes none unhealthy: it is named, and waited for.
+    It names each loop that is stuck. If a service is away, processes are still healthy: the service is named, and they
+    wait for it.
 
     Example: `headrace health worker`
     """
@@ -114,7 +117,7 @@ def init(
     replication: Annotated[int, typer.Option(min=1, help="replicas of each topic")] = 1,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Prepare a deployment: topics, the ledger's tables, models. Safe to run again.
+    """Prepare a deployment: create the topics and the ledger's tables, and pull models. It is safe to run again.
 
     Example: `headrace init --pull smollm2-135m-instruct`
     """
@@ -123,7 +126,7 @@ def init(
     from headrace_schemas import Topic
     from headrace_workers.features.generation.models.pull import pull as pull_model
 
-    # Whatever is missing is told before anything is made. Redis is not needed for this.
+    # Report what is missing before anything is made. Redis is not needed for this.
     kafka, ledger = KafkaSettings.from_env(), ledger_url()
     tell: Callable[[str], None] = (lambda _line: None) if as_json else put
     ensure_topics(kafka, partitions=partitions, replication=replication)
@@ -142,7 +145,7 @@ def init(
 
 
 def migrate(as_json: OneJsonOption = False) -> None:
-    """Bring the ledger's tables to the version that this program needs.
+    """Migrate the ledger's tables to the version that this program needs.
 
     Example: `HEADRACE_LEDGER=sqlite:///ledger.db headrace ledger migrate`
     """
@@ -154,10 +157,10 @@ def migrate(as_json: OneJsonOption = False) -> None:
 
 
 def bind(as_json: OneJsonOption = False) -> None:
-    """Let the ledger belong to the topics of HEADRACE_TOPIC_PREFIX on the Kafka cluster of HEADRACE_KAFKA.
+    """Bind the ledger to the topics of HEADRACE_TOPIC_PREFIX on the Kafka cluster of HEADRACE_KAFKA.
 
-    The first bridge does this by itself, and later each process that finds another prefix or cluster refuses to start.
-    Run this after you moved to another cluster or prefix on purpose, with all bridges stopped.
+    The first bridge does this itself. Later each process that finds another prefix or cluster refuses to start. Stop
+    all bridges and run this after you move to another cluster or prefix.
 
     Example: `HEADRACE_KAFKA=kafka-new:9092 headrace ledger bind`
     """
@@ -184,7 +187,7 @@ def bind(as_json: OneJsonOption = False) -> None:
 
 
 def _limits(kafka: "KafkaSettings") -> list[str]:
-    """Which topics take less than we may have to tell, as far as this user may ask."""
+    """Return which topics take less than we may have to tell, as far as this user may ask."""
     from headrace_producers.admin import too_small, topic_limits
     from headrace_schemas.errors import Unavailable
 

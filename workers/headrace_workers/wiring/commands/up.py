@@ -34,24 +34,27 @@ def up(
         list[str] | None, typer.Option("--model", "-m", help="a model to serve; may be repeated [HEADRACE_MODEL]")
     ] = None,
     engine_threads: Annotated[
-        int | None, typer.Option("--engine-threads", min=1, help="generations side by side; all cores by default")
+        int | None, typer.Option("--engine-threads", min=1, help="threads of the models; all cores by default")
     ] = None,
     broker: Annotated[
         Kind | None,
         typer.Option(
-            "--broker", help="apache needs KAFKA_HOME and Java 17; without it the first that is here is started"
+            "--broker",
+            help="apache (needs KAFKA_HOME and Java 17), tansu or docker; by default the first that is installed",
         ),
     ] = None,
     gateway_port: Annotated[
-        int, typer.Option("--gateway-port", min=0, max=65_535, help="of the HTTP gateway; another where it is taken")
+        int, typer.Option("--gateway-port", min=0, max=65_535, help="port of the HTTP gateway; if it is taken, another")
     ] = GATEWAY_PORT,
 ) -> None:
-    """Run everything on this machine until Ctrl-C: broker, Redis, ledger, bridge, workers, HTTP gateway.
+    """Run a whole deployment on this machine until Ctrl-C: broker, Redis, ledger, bridge, workers, HTTP gateway.
 
-    Services that HEADRACE_KAFKA, HEADRACE_REDIS or HEADRACE_LEDGER name are used instead of started. The first model
-    also judges rubrics that name none, unless HEADRACE_JUDGE_MODEL names another, which is then served, too.
+    If HEADRACE_KAFKA, HEADRACE_REDIS or HEADRACE_LEDGER is set, that service is used and none is started. The first
+    model also judges rubrics that name no model, unless HEADRACE_JUDGE_MODEL names another one, which is then served,
+    too.
 
-    Apache Kafka keeps its log on the disk and takes every client; tansu keeps it in memory, docker in its container.
+    Apache Kafka keeps its log on the disk and works with every client. Tansu keeps its log in memory, docker in its
+    container.
 
     Examples: `headrace up`, then in another shell `headrace submit --prompt "Name three rivers." --wait`;
     `KAFKA_HOME=/opt/kafka headrace up --broker apache`
@@ -67,7 +70,7 @@ def up(
     models = list(dict.fromkeys([*(model or [ProducerSettings.from_env().model]), *([judge] if judge else [])]))
     home = home_of()
     if broker is not None:
-        plan(home, environment(), broker)  # what it lacks is told before a model is fetched
+        plan(home, environment(), broker)  # raises before a model is fetched if something is missing
     ensure_models(home, models)
     _pull_embedder(home)
     stopped = Event()
@@ -150,11 +153,11 @@ def _tell_next(stack: "Stack") -> None:
 
 
 def _tell_clients(home: Path, stack: "Stack", port: int) -> None:
-    from headrace_workers.features.access.commands.first_key import KEY_FILE, first_key
+    from headrace_workers.features.access.commands.keys import KEY_FILE, first_key
 
     first_key(home, stack.addresses.ledger)
     file = shlex.quote(_path(home.absolute() / KEY_FILE))
-    say("And for whatever speaks to OpenAI:")
+    say("Every OpenAI client works. Set these two variables:")
     say(f"  export OPENAI_BASE_URL={_url(port)}/v1 OPENAI_API_KEY=$(cat {file})")
     say("Ctrl-C stops everything.")
 

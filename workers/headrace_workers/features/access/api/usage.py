@@ -1,4 +1,4 @@
-"""What a tenant has used, by day."""
+"""Usage of a tenant, by day."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Final, Literal
@@ -21,7 +21,7 @@ _MOST_DAYS: Final = 366
 
 
 class DayShape(BaseModel):
-    """What jobs that ended on a day (UTC) used. `model` is null where none answered, as for evaluations."""
+    """Usage of the jobs that ended on a day (UTC). `model` is null where none answered, as for evaluations."""
 
     day: date
     kind: str
@@ -32,7 +32,7 @@ class DayShape(BaseModel):
 
 
 class UsageShape(BaseModel):
-    """What a tenant used. What ended after `counted_until` is not in it yet: some minutes at most."""
+    """Usage of a tenant. Jobs that ended after `counted_until` are not counted yet: some minutes at most."""
 
     object: Literal["list"] = "list"
     data: list[DayShape]
@@ -43,10 +43,12 @@ class UsageShape(BaseModel):
 async def show(
     caller: Annotated[Caller, needs(Scope.USAGE_READ)],
     services: Wired,
-    first: Annotated[date | None, Query(alias="from", description="The first day, UTC; 30 days before `to`.")] = None,
-    last: Annotated[date | None, Query(alias="to", description="The last day, UTC; today.")] = None,
+    first: Annotated[
+        date | None, Query(alias="from", description="The first day, UTC; by default 30 days before `to`.")
+    ] = None,
+    last: Annotated[date | None, Query(alias="to", description="The last day, UTC; by default today.")] = None,
 ) -> UsageShape:
-    """The tokens of the caller's tenant, by day, kind and model, from the ledger. Answers from the cache count, too."""
+    """Return the tokens of your tenant from the ledger, by day, kind and model. Answers from the cache count, too."""
     last = last or datetime.now(UTC).date()
     first = first or max(_FIRST_DAY, last - timedelta(days=min(_USUAL_DAYS, (last - date.min).days)))
     if not 0 <= (last - first).days < _MOST_DAYS:

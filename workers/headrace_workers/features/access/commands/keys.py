@@ -1,6 +1,7 @@
 """`headrace keys`: who may come in over HTTP."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -16,14 +17,15 @@ if TYPE_CHECKING:
     from headrace_workers.features.access.key_text import Token
     from headrace_workers.features.access.store.keys import NewKey
 
+KEY_FILE: Final = "api-key"  # in the home of an embedded stack
 _LONGEST_NAME: Final = 256
-_LifeOption = Annotated[str | None, typer.Option("--expires", help="after so long: 90d, 12h; never without it")]
+_LifeOption = Annotated[str | None, typer.Option("--expires", help="it expires after, e.g. 90d, 12h; by default never")]
 _JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    keys = typer.Typer(help="API keys of the HTTP gateway.", no_args_is_help=True)
+    keys = typer.Typer(help="Manage the API keys of the HTTP gateway.", no_args_is_help=True)
     keys.command("create")(create)
     keys.command("list")(list_keys)
     keys.command("rotate")(rotate)
@@ -32,15 +34,15 @@ def register(app: typer.Typer) -> None:
 
 
 def create(
-    name: Annotated[str, typer.Argument(help="what it is for, for people")] = "",
-    tenant: Annotated[str | None, typer.Option("--tenant", help="whose jobs it sends and sees")] = None,
+    name: Annotated[str, typer.Argument(help="its purpose, for people")] = "",
+    tenant: Annotated[str | None, typer.Option("--tenant", help="the tenant whose jobs it may send and see")] = None,
     scope: Annotated[
-        list[str] | None, typer.Option("--scope", help="what it may do; may be repeated; all but metrics without it")
+        list[str] | None, typer.Option("--scope", help="a scope; may be repeated; by default all except metrics")
     ] = None,
     expires: _LifeOption = None,
     as_json: _JsonOption = False,
 ) -> None:
-    """Make a key and print it: it is shown this once, and kept nowhere.
+    """Create an API key and print it. It is shown only this once.
 
     Example: `headrace keys create "the shop" --tenant shop --scope jobs:write --expires 90d`
     """
@@ -58,11 +60,11 @@ def create(
 
 
 def list_keys(
-    tenant: Annotated[str | None, typer.Option("--tenant", help="only this tenant's")] = None,
-    limit: Annotated[int, limit_option("the newest so many")] = 100,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
+    limit: Annotated[int, limit_option("at most so many, newest first")] = 100,
     as_json: _JsonOption = False,
 ) -> None:
-    """The keys that there are, the newest first; never the keys themselves.
+    """List API keys, newest first. The secrets are never shown.
 
     Example: `headrace keys list --tenant shop`
     """
@@ -88,12 +90,12 @@ def list_keys(
 
 
 def rotate(
-    key_id: Annotated[str, typer.Argument(metavar="KEY", help="the id, as `keys list` shows it")],
-    grace: Annotated[str, typer.Option("--grace", help="the old one still opens for so long")] = "24h",
+    key_id: Annotated[str, typer.Argument(metavar="KEY", help="its id, as in `keys list`")],
+    grace: Annotated[str, typer.Option("--grace", help="for how long the old key still works")] = "24h",
     expires: _LifeOption = None,
     as_json: _JsonOption = False,
 ) -> None:
-    """Make a key in the place of another: for the same tenant, with the same scopes. The old one expires.
+    """Replace a key by a new one for the same tenant, with the same scopes. The old key expires.
 
     Example: `headrace keys rotate 5f2c9d1e8a7b --grace 7d`
     """
@@ -112,8 +114,8 @@ def rotate(
     say(f"{key_id} expires in {grace}")
 
 
-def revoke(key_id: Annotated[str, typer.Argument(metavar="KEY", help="the id, as `keys list` shows it")]) -> None:
-    """Let nobody in with a key any more: gateways know within five seconds.
+def revoke(key_id: Annotated[str, typer.Argument(metavar="KEY", help="its id, as in `keys list`")]) -> None:
+    """Revoke a key. Gateways refuse it within five seconds.
 
     Example: `headrace keys revoke 5f2c9d1e8a7b`
     """
@@ -126,7 +128,7 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="KEY", help="the id, as
 
 
 def new_key(tenant: str, name: str, scopes: tuple[str, ...], expires: str | None = None) -> "tuple[Token, NewKey]":
-    """A new key, as its holder gets it and as the ledger keeps it."""
+    """Return a new key as its holder gets it, and as the ledger keeps it."""
     from headrace_workers.features.access.key_text import new_token
     from headrace_workers.features.access.store.keys import NewKey
 
@@ -137,12 +139,46 @@ def new_key(tenant: str, name: str, scopes: tuple[str, ...], expires: str | None
     return token, NewKey(token.id, tenant, name, scopes, token.digest, lives)
 
 
+def first_key(home: Path, ledger_url: str) -> "Token":
+    """Return the API key of an embedded stack: the key in the home's file if the ledger knows it as valid.
+
+    Else make a key with all scopes for HEADRACE_TENANT, and write it to that file.
+    """
+    from headrace_producers.settings import ProducerSettings
+    from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.features.access.store.keys import ApiKeys
+    from headrace_workers.http.scopes import Scope
+    from headrace_workers.runtime.embedded.lock import write_atomically
+
+    file, ledger = home / KEY_FILE, Ledger.at(ledger_url)
+    try:
+        kept = _kept(file)
+        row = ledger.of(ApiKeys).find([kept.id]).get(kept.id) if kept else None
+        if kept and row and row.valid and row.digest == kept.digest:
+            return kept
+        token, key = new_key(ProducerSettings.from_env().tenant, "made by headrace up", tuple(sorted(Scope)))
+        ledger.of(ApiKeys).add(key)
+        write_atomically(file, f"{token.text}\n")
+        return token
+    finally:
+        ledger.close()
+
+
+def _kept(file: Path) -> "Token | None":
+    from headrace_workers.features.access.key_text import read_token
+
+    try:
+        return read_token(file.read_text(encoding="ascii").strip())
+    except (OSError, ValueError):
+        return None
+
+
 def _show(token: "Token", key: "NewKey", as_json: bool) -> None:
     if as_json:
         put_json({"id": key.id, "key": token.text, "tenant": key.tenant, "name": key.name, "scopes": list(key.scopes)})
         return
     put(token.text)
-    say("It is shown this once. Clients of OpenAI take it as OPENAI_API_KEY, others as `Authorization: Bearer …`")
+    say("It is shown only this once. Clients of OpenAI take it as OPENAI_API_KEY, others as `Authorization: Bearer …`")
 
 
 def _ms(duration: timedelta) -> int:

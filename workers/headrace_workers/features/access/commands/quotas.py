@@ -12,7 +12,7 @@ from headrace_workers.features.access.views import TokenQuota
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    quotas = typer.Typer(help="How many tokens tenants may use.", no_args_is_help=True)
+    quotas = typer.Typer(help="Manage the token quotas of tenants.", no_args_is_help=True)
     quotas.command("set")(set_quota)
     quotas.command("list")(list_quotas)
     quotas.command("remove")(remove)
@@ -20,14 +20,16 @@ def register(app: typer.Typer) -> None:
 
 
 def set_quota(
-    tenant: Annotated[str, typer.Argument(help="whose jobs they are")],
+    tenant: Annotated[str, typer.Argument(help="the tenant")],
     tokens: Annotated[
         int,
-        typer.Option("--tokens", min=0, max=MOST_TOKENS, help="that its jobs may use, prompts and answers together"),
+        typer.Option(
+            "--tokens", min=0, max=MOST_TOKENS, help="tokens that its jobs may use, prompts and answers together"
+        ),
     ],
     per: Annotated[str, typer.Option("--per", help="day, month (UTC), or ever")] = "month",
 ) -> None:
-    """Set a tenant's quota: jobs that may need more than is left are refused, over HTTP, by Kafka and in batches.
+    """Set a tenant's token quota. Jobs that may need more than is left are refused.
 
     Example: `headrace quotas set shop --tokens 5000000 --per month`
     """
@@ -41,12 +43,12 @@ def set_quota(
 
 
 def list_quotas(
-    tenant: Annotated[str | None, typer.Option("--tenant", help="only this tenant's")] = None,
-    limit: Annotated[int, limit_option("so many, by tenant")] = 100,
-    after: Annotated[str | None, typer.Option("--after", help="those of the tenants behind this one")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
+    limit: Annotated[int, limit_option("the number of tenants, by name")] = 100,
+    after: Annotated[str | None, typer.Option("--after", help="only tenants after this one")] = None,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """The quotas that there are: what is used of them in this period, and what is reserved for jobs under way.
+    """List quotas: tokens used in this period, and tokens reserved for unfinished jobs.
 
     Examples: `headrace quotas list`, `headrace quotas list --limit 1000 --after shop`
     """
@@ -73,8 +75,8 @@ def list_quotas(
         say(f"only {limit} are shown: --after {found[-1].tenant} shows those that follow, --limit more at a time")
 
 
-def remove(tenant: Annotated[str, typer.Argument(help="whose quota it is")]) -> None:
-    """Let a tenant use as much as it likes.
+def remove(tenant: Annotated[str, typer.Argument(help="the tenant")]) -> None:
+    """Remove a tenant's quota.
 
     Example: `headrace quotas remove shop`
     """

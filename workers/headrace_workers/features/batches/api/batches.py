@@ -39,11 +39,11 @@ _VALUE: Final = 512
 
 
 class Asks(BaseModel):
-    """What headrace does beyond OpenAI."""
+    """headrace's own options of a batch."""
 
     model_config = ConfigDict(extra="forbid")
 
-    max_tokens: Annotated[int | None, Field(ge=1, description="That the whole batch may cost.")] = None
+    max_tokens: Annotated[int | None, Field(ge=1, description="The token budget of the whole batch.")] = None
     callback: BatchCallback | None = None
 
 
@@ -52,10 +52,10 @@ class Wanted(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    input_file_id: Annotated[str, Field(description="A file of the purpose `batch`.")]
+    input_file_id: Annotated[str, Field(description="The id of a file with the purpose `batch`.")]
     endpoint: Annotated[str, Field(description=f"One of {', '.join(URLS)}; or {NATIVE} for headrace's own jobs.")]
     completion_window: Annotated[
-        str, Field(max_length=LONGEST_WINDOW, description="`24h`, or another number of m, h or d, of 30 days at most.")
+        str, Field(max_length=LONGEST_WINDOW, description="`24h`, or another number of m, h or d; at most 30 days.")
     ]
     metadata: Annotated[dict[str, str] | None, Field(max_length=_MOST_METADATA)] = None
     output_expires_after: Expiry | None = None
@@ -77,11 +77,11 @@ async def create(
             alias="Idempotency-Key",
             min_length=1,
             max_length=256,
-            description="The same tenant and key are the same batch.",
+            description="The same key of the same tenant is the same batch.",
         ),
     ] = None,
 ) -> Batch:
-    """Run a file of requests, each a line. A line that is wrong fails alone, with its number and the reason."""
+    """Run a file of requests, one on each line. A wrong line fails alone, with its number and the reason."""
     if wanted.endpoint not in (*URLS, NATIVE):
         raise Refusal(Why.INVALID, f"endpoint: must be one of {', '.join((*URLS, NATIVE))}", param="endpoint")
     for name, value in (wanted.metadata or {}).items():
@@ -117,7 +117,7 @@ async def create(
     if not (is_new or _is(batch, file, wishes)):
         raise Refusal(
             Why.CONFLICT,
-            f"the idempotency key belongs to {batch.id}, of another file or with other wishes, and that holds",
+            f"the idempotency key belongs to {batch.id}, which has another file or other options: send another key",
             again=False,
         )
     services.ring()
@@ -128,10 +128,10 @@ async def create(
 async def list_batches(
     caller: Reads,
     services: Wired,
-    after: Annotated[str | None, Query(description="The last batch of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=100, description="Batches of one page.")] = 20,
+    after: Annotated[str | None, Query(description="The id of the last batch of the previous page.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="The number of batches on a page.")] = 20,
 ) -> BatchList:
-    """The tenant's batches, newest first."""
+    """Return the tenant's batches, newest first."""
     if after is not None:
         await _batch(services, caller, after, "after")
     found = await services.ask(services.ledger.of(Batches).batches, caller.tenant, after, limit + 1)
@@ -140,13 +140,13 @@ async def list_batches(
 
 @router.get("/v1/batches/{batch_id}", responses=ERRORS)
 async def show(batch_id: str, caller: Reads, services: Wired) -> Batch:
-    """How a batch stands."""
+    """Return a batch."""
     return Batch.of(await _batch(services, caller, batch_id))
 
 
 @router.post("/v1/batches/{batch_id}/cancel", responses=ERRORS)
 async def cancel(batch_id: str, caller: Writes, services: Wired) -> Batch:
-    """Cancel a batch: what is done is kept. One that is over stays as it is."""
+    """Cancel a batch. Answers that are there are kept. A batch that has ended stays as it is."""
     await _batch(services, caller, batch_id)
     found = await services.ask(services.ledger.of(Batches).cancel, batch_id, caller.tenant)
     if found is None:
@@ -163,7 +163,7 @@ async def _batch(services: Services, caller: Caller, batch_id: str, param: str =
 
 
 def _is(batch: Row[Any], file: Row[Any], wishes: Wishes) -> bool:
-    """Whether a batch is the one that is asked for."""
+    """Return True if a batch is the one that is asked for."""
     callback = None if wishes.callback is None else wishes.callback.model_dump_json(exclude_defaults=True)
     kept = (batch.input_file, batch.endpoint, batch.window, batch.max_tokens, json.loads(batch.metadata))
     asked = (file.id, wishes.endpoint, wishes.asked, wishes.max_tokens, dict(wishes.metadata))

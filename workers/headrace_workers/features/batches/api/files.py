@@ -1,4 +1,4 @@
-"""Files, as OpenAI's clients send, list and read them. Errors are told in OpenAI's shape."""
+"""Files over HTTP, as OpenAI's clients send, list and read them. Errors have OpenAI's shape."""
 
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, BinaryIO, Final, Literal, TypeVar
@@ -47,7 +47,7 @@ class FileList(Page[FileObject]):
 
 
 class FileDeleted(BaseModel):
-    """A file that is no more."""
+    """A file that was deleted."""
 
     id: str
     object: Literal["file"] = "file"
@@ -55,7 +55,7 @@ class FileDeleted(BaseModel):
 
 
 class Expiry(BaseModel):
-    """How long something is kept, from when it was made."""
+    """The time that something is kept, from its creation."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -68,7 +68,7 @@ async def create(
     request: Request,
     caller: Writes,
     services: Wired,
-    file: Annotated[UploadFile, File(description="What is in it.")],
+    file: Annotated[UploadFile, File(description="The content of the file.")],
     purpose: Annotated[Purpose, Form()],
     anchor: Annotated[Literal["created_at"] | None, Form(alias="expires_after[anchor]")] = None,
     seconds: Annotated[int | None, Form(alias="expires_after[seconds]", ge=SHORTEST_LIFE, le=LONGEST_LIFE)] = None,
@@ -77,7 +77,7 @@ async def create(
     known = {"file", "purpose", "expires_after[anchor]", "expires_after[seconds]"}
     await refuse_fields(request, known)
     if (anchor is None) != (seconds is None):
-        raise Refusal(Why.INVALID, "expires_after: has an anchor, created_at, and seconds", param="expires_after")
+        raise Refusal(Why.INVALID, "expires_after: needs the anchor created_at, and seconds", param="expires_after")
     try:
         storing = stored(
             services,
@@ -99,11 +99,11 @@ async def list_files(
     caller: Reads,
     services: Wired,
     purpose: Annotated[str | None, Query(pattern=NO_NUL, description="Only files of this purpose.")] = None,
-    after: Annotated[str | None, Query(description="The last file of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=10_000, description="Files of one page.")] = 10_000,
-    order: Annotated[Literal["asc", "desc"], Query(description="The newest first: `desc`.")] = "desc",
+    after: Annotated[str | None, Query(description="The id of the last file of the previous page.")] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="The number of files on a page.")] = 10_000,
+    order: Annotated[Literal["asc", "desc"], Query(description="The order: `desc` returns the newest first.")] = "desc",
 ) -> FileList:
-    """The tenant's files, by age."""
+    """Return the tenant's files, ordered by age."""
     if after is not None:
         await file_of(services, caller, after, "after")
     found = await services.ask(
@@ -115,7 +115,7 @@ async def list_files(
 
 @router.get("/v1/files/{file_id}", responses=ERRORS)
 async def show(file_id: str, caller: Reads, services: Wired) -> FileObject:
-    """A file."""
+    """Return a file's description."""
     return FileObject.of(await file_of(services, caller, file_id))
 
 
@@ -125,7 +125,7 @@ async def show(file_id: str, caller: Reads, services: Wired) -> FileObject:
     response_class=StreamingResponse,
 )
 async def content(file_id: str, caller: Reads, services: Wired) -> StreamingResponse:
-    """What is in a file. The output of a batch can be read while it grows."""
+    """Return the content of a file. The output of a batch can be read while it grows."""
     row = await file_of(services, caller, file_id)
     chunks = services.of(Files).chunks(row.id)
     # The first is read before the answer begins: then a store that is away can still be told.
@@ -145,7 +145,7 @@ async def delete(file_id: str, caller: Writes, services: Wired) -> FileDeleted:
 
 
 async def file_of(services: Services, caller: Caller, file_id: str, param: str = "file_id") -> Row[Any]:
-    """A file of the caller's tenant; 403 where the caller may not read files, 404 where there is none."""
+    """Return a file of the caller's tenant. Raise 403 if the caller may not read files, 404 if there is none."""
     caller.need(Scope.FILES_READ, param)
     found = await services.known(services.ledger.of(StoredFiles).file, file_id, caller.tenant)
     if found is None:
@@ -154,9 +154,10 @@ async def file_of(services: Services, caller: Caller, file_id: str, param: str =
 
 
 async def stored(services: Services, caller: Caller, work: Callable[[GoesOn], T], size: int = 0) -> T:
-    """Work with the file store on so many bytes, on a thread of the store's own; 503 where it does not answer, or is
-    slower than a mebibyte a second; 429 where other work of this tenant takes as long; 404 where it has no more what is
-    to be read. What was begun ends where it calls what it was given, or may go on all the same.
+    """Return what `work` with the file store returns, on a thread of the store's own.
+
+    Raise 503 if the store does not answer, or is slower than a mebibyte a second; 429 if other work of this tenant
+    takes as long; 404 if the file is gone. Work that has begun ends when it next calls what it was given, or may go on.
     """
     patience = STORE_SECONDS + size / 1024**2
     try:
@@ -166,13 +167,13 @@ async def stored(services: Services, caller: Caller, work: Callable[[GoesOn], T]
     except TimeoutError:
         raise Refusal(Why.STORE_AWAY, f"no answer within {patience:.0f} s", retry_after=10.0) from None
     except NoSuchObject:
-        raise Refusal(Why.NOT_FOUND, "what was stored of this file is no more: it was deleted meanwhile") from None
+        raise Refusal(Why.NOT_FOUND, "the content of this file was deleted meanwhile") from None
     except StoreUnavailable as error:
         raise Refusal(Why.STORE_AWAY, unsaid(error), retry_after=1.0) from error
 
 
 async def refuse_fields(request: Request, known: set[str]) -> None:
-    """Whatever a form has beside these, or more than once, is refused by name."""
+    """Refuse, by name, a form field that is not among these or comes twice."""
     seen = set()
     for name, _ in (await request.form()).multi_items():
         if name not in known:
@@ -183,13 +184,13 @@ async def refuse_fields(request: Request, known: set[str]) -> None:
 
 
 def name_of(file: UploadFile) -> str:
-    """What a file is called: without folders, and what no database takes."""
+    """Return the name of a file, without folders and characters that no database takes."""
     name = (file.filename or "").replace("\\", "/").rpartition("/")[2].replace("\x00", "")
     return name.encode("utf-8", "replace").decode()[:255] or "file"
 
 
 def chunks_of(file: BinaryIO, goes_on: GoesOn) -> Iterator[bytes]:
-    """What came, in chunks; `goes_on` is called for each, and may raise."""
+    """Yield the uploaded bytes in chunks; `goes_on` is called for each, and may raise."""
     file.seek(0)
     while chunk := file.read(_CHUNK):
         goes_on()

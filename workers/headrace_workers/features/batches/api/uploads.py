@@ -1,4 +1,4 @@
-"""Files that come in parts, as OpenAI's clients send what is large."""
+"""Uploads of large files in parts, as OpenAI's clients do them."""
 
 from typing import Annotated, Any, Final, Literal
 
@@ -37,7 +37,7 @@ BODY_BYTES["/v1/uploads"] = _PART_BYTES + _FORM
 
 
 class Announced(BaseModel):
-    """A file that is to come."""
+    """A file to be uploaded in parts."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -49,16 +49,18 @@ class Announced(BaseModel):
 
 
 class Completed(BaseModel):
-    """All parts have come."""
+    """The parts of a file that is complete, in order."""
 
     model_config = ConfigDict(extra="forbid")
 
     part_ids: Annotated[list[str], Field(min_length=1, max_length=MOST_PARTS)]
-    md5: Annotated[str | None, Field(pattern=r"^[0-9A-Fa-f]{32}$", description="Of all bytes, hexadecimal.")] = None
+    md5: Annotated[
+        str | None, Field(pattern=r"^[0-9A-Fa-f]{32}$", description="The MD5 checksum of all bytes, hexadecimal.")
+    ] = None
 
 
 class UploadShape(BaseModel):
-    """A file that comes in parts."""
+    """An upload: a file that comes in parts."""
 
     id: str
     object: Literal["upload"] = "upload"
@@ -72,7 +74,7 @@ class UploadShape(BaseModel):
 
 
 class PartShape(BaseModel):
-    """A part that has come."""
+    """A part that was uploaded."""
 
     id: str
     object: Literal["upload.part"] = "upload.part"
@@ -81,7 +83,7 @@ class PartShape(BaseModel):
 
 
 async def _own(upload_id: str, caller: Writes, services: Wired) -> Any:
-    """An upload of the caller's tenant, before anything else is looked at; 404 where there is none."""
+    """Return an upload of the caller's tenant before anything else is checked. Raise 404 if there is none."""
     return await _upload(services, caller, upload_id)
 
 
@@ -90,7 +92,7 @@ Own = Annotated[Any, Depends(_own)]
 
 @router.post("/v1/uploads", responses=ERRORS)
 async def create(caller: Writes, services: Wired, announced: Announced) -> UploadShape:
-    """Announce a file of up to 8 GB. Its parts must have come within an hour."""
+    """Begin the upload of a file of up to 8 GB. All parts must come within an hour."""
     row = await services.ask(
         services.of(Uploads).begin, tenant=caller.tenant, purpose=announced.purpose, name=announced.filename,
         size=announced.bytes, file_seconds=announced.expires_after.seconds if announced.expires_after else None,
@@ -104,9 +106,9 @@ async def add_part(
     caller: Writes,
     services: Wired,
     upload: Own,
-    data: Annotated[UploadFile, File(description="Of 64 MB at most.")],
+    data: Annotated[UploadFile, File(description="The part, at most 64 MB.")],
 ) -> PartShape:
-    """A part. Parts may come in any order, several at a time."""
+    """Add a part. Parts may come in any order, several at a time."""
     await refuse_fields(request, {"data"})
     try:
         storing = stored(
@@ -147,7 +149,7 @@ async def complete(request: Request, caller: Writes, services: Wired, upload: Ow
 
 @router.post("/v1/uploads/{upload_id}/cancel", responses=ERRORS)
 async def cancel(caller: Writes, services: Wired, upload: Own) -> UploadShape:
-    """Let go of what came."""
+    """Cancel the upload and discard its parts."""
     try:
         await stored(services, caller, lambda _: services.of(Uploads).cancel(upload))
     except NotPending as error:

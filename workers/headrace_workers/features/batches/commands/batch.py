@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from headrace_workers.features.batches.commands.batch_files import Deployment
 
 _IdArgument = Annotated[str, typer.Argument(metavar="BATCH", help="the batch's id")]
-_TenantOption = Annotated[str | None, typer.Option("--tenant", help="whose it is [HEADRACE_TENANT]")]
-_OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="a file; standard output without")]
+_TenantOption = Annotated[str | None, typer.Option("--tenant", help="its tenant [HEADRACE_TENANT]")]
+_OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="a file; by default standard output")]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     batch = typer.Typer(
-        help="Files of many jobs: submit them, watch them, read what came of them.", no_args_is_help=True
+        help="Submit files of many jobs as batches, watch them, read their results.", no_args_is_help=True
     )
     batch.command("submit")(submit)
     batch.command("list")(list_batches)
@@ -46,7 +46,7 @@ def register(app: typer.Typer) -> None:
 
 def list_batches(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
-    limit: Annotated[int, limit_option("the newest so many")] = 20,
+    limit: Annotated[int, limit_option("at most so many, newest first")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON lines")] = False,
 ) -> None:
     """List batches, newest first.
@@ -69,7 +69,7 @@ def list_batches(
 
 
 def status(batch_id: _IdArgument, tenant: _TenantOption = None, as_json: OneJsonOption = False) -> None:
-    """Show how a batch stands.
+    """Show a batch.
 
     Example: `headrace batch status batch_6b0f…`
     """
@@ -86,7 +86,7 @@ def status(batch_id: _IdArgument, tenant: _TenantOption = None, as_json: OneJson
 
 
 def watch(batch_id: _IdArgument, tenant: _TenantOption = None) -> None:
-    """Show how far a batch is until it is over. Exit code 1: not every line was answered.
+    """Show the progress of a batch until it ends. Exit code 1: some lines were not answered.
 
     Example: `headrace batch watch batch_6b0f…`
     """
@@ -101,7 +101,7 @@ def results(
     in_order: Annotated[bool, typer.Option("--in-order", help="in the order of the input")] = False,
     tenant: _TenantOption = None,
 ) -> None:
-    """Print the answers, or write them to a file: those that are there, also while the batch runs.
+    """Print the answers that exist so far, or write them to a file.
 
     Example: `headrace batch results batch_6b0f… -o answers.jsonl --in-order`
     """
@@ -116,7 +116,7 @@ def errors(
     in_order: Annotated[bool, typer.Option("--in-order", help="in the order of the input")] = False,
     tenant: _TenantOption = None,
 ) -> None:
-    """Print the lines that were not answered, each with its number and the reason, or write them to a file.
+    """Print the lines that were not answered, or write them to a file. Each has its number and the reason.
 
     Example: `headrace batch errors batch_6b0f…`
     """
@@ -126,7 +126,7 @@ def errors(
 
 
 def cancel(batch_id: _IdArgument, tenant: _TenantOption = None, as_json: OneJsonOption = False) -> None:
-    """Cancel a batch: what is done is kept, and what runs is let go of. Exit code 1: it was over before.
+    """Cancel a batch. Its answers are kept, its running jobs are cancelled. Exit code 1: it had ended before.
 
     Example: `headrace batch cancel batch_6b0f…`
     """
@@ -150,9 +150,10 @@ def retry_failed(
     watched: WatchOption = False,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Run the lines that failed of a batch that is over, as a batch of its own, and print its id.
+    """Run the failed lines of an ended batch again, as a new batch, and print its id.
 
-    Lines keep their numbers. What ended as `budget` goes on by this with more. Called again, it is the same batch.
+    Lines keep their numbers. Lines that ended as `budget` continue with the new budget. If you call it again, it is the
+    same batch.
 
     Example: `headrace batch retry-failed batch_6b0f… --max-tokens 500000`
     """

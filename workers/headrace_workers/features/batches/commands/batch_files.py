@@ -1,4 +1,4 @@
-"""Files of batches on this machine: what is submitted, and what came of it."""
+"""Files of batches on this machine: inputs that are submitted, and results."""
 
 import hashlib
 import sys
@@ -41,13 +41,13 @@ _ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjs
 
 
 class NoSuchBatch(HeadraceError):
-    """A batch that is not there, or another tenant's."""
+    """A batch that does not exist, or belongs to another tenant."""
 
     category = Category.INVALID
 
 
 class Changed(HeadraceError):
-    """A file that was changed while it was read: nothing of it was submitted."""
+    """A file that changed while it was read: nothing of it was submitted."""
 
     category = Category.INVALID
 
@@ -62,23 +62,24 @@ class Deployment:
 
     @property
     def batches(self) -> Batches:
-        """The ledger's batches."""
+        """Return the store of batches."""
         return self.ledger.of(Batches)
 
     def batch(self, batch_id: str, tenant: str | None) -> Row[Any]:
-        """A batch. NoSuchBatch; with `tenant` also where it is another's."""
+        """Return a batch. Raise NoSuchBatch if it does not exist, or is not `tenant`'s."""
         found = self.batches.batch(batch_id, tenant)
         if found is None:
             raise NoSuchBatch(f"there is no batch {batch_id!r}: `headrace batch list` shows all")
         return found
 
     def check_callback(self, wishes: Wishes) -> None:
-        """InvalidRecord where the callback leads nowhere that webhooks go to."""
+        """Raise InvalidRecord if webhooks may not go to the callback."""
         check(wishes.tenant, wishes.callback, self.ledger.of(Webhooks).unknown, WebhookSettings.from_env().reach)
 
     def submit(self, path: Path, shown: str, wishes: Wishes) -> tuple[Row[Any], bool]:
-        """The batch of a file, and whether it is new. Changed, EmptyInput, NotReadable, ConfigurationError,
-        InvalidRecord about its callback.
+        """Return the batch of a file, and if it is new.
+
+        Raise Changed, EmptyInput, NotReadable, ConfigurationError, or InvalidRecord about its callback.
         """
         before = _stat(path, shown)
         digest = hashlib.sha256()
@@ -99,7 +100,7 @@ class Deployment:
             if file.digest != digest.hexdigest() or _stat(path, shown) != before:
                 raise Changed(f"{shown} was changed while it was read: submit it when it is whole")
             if file.lines == 0:
-                raise EmptyInput(f"{shown}: there is no line in it")
+                raise EmptyInput(f"{shown}: the file has no lines")
             batch, new = submit_file(self.ledger, file, wishes, key, WebhookSettings.from_env().reach)
         except HeadraceError:
             self.files.remove(file.id)
@@ -112,7 +113,7 @@ class Deployment:
 
 @contextmanager
 def deployment() -> Iterator[Deployment]:
-    """The deployment that can be reached from here. ConfigurationError where there is none."""
+    """Yield the deployment that can be reached from here. Raise ConfigurationError if there is none."""
     ledger = need_ledger()
     try:
         settings = BatchSettings.from_env()
@@ -123,7 +124,9 @@ def deployment() -> Iterator[Deployment]:
 
 
 def callback_of(place: str) -> BatchCallback:
-    """Whom a batch tells of its end: a URL, or a registered endpoint's id. ConfigurationError where it is neither."""
+    """Return the callback of a batch: a URL, or a registered endpoint's id. Raise ConfigurationError for anything
+    else.
+    """
     try:
         return BatchCallback(endpoint=place) if place.startswith(_ENDPOINT) else BatchCallback(url=place)
     except ValidationError:
@@ -134,7 +137,9 @@ def callback_of(place: str) -> BatchCallback:
 
 
 def sources(source: str) -> Iterator[tuple[Path, str]]:
-    """The files that a word of the command line means, and how to call each. ConfigurationError when it means none."""
+    """Yield the files that a command-line argument means, and their names. Raise ConfigurationError if it means
+    none.
+    """
     if source == STDIN:
         with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
             spool = Path(folder) / "input"
@@ -157,7 +162,7 @@ def sources(source: str) -> Iterator[tuple[Path, str]]:
 
 
 def ordered(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines of a file of answers in the order of the input: each tells its number. They wait on the disk."""
+    """Yield the lines of a file of answers in the order of the input, by their numbers. They are sorted on the disk."""
     numbers, starts, sizes = array("q"), array("q"), array("q")
     with tempfile.TemporaryFile() as spool:
         for chunk in chunks:

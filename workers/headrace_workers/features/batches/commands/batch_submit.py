@@ -21,36 +21,39 @@ if TYPE_CHECKING:
 
 OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object, as OpenAI's clients read it")]
 BudgetOption = Annotated[
-    int | None, typer.Option("--max-tokens", min=1, max=MOST_TOKENS, help="that the whole batch may cost")
+    int | None, typer.Option("--max-tokens", min=1, max=MOST_TOKENS, help="token budget of the whole batch")
 ]
-WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="wait for its end, and show how far it is")]
+WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="show its progress until it ends")]
 
 
 @asking.asks(lane=Lane.BATCH)
 def submit(
     source: Annotated[
-        str, typer.Argument(metavar="FILE", help="JSON lines, also .gz and .zst; a folder of such; or -")
+        str,
+        typer.Argument(
+            metavar="FILE", help="JSON lines, also .gz and .zst; a folder of such files; or - for standard input"
+        ),
     ],
     asked: asking.Asked,
     answer_tokens: Annotated[
         int | None,
         typer.Option("--answer-tokens", min=1, max=MAX_COMPLETION_TOKENS, help="longest answer, in tokens"),
     ] = None,
-    window: Annotated[str, typer.Option("--window", help="it expires after, e.g. 90m, 24h, 7d")] = "24h",
+    window: Annotated[str, typer.Option("--window", help="the batch expires after, e.g. 90m, 24h, 7d")] = "24h",
     max_tokens: BudgetOption = None,
     callback: Annotated[
-        str | None, typer.Option("--callback", help="a URL, or a webhook endpoint's id, that is told of its end")
+        str | None, typer.Option("--callback", help="a URL, or a webhook endpoint's id, to notify of its end")
     ] = None,
-    name: Annotated[str, typer.Option("--name", help="another name runs the same file once more")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="submit nothing: say what it would come to")] = False,
+    name: Annotated[str, typer.Option("--name", help="a new name runs the same file again")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="submit nothing; print a forecast")] = False,
     watched: WatchOption = False,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Submit a file as a batch, or each file of a folder, and print its id.
+    """Submit a file as a batch, or each file of a folder, and print the batch ids.
 
-    A line is a job as for `headrace run`. A wrong line becomes a line of the error file, and stops nothing. The same
-    file with the same options is the same batch: submitted again, its id is printed. Exit code 1: a file of the folder
-    was refused; with `--watch`: not every line was answered; with `--dry-run`: not every line would be run.
+    A line is a job as for `headrace run`. A wrong line becomes a line of the error file and stops nothing. The same
+    file with the same options is the same batch: if you submit it again, its id is printed. Exit code 1: a file of the
+    folder was refused; with `--watch`: some lines were not answered; with `--dry-run`: some lines would not be run.
 
     Examples: `headrace batch submit jobs.jsonl`, `headrace batch submit jobs.jsonl.zst --window 7d --watch`
     """
@@ -66,7 +69,7 @@ def submit(
 
 
 def watch_batch(here: "Deployment", batch_id: str) -> bool:
-    """Show how far a batch is until it is over; whether every line was answered."""
+    """Show the progress of a batch until it ends; return True if every line was answered."""
     from headrace_workers.features.batches.commands.batch_views import watched
 
     return watched(lambda: here.batch(batch_id, None))
@@ -80,7 +83,7 @@ def _wishes(
     callback: str | None,
     name: str,
 ) -> "Wishes":
-    """How a batch is to be run, of these options. ConfigurationError."""
+    """Return the options of a batch. Raise ConfigurationError for a wrong one."""
     from headrace_workers.cli.durations import parse_duration
     from headrace_workers.features.batches.commands.batch_files import callback_of
     from headrace_workers.features.batches.submit import LONGEST_SECONDS, LONGEST_WINDOW, Wishes
@@ -90,7 +93,7 @@ def _wishes(
     if len(window) > LONGEST_WINDOW:
         raise ConfigurationError(f"--window has more than {LONGEST_WINDOW} characters: write 90m, 24h or 7d")
     if not 0 < seconds <= LONGEST_SECONDS:
-        raise ConfigurationError(f"--window is {window!r}; it must be longer than nothing, and 30d at most")
+        raise ConfigurationError(f"--window is {window!r}; it must be more than 0 and at most 30d")
     return Wishes(
         tenant=checked_tenant(str(defaults.fields["tenant"])),
         defaults=defaults,
@@ -103,7 +106,7 @@ def _wishes(
 
 
 def _submitted(here: "Deployment", source: str, wishes: "Wishes", *, as_json: bool) -> Iterator[str | None]:
-    """The id of the batch of each file, told as soon as it is there; None of one of a folder that is refused."""
+    """Yield the batch id of each file as soon as it is known; None for a file of a folder that is refused."""
     from headrace_workers.core.text_file import NotReadable
     from headrace_workers.features.batches.commands.batch_files import Changed, sources
     from headrace_workers.features.batches.submit import EmptyInput
@@ -123,7 +126,7 @@ def _submitted(here: "Deployment", source: str, wishes: "Wishes", *, as_json: bo
 
 
 def tell_batch(batch: "Row[Any]", *, as_json: bool) -> None:
-    """Print a batch's id, or all of it."""
+    """Print a batch's id, or the whole batch."""
     from headrace_workers.features.batches.views import Batch
 
     if as_json:
@@ -140,7 +143,7 @@ def _how_it_stands(batch: "Row[Any]", *, new: bool) -> str:
 
 
 def _forecast(here: "Deployment", source: str, wishes: "Wishes", *, as_json: bool) -> bool:
-    """Tell what each file would come to; whether every line would be run."""
+    """Print the forecast of each file; return True if every line would be run."""
     from headrace_workers.features.batches.commands.batch_files import sources
     from headrace_workers.features.batches.commands.forecasting import Forecasting
 

@@ -26,7 +26,7 @@ def batch_row(batch: Batch) -> tuple[str, ...]:
 
 
 def facts(batch: Row[Any], codes: Counter[str]) -> list[str]:
-    """All that there is to say of a batch, a line each."""
+    """Return all facts of a batch, a line each."""
     lines = [f"{batch.id} is {progress_words(batch)}"]
     if batch.reason:
         lines.append(f"it failed: {batch.reason}")
@@ -44,8 +44,9 @@ def facts(batch: Row[Any], codes: Counter[str]) -> list[str]:
 
 
 def watched(look: Callable[[], Row[Any]]) -> bool:
-    """Show how far a batch is until it is over: a live bar on a terminal, a line now and then elsewhere. Whether every
-    line of it was answered.
+    """Show the progress of a batch until it ends: a live bar on a terminal, a line now and then elsewhere.
+
+    Return True if every line was answered.
     """
     batch = look()
     terminal = console()

@@ -1,4 +1,4 @@
-"""What a file would come to as a batch, told before anything is submitted."""
+"""A forecast of a file as a batch, made before anything is submitted."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ _HISTORY = 5_000  # jobs that ended last
 
 
 class Forecasting:
-    """Reads files as a bridge would, with the models of this home, and writes nothing."""
+    """The reader of files as a bridge would read them, with the models of this home. It writes nothing."""
 
     def __init__(self, here: Deployment) -> None:
         from headrace_workers.features.generation.models.registry import Registry
@@ -38,7 +38,7 @@ class Forecasting:
         self._history = History.of(here.batches.lately(GENERATES, _HISTORY))
 
     def of(self, path: Path, shown: str, wishes: Wishes) -> Forecast:
-        """What a file would come to. ConfigurationError, NotReadable."""
+        """Return the forecast of a file. Raise ConfigurationError or NotReadable."""
         answers = self._ledger.of(Answers)
         found = Forecast(self._cache, self._registry.version, lambda keys: answers.exact(keys) if keys else ())
         until = self._ledger.now() + int(wishes.window * 1000)
@@ -75,7 +75,7 @@ class Forecasting:
         return RecordAdmission(rules, self._ledger.now()).admit
 
     def lines(self, found: Forecast, max_tokens: int | None) -> Sequence[str]:
-        """What to tell people, a line each."""
+        """Return the forecast for people, a line each."""
         told = [f"{found.lines:,} lines, of which {found.answered:,} would be run"]
         told += [f"  {count:,} would not: {code}" for code, count in found.failed.most_common()]
         told += [f"  line {number}: {code}: {reason}" for number, code, reason in found.problems]
@@ -100,7 +100,7 @@ class Forecasting:
         return told
 
     def to_json(self, found: Forecast) -> dict[str, Any]:
-        """The same for programs."""
+        """Return the forecast for programs."""
         models = {
             model: {
                 "lines": sum(wanted.values()),

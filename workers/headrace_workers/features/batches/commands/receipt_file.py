@@ -37,7 +37,7 @@ class ReceiptFile:
         self._refused_at: dict[str, int] = {}  # the numbers of the lines of `refusals`
 
     def open(self) -> Self:
-        """Lock, check and repair the file; create it where it is not there."""
+        """Lock, check and repair the file; create it if it does not exist."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.keeps = self.path.is_file() or not self.path.exists()
@@ -60,9 +60,10 @@ class ReceiptFile:
         return self
 
     def append(self, receipts: Iterable[Receipt]) -> None:
-        """Write these receipts, those of jobs that are there already left out, and wait until they are on the disk.
+        """Append these receipts, except for jobs that have one, and wait until they are on the disk.
 
-        OutputFailed when the disk is full or the like: what was torn by it is cut off when the file is opened again.
+        Raise OutputFailed, for example if the disk is full. An incomplete line is cut off when the file is opened
+        again.
         """
         if self._file is None:
             raise RuntimeError("the file is not open")
@@ -101,7 +102,7 @@ class ReceiptFile:
             if self.keeps:
                 os.fsync(file.fileno())
         except BrokenPipeError:
-            raise ReaderGone(f"nobody reads {self.path} any more") from None
+            raise ReaderGone(f"the reader of {self.path} has closed it") from None
         except OSError as error:
             raise OutputFailed(f"{self.path} cannot be written: {error.strerror}") from error
 
@@ -118,7 +119,7 @@ class ReceiptFile:
         for number, text in enumerate(file, start=1):
             if not text.endswith(b"\n"):
                 if not _is_torn(text):
-                    raise NotReceipts(f"{self.path}:{number}: it is no receipt; choose another file with -o")
+                    raise NotReceipts(f"{self.path}:{number}: it is not a receipt; choose another file with -o")
                 self.cut_bytes = len(text)
                 file.truncate(whole)
                 break
@@ -126,7 +127,7 @@ class ReceiptFile:
                 receipt = Receipt.from_json(text)
             except InvalidRecord as error:
                 raise NotReceipts(
-                    f"{self.path}:{number}: it is no receipt ({error}); choose another file with -o"
+                    f"{self.path}:{number}: it is not a receipt ({error}); choose another file with -o"
                 ) from None
             self._note(number, receipt)
             whole += len(text)

@@ -1,4 +1,4 @@
-"""`headrace run`: answer a file of jobs into a file of receipts, and go on after whatever interrupted it."""
+"""`headrace run`: answers a file of jobs into a file of receipts, and continues after any interruption."""
 
 import hashlib
 import os
@@ -32,25 +32,30 @@ def register(app: typer.Typer) -> None:
 @asking.asks(lane=Lane.BATCH)
 def run(
     file: Annotated[str, typer.Argument(help="jobs as JSON lines, or - for standard input")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="receipts as JSON lines; is added to")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="file for receipts as JSON lines; new receipts are appended")
+    ],
     asked: asking.Asked,
     max_tokens: asking.MaxTokensOption = None,
-    name: Annotated[str, typer.Option("--name", help="another name asks all anew, also what was answered")] = "",
+    name: Annotated[
+        str, typer.Option("--name", help="a new name runs all jobs again, even if they were answered")
+    ] = "",
     show_table: Annotated[bool, typer.Option("--table", help="print a table of the receipts at the end")] = False,
-    start: Annotated[bool, typer.Option("--start/--no-start", help="start a stack where none runs")] = True,
+    start: Annotated[bool, typer.Option("--start/--no-start", help="start a stack if none runs")] = True,
     engine_threads: Annotated[
-        int | None, typer.Option("--engine-threads", min=1, help="generations side by side; all cores by default")
+        int | None, typer.Option("--engine-threads", min=1, help="threads of the models; all cores by default")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as one JSON object")] = False,
 ) -> None:
-    """Answer a file of jobs: start a stack where none runs, submit it as a batch, write the receipts, stop the stack.
+    """Answer a file of jobs: start a stack if none runs, submit the file as a batch, write the receipts, stop the
+    stack.
 
-    Interrupted or killed at any point and called again, it goes on where it was and answers nothing twice: a line's
-    job is known by its content and its number, or by its own idempotency key. Each receipt is the event as
-    published, with `type` and the input's `line`. A line that was refused and is corrected is asked again: the last
-    receipt of a job holds. Exit code 1: some jobs died or were cancelled.
+    If it is interrupted or killed, run it again: it continues, and answers no line twice. It knows a line's job by its
+    content and number, or by its own idempotency key. Each receipt is the published event with `type` and the input's
+    `line`. If you correct a refused line, it is sent again; the last receipt of a job counts. Exit code 1: some jobs
+    died or were cancelled.
 
-    A pipe or a device as OUTPUT gets receipts, and cannot be gone on with.
+    If OUTPUT is a pipe or a device, it gets receipts, but a later call cannot continue.
 
     Example: `headrace run jobs.jsonl -o receipts.jsonl --table`
     """
@@ -79,7 +84,7 @@ def run(
 
 
 class ByContent:
-    """The names of the jobs of a file, made of their content, so that they are the same in the next call.
+    """The names of a file's jobs, made of their content, so that they are the same in the next call.
 
     The key is over the whole job as it will be sent, its line's number, and the run's name.
     """
@@ -99,7 +104,7 @@ class ByContent:
 def _todo(jobs: JobFile, entries: Sequence[Entry], receipts: ReceiptFile) -> list[Entry]:
     """Return the entries without a receipt, and those whose line was refused and has been corrected since."""
     if receipts.cut_bytes:
-        say(f"{receipts.path}: a torn last line of {receipts.cut_bytes} bytes was cut off")
+        say(f"{receipts.path}: an incomplete last line of {receipts.cut_bytes} bytes was removed")
     corrected = 0
     for entry in entries:
         refusal = receipts.refusals.get(entry.job_id)
@@ -107,7 +112,7 @@ def _todo(jobs: JobFile, entries: Sequence[Entry], receipts: ReceiptFile) -> lis
             receipts.ask_again(entry.job_id)
             corrected += 1
     if corrected:
-        say(f"{corrected:,} {'line was' if corrected == 1 else 'lines were'} refused and corrected since: asked again")
+        say(f"{corrected:,} {'line was' if corrected == 1 else 'lines were'} refused and corrected since: sent again")
     todo = [entry for entry in entries if entry.job_id not in receipts.job_ids]
     if answered := len(entries) - len(todo):
         say(f"{receipts.path} has {answered:,} of {len(entries):,} receipts already")
@@ -117,7 +122,7 @@ def _todo(jobs: JobFile, entries: Sequence[Entry], receipts: ReceiptFile) -> lis
 def _report(
     entries: Sequence[Entry], receipts: ReceiptFile, this_run: ThisRun, *, show_table: bool, as_json: bool
 ) -> bool:
-    """Print what came of it; whether some jobs have no answer."""
+    """Print the outcome of the run; return True if some jobs have no answer."""
     whole, output = this_run.tally, receipts.path
     asked = {entry.job_id for entry in entries}
 
@@ -136,7 +141,7 @@ def _report(
         out.print(draw_summary(whole, this_run.tally, this_run.seconds))
     say(f"receipts: {output}")
     if whole.statuses["dead"]:
-        say("what died: `headrace dead list`")
+        say("dead letters: `headrace dead list`")
     return whole.unanswered > 0
 
 
@@ -149,7 +154,7 @@ def _telling_where_it_stands(entries: Sequence[Entry], receipts: ReceiptFile) ->
         raise
     except BaseException:
         there = len(receipts.job_ids & {entry.job_id for entry in entries})
-        then = "the same command goes on from there" if receipts.keeps else "it cannot be gone on with"
+        then = "run the same command to continue" if receipts.keeps else "it cannot be gone on with"
         say(f"{there:,} of {len(entries):,} are in {receipts.path}; {then}")
         raise
 

@@ -1,7 +1,7 @@
-"""The jobs of a file as a batch: submitted once, and the receipts of its lines as they come.
+"""The jobs of a file as a batch: submitted once, with the receipts of its lines as they come.
 
-A batch is found again by what the file holds. Its lines are named as the jobs are, so that whatever the ledger knows
-already, from another call or another way, is not asked again.
+A batch is found again by the content of the file. Its lines have the names of the jobs, so that a job that the ledger
+already knows, from another call or another way, is not run again.
 """
 
 import hashlib
@@ -47,9 +47,9 @@ class NoEnds(HeadraceError):
 
 
 class FileBatch:
-    """Entries in, receipts out, one `turn` after the other. All entries are one tenant's.
+    """A batch of a file's entries: each `turn` returns new receipts. All entries belong to one tenant.
 
-    Unavailable comes through, and nothing is lost by it: call `turn` again. NoEnds where that would be in vain.
+    `turn` may raise Unavailable, and nothing is lost: call it again. It raises NoEnds where that would be in vain.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class FileBatch:
         return [entry.job_id for entry in self._open.values()]
 
     def cancel(self) -> int:
-        """Let what has not ended be cancelled; how many entries that are. What was never submitted stays so."""
+        """Cancel the entries that have not ended and return their number. Unsubmitted entries are never submitted."""
         if self._batch_id is None and self._key is not None:  # the end may have come in the midst of submitting
             known = self._here.batches.keyed(self._tenant, self._key)
             self._batch_id = None if known is None else str(known.id)

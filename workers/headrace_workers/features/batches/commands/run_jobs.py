@@ -1,4 +1,4 @@
-"""The jobs of a file, carried to their ends: a stack where none runs, batches, and receipts as they come."""
+"""The jobs of a file, run to their ends: a stack if none runs, batches, and receipts as they come."""
 
 import time
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TRIAL: Final = "trial"  # in a batch's metadata: which one its jobs belong to
 _POLL_SECONDS = 0.2
-_LOOK_SECONDS = 5.0  # between two looks at whether anybody serves what is waited for
+_LOOK_SECONDS = 5.0  # between two checks for unserved queues
 
 
 @dataclass
@@ -67,11 +67,10 @@ def carry(
     patience: float | None = None,
     trial: str | None = None,
 ) -> None:
-    """Bring these jobs to their ends and their receipts into the file; those that end within `patience` seconds, if
-    that is given.
+    """Run these jobs to their ends, and write their receipts into the file.
 
-    Of a `trial` nobody else wants the answers: their batches say which one it is, and where this call is interrupted
-    what has not ended is cancelled.
+    With `patience`, wait that many seconds at most. The batches of a `trial` carry its name; if this call is
+    interrupted, its unfinished jobs are cancelled, since nobody else wants the answers.
     """
     from headrace_workers.cli.connections import served_queues
     from headrace_workers.cli.lookup import LedgerJobs
@@ -117,14 +116,14 @@ def carry(
 
 
 def _let_go(batches: "Sequence[FileBatch]") -> None:
-    """Cancel what nobody waits for any more, and say so."""
+    """Cancel the unfinished jobs of a trial, and say so."""
     try:
         left = sum([batch.cancel() for batch in batches])
     except HeadraceError as error:
-        say(f"what had not ended could not be cancelled: {error}; `headrace batch list` shows it")
+        say(f"unfinished jobs could not be cancelled: {error}; `headrace batch list` shows it")
         return
     if left:
-        say(f"{left:,} had not ended and are cancelled; called again it begins anew")
+        say(f"{left:,} unfinished jobs are cancelled; run the command again to start over")
 
 
 def _carry(

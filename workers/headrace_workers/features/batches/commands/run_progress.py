@@ -1,4 +1,4 @@
-"""How far a run is: a live bar on a terminal, a line now and then elsewhere."""
+"""Progress of a run: a live bar on a terminal, a line now and then elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence

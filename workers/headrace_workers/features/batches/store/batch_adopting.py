@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select, update
 
 from headrace_workers.core.ledger.ingest import NewJob
-from headrace_workers.core.ledger.repetitions import Said, repeated
+from headrace_workers.core.ledger.repetitions import RecordContent, repeated
 from headrace_workers.core.sql.database import among
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.batches.store.batch_lines import NewLine
@@ -32,7 +32,7 @@ def adopt(connection: Connection, number: int, lines: Sequence[NewLine]) -> tupl
             break
         going.append(line)
     there = [job for line in going for job in line.jobs if job.id in known]
-    same = repeated(connection, [Said(job.id, job.tenant, job.payload) for job in there])
+    same = repeated(connection, [RecordContent(job.id, job.tenant, job.payload) for job in there])
     other = {job.line for place, job in enumerate(there) if place not in same}
     adopted = [job for job in there if job.line not in other]
     _take(connection, number, adopted)

@@ -22,22 +22,24 @@ _HEX = frozenset("0123456789abcdef")
 
 def label(
     audit: Annotated[str | None, typer.Argument(metavar="[AUDIT]", help="as the list shows it")] = None,
-    said: Annotated[str | None, typer.Argument(metavar="[clean|wrong]")] = None,
+    said: Annotated[str | None, typer.Argument(metavar="[clean|wrong]", help="the label")] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
     scope: Annotated[str | None, typer.Option("--scope", help="only of this scope, or its beginning")] = None,
-    limit: Annotated[int, limit_option("the oldest, so many")] = 100,
-    keep: Annotated[bool, typer.Option("--keep", help="a wrong answer may be given again all the same")] = False,
-    by: Annotated[str | None, typer.Option("--by", help="who says so; else your name on this machine")] = None,
+    limit: Annotated[int, limit_option("the number of audits, oldest first")] = 100,
+    keep: Annotated[bool, typer.Option("--keep", help="let a wrong answer be given again")] = False,
+    by: Annotated[
+        str | None, typer.Option("--by", help="your name for the label; by default your name on this machine")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON lines, and do not ask")] = False,
 ) -> None:
-    """Say of answers that were given for like questions whether they were right, where a comparison could not tell.
+    """Label audited answers that a comparison could not decide as right or wrong.
 
-    On a terminal each is shown beside the one that was made afresh, and you are asked; elsewhere they are listed. With
-    AUDIT and a word that one gets this label, whatever it had. `clean`: the answer that was given is right for the
-    question. `wrong`: it is not. Then it is also given to nobody any more, as after `headrace cache wrong`, unless you
-    say --keep; whom it was given to, and asking them again, is for that command. Last come answers that were not
-    given, since the threshold or a guard was against it: what these are tells where the threshold should be, and how
-    often guards err, and nothing is put away. Exit code 1: no such audit, or it waits for its fresh answer.
+    On a terminal, each answer is shown beside a fresh one, and you are asked; elsewhere they are listed. With AUDIT and
+    a label, that audit gets this label, whatever it had. `clean`: the given answer is right for the question. `wrong`:
+    it is not; it is never given again, unless you use --keep. `headrace cache wrong` lists the jobs that were given it
+    and sends them again. Answers that were not given, because of the threshold or a guard, come last: their labels show
+    where the threshold should be, and how often guards err. Exit code 1: there is no such audit, or it waits for its
+    fresh answer.
 
     Examples: `headrace cache label`, `headrace cache label 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 wrong`
     """
@@ -58,20 +60,21 @@ def label(
     else:
         rows = [views.audit_row(row) for row in found[:limit]]
         console(data=True).print(table(None, views.AUDIT_COLUMNS, rows, right=("similarity",), whole=("audit",)))
-        say("`headrace cache label AUDIT clean|wrong` says what one is")
+        say("label an audit with `headrace cache label AUDIT clean|wrong`")
     if len(found) > limit:
         say(f"only the {limit} oldest are shown: --limit shows more")
 
 
 def reopen(
-    scope: Annotated[str, typer.Argument(metavar="SCOPE", help="or its beginning, as `headrace cache stats` shows it")],
+    scope: Annotated[
+        str, typer.Argument(metavar="SCOPE", help="the scope or its beginning, as in `headrace cache stats`")
+    ],
     as_json: OneJsonOption = False,
 ) -> None:
-    """Give answers by likeness again in a scope that turned itself off. Its audits begin anew: what was found before
-    does not count.
+    """Turn semantic caching on again in a scope that turned itself off. Its audits start over.
 
-    First see what was wrong: `headrace cache stats` has the figures, and HEADRACE_SIMILARITY asks for more likeness.
-    Exit code 1: no such scope, or it is not off.
+    First find out what was wrong: `headrace cache stats` has the figures. A higher HEADRACE_SIMILARITY requires more
+    similarity. Exit code 1: there is no such scope, or it is not off.
 
     Example: `headrace cache reopen 3fa9c1d2`
     """
@@ -80,12 +83,12 @@ def reopen(
     ledger = need_ledger()
     found = ledger.of(Audits).standings(scope=_scope(scope))
     if len(found) > 1:
-        raise ConfigurationError(f"{len(found)} scopes begin with {scope}: say more of the one that you mean")
+        raise ConfigurationError(f"{len(found)} scopes begin with {scope}: type more of the scope")
     opened = bool(found) and ledger.of(Audits).reopen(found[0].scope)
     if as_json:
         put_json({"scope": found[0].scope if found else None, "reopened": opened})
     if not found:
-        say(f"{scope}: no scope that was audited begins so; `headrace cache stats` shows them")
+        say(f"{scope}: no audited scope begins with this; `headrace cache stats` shows them")
     else:
         say(f"{scope}: {'its semantic tier is on again' if opened else 'it was not off'}")
     raise typer.Exit(0 if opened else 1)
@@ -96,12 +99,12 @@ def _label_one(ledger: "Ledger", audit: str, said: str | None, who: str, keep: b
 
     word = _WORDS.get(said or "")
     if word is None:
-        raise ConfigurationError(f"what {audit} is, is said by `clean` or `wrong`, not {said or 'nothing'}")
+        raise ConfigurationError(f"the label of {audit} must be `clean` or `wrong`, not {said or 'nothing'}")
     before = ledger.of(Audits).label(audit, word, who, kill=not keep)
     if before is None:
         say(f"{audit}: the ledger knows no such audit")
     elif before.label is None:
-        say(f"{audit}: it waits for its fresh answer, and gets a label by itself, or comes to you")
+        say(f"{audit}: it waits for its fresh answer; then it gets a label, or is listed here")
     else:
         if as_json:
             put_json({"audit": audit, "label": word, "before": before.label, "by": who})
@@ -111,7 +114,7 @@ def _label_one(ledger: "Ledger", audit: str, said: str | None, who: str, keep: b
 
 
 def _ask(ledger: "Ledger", rows: list[Any], who: str, keep: bool) -> None:
-    """One after the other, until there is none, or the person has enough."""
+    """Ask about one audit after the other, until there is none left or the person stops."""
     from headrace_workers.features.cache.store.audits import Audits
 
     done = 0
@@ -142,5 +145,7 @@ def _told(row: Any, word: _Said, keep: bool) -> str:
 
 def _scope(scope: str | None) -> str | None:
     if scope is not None and not (scope and len(scope) <= 64 and _HEX.issuperset(scope)):
-        raise ConfigurationError(f"{scope!r} begins no scope: `headrace cache stats` shows them (8 of 0-9 and a-f)")
+        raise ConfigurationError(
+            f"no scope begins with {scope!r}: `headrace cache stats` shows them (8 of 0-9 and a-f)"
+        )
     return scope

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from headrace_workers.features.cache.commands.bench_views import Shown
 
 _JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object with everything")]
-_LimitOption = Annotated[int, typer.Option("--limit", "-n", min=0, help="so many of each list are shown")]
+_LimitOption = Annotated[int, typer.Option("--limit", "-n", min=0, help="show at most so many items of each list")]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,17 +33,18 @@ def cache(
     max_error: Annotated[
         float | None,
         typer.Option(
-            "--max-error", min=0.0001, max=0.5, help="wrong of those served that you bear [HEADRACE_MAX_ERROR]"
+            "--max-error", min=0.0001, max=0.5, help="the accepted share of wrong answers [HEADRACE_MAX_ERROR]"
         ),
     ] = None,
     html: HtmlOption = None,
     limit: _LimitOption = 20,
     as_json: _JsonOption = False,
 ) -> None:
-    """Say what `cache: semantic` would serve of your pairs, and how much of it wrongly, at each threshold.
+    """Show what `cache: semantic` would serve for your pairs of questions, and how much of it wrongly, at each
+    threshold.
 
-    A line is `{"question": …, "other": …, "same": true}`: whether the answer to the other is right for the question.
-    Embedder and guards are those of a recall worker. Nothing else is needed: no ledger, no model.
+    A line is `{"question": …, "other": …, "same": true}`. `same` says if the answer to the other question is right for
+    this one. Embedder and guards are those of a recall worker. No ledger and no model are needed.
 
     Example: `headrace bench cache pairs.jsonl --html report.html`
     """
@@ -71,17 +72,17 @@ def cache(
 
 
 def retrieval(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="of the knowledge base")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="the knowledge base's name")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="questions with the right documents, as JSON lines")],
-    tenant: Annotated[str | None, typer.Option("--tenant", help="whose it is [HEADRACE_TENANT]")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="its tenant [HEADRACE_TENANT]")] = None,
     html: HtmlOption = None,
     limit: _LimitOption = 20,
     as_json: _JsonOption = False,
 ) -> None:
-    """Say how well a knowledge base finds what is right for your questions: by words, by vectors, and fused.
+    """Show how well a knowledge base finds the right documents for your questions: by words, by vectors, and fused.
 
-    A line is `{"question": …, "documents": ["docs/guide.md", "docs/faq.md#Install"]}`: named as `headrace knowledge
-    show` names them, with or without a section. How relevant right and wrong passages are says where a floor can be.
+    A line is `{"question": …, "documents": ["docs/guide.md", "docs/faq.md#Install"]}`, with names as in `headrace
+    knowledge show`, with or without a section. The relevance of right and wrong passages shows where a floor can be.
 
     Example: `headrace bench retrieval handbook questions.jsonl --html report.html`
     """
@@ -127,7 +128,7 @@ def _show(shown: "Shown", html: Path | None, as_json: bool) -> None:
 
 @contextmanager
 def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal. Gives what moves it on."""
+    """Show a bar on a terminal. Yield the function that advances it."""
     terminal = console()
     if not terminal.is_terminal:
         yield lambda _: None

@@ -1,4 +1,4 @@
-"""What the cache would serve of given pairs: as tables, JSON and a page. Pure."""
+"""Views of a cache measurement on given pairs: tables, JSON and a page. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _LOST = ("line", "cosine", "question", "not given the answer to", "why")
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured: each pair, each threshold; the threshold that is set, and the error that is borne."""
+    """The measurement: each pair, each threshold, the configured threshold, and the accepted error."""
 
     file: str
     embedder: str
@@ -36,19 +36,19 @@ class Measured:
 
     @property
     def here(self) -> Served:
-        """What is served as it is set now."""
+        """Return what is served at the configured threshold."""
         return next(each for each in self.swept if each.guarded and each.threshold == self.threshold)
 
     @property
     def wrong(self) -> list[Judged]:
-        """What is served wrongly as it is set now; the most alike first."""
+        """Return what is served wrongly at the configured threshold; the most similar first."""
         return _by_likeness(
             each for each in self.judged if not each.pair.same and each.served(self.threshold, guarded=True)
         )
 
     @property
     def lost(self) -> list[Judged]:
-        """What should be served and is not, though near enough: a guard refuses it."""
+        """Return what should be served and is similar enough, but is refused by a guard."""
         return _by_likeness(
             each
             for each in self.judged
@@ -57,7 +57,7 @@ class Measured:
 
     @property
     def advice(self) -> str:
-        """From which threshold on the bound is shown, or why from none."""
+        """Return from which threshold on the bound is shown, or why from none."""
         shown = lowest_shown(self.swept, self.max_error)
         bound = f"at most {share(self.max_error)} of what is served is wrong"
         if shown is None:
@@ -74,7 +74,7 @@ class Measured:
 
 
 def shown(measured: Measured) -> Shown:
-    """All of it."""
+    """Return the whole measurement."""
     refused = refusals(measured.judged, measured.threshold)
     coarse = [each for each in measured.swept if each.threshold in {*_COARSE, measured.threshold}]
     tables = [
@@ -172,7 +172,7 @@ def _sections(measured: Measured, here: Served) -> list[Section]:
 
 
 def _by_threshold(measured: Measured) -> list[str]:
-    """What is wrong, and what is served, at each threshold, without guards and with them."""
+    """Draw the share of wrong and of served answers at each threshold, without guards and with them."""
     x = plots.Axis("threshold (cosine)", 0.70, 1.0, plots.plain)
     ways = [
         (name, [each for each in measured.swept if each.guarded is guarded])
@@ -212,7 +212,7 @@ def _share_up_to(top: float) -> plots.Axis:
 
 
 def _alike(measured: Measured) -> str:
-    """How alike pairs are that are the same, and those that are not."""
+    """Draw the similarities of pairs that mean the same, and of those that do not."""
     least = min(0.0, *(each.similarity for each in measured.judged))
     return plots.histogram(
         "How alike pairs are",

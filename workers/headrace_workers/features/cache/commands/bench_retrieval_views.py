@@ -1,4 +1,4 @@
-"""How well a knowledge base finds what is right for given questions: as tables, JSON and a page. Pure."""
+"""Views of a retrieval measurement on given questions: tables, JSON and a page. Pure."""
 
 import math
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ _MISSED = ("line", "question", "right", *LEGS)
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured: each question, and how long each search took, in seconds; and the floor that is set."""
+    """The measurement: each question, the seconds of each search, and the configured floor."""
 
     base: str
     file: str
@@ -47,22 +47,22 @@ class Measured:
 
     @property
     def rate(self) -> float:
-        """Queries a second, one after the other."""
+        """Return queries a second, run one after the other."""
         return len(self.seconds) / max(1e-9, sum(self.seconds))
 
     def took(self, percent: float) -> float:
-        """A percentile of the searches, in ms; nearest rank, so that no value is invented."""
+        """Return a percentile of the searches in ms, by nearest rank: it is a measured value."""
         ordered = sorted(self.seconds)
         return 1000 * ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
     @property
     def floors(self) -> list[Floor]:
-        """What each floor would do."""
+        """Return the effect of each floor."""
         return floors(self.answered, sorted({*FLOORS, self.floor}))
 
     @property
     def advice(self) -> str:
-        """How high a floor may be."""
+        """Return how high a floor may be."""
         keeping = [each for each in self.floors if each.kept is not None and each.kept >= _NEEDED]
         if not keeping:
             return "no right passage is among the first ten of any question: no floor can be told from these"
@@ -74,7 +74,7 @@ class Measured:
 
 
 def shown(measured: Measured) -> Shown:
-    """All of it."""
+    """Return the whole measurement."""
     found = qualities(measured.answered)
     lost = missed(measured.answered, FUSED)
     title = f"{measured.base}: {len(measured.answered):,} questions, {measured.passages:,} passages"

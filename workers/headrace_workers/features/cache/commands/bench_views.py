@@ -1,4 +1,4 @@
-"""What measurements on one's own data are shown as: tables, words, JSON, and a page."""
+"""Views of measurements on your own data: tables, words, JSON, and a page."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ class Shown:
 
 
 def share(value: float | None, digits: int = 1) -> str:
-    """A share in percent; a dash where there is none."""
+    """Return a share in percent; a dash if there is none."""
     return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A figure; a dash where there is none."""
+    """Return a number; a dash if there is none."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
 def rounded(value: float | None) -> float | None:
-    """A figure for JSON."""
+    """Return a number for JSON."""
     return None if value is None else round(value, 6)

@@ -1,4 +1,4 @@
-"""From audits and how scopes stand to rows and to JSON. Pure."""
+"""Rows and JSON of audits, and of the state of scopes. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -34,8 +34,10 @@ _OWN = {"clean": "the same", "wrong": "another thing", "unknown": "other words"}
 
 
 def bound_row(found: "ScopeStanding") -> tuple[str, ...]:
-    """How a scope stands, as the cells of `BOUND_COLUMNS`: `at most` is about those with a verdict, and the last
-    column takes the unknown for wrong. `itself`: where the model was asked twice, how often it contradicted itself.
+    """Return the state of a scope as the cells of `BOUND_COLUMNS`.
+
+    `at most` counts audits with a verdict; the last column counts unknown verdicts as wrong. `itself` says how often
+    the model contradicted itself when it was asked twice.
     """
     figures = found.figures
     wrong = f"{figures['wrong']:,}" if figures.get("wrong") else "0"
@@ -49,7 +51,9 @@ def bound_row(found: "ScopeStanding") -> tuple[str, ...]:
 
 
 def bound_dict(found: "ScopeStanding") -> dict[str, Any]:
-    """The same, for `--json`; shares are in [0, 1], and those of the newest window stand in `recent`."""
+    """Return the state of a scope for `--json`; shares are in [0, 1], and those of the newest window are in
+    `recent`.
+    """
     return {
         "scope": found.scope, "tenant": found.tenant, "state": found.state, "sentence": found.sentence,
         **{name: value for name, value in found.figures.items() if name != "strata"}, "least_similarity": found.least,
@@ -58,7 +62,7 @@ def bound_dict(found: "ScopeStanding") -> dict[str, Any]:
 
 
 def nearly_row(found: "ScopeStanding") -> tuple[str, ...] | None:
-    """What was nearly given in a scope, as the cells of `NEARLY_COLUMNS`; None where nothing of it was audited."""
+    """Return the audited near misses of a scope as the cells of `NEARLY_COLUMNS`; None without any."""
     below, refused = (found.figures.get(name) or {} for name in ("below", "refused"))
     if not any((*below.values(), *refused.values())):
         return None
@@ -67,14 +71,14 @@ def nearly_row(found: "ScopeStanding") -> tuple[str, ...] | None:
 
 
 def whole_dict(whole: "Whole | None") -> dict[str, Any] | None:
-    """All scopes together, for `--json`; null where nothing was audited."""
+    """Return the state of all scopes together, for `--json`; null if nothing was audited."""
     if whole is None:
         return None
     return {"scopes": whole.scopes, "shown": whole.shown, "served": whole.served, **asdict(whole.bound)}
 
 
 def whole_lines(whole: "Whole | None") -> list[str]:
-    """The same in words: one line, or none."""
+    """Return the state of all scopes in words: one line, or none."""
     if whole is None:
         return []
     scopes = "the one scope" if whole.scopes == 1 else f"all {whole.scopes:,} scopes together"
@@ -86,7 +90,7 @@ def whole_lines(whole: "Whole | None") -> list[str]:
 
 
 def off_lines(found: Sequence["ScopeStanding"]) -> list[str]:
-    """What there is to say of scopes that are off, a line each."""
+    """Return a line for each scope that is off."""
     return [
         f"scope {each.scope[:_SCOPE_SHOWN]} of the tenant {each.tenant}, since {show_time(each.changed_at)}: "
         f"{each.sentence} `headrace cache reopen {each.scope[:_SCOPE_SHOWN]}` turns it on again"
@@ -96,7 +100,7 @@ def off_lines(found: Sequence["ScopeStanding"]) -> list[str]:
 
 
 def audit_dict(row: Any) -> dict[str, Any]:
-    """An audit, for `--json`; texts that are forgotten are null."""
+    """Return an audit for `--json`; texts that were deleted are null."""
     return {
         "audit": row.id, "tenant": row.tenant, "scope": row.scope, "job_id": row.job_id, "entry_id": row.entry_id,
         "similarity": row.similarity, "served_at": rfc3339(row.served_at), "question": row.question,
@@ -105,13 +109,13 @@ def audit_dict(row: Any) -> dict[str, Any]:
 
 
 def audit_row(row: Any) -> tuple[str, ...]:
-    """The same as the cells of `AUDIT_COLUMNS`."""
+    """Return an audit as the cells of `AUDIT_COLUMNS`."""
     texts = (shorten(text, _WIDTH) if text else "–" for text in (row.question, row.served, row.fresh))
     return (row.id, row.tenant, f"{row.similarity:.4f}", *texts)
 
 
 def audit_facts(row: Any) -> list[tuple[str, str]]:
-    """What a person must know to label it, as lines of name and value."""
+    """Return what a person must know to label an audit, as lines of name and value."""
     return [
         ("question", row.question or "(forgotten)"), ("similarity", f"{row.similarity:.4f}"), ("tenant", row.tenant),
         ("why you are asked", row.reason or ""), ("given", _given(row)),
@@ -119,7 +123,7 @@ def audit_facts(row: Any) -> list[tuple[str, str]]:
 
 
 def audit_words(found: "AuditOf") -> str:
-    """What an audit came to, in a line."""
+    """Return the result of an audit in a line."""
     if found.label is None:
         return f"{found.audit} waits for its fresh answer"
     twice = f"; asked twice, the model says {_OWN[found.own]}" if found.own else ""
@@ -127,7 +131,7 @@ def audit_words(found: "AuditOf") -> str:
 
 
 def guard_rows(found: Sequence["OfGuard"]) -> list[tuple[str, ...]]:
-    """What audits say of refusals, as the cells of `GUARD_COLUMNS`, a guard a row."""
+    """Return the audits of refusals as the cells of `GUARD_COLUMNS`, a row for each guard."""
     return [
         (each.guard, f"{each.refused:,.0f}", f"{sum(each.labels):,}", *(f"{count:,}" for count in each.labels),
          "–" if (share := _needless(each)) is None else f"{_percent(share[0])} to {_percent(share[1])}")
@@ -136,7 +140,7 @@ def guard_rows(found: Sequence["OfGuard"]) -> list[tuple[str, ...]]:
 
 
 def guard_dicts(found: Sequence["OfGuard"]) -> list[dict[str, Any]]:
-    """The same, for `--json`; `needless` is an interval of the share, null where no audit has a verdict."""
+    """Return the audits of refusals for `--json`; `needless` is an interval of the share, null without a verdict."""
     return [
         {"guard": each.guard, "refused": round(each.refused), "audits": sum(each.labels), "right": each.labels.clean,
          "wrong": each.labels.wrong, "unknown": each.labels.unknown, "needless": _needless(each)}
@@ -145,7 +149,7 @@ def guard_dicts(found: Sequence["OfGuard"]) -> list[dict[str, Any]]:
 
 
 def _needless(found: "OfGuard") -> tuple[float, float] | None:
-    """Between which shares that of refusals lies in vain, at 95 %, of those with a verdict; None without any."""
+    """Return the 95 % interval of the share of needless refusals, of those with a verdict; None without any."""
     from headrace_workers.features.cache.calibration.binomial import clopper_pearson_lower, clopper_pearson_upper
 
     right, decided = found.labels.clean, found.labels.decided
@@ -155,7 +159,7 @@ def _needless(found: "OfGuard") -> tuple[float, float] | None:
 
 
 def _given(audit: Any) -> str:
-    """Whether what was audited was given, and what kept it from that."""
+    """Return whether the audited answer was given, and what prevented it."""
     if audit.kind != "refused" or audit.guard is None:
         return _GIVEN[audit.kind]
     who = "several guards" if audit.guard == "several" else f"the guard {audit.guard} alone"

@@ -31,9 +31,7 @@ _JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="the job's id")
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    cache = typer.Typer(
-        help="Answers that are given again: how well that does, why, and their end.", no_args_is_help=True
-    )
+    cache = typer.Typer(help="Inspect the cache of answers, and remove answers from it.", no_args_is_help=True)
     cache.command("stats")(stats)
     cache.command("explain")(explain)
     cache.command("purge")(purge)
@@ -44,10 +42,11 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(job_id: _JobArgument, as_json: OneJsonOption = False) -> None:
-    """Say why a job was given an earlier answer, or was not; of one that waits, for whom. With it comes what an audit
-    found, if this look-up was drawn for one.
+    """Explain why a job was given an earlier answer, or was not; for a waiting job, show which job it waits for.
 
-    Exit code 1: no such job.
+    If the look-up was audited, the audit's result is shown, too.
+
+    Exit code 1: there is no such job.
 
     Example: `headrace cache explain 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
@@ -78,16 +77,22 @@ def purge(
         typer.Option("--scope", help="the beginning of a scope, as `cache stats --scopes` shows it; or exact"),
     ] = None,
     older_than: Annotated[str | None, typer.Option("--older-than", help="made before, e.g. 90s, 10m, 2h, 3d")] = None,
-    knowledge: Annotated[str | None, typer.Option("--knowledge", help="that rest on this knowledge base")] = None,
-    document: Annotated[str | None, typer.Option("--document", help="that rest on a document of this name")] = None,
-    ids: Annotated[list[int] | None, typer.Option("--entry", min=1, max=_LONGEST_ID, help="this; several")] = None,
+    knowledge: Annotated[
+        str | None, typer.Option("--knowledge", help="answers that rest on this knowledge base")
+    ] = None,
+    document: Annotated[
+        str | None, typer.Option("--document", help="answers that rest on a document of this name")
+    ] = None,
+    ids: Annotated[
+        list[int] | None, typer.Option("--entry", min=1, max=_LONGEST_ID, help="this answer; may be repeated")
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="all of them")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Put answers away: from now on they are given to nobody. Conditions add up; without any nothing is done.
+    """Remove answers from the cache. Conditions add up; without a condition nothing happens.
 
-    Answers that are made meanwhile are kept. Exit code 1: you said no, or an --entry was not there.
+    Answers that are made meanwhile are kept. Exit code 1: you said no, or an --entry did not exist.
 
     Examples: `headrace cache purge --tenant acme --older-than 2d`, `headrace cache purge --all --yes`,
     `headrace cache purge --knowledge handbook --document docs/leave.md`
@@ -97,7 +102,7 @@ def purge(
     filtered = any(each is not None for each in (tenant, scope, older_than, knowledge, document)) or bool(ids)
     if filtered == everything:
         raise ConfigurationError(
-            "say which: --all, or one or more of --tenant, --scope, --older-than, --knowledge, --document and --entry"
+            "give --all, or one or more of --tenant, --scope, --older-than, --knowledge, --document and --entry"
         )
     ledger = need_ledger()
     wanted = replace(_wanted(ledger, tenant, scope, older_than, ids), knowledge=knowledge, document=document)
@@ -119,21 +124,21 @@ def purge(
     say(f"{done:,} purged")
     missing = len(wanted.ids or ()) - done
     if missing > 0:
-        say(f"{missing:,} of those that --entry names were not kept, or the other conditions do not hold for them")
+        say(f"{missing:,} of the --entry answers do not exist, or do not meet the other conditions")
     raise typer.Exit(1 if missing > 0 else 0)
 
 
 def wrong(
     job_id: _JobArgument,
-    reason: Annotated[str, typer.Option("--reason", help="why; it is kept with the answer")] = "",
-    rerun: Annotated[bool, typer.Option("--rerun", help="answer all that have it afresh, as new jobs")] = False,
+    reason: Annotated[str, typer.Option("--reason", help="the reason; it is kept with the answer")] = "",
+    rerun: Annotated[bool, typer.Option("--rerun", help="send the jobs that were given it again, as new jobs")] = False,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Call a wrong answer back: it is given to nobody any more, and every job that was given it is listed.
+    """Recall a wrong answer: it is never given again, and every job that was given it is listed.
 
-    JOB is the one that made the answer, or any that was given it. With --rerun each of them is sent once more as a
-    new job, with `cache: off` and the old id in its metadata (`rerun_of`); called again, nothing is sent twice.
-    Exit code 1: no such job or answer, or with --rerun: not all could be sent.
+    JOB is the job that made the answer, or any job that was given it. With --rerun each of them is sent again as a new
+    job, with `cache: off` and the old id in its metadata (`rerun_of`). If you call it again, nothing is sent twice.
+    Exit code 1: there is no such job or answer, or with --rerun: not all jobs could be sent.
 
     Example: `headrace cache wrong 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 --reason "the old price" --rerun`
     """
@@ -147,7 +152,7 @@ def wrong(
     if not answers:
         if ledger.job(job_id) is None:
             _unknown(job_id)
-        say(f"{job_id}: its answer was given to nobody else, and is not kept for that; there is nothing to call back")
+        say(f"{job_id}: its answer was given to no other job and is not in the cache: there is nothing to recall")
         raise typer.Exit(1)
     ids = [answer.entry_id for answer in answers]
     recalled = ledger.of(Answers).recall(ids, f"wrong: {reason.strip()}" if reason.strip() else "wrong")
@@ -180,12 +185,12 @@ def wrong(
 
 
 def again_dict(again: Again) -> dict[str, Any]:
-    """A job that was asked again, for `--json`."""
+    """Return a job that was sent again, for `--json`."""
     return {"job_id": again.job_id, "rerun": again.rerun, "state": again.state, "reason": again.reason}
 
 
 def _rerun(ledger: "Ledger", answers: list["AnswerOf"], served: list[Any], told: list[Again]) -> None:
-    """Send afresh those who made or were given these answers; `told` gets what became of each."""
+    """Send the jobs again that made or were given these answers; `told` gets the outcome of each."""
     from headrace_workers.features.cache.store.answers import Answers
 
     whose: dict[str, int] = {}
@@ -212,16 +217,16 @@ def _rerun(ledger: "Ledger", answers: list["AnswerOf"], served: list[Any], told:
 
 
 def _tell(told: list[Again], as_json: bool) -> None:
-    """What became of the jobs that were sent afresh."""
+    """Print the outcome of the jobs that were sent again."""
     from headrace_workers.features.cache.commands import cache_views as views
 
     if not as_json:
         rows = [views.again_row(again) for again in told]
-        console(data=True).print(table("sent afresh", views.AGAIN_COLUMNS, rows, whole=("job", "afresh as")))
+        console(data=True).print(table("sent again", views.AGAIN_COLUMNS, rows, whole=("job", "afresh as")))
     failed = [again for again in told if again.reason is not None]
     for again in failed:
         say(f"{again.job_id}: not sent: {again.reason}")
-    say(f"{sum(again.state == 'sent' for again in told):,} sent afresh")
+    say(f"{sum(again.state == 'sent' for again in told):,} sent again")
     raise typer.Exit(1 if failed else 0)
 
 
@@ -234,7 +239,7 @@ def _settle(ledger: "Ledger", recalled: "Recalled") -> None:
     until = time.monotonic() + _WAIT_SECONDS
     while left := ledger.of(Answers).running(recalled.looking_up):
         if time.monotonic() > until:
-            say(f"{len(left)} groups have been looking up since before: call this again to see whether they gave it")
+            say(f"{len(left)} groups began their look-ups before this: run this again to see if they gave the answer")
             return
         time.sleep(_POLL_SECONDS)
 
@@ -263,7 +268,7 @@ def _wanted(
 
     if scope is not None and scope != EXACT and not (scope and len(scope) <= 64 and _HEX.issuperset(scope)):
         raise ConfigurationError(
-            f"--scope {scope!r} begins no scope: `headrace cache stats --scopes` shows them (8 of 0-9 and a-f, or "
+            f"no scope begins with --scope {scope!r}: `headrace cache stats --scopes` shows them (8 of 0-9 and a-f, or "
             f"{EXACT})"
         )
     # What is made from now on is not meant: else a busy cache would be purged for ever.

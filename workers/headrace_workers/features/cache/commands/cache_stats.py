@@ -35,18 +35,17 @@ if TYPE_CHECKING:
 def stats(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
     since: Annotated[str | None, typer.Option("--since", help="10m, 2h, 3d, or an ISO 8601 time")] = None,
-    scopes: Annotated[bool, typer.Option("--scopes", help="by scope, those with the most hits first")] = False,
-    limit: Annotated[int, limit_option("with --scopes: so many")] = 100,
+    scopes: Annotated[bool, typer.Option("--scopes", help="by scope, most hits first")] = False,
+    limit: Annotated[int, limit_option("with --scopes: the number of scopes")] = 100,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """Show how many jobs asked, what they were given by tier, what that saved, what is kept, and what audits found.
+    """Show how many jobs asked the cache, the answers they got by tier, savings, size, and what audits found.
 
-    A job is known for as long as HEADRACE_RETENTION says, and what was given for 90 days at least. Of audits all that
-    is known counts, whatever --since says: `at most` is the bound on wrong answers among those that likeness served,
-    without the audits that nobody could decide, and beside it with all of them wrong. `itself` is how often the model
-    contradicted itself when an audit asked it twice. Of what guards refused, those audits count that name the guard
-    which alone did (`several`: no guard alone), and `in vain` is the 95 % interval of what would have been right.
-    The last line is about all scopes together.
+    The ledger knows a job for as long as HEADRACE_RETENTION says, and a given answer for at least 90 days. Audits are
+    counted in full, whatever --since says. `at most` is the bound on wrong answers among the semantic hits, without
+    undecided audits; beside it, undecided audits count as wrong. `itself` is how often the model contradicted itself
+    when an audit asked it twice. Refusals are counted for the guard that alone refused (`several`: no guard alone); `in
+    vain` is the 95 % interval of the share that would have been right. The last line is about all scopes together.
 
     Examples: `headrace cache stats --since 1d`, `headrace cache stats --scopes --tenant acme`
     """
@@ -83,13 +82,13 @@ def stats(
         console(data=True).print(table(None, views.SCOPE_COLUMNS, shown, right=views.SCOPE_RIGHT, whole=("scope",)))
         _show_bounds([each for each in stand if (each.tenant, each.scope) in dict(ranked[:limit])])
     else:
-        say("nothing was given, and nothing is kept")
+        say("no answer was given, and none is kept")
     if len(ranked) > limit:
         say(f"only the {limit} scopes with the most hits are shown: --limit shows more")
 
 
 def _show_bounds(stand: list["ScopeStanding"]) -> None:
-    """What audits found, by scope; nothing where there were none."""
+    """Print the results of audits by scope; nothing if there were none."""
     if stand:
         rows = [bound_row(each) for each in stand]
         shown = table("wrong answers among those by likeness", BOUND_COLUMNS, rows, right=BOUND_RIGHT, whole=("scope",))

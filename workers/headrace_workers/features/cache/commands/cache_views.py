@@ -1,4 +1,4 @@
-"""From what the ledger knows of recall to rows and to JSON. Pure."""
+"""Rows and JSON of the ledger's cache data. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -27,12 +27,12 @@ _SCOPE_SHOWN = 8
 
 
 def scope_name(scope: str) -> str:
-    """The scope as `--scope` takes it: the beginning of it is enough."""
+    """Return the scope as `--scope` takes it: a unique beginning is enough."""
     return scope[:_SCOPE_SHOWN] if scope else EXACT
 
 
 def kept_dict(kept: "Kept") -> dict[str, Any]:
-    """What was given and is kept, for `--json`."""
+    """Return a kept answer and how often it was given, for `--json`."""
     return {
         "hits": {tier: kept.served.get(tier, 0) for tier in TIERS},
         "saved_tokens": kept.saved_tokens,
@@ -42,17 +42,17 @@ def kept_dict(kept: "Kept") -> dict[str, Any]:
 
 
 def counts_dict(found: "CacheCounts") -> dict[str, Any]:
-    """The whole, for `--json`."""
+    """Return the whole, for `--json`."""
     return {"asked": found.asked, "answered": found.answered, "open": found.open, **kept_dict(found.kept)}
 
 
 def scope_dict(name: tuple[str, str], kept: "Kept") -> dict[str, Any]:
-    """One scope, for `--json`."""
+    """Return one scope, for `--json`."""
     return {"scope": name[1] or EXACT, "tenant": name[0], **kept_dict(kept)}
 
 
 def counts_tables(found: "CacheCounts") -> list[tuple[str, Sequence[str], list[tuple[str, ...]]]]:
-    """The whole: title, columns and rows of each table."""
+    """Return the whole: title, columns and rows of each table."""
     kept = found.kept
     looked_up = found.asked - found.open
     share = f"{found.answered / looked_up:.1%}" if looked_up else "–"
@@ -66,7 +66,7 @@ def counts_tables(found: "CacheCounts") -> list[tuple[str, Sequence[str], list[t
 
 
 def scope_row(name: tuple[str, str], kept: "Kept") -> tuple[str, ...]:
-    """One scope as the cells of `SCOPE_COLUMNS`."""
+    """Return one scope as the cells of `SCOPE_COLUMNS`."""
     return (
         scope_name(name[1]), name[0], *(f"{kept.served.get(tier, 0):,}" for tier in TIERS), f"{kept.saved_tokens:,}",
         show_ms(kept.saved_ms), *(f"{kept.entries.get(state, 0):,}" for state in STATES),
@@ -74,14 +74,14 @@ def scope_row(name: tuple[str, str], kept: "Kept") -> tuple[str, ...]:
 
 
 def ranked(scopes: Mapping[tuple[str, str], "Kept"]) -> list[tuple[tuple[str, str], "Kept"]]:
-    """Those with the most hits first, then those that keep most."""
+    """Return the answers with the most hits first, then those that save most."""
     return sorted(
         scopes.items(), key=lambda item: (-sum(item[1].served.values()), -item[1].entries.get("live", 0), item[0])
     )
 
 
 def explained_dict(found: "Explained") -> dict[str, Any]:
-    """Why a job was given an answer or not, for `--json`."""
+    """Return why a job was given an answer or not, for `--json`."""
     whole = asdict(found)
     whole["until"] = rfc3339(found.until)
     whole["answers"] = [answer_dict(answer) for answer in found.answers]
@@ -91,7 +91,7 @@ def explained_dict(found: "Explained") -> dict[str, Any]:
 
 
 def explained_rows(found: "Explained") -> list[tuple[str, str]]:
-    """The same as lines of name and value; what is not known is left out."""
+    """Return why a job was given an answer or not, as lines of name and value; unknown values are left out."""
     near = None if found.similarity is None else f"{found.similarity:.4f}"
     saved = f"{found.saved_tokens:,} tokens, {show_ms(found.saved_ms)}" if found.outcome == "hit" else None
     facts = {
@@ -105,7 +105,7 @@ def explained_rows(found: "Explained") -> list[tuple[str, str]]:
 
 
 def gate_row(gate: "Gate") -> tuple[str, ...]:
-    """A gate as the cells of `GATE_COLUMNS`."""
+    """Return a gate as the cells of `GATE_COLUMNS`."""
     passed = {True: "yes", False: "no", None: "–"}[gate.passed]
     return (gate.gate, _number(gate.found), _number(gate.needs), passed)
 
@@ -121,19 +121,19 @@ def _audit(found: "Explained") -> str | None:
 
 
 def answer_dict(answer: "AnswerOf") -> dict[str, Any]:
-    """An answer, for `--json`."""
+    """Return an answer, for `--json`."""
     return {**asdict(answer), "scope": answer.scope or EXACT, "made_at": rfc3339(answer.made_at),
             "expires_at": rfc3339(answer.expires_at if answer.state == "live" else None)}  # fmt: skip
 
 
 def served_row(row: Any) -> tuple[str, ...]:
-    """One that was given an answer, as the cells of `SERVED_COLUMNS`."""
+    """Return a job that was given an answer, as the cells of `SERVED_COLUMNS`."""
     near = "–" if row.similarity is None else f"{row.similarity:.4f}"
     return (row.job_id, row.tenant, row.tier, near, show_time(row.served_at), row.state or "gone")
 
 
 def served_dict(row: Any) -> dict[str, Any]:
-    """The same, for `--json`."""
+    """Return a job that was given an answer, for `--json`."""
     return {
         "job_id": row.job_id, "tenant": row.tenant, "entry_id": row.entry_id, "tier": row.tier,
         "similarity": row.similarity, "first_job": row.first_job, "served_at": rfc3339(row.served_at),
@@ -142,7 +142,7 @@ def served_dict(row: Any) -> dict[str, Any]:
 
 
 def again_row(again: "Again") -> tuple[str, ...]:
-    """A job that was asked again, as the cells of `AGAIN_COLUMNS`."""
+    """Return a job that was sent again, as the cells of `AGAIN_COLUMNS`."""
     return (again.job_id, again.rerun or "–", again.state)
 
 

@@ -1,4 +1,4 @@
-"""Why a job was given an earlier answer, or was not: from its receipt, or from its steps while it runs. Pure."""
+"""The explanation of a cache look-up: from a job's receipt, or from its steps while it runs. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,8 +23,10 @@ _STAGE = "recall"
 def explain(
     job_id: str, view: "JobView | None", given: Sequence[Any], answers: Sequence["AnswerOf"], audit: Any = None
 ) -> Explained | None:
-    """A job's look-up; `given` are the answers that it was given, the latest first, and `audit` is the row of the audit
-    of that, or of what it was nearly given. None where nothing is known.
+    """Return the explanation of a job's look-up, None if nothing is known.
+
+    `given` are the answers that the job was given, the latest first; `audit` is the row of the audit of the given
+    answer, or of the near miss.
     """
     if view is None and not given:
         return None
@@ -112,7 +114,7 @@ def _asks(view: "JobView") -> GenerationJob | None:
 
 
 def _told(view: "JobView") -> Recall | None:
-    """From the receipt, from an event on its way to it, or from what goes on with the job before there is one."""
+    """Return the look-up: from the receipt, from an earlier event, or from the job's carried context."""
     events = [(view.job.terminal_type, view.job.terminal)] if view.job.terminal else []
     events += [(step.event_type, step.payload) for step in view.steps if step.payload]
     for event_type, value in events:

@@ -1,4 +1,4 @@
-"""What `headrace cache explain` says of a job's look-up."""
+"""The explanation of a look-up, as `headrace cache explain` shows it."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What a gate found, and what it needs to let an answer through: both as numbers where it measures.
+    """A gate's finding, and what it needs to let an answer through: both as numbers where it measures.
 
-    `passed` is None where that is not known. A gate that was not reached is not told.
+    `passed` is None if that is not known. Gates that were not reached are left out.
     """
 
     gate: str
@@ -22,10 +22,10 @@ class Gate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditOf:
-    """An audit: of what was served (`hit`), or of what was nearly (`below` the threshold, or `refused` by a guard).
+    """An audit of a given answer (`hit`), or of a near miss (`below` the threshold, or `refused` by a guard).
 
-    `guard` is the one that alone refused it, or `several`. `label` is absent while it waits for its fresh answer,
-    `labelled_at` is in ms since 1970, and `own` says how two fresh answers compare, where there were two.
+    `guard` is the guard that alone refused it, or `several`. `label` is absent while it waits for its fresh answer,
+    `labelled_at` is in ms since 1970, and `own` says how two fresh answers compare, if there were two.
     """
 
     audit: str
@@ -40,12 +40,12 @@ class AuditOf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """What looking up came to, and why.
+    """The outcome of a look-up, and why.
 
-    `tier`, `similarity` and what was saved are set where they are known, `waits_for` and `until` (ms since 1970)
-    while the job waits for another. `threshold` is the similarity that was asked for. `gates` are those that it came
-    to, `answers` those that it made or was given, and `audit` is that of what it was given, or nearly, if there is
-    one.
+    `tier`, `similarity` and the savings are set where they are known, `waits_for` and `until` (ms since 1970) while the
+    job waits for another. `threshold` is the required similarity. `gates` are the gates that were reached, `answers`
+    the answers that the job made or was given, and `audit` the audit of the given answer or of the near miss, if there
+    is one.
     """
 
     job_id: str

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class WrongFile(HeadraceError):
-    """Lines that say something else than they should; the message has a line `file:line: reason` for each."""
+    """A file with wrong lines; the message has a line `file:line: reason` for each."""
 
     category = Category.INVALID
 
@@ -35,21 +35,21 @@ class WrongFile(HeadraceError):
 
 
 class _Wrong(ValueError):
-    """What is wrong with one line."""
+    """The error of one line."""
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """Pairs of questions. WrongFile, or ConfigurationError where nothing can be read."""
+    """Return pairs of questions. Raise WrongFile, or ConfigurationError if the file cannot be read."""
     return _read(path, _pair)
 
 
 def read_questions(path: Path) -> list[Asked]:
-    """Questions with the documents that are right for them. WrongFile, or ConfigurationError as above."""
+    """Return questions with the documents that answer them. Raise WrongFile, or ConfigurationError as above."""
     return _read(path, _asked)
 
 
 def refuse_unknown(path: Path, asked: Collection[Asked], known: Callable[[str], str | None]) -> None:
-    """WrongFile where what is right for a question is not there; `known` says why of each, or None."""
+    """Raise WrongFile if a document that answers a question does not exist; `known` returns why, or None."""
     problems = [
         f"{path}:{each.line}: {why}"
         for each in asked
@@ -121,7 +121,7 @@ def _text(line: Mapping[str, Any], names: tuple[str, ...]) -> str:
 
 
 def _value(line: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, Any]:
-    """The one of these names that the line has, and its value."""
+    """Return the name among these that the line has, and its value."""
     there = [name for name in names if name in line]
     if len(there) > 1:
         raise _Wrong(f"it has both `{there[0]}` and `{there[1]}`, which mean the same: give one")

@@ -1,4 +1,4 @@
-"""The gates that a look-up passed, or where it stopped, each with its numbers. Pure."""
+"""The gates that a look-up passed or at which it stopped, each with its numbers. Pure."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ _UNSEEN = ("not asked", "open", "ended")  # nothing was looked up
 
 
 def gates(found: Explained, asks: GenerationJob | None) -> tuple[Gate, ...]:
-    """Those of a look-up, in the order in which it comes to them. `asks` is the job, if it is still known."""
+    """Return the gates of a look-up in the order in which it reaches them. `asks` is the job, if it is still known."""
     mode = found.cache or (None if found.outcome == "not asked" else "exact or semantic")
     asked = Gate("asks for it", mode, "exact or semantic", found.outcome != "not asked")
     return (asked,) if found.outcome in _UNSEEN else (asked, *_looked_up(found, asks))
@@ -30,7 +30,9 @@ def _looked_up(found: Explained, asks: GenerationJob | None) -> Iterator[Gate]:
 
 
 def _by_likeness(found: Explained) -> Iterator[Gate]:
-    """A question that stands alone in a scope that is on; its likeness; the guards; and the entry itself."""
+    """Yield the gates of a semantic look-up: a lone question, a scope that is on, the similarity, the guards, the
+    entry.
+    """
     hit, near, least = found.outcome == "hit", found.similarity, found.threshold
     if near is None:
         # Nothing was near: because it may not be looked up by likeness, or since nothing is known in its scope.

@@ -71,7 +71,7 @@ def renewed(job_id: str, entry_id: int, row: Any | None) -> New | Again:
 
 
 def send(new: Sequence[New], producer: "Producer", done: Callable[[Again], None]) -> None:
-    """Send these and tell of each once the broker has it; Unavailable when it does not take them."""
+    """Send these and tell of each once the broker has it. Raise Unavailable when it does not take them."""
     for start in range(0, len(new), _CHUNK):
         said = [_send(each, producer) for each in new[start : start + _CHUNK]]
         producer.flush()

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, case, func, or_, select, update
 
-from headrace_workers.core.ledger.incidents import Trouble
+from headrace_workers.core.ledger.incidents import Incident
 from headrace_workers.core.sql.database import insert, now_ms
 from headrace_workers.features.cache.audit_tables import STANDINGS
 
@@ -102,11 +102,11 @@ def reopen(connection: Connection, scope: str) -> bool:
     return connection.execute(statement).rowcount > 0
 
 
-def troubles(connection: Connection) -> Sequence[Trouble]:
+def incidents(connection: Connection) -> Sequence[Incident]:
     """Return what `headrace status` says of scopes that are off."""
     query = select(STANDINGS).where(STANDINGS.c.state == OFF).order_by(STANDINGS.c.changed_at, STANDINGS.c.scope)
     return [
-        Trouble(
+        Incident(
             "the cache",
             f"scope {row.scope[:_SHOWN_OF_SCOPE]} of the tenant {row.tenant}",
             f"{row.sentence} `headrace cache reopen {row.scope[:_SHOWN_OF_SCOPE]}` turns it on again",

@@ -26,18 +26,22 @@ if TYPE_CHECKING:
 _Source = Annotated[Path, typer.Argument(metavar="IN", help="JSON lines, plain, .gz or .zst")]
 _Target = Annotated[Path, typer.Argument(metavar="OUT", help="the lines that are kept, as they are")]
 _Field = Annotated[
-    str | None, typer.Option("--field", help="where the text is; else in messages, or text, prompt, completion, …")
+    str | None,
+    typer.Option("--field", help="the field with the text; by default messages, or text, prompt, completion, …"),
 ]
 _Tests = Annotated[
-    list[Path] | None, typer.Option("--tests", metavar="FILE", help="an evaluation set that must not be in it; repeat")
+    list[Path] | None,
+    typer.Option("--tests", metavar="FILE", help="an evaluation set whose items are removed; may be repeated"),
 ]
 _Near = Annotated[
-    float, typer.Option("--near", min=0.0, max=1.0, help="remove what is so much like a line before it; 0 keeps it")
+    float, typer.Option("--near", min=0.0, max=1.0, help="remove lines this similar to an earlier line; 0 keeps them")
 ]
-_Language = Annotated[str | None, typer.Option("--language", help="keep this one: de, en, es, fr, it, nl or pt")]
-_Quality = Annotated[bool, typer.Option("--quality/--no-quality", help="remove what does not look like prose")]
+_Language = Annotated[
+    str | None, typer.Option("--language", help="keep only this language: de, en, es, fr, it, nl or pt")
+]
+_Quality = Annotated[bool, typer.Option("--quality/--no-quality", help="remove text that does not look like prose")]
 _Removed = Annotated[
-    Path | None, typer.Option("--removed", metavar="FILE", help="write line, rule and reason of what is removed here")
+    Path | None, typer.Option("--removed", metavar="FILE", help="write line, rule and reason of each removed line here")
 ]
 _LONGEST: Final = 4_000_000  # bytes of a line
 
@@ -63,11 +67,11 @@ def clean(
     policy: PolicyOption = None,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Keep the lines that a model may learn from, and say of all others why not.
+    """Keep the lines that a model may learn from, and give the reason for each line that is removed.
 
-    Removed is what cannot be read, is hardly a text, is in another language, stands there already or nearly so, holds
-    an item of a test, or is not let through as it is by moderation: personal data and secrets among it. OUT is written
-    whole or not at all; lines keep their order and their bytes.
+    A line is removed if it cannot be read, is hardly a text, is in another language, repeats an earlier line exactly or
+    nearly, contains a test item, or does not pass moderation unchanged: personal data and secrets, for example. OUT is
+    written whole or not at all. Lines keep their order and their bytes.
 
     Example: `headrace dataset clean raw.jsonl clean.jsonl --tests eval.jsonl --language en --removed removed.jsonl`
     """
@@ -121,13 +125,13 @@ def _told(each: "Removed") -> bytes:
 def _apart(source: Path, target: Path, removed: Path | None) -> None:
     paths = [path.resolve() for path in (source, target, removed) if path is not None]
     if len(set(paths)) < len(paths):
-        raise ConfigurationError("IN, OUT and --removed are three files: name others")
+        raise ConfigurationError("IN, OUT and --removed must be three different files")
     for path in paths[1:]:
         refuse_unwritable(path)
 
 
 def _given(path: Path) -> Iterator["Given"]:
-    """The lines of a file with something in them, and a bar on a terminal."""
+    """Yield the lines of a file with something in them, and a bar on a terminal."""
     from rich.progress import wrap_file
 
     from headrace_workers.features.datasets.clean import Given
@@ -141,7 +145,7 @@ def _given(path: Path) -> Iterator["Given"]:
 
 
 def _items(paths: list[Path], field: str | None) -> Iterator[tuple[str, str]]:
-    """The texts of evaluation sets. One that cannot be read is an error: what is not seen cannot be kept out."""
+    """Yield the texts of evaluation sets. Raise an error for an unreadable one: its items could not be removed."""
     from headrace_workers.features.datasets.record import Unreadable, text_of
 
     for path in paths:
@@ -155,7 +159,7 @@ def _items(paths: list[Path], field: str | None) -> Iterator[tuple[str, str]]:
 def _lines(
     path: Path, shown: "Callable[[io.RawIOBase], AbstractContextManager[Any]]" = nullcontext
 ) -> Iterator["Read"]:
-    """The lines of a file, compressed or not, with something in them."""
+    """Yield the lines of a file, compressed or not, with something in them."""
     from headrace_workers.core.json_lines import read_on
     from headrace_workers.core.text_file import NotReadable, text_of
 

@@ -43,7 +43,7 @@ State = Literal["queued", "in_progress", "canceling", "completed", "failed", "ca
 
 @router.post("/v1/evals/{eval_id}/runs", responses=ERRORS)
 async def create(eval_id: str, caller: Writes, services: Wired, wanted: NewRunBody) -> RunShape:
-    """Ask what the eval asks of each row of a data source. Content that comes with the request becomes a file."""
+    """Run an eval on each row of a data source. Content that comes with the request becomes a file."""
     of = await eval_of(services, caller, eval_id)
     source = data_source_of(wanted.data_source)
     schema = item_schema_of(json.loads(of.data_source_config))
@@ -91,9 +91,9 @@ async def list_runs(
     limit: Limit = PAGE,
     order: Order = "asc",
     after: After = None,
-    status: Annotated[State | None, Query(description="Only runs that stand so.")] = None,
+    status: Annotated[State | None, Query(description="Only runs with this status.")] = None,
 ) -> RunList:
-    """The runs of an eval."""
+    """Return the runs of an eval."""
     await eval_of(services, caller, eval_id)
     if after is not None:
         await _run(services, caller, eval_id, after)
@@ -106,13 +106,13 @@ async def list_runs(
 
 @router.get("/v1/evals/{eval_id}/runs/{run_id}", responses=ERRORS)
 async def retrieve(eval_id: str, run_id: str, caller: Reads, services: Wired) -> RunShape:
-    """How a run stands."""
+    """Return a run."""
     return _shape(await _run(services, caller, eval_id, run_id), services)
 
 
 @router.post("/v1/evals/{eval_id}/runs/{run_id}/cancel", responses=ERRORS)
 async def cancel(eval_id: str, run_id: str, caller: Writes, services: Wired) -> RunShape:
-    """Cancel a run: what is judged is kept. One that is over stays as it is."""
+    """Cancel a run. Items that are judged are kept. A run that has ended stays as it is."""
     await _run(services, caller, eval_id, run_id)
     found = await services.ask(services.ledger.of(Evals).cancel, eval_id, run_id, caller.tenant)
     if found is None:
@@ -122,7 +122,7 @@ async def cancel(eval_id: str, run_id: str, caller: Writes, services: Wired) -> 
 
 @router.delete("/v1/evals/{eval_id}/runs/{run_id}", responses=ERRORS)
 async def delete(eval_id: str, run_id: str, caller: Writes, services: Wired) -> RunDeleted:
-    """Remove a run that has ended, with what came of its items."""
+    """Delete a run that has ended, with the results of its items."""
     await _run(services, caller, eval_id, run_id)
     await services.ask(services.ledger.of(Evals).remove_run, eval_id, run_id, caller.tenant)
     return RunDeleted(run_id=run_id)
@@ -137,9 +137,11 @@ async def list_items(
     limit: Limit = PAGE,
     order: Order = "asc",
     after: After = None,
-    status: Annotated[Literal["pass", "fail", "error"] | None, Query(description="Only items that ended so.")] = None,
+    status: Annotated[
+        Literal["pass", "fail", "error"] | None, Query(description="Only items with this status.")
+    ] = None,
 ) -> ItemList:
-    """What came of the items that have ended, in the order of their rows."""
+    """Return the results of the items that have ended, in the order of their rows."""
     run = await _run(services, caller, eval_id, run_id)
     behind = None if after is None else number_of(after, run.id)
     if after is not None and behind is None:
@@ -152,7 +154,7 @@ async def list_items(
 
 @router.get("/v1/evals/{eval_id}/runs/{run_id}/output_items/{output_item_id}", responses=ERRORS)
 async def show_item(eval_id: str, run_id: str, output_item_id: str, caller: Reads, services: Wired) -> ItemShape:
-    """What came of one item."""
+    """Return the result of one item."""
     run = await _run(services, caller, eval_id, run_id)
     number = number_of(output_item_id, run.id)
     found = None if number is None else await services.ask(services.ledger.of(Evals).item, run.number, number)
@@ -162,7 +164,7 @@ async def show_item(eval_id: str, run_id: str, output_item_id: str, caller: Read
 
 
 def _hold(plan: EvalPlan, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Refused names the first row that does not keep to the eval's schema."""
+    """Raise Refused, which names the first row that does not match the eval's schema."""
     for place, row in enumerate(rows):
         try:
             plan.schema.hold(row["item"])

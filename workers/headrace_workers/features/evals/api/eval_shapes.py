@@ -1,4 +1,4 @@
-"""What OpenAI's evals say: bodies that are read, and what is told."""
+"""Bodies of OpenAI's evals: requests that are read, and responses."""
 
 import json
 from typing import Annotated, Any, Final, Literal
@@ -27,13 +27,13 @@ Title = Annotated[str, Field(max_length=256, pattern=NO_NUL)]
 
 
 class _Asked(BaseModel):
-    """A body: what it does not know, it refuses by name."""
+    """A body that refuses unknown fields by name."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class NewEvalBody(_Asked):
-    """An eval to be made."""
+    """An eval to be created."""
 
     data_source_config: Annotated[dict[str, Any], Field(description="Of the type `custom`, with an `item_schema`.")]
     testing_criteria: Annotated[
@@ -47,7 +47,7 @@ class NewEvalBody(_Asked):
 
 
 class EvalChange(_Asked):
-    """What an eval is to be; what is not named stays."""
+    """The changes of an eval; a field that is absent stays as it is."""
 
     name: Title | None = None
     metadata: Metadata | None = None
@@ -74,7 +74,7 @@ class EvalShape(BaseModel):
 
     @classmethod
     def of(cls, row: Row[Any]) -> "EvalShape":
-        """As OpenAI tells it."""
+        """Return the body in OpenAI's form."""
         return cls(
             id=row.id,
             created_at=row.created_at // 1000,
@@ -90,7 +90,7 @@ class EvalList(Page[EvalShape]):
 
 
 class EvalDeleted(BaseModel):
-    """An eval that is no more, with its runs."""
+    """An eval that was deleted, with its runs."""
 
     object: Literal["eval.deleted"] = "eval.deleted"
     deleted: Literal[True] = True
@@ -98,7 +98,7 @@ class EvalDeleted(BaseModel):
 
 
 class RunDeleted(BaseModel):
-    """A run that is no more."""
+    """A run that was deleted."""
 
     object: Literal["eval.run.deleted"] = "eval.run.deleted"
     deleted: Literal[True] = True
@@ -126,7 +126,7 @@ class RunShape(BaseModel):
 
     @classmethod
     def of(cls, row: Row[Any], base: str) -> "RunShape":
-        """As OpenAI tells it; `base` is where the gateway is found."""
+        """Return the body in OpenAI's form; `base` is the gateway's URL."""
         names = [each["name"] for each in json.loads(row.testing_criteria)]
         tally = Tally.from_json(json.loads(row.tally), names)
         source = {name: said for name, said in json.loads(row.data_source).items() if name != "item_schema"}
@@ -166,7 +166,7 @@ class RunList(Page[RunShape]):
 
 
 class ItemShape(BaseModel):
-    """What came of one row: `pass`, `fail`, or `error` where a grader has no score."""
+    """The result of one row: `pass`, `fail`, or `error` if a grader has no score."""
 
     id: str
     object: Literal["eval.run.output_item"] = "eval.run.output_item"
@@ -181,7 +181,7 @@ class ItemShape(BaseModel):
 
     @classmethod
     def of(cls, row: Row[Any], run: Row[Any]) -> "ItemShape":
-        """As OpenAI tells it."""
+        """Return the body in OpenAI's form."""
         kept = json.loads(row.item)
         return cls(
             id=item_id(run.id, row.number),
@@ -208,18 +208,18 @@ _NO_SAMPLE: Final[dict[str, Any]] = {
 
 
 def item_id(run_id: str, number: int) -> str:
-    """What an item is called: its run, and its place in that."""
+    """Return the id of an item, made of its run and its place in the run."""
     return f"outputitem_{run_id.removeprefix('evalrun_')}_{number}"
 
 
 def number_of(called: str, run_id: str) -> int | None:
-    """Which place in a run an item's id names; None where it is none of this run's."""
+    """Return the place in this run that an item's id names; None if it is not an item of this run."""
     number = called.removeprefix(item_id(run_id, 0)[:-1])
     return int(number) if number.isascii() and number.isdecimal() and len(number) < 9 and number != called else None
 
 
 def _counts(row: Row[Any], tally: Tally) -> dict[str, int]:
-    """Of a run that is over, what never ended has errored."""
+    """Return the counts of a run. Unfinished items of a run that has ended count as errors."""
     counts = dict(tally.counts)
     if row.ended_at is not None:
         counts["errored"] = row.total - counts["passed"] - counts["failed"]
@@ -227,7 +227,7 @@ def _counts(row: Row[Any], tally: Tally) -> dict[str, int]:
 
 
 def _told_config(config: dict[str, Any]) -> dict[str, Any]:
-    """A schema of all that templates may read."""
+    """Return the data source configuration, with a schema of all that templates may read."""
     properties: dict[str, Any] = {"item": config["item_schema"]}
     if config.get("include_sample_schema"):
         name = SAMPLED.removeprefix("sample.")

@@ -33,7 +33,7 @@ Writes = Annotated[Caller, needs(Scope.EVALS_WRITE)]
 
 @router.post("/v1/evals", responses=ERRORS)
 async def create(caller: Writes, services: Wired, wanted: NewEvalBody) -> EvalShape:
-    """Say what is to be asked of each item. What is not supported is refused by name."""
+    """Create an eval: the schema of its items and its testing criteria. Unsupported parameters are refused by name."""
     item_schema_of(wanted.data_source_config)
     samples = wanted.data_source_config.get("include_sample_schema")
     graders = graders_of(wanted.testing_criteria)
@@ -62,10 +62,10 @@ async def list_evals(
     order: Order = "asc",
     after: After = None,
     order_by: Annotated[
-        Literal["created_at", "updated_at"], Query(description="By age, or by the last change.")
+        Literal["created_at", "updated_at"], Query(description="The order: by creation, or by the last change.")
     ] = "created_at",
 ) -> EvalList:
-    """The tenant's evals."""
+    """Return the tenant's evals."""
     if after is not None and await services.ask(services.ledger.of(Evals).eval, after, caller.tenant) is None:
         raise InvalidRecord("after: this tenant has no eval of this id", param="after")
     found = await services.ask(
@@ -77,13 +77,13 @@ async def list_evals(
 
 @router.get("/v1/evals/{eval_id}", responses=ERRORS)
 async def retrieve(eval_id: str, caller: Reads, services: Wired) -> EvalShape:
-    """One eval."""
+    """Return an eval."""
     return EvalShape.of(await eval_of(services, caller, eval_id))
 
 
 @router.post("/v1/evals/{eval_id}", responses=ERRORS)
 async def change(eval_id: str, caller: Writes, services: Wired, wanted: EvalChange) -> EvalShape:
-    """Give an eval another name, or other metadata: what it asks stays what it is."""
+    """Change the name or the metadata of an eval. Its data source and testing criteria cannot change."""
     values = {}
     if wanted.name is not None:
         values["name"] = wanted.name
@@ -98,14 +98,14 @@ async def change(eval_id: str, caller: Writes, services: Wired, wanted: EvalChan
 
 @router.delete("/v1/evals/{eval_id}", responses=ERRORS)
 async def delete(eval_id: str, caller: Writes, services: Wired) -> EvalDeleted:
-    """Remove an eval with its runs, which must have ended."""
+    """Delete an eval with its runs, which must have ended."""
     await eval_of(services, caller, eval_id)
     await services.ask(services.ledger.of(Evals).remove, eval_id, caller.tenant)
     return EvalDeleted(eval_id=eval_id)
 
 
 async def eval_of(services: Services, caller: Caller, eval_id: str) -> Row[Any]:
-    """An eval of the caller's; 403 where the caller may read none, 404 where there is none of this id."""
+    """Return an eval of the caller's. Raise 403 if the caller may read none, 404 if there is none of this id."""
     caller.need(Scope.EVALS_READ)
     found = await services.known(services.ledger.of(Evals).eval, eval_id, caller.tenant)
     if found is None:
@@ -114,7 +114,7 @@ async def eval_of(services: Services, caller: Caller, eval_id: str) -> Row[Any]:
 
 
 def check_models(services: Services, named: Mapping[str, str]) -> None:
-    """Refused names the first of these places whose model this deployment does not have."""
+    """Raise Refused, which names the first of these places whose model this deployment does not have."""
     for place, alias in named.items():
         try:
             services.rules.check_model(alias)
@@ -124,7 +124,7 @@ def check_models(services: Services, named: Mapping[str, str]) -> None:
 
 
 def bounds_of(services: Services) -> EvalBounds:
-    """How much of evals a tenant may have."""
+    """Return how many evals, and how much of them, a tenant may have."""
     settings = services.settings.of(EvalSettings)
     return EvalBounds(
         settings.max_evals,

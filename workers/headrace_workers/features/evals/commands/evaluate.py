@@ -26,7 +26,7 @@ _WRITTEN = (_PINNED, _JOBS, _RECEIPTS, _HTML, _JSON, _MARKDOWN)
 
 
 class AnotherRun(HeadraceError):
-    """The folder holds a run that was pinned with other words or data."""
+    """A folder that holds a run with another run file or dataset."""
 
     category = Category.INVALID
 
@@ -37,33 +37,38 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    file: Annotated[Path, typer.Argument(metavar="RUN.toml", help="which dataset, variants and criteria")],
+    file: Annotated[Path, typer.Argument(metavar="RUN.toml", help="the run file: dataset, variants and criteria")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FOLDER", help="by default the run's name and a digest"),
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="folder for the report; by default the run's name and a digest"
+        ),
     ] = None,
     gate: Annotated[
-        str | None, typer.Option("--gate", help="exit code 1 unless it surely holds, e.g. 'B >= A - 0.02'")
+        str | None, typer.Option("--gate", help="exit code 1 unless this holds with certainty, e.g. 'B >= A - 0.02'")
     ] = None,
     wait: Annotated[
         str | None,
-        typer.Option("--wait", help="report what has ended after, e.g. 10m, 2h; 0s asks nothing; all by default"),
+        typer.Option("--wait", help="report after, e.g. 10m, 2h; 0s sends no jobs; by default when all have ended"),
     ] = None,
-    name: Annotated[str, typer.Option("--name", help="another name asks all anew, also what was answered")] = "",
-    start: Annotated[bool, typer.Option("--start/--no-start", help="start a stack where none runs")] = True,
+    name: Annotated[
+        str, typer.Option("--name", help="a new name runs all jobs again, even if they were answered")
+    ] = "",
+    start: Annotated[bool, typer.Option("--start/--no-start", help="start a stack if none runs")] = True,
     engine_threads: Annotated[
-        int | None, typer.Option("--engine-threads", min=1, help="generations side by side; all cores by default")
+        int | None, typer.Option("--engine-threads", min=1, help="threads of the models; all cores by default")
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="print the report but for its items as one JSON object")
+        bool, typer.Option("--json", help="print the report without its items as one JSON object")
     ] = False,
 ) -> None:
-    """Ask every variant about every item, judge the answers, and say which is better, or how many more items it takes.
+    """Run every variant on every item, judge the answers, and say which variant is better, or how many more items that
+    takes.
 
-    Writes report.html, report.json and report.md into FOLDER, beside the jobs and their receipts. Interrupted or killed
-    and called again, it goes on where it was; a folder belongs to one run file and one dataset, by their content.
+    Writes report.html, report.json and report.md into FOLDER, beside the jobs and their receipts. If it is interrupted
+    or killed, run it again: it continues. A folder belongs to one run file and one dataset, by their content.
 
-    Exit code 1: the gate does not surely hold, or jobs have no end yet. A job that failed is in the report.
+    Exit code 1: the gate does not hold with certainty, or jobs have not ended yet. Failed jobs are in the report.
 
     Example: `headrace evaluate run.toml -o report --gate "B >= A - 0.02"`
     """
@@ -89,12 +94,12 @@ def evaluate(
 
 
 def _as_folder(name: str) -> str:
-    """A run's name as one folder may be called."""
+    """Return a run's name as a valid folder name."""
     return _NO_FOLDER.sub("-", name).strip("-.")[:_LONGEST_FOLDER] or "evaluation"
 
 
 def _pin(plan: "Plan", folder: Path) -> None:
-    """Write down what the run is, before anything is asked; AnotherRun where the folder says something else."""
+    """Write down what the run is before it sends anything. Raise AnotherRun if the folder holds another run."""
     pinned = folder / _PINNED
     text = json.dumps({"identity": plan.identity, **plan.pinned}, ensure_ascii=False, indent=1)
     try:
@@ -125,7 +130,7 @@ def _same_run(plan: "Plan", there: dict[str, Any], folder: Path) -> None:
 
 
 def _answer(plan: "Plan", folder: Path, *, start: bool, engine_threads: int | None, patience: float | None) -> None:
-    """Bring all jobs to their ends, as far as they have none yet."""
+    """Bring all jobs that have not ended to their ends."""
     from headrace_workers.cli.jobfile import JobFile
     from headrace_workers.core.job_defaults import Defaults
     from headrace_workers.features.batches.commands.receipt_file import ReceiptFile
@@ -150,12 +155,12 @@ def _answer(plan: "Plan", folder: Path, *, start: bool, engine_threads: int | No
             )  # fmt: skip
         except BaseException:
             there = len(receipts.job_ids)
-            say(f"{there:,} of {len(entries):,} are in {receipts.path}; the same command goes on from there")
+            say(f"{there:,} of {len(entries):,} are in {receipts.path}; run the same command to continue")
             raise
 
 
 def _labels(plan: "Plan") -> list[Any]:
-    """What people said of the tenant's jobs, as far as a ledger is found. A report is written in any case."""
+    """Return people's labels of the tenant's jobs if a ledger is found. A report is written in any case."""
     from headrace_workers.cli.connections import find_ledger
     from headrace_workers.features.quality.store.labels import Labels
 
@@ -168,7 +173,10 @@ def _labels(plan: "Plan") -> list[Any]:
 
 
 def _report(plan: "Plan", folder: Path, bound: Any, *, as_json: bool) -> bool:
-    """Write the report in its three forms and say what it says; whether the gate is passed and all has ended."""
+    """Write the report in its three forms and print its summary.
+
+    Return True if the gate is passed and all jobs have ended.
+    """
     from headrace_workers.features.evals.analysis import analyse
     from headrace_workers.features.evals.gate import judge_gate
     from headrace_workers.features.evals.markdown import markdown
@@ -196,6 +204,6 @@ def _report(plan: "Plan", folder: Path, bound: Any, *, as_json: bool) -> bool:
         for line in reason_lines(analysis):
             put(line)
     if analysis.missing:
-        say(f"{analysis.missing:,} of {plan.jobs:,} jobs have no end yet: the same command goes on")
+        say(f"{analysis.missing:,} of {plan.jobs:,} jobs have not ended yet: run the same command to continue")
     say(f"report: {folder / _HTML}, .json, .md")
     return analysis.missing == 0 and (gate is None or gate.passed)

@@ -1,6 +1,8 @@
 """Requests of OpenAI's clients that wait: read into jobs, admitted, waited for, and answered as OpenAI would."""
 
+import asyncio
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -10,16 +12,18 @@ from starlette.responses import Response
 from headrace_schemas.envelope import is_traceparent
 from headrace_schemas.errors import HeadraceError
 from headrace_schemas.job import Lane
+from headrace_workers.core.log import Action, log
 from headrace_workers.features.generation.openai.request import Asker, Body
 from headrace_workers.features.generation.openai.request import Request as Asked
 from headrace_workers.http.bodies import json_object
 from headrace_workers.http.caller import Caller, check_named
 from headrace_workers.http.errors import Refusal, Why
+from headrace_workers.http.hangup import ClientGone, while_here
 from headrace_workers.http.idempotency import key_of
 from headrace_workers.http.openai_errors import End, refused
 from headrace_workers.http.openai_parameters import Parameters
 from headrace_workers.http.services import Services
-from headrace_workers.http.waiting import ends_of
+from headrace_workers.http.waiter import End as JobEnd
 from headrace_workers.runtime.settings import GatewaySettings
 
 _NO_QUERY: Final = Parameters(frozenset())
@@ -30,8 +34,8 @@ async def answer(
 ) -> Response:
     """Return the answer to a request when its jobs have ended: a body, or its chunks as server-sent events.
 
-    A client that hangs up meanwhile cancels the jobs, but not under an idempotency key. Raises Refused for what
-    `read` refuses and for a job that was not answered, and what `let_in` and `ended` raise.
+    A client that hangs up meanwhile cancels the jobs, except under an idempotency key. Raise Refused for a request that
+    `read` refuses and for a job without an answer, and what `let_in` and `ended` raise.
     """
     asked = read(await json_object(request), asker(request, caller))
     job_ids = await let_in(request, caller, services, asked)
@@ -67,8 +71,10 @@ async def let_in(request: Request, caller: Caller, services: Services, asked: As
 async def ended(
     request: Request, caller: Caller, services: Services, job_ids: Sequence[str], *, keep: bool
 ) -> list[End]:
-    """Return the ends of these jobs, in order. Answer 504 with the id of one that has not ended in time: it goes on,
-    and a second try would be a second job, except under a key.
+    """Return the ends of these jobs, in order.
+
+    Raise 504 with the id of a job that has not ended in time. It goes on, and another request would be a second job,
+    except under an idempotency key.
     """
     seconds = services.settings.of(GatewaySettings).max_answer_wait
     ends = await ends_of(request, services, caller, job_ids, seconds=seconds, keep=keep)
@@ -77,9 +83,33 @@ async def ended(
         if job_id not in ends:
             goes_on = f"the job {job_id} goes on: GET /v1/jobs/{job_id} tells how it stands"
             if services.waiter.stopping:
-                raise Refusal(Why.STOPPING, f"this gateway is being stopped; {goes_on}", again=again, job_id=job_id)
+                raise Refusal(Why.STOPPING, f"this gateway is stopping; {goes_on}", again=again, job_id=job_id)
             raise Refusal(Why.TIMEOUT, f"no end within {seconds:g} s; {goes_on}", again=again, job_id=job_id)
     return [ends[job_id] for job_id in job_ids]
+
+
+async def ends_of(
+    request: Request, services: Services, caller: Caller, job_ids: Sequence[str], *, seconds: float, keep: bool
+) -> dict[str, JobEnd]:
+    """Return the ends of the jobs that end within `seconds`. The request's body must have been read.
+
+    If the client hangs up meanwhile, cancel the jobs and raise ClientGone, since nobody would see their answers.
+    With `keep` the jobs go on: they are stored or have an idempotency key, so that the client can ask again.
+    """
+    try:
+        return await while_here(request, services.waiter.ends(job_ids, seconds))
+    except ClientGone:
+        if not keep:
+            await asyncio.shield(_cancel(services, caller, job_ids))
+        raise
+
+
+async def _cancel(services: Services, caller: Caller, job_ids: Sequence[str]) -> None:
+    try:
+        await services.cancel_abandoned(job_ids, caller.tenant, "the client hung up before it was answered")
+    except Refusal as error:  # the jobs run on, and nobody is there to be told
+        log("gateway", logging.WARNING, Action.UNAVAILABLE, f"jobs of a client that is gone run on: {error}",
+            jobs=len(job_ids))  # fmt: skip
 
 
 def told(asked: Asked, body: Body) -> Response:

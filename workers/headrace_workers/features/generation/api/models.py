@@ -1,4 +1,4 @@
-"""The models that there are: those that answer, and the embedder."""
+"""The models of a deployment, and its embedder."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,14 +21,14 @@ Reads = Annotated[Caller, needs(Scope.JOBS_READ)]
 
 @router.get("/v1/models", responses=ERRORS)
 async def models(request: Request, _caller: Reads, services: Wired) -> Response:
-    """All models, by their aliases."""
+    """Return all models, by their aliases."""
     no_query(request)
     return json_response({"object": "list", "data": await _all(services)})
 
 
 @router.get("/v1/models/{model:path}", responses=ERRORS)
 async def model(model: str, request: Request, _caller: Reads, services: Wired) -> Response:
-    """One model, by its alias."""
+    """Return a model by its alias."""
     no_query(request)
     for each in await _all(services):
         if each["id"] == model:

@@ -56,7 +56,8 @@ Writes = Annotated[Caller, needs(Scope.JOBS_WRITE)]
     openapi_extra=described(PARAMETERS, _EXAMPLE, model={"type": "string"}, input={"type": ["string", "array"]}),
 )
 async def create(request: Request, caller: Writes, services: Wired) -> Response:
-    """An answer, when its job has ended; with `background` at once, to be retrieved. See docs/openai.md.
+    """Return a response when its job has ended; with `background`, return it at once, to be retrieved later. See
+    docs/openai.md.
 
     A client that hangs up meanwhile cancels the job where the response is neither stored nor keyed.
     """
@@ -78,7 +79,7 @@ async def create(request: Request, caller: Writes, services: Wired) -> Response:
 
 @router.get("/v1/responses/{response_id}", responses=ERRORS)
 async def retrieve(response_id: str, request: Request, caller: Reads, services: Wired) -> Response:
-    """A response as it stands."""
+    """Return a response in its present state."""
     RETRIEVED.given(request.query_params)
     return json_response(await body_of(services, caller, await find(services, caller, response_id)))
 
@@ -93,8 +94,9 @@ async def list_input_items(
     limit: Limit = PAGE,
     order: Order = "desc",
 ) -> Response:
-    """What a response was asked with, the last first. The turns before it are those of the response that it went on
-    from.
+    """Return the input items of a response, the last first.
+
+    Earlier turns belong to the response that it continues.
     """
     LISTED.given(request.query_params)
     stored = await find(services, caller, response_id)
@@ -103,7 +105,7 @@ async def list_input_items(
 
 @router.post("/v1/responses/{response_id}/cancel", responses=ERRORS)
 async def cancel(response_id: str, request: Request, caller: Writes, services: Wired) -> Response:
-    """Cancel a response that runs in the background; one that has ended is told as it is."""
+    """Cancel a background response. A response that has ended is returned as it is."""
     no_query(request)
     stored = await find(services, caller, response_id)
     if not flag(stored.asked, "background"):

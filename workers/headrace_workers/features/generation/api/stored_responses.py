@@ -1,4 +1,4 @@
-"""Responses that may be retrieved: what was asked for, from the ledger, and how its job stands."""
+"""Stored responses: the request, from the ledger, and the state of its job."""
 
 import re
 from dataclasses import dataclass
@@ -34,8 +34,9 @@ class Stored:
 
 
 async def keep(services: Services, caller: Caller, job_id: str, body: Body, *, again: bool | None) -> float:
-    """Keep what a job was asked for; when that was (s since 1970). Its job has been let in: `again` tells whether a
-    second try is the same job, where the ledger does not answer.
+    """Store the request of an admitted job, and return its time (s since 1970).
+
+    `again` says if another try would be the same job, for the case that the ledger does not answer.
     """
     try:
         kept = await services.ask(services.ledger.of(Responses).keep, caller.tenant, job_id, unparsed(body))
@@ -47,7 +48,7 @@ async def keep(services: Services, caller: Caller, job_id: str, body: Body, *, a
 
 
 async def find(services: Services, caller: Caller, response_id: str) -> Stored:
-    """A response of the caller's by its id; 404 where there is none."""
+    """Return a response of the caller's by its id. Raise 404 if there is none."""
     job_id = job_id_of(response_id)
     if job_id is None or not _JOB_ID.fullmatch(job_id):
         raise _missing()
@@ -61,14 +62,14 @@ async def find(services: Services, caller: Caller, response_id: str) -> Stored:
 
 
 def only_job(read: Request) -> GenerationJob:
-    """The job of a response that was read."""
+    """Return the job of a response that was read."""
     (job,) = read.jobs
     assert isinstance(job, GenerationJob)  # noqa: S101 - as every response's
     return job
 
 
 async def body_of(services: Services, caller: Caller, stored: Stored) -> dict[str, Any]:
-    """The response as it stands."""
+    """Return the response in its present state."""
     standing = await services.standing(stored.job_id, caller.tenant)
     end = _end(standing)
     if end is not None:
@@ -78,7 +79,9 @@ async def body_of(services: Services, caller: Caller, stored: Stored) -> dict[st
 
 
 async def earlier(services: Services, caller: Caller, body: Body) -> tuple[Message, ...]:
-    """The conversation that a request goes on from, none where it names no response. Refused where it cannot."""
+    """Return the conversation that a request continues; none if it names no response. Raise Refused if it cannot
+    continue.
+    """
     response_id = body.get("previous_response_id")
     if response_id is None:
         return ()
@@ -95,7 +98,9 @@ async def earlier(services: Services, caller: Caller, body: Body) -> tuple[Messa
 
 
 async def spelled_out(services: Services, caller: Caller, body: Body) -> Body:
-    """The body with the items of earlier responses that its input refers to. Refused where one is not there."""
+    """Return the body with the items of earlier responses to which its input refers. Raise Refused if one does not
+    exist.
+    """
     outputs: dict[str, list[dict[str, Any]]] = {}
     items: dict[int, dict[str, Any]] = {}
     for place, id in references(body).items():

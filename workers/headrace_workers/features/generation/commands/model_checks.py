@@ -20,7 +20,7 @@ def overflowing_models(settings: Settings) -> list[str]:
 
 
 def _again(card: ModelCard) -> str:
-    """Return the command that makes this model again, from where it came."""
+    """Return the command that pulls or converts this model again."""
     options = "" if card.quantization == DEFAULT else f" --quantization {card.quantization}"
     origin, _, rest = card.source.partition(":")
     if origin == "pypi" and card.alias in CATALOGUE:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _QuantizationOption = Annotated[str, typer.Option("--quantization", "-q", help="int8, float32, float16, …")]
 _ElsewhereOption = Annotated[
-    bool, typer.Option("--for-elsewhere", help="also a format that only another machine computes in")
+    bool, typer.Option("--for-elsewhere", help="also allow a format that only other machines compute in")
 ]
 _JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 _DEFAULT_QUANTIZATION = "int8"
@@ -29,7 +29,7 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    models = typer.Typer(help="The models of this machine.", no_args_is_help=True)
+    models = typer.Typer(help="Manage the models of this machine.", no_args_is_help=True)
     models.command("list")(list_models)
     models.command("pull")(pull)
     models.command("convert")(convert)
@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_models(as_json: _JsonOption = False) -> None:
-    """List the models under HEADRACE_HOME, and say which embedder jobs may name.
+    """List the models under HEADRACE_HOME, and the embedder that jobs may name.
 
     Example: `headrace models list`
     """
@@ -61,7 +61,7 @@ def list_models(as_json: _JsonOption = False) -> None:
 
 
 def embedder_line(name: str, here: Collection[str]) -> str:
-    """Which embedder jobs may name, where HEADRACE_EMBEDDER says `name` and these embedders are here."""
+    """Return which embedder jobs may name, if HEADRACE_EMBEDDER says `name` and these embedders are here."""
     alias = embedder_alias(name)
     if alias == name and name not in here:
         way = "pull" if name in _pullable("embedder") else "convert SOURCE --alias"
@@ -75,9 +75,9 @@ def pull(
     for_elsewhere: _ElsewhereOption = False,
     as_json: _JsonOption = False,
 ) -> None:
-    """Get a model, verify it and convert it. Does nothing when it is there already.
+    """Download a model, verify it and convert it. If it is here already, nothing happens.
 
-    all-minilm-l6-v2 is an embedder, for recall and for embedding jobs.
+    all-minilm-l6-v2 is an embedder, for the cache, knowledge bases and embedding jobs.
 
     Example: `headrace models pull smollm2-135m-instruct`
     """
@@ -90,7 +90,7 @@ def pull(
 
 def convert(
     source: Annotated[str, typer.Argument(help="a Transformers folder, a .gguf file, or a hub id (owner/name)")],
-    alias: Annotated[str | None, typer.Option("--alias", help="the name for it; by default made from SOURCE")] = None,
+    alias: Annotated[str | None, typer.Option("--alias", help="its name; by default derived from SOURCE")] = None,
     quantization: _QuantizationOption = _DEFAULT_QUANTIZATION,
     for_elsewhere: _ElsewhereOption = False,
     as_json: _JsonOption = False,
@@ -112,14 +112,14 @@ def convert(
 
 
 def show_size(size: int) -> str:
-    """Bytes for people."""
+    """Return a size in bytes for people."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def ensure_models(home: Path, aliases: Sequence[str]) -> None:
-    """Have these models: pull those that are not here and can be pulled. UnknownModel names the ways otherwise.
+    """Pull the models that are not here and can be pulled. Raise UnknownModel, which names the ways to get the others.
 
-    An embedder is none of them, since it answers no job. `echo` is made here: it answers with the question's words.
+    An embedder does not count, since it answers no job. `echo` is made here: it answers with the question's words.
     """
     from headrace_workers.features.generation.models.registry import Registry, list_cards
 
@@ -151,8 +151,9 @@ def ensure_models(home: Path, aliases: Sequence[str]) -> None:
 
 
 def ensure_embedder(home: Path, name: str) -> None:
-    """Have the embedder that HEADRACE_EMBEDDER names: pull it if it is not here and can be pulled. Of what cannot, the
-    jobs that need it are told.
+    """Pull the embedder that HEADRACE_EMBEDDER names if it is not here and can be pulled.
+
+    If it cannot be pulled, the jobs that need it say so.
     """
     from headrace_workers.features.generation.models.pull import pull as get
     from headrace_workers.features.generation.models.registry import CARD_FILE, models_dir
@@ -170,7 +171,7 @@ def _pullable(kind: "Kind") -> list[str]:
 
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[str, float], None]]:
-    """A bar on a terminal, a line for each part elsewhere."""
+    """Show a bar on a terminal, a line for each part elsewhere."""
     terminal = console()
     if not terminal.is_terminal:
         yield lambda doing, _done: say(f"{name}: {doing}")

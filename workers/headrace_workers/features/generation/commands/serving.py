@@ -90,7 +90,7 @@ def serving(
     """
     stack = running()
     if stack is not None:
-        say(f"using the stack that runs already (process {stack.pid})")
+        say(f"using the running stack (process {stack.pid})")
         yield JoinedStack(stack.pid)
     elif not start:
         if not names_a_deployment():

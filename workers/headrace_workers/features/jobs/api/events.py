@@ -22,14 +22,14 @@ router = APIRouter(tags=["jobs"])
 _SIGN_OF_LIFE: Final = b": \n\n"  # a comment, so that nobody on the way takes the connection for dead
 _QUIET_TURNS: Final = 15  # turns of a second, at most
 _LATER: Final = b"retry: 1000\n\n"
-LastId = Annotated[str | None, Header(alias="Last-Event-ID", description="Goes on behind the event of this id.")]
+LastId = Annotated[str | None, Header(alias="Last-Event-ID", description="Continue after the event with this id.")]
 
 
 @router.get("/v1/jobs/{job_id}/events", response_class=StreamingResponse, responses={**STREAM, **ANSWERS})
 async def follow(
     request: Request, job_id: str, caller: Reads, services: Wired, last_event_id: LastId = None
 ) -> StreamingResponse:
-    """A job's way as it goes: `accepted`, a `step` each time that one changes, and `end`, with which the stream ends.
+    """Stream the progress of a job: `accepted`, a `step` each time that a step changes, and `end`, the last event.
 
     A change that was over before it was looked for is not told: what stands is. A key that is revoked ends it, too.
     """
@@ -45,7 +45,7 @@ async def follow(
 
 
 class _Held(StreamingResponse):
-    """A stream that gives back what it holds when it ends, however it ends."""
+    """A stream that gives back its slot when it ends, however it ends."""
 
     def __init__(self, ended: Callable[[], object], *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

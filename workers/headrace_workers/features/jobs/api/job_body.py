@@ -17,7 +17,7 @@ _OVER: Final = frozenset({"done", "dead", "cancelled", "refused"})
 
 
 class StepShape(BaseModel):
-    """Where a job is, or was: a stage, how often the job had gone back when it came there, and how it stands."""
+    """A step of a job: its stage, how often the job had gone back when the step began, and its state."""
 
     stage: str
     ordinal: int
@@ -44,7 +44,7 @@ class JobShape(BaseModel):
 
 
 def state_of(standing: Standing) -> State:
-    """The state of a job."""
+    """Return the state of a job."""
     if standing.row is None:
         return "refused" if standing.refused is not None else "accepted"
     state: State = standing.row.state
@@ -52,12 +52,12 @@ def state_of(standing: Standing) -> State:
 
 
 def is_over(standing: Standing) -> bool:
-    """Whether nothing more will come of it."""
+    """Return True if the job has ended."""
     return state_of(standing) in _OVER
 
 
 def job_body(job_id: str, standing: Standing) -> bytes:
-    """The body of a response about one job."""
+    """Return the body of a response about one job."""
     row = standing.row
     head: dict[str, Any] = {
         "object": "job",
@@ -76,7 +76,7 @@ def job_body(job_id: str, standing: Standing) -> bytes:
 
 
 def step_body(step: StepRow) -> dict[str, Any]:
-    """One step."""
+    """Return the body of a step."""
     return {
         "stage": step.stage,
         "ordinal": step.ordinal,
@@ -87,7 +87,7 @@ def step_body(step: StepRow) -> dict[str, Any]:
 
 
 def accepted_body(job_id: str) -> dict[str, Any]:
-    """What is told of a job that was let in just now."""
+    """Return the body for a job that was just admitted."""
     return {"object": "job", "id": job_id, "state": "accepted"}
 
 

@@ -1,4 +1,4 @@
-"""What has become of a job so far, step by step, in an order that stays: for streams of events. Pure."""
+"""The facts about a job so far, step by step, in a stable order: for streams of events. Pure."""
 
 import json
 import re
@@ -15,7 +15,7 @@ _NUMBERED: Final = re.compile(r";([0-9]{1,9})$")  # an event's id: behind its fa
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One event of a stream. `place` is that of what it tells of: the later supersedes the earlier at one place."""
+    """An event of a stream. `place` is what it is about; a later fact replaces an earlier one of the same place."""
 
     id: str
     event: Literal["accepted", "step", "end"]
@@ -37,7 +37,7 @@ class Fact:
 
 
 def facts_of(job_id: str, standing: Standing) -> list[Fact]:
-    """How it stands: that it was let in, each of its steps as it is now, and its end."""
+    """Return the facts about a job: its acceptance, each of its steps in its present state, and its end."""
     facts = [Fact(ACCEPTED, "accepted", _json({"id": job_id}), ACCEPTED)]
     for step in standing.steps:
         place = f"{step.stage}.{step.ordinal}"
@@ -48,8 +48,9 @@ def facts_of(job_id: str, standing: Standing) -> list[Fact]:
 
 
 def news(facts: list[Fact], last: str | None) -> list[Fact]:
-    """Return those that come after the event of this id. What has changed since at its place is news, too; all facts
-    are to a client that names no event of this job.
+    """Return the facts after the event of this id, and changed facts at its place.
+
+    A client that names no event of this job gets all facts.
     """
     if last is None:
         return facts

@@ -1,4 +1,4 @@
-"""From a request's JSON to jobs: the tenant is the caller's, the key that of the header. Pure."""
+"""Jobs of a request's JSON: the tenant is the caller's, the key comes from the header. Pure."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -15,7 +15,7 @@ _LONGEST_KEY: Final = 256
 
 
 def jobs_of(document: Any, tenant: str, key: str | None, *, kind: str | None = None) -> list[Job]:
-    """The jobs of a document: an object is one, a list of objects are many.
+    """Return the jobs of a document: an object is one job, a list of objects are many.
 
     Each says by `kind` what it asks for, a generation where it does not; with `kind` all are of that. `key` is the
     idempotency key of the request: of the only job as it is, of the n-th of many as `key/n` (from 0). Refused, or
@@ -41,12 +41,12 @@ def _job(document: Any, tenant: str, key: str | None, kind: str | None) -> Job:
     asked = fields.pop("kind", None) if kind is None else None
     found = job_type(asked or kind or USUAL_KIND) if isinstance(asked, str | None) else None
     if found is None:
-        raise InvalidRecord(f"kind: {asked!r} is no kind of job: leave it out for a generation"[:_LONGEST_KEY])
+        raise InvalidRecord(f"kind: {asked!r} is not a kind of job: leave it out for a generation"[:_LONGEST_KEY])
     if fields.setdefault("tenant", tenant) != tenant:
-        raise Refusal(Why.FORBIDDEN, f"this key is of the tenant {tenant}: leave `tenant` out")
+        raise Refusal(Why.FORBIDDEN, f"this key belongs to the tenant {tenant}: leave `tenant` out")
     if key is not None:
         if fields.get("idempotency_key") not in (None, key):
-            raise InvalidRecord("idempotency_key: the header Idempotency-Key says something else: give one of them")
+            raise InvalidRecord("idempotency_key: the header Idempotency-Key has another value: send one of them")
         if len(key) > _LONGEST_KEY or not key:
             raise InvalidRecord(f"Idempotency-Key: must be 1 to {_LONGEST_KEY} characters, with the number of the job")
         fields["idempotency_key"] = key

@@ -1,4 +1,4 @@
-"""Jobs in the API's description: those that are sent, and those that were admitted."""
+"""Jobs in the API's description: requests, and admitted jobs."""
 
 import json
 from collections.abc import Mapping

@@ -30,8 +30,8 @@ _JOB_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.A
 
 Writes = Annotated[Caller, needs(Scope.JOBS_WRITE)]
 Reads = Annotated[Caller, needs(Scope.JOBS_READ)]
-Trace = Annotated[str | None, Header(description="W3C Trace Context: goes on with the job.")]
-Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT, description="Seconds to wait for the end at most.")]
+Trace = Annotated[str | None, Header(description="W3C Trace Context. The job carries it on.")]
+Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT, description="The maximum seconds to wait for the end.")]
 
 
 @sending.post("/v1/jobs", status_code=202, responses=ACCEPTED, openapi_extra=body_of_jobs())
@@ -42,10 +42,10 @@ async def send(
     idempotency_key: Key = None,
     traceparent: Trace = None,
 ) -> Response:
-    """Send one job, or many as a list: all are let in, or none. 202 says that they are safe, whatever dies now.
+    """Send a job, or a list of jobs: all are admitted, or none. 202 says that they are safe, even if processes die now.
 
-    A job has `kind` (`generation` where it has none) and the fields of such a job. Under an idempotency key it is safe
-    to send the same again; without one a second try would be a second job.
+    A job has a `kind` (by default `generation`) and the fields of that kind. Under an idempotency key it is safe to
+    send it again; without a key, another request is a second job.
     """
     document = parsed(await request.body())
     jobs = jobs_of(document, caller.tenant, idempotency_key)
@@ -54,7 +54,7 @@ async def send(
 
 @showing.get("/v1/jobs/{job_id}", response_model=JobShape, responses=ANSWERS)
 async def show(job_id: str, request: Request, caller: Reads, services: Wired, wait: Wait = 0.0) -> Response:
-    """How a job stands. With `wait`, the answer comes when it has ended, or when that time is over."""
+    """Return a job. With `wait`, return it when it has ended, or when that time is over."""
     standing = await standing_of(services, caller, job_id)
     if wait and not is_over(standing):
         ended = await while_here(request, services.waiter.stands([job_id], wait))
@@ -73,7 +73,7 @@ async def cancel(job_id: str, caller: Writes, services: Wired) -> Response:
 
 
 async def standing_of(services: Services, caller: Caller, job_id: str) -> Standing:
-    """How a job of the caller's stands; 404 where there is none."""
+    """Return the state of a job of the caller's. Raise 404 if there is none."""
     if not _JOB_ID.fullmatch(job_id):
         raise no_job()
     return await services.standing(job_id, caller.tenant)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     judge = typer.Typer(
-        help="Look at a judge.\n\nExample: `headrace judge probe --model smollm2-135m-instruct`", no_args_is_help=True
+        help="Test judges and criteria.\n\nExample: `headrace judge probe --model smollm2-135m-instruct`",
+        no_args_is_help=True,
     )
     judge.command("probe")(probe)
     judge.command("try")(try_criterion)
@@ -30,12 +31,12 @@ def probe(
     ] = None,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Ask a model what any judge should know, and show what moves its verdicts beside that: order, length, its own
-    answer, company.
+    """Ask a model 24 plain questions for judges, and show what else changes its verdicts.
 
-    24 plain items, each asked in both orders, with padding, beside its own answer, on both scales and once more
-    alone. No service is needed.
-    It shows a judge that is useless; that one is good only your own labels show (`headrace quality`).
+    Each item is asked in both orders, with padding, beside the model's own answer, on both scales, and once more alone.
+    No service is needed.
+
+    The probe can show that a judge is useless. Only your own labels show that a judge is good (`headrace quality`).
 
     Example: `headrace judge probe --model smollm2-135m-instruct`
     """
@@ -76,7 +77,7 @@ def _holds(each: "Measure") -> str:
 
 
 def _words(found: "Probe") -> str:
-    """What to make of it, in a sentence."""
+    """Return advice in a sentence."""
     missed = [each.name for each in found.measures if each.holds is False]
     if found.unanswered * 2 > found.asked:
         why = "" if found.trouble is None else f" (the first of its errors: {found.trouble})"

@@ -27,19 +27,19 @@ Said = tuple[str, float | None, str | None]  # of an output: its job, and the va
 
 
 def need_deployment() -> None:
-    """ConfigurationError where none runs that could be asked."""
+    """Raise ConfigurationError if no deployment runs that could judge."""
     if running() is None and not names_a_deployment():
         raise ConfigurationError(
-            "no deployment runs that could be asked: start `headrace up`, or set HEADRACE_KAFKA and HEADRACE_LEDGER; "
-            "with --here the model is loaded into this process"
+            "no deployment is running: start `headrace up`, or set HEADRACE_KAFKA and HEADRACE_LEDGER; "
+            "--here loads the model into this process"
         )
 
 
 def judge_by_queue(found: Iterable["Past"], criterion: Criterion, trial: "Trial") -> None:
-    """Let the deployment judge all by this criterion, and count what it says. Each call asks anew; what has not ended
-    where it is interrupted is cancelled.
+    """Let the deployment judge all outputs by this criterion, and count the scores.
 
-    Jobs belong to the tenants whose outputs they are about. Texts wait on the disk, not in memory.
+    Each call starts over; if it is interrupted, unfinished jobs are cancelled. Jobs belong to the tenants of their
+    outputs. Texts are kept on the disk, not in memory.
     """
     from headrace_workers.cli.jobfile import JobFile
     from headrace_workers.core.job_defaults import Defaults
@@ -82,7 +82,7 @@ def _tell_of_others() -> None:
 
 
 def _lines(found: Iterable["Past"], criterion: Criterion, said: list[Said]) -> Iterator[bytes]:
-    """The jobs as lines; what was said of each before is added to `said`, in their order."""
+    """Yield the jobs as lines; append the earlier scores of each to `said`, in the same order."""
     for past in found:
         subject = past.subject
         job = EvaluationJob(
@@ -104,7 +104,7 @@ def _lines(found: Iterable["Past"], criterion: Criterion, said: list[Said]) -> I
 
 
 def _past(jobs: "JobFile", entry: Any, said: Said) -> "Past":
-    """An output with what was said of it, read again."""
+    """Return an output and its scores from its record."""
     from headrace_workers.features.judging.criterion_trial import Past
     from headrace_workers.features.judging.subject import Subject
 
@@ -115,7 +115,7 @@ def _past(jobs: "JobFile", entry: Any, said: Said) -> "Past":
 
 
 def _score(receipt: "Receipt", criterion: Criterion) -> Score:
-    """What came of it; a job that died has no score, with the reason."""
+    """Return the score; a job that died has no score, with the reason."""
     event = receipt.event
     if isinstance(event, Result) and event.judge is not None and event.judge.scores:
         return event.judge.scores[0]

@@ -27,7 +27,7 @@ _SHOWN: Final = 60  # characters of an output
 
 
 class On(StrEnum):
-    """Which outputs: answers, or those that evaluation jobs brought."""
+    """The outputs to judge: answers, or the outputs of evaluation jobs."""
 
     OUTPUTS = "outputs"
     EVALUATIONS = "evaluations"
@@ -37,28 +37,28 @@ def try_criterion(
     file: Annotated[Path, typer.Argument(metavar="CRITERION.toml", help="a criterion, in TOML", dir_okay=False)],
     on: Annotated[On, typer.Option("--on", help="answers, or the outputs of evaluation jobs")] = On.OUTPUTS,
     since: Annotated[
-        str, typer.Option("--since", help="of jobs that ended since: a duration before now, or a time")
+        str, typer.Option("--since", help="only jobs that ended since: 10m, 2h, 3d, or an ISO 8601 time")
     ] = "7d",
-    tenant: Annotated[str | None, typer.Option("--tenant", help="of this tenant's jobs alone")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only jobs of this tenant")] = None,
     against: Annotated[
-        str | None, typer.Option("--against", help="the criterion of before, by its name; else the one called alike")
+        str | None,
+        typer.Option("--against", help="the earlier criterion to compare with; by default the one of the same name"),
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="the judge [the criterion's, else HEADRACE_JUDGE_MODEL]")
     ] = None,
     examples: Annotated[int, typer.Option("--examples", min=0, max=1_000, help="the largest changes to show")] = 10,
-    limit: Annotated[int, limit_option("judge so many outputs, the newest")] = 1_000,
+    limit: Annotated[int, limit_option("the number of outputs, newest first")] = 1_000,
     here: Annotated[
-        bool, typer.Option("--here", help="load the model into this process, instead of asking the deployment's")
+        bool, typer.Option("--here", help="load the model into this process instead of using the deployment")
     ] = False,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Judge outputs that the ledger still has by a criterion, and show it beside what was said of them.
+    """Judge outputs in the ledger by a criterion, and show the new scores beside the earlier ones.
 
-    Where a model is to be asked (or an embedder: `cosine`), the deployment that runs does it: each output is an
-    evaluation job of the batch lane, of the tenant that it belongs to. Interrupted, it cancels those that have not
-    ended; called again, it begins anew. All else is judged in this process, and changes nothing. `grounded` cannot be
-    tried.
+    If the criterion needs a model or an embedder, the running deployment judges: each output is an evaluation job of
+    its tenant in the batch lane. Interrupted, the command cancels its unfinished jobs; called again, it starts over.
+    Any other criterion is judged in this process, and nothing changes. `grounded` cannot be tried.
 
     Example: `headrace judge try polite.toml --on outputs --since 7d`
     """
@@ -68,7 +68,7 @@ def try_criterion(
 
     criterion = read_criterion(file)
     if isinstance(criterion, Grounded):
-        raise ConfigurationError(f"{file}: grounded has no versions to try: it asks for nothing that could be another")
+        raise ConfigurationError(f"{file}: grounded cannot be tried: it has no options that could differ")
     ledger = need_ledger()
     jobs, now = ledger.of(ModeratedJobs), ledger.now()
     begin = milliseconds(parse_time(since, datetime.fromtimestamp(now / 1000, UTC)))
@@ -124,7 +124,7 @@ def _ask_here(past: "Iterator[Past]", total: int, criterion: "Criterion", model:
 
 
 def _alias(criterion: "Criterion", model: str | None) -> str:
-    """The model that answers."""
+    """Return the model that answers."""
     named: str | None = getattr(criterion, "model", None)
     return model or named or ModelSettings.from_env().judge_model or ProducerSettings.from_env().model
 

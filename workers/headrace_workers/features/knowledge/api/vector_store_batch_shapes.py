@@ -1,4 +1,4 @@
-"""What batches of a vector store's files say: the body that is read, and what is told."""
+"""Bodies of a vector store's file batches: the request that is read, and the response."""
 
 from typing import Annotated, Literal, Self
 
@@ -29,11 +29,11 @@ class NewFileBatch(Value):
         if bool(self.file_ids) == bool(self.files):
             raise ValueError("name files in file_ids or in files: one of them, with at least one file")
         if self.files and self.attributes is not None:
-            raise ValueError("attributes are of file_ids: in files each has its own")
+            raise ValueError("attributes go with file_ids: in files each file has its own")
         return self
 
     def wanted(self) -> dict[str, AttributeMap]:
-        """The attributes of each file, by its id."""
+        """Return the attributes of each file, by its id."""
         if self.files:
             return {each.file_id: each.attributes or {} for each in self.files}
         return dict.fromkeys(self.file_ids or (), self.attributes or {})
@@ -51,7 +51,7 @@ class FileBatchShape(BaseModel):
 
     @classmethod
     def of(cls, batch: FileBatch, store_id: str) -> "FileBatchShape":
-        """As OpenAI tells it. A file that somebody took out of the store counts no more."""
+        """Return the body in OpenAI's form. A file that was removed from the store no longer counts."""
         cancelled, coming = batch.cancelled or 0, batch.count("in_progress")
         counts = FileCounts(
             in_progress=coming,

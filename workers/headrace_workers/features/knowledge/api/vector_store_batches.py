@@ -46,7 +46,7 @@ async def create(vector_store_id: str, request: Request, caller: Writes, service
 async def retrieve(
     vector_store_id: str, file_batch_id: str, caller: Reads, services: Wired, response: Response
 ) -> FileBatchShape:
-    """How a batch stands. While it is in progress, `openai-poll-after-ms` says when to look again."""
+    """Return a batch of files. While it is in progress, `openai-poll-after-ms` says when to ask again."""
     found = FileBatchShape.of(await _batch(services, caller, vector_store_id, file_batch_id), vector_store_id)
     if found.status == "in_progress":
         response.headers.update(POLL_AGAIN)
@@ -55,7 +55,7 @@ async def retrieve(
 
 @router.post(f"{_ONE}/cancel", responses=ERRORS)
 async def cancel(vector_store_id: str, file_batch_id: str, caller: Writes, services: Wired) -> FileBatchShape:
-    """Take those files out of the store that were not read yet. A batch that has ended is told as it is."""
+    """Remove the files from the store that were not read yet. A batch that has ended is returned as it is."""
     await _batch(services, caller, vector_store_id, file_batch_id)
     found = await services.ask(services.ledger.of(FileBatches).cancel, caller.tenant, vector_store_id, file_batch_id)
     if found is None:
@@ -75,10 +75,10 @@ async def list_files(
     before: Before = None,
     status: Annotated[
         Literal["in_progress", "completed", "failed", "cancelled"] | None,
-        Query(alias="filter", description="Only files of this status; those that were cancelled are there no more."),
+        Query(alias="filter", description="Only files with this status. Cancelled files are no longer there."),
     ] = None,
 ) -> StoreFileList:
-    """The files of a batch that are in the store."""
+    """Return the files of a batch that are in the store."""
     only_onwards(before)
     batch = await _batch(services, caller, vector_store_id, file_batch_id)
     files = onwards(batch.files, order, after, "this batch has no file of this id")

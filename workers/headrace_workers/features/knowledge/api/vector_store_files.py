@@ -1,4 +1,4 @@
-"""The files of OpenAI's vector stores: documents of knowledge bases, and what is to become one."""
+"""Files of OpenAI's vector stores: documents of knowledge bases, and files that wait to become one."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Literal
@@ -58,10 +58,10 @@ async def list_files(
     before: Before = None,
     status: Annotated[
         Literal["in_progress", "completed", "failed", "cancelled"] | None,
-        Query(alias="filter", description="Only files of this status; none is ever cancelled."),
+        Query(alias="filter", description="Only files with this status. No file is ever `cancelled`."),
     ] = None,
 ) -> StoreFileList:
-    """The files of a store."""
+    """Return the files of a store."""
     only_onwards(before)
     await store_of(services, caller, vector_store_id)
     found: list[StoreFile] = []
@@ -82,7 +82,7 @@ async def list_files(
 async def retrieve(
     vector_store_id: str, store_file_id: str, caller: Reads, services: Wired, response: Response
 ) -> StoreFileShape:
-    """One file of a store. While it is in progress, `openai-poll-after-ms` says when to look again."""
+    """Return a file of a store. While it is in progress, `openai-poll-after-ms` says when to ask again."""
     found = StoreFileShape.of(await _file(services, caller, vector_store_id, store_file_id), vector_store_id)
     if found.status == "in_progress":
         response.headers.update(POLL_AGAIN)
@@ -113,8 +113,10 @@ async def delete(vector_store_id: str, store_file_id: str, caller: Writes, servi
 
 @router.get(f"{_ONE}/content", responses=ERRORS, response_model=ContentPage)
 async def content(vector_store_id: str, store_file_id: str, caller: Reads, services: Wired) -> Response:
-    """What a file says, passage by passage, as it is searched; nothing until it has been read. OpenAI's clients ask for
-    no second page, so it is all one: a part of it is in memory at a time.
+    """Return the text of a file as it is searched, passage by passage; nothing until it has been read.
+
+    OpenAI's clients ask for no second page, so the response has all passages. It is sent in parts, so that only a part
+    is in memory.
     """
     found = await _file(services, caller, vector_store_id, store_file_id)
     document_id = found.document_id
@@ -126,7 +128,7 @@ async def content(vector_store_id: str, store_file_id: str, caller: Reads, servi
 
 
 async def _told(services: Services, document_id: int, part: Part) -> AsyncIterator[bytes]:
-    """A ContentPage, a part at a time."""
+    """Yield a ContentPage in parts."""
     begins, ends = ContentPage(data=[]).model_dump_json().split("[]")
     yield f"{begins}[".encode()
     between = ""
@@ -139,7 +141,7 @@ async def _told(services: Services, document_id: int, part: Part) -> AsyncIterat
         between = ","
         part = await services.ask(services.ledger.of(VectorStores).texts, document_id, part.rows[-1].id)
     if between:  # no whole answer: the connection breaks
-        raise Refusal(Why.NOT_FOUND, "the file was taken out of its store while it was told")
+        raise Refusal(Why.NOT_FOUND, "the file was removed from its store while it was sent")
     yield f"]{ends}".encode()
 
 

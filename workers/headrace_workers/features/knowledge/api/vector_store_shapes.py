@@ -1,4 +1,4 @@
-"""What OpenAI's vector stores say: bodies that are read, and what is told."""
+"""Bodies of OpenAI's vector stores: requests that are read, and responses."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
@@ -29,20 +29,20 @@ V = TypeVar("V", bound=Value)
 
 
 class ExpiresAfter(Value):
-    """The documents go so many days after the store was last used."""
+    """The expiry of a store's documents: so many days after its last use."""
 
     anchor: Literal["last_active_at"]
     days: Annotated[int, Field(ge=1, le=365)]
 
 
 class Chunking(Value):
-    """How documents are cut is not chosen by the caller."""
+    """The chunking strategy. Only `auto` is supported: the deployment chooses how documents are cut."""
 
     type: Literal["auto"]
 
 
 class NewStore(Value):
-    """A store to be made."""
+    """A store to be created."""
 
     name: _Name | None = None
     description: Annotated[str, StringConstraints(max_length=2_000, pattern=NO_NUL)] | None = None
@@ -53,7 +53,7 @@ class NewStore(Value):
 
 
 class StoreChange(Value):
-    """What a store is to be; what is not named stays."""
+    """The changes of a store; a field that is absent stays as it is."""
 
     name: _Name | None = None
     metadata: _Metadata | None = None
@@ -61,7 +61,7 @@ class StoreChange(Value):
 
 
 class Ranking(Value):
-    """Below `score_threshold` nothing is told."""
+    """The ranking. Passages below `score_threshold` are left out."""
 
     ranker: Literal["none", "auto"] | None = None
     score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -72,7 +72,7 @@ def _as_several(query: Any) -> Any:
 
 
 class StoreSearch(Value):
-    """What is looked for: one query, or several, whose results are put together."""
+    """A search for one query, or for several, whose results are merged."""
 
     query: Annotated[
         tuple[NonEmptyText, ...], Field(min_length=1, max_length=_MOST_QUERIES), BeforeValidator(_as_several)
@@ -84,7 +84,7 @@ class StoreSearch(Value):
 
 
 class NewStoreFile(Value):
-    """A file to be put into a store."""
+    """A file to be added to a store."""
 
     file_id: FileId
     attributes: Attributes | None = None
@@ -92,7 +92,7 @@ class NewStoreFile(Value):
 
 
 class StoreFileChange(Value):
-    """The attributes that a file is to have, and no others."""
+    """The new attributes of a file. They replace all that it has."""
 
     attributes: Attributes | None
 
@@ -101,7 +101,7 @@ BODIES: Final[tuple[type[BaseModel], ...]] = (NewStore, StoreChange, StoreSearch
 
 
 class FileCounts(BaseModel):
-    """A store's files."""
+    """The numbers of a store's files, by state."""
 
     in_progress: int
     completed: int
@@ -111,7 +111,7 @@ class FileCounts(BaseModel):
 
 
 class VectorStoreShape(BaseModel):
-    """A store."""
+    """A vector store."""
 
     id: str
     object: Literal["vector_store"] = "vector_store"
@@ -128,7 +128,7 @@ class VectorStoreShape(BaseModel):
 
     @classmethod
     def of(cls, store: Store) -> "VectorStoreShape":
-        """As OpenAI tells it."""
+        """Return the body in OpenAI's form."""
         counts = FileCounts(
             in_progress=store.coming,
             completed=store.documents,
@@ -153,11 +153,11 @@ class VectorStoreShape(BaseModel):
 
 
 class StoreList(Page[VectorStoreShape]):
-    """Stores, a page of them."""
+    """A page of stores."""
 
 
 class StoreDeleted(BaseModel):
-    """A store that is no more."""
+    """A store that was deleted."""
 
     id: str
     object: Literal["vector_store.deleted"] = "vector_store.deleted"
@@ -165,7 +165,7 @@ class StoreDeleted(BaseModel):
 
 
 class LastError(BaseModel):
-    """Why a file is no document."""
+    """The reason why a file could not become a document."""
 
     code: str
     message: str
@@ -186,7 +186,7 @@ class StoreFileShape(BaseModel):
 
     @classmethod
     def of(cls, file: StoreFile, store_id: str) -> "StoreFileShape":
-        """As OpenAI tells it."""
+        """Return the body in OpenAI's form."""
         return cls(
             id=file.id,
             vector_store_id=store_id,
@@ -200,11 +200,11 @@ class StoreFileShape(BaseModel):
 
 
 class StoreFileList(Page[StoreFileShape]):
-    """Files of a store, a page of them."""
+    """A page of a store's files."""
 
 
 class StoreFileDeleted(BaseModel):
-    """A file that is in the store no more; the file itself stays."""
+    """A file that was removed from the store; the file itself stays."""
 
     id: str
     object: Literal["vector_store.file.deleted"] = "vector_store.file.deleted"
@@ -219,7 +219,7 @@ class Content(BaseModel):
 
 
 class ContentPage(BaseModel):
-    """What a file says, passage by passage."""
+    """The text of a file, passage by passage."""
 
     object: Literal["vector_store.file_content.page"] = "vector_store.file_content.page"
     data: list[Content]
@@ -238,7 +238,7 @@ class SearchHit(BaseModel):
 
     @classmethod
     def of(cls, hit: "Hit") -> "SearchHit":
-        """As OpenAI tells it."""
+        """Return the body in OpenAI's form."""
         file_id, name = file_of(hit.chunk.document, hit.document_id)
         return cls(
             file_id=file_id,
@@ -250,7 +250,7 @@ class SearchHit(BaseModel):
 
 
 class SearchPage(BaseModel):
-    """Passages, the best first."""
+    """A page of passages, the best first."""
 
     object: Literal["vector_store.search_results.page"] = "vector_store.search_results.page"
     search_query: list[str]
@@ -260,7 +260,7 @@ class SearchPage(BaseModel):
 
 
 def body_of(kind: type[V], body: Mapping[str, Any]) -> V:
-    """A body as it was checked; InvalidRecord says what is wrong with which field."""
+    """Return the validated body. Raise InvalidRecord, which says what is wrong with which field."""
     try:
         return kind.model_validate(body)
     except ValidationError as error:
@@ -288,6 +288,6 @@ ERRORS: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def takes(kind: type[Value]) -> dict[str, Any]:
-    """What OpenAPI says of a route that reads this body by itself."""
+    """Return the OpenAPI part of a route that reads this body itself."""
     schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

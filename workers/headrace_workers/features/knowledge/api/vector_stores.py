@@ -77,7 +77,7 @@ async def list_stores(
     after: After = None,
     before: Before = None,
 ) -> StoreList:
-    """The tenant's stores: all its knowledge bases."""
+    """Return the tenant's stores: all its knowledge bases."""
     only_onwards(before)
     stores = await services.ask(services.ledger.of(VectorStores).stores, caller.tenant)
     found = onwards(stores, order, after, "this tenant has no vector store of this id")
@@ -86,7 +86,7 @@ async def list_stores(
 
 @router.get("/v1/vector_stores/{vector_store_id}", responses=ERRORS)
 async def retrieve(vector_store_id: str, caller: Reads, services: Wired) -> VectorStoreShape:
-    """One store."""
+    """Return a store."""
     return VectorStoreShape.of(await store_of(services, caller, vector_store_id))
 
 
@@ -113,7 +113,7 @@ async def delete(vector_store_id: str, caller: Writes, services: Wired) -> Store
     """Remove a store with all its documents; the files themselves stay."""
     await store_of(services, caller, vector_store_id)
     # What is on its way comes to nothing first; then the documents, in small transactions, since a long one would hold
-    # up whoever follows changes.
+    # up the followers of changes.
     await services.ask(services.ledger.of(VectorStores).remove, caller.tenant, vector_store_id)
     bases = services.ledger.of(KnowledgeBases)
     while found := await services.ask(bases.documents, caller.tenant, vector_store_id, "", _REMOVED_AT_ONCE):
@@ -123,7 +123,7 @@ async def delete(vector_store_id: str, caller: Writes, services: Wired) -> Store
 
 @router.post("/v1/vector_stores/{vector_store_id}/search", responses=ERRORS, openapi_extra=takes(StoreSearch))
 async def search(vector_store_id: str, request: Request, caller: Reads, services: Wired) -> SearchPage:
-    """The passages that fit a query best, of files that the filter lets through."""
+    """Return the passages that match a query best, from files that pass the filter."""
     store = await store_of(services, caller, vector_store_id)
     asked = body_of(StoreSearch, await json_object(request))
     if store.expired:
@@ -139,7 +139,7 @@ async def search(vector_store_id: str, request: Request, caller: Reads, services
 
 
 async def store_of(services: Services, caller: Caller, vector_store_id: str) -> Store:
-    """A store of the caller's; 403 where the caller may read none, 404 where there is none of this id."""
+    """Return a store of the caller's. Raise 403 if the caller may read none, 404 if there is none of this id."""
     caller.need(Scope.KNOWLEDGE_READ)
     found = await services.known(services.ledger.of(VectorStores).store, caller.tenant, vector_store_id)
     if found is None:
@@ -170,7 +170,7 @@ def _no_store() -> Refusal:
 
 
 def _best_of(found: "Sequence[Sequence[Hit]]", most: int) -> "list[Hit]":
-    """The best of what several queries found, each passage once."""
+    """Return the best passages of several queries, each passage once."""
     best: dict[str, Hit] = {}
     for hit in (hit for hits in found for hit in hits):
         if hit.chunk.id not in best or best[hit.chunk.id].score < hit.score:

@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from headrace_workers.features.knowledge.intake import Status
 
 _AT_ONCE = 1_000  # documents that are read at once
-_REMOVED_AT_ONCE = 100  # in one transaction: a long one would hold up whoever follows changes
+_REMOVED_AT_ONCE = 100  # in one transaction: a long one would hold up followers of changes
 _LONGEST_QUERY = 200_000  # characters: as long as a prompt may be
 
-_NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="of the knowledge base")]
-_TenantOption = Annotated[str | None, typer.Option("--tenant", help="whose it is [HEADRACE_TENANT]")]
+_NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="the knowledge base's name")]
+_TenantOption = Annotated[str | None, typer.Option("--tenant", help="its tenant [HEADRACE_TENANT]")]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     knowledge = typer.Typer(
-        help="Documents that answers may rest on: add them, look at them, search and remove them.", no_args_is_help=True
+        help="Manage knowledge bases: add, show, search and remove documents.", no_args_is_help=True
     )
     knowledge.command("add")(add)
     knowledge.command("list")(list_bases)
@@ -51,10 +51,12 @@ def add(
     tenant: _TenantOption = None,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """Put documents into a knowledge base; the first makes it. Unchanged ones cost nothing, changed ones are replaced.
+    """Add documents to a knowledge base, and create the base if needed. Unchanged documents cost nothing, changed ones
+    are replaced.
 
-    Each document has the attributes that this call gives it (`--meta`), and of Markdown its front matter's, and no
-    others. Interrupted and called again, it goes on where it was. Exit code 1: something was refused; the rest is in.
+    A document gets the attributes of this call (`--meta`) and, if it is Markdown, of its front matter; it keeps no
+    others. If the command is interrupted, run it again: it continues. Exit code 1: some documents were refused; the
+    others were added.
 
     Examples: `headrace knowledge add handbook docs/ 'contracts/*.pdf'`,
     `headrace knowledge add handbook de/ --meta language=de --meta year=2026`
@@ -91,7 +93,7 @@ def add(
                     tell(f"{taken.document}: {taken.trouble}; the document has no attributes of it")
                 advance()
     except KeyboardInterrupt:
-        say(f"interrupted: {tally_words(tally, chunks)}; called again, it goes on")
+        say(f"interrupted: {tally_words(tally, chunks)}; run the command again to continue")
         raise
     if passed_over:
         say(printable(passed_words(passed_over)))
@@ -103,7 +105,7 @@ def list_bases(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """List the knowledge bases, with how much is in them.
+    """List the knowledge bases and their sizes.
 
     Example: `headrace knowledge list`
     """
@@ -126,12 +128,12 @@ def list_bases(
 def show(
     name: _NameArgument,
     tenant: _TenantOption = None,
-    limit: Annotated[int, limit_option("the first so many")] = 100,
+    limit: Annotated[int, limit_option("at most so many")] = 100,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """Show a base's documents in order of name: chunks, sizes, when they came. Exit code 1: there is no such base.
+    """Show a base's documents in order of name: chunks, sizes, times. Exit code 1: there is no such base.
 
-    With `--json` all are shown, whatever the limit.
+    With `--json`, all documents are shown, whatever the limit.
 
     Example: `headrace knowledge show handbook`
     """
@@ -159,14 +161,14 @@ def show(
 def search(
     name: _NameArgument,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="a question, or words")],
-    count: Annotated[int, typer.Option("-k", min=1, max=1_000, help="so many passages")] = 5,
+    count: Annotated[int, typer.Option("-k", min=1, max=1_000, help="the number of passages")] = 5,
     where: WhereOption = None,
     tenant: _TenantOption = None,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """Find passages: the best first, each with its place and score among words (BM25) and vectors (cosine).
+    """Search passages. The best come first, each with its rank and score by words (BM25) and by vectors (cosine).
 
-    `--where` looks among the documents alone whose attributes are so; more than one must all hold. Exit code 1: there
+    `--where` limits the search to documents with such attributes; if it is repeated, all must hold. Exit code 1: there
     is no such base, or nothing was found.
 
     Examples: `headrace knowledge search handbook "how many days of leave are there?" -k 3`,
@@ -178,7 +180,7 @@ def search(
 
     base, owner, wanted = named(name), tenant_meant(tenant), filter_of(where)
     if not query.strip():
-        raise ConfigurationError("the query is empty: say what to look for")
+        raise ConfigurationError("the query is empty: give a question or words")
     if len(query) > _LONGEST_QUERY:
         raise ConfigurationError(f"the query has {len(query):,} characters: {_LONGEST_QUERY:,} at most")
     ledger = need_ledger()
@@ -205,7 +207,8 @@ def search(
 def remove(
     name: _NameArgument,
     documents: Annotated[
-        list[str] | None, typer.Argument(metavar="[DOCUMENT]...", help="as `show` names them; without any, all")
+        list[str] | None,
+        typer.Argument(metavar="[DOCUMENT]...", help="names as in `show`; without any, the whole base"),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
     tenant: _TenantOption = None,
@@ -213,7 +216,7 @@ def remove(
 ) -> None:
     """Remove documents from a knowledge base, or the whole base.
 
-    Exit code 1: there is no such base, not all of the documents were in it, or you said no.
+    Exit code 1: there is no such base, some documents were not in it, or you said no.
 
     Examples: `headrace knowledge remove handbook docs/old.md`, `headrace knowledge remove handbook --yes`
     """
@@ -241,7 +244,7 @@ def remove(
 
 
 def named(name: str) -> str:
-    """A knowledge base's name; ConfigurationError for what can be none."""
+    """Return a knowledge base's name. Raise ConfigurationError for an invalid name."""
     try:
         return str(TypeAdapter(Alias).validate_python(name))
     except ValidationError as error:
@@ -251,14 +254,14 @@ def named(name: str) -> str:
 
 
 def embedder_here() -> "Embedder":
-    """The embedder that HEADRACE_EMBEDDER names."""
+    """Return the embedder that HEADRACE_EMBEDDER names."""
     from headrace_workers.features.knowledge.embedders.load import load_embedder
 
     return load_embedder(home_of(), ModelSettings.from_env().embedder)
 
 
 def _counter(embedder: "Embedder") -> Callable[[str], int]:
-    """The embedder's own count of tokens where it has one, else a guess."""
+    """Return the embedder's own count of tokens if it has one, else an estimate."""
     from headrace_workers.core.pipeline.grouping import pieces
     from headrace_workers.core.ports import CountsTokens
 
@@ -266,8 +269,9 @@ def _counter(embedder: "Embedder") -> Callable[[str], int]:
 
 
 def _there(paths: Iterable[str]) -> tuple[list[str], int, dict[str, str]]:
-    """The paths that name files; how many files, which are walked twice, since a list of very many would be large; and
-    the paths that name nothing, with the reason. These are told, and so is what is passed over.
+    """Return the files of these paths, their number, and the paths that name nothing, with the reason.
+
+    The paths are walked twice, since a list of very many files would be large. Missing and skipped files are printed.
     """
     from headrace_workers.features.knowledge.documents import DocumentRefused
     from headrace_workers.features.knowledge.walking import find
@@ -284,7 +288,7 @@ def _there(paths: Iterable[str]) -> tuple[list[str], int, dict[str, str]]:
 
 
 def _documents(ledger: "Ledger", base: str, tenant: str) -> Iterator[Any]:
-    """All documents of a base, in order of name; exit code 1 where there is no such base."""
+    """Yield all documents of a base, in order of name. Exit with code 1 if there is no such base."""
     from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 
     first = ledger.of(KnowledgeBases).documents(tenant, base, "", _AT_ONCE)
@@ -304,7 +308,7 @@ def _paged(ledger: "Ledger", base: str, tenant: str, page: list[Any]) -> Iterato
 
 @contextmanager
 def _progress(total: int) -> Iterator[tuple[Callable[[], None], Callable[[str], None]]]:
-    """A bar on a terminal. Gives what moves it on by one file, and what writes a line above it."""
+    """Show a bar on a terminal. Yield a function that advances it by one file, and one that prints a line above it."""
     terminal = console()
     if not terminal.is_terminal:
         yield lambda: None, lambda line: say(printable(line))

@@ -1,4 +1,4 @@
-"""What detectors that a moderation policy names work with, in a command's own process."""
+"""Libraries and models of the detectors that a moderation policy names, in a command's own process."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def aids_here() -> "Aids":
-    """Of this home and environment."""
+    """Return the aids of this home and environment."""
     from headrace_workers.features.moderation.moderator import Aids
 
     return Aids(embedder_here, _guard, ModerationSettings.from_env().moderation_key)

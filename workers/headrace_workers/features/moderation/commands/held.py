@@ -25,7 +25,7 @@ class NotHeld(HeadraceError):
 def register(moderation: typer.Typer) -> None:
     """Add these commands."""
     held = typer.Typer(
-        help="Jobs that are held: look at them, release or withhold them.\n\nExample: `headrace moderation held list`",
+        help="Inspect held jobs, release or withhold them.\n\nExample: `headrace moderation held list`",
         no_args_is_help=True,
     )
     held.command("list")(list_held)
@@ -36,10 +36,10 @@ def register(moderation: typer.Typer) -> None:
 
 
 def list_held(
-    limit: Annotated[int, limit_option("those that wait longest, so many")] = 100,
+    limit: Annotated[int, limit_option("the number of jobs, the longest held first")] = 100,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """List what is held, longest first: job, stage, since when, for whom, and what is asked or is down.
+    """List held jobs, the longest first: job, stage, since when, for whom, and what is asked or unavailable.
 
     Example: `headrace moderation held list --json`
     """
@@ -63,15 +63,15 @@ def show(
     job: Annotated[str, typer.Argument(metavar="JOB", help="as `headrace moderation held list` shows it")],
     as_json: OneJsonOption = False,
 ) -> None:
-    """Show what is to be decided about: why it is held, what was asked, and the text as it came from the model.
+    """Show a held job for a decision: the reason, the prompt, and the text as the model wrote it.
 
-    That text has not been moderated, or not let pass: it is shown here, and to nobody else.
+    Moderation has not passed that text. It is shown here and nowhere else.
 
     Example: `headrace moderation held show 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
     row = need_ledger().held_of(job)
     if row is None:
-        raise NotHeld(f"{job}: nothing of it is held; `headrace moderation held list` shows what is")
+        raise NotHeld(f"{job}: it is not held; `headrace moderation held list` shows held jobs")
     asked, text = _texts(row)
     if as_json:
         put_json({**_described(row), "asked": asked, "text": text})
@@ -85,7 +85,7 @@ def show(
 
 
 def _texts(row: Any) -> tuple[str | None, str | None]:
-    """What was asked, and what it is about: an answer, or the text that the job brought."""
+    """Return the question, and the text that is held: an answer, or the text of a moderation job."""
     from headrace_schemas import EvaluationJob, GenerationJob, Moderated, Output
     from headrace_schemas.codec import decode_job, decode_value
 
@@ -100,9 +100,9 @@ def _texts(row: Any) -> tuple[str | None, str | None]:
 
 
 def release(jobs: _IdsArgument, as_json: OneJsonOption = False) -> None:
-    """Let jobs go on: the step that is held of each is run again, and knows that it was released.
+    """Release held jobs: the held step of each runs again, and knows that a person released it.
 
-    Exit code 1: not all of these were held.
+    Exit code 1: some of these jobs were not held.
 
     Example: `headrace moderation held release 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
@@ -112,17 +112,17 @@ def release(jobs: _IdsArgument, as_json: OneJsonOption = False) -> None:
 
 def withhold(
     jobs: _IdsArgument,
-    reason: Annotated[str, typer.Option("--reason", help="why; it stands in the dead letter")],
+    reason: Annotated[str, typer.Option("--reason", help="the reason, for the dead letter")],
     as_json: OneJsonOption = False,
 ) -> None:
-    """End jobs that are held, as dead, with this reason. After `headrace dead replay` they are asked about anew.
+    """End held jobs as dead, with this reason. `headrace dead replay` asks for a new decision.
 
-    Exit code 1: not all of these were held.
+    Exit code 1: some of these jobs were not held.
 
     Example: `headrace moderation held withhold 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 --reason "names a customer"`
     """
     if not reason.strip():
-        raise ConfigurationError("--reason is empty: say why, since whoever sent the job reads it")
+        raise ConfigurationError("--reason is empty: give a reason, which the job's sender reads")
     _done("withheld", jobs, need_ledger().withhold(list(dict.fromkeys(jobs)), reason), as_json)
 
 
@@ -143,10 +143,10 @@ def _needs_person(row: Any) -> bool:
 
 
 def _done(what: str, jobs: list[str], done: frozenset[str], as_json: bool) -> None:
-    """Tell it, and let the bridges look at once."""
+    """Print the outcome, and notify the bridges."""
     for job in dict.fromkeys(jobs):
         if job not in done:
-            say(f"{job}: nothing of it is held; `headrace moderation held list` shows what is")
+            say(f"{job}: it is not held; `headrace moderation held list` shows held jobs")
     if as_json:
         put_json({what: len(done)})
     say(f"{len(done)} {what}")

@@ -32,15 +32,13 @@ PolicyOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    moderation = typer.Typer(
-        help="Ask moderation about a text, check a policy, decide about what is held.", no_args_is_help=True
-    )
+    moderation = typer.Typer(help="Moderate a text, test policies, decide about held jobs.", no_args_is_help=True)
     moderation.command("check")(check)
     moderation.command("train")(train)
     moderation.command("report")(report)
     moderation.command("try")(try_policy)
     policy = typer.Typer(
-        help="Policy files.\n\nExample: `headrace moderation policy check policy.toml`", no_args_is_help=True
+        help="Check policy files.\n\nExample: `headrace moderation policy check policy.toml`", no_args_is_help=True
     )
     policy.command("check")(check_policy)
     moderation.add_typer(policy, name="policy")
@@ -53,11 +51,12 @@ def check(
         str, typer.Argument(metavar="TEXT|FILE|-", help="a text, a UTF-8 file that holds it, or - for standard input")
     ],
     policy: PolicyOption = None,
-    tenant: Annotated[str | None, typer.Option("--tenant", help="by the policy of this tenant")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="use the policy of this tenant")] = None,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Say what moderation would do with a text, and why. No service is needed, and nothing leaves this process but what
-    the policy sends to an endpoint that it names.
+    """Show what moderation would do with a text, and why.
+
+    No service is needed. The text leaves this process only if the policy names an endpoint: it is sent there.
 
     Example: `headrace moderation check "Write to ann@example.com." --policy policy.toml`
     """
@@ -107,7 +106,7 @@ def check_policy(
 
 
 def _read(given: str) -> str:
-    """The text that is meant, which is no longer than what moderation takes."""
+    """Return the text of the argument or the file. It is no longer than moderation allows."""
     if given == "-":
         data = sys.stdin.buffer.read(4 * MAX_TEXT + 1)
         return _decoded(data, "standard input")
@@ -116,7 +115,7 @@ def _read(given: str) -> str:
             with path.open("rb") as file:
                 return _decoded(file.read(4 * MAX_TEXT + 1), given)
     if _FILE_NAME.fullmatch(given):
-        say(f"{given[:200]} is no file here: it is taken for the text itself")
+        say(f"{given[:200]} is not a file here; it is taken as the text itself")
     return _bounded(given, "the text")
 
 
@@ -125,7 +124,7 @@ def _decoded(data: bytes, where: str) -> str:
         return _bounded(data.decode(), where)
     except UnicodeDecodeError as error:
         if len(data) <= 4 * MAX_TEXT:
-            raise ConfigurationError(f"{where} is no UTF-8: byte {error.start} cannot be read") from None
+            raise ConfigurationError(f"{where} is not UTF-8: byte {error.start} cannot be read") from None
         raise ConfigurationError(_too_long(where)) from None
 
 

@@ -21,7 +21,7 @@ _COLUMNS = ("from", "texts", "redacted", "blocked", "category", "looked at", "ob
 
 
 class Period(StrEnum):
-    """What is counted together."""
+    """The period over which verdicts are counted."""
 
     DAY = "day"
     HOUR = "hour"
@@ -29,7 +29,7 @@ class Period(StrEnum):
 
 @dataclass
 class Counts:
-    """What was said in one period: actions, and of each category how often it was looked for and objected to."""
+    """The counts of one period: actions, and for each category how often it was checked and found."""
 
     actions: Counter[str] = field(default_factory=Counter)
     looked: Counter[str] = field(default_factory=Counter)
@@ -38,16 +38,16 @@ class Counts:
 
 def report(
     since: Annotated[
-        str, typer.Option("--since", help="of jobs that ended since: a duration before now, or a time")
+        str, typer.Option("--since", help="only jobs that ended since: 10m, 2h, 3d, or an ISO 8601 time")
     ] = "7d",
-    tenant: Annotated[str | None, typer.Option("--tenant", help="of this tenant's jobs alone")] = None,
-    by: Annotated[Period, typer.Option("--by", help="what is counted together, in UTC")] = Period.DAY,
-    limit: Annotated[int, limit_option("look at so many jobs, the newest")] = 100_000,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only jobs of this tenant")] = None,
+    by: Annotated[Period, typer.Option("--by", help="the period, in UTC")] = Period.DAY,
+    limit: Annotated[int, limit_option("the number of jobs, newest first")] = 100_000,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """Show how often moderation objected, by period and category, from the receipts that the ledger still has.
+    """Show how often moderation objected, by period and category, from the receipts in the ledger.
 
-    A share is of the texts in which somebody looked for the category: where nobody did, there is none.
+    A share counts the texts that were checked for the category. If none was, there is no share.
 
     Example: `headrace moderation report --since 30d --tenant shop`
     """
@@ -69,7 +69,7 @@ def report(
 
 
 def count(verdicts: "Iterable[Said]", by: Period) -> dict[str, Counts]:
-    """What was said, by the beginning of each period, the oldest first. Periods in which nothing was are left out."""
+    """Return the counts by the beginning of each period, the oldest first. Empty periods are left out."""
     found: dict[str, Counts] = {}
     for verdict in verdicts:
         at = datetime.fromtimestamp(verdict.ended_at / 1000, UTC)

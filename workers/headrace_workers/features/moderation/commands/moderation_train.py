@@ -22,13 +22,15 @@ _AT_ONCE: Final = 256
 
 def train(
     data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="JSON lines: text, source, labels or benign")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="the head; its card goes beside it, as .md")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="file for the head; its card is written beside it, as .md")
+    ],
     as_json: OneJsonOption = False,
 ) -> None:
-    """Train a head over the embedder's vectors, and write it with a card that says how well it does.
+    """Train a head over the embedder's vectors, and write it with a card that reports its quality.
 
-    A category is trained with 100 positives from 2 sources at least. Figures are of sources that were left out. Each
-    source's licence is yours to know: the card repeats what the data says of it.
+    A category needs 100 positives from at least 2 sources. Figures come from sources that training left out. You are
+    responsible for the licence of each source; the card repeats what the data says.
 
     Example: `headrace moderation train labelled.jsonl benign.jsonl -o head.npz`
     """
@@ -44,7 +46,7 @@ def train(
     embedder = embedder_here()
     examples = list(read_examples(data))
     if not examples:
-        raise ConfigurationError("there is not one example in these files")
+        raise ConfigurationError("these files have no examples")
     trained = learn(examples, _vectors([example.text for example in examples], embedder), embedder.id)
     beside = output.with_suffix(".md")
     save_head(trained.head, output)

@@ -1,4 +1,4 @@
-"""`headrace moderation try`: what another policy would have done with what was moderated before."""
+"""`headrace moderation try`: compares a policy with what moderation did earlier."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class On(StrEnum):
-    """Which texts: answers, or those that moderation jobs brought."""
+    """The texts to moderate: answers, or the texts of moderation jobs."""
 
     OUTPUTS = "outputs"
     TEXTS = "texts"
@@ -33,17 +33,19 @@ def try_policy(
     policy: Annotated[Path, typer.Argument(help="a policy, in TOML", dir_okay=False)],
     on: Annotated[On, typer.Option("--on", help="answers, or the texts of moderation jobs")] = On.OUTPUTS,
     since: Annotated[
-        str, typer.Option("--since", help="of jobs that ended since: a duration before now, or a time")
+        str, typer.Option("--since", help="only jobs that ended since: 10m, 2h, 3d, or an ISO 8601 time")
     ] = "7d",
-    tenant: Annotated[str | None, typer.Option("--tenant", help="of this tenant's jobs alone")] = None,
-    examples: Annotated[int, typer.Option("--examples", min=0, max=1_000, help="jobs to name for each change")] = 5,
-    limit: Annotated[int, limit_option("look at so many jobs, the newest")] = 10_000,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only jobs of this tenant")] = None,
+    examples: Annotated[
+        int, typer.Option("--examples", min=0, max=1_000, help="the number of jobs to name for each change")
+    ] = 5,
+    limit: Annotated[int, limit_option("the number of jobs, newest first")] = 10_000,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Show what a policy would do with texts that the ledger still has, against what was done. Nothing is changed.
+    """Compare a policy with what moderation did with texts in the ledger. Nothing is changed.
 
-    An answer that was redacted or blocked is no longer there as it was: those are counted, and not looked at.
-    Moderation jobs bring their texts, which are looked at whatever was said of them.
+    The ledger does not keep the original of an answer that was redacted or blocked: such answers are counted, but not
+    moderated. Moderation jobs keep their texts, so these are moderated in any case.
 
     Example: `headrace moderation try new.toml --on outputs --since 7d`
     """
@@ -76,7 +78,7 @@ def _past(jobs: "ModeratedJobs", span: "Span", kind: str, limit: int, looked: "C
 
 @contextmanager
 def _bar(total: int) -> Iterator["Callable[[], None]"]:
-    """A bar on a terminal; call what it gives for each job."""
+    """Show a bar on a terminal. Call the function that it yields for each job."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -115,11 +117,11 @@ def _show(trial: "Trial", policy: Path, since: str) -> None:
         out.print(table("objected to", ("category", "before", "now"), counts, right=("before", "now")))
     if gone := trial.gone.total():
         which = ", ".join(f"{count:,} of action {action}" for action, count in sorted(trial.gone.items()))
-        say(f"not looked at, since they are no longer there as they were: {gone:,} ({which})")
+        say(f"not moderated, since their originals are not kept: {gone:,} ({which})")
     if not trial.tried:
-        say(f"there is no text since {since} that could be looked at")
+        say(f"there is no text since {since} that could be moderated")
         return
-    say(f"{policy} would do something else with {trial.changed:,} of {trial.tried:,}; nothing was changed")
+    say(f"{policy} would change the outcome of {trial.changed:,} of {trial.tried:,}; nothing was changed")
 
 
 def _categories(trial: "Trial") -> list[str]:

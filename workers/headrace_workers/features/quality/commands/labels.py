@@ -20,11 +20,11 @@ from headrace_workers.core.json_lines import LineTooLong, NoJSON, lines, listed,
 _LONGEST_LINE: Final = 100_000  # bytes
 _AT_ONCE: Final = 500
 
-_TenantOption = Annotated[str | None, typer.Option("--tenant", help="whose jobs they are of; all by default")]
+_TenantOption = Annotated[str | None, typer.Option("--tenant", help="only labels of this tenant's jobs")]
 
 
 class WrongLabels(HeadraceError):
-    """Lines that are no labels; the message has a line `file:line: reason` for each."""
+    """A file with lines that are not labels; the message has a line `file:line: reason` for each."""
 
     category = Category.INVALID
 
@@ -36,14 +36,14 @@ class NoSuchLabels(HeadraceError):
 
 
 class NotTaken(HeadraceError):
-    """Labels of jobs that are not known: the others were taken."""
+    """Labels of unknown jobs; the others were imported."""
 
     category = Category.CONFLICT
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    labels = typer.Typer(help="What people say of answers, to compare verdicts with.", no_args_is_help=True)
+    labels = typer.Typer(help="Manage people's labels of answers, to compare verdicts with.", no_args_is_help=True)
     labels.command("import")(import_labels)
     labels.command("list")(list_labels)
     labels.command("export")(export)
@@ -54,14 +54,14 @@ def register(app: typer.Typer) -> None:
 def import_labels(
     file: Annotated[str, typer.Argument(help="labels as JSON lines, or - for standard input")],
     tenant: Annotated[
-        str | None, typer.Option("--tenant", help="whose jobs they are of, where a line does not say [HEADRACE_TENANT]")
+        str | None, typer.Option("--tenant", help="the jobs' tenant, for lines that name none [HEADRACE_TENANT]")
     ] = None,
 ) -> None:
-    """Take labels in: a line is `{"job_id": …, "criterion": "polite", "label": true, "who": "ann", "when": "2026-…Z"}`.
+    """Import labels. A line is `{"job_id": …, "criterion": "polite", "label": true, "who": "ann", "when": "2026-…Z"}`.
 
-    `category` instead of `criterion` for moderation's, `score` (0 to 1) instead of `label`, and `probability`, with
-    which the job was drawn to be labelled. The same file may be taken in again; labels that contradict each other are
-    kept. Where a line is wrong, nothing is taken in; labels of unknown jobs are named, and the others are taken.
+    Use `category` instead of `criterion` for moderation, and `score` (0 to 1) instead of `label`. `probability` is the
+    probability with which the job was sampled for labelling. You may import a file again; contradicting labels are all
+    kept. If any line is wrong, nothing is imported. Labels of unknown jobs are named, and the others are imported.
 
     Example: `headrace labels import labels.jsonl`
     """
@@ -83,7 +83,7 @@ def import_labels(
 
 
 def list_labels(tenant: _TenantOption = None, as_json: JsonLinesOption = False) -> None:
-    """What is labelled: how many labels there are, of how many jobs, and by how many people.
+    """Show how many labels there are, of how many jobs, and by how many people.
 
     Example: `headrace labels list --tenant shop`
     """
@@ -99,7 +99,7 @@ def list_labels(tenant: _TenantOption = None, as_json: JsonLinesOption = False) 
             )  # fmt: skip
         return
     if not found:
-        say("there are no labels: `headrace labels import FILE` takes them in")
+        say("there are no labels: `headrace labels import FILE` imports them")
         return
     rows = [
         (
@@ -118,7 +118,7 @@ def list_labels(tenant: _TenantOption = None, as_json: JsonLinesOption = False) 
 
 
 def export(tenant: _TenantOption = None) -> None:
-    """Write all labels as JSON lines that `import` takes, oldest first.
+    """Write all labels as JSON lines that `import` accepts, oldest first.
 
     Example: `headrace labels export > labels.jsonl`
     """
@@ -131,15 +131,16 @@ def export(tenant: _TenantOption = None) -> None:
 
 def remove(
     criterion: Annotated[str | None, typer.Option("--criterion", help="labels about this criterion")] = None,
-    category: Annotated[str | None, typer.Option("--category", help="or about this category of moderation")] = None,
-    who: Annotated[str | None, typer.Option("--who", help="of this person alone")] = None,
-    job: Annotated[str | None, typer.Option("--job", help="of this job alone")] = None,
-    tenant: Annotated[str | None, typer.Option("--tenant", help="whose jobs they are of [HEADRACE_TENANT]")] = None,
+    category: Annotated[str | None, typer.Option("--category", help="labels about this moderation category")] = None,
+    who: Annotated[str | None, typer.Option("--who", help="only of this person")] = None,
+    job: Annotated[str | None, typer.Option("--job", help="only of this job")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="the jobs' tenant [HEADRACE_TENANT]")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
 ) -> None:
-    """Remove labels that should not have been taken in: of a name that is misspelt, or that a person got wrong.
+    """Remove wrong labels, such as those with a misspelt name, or of a person who erred.
 
-    `headrace labels export` keeps them first: what is removed is gone. What quality and pass rates say follows.
+    They cannot be restored: export them first with `headrace labels export`. Quality and pass rates are computed
+    without them.
 
     Example: `headrace labels remove --criterion polit --yes`
     """
@@ -147,7 +148,7 @@ def remove(
     from headrace_workers.features.quality.store.labels import Labels, Which
 
     if (criterion is None) == (category is None):
-        raise ConfigurationError("say which labels: --criterion NAME, or --category NAME (`headrace labels list`)")
+        raise ConfigurationError("give --criterion NAME, or --category NAME (`headrace labels list`)")
     kind = "category" if criterion is None else "criterion"
     which = Which(tenant_meant(tenant), kind, criterion or category or "", who, job)
     labels = need_ledger().of(Labels)
@@ -178,7 +179,7 @@ def _review(row: Any) -> Review:
 
 
 def _checked(stream: BinaryIO, name: str, tenant: str) -> Iterator[tuple[int, Review]]:
-    """Each line's number and label. WrongLabels, at the end, names each line that is none."""
+    """Yield each line's number and label. At the end raise WrongLabels, which names each wrong line."""
     problems: list[str] = []
     stream.seek(0)
     try:

@@ -16,15 +16,15 @@ def register(app: typer.Typer) -> None:
 
 
 def quality(
-    tenant: Annotated[str | None, typer.Option("--tenant", help="whose verdicts; all by default")] = None,
-    fresh: Annotated[str, typer.Option("--fresh", help="labels of this time are compared with those before")] = "7d",
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only verdicts of this tenant")] = None,
+    fresh: Annotated[str, typer.Option("--fresh", help="compare labels of this period with earlier ones")] = "7d",
     html: HtmlOption = None,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """For each criterion and category that people label: agreement, precision and recall, what people would say in the
-    mean, whether scores mean what they say, and whether verdicts have become worse.
+    """Compare verdicts with people's labels, for each criterion and category.
 
-    `headrace labels import` takes labels in. Where there is no number, there is a reason.
+    Shows agreement, precision and recall, the mean that people would give, the calibration of scores, and if verdicts
+    have become worse. Where there is no number, there is a reason. `headrace labels import` imports labels.
 
     Example: `headrace quality --tenant shop --html quality.html`
     """
@@ -56,7 +56,7 @@ def quality(
             for line in views.words(*each):
                 put(line)
     else:
-        say("there are no labels: `headrace labels import FILE` takes them in")
+        say("there are no labels: `headrace labels import FILE` imports them")
     for line in strange:
         say(line)
     say_where(html)

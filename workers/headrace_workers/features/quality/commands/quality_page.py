@@ -1,4 +1,4 @@
-"""What is known of verdicts, as a page: whether scores mean what they say, drawn. Pure."""
+"""The quality page: verdicts against people's labels, drawn. Pure."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -17,7 +17,7 @@ _TRUE: Final = plots.Line("a score that means what it says", ((0.0, 0.0), (1.0, 
 
 
 def quality_page(found: Sequence[views.Found]) -> str:
-    """A page of HTML with a part for each criterion and category."""
+    """Return an HTML page with a part for each criterion and category."""
     return page(_TITLE, _ABOUT, (), [_section(each) for each in found])
 
 
@@ -33,7 +33,7 @@ def _section(found: views.Found) -> Section:
 
 
 def _diagram(of: Reliability) -> str:
-    """P(correct) as it was said against what people found."""
+    """Draw the stated P(correct) against what people found."""
     said = plots.Axis("P(correct), as it was said", 0.0, 1.0, plots.percent)
     seen = plots.Axis("found correct", 0.0, 1.0, plots.percent)
     points = [(each.said, each.seen.value) for each in of.points]

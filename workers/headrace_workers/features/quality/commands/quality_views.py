@@ -1,4 +1,4 @@
-"""What is known of verdicts: a table, words below it, and JSON. Pure."""
+"""Views of the quality of verdicts: a table, words below it, and JSON. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -29,17 +29,17 @@ Found = tuple[str, Subject, Assessment]
 
 
 def drawn(found: Sequence[Found]) -> Rows:
-    """A row for each criterion and category."""
+    """Return a row for each criterion and category."""
     return table(None, _COLUMNS, [_row(*each) for each in found], right=("labels", "verdicts", "both", "ECE"))
 
 
 def cells(tenant: str, subject: Subject, of: Assessment) -> tuple[Sequence[str], Sequence[str]]:
-    """The names of the columns, and this row."""
+    """Return the names of the columns, and the cells of this row."""
     return _COLUMNS, _row(tenant, subject, of)
 
 
 def words(tenant: str, subject: Subject, of: Assessment) -> Iterator[str]:
-    """What the table has no room for, and why numbers are missing; each reason once."""
+    """Return what the table has no room for, and why numbers are missing; each reason once."""
     yield f"{tenant}, {_name(subject)}:"
     if isinstance(of.mean, Corrected):
         yield f"  people would say {of.mean.words}"
@@ -63,7 +63,7 @@ def words(tenant: str, subject: Subject, of: Assessment) -> Iterator[str]:
 
 
 def strange(tenant: str, labelled: Iterable[tuple[str, str]], verdicts: Iterable[Verdict]) -> Iterator[str]:
-    """What people label and no verdict of this tenant is about: a name may be misspelt."""
+    """Return the labelled names that occur in no verdict of this tenant: they may be misspelt."""
     for kind, about in sorted({*labelled} - {(verdict.kind, verdict.about) for verdict in verdicts}):
         yield (
             f"{tenant}: people label the {kind} {about!r}, and no verdict is about it: labels name it as receipts do "
@@ -72,7 +72,7 @@ def strange(tenant: str, labelled: Iterable[tuple[str, str]], verdicts: Iterable
 
 
 def document(tenant: str, subject: Subject, of: Assessment) -> dict[str, Any]:
-    """Everything, for `--json`. A number that cannot be said is an object with its `reason`."""
+    """Return everything for `--json`. A number that cannot be computed is an object with its `reason`."""
     return {
         "tenant": tenant,
         subject.kind: subject.about,

@@ -1,4 +1,4 @@
-"""What receivers of webhooks were told, and telling them again."""
+"""Deliveries of webhooks over HTTP, and their redelivery."""
 
 from typing import Annotated, Final, Literal
 
@@ -24,13 +24,19 @@ async def deliveries(
     caller: Reads,
     services: Wired,
     state: Annotated[
-        Literal["pending", "delivered", "failed", "dropped"] | None, Query(description="Only those that stand so.")
+        Literal["pending", "delivered", "failed", "dropped"] | None,
+        Query(description="Only deliveries with this status."),
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=MOST, description="How many at most.")] = 20,
-    since: Annotated[int | None, Query(ge=0, le=2**40, description="Made from then on: seconds since 1970.")] = None,
-    until: Annotated[int | None, Query(ge=0, le=2**40, description="Made before then.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MOST, description="The number of items on a page.")] = 20,
+    since: Annotated[
+        int | None,
+        Query(ge=0, le=2**40, description="Only deliveries made at or after this time (seconds since 1970)."),
+    ] = None,
+    until: Annotated[
+        int | None, Query(ge=0, le=2**40, description="Only deliveries made before this time (seconds since 1970).")
+    ] = None,
 ) -> DeliveryList:
-    """What a receiver was told, newest first, and what it said."""
+    """Return the deliveries to an endpoint, newest first, with its responses."""
     await endpoint_of(services, caller, endpoint_id)
     which = Range(endpoint_id=endpoint_id, since=_ms(since), until=_ms(until))
     found = await services.ask(services.ledger.of(Webhooks).deliveries, which, limit, state)

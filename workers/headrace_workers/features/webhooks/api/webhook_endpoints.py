@@ -18,7 +18,7 @@ Writes = Annotated[Caller, needs(Scope.WEBHOOKS_WRITE)]
 
 
 async def endpoint_of(services: Services, caller: Caller, endpoint_id: str) -> Endpoint:
-    """A receiver of the caller's; 404 where there is none of this id."""
+    """Return an endpoint of the caller's. Raise 404 if there is none of this id."""
     if not _ID.fullmatch(endpoint_id):
         raise no_endpoint()
     found = await services.ask(services.ledger.of(Webhooks).endpoint, endpoint_id, caller.tenant)
@@ -28,5 +28,5 @@ async def endpoint_of(services: Services, caller: Caller, endpoint_id: str) -> E
 
 
 def no_endpoint() -> Refusal:
-    """404 for a receiver."""
+    """Return the refusal (404) for an unknown endpoint."""
     return Refusal(Why.NOT_FOUND, "this tenant has no webhook endpoint of this id", param="webhook_endpoint_id")

@@ -12,29 +12,29 @@ Events = Annotated[
     list[str], Field(min_length=1, max_length=64, description="`GET /v1/webhook_event_types` lists them.")
 ]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
-Url = Annotated[str, Field(max_length=2_048, description="https, and an address that the internet knows.")]
+Url = Annotated[str, Field(max_length=2_048, description="An https URL with a public address.")]
 
 
 class Asked(BaseModel):
-    """A body: what it does not know, it refuses by name."""
+    """A body that refuses unknown fields by name."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Wishes(Asked):
-    """What headrace adds to a receiver."""
+    """headrace's own options of an endpoint."""
 
-    whole: Annotated[bool | None, Field(description="Tell it the whole receipt, where that is small enough.")] = None
+    whole: Annotated[bool | None, Field(description="Send the whole receipt if it is small enough.")] = None
 
 
 class FirstWishes(Wishes):
-    """What headrace adds to a receiver, and does not change later."""
+    """headrace's own options of an endpoint; some of them cannot change later."""
 
     signature: Annotated[Literal["v1", "v1a"], Field(description="HMAC-SHA256, or Ed25519.")] = "v1"
 
 
 class NewEndpoint(Asked):
-    """A receiver that is to be registered."""
+    """An endpoint to be registered."""
 
     event_types: Events
     name: Name
@@ -43,7 +43,7 @@ class NewEndpoint(Asked):
 
 
 class Changes(Asked):
-    """What is to be other than it is."""
+    """The changes of an endpoint; a field that is absent stays as it is."""
 
     event_types: Events | None = None
     name: Name | None = None
@@ -52,38 +52,38 @@ class Changes(Asked):
 
 
 class Rotation(Asked):
-    """Whether the old secret signs for a day, too."""
+    """The rotation of a secret; with an overlap, the old secret also signs for a day."""
 
     keep_old_secret_active_for_24_hours: bool = False
 
 
 class Sample(Asked):
-    """Which event a sample is of."""
+    """The event type of a sample."""
 
-    event_type: Annotated[str | None, Field(description="It must be given.")] = None
+    event_type: Annotated[str | None, Field(description="The event type. Required.")] = None
 
 
 class Reason(Asked):
-    """Why, for people."""
+    """The reason, for people."""
 
     reason: Annotated[str, Field(max_length=2_000, pattern=NO_NUL)] = "the tenant said so"
 
 
 class Again(Asked):
-    """Which deliveries are to be sent again: those made from `since` to before `until`, in seconds since 1970."""
+    """The deliveries to send again: those made from `since` to before `until`, in seconds since 1970."""
 
     since: Annotated[int | None, Field(ge=0, le=2**40)] = None
     until: Annotated[int | None, Field(ge=0, le=2**40)] = None
-    delivered: Annotated[bool, Field(description="Also what was taken.")] = False
-    dry_run: Annotated[bool, Field(description="Only say how many there are.")] = False
+    delivered: Annotated[bool, Field(description="Also accepted deliveries.")] = False
+    dry_run: Annotated[bool, Field(description="Only return the number.")] = False
 
 
 class EndpointList(Page[WebhookEndpoint]):
-    """A page of receivers, newest first."""
+    """A page of endpoints, newest first."""
 
 
 class DeletedShape(BaseModel):
-    """A receiver that is forgotten."""
+    """An endpoint that was deleted."""
 
     id: str
     object: Literal["webhook_endpoint.deleted"] = "webhook_endpoint.deleted"
@@ -91,14 +91,14 @@ class DeletedShape(BaseModel):
 
 
 class EventTypeList(BaseModel):
-    """The events that there are."""
+    """The event types."""
 
     object: Literal["list"] = "list"
     data: list[str]
 
 
 class DeliveryList(BaseModel):
-    """Deliveries, newest first."""
+    """A page of deliveries, newest first."""
 
     object: Literal["list"] = "list"
     data: list[WebhookDelivery]

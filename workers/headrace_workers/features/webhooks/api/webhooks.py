@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 @router.get("/v1/webhook_event_types", responses=ERRORS)
 async def event_types(_caller: Reads) -> EventTypeList:
-    """The events that a receiver may ask to hear of."""
+    """Return the event types to which an endpoint may subscribe."""
     return EventTypeList(data=list(WEBHOOK_EVENTS))
 
 
@@ -69,11 +69,12 @@ async def list_endpoints(
     caller: Reads,
     services: Wired,
     after: Annotated[
-        str | None, Query(max_length=36, pattern=r"^[A-Za-z0-9_-]+$", description="The last of the page before.")
+        str | None,
+        Query(max_length=36, pattern=r"^[A-Za-z0-9_-]+$", description="The id of the last item of the previous page."),
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=MOST, description="How many at most.")] = 20,
+    limit: Annotated[int, Query(ge=1, le=MOST, description="The number of items on a page.")] = 20,
 ) -> EndpointList:
-    """The tenant's receivers, newest first."""
+    """Return the tenant's endpoints, newest first."""
     if after is not None:
         await endpoint_of(services, caller, after)
     found = await services.ask(
@@ -84,13 +85,13 @@ async def list_endpoints(
 
 @router.get("/v1/webhook_endpoints/{endpoint_id}", responses=ERRORS)
 async def show(endpoint_id: str, caller: Reads, services: Wired) -> WebhookEndpoint:
-    """One receiver."""
+    """Return an endpoint."""
     return WebhookEndpoint.of(await endpoint_of(services, caller, endpoint_id))
 
 
 @router.post("/v1/webhook_endpoints/{endpoint_id}", responses=ERRORS)
 async def update(endpoint_id: str, asked: Changes, caller: Writes, services: Wired) -> WebhookEndpoint:
-    """Change a receiver: what is absent stays."""
+    """Change an endpoint. Absent fields stay as they are."""
     found = await endpoint_of(services, caller, endpoint_id)
     if found.whole if asked.headrace.whole is None else asked.headrace.whole:
         caller.need(Scope.JOBS_READ, "headrace.whole")
@@ -114,7 +115,7 @@ async def delete(endpoint_id: str, caller: Writes, services: Wired) -> DeletedSh
 async def rotate_secret(
     endpoint_id: str, caller: Writes, services: Wired, asked: Rotation | None = None
 ) -> WebhookEndpointWithSecret:
-    """Sign with a new secret, which is in the answer; for a day with the old one, too, where that is asked for."""
+    """Sign with a new secret, which is in the response. On request, the old secret also signs for a day."""
     found = await endpoint_of(services, caller, endpoint_id)
     overlap = registering.OVERLAP if asked and asked.keep_old_secret_active_for_24_hours else 0.0
     made = await _ask(services, registering.rotate, services.ledger.of(Webhooks), _sealer(services), found, overlap)
@@ -128,7 +129,7 @@ async def try_out(endpoint_id: str, asked: Sample, caller: Writes, services: Wir
     """Send a sample of an event now, and tell what the receiver says. Nothing is noted of it."""
     found = await endpoint_of(services, caller, endpoint_id)
     if asked.event_type is None or asked.event_type not in WEBHOOK_EVENTS:
-        raise Refusal(Why.INVALID, f"event_type: there are {', '.join(WEBHOOK_EVENTS)}", param="event_type")
+        raise Refusal(Why.INVALID, f"event_type: must be one of {', '.join(WEBHOOK_EVENTS)}", param="event_type")
     sender = _sender(_reach(services))
     try:
         reply = await asyncio.to_thread(
@@ -143,7 +144,7 @@ async def try_out(endpoint_id: str, asked: Sample, caller: Writes, services: Wir
 
 @router.post("/v1/webhook_endpoints/{endpoint_id}/enable", responses=ERRORS)
 async def enable(endpoint_id: str, caller: Writes, services: Wired) -> WebhookEndpoint:
-    """Tell a receiver again, as if nothing had failed; what waited for it goes out at once."""
+    """Enable an endpoint and clear its failures. Its pending deliveries are sent at once."""
     await endpoint_of(services, caller, endpoint_id)
     await services.ask(services.ledger.of(Webhooks).enable, endpoint_id)
     services.ring()
@@ -159,7 +160,7 @@ async def disable(endpoint_id: str, caller: Writes, services: Wired, asked: Reas
 
 
 async def _ask(services: Services, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """As `services.ask`; what is wrong with the request is told as such."""
+    """Return the ledger's answer as `services.ask` does; errors of the request become refusals."""
     try:
         return await services.ask(call, *args, **kwargs)
     except HeadraceError as error:
@@ -182,5 +183,5 @@ def _reach(services: Services) -> Reach:
 
 @lru_cache
 def _sender(reach: Reach) -> Sender:
-    """The one of this process."""
+    """Return the sender of this process."""
     return Sender(reach)

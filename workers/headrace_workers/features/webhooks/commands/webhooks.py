@@ -1,4 +1,4 @@
-"""`headrace webhooks`: who is told of ends, and what became of that."""
+"""`headrace webhooks`: endpoints and their deliveries."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,14 +36,14 @@ _ORIGINS = ("registered", "callbacks", "place")
 _LONGEST_SECRET = 4_096  # bytes that are read of a file
 _USUAL = (*JOB_ENDS, *BATCH_EVENTS)
 _EndpointArgument = Annotated[str, typer.Argument(metavar="ENDPOINT", help="as `headrace webhooks list` shows it")]
-_TenantOption = Annotated[str, typer.Option("--tenant", help="whose", envvar="HEADRACE_TENANT")]
+_TenantOption = Annotated[str, typer.Option("--tenant", help="the tenant", envvar="HEADRACE_TENANT")]
 _JsonOption = Annotated[bool, typer.Option("--json", help="print JSON lines")]
 _OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    webhooks = typer.Typer(help="Receivers that are told of ends, and what became of that.", no_args_is_help=True)
+    webhooks = typer.Typer(help="Manage webhook endpoints and their deliveries.", no_args_is_help=True)
     for name, command in (
         ("add", add), ("list", list_endpoints), ("secret", secret), ("test", try_out), ("rotate", rotate),
         ("disable", disable), ("enable", enable), ("remove", remove), ("deliveries", deliveries), ("replay", replay),
@@ -53,27 +53,26 @@ def register(app: typer.Typer) -> None:
 
 
 def add(
-    url: Annotated[str, typer.Argument(metavar="URL", help="https, and an address that the internet knows")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="an https URL with a public address")],
     event: Annotated[
-        list[str] | None, typer.Option("--event", help="may be repeated; by default all about jobs and batches")
+        list[str] | None,
+        typer.Option("--event", help="an event type; may be repeated; by default all of jobs and batches"),
     ] = None,
     named_only: Annotated[
-        bool, typer.Option("--named-only", help="it hears only of jobs whose callback names it")
+        bool, typer.Option("--named-only", help="only deliver for jobs whose callback names it")
     ] = False,
     tenant: _TenantOption = "default",
     name: Annotated[str, typer.Option("--name", help="for people")] = "",
-    whole: Annotated[
-        bool, typer.Option("--whole", help="tell it the whole receipt, where that is small enough")
-    ] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="send the whole receipt if it is small enough")] = False,
     ed25519: Annotated[
-        bool, typer.Option("--ed25519", help="sign with a private key; the receiver gets the public")
+        bool, typer.Option("--ed25519", help="sign with a private key; the endpoint gets the public key")
     ] = False,
     secret_file: Annotated[
-        Path | None, typer.Option("--secret-file", help="holds a secret that the receiver has already (whsec_…)")
+        Path | None, typer.Option("--secret-file", help="file with a secret that the endpoint already has (whsec_…)")
     ] = None,
     as_json: _OneJsonOption = False,
 ) -> None:
-    """Register a receiver, and print the secret by which it verifies. It is shown this once.
+    """Register an endpoint, and print the secret with which it verifies deliveries. The secret is shown only this once.
 
     Example: `headrace webhooks add https://shop.example/hooks --event job.completed --event job.failed`
     """
@@ -96,16 +95,16 @@ def add(
     with shown_or(lambda: webhooks.remove(made.endpoint.id)):
         _tell_secret(made, told, as_json)
     if not (as_json or sealer.seals):
-        say("The ledger keeps secrets as they are: HEADRACE_WEBHOOK_KEY seals them (docs/webhooks.md).")
+        say("The ledger keeps secrets unencrypted: set HEADRACE_WEBHOOK_KEY to encrypt them (docs/webhooks.md).")
 
 
 def list_endpoints(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
-    places: Annotated[bool, typer.Option("--callbacks", help="also where jobs' own callbacks went")] = False,
-    limit: Annotated[int, limit_option("the newest, so many")] = 100,
+    places: Annotated[bool, typer.Option("--callbacks", help="also URLs that jobs name as callbacks")] = False,
+    limit: Annotated[int, limit_option("the number of entries, newest first")] = 100,
     as_json: _JsonOption = False,
 ) -> None:
-    """List receivers: what they are told of, and how they stand.
+    """List endpoints with their event types and states.
 
     Example: `headrace webhooks list --tenant acme`
     """
@@ -119,13 +118,13 @@ def list_endpoints(
         rows = [tables.endpoint_row(WebhookEndpoint.of(each)) for each in found[:limit]]
         console(data=True).print(table(None, tables.ENDPOINT_COLUMNS, rows, whole=("endpoint",)))
     else:
-        say("nobody is told by webhook; `headrace webhooks add URL` registers a receiver")
+        say("no webhook endpoints: `headrace webhooks add URL` registers one")
     if len(found) > limit:
         say(f"only the {limit} newest are shown: --limit shows more")
 
 
 def secret(tenant: _TenantOption = "default") -> None:
-    """Print the secret that signs what goes to the URLs that jobs name themselves; it is made where there is none.
+    """Print the secret that signs deliveries to URLs that jobs name. If there is none, it is made.
 
     Example: `headrace webhooks secret --tenant acme`
     """
@@ -141,10 +140,10 @@ def secret(tenant: _TenantOption = "default") -> None:
 
 def try_out(
     endpoint: _EndpointArgument,
-    event: Annotated[str, typer.Option("--event", help="what the sample is called")] = "webhook.test",
+    event: Annotated[str, typer.Option("--event", help="the sample's event type")] = "webhook.test",
     as_json: _OneJsonOption = False,
 ) -> None:
-    """Send a sample now, from this machine, and print what the receiver says. Exit code 1: it did not take it.
+    """Send a sample from this machine now, and print the endpoint's response. Exit code 1: it did not accept it.
 
     Example: `headrace webhooks test we_2f1c9a…`
     """
@@ -155,7 +154,7 @@ def try_out(
     ledger = need_ledger()
     found = _found(ledger, endpoint)
     if not found.url:
-        raise ConfigurationError(f"{endpoint} signs callbacks, and has no URL of its own to be tried")
+        raise ConfigurationError(f"{endpoint} signs callbacks and has no URL: a sample cannot be sent")
     reply = registering.try_out(ledger.of(Webhooks), _sealer(), Sender(WebhookSettings.from_env().reach), found, event)
     if as_json:
         put_view(WebhookSample.of(endpoint, event, reply))
@@ -166,10 +165,10 @@ def try_out(
 
 def rotate(
     endpoint: _EndpointArgument,
-    overlap: Annotated[str, typer.Option("--overlap", help="how long the old secret signs, too: 0, 2h, 1d")] = "1d",
+    overlap: Annotated[str, typer.Option("--overlap", help="for how long the old secret also signs: 0, 2h, 1d")] = "1d",
     as_json: _OneJsonOption = False,
 ) -> None:
-    """Give a receiver another secret, and print it. Until the overlap is over there are two signatures.
+    """Replace an endpoint's secret, and print the new one. During the overlap, deliveries have two signatures.
 
     Example: `headrace webhooks rotate we_2f1c9a… --overlap 2h`
     """
@@ -191,7 +190,7 @@ def disable(
     endpoint: _EndpointArgument,
     reason: Annotated[str, typer.Option("--reason", help="for people")] = "a person said so",
 ) -> None:
-    """Tell a receiver nothing more. What waits for it is dead, and can be sent again once it is enabled.
+    """Disable an endpoint. Its pending deliveries fail; you can replay them once it is enabled.
 
     Example: `headrace webhooks disable we_2f1c9a… --reason "moves house"`
     """
@@ -203,9 +202,9 @@ def disable(
 
 
 def enable(endpoint: _EndpointArgument) -> None:
-    """Tell a receiver again, as if nothing had failed; what waited for it goes out at once.
+    """Enable an endpoint and clear its failures. Its pending deliveries are sent at once.
 
-    What died meanwhile is sent by `headrace webhooks replay`.
+    `headrace webhooks replay` sends the deliveries that failed meanwhile.
 
     Example: `headrace webhooks enable we_2f1c9a…`
     """
@@ -218,7 +217,7 @@ def enable(endpoint: _EndpointArgument) -> None:
 
 
 def remove(endpoint: _EndpointArgument, yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False) -> None:
-    """Forget a receiver and its secret. What is still to be sent to it will not be.
+    """Delete an endpoint and its secret. Its pending deliveries are not sent.
 
     Example: `headrace webhooks remove we_2f1c9a… --yes`
     """
@@ -229,20 +228,21 @@ def remove(endpoint: _EndpointArgument, yes: Annotated[bool, typer.Option("--yes
     if not yes:
         be_sure(f"Forget {endpoint} ({found.name})?", "it stays")
     ledger.of(Webhooks).remove(endpoint)
-    say(f"{endpoint} is forgotten")
+    say(f"{endpoint} is removed")
 
 
 def deliveries(
     which: Annotated[
-        str | None, typer.Argument(metavar="[ENDPOINT|DELIVERY]", help="only of this endpoint; or one, with its body")
+        str | None,
+        typer.Argument(metavar="[ENDPOINT|DELIVERY]", help="only of this endpoint; or a delivery, shown with its body"),
     ] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
     state: Annotated[str | None, typer.Option("--state", help="pending, delivered, failed or dropped")] = None,
     since: Annotated[str | None, typer.Option("--since", help="10m, 2h, 3d, or an ISO 8601 time")] = None,
-    limit: Annotated[int, limit_option("the newest, so many")] = 100,
+    limit: Annotated[int, limit_option("the number of entries, newest first")] = 100,
     as_json: _JsonOption = False,
 ) -> None:
-    """List what receivers were told, newest first: attempts, what they answered, when the next attempt is.
+    """List deliveries, newest first: attempts, responses, and the time of the next attempt.
 
     Example: `headrace webhooks deliveries we_2f1c9a… --state failed --since 1d`
     """
@@ -260,7 +260,7 @@ def deliveries(
         rows = [tables.delivery_row(WebhookDelivery.of(each)) for each in found[:limit]]
         console(data=True).print(table(None, tables.DELIVERY_COLUMNS, rows, whole=("delivery",)))
     else:
-        say("nothing was told")
+        say("no deliveries")
     if len(found) > limit:
         say(f"only the {limit} newest are shown: --limit shows more")
 
@@ -270,14 +270,14 @@ def replay(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
     since: Annotated[str | None, typer.Option("--since", help="made after: 2h, 3d, or an ISO 8601 time")] = None,
     until: Annotated[str | None, typer.Option("--until", help="made before")] = None,
-    delivered: Annotated[bool, typer.Option("--delivered", help="also what was taken")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be sent")] = False,
+    delivered: Annotated[bool, typer.Option("--delivered", help="also accepted deliveries")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only show what would be sent")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     as_json: _OneJsonOption = False,
 ) -> None:
-    """Send again what failed, under the ids that it had; first you are shown how much that is, and asked.
+    """Send failed deliveries again under their ids. The number is shown first, and you are asked.
 
-    What was sent again less than ten minutes ago is left out: calling this twice sends nothing twice.
+    A delivery that was sent again less than ten minutes ago is left out, so that a second call sends nothing twice.
 
     Examples: `headrace webhooks replay we_2f1c9a… --since 2d`, `headrace webhooks replay --tenant acme --yes`
     """
@@ -285,13 +285,13 @@ def replay(
 
     ledger = need_ledger()
     if endpoint is None and tenant is None:
-        raise ConfigurationError("say which: an ENDPOINT, or --tenant")
+        raise ConfigurationError("give an ENDPOINT, or --tenant")
     which = _range(ledger, endpoint, tenant, since, until)
     shown = ledger.of(Webhooks).preview(which, delivered=delivered)
     count = shown.failed + shown.delivered
     say(
         f"{count} to send again: {shown.failed} failed, {shown.delivered} delivered; {shown.just_now} were sent again "
-        "a moment ago, and are left out"
+        "less than ten minutes ago and are left out"
     )
     sent = 0
     if count and not dry_run:

@@ -13,7 +13,7 @@ from headrace_workers.features.webhooks.views import State
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """Which deliveries are meant: of an endpoint or a tenant, made from `since` to before `until` (ms)."""
+    """A range of deliveries: of an endpoint or a tenant, made from `since` to before `until` (ms)."""
 
     endpoint_id: str | None = None
     tenant: str | None = None
@@ -21,7 +21,7 @@ class Range:
     until: int | None = None
 
     def condition(self) -> ColumnElement[bool]:
-        """As SQL."""
+        """Return the condition in SQL."""
         conditions: list[ColumnElement[bool]] = []
         if self.endpoint_id is not None:
             conditions.append(DELIVERIES.c.endpoint_id == self.endpoint_id)
@@ -40,7 +40,7 @@ _WORDS: Final = {word: state for state, word in _STATES.items()}
 
 @dataclass(frozen=True, slots=True)
 class DeliveryView:
-    """A delivery as people see it. Times are in ms; `next_at`: of the next attempt, where there is one."""
+    """A delivery for people. Times are in ms; `next_at` is the time of the next attempt, if there is one."""
 
     id: str
     endpoint_id: str
