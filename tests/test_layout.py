@@ -45,7 +45,6 @@ _ROOMS = ("api", "commands", "openai", "store")
 _TWO_MEANINGS = frozenset(
     {
         "answering", "direct", "errors", "ports", "processes", "publish", "rates", "receipt", "run", "served", "submit",
-        "waiting",
     }
 )  # fmt: skip
 # Names of one thing in two places: a command or a process and what the core does for it, the adapters of one library,
@@ -61,11 +60,7 @@ _SAME_MEANING = frozenset(
 _SHORT = {
     "cli.doctor": "a command",
     "core.ledger.duties": "the SQL of one table",
-    "core.ledger.for_gateways": "the methods of one role",
-    "core.ledger.for_people": "the methods of one role",
-    "core.ledger.for_workers": "the methods of one role",
     "core.sql.patience": "an adapter of psycopg",
-    "features.access.commands.first_key": "the feature's step of `headrace up`",
     "features.cache.guards.antonyms": "one guard a file",
     "features.cache.guards.dates": "one guard a file",
     "features.cache.guards.literals": "one guard a file",
@@ -82,7 +77,6 @@ _SHORT = {
     "features.quality.tenant_pass_rates": "pure, beside a duty that reads and writes",
     "http.health_route": "a route",
     "http.metrics_route": "a route",
-    "http.waiting": "the rule of abandoned requests",
     "runtime.bridge.cluster": "a check that a bridge makes before it reads",
     "runtime.worker.cancellation_watch": "a thread of workers",
 }
