@@ -1,4 +1,4 @@
-"""What like jobs took, for estimates: answers of late, and when their groups ran."""
+"""Figures of similar jobs for estimates: recent answers, and when their groups ran."""
 
 from typing import Any
 
