@@ -163,7 +163,7 @@ def test_what_cannot_be_submitted_is_told(call, running):
         (["table.jsonl", "--dry-run"], "table.jsonl looks like CSV, parted by commas: JSON lines are wanted"),
         (["empty.jsonl"], "empty.jsonl: the file has no lines"),
         (["empty.jsonl", "--window", "soon"], "'soon' is not a duration"),
-        (["empty.jsonl", "--window", "0h"], "--window is '0h'; it must be longer than nothing"),
+        (["empty.jsonl", "--window", "0h"], "--window is '0h'; it must be more than 0"),
         (["empty.jsonl", "--window", "31d"], "--window is '31d'; it must be more than 0 and at most 30d"),
         (["empty.jsonl", "--tenant", "a b"], "'a b' cannot name a tenant"),
     ):

@@ -182,7 +182,7 @@ def test_outputs_that_evaluations_brought(call: Any, ledger: Any, tmp_path: Path
         ('criterion = "taste"\n', "polite.toml: criterion: must be one of"),
         ("question = 5\n", "polite.toml: question: must be text, not a number"),
         ("question = \n", "polite.toml is no TOML: "),
-        ('criterion = "grounded"\n', "polite.toml: grounded has no versions to try"),
+        ('criterion = "grounded"\n', "polite.toml: grounded cannot be tried"),
         ("# " + "x" * 100_000, "polite.toml has more than 100,000 bytes"),
     ],
 )

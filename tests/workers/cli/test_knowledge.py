@@ -307,7 +307,7 @@ def test_documents_have_attributes_and_are_searched_by_them(call, home):
         ),
         (("--where", "{]"), "--where begins like JSON, but is not JSON"),
         (("--where", '{"type": "not"}'), "--where: knowledge_filter.type: must be one of 'eq'"),
-        (("--where", "=5"), "compares nothing"),
+        (("--where", "=5"), "has no comparison"),
     ],
 )
 def test_what_is_no_filter_is_refused(call, home, option, reason):

@@ -26,15 +26,15 @@ def parse_duration(text: str) -> timedelta:
     try:
         return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(cleaned)))
     except OverflowError:
-        raise ConfigurationError(f"{text!r} is too long a duration") from None
+        raise ConfigurationError(f"{text!r} is too long: write a shorter duration, such as 30d") from None
 
 
 def parse_life(text: str, option: str, *, none: bool = False) -> timedelta:
     """Return a lifetime of at most a century. Raise ConfigurationError otherwise, and for zero except with `none`."""
     found = parse_duration(text)
     if found > _CENTURY or not (found or none):
-        least = "nothing or more" if none else "longer than nothing"
-        raise ConfigurationError(f"{option} is {text!r}; it must be {least}, and {_CENTURY.days}d at most")
+        least = "0 or more" if none else "more than 0"
+        raise ConfigurationError(f"{option} is {text!r}; it must be {least} and at most {_CENTURY.days}d")
     return found
 
 

@@ -21,7 +21,7 @@ class Publisher:
 
     @property
     def sent(self) -> int:
-        """How many jobs the broker has confirmed."""
+        """The number of jobs that the broker has confirmed."""
         return len(self._sent)
 
     def send(self, entries: Sequence[Entry], timeout: float = _FLUSH_SECONDS) -> None:

@@ -66,7 +66,7 @@ class Receipt:
 
     @property
     def text(self) -> str | None:
-        """What may be shown of the model's answer; None where there is none, or moderation withheld it."""
+        """The visible part of the model's answer; None if there is none, or moderation withheld it."""
         answer = self.event.answer if isinstance(self.event, Result) else None
         return answer.text if answer else None
 

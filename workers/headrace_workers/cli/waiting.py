@@ -123,7 +123,7 @@ class Waiting:
 
     @property
     def unknown(self) -> int:
-        """How many of the open jobs the ledger did not know when it was last asked; 0 where there is no ledger."""
+        """The number of open jobs that the ledger did not know at the last look; 0 without a ledger."""
         return len(self._unconfirmed & set(self.open)) if self._jobs is not None else 0
 
     def _tell_unknown(self) -> None:

@@ -87,7 +87,7 @@ class Rates:
 
     @property
     def away(self) -> bool:
-        """Whether Redis did not answer lately."""
+        """True if Redis did not answer lately."""
         return self._monotonic() < self._away_until
 
     async def take(self, tenant: str, want: int) -> None:

@@ -61,7 +61,7 @@ class Waiter:
 
     @property
     def waiting(self) -> int:
-        """How many jobs are waited for."""
+        """The number of jobs that are waited for."""
         return len(self._jobs)
 
     def start(self) -> None:

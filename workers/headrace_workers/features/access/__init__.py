@@ -1,1 +1,1 @@
-"""Who may ask, and how much: API keys, quotas and usage."""
+"""API keys, quotas and usage of tenants."""

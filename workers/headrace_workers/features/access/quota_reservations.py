@@ -22,7 +22,7 @@ _MOST_KEPT: Final = 10_000
 
 
 class QuotaReservations:
-    """What tenants may still use. Belongs to the event loop."""
+    """The quota reservations of this gateway. Belongs to the event loop."""
 
     def __init__(
         self,

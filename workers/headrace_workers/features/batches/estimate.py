@@ -1,4 +1,4 @@
-"""What lines will cost that have not run yet, by what like ones took: sums with prediction intervals. Pure.
+"""Cost estimates for lines that have not run, from similar ones that have: sums with prediction intervals. Pure.
 
 A line that may write w tokens writes, or keeps a worker busy for, some share of w; shares of lines with about the same
 w are alike. Of n such lines the sum is predicted from m that ran: its variance is that of n more draws and of the mean
@@ -45,8 +45,8 @@ class Interval:
 def predicted(
     wanted: Mapping[int, int], ran: Sequence[Ran], of: Callable[[Ran], float], most: float | None = None
 ) -> Interval | None:
-    """What lines come to together, of which `wanted` says how many may write so many tokens, by what `of` says of those
-    that ran. None where too few did. No line comes to more than `most` times its tokens.
+    """Return the total of the lines, of which `wanted` says how many may write so many tokens, by what `of` says of
+    those that ran. None where too few did. No line comes to more than `most` times its tokens.
 
     Of a kind of which too few ran it is not known whether its lines are as long as others, or the same share of what
     they may: the interval holds both.
@@ -102,9 +102,7 @@ def _moments(values: Sequence[float]) -> tuple[float, float]:
 
 
 def side_by_side(intervals: Sequence[tuple[int, int]]) -> float:
-    """How many groups ran at a time, on the average of the time in which any did: `intervals` are (start, end), once a
-    group.
-    """
+    """Return the average number of groups that ran at a time: `intervals` are (start, end), once a group."""
     total = sum(end - start for start, end in intervals)
     covered, until = 0, -1
     for start, end in sorted(intervals):

@@ -1,4 +1,4 @@
-"""What a file would come to as a batch: what is wrong in it, what it would read, and what it would cost."""
+"""Forecasts of files as batches: wrong lines, tokens to read, and cost."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -104,7 +104,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What jobs of late took, by model, how many of its groups ran side by side, and the longest of them (ms)."""
+    """Figures of recent jobs by model: tokens and times, groups that ran side by side, and the longest group (ms)."""
 
     ran: Mapping[str, Sequence[Ran]]
     parallel: Mapping[str, float]
@@ -132,7 +132,7 @@ class History:
         )
 
     def tokens(self, model: str, wanted: Mapping[int, int]) -> Interval | None:
-        """How many tokens lines will write; None where too little is known of the model."""
+        """Return the tokens that lines will write; None if too little is known of the model."""
         return predicted(wanted, self.ran.get(model, ()), lambda each: each.wrote, most=1.0)
 
     def work(self, model: str, wanted: Mapping[int, int]) -> Interval | None:

@@ -1,4 +1,4 @@
-"""What became of lines, brought into the files of their batch, which grow while it runs.
+"""Results of lines, brought into the files of their batch, which grow while it runs.
 
 What was written to the store counts when the ledger says so, in the transaction that marks the lines: until then they
 stay to be written. So no line is in a file twice, and none is lost.

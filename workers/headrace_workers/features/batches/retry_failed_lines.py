@@ -21,7 +21,7 @@ _CHUNK = 1024**2  # bytes
 
 
 class NotOver(HeadraceError):
-    """What is still to come of a batch cannot be run again."""
+    """A batch that has not ended: its failed lines cannot be run again yet."""
 
     category = Category.CONFLICT
 

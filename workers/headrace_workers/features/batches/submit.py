@@ -32,7 +32,9 @@ _INTERNET = Reach()
 
 
 def seconds_of(window: str) -> float:
-    """How long a window is, such as `24h`: so many minutes, hours or days, 30 days at most. ConfigurationError."""
+    """Return the seconds of a window such as `24h`: minutes, hours or days, at most 30 days. Raise
+    ConfigurationError.
+    """
     found = _WINDOW.fullmatch(window)
     seconds = int(found[1]) * _UNITS[found[2]] if found else 0
     if not 0 < seconds <= LONGEST_SECONDS:
@@ -49,9 +51,9 @@ class EmptyInput(HeadraceError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """How a batch is to be run. `window` (s) is how long it may take, as it was `asked`. `name` tells apart what is
-    else the same. `output_seconds` is how long what comes out is kept. `callback` is whom it tells of its end.
-    `withheld` are the families of resources (see `named`) that its lines may not name.
+    """The options of a batch. `window` (s) is how long it may take, as it was `asked`. `name` tells apart what is else
+    the same. `output_seconds` is how long what comes out is kept. `callback` is whom it tells of its end. `withheld`
+    are the families of resources (see `named`) that its lines may not name.
     """
 
     tenant: str

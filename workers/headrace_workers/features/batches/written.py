@@ -40,7 +40,7 @@ class Written(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What the end of a batch's lines is seen by: whose they are, and whether the batch was cancelled or is late."""
+    """The view of a batch's lines at its end: their tenant, and if the batch was cancelled or is late."""
 
     terms: Terms
     cancelled: bool
@@ -48,12 +48,12 @@ class Circumstances:
 
     @classmethod
     def of(cls, batch: Row[Any], now: int) -> "Circumstances":
-        """Those of a batch at this time by the ledger's clock (ms)."""
+        """Return the circumstances of a batch at this time by the ledger's clock (ms)."""
         return cls(terms_of(batch), batch.cancelling_at is not None, batch.expires_at <= now)
 
 
 def written(line: EndedLine, seen: Circumstances) -> Written:
-    """What to write of a line."""
+    """Return what to write of a line."""
     if line.code is not None or not line.ends:
         code = line.code or LOST
         return _failed(
@@ -158,7 +158,7 @@ def _failed(
 
 
 def request_id(line: EndedLine, seen: Circumstances) -> str:
-    """What OpenAI calls the request that a line is."""
+    """Return OpenAI's name of the request of a line."""
     return f"batch_req_{seen.terms.batch_id.removeprefix('batch_')}_{line.number}"
 
 
@@ -186,7 +186,8 @@ def _answered(line: EndedLine, event: dict[str, Any]) -> Fate:
 
 
 def spent(line: EndedLine, event: dict[str, Any], used: int) -> int:
-    """What an answer cost: the tokens `used`, what failed attempts may have cost, and those that judges read.
+    """Return the cost of an answer: the tokens `used`, the possible cost of failed attempts, and the tokens that judges
+    read.
 
     Of an answer that was made again `used` has the tokens of all together, and a judge read one of them each time.
     """

@@ -61,13 +61,13 @@ class Auditing:
         return Drawn(stratum, self._share, (audit,))
 
     def explores(self, job_id: str) -> bool:
-        """Whether what this job is nearly served is audited: with the chance that a hit has, so that a curve sees both
+        """Return True if the near miss of this job is audited: with the probability of a hit, so that a curve sees both
         as they come.
         """
         return chosen(explored_id(job_id), self._share)
 
     def explore(self, job_id: str, job: GenerationJob, nearly: NearMiss) -> NewAudit:
-        """That audit. It is no work: the job's own answer is what is compared."""
+        """Return that audit. It needs no work: it compares the job's own answer."""
         return NewAudit(
             id=explored_id(job_id),
             kind=nearly.kind,

@@ -1,4 +1,4 @@
-"""What looks up answers, and says which of these look-ups are audited."""
+"""Builders of the cache look-up and of the sampling for audits."""
 
 import logging
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What `/metrics` shows of judging."""
+"""Judging's part of `/metrics`."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What `headrace status` shows of judging: how many scores there are, by kind of criterion."""
+"""Judging's part of `headrace status`: the number of scores, by kind of criterion."""
 
 from collections.abc import Iterable
 from dataclasses import asdict

@@ -8,7 +8,7 @@ from headrace_schemas import Category, HeadraceError
 
 
 class Format(StrEnum):
-    """How a document's text marks its headings."""
+    """The markup of a document's headings."""
 
     MARKDOWN = "markdown"  # also what HTML, PDF and Office files become
     UNDERLINED = "underlined"  # reStructuredText, and plain text that underlines its titles

@@ -1,4 +1,4 @@
-"""What a job's answer rests on: handed on from where passages are looked for to where the model answers."""
+"""The passages of a job's answer, carried from the search to the step in which the model answers."""
 
 from collections.abc import Mapping
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""What looking for passages comes to."""
+"""Results of the search for passages."""
 
 from dataclasses import dataclass
 

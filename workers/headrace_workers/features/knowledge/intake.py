@@ -27,7 +27,7 @@ Status = Literal["added", "replaced", "described", "unchanged", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of a file. `chunks` were written; `reason` says why it was refused.
+    """The outcome of adding a file. `chunks` were written; `reason` says why it was refused.
 
     `described`: it is the same file, and has other attributes. `passed_over` are fields of its front matter that can be
     no attributes, `trouble` says why that could not be read.

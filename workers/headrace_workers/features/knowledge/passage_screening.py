@@ -32,7 +32,9 @@ class Retrieves(Protocol):
 
 
 class Look(NamedTuple):
-    """What is to be done about a job's passages: which are left out, who is to be asked, and what each receipt says."""
+    """The decision about a job's passages: which are left out, which texts a model must judge, and what each receipt
+    says.
+    """
 
     screenings: tuple[Screening, ...]
     review: str | None = None

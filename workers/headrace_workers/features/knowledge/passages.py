@@ -64,7 +64,7 @@ class _Passage(NamedTuple):
 
 
 class _Among(NamedTuple):
-    """What alone is looked at."""
+    """The passages to which a search is limited."""
 
     documents: Sequence[str]
     chunks: NDArray[np.int64]

@@ -36,7 +36,9 @@ class FindsPassages(Protocol):
 
 
 class CountsPrompts(Protocol):
-    """What prompts cost. Thread-safe. A model that is not here has no context length, and its counts are guesses."""
+    """The cost of prompts in tokens. Thread-safe. Thread-safe. A model that is not here has no context length, and its
+    counts are guesses.
+    """
 
     def context_length(self, alias: str) -> int | None:
         """Prompt and answer together, in tokens."""

@@ -27,7 +27,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """What was found at text[start:end]."""
+    """A suspicious text at text[start:end]."""
 
     reason: Reason
     start: int

@@ -1,4 +1,4 @@
-"""What moderates prompts, passages and answers in a worker."""
+"""Builders of the moderators of prompts, passages and answers in a worker."""
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial

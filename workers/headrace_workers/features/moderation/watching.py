@@ -65,11 +65,11 @@ class WatchedModerator:
         return self._followed.now()[1].moderate(texts, tenants, instructions)
 
     def standing(self) -> object:
-        """What moderates now: another object from when on the policy, or a file that it names, is another."""
+        """Return the present moderator: a new object once the policy, or a file that it names, has changed."""
         return self._followed.now()
 
     def in_force(self) -> InForce:
-        """What holds now."""
+        """Return what is in force now."""
         policy, _ = self._followed.now()
         return InForce(policy.versions, self._followed.refused)
 
@@ -100,7 +100,7 @@ class WatchedPolicy:
         )  # fmt: skip
 
     def of(self, tenant: str) -> Policy:
-        """What holds for this tenant."""
+        """Return what is in force for this tenant."""
         return self._followed.now().of(tenant)
 
 

@@ -1,4 +1,4 @@
-"""What `/metrics` shows of quality."""
+"""The quality feature's part of `/metrics`."""
 
 from collections.abc import Iterator
 from typing import Final

@@ -1,4 +1,4 @@
-"""What `headrace status` shows of quality: the pass rates that people would give."""
+"""The quality feature's part of `headrace status`: the pass rates that people would give."""
 
 from typing import Any
 

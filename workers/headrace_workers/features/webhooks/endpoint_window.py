@@ -38,7 +38,7 @@ class Line:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is on its way."""
+        """Return True if nothing is being sent."""
         return not self._begun and not self._passed
 
     async def begin(self) -> bool:

@@ -1,4 +1,4 @@
-"""How a receiver stands after some attempts: whether it is spared for a while, or disabled. Pure.
+"""The health of an endpoint after some attempts: paused for a while, or disabled. Pure.
 
 A circuit breaker (Nygard, "Release It!"): after five failures in a row nothing is sent for ten seconds; then one letter
 tries, and the others follow only when it was taken. Each further failure doubles the pause, up to ten minutes.

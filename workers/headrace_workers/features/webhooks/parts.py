@@ -1,4 +1,4 @@
-"""What delivers webhooks."""
+"""Builders of the sender of webhooks."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

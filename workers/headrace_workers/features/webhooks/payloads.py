@@ -1,4 +1,4 @@
-"""What a webhook says of an end: the head of its receipt and a link, or the whole where that was asked for. Pure."""
+"""The body of a webhook: the head of a receipt and a link, or on request the whole receipt. Pure."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -14,14 +14,14 @@ End = Result | JobCancelled | DeadLetter | JobHeld
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """How a deployment words its webhooks: a body of at most `most` bytes, and links below `base`."""
+    """The form of a deployment's webhooks: a body of at most `most` bytes, and links below `base`."""
 
     most: int = MAX_BODY
     base: str = ""
 
 
 def name_of(end: End) -> str:
-    """What an end is called; and what is none, that a job is held."""
+    """Return the event type of an end, or of a held job, which is not an end."""
     match end:
         case Result():
             return "job.completed"
@@ -33,8 +33,8 @@ def name_of(end: End) -> str:
 
 
 def response_name_of(end: End) -> str | None:
-    """What OpenAI calls the end of a response. One that was cut short or withheld is incomplete; that one is held has
-    no name of theirs.
+    """Return OpenAI's name for the end of a response. One that was cut short or withheld is incomplete; that one is
+    held has no name of theirs.
     """
     match end:
         case Result():

@@ -1,4 +1,4 @@
-"""What people do with endpoints: register, change, rotate, try out. The same for the command line and over HTTP."""
+"""Operations on endpoints: register, change, rotate, test. The command line and the HTTP API share them."""
 
 import time
 import uuid

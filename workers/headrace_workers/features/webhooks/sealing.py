@@ -25,11 +25,11 @@ class Sealer:
 
     @property
     def seals(self) -> bool:
-        """Whether what is kept is sealed."""
+        """Return True if secrets are stored encrypted."""
         return bool(self._keys)
 
     def seal(self, secret: str, about: str) -> str:
-        """What is kept of a secret of this endpoint."""
+        """Return the stored form of a secret of this endpoint."""
         if not self._keys:
             return secret
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM

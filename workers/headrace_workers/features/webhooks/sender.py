@@ -44,7 +44,7 @@ _LONGEST_WISH: Final = 86_400.0  # seconds that a receiver may ask us to wait
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """What is to be sent: its id is the same at each attempt. `keys` sign it: see signing.py."""
+    """A delivery to be sent: its id is the same at each attempt. `keys` sign it: see signing.py."""
 
     id: str
     url: str
@@ -54,7 +54,7 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came of one attempt. Without an error it was taken.
+    """The outcome of one attempt. Without an error it was taken.
 
     `status`: the HTTP status, where there was one. `after`: seconds that the receiver asks us to wait. One that is
     `hopeless` is not tried again.
@@ -69,12 +69,12 @@ class Reply:
 
     @property
     def taken(self) -> bool:
-        """Whether the receiver has it."""
+        """Return True if the endpoint accepted it."""
         return self.error is None
 
     @property
     def gone(self) -> bool:
-        """Whether the receiver wants nothing more, ever."""
+        """Return True if the endpoint never wants anything again."""
         return self.status == _GONE
 
 
@@ -114,7 +114,9 @@ class Sender:
         return self._run(self._all(endpoint, letters, probing=probing, patience=patience))
 
     def others_wait(self, endpoint: str) -> bool:
-        """Whether letters to this endpoint were left since this was asked last, as it was silent about others."""
+        """Return True if letters to this endpoint were left out since the last call, because it was silent about
+        others.
+        """
         line = self._lines.get(endpoint)
         if line is None or not line.others_wait:
             return False
@@ -293,7 +295,7 @@ def _refused(status: int) -> str | None:
 
 
 def _wish(headers: Sequence[tuple[bytes, bytes]], now: float) -> float | None:
-    """How many seconds the receiver asks us to wait: Retry-After, in seconds or as a date."""
+    """Return the seconds that the endpoint asks us to wait: Retry-After, in seconds or as a date."""
     value = next((value for name, value in headers if name.lower() == b"retry-after"), None)
     if value is None:
         return None
@@ -306,7 +308,7 @@ def _wish(headers: Sequence[tuple[bytes, bytes]], now: float) -> float | None:
 
 
 def _in_words(error: Exception) -> str | None:
-    """What went wrong with a connection, without what the other side may have said in it. None where none stood."""
+    """Return what went wrong with a connection, without the other side's words. None where none stood."""
     import ssl
 
     from headrace_workers.features.webhooks.network import AddressRefused

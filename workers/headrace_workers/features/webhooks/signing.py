@@ -52,7 +52,7 @@ def check_secret(secret: str) -> Scheme:
 
 
 def shown(secret: str) -> str:
-    """What the receiver is given: the secret itself, or the public key of an Ed25519 one."""
+    """Return what the endpoint is given: the secret itself, or the public key of an Ed25519 secret."""
     if not secret.startswith(_PRIVATE):
         return secret
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -62,7 +62,7 @@ def shown(secret: str) -> str:
 
 
 def hint(secret: str) -> str:
-    """What of a secret may be shown later: its beginning and end, by which people know which one it is."""
+    """Return the part of a secret that may be shown later: its beginning and end, by which people recognise it."""
     told = shown(secret)
     prefix, _, key = told.partition("_")
     return f"{prefix}_…{key[-4:]}"

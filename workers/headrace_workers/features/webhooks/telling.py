@@ -140,7 +140,7 @@ def _read(record: Outgoing, heard: Heard | None) -> _Ended | None:
 
 
 def _told(ended: _Ended, whole: frozenset[str]) -> Iterator[_Told]:
-    """Who is told of it: registered endpoints of each name that they asked for, and the place that the job names.
+    """Return the listeners: registered endpoints for each event type, and the place that the job names.
 
     `whole` are the endpoints that are told all.
     """

@@ -43,7 +43,7 @@ class ApiKeys(LedgerStore):
     """The keys of one ledger; each method is one transaction. Thread-safe. Unavailable when it does not answer."""
 
     def find(self, ids: Collection[str]) -> dict[str, KeyRow]:
-        """Those of these keys that there are, by id."""
+        """Return the existing keys among these, by id."""
         with reading(self._engine) as tx:
             return {row.id: row for row in _rows(tx, among(tx, API_KEYS.c.id, list(ids)))}
 

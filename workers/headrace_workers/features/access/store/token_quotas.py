@@ -1,5 +1,5 @@
-"""How many tokens a tenant may use: reserved before a job runs, settled when it has ended. What is used and what is
-reserved are never more together than the quota, through whatever door jobs come.
+"""Token quotas of tenants: reserved before a job runs, settled when it has ended. What is used and what is reserved are
+never more together than the quota, through whatever door jobs come.
 
 A reservation is a row by the job's id. A gateway makes it before it sends a job, with an expiry, in case that never
 comes; ingest adopts it, or makes it for a job that came by Kafka or in a batch; the one function that ends jobs settles
@@ -64,7 +64,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """What a job may use. Jobs of one `group` are let in all, or none; absent, each is a group of its own.
+    """The tokens that a job may use. Jobs of one `group` are let in all, or none; absent, each is a group of its own.
 
     `digest` says for which content of the job it is, where another may come under its id: see `Wish.digest`.
     """

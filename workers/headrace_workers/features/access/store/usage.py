@@ -1,4 +1,4 @@
-"""What tenants have used: tokens by day, kind and model, counted once from the results of jobs."""
+"""Usage of tenants: tokens by day, kind and model, counted once from the results of jobs."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ _SUMS = ("jobs", "prompt_tokens", "completion_tokens")
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What a tenant used on a day (days since 1970, UTC). `model` is "" where no model answered."""
+    """The usage of a tenant on a day (days since 1970, UTC). `model` is "" where no model answered."""
 
     day: int
     kind: str
@@ -46,7 +46,7 @@ def tenants(connection: Connection, limit: int) -> list[str]:
 
 
 class Usage(LedgerStore):
-    """What the tenants of one ledger used. Thread-safe. Unavailable when it does not answer."""
+    """The usage of the tenants of one ledger. Thread-safe. Methods raise Unavailable if it does not answer."""
 
     of_tenant = reads(used)
 

@@ -144,7 +144,7 @@ class Files:
         return self._rows.pieces(file_id)
 
     def gone(self, pieces: Iterable[Piece]) -> set[Piece]:
-        """Those of these objects that are in the store no more."""
+        """Return the objects among these that are no longer in the store."""
         by_path = {piece.path: piece for piece in pieces}
         return {by_path[path] for path in self._store.gone(by_path)}
 
@@ -224,7 +224,7 @@ def _each(names: Iterable[str], remove: Callable[[str], None]) -> None:
 
 
 class _Seen:
-    """What has passed through: its digest, and its lines."""
+    """The digest and the line count of the bytes that have passed."""
 
     def __init__(self, count: LineCount | None) -> None:
         self._sha = hashlib.sha256()

@@ -34,7 +34,7 @@ class Piecewise:
             self._store()
 
     def end(self) -> Row[Any] | None:
-        """That was all: the file's row, None where there was no line."""
+        """Finish the file, and return its row; None if it has no lines."""
         if self._text:
             self._store()
         if not self._pieces:

@@ -132,7 +132,7 @@ class Store:
                     Path(self._full(path)).parent.rmdir()
 
     def gone(self, paths: Iterable[str]) -> set[str]:
-        """Those of these paths at which there is no object any more, as the store says itself. StoreUnavailable."""
+        """Return the paths among these without an object, as the store says itself. Raise StoreUnavailable."""
         with _translated("its folders"):
             self._filesystem.invalidate_cache()
         return {path for path in paths if not self._is_there(path)}

@@ -36,7 +36,7 @@ class PieceStream(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """How far it is."""
+        """Return the position in the stream."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:

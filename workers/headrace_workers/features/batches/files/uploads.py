@@ -20,7 +20,7 @@ _TIMES = 2  # as much as was announced may come: who was not answered sends a pa
 
 
 class WrongUpload(HeadraceError):
-    """What was sent is not what was announced. `param` names the field that is at fault."""
+    """An upload that differs from its announcement. `param` names the wrong field."""
 
     category = Category.INVALID
 

@@ -1,4 +1,4 @@
-"""How a batch comes to its end: its jobs end or are let go of, its files are whole, and whoever listens is told."""
+"""The end of a batch: its jobs end or are cancelled, its files are complete, and listeners are notified."""
 
 import json
 from collections.abc import Mapping
@@ -93,7 +93,7 @@ def _tell(connection: Connection, ended: Row[Any]) -> None:
 
 
 def _told(ended: Row[Any]) -> dict[str, Any]:
-    """What webhooks tell of a batch's end, beside its id."""
+    """Return what webhooks say of a batch's end, beside its id."""
     return {
         "tenant": ended.tenant,
         "status": ended.state,

@@ -44,8 +44,8 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Fed:
-    """What came of a chunk: how many lines were taken, and jobs made; how far the input was read by that; whether the
-    rest of the chunk waits: for the budget, or for another batch.
+    """The outcome of a chunk: lines taken, jobs made, the new position in the input, and if the rest waits for the
+    budget or for another batch.
     """
 
     lines: int

@@ -1,4 +1,4 @@
-"""What became of a batch's lines, until it is in the batch's files.
+"""Results of a batch's lines, until they are in the batch's files.
 
 The ends of lines' jobs are found by an index that only jobs of batches are in, so that ending any other job costs
 nothing more. Whoever has appended an end to the output says so in one transaction with the file's new length: of two
@@ -24,7 +24,7 @@ from headrace_workers.features.batches.tables import BATCHES, IS_REFUSED, LINES
 
 @dataclass(frozen=True, slots=True)
 class JobEnd:
-    """How a job of a line ended: the event's type and bytes."""
+    """The end of a line's job: the event's type and bytes."""
 
     job_id: str
     state: str
@@ -48,7 +48,7 @@ class EndedLine:
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What became of a line: with a `code` it failed. What its jobs cost, and whether no model was run for it."""
+    """The outcome of a line: with a `code` it failed. What its jobs cost, and whether no model was run for it."""
 
     line: EndedLine
     code: str | None = None

@@ -45,7 +45,7 @@ class NewFile:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What is appended to a file that had `before` bytes: `added` bytes, which stand at the end of a new object.
+    """The bytes appended to a file that had `before` bytes: `added` bytes at the end of a new object.
 
     That is the piece of this number. With `replaces` it takes that object's place, and begins with all that is in it.
     """
@@ -77,7 +77,7 @@ class TooManyFiles(HeadraceError):
 
 @dataclass(frozen=True, slots=True)
 class FileBounds:
-    """What a tenant may keep: bytes of files, those that pending uploads announced included, and pending uploads.
+    """The bounds of a tenant: bytes of files, those of pending uploads included, and pending uploads.
 
     0: any number. What batches write is never refused, but it counts.
     """

@@ -53,7 +53,9 @@ class Cache:
         self._likeness = likeness
 
     def look_up(self, asked: Sequence[Asked]) -> list[Found]:
-        """What each comes to; who finds nothing is noted as the one who makes it. Unavailable with the ledger."""
+        """Return the outcome of each request. A request that finds nothing is noted as the one that makes the answer.
+        Raise Unavailable with the ledger.
+        """
         requests = [self._request(each) for each in asked]
         same = self._ledger.of(Answers).exact({request.key for request in requests})
         found: dict[int, Found] = {}
@@ -107,14 +109,14 @@ class Cache:
         ]
 
     def _alive(self, missing: Sequence[_Missing]) -> dict[int, Entry]:
-        """What lives of that which memory finds, or nearly does."""
+        """Return the living entries among the hits and near misses in memory."""
         ids = {each.near.entry_id for each in missing if each.near.entry_id is not None}
         ids |= {each.near.nearly.found.entry_id for each in missing if each.near.nearly is not None}
         return self._ledger.of(Answers).living(ids) if ids else {}
 
     def _failed(self, missing: Sequence[_Missing]) -> dict[int, Found]:
-        """Those whose very request ended for what it asks while they waited: it would do so again, and may have killed
-        its workers.
+        """Return the requests whose leader failed by its own request while they waited. They would fail again, and the
+        leader may have killed its workers.
         """
         asking = [each.request.asked for each in missing]
         waited_for = {asked.waited_for for asked in asking if asked.waited_for is not None}
@@ -131,7 +133,9 @@ class Cache:
         return key_of(job, self._version(job.model), screened=asked.screened)
 
     def _lately(self, missing: Sequence[_Missing]) -> dict[int, Found]:
-        """What comes of those that are being made for somebody, or were a moment ago, before memory could know."""
+        """Return the outcomes of requests whose answers are being made, or were a moment ago, before memory could
+        know.
+        """
         asking = {each.place: vectored for each in missing if (vectored := each.vectored) is not None}
         if not asking or self._likeness is None:
             return {}
@@ -166,8 +170,9 @@ class Cache:
         return found
 
     def _yielding(self, first: Sequence[_Missing], found: Mapping[int, Found]) -> dict[int, Found]:
-        """Those that have just begun to lead and now wait after all: for the same question in other words another
-        worker had begun a moment before, when neither could see the other.
+        """Return the requests that have just begun to lead and now wait after all.
+
+        For the same question in other words another worker had begun a moment before, when neither could see the other.
         """
         leading = {
             each.place: (vectored, each, led.entry_id)
@@ -215,7 +220,7 @@ def _known(missing: Sequence[_Missing], alive: Mapping[int, Entry]) -> dict[int,
 
 
 def _nearly(each: _Missing, alive: Mapping[int, Entry]) -> NearMiss | None:
-    """What this was nearly served, if that lives."""
+    """Return the near miss, if its entry lives."""
     if each.near.nearly is None:
         return None
     kind, neighbour, guard = each.near.nearly
@@ -252,7 +257,7 @@ def _new(each: _Missing) -> NewEntry:
 def _came(
     each: _Missing, candidates: Sequence[Neighbour], alive: Mapping[int, Entry], leaders: Mapping[int, Leader]
 ) -> Found | None:
-    """What comes of a request that these entries, oldest first, ask the same as; None: it may lead."""
+    """Return the outcome of a request that asks the same as these entries, oldest first; None if it may lead."""
     for candidate in candidates:
         if (hit := _like(each, candidate, alive)) is not None:
             return hit
@@ -290,7 +295,7 @@ def _behind(each: _Missing, behind: Behind, first: _Missing, found: Found) -> Fo
 
 
 def _unserved(each: _Missing, leader: Leader | None) -> Miss | Awaited:
-    """What becomes of a request that nothing answers yet."""
+    """Return the outcome of a request without an answer so far."""
     if leader is None:
         return _miss(each)
     if leader.job_id == each.request.asked.job_id:

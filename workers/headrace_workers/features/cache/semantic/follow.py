@@ -33,13 +33,15 @@ Change = TypeVar("Change", bound=_Change)
 
 
 class Memory(Protocol[Change]):
-    """What is in memory of the ledger: one kind of change keeps it up. Each may raise Unavailable, with the ledger."""
+    """The part of the ledger that is in memory, kept up by one kind of change. Each method may raise Unavailable, with
+    the ledger.
+    """
 
     def begin(self, loop: Loop) -> Position:
         """Forget all, and read anew what is needed: from this position on it is to be kept up."""
 
     def changed(self, after: Position, limit: int) -> Sequence[Change]:
-        """What changed after a position, in order."""
+        """Return what changed after a position, in order."""
 
     def take_in(self, changes: Sequence[Change], loop: Loop) -> None:
         """Be as the ledger is after these; again the same changes nothing."""
@@ -48,7 +50,9 @@ class Memory(Protocol[Change]):
         """Do what can wait; it may take seconds."""
 
     def idle(self) -> bool:
-        """Whether nothing is held, and nobody has asked for long: until somebody does, nothing is followed."""
+        """Return True if nothing is held and nobody has asked for long: then nothing is followed until somebody
+        asks.
+        """
 
     def holds(self) -> bool:
         """The ledger was away: whether it is still what this was read from, and not one that was restored."""

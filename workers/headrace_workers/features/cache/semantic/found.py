@@ -1,4 +1,4 @@
-"""Who looks up an answer, and what that comes to."""
+"""Requests for a cache look-up, and their results."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -23,7 +23,7 @@ class Asked:
 
     @property
     def has_waited(self) -> bool:
-        """Whether it has."""
+        """True if the request has waited."""
         return self.waited_for is not None
 
 

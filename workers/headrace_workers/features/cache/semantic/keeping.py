@@ -15,7 +15,7 @@ class Follows(Protocol):
 
     @property
     def reached(self) -> Reached | None:
-        """What is known, and up to which change; None where there is nothing to save."""
+        """Return the state, and its last change; None if there is nothing to save."""
 
 
 class Keeping:

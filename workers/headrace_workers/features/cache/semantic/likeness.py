@@ -1,4 +1,4 @@
-"""Whether a question was answered before in other words: near by its vector, and the same to every guard."""
+"""Look-up of a question that was answered before in other words: near by its vector, and the same to every guard."""
 
 import logging
 from collections.abc import Callable, Collection, Sequence
@@ -96,7 +96,7 @@ class NearestQuestions:
         return [found[entry_id] for entry_id in sorted(found)]
 
     def _same(self, asked: Vectored, shelf: Shelf) -> list[Neighbour]:
-        """Those of the nearest that ask the same, the nearest first; none where the scope is off."""
+        """Return the nearest entries that ask the same, nearest first; none if the scope is off."""
         limit = self._limit(asked.question.scope) or _NO_LIMIT
         if limit.off is not None:
             return []
@@ -137,7 +137,9 @@ class NearestQuestions:
         return Near(written, None, first.similarity, least, why, nearly)
 
     def _nearly(self, question: Question, neighbours: Sequence[Neighbour], least: float) -> Nearly | None:
-        """What a lower threshold would serve, or else what a guard refused: none from `least` on passed them all."""
+        """Return what a lower threshold would serve, or else what a guard refused: no entry from `least` on passed all
+        guards.
+        """
         for neighbour in neighbours:
             if neighbour.similarity < self._explored_from:
                 break

@@ -1,4 +1,4 @@
-"""What likeness is asked, and what it says."""
+"""Requests to the semantic look-up, and their results."""
 
 from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple, Protocol
@@ -16,7 +16,9 @@ class Nearly(NamedTuple):
 
 
 class Near(NamedTuple):
-    """What likeness came to: the question's vector, and the nearest entry that asks the same, or why none does."""
+    """The result of a semantic look-up: the question's vector, and the nearest entry that asks the same, or why none
+    does.
+    """
 
     vector: bytes | None = None
     found: Neighbour | None = None

@@ -15,7 +15,7 @@ _AT_ONCE = 1_000
 
 
 class Questions:
-    """What a follower keeps `known` by. It begins with what was `saved`, if that still holds."""
+    """The follower that keeps `known` up to date. It begins with what was `saved`, if that is still valid."""
 
     def __init__(self, ledger: Ledger, known: Known, saved: Saved | None = None) -> None:
         self._ledger = ledger
@@ -26,7 +26,7 @@ class Questions:
 
     @property
     def reached(self) -> Reached | None:
-        """What is known, and the last change that is in it; None while it is read, or where nothing has changed yet."""
+        """Return the state and its last change; None while it is being read, or if nothing has changed yet."""
         return self._reached
 
     def begin(self, loop: Loop) -> Position:
@@ -46,7 +46,7 @@ class Questions:
         return position
 
     def changed(self, after: Position, limit: int) -> Sequence[Change]:
-        """What changed of answers after a position, in order."""
+        """Return the changes of answers after a position, in order."""
         return self._ledger.of(Answers).changed(after, limit)
 
     def take_in(self, changes: Sequence[Change], _loop: Loop) -> None:
@@ -65,7 +65,7 @@ class Questions:
         return False
 
     def holds(self) -> bool:
-        """Whether the ledger still has the change that is the last here."""
+        """Return True if the ledger still has the last change that is in here."""
         return self._reached is not None and self._ledger.of(Answers).stands(self._reached.mark)
 
     def _from_disk(self) -> Mark | None:

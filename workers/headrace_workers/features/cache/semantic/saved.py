@@ -1,4 +1,4 @@
-"""What a recall worker knows, on disk: so that it starts from there and not from the whole ledger.
+"""Snapshots of a recall worker's state on disk, so that it need not read the whole ledger at its start.
 
 Below `HEADRACE_HOME` a ledger and an embedder have a folder of their own, which all workers of that home share: what
 one writes any of them may start from. A snapshot ends with a change of the ledger, its *mark*; see `changes.stands` for
@@ -75,7 +75,7 @@ class Saved:
         return done
 
     def is_due(self, reached: Reached) -> bool:
-        """Whether what is on disk is so far behind that it should be written anew, whoever wrote it."""
+        """Return True if the snapshot on disk is old enough to be written anew, whoever wrote it."""
         try:
             there = snapshot.meta(self.folder)
             behind = reached.mark.number - _mark(self.folder, there, self._whose).number

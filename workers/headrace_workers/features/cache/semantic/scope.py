@@ -1,4 +1,4 @@
-"""What makes two requests the same: all that an answer depends on. Pure."""
+"""The identity of requests: all that an answer depends on. Pure."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def not_by_likeness(job: GenerationJob) -> str | None:
 
 
 def _stands_alone(job: GenerationJob) -> bool:
-    """Whether the question comes first: what was said before it in a conversation changes what it means."""
+    """Return True if the question comes first: earlier turns of a conversation change its meaning."""
     *before, last = job.conversation
     return last.role == "user" and all(message.role == "system" for message in before)
 
@@ -58,7 +58,7 @@ def _around(job: GenerationJob, model: str, screened: bool) -> dict[str, Any]:
 
 
 def _chosen(sampling: Sampling) -> dict[str, Any]:
-    """How tokens are chosen, without what is ignored at temperature 0."""
+    """Return the sampling parameters, without those that are ignored at temperature 0."""
     ignored = {"top_p", "top_k", "seed"} if sampling.temperature == 0 else set[str]()
     if sampling.repetition_penalty is None:  # then it is the model's, and part of its version
         ignored.add("repetition_penalty")

@@ -20,7 +20,7 @@ _TOLD: Final[dict[State, Told]] = {State.NOT_YET_SHOWN: NOT_YET, State.HOLDS: "s
 
 
 def fit_due(before: ScopeStanding, tallies: Sequence[Tally], beside: Beside = Beside()) -> bool:  # noqa: B008 - a value
-    """Whether there are enough decided audits for another curve."""
+    """Return True if there are enough decided audits for another curve."""
     return sum(each.clean + each.wrong for each in tallies) + beside.below.decided >= _FIRST_FIT << before.fits
 
 
@@ -32,7 +32,8 @@ def judge(
     beside: Beside = Beside(),  # noqa: B008 - a value
     pairs: Sequence[Pair] | None = None,
 ) -> ScopeStanding:
-    """How a scope stands after these audits; with `pairs` its curve is fitted anew. One that was off stays off.
+    """Return the state of a scope after these audits; with `pairs` its curve is fitted anew. One that was off stays
+    off.
 
     What is `beside` the bound is told, and changes no state.
     """
@@ -70,8 +71,8 @@ def judge(
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """What may be said of all scopes at once: the error among all that likeness served in them, and how many of them
-    are shown to keep to their bound. Both may be looked at after every audit.
+    """The statement about all scopes together: the error among all semantic hits, and how many scopes are shown to keep
+    to their bound. Both may be looked at after every audit.
     """
 
     scopes: int

@@ -18,7 +18,7 @@ _DUTY: Final = "bounds"
 
 
 class Limit(NamedTuple):
-    """What the bound says of a scope: why it is off, what similarity its curve asks for, and whether it is shown."""
+    """The effect of the bound on a scope: why it is off, the similarity that its curve requires, and if it is shown."""
 
     off: str | None = None
     least: float | None = None
@@ -41,7 +41,9 @@ class Standings(KeepsGoing):
         self._limits: dict[str, Limit] | None = None
 
     def limit(self, scope: str) -> Limit | None:
-        """What the bound says of this scope; None: nothing that limits it. Before the first look all are off."""
+        """Return the effect of the bound on this scope; None if nothing limits it. Before the first look all scopes are
+        off.
+        """
         limits = self._limits
         return _UNREAD if limits is None else limits.get(scope)
 

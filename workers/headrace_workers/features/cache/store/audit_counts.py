@@ -1,4 +1,4 @@
-"""What the audits of a scope say: counts for its bound and its curve, and what stands beside these."""
+"""Counts of a scope's audits: for its bound and its curve, and the figures beside them."""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -24,7 +24,7 @@ class Tally(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """What was served, or would be from a lower similarity on, and whether it was right."""
+    """A served answer, or one that a lower threshold would serve, and if it was right."""
 
     similarity: float
     correct: bool
@@ -38,7 +38,7 @@ class Window(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """How many of some audits have which label."""
+    """The numbers of audits by label."""
 
     clean: int = 0
     wrong: int = 0
@@ -61,7 +61,7 @@ class Beside(NamedTuple):
 
 
 class OfGuard(NamedTuple):
-    """What this guard alone refused, or `several` did: about how many there were, and what audits say of them."""
+    """The refusals by this guard alone, or by `several`: about how many there were, and what audits say of them."""
 
     guard: str
     refused: float

@@ -41,7 +41,7 @@ class Afresh:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewAudit:
-    """What was served, with the work of answering it afresh; or what was nearly served, which needs none.
+    """A served answer with the work of answering it afresh, or a near miss, which needs no work.
 
     `share` is the chance that such a look-up had to be audited.
     """
@@ -95,7 +95,7 @@ class Own:
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """What an audit came to. An answer that was served, and that it found wrong, is given to nobody any more."""
+    """The result of an audit. An answer that was served, and that it found wrong, is given to nobody any more."""
 
     audit_id: str
     label: Label

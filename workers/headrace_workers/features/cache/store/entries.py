@@ -39,7 +39,7 @@ class NewEntry:
 
 
 class Leader(NamedTuple):
-    """Who makes the answer to a request at this moment."""
+    """The job that makes the answer to a request now."""
 
     entry_id: int
     job_id: str
@@ -92,12 +92,12 @@ def exact(where: Reads | Connection, keys: Collection[str]) -> dict[str, Entry]:
 
 
 def living(where: Reads | Connection, entry_ids: Collection[int]) -> dict[int, Entry]:
-    """Those of these entries that may still be served, by id."""
+    """Return the entries among these that may still be served, by id."""
     return {entry.id: entry for entry in _serve(where, "id", entry_ids)}
 
 
 def in_the_making(connection: Connection, entry_ids: Collection[int]) -> dict[int, Leader]:
-    """Who makes those of these entries that are being made at this moment, by id."""
+    """Return the leaders of the entries among these that are being made now, by id."""
     if not entry_ids:
         return {}
     query = select(ENTRIES.c.id, ENTRIES.c.job_id, ENTRIES.c.lane)
@@ -115,7 +115,7 @@ def _serve(where: Reads | Connection, column: str, wanted: Collection[Any]) -> l
 
 
 class Led(NamedTuple):
-    """Who makes the answer to each request, and the answers that came to live since they were looked for, by key."""
+    """The leader of each request, and the answers that became available since the look-up, by key."""
 
     leaders: dict[str, Leader]
     live: dict[str, Entry]

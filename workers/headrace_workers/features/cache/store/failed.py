@@ -18,7 +18,7 @@ _WOULD_AGAIN: Final = frozenset({Category.INVALID, Category.PERMANENT, Category.
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What was asked, and how that ended."""
+    """A request, and how it ended."""
 
     job: GenerationJob
     category: Category

@@ -1,4 +1,4 @@
-"""How well recall does: who asked, what was given, and what is kept. Reads all that is known of it."""
+"""Counts of the cache: look-ups, given answers, and kept answers. Reads all that the ledger knows of it."""
 
 from collections import Counter
 from collections.abc import Mapping

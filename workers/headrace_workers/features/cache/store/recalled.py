@@ -32,7 +32,7 @@ class AnswerOf:
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """What became of answers that are given no more.
+    """The outcome of recalling answers.
 
     `looking_up` are the claims of groups that were looking answers up at that moment: until they end, one of them may
     still be about to say that it gave such an answer, because it read it just before.
@@ -81,7 +81,7 @@ def disown(connection: Connection, job_ids: Sequence[str], reason: str) -> int:
 
 
 def running(connection: Connection, claim_ids: Sequence[int]) -> frozenset[int]:
-    """Those of these claims that have not ended."""
+    """Return the claims among these that have not ended."""
     if not claim_ids:
         return frozenset()
     return frozenset(connection.execute(select(CLAIMS.c.id).where(among(connection, CLAIMS.c.id, claim_ids))).scalars())
@@ -104,13 +104,13 @@ def served(connection: Connection, entry_ids: Collection[int], after: int, limit
 
 
 def given(connection: Connection, job_id: str) -> list[Row[Any]]:
-    """What this job was given, the latest first, in the columns of `served` but for the state."""
+    """Return the answers that this job was given, the latest first, in the columns of `served` without the state."""
     query = select(SERVES).where(SERVES.c.job_id == job_id).order_by(SERVES.c.id.desc())
     return list(connection.execute(query))
 
 
 def to_ask_again(connection: Connection, job_ids: Sequence[str]) -> dict[str, Any]:
-    """What those of these jobs that are known asked: id, tenant, kind, state, payload, correlationid; by id."""
+    """Return the requests of the known jobs among these: id, tenant, kind, state, payload, correlationid; by id."""
     columns = (JOBS.c.id, JOBS.c.tenant, JOBS.c.kind, JOBS.c.state, JOBS.c.payload, JOBS.c.correlationid)
     query = select(*columns).where(among(connection, JOBS.c.id, job_ids))
     return {row.id: row for row in connection.execute(query)}

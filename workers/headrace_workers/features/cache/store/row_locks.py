@@ -1,4 +1,4 @@
-"""What the rows of a step lock before the first of them is written: all of a kind, in one order."""
+"""The locks of a step's rows, taken before the first is written: all of a kind, in one order."""
 
 from collections.abc import Collection, Sequence
 

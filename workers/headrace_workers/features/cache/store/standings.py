@@ -1,4 +1,4 @@
-"""How each scope of the cache stands: whether its bound is shown, or broken, and its semantic tier off."""
+"""States of the cache's scopes: if the bound is shown, or broken, and if the semantic tier is off."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -31,7 +31,7 @@ class AcceptedList(BaseModel):
 
 
 ACCEPTED: Final[Responses] = {
-    202: {"model": AcceptedShape | AcceptedList, "description": "They are safe, whatever dies now."},
+    202: {"model": AcceptedShape | AcceptedList, "description": "The jobs are safe, even if processes die now."},
     "default": PROBLEM,
 }
 

@@ -1,4 +1,4 @@
-"""How much each knowledge base is asked: a worker that starts loads the bases that are asked most."""
+"""Use counts of knowledge bases: a worker that starts loads the most used bases."""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple

@@ -23,7 +23,7 @@ MOST_JOBS: Final = 500_000  # of a tenant, the newest, whose ends are read for t
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """How many labels were new; and those that were not taken, by their places, each with the reason."""
+    """The number of new labels, and the refused labels by their places, each with the reason."""
 
     new: int
     refused: dict[int, str]

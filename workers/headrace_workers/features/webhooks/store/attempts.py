@@ -14,7 +14,7 @@ from headrace_workers.features.webhooks.tables import DELIVERIES, ENDPOINTS
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What is to be sent to an endpoint now."""
+    """A delivery that is due."""
 
     id: str
     type: str
@@ -24,7 +24,7 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What came of an attempt: see `Reply`."""
+    """The outcome of an attempt: see `Reply`."""
 
     id: str
     ms: int
@@ -34,7 +34,7 @@ class Tried:
 
 
 def due(where: Reads | Connection, ids: Sequence[str]) -> tuple[dict[str, Due], int]:
-    """Those of these deliveries that are known, and whose endpoint is; and the time (ms)."""
+    """Return the known deliveries among these whose endpoint exists; and the time (ms)."""
     rows = rows_of(where, _due(where.dialect.name), {"ids": list(ids)})
     now = rows[0][-1] if rows else rows_of(where, _CLOCK, {})[0][0]
     return {row[0]: Due(*row[:-1]) for row in rows}, now

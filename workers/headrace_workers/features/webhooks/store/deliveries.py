@@ -1,4 +1,4 @@
-"""What endpoints are told, written with its unit of work.
+"""Deliveries to endpoints, each written with its unit of work.
 
 A delivery is a unit (see units.py) whose content lies in a row of its own, so that what was delivered can be looked at
 (delivery_views.py), and sent again as it was (redelivery.py). attempts.py is what a worker reads and writes of it.
@@ -33,7 +33,7 @@ _MESSAGES: Final = Namespace(uuid.UUID("a1f1a3a2-0f5e-5c0b-9b63-5d0c1f2e7b44"))
 
 @dataclass(frozen=True, slots=True)
 class NewDelivery:
-    """What one endpoint is to be told. `url` where it is not the endpoint's own."""
+    """A delivery to one endpoint. `url` is set if it is not the endpoint's own."""
 
     id: str
     endpoint_id: str

@@ -55,7 +55,7 @@ class Endpoint:
 
     @property
     def health(self) -> "Health":
-        """How it stands."""
+        """Return the health of an endpoint."""
         return Health(
             registered=self.origin == REGISTERED,
             failures=self.failures,
@@ -68,7 +68,9 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """How a receiver stands: failures in a row and since when, pauses in a row and until when; why it is disabled."""
+    """The health of an endpoint: failures in a row and since when, pauses in a row and until when, and why it is
+    disabled.
+    """
 
     registered: bool
     failures: int = 0
@@ -278,7 +280,7 @@ def forget_places(connection: Connection, older_than_ms: int) -> bool:
 
 
 def count(connection: Connection, tenant: str) -> int:
-    """How many endpoints a tenant has registered."""
+    """Return how many endpoints a tenant has registered."""
     registered = (ENDPOINTS.c.tenant == tenant) & (ENDPOINTS.c.origin == REGISTERED)
     return int(connection.execute(select(func.count()).select_from(ENDPOINTS).where(registered)).scalar_one())
 

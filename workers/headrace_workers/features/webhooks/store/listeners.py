@@ -1,4 +1,4 @@
-"""Who listens to the ends of jobs: the endpoints that a tenant has registered, and those that jobs name themselves."""
+"""Listeners to the ends of jobs: registered endpoints of a tenant, and callbacks that jobs name."""
 
 import json
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """Who listens to a job: `endpoints` are its tenant's, `callback` is the wish that came with it (JSON)."""
+    """The listeners to a job: `endpoints` are its tenant's, `callback` is the job's own (JSON)."""
 
     tenant: str
     endpoints: tuple[Listener, ...]

@@ -18,8 +18,8 @@ TWICE_MS: Final = 600_000  # what was sent again within this time is not once mo
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What sending again would send: what failed or was dropped, what was delivered; and what was left out, as it was
-    sent again a moment ago.
+    """A preview of a replay: failed or dropped deliveries, delivered ones, and those left out since they were sent
+    again a moment ago.
     """
 
     failed: int
@@ -83,7 +83,7 @@ def _replayable(*, delivered: bool) -> list[str]:
 
 
 def _has_receiver() -> ColumnElement[bool]:
-    """What was dropped because its endpoint is gone would be dropped again."""
+    """Exclude deliveries whose endpoint is gone: they would be dropped again."""
     known = select(ENDPOINTS.c.id).where(ENDPOINTS.c.id == DELIVERIES.c.endpoint_id).exists()
     return or_(JOBS.c.state != DROPPED, known)
 

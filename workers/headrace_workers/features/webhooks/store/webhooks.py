@@ -23,8 +23,8 @@ class Webhooks(LedgerStore):
     # -- the bridge
 
     def heard(self, job_ids: Sequence[str], *, likely: bool = False) -> dict[str, Heard] | None:
-        """Those of these jobs that somebody listens to. Where that is not `likely`, it is first asked whether anybody
-        listens at all: None where nobody does.
+        """Return the jobs among these with listeners. If that is not `likely`, first ask if anybody listens at all:
+        None if nobody does.
         """
         return listening.heard(self._reads, job_ids) if likely or listening.anybody(self._reads) else None
 
