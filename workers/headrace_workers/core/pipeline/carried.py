@@ -21,7 +21,7 @@ def published(event: object) -> tuple[StageRecord, ...]:
 
 
 def pack(context: Mapping[str, Any], unpublished: Sequence[StageRecord]) -> bytes | None:
-    """Both as JSON; None when both are empty. WrongOutcome when the context is no JSON, or too large."""
+    """Return both as JSON; None when both are empty. Raise WrongOutcome when the context is no JSON, or too large."""
     if not context and not unpublished:
         return None
     stages = [record.model_dump(exclude_none=True) for record in unpublished]
@@ -35,7 +35,7 @@ def pack(context: Mapping[str, Any], unpublished: Sequence[StageRecord]) -> byte
 
 
 def unpack(value: bytes | None) -> tuple[dict[str, Any], tuple[StageRecord, ...]]:
-    """Context, and the records of stages that published nothing."""
+    """Return the context, and the records of stages that published nothing."""
     if value is None:
         return {}, ()
     found = json.loads(value)
