@@ -28,9 +28,9 @@ def pack(context: Mapping[str, Any], unpublished: Sequence[StageRecord]) -> byte
     try:
         value = json.dumps({"context": dict(context), "stages": stages}, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise WrongOutcome(f"handed on a context that is no JSON: {error}") from error
+        raise WrongOutcome(f"returned a context that is no JSON: {error}") from error
     if len(value) > MAX_EVENT_BYTES:
-        raise WrongOutcome(f"handed on a context of {len(value)} bytes, more than the {MAX_EVENT_BYTES} there may be")
+        raise WrongOutcome(f"returned a context of {len(value)} bytes, more than the limit of {MAX_EVENT_BYTES}")
     return value
 
 

@@ -62,7 +62,7 @@ class Assigner:
                 if self._sent is not None:
                     self._sent(claim)
         except Exception as error:  # any error: the caller has work of its own to go on with
-            log("hand-out", logging.WARNING, Action.UNAVAILABLE, f"could not hand work on: {words(error)}")
+            log("hand-out", logging.WARNING, Action.UNAVAILABLE, f"could not assign work at once: {words(error)}")
             with suppress(Unavailable):
                 self._ledger.release([claim.id for claim in unsent])
 

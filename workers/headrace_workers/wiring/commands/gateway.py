@@ -45,7 +45,7 @@ def gateway(
     if not host:  # to the system, all addresses that there are
         raise ConfigurationError("--host is empty: name an address, or 0.0.0.0 for all")
     if without_keys and not _is_loopback(host):
-        raise ConfigurationError(f"--without-keys lets everybody in who reaches {host}: it is for 127.0.0.1 alone")
+        raise ConfigurationError(f"--without-keys admits everybody who can reach {host}: use it with 127.0.0.1 only")
     settings = Settings.from_env()
     require_ledger(settings.ledger, settings.kafka.prefix)
     try:
