@@ -1,4 +1,4 @@
-"""What docs/extending.md shows works: the examples of each section run as they stand, one after the other."""
+"""The examples of docs/extending.md run as they stand, one after the other. docs/add-a-feature.md shows the sample."""
 
 import re
 from pathlib import Path
@@ -13,6 +13,7 @@ from headrace_workers.core.tables import METADATA
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/extending.md").read_text("utf-8")
+SAMPLE = ROOT / "tests/extending/readability"
 EXAMPLES = {
     title: blocks
     for title, text in re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
@@ -26,6 +27,14 @@ def run(title: str) -> dict[str, Any]:
     for block in EXAMPLES[title]:
         exec(compile(block, "docs/extending.md", "exec"), namespace)
     return namespace
+
+
+def test_the_page_of_features_shows_the_sample_that_is_tested() -> None:
+    """Each file stands on the page under its name, whole, and no other code does."""
+    page = (ROOT / "docs/add-a-feature.md").read_text("utf-8")
+    files = {path.name: path.read_text("utf-8") for path in SAMPLE.glob("*.py") if path.name != "__init__.py"}
+    assert dict(re.findall(r"^`(\w+\.py)`:\n\n```python\n(.*?)```$", page, re.MULTILINE | re.DOTALL)) == files
+    assert page.count("```python\n") == len(files)
 
 
 @pytest.mark.parametrize("title", EXAMPLES)

@@ -8,8 +8,8 @@ from headrace_schemas import times
 from headrace_schemas.codec import encode
 from headrace_schemas.content_type import JSON, NAME
 from headrace_schemas.envelope import schema_id
-from headrace_schemas.event_types import EVENTS, EventType, types_on
-from headrace_schemas.examples import EXAMPLES, example_envelope
+from headrace_schemas.event_types import EventType, known_types, types_on
+from headrace_schemas.examples import example_envelope, example_of
 from headrace_schemas.job import JOB_NAMESPACE
 from headrace_schemas.jsonschema import build_json_schema
 from headrace_schemas.topics import INBOUND, Topic
@@ -87,7 +87,7 @@ _SECURITY: Final = {
 def build_asyncapi() -> dict[str, Any]:
     """Return the document, self-contained, for topics with the default prefix."""
     schemas: dict[str, Any] = {}
-    for event_type in EVENTS:
+    for event_type in known_types():
         schemas |= _schemas(event_type)
     return {
         "asyncapi": "3.0.0",
@@ -103,7 +103,7 @@ def build_asyncapi() -> dict[str, Any]:
         "channels": {channel_name(topic): _channel(topic) for topic in Topic},
         "operations": {_operation_name(topic): _operation(topic) for topic in Topic},
         "components": {
-            "messages": {_title(event_type): _message(event_type) for event_type in EVENTS},
+            "messages": {_title(event_type): _message(event_type) for event_type in known_types()},
             "schemas": schemas,
             "securitySchemes": _SECURITY,
         },
@@ -154,12 +154,12 @@ def _message(event_type: EventType) -> dict[str, Any]:
         "payload": {"$ref": f"#/components/schemas/{_title(event_type)}"},
         **({"correlationId": _CORRELATION} if of_job else {}),
         "bindings": {"kafka": {"key": _KEY if of_job else _KEY_OF_POLICIES, "bindingVersion": "0.5.0"}},
-        "examples": [_example(event_type.name)],
+        "examples": [_example(event_type)],
     }
 
 
-def _example(event_type: str) -> dict[str, Any]:
-    headers, value = encode(EXAMPLES[event_type], example_envelope(event_type))
+def _example(event_type: EventType) -> dict[str, Any]:
+    headers, value = encode(example_of(event_type), example_envelope(event_type.name))
     return {"headers": {name: text.decode() for name, text in headers}, "payload": json.loads(value)}
 
 

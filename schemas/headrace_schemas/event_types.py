@@ -1,8 +1,13 @@
-"""The closed set of events: what each is called, the class that it is read into, and the topic that it belongs on."""
+"""The events: what each is called, the class that it is read into, and the topic that it belongs on.
 
+`EVENTS` are those of the contract. A deployment may have features of its own, which add theirs.
+"""
+
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from headrace_schemas.events import DeadLetter, JobCancelled, JobHeld, JobKind, Moderated, Output, Result
+from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.events import DeadLetter, JobCancelled, JobEvent, JobHeld, JobKind, Moderated, Output, Result
 from headrace_schemas.job import AnyJob, CancelJob, EmbeddingJob, EvaluationJob, GenerationJob, ModerationJob
 from headrace_schemas.policy import PolicyRefused, PolicySwitched
 from headrace_schemas.review import Review
@@ -15,11 +20,15 @@ Event = (
 
 
 class EventType(NamedTuple):
-    """Type of event. `name` is its CloudEvents type; ingest refuses an event on a topic that is not its own."""
+    """Type of event. `name` is its CloudEvents type; ingest refuses an event on a topic that is not its own.
+
+    `example` is that of an event that a feature adds; those of the contract stand in `examples.py`.
+    """
 
     name: str
-    cls: type[Event]
+    cls: type[Event] | type[JobEvent]
     topic: Topic
+    example: JobEvent | None = None
 
     @property
     def description(self) -> str:
@@ -45,7 +54,7 @@ EVENTS: Final = (
     EventType("headrace.policy.refused.v1", PolicyRefused, Topic.POLICIES),
 )
 _BY_NAME: Final = {event_type.name: event_type for event_type in EVENTS}
-_BY_CLASS: Final = {event_type.cls: event_type for event_type in EVENTS}
+_BY_CLASS: Final[dict[type, EventType]] = {event_type.cls: event_type for event_type in EVENTS}
 
 # As the ledger and receipts name a job's kind.
 _KINDS: Final[dict[type[Event], JobKind]] = {
@@ -55,6 +64,21 @@ _KINDS: Final[dict[type[Event], JobKind]] = {
     ModerationJob: "moderation",
 }
 _BY_KIND: Final[dict[str, EventType]] = {kind: _BY_CLASS[cls] for cls, kind in _KINDS.items()}
+
+
+def add_types(types: Iterable[EventType]) -> None:
+    """Add the event types of a feature; ConfigurationError where one has another's name or no example."""
+    for added in types:
+        if added.example is None:
+            raise ConfigurationError(f"the event type {added.name} has no example; give it one")
+        if _BY_NAME.setdefault(added.name, added) != added:
+            raise ConfigurationError(f"two event types have the name {added.name}; give each its own")
+        _BY_CLASS[added.cls] = added
+
+
+def known_types() -> tuple[EventType, ...]:
+    """Return all event types: those of the contract, then those that features added."""
+    return tuple(_BY_NAME.values())
 
 
 def kind_of(job: AnyJob) -> JobKind:
@@ -84,4 +108,4 @@ def topic_for(event: Event) -> Topic:
 
 def types_on(topic: Topic) -> list[EventType]:
     """Return the events that belong on a topic."""
-    return [event_type for event_type in EVENTS if event_type.topic is topic]
+    return [event_type for event_type in known_types() if event_type.topic is topic]

@@ -8,11 +8,12 @@ from headrace_schemas.callback import Callback
 from headrace_schemas.criteria import ChrF, Contains, Length, Pairwise, Rubric, Uncertain
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.errors import Category
-from headrace_schemas.event_types import EVENTS, Event, type_of
+from headrace_schemas.event_types import Event, EventType, known_types, type_of
 from headrace_schemas.events import (
     Answer,
     DeadLetter,
     JobCancelled,
+    JobEvent,
     JobHeld,
     JudgeVerdict,
     Moderated,
@@ -235,15 +236,20 @@ _EVENTS: Final[tuple[Event, ...]] = (
 EXAMPLES: Final[dict[str, Event]] = {type_of(event): event for event in _EVENTS}
 
 
+def example_of(event_type: EventType) -> Event | JobEvent:
+    """Return the example of an event type: its own, or one of the contract's."""
+    return event_type.example or EXAMPLES[event_type.name]
+
+
 def example_envelope(event_type: str) -> Envelope:
     """Return the envelope that an example comes in."""
-    event = EXAMPLES[event_type]
+    event = EXAMPLES.get(event_type)
     sent = isinstance(event, AnyJob | CancelJob | Review)
     job_id = event.job_id if isinstance(event, CancelJob | Review) else _JOB_ID
     if isinstance(event, AnyJob):
         job_id = event.job_id("")
     of_job = not isinstance(event, PolicySwitched | PolicyRefused)
-    number = [known.name for known in EVENTS].index(event_type) + 1
+    number = [known.name for known in known_types()].index(event_type) + 1
     return Envelope(
         id=f"evt-{number}" if sent else derive_job_id(_TENANT, event_type),
         type=event_type,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from headrace_schemas.asyncapi import build_asyncapi
-from headrace_schemas.event_types import EVENTS
+from headrace_schemas.event_types import known_types
 from headrace_schemas.jsonschema import build_json_schema
 
 ASYNCAPI_FILE: Final = "asyncapi.json"
@@ -25,7 +25,7 @@ def export(directory: Path) -> list[Path]:
 
 def documents() -> Iterator[tuple[str, dict[str, Any]]]:
     """Return the content of each file, by its name."""
-    for event_type in EVENTS:
+    for event_type in known_types():
         yield schema_file(event_type.name), build_json_schema(event_type)
     yield ASYNCAPI_FILE, build_asyncapi()
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from headrace_schemas.codec import encode_value
 from headrace_schemas.envelope import schema_id
 from headrace_schemas.event_types import EventType
-from headrace_schemas.examples import EXAMPLES
+from headrace_schemas.examples import example_of
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -95,7 +95,7 @@ def build_json_schema(event_type: EventType, *, references: str = "#/$defs/") ->
         "$schema": DIALECT,
         "$id": schema_id(event_type.name),
         **_plain(cls.__name__, raw),
-        "examples": [json.loads(encode_value(EXAMPLES[event_type.name]))],
+        "examples": [json.loads(encode_value(example_of(event_type)))],
     }
     return {**schema, "$defs": parts} if parts else schema
 

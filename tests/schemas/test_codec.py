@@ -12,8 +12,20 @@ from tests.schemas.strategies import STRATEGIES
 
 from headrace_schemas import Envelope, GenerationJob, InvalidRecord, Message
 from headrace_schemas.codec import decode, decode_job, decode_value, encode, encode_value
-from headrace_schemas.event_types import EVENTS, Event, EventType, kind_of, topic_for, type_named, type_of, types_on
-from headrace_schemas.events import JobKind
+from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.event_types import (
+    EVENTS,
+    Event,
+    EventType,
+    add_types,
+    kind_of,
+    known_types,
+    topic_for,
+    type_named,
+    type_of,
+    types_on,
+)
+from headrace_schemas.events import JobCancelled, JobKind
 from headrace_schemas.examples import EXAMPLES
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.topics import INBOUND, Topic
@@ -54,6 +66,19 @@ def test_each_event_is_where_its_readers_look() -> None:
         "dead": ["dead.v1"],
         "policies": ["policy.switched.v1", "policy.refused.v1"],
     }
+
+
+def test_a_feature_adds_no_event_that_cannot_be_told_from_others_or_shown() -> None:
+    """Two classes under one name could not be read, and the exported contract has an example of each event."""
+    cancelled = next(row for row in EVENTS if row.cls is JobCancelled)
+    example = JobCancelled(job_id="7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00", tenant="default")
+    for added, error in (
+        (cancelled._replace(name="example.v1"), "the event type example.v1 has no example"),
+        (cancelled._replace(example=example), f"two event types have the name {cancelled.name}"),
+    ):
+        with pytest.raises(ConfigurationError, match=error):
+            add_types([added])
+    assert known_types() == EVENTS
 
 
 @pytest.mark.integration

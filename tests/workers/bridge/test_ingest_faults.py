@@ -1,5 +1,6 @@
 """Kafka to ledger where a log is spoilt, begins anew or stays open, or a broker gives nothing."""
 
+import threading
 from contextlib import suppress
 
 import pytest
@@ -12,13 +13,14 @@ from tests.workers.bridge.ingesting import done_with, keyed, states, until
 from tests.workers.bridge.records import generation, record
 
 from headrace_producers.admin import ensure_topics
+from headrace_producers.kafka_internals import follow_fetches
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.topics import INBOUND
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.outage import OUTAGE_ERRORS, KafkaUnavailable, awaited
-from headrace_workers.runtime.bridge import partition_watch
+from headrace_workers.runtime.bridge import fetches, partition_watch
 
 HALF = 2 * len(INBOUND)  # of all partitions
 
@@ -151,22 +153,29 @@ def test_a_partition_that_the_broker_cannot_read_holds_no_other(
 def test_what_the_client_raises_for_one_partition_holds_no_other(ledger, kafka, ingests, monkeypatch):
     """Such as an answer without a whole batch: named with the client's words, looked at again, and over when it is."""
     monkeypatch.setattr(partition_watch, "LASTS", 0.5)
+    fails = threading.Event()
+
+    def follow(consumer, *, parse, handle):
+        def failing(own, completed):
+            def read(part):
+                if fails.is_set() and part.topic_partition == (kafka.topic(Topic.GENERATION), 0):
+                    raise KafkaError("no whole batch")
+                return own(part)
+
+            return parse(read, completed)
+
+        follow_fetches(consumer, parse=failing, handle=handle)
+
+    monkeypatch.setattr(fetches, "follow_fetches", follow)
+    fails.set()
     jobs = [keyed(number) for number in range(3)]
     ingest = ingests(kafka)
     until(ingest, lambda: ingest._consumer and ingest._consumer.assignment())
-    parse = ingest._fetches._parse
-
-    def fail(completed):
-        if completed.topic_partition == (kafka.topic(Topic.GENERATION), 0):
-            raise KafkaError("no whole batch")
-        return parse(completed)
-
-    ingest._fetches._parse = fail
     write(kafka, [record(job, partition=number) for number, (job, _) in enumerate(jobs)])
     words = "no whole batch; the other partitions go on"
     until(ingest, lambda: len(states(ledger)) == 2 and only_trouble(ledger, kafka).endswith(words))
     assert set(states(ledger)) == {job_id for _, job_id in jobs[1:]}
-    ingest._fetches._parse = parse
+    fails.clear()
     until(ingest, lambda: len(states(ledger)) == 3 and not ledger.open_incidents())
 
 

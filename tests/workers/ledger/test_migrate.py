@@ -9,13 +9,15 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import Column, Integer, MetaData, Table, inspect, text
 
 import headrace_workers
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.core.feature import Feature, installed
 from headrace_workers.core.migrate import _config, current, migrate, newest, require_current
 from headrace_workers.core.sql.database import connect, reading, writing
 from headrace_workers.core.tables import METADATA
+from headrace_workers.wiring import features
 
 
 def test_migrations_make_the_tables_that_the_code_has(ledger):
@@ -45,6 +47,25 @@ def test_two_migrations_at_once_both_succeed(empty_url):
     """Several processes may start at once on an empty database."""
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(lambda _: migrate(connect(empty_url)), range(2))) == [newest()] * 2
+
+
+def test_the_table_of_a_feature_is_made_where_it_is_missing(empty_url, monkeypatch):
+    """A ledger that is up to date lacks the table of a feature that is new: the error says what to run, which helps."""
+    engine = connect(empty_url)
+    migrate(engine)
+    table = Table("own", MetaData(), Column("id", Integer, primary_key=True))
+    monkeypatch.setattr(features, "FEATURES", (*installed(), Feature(name="own", tables=lambda: (table,))))
+    installed.cache_clear()
+    try:
+        with pytest.raises(ConfigurationError, match=r"lacks the tables own: run `headrace ledger migrate`"):
+            require_current(engine)
+        for _ in range(2):  # the second finds it there
+            migrate(engine)
+        require_current(engine)
+        assert inspect(engine).has_table("own")
+    finally:
+        monkeypatch.undo()
+        installed.cache_clear()
 
 
 def test_a_ledger_that_no_migration_starts_from_is_refused(empty_url):

@@ -1,6 +1,5 @@
 """How long units are remembered, and how long a replayed one has."""
 
-import pytest
 from sqlalchemy import select, update
 from tests.services.eventually import eventually
 from tests.workers.bridge.records import evaluation
@@ -36,31 +35,13 @@ def ended(ledger, seconds):
         tx.execute(update(JOBS).values(ended_at=clock(tx) - seconds * 1_000))
 
 
-@pytest.mark.parametrize(("seconds", "left"), [(5, {"job", "unit"}), (20, {"job"}), (60, set())])
-def test_units_may_be_forgotten_sooner_than_jobs(ledger, seconds, left):
-    """Their stage says when; the job is remembered as long as all jobs are."""
-    heard(ledger)
-    ended(ledger, seconds)
-    assert ledger.prune(30_000, {"after": 10_000}) is False
-    assert kinds(ledger) == left
-
-
-@pytest.mark.parametrize(("seconds", "left"), [(5, {"job", "unit"}), (40, {"unit"}), (90, set())])
-def test_units_may_be_remembered_for_longer_than_jobs(ledger, seconds, left):
-    """Without the job that they were about."""
-    heard(ledger)
-    ended(ledger, seconds)
-    ledger.prune(30_000, {"after": 60_000})
-    assert kinds(ledger) == left
-
-
-def test_a_stage_that_says_nothing_is_remembered_like_a_job(ledger):
-    """Whatever another stage says of its own units; and jobs are none, wherever their steps were."""
+def test_a_unit_is_remembered_like_a_job(ledger):
+    """Each for as long as the deployment says."""
     heard(ledger)
     ended(ledger, 40)
-    ledger.prune(60_000, {"another": 1, "judge": 1})
+    ledger.prune(60_000)
     assert kinds(ledger) == {"job", "unit"}
-    ledger.prune(30_000, {"another": 10**9})
+    ledger.prune(30_000)
     assert kinds(ledger) == set()
 
 
@@ -73,17 +54,17 @@ def test_more_units_than_one_call_forgets_are_told(ledger):
         tx.execute(JOBS.insert(), [{**unit._mapping, "id": f"u{n}"} for n in range(500)])
         tx.execute(STEPS.insert(), [{**step._mapping, "job_id": f"u{n}"} for n in range(500)])
     ended(ledger, 40)
-    assert ledger.prune(60_000, {"after": 30_000}) is True
+    assert ledger.prune(30_000) is True
     assert len(ledger.read(select(JOBS))) == 2
-    assert ledger.prune(60_000, {"after": 30_000}) is False
-    assert kinds(ledger) == {"job"}
+    assert ledger.prune(30_000) is False
+    assert kinds(ledger) == set()
 
 
-def test_more_jobs_than_one_call_forgets_are_told_when_there_are_no_units(ledger, job):
-    """However little there is to forget of any stage."""
+def test_more_jobs_than_one_call_forgets_are_told(ledger, job):
+    """Of jobs alone, too."""
     ledger.ingest([job() for _ in range(501)])
     ended(ledger, 40)
-    assert ledger.prune(30_000, {"after": 30_000}) is True
+    assert ledger.prune(30_000) is True
 
 
 def test_a_unit_of_an_event_that_was_set_aside_is_kept_with_its_job(ledger):
@@ -96,12 +77,12 @@ def test_a_unit_of_an_event_that_was_set_aside_is_kept_with_its_job(ledger):
     ledger.set_aside({row.id: "too large"})
     after.run()
     ended(ledger, 40)
-    ledger.prune(30_000, {"after": 10_000})
+    ledger.prune(10_000)
     assert kinds(ledger) == {"job", "unit"}
     ledger.retry_outbox()
     after.relay()
     assert after.units() == {(job, "a"): "done"}
-    ledger.prune(30_000, {"after": 10_000})
+    ledger.prune(10_000)
     assert kinds(ledger) == set()
 
 

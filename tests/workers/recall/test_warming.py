@@ -83,7 +83,7 @@ def test_questions_of_days_before_count_half(ledger):
     assert ledger.read(BASE_USES.select().with_only_columns(BASE_USES.c.questions)) == [(6.0,), (6.5,)]
     with writing(ledger.engine) as tx:
         tx.execute(update(BASE_USES).where(BASE_USES.c.tenant == "u").values(asked_at=LONG_AGO))
-    ledger.prune(10**9, {})
+    ledger.prune(10**9)
     assert ledger.read(BASE_USES.select().with_only_columns(BASE_USES.c.tenant)) == [("t",)]
 
 

@@ -26,6 +26,7 @@ from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.store import entries
 from headrace_workers.features.cache.tables import ENTRIES
 from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
+from headrace_workers.features.knowledge.passage_search import PassageSearch
 from headrace_workers.runtime.bridge.bridge import Duty
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.listener import HintListener
@@ -210,7 +211,7 @@ def test_a_gateway_follows_documents_as_a_worker_does(deployment, prefix):
     settings, env, started = deployment
     rang = []
     gateway = build_gateway(settings, Progress(), durable=True)
-    gateway.bases()
+    gateway.of(PassageSearch).bases()
     deaf = gateway.hear(lambda: rang.append(1))
     (follower,) = started
     eventually(lambda: is_heard(prefix))

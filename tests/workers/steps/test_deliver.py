@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import select, update
 from standardwebhooks import Webhook
 from tests.services.eventually import eventually
-from tests.workers.bridge.records import RULES, evaluation
+from tests.workers.bridge.records import evaluation, rules_of
 from tests.workers.ledger_jobs import sqlite_ledger, take_in
 from tests.workers.webhooks.office import HERE, ORIGINS, Office
 from tests.workers.webhooks.receiver import hangs, receiving, says
@@ -45,7 +45,7 @@ def ledger(tmp_path):
 def jobs(ledger, count, **fields):
     """So many jobs, whose callbacks may go to this machine, and when they were taken in also to its network's own."""
     wanted = [evaluation(input=str(n), **fields) for n in range(count)]
-    return take_in(ledger, wanted, replace(RULES, reach=replace(HERE, networks=(ip_network("169.254.0.0/16"),))))
+    return take_in(ledger, wanted, rules_of(ledger, replace(HERE, networks=(ip_network("169.254.0.0/16"),))))
 
 
 def rows(ledger):

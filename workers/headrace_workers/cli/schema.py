@@ -26,7 +26,9 @@ def export(
     Example: `headrace schema export contract/`
     """
     from headrace_schemas.export import export as write
+    from headrace_workers.core.feature import installed
 
+    installed()  # so that the events of features are known
     try:
         written = write(directory)
     except OSError as error:

@@ -10,7 +10,11 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from headrace_schemas.event_types import EventType, add_types
+
 if TYPE_CHECKING:
+    from sqlalchemy import Table
+
     from headrace_workers.core.admission.check import AdmissionCheck
     from headrace_workers.core.admission.parts import AdmissionParts
     from headrace_workers.core.environment import Variables
@@ -82,8 +86,12 @@ class Feature:
     a ledger, a `StatusPart` that `headrace status` shows. `metrics` returns functions that read, by a connection of the
     ledger, Prometheus metrics that `/metrics` shows.
 
+    Events. `events` returns the event types that the feature adds to the contract.
+
     The ledger. `hooks` returns what the feature does inside the transactions of the core. `change_kinds` are the kinds
     of change that the feature notes in the change feed, each with the word that `headrace status` shows for it.
+    `tables` returns the feature's tables that no migration makes: `headrace ledger migrate` makes those that are
+    missing.
 
     Jobs. `admission(parts)` returns what the feature checks of each job before it is taken in
     (core/admission/check.py). `stages(settings)` returns the feature's stages for a deployment's settings, or without
@@ -107,9 +115,11 @@ class Feature:
     hooks: Callable[[], "Hooks | None"] = _no_hooks
     status: Callable[[], Sequence[Callable[[Any], Any]]] = _nothing
     metrics: Callable[[], Sequence[Callable[[Any], Any]]] = _nothing
+    tables: Callable[[], Sequence["Table"]] = _nothing
     change_kinds: Mapping[str, str] = field(default_factory=dict)
     admission: Callable[["AdmissionParts"], "AdmissionCheck | None"] = _no_check
     stages: Callable[[Any], "Sequence[Stage]"] = _no_stages
+    events: Callable[[], Sequence[EventType]] = _nothing
     answering: Callable[[], "Answering | None"] = _adds_nothing
     follows: Callable[[Any, "Ledger", float], "UnitsOf | None"] = _follows_nothing
     parts: Callable[[Any], Mapping[str, Callable[[], Any]]] = _builds_nothing
@@ -121,6 +131,8 @@ class Feature:
 
 @cache
 def installed() -> tuple[Feature, ...]:
-    """Return all features of this installation, in the order of `FEATURES`."""
+    """Return all features of this installation, in the order of `FEATURES`. Their events are known from then on."""
     features: tuple[Feature, ...] = import_module(_FEATURES).FEATURES
+    for feature in features:
+        add_types(feature.events())
     return features

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import Connection, Engine, inspect, text
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.core.feature import installed
 from headrace_workers.core.sql.database import locks_rows, reading, unhurried, writing
 from headrace_workers.core.sql.errors import NotAdmitted
 
 if TYPE_CHECKING:
     from alembic.config import Config
+    from sqlalchemy import Table
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _FOLLOWS: Final = re.compile(r'^down_revision = "(\w+)"', re.MULTILINE)
@@ -71,18 +73,30 @@ def migrate(engine: Engine, to: str = "head") -> str:
         _check_known(current_in(tx))
         config.attributes["connection"] = tx
         command.upgrade(config, to)
+        if to == "head":
+            for table in _missing(tx):
+                table.create(tx)
     return newest()
 
 
 def require_current(engine: Engine) -> None:
     """Raise ConfigurationError unless the server admits us and the ledger's tables are those that this code needs."""
-    with _at_start():
-        found = current(engine)
+    with _at_start(), reading(engine) as tx:
+        found, missing = current_in(tx), _missing(tx)
     if found != newest():
         raise ConfigurationError(
             f"the ledger's tables are at revision {found or 'none'} and this version needs {newest()}: "
             "run `headrace ledger migrate`"
         )
+    if missing:
+        names = ", ".join(table.name for table in missing)
+        raise ConfigurationError(f"the ledger lacks the tables {names}: run `headrace ledger migrate`")
+
+
+def _missing(tx: Connection) -> "list[Table]":
+    """Return the tables of features that no migration makes, and that are not there yet."""
+    tables = [table for feature in installed() for table in feature.tables()]
+    return [table for table in tables if not inspect(tx).has_table(table.name)]
 
 
 def _check_known(revision: str | None) -> None:

@@ -1,12 +1,14 @@
 """API keys and quotas as everybody sees them, in tables and by `--json`. Pure."""
 
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel
 
 from headrace_workers.cli.durations import Moment
-from headrace_workers.features.access.store.keys import KeyRow
-from headrace_workers.features.access.store.token_quotas import Quota
+
+if TYPE_CHECKING:  # they load the database
+    from headrace_workers.features.access.store.keys import KeyRow
+    from headrace_workers.features.access.store.token_quotas import Quota
 
 
 class ApiKey(BaseModel):
@@ -22,7 +24,7 @@ class ApiKey(BaseModel):
     revoked_at: Moment
 
     @classmethod
-    def of(cls, row: KeyRow) -> Self:
+    def of(cls, row: "KeyRow") -> Self:
         """Return the view of a key."""
         return cls(
             id=row.id,
@@ -48,7 +50,7 @@ class TokenQuota(BaseModel):
     ends_at: Moment
 
     @classmethod
-    def of(cls, quota: Quota) -> Self:
+    def of(cls, quota: "Quota") -> Self:
         """Return the view of a quota."""
         return cls(
             tenant=quota.tenant,

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel
 
-from headrace_workers.features.webhooks.store.delivery_views import DeliveryView, State
-from headrace_workers.features.webhooks.store.endpoints import Endpoint
-from headrace_workers.features.webhooks.store.redelivery import Preview
-
-if TYPE_CHECKING:  # it sends
+if TYPE_CHECKING:  # they load the database, or what sends
     from headrace_workers.features.webhooks.registering import WithSecret
     from headrace_workers.features.webhooks.sender import Reply
+    from headrace_workers.features.webhooks.store.delivery_views import DeliveryView
+    from headrace_workers.features.webhooks.store.endpoints import Endpoint
+    from headrace_workers.features.webhooks.store.redelivery import Preview
+
+State = Literal["pending", "delivered", "failed", "dropped"]  # of a delivery
 
 
 class WebhookEndpoint(BaseModel):
@@ -36,7 +37,7 @@ class WebhookEndpoint(BaseModel):
     paused_until: int | None
 
     @classmethod
-    def of(cls, endpoint: Endpoint) -> Self:
+    def of(cls, endpoint: "Endpoint") -> Self:
         """Return the view of an endpoint."""
         return cls(**_fields(endpoint))
 
@@ -73,7 +74,7 @@ class WebhookDelivery(BaseModel):
     answer: str | None
 
     @classmethod
-    def of(cls, found: DeliveryView) -> Self:
+    def of(cls, found: "DeliveryView") -> Self:
         """Return the view of a delivery."""
         return cls(
             id=found.id,
@@ -104,7 +105,7 @@ class WebhookReplay(BaseModel):
     sent: int
 
     @classmethod
-    def of(cls, found: Preview, sent: int) -> Self:
+    def of(cls, found: "Preview", sent: int) -> Self:
         """Return what was found, and how much of it was sent."""
         return cls(failed=found.failed, delivered=found.delivered, just_now=found.just_now, sent=sent)
 
@@ -135,7 +136,7 @@ class WebhookSample(BaseModel):
         )
 
 
-def _fields(endpoint: Endpoint) -> dict[str, object]:
+def _fields(endpoint: "Endpoint") -> dict[str, object]:
     return {
         "id": endpoint.id,
         "created_at": endpoint.created_at // 1000,

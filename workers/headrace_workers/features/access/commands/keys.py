@@ -10,7 +10,6 @@ from headrace_workers.cli.durations import parse_life, rfc3339
 from headrace_workers.cli.options import limit_option, tenant_meant
 from headrace_workers.cli.output import console, put, put_json, put_view, say, table
 from headrace_workers.cli.streams import shown_or
-from headrace_workers.features.access.store.keys import ApiKeys
 from headrace_workers.features.access.views import ApiKey
 
 if TYPE_CHECKING:
@@ -46,6 +45,7 @@ def create(
     Example: `headrace keys create "the shop" --tenant shop --scope jobs:write --expires 90d`
     """
     from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.access.store.keys import ApiKeys
     from headrace_workers.http.scopes import USUAL, scopes_of
 
     whose = tenant_meant(tenant)
@@ -67,6 +67,7 @@ def list_keys(
     Example: `headrace keys list --tenant shop`
     """
     from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.access.store.keys import ApiKeys
 
     found = need_ledger().of(ApiKeys).listed(tenant, limit + 1)
     keys = [ApiKey.of(row) for row in found[:limit]]
@@ -97,6 +98,7 @@ def rotate(
     Example: `headrace keys rotate 5f2c9d1e8a7b --grace 7d`
     """
     from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.access.store.keys import ApiKeys
 
     keys = need_ledger().of(ApiKeys)
     old = keys.find([key_id]).get(key_id)
@@ -116,6 +118,7 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="KEY", help="the id, as
     Example: `headrace keys revoke 5f2c9d1e8a7b`
     """
     from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.access.store.keys import ApiKeys
 
     if not need_ledger().of(ApiKeys).revoke(key_id):
         raise HeadraceError(f"there is no valid key {key_id}: `headrace keys list` shows all")

@@ -11,7 +11,6 @@ from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.options import OneJsonOption, limit_option
 from headrace_workers.cli.output import console, flush, put_json, say, table
 from headrace_workers.features.cache.commands import bound_views as views
-from headrace_workers.features.cache.store.audits import Audits
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.ledger import Ledger
@@ -42,6 +41,8 @@ def label(
 
     Examples: `headrace cache label`, `headrace cache label 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 wrong`
     """
+    from headrace_workers.features.cache.store.audits import Audits
+
     ledger, who = need_ledger(), by or getpass.getuser()
     if audit is not None:
         _label_one(ledger, audit, said, who, keep, as_json)
@@ -74,6 +75,8 @@ def reopen(
 
     Example: `headrace cache reopen 3fa9c1d2`
     """
+    from headrace_workers.features.cache.store.audits import Audits
+
     ledger = need_ledger()
     found = ledger.of(Audits).standings(scope=_scope(scope))
     if len(found) > 1:
@@ -89,6 +92,8 @@ def reopen(
 
 
 def _label_one(ledger: "Ledger", audit: str, said: str | None, who: str, keep: bool, as_json: bool) -> None:
+    from headrace_workers.features.cache.store.audits import Audits
+
     word = _WORDS.get(said or "")
     if word is None:
         raise ConfigurationError(f"what {audit} is, is said by `clean` or `wrong`, not {said or 'nothing'}")
@@ -107,6 +112,8 @@ def _label_one(ledger: "Ledger", audit: str, said: str | None, who: str, keep: b
 
 def _ask(ledger: "Ledger", rows: list[Any], who: str, keep: bool) -> None:
     """One after the other, until there is none, or the person has enough."""
+    from headrace_workers.features.cache.store.audits import Audits
+
     done = 0
     for row in rows:
         shown = console(data=True)

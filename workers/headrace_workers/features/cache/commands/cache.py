@@ -15,8 +15,6 @@ from headrace_workers.cli.output import console, flush, hush_kafka, put_json, sa
 from headrace_workers.features.cache.commands.audits import label, reopen
 from headrace_workers.features.cache.commands.cache_stats import stats
 from headrace_workers.features.cache.commands.rerun import Again, New, renewed, send
-from headrace_workers.features.cache.store.answers import Answers
-from headrace_workers.features.cache.store.audits import Audits
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.ledger import Ledger
@@ -55,6 +53,8 @@ def explain(job_id: _JobArgument, as_json: OneJsonOption = False) -> None:
     """
     from headrace_workers.features.cache.commands import cache_views as views
     from headrace_workers.features.cache.commands.explain import explain as explained
+    from headrace_workers.features.cache.store.answers import Answers
+    from headrace_workers.features.cache.store.audits import Audits
 
     ledger = need_ledger()
     given = ledger.of(Answers).given(job_id)
@@ -92,6 +92,8 @@ def purge(
     Examples: `headrace cache purge --tenant acme --older-than 2d`, `headrace cache purge --all --yes`,
     `headrace cache purge --knowledge handbook --document docs/leave.md`
     """
+    from headrace_workers.features.cache.store.answers import Answers
+
     filtered = any(each is not None for each in (tenant, scope, older_than, knowledge, document)) or bool(ids)
     if filtered == everything:
         raise ConfigurationError(
@@ -135,6 +137,8 @@ def wrong(
 
     Example: `headrace cache wrong 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 --reason "the old price" --rerun`
     """
+    from headrace_workers.features.cache.store.answers import Answers
+
     hush_kafka()
     from headrace_workers.features.cache.commands import cache_views as views
 
@@ -182,6 +186,8 @@ def again_dict(again: Again) -> dict[str, Any]:
 
 def _rerun(ledger: "Ledger", answers: list["AnswerOf"], served: list[Any], told: list[Again]) -> None:
     """Send afresh those who made or were given these answers; `told` gets what became of each."""
+    from headrace_workers.features.cache.store.answers import Answers
+
     whose: dict[str, int] = {}
     for answer in answers:
         whose.setdefault(answer.first_job, answer.entry_id)
@@ -221,6 +227,8 @@ def _tell(told: list[Again], as_json: bool) -> None:
 
 def _settle(ledger: "Ledger", recalled: "Recalled") -> None:
     """Wait for those who may have read an answer just before it was killed: what they gave is to be listed, too."""
+    from headrace_workers.features.cache.store.answers import Answers
+
     if not recalled.killed:
         return
     until = time.monotonic() + _WAIT_SECONDS
@@ -232,6 +240,8 @@ def _settle(ledger: "Ledger", recalled: "Recalled") -> None:
 
 
 def _served(ledger: "Ledger", ids: list[int]) -> list[Any]:
+    from headrace_workers.features.cache.store.answers import Answers
+
     found: list[Any] = []
     while page := ledger.of(Answers).served(ids, found[-1].id if found else 0, _PAGE):
         found += page

@@ -26,8 +26,6 @@ from headrace_workers.features.cache.commands.bound_views import (
     whole_dict,
     whole_lines,
 )
-from headrace_workers.features.cache.store.answers import Answers
-from headrace_workers.features.cache.store.audits import Audits
 
 if TYPE_CHECKING:
     from headrace_workers.features.cache.semantic.bounds import Whole
@@ -53,6 +51,8 @@ def stats(
     Examples: `headrace cache stats --since 1d`, `headrace cache stats --scopes --tenant acme`
     """
     from headrace_workers.features.cache.commands import cache_views as views
+    from headrace_workers.features.cache.store.answers import Answers
+    from headrace_workers.features.cache.store.audits import Audits
 
     ledger = need_ledger()
     since_ms = milliseconds(parse_time(since, datetime.fromtimestamp(ledger.now() / 1000, UTC))) if since else None

@@ -13,7 +13,6 @@ from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.output import hush_kafka, put, put_json, say
 from headrace_workers.cli.whole_file import write_file
 from headrace_workers.features.batches.commands.run_jobs import ThisRun, carry, models_for
-from headrace_workers.features.quality.store.labels import Labels
 from headrace_workers.runtime.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -158,6 +157,7 @@ def _answer(plan: "Plan", folder: Path, *, start: bool, engine_threads: int | No
 def _labels(plan: "Plan") -> list[Any]:
     """What people said of the tenant's jobs, as far as a ledger is found. A report is written in any case."""
     from headrace_workers.cli.connections import find_ledger
+    from headrace_workers.features.quality.store.labels import Labels
 
     try:
         ledger = find_ledger()

@@ -16,7 +16,6 @@ from headrace_workers.cli.confirm import be_sure
 from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, checked_tenant, limit_option, tenant_meant
 from headrace_workers.cli.output import console, flush, printable, put_json, put_view, say, table
-from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.runtime.settings import ModelSettings, home_of
 
 if TYPE_CHECKING:
@@ -109,6 +108,7 @@ def list_bases(
     Example: `headrace knowledge list`
     """
     from headrace_workers.features.knowledge.commands import knowledge_tables as tables
+    from headrace_workers.features.knowledge.store.bases import KnowledgeBases
     from headrace_workers.features.knowledge.views import KnowledgeBase
 
     bases = need_ledger().of(KnowledgeBases).bases(None if tenant is None else checked_tenant(tenant))
@@ -136,6 +136,7 @@ def show(
     Example: `headrace knowledge show handbook`
     """
     from headrace_workers.features.knowledge.commands import knowledge_tables as tables
+    from headrace_workers.features.knowledge.store.bases import KnowledgeBases
     from headrace_workers.features.knowledge.views import KnowledgeDocument
 
     base, owner = named(name), tenant_meant(tenant)
@@ -217,6 +218,7 @@ def remove(
     Examples: `headrace knowledge remove handbook docs/old.md`, `headrace knowledge remove handbook --yes`
     """
     from headrace_workers.features.knowledge.commands.knowledge_tables import names_told
+    from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 
     base, owner = named(name), tenant_meant(tenant)
     ledger = need_ledger()
@@ -283,6 +285,8 @@ def _there(paths: Iterable[str]) -> tuple[list[str], int, dict[str, str]]:
 
 def _documents(ledger: "Ledger", base: str, tenant: str) -> Iterator[Any]:
     """All documents of a base, in order of name; exit code 1 where there is no such base."""
+    from headrace_workers.features.knowledge.store.bases import KnowledgeBases
+
     first = ledger.of(KnowledgeBases).documents(tenant, base, "", _AT_ONCE)
     if not first:
         say(f"{tenant} has no knowledge base {base!r}: `headrace knowledge list` shows all, --tenant names another's")
@@ -291,6 +295,8 @@ def _documents(ledger: "Ledger", base: str, tenant: str) -> Iterator[Any]:
 
 
 def _paged(ledger: "Ledger", base: str, tenant: str, page: list[Any]) -> Iterator[Any]:
+    from headrace_workers.features.knowledge.store.bases import KnowledgeBases
+
     while page:
         yield from page
         page = ledger.of(KnowledgeBases).documents(tenant, base, page[-1].name, _AT_ONCE)

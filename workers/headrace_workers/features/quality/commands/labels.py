@@ -16,7 +16,6 @@ from headrace_workers.cli.durations import rfc3339
 from headrace_workers.cli.options import JsonLinesOption, tenant_meant
 from headrace_workers.cli.output import console, put_bytes, put_json, say, table
 from headrace_workers.core.json_lines import LineTooLong, NoJSON, lines, listed, parsed
-from headrace_workers.features.quality.store.labels import Labels
 
 _LONGEST_LINE: Final = 100_000  # bytes
 _AT_ONCE: Final = 500
@@ -67,6 +66,7 @@ def import_labels(
     Example: `headrace labels import labels.jsonl`
     """
     from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.quality.store.labels import Labels
 
     whose = tenant_meant(tenant)
     with asking.opened(file) as (stream, name):
@@ -88,6 +88,7 @@ def list_labels(tenant: _TenantOption = None, as_json: JsonLinesOption = False) 
     Example: `headrace labels list --tenant shop`
     """
     from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.quality.store.labels import Labels
 
     found = need_ledger().of(Labels).counted(tenant)
     if as_json:
@@ -122,6 +123,7 @@ def export(tenant: _TenantOption = None) -> None:
     Example: `headrace labels export > labels.jsonl`
     """
     from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.quality.store.labels import Labels
 
     for row in need_ledger().of(Labels).all(tenant):
         put_bytes(_review(row).model_dump_json(exclude_none=True).encode())
@@ -142,7 +144,7 @@ def remove(
     Example: `headrace labels remove --criterion polit --yes`
     """
     from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.quality.store.labels import Which
+    from headrace_workers.features.quality.store.labels import Labels, Which
 
     if (criterion is None) == (category is None):
         raise ConfigurationError("say which labels: --criterion NAME, or --category NAME (`headrace labels list`)")

@@ -8,7 +8,6 @@ from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.html import HtmlOption, refuse_unwritable, say_where, write_page
 from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import console, put, put_json, say
-from headrace_workers.features.quality.store.labels import Labels
 
 
 def register(app: typer.Typer) -> None:
@@ -34,6 +33,7 @@ def quality(
     from headrace_workers.features.quality.commands import quality_views as views
     from headrace_workers.features.quality.commands.quality_page import quality_page
     from headrace_workers.features.quality.labelled import by_subject
+    from headrace_workers.features.quality.store.labels import Labels
 
     refuse_unwritable(html)
     patience_ms = int(parse_duration(fresh).total_seconds() * 1000)

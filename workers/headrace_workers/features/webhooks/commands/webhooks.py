@@ -16,7 +16,6 @@ from headrace_workers.cli.output import console, put, put_json, put_view, say, t
 from headrace_workers.cli.streams import shown_or
 from headrace_workers.features.webhooks.commands import webhook_tables as tables
 from headrace_workers.features.webhooks.settings import SealingSettings, WebhookSettings
-from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.views import (
     WebhookDelivery,
     WebhookEndpoint,
@@ -29,8 +28,9 @@ if TYPE_CHECKING:
     from headrace_workers.core.ledger.ledger import Ledger
     from headrace_workers.features.webhooks.registering import WithSecret
     from headrace_workers.features.webhooks.sealing import Sealer
-    from headrace_workers.features.webhooks.store.delivery_views import Range, State
+    from headrace_workers.features.webhooks.store.delivery_views import Range
     from headrace_workers.features.webhooks.store.endpoints import Endpoint
+    from headrace_workers.features.webhooks.views import State
 
 _ORIGINS = ("registered", "callbacks", "place")
 _LONGEST_SECRET = 4_096  # bytes that are read of a file
@@ -78,6 +78,7 @@ def add(
     Example: `headrace webhooks add https://shop.example/hooks --event job.completed --event job.failed`
     """
     from headrace_workers.features.webhooks import registering
+    from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
     wanted = registering.Wanted(
         tenant=checked_tenant(tenant),
@@ -108,6 +109,8 @@ def list_endpoints(
 
     Example: `headrace webhooks list --tenant acme`
     """
+    from headrace_workers.features.webhooks.store.webhooks import Webhooks
+
     found = need_ledger().of(Webhooks).endpoints(tenant, limit + 1, origins=_ORIGINS if places else _ORIGINS[:2])
     if as_json:
         for each in found[:limit]:
@@ -128,6 +131,7 @@ def secret(tenant: _TenantOption = "default") -> None:
     """
     from headrace_workers.features.webhooks import signing
     from headrace_workers.features.webhooks.keyring import callbacks_of
+    from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
     sealer = _sealer()
     found = callbacks_of(checked_tenant(tenant), need_ledger().of(Webhooks), sealer)
@@ -146,6 +150,7 @@ def try_out(
     """
     from headrace_workers.features.webhooks import registering
     from headrace_workers.features.webhooks.sender import Sender
+    from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
     ledger = need_ledger()
     found = _found(ledger, endpoint)
@@ -169,6 +174,7 @@ def rotate(
     Example: `headrace webhooks rotate we_2f1c9a… --overlap 2h`
     """
     from headrace_workers.features.webhooks import registering
+    from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
     ledger = need_ledger()
     seconds = parse_life(overlap, "--overlap", none=True).total_seconds()
@@ -189,6 +195,8 @@ def disable(
 
     Example: `headrace webhooks disable we_2f1c9a… --reason "moves house"`
     """
+    from headrace_workers.features.webhooks.store.webhooks import Webhooks
+
     ledger = need_ledger()
     ledger.of(Webhooks).disable(_found(ledger, endpoint).id, reason[:2_000])
     say(f"{endpoint} is disabled")
@@ -201,6 +209,8 @@ def enable(endpoint: _EndpointArgument) -> None:
 
     Example: `headrace webhooks enable we_2f1c9a…`
     """
+    from headrace_workers.features.webhooks.store.webhooks import Webhooks
+
     ledger = need_ledger()
     ledger.of(Webhooks).enable(_found(ledger, endpoint).id)
     ring_bridges()
@@ -212,6 +222,8 @@ def remove(endpoint: _EndpointArgument, yes: Annotated[bool, typer.Option("--yes
 
     Example: `headrace webhooks remove we_2f1c9a… --yes`
     """
+    from headrace_workers.features.webhooks.store.webhooks import Webhooks
+
     ledger = need_ledger()
     found = _found(ledger, endpoint)
     if not yes:
@@ -234,6 +246,8 @@ def deliveries(
 
     Example: `headrace webhooks deliveries we_2f1c9a… --state failed --since 1d`
     """
+    from headrace_workers.features.webhooks.store.webhooks import Webhooks
+
     ledger = need_ledger()
     if which is not None and (one := ledger.of(Webhooks).delivery(which)) is not None:
         _show(WebhookDelivery.of(one[0]), one[1], as_json)
@@ -267,6 +281,8 @@ def replay(
 
     Examples: `headrace webhooks replay we_2f1c9a… --since 2d`, `headrace webhooks replay --tenant acme --yes`
     """
+    from headrace_workers.features.webhooks.store.webhooks import Webhooks
+
     ledger = need_ledger()
     if endpoint is None and tenant is None:
         raise ConfigurationError("say which: an ENDPOINT, or --tenant")
@@ -327,6 +343,8 @@ def _state(word: str | None) -> "State | None":
 
 
 def _found(ledger: "Ledger", endpoint: str) -> "Endpoint":
+    from headrace_workers.features.webhooks.store.webhooks import Webhooks
+
     found = ledger.of(Webhooks).endpoint(endpoint)
     if found is None:
         raise _unknown(endpoint)

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, select, true
 
 from headrace_workers.core.tables import DROPPED, JOBS, STEPS
 from headrace_workers.features.webhooks.tables import DELIVERIES
+from headrace_workers.features.webhooks.views import State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,6 @@ class Range:
         return and_(true(), *conditions)
 
 
-State = Literal["pending", "delivered", "failed", "dropped"]
 _STATES: Final[Mapping[State, str]] = {"pending": "active", "delivered": "done", "failed": "dead", "dropped": DROPPED}
 _WORDS: Final = {word: state for state, word in _STATES.items()}
 

@@ -1,0 +1,1 @@
+"""Readability: how long the sentences of answers are."""

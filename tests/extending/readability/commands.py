@@ -1,0 +1,35 @@
+"""`headrace readability`: how easy answers are to read."""
+
+from typing import Annotated
+
+import typer
+
+from headrace_workers.cli.options import JsonLinesOption, limit_option, tenant_meant
+from headrace_workers.cli.output import console, put_view, table
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command("readability")(readability)
+
+
+def readability(
+    tenant: Annotated[str | None, typer.Option("--tenant", help="whose answers; HEADRACE_TENANT")] = None,
+    limit: Annotated[int, limit_option("so many answers")] = 10,
+    as_json: JsonLinesOption = False,
+) -> None:
+    """List the answers with the most long sentences.
+
+    Example: `headrace readability --limit 3`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.readability.store import ReadabilityStore
+
+    found = need_ledger().of(ReadabilityStore).hardest(tenant_meant(tenant), limit)
+    if as_json:
+        for each in found:
+            put_view(each)
+        return
+    rows = [(each.job_id, f"{each.sentences:,}", f"{each.long_sentences:,}") for each in found]
+    columns = ("job", "sentences", "long sentences")
+    console(data=True).print(table(None, columns, rows, right=("sentences", "long sentences")))
