@@ -51,7 +51,9 @@ def ensure_topics(
 
 
 def wanted_limit(topic: Topic) -> int:
-    """Bytes that a topic must at least take in one record. What was accepted must never be too large to be answered."""
+    """Return the smallest limit in bytes that a topic may have for one record. An accepted job must never be too large
+    to be answered.
+    """
     return MAX_JOB_RECORD_BYTES if topic in INBOUND else _MADE_WITH
 
 

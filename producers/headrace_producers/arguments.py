@@ -30,7 +30,7 @@ def validated(build: Callable[..., V], fields: Mapping[str, Any]) -> V:
 
 
 def sampling_of(sampling: Sampling | None, keywords: Mapping[str, Any]) -> Sampling:
-    """Sampling as one value or as keywords: both at once is an error, as it hides one of them."""
+    """Return sampling from one value or from keywords. Both at once are an error, since one would hide the other."""
     given = {name: value for name, value in keywords.items() if value is not None}
     if sampling is None:
         return validated(Sampling, given)

@@ -1,6 +1,7 @@
 """Read the ends of jobs: results, cancellations and dead letters, each once."""
 
 import os
+from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 from headrace_producers.marks import Marks
-from headrace_producers.seen import SeenIds
 from headrace_producers.settings import KafkaSettings
 from headrace_producers.unread import Item, Place, Unread
 from headrace_schemas.codec import decode
@@ -26,6 +26,24 @@ End = Result | JobCancelled | DeadLetter
 _POLL_SECONDS = 0.5
 _COMMIT_SECONDS = 5.0
 _KEPT_BYTES = 32 * 1024**2  # of records that came while others were waited for
+_REMEMBERED = 65_536  # event ids; a second copy that comes later than that many others is read twice
+
+
+class SeenIds:
+    """The last event ids, a bounded number."""
+
+    def __init__(self, limit: int = _REMEMBERED) -> None:
+        self._limit = limit
+        self._ids: OrderedDict[str, None] = OrderedDict()
+
+    def is_new(self, event_id: str) -> bool:
+        """Return True if this id comes for the first time; it is remembered."""
+        if event_id in self._ids:
+            return False
+        self._ids[event_id] = None
+        if len(self._ids) > self._limit:
+            self._ids.popitem(last=False)
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +65,7 @@ class Received:
 
     @property
     def waited_for(self) -> str | None:
-        """Return the id under which its sender waits: `job_id`, else `refers_to`; of a refused wish to cancel none."""
+        """Return the id under which its sender waits: `job_id`, else `refers_to`; None for a refused cancellation."""
         return self.event.concerns if isinstance(self.event, DeadLetter) else self.job_id
 
 

@@ -62,7 +62,7 @@ class MemoryProducer(Producer):
 
     @property
     def jobs(self) -> list[tuple[str, AnyJob]]:
-        """Id and job of each job that was sent, in order; a job that was sent twice is there twice."""
+        """Return id and job of each job that was sent, in order; a job that was sent twice is there twice."""
         pairs = zip(self.records, self.events, strict=True)
         return [(record.job_id, event) for record, event in pairs if isinstance(event, AnyJob)]
 

@@ -58,7 +58,7 @@ class KafkaSettings:
 
     @classmethod
     def at(cls, address: str, prefix: str = DEFAULT_PREFIX) -> Self:
-        """Settings for "host:port,host:port" without authentication."""
+        """Return settings for "host:port,host:port" without authentication."""
         return cls(bootstrap=_split(address), prefix=prefix)
 
     @classmethod
@@ -90,7 +90,7 @@ class KafkaSettings:
         return topic.named(self.prefix)
 
     def client_options(self) -> dict[str, Any]:
-        """Arguments that every kafka-python client takes. They hold the password: never log them."""
+        """Return the arguments that every kafka-python client takes. They hold the password: never log them."""
         options: dict[str, Any] = {
             "bootstrap_servers": list(self.bootstrap),
             "security_protocol": self.security_protocol,

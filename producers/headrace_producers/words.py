@@ -6,7 +6,9 @@ _LONGEST = 300  # characters
 
 
 def words(error: BaseException) -> str:
-    """Kind and message of an error, each once, in one line that is never empty. Of `Unavailable` the message alone."""
+    """Return kind and message of an error, each once, in one line that is never empty; for `Unavailable` the message
+    alone.
+    """
     name = type(error).__name__
     said = " ".join(str(error).split()).removeprefix(f"{name}: ")  # kafka-python puts the name before it
     if not said or said in ("None", name):

@@ -64,7 +64,7 @@ class _Walk:
         self._open: set[int] = set()
 
     def size(self, node: Any, depth: int) -> tuple[int, int]:
-        """Objects in a node, and its levels."""
+        """Return the number of objects in a node, and its levels."""
         if isinstance(node, str):
             if "\x00" in node:
                 raise ValueError("holds the character NUL (U+0000)")

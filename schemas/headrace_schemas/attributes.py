@@ -23,7 +23,9 @@ _EXACT: Final = 2**53  # whole numbers up to here are exact for every reader
 
 
 def _kind(value: Any) -> str | None:
-    """True is no number, though Python takes it for one; 5.0 is the whole number 5, as JSON has it."""
+    """Return the kind of a value. True is no number, though Python takes it for one; 5.0 is the whole number 5, as JSON
+    has it.
+    """
     match value:
         case bool():
             return "boolean"

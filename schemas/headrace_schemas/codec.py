@@ -29,12 +29,14 @@ def check_size(value: bytes) -> None:
 
 
 def encode(event: Event | JobEvent, envelope: Envelope) -> tuple[Headers, bytes]:
-    """Headers and value of the record."""
+    """Return the headers and the value of the record."""
     return envelope.to_headers(), encode_value(event)
 
 
 def decode(headers: Sequence[tuple[str, bytes | None]], value: bytes | None) -> tuple[Envelope, Event]:
-    """Envelope and event of a record in either mode; InvalidRecord says what is wrong with it and where."""
+    """Return envelope and event of a record in either mode. Raise InvalidRecord, which says what is wrong with it and
+    where.
+    """
     headers, value = to_binary(headers, value)
     envelope = Envelope.from_headers(headers)
     return envelope, decode_value(envelope.type, value)

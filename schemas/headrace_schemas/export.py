@@ -24,7 +24,7 @@ def export(directory: Path) -> list[Path]:
 
 
 def documents() -> Iterator[tuple[str, dict[str, Any]]]:
-    """File names with what stands in them."""
+    """Return the content of each file, by its name."""
     for event_type in known_types():
         yield schema_file(event_type.name), build_json_schema(event_type)
     yield ASYNCAPI_FILE, build_asyncapi()

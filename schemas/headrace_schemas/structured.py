@@ -18,7 +18,7 @@ _Headers = Sequence[tuple[str, bytes | None]]
 
 
 def to_binary(headers: _Headers, value: bytes | None) -> tuple[_Headers, bytes | None]:
-    """Headers and value as they would be in binary mode, which they mostly are; InvalidRecord when neither mode fits.
+    """Return headers and value as in binary mode, which most records have. Raise InvalidRecord when neither mode fits.
 
     Attributes in the value are the event's: `ce_` headers beside it are copies at best, and left out.
     """

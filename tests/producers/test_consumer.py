@@ -13,7 +13,7 @@ from tests.services.need import need
 
 from headrace_producers import KafkaSettings, ResultReader, TopicMissing
 from headrace_producers.admin import ensure_topics
-from headrace_producers.seen import SeenIds
+from headrace_producers.consumer import SeenIds
 from headrace_schemas import JobCancelled, Topic
 from headrace_schemas.codec import encode
 from headrace_schemas.envelope import Envelope

@@ -82,7 +82,7 @@ def test_leases_are_put_off_before_any_is_taken_back(fake, caplog):
     fake.gap = 60_000
     reaper(fake)
     assert fake.calls == ["look", "reap"]
-    assert "leases were put off" in caplog.text
+    assert "leases were extended" in caplog.text
 
 
 def test_that_the_clock_went_back_is_said(fake, caplog):

@@ -122,7 +122,7 @@ class Followed(Generic[R, T]):
             self._value = self._loaded()
         except HeadraceError as error:
             if not self._stands(str(error)):
-                log(self._log, logging.ERROR, Action.POLICY_REFUSED, f"the policy of before holds: {error}")
+                log(self._log, logging.ERROR, Action.POLICY_REFUSED, f"the previous policy stays in force: {error}")
             return
         self._stands()
         self._on_change(self._value)

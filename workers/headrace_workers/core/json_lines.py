@@ -115,7 +115,7 @@ def named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise NamedTwice(f"{twice[:_LONGEST_NAME]!r} is named twice: of which the value is meant cannot be known")
+        raise NamedTwice(f"{twice[:_LONGEST_NAME]!r} is named twice: its value is ambiguous")
     return found
 
 

@@ -66,7 +66,7 @@ class Generator(Protocol):
 
     @property
     def context_length(self) -> int:
-        """Prompt and answer together, in tokens."""
+        """Return how many tokens prompt and answer may have together."""
 
     @property
     def parallel(self) -> int:
@@ -97,7 +97,8 @@ class Embedder(Protocol):
 
     @property
     def id(self) -> str:
-        """Name, number format and the first 12 digits of its weights' SHA-256: `all-minilm-l6-v2/int8/ab12cd34ef56`.
+        """Return name, number format and the first 12 digits of its weights' SHA-256:
+        `all-minilm-l6-v2/int8/ab12cd34ef56`.
 
         Vectors of two ids must never meet.
         """

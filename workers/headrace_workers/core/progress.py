@@ -70,7 +70,7 @@ class Loop:
 
     @contextmanager
     def excused(self) -> Iterator[None]:
-        """While the body runs, nobody minds its silence: what it does is bounded elsewhere, or is a rest."""
+        """Ignore the loop's silence while the body runs: its work is bounded elsewhere, or it rests."""
         self._excused += 1
         try:
             yield

@@ -207,7 +207,9 @@ def _redis_url(env: Mapping[str, str]) -> str:
 
 
 def check_redis_url(url: str) -> None:
-    """ConfigurationError when this is no URL of a Redis; the message leaves it out, for it may hold a password."""
+    """Raise ConfigurationError when this is no URL of a Redis; the message leaves it out, for it may hold a
+    password.
+    """
     if not url.startswith(("redis://", "rediss://", "unix://")):
         raise ConfigurationError("HEADRACE_REDIS is no URL of a Redis: use redis://HOST:PORT/0, rediss:// or unix://")
 

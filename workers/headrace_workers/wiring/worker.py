@@ -43,7 +43,7 @@ def serve(
     concurrency: int | None = None,
     pipeline: Pipeline | None = None,
 ) -> int:
-    """Be a worker of these roles until SIGTERM; the exit code."""
+    """Run a worker of these roles until SIGTERM, and return its exit code."""
     pipeline = pipeline or pipeline_of(settings)
     build = partial(build_hands, settings, pipeline, roles, model)
     return run_worker(

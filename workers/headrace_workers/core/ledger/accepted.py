@@ -1,7 +1,7 @@
 """Jobs that gateways admitted, until ingest has taken them in from Kafka.
 
 A row says that Kafka has the job (`published`), or that somebody is about to send it: then nobody else may send another
-job under its id. Whoever asks for a job finds it here before ingest took it in, on every gateway.
+job under its id. Every gateway finds a job here before ingest has taken it in.
 """
 
 from collections.abc import Collection, Sequence

@@ -1,15 +1,14 @@
 """The end of a claim: one transaction writes the outcomes, what follows from them, and the events to publish.
 
-Whoever deletes the claim's row decides: a worker that lost its lease deletes nothing, and so changes nothing.
+The deletion of the claim's row decides: a worker that lost its lease deletes nothing, and so changes nothing.
 
 Lock order of all writers, here and everywhere: what is counted before a row is written (`alone`), batches, claims,
 jobs, steps, documents, entries, audits, budgets, quotas, reservations, turns, clocks, dead letters of refused records,
 positions; each of a kind in the order of their keys. Other rows to be written are locked before the first
 row is written (`_hold_rows`); the quotas of jobs that end are settled last (see `last` in database.py), and turns are
-given behind them. A step that is leased is changed by whoever holds its claim, any other by whoever holds its job, so
-that no two wait for each other. Only who takes nothing but what is free (a bridge that claims, a delay that ends,
-whoever forgets what is old) does without. `tests/workers/ledger/test_deadlocks.py` lets all of them loose on the same
-rows.
+given after them. The holder of a step's claim changes a leased step, the holder of its job any other, so that no two
+wait for each other. Writers that take only free rows (a bridge that claims, a delay that ends, deletion of old rows)
+need no order. `tests/workers/ledger/test_deadlocks.py` runs all of them on the same rows.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

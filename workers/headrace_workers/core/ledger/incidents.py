@@ -1,4 +1,4 @@
-"""Incidents: failures that a process cannot end by itself, shown by `headrace status` until they are over."""
+"""Incidents: failures that processes report until they are over. `headrace status` shows them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

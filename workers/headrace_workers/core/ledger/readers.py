@@ -34,7 +34,7 @@ def share(connection: Connection, reader: str, places: Collection[Place], lease_
 
 
 def leave(connection: Connection, reader: str) -> None:
-    """Sign out: what this reader read is free."""
+    """Release all places of this reader."""
     connection.execute(delete(READERS).where(READERS.c.name == reader))
 
 

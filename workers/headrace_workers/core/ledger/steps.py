@@ -39,7 +39,7 @@ class NewStep(NamedTuple):
     its sender wants it, absent where that is its deadline.
 
     A bridge forms the groups of one that is `sized`, so that they fit a model's time quantum. With `tried` its first
-    attempt is over: whoever made it did it at once.
+    attempt is over: its maker ran it at once.
     """
 
     job_id: str

@@ -109,7 +109,7 @@ def _turns(connection: Connection, stage: str, moves: Sequence[Move]) -> dict[tu
 
 
 def stay(connection: Connection, stage: str, stays: Sequence[Stay], reason: str) -> None:
-    """Say of these steps of a stage, which the caller has locked, what they wait for."""
+    """Note in these steps of a stage, which the caller has locked, what they wait for."""
     for each in stays:
         connection.execute(
             update(STEPS)

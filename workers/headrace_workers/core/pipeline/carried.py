@@ -21,21 +21,21 @@ def published(event: object) -> tuple[StageRecord, ...]:
 
 
 def pack(context: Mapping[str, Any], unpublished: Sequence[StageRecord]) -> bytes | None:
-    """Both as JSON; None when both are empty. WrongOutcome when the context is no JSON, or too large."""
+    """Return both as JSON; None when both are empty. Raise WrongOutcome when the context is no JSON, or too large."""
     if not context and not unpublished:
         return None
     stages = [record.model_dump(exclude_none=True) for record in unpublished]
     try:
         value = json.dumps({"context": dict(context), "stages": stages}, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise WrongOutcome(f"handed on a context that is no JSON: {error}") from error
+        raise WrongOutcome(f"returned a context that is no JSON: {error}") from error
     if len(value) > MAX_EVENT_BYTES:
-        raise WrongOutcome(f"handed on a context of {len(value)} bytes, more than the {MAX_EVENT_BYTES} there may be")
+        raise WrongOutcome(f"returned a context of {len(value)} bytes, more than the limit of {MAX_EVENT_BYTES}")
     return value
 
 
 def unpack(value: bytes | None) -> tuple[dict[str, Any], tuple[StageRecord, ...]]:
-    """Context, and the records of stages that published nothing."""
+    """Return the context, and the records of stages that published nothing."""
     if value is None:
         return {}, ()
     found = json.loads(value)

@@ -30,8 +30,8 @@ class Following:
     def units(self, records: Sequence[Outgoing], now: int) -> list[NewUnit]:
         """Return the units that follow from these records, at `now` (ms by the ledger's clock).
 
-        A refused record that is replayed goes back to its own topic as its sender wrote it. Nothing follows from that,
-        whatever its headers say: they may name no type, or call it the end of somebody's job.
+        A refused record that is replayed goes back to its own topic as its sender wrote it. No unit follows from
+        it: its headers are its sender's, and may name no type, or the type of a job's end.
         """
         records = [record for record in records if record.topic not in INBOUND]
         return [unit for units in self._followers for unit in units(records, now)]

@@ -200,7 +200,7 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
 def _end(started: Started, row: StepRow, task: Task, end: Ended, conditions: Conditions) -> Settled:
     """Return the end of a job whose last event is there."""
     if topic_for(end.event) is not Topic.RESULTS:  # type: ignore[arg-type]
-        raise WrongOutcome(f"ended the job with {type(end.event).__name__}, which nobody takes for an end")
+        raise WrongOutcome(f"ended the job with {type(end.event).__name__}, which is no terminal event")
     stages = (*task.stages, _record(started, row, conditions))
     changes: dict[str, object] = {"stages": stages}
     if isinstance(end.event, Result):

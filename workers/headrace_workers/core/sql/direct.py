@@ -1,7 +1,7 @@
 """Statements of the hot path: SQLAlchemy builds them, and on PostgreSQL the driver itself runs them.
 
 SQLAlchemy takes 80 to 120 µs of CPU to run a statement, of which the driver's part is 40, and an interactive job waits
-for fifteen of them. Whoever listens to statements, as tracing does, is shown these too: then SQLAlchemy runs them.
+for fifteen of them. If something listens to statements, as tracing does, SQLAlchemy runs these too.
 """
 
 from collections.abc import Mapping, Sequence

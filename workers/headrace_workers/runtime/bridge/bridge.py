@@ -161,7 +161,7 @@ class Bridge:
 
     def _release(self) -> None:
         steps = self._ledger.release_unstarted(self._name)
-        log("bridge", logging.INFO, Action.GIVEN_BACK, "claims nobody began were given back", steps=steps)
+        log("bridge", logging.INFO, Action.GIVEN_BACK, "claims that no worker had begun were given back", steps=steps)
         if steps:
             self._notifier.notify(Hint.WORK)  # another bridge may have them
 

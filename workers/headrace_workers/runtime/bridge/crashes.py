@@ -15,7 +15,7 @@ class Crashes:
     """The crashes of the rows of one table. Belongs to the thread that is in the middle of them.
 
     `add` writes down so many crashes more of a row, by its number. One is written down before something is begun, and
-    taken back when it has come back, whatever came of it: what stays are those times in which its process ended.
+    taken back when it has come back, with any result: only those remain in which the process ended.
     """
 
     def __init__(self, add: Callable[[int, int], object], most: int) -> None:

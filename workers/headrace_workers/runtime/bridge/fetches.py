@@ -61,7 +61,7 @@ class Fetches:
         return longest
 
     def resting(self) -> set[Any]:
-        """Partitions to be left alone for a moment."""
+        """Return the partitions to be left alone for a moment."""
         now = self._clock.monotonic()
         self._rests = {partition: until for partition, until in self._rests.items() if until > now}
         return set(self._rests)

@@ -15,7 +15,7 @@ class LedgerTime:
         self._asked: tuple[int, float] | None = None  # what it said (ms), and when by ours
 
     def ms(self) -> int:
-        """Milliseconds since 1970."""
+        """Return the ms since 1970."""
         now = self._clock.monotonic()
         if self._asked is None or now - self._asked[1] > _ASK_EVERY:
             self._asked = self._ledger.now(), now

@@ -16,7 +16,7 @@ _SHARE = 0.1  # of the time goes, at most, into leafing through what is left
 class Passing:
     """A pass over the outbox, from its beginning, while some places take nothing: it knows the rows that were left.
 
-    What follows under the key of an event that was left waits too, on whatever topic: a job's events keep their order.
+    Later events under the key of an event that was left wait too, on every topic: a job's events keep their order.
     A pass goes forward only. Rows may appear behind it, since numbers are given before transactions end: the next
     finds them.
     """

@@ -74,13 +74,13 @@ class Reap:
         gap = self._ledger.look(self._lease_ms)
         self._looked_at = self._clock.monotonic()
         if gap < 0:
-            text = "the database's clock went back: what was held by the old time ends earlier by that"
+            text = "the database's clock went back: leases by the old time were shortened by as much"
             log("reap", logging.WARNING, Action.LEASES_PUT_OFF, text, ms=-gap)
         elif gap:
             # On a busy machine a look comes late now and then.
             level = logging.WARNING if gap > self._lease_ms / 3 else logging.DEBUG
             log("reap", level, Action.LEASES_PUT_OFF,
-                "no bridge had looked, or the database's clock jumped: leases were put off", ms=gap)  # fmt: skip
+                "no bridge had looked, or the database's clock jumped: leases were extended", ms=gap)  # fmt: skip
 
     def _reap(self) -> int:
         reaped = self._ledger.reap(self._max_crashes)

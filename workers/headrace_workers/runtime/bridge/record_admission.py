@@ -48,7 +48,7 @@ class RecordAdmission:
     def admit_all(self, records: Sequence[Record]) -> list[Accepted]:
         """Decide about each of these records, and ask the ledger once for all that they name.
 
-        Whatever is in a record, this returns: a bad one becomes a `Burial`. Raises Unavailable where the ledger does
+        A bad record becomes a `Burial`; no content raises. Raises Unavailable where the ledger does
         not answer.
         """
         read = [_read(record) for record in records]

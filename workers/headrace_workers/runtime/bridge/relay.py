@@ -2,8 +2,8 @@
 
 A bridge that cannot publish gives the duty up for a while, since it may be the only one that cannot: its clock may be
 wrong, or its way to the broker broken. Alone it tries again after that while. What Kafka will never take is set aside
-with its reason, and what follows it under its key waits behind it: whoever follows a job by its key must not be told
-its end before what led to it, neither now nor when it is tried again. All other keys go on.
+with its reason, and what follows it under its key waits behind it: a consumer that follows a job by its key must not
+see its end before what led to it, neither now nor when it is tried again. All other keys go on.
 
 A topic that is missing or forbidden, or a partition without a leader, holds nobody but what is meant for it, and what
 follows that under its key: those rows are left where they are, and tried again after a while, from the first.

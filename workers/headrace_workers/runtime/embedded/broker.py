@@ -81,7 +81,7 @@ def choose(home: Path, ports: tuple[int, int], env: Mapping[str, str], wanted: K
 
 
 def apache_kafka(kafka_home: Path, folder: Path, ports: tuple[int, int]) -> Broker:
-    """Apache Kafka from an unpacked release, with its log under `folder`."""
+    """Return Apache Kafka from an unpacked release, with its log under `folder`."""
     return Broker(
         kind="apache",
         argv=tuple(apache.argv(kafka_home, folder)),
@@ -92,7 +92,7 @@ def apache_kafka(kafka_home: Path, folder: Path, ports: tuple[int, int]) -> Brok
 
 
 def tansu(binary: str, port: int) -> Broker:
-    """Tansu, which keeps its log in memory only.
+    """Return Tansu, which keeps its log in memory only.
 
     A group whose leader leaves while the group re-forms is stuck there for good, so groups are not used.
     """

@@ -16,7 +16,7 @@ _BLOCK = 10  # ports of one process before it looks further away
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that are free now, all different, and not given again by this process.
+    """Return ports that are free now, all different, and not given again by this process.
 
     They are below those that the system gives to clients: a server that is started again would find its port taken by
     somebody's connection, or by a client that, while it was away, has connected to itself. Each process looks in a

@@ -62,20 +62,20 @@ class Assigner:
                 if self._sent is not None:
                     self._sent(claim)
         except Exception as error:  # any error: the caller has work of its own to go on with
-            log("hand-out", logging.WARNING, Action.UNAVAILABLE, f"could not hand work on: {words(error)}")
+            log("hand-out", logging.WARNING, Action.UNAVAILABLE, f"could not assign work at once: {words(error)}")
             with suppress(Unavailable):
                 self._ledger.release([claim.id for claim in unsent])
 
 
 def behind(settled: Sequence[Settled]) -> set[tuple[str, int]]:
-    """Queues and lanes of what follows from these and is still to be done, save what a model runs: groups of that are
-    formed by the bridge, so that they fit the time quantum.
+    """Return queues and lanes of the steps that follow from these and wait, except for those that a model runs: the
+    bridge forms those groups, so that they fit the time quantum.
     """
     following = [step for item in settled for step in item.following]
     return {(step.queue, step.lane) for step in following if not step.tried and not step.sized}
 
 
 def alone(jobs: Sequence[NewJob]) -> set[tuple[str, int]]:
-    """Queues of which these jobs bring one interactive step: there is nothing to group it with."""
+    """Return the queues of which these jobs bring one interactive step: there is nothing to group it with."""
     places = Counter((step.queue, step.lane) for job in jobs for step in job.steps)
     return {place for place, count in places.items() if count == 1 and place[1] == INTERACTIVE}

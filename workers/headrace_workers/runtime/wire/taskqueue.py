@@ -17,7 +17,7 @@ class TaskQueue:
     """Queue of claims, which sends them and counts those that wait. Redis holds no truth: what it loses is sent again
     when its lease ends.
 
-    `ledger` is the identity of the ledger that the claims are from: whoever has another one refuses them.
+    `ledger` is the identity of the ledger that the claims are from: workers of another ledger refuse them.
     Thread-safe. Unavailable when Redis does not answer.
     """
 

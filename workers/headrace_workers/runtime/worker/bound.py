@@ -3,8 +3,8 @@
 A hung run holds its slot, so it must end; a long answer on a slow machine must not. Who errs here kills a worker in the
 middle of good work, while what hangs is found at any bound. So every number is generous. A run may take
 
-    longest_run, whatever it does: a first call loads or compiles, and a machine may swap;
-    and a second for each token of its longest job: a model writes them one after another, whoever shares the call;
+    longest_run, for every kind of work: a first call loads or compiles, and a machine may swap;
+    and a second for each token of its longest job: a model writes them one after another, in every group;
     and _SLOWER times as long as all its tokens take at the speed that was learnt.
 
 The speed is an average of what this process did: tokens by seconds, so that short runs weigh little. Ten times slower

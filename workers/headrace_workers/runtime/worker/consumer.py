@@ -1,6 +1,6 @@
 """Celery's consumer, which outlives its connections to Redis, and tells of its progress.
 
-Whatever happens to Redis, the pool and what it holds stay: a model is loaded once.
+The pool and its model stay through every outage of Redis: a model is loaded once.
 """
 
 import logging

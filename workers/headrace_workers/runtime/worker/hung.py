@@ -34,7 +34,7 @@ def _part(hung: Sequence[tuple[Run, float]], give_back: Callable[[], int]) -> No
         log("worker", logging.WARNING, Action.UNAVAILABLE, f"could not give work back: {error}")
         return
     if steps:
-        log("worker", logging.INFO, Action.GIVEN_BACK, "what else was in hand was given back", steps=steps)
+        log("worker", logging.INFO, Action.GIVEN_BACK, "the other claims of this process were given back", steps=steps)
 
 
 def _tell(run: Run, seconds: float) -> None:

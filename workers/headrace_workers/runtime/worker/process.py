@@ -200,7 +200,7 @@ def run_worker(
 
 
 def _app(settings: Settings, queues: Sequence[Queue], pool: str, process: _Process, loop: Loop) -> Any:
-    """Celery, with these queues and one task: to run a claim."""
+    """Return a Celery application with these queues and one task: to run a claim."""
     app: Any = create_app(settings.redis)
     app.conf.task_queues = list(queues)
     app.conf.worker_consumer = consumer_that_tells(loop)
@@ -241,7 +241,7 @@ def _add_express(process: _Process, express: InteractiveConsumer) -> None:
 
 
 def _serve(app: Any, roles: frozenset[str], count: int) -> int:
-    """Be Celery's worker; the exit code that it ends with."""
+    """Run Celery's worker, and return its exit code."""
     warnings.filterwarnings("ignore", category=SecurityWarning)  # about root and pickle: messages are JSON only
     name = process_name("-".join(sorted(roles))).replace(":", "-")
     arguments = ["--quiet", "worker", "--concurrency", str(count), "--hostname", name, "--loglevel", "WARNING",
