@@ -219,7 +219,7 @@ def test_a_job_is_cancelled(alone: Gateway, bridge):
         (b'{"metadata":' * 10_000 + b"{}" + b"}" * 10_000, "nested too deeply"),
         (b"[]", "empty"),
         (b"7", "JSON object"),
-        (b'{"model":"echo","prompt":"x","max_age":NaN}', "no JSON"),
+        (b'{"model":"echo","prompt":"x","max_age":NaN}', "is not JSON"),
         (b'[{"model":"echo","prompt":"x"},7]', "job 1"),
         (b'{"model":"echo","prompt":"x","kind":"poem"}', "kind"),
         (b'{"model":"echo","prompt":"x","kind":7}', "kind"),
