@@ -47,7 +47,7 @@ def test_a_run_is_pinned_before_it_is_asked_and_gone_on_with(folder: Path, call:
     code, _, told = call(*CALL)
     assert (code, "has 3 of 6 receipts already" in told) == (2, True)
     code, _, told = call(*CALL, "--wait", "0s")
-    assert (code, "3 of 6 jobs have no end yet" in told) == (1, True)
+    assert (code, "3 of 6 jobs have not ended yet" in told) == (1, True)
     answer(folder, 4, 5, 6)
     code, said, told = call(*CALL)
     assert (code, said.splitlines()[0][:24]) == (0, "right (primary): cannot ")

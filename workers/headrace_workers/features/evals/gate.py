@@ -56,7 +56,7 @@ def judge_gate(gate: Gate, plan: Plan, outcomes: Outcomes) -> Passed:
     """
     if outcomes.missing:
         return Passed(
-            False, f"gate {gate.text}: not passed: {outcomes.missing:,} of {plan.jobs:,} jobs have no end yet"
+            False, f"gate {gate.text}: not passed: {outcomes.missing:,} of {plan.jobs:,} jobs have not ended yet"
         )
     found = compare_at_worst(plan, outcomes, gate.a, gate.b, plan.run.primary_place)
     if isinstance(found, Undefined):  # pragma: no cover - a dataset has items
