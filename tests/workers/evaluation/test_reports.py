@@ -69,6 +69,6 @@ def test_a_report_before_the_first_answer_says_what_is_not_there(tmp_path: Path)
     """In all three."""
     document, text, page = reported(made(tmp_path, [{"q": "a"}]), Receipts(b"", 2))
     assert document["without_end"] == 2
-    assert "2 of 2 jobs have no end yet" in text
-    assert "2 of 2 jobs have no end yet" in page
+    assert "2 of 2 jobs have not ended yet" in text
+    assert "2 of 2 jobs have not ended yet" in page
     assert document["scores"][0]["mean"] is None  # type: ignore[index]

@@ -148,7 +148,7 @@ class Analysis:
 
     @property
     def missing(self) -> int:
-        """Jobs that have no end yet."""
+        """Return the number of jobs that have not ended yet."""
         return sum(each.statuses["missing"] for each in self.costs)
 
 

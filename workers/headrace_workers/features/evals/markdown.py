@@ -12,7 +12,9 @@ def markdown(plan: Plan, analysis: Analysis, gate: Passed | None) -> str:
     """Return the whole report without the items."""
     parts = [f"# {_text(plan.run.name)}", _text(tables.about(plan))]
     if analysis.missing:
-        parts.append(f"**{analysis.missing:,} of {plan.jobs:,} jobs have not ended yet: this report covers the others.**")
+        parts.append(
+            f"**{analysis.missing:,} of {plan.jobs:,} jobs have not ended yet: this report covers the others.**"
+        )
     if gate is not None:
         parts.append(f"**{_text(gate.words)}**")
     parts.append("\n".join(f"- {_text(line)}" for line in tables.verdict_lines(plan, analysis)))

@@ -24,7 +24,10 @@ def report_page(plan: Plan, analysis: Analysis, gate: Passed | None, receipts: R
     if gate is not None:
         words = [gate.words, *words]
     if analysis.missing:
-        words = [f"{analysis.missing:,} of {plan.jobs:,} jobs have no end yet: this is what there is so far.", *words]
+        words = [
+            f"{analysis.missing:,} of {plan.jobs:,} jobs have not ended yet: this report covers the others.",
+            *words,
+        ]
     sections = [
         Section("What it says", words, _plots(plan, analysis)),
         Section("Scores", [_ON_SCORES], (), [Table(tables.SCORES, tables.score_rows(analysis), right=_NUMBERS)]),
