@@ -12,6 +12,8 @@ from headrace_workers.runtime.embedded import supervise
 from headrace_workers.runtime.embedded.processes import ChildFailed, ChildSpec
 from headrace_workers.runtime.embedded.supervise import Done, Supervisor, restart_delay
 
+pytestmark = pytest.mark.integration
+
 SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
 CRASH = (sys.executable, "-c", "raise SystemExit(7)")
 # Once told to stop it waits until the other is told, too.

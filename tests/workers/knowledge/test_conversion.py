@@ -9,6 +9,8 @@ from headrace_workers.features.knowledge import markitdown
 from headrace_workers.features.knowledge.conversion import Converter
 from headrace_workers.features.knowledge.documents import DocumentRefused
 
+pytestmark = pytest.mark.integration
+
 PAGE = b"<p>text</p>"
 
 

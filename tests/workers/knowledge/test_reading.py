@@ -13,6 +13,8 @@ from headrace_workers.features.knowledge.chunking import chunk
 from headrace_workers.features.knowledge.documents import Document, DocumentRefused, Format
 from headrace_workers.features.knowledge.reading import Reader, load
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def reader() -> Iterator[Reader]:

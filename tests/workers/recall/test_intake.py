@@ -21,6 +21,8 @@ from headrace_workers.features.knowledge.terms import Terms
 from headrace_workers.features.knowledge.walking import Found, find
 from headrace_workers.testing import HashEmbedder
 
+pytestmark = pytest.mark.integration
+
 
 class Counting(HashEmbedder):
     """Notes what it embeds; stops as a person would after so many documents."""

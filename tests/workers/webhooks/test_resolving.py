@@ -8,6 +8,8 @@ import pytest
 from headrace_workers.features.webhooks import resolving
 from headrace_workers.features.webhooks.resolving import SystemResolver
 
+pytestmark = pytest.mark.integration
+
 
 def test_this_machine_knows_itself():
     """By the system's own resolver; what has no address is an OSError."""
