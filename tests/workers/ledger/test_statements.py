@@ -21,7 +21,7 @@ def counted(ledger: Ledger) -> Iterator[list[str]]:
     def collect(_connection, _cursor, statement, *_) -> None:
         seen.append(statement)
 
-    engines = {ledger.durable, ledger.volatile}
+    engines = {ledger._engine, ledger._volatile}
     for engine in engines:
         event.listen(engine, "before_cursor_execute", collect)
     yield seen

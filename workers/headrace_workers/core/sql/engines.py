@@ -34,16 +34,6 @@ class Engines:
         """Return the engine, for migrations and for reading in tests."""
         return self._engine
 
-    @property
-    def durable(self) -> Engine:
-        """Return the engine that loses nothing that it committed."""
-        return self._engine
-
-    @property
-    def volatile(self) -> Engine:
-        """Return the faster engine: a crash of the database may forget what it wrote last."""
-        return self._volatile
-
     def of(self, store: type[S]) -> S:
         """Return the store of this class for this ledger, such as `ledger.of(Batches)`: the same at each call."""
         found = self._stores.get(store)
@@ -71,6 +61,6 @@ class LedgerStore:
     """
 
     def __init__(self, engines: Engines) -> None:
-        self.durable = self._engine = engines.durable
-        self.volatile = self._volatile = engines.volatile
+        self._engine = engines._engine
+        self._volatile = engines._volatile
         self._reads = engines._reads

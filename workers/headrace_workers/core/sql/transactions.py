@@ -40,7 +40,7 @@ class Transaction(Generic[P, R]):
     def __get__(self, of: Engines | LedgerStore | None, owner: Any) -> Self | Callable[P, R]:
         if of is None:
             return self
-        engine = of.durable if self._durable else of.volatile
+        engine = of._engine if self._durable else of._volatile
 
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
             with self._begin(engine) as connection:
