@@ -76,7 +76,7 @@ class Producer:
     def generate(
         self,
         *,
-        model: str | None = None,
+        model: str | Sequence[str] | None = None,
         prompt: str | None = None,
         messages: Sequence[Message | Mapping[str, str]] | None = None,
         sampling: Sampling | None = None,
@@ -109,6 +109,8 @@ class Producer:
     ) -> str:
         """Ask a model for an answer, with either `prompt` or `messages`. Returns the job's id.
 
+        Where `model` is a list, each model answers where those before it cannot.
+
         `cache` says which earlier answers are good enough (off, exact, semantic), `max_age` how old they may be, in
         seconds. The answer is to rest on passages of the base `knowledge`, of those documents alone whose attributes
         `knowledge_filter` lets through; where nothing there is relevant, `without_passages` says what to do (abstain,
@@ -133,7 +135,7 @@ class Producer:
         job = validated(
             GenerationJob,
             {
-                "model": model or self._settings.model,
+                "model": self._settings.model if not model else model if isinstance(model, str) else sequence_of(model),
                 "prompt": prompt,
                 "messages": sequence_of(messages),
                 "sampling": sampling_of(sampling, keywords),

@@ -10,6 +10,7 @@ from headrace_schemas.errors import Category
 from headrace_schemas.grounding import Grounding
 from headrace_schemas.limits import (
     INTEGRAL,
+    MAX_ATTEMPTS,
     MAX_CRITERIA,
     MAX_DIMENSIONS,
     MAX_UNSUPPORTED,
@@ -39,7 +40,30 @@ class Usage(OutgoingValue):
     """Tokens read and written."""
 
     prompt_tokens: Count
-    completion_tokens: Count
+    completion_tokens: Annotated[Count, Field(description="With those that the model thought with.")]
+    cached_tokens: Annotated[
+        Count | None, Field(description="Of the prompt's: those that the provider had computed before.")
+    ] = None
+    reasoning_tokens: Annotated[
+        Count | None, Field(description="Of the completion's: those that the model thought with, and did not show.")
+    ] = None
+
+
+class Attempt(OutgoingValue):
+    """One call of one model for a job: what came of it, how long it took, and what it cost.
+
+    `category` is absent for the attempt that answered.
+    """
+
+    model: Alias
+    provider: Annotated[Name | None, Field(description="Whose machine read the text; absent: a machine of ours.")] = (
+        None
+    )
+    category: Category | None = None
+    reason: ShortText | None = None
+    ms: Milliseconds
+    usage: Usage | None = None
+    cost: Annotated[Count | None, Field(description="In millionths of the currency; absent: unknown.")] = None
 
 
 class Answer(OutgoingValue):
@@ -54,6 +78,20 @@ class Answer(OutgoingValue):
     model: Alias
     quantization: Name
     usage: Usage
+    provider: Annotated[Name | None, Field(description="Whose machine answered; absent: a machine of ours.")] = None
+    returned_model: Annotated[
+        ShortText | None, Field(description="Of a remote model: the name under which its provider answered.")
+    ] = None
+    fingerprint: Annotated[
+        ShortText | None, Field(description="Of a remote model: the version that its provider names, where it does.")
+    ] = None
+    attempts: Annotated[
+        tuple[Attempt, ...],
+        Field(max_length=MAX_ATTEMPTS, description="Every call of a model for this answer; absent after a single one."),
+    ] = ()
+    because: Annotated[
+        ShortText | None, Field(description="Why this model answered, where another was asked first.")
+    ] = None
     recall: Annotated[Recall | None, Field(description="Of a job that asked for the cache.")] = None
     grounding: Annotated[Grounding | None, Field(description="Of a job that named a knowledge base.")] = None
 

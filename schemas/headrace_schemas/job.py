@@ -4,7 +4,7 @@ import uuid
 from enum import StrEnum
 from typing import Annotated, Final, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from headrace_schemas.attributes import Filter
 from headrace_schemas.callback import Callback
@@ -13,6 +13,7 @@ from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.limits import (
     FAIL_FAST,
     INTEGRAL,
+    MAX_CHAIN,
     MAX_COMPLETION_TOKENS,
     MAX_CRITERIA,
     MAX_DIMENSIONS,
@@ -37,6 +38,13 @@ from headrace_schemas.uuids import Namespace
 # Job ids are UUIDv5 in this namespace, so that any language can compute them.
 JOB_NAMESPACE = uuid.UUID("6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11")
 _JOBS = Namespace(JOB_NAMESPACE)
+
+# One model, or several of which each answers where those before it cannot.
+ModelChain = Annotated[
+    Annotated[Alias, Tag("alias")]
+    | Annotated[tuple[Alias, ...], Field(min_length=1, max_length=MAX_CHAIN), Tag("chain")],
+    Discriminator(lambda value: "chain" if isinstance(value, list | tuple) else "alias"),
+]
 
 POLICY_MODEL: Final = "headrace-policy"  # who moderates: the deployment's detectors with its policy
 
@@ -140,7 +148,13 @@ class JudgedJob(Job):
 class GenerationJob(JudgedJob):
     """Ask a model for an answer: either `prompt` (one user turn) or `messages` (a conversation)."""
 
-    model: Annotated[Alias, Field(description="A model that is served, by its alias. There is no default on the wire.")]
+    model: Annotated[
+        ModelChain,
+        Field(
+            description="A model that is served, by its alias; or a list of them, each of which answers where those "
+            "before it cannot. There is no default on the wire."
+        ),
+    ]
     prompt: Annotated[NonEmptyText | None, Field(description="One user turn.")] = None
     messages: Annotated[
         tuple[Message, ...], Field(max_length=MAX_MESSAGES, description="A conversation, in order."), FAIL_FAST
@@ -175,6 +189,12 @@ class GenerationJob(JudgedJob):
     ] = None
 
     @model_validator(mode="after")
+    def _models_once(self) -> "GenerationJob":
+        if len(set(self.chain)) < len(self.chain):
+            raise ValueError("model names a model twice: name each once")
+        return self
+
+    @model_validator(mode="after")
     def _one_input(self) -> "GenerationJob":
         if self.prompt is None and not self.messages:
             raise ValueError("neither prompt nor messages is given: a job needs one of them")
@@ -205,6 +225,16 @@ class GenerationJob(JudgedJob):
                 "min_quality is given with cache: an answer with a floor is made anew; leave one of them out"
             )
         return self
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """Return the models that may answer, in the order in which they are asked."""
+        return (self.model,) if isinstance(self.model, str) else self.model
+
+    @property
+    def first_model(self) -> str:
+        """Return the model that is asked first."""
+        return self.chain[0]
 
     @property
     def conversation(self) -> tuple[Message, ...]:

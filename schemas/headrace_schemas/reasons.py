@@ -19,7 +19,7 @@ _LONGEST = 1_500
 _MOST_READ = 1_000  # a stranger may send so many that listing them would hold up all others
 
 # Names of the items of a list or an object, where they differ from the field's name.
-_NOUNS: Final = {"stop": "texts", "value": "values", "metadata": "entries", "stages": "records"}
+_NOUNS: Final = {"stop": "texts", "value": "values", "metadata": "entries", "stages": "records", "chain": "models"}
 
 _KINDS: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
     (type(None), "null"),
@@ -214,6 +214,8 @@ def _parts(kind: str, location: tuple[int | str, ...]) -> list[int | str]:
     tag = "criterion"
     if len(parts) > 2 and parts[0] == "criteria":
         del parts[2]
+    if len(parts) > 1 and parts[0] == "model" and parts[1] in {"alias", "chain"}:
+        del parts[1]
     if parts and parts[0] in {"knowledge_filter", "filters"}:
         tag = "type"
         parts = [part for part in parts if part not in _FILTER_TAGS]

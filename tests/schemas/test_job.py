@@ -17,6 +17,7 @@ from headrace_schemas import (
     Rubric,
     TokenF1,
 )
+from headrace_schemas.codec import decode_job, encode_value
 from headrace_schemas.criteria import Uncertain
 from headrace_schemas.job import JOB_NAMESPACE, POLICY_MODEL, derive_job_id
 
@@ -140,3 +141,11 @@ def test_a_moderation_names_no_model() -> None:
     assert ModerationJob(input="a", model=POLICY_MODEL).model_copy(update={"model": None}) == ModerationJob(input="a")
     with pytest.raises(ValidationError, match="input"):
         ModerationJob(input="")
+
+
+def test_a_job_may_name_a_chain_of_models():
+    """A list of models is read as it is, in JSON too; a single model is a chain of one."""
+    job = decode_job("generation", b'{"model": ["small", "large"], "prompt": "p"}')
+    assert (job.chain, job.first_model) == (("small", "large"), "small")
+    assert decode_job("generation", encode_value(job)) == job
+    assert decode_job("generation", b'{"model": "small", "prompt": "p"}').chain == ("small",)

@@ -39,6 +39,10 @@ KINDS = (
     ("fields", "reason"),
     [
         ({"model": None}, "model: must be text, not null"),
+        ({"model": []}, "model: at least 1 of models"),
+        ({"model": ["a"] * 9}, "model: at most 8 models, not 9"),
+        ({"model": ["a", "b", "a"]}, "model names a model twice: name each once"),
+        ({"model": ["a", 5]}, "model.1: must be text, not a number"),
         ({"prompt": None}, "neither prompt nor messages is given: a job needs one of them"),
         (
             {"messages": [{"role": "user", "content": "c"}]},

@@ -14,7 +14,7 @@ from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger import completion
 from headrace_workers.core.ledger.cancel import Cancellation
 from headrace_workers.core.ledger.claim import Wanted
-from headrace_workers.core.ledger.outcome import Dead, Done, Held, Retry, Wait
+from headrace_workers.core.ledger.outcome import Dead, Done, Held, JobEnd, Retry, Wait
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.ledger.rows import Row
 from headrace_workers.core.pipeline.routing import Pipeline
@@ -85,7 +85,7 @@ def waits_for(other):
     """A step that waits for a job, and passes on when that woke it."""
 
     def step(tasks):
-        return [Done() if task.woken_by == other else Wait(other, "it asks the same") for task in tasks]
+        return [Done() if task.woken_by == other else Wait(JobEnd(other), "it asks the same") for task in tasks]
 
     return step
 
@@ -269,7 +269,7 @@ def test_what_a_person_withholds_is_dead(ledger, begun):
     assert ledger.release_held([job]) == 0
 
 
-@pytest.mark.parametrize("outcome", [Wait("nobody", "?"), Held("?")], ids=["waits", "held"])
+@pytest.mark.parametrize("outcome", [Wait(JobEnd("nobody"), "?"), Held("?")], ids=["waits", "held"])
 def test_a_deadline_ends_what_waits(ledger, begun, outcome):
     """For whatever it waits."""
     bench, (job,) = begun(lambda tasks: [outcome for _ in tasks], evaluation())
@@ -282,7 +282,21 @@ def test_a_deadline_ends_what_waits(ledger, begun, outcome):
     assert bench.row(job).state == "dead"
 
 
-@pytest.mark.parametrize("outcome", [Wait("nobody", "?"), Held("?")], ids=["waits", "held"])
+def test_a_wait_for_a_time_ends_then(ledger, begun):
+    """A step that waits for nothing but a time is run again when it has come, alone, and has cost no attempt."""
+
+    def step(tasks):
+        return [Wait(None, "later", at_most=0.0 if task.job_id == jobs[0] else 60.0) for task in tasks]
+
+    bench, jobs = begun(step, evaluation(), evaluation())
+    bench.run()
+    ledger.reap(3)
+    first, second = (bench.row(job) for job in jobs)
+    assert (first.state, first.attempts) == ("ready", 0)
+    assert second.state == "parked"
+
+
+@pytest.mark.parametrize("outcome", [Wait(JobEnd("nobody"), "?"), Held("?")], ids=["waits", "held"])
 def test_what_waits_can_be_cancelled(begun, outcome):
     """And is not woken afterwards."""
     bench, (job,) = begun(lambda tasks: [outcome for _ in tasks], evaluation())
@@ -344,7 +358,7 @@ def test_unfinished_context_is_read_back(ledger, begun):
 
 @pytest.mark.parametrize(
     ("outcome", "state", "attempts"),
-    [(Retry("busy"), "waiting", 1), (Held("?"), "held", 0), (Wait("nobody", "?"), "parked", 0),
+    [(Retry("busy"), "waiting", 1), (Held("?"), "held", 0), (Wait(JobEnd("nobody"), "?"), "parked", 0),
      (Dead(Category.PERMANENT, "no"), "dead", 1)],
     ids=["retries", "held", "waits", "dead"],
 )  # fmt: skip

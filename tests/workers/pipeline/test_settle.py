@@ -28,7 +28,7 @@ from headrace_schemas.examples import EXAMPLES
 from headrace_schemas.limits import MAX_EVENT_BYTES
 from headrace_workers.core.identity import end_id, said_id
 from headrace_workers.core.ledger.complete import Settled
-from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, Retry, Wait
+from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, JobEnd, Retry, Wait
 from headrace_workers.core.ledger.rows import Row
 from headrace_workers.core.ledger.start import Started
 from headrace_workers.core.pipeline.carried import pack
@@ -322,7 +322,7 @@ def test_what_cannot_be_done_is_the_end_of_the_job(outcome, words):
 
 def test_a_step_may_wait_for_another_job_or_be_held():
     """Neither is an attempt."""
-    wait, held = Wait("other", "it answers the same", at_most=1.5), Held("a person must look")
+    wait, held = Wait(JobEnd("other"), "it answers the same", at_most=1.5), Held("a person must look")
     assert settled(wait) == Settled(JOB_ID, wait, delay_ms=1_500)
     assert settled(held) == Settled(JOB_ID, held, settled(held).records)
 

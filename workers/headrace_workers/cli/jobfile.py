@@ -150,7 +150,7 @@ class JobFile:
     def _note_models(self, job: Job, line: int) -> None:
         self.wants_embedder |= isinstance(job, EmbeddingJob)
         if isinstance(job, GenerationJob):
-            self.models.setdefault(job.model, line)
+            self.models.setdefault(job.first_model, line)
         if isinstance(job, JudgedJob):
             for alias in job.judge_models:
                 self.models.setdefault(alias, line)

@@ -32,7 +32,7 @@ from headrace_workers.core.ledger.completion import (
 from headrace_workers.core.ledger.dead import Burial, bury
 from headrace_workers.core.ledger.hooks import Hooks, hooks
 from headrace_workers.core.ledger.outbox import Outgoing, put
-from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, Outcome, Retry, Wait
+from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, JobEnd, Outcome, Retry, Wait
 from headrace_workers.core.ledger.rows import Written
 from headrace_workers.core.ledger.sizing import next_budget
 from headrace_workers.core.ledger.steps import STATES, NewStep, ready_at_latest
@@ -240,7 +240,7 @@ def _park(connection: Connection, claim_id: int, settled: Sequence[Settled], now
     """Put the steps aside that wait or are held; return how many. A job that a step waits for may have ended meanwhile:
     then the step is ready again at once.
     """
-    waited_for = {item.job_id: item.outcome.job_id for item in settled if isinstance(item.outcome, Wait)}
+    waited_for = {item.job_id: item.outcome.until for item in settled if isinstance(item.outcome, Wait)}
     parked = [
         {
             "claim": claim_id,
@@ -249,7 +249,7 @@ def _park(connection: Connection, claim_id: int, settled: Sequence[Settled], now
             "again": ready_at_latest(now, item.delay_ms),
             "since": now if isinstance(item.outcome, Held) else None,
             "why": item.outcome.reason[:2_000],
-            "whom": waited_for.get(item.job_id),
+            "whom": until.key if (until := waited_for.get(item.job_id)) else None,
         }
         for item in settled
         if isinstance(item.outcome, Wait | Held)
@@ -257,7 +257,9 @@ def _park(connection: Connection, claim_id: int, settled: Sequence[Settled], now
     if parked:
         connection.execute(_PARK, parked)
         put(connection, [record for item in settled if isinstance(item.outcome, Held) for record in item.records])
-        wake(connection, ended(connection, list(waited_for.values())))
+        wake(
+            connection, ended(connection, [until.job_id for until in waited_for.values() if isinstance(until, JobEnd)])
+        )
     return len(parked)
 
 

@@ -54,15 +54,44 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class JobEnd:
+    """The end of a job, in whatever way."""
+
+    job_id: str
+
+    @property
+    def key(self) -> str:
+        """Return the name under which the ledger keeps what a step waits for."""
+        return self.job_id
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A call of `wake` with this name, of 36 characters at most, such as the id of an endpoint that works again."""
+
+    name: str
+
+    @property
+    def key(self) -> str:
+        """Return the name under which the ledger keeps what a step waits for."""
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
-    """The step is run again when that job has ended, in whatever way, and after `at_most` seconds in any case.
+    """The step is run again when this happens, and after `at_most` seconds in any case. Without `until` time alone
+    wakes it.
 
     Costs no attempt, lease or slot.
     """
 
-    job_id: str
+    until: JobEnd | Signal | None
     reason: str
     at_most: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.until is None and self.at_most is None:
+            raise ValueError("a wait for nothing needs a time at which it ends")
 
 
 @dataclass(frozen=True, slots=True)

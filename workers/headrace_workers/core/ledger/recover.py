@@ -107,12 +107,24 @@ def retry_held(connection: Connection) -> int:
 
 def wake_missed(connection: Connection) -> int:
     """Make the steps ready that wait for a job which has ended: it did so while they began to wait. And those that
-    have waited for as long as they said.
+    have waited for as long as they said, with all that wait for the same.
     """
     query = select(STEPS.c.waits_for).join(JOBS, JOBS.c.id == STEPS.c.waits_for)
     missed = connection.execute(query.where(IS_PARKED, JOBS.c.ended_at.is_not(None)).limit(_MANY)).scalars()
-    late = select(STEPS.c.waits_for).where(IS_PARKED, STEPS.c.ready_at <= now_ms()).limit(_MANY)
-    return wake(connection, sorted({*missed, *connection.execute(late).scalars()}))
+    late = select(STEPS.c.waits_for).where(IS_PARKED, STEPS.c.ready_at <= now_ms(), STEPS.c.waits_for.is_not(None))
+    woken = wake(connection, sorted({*missed, *connection.execute(late.limit(_MANY)).scalars()}))
+    return woken + _wake_on_time(connection)
+
+
+def _wake_on_time(connection: Connection) -> int:
+    """Make the steps ready that wait for nothing but a time, which has come, a bounded number a call."""
+    is_due = and_(IS_PARKED, STEPS.c.waits_for.is_(None), STEPS.c.ready_at <= now_ms())
+    due = select(STEPS.c.job_id).where(is_due).order_by(STEPS.c.ready_at).limit(_AT_ONCE)
+    jobs = list(connection.execute(due.with_for_update(skip_locked=True)).scalars())
+    if not jobs:
+        return 0
+    ready = update(STEPS).where(is_due, among(connection, STEPS.c.job_id, jobs)).values(state="ready")
+    return connection.execute(ready).rowcount
 
 
 def reap(connection: Connection, max_crashes: int) -> Reaped:

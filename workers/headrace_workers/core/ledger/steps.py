@@ -103,7 +103,9 @@ def row(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, Any]:
         "event_type": step.event_type,
         "payload": None if done else step.payload,
         "context": None if done else step.context,
-        "waits_for": tried.outcome.job_id if tried and isinstance(tried.outcome, Wait) else None,
+        "waits_for": tried.outcome.until.key
+        if tried and isinstance(tried.outcome, Wait) and tried.outcome.until
+        else None,
         "read_bytes": step.read_bytes,
         "reason": tried.outcome.reason if tried and not isinstance(tried.outcome, Done | Ended) else None,
     }

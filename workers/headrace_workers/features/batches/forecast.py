@@ -69,9 +69,9 @@ class Forecast:
                 self.prompt_tokens += tokens
                 continue
             self.prompt_tokens += tokens - job.sampling.max_tokens
-            self.wanted[job.model][job.sampling.max_tokens] += 1
+            self.wanted[job.first_model][job.sampling.max_tokens] += 1
             if (job.cache or self.cache) is not CacheMode.OFF:
-                self._ask(key_of(job, self.version(job.model)), job.model, job.sampling.max_tokens)
+                self._ask(key_of(job, self.version(job.first_model)), job.first_model, job.sampling.max_tokens)
 
     def end(self) -> None:
         """All lines were added."""

@@ -89,8 +89,8 @@ def _work(stage: Stage, name: str, afresh: GenerationJob, output: Output) -> Afr
     step = NewStep(
         job_id=name,
         stage=stage.name,
-        queue=stage.queue(afresh.model),
-        group_key=stage.group_of(afresh, name, afresh.model),
+        queue=stage.queue(afresh.first_model),
+        group_key=stage.group_of(afresh, name, afresh.first_model),
         prefix=stage.prefix(afresh),
         sized=True,
         lane=BATCH,

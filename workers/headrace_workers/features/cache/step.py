@@ -8,7 +8,7 @@ from headrace_schemas import Category, GenerationJob, HeadraceError, Output, Usa
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.recall import CacheMode, CacheTier, Recall
 from headrace_workers.core.identity import explored_id
-from headrace_workers.core.ledger.outcome import Dead, Done, Held, Outcome, Wait, outcome_of
+from headrace_workers.core.ledger.outcome import Dead, Done, Held, JobEnd, Outcome, Wait, outcome_of
 from headrace_workers.core.ledger.rows import Written
 from headrace_workers.core.pipeline.task import Job, Task
 from headrace_workers.core.ports import Moderator
@@ -202,7 +202,7 @@ def _outcome(
 
 def _waits_or_fails(found: Awaited | Failed, max_wait: float) -> Wait | Dead:
     if isinstance(found, Awaited):
-        return Wait(found.job_id, f"job {found.job_id} makes the same answer", at_most=max_wait)
+        return Wait(JobEnd(found.job_id), f"job {found.job_id} makes the same answer", at_most=max_wait)
     return Dead(found.category, found.reason[:MAX_SHORT_TEXT])
 
 

@@ -20,7 +20,7 @@ class PromptCheck(AdmissionCheck):
         """Return False where the prompt fits however it is cut into tokens, or only its model's worker can count it."""
         if not isinstance(job, GenerationJob):
             return False
-        context, turns = self._models.context_length(job.model), job.conversation
+        context, turns = self._models.context_length(job.first_model), job.conversation
         most = sum(len(each.content.encode("utf-8", "surrogatepass")) + TURN_TOKENS for each in turns)  # a byte each
         return context is not None and most + self._models.longest_mark >= context
 
@@ -32,7 +32,7 @@ class PromptCheck(AdmissionCheck):
         if not isinstance(job, GenerationJob):
             return None
         try:
-            prompt = self._models.prompt_tokens(job.model, job.conversation, job.tenant)
+            prompt = self._models.prompt_tokens(job.first_model, job.conversation, job.tenant)
         except PromptTooLong:
             raise
         except HeadraceError as error:  # permanent to a worker; here another job may be right

@@ -11,7 +11,7 @@ from headrace_workers.features.generation.step import generate
 
 def own_model(_job_id: str, job: Job, _judge: str | None) -> str | None:
     """Return the model that a generation job names; None for other jobs."""
-    return job.model if isinstance(job, GenerationJob) else None
+    return job.first_model if isinstance(job, GenerationJob) else None
 
 
 def sampling_group(job: Job, job_id: str) -> str:

@@ -121,7 +121,7 @@ class Retrieval:
             [Passage(hit.chunk, relevance_of(hit)) for hit in hits],
             room,
             self.floor,
-            lambda passage: self._count(job.model, around(passage)),
+            lambda passage: self._count(job.first_model, around(passage)),
         )
         if packed.nothing_relevant:
             return NoGrounds(self._grounding(job, best, reason=self._why(job, hits, best)))
@@ -150,15 +150,15 @@ class Retrieval:
 
     def _room(self, job: GenerationJob) -> int:
         """Return how many tokens the passages of this job's prompt may have. PromptTooLong, InvalidTemplate."""
-        context = self.counts.context_length(job.model)
+        context = self.counts.context_length(job.first_model)
         if context is None:
             return self.most_tokens
-        prompt = self._prompt_tokens(job, job.conversation) + self._count(job.model, INSTRUCTION)
+        prompt = self._prompt_tokens(job, job.conversation) + self._count(job.first_model, INSTRUCTION)
         return min(self.most_tokens, context - prompt - self._kept(job, context))
 
     def _fitting(self, job: GenerationJob, turn: str) -> int | None:
         """Return what the job costs with this turn; None if that does not fit its model."""
-        context = self.counts.context_length(job.model)
+        context = self.counts.context_length(job.first_model)
         try:
             prompt = self._prompt_tokens(job, with_turn(job, turn)) if context else self.guess(turn)
         except HeadraceError:
@@ -172,7 +172,7 @@ class Retrieval:
         return max(1, min(job.sampling.max_tokens, context // _ANSWERS_SHARE))
 
     def _prompt_tokens(self, job: GenerationJob, messages: Sequence[Message]) -> int:
-        counted = self.counts.prompt_tokens(job.model, messages, job.tenant)
+        counted = self.counts.prompt_tokens(job.first_model, messages, job.tenant)
         return sum(self.guess(message.content) for message in messages) if counted is None else counted
 
     def _count(self, model: str, text: str) -> int:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from headrace_schemas import Category
 from headrace_schemas.errors import ConfigurationError, Unavailable
-from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Outcome, Retry, Wait
+from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Outcome, Retry, Signal, Wait
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.pipeline.task import Unit
 from headrace_workers.features.webhooks.health import PATIENCE, after
@@ -66,10 +66,10 @@ class _Desk:
                 return {unit.id: self._spared(pause) for unit in units}
             keys = keys_of(endpoint, self._webhooks, self._sealer, now)
         except Unavailable as error:
-            return _all(units, Wait(self._id, str(error), at_most=_SOON))
+            return _all(units, Wait(Signal(self._id), str(error), at_most=_SOON))
         except ConfigurationError as error:
             log("deliver", logging.ERROR, Action.UNSENT, str(error), endpoint=self._id)
-            return _all(units, Wait(self._id, str(error), at_most=_LATER))
+            return _all(units, Wait(Signal(self._id), str(error), at_most=_LATER))
         return self._send(endpoint, units, due, keys, now)
 
     def _send(
@@ -128,14 +128,16 @@ class _Desk:
     def _spared(self, pause: float) -> Wait:
         """Postpone a delivery. Retries come back at different times, and at once when the endpoint is well."""
         seconds = max(_SOON, pause) * random.uniform(1.0, 2.0)
-        return Wait(self._id, "its receiver took nothing lately, and is spared for a while", at_most=seconds)
+        return Wait(Signal(self._id), "its receiver took nothing lately, and is spared for a while", at_most=seconds)
 
     def _kept_off(self) -> Wait:
         """Postpone a delivery while the endpoint has not answered others: if it hangs, it occupies one thread of this
         worker.
         """
         return Wait(
-            self._id, "its receiver has not answered an earlier one yet", at_most=_KEPT_OFF * random.uniform(1.0, 2.0)
+            Signal(self._id),
+            "its receiver has not answered an earlier one yet",
+            at_most=_KEPT_OFF * random.uniform(1.0, 2.0),
         )
 
 

@@ -80,7 +80,7 @@ class Cache:
         )
 
     def _request(self, asked: Asked) -> _Request:
-        job, version = asked.job, self._version(asked.job.model)
+        job, version = asked.job, self._version(asked.job.first_model)
         question, refused = None, None
         if asked.mode is CacheMode.SEMANTIC:
             refused = not_by_likeness(job)
@@ -130,7 +130,7 @@ class Cache:
         }
 
     def _key(self, job: GenerationJob, asked: Asked) -> str:
-        return key_of(job, self._version(job.model), screened=asked.screened)
+        return key_of(job, self._version(job.first_model), screened=asked.screened)
 
     def _lately(self, missing: Sequence[_Missing]) -> dict[int, Found]:
         """Return the outcomes of requests whose answers are being made, or were a moment ago, before memory could
