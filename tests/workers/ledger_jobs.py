@@ -12,7 +12,7 @@ from headrace_workers.core.admission.rules import AdmissionRules
 from headrace_workers.core.ledger.claim import Claim, Wanted
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.routing import Pipeline, ServedModel
 from headrace_workers.runtime.bridge.dispatch import Dispatch
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
@@ -46,7 +46,7 @@ def dispatch(ledger: Ledger, tasks: TaskQueue, **changes: object) -> Dispatch:
     """A bridge's dispatch for the model `echo`, of one job a group, which waits for no company."""
     known = {
         "pipeline": Pipeline(),
-        "aliases": lambda: ["echo"],
+        "models": lambda: [ServedModel("echo")],
         "bridge": "b",
         "lease_ms": 30_000,
         "group_size": 1,

@@ -15,7 +15,7 @@ from headrace_schemas import HeadraceError
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.outage import keep_going
-from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.routing import Pipeline, ServedModel
 from headrace_workers.core.progress import Awaited, Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
@@ -226,8 +226,8 @@ def test_what_time_brings_about_waits_for_no_look(tmp_path, change, sent):
     tasks = Tasks()
     with sqlite_ledger(tmp_path) as ledger:
         dispatch = Once(
-            ledger=ledger, tasks=tasks, pipeline=Pipeline(), aliases=lambda: ["echo"], bridge="b", lease_ms=30_000,
-            group_size=1, depth=1, linger_ms=0,
+            ledger=ledger, tasks=tasks, pipeline=Pipeline(), models=lambda: [ServedModel("echo")], bridge="b",
+            lease_ms=30_000, group_size=1, depth=1, linger_ms=0,
         )  # fmt: skip
         reap = Reap(ledger=ledger, clock=SystemClock(), lease_ms=30_000, max_crashes=3, retention=60.0)
         with running(bridge(ledger, frozenset({Duty.DISPATCH, Duty.REAP}), dispatch=dispatch, reap=reap)):

@@ -13,6 +13,7 @@ from headrace_schemas.job import Lane
 from headrace_workers.core.ledger.claim import Claim, Claimed
 from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.core.outage import OUTAGE_ERRORS
+from headrace_workers.core.pipeline.routing import ServedModel
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, STEPS
 from headrace_workers.runtime.wire.redis_names import PRIORITIES, RedisNames
@@ -149,7 +150,7 @@ def test_work_for_a_model_that_is_not_here_waits(ledger, tasks):
     """A queue that no alias stands for is left alone, until its model is there."""
     take_in(ledger, [generation(model="other")])
     assert dispatch(ledger, tasks).once() == 0
-    assert dispatch(ledger, tasks, aliases=lambda: ["echo", "other"]).once() == 1
+    assert dispatch(ledger, tasks, models=lambda: [ServedModel("echo"), ServedModel("other")]).once() == 1
 
 
 CLAIM = Claim(1, QUEUE, "generate", 1, 1)

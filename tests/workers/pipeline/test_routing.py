@@ -11,7 +11,7 @@ from headrace_schemas.criteria import Uncertain
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.recall import CacheMode
 from headrace_workers.core.ledger.outcome import Done
-from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.routing import Pipeline, ServedModel
 from headrace_workers.core.pipeline.stage import MODEL_ROLE, Stage, Weight
 from headrace_workers.features.cache import stage as cache
 from headrace_workers.features.judging.criterion_sampling import drawn
@@ -217,7 +217,7 @@ def test_a_generate_worker_needs_a_model():
 
 def test_every_queue_there_is():
     """Those of models are told apart by what their work costs, not by their names."""
-    found = [(queue.name, queue.weight, queue.model) for queue in PIPELINE.queues(["a"])]
+    found = [(queue.name, queue.weight, queue.model) for queue in PIPELINE.queues([ServedModel("a")])]
     assert found == [
         ("deliver", Weight.IO, None),
         ("judge", Weight.LIGHT, None), ("ground", Weight.ENCODER, None),

@@ -164,7 +164,7 @@ def _dispatch(shared: _Shared) -> Dispatch:
         ledger=shared.ledger,
         tasks=shared.tasks,
         pipeline=shared.pipeline,
-        aliases=shared.models.aliases,
+        models=shared.models.served,
         bridge=shared.name,
         lease_ms=settings.lease_ms,
         group_size=settings.group_size,

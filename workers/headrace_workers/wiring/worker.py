@@ -10,6 +10,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import MODEL_ROLE
 from headrace_workers.core.progress import Progress
+from headrace_workers.features.generation.models.registry import load_card
 from headrace_workers.features.generation.parts import generator
 from headrace_workers.features.generation.settings import GenerationSettings
 from headrace_workers.features.knowledge.parts import embedder
@@ -55,7 +56,14 @@ def serve(
         build,
         concurrency=concurrency,
         at_once=settings.of(GenerationSettings).inter_threads,
+        open_calls=_open_calls(settings, model),
     )
+
+
+def _open_calls(settings: Settings, model: str | None) -> int:
+    """Return how many calls the worker of a remote model holds open; 0 for a model that it computes itself."""
+    remote = load_card(settings.home, model).remote if model is not None else None
+    return remote.open_calls if remote else 0
 
 
 def build_hands(

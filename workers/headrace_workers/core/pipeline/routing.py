@@ -35,10 +35,24 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model that is served. Of one that answers on another machine, a worker holds so many calls open."""
+
+    alias: str
+    open_calls: int = 0
+
+    @property
+    def is_remote(self) -> bool:
+        """Return True where it answers on another machine."""
+        return self.open_calls > 0
+
+
+@dataclass(frozen=True, slots=True)
 class Queue:
     """A queue, what running its work costs, the role that does it, and the model, when one does.
 
-    A worker runs `abreast` of its groups in addition to its other work, where that is more than one.
+    A worker runs `abreast` of its groups in addition to its other work, where that is more than one. A group has
+    `most` steps, where that is fewer than the deployment says.
     """
 
     name: str
@@ -46,6 +60,7 @@ class Queue:
     role: str
     model: str | None = None
     abreast: int = 1
+    most: int | None = None
 
 
 _AROUND: Final = 200  # tokens around what says what is wrong with an answer
@@ -134,7 +149,7 @@ class Pipeline:
         """Return the roles that a worker can have."""
         return tuple(dict.fromkeys(stage.role for stage in self.stages))
 
-    def queues(self, aliases: Sequence[str]) -> list[Queue]:
+    def queues(self, models: Sequence[ServedModel]) -> list[Queue]:
         """Return every queue that there is when these models are served; those nearest to the end come first."""
         return [
             *(
@@ -142,7 +157,7 @@ class Pipeline:
                 for stage in reversed(self.stages)
                 if stage.weight is not Weight.MODEL
             ),
-            *(Queue(model_queue(alias), Weight.MODEL, MODEL_ROLE, alias) for alias in aliases),
+            *map(_queue_of, models),
         ]
 
     def roles_of(self, names: Sequence[str]) -> frozenset[str]:
@@ -161,7 +176,7 @@ class Pipeline:
         """
         if MODEL_ROLE in roles and model is None:
             raise ConfigurationError(f"a worker with the role {MODEL_ROLE} needs a --model")
-        models = [model] if model is not None and MODEL_ROLE in roles else []
+        models = [ServedModel(model)] if model is not None and MODEL_ROLE in roles else []
         return [queue.name for queue in self.queues(models) if queue.model is not None or queue.role in roles]
 
     def steps_of(
@@ -185,6 +200,14 @@ class Pipeline:
             else:
                 steps[stage.queue(), stage.name] = step
         return steps
+
+
+def _queue_of(model: ServedModel) -> Queue:
+    """Return the queue of a model. Calls to another machine are groups of one: none waits for the slowest of others."""
+    queue = model_queue(model.alias)
+    if model.is_remote:
+        return Queue(queue, Weight.IO, MODEL_ROLE, model.alias, abreast=model.open_calls, most=1)
+    return Queue(queue, Weight.MODEL, MODEL_ROLE, model.alias)
 
 
 def _with_model(step: Callable[..., Sequence[Outcome]], generator: Any) -> Step:

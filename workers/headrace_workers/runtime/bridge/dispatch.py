@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from headrace_workers.core.ledger.claim import Claim, Wanted
 from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.pipeline.routing import Pipeline, Queue
+from headrace_workers.core.pipeline.routing import Pipeline, Queue, ServedModel
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
 _FLOOR = 10  # of so many claims of a queue, one is batch work when there is any, so that it never starves
@@ -32,7 +32,7 @@ class Dispatch:
         ledger: Ledger,
         tasks: TaskQueue,
         pipeline: Pipeline,
-        aliases: Callable[[], Iterable[str]],
+        models: Callable[[], Iterable[ServedModel]],
         bridge: str,
         lease_ms: int,
         group_size: int,
@@ -42,7 +42,7 @@ class Dispatch:
         self._ledger = ledger
         self._tasks = tasks
         self._pipeline = pipeline
-        self._aliases = aliases
+        self._models = models
         self._bridge = bridge
         self._lease_ms = lease_ms
         self._group_size = group_size
@@ -53,7 +53,7 @@ class Dispatch:
 
     def once(self) -> int:
         """Send what there is room for; the number of groups sent."""
-        queues = {queue.name: queue for queue in self._pipeline.queues(sorted(self._aliases()))}
+        queues = {queue.name: queue for queue in self._pipeline.queues(list(self._models()))}
         lanes = [(name, lane) for name in queues for lane in (INTERACTIVE, BATCH)]
         wanted = self._wanted(queues, self._tasks.waiting(lanes))
         # A worker that takes waiting claims sends no hint: there may be room again at any moment.
@@ -91,7 +91,7 @@ class Dispatch:
 
     def _want(self, queue: Queue, lane: int, room: int) -> Wanted:
         if not queue.weight.sized:
-            return Wanted(queue.name, lane, room, self._group_size * _LIGHT)
+            return Wanted(queue.name, lane, room, queue.most or self._group_size * _LIGHT)
         if lane == INTERACTIVE:
             return Wanted(queue.name, lane, room, self._group_size)
         return Wanted(queue.name, lane, room, self._group_size, self._group_size * _WINDOW, self._linger_ms)

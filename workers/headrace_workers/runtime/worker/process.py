@@ -170,23 +170,27 @@ def run_worker(
     *,
     concurrency: int | None = None,
     at_once: int | None = None,
+    open_calls: int = 0,
 ) -> int:
     """Serve until SIGTERM; the exit code. A second signal, or the soft timeout, gives unfinished work back.
 
     `build` makes the hands, after any fork. `at_once` is how many batches run side by side where `concurrency` is not
-    given; absent, as many as the hands can.
+    given; absent, as many as the hands can. Of a model on another machine, `open_calls` are held open.
 
     Redis may come and go. Nothing is lost by waiting for it: what it held is sent again when its lease ends.
     """
     names, queues = RedisNames(settings.kafka.prefix), pipeline.queues_of(roles, model)
-    io_runs = IoRuns({names.queue(stage.queue()): stage.abreast for stage in pipeline.stages if stage.abreast > 1})
+    abreast = {stage.queue(): stage.abreast for stage in pipeline.stages if stage.abreast > 1}
+    if model is not None and open_calls:
+        abreast[model_queue(model)] = open_calls
+    io_runs = IoRuns({names.queue(queue): most for queue, most in abreast.items()})
     process, loop = _Process(settings, roles, model, progress, build, io_runs), progress.loop("consumer")
     pool = _pool(roles, concurrency)
     app = _app(settings, [queue_of(names, name) for name in queues], pool, process, loop)
     asked = threading.Event()  # somebody asked for an end
     parallel = _ready(process, pool, loop)
     _heed_signals(process, loop, asked)
-    if MODEL_ROLE in roles and model is not None:
+    if MODEL_ROLE in roles and model is not None and not open_calls:  # those never fill the pool
         _add_express(
             process,
             InteractiveConsumer(app, queue_of(names, model_queue(model)), process.run, progress.loop("express")),

@@ -1,4 +1,5 @@
-"""The models that this machine has: one folder an alias under `<home>/models/`, each with a `model.toml`.
+"""The models of this home: one folder an alias under `<home>/models/`, each with a `model.toml`, and the models of its
+catalogue (catalogue.py), which answer on other machines.
 
 A generator answers the jobs that name it. An embedder turns texts into vectors, for recall and for embedding jobs.
 
@@ -20,8 +21,16 @@ from pydantic import TypeAdapter, ValidationError
 from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_schemas.limits import Alias
 from headrace_workers.core.log import Action, log
+from headrace_workers.core.pipeline.routing import ServedModel
 from headrace_workers.features.generation.engines.engine import Kind, engines
 from headrace_workers.features.generation.models.broken_model import broken_model
+from headrace_workers.features.generation.models.catalogue import (
+    CATALOGUE_FILE,
+    Catalogue,
+    CatalogueModel,
+    RemoteModel,
+    read_catalogue,
+)
 
 CARD_FILE: Final = "model.toml"
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
@@ -29,6 +38,7 @@ MAX_CONTEXT: Final = 100_000_000  # tokens
 MAX_PENALTY: Final = 2.0
 RESCAN_SECONDS: Final = 1.0  # whoever asks for all aliases again and again costs one look at all folders a second
 
+_NO_CATALOGUE: Final = Catalogue()
 _ALIAS: Final = TypeAdapter[str](Alias)
 
 
@@ -40,7 +50,8 @@ class ModelCard:
     as it was written ("" where an engine has no weights), `size_bytes` of the whole folder, `context_length` is
     prompt and answer together in tokens; for an embedder, what it reads of a text. `weight_range` names the bound of
     int8 weights (see `int8_weights`); it is "" for other formats, and for older int8 models, which use all of ±127.
-    `repetition_penalty` is what its answers have where a job names none: 1 is none.
+    `repetition_penalty` is what its answers have where a job names none: 1 is none. `remote` is of a model of the
+    catalogue, which has no folder.
     """
 
     alias: str
@@ -54,11 +65,15 @@ class ModelCard:
     kind: Kind = "generator"
     weight_range: str = ""
     repetition_penalty: float = 1.0
+    remote: RemoteModel | None = None
 
     @property
     def number_format(self) -> str:
         """Return the quantization with the bound of its weights, such as `int8_pairs`. It is part of the identity."""
         return with_range(self.quantization, self.weight_range)
+
+
+_IN_FILE: Final = tuple(each for each in fields(ModelCard) if each.name != "remote")
 
 
 def with_range(kind: str, weight_range: str) -> str:
@@ -87,7 +102,9 @@ def model_dir(home: Path, alias: str) -> Path:
 
 def write_card(folder: Path, card: ModelCard) -> None:
     """Write `model.toml` into the folder, whole or not at all."""
-    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in asdict(card).items()]
+    lines = [
+        f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in asdict(card).items() if name != "remote"
+    ]
     draft = folder / f".{CARD_FILE}.{os.getpid()}"
     draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
     draft.replace(folder / CARD_FILE)
@@ -100,8 +117,8 @@ def read_card(folder: Path) -> ModelCard:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise broken_model(f"{path} cannot be read: {error}") from error
-    expected = {field.name: field.type for field in fields(ModelCard)}
-    needed = {field.name for field in fields(ModelCard) if field.default is MISSING}  # older cards name no kind
+    expected = {field.name: field.type for field in _IN_FILE}
+    needed = {field.name for field in _IN_FILE if field.default is MISSING}  # older cards name no kind
     if odd := sorted((content.keys() - expected.keys()) | (needed - content.keys())):
         raise broken_model(f"{path} has missing or unknown entries: {', '.join(odd)}")
     for name, value in content.items():
@@ -128,18 +145,43 @@ def read_card(folder: Path) -> ModelCard:
 def load_card(home: Path, alias: str) -> ModelCard:
     """Return the card of one alias. Raise UnknownModel, which names the models that are there."""
     folder = model_dir(home, alias)
+    if not (folder / CARD_FILE).is_file() and (entry := read_catalogue(home).models.get(alias)) is not None:
+        return remote_card(alias, entry)
     if not (folder / CARD_FILE).is_file():
         raise UnknownModel(_unknown(alias, sorted(card.alias for card in list_cards(home)), home))
     return read_card(folder)
 
 
 def list_cards(home: Path) -> list[ModelCard]:
-    """Return all cards in order of alias. A folder with a broken card is logged and left out."""
-    return [card for folder in _folders(home) if (card := _card_or_none(folder)) is not None]
+    """Return all cards in order of alias. A folder with a broken card, and a broken catalogue, is logged and left
+    out.
+    """
+    cards = {alias: remote_card(alias, entry) for alias, entry in _catalogue_or_none(home).models.items()}
+    cards |= {card.alias: card for folder in _folders(home) if (card := _card_or_none(folder)) is not None}
+    return [cards[alias] for alias in sorted(cards)]
+
+
+def remote_card(alias: str, entry: CatalogueModel) -> ModelCard:
+    """Return the card of a model of the catalogue. Raise ConfigurationError for an engine that is not installed."""
+    if entry.engine not in (known := engines("generator")) or not known[entry.engine].remote:
+        remote = ", ".join(name for name, each in known.items() if each.remote) or "none"
+        raise ConfigurationError(f"{CATALOGUE_FILE}: engine {entry.engine!r} of {alias} is none of {remote}")
+    return ModelCard(
+        alias=alias,
+        engine=entry.engine,
+        source=f"{entry.endpoint}#{entry.model}",
+        licence="unknown",
+        sha256="",
+        quantization="remote",
+        size_bytes=0,
+        context_length=entry.context_length,
+        remote=entry.remote,
+    )
 
 
 class Registry:
-    """The models that answer jobs: the cards of all generators, in memory. Embedders are not among them.
+    """The models that answer jobs: the cards of all generators, in memory. Embedders are not among them. A folder goes
+    before an entry of the catalogue with the same alias.
 
     A hit never looks at the disk. A miss looks for that one model, so that what was just pulled is there at once; all
     are looked through at most once a second.
@@ -152,6 +194,8 @@ class Registry:
         self._scanned_at = float("-inf")
         # Cards that cannot be used and those of embedders, by alias: read, and said where there is need, once of each.
         self._left_out: dict[str, tuple[int, int, int]] = {}
+        self._catalogue = Catalogue()
+        self._catalogue_seen: tuple[int, int, int] | None = None
 
     def __contains__(self, alias: str) -> bool:
         return self._find(alias) is not None
@@ -171,6 +215,8 @@ class Registry:
         card = self._find(alias)
         if card is None:
             return alias
+        if card.remote is not None:
+            return f"{alias}/{card.source}"
         penalty = "" if card.repetition_penalty == 1 else f"/r{card.repetition_penalty}"
         return f"{alias}/{card.number_format}/{card.sha256[:12]}{penalty}"
 
@@ -179,9 +225,32 @@ class Registry:
         now = self._monotonic()
         if now - self._scanned_at >= RESCAN_SECONDS:
             self._scanned_at = now
-            found = (self._look(folder.name) for folder in _folders(self._home))
-            self._cards = {card.alias: card for card in found if card is not None}
+            self._cards = {alias: card for alias in self._names() if (card := self._look(alias)) is not None}
         return sorted(self._cards)
+
+    def served(self) -> list[ServedModel]:
+        """Return what the bridge needs to know of each model to give out its work."""
+        cards = [self._cards[alias] for alias in self.aliases()]
+        return [ServedModel(card.alias, card.remote.open_calls if card.remote else 0) for card in cards]
+
+    def chain(self, alias: str) -> tuple[str, ...] | None:
+        """Return the models of a chain of the catalogue; None where no chain has this name."""
+        return self._read_catalogue().chains.get(alias)
+
+    def _names(self) -> set[str]:
+        return {folder.name for folder in _folders(self._home)} | self._read_catalogue().models.keys()
+
+    def _read_catalogue(self) -> Catalogue:
+        """Return the catalogue as it is now. One that is broken is reported once, and the one before it holds."""
+        try:
+            stat = (self._home / CATALOGUE_FILE).stat()
+            seen = stat.st_ino, stat.st_mtime_ns, stat.st_size
+        except OSError:
+            seen = None
+        if seen != self._catalogue_seen:
+            self._catalogue_seen = seen
+            self._catalogue = _catalogue_or_none(self._home, self._catalogue)
+        return self._catalogue
 
     def _find(self, alias: str) -> ModelCard | None:
         card = self._cards.get(alias)
@@ -193,8 +262,10 @@ class Registry:
         try:
             folder = model_dir(self._home, alias)
             stat = (folder / CARD_FILE).stat()
-        except (ConfigurationError, OSError):  # no alias, or no model of this name
+        except ConfigurationError:  # no alias
             return None
+        except OSError:  # no folder of this name
+            return self._look_in_catalogue(alias)
         written = stat.st_ino, stat.st_mtime_ns, stat.st_size
         if self._left_out.get(alias) == written:
             return None
@@ -203,6 +274,22 @@ class Registry:
             self._left_out[alias] = written
             return None
         return card
+
+    def _look_in_catalogue(self, alias: str) -> ModelCard | None:
+        entry = self._read_catalogue().models.get(alias)
+        return None if entry is None else remote_card(alias, entry)
+
+
+def _catalogue_or_none(home: Path, before: Catalogue = _NO_CATALOGUE) -> Catalogue:
+    """Return the catalogue; where it is broken, the one `before` it, and log why."""
+    try:
+        found = read_catalogue(home)
+        for alias, entry in found.models.items():
+            remote_card(alias, entry)
+    except ConfigurationError as error:
+        log("models", logging.WARNING, Action.MODEL_LEFT_OUT, f"the catalogue was left as it was: {error}")
+        return before
+    return found
 
 
 def _folders(home: Path) -> Iterator[Path]:
