@@ -43,14 +43,30 @@ class GivenUp(HeadraceError):
         super().__init__("its job was let go of while it was answered")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteSource:
+    """The machine of a provider that answered, the model as the provider names it, and its version where it says so.
+
+    Without `has_usage` the provider did not say how many tokens it read and wrote.
+    """
+
+    provider: str
+    model: str
+    fingerprint: str | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    has_usage: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An answer. `prompt_tokens` counts the rendered chat template."""
+    """An answer. `prompt_tokens` counts the rendered chat template. `remote` is of a model on another machine."""
 
     text: str
     finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
+    remote: RemoteSource | None = None
 
 
 class Generator(Protocol):

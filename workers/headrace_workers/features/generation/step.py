@@ -9,7 +9,7 @@ from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, outcome_of
 from headrace_workers.core.pipeline.answering import answering
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Completion, Generator, Request
+from headrace_workers.core.ports import Completion, Generator, RemoteSource, Request
 
 Shown: TypeAlias = Callable[[str, Sequence[Message]], tuple[Message, ...]]
 
@@ -69,12 +69,30 @@ def _outcome(task: Task, tenant: str, completion: Completion | HeadraceError, ge
                 finish_reason="length" if len(text) > MAX_TEXT else completion.finish_reason,
                 model=generator.alias,
                 quantization=generator.quantization,
-                usage=Usage(prompt_tokens=completion.prompt_tokens, completion_tokens=completion.completion_tokens),
+                usage=_usage(completion),
+                **_source(completion.remote),
                 **{name: value for each in answering() for name, value in each.told(context, text).items()},
             ),
         ),
         rows=tuple(row for each in answering() for row in each.rows(context, text)),
     )
+
+
+def _usage(completion: Completion) -> Usage:
+    remote = completion.remote
+    return Usage(
+        prompt_tokens=completion.prompt_tokens,
+        completion_tokens=completion.completion_tokens,
+        cached_tokens=remote.cached_tokens if remote else None,
+        reasoning_tokens=remote.reasoning_tokens if remote else None,
+    )
+
+
+def _source(remote: RemoteSource | None) -> dict[str, str | None]:
+    """Return the fields of an answer that say whose machine gave it."""
+    if remote is None:
+        return {}
+    return {"provider": remote.provider, "returned_model": remote.model, "fingerprint": remote.fingerprint}
 
 
 def _conversation(job: GenerationJob, context: Mapping[str, Any]) -> tuple[Message, ...]:

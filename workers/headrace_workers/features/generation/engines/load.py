@@ -7,6 +7,7 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ports import Generator
 from headrace_workers.features.generation.engines.echo import ENGINE as ECHO
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions, engines
+from headrace_workers.features.generation.engines.openai import ENGINE as OPENAI
 from headrace_workers.features.generation.models.registry import ModelCard, list_cards, load_card, model_dir
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def _prompts(card: ModelCard, folder: Path) -> "Prompts":
 CTRANSLATE2: Final = Engine(
     name="ctranslate2", kind="generator", load=_ctranslate2, counter=_prompts, logprobs=True, batching=True
 )
-ENGINES: Final = (CTRANSLATE2, ECHO)
+ENGINES: Final = (CTRANSLATE2, OPENAI, ECHO)
 
 
 def load_generator(

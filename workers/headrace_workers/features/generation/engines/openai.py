@@ -1,0 +1,128 @@
+"""Models behind an OpenAI-compatible endpoint: OpenAI itself, Gemini, vLLM, Ollama, llama-server, or another gateway of
+headrace.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, Final
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.events import FinishReason
+from headrace_workers.core.ports import Request
+from headrace_workers.features.generation.engines.engine import Engine, LoadOptions
+from headrace_workers.features.generation.engines.remote.answers import failure_of_status
+from headrace_workers.features.generation.engines.remote.calls import Piece
+from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses, RemoteFailed
+from headrace_workers.features.generation.engines.remote.generator import RemoteGenerator
+from headrace_workers.features.generation.engines.remote.http_client import failed_connection, http_client
+from headrace_workers.features.generation.models.catalogue import RemoteModel
+from headrace_workers.features.generation.models.registry import ModelCard
+
+_FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length"}
+_NO_KEY: Final = "none"  # the client wants one; servers of your own take any
+
+
+class OpenAIProvider:
+    """A client of an OpenAI-compatible endpoint. Its own retries are off: the ledger is the only retry loop."""
+
+    def __init__(self, model: RemoteModel) -> None:
+        import openai
+
+        self._openai = openai
+        self._model = model
+        self._client = openai.AsyncOpenAI(
+            api_key=_NO_KEY,
+            base_url=model.endpoint,
+            max_retries=0,
+            http_client=http_client(model),
+        )
+
+    async def stream(self, request: Request) -> AsyncIterator[Piece]:
+        """Ask for a chat completion, and yield its pieces as they come."""
+        key = self._model.api_key.read() if self._model.api_key else _NO_KEY  # each time: keys are exchanged
+        try:
+            chunks = await self._client.with_options(api_key=key).chat.completions.create(**self._body(request))
+            async with aclosing(chunks.__aiter__()) as found:
+                async for chunk in found:
+                    for piece in _pieces(chunk):
+                        yield piece
+        except self._openai.APIStatusError as error:
+            raise failure_of_status(error.status_code, error.response.headers, error.body) from None
+        except self._openai.APIConnectionError as error:
+            raise failed_connection(error, self._model.endpoint) from None
+        except self._openai.APIError as error:  # in the stream, behind the status 200
+            raise RemoteFailed(f"{self._model.endpoint} ended its answer with an error: {str(error)[:200]}") from None
+        except ValueError as error:  # of the client's parser
+            raise RemoteFailed(f"{self._model.endpoint} sent what is no chunk of an answer") from error
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._client.close()
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        sampling = request.sampling
+        body: dict[str, Any] = {
+            "model": self._model.model,
+            "messages": [{"role": each.role, "content": each.content} for each in request.messages],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_completion_tokens" if self._model.provider == "openai" else "max_tokens": sampling.max_tokens,
+            "stop": list(sampling.stop) or None,
+            "seed": sampling.seed,
+        }
+        return {name: value for name, value in body.items() if value is not None and name not in self._model.lacks}
+
+
+def _pieces(chunk: Any) -> list[Piece]:
+    """Return the pieces in a chunk, as far as there are any: servers differ in what they leave out."""
+    found: list[Piece] = []
+    for choice in (getattr(chunk, "choices", None) or ())[:1]:
+        delta = choice.delta
+        text = getattr(delta, "content", None) or ""
+        thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
+        if refusal := getattr(delta, "refusal", None):
+            raise ProviderRefuses(f"the provider refused to answer: {str(refusal)[:200]}")
+        if choice.finish_reason == "content_filter":
+            raise ProviderRefuses("the provider's content filter withheld the answer")
+        finish = _FINISH.get(choice.finish_reason, "stop") if choice.finish_reason else None
+        found.append(Piece(text=str(text), is_content=bool(text or thought), finish=finish))
+    usage = getattr(chunk, "usage", None)
+    if usage is not None:
+        read, written = getattr(usage, "prompt_tokens_details", None), getattr(usage, "completion_tokens_details", None)
+        found.append(
+            Piece(
+                prompt_tokens=_whole(getattr(usage, "prompt_tokens", None)),
+                completion_tokens=_whole(getattr(usage, "completion_tokens", None)),
+                cached_tokens=_whole(getattr(read, "cached_tokens", None)),
+                reasoning_tokens=_whole(getattr(written, "reasoning_tokens", None)),
+            )
+        )
+    model, fingerprint = getattr(chunk, "model", None), getattr(chunk, "system_fingerprint", None)
+    found.append(
+        Piece(
+            model=model if isinstance(model, str) else None, fingerprint=str(fingerprint)[:256] if fingerprint else None
+        )
+    )
+    return found
+
+
+def _whole(value: object) -> int | None:
+    """Return a count of tokens; None for what is none."""
+    return value if type(value) is int and 0 <= value < 10**12 else None
+
+
+def _load(card: ModelCard, _folder: Path, _options: LoadOptions) -> RemoteGenerator:
+    assert card.remote is not None  # noqa: S101 - a card of this engine comes from the catalogue
+    try:
+        provider = OpenAIProvider(card.remote)
+    except ImportError as error:
+        raise ConfigurationError(f"{card.alias} needs the openai client: pip install 'headrace[openai]'") from error
+    if card.remote.api_key:
+        card.remote.api_key.read()  # a key that is missing is an error now, not at the first job
+    return RemoteGenerator(card, provider)
+
+
+ENGINE: Final[Engine[RemoteGenerator, None]] = Engine(name="openai", kind="generator", load=_load, remote=True)

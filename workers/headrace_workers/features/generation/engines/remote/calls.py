@@ -1,0 +1,137 @@
+"""Calls of a provider: each is streamed, under limits of its own, on one event loop a process.
+
+A stream tells a slow provider from one that hangs: what counts is content, and never a ping that keeps the connection
+open.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+from headrace_schemas import HeadraceError
+from headrace_schemas.events import FinishReason
+from headrace_schemas.limits import MAX_TEXT
+from headrace_workers.core.ports import Completion, GivenUp, RemoteSource, Request
+from headrace_workers.features.generation.engines.remote.failures import RemoteFailed
+from headrace_workers.features.generation.models.catalogue import RemoteModel
+
+T = TypeVar("T")
+
+_LOOK_EVERY: Final = 0.25  # seconds between two questions whether the answer is still wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a streamed answer: some of its text, a sign that the model thinks, or what is known of the whole."""
+
+    text: str = ""
+    is_content: bool = False
+    finish: FinishReason | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    model: str | None = None
+    fingerprint: str | None = None
+
+
+class Provider(Protocol):
+    """A client of a provider. `stream` raises the failures of `failures.py`."""
+
+    def stream(self, request: Request) -> AsyncIterator[Piece]:
+        """Ask for an answer, and yield its pieces as they come."""
+
+    async def close(self) -> None:
+        """Close its connections."""
+
+
+class CallLoop:
+    """An event loop in a thread of its own, which many threads give their calls to."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    def begin(self, call: Coroutine[Any, Any, T]) -> "Future[T]":
+        """Begin a call, and return what will hold its result."""
+        return asyncio.run_coroutine_threadsafe(call, self._loop)
+
+
+async def answer(provider: Provider, limits: RemoteModel, request: Request, alias: str) -> Completion | HeadraceError:
+    """Return the whole answer, or the reason why there is none. Raise what is a defect of ours."""
+    pieces: list[Piece] = []
+    try:
+        async with asyncio.timeout(limits.total) as total, asyncio.timeout(limits.first_token) as quiet:
+            reading = asyncio.ensure_future(_read(provider, limits, request, pieces, quiet))
+            try:
+                await _while_wanted(reading, request.given_up)
+            finally:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+    except TimeoutError:
+        return RemoteFailed(
+            _too_late(alias, limits, began=any(each.is_content for each in pieces), whole=total.expired())
+        )
+    except HeadraceError as error:
+        return error
+    return _completion(pieces, limits, alias)
+
+
+async def _read(
+    provider: Provider, limits: RemoteModel, request: Request, pieces: list[Piece], quiet: asyncio.Timeout
+) -> None:
+    length = 0
+    async for piece in provider.stream(request):
+        pieces.append(piece)
+        length += len(piece.text)
+        if piece.is_content:
+            quiet.reschedule(asyncio.get_running_loop().time() + limits.idle)
+        if length > MAX_TEXT:  # the rest would be cut off anyway
+            pieces.append(Piece(finish="length"))
+            return
+
+
+async def _while_wanted(reading: "asyncio.Future[None]", given_up: Callable[[], bool]) -> None:
+    while not reading.done():
+        await asyncio.wait([reading], timeout=_LOOK_EVERY)
+        if given_up():
+            raise GivenUp
+    reading.result()
+
+
+def _too_late(alias: str, limits: RemoteModel, *, began: bool, whole: bool) -> str:
+    if whole:
+        return f"{alias}: its answer took longer than {limits.total:g} s (`total` in models.toml)"
+    if began:
+        return f"{alias}: its answer stopped for longer than {limits.idle:g} s (`idle` in models.toml)"
+    return f"{alias}: no answer began within {limits.first_token:g} s (`first_token` in models.toml)"
+
+
+def _completion(pieces: Sequence[Piece], limits: RemoteModel, alias: str) -> Completion | HeadraceError:
+    finish = _last(pieces, "finish")
+    if finish is None:
+        return RemoteFailed(f"{alias}: its answer was cut off before its end")
+    text = "".join(each.text for each in pieces)
+    prompt, completion = _last(pieces, "prompt_tokens"), _last(pieces, "completion_tokens")
+    return Completion(
+        text,
+        finish,
+        max(0, prompt or 0),
+        max(0, completion or 0),
+        RemoteSource(
+            provider=limits.provider,
+            model=(_last(pieces, "model") or limits.model)[:256],
+            fingerprint=_last(pieces, "fingerprint"),
+            cached_tokens=_last(pieces, "cached_tokens"),
+            reasoning_tokens=_last(pieces, "reasoning_tokens"),
+            has_usage=prompt is not None and completion is not None,
+        ),
+    )
+
+
+def _last(pieces: Sequence[Piece], name: str) -> Any:
+    return next((value for each in reversed(pieces) if (value := getattr(each, name)) is not None), None)

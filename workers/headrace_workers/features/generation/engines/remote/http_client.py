@@ -1,0 +1,64 @@
+"""The HTTP client of providers: it follows no redirect, and reads no more than an answer may have."""
+
+import ssl
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Final
+
+from headrace_workers.features.generation.engines.remote.failures import ProviderRejects, RemoteFailed
+from headrace_workers.features.generation.models.catalogue import RemoteModel
+
+if TYPE_CHECKING:
+    import httpx2
+
+MOST_BYTES: Final = 8 * 1024 * 1024  # of one answer: the longest text, in events of a few letters each
+
+
+def http_client(limits: RemoteModel) -> "httpx2.AsyncClient":
+    """Return a client for this model. Limits on content are kept by the caller: see `calls.answer`."""
+    import httpx2
+
+    class Bounded(httpx2.AsyncByteStream):
+        def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+            self._stream = stream
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            left = MOST_BYTES
+            async for chunk in self._stream:
+                left -= len(chunk)
+                if left < 0:
+                    raise RemoteFailed(f"the answer has more than {MOST_BYTES:,} bytes")
+                yield chunk
+
+        async def aclose(self) -> None:
+            await self._stream.aclose()
+
+    async def bound(response: httpx2.Response) -> None:
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            raise RemoteFailed("the answer is compressed, which was not asked for")
+        assert isinstance(response.stream, httpx2.AsyncByteStream)  # noqa: S101 - of an asynchronous client
+        response.stream = Bounded(response.stream)
+        if response.is_redirect:
+            raise ProviderRejects(
+                f"the endpoint answered {response.status_code}, a redirect, which is not followed: name the right "
+                "address in models.toml"
+            )
+
+    return httpx2.AsyncClient(
+        follow_redirects=False,
+        headers={"Accept-Encoding": "identity"},
+        timeout=httpx2.Timeout(limits.total, connect=limits.connect),
+        limits=httpx2.Limits(max_connections=limits.open_calls + 1, max_keepalive_connections=limits.open_calls + 1),
+        event_hooks={"response": [bound]},
+    )
+
+
+def failed_connection(error: BaseException, endpoint: str) -> RemoteFailed | ProviderRejects:
+    """Return the failure of a connection that was not made, or was lost."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, RemoteFailed | ProviderRejects):
+            return cause
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return ProviderRejects(f"{endpoint} has a certificate that cannot be trusted: {cause.verify_message}")
+        cause = cause.__cause__ or cause.__context__
+    return RemoteFailed(f"{endpoint} could not be reached, or the connection was lost: {type(error).__name__}")
