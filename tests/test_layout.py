@@ -51,7 +51,7 @@ _TWO_MEANINGS = frozenset(
 # HTTP's and OpenAI's view of a resource, and the `load` of a folder, which makes what the folder holds.
 _SAME_MEANING = frozenset(
     {
-        "assign", "bridge", "cache", "cancel", "ctranslate2", "dead", "embeddings", "files", "gateway", "held",
+        "assign", "bridge", "cache", "ctranslate2", "embeddings", "files", "gateway", "held",
         "incidents", "ingest", "known", "load", "lookup", "moderations", "outbox", "sentence_transformers", "standings",
         "uploads",
     }

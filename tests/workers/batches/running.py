@@ -12,7 +12,7 @@ from headrace_workers.core.identity import end_id, process_name
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.claim import Wanted
 from headrace_workers.core.ledger.complete import Settled
-from headrace_workers.core.ledger.dead import job_burial
+from headrace_workers.core.ledger.dead_letters import job_burial
 from headrace_workers.core.ledger.outbox import outgoing
 from headrace_workers.core.ledger.outcome import Dead, Ended
 from headrace_workers.core.sql.database import writing

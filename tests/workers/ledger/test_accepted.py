@@ -8,7 +8,7 @@ from sqlalchemy import update
 
 from headrace_schemas import Category, Topic
 from headrace_workers.core.ledger.accepted import AdmissionRequest, Reserved
-from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.records import Record

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event, text, update
 from tests.workers.ledger.test_complete import retries
 
-from headrace_workers.core.ledger.cancel import Cancellation, cancel
+from headrace_workers.core.ledger.cancellation import Cancellation, cancel
 from headrace_workers.core.ledger.claim import Wanted, heads
 from headrace_workers.core.ledger.claim import claim as claim_in
 from headrace_workers.core.ledger.complete import complete

@@ -3,7 +3,7 @@
 from sqlalchemy import select
 
 from headrace_schemas import Category, Topic
-from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.tables import JOBS, STEPS
 

@@ -6,7 +6,7 @@ from tests.workers.recall.conftest import Flow, tiers
 from tests.workers.recall.test_exact import entries
 from tests.workers.recall.test_likeness import ASKED, LIKE, semantic  # noqa: F401 - a fixture
 
-from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.claim import Wanted
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing

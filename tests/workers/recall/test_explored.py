@@ -7,7 +7,7 @@ from tests.workers.recall.test_audits import ask, asked, like
 
 from headrace_schemas import Answer
 from headrace_workers.core.identity import explored_id
-from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.claim import Wanted
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing

@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.admission.rules import AdmissionRules
-from headrace_workers.core.ledger.cancel import Cancellation, CancelOutcome
+from headrace_workers.core.ledger.cancellation import Cancellation, CancelOutcome
 from headrace_workers.core.ledger.job_status import Standing
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.http.admission import Admission

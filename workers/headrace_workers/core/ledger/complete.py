@@ -29,7 +29,7 @@ from headrace_workers.core.ledger.completion import (
     wake,
     wake_waiters_of_held,
 )
-from headrace_workers.core.ledger.dead import Burial, bury
+from headrace_workers.core.ledger.dead_letters import Burial, bury
 from headrace_workers.core.ledger.hooks import Hooks, hooks
 from headrace_workers.core.ledger.outbox import Outgoing, put
 from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, Outcome, Retry, Wait

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, Row, case, select, update
 
 from headrace_schemas import Category
 from headrace_workers.core.ledger.completion import lock_active
-from headrace_workers.core.ledger.dead import bury
+from headrace_workers.core.ledger.dead_letters import bury
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.recover import burials
 from headrace_workers.core.sql.database import among, clock, now_ms

@@ -88,7 +88,7 @@ def ingest(
 
 
 def write(connection: Connection, jobs: Sequence[NewJob], unknown: Mapping[str, Mapping[str, Any]] = {}) -> Written:
-    """Write the rows of those of these jobs that are new, and of jobs of which nothing else is known: see cancel.py.
+    """Write the rows of the jobs that are new, and of unknown jobs that were cancelled: see cancellation.py.
 
     Another bridge may write the same at this moment: both write all in the order of their ids, so that neither waits
     for the other in a circle.

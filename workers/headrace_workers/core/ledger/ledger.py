@@ -13,7 +13,7 @@ from sqlalchemy import Engine, Row, select
 
 from headrace_workers.core.ledger import (
     accepted,
-    cancel,
+    cancellation,
     changes,
     complete,
     counts,
@@ -47,7 +47,7 @@ class ForGateways(Engines):
     look_for = reads(job_status.look)
     standings = reads(job_status.standings)
     pressure = reads(pressure.pressure)
-    cancel_all = durable(cancel.cancel)
+    cancel_all = durable(cancellation.cancel)
 
 
 class ForWorkers(Engines):
@@ -69,7 +69,7 @@ class ForPeople(Engines):
     aside = reads(outbox.aside)
     retry_outbox = durable(outbox.retry)
     drop_outbox = durable(outbox.drop)
-    cancel = durable(cancel.cancel_one)
+    cancel = durable(cancellation.cancel_one)
     dead = reads(replay.find)
     replay = durable(replay.replay)
     held_of = reads(held.of_job)

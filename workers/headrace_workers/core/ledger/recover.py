@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, delete, or_, select, update
 
 from headrace_schemas import Category
 from headrace_workers.core.ledger.completion import lock_active, wake
-from headrace_workers.core.ledger.dead import Burial, bury, job_burial
+from headrace_workers.core.ledger.dead_letters import Burial, bury, job_burial
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.leases import release
 from headrace_workers.core.ledger.sizing import LARGEST_BYTES, within_budget

@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 from headrace_producers.any_record import Unreadable
 from headrace_schemas.topics import Topic, topic_of
 from headrace_workers.core.admission.rules import AdmissionRules
-from headrace_workers.core.ledger.cancel import Cancellation
-from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.positions import PositionsMoved

@@ -19,7 +19,7 @@ from headrace_workers.cli.jobfile import Entry, JobFile
 from headrace_workers.cli.lookup import Jobs
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.core.job_defaults import Defaults
-from headrace_workers.core.ledger.dead import Burial, letter
+from headrace_workers.core.ledger.dead_letters import Burial, letter
 from headrace_workers.core.ledger.refusals import INGEST
 from headrace_workers.features.batches.commands.batch_files import Deployment
 from headrace_workers.features.batches.store.batches import BATCH_CANCELLED, BATCH_EXPIRED, CONFLICT

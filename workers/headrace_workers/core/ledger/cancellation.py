@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select, update
 from headrace_schemas import Category, JobCancelled
 from headrace_workers.core.identity import end_id
 from headrace_workers.core.ledger.completion import assume_active, finish
-from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.leases import hold
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
 from headrace_workers.core.ledger.records import Record

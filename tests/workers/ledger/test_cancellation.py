@@ -11,7 +11,7 @@ from tests.workers.ledger.test_complete import ends, goes_on
 from headrace_schemas import Category, DeadLetter, Topic
 from headrace_schemas.codec import decode_value
 from headrace_workers.core.identity import end_id
-from headrace_workers.core.ledger.cancel import Cancellation, cancel
+from headrace_workers.core.ledger.cancellation import Cancellation, cancel
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.replay import DeadFilter

@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from headrace_schemas import Category, Topic
 from headrace_schemas.codec import decode_value
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
-from headrace_workers.core.ledger.dead import Burial, Origin, announce, bury, letter, letter_row
+from headrace_workers.core.ledger.dead_letters import Burial, Origin, announce, bury, letter, letter_row
 from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.refusals import refusal
 from headrace_workers.core.ledger.replay import DeadFilter
