@@ -51,8 +51,8 @@ _TWO_MEANINGS = frozenset(
 # HTTP's and OpenAI's view of a resource, and the `load` of a folder, which makes what the folder holds.
 _SAME_MEANING = frozenset(
     {
-        "assign", "bridge", "cache", "ctranslate2", "embeddings", "files", "gateway", "held",
-        "incidents", "ingest", "known", "load", "lookup", "moderations", "outbox", "sentence_transformers", "standings",
+        "assign", "bridge", "cache", "ctranslate2", "embeddings", "files", "gateway",
+        "incidents", "ingest", "known", "load", "moderations", "outbox", "sentence_transformers", "standings",
         "uploads",
     }
 )  # fmt: skip

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from headrace_workers.core.ledger.counts import Overview
+    from headrace_workers.core.ledger.job_lookup import JobView
     from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.core.ledger.lookup import JobView
 
 _REFRESH_SECONDS = 1.0
 _SHOWN = 10  # jobs of one name

@@ -21,7 +21,7 @@ from headrace_workers.core.job_defaults import Defaults
 
 if TYPE_CHECKING:
     from headrace_producers import ResultReader
-    from headrace_workers.cli.lookup import Jobs, LedgerJobs
+    from headrace_workers.cli.ledger_jobs import Jobs, LedgerJobs
     from headrace_workers.cli.publish import Publisher
 
 _CONFIRM_SECONDS = 30.0
@@ -233,7 +233,7 @@ def _ledger_jobs() -> "Iterator[tuple[LedgerJobs | None, int]]":
     if ledger is None:
         yield None, 0
         return
-    from headrace_workers.cli.lookup import LedgerJobs
+    from headrace_workers.cli.ledger_jobs import LedgerJobs
 
     try:
         yield LedgerJobs(ledger), ledger.now()

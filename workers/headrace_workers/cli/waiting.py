@@ -7,7 +7,7 @@ from typing import Protocol
 from headrace_producers import Received
 from headrace_schemas.errors import Unavailable
 from headrace_workers.cli.jobfile import Entry
-from headrace_workers.cli.lookup import Jobs
+from headrace_workers.cli.ledger_jobs import Jobs
 from headrace_workers.cli.output import say
 from headrace_workers.cli.receipt import Receipt
 

@@ -18,11 +18,11 @@ from headrace_workers.core.ledger import (
     complete,
     counts,
     followers,
-    held,
+    held_steps,
     incidents,
+    job_lookup,
     job_status,
     leases,
-    lookup,
     outbox,
     pressure,
     repetitions,
@@ -72,17 +72,17 @@ class ForPeople(Engines):
     cancel = durable(cancellation.cancel_one)
     dead = reads(replay.find)
     replay = durable(replay.replay)
-    held_of = reads(held.of_job)
-    release_held = durable(held.release_held)
-    withhold = durable(held.withhold)
-    held = reads(held.held)
+    held_of = reads(held_steps.of_job)
+    release_held = durable(held_steps.release_held)
+    withhold = durable(held_steps.withhold)
+    held = reads(held_steps.held)
     active_jobs = reads(counts.active_jobs)
     ended_jobs = reads(counts.ended_jobs)
     overview = reads(counts.overview)
-    job = reads(lookup.job)
-    units_of = reads(lookup.units_of)
-    named = reads(lookup.named)
-    terminals = reads(lookup.terminals)
+    job = reads(job_lookup.job)
+    units_of = reads(job_lookup.units_of)
+    named = reads(job_lookup.named)
+    terminals = reads(job_lookup.terminals)
     repeated = reads(repetitions.repeated)
 
 

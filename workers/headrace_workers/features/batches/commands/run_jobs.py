@@ -73,7 +73,7 @@ def carry(
     interrupted, its unfinished jobs are cancelled, since nobody else wants the answers.
     """
     from headrace_workers.cli.connections import served_queues
-    from headrace_workers.cli.lookup import LedgerJobs
+    from headrace_workers.cli.ledger_jobs import LedgerJobs
     from headrace_workers.cli.unserved import UnservedWarning
     from headrace_workers.features.batches.commands.batch_files import deployment
     from headrace_workers.features.batches.commands.run_batch import FileBatch
