@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from sqlalchemy import select
 
 from headrace_schemas.topics import ABOUT_JOBS
-from headrace_workers.cli.receipt import Receipt
+from headrace_workers.cli.receipt_lines import Receipt
 from headrace_workers.core.ledger.dead_letters import letter_of
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.refusals import INGEST

@@ -242,7 +242,7 @@ def draw_job(view: "JobView", units: Sequence[Any] = ()) -> "Group":
         columns = ("stage", "endpoint", "state", "attempts", "unit", "reason")
         parts.append(table("what follows", columns, unit_rows(units), right=("attempts",), whole=("unit",)))
     if job.terminal is not None:
-        from headrace_workers.cli.receipt import Receipt
+        from headrace_workers.cli.receipt_lines import Receipt
         from headrace_workers.cli.tables import row, table_of, whole
 
         receipt = Receipt.decode(job.terminal_type, bytes(job.terminal))

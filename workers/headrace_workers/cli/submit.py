@@ -15,7 +15,7 @@ from headrace_workers.cli import asking
 from headrace_workers.cli.jobfile import Entry, JobFile
 from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import flush, hush_kafka, put, put_bytes, put_json, say
-from headrace_workers.cli.receipt import Receipt
+from headrace_workers.cli.receipt_lines import Receipt
 from headrace_workers.cli.streams import OutputFailed
 from headrace_workers.core.job_defaults import Defaults
 

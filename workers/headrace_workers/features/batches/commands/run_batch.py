@@ -17,7 +17,7 @@ from headrace_schemas.event_types import job_type, kind_of
 from headrace_workers.cli.connections import ring_bridges
 from headrace_workers.cli.jobfile import Entry, JobFile
 from headrace_workers.cli.ledger_jobs import Jobs
-from headrace_workers.cli.receipt import Receipt
+from headrace_workers.cli.receipt_lines import Receipt
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.dead_letters import Burial, letter
 from headrace_workers.core.ledger.refusals import INGEST
