@@ -23,7 +23,7 @@ from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import Wishes, submit
 from headrace_workers.features.evals.store.evals import Evals
 from headrace_workers.runtime.bridge.crashes import Crashes
-from headrace_workers.runtime.embedded.processes import Child, ChildSpec, stop
+from headrace_workers.runtime.embedded.child_processes import Child, ChildSpec, stop
 from headrace_workers.testing import make_echo_model
 
 MOST = 2

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from headrace_workers.runtime.embedded.processes import ChildFailed, ChildSpec, set_aside, start, started_at, stop
+from headrace_workers.runtime.embedded.child_processes import ChildFailed, ChildSpec, set_aside, start, started_at, stop
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
 STUBBORN = (
@@ -104,7 +104,7 @@ def test_a_killed_parent_takes_its_children_along(tmp_path):
     """SIGKILL to the parent leaves no child."""
     program = f"""
 from pathlib import Path
-from headrace_workers.runtime.embedded.processes import ChildSpec, start
+from headrace_workers.runtime.embedded.child_processes import ChildSpec, start
 child = start(ChildSpec(name="child", argv={SLEEP!r}), Path({str(tmp_path)!r}))
 print(child.process.pid, flush=True)
 child.process.wait()

@@ -21,8 +21,8 @@ from headrace_workers.core.job_defaults import Defaults
 
 if TYPE_CHECKING:
     from headrace_producers import ResultReader
+    from headrace_workers.cli.job_sender import Publisher
     from headrace_workers.cli.ledger_jobs import Jobs, LedgerJobs
-    from headrace_workers.cli.publish import Publisher
 
 _CONFIRM_SECONDS = 30.0
 _TAKEN = "job {} is there with other content, and that holds: send this under an idempotency key of its own"
@@ -79,7 +79,7 @@ def _submit(
 ) -> bool:
     """Submit, and return True if anything failed."""
     from headrace_producers import KafkaSettings, ResultReader
-    from headrace_workers.cli.publish import Publisher
+    from headrace_workers.cli.job_sender import Publisher
 
     jobs_file = JobFile(stream, name, defaults, asking.Once())
     entries = jobs_file.check()

@@ -23,10 +23,10 @@ from headrace_workers.runtime.bridge.bridge import Bridge, Duty
 from headrace_workers.runtime.bridge.cluster import Cluster
 from headrace_workers.runtime.bridge.dispatch import Dispatch
 from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty
+from headrace_workers.runtime.bridge.event_publisher import Publisher
 from headrace_workers.runtime.bridge.incidents import Incidents
 from headrace_workers.runtime.bridge.ingest import Ingest
 from headrace_workers.runtime.bridge.partitions import Partitions
-from headrace_workers.runtime.bridge.publish import Publisher
 from headrace_workers.runtime.bridge.reap import Reap
 from headrace_workers.runtime.bridge.relay import Relay
 from headrace_workers.runtime.bridge.skip_stages import PassOver

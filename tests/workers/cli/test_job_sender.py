@@ -7,8 +7,8 @@ import pytest
 from headrace_producers import DeliveryFailed, MemoryProducer
 from headrace_producers.errors import Failure
 from headrace_schemas.errors import Unavailable
+from headrace_workers.cli.job_sender import Publisher
 from headrace_workers.cli.jobfile import JobFile
-from headrace_workers.cli.publish import Publisher
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.features.batches.commands.run import ByContent
 

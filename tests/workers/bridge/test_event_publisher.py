@@ -9,7 +9,7 @@ from kafka.errors import InvalidRecordError, KafkaError, KafkaTimeoutError, Mess
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
 from headrace_workers.core.ledger.outbox import OutboxRow, Outgoing
-from headrace_workers.runtime.bridge.publish import Publisher
+from headrace_workers.runtime.bridge.event_publisher import Publisher
 
 
 class Client:
@@ -96,9 +96,9 @@ def test_after_the_time_limit_nothing_is_waited_for(client, publish):
 def test_the_time_limit_is_for_all_together(client, publish, monkeypatch):
     """Each is waited for as long as is left."""
     seconds = itertools.count(100.0, 4.0)
-    monkeypatch.setattr("headrace_workers.runtime.bridge.publish._LOOK_EVERY", 60.0)
+    monkeypatch.setattr("headrace_workers.runtime.bridge.event_publisher._LOOK_EVERY", 60.0)
     monkeypatch.setattr(
-        "headrace_workers.runtime.bridge.publish.time", SimpleNamespace(monotonic=lambda: next(seconds))
+        "headrace_workers.runtime.bridge.event_publisher.time", SimpleNamespace(monotonic=lambda: next(seconds))
     )
     publish(("a", b"1"), ("b", b"2"), ("c", b"3"), seconds=10)
     assert client.waited == [6.0, 2.0, 0.0]
@@ -187,7 +187,9 @@ def test_what_is_no_smaller_than_what_was_refused_is_not_sent(client, monkeypatc
     about. Each refusal ends a client.
     """
     seconds = [100.0]
-    monkeypatch.setattr("headrace_workers.runtime.bridge.publish.time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    monkeypatch.setattr(
+        "headrace_workers.runtime.bridge.event_publisher.time", SimpleNamespace(monotonic=lambda: seconds[0])
+    )
     publisher = Publisher(KafkaSettings.at("127.0.0.1:9", "mine."))
     large, larger, fits = b"x" * 100_000, b"x" * 200_000, b"x" * 90_000
     client.on_wait = {large: MessageSizeTooLargeError(), larger: MessageSizeTooLargeError()}
