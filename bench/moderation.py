@@ -25,8 +25,8 @@ from headrace_workers.features.moderation.head import SCORE_FLOOR, HeadDetector
 from headrace_workers.features.moderation.head_file import Head
 from headrace_workers.features.moderation.head_training import LEAST_POSITIVES, LEAST_SOURCES
 from headrace_workers.features.moderation.moderator import PolicyModerator, build_moderator, warm_up
+from headrace_workers.features.quality.detection_rates import rates
 from headrace_workers.features.quality.interval import Estimate, Undefined
-from headrace_workers.features.quality.rates import rates
 
 NAME = "moderation"
 OUTPUTS: Final = 32

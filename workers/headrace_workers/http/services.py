@@ -19,7 +19,7 @@ from headrace_workers.http.batcher import PATIENCE, Batcher
 from headrace_workers.http.caller import FindsCallers
 from headrace_workers.http.errors import LedgerAway, Refusal, Why, unsaid
 from headrace_workers.http.metrics import Metrics
-from headrace_workers.http.rates import Rates
+from headrace_workers.http.rate_limits import Rates
 from headrace_workers.http.sink import Sink
 from headrace_workers.http.tenant_slots import TenantSlots
 from headrace_workers.http.waiter import Waiter

@@ -62,8 +62,8 @@ def build_gateway(
     from headrace_workers.features.batches.files.store_work import StoreWork
     from headrace_workers.features.knowledge.passage_search import PassageSearch
     from headrace_workers.http.metrics import Metrics
-    from headrace_workers.http.rates import Rates
-    from headrace_workers.http.rates import client as rates_client
+    from headrace_workers.http.rate_limits import Rates
+    from headrace_workers.http.rate_limits import client as rates_client
     from headrace_workers.http.services import Services
     from headrace_workers.http.waiter import Waiter
 

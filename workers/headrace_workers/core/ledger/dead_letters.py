@@ -17,7 +17,7 @@ from headrace_workers.core.ledger.completion import ActiveJob, finish, lock_acti
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
 from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import bindparam_of, one_of
-from headrace_workers.core.sql.direct import run
+from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import DEAD_LETTERS, STEPS
 
 _MAX_REASON = 2_000

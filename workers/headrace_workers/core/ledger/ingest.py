@@ -13,7 +13,7 @@ from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.sql.database import among, insert_many, many, now_ms
-from headrace_workers.core.sql.direct import run
+from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import JOBS
 
 

@@ -13,7 +13,7 @@ from headrace_workers.core.ledger.accepted import was_refused
 from headrace_workers.core.ledger.dead_letters import letter_of
 from headrace_workers.core.ledger.refusals import INGEST
 from headrace_workers.core.sql.database import among, bindparam_of, one_of
-from headrace_workers.core.sql.direct import run
+from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import ACCEPTED, DEAD_LETTERS, JOBS, STEPS
 
 

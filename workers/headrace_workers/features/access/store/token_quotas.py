@@ -23,7 +23,7 @@ from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.repetitions import digest_of
 from headrace_workers.core.sql.database import among, bindparam_of, clock, insert, last, now_ms, one_of
-from headrace_workers.core.sql.direct import run
+from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import JOBS, NEVER, STEPS
 from headrace_workers.features.access.tables import IS_WAITED_FOR, QUOTAS, RESERVATIONS
 

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql.psycopg import dialect
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 
-from headrace_workers.core.sql.errors import leads_elsewhere
+from headrace_workers.core.sql.database_errors import leads_elsewhere
 
 _dialect: Any = dialect()  # type: ignore[no-untyped-call]
 

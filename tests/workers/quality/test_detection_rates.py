@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from headrace_workers.features.quality.detection_rates import clopper_pearson, rates, share, wilson
 from headrace_workers.features.quality.interval import Estimate, Undefined
-from headrace_workers.features.quality.rates import clopper_pearson, rates, share, wilson
 
 
 def told(found: Estimate | Undefined) -> Estimate:

@@ -9,7 +9,7 @@ from tests.services.redis import RedisServer, find_redis
 
 from headrace_workers.http import rates as rates_module
 from headrace_workers.http.errors import Refusal, Why
-from headrace_workers.http.rates import Rates, client
+from headrace_workers.http.rate_limits import Rates, client
 from headrace_workers.runtime.wire.redis_names import RedisNames
 
 
