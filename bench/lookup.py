@@ -23,7 +23,7 @@ from headrace_workers.features.cache.semantic.known import Entry, Known, Questio
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions, forget_read
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.generation.models.pull import pull
-from headrace_workers.features.knowledge.embedders.load import load_embedder
+from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
 from headrace_workers.features.knowledge.index.compaction import DEFAULTS
 from headrace_workers.features.knowledge.index.faiss_library import faiss
 from headrace_workers.features.knowledge.index.lists import Lists

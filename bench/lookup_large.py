@@ -14,7 +14,7 @@ from headrace_workers.features.cache.semantic.known import Entry, Known, Questio
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.scope import key_of, scope_of
 from headrace_workers.features.generation.models.pull import pull
-from headrace_workers.features.knowledge.embedders.load import load_embedder
+from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
 
 NAME = "lookup-large"
 _DIMENSIONS = 384

@@ -44,15 +44,15 @@ _ROOMS = ("api", "commands", "openai", "store")
 # Names with two meanings, which are still to be renamed.
 _TWO_MEANINGS = frozenset(
     {
-        "answering", "run", "served", "submit",
+        "answering", "run", "submit",
     }
 )  # fmt: skip
 # Names of one thing in two places: a command or a process and what the core does for it, the adapters of one library,
 # HTTP's and OpenAI's view of a resource, and the `load` of a folder, which makes what the folder holds.
 _SAME_MEANING = frozenset(
     {
-        "assign", "bridge", "cache", "ctranslate2", "embeddings", "files", "gateway",
-        "incidents", "ingest", "known", "load", "moderations", "outbox", "sentence_transformers", "standings",
+        "assign", "bridge", "cache", "embeddings", "files", "gateway",
+        "incidents", "ingest", "known", "moderations", "outbox", "standings",
         "uploads",
     }
 )  # fmt: skip
@@ -69,7 +69,7 @@ _SHORT = {
     "features.generation.engines.choice_probabilities": "pure, beside an adapter of a heavy library",
     "features.judging.language": "an adapter of py3langid",
     "features.judging.rouge": "a published measure",
-    "features.knowledge.rerankers.load": "loads a heavy library only by its name",
+    "features.knowledge.rerankers.load_reranker": "loads a heavy library only by its name",
     "features.moderation.fitting": "an adapter of SciPy",
     "features.moderation.invisible": "one disguise a file",
     "features.moderation.leet": "one disguise a file",

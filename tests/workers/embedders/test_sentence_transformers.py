@@ -13,7 +13,7 @@ from tests.workers.sentence_folder import HIDDEN, MAX_TOKENS
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ports import CountingEmbedder
-from headrace_workers.features.knowledge.embedders.load import load_embedder
+from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
 
 pytestmark = pytest.mark.slow  # to load torch takes longer than all that is done with it
 

@@ -18,7 +18,7 @@ from headrace_workers.core.outage import KafkaUnavailable
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.generation.models.registry import Registry
-from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
+from headrace_workers.features.knowledge.embedders.deployed_embedder import ServedEmbedder
 from headrace_workers.runtime.bridge.bridge import Bridge, Duty
 from headrace_workers.runtime.bridge.cluster import Cluster
 from headrace_workers.runtime.bridge.dispatch import Dispatch

@@ -23,7 +23,7 @@ from headrace_workers.features.batches.files.files import files_in
 from headrace_workers.features.batches.files.uploads import Uploads
 from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.generation.models.registry import Registry
-from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
+from headrace_workers.features.knowledge.embedders.deployed_embedder import ServedEmbedder
 from headrace_workers.features.knowledge.parts import embedder_of, remembering
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import GatewaySettings, ModelSettings, Settings

@@ -31,7 +31,7 @@ _LAST_LOOK_SECONDS = 2.0  # of a follower, at the end of its process: it may be 
 
 def retrieval_of(settings: Settings, bases: "Callable[[], FindsPassages]") -> "Retrieval":
     """Return the retrieval that finds passages and puts them into prompts."""
-    from headrace_workers.features.knowledge.rerankers.load import load_reranker
+    from headrace_workers.features.knowledge.rerankers.load_reranker import load_reranker
     from headrace_workers.features.knowledge.reranking import Reranking
     from headrace_workers.features.knowledge.retrieval import Retrieval, as_found
 

@@ -88,7 +88,7 @@ def _schemas() -> Mapping[str, Any]:
 
 
 def _engines() -> "Sequence[Engine[Any, Any]]":
-    from headrace_workers.features.knowledge.embedders.load import ENGINES
+    from headrace_workers.features.knowledge.embedders.load_embedder import ENGINES
 
     return ENGINES
 

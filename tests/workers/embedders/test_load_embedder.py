@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from headrace_schemas.errors import ConfigurationError, UnknownModel
-from headrace_workers.features.knowledge.embedders.ctranslate2 import CTranslate2Embedder
-from headrace_workers.features.knowledge.embedders.load import load_embedder
+from headrace_workers.features.knowledge.embedders.ctranslate2_embedder import CTranslate2Embedder
+from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
 from headrace_workers.testing import HashEmbedder, make_echo_model, make_hash_embedder
 
 PULL = "headrace models pull all-minilm-l6-v2"

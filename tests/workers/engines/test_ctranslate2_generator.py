@@ -17,7 +17,7 @@ from tests.workers.engines.asking import ask, done, one
 from headrace_schemas import Message
 from headrace_schemas.errors import ConfigurationError, PromptTooLong, Unavailable
 from headrace_workers.core.ports import Completion, GivenUp
-from headrace_workers.features.generation.engines.ctranslate2 import CTranslate2Generator
+from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
 from headrace_workers.features.generation.engines.yield_to_interactive import Run
 from headrace_workers.features.generation.models.registry import read_card, write_card
 
@@ -142,7 +142,7 @@ def test_a_seed_means_the_same_in_every_process(tiny: CTranslate2Generator, tiny
         "import sys, pathlib\n"
         "from headrace_schemas import Message, Sampling\n"
         "from headrace_workers.features.generation.engines.engine import LoadOptions\n"
-        "from headrace_workers.features.generation.engines.load import load_generator\n"
+        "from headrace_workers.features.generation.engines.load_generator import load_generator\n"
         "from headrace_workers.core.ports import Request\n"
         "generator = load_generator(pathlib.Path(sys.argv[1]), 'tiny', LoadOptions(inter_threads=1))\n"
         "def ask(text, **sampling): return Request((Message(role='user', content=text),), Sampling(**sampling))\n"
@@ -160,7 +160,7 @@ def test_a_process_that_ends_right_after_an_answer_ends_well(tiny_home: Path) ->
         "import sys, pathlib\n"
         "from headrace_schemas import Message, Sampling\n"
         "from headrace_workers.features.generation.engines.engine import LoadOptions\n"
-        "from headrace_workers.features.generation.engines.load import load_generator\n"
+        "from headrace_workers.features.generation.engines.load_generator import load_generator\n"
         "from headrace_workers.core.ports import Request\n"
         "generator = load_generator(pathlib.Path(sys.argv[1]), 'tiny', LoadOptions(inter_threads=1))\n"
         "asked = Request((Message(role='user', content='x'),), Sampling(max_tokens=9, stop=('zz',)))\n"
@@ -211,7 +211,7 @@ def test_a_seeded_answer_is_not_bounded_by_what_logits_may_hold(
     """Runs are cut where they would keep too many."""
     seeded = ask("tell me", temperature=0.3, max_tokens=40, seed=7)
     whole = one(tiny, seeded)
-    monkeypatch.setattr("headrace_workers.features.generation.engines.ctranslate2._LOGITS_BYTES", 3 * 4 * 259)
+    monkeypatch.setattr("headrace_workers.features.generation.engines.ctranslate2_generator._LOGITS_BYTES", 3 * 4 * 259)
     assert one(tiny, seeded) == whole
 
 
@@ -400,7 +400,7 @@ def test_serving_imports_neither_torch_nor_transformers(tiny_home: Path) -> None
     code = (
         "import sys, pathlib\n"
         "from headrace_schemas import Message, Sampling\n"
-        "from headrace_workers.features.generation.engines.load import load_generator\n"
+        "from headrace_workers.features.generation.engines.load_generator import load_generator\n"
         "from headrace_workers.core.ports import Request\n"
         "generator = load_generator(pathlib.Path(sys.argv[1]), 'tiny')\n"
         "generator.generate([Request((Message(role='user', content='x'),), Sampling(max_tokens=2))])\n"

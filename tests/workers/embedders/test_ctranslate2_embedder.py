@@ -14,7 +14,7 @@ from tests.workers.sentence_folder import HEADS, HIDDEN, LAYERS, MAX_TOKENS, TOK
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.features.generation.models.registry import read_card
-from headrace_workers.features.knowledge.embedders.ctranslate2 import BATCH_ROWS, CTranslate2Embedder
+from headrace_workers.features.knowledge.embedders.ctranslate2_embedder import BATCH_ROWS, CTranslate2Embedder
 
 ASKED = ("", "a mill", "a river and a mill", "x" * 100_000, "9 mills. 8 rivers?", "word " * 20_000, "A Mill")
 
@@ -147,7 +147,7 @@ VECTORS = """
 import sys
 from pathlib import Path
 import numpy as np
-from headrace_workers.features.knowledge.embedders.ctranslate2 import CTranslate2Embedder
+from headrace_workers.features.knowledge.embedders.ctranslate2_embedder import CTranslate2Embedder
 from tests.workers.embedders.make_reference import TEXTS
 np.save(sys.argv[2], CTranslate2Embedder.load(Path(sys.argv[1])).embed(TEXTS))
 """

@@ -15,7 +15,7 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.features.generation.engines.engine import engines
 from headrace_workers.features.generation.models.registry import CARD_FILE, model_dir
 from headrace_workers.features.knowledge.embedders.length_check import check_whole
-from headrace_workers.features.knowledge.embedders.load import embedder_card
+from headrace_workers.features.knowledge.embedders.load_embedder import embedder_card
 
 if TYPE_CHECKING:
     from headrace_workers.features.knowledge.embedders.encoder_tokens import Tokens

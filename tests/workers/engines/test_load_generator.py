@@ -6,7 +6,7 @@ import pytest
 
 from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_workers.features.generation.engines.engine import LoadOptions
-from headrace_workers.features.generation.engines.load import load_generator
+from headrace_workers.features.generation.engines.load_generator import load_generator
 from headrace_workers.testing import EchoGenerator, make_echo_model, make_hash_embedder
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _ctranslate2(_card: ModelCard, folder: Path, options: LoadOptions) -> CountingEmbedder:
-    from headrace_workers.features.knowledge.embedders.ctranslate2 import CTranslate2Embedder
+    from headrace_workers.features.knowledge.embedders.ctranslate2_embedder import CTranslate2Embedder
 
     return CTranslate2Embedder.load(folder, inter_threads=options.inter_threads or 1)
 
@@ -43,7 +43,9 @@ def load_embedder(home: Path, name: str, *, inter_threads: int = 1) -> CountingE
     ConfigurationError when it cannot be loaded or is a model that answers.
     """
     if name.startswith(SENTENCE_TRANSFORMERS):
-        from headrace_workers.features.knowledge.embedders.sentence_transformers import SentenceTransformersEmbedder
+        from headrace_workers.features.knowledge.embedders.sentence_transformers_embedder import (
+            SentenceTransformersEmbedder,
+        )
 
         return SentenceTransformersEmbedder.load(name.removeprefix(SENTENCE_TRANSFORMERS))
     card = embedder_card(home, name)

@@ -18,6 +18,6 @@ def load_reranker(name: str) -> Reranker:
             f"HEADRACE_RERANKER is {name!r}: write {_SENTENCE_TRANSFORMERS}NAME, with a cross-encoder's folder or its "
             "name on the hub"
         )
-    from headrace_workers.features.knowledge.rerankers.sentence_transformers import SentenceTransformersReranker
+    from headrace_workers.features.knowledge.rerankers.cross_encoder import SentenceTransformersReranker
 
     return SentenceTransformersReranker.load(name.removeprefix(_SENTENCE_TRANSFORMERS))

@@ -16,7 +16,7 @@ _DEFAULTS: Final = LoadOptions()
 
 
 def _ctranslate2(_card: ModelCard, folder: Path, options: LoadOptions) -> Generator:
-    from headrace_workers.features.generation.engines.ctranslate2 import CTranslate2Generator
+    from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
 
     return CTranslate2Generator.load(
         folder,
