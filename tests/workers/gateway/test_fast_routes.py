@@ -9,7 +9,7 @@ import pytest
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 
-from headrace_workers.http import direct as room
+from headrace_workers.http import fast_routes as room
 from headrace_workers.http.fast_routes import Direct, Shortcut, direct
 from headrace_workers.http.scopes import Scope
 from headrace_workers.wiring.gateway_app import ROUTERS

@@ -7,7 +7,7 @@ import pytest
 from tests.services.need import need
 from tests.services.redis import RedisServer, find_redis
 
-from headrace_workers.http import rates as rates_module
+from headrace_workers.http import rate_limits as rates_module
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.rate_limits import Rates, client
 from headrace_workers.runtime.wire.redis_names import RedisNames
