@@ -44,15 +44,15 @@ _ROOMS = ("api", "commands", "openai", "store")
 # Names with two meanings, which are still to be renamed.
 _TWO_MEANINGS = frozenset(
     {
-        "answering", "run", "submit",
+        "answering", "submit",
     }
 )  # fmt: skip
 # Names of one thing in two places: a command or a process and what the core does for it, the adapters of one library,
 # HTTP's and OpenAI's view of a resource, and the `load` of a folder, which makes what the folder holds.
 _SAME_MEANING = frozenset(
     {
-        "assign", "bridge", "cache", "embeddings", "files", "gateway",
-        "incidents", "ingest", "known", "moderations", "outbox", "standings",
+        "bridge", "cache", "embeddings", "files", "gateway",
+        "known", "moderations", "outbox", "standings",
         "uploads",
     }
 )  # fmt: skip

@@ -3,8 +3,8 @@
 import redis
 from tests.chaos.deployment import Deployment
 
+from headrace_workers.runtime.wire.live_queues import served
 from headrace_workers.runtime.wire.redis_names import RedisNames
-from headrace_workers.runtime.wire.served import served
 
 
 def start_listening(deployment: Deployment, *names: str) -> None:

@@ -14,10 +14,10 @@ from headrace_workers.core.ledger.claim import Claim
 from headrace_workers.core.progress import Awaited, Progress
 from headrace_workers.runtime.wire.celery_app import create_app, queue_of
 from headrace_workers.runtime.wire.listener import HintListener
+from headrace_workers.runtime.wire.live_queues import served
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
-from headrace_workers.runtime.wire.served import served
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 from headrace_workers.runtime.worker.interactive_consumer import InteractiveConsumer
 from headrace_workers.runtime.worker.presence import Presence

@@ -29,7 +29,7 @@ from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.submit import Wishes, submit
 from headrace_workers.features.batches.tables import BATCHES
 from headrace_workers.features.webhooks.allowed_targets import Reach
-from headrace_workers.runtime.bridge.incidents import Incidents
+from headrace_workers.runtime.bridge.incident_reporter import Incidents
 from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 
 DEFAULTS = Defaults("echo", {"tenant": "a", "lane": "batch"})

@@ -27,7 +27,7 @@ from headrace_workers.features.evals.eval_plan import EvalPlan
 from headrace_workers.features.evals.store.evals import Evals, NewEval, NewRun
 from headrace_workers.features.evals.tables import RUNS
 from headrace_workers.runtime.bridge.duty import DutyLease
-from headrace_workers.runtime.bridge.incidents import Incidents
+from headrace_workers.runtime.bridge.incident_reporter import Incidents
 
 ROWS = 450  # more than are written down at once
 CHECK = {"type": "string_check", "name": "x", "input": "{{item.x}}", "reference": "1", "operation": "eq"}

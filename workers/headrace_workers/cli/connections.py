@@ -101,9 +101,9 @@ def served_queues(queues: Collection[str], env: Mapping[str, str] | None = None)
     url = find_redis_url(env)
     if url is None:
         return None
+    from headrace_workers.runtime.wire.live_queues import served
     from headrace_workers.runtime.wire.redis_client import redis_client
     from headrace_workers.runtime.wire.redis_names import RedisNames
-    from headrace_workers.runtime.wire.served import served
 
     try:
         client = redis_client(url, _REDIS_SECONDS)

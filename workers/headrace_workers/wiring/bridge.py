@@ -24,7 +24,7 @@ from headrace_workers.runtime.bridge.cluster import Cluster
 from headrace_workers.runtime.bridge.dispatch import Dispatch
 from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty
 from headrace_workers.runtime.bridge.event_publisher import Publisher
-from headrace_workers.runtime.bridge.incidents import Incidents
+from headrace_workers.runtime.bridge.incident_reporter import Incidents
 from headrace_workers.runtime.bridge.ingest import Ingest
 from headrace_workers.runtime.bridge.partitions import Partitions
 from headrace_workers.runtime.bridge.reap import Reap
@@ -33,10 +33,10 @@ from headrace_workers.runtime.bridge.skip_stages import PassOver
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.listener import HintListener, HintReceiver, Several
+from headrace_workers.runtime.wire.live_queues import served
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
-from headrace_workers.runtime.wire.served import served
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 from headrace_workers.wiring.parts import admission_parts, assigner_of, follow_up, pipeline_of, task_queue
 

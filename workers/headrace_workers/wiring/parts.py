@@ -17,7 +17,7 @@ from headrace_workers.features.moderation.canary import LONGEST_MARK
 from headrace_workers.features.moderation.deployed_policy import canaries_of
 from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.runtime.settings import ModelSettings, Settings
-from headrace_workers.runtime.wire.assign import Assigner
+from headrace_workers.runtime.wire.early_assignment import Assigner
 from headrace_workers.runtime.wire.follow_up import FollowUp
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.runtime.wire.taskqueue import TaskQueue

@@ -18,10 +18,10 @@ from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.runtime.worker.cancellation_watch import CancellationWatch
+from headrace_workers.runtime.worker.claim_run import Runner
 from headrace_workers.runtime.worker.parts import WorkerParts
 from headrace_workers.runtime.worker.process import WorkerRuntime, run_worker
 from headrace_workers.runtime.worker.renew import Renewer
-from headrace_workers.runtime.worker.run import Runner
 from headrace_workers.runtime.worker.runs import Runs
 from headrace_workers.runtime.worker.work import Work
 from headrace_workers.wiring import recall

@@ -9,7 +9,7 @@ from headrace_workers.core.ledger.assign import Room
 from headrace_workers.core.ledger.cancellation import Cancellation, CancelOutcome
 from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.hooks import hooks
-from headrace_workers.core.ledger.ingest import NewJob, Taken, begin, ingest, write
+from headrace_workers.core.ledger.new_jobs import NewJob, Taken, begin, ingest, write
 from headrace_workers.core.ledger.records import ReceivedReview
 from headrace_workers.core.sql.database import clock
 

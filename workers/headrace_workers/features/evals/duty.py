@@ -37,7 +37,7 @@ from headrace_workers.features.quality.duty import LiveRates
 from headrace_workers.http.openai_errors import Refused
 from headrace_workers.runtime.bridge.crashes import Crashes
 from headrace_workers.runtime.bridge.duty import BridgeParts, DutyLease, Turn
-from headrace_workers.runtime.bridge.incidents import Incidents
+from headrace_workers.runtime.bridge.incident_reporter import Incidents
 from headrace_workers.runtime.wire.listener import HintReceiver
 from headrace_workers.runtime.wire.notifier import Hint
 

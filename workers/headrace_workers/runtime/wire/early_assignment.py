@@ -11,9 +11,9 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.assign import Room
 from headrace_workers.core.ledger.claim import Claim
 from headrace_workers.core.ledger.complete import Settled
-from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.lanes import INTERACTIVE
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.log import Action, log
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 

@@ -22,7 +22,7 @@ from headrace_workers.core.outage import awaited
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Progress
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.assign import Assigner, behind
+from headrace_workers.runtime.wire.early_assignment import Assigner, behind
 from headrace_workers.runtime.wire.follow_up import FollowUp
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.worker.renew import Renewer
