@@ -51,7 +51,7 @@ _TWO_MEANINGS = frozenset(
 # HTTP's and OpenAI's view of a resource, and the `load` of a folder, which makes what the folder holds.
 _SAME_MEANING = frozenset(
     {
-        "bridge", "cache", "embeddings", "files", "gateway",
+        "cache", "embeddings", "files",
         "known", "moderations", "outbox", "standings",
         "uploads",
     }

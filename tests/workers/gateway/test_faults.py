@@ -34,8 +34,8 @@ from headrace_workers.http.services import Wired
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.testing import make_hash_embedder
-from headrace_workers.wiring import bridge as main_bridge
-from headrace_workers.wiring import gateway as main_gateway
+from headrace_workers.wiring import build_bridge as main_bridge
+from headrace_workers.wiring import build_gateway as main_gateway
 
 JOB = {"model": "echo", "prompt": "x"}
 

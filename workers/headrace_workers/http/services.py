@@ -1,4 +1,4 @@
-"""The services that routes work with: built once a process, in `wiring/gateway.py`, and started by the application."""
+"""The services that routes work with: built once a process, in `wiring/build_gateway.py`, and started by the application."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
