@@ -10,7 +10,7 @@ from tests.workers.serving import NAMES, is_done, send, served, started, tasks_o
 from tests.workers.worker_process import worker
 
 from headrace_workers.core.tables import CLAIMS, STEPS
-from headrace_workers.runtime.wire.live_queues import served as listened_to
+from headrace_workers.runtime.wire.live_queues import live_queues as listened_to
 from headrace_workers.runtime.wire.redis_names import RedisNames
 
 ROLES = pytest.mark.parametrize(

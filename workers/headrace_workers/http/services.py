@@ -1,4 +1,4 @@
-"""The services that routes work with: built once a process, in `wiring/build_gateway.py`, and started by the application."""
+"""Services that routes work with. `wiring/build_gateway.py` builds them once a process, and the application starts them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence

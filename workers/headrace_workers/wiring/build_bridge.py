@@ -1,4 +1,4 @@
-"""A bridge."""
+"""Construction of a bridge: its duties, and the parts that they share."""
 
 import threading
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ from headrace_workers.runtime.bridge.skip_stages import PassOver
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.listener import HintListener, HintReceiver, Several
-from headrace_workers.runtime.wire.live_queues import served
+from headrace_workers.runtime.wire.live_queues import live_queues
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
@@ -201,7 +201,7 @@ def _reap(shared: _Shared) -> Reap:
         pass_over=PassOver(
             ledger=shared.ledger,
             pipeline=shared.pipeline,
-            served=partial(served, redis_client(settings.redis), RedisNames(settings.kafka.prefix)),
+            served=partial(live_queues, redis_client(settings.redis), RedisNames(settings.kafka.prefix)),
         ).once,
         upkeep=[keep_up for each in installed() if (keep_up := each.upkeep(settings, shared.ledger)) is not None],
     )

@@ -1,4 +1,4 @@
-"""A gateway."""
+"""Construction of a gateway: its services, and how they start and stop."""
 
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""A worker, by its roles."""
+"""Construction of a worker from its roles."""
 
 from collections.abc import Callable
 from functools import partial
