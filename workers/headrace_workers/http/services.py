@@ -1,4 +1,4 @@
-"""Services that routes work with. `wiring/build_gateway.py` builds them once a process, and the application starts them."""
+"""Services that routes work with. `wiring/build_gateway.py` builds them once a process; the application starts them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence

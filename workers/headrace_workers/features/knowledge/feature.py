@@ -21,14 +21,14 @@ if TYPE_CHECKING:  # most processes do without it
 
 def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.knowledge.api import (
-        embeddings,
+        embeddings_route,
         vector_store_batches,
         vector_store_files,
         vector_stores,
     )
 
     return (
-        embeddings.router,
+        embeddings_route.router,
         vector_stores.router,
         vector_store_files.router,
         vector_store_batches.router,

@@ -18,9 +18,9 @@ if TYPE_CHECKING:  # most processes do without it
 
 
 def _routers() -> "Sequence[APIRouter]":
-    from headrace_workers.features.moderation.api import moderations
+    from headrace_workers.features.moderation.api import moderations_route
 
-    return (moderations.router,)
+    return (moderations_route.router,)
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
