@@ -35,8 +35,8 @@ from bench.wrong_hits_pairs import (
 )
 from headrace_schemas.errors import Unavailable
 from headrace_workers.features.cache.measuring.clustered_bounds import upper_bound
-from headrace_workers.features.cache.semantic.known import Entry, Known, Question
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.question_indexes import Entry, Known, Question
 
 NAME = "wrong-hits"
 THRESHOLDS = (0.70, 0.80, 0.90, 0.95, 0.99)

@@ -51,8 +51,8 @@ _TWO_MEANINGS = frozenset(
 # HTTP's and OpenAI's view of a resource, and the `load` of a folder, which makes what the folder holds.
 _SAME_MEANING = frozenset(
     {
-        "cache", "files",
-        "known", "outbox", "standings",
+        "files",
+        "outbox",
         "uploads",
     }
 )  # fmt: skip

@@ -21,7 +21,7 @@ from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.keeping import Keeping
-from headrace_workers.features.cache.semantic.known import Known
+from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.store import entries
 from headrace_workers.features.cache.tables import ENTRIES

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from headrace_workers.core.ledger.changes import Mark, Position
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.progress import Loop
-from headrace_workers.features.cache.semantic.known import Entry, Known
+from headrace_workers.features.cache.semantic.question_indexes import Entry, Known
 from headrace_workers.features.cache.semantic.saved import Reached, Saved, dropped
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entry_changes import Change

@@ -14,8 +14,8 @@ from headrace_schemas.recall import CacheMode, CacheTier
 from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.cache.semantic.found import Asked, Awaited, Failed, Found, Hit, Miss, NearMiss
-from headrace_workers.features.cache.semantic.known import Neighbour, Question
 from headrace_workers.features.cache.semantic.near import Behind, Likeness, Near, Vectored
+from headrace_workers.features.cache.semantic.question_indexes import Neighbour, Question
 from headrace_workers.features.cache.semantic.scope import key_of, not_by_likeness, scope_of
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Entry, Leader, NewEntry
