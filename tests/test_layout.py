@@ -44,16 +44,16 @@ _ROOMS = ("api", "commands", "openai", "store")
 # Names with two meanings, which are still to be renamed.
 _TWO_MEANINGS = frozenset(
     {
-        "answering", "submit",
+        "answering",
     }
 )  # fmt: skip
 # Names of one thing in two places: a command or a process and what the core does for it, the adapters of one library,
 # HTTP's and OpenAI's view of a resource, and the `load` of a folder, which makes what the folder holds.
 _SAME_MEANING = frozenset(
     {
-        "files",
+
         "outbox",
-        "uploads",
+
     }
 )  # fmt: skip
 # Short modules with one importer, and why each is a module of its own.

@@ -14,7 +14,7 @@ from tests.workers.ledger.rows import write
 from headrace_workers.core import text_file
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.files.store import Store
 from headrace_workers.features.batches.line_states import DONE
 from headrace_workers.features.batches.store.batch_rewriting import Anew

@@ -13,7 +13,7 @@ from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.features.batches.commands.batch_files import Deployment
 from headrace_workers.features.batches.commands.run import ByContent
 from headrace_workers.features.batches.commands.run_batch import FileBatch, NoEnds, name_of_run
-from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.files.store import Store
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles

@@ -23,7 +23,7 @@ from tests.workers.gateway.conftest import bridge_of
 from tests.workers.gateway.served import Gateway, answer, hang_up_while_waiting, served
 
 from headrace_producers.admin import ensure_topics
-from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.files.store import StoreUnavailable
 from headrace_workers.features.generation.api.answering import ends_of
 from headrace_workers.http import sink

@@ -15,7 +15,7 @@ from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
 from headrace_workers.core.text_file import NotReadable
 from headrace_workers.features.batches.feed import Feed
-from headrace_workers.features.batches.files.files import Files, files_in
+from headrace_workers.features.batches.files.file_service import Files, files_in
 from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
 from headrace_workers.features.batches.outputs import Outputs
 from headrace_workers.features.batches.rewriting import Rewriting

@@ -14,7 +14,7 @@ from headrace_workers.features.batches.estimate import LEVEL, Interval
 from headrace_workers.features.batches.forecast import GENERATES, Forecast, History
 from headrace_workers.features.batches.line_admission import Terms
 from headrace_workers.features.batches.line_jobs import LONGEST_LINE, admitted
-from headrace_workers.features.batches.submit import Wishes
+from headrace_workers.features.batches.new_batch import Wishes
 from headrace_workers.features.cache.settings import CacheSettings
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.webhooks.settings import WebhookSettings

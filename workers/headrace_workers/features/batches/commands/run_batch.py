@@ -22,8 +22,8 @@ from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.dead_letters import Burial, letter
 from headrace_workers.core.ledger.refusals import INGEST
 from headrace_workers.features.batches.commands.batch_files import Deployment
+from headrace_workers.features.batches.new_batch import LONGEST_SECONDS, PURPOSE, Wishes, submit
 from headrace_workers.features.batches.store.batches import BATCH_CANCELLED, BATCH_EXPIRED, CONFLICT
-from headrace_workers.features.batches.submit import LONGEST_SECONDS, PURPOSE, Wishes, submit
 
 _CHUNK = 1024**2  # bytes
 _AT_ONCE = 8 * 1024**2  # bytes that are read of an output in one turn

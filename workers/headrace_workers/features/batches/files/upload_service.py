@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from headrace_schemas.errors import Category, HeadraceError
-from headrace_workers.features.batches.files.files import Files, new_id
+from headrace_workers.features.batches.files.file_service import Files, new_id
 from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
 from headrace_workers.features.batches.store.files import COMPLETED, PENDING, NewFile
 from headrace_workers.features.batches.store.stored import StoredFiles

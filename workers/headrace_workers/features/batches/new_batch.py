@@ -13,7 +13,7 @@ from headrace_schemas.callback import BatchCallback
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.batches.files.files import new_id
+from headrace_workers.features.batches.files.file_service import new_id
 from headrace_workers.features.batches.store.batches import NewBatch
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.webhooks.allowed_targets import Reach

@@ -8,7 +8,7 @@ import pytest
 from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401
 
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.batches.files.files import FileInUse, Files
+from headrace_workers.features.batches.files.file_service import FileInUse, Files
 from headrace_workers.features.batches.files.store import Store, StoreUnavailable
 from headrace_workers.features.batches.store import files as rows
 from headrace_workers.features.batches.store.batches import NewBatch
