@@ -44,7 +44,7 @@ _ROOMS = ("api", "commands", "openai", "store")
 # Names with two meanings, which are still to be renamed.
 _TWO_MEANINGS = frozenset(
     {
-        "answering",
+
     }
 )  # fmt: skip
 # Names of one thing in two places: a command or a process and what the core does for it, the adapters of one library,

@@ -25,7 +25,7 @@ from tests.workers.gateway.served import Gateway, answer, hang_up_while_waiting,
 from headrace_producers.admin import ensure_topics
 from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.files.store import StoreUnavailable
-from headrace_workers.features.generation.api.answering import ends_of
+from headrace_workers.features.generation.api.openai_answers import ends_of
 from headrace_workers.http import sink
 from headrace_workers.http.batcher import PATIENCE
 from headrace_workers.http.caller import Caller, needs

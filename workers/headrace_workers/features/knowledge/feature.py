@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.admission.parts import AdmissionParts
     from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.core.pipeline.answer_additions import Answering
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.features.generation.engines.engine import Engine
     from headrace_workers.runtime.settings import Settings
@@ -64,7 +64,7 @@ def _stages(_settings: "Settings | None") -> "Sequence[Stage]":
 
 
 def _answering() -> "Answering":
-    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.core.pipeline.answer_additions import Answering
     from headrace_workers.features.knowledge.grounding import conversation_of, told
 
     return Answering(conversation=conversation_of, told=told)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 
-from headrace_workers.features.generation.api.answering import answer
+from headrace_workers.features.generation.api.openai_answers import answer
 from headrace_workers.features.generation.openai.chat import PARAMETERS, read
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.fast_routes import direct
