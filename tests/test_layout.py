@@ -52,7 +52,7 @@ _TWO_MEANINGS = frozenset(
 _SAME_MEANING = frozenset(
     {
 
-        "outbox",
+
 
     }
 )  # fmt: skip
