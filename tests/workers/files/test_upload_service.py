@@ -1,7 +1,7 @@
 """Uploads in parts: what becomes no file leaves nothing in the store, whatever happens in the middle."""
 
 import pytest
-from tests.workers.files.test_files import add, files, read, store  # noqa: F401 - fixtures among them
+from tests.workers.files.test_file_service import add, files, read, store  # noqa: F401 - fixtures among them
 from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401
 
 from headrace_workers.features.batches.files.file_service import Files

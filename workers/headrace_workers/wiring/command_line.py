@@ -34,7 +34,7 @@ app = typer.Typer(
 )
 _JOBS: Final = (up, submit, results, status, cancel, dead)
 _FIRST: Final = {"up": 0, "run": 1}  # commands at the top of the help
-_OPERATION: Final = (gateway, outbox, doctor, schema, processes)
+_OPERATION: Final = (gateway, outbox_commands, doctor, schema, processes)
 for register in (
     *(module.register for module in _JOBS),
     *(register for feature in FEATURES for register in feature.commands()),

@@ -1,4 +1,4 @@
-"""The questions whose answers may be served, kept like the ledger: see `known.py` for how they are found."""
+"""The questions whose answers may be served, kept like the ledger: see `question_indexes.py` for the look-up."""
 
 import threading
 from collections.abc import Sequence
