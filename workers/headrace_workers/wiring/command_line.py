@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_schemas.reasons import first_problem
-from headrace_workers.cli import cancel, dead, doctor, results, schema, status, submit
+from headrace_workers.cli import cancel, dead, doctor, outbox_commands, results, schema, status, submit
 from headrace_workers.cli.interrupts import heard
 from headrace_workers.cli.output import printable, put, say
 from headrace_workers.cli.streams import ReaderGone, finish
