@@ -16,7 +16,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.access.commands.keys import new_key
 from headrace_workers.features.access.store.keys import ApiKeys
 from headrace_workers.http.scopes import Scope
-from headrace_workers.runtime.embedded.processes import ChildSpec, start, stop
+from headrace_workers.runtime.embedded.child_processes import ChildSpec, start, stop
 
 _READY = {"bridge": "the bridge runs", "worker": "ready for work", "gateway": "the gateway answers"}
 

@@ -21,7 +21,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.semantic.follow import Follower
-from headrace_workers.features.cache.semantic.known import Known
+from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.semantic.saved import Reached, Saved
 from headrace_workers.features.cache.store import entries
@@ -47,7 +47,7 @@ from pathlib import Path
 import faiss
 import psutil
 
-from headrace_workers.features.cache.semantic.known import Known
+from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.saved import Saved
 
 before = psutil.Process().memory_info().rss

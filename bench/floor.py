@@ -23,7 +23,7 @@ from headrace_producers.attentive import attend
 from headrace_producers.topic_end import assign_at_end
 from headrace_schemas import Topic
 from headrace_workers.core.sql.database import connect, writing
-from headrace_workers.runtime.embedded.processes import ChildSpec, start, stop
+from headrace_workers.runtime.embedded.child_processes import ChildSpec, start, stop
 
 _VALUE = b"x" * 500  # bytes: about what a job, or an event of it, is
 _SECONDS = 30.0

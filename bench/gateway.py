@@ -15,8 +15,8 @@ from bench.peers.process import command
 from bench.report import Report, Row, percentile, report, row
 from bench.services import Services, services
 from headrace_producers import Producer
-from headrace_workers.runtime.embedded.ports import free_ports
-from headrace_workers.runtime.embedded.processes import ChildSpec, start, stop
+from headrace_workers.runtime.embedded.child_processes import ChildSpec, start, stop
+from headrace_workers.runtime.embedded.free_ports import free_ports
 
 NAME = "gateway"
 _CONNECTIONS = 32

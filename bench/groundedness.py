@@ -37,7 +37,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     """Our own documents with reworded sentences; no service is needed, so `embedded` changes nothing."""
     from headrace_schemas.aliases import DEFAULT_EMBEDDER
     from headrace_workers.features.generation.models.pull import pull
-    from headrace_workers.features.knowledge.embedders.load import load_embedder
+    from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
 
     with tempfile.TemporaryDirectory() as folder:
         say("getting the embedder")

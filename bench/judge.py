@@ -18,7 +18,7 @@ _QUICK: Final = 6  # items
 
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     """24 plain items, asked in pairs, on both scales, and once more alone. No service: `embedded` changes nothing."""
-    from headrace_workers.features.generation.engines.load import load_generator
+    from headrace_workers.features.generation.engines.load_generator import load_generator
     from headrace_workers.features.generation.models.pull import pull
 
     items = ITEMS[:_QUICK] if quick else ITEMS

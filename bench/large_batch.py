@@ -24,7 +24,7 @@ from bench.ends import Say, Stalled
 from bench.flow import ECHO, make_home
 from bench.report import Report, Row, report, row, show
 from bench.services import Services, services
-from headrace_workers.runtime.embedded.ports import free_ports
+from headrace_workers.runtime.embedded.free_ports import free_ports
 
 NAME = "large-batch"
 _SMALL = 10_000  # lines of the batch that it is compared with

@@ -25,8 +25,8 @@ from headrace_workers.features.moderation.head import SCORE_FLOOR, HeadDetector
 from headrace_workers.features.moderation.head_file import Head
 from headrace_workers.features.moderation.head_training import LEAST_POSITIVES, LEAST_SOURCES
 from headrace_workers.features.moderation.moderator import PolicyModerator, build_moderator, warm_up
+from headrace_workers.features.quality.detection_rates import rates
 from headrace_workers.features.quality.interval import Estimate, Undefined
-from headrace_workers.features.quality.rates import rates
 
 NAME = "moderation"
 OUTPUTS: Final = 32
@@ -50,7 +50,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     """Public sets by leaving each out in turn, and our own texts by template. No service is needed."""
     from headrace_schemas.aliases import DEFAULT_EMBEDDER
     from headrace_workers.features.generation.models.pull import pull
-    from headrace_workers.features.knowledge.embedders.load import load_embedder
+    from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
 
     found = [Item(*each) for each in harms(sets())] + [*_ours(BENIGN, "benign"), *_ours(BORDERLINE, "borderline")]
     items = found[::_QUICK] if quick else found
@@ -205,7 +205,7 @@ def _timed(work: Callable[[], object]) -> float:
 def _generated(count: int, tokens: int) -> tuple[list[str], float]:
     """Answers of one batch, and the seconds for one of them."""
     from headrace_workers.features.generation.engines.engine import LoadOptions
-    from headrace_workers.features.generation.engines.load import load_generator
+    from headrace_workers.features.generation.engines.load_generator import load_generator
 
     with tempfile.TemporaryDirectory() as folder:
         generator = load_generator(make_home(Path(folder), SMOLLM2), SMOLLM2, LoadOptions(inter_threads=1))

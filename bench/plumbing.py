@@ -16,7 +16,7 @@ from bench.flow import ECHO, Flow, echo_jobs, make_home, run
 from bench.peers.process import ask, command
 from bench.report import Report, Row, report, row, skipped
 from bench.services import Services, services
-from headrace_workers.runtime.embedded.processes import Child, ChildSpec, start, stop
+from headrace_workers.runtime.embedded.child_processes import Child, ChildSpec, start, stop
 
 NAME = "plumbing"
 PROCESSES = 2  # worker processes of each side; bridge, broker and databases come on top

@@ -26,7 +26,7 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.features.generation.models.pull import pull
 from headrace_workers.features.knowledge.chunking import SEPARATOR, SIZE, Chunk, chunk
 from headrace_workers.features.knowledge.documents import Document
-from headrace_workers.features.knowledge.embedders.load import load_embedder
+from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
 from headrace_workers.features.knowledge.fusion import fuse
 from headrace_workers.features.knowledge.measuring.ranking import ndcg, recall
 from headrace_workers.features.knowledge.passages import DEPTH, VECTORS, WORDS, Passages

@@ -31,7 +31,7 @@ from headrace_workers.features.webhooks.signing import new_secret
 from headrace_workers.features.webhooks.store.delivery_views import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.tables import DELIVERIES
-from headrace_workers.runtime.embedded.ports import free_ports
+from headrace_workers.runtime.embedded.free_ports import free_ports
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames

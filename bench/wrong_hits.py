@@ -35,8 +35,8 @@ from bench.wrong_hits_pairs import (
 )
 from headrace_schemas.errors import Unavailable
 from headrace_workers.features.cache.measuring.clustered_bounds import upper_bound
-from headrace_workers.features.cache.semantic.known import Entry, Known, Question
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.question_indexes import Entry, Known, Question
 
 NAME = "wrong-hits"
 THRESHOLDS = (0.70, 0.80, 0.90, 0.95, 0.99)
@@ -71,7 +71,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     """About 50,000 look-ups, half of them behind a preamble; no service is needed, so `embedded` changes nothing."""
     from headrace_schemas.aliases import DEFAULT_EMBEDDER
     from headrace_workers.features.generation.models.pull import pull
-    from headrace_workers.features.knowledge.embedders.load import load_embedder
+    from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
 
     meanings, missing = _meanings(say)
     if quick:

@@ -20,7 +20,7 @@ from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.features.webhooks.sender import Letter, Reply, Sender
 from headrace_workers.features.webhooks.signing import new_secret
 from headrace_workers.features.webhooks.store.deliveries import body
-from headrace_workers.runtime.embedded.ports import free_ports
+from headrace_workers.runtime.embedded.free_ports import free_ports
 
 LINES = (Path(__file__).parent.parent / "examples" / "jobs.jsonl").read_text(encoding="utf-8").splitlines()
 REPEAT = "Repeat this sentence exactly:\n\n"

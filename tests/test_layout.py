@@ -41,21 +41,6 @@ _FEATURE_FILES = frozenset(
 )  # fmt: skip
 # Rooms of one feature in which the same resource has the same name, such as `api/batches.py` and `store/batches.py`.
 _ROOMS = ("api", "commands", "openai", "store")
-# Names with two meanings, which are still to be renamed.
-_TWO_MEANINGS = frozenset(
-    {
-        "answering", "direct", "errors", "ports", "processes", "publish", "rates", "receipt", "run", "served", "submit",
-    }
-)  # fmt: skip
-# Names of one thing in two places: a command or a process and what the core does for it, the adapters of one library,
-# HTTP's and OpenAI's view of a resource, and the `load` of a folder, which makes what the folder holds.
-_SAME_MEANING = frozenset(
-    {
-        "assign", "bridge", "cache", "cancel", "ctranslate2", "dead", "embeddings", "files", "gateway", "held",
-        "incidents", "ingest", "known", "load", "lookup", "moderations", "outbox", "sentence_transformers", "standings",
-        "uploads",
-    }
-)  # fmt: skip
 # Short modules with one importer, and why each is a module of its own.
 _SHORT = {
     "cli.doctor": "a command",
@@ -69,7 +54,7 @@ _SHORT = {
     "features.generation.engines.choice_probabilities": "pure, beside an adapter of a heavy library",
     "features.judging.language": "an adapter of py3langid",
     "features.judging.rouge": "a published measure",
-    "features.knowledge.rerankers.load": "loads a heavy library only by its name",
+    "features.knowledge.rerankers.load_reranker": "loads a heavy library only by its name",
     "features.moderation.fitting": "an adapter of SciPy",
     "features.moderation.invisible": "one disguise a file",
     "features.moderation.leet": "one disguise a file",
@@ -215,7 +200,7 @@ def test_a_basename_means_one_thing() -> None:
         place = module.removeprefix("headrace_workers.").split(".")
         subject = [part for part in place if part not in _ROOMS] if _feature(module) else place
         found.setdefault(path.stem, set()).add(".".join(subject))
-    assert {name for name, subjects in found.items() if len(subjects) > 1} == _TWO_MEANINGS | _SAME_MEANING
+    assert {name: subjects for name, subjects in found.items() if len(subjects) > 1} == {}
 
 
 def test_each_error_text_stands_once() -> None:

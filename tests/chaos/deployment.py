@@ -28,7 +28,7 @@ from headrace_schemas.limits import MAX_EVENT_BYTES
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.migrate import migrate
 from headrace_workers.core.sql.database import connect
-from headrace_workers.runtime.embedded.processes import Child, ChildSpec, stop
+from headrace_workers.runtime.embedded.child_processes import Child, ChildSpec, stop
 from headrace_workers.testing import make_echo_model
 
 MODEL = "echo"

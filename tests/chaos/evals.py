@@ -18,7 +18,7 @@ from tests.chaos.servers import Servers, own_folder
 from tests.services.eventually import eventually
 
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.files.store import Store
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles

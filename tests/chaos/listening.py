@@ -3,8 +3,8 @@
 import redis
 from tests.chaos.deployment import Deployment
 
+from headrace_workers.runtime.wire.live_queues import live_queues
 from headrace_workers.runtime.wire.redis_names import RedisNames
-from headrace_workers.runtime.wire.served import served
 
 
 def start_listening(deployment: Deployment, *names: str) -> None:
@@ -13,4 +13,4 @@ def start_listening(deployment: Deployment, *names: str) -> None:
     with redis.Redis.from_url(deployment.redis) as client:
         client.delete(keys.listens("recall"))  # of those that were killed
         deployment.start(*names)
-        deployment.wait_until(lambda: bool(served(client, keys, ["recall"])), "a recall worker listens")
+        deployment.wait_until(lambda: bool(live_queues(client, keys, ["recall"])), "a recall worker listens")

@@ -15,7 +15,7 @@ from tests.services.proxy import Proxy, proxied
 from tests.services.redis import RedisServer, find_redis
 from tests.services.server import Server
 
-from headrace_workers.runtime.embedded.processes import start
+from headrace_workers.runtime.embedded.child_processes import start
 
 
 @contextmanager

@@ -35,8 +35,8 @@ from headrace_workers.runtime.bridge.bridge import all_duties
 from headrace_workers.runtime.health.watched import watched
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.wiring import features
-from headrace_workers.wiring.bridge import build_bridge
-from headrace_workers.wiring.worker import serve
+from headrace_workers.wiring.build_bridge import build_bridge
+from headrace_workers.wiring.build_worker import serve
 
 pytestmark = pytest.mark.chaos
 

@@ -70,7 +70,7 @@ def test_the_tests_of_a_module_come_first(tmp_path: Path):
     """Those that are named after it, or import it, from its room alone or by its own name."""
     for name, words in (
         ("test_claim.py", ""), ("test_a.py", "from headrace_workers.core.ledger.claim import Claim"),
-        ("test_b.py", "from headrace_workers.core.ledger import cancel, claim"),
+        ("test_b.py", "from headrace_workers.core.ledger import cancellation, claim"),
         ("test_c.py", "from headrace_workers.core.ledger.claims import Claim"),
         ("claim.py", "from headrace_workers.core.ledger import claim"),
     ):  # fmt: skip

@@ -15,7 +15,7 @@ _MUTATED = (
     "src/headrace_workers/features/*/store/*.py",
     "src/headrace_workers/core/pipeline/settle.py",
     "src/headrace_workers/runtime/bridge/relay.py",
-    "src/headrace_workers/runtime/bridge/publish.py",
+    "src/headrace_workers/runtime/bridge/event_publisher.py",
     "src/headrace_workers/features/moderation/*.py",
     "src/headrace_workers/features/judging/*.py",
 )

@@ -18,7 +18,7 @@ from headrace_producers.sink import Record
 from headrace_schemas import Topic
 from headrace_schemas.topics import topic_of
 from headrace_workers.runtime.embedded.broker import tansu, tansu_binary
-from headrace_workers.runtime.embedded.ports import free_ports
+from headrace_workers.runtime.embedded.free_ports import free_ports
 
 
 @dataclass

@@ -11,8 +11,8 @@ from tests.services.server import Server
 
 from headrace_producers.settings import KafkaSettings
 from headrace_workers.runtime.embedded.broker import Broker, apache_kafka, tansu, tansu_binary
-from headrace_workers.runtime.embedded.ports import free_ports
-from headrace_workers.runtime.embedded.processes import ChildSpec
+from headrace_workers.runtime.embedded.child_processes import ChildSpec
+from headrace_workers.runtime.embedded.free_ports import free_ports
 
 # A test may forbid what is done to topics of its own; all else may be done by anybody.
 _ACCESS_LISTS = """\

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tests.services.server import Server
 
-from headrace_workers.runtime.embedded.ports import LOOPBACK, free_ports
-from headrace_workers.runtime.embedded.processes import ChildFailed, ChildSpec
+from headrace_workers.runtime.embedded.child_processes import ChildFailed, ChildSpec
+from headrace_workers.runtime.embedded.free_ports import LOOPBACK, free_ports
 
 _USER = "postgres"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
-from headrace_workers.runtime.embedded.ports import LOOPBACK
+from headrace_workers.runtime.embedded.free_ports import LOOPBACK
 
 Direction = Literal["both", "up", "down"]  # up: from the client to the service; down: what it answers
 

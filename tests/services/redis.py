@@ -5,8 +5,8 @@ from pathlib import Path
 from tests.services.server import Server
 
 from headrace_schemas import HeadraceError
-from headrace_workers.runtime.embedded.ports import free_ports
-from headrace_workers.runtime.embedded.processes import ChildSpec
+from headrace_workers.runtime.embedded.child_processes import ChildSpec
+from headrace_workers.runtime.embedded.free_ports import free_ports
 from headrace_workers.runtime.embedded.redis import redis, redis_binary
 
 

@@ -5,7 +5,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
-from headrace_workers.runtime.embedded.processes import Child, ChildSpec, start, stop
+from headrace_workers.runtime.embedded.child_processes import Child, ChildSpec, start, stop
 
 
 class Server:

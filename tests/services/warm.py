@@ -22,19 +22,19 @@ from functools import cache
 from pathlib import Path
 from typing import Final, cast
 
-from headrace_workers.runtime.embedded import processes
-from headrace_workers.runtime.embedded.processes import Child, ChildFailed, ChildSpec, last_words, set_aside, stop
+from headrace_workers.runtime.embedded import child_processes
+from headrace_workers.runtime.embedded.child_processes import Child, ChildFailed, ChildSpec, last_words, set_aside, stop
 
 PROGRAM: Final = (sys.executable, "-m", "headrace_workers")
 
 
 def start(spec: ChildSpec, log_folder: Path) -> Child:
-    """As `processes.start`, and just that for other programs than `python -m`, and on other systems than Linux.
+    """As `child_processes.start`, and just that for other programs than `python -m`, and on other systems than Linux.
 
     A file of Python may change modules before others load them, which is too late in a process that has them.
     """
     if not can_be_forked(spec.argv):
-        return processes.start(spec, log_folder)
+        return child_processes.start(spec, log_folder)
     if spec.prepare:
         spec.prepare()
     log_folder.mkdir(parents=True, exist_ok=True)

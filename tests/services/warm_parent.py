@@ -30,7 +30,7 @@ from typing import Any, Final
 from tests.services.warm import Forked, can_be_forked
 
 from headrace_workers.features.moderation.moderator import build_moderator, warm_up
-from headrace_workers.runtime.embedded import processes
+from headrace_workers.runtime.embedded import child_processes
 
 # Nothing that starts threads: a fork would lack them.
 _LOADED: Final = (
@@ -48,10 +48,10 @@ _LOADED: Final = (
     "headrace_workers.http.services",
     "headrace_workers.runtime.health.watched",
     "headrace_workers.core.migrate",
-    "headrace_workers.wiring.bridge",
-    "headrace_workers.wiring.gateway",
+    "headrace_workers.wiring.build_bridge",
+    "headrace_workers.wiring.build_gateway",
     "headrace_workers.wiring.recall",
-    "headrace_workers.wiring.worker",
+    "headrace_workers.wiring.build_worker",
     "kafka.admin",
     "kombu.transport.redis",
     "psycopg",
@@ -146,7 +146,7 @@ def _become(request: dict[str, Any]) -> None:
     os.chdir(request["cwd"])
     module, *rest = request["argv"]
     if rest[:1] and rest[0] in _STARTERS:
-        processes.subprocess = _Subprocess(_parent_of_its_own())  # type: ignore[assignment]
+        child_processes.subprocess = _Subprocess(_parent_of_its_own())  # type: ignore[assignment]
     sys.argv = [module, *rest]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
     sys.exit()
@@ -174,7 +174,7 @@ def _parent_of_its_own() -> str:
 
 
 class _Subprocess:
-    """The module `subprocess` for `processes.start`, which forks what can be forked."""
+    """The module `subprocess` for `child_processes.start`, which forks what can be forked."""
 
     def __init__(self, address: str) -> None:
         self._address = address

@@ -14,10 +14,10 @@ from headrace_workers.core.ledger.claim import Claim
 from headrace_workers.core.progress import Awaited, Progress
 from headrace_workers.runtime.wire.celery_app import create_app, queue_of
 from headrace_workers.runtime.wire.listener import HintListener
+from headrace_workers.runtime.wire.live_queues import live_queues
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
-from headrace_workers.runtime.wire.served import served
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 from headrace_workers.runtime.worker.interactive_consumer import InteractiveConsumer
 from headrace_workers.runtime.worker.presence import Presence
@@ -186,9 +186,9 @@ def test_a_sign_of_life_comes_back(proxy, url, redis_server, progress):
         redis_client(redis_server.url) as client,
         Presence(redis_client(url, SECONDS), NAMES, ["judge"], loop, beat=0.05, keep=1.0),
     ):
-        eventually(lambda: served(client, NAMES, ["judge"]))
+        eventually(lambda: live_queues(client, NAMES, ["judge"]))
         proxy.swallow()
         eventually(lambda: waits(loop) == "Redis")
-        eventually(lambda: served(client, NAMES, ["judge"]) == frozenset())
+        eventually(lambda: live_queues(client, NAMES, ["judge"]) == frozenset())
         proxy.heal()
-        eventually(lambda: served(client, NAMES, ["judge"]))
+        eventually(lambda: live_queues(client, NAMES, ["judge"]))

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.services.redis import RedisServer
 from tests.services.warm import start
 
-from headrace_workers.runtime.embedded.processes import Child, ChildSpec, stop
+from headrace_workers.runtime.embedded.child_processes import Child, ChildSpec, stop
 from headrace_workers.testing import make_echo_model
 
 

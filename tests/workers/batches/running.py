@@ -12,24 +12,24 @@ from headrace_workers.core.identity import end_id, process_name
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.claim import Wanted
 from headrace_workers.core.ledger.complete import Settled
-from headrace_workers.core.ledger.dead import job_burial
+from headrace_workers.core.ledger.dead_letters import job_burial
 from headrace_workers.core.ledger.outbox import outgoing
 from headrace_workers.core.ledger.outcome import Dead, Ended
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.batches.duty import Bulk, Room
 from headrace_workers.features.batches.feed import Feed
-from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.files.store import Store
+from headrace_workers.features.batches.new_batch import Wishes, submit
 from headrace_workers.features.batches.outputs import Outputs
 from headrace_workers.features.batches.retry_failed_lines import retry_failed
 from headrace_workers.features.batches.rewriting import Rewriting
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
-from headrace_workers.features.batches.submit import Wishes, submit
 from headrace_workers.features.batches.tables import BATCHES
 from headrace_workers.features.webhooks.allowed_targets import Reach
-from headrace_workers.runtime.bridge.incidents import Incidents
+from headrace_workers.runtime.bridge.incident_reporter import Incidents
 from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 
 DEFAULTS = Defaults("echo", {"tenant": "a", "lane": "batch"})

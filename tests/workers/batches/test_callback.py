@@ -11,7 +11,7 @@ from tests.workers.webhooks.receiver import receiving
 
 from headrace_schemas import InvalidRecord
 from headrace_schemas.callback import BatchCallback
-from headrace_workers.features.batches.submit import Wishes
+from headrace_workers.features.batches.new_batch import Wishes
 from headrace_workers.features.webhooks.allowed_targets import Reach, networks_of
 from headrace_workers.features.webhooks.signing_keys import callbacks_of
 from headrace_workers.features.webhooks.store.delivery_views import Range

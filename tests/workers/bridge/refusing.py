@@ -6,7 +6,7 @@ import re
 from tests.workers.bridge.records import record
 
 from headrace_schemas import Category
-from headrace_workers.core.ledger.dead import Burial, letter
+from headrace_workers.core.ledger.dead_letters import Burial, letter
 from headrace_workers.core.ledger.refusals import INGEST
 
 GOOD = record().headers

@@ -16,7 +16,7 @@ from headrace_workers.core.progress import Progress
 from headrace_workers.runtime.bridge.bridge import Duty
 from headrace_workers.runtime.bridge.cluster import Cluster
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.wiring.bridge import build_bridge
+from headrace_workers.wiring.build_bridge import build_bridge
 
 
 def test_the_cluster_is_stated_once_and_another_is_refused(ledger, kafka):

@@ -14,7 +14,7 @@ from tests.workers.ledger.rows import write
 from headrace_workers.core import text_file
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.files.store import Store
 from headrace_workers.features.batches.line_states import DONE
 from headrace_workers.features.batches.store.batch_rewriting import Anew
@@ -27,7 +27,7 @@ from headrace_workers.features.evals.eval_plan import EvalPlan
 from headrace_workers.features.evals.store.evals import Evals, NewEval, NewRun
 from headrace_workers.features.evals.tables import RUNS
 from headrace_workers.runtime.bridge.duty import DutyLease
-from headrace_workers.runtime.bridge.incidents import Incidents
+from headrace_workers.runtime.bridge.incident_reporter import Incidents
 
 ROWS = 450  # more than are written down at once
 CHECK = {"type": "string_check", "name": "x", "input": "{{item.x}}", "reference": "1", "operation": "eq"}

@@ -8,9 +8,9 @@ from tests.workers.bridge.records import NOW, RULES, Embedder, cancel, generatio
 
 from headrace_schemas import Category
 from headrace_schemas.errors import Unavailable
-from headrace_workers.core.ledger.cancel import Cancellation
-from headrace_workers.core.ledger.dead import Burial
-from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.dead_letters import Burial
+from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.features.knowledge.admission import KnowledgeCheck
 from headrace_workers.features.webhooks.admission import CallbackCheck
 from headrace_workers.features.webhooks.allowed_targets import Reach

@@ -24,10 +24,10 @@ from headrace_workers.core.outage import OUTAGE_ERRORS
 from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import OUTBOX
-from headrace_workers.runtime.bridge.incidents import Incidents
-from headrace_workers.runtime.bridge.publish import _PRODUCER, Publisher, waves
+from headrace_workers.runtime.bridge.event_publisher import _PRODUCER, Publisher, waves
+from headrace_workers.runtime.bridge.incident_reporter import Incidents
 from headrace_workers.runtime.bridge.relay import Relay
-from headrace_workers.runtime.wire.assign import Assigner
+from headrace_workers.runtime.wire.early_assignment import Assigner
 from headrace_workers.runtime.wire.follow_up import FollowUp
 
 PUBLISHED = (Topic.OUTPUTS, Topic.RESULTS)

@@ -18,11 +18,11 @@ from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.outage import KafkaUnavailable
 from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.progress import Awaited
-from headrace_workers.runtime.bridge.incidents import Incidents
+from headrace_workers.runtime.bridge.event_publisher import Published
+from headrace_workers.runtime.bridge.incident_reporter import Incidents
 from headrace_workers.runtime.bridge.places import Place
-from headrace_workers.runtime.bridge.publish import Published
 from headrace_workers.runtime.bridge.relay import Relay
-from headrace_workers.runtime.wire.assign import Assigner
+from headrace_workers.runtime.wire.early_assignment import Assigner
 from headrace_workers.runtime.wire.follow_up import FollowUp
 
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 from tests.workers.cli.conftest import Call
 from tests.workers.cli.test_cache import cache, fits  # noqa: F401 - fixtures
-from tests.workers.cli.test_outbox import Terminal
+from tests.workers.cli.test_outbox_commands import Terminal
 from tests.workers.ledger.conftest import ledger  # noqa: F401 - a fixture
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from tests.workers.recall.conftest import Flow, asks  # noqa: F401 - fixtures

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import select, update
 from tests.workers.cli.conftest import Call
-from tests.workers.cli.test_outbox import Terminal
+from tests.workers.cli.test_outbox_commands import Terminal
 from tests.workers.ledger.conftest import ledger  # noqa: F401 - a fixture
 from tests.workers.ledger.test_documents import document
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture

@@ -17,7 +17,7 @@ from tests.services.tables import sqlite_tables
 from tests.workers.cli.conftest import Call, job_id
 
 from headrace_schemas import Category, Topic
-from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.testing import make_echo_model, make_hash_embedder
 from headrace_workers.wiring.command_line import app

@@ -7,9 +7,9 @@ from tests.workers.bridge.records import RULES, accept, generation, record, repl
 from tests.workers.cli.conftest import Call
 
 from headrace_schemas import GenerationJob
-from headrace_workers.core.ledger.cancel import Cancellation
-from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.ledger.replay import DeadFilter
 
 JOB = generation(model="gone", tenant="shop", idempotency_key="k")

@@ -8,12 +8,12 @@ from tests.workers.batches.running import Running, dead, text_of
 
 from headrace_schemas import DeadLetter, JobCancelled, Result
 from headrace_workers.cli.jobfile import JobFile
-from headrace_workers.cli.lookup import LedgerJobs
+from headrace_workers.cli.ledger_jobs import LedgerJobs
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.features.batches.commands.batch_files import Deployment
 from headrace_workers.features.batches.commands.run import ByContent
 from headrace_workers.features.batches.commands.run_batch import FileBatch, NoEnds, name_of_run
-from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.files.store import Store
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles

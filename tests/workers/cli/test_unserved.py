@@ -11,7 +11,7 @@ from tests.workers.cli.conftest import Call
 from tests.workers.ledger_jobs import claim_one, take_in
 
 from headrace_workers.cli.connections import find_redis_url
-from headrace_workers.cli.lookup import LedgerJobs
+from headrace_workers.cli.ledger_jobs import LedgerJobs
 from headrace_workers.cli.unserved import UnservedWarning, start_command, unserved
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.runtime.wire.redis_names import RedisNames

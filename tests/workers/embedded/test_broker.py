@@ -16,8 +16,8 @@ from headrace_schemas import GenerationJob, Topic
 from headrace_schemas.codec import decode
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.runtime.embedded import apache, broker
-from headrace_workers.runtime.embedded.ports import free_ports
-from headrace_workers.runtime.embedded.processes import ChildSpec, start, stop
+from headrace_workers.runtime.embedded.child_processes import ChildSpec, start, stop
+from headrace_workers.runtime.embedded.free_ports import free_ports
 
 
 @pytest.fixture

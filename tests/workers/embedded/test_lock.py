@@ -6,8 +6,8 @@ import sys
 import psutil
 import pytest
 
+from headrace_workers.runtime.embedded.child_processes import ChildSpec, kill_group, start
 from headrace_workers.runtime.embedded.lock import AlreadyRunning, HomeLock, end_leftovers, write_children
-from headrace_workers.runtime.embedded.processes import ChildSpec, kill_group, start
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
 HOLD = """

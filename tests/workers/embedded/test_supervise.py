@@ -9,7 +9,7 @@ import pytest
 
 from headrace_workers.core.progress import STUCK_EXIT
 from headrace_workers.runtime.embedded import supervise
-from headrace_workers.runtime.embedded.processes import ChildFailed, ChildSpec
+from headrace_workers.runtime.embedded.child_processes import ChildFailed, ChildSpec
 from headrace_workers.runtime.embedded.supervise import Done, Supervisor, restart_delay
 
 pytestmark = pytest.mark.integration

@@ -2,7 +2,7 @@
 
 from headrace_schemas import HeadraceError, Message, Sampling
 from headrace_workers.core.ports import Completion, Request
-from headrace_workers.features.generation.engines.ctranslate2 import CTranslate2Generator
+from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
 
 
 def ask(text: str, **sampling: object) -> Request:

@@ -11,7 +11,7 @@ from headrace_schemas import Message, Sampling
 from headrace_schemas.errors import PromptTooLong, UnknownModel
 from headrace_workers.core.ports import Completion, Request
 from headrace_workers.features.generation.engines.counting import CountingModels
-from headrace_workers.features.generation.engines.ctranslate2 import CTranslate2Generator
+from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
 from headrace_workers.features.generation.models.registry import Registry, read_card, write_card
 from headrace_workers.testing import make_echo_model, make_hash_embedder, make_tiny_model
 

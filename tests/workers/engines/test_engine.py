@@ -18,7 +18,7 @@ from headrace_workers.core.feature import Feature, installed
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.engines.engine import engines
-from headrace_workers.features.generation.engines.load import load_generator
+from headrace_workers.features.generation.engines.load_generator import load_generator
 from headrace_workers.features.generation.models.registry import Registry, read_card, write_card
 from headrace_workers.features.generation.step import generate
 from headrace_workers.testing import make_echo_model

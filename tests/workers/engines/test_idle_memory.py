@@ -7,7 +7,7 @@ from tests.services.eventually import eventually
 
 from headrace_schemas import Message, Sampling
 from headrace_workers.core.ports import Request
-from headrace_workers.features.generation.engines import ctranslate2
+from headrace_workers.features.generation.engines import ctranslate2_generator
 from headrace_workers.features.generation.engines.idle_memory import IdleMemory
 
 
@@ -48,8 +48,8 @@ def test_who_works_again_before_the_time_is_over_has_not_rested():
 def test_an_engine_that_has_answered_rests(tiny_home, monkeypatch):
     """And hands back what it kept."""
     told = threading.Event()
-    monkeypatch.setattr(ctranslate2, "IDLE_MEMORY", IdleMemory(told.set, seconds=0.01))
-    engine = ctranslate2.CTranslate2Generator.load(tiny_home / "models" / "tiny")
+    monkeypatch.setattr(ctranslate2_generator, "IDLE_MEMORY", IdleMemory(told.set, seconds=0.01))
+    engine = ctranslate2_generator.CTranslate2Generator.load(tiny_home / "models" / "tiny")
     assert not told.is_set()
     engine.generate([Request((Message(role="user", content="a river"),), Sampling(max_tokens=2), "default")])
     assert told.wait(120)

@@ -8,7 +8,7 @@ from tests.workers.engines.asking import ask, done, one
 
 from headrace_schemas import Message, Sampling
 from headrace_workers.core.ports import Request
-from headrace_workers.features.generation.engines.ctranslate2 import CTranslate2Generator
+from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from headrace_workers.features.knowledge.embedders.hashed import make_hash_embed
 from headrace_workers.runtime.bridge.bridge import Duty
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.testing import make_echo_model
-from headrace_workers.wiring.bridge import build_bridge
+from headrace_workers.wiring.build_bridge import build_bridge
 
 EMBEDDER = "hash"  # it has no weights
 

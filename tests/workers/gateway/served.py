@@ -24,7 +24,7 @@ from headrace_workers.features.access.store.keys import ApiKeys
 from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Services
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.wiring.gateway import build_gateway
+from headrace_workers.wiring.build_gateway import build_gateway
 from headrace_workers.wiring.http_server import Server, listen
 
 IDLE = "idle"  # a model of the whole deployment that no worker runs: a job for it waits until somebody ends it

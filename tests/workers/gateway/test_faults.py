@@ -23,9 +23,9 @@ from tests.workers.gateway.conftest import bridge_of
 from tests.workers.gateway.served import Gateway, answer, hang_up_while_waiting, served
 
 from headrace_producers.admin import ensure_topics
-from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.files.store import StoreUnavailable
-from headrace_workers.features.generation.api.answering import ends_of
+from headrace_workers.features.generation.api.openai_answers import ends_of
 from headrace_workers.http import sink
 from headrace_workers.http.batcher import PATIENCE
 from headrace_workers.http.caller import Caller, needs
@@ -34,8 +34,8 @@ from headrace_workers.http.services import Wired
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.testing import make_hash_embedder
-from headrace_workers.wiring import bridge as main_bridge
-from headrace_workers.wiring import gateway as main_gateway
+from headrace_workers.wiring import build_bridge as main_bridge
+from headrace_workers.wiring import build_gateway as main_gateway
 
 JOB = {"model": "echo", "prompt": "x"}
 

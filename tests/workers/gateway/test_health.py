@@ -17,7 +17,7 @@ from headrace_workers.features.knowledge.passage_search import PassageSearch
 from headrace_workers.runtime.bridge.bridge import Duty
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.testing import make_hash_embedder
-from headrace_workers.wiring.bridge import build_bridge
+from headrace_workers.wiring.build_bridge import build_bridge
 
 
 def test_a_gateway_that_has_all_is_ready(gateway: Gateway):

@@ -13,7 +13,7 @@ from tests.workers.gateway.test_tenants import METHODS, a_file, a_response, a_st
 
 from headrace_workers.features.generation.openai.common_fields import OF_ANY, OF_GENERATION
 from headrace_workers.http.caller import Needs
-from headrace_workers.http.direct import Direct
+from headrace_workers.http.fast_routes import Direct
 from headrace_workers.http.scopes import Scope, allows
 from headrace_workers.wiring.gateway_app import ROUTERS, build_app
 

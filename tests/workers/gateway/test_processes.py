@@ -15,8 +15,8 @@ from tests.services.warm import PROGRAM, start
 from tests.workers.gateway.served import Gateway, served
 
 from headrace_schemas.job import derive_job_id
-from headrace_workers.runtime.embedded.ports import free_ports
-from headrace_workers.runtime.embedded.processes import Child, ChildSpec, stop
+from headrace_workers.runtime.embedded.child_processes import Child, ChildSpec, stop
+from headrace_workers.runtime.embedded.free_ports import free_ports
 from headrace_workers.runtime.settings import Settings
 
 JOB = {"model": "echo", "prompt": "x"}

@@ -19,7 +19,7 @@ from tests.services.tables import postgres_tables, sqlite_tables
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.probe import Probe
 from headrace_workers.core.progress import Progress
-from headrace_workers.core.sql.errors import Unwritable
+from headrace_workers.core.sql.database_errors import Unwritable
 from headrace_workers.core.tables import PROBES
 from headrace_workers.runtime.health.writes import Writes
 

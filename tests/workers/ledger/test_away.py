@@ -18,7 +18,7 @@ from tests.services.tables import postgres_tables, sqlite_tables
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import connect, writing
-from headrace_workers.core.sql.errors import LedgerRefused
+from headrace_workers.core.sql.database_errors import LedgerRefused
 from headrace_workers.features.cache.store.answers import Answers
 
 NOT_NOW = ["25006", "25P04", "40001", "40P01", "53100", "53200", "53300", "55P03", "57014", "57P01", "58030"]

@@ -5,10 +5,10 @@ from sqlalchemy import select
 from tests.workers.pipeline.claimed import result
 
 from headrace_schemas import Category, Topic
-from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.claim import Wanted
 from headrace_workers.core.ledger.complete import Settled
-from headrace_workers.core.ledger.dead import bury, job_burial
+from headrace_workers.core.ledger.dead_letters import bury, job_burial
 from headrace_workers.core.ledger.outbox import Outgoing
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Retry
 from headrace_workers.core.ledger.replay import DeadFilter

@@ -7,7 +7,7 @@ from sqlalchemy import update
 from tests.workers.ledger.test_complete import dies, ends, goes_on, retries
 
 from headrace_schemas import Topic
-from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.counts import QueueCount
 from headrace_workers.core.ledger.outbox import Outgoing, put
 from headrace_workers.core.ledger.replay import DeadFilter

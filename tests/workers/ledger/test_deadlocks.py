@@ -12,7 +12,7 @@ from tests.services.tables import postgres_tables
 from tests.workers.ledger.test_complete import dies, ends, goes_on, retries
 
 from headrace_workers.core.ledger.assign import Room
-from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.claim import Wanted
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.positions import Advance, Place, Position

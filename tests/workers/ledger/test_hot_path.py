@@ -7,14 +7,14 @@ import pytest
 from sqlalchemy import event, text, update
 from tests.workers.ledger.test_complete import retries
 
-from headrace_workers.core.ledger.cancel import Cancellation, cancel
+from headrace_workers.core.ledger.cancellation import Cancellation, cancel
 from headrace_workers.core.ledger.claim import Wanted, heads
 from headrace_workers.core.ledger.claim import claim as claim_in
 from headrace_workers.core.ledger.complete import complete
+from headrace_workers.core.ledger.job_lookup import job as job_view
+from headrace_workers.core.ledger.job_lookup import named, terminals, units_of
 from headrace_workers.core.ledger.leases import acquit, release
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.lookup import job as job_view
-from headrace_workers.core.ledger.lookup import named, terminals, units_of
 from headrace_workers.core.ledger.outbox import peek
 from headrace_workers.core.ledger.recover import due, expire, promote, reap
 from headrace_workers.core.ledger.repetitions import conflicts

@@ -15,7 +15,7 @@ from tests.services.tables import postgres_tables
 from tests.workers.ledger.test_complete import dies, ends, goes_on
 
 from headrace_workers.core.ledger.assign import Room
-from headrace_workers.core.ledger.cancel import Cancellation, cancel
+from headrace_workers.core.ledger.cancellation import Cancellation, cancel
 from headrace_workers.core.ledger.complete import complete
 from headrace_workers.core.ledger.leases import hold, renew
 from headrace_workers.core.ledger.outcome import Done

@@ -12,7 +12,7 @@ from headrace_schemas import Category, EvaluationJob, Topic
 from headrace_schemas.codec import decode_value
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger import completion
-from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.claim import Wanted
 from headrace_workers.core.ledger.outcome import Dead, Done, Held, JobEnd, Retry, Wait
 from headrace_workers.core.ledger.replay import DeadFilter

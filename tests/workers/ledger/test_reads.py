@@ -13,7 +13,7 @@ from tests.services.tables import postgres_tables
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import connect, reading, writing
-from headrace_workers.core.sql.errors import LedgerRefused
+from headrace_workers.core.sql.database_errors import LedgerRefused
 from headrace_workers.core.sql.reads import Reads, rows_of
 from headrace_workers.core.tables import OUTBOX
 

@@ -9,7 +9,7 @@ from tests.workers.ledger.test_complete import ends
 from headrace_schemas import Category, Topic
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_workers.core.ledger.complete import Settled
-from headrace_workers.core.ledger.dead import Burial, job_burial
+from headrace_workers.core.ledger.dead_letters import Burial, job_burial
 from headrace_workers.core.ledger.outcome import Dead
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import writing

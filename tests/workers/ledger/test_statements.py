@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event
 from tests.workers.ledger.test_complete import dies, ends, record
 
-from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.complete import Settled
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Held

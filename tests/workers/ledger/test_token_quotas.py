@@ -15,10 +15,10 @@ from headrace_schemas import Category, GenerationJob, Topic
 from headrace_schemas.codec import encode_value
 from headrace_workers.core.ledger import positions
 from headrace_workers.core.ledger.accepted import AdmissionRequest, Reserved
-from headrace_workers.core.ledger.cancel import Cancellation
-from headrace_workers.core.ledger.dead import Burial
-from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.refusals import refusal
 from headrace_workers.core.sql.database import writing

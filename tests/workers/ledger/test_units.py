@@ -7,7 +7,7 @@ from tests.workers.ledger_jobs import take_in
 
 from headrace_schemas import Category
 from headrace_schemas.codec import decode_value
-from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.outcome import Dead, Done, Retry
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.pipeline.following import Following

@@ -8,7 +8,7 @@ from tests.workers.judging.judge_model import JudgeModel, Prompt
 
 from headrace_schemas import HeadraceError
 from headrace_workers.core.ports import Completion, Request
-from headrace_workers.features.generation.engines import load
+from headrace_workers.features.generation.engines import load_generator
 from headrace_workers.features.judging.commands import judge
 from headrace_workers.features.judging.judge_items import ITEMS
 from headrace_workers.features.judging.judge_probe import Probe, probe
@@ -128,7 +128,7 @@ def test_why_a_judge_does_not_answer_is_told(
 ) -> None:
     """Its first error, and what to do."""
     broken = Author(lambda _prompt, _choices: HeadraceError("the prompt has 300 tokens, and the model reads 128"))
-    monkeypatch.setattr(load, "load_generator", lambda _home, _alias, **_options: broken)
+    monkeypatch.setattr(load_generator, "load_generator", lambda _home, _alias, **_options: broken)
     judge.probe(model="small")
     told = capsys.readouterr()
     assert "there are no rows" not in told.out

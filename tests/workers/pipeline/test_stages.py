@@ -12,7 +12,7 @@ from headrace_workers.core.feature import installed
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.runtime.worker.parts import WorkerParts
-from headrace_workers.wiring.worker import parts_of
+from headrace_workers.wiring.build_worker import parts_of
 
 STAGES = Pipeline().stages
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from headrace_workers.features.quality.assessment import Assessment, Labelled, assess
+from headrace_workers.features.quality.detection_rates import Rates
 from headrace_workers.features.quality.interval import Estimate, Undefined
 from headrace_workers.features.quality.ppi import Corrected
-from headrace_workers.features.quality.rates import Rates
 
 SINCE = 1_000
 

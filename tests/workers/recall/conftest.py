@@ -21,7 +21,7 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.ports import Moderator
 from headrace_workers.core.tables import JOBS, STEPS
 from headrace_workers.features.cache.auditing import Auditing
-from headrace_workers.features.cache.semantic.cache import Cache
+from headrace_workers.features.cache.semantic.answer_lookup import Cache
 from headrace_workers.features.generation.engines.echo import EchoGenerator
 from headrace_workers.features.generation.step import as_it_is, no_job
 from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder

@@ -6,15 +6,15 @@ from tests.workers.recall.conftest import Flow, tiers
 from tests.workers.recall.test_exact import entries
 from tests.workers.recall.test_likeness import ASKED, LIKE, semantic  # noqa: F401 - a fixture
 
-from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.claim import Wanted
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
-from headrace_workers.features.cache.semantic.cache import Cache
+from headrace_workers.features.cache.semantic.answer_lookup import Cache
 from headrace_workers.features.cache.semantic.follow import Follower
-from headrace_workers.features.cache.semantic.known import Known
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.tables import ENTRIES

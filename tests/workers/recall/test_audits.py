@@ -9,12 +9,12 @@ from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import OUTBOX, STEPS
 from headrace_workers.features.cache.audit_tables import AUDITS, STANDINGS
-from headrace_workers.features.cache.semantic.cache import Cache
+from headrace_workers.features.cache.semantic.answer_lookup import Cache
 from headrace_workers.features.cache.semantic.follow import Follower
-from headrace_workers.features.cache.semantic.known import Known
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
-from headrace_workers.features.cache.semantic.standings import Standings
+from headrace_workers.features.cache.semantic.scope_limits import Standings
 from headrace_workers.features.cache.store import audit_rows
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.audits import Audits

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select, update
 from tests.workers.recall.conftest import tiers
 
-from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.cache.store.answers import Answers

@@ -10,9 +10,9 @@ from tests.workers.recall.conftest import Flow, tiers
 from headrace_schemas import DeadLetter
 from headrace_workers.core.pipeline.grouping import pieces
 from headrace_workers.core.tables import STEPS
-from headrace_workers.features.cache.semantic.cache import Cache
-from headrace_workers.features.cache.semantic.known import Known
+from headrace_workers.features.cache.semantic.answer_lookup import Cache
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.tables import ENTRIES
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.engines.echo import EchoGenerator, make_echo_model

@@ -12,10 +12,10 @@ from tests.workers.recall.test_likeness import ASKED, LIKE, ask, semantic  # noq
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CHANGES
-from headrace_workers.features.cache.semantic.cache import Cache
+from headrace_workers.features.cache.semantic.answer_lookup import Cache
 from headrace_workers.features.cache.semantic.follow import Follower
-from headrace_workers.features.cache.semantic.known import Known
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Admit, NewEntry, Withdraw

@@ -8,11 +8,11 @@ from tests.workers.recall.conftest import Flow, tiers
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.guards import refusal as guards
-from headrace_workers.features.cache.semantic.cache import Cache
+from headrace_workers.features.cache.semantic.answer_lookup import Cache
 from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.found import Asked, Hit
-from headrace_workers.features.cache.semantic.known import Known
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.store import entries
 from headrace_workers.features.cache.store.entries import kill

@@ -14,11 +14,11 @@ from headrace_schemas import Answer, Usage
 from headrace_schemas.recall import CacheMode, CacheTier
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.cache.semantic.cache import Cache
+from headrace_workers.features.cache.semantic.answer_lookup import Cache
 from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.found import Asked, Hit, Miss
-from headrace_workers.features.cache.semantic.known import Known
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.store.entries import Admit
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases

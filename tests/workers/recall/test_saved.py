@@ -22,7 +22,7 @@ from headrace_workers.core.tables import CHANGES
 from headrace_workers.features.cache.semantic import saved as saving
 from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.keeping import Keeping
-from headrace_workers.features.cache.semantic.known import Known
+from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.semantic.saved import Saved
 from headrace_workers.features.cache.store.answers import Answers

@@ -21,7 +21,7 @@ from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.keeping import Keeping
-from headrace_workers.features.cache.semantic.known import Known
+from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.store import entries
 from headrace_workers.features.cache.tables import ENTRIES
@@ -36,9 +36,9 @@ from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.runtime.worker.parts import WorkerParts
 from headrace_workers.runtime.worker.renew import Renewer
 from headrace_workers.testing import HashEmbedder
-from headrace_workers.wiring.bridge import build_bridge
-from headrace_workers.wiring.gateway import build_gateway
-from headrace_workers.wiring.worker import build_hands, parts_of
+from headrace_workers.wiring.build_bridge import build_bridge
+from headrace_workers.wiring.build_gateway import build_gateway
+from headrace_workers.wiring.build_worker import build_hands, parts_of
 
 AN_HOUR = 3_600.0
 on_sqlite = pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)  # what is asked of it is the same on both

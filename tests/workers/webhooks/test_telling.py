@@ -10,7 +10,7 @@ from tests.workers.webhooks.office import ALL, ORIGINS, Office
 
 from headrace_schemas import JobHeld
 from headrace_schemas.callback import JOB_ENDS, Callback
-from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.outbox import outgoing
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import OUTBOX, STEPS

@@ -7,7 +7,7 @@ from tests.workers.ledger_jobs import sqlite_ledger
 from tests.workers.tasks_in_memory import Tasks
 
 from headrace_workers.core.tables import STEPS, TURNS
-from headrace_workers.runtime.wire.assign import Assigner, alone
+from headrace_workers.runtime.wire.early_assignment import Assigner, alone
 
 
 @pytest.fixture

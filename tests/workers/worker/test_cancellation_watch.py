@@ -6,7 +6,7 @@ from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.worker.running import answered, run_out, runner, states
 from tests.workers.worker.starts import started
 
-from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.outcome import outcome_of
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.ports import GivenUp

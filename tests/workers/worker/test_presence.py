@@ -6,8 +6,8 @@ from tests.services.eventually import eventually
 from tests.services.redis import RedisServer
 
 from headrace_workers.core.progress import Progress
+from headrace_workers.runtime.wire.live_queues import live_queues
 from headrace_workers.runtime.wire.redis_names import RedisNames
-from headrace_workers.runtime.wire.served import served
 from headrace_workers.runtime.worker.presence import KEEP_SECONDS, Presence
 
 NAMES = RedisNames("test.")
@@ -30,38 +30,38 @@ def worker(redis_server: RedisServer, *queues: str) -> Presence:
 def test_what_a_worker_listens_to_is_served(redis_server, client):
     """Each of its queues, and no other; when it is gone, and nobody put off the end, none."""
     with worker(redis_server, "model.a", "judge"):
-        eventually(lambda: served(client, NAMES, ["model.a", "judge", "moderate"]) == {"model.a", "judge"})
-    eventually(lambda: served(client, NAMES, ["model.a", "judge"]) == frozenset())
+        eventually(lambda: live_queues(client, NAMES, ["model.a", "judge", "moderate"]) == {"model.a", "judge"})
+    eventually(lambda: live_queues(client, NAMES, ["model.a", "judge"]) == frozenset())
 
 
 def test_one_of_two_workers_is_enough(redis_server, client):
     """The end of one does not hide the other."""
     with worker(redis_server, "judge"):
         with worker(redis_server, "judge"):
-            eventually(lambda: served(client, NAMES, ["judge"]) == {"judge"})
+            eventually(lambda: live_queues(client, NAMES, ["judge"]) == {"judge"})
         client.delete(NAMES.listens("judge"))  # whatever the first one wrote
-        eventually(lambda: served(client, NAMES, ["judge"]) == {"judge"})
+        eventually(lambda: live_queues(client, NAMES, ["judge"]) == {"judge"})
 
 
 def test_a_redis_that_forgot_or_died_is_told_again(redis_server, client):
     """While it is away nothing is known, which is no error; afterwards the sign of life comes back."""
     with worker(redis_server, "judge"):
-        eventually(lambda: served(client, NAMES, ["judge"]) == {"judge"})
+        eventually(lambda: live_queues(client, NAMES, ["judge"]) == {"judge"})
         client.flushall()
-        eventually(lambda: served(client, NAMES, ["judge"]) == {"judge"})
+        eventually(lambda: live_queues(client, NAMES, ["judge"]) == {"judge"})
         redis_server.kill()
-        assert served(client, NAMES, ["judge"]) is None
+        assert live_queues(client, NAMES, ["judge"]) is None
         redis_server.restart()
-        eventually(lambda: served(client, NAMES, ["judge"]) == {"judge"})
+        eventually(lambda: live_queues(client, NAMES, ["judge"]) == {"judge"})
 
 
 def test_the_sign_of_life_ends_by_itself(redis_server, client):
     """Without anybody's doing: that is what makes it right after SIGKILL."""
     with Presence(redis.Redis.from_url(redis_server.url), NAMES, ["judge"], Progress().loop("presence")):
-        eventually(lambda: served(client, NAMES, ["judge"]) == {"judge"})
+        eventually(lambda: live_queues(client, NAMES, ["judge"]) == {"judge"})
         assert 0 < client.pttl(NAMES.listens("judge")) <= KEEP_SECONDS * 1000
 
 
 def test_no_queue_needs_no_redis():
     """Nothing is asked for nothing."""
-    assert served(redis.Redis(port=1), NAMES, []) == frozenset()
+    assert live_queues(redis.Redis(port=1), NAMES, []) == frozenset()

@@ -11,13 +11,13 @@ from tests.workers.serving import NAMES, is_done, send, served, started
 from tests.workers.worker_process import worker
 
 from headrace_schemas.job import Lane
-from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.runtime.wire.celery_app import create_app, queue_of
+from headrace_workers.runtime.wire.live_queues import live_queues as listened_to
 from headrace_workers.runtime.wire.message import TASK
 from headrace_workers.runtime.wire.redis_names import PRIORITIES
-from headrace_workers.runtime.wire.served import served as listened_to
 
 
 class Evil:

@@ -8,7 +8,7 @@ from tests.workers.worker.running import answer_all, crashes, run_all, run_out, 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import writing
-from headrace_workers.core.sql.errors import LedgerRefused
+from headrace_workers.core.sql.database_errors import LedgerRefused
 from headrace_workers.core.tables import STEPS
 
 

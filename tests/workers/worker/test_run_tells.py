@@ -12,7 +12,7 @@ from headrace_schemas import Result, Usage
 from headrace_schemas.callback import Callback
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.events import Embedding
-from headrace_workers.core.ledger.cancel import Cancellation
+from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.outcome import Ended
 from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.tables import JOBS

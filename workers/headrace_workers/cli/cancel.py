@@ -9,8 +9,8 @@ from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import hush_kafka, put_json, say
 
 if TYPE_CHECKING:
+    from headrace_workers.core.ledger.job_lookup import JobView
     from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.core.ledger.lookup import JobView
 
 _WAIT_SECONDS = 10.0
 _POLL_SECONDS = 0.1

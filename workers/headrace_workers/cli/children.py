@@ -9,7 +9,7 @@ from pathlib import Path
 from headrace_workers.cli.output import say
 from headrace_workers.cli.readiness import LogWatch, still_starting
 from headrace_workers.core.environment import environment
-from headrace_workers.runtime.embedded.processes import ChildFailed, ChildSpec
+from headrace_workers.runtime.embedded.child_processes import ChildFailed, ChildSpec
 from headrace_workers.runtime.embedded.stack import Addresses
 from headrace_workers.runtime.health.reports import last_sign
 from headrace_workers.runtime.settings import Settings

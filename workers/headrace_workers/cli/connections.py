@@ -101,16 +101,16 @@ def served_queues(queues: Collection[str], env: Mapping[str, str] | None = None)
     url = find_redis_url(env)
     if url is None:
         return None
+    from headrace_workers.runtime.wire.live_queues import live_queues
     from headrace_workers.runtime.wire.redis_client import redis_client
     from headrace_workers.runtime.wire.redis_names import RedisNames
-    from headrace_workers.runtime.wire.served import served
 
     try:
         client = redis_client(url, _REDIS_SECONDS)
     except ValueError:  # no URL
         return None
     with client:
-        return served(client, RedisNames(topic_prefix(env)), queues)
+        return live_queues(client, RedisNames(topic_prefix(env)), queues)
 
 
 def ring_bridges(env: Mapping[str, str] | None = None) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import flush, hush_kafka, printable, put, put_bytes, say
-from headrace_workers.cli.receipt import Receipt
+from headrace_workers.cli.receipt_lines import Receipt
 
 if TYPE_CHECKING:
     from headrace_producers import Received, ResultReader

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from headrace_workers.core.ledger.counts import Overview
+    from headrace_workers.core.ledger.job_lookup import JobView
     from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.core.ledger.lookup import JobView
 
 _REFRESH_SECONDS = 1.0
 _SHOWN = 10  # jobs of one name
@@ -242,7 +242,7 @@ def draw_job(view: "JobView", units: Sequence[Any] = ()) -> "Group":
         columns = ("stage", "endpoint", "state", "attempts", "unit", "reason")
         parts.append(table("what follows", columns, unit_rows(units), right=("attempts",), whole=("unit",)))
     if job.terminal is not None:
-        from headrace_workers.cli.receipt import Receipt
+        from headrace_workers.cli.receipt_lines import Receipt
         from headrace_workers.cli.tables import row, table_of, whole
 
         receipt = Receipt.decode(job.terminal_type, bytes(job.terminal))

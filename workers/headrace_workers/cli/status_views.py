@@ -15,7 +15,7 @@ from headrace_workers.core.feature import installed
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.counts import HeldCount, Overview, QueueCount
     from headrace_workers.core.ledger.followers import FollowerState
-    from headrace_workers.core.ledger.lookup import JobView
+    from headrace_workers.core.ledger.job_lookup import JobView
     from headrace_workers.core.ledger.outbox import SetAside
 
 LANES = ("interactive", "batch")

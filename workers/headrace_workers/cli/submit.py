@@ -15,14 +15,14 @@ from headrace_workers.cli import asking
 from headrace_workers.cli.jobfile import Entry, JobFile
 from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import flush, hush_kafka, put, put_bytes, put_json, say
-from headrace_workers.cli.receipt import Receipt
+from headrace_workers.cli.receipt_lines import Receipt
 from headrace_workers.cli.streams import OutputFailed
 from headrace_workers.core.job_defaults import Defaults
 
 if TYPE_CHECKING:
     from headrace_producers import ResultReader
-    from headrace_workers.cli.lookup import Jobs, LedgerJobs
-    from headrace_workers.cli.publish import Publisher
+    from headrace_workers.cli.job_sender import Publisher
+    from headrace_workers.cli.ledger_jobs import Jobs, LedgerJobs
 
 _CONFIRM_SECONDS = 30.0
 _TAKEN = "job {} is there with other content, and that holds: send this under an idempotency key of its own"
@@ -79,7 +79,7 @@ def _submit(
 ) -> bool:
     """Submit, and return True if anything failed."""
     from headrace_producers import KafkaSettings, ResultReader
-    from headrace_workers.cli.publish import Publisher
+    from headrace_workers.cli.job_sender import Publisher
 
     jobs_file = JobFile(stream, name, defaults, asking.Once())
     entries = jobs_file.check()
@@ -233,7 +233,7 @@ def _ledger_jobs() -> "Iterator[tuple[LedgerJobs | None, int]]":
     if ledger is None:
         yield None, 0
         return
-    from headrace_workers.cli.lookup import LedgerJobs
+    from headrace_workers.cli.ledger_jobs import LedgerJobs
 
     try:
         yield LedgerJobs(ledger), ledger.now()

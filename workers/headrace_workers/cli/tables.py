@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from headrace_schemas import Answer, DeadLetter, ModerationVerdict, Result, Score
 from headrace_schemas.recall import CacheTier
 from headrace_workers.cli.durations import show_ms
-from headrace_workers.cli.receipt import Receipt
+from headrace_workers.cli.receipt_lines import Receipt
 
 COLUMNS = ("job", "answer", "source", "ended", "moderation", "criteria", "tokens", "ms")
 ANSWER_WIDTH = 60

@@ -7,9 +7,9 @@ from typing import Protocol
 from headrace_producers import Received
 from headrace_schemas.errors import Unavailable
 from headrace_workers.cli.jobfile import Entry
-from headrace_workers.cli.lookup import Jobs
+from headrace_workers.cli.ledger_jobs import Jobs
 from headrace_workers.cli.output import say
-from headrace_workers.cli.receipt import Receipt
+from headrace_workers.cli.receipt_lines import Receipt
 
 _POLL_SECONDS = 0.5
 _ASK_SECONDS = 5.0  # without a word from Kafka the ledger is asked

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.feature import installed
 from headrace_workers.core.sql.database import locks_rows, reading, unhurried, writing
-from headrace_workers.core.sql.errors import NotAdmitted
+from headrace_workers.core.sql.database_errors import NotAdmitted
 
 if TYPE_CHECKING:
     from alembic.config import Config

@@ -25,7 +25,7 @@ from headrace_schemas.errors import (
     UnknownResource,
 )
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.sql.errors import Unwritable
+from headrace_workers.core.sql.database_errors import Unwritable
 from headrace_workers.http.openai_errors import Refused
 from headrace_workers.http.path_families import is_native
 

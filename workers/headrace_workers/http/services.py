@@ -1,4 +1,4 @@
-"""The services that routes work with: built once a process, in `wiring/gateway.py`, and started by the application."""
+"""Services that routes work with. `wiring/build_gateway.py` builds them once a process; the application starts them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.admission.rules import AdmissionRules
-from headrace_workers.core.ledger.cancel import Cancellation, CancelOutcome
+from headrace_workers.core.ledger.cancellation import Cancellation, CancelOutcome
 from headrace_workers.core.ledger.job_status import Standing
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.http.admission import Admission
@@ -19,7 +19,7 @@ from headrace_workers.http.batcher import PATIENCE, Batcher
 from headrace_workers.http.caller import FindsCallers
 from headrace_workers.http.errors import LedgerAway, Refusal, Why, unsaid
 from headrace_workers.http.metrics import Metrics
-from headrace_workers.http.rates import Rates
+from headrace_workers.http.rate_limits import Rates
 from headrace_workers.http.sink import Sink
 from headrace_workers.http.tenant_slots import TenantSlots
 from headrace_workers.http.waiter import Waiter

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_schemas.reasons import first_problem
-from headrace_workers.cli import cancel, dead, doctor, outbox, results, schema, status, submit
+from headrace_workers.cli import cancel, dead, doctor, outbox_commands, results, schema, status, submit
 from headrace_workers.cli.interrupts import heard
 from headrace_workers.cli.output import printable, put, say
 from headrace_workers.cli.streams import ReaderGone, finish
@@ -34,7 +34,7 @@ app = typer.Typer(
 )
 _JOBS: Final = (up, submit, results, status, cancel, dead)
 _FIRST: Final = {"up": 0, "run": 1}  # commands at the top of the help
-_OPERATION: Final = (gateway, outbox, doctor, schema, processes)
+_OPERATION: Final = (gateway, outbox_commands, doctor, schema, processes)
 for register in (
     *(module.register for module in _JOBS),
     *(register for feature in FEATURES for register in feature.commands()),

@@ -13,11 +13,11 @@ from starlette.types import ASGIApp
 
 from headrace_schemas.errors import HeadraceError
 from headrace_schemas.reasons import code_of, words_of
-from headrace_workers.core.sql.errors import Unwritable
+from headrace_workers.core.sql.database_errors import Unwritable
 from headrace_workers.http import health_route as health
 from headrace_workers.http import metrics_route as figures
-from headrace_workers.http.direct import Direct, Shortcut
 from headrace_workers.http.errors import Refusal, Why, refusal_of, refused_response, response_of
+from headrace_workers.http.fast_routes import Direct, Shortcut
 from headrace_workers.http.middleware import Entry, Visit
 from headrace_workers.http.openai_errors import Refused
 from headrace_workers.http.path_families import unsupported

@@ -12,12 +12,12 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
-from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
+from headrace_workers.features.knowledge.embedders.deployed_embedder import ServedEmbedder
 from headrace_workers.features.moderation.canary import LONGEST_MARK
 from headrace_workers.features.moderation.deployed_policy import canaries_of
 from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.runtime.settings import ModelSettings, Settings
-from headrace_workers.runtime.wire.assign import Assigner
+from headrace_workers.runtime.wire.early_assignment import Assigner
 from headrace_workers.runtime.wire.follow_up import FollowUp
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.runtime.wire.taskqueue import TaskQueue

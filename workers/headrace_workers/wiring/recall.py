@@ -11,7 +11,7 @@ from headrace_workers.core.once import once
 from headrace_workers.core.pipeline.grouping import pieces
 from headrace_workers.core.ports import CountingEmbedder, Embedder
 from headrace_workers.core.progress import Progress
-from headrace_workers.features.batches.files.files import files_in
+from headrace_workers.features.batches.files.file_service import files_in
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.knowledge.parts import question_embedder
@@ -31,7 +31,7 @@ _LAST_LOOK_SECONDS = 2.0  # of a follower, at the end of its process: it may be 
 
 def retrieval_of(settings: Settings, bases: "Callable[[], FindsPassages]") -> "Retrieval":
     """Return the retrieval that finds passages and puts them into prompts."""
-    from headrace_workers.features.knowledge.rerankers.load import load_reranker
+    from headrace_workers.features.knowledge.rerankers.load_reranker import load_reranker
     from headrace_workers.features.knowledge.reranking import Reranking
     from headrace_workers.features.knowledge.retrieval import Retrieval, as_found
 

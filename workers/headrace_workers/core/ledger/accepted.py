@@ -16,7 +16,7 @@ from headrace_schemas.topics import ABOUT_JOBS
 from headrace_workers.core.ledger.refusals import INGEST
 from headrace_workers.core.ledger.repetitions import RecordContent, repeated
 from headrace_workers.core.sql.database import among, clock, insert_many, many, now_ms
-from headrace_workers.core.sql.direct import run
+from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import ACCEPTED, DEAD_LETTERS, JOBS
 
 _AT_ONCE = 500

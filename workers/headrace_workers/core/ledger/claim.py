@@ -22,7 +22,7 @@ from sqlalchemy import (
 from headrace_workers.core.ledger.fair_queueing import Class, advance, urgency_of
 from headrace_workers.core.ledger.sizing import FIRST_BUDGET, LARGEST_BYTES, alike, of_one_beginning, within_budget
 from headrace_workers.core.sql.database import bindparam_of, locks_rows, now_ms, one_of
-from headrace_workers.core.sql.direct import run
+from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import BUDGETS, CLAIMS, IS_READY, STEPS
 
 _ORDER = (STEPS.c.rank, STEPS.c.due, STEPS.c.turn, STEPS.c.job_id)

@@ -29,7 +29,7 @@ from headrace_workers.core.ledger.completion import (
     wake,
     wake_waiters_of_held,
 )
-from headrace_workers.core.ledger.dead import Burial, bury
+from headrace_workers.core.ledger.dead_letters import Burial, bury
 from headrace_workers.core.ledger.hooks import Hooks, hooks
 from headrace_workers.core.ledger.outbox import Outgoing, put
 from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, JobEnd, Outcome, Retry, Wait
@@ -37,7 +37,7 @@ from headrace_workers.core.ledger.rows import Written
 from headrace_workers.core.ledger.sizing import next_budget
 from headrace_workers.core.ledger.steps import STATES, NewStep, ready_at_latest
 from headrace_workers.core.sql.database import bindparam_of, do_last, insert, now_ms, one_of
-from headrace_workers.core.sql.direct import run
+from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import BUDGETS, CLAIMS, DROPPED, STEPS
 
 

@@ -4,12 +4,12 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import Connection
 
-from headrace_workers.core.ledger import cancel, leases, positions, refusals, repetitions
+from headrace_workers.core.ledger import cancellation, leases, positions, refusals, repetitions
 from headrace_workers.core.ledger.assign import Room
-from headrace_workers.core.ledger.cancel import Cancellation, CancelOutcome
-from headrace_workers.core.ledger.dead import Burial
+from headrace_workers.core.ledger.cancellation import Cancellation, CancelOutcome
+from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.hooks import hooks
-from headrace_workers.core.ledger.ingest import NewJob, Taken, begin, ingest, write
+from headrace_workers.core.ledger.new_jobs import NewJob, Taken, begin, ingest, write
 from headrace_workers.core.ledger.records import ReceivedReview
 from headrace_workers.core.sql.database import clock
 
@@ -40,7 +40,7 @@ def consume(
     not_taken = [*taken.known, *(job for job, _ in taken.over)]
     for feature in hooks():
         feature.on_refused(connection, refused, not_taken)
-    letters += cancel.foreign(cancellations, outcomes)
+    letters += cancellation.foreign(cancellations, outcomes)
     if reviews:
         for feature in hooks():
             letters += feature.on_reviews(connection, reviews)
@@ -63,8 +63,8 @@ def _take_in(
     if not cancellations:
         return ingest(connection, jobs, room, tenants), ()
     leases.hold(connection, [each.job_id for each in cancellations])
-    written = write(connection, jobs, cancel.unknown_rows(cancellations))
-    outcomes = cancel.cancel(connection, cancellations, written.ahead)
+    written = write(connection, jobs, cancellation.unknown_rows(cancellations))
+    outcomes = cancellation.cancel(connection, cancellations, written.ahead)
     cancelled = {
         each.job_id
         for each, outcome in zip(cancellations, outcomes, strict=True)

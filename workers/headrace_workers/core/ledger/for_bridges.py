@@ -9,10 +9,10 @@ from headrace_workers.core.ledger import (
     claim,
     consume,
     duties,
-    held,
+    held_steps,
     incidents,
+    job_lookup,
     leases,
-    lookup,
     outbox,
     positions,
     prune,
@@ -45,12 +45,12 @@ class ForBridges(Engines):
     set_aside = durable(outbox.set_aside)
     outbox = reads(outbox.peek)
     follow = volatile(units.follow)
-    jobs_of = reads(lookup.jobs_of)
+    jobs_of = reads(job_lookup.jobs_of)
     hold = volatile(duties.hold)
     lay_down = volatile(duties.lay_down)
     tell = volatile(incidents.tell)
     due = reads_volatile(recover.due)
-    withhold_late = durable(held.withhold_late)
+    withhold_late = durable(held_steps.withhold_late)
     waits = reads_volatile(unrun.waits)
     account = volatile(accounting.account_settled)
     prune = volatile(prune.prune)

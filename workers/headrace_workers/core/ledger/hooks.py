@@ -15,9 +15,9 @@ from headrace_workers.core.feature import installed
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.accounting import FinishedJob
-    from headrace_workers.core.ledger.dead import Burial
+    from headrace_workers.core.ledger.dead_letters import Burial
     from headrace_workers.core.ledger.incidents import Incident
-    from headrace_workers.core.ledger.ingest import NewJob
+    from headrace_workers.core.ledger.new_jobs import NewJob
     from headrace_workers.core.ledger.records import ReceivedReview
     from headrace_workers.core.ledger.rows import Written
 

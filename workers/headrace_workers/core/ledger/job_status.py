@@ -10,10 +10,10 @@ from sqlalchemy import Connection, select
 from headrace_schemas import DeadLetter
 from headrace_schemas.topics import ABOUT_JOBS
 from headrace_workers.core.ledger.accepted import was_refused
-from headrace_workers.core.ledger.dead import letter_of
+from headrace_workers.core.ledger.dead_letters import letter_of
 from headrace_workers.core.ledger.refusals import INGEST
 from headrace_workers.core.sql.database import among, bindparam_of, one_of
-from headrace_workers.core.sql.direct import run
+from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import ACCEPTED, DEAD_LETTERS, JOBS, STEPS
 
 

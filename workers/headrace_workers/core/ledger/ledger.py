@@ -13,16 +13,16 @@ from sqlalchemy import Engine, Row, select
 
 from headrace_workers.core.ledger import (
     accepted,
-    cancel,
+    cancellation,
     changes,
     complete,
     counts,
     followers,
-    held,
+    held_steps,
     incidents,
+    job_lookup,
     job_status,
     leases,
-    lookup,
     outbox,
     pressure,
     repetitions,
@@ -47,7 +47,7 @@ class ForGateways(Engines):
     look_for = reads(job_status.look)
     standings = reads(job_status.standings)
     pressure = reads(pressure.pressure)
-    cancel_all = durable(cancel.cancel)
+    cancel_all = durable(cancellation.cancel)
 
 
 class ForWorkers(Engines):
@@ -69,20 +69,20 @@ class ForPeople(Engines):
     aside = reads(outbox.aside)
     retry_outbox = durable(outbox.retry)
     drop_outbox = durable(outbox.drop)
-    cancel = durable(cancel.cancel_one)
+    cancel = durable(cancellation.cancel_one)
     dead = reads(replay.find)
     replay = durable(replay.replay)
-    held_of = reads(held.of_job)
-    release_held = durable(held.release_held)
-    withhold = durable(held.withhold)
-    held = reads(held.held)
+    held_of = reads(held_steps.of_job)
+    release_held = durable(held_steps.release_held)
+    withhold = durable(held_steps.withhold)
+    held = reads(held_steps.held)
     active_jobs = reads(counts.active_jobs)
     ended_jobs = reads(counts.ended_jobs)
     overview = reads(counts.overview)
-    job = reads(lookup.job)
-    units_of = reads(lookup.units_of)
-    named = reads(lookup.named)
-    terminals = reads(lookup.terminals)
+    job = reads(job_lookup.job)
+    units_of = reads(job_lookup.units_of)
+    named = reads(job_lookup.named)
+    terminals = reads(job_lookup.terminals)
     repeated = reads(repetitions.repeated)
 
 

@@ -28,7 +28,7 @@ from headrace_schemas.codec import encode_value
 from headrace_schemas.event_types import Event, topic_for, type_of
 from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import among, bindparam_of, now_ms, one_of
-from headrace_workers.core.sql.direct import run
+from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import OUTBOX
 
 SOURCE = "/headrace/ledger"

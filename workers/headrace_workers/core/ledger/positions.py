@@ -22,7 +22,7 @@ from sqlalchemy import BigInteger, Connection, Integer, String, Text, bindparam,
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.core.ledger.incidents import Incident
 from headrace_workers.core.sql.database import insert, now_ms
-from headrace_workers.core.sql.direct import run
+from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import POSITIONS
 
 _REPORTED_MS = 86_400_000  # a log that did not match is reported for a day

@@ -11,12 +11,12 @@ from sqlalchemy import Connection, and_, delete, or_, select, update
 
 from headrace_schemas import Category
 from headrace_workers.core.ledger.completion import lock_active, wake
-from headrace_workers.core.ledger.dead import Burial, bury, job_burial
+from headrace_workers.core.ledger.dead_letters import Burial, bury, job_burial
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.leases import release
 from headrace_workers.core.ledger.sizing import LARGEST_BYTES, within_budget
 from headrace_workers.core.sql.database import among, clock, now_ms
-from headrace_workers.core.sql.direct import run
+from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import CLAIMS, IS_HELD, IS_PARKED, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
 
 _AT_ONCE = 500

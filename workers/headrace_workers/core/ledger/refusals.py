@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from headrace_schemas import Category
 from headrace_workers.core.identity import refusal_id
-from headrace_workers.core.ledger.dead import Burial, Origin, announce, letter_row
+from headrace_workers.core.ledger.dead_letters import Burial, Origin, announce, letter_row
 from headrace_workers.core.ledger.outbox import put
 from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.sql.database import insert

@@ -14,8 +14,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from headrace_schemas import Category, InvalidRecord
 from headrace_schemas.codec import decode_job, encode_value
 from headrace_schemas.job import AnyJob
-from headrace_workers.core.ledger.dead import Burial
-from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.dead_letters import Burial
+from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.ledger.refusals import refusal
 from headrace_workers.core.sql.database import among
 from headrace_workers.core.tables import JOBS

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import BigInteger, Connection, bindparam, or_, select, update
 
 from headrace_workers.core.sql.database import locks_rows, now_ms
-from headrace_workers.core.sql.direct import run
+from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import CLAIMS, JOBS, STEPS
 
 

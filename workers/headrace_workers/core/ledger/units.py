@@ -16,11 +16,11 @@ from sqlalchemy import Connection, Table, func, literal, select
 from headrace_schemas import Category, Topic
 from headrace_workers.core.ledger.assign import Room, assign
 from headrace_workers.core.ledger.claim import Claim
-from headrace_workers.core.ledger.dead import Burial, bury
+from headrace_workers.core.ledger.dead_letters import Burial, bury
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import bindparam_of, insert_many, many, now_ms, one_of
-from headrace_workers.core.sql.direct import run
+from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import IS_OPEN_UNIT, JOBS, NEVER
 
 KIND = "unit"

@@ -12,7 +12,7 @@ from headrace_schemas.events import JobEvent
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_workers.core.identity import held_id, said_id
 from headrace_workers.core.ledger.complete import Settled
-from headrace_workers.core.ledger.dead import job_burial
+from headrace_workers.core.ledger.dead_letters import job_burial
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
 from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, Outcome, Retry, Wait
 from headrace_workers.core.ledger.start import Started, StepRow

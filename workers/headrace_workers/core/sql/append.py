@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table
 
-from headrace_workers.core.sql.direct import failed, run_text
+from headrace_workers.core.sql.driver_statements import failed, run_text
 
 _FEW = 3  # rows
 

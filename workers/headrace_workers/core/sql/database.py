@@ -29,7 +29,7 @@ from sqlalchemy.sql.expression import FunctionElement
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.private_files import close_file, opened_privately
-from headrace_workers.core.sql.errors import leads_elsewhere, translated
+from headrace_workers.core.sql.database_errors import leads_elsewhere, translated
 
 # Seconds that one statement may take, and how long SQLite waits for another process's write. `?timeout=` in the URL
 # says otherwise.

@@ -6,8 +6,8 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import Dialect, ExceptionContext
 
 from headrace_workers.core.sql.database import reading
-from headrace_workers.core.sql.direct import Parameters, Rows, as_sqlalchemy, as_text, is_gone, run
-from headrace_workers.core.sql.errors import translated
+from headrace_workers.core.sql.database_errors import translated
+from headrace_workers.core.sql.driver_statements import Parameters, Rows, as_sqlalchemy, as_text, is_gone, run
 
 _KEPT: Final = 4  # connections that are open while nobody reads
 _IDLE: Final = 0  # psycopg's TransactionStatus.IDLE, which is not loaded where there is no PostgreSQL

@@ -11,7 +11,7 @@ from sqlalchemy import Row
 from headrace_workers.core.json_lines import Read, read_on
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.text_file import NotReadable, text_of
-from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.line_admission import Admit, terms_of
 from headrace_workers.features.batches.line_jobs import LONGEST_LINE, admitted, passed_over
 from headrace_workers.features.batches.store.batch_feeding import Chunk

@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Row
 
 from headrace_workers.core.log import Action, log
-from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.files import Growth, NewFile, Overtaken
 from headrace_workers.features.batches.written import Circumstances, Written, written

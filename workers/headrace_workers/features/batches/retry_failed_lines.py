@@ -10,12 +10,12 @@ from sqlalchemy import Row
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.core.json_lines import read_on
 from headrace_workers.core.text_file import text_of
-from headrace_workers.features.batches.files.files import Files, new_id
+from headrace_workers.features.batches.files.file_service import Files, new_id
 from headrace_workers.features.batches.line_jobs import LONGEST_LINE
 from headrace_workers.features.batches.line_states import FAILED
+from headrace_workers.features.batches.new_batch import PURPOSE
 from headrace_workers.features.batches.store.batches import DUPLICATE, NewBatch
 from headrace_workers.features.batches.store.bulk import Batches
-from headrace_workers.features.batches.submit import PURPOSE
 
 _CHUNK = 1024**2  # bytes
 

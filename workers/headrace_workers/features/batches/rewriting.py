@@ -17,7 +17,7 @@ from headrace_schemas.job import derive_job_id
 from headrace_workers.core.json_lines import NoJSON, Read, parsed, read_on
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.text_file import NotReadable, text_of
-from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
 from headrace_workers.features.batches.line_admission import NoJob, Terms, terms_of
 from headrace_workers.features.batches.line_jobs import LONGEST_LINE

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.core.pipeline.answer_additions import Answering
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.runtime.settings import Settings
     from headrace_workers.runtime.worker.parts import WorkerParts
@@ -51,7 +51,7 @@ def _stages(settings: "Settings | None") -> "Sequence[Stage]":
 
 
 def _answering() -> "Answering":
-    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.core.pipeline.answer_additions import Answering
     from headrace_workers.features.cache.step import compared_with, told
 
     return Answering(told=told, rows=compared_with)

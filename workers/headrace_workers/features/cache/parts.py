@@ -14,7 +14,7 @@ from headrace_workers.features.knowledge.parts import question_embedder
 from headrace_workers.runtime.worker.parts import WorkerParts, woken_by_changes
 
 if TYPE_CHECKING:  # it imports NumPy, which most processes do without
-    from headrace_workers.features.cache.semantic.cache import Cache
+    from headrace_workers.features.cache.semantic.answer_lookup import Cache
 
 
 def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
@@ -31,14 +31,14 @@ def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
 
 def _cache(worker: WorkerParts) -> "Cache":
     """Return the answers that may be given again. Where no embedder is here, only those to the very same request."""
-    from headrace_workers.features.cache.semantic.cache import Cache
+    from headrace_workers.features.cache.semantic.answer_lookup import Cache
     from headrace_workers.features.cache.semantic.follow import Follower
     from headrace_workers.features.cache.semantic.keeping import Keeping
-    from headrace_workers.features.cache.semantic.known import Known
     from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+    from headrace_workers.features.cache.semantic.question_indexes import Known
     from headrace_workers.features.cache.semantic.questions import Questions
     from headrace_workers.features.cache.semantic.saved import Saved
-    from headrace_workers.features.cache.semantic.standings import Standings
+    from headrace_workers.features.cache.semantic.scope_limits import Standings
 
     settings, ledger, progress = worker.settings, worker.ledger, worker.progress
     version = Registry(settings.home).version

@@ -11,7 +11,7 @@ from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.core.json_lines import NoJSON, parsed, read_on
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.text_file import MOST_LINES, TooManyLines, text_of
-from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.files.piecewise import Piecewise
 from headrace_workers.features.batches.files.store import StoreUnavailable
 from headrace_workers.features.evals.eval_plan import EvalPlan, Row, error_of, item_text

@@ -69,7 +69,7 @@ def _checks() -> Sequence[Check]:
 
 
 def _engines() -> "Sequence[Engine[Any, Any]]":
-    from headrace_workers.features.generation.engines.load import ENGINES
+    from headrace_workers.features.generation.engines.load_generator import ENGINES
 
     return ENGINES
 

@@ -23,7 +23,7 @@ def generator(worker: WorkerParts) -> Generator:
 def load(settings: Settings, alias: str, *, needs_logprobs: bool = False) -> Generator:
     """Load the model with this alias as the deployment wants it."""
     from headrace_workers.features.generation.engines.engine import LoadOptions
-    from headrace_workers.features.generation.engines.load import load_generator
+    from headrace_workers.features.generation.engines.load_generator import load_generator
 
     options = LoadOptions(
         device=settings.of(GenerationSettings).device,

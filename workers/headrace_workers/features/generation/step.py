@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Message, Output, Usage
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, outcome_of
-from headrace_workers.core.pipeline.answering import answering
+from headrace_workers.core.pipeline.answer_additions import answering
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, Generator, RemoteSource, Request
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.admission.check import AdmissionCheck
     from headrace_workers.core.admission.parts import AdmissionParts
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.core.pipeline.answer_additions import Answering
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.runtime.settings import Settings
 
@@ -60,7 +60,7 @@ def _stages(_settings: "Settings | None") -> "Sequence[Stage]":
 
 
 def _answering() -> "Answering":
-    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.core.pipeline.answer_additions import Answering
     from headrace_workers.features.judging import quality_retry
 
     return Answering(turns=quality_retry.turns, without_another=quality_retry.without_another)

@@ -18,8 +18,8 @@ from headrace_workers.features.judging.pairwise import PAIR, build_pair, preferr
 from headrace_workers.features.judging.rubric import SCALES, Scale, build_prompt, read_answer
 from headrace_workers.features.judging.subject import Subject
 from headrace_workers.features.judging.unjudged import Unanswered
+from headrace_workers.features.quality.detection_rates import share
 from headrace_workers.features.quality.interval import Estimate, Undefined
-from headrace_workers.features.quality.rates import share
 
 _QUESTION: Final = "Is the output a right answer to the input?"
 _BETTER: Final = "Which output is the better answer to the input?"

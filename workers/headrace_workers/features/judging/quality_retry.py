@@ -23,7 +23,7 @@ from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.min_quality import Attempt, MinQuality, QualityFloor
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Done, Ended, Held, Retry
-from headrace_workers.core.pipeline.receipt import receipt
+from headrace_workers.core.pipeline.new_receipt import receipt
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.generation.another_try import GENERATE, given_up, objected, turns_in

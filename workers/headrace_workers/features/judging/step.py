@@ -7,7 +7,7 @@ from typing import Final
 from headrace_schemas import Category, EvaluationJob, GenerationJob, JudgeVerdict, Moderated
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcome, Retry
-from headrace_workers.core.pipeline.receipt import receipt
+from headrace_workers.core.pipeline.new_receipt import receipt
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Generator
 from headrace_workers.features.judging.carried_scores import EMBEDDED, JUDGED, from_context, to_context

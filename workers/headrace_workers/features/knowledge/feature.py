@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.admission.parts import AdmissionParts
     from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.core.pipeline.answer_additions import Answering
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.features.generation.engines.engine import Engine
     from headrace_workers.runtime.settings import Settings
@@ -21,14 +21,14 @@ if TYPE_CHECKING:  # most processes do without it
 
 def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.knowledge.api import (
-        embeddings,
+        embeddings_route,
         vector_store_batches,
         vector_store_files,
         vector_stores,
     )
 
     return (
-        embeddings.router,
+        embeddings_route.router,
         vector_stores.router,
         vector_store_files.router,
         vector_store_batches.router,
@@ -64,7 +64,7 @@ def _stages(_settings: "Settings | None") -> "Sequence[Stage]":
 
 
 def _answering() -> "Answering":
-    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.core.pipeline.answer_additions import Answering
     from headrace_workers.features.knowledge.grounding import conversation_of, told
 
     return Answering(conversation=conversation_of, told=told)
@@ -88,7 +88,7 @@ def _schemas() -> Mapping[str, Any]:
 
 
 def _engines() -> "Sequence[Engine[Any, Any]]":
-    from headrace_workers.features.knowledge.embedders.load import ENGINES
+    from headrace_workers.features.knowledge.embedders.load_embedder import ENGINES
 
     return ENGINES
 

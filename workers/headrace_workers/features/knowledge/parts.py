@@ -31,7 +31,7 @@ def question_embedder(worker: WorkerParts) -> Embedder:
 
 def embedder_of(settings: Settings) -> CountingEmbedder:
     """Load the embedder of a deployment. UnknownModel where it is not here."""
-    from headrace_workers.features.knowledge.embedders.load import load_embedder
+    from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
 
     return load_embedder(settings.home, settings.of(ModelSettings).embedder)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from headrace_schemas.attributes import Filter
 from headrace_schemas.errors import ConfigurationError, UnknownModel
-from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
+from headrace_workers.features.knowledge.embedders.deployed_embedder import ServedEmbedder
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.tenant_slots import Slot, TenantSlots
 

@@ -11,16 +11,16 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.admission.check import AdmissionCheck
     from headrace_workers.core.admission.parts import AdmissionParts
     from headrace_workers.core.environment import Variables
-    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.core.pipeline.answer_additions import Answering
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.runtime.settings import Settings
     from headrace_workers.runtime.worker.parts import WorkerParts
 
 
 def _routers() -> "Sequence[APIRouter]":
-    from headrace_workers.features.moderation.api import moderations
+    from headrace_workers.features.moderation.api import moderations_route
 
-    return (moderations.router,)
+    return (moderations_route.router,)
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
@@ -42,7 +42,7 @@ def _stages(settings: "Settings | None") -> "Sequence[Stage]":
 
 
 def _answering() -> "Answering":
-    from headrace_workers.core.pipeline.answering import Answering
+    from headrace_workers.core.pipeline.answer_additions import Answering
     from headrace_workers.features.moderation import asked_again
 
     return Answering(turns=asked_again.turns, without_another=asked_again.without_another)

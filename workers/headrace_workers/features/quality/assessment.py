@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from headrace_workers.features.quality.agreement import alpha, kappa, raw_agreement
 from headrace_workers.features.quality.clusters import Floats, Ints
+from headrace_workers.features.quality.detection_rates import Rates, rates
 from headrace_workers.features.quality.drift import Drift, drift
 from headrace_workers.features.quality.interval import Estimate, Undefined
 from headrace_workers.features.quality.ppi import Corrected, Verdicts, by_item, true_mean
-from headrace_workers.features.quality.rates import Rates, rates
 from headrace_workers.features.quality.reliability import Reliability, reliability
 
 _HALF: Final = 0.5

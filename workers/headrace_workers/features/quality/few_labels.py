@@ -5,8 +5,8 @@ from typing import Final
 import numpy as np
 
 from headrace_workers.features.quality.clusters import Clusters, Floats
+from headrace_workers.features.quality.detection_rates import clopper_pearson, effective_rows
 from headrace_workers.features.quality.interval import Interval
-from headrace_workers.features.quality.rates import clopper_pearson, effective_rows
 
 LEAST_LABELS: Final = 100
 LEAST_RARE: Final = 10

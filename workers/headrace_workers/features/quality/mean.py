@@ -11,9 +11,9 @@ import numpy as np
 
 from headrace_workers.features.quality.clusters import Floats, Ids, numbered, standard_error
 from headrace_workers.features.quality.comparison import LEAST_ITEMS
+from headrace_workers.features.quality.detection_rates import at_effective, effective_rows, wilson
 from headrace_workers.features.quality.interval import Estimate, Interval, Undefined
 from headrace_workers.features.quality.quantiles import t_quantile
-from headrace_workers.features.quality.rates import at_effective, effective_rows, wilson
 
 
 def mean(scores: Floats, clusters: Ids | None = None, level: float = 0.95) -> Estimate | Undefined:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_workers.features.quality.clusters import Floats, Ids, numbered, weights_of
+from headrace_workers.features.quality.detection_rates import share
 from headrace_workers.features.quality.interval import Estimate, Undefined
 from headrace_workers.features.quality.platt import logistic
-from headrace_workers.features.quality.rates import share
 
 Bools = NDArray[np.bool_]
 LEAST_FOR_ISOTONIC: Final = 1_000

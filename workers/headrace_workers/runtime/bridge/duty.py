@@ -8,7 +8,7 @@ from headrace_workers.core.admission.rules import AdmissionRules
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
-from headrace_workers.runtime.bridge.incidents import Incidents
+from headrace_workers.runtime.bridge.incident_reporter import Incidents
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.listener import HintReceiver
 from headrace_workers.runtime.wire.notifier import Hint

@@ -11,10 +11,10 @@ from typing import Any, NoReturn
 from headrace_producers.any_record import Unreadable
 from headrace_schemas.topics import Topic, topic_of
 from headrace_workers.core.admission.rules import AdmissionRules
-from headrace_workers.core.ledger.cancel import Cancellation
-from headrace_workers.core.ledger.dead import Burial
-from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.ledger.positions import PositionsMoved
 from headrace_workers.core.ledger.records import ReceivedReview, Record
 from headrace_workers.core.ledger.refusals import forgotten
@@ -23,12 +23,12 @@ from headrace_workers.core.outage import KafkaUnavailable, awaited
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
 from headrace_workers.runtime.bridge.fetches import Fetches
-from headrace_workers.runtime.bridge.incidents import Incidents
+from headrace_workers.runtime.bridge.incident_reporter import Incidents
 from headrace_workers.runtime.bridge.ledger_time import LedgerTime
 from headrace_workers.runtime.bridge.partition_watch import PartitionWatch
 from headrace_workers.runtime.bridge.partitions import DUTY, Partitions
 from headrace_workers.runtime.bridge.record_admission import Accepted, RecordAdmission
-from headrace_workers.runtime.wire.assign import Assigner, alone
+from headrace_workers.runtime.wire.early_assignment import Assigner, alone
 from headrace_workers.runtime.wire.notifier import Hint
 
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")

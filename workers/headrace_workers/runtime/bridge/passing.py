@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from headrace_schemas import Topic
 from headrace_workers.core.ledger.outbox import OutboxRow
+from headrace_workers.runtime.bridge.event_publisher import Published
 from headrace_workers.runtime.bridge.places import Place
-from headrace_workers.runtime.bridge.publish import Published
 
 _AGAIN = 10.0  # seconds to the next try
 _SHARE = 0.1  # of the time goes, at most, into leafing through what is left

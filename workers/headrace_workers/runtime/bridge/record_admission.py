@@ -11,10 +11,10 @@ from headrace_schemas.job import JOB_NAMESPACE, AnyJob, Lane
 from headrace_schemas.review import Review
 from headrace_schemas.structured import to_binary
 from headrace_workers.core.admission.rules import AdmissionRules, NamedResources, milliseconds
-from headrace_workers.core.ledger.cancel import Cancellation
-from headrace_workers.core.ledger.dead import Burial
-from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
+from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.ledger.records import ReceivedReview, Record
 from headrace_workers.core.ledger.refusals import refusal
 from headrace_workers.core.ledger.steps import NewStep

@@ -21,11 +21,11 @@ from headrace_workers.core.outage import KafkaUnavailable, awaited
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
 from headrace_workers.runtime.bridge.duty import DutyLease
-from headrace_workers.runtime.bridge.incidents import Incidents
+from headrace_workers.runtime.bridge.event_publisher import Published, Publisher
+from headrace_workers.runtime.bridge.incident_reporter import Incidents
 from headrace_workers.runtime.bridge.ledger_time import LedgerTime
 from headrace_workers.runtime.bridge.passing import Passing
 from headrace_workers.runtime.bridge.places import Place
-from headrace_workers.runtime.bridge.publish import Published, Publisher
 from headrace_workers.runtime.wire.follow_up import FollowUp
 
 DUTY = "relay"

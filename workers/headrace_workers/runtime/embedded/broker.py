@@ -11,7 +11,7 @@ from pathlib import Path
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.runtime.embedded import apache
-from headrace_workers.runtime.embedded.ports import LOOPBACK, answers
+from headrace_workers.runtime.embedded.free_ports import LOOPBACK, answers
 
 IMAGE = "apache/kafka:4.3.1"
 

@@ -9,8 +9,8 @@ from typing import IO, Self
 
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.core.private_files import keep_private, opened_privately
+from headrace_workers.runtime.embedded.child_processes import Child, kill_group, started_at
 from headrace_workers.runtime.embedded.home import unusable
-from headrace_workers.runtime.embedded.processes import Child, kill_group, started_at
 
 LOCK_FILE = "up.lock"
 CHILDREN_FILE = "children.json"

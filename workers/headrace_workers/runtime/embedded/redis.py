@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.runtime.embedded.ports import LOOPBACK, answers
+from headrace_workers.runtime.embedded.free_ports import LOOPBACK, answers
 
 
 @dataclass(frozen=True, slots=True)

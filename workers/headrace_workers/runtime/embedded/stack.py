@@ -18,10 +18,10 @@ from headrace_workers.core.environment import environment
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.private_files import private_folder
 from headrace_workers.runtime.embedded.broker import Broker, Kind, choose
+from headrace_workers.runtime.embedded.child_processes import Child, ChildSpec
+from headrace_workers.runtime.embedded.free_ports import free_ports
 from headrace_workers.runtime.embedded.home import obstacle, unusable
 from headrace_workers.runtime.embedded.lock import HomeLock, write_atomically, write_children
-from headrace_workers.runtime.embedded.ports import free_ports
-from headrace_workers.runtime.embedded.processes import Child, ChildSpec
 from headrace_workers.runtime.embedded.redis import redis, redis_binary
 from headrace_workers.runtime.embedded.supervise import Done, Supervisor
 from headrace_workers.runtime.settings import check_redis_url

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.progress import STUCK_EXIT
-from headrace_workers.runtime.embedded.processes import (
+from headrace_workers.runtime.embedded.child_processes import (
     Child,
     ChildDied,
     ChildFailed,

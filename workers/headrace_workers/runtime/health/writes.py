@@ -9,7 +9,7 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.probe import Probe
 from headrace_workers.core.outage import KeepsGoing, awaited
 from headrace_workers.core.progress import Awaited, Loop
-from headrace_workers.core.sql.errors import Unwritable
+from headrace_workers.core.sql.database_errors import Unwritable
 
 _EVERY: Final = 2.0  # seconds from one write to the next
 _SOON: Final = 1.0  # while it takes none

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outbox import Outgoing
 from headrace_workers.core.ledger.units import NewUnit
-from headrace_workers.runtime.wire.assign import Assigner
+from headrace_workers.runtime.wire.early_assignment import Assigner
 
 _FEW = 64  # units are assigned when they are made; a bridge groups more of them
 

@@ -1,5 +1,5 @@
 """Hint over Redis of the queues that have a worker, so that people know what to start, and bridges what no worker does.
-It is read in runtime/wire/served.py.
+It is read in runtime/wire/live_queues.py.
 
 A key a queue, which any worker of that queue puts off the end of. Workers that were killed put off nothing, and it
 ends by itself; so does that of workers that were stopped, since another may still listen to the same queue.

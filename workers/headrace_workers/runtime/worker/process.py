@@ -32,11 +32,11 @@ from headrace_workers.runtime.wire.celery_app import create_app, queue_of
 from headrace_workers.runtime.wire.message import TASK
 from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.worker.claim_run import Runner
 from headrace_workers.runtime.worker.consumer import consumer_that_tells
 from headrace_workers.runtime.worker.interactive_consumer import InteractiveConsumer
 from headrace_workers.runtime.worker.io_runs import IoRuns
 from headrace_workers.runtime.worker.presence import Presence
-from headrace_workers.runtime.worker.run import Runner
 
 _LAST_SECONDS = 5.0  # for runs outside the pool at a stop, after the pool has had its own
 _TELL_FOREIGN_EVERY = 30.0  # seconds: what is not said again for a minute counts as over

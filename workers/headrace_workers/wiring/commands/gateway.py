@@ -38,7 +38,7 @@ def gateway(
     from headrace_workers.core.ledger.belonging import require_ledger
     from headrace_workers.core.memory import spare_what_is_loaded
     from headrace_workers.runtime.health.watched import watched
-    from headrace_workers.wiring.gateway import build_gateway
+    from headrace_workers.wiring.build_gateway import build_gateway
     from headrace_workers.wiring.http_server import Server, listen
 
     hush_kafka()

@@ -43,7 +43,7 @@ def bridge(only: _OnlyOption = None) -> None:
     from headrace_workers.core.memory import spare_what_is_loaded
     from headrace_workers.runtime.bridge.bridge import all_duties
     from headrace_workers.runtime.health.watched import watched
-    from headrace_workers.wiring.bridge import build_bridge
+    from headrace_workers.wiring.build_bridge import build_bridge
 
     unknown = sorted(set(only or ()) - set(all_duties()))
     if unknown:
@@ -78,7 +78,7 @@ def worker(
     from headrace_workers.core.ledger.belonging import require_ledger
     from headrace_workers.core.pipeline.routing import Pipeline
     from headrace_workers.runtime.health.watched import watched
-    from headrace_workers.wiring.worker import serve
+    from headrace_workers.wiring.build_worker import serve
 
     pipeline = Pipeline()
     roles = pipeline.roles_of(role)

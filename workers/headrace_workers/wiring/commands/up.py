@@ -62,7 +62,7 @@ def up(
     from headrace_workers.cli.children import children_of
     from headrace_workers.features.generation.commands.models import ensure_models
     from headrace_workers.features.generation.commands.serving import embedded_stack, ends_on_sigterm
-    from headrace_workers.runtime.embedded.ports import held
+    from headrace_workers.runtime.embedded.free_ports import held
     from headrace_workers.runtime.embedded.stack import plan
 
     hush_kafka()

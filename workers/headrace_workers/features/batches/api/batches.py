@@ -14,10 +14,10 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.named_resources import FAMILIES
 from headrace_workers.features.batches.api.files import Expiry, file_of
+from headrace_workers.features.batches.new_batch import LONGEST_WINDOW, EmptyInput, Wishes, seconds_of, submit
+from headrace_workers.features.batches.new_batch import PURPOSE as BATCH
 from headrace_workers.features.batches.requests import URLS
 from headrace_workers.features.batches.store.bulk import Batches
-from headrace_workers.features.batches.submit import LONGEST_WINDOW, EmptyInput, Wishes, seconds_of, submit
-from headrace_workers.features.batches.submit import PURPOSE as BATCH
 from headrace_workers.features.batches.views import NATIVE, Batch
 from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.http.bodies import JSONRoute

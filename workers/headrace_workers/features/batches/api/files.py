@@ -10,11 +10,11 @@ from sqlalchemy import Row
 
 from headrace_schemas.limits import NO_NUL
 from headrace_workers.core.text_file import NotReadable
-from headrace_workers.features.batches.files.files import FileInUse, Files
+from headrace_workers.features.batches.files.file_service import FileInUse, Files
 from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
 from headrace_workers.features.batches.files.store_work import GoesOn, NoPlace, StoreWork
+from headrace_workers.features.batches.new_batch import PURPOSE as BATCH
 from headrace_workers.features.batches.store.stored import StoredFiles
-from headrace_workers.features.batches.submit import PURPOSE as BATCH
 from headrace_workers.features.batches.views import FileObject
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.bounds import BODY_BYTES

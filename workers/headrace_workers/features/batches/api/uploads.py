@@ -16,9 +16,9 @@ from headrace_workers.features.batches.api.files import (
     refuse_fields,
     stored,
 )
-from headrace_workers.features.batches.files.uploads import MOST_PARTS, NotPending, Uploads, WrongUpload
+from headrace_workers.features.batches.files.upload_service import MOST_PARTS, NotPending, Uploads, WrongUpload
+from headrace_workers.features.batches.new_batch import PURPOSE as BATCH
 from headrace_workers.features.batches.store.stored import StoredFiles
-from headrace_workers.features.batches.submit import PURPOSE as BATCH
 from headrace_workers.features.batches.views import FileObject
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.bounds import BODY_BYTES

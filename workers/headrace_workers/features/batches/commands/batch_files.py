@@ -20,13 +20,13 @@ from headrace_workers.cli.asking import STDIN
 from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.output import printable
 from headrace_workers.core.text_file import NotReadable
-from headrace_workers.features.batches.files.files import Files
+from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.files.store import Store
+from headrace_workers.features.batches.new_batch import PURPOSE, EmptyInput, Wishes
+from headrace_workers.features.batches.new_batch import submit as submit_file
 from headrace_workers.features.batches.settings import BatchSettings
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
-from headrace_workers.features.batches.submit import PURPOSE, EmptyInput, Wishes
-from headrace_workers.features.batches.submit import submit as submit_file
 from headrace_workers.features.webhooks.callbacks import check
 from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.features.webhooks.store.webhooks import Webhooks

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
 
     from headrace_workers.features.batches.commands.batch_files import Deployment
-    from headrace_workers.features.batches.submit import Wishes
+    from headrace_workers.features.batches.new_batch import Wishes
 
 OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object, as OpenAI's clients read it")]
 BudgetOption = Annotated[
@@ -86,7 +86,7 @@ def _wishes(
     """Return the options of a batch. Raise ConfigurationError for a wrong one."""
     from headrace_workers.cli.durations import parse_duration
     from headrace_workers.features.batches.commands.batch_files import callback_of
-    from headrace_workers.features.batches.submit import LONGEST_SECONDS, LONGEST_WINDOW, Wishes
+    from headrace_workers.features.batches.new_batch import LONGEST_SECONDS, LONGEST_WINDOW, Wishes
 
     defaults = asked.defaults(max_tokens=answer_tokens)
     seconds = parse_duration(window).total_seconds()
@@ -109,7 +109,7 @@ def _submitted(here: "Deployment", source: str, wishes: "Wishes", *, as_json: bo
     """Yield the batch id of each file as soon as it is known; None for a file of a folder that is refused."""
     from headrace_workers.core.text_file import NotReadable
     from headrace_workers.features.batches.commands.batch_files import Changed, sources
-    from headrace_workers.features.batches.submit import EmptyInput
+    from headrace_workers.features.batches.new_batch import EmptyInput
 
     for path, shown in sources(source):
         try:

@@ -14,7 +14,7 @@ from headrace_workers.features.batches.estimate import LEVEL, Interval
 from headrace_workers.features.batches.forecast import GENERATES, Forecast, History
 from headrace_workers.features.batches.line_admission import Terms
 from headrace_workers.features.batches.line_jobs import LONGEST_LINE, admitted
-from headrace_workers.features.batches.submit import Wishes
+from headrace_workers.features.batches.new_batch import Wishes
 from headrace_workers.features.cache.settings import CacheSettings
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.webhooks.settings import WebhookSettings
@@ -62,7 +62,7 @@ class Forecasting:
         from headrace_workers.core.admission.parts import AdmissionParts, admission_rules
         from headrace_workers.core.pipeline.routing import Pipeline
         from headrace_workers.features.generation.engines.counting import CountingModels
-        from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
+        from headrace_workers.features.knowledge.embedders.deployed_embedder import ServedEmbedder
         from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 
         parts = AdmissionParts(

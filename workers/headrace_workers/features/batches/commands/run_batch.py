@@ -16,14 +16,14 @@ from headrace_schemas.errors import HeadraceError
 from headrace_schemas.event_types import job_type, kind_of
 from headrace_workers.cli.connections import ring_bridges
 from headrace_workers.cli.jobfile import Entry, JobFile
-from headrace_workers.cli.lookup import Jobs
-from headrace_workers.cli.receipt import Receipt
+from headrace_workers.cli.ledger_jobs import Jobs
+from headrace_workers.cli.receipt_lines import Receipt
 from headrace_workers.core.job_defaults import Defaults
-from headrace_workers.core.ledger.dead import Burial, letter
+from headrace_workers.core.ledger.dead_letters import Burial, letter
 from headrace_workers.core.ledger.refusals import INGEST
 from headrace_workers.features.batches.commands.batch_files import Deployment
+from headrace_workers.features.batches.new_batch import LONGEST_SECONDS, PURPOSE, Wishes, submit
 from headrace_workers.features.batches.store.batches import BATCH_CANCELLED, BATCH_EXPIRED, CONFLICT
-from headrace_workers.features.batches.submit import LONGEST_SECONDS, PURPOSE, Wishes, submit
 
 _CHUNK = 1024**2  # bytes
 _AT_ONCE = 8 * 1024**2  # bytes that are read of an output in one turn

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from headrace_schemas.errors import HeadraceError, Unavailable
 from headrace_workers.cli.jobfile import Entry, JobFile
 from headrace_workers.cli.output import say
-from headrace_workers.cli.receipt import Receipt
+from headrace_workers.cli.receipt_lines import Receipt
 from headrace_workers.features.batches.commands import run_progress
 from headrace_workers.features.batches.commands.receipt_file import ReceiptFile
 from headrace_workers.features.batches.commands.run_report import MAX_ROWS
@@ -73,7 +73,7 @@ def carry(
     interrupted, its unfinished jobs are cancelled, since nobody else wants the answers.
     """
     from headrace_workers.cli.connections import served_queues
-    from headrace_workers.cli.lookup import LedgerJobs
+    from headrace_workers.cli.ledger_jobs import LedgerJobs
     from headrace_workers.cli.unserved import UnservedWarning
     from headrace_workers.features.batches.commands.batch_files import deployment
     from headrace_workers.features.batches.commands.run_batch import FileBatch

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from headrace_workers.cli.output import console, printable, say
-from headrace_workers.cli.receipt import Receipt
+from headrace_workers.cli.receipt_lines import Receipt
 from headrace_workers.cli.tables import shorten
 from headrace_workers.features.batches.commands.run_summary import Tally, rate
 

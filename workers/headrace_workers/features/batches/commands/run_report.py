@@ -7,7 +7,7 @@ from headrace_schemas.recall import CacheTier
 from headrace_workers.cli.durations import show_ms
 from headrace_workers.cli.layout import Rows
 from headrace_workers.cli.output import table
-from headrace_workers.cli.receipt import Receipt
+from headrace_workers.cli.receipt_lines import Receipt
 from headrace_workers.cli.tables import row, table_of, whole
 from headrace_workers.features.batches.commands.run_summary import Tally, rate
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from headrace_schemas import Answer, DeadLetter, Result, StageRecord
 from headrace_schemas.grounding import Grounding
-from headrace_workers.cli.receipt import Receipt
+from headrace_workers.cli.receipt_lines import Receipt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, case, func, select, update
 
 from headrace_schemas.callback import BatchCallback
-from headrace_workers.core.ledger import cancel
+from headrace_workers.core.ledger import cancellation
 from headrace_workers.core.sql.database import clock, now_ms
 from headrace_workers.core.tables import IS_TO_COLLECT, IS_UNDER_WAY, JOBS
 from headrace_workers.features.batches.store import files
@@ -28,8 +28,8 @@ from headrace_workers.features.webhooks.store import deliveries
 def let_go(connection: Connection, number: int, tenant: str, reason: str, limit: int) -> int:
     """Cancel a bounded number of the batch's jobs that are under way, and return how many."""
     query = select(JOBS.c.id).where(IS_UNDER_WAY, JOBS.c.batch == number).limit(limit)
-    wishes = [cancel.Cancellation(job_id, tenant, reason) for job_id in connection.execute(query).scalars()]
-    return sum(outcome == "cancelled" for outcome in cancel.cancel(connection, wishes))
+    wishes = [cancellation.Cancellation(job_id, tenant, reason) for job_id in connection.execute(query).scalars()]
+    return sum(outcome == "cancelled" for outcome in cancellation.cancel(connection, wishes))
 
 
 def is_all_ended(connection: Connection, number: int) -> bool:

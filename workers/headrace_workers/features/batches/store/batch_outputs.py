@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Integer, Select, and_, bindparam, func, select, update
 
 from headrace_workers.core.sql.database import among
-from headrace_workers.core.sql.direct import run
+from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import IS_TO_COLLECT, JOBS
 from headrace_workers.features.batches.line_states import DONE, FAILED, OPEN, REFUSED
 from headrace_workers.features.batches.store import files

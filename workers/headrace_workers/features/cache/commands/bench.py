@@ -49,7 +49,7 @@ def cache(
     Example: `headrace bench cache pairs.jsonl --html report.html`
     """
     from headrace_workers.features.cache.commands import bench_cache_views as views
-    from headrace_workers.features.cache.commands.known import read_pairs
+    from headrace_workers.features.cache.commands.labelled_questions import read_pairs
     from headrace_workers.features.cache.measuring.pairs import judge
     from headrace_workers.features.cache.measuring.thresholds import THRESHOLDS, swept
     from headrace_workers.features.cache.semantic.likeness import refused
@@ -89,7 +89,7 @@ def retrieval(
     from headrace_workers.cli.connections import need_ledger
     from headrace_workers.cli.options import tenant_meant
     from headrace_workers.features.cache.commands import bench_retrieval_views as views
-    from headrace_workers.features.cache.commands.known import read_questions, refuse_unknown
+    from headrace_workers.features.cache.commands.labelled_questions import read_questions, refuse_unknown
     from headrace_workers.features.knowledge.commands.knowledge import embedder_here, named
     from headrace_workers.features.knowledge.measuring.searching import Contents, answer
     from headrace_workers.features.knowledge.passages import Passages

@@ -12,9 +12,9 @@ from headrace_workers.core.ports import Embedder
 from headrace_workers.features.cache.guards.guard_protocol import Refusal
 from headrace_workers.features.cache.guards.profile import Profile, profile
 from headrace_workers.features.cache.guards.refusal import against, refusal
-from headrace_workers.features.cache.semantic.known import Entry, Known, Neighbour, Question, Shelf
 from headrace_workers.features.cache.semantic.near import Behind, Near, Nearly, Vectored
-from headrace_workers.features.cache.semantic.standings import Limit
+from headrace_workers.features.cache.semantic.question_indexes import Entry, Known, Neighbour, Question, Shelf
+from headrace_workers.features.cache.semantic.scope_limits import Limit
 from headrace_workers.features.cache.store.entry_changes import Change
 from headrace_workers.features.knowledge.embedders.embedding_cache import embed_for
 

@@ -1,4 +1,4 @@
-"""The questions whose answers may be served, kept like the ledger: see `known.py` for how they are found."""
+"""The questions whose answers may be served, kept like the ledger: see `question_indexes.py` for the look-up."""
 
 import threading
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from headrace_workers.core.ledger.changes import Mark, Position
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.progress import Loop
-from headrace_workers.features.cache.semantic.known import Entry, Known
+from headrace_workers.features.cache.semantic.question_indexes import Entry, Known
 from headrace_workers.features.cache.semantic.saved import Reached, Saved, dropped
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entry_changes import Change

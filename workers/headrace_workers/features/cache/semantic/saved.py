@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from headrace_workers.core.ledger.changes import Mark
 from headrace_workers.core.log import Action, log
-from headrace_workers.features.cache.semantic.known import Known, Question, Shelf
+from headrace_workers.features.cache.semantic.question_indexes import Known, Question, Shelf
 from headrace_workers.features.knowledge.index import snapshot
 from headrace_workers.features.knowledge.index.snapshot import Bytes, NoSnapshot, SnapshotRefused
 

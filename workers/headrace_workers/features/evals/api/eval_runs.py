@@ -10,7 +10,7 @@ from sqlalchemy import Row
 
 from headrace_schemas.errors import InvalidRecord
 from headrace_workers.features.batches.api.files import file_of, stored
-from headrace_workers.features.batches.files.files import Files, new_id
+from headrace_workers.features.batches.files.file_service import Files, new_id
 from headrace_workers.features.batches.settings import BatchSettings
 from headrace_workers.features.evals.api.eval_shapes import (
     ItemList,

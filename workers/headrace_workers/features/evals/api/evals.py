@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from sqlalchemy import Row
 
 from headrace_schemas.errors import InvalidRecord, UnknownModel
-from headrace_workers.features.batches.files.files import new_id
+from headrace_workers.features.batches.files.file_service import new_id
 from headrace_workers.features.evals.api.eval_shapes import EvalChange, EvalDeleted, EvalList, EvalShape, NewEvalBody
 from headrace_workers.features.evals.eval_plan import item_schema_of, models_of, reads_sample
 from headrace_workers.features.evals.graders import graders_of

@@ -4,10 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 
-from headrace_workers.features.generation.api.answering import answer
+from headrace_workers.features.generation.api.openai_answers import answer
 from headrace_workers.features.generation.openai.completions import PARAMETERS, read
 from headrace_workers.http.caller import Caller, needs
-from headrace_workers.http.direct import direct
+from headrace_workers.http.fast_routes import direct
 from headrace_workers.http.idempotency import TAKES_KEY
 from headrace_workers.http.openai_shapes import ANSWERED, body_of
 from headrace_workers.http.scopes import Scope

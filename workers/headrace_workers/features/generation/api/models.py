@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import Request, Response
 
-from headrace_workers.features.generation.api.answering import json_response, no_query
+from headrace_workers.features.generation.api.openai_answers import json_response, no_query
 from headrace_workers.features.generation.models.registry import CARD_FILE, ModelCard, list_cards, model_dir
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.openai_errors import Refused

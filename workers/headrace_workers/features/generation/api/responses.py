@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 from fastapi import Request, Response
 
-from headrace_workers.features.generation.api.answering import asker, ended, json_response, let_in, no_query, told
+from headrace_workers.features.generation.api.openai_answers import asker, ended, json_response, let_in, no_query, told
 from headrace_workers.features.generation.api.stored_responses import (
     body_of,
     earlier,

@@ -1,7 +1,7 @@
 """An engine as one value: how it loads a model, how it counts tokens, and what it is able to do.
 
-To add an engine, write its file and name its value in the tuple `ENGINES` of `load.py`: of this folder for models that
-answer, of `knowledge/embedders/` for models that turn texts into vectors.
+To add an engine, write its file and name its value in the tuple `ENGINES` of `load_generator.py` for models that
+answer, or of `knowledge/embedders/load_embedder.py` for models that turn texts into vectors.
 """
 
 from collections.abc import Callable, Mapping

@@ -14,7 +14,7 @@ from headrace_workers.features.jobs.api.job_request import jobs_of
 from headrace_workers.features.jobs.api.job_schemas import ACCEPTED, body_of_jobs
 from headrace_workers.http.bodies import parsed
 from headrace_workers.http.caller import Caller, needs
-from headrace_workers.http.direct import direct
+from headrace_workers.http.fast_routes import direct
 from headrace_workers.http.hangup import while_here
 from headrace_workers.http.idempotency import Key
 from headrace_workers.http.scopes import Scope

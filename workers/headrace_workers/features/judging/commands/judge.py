@@ -40,7 +40,7 @@ def probe(
 
     Example: `headrace judge probe --model smollm2-135m-instruct`
     """
-    from headrace_workers.features.generation.engines.load import load_generator
+    from headrace_workers.features.generation.engines.load_generator import load_generator
     from headrace_workers.features.judging.judge_probe import probe as ask
 
     alias = model or ModelSettings.from_env().judge_model or ProducerSettings.from_env().model

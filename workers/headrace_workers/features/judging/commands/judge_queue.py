@@ -17,7 +17,7 @@ from headrace_workers.runtime.settings import names_a_deployment
 
 if TYPE_CHECKING:
     from headrace_workers.cli.jobfile import JobFile
-    from headrace_workers.cli.receipt import Receipt
+    from headrace_workers.cli.receipt_lines import Receipt
     from headrace_workers.features.judging.criterion_trial import Past, Trial
 
 _JOBS, _RECEIPTS = "jobs.jsonl", "receipts.jsonl"

@@ -113,7 +113,7 @@ def _ask_here(past: "Iterator[Past]", total: int, criterion: "Criterion", model:
 
     generator: Generator | None = None
     if total and isinstance(criterion, Rubric | Pairwise):
-        from headrace_workers.features.generation.engines.load import load_generator
+        from headrace_workers.features.generation.engines.load_generator import load_generator
 
         generator = load_generator(home_of(), _alias(criterion, model), needs_logprobs=True)
     with console().status(f"judging {total:,} outputs") as status:

@@ -255,7 +255,7 @@ def named(name: str) -> str:
 
 def embedder_here() -> "Embedder":
     """Return the embedder that HEADRACE_EMBEDDER names."""
-    from headrace_workers.features.knowledge.embedders.load import load_embedder
+    from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
 
     return load_embedder(home_of(), ModelSettings.from_env().embedder)
 

@@ -19,6 +19,6 @@ def aids_here() -> "Aids":
 
 
 def _guard(alias: str) -> "Generator":
-    from headrace_workers.features.generation.engines.load import load_generator
+    from headrace_workers.features.generation.engines.load_generator import load_generator
 
     return load_generator(home_of(), alias, needs_logprobs=True)

@@ -7,10 +7,10 @@ from typing import Any, Final
 from headrace_workers.cli.layout import Rows
 from headrace_workers.cli.output import table
 from headrace_workers.features.quality.assessment import Assessment
+from headrace_workers.features.quality.detection_rates import Rates
 from headrace_workers.features.quality.interval import Estimate, Undefined
 from headrace_workers.features.quality.labelled import Subject
 from headrace_workers.features.quality.ppi import Corrected
-from headrace_workers.features.quality.rates import Rates
 from headrace_workers.features.quality.reliability import Reliability
 from headrace_workers.features.quality.store.verdicts import Verdict
 

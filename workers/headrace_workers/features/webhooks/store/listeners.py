@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, and_, or_, select
 
-from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.sql.database import among, bindparam_of, insert, one_of
 from headrace_workers.core.sql.reads import Reads, rows_of
 from headrace_workers.core.tables import JOBS

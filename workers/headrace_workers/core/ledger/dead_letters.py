@@ -1,0 +1,234 @@
+"""Dead letters: what could not be done, kept with the record as it came so that it can be replayed."""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from headrace_schemas import Category, DeadLetter, HeadraceError, Topic
+from headrace_schemas.event_types import job_type
+from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
+from headrace_workers.core.identity import end_id
+from headrace_workers.core.ledger.completion import ActiveJob, finish, lock_active
+from headrace_workers.core.ledger.outbox import Outgoing, outgoing
+from headrace_workers.core.sql.append import append
+from headrace_workers.core.sql.database import bindparam_of, one_of
+from headrace_workers.core.sql.driver_statements import run
+from headrace_workers.core.tables import DEAD_LETTERS, STEPS
+
+_MAX_REASON = 2_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Position of a refused record, and its own ids as far as they could be read."""
+
+    partition: int | None = None
+    offset: int | None = None
+    key: str | None = None
+    ce_id: str | None = None
+    ce_subject: str | None = None
+    traceparent: str | None = None
+    correlationid: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Burial:
+    """A job's end in `dead`, or a record's that was refused: then `job_id` is None, and it ends no job."""
+
+    id: str
+    job_id: str | None
+    tenant: str | None
+    category: Category
+    reason: str
+    stage: str
+    attempts: int
+    topic: Topic
+    value: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+    traceparent: str | None = None  # this and the next: handed through
+    correlationid: str | None = None
+    refers_to: str | None = None
+    size: int | None = None  # of the value, in bytes, where only a part of it is here
+    sound: bool = False  # a refused record that is good in itself: it may have been taken in before
+    origin: Origin = field(default_factory=Origin)
+    error: HeadraceError | None = field(default=None, compare=False)  # that refused a record, while it is at hand
+
+
+def _origin_columns(origin: Origin) -> dict[str, Any]:
+    return {name: getattr(origin, name) for name in Origin.__slots__}
+
+
+def letter(burial: Burial) -> DeadLetter:
+    """Return the event that tells of it. The original is shortened; the ledger keeps what a replay needs."""
+    shown, size = burial.value[:DEAD_PREVIEW_BYTES], burial.size or len(burial.value)
+    try:
+        original, encoding = shown.decode(), "utf-8"
+        if "\x00" in original:
+            raise UnicodeDecodeError("utf-8", shown, 0, 1, "NUL")
+    except UnicodeDecodeError:
+        original, encoding = base64.b64encode(shown).decode(), "base64"
+    return DeadLetter.model_validate(
+        {
+            "job_id": burial.job_id,
+            "refers_to": burial.refers_to,
+            "tenant": burial.tenant,
+            "category": burial.category,
+            "reason": _clean(burial.reason),
+            "stage": burial.stage,
+            "attempts": burial.attempts,
+            "topic": str(burial.topic),
+            **_origin_columns(burial.origin),
+            "size": size,
+            "original": original,
+            "encoding": encoding,
+            "truncated": size > len(shown),
+        }
+    )
+
+
+def letter_of(row: Any) -> DeadLetter:
+    """Return the event that published a row of the dead letters."""
+    return letter(
+        Burial(
+            id=row.id,
+            job_id=row.job_id,
+            refers_to=row.refers_to,
+            tenant=row.tenant,
+            category=Category(row.category),
+            reason=row.reason,
+            stage=row.stage,
+            attempts=row.attempts,
+            topic=Topic(row.topic),
+            value=bytes(row.value),
+            size=row.size,
+            origin=Origin(
+                partition=row.partition,
+                offset=row.offset,
+                key=row.key,
+                ce_id=row.ce_id,
+                ce_subject=row.ce_subject,
+                traceparent=row.traceparent,
+                correlationid=row.correlationid,
+            ),
+        )
+    )
+
+
+def _clean(reason: str) -> str:
+    return reason.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()[:_MAX_REASON]
+
+
+def announce(burial: Burial, at_ms: int) -> Outgoing:
+    """Return the record that tells of it. What refers to one job lies in one partition."""
+    return outgoing(
+        letter(burial),
+        event_id=burial.id,
+        job_id=burial.job_id,
+        key=burial.job_id or burial.refers_to,
+        traceparent=burial.traceparent,
+        correlationid=burial.correlationid,
+        at_ms=at_ms,
+    )
+
+
+def letter_row(burial: Burial, now: int) -> dict[str, Any]:
+    """Return the row of a dead letter."""
+    return {
+        "id": burial.id,
+        "job_id": burial.job_id,
+        "refers_to": burial.refers_to,
+        "tenant": burial.tenant,
+        "category": str(burial.category),
+        "reason": _clean(burial.reason),
+        "stage": burial.stage,
+        "attempts": burial.attempts,
+        "topic": str(burial.topic),
+        **_origin_columns(burial.origin),
+        "headers": json.dumps(burial.headers),
+        "value": burial.value[:MAX_VALUE_BYTES],
+        "size": len(burial.value),
+        "truncated": len(burial.value) > MAX_VALUE_BYTES,
+        "died_at": now,
+    }
+
+
+def bury(
+    connection: Connection, burials: Sequence[Burial], now: int, active: Mapping[str, ActiveJob] | None = None
+) -> frozenset[str]:
+    """End these jobs in `dead` at their present step, and return them. Jobs that have ended meanwhile are skipped.
+
+    `active` is what `lock_active` said of them in this transaction, where it was asked.
+    """
+    if active is None:
+        active = lock_active(connection, [b.job_id for b in burials if b.job_id])
+    due = [b for b in burials if b.job_id in active]
+    if not due:
+        return frozenset()
+    letters = [(b.job_id or "", announce(b, now)) for b in due]
+    finish(connection, "dead", letters, now, active)
+    kept = [letter_row(b, now) for b in due if not active[b.job_id or ""].silent]
+    # Nobody else writes these meanwhile, since their jobs are locked.
+    there = run(connection, _known(connection.dialect.name), {"ids": [row["id"] for row in kept]}) if kept else ()
+    known = {letter_id for (letter_id,) in there}
+    append(connection, DEAD_LETTERS, [row for row in kept if row["id"] not in known])
+    steps: dict[tuple[str, str], list[str | None]] = {}
+    for each in due:
+        steps.setdefault((each.stage, _clean(each.reason)), []).append(each.job_id)
+    for (stage, reason), jobs in steps.items():
+        which = {"jobs": jobs, "at": stage, "why": reason, "ended": now}
+        run(connection, _dead_steps(connection.dialect.name), which)
+    return frozenset(job_id for job_id, _ in letters)
+
+
+@lru_cache
+def _known(dialect: str) -> Any:
+    ids = one_of(dialect, DEAD_LETTERS.c.id, bindparam_of(dialect, DEAD_LETTERS.c.id, name="ids"))
+    return select(DEAD_LETTERS.c.id).where(ids)
+
+
+@lru_cache
+def _dead_steps(dialect: str) -> Any:
+    jobs = one_of(dialect, STEPS.c.job_id, bindparam_of(dialect, STEPS.c.job_id, name="jobs"))
+    return (
+        update(STEPS)
+        .where(jobs, STEPS.c.stage == bindparam("at"), STEPS.c.state != "done")
+        .values(state="dead", claim_id=None, ended_at=bindparam("ended"), reason=bindparam("why"))
+    )
+
+
+def job_burial(
+    *,
+    job_id: str,
+    tenant: str,
+    kind: str,
+    payload: bytes,
+    replays: int,
+    traceparent: str | None,
+    correlationid: str | None,
+    stage: str,
+    attempts: int,
+    category: Category,
+    reason: str,
+    subject: str | None = None,
+) -> Burial:
+    """Return the burial of an accepted job, or of a unit about this subject, at one of its steps."""
+    return Burial(
+        id=end_id(job_id, "headrace.dead.v1", replays),
+        job_id=job_id,
+        tenant=tenant,
+        category=category,
+        reason=reason,
+        stage=stage,
+        attempts=attempts,
+        topic=job.topic if (job := job_type(kind)) else Topic.RESULTS,  # a unit tells of an event there
+        value=payload,
+        traceparent=traceparent,
+        correlationid=correlationid,
+        refers_to=subject,
+        origin=Origin(traceparent=traceparent, correlationid=correlationid),
+    )

@@ -1,0 +1,111 @@
+"""Making batches: what is submitted twice is one batch."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Row
+
+from headrace_schemas.callback import BatchCallback
+from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
+from headrace_workers.core.job_defaults import Defaults
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.batches.files.file_service import new_id
+from headrace_workers.features.batches.store.batches import NewBatch
+from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.webhooks.allowed_targets import Reach
+from headrace_workers.features.webhooks.callbacks import check
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
+
+PURPOSE = "batch"  # of an input
+WINDOW = 86_400.0  # seconds
+LONGEST_WINDOW = 16  # characters of it, as it is asked for
+
+
+_UNITS = {"m": 60, "h": 3_600, "d": 86_400}
+_WINDOW = re.compile(r"([1-9][0-9]{0,5})([mhd])")
+LONGEST_SECONDS = 30 * 86_400
+_INTERNET = Reach()
+
+
+def seconds_of(window: str) -> float:
+    """Return the seconds of a window such as `24h`: minutes, hours or days, at most 30 days. Raise
+    ConfigurationError.
+    """
+    found = _WINDOW.fullmatch(window)
+    seconds = int(found[1]) * _UNITS[found[2]] if found else 0
+    if not 0 < seconds <= LONGEST_SECONDS:
+        raise ConfigurationError(f"completion_window is {window!r}; it must be 24h, or another number of m, h or d, "
+                                 "of 30 days at most")  # fmt: skip
+    return float(seconds)
+
+
+class EmptyInput(HeadraceError):
+    """There is nothing in a batch's input that could be run."""
+
+    category = Category.INVALID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """The options of a batch. `window` (s) is how long it may take, as it was `asked`. `name` tells apart what is else
+    the same. `output_seconds` is how long what comes out is kept. `callback` is whom it tells of its end. `withheld`
+    are the families of resources (see `named`) that its lines may not name.
+    """
+
+    tenant: str
+    defaults: Defaults
+    endpoint: str | None = None
+    window: float = WINDOW
+    asked: str = "24h"
+    max_tokens: int | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+    output_seconds: int | None = None
+    callback: BatchCallback | None = None
+    withheld: tuple[str, ...] = ()
+
+    def key(self, digest: str) -> str:
+        """The name of a batch of this content, run so."""
+        said = {
+            "content": digest, "endpoint": self.endpoint, "defaults": self.defaults.to_json(), "window": self.asked,
+            "max_tokens": self.max_tokens, "metadata": dict(self.metadata), "name": self.name,
+            "callback": None if self.callback is None else self.callback.model_dump(),
+        }  # fmt: skip
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def submit(
+    ledger: Ledger, file: Row[Any], wishes: Wishes, key: str | None, reach: Reach = _INTERNET
+) -> tuple[Row[Any], bool]:
+    """The batch of a stored file, and whether it is new: under a key that was used before it is that one.
+
+    EmptyInput where the file has no line; InvalidRecord where its callback names an endpoint that is not there, or a
+    URL that is beyond `reach`.
+    """
+    if file.lines == 0:
+        raise EmptyInput(f"{file.name}: the file has no lines")
+    if key is not None and (known := ledger.of(Batches).keyed(wishes.tenant, key)) is not None:
+        return known, False
+    check(wishes.tenant, wishes.callback, ledger.of(Webhooks).unknown, reach)
+    return ledger.of(Batches).create(
+        NewBatch(
+            id=new_id("batch_"),
+            tenant=wishes.tenant,
+            key=key,
+            endpoint=wishes.endpoint,
+            input_file=file.id,
+            total=file.lines or 0,
+            window=wishes.asked,
+            window_ms=int(wishes.window * 1000),
+            metadata=json.dumps(dict(wishes.metadata), ensure_ascii=False),
+            defaults=wishes.defaults.to_json(),
+            max_tokens=wishes.max_tokens,
+            output_ms=None if wishes.output_seconds is None else wishes.output_seconds * 1000,
+            callback=None if wishes.callback is None else wishes.callback.model_dump_json(exclude_defaults=True),
+            withheld=" ".join(wishes.withheld) or None,
+        )
+    )

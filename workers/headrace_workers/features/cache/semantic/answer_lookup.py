@@ -1,0 +1,344 @@
+"""Answers that were given before: looked up in the ledger, and by likeness in memory.
+
+In memory is only what the ledger said a moment ago: what is served is looked up there once more, so that an answer
+that was recalled is dead at once.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from headrace_schemas import Answer, GenerationJob
+from headrace_schemas.job import Lane
+from headrace_schemas.recall import CacheMode, CacheTier
+from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.cache.semantic.found import Asked, Awaited, Failed, Found, Hit, Miss, NearMiss
+from headrace_workers.features.cache.semantic.near import Behind, Likeness, Near, Vectored
+from headrace_workers.features.cache.semantic.question_indexes import Neighbour, Question
+from headrace_workers.features.cache.semantic.scope import key_of, not_by_likeness, scope_of
+from headrace_workers.features.cache.store.answers import Answers
+from headrace_workers.features.cache.store.entries import Entry, Leader, NewEntry
+
+_LATELY: Final = 500  # changes that are looked at, beside memory
+
+
+class _Request(NamedTuple):
+    asked: Asked
+    key: str
+    question: Question | None  # None: only the very same request may be served
+    refused: str | None  # why so
+
+
+class _Missing(NamedTuple):
+    """A request that nothing answers yet, by its place in the group."""
+
+    place: int
+    request: _Request
+    near: Near
+
+    @property
+    def vectored(self) -> Vectored | None:
+        """Its question, where likeness may find one that asks the same."""
+        question, vector = self.request.question, self.near.vector
+        return None if question is None or vector is None else Vectored(question, vector)
+
+
+class Cache:
+    """The answers of one ledger. Thread-safe. `version` tells a model and its weights by its alias."""
+
+    def __init__(self, ledger: Ledger, version: Callable[[str], str], likeness: Likeness | None = None) -> None:
+        self._ledger = ledger
+        self._version = version
+        self._likeness = likeness
+
+    def look_up(self, asked: Sequence[Asked]) -> list[Found]:
+        """Return the outcome of each request. A request that finds nothing is noted as the one that makes the answer.
+        Raise Unavailable with the ledger.
+        """
+        requests = [self._request(each) for each in asked]
+        same = self._ledger.of(Answers).exact({request.key for request in requests})
+        found: dict[int, Found] = {}
+        for place, each in enumerate(requests):
+            if (hit := self._same(each, same.get(each.key))) is not None:
+                found[place] = hit
+        missing = self._near([(place, each) for place, each in enumerate(requests) if place not in found])
+        alive = self._alive(missing)
+        found |= _known(missing, alive)
+        found |= self._failed(missing := _but(missing, found))
+        found |= self._lately(missing := _but(missing, found))
+        found |= self._made(_but(missing, found), same)
+        nearly = {each.place: near for each in missing if (near := _nearly(each, alive)) is not None}
+        return [_explored(found[place], nearly.get(place)) for place in range(len(requests))]
+
+    def outdate(self, found: Mapping[int, Collection[tuple[int, str]]]) -> set[int]:
+        """Give answers, by the ids of their entries, to nobody any more that do not rest on all of these documents, id
+        and version; which those are. Unavailable with the ledger.
+        """
+        return self._ledger.of(Answers).outdate(
+            found, "its knowledge base has a newer document that it does not rest on"
+        )
+
+    def _request(self, asked: Asked) -> _Request:
+        job, version = asked.job, self._version(asked.job.first_model)
+        question, refused = None, None
+        if asked.mode is CacheMode.SEMANTIC:
+            refused = not_by_likeness(job)
+            if refused is None and self._likeness is None:
+                refused = "no embedder is loaded: `headrace models pull all-minilm-l6-v2` gets one"
+            if refused is None and self._likeness is not None:
+                question = Question(
+                    scope_of(job, version, self._likeness.embedder, screened=asked.screened), job.question, job.tenant
+                )
+        return _Request(asked, key_of(job, version, screened=asked.screened), question, refused)
+
+    def _same(self, request: _Request, entry: Entry | None) -> Hit | None:
+        if entry is None or _too_old(request, entry):
+            return None
+        tier = CacheTier.COALESCED if request.asked.has_waited else CacheTier.EXACT
+        return _hit(request, entry, tier)
+
+    def _near(self, requests: Sequence[tuple[int, _Request]]) -> list[_Missing]:
+        asking = [request for _, request in requests if request.question is not None]
+        asked = [request.question for request in asking if request.question is not None]
+        explored = {place for place, request in enumerate(asking) if request.asked.explores}
+        near = iter(self._likeness.nearest(asked, explored) if asked and self._likeness is not None else ())
+        return [
+            _Missing(place, request, Near(refused=request.refused) if request.question is None else next(near))
+            for place, request in requests
+        ]
+
+    def _alive(self, missing: Sequence[_Missing]) -> dict[int, Entry]:
+        """Return the living entries among the hits and near misses in memory."""
+        ids = {each.near.entry_id for each in missing if each.near.entry_id is not None}
+        ids |= {each.near.nearly.found.entry_id for each in missing if each.near.nearly is not None}
+        return self._ledger.of(Answers).living(ids) if ids else {}
+
+    def _failed(self, missing: Sequence[_Missing]) -> dict[int, Found]:
+        """Return the requests whose leader failed by its own request while they waited. They would fail again, and the
+        leader may have killed its workers.
+        """
+        asking = [each.request.asked for each in missing]
+        waited_for = {asked.waited_for for asked in asking if asked.waited_for is not None}
+        ends = self._ledger.of(Answers).failed(waited_for) if waited_for else {}
+        return {
+            each.place: Failed(end.category, f"the very same request of job {asked.waited_for} ended so: {end.reason}")
+            for each in missing
+            if (asked := each.request.asked).waited_for is not None
+            and (end := ends.get(asked.waited_for)) is not None
+            and self._key(end.job, asked) == each.request.key
+        }
+
+    def _key(self, job: GenerationJob, asked: Asked) -> str:
+        return key_of(job, self._version(job.first_model), screened=asked.screened)
+
+    def _lately(self, missing: Sequence[_Missing]) -> dict[int, Found]:
+        """Return the outcomes of requests whose answers are being made, or were a moment ago, before memory could
+        know.
+        """
+        asking = {each.place: vectored for each in missing if (vectored := each.vectored) is not None}
+        if not asking or self._likeness is None:
+            return {}
+        scopes = {each.question.scope for each in asking.values()}
+        changes = self._ledger.of(Answers).lately(self._likeness.followed, scopes, _LATELY)
+        candidates = dict(zip(asking, self._likeness.lately(list(asking.values()), changes), strict=True))
+        ids = {candidate.entry_id for each in candidates.values() for candidate in each}
+        if not ids:
+            return {}
+        alive, leaders = self._ledger.of(Answers).living(ids), self._ledger.of(Answers).in_the_making(ids)
+        came = {each.place: _came(each, candidates.get(each.place, ()), alive, leaders) for each in missing}
+        return {place: each for place, each in came.items() if each is not None}
+
+    def _made(self, missing: Sequence[_Missing], same: Mapping[str, Entry]) -> dict[int, Found]:
+        """Of those that ask the same in this group the first makes the answer, or waits for who does, and the others
+        wait for that. `same` are the answers to the very same requests that some did not want.
+        """
+        if not missing:
+            return {}
+        behind = self._behind(missing)
+        first = [each for each in missing if each.place not in behind]
+        led = self._ledger.of(Answers).lead([_new(each) for each in first], [entry.id for entry in same.values()])
+        found: dict[int, Found] = {}
+        for each in first:
+            late = self._same(each.request, led.live.get(each.request.key))
+            found[each.place] = late or _unserved(each, led.leaders.get(each.request.key))
+        found |= self._yielding(first, found)
+        by_place = {each.place: each for each in first}
+        for each in missing:
+            if (other := behind.get(each.place)) is not None:
+                found[each.place] = _behind(each, other, by_place[other.place], found[other.place])
+        return found
+
+    def _yielding(self, first: Sequence[_Missing], found: Mapping[int, Found]) -> dict[int, Found]:
+        """Return the requests that have just begun to lead and now wait after all.
+
+        For the same question in other words another worker had begun a moment before, when neither could see the other.
+        """
+        leading = {
+            each.place: (vectored, each, led.entry_id)
+            for each in first
+            if isinstance(led := found[each.place], Miss) and led.entry_id is not None
+            if not each.request.asked.has_waited and (vectored := each.vectored) is not None
+        }
+        if not leading or self._likeness is None:
+            return {}
+        scopes = {vectored.question.scope for vectored, _, _ in leading.values()}
+        changes = self._ledger.of(Answers).lately(self._likeness.followed, scopes, _LATELY)
+        same = self._likeness.lately([vectored for vectored, _, _ in leading.values()], changes)
+        before = {
+            place: [other.entry_id for other in others if other.entry_id < own]
+            for (place, (_, _, own)), others in zip(leading.items(), same, strict=True)
+        }
+        leaders = self._ledger.of(Answers).in_the_making({entry_id for ids in before.values() for entry_id in ids})
+        yielding: dict[int, Found] = {}
+        for place, (_, each, own) in leading.items():
+            making = [leaders[entry_id] for entry_id in before[place] if entry_id in leaders]
+            other = next((leader for leader in making if _may_wait(_lane(each.request), leader.lane)), None)
+            if other is not None and self._ledger.of(Answers).withdraw(own):
+                yielding[place] = Awaited(other.job_id)
+        return yielding
+
+    def _behind(self, missing: Sequence[_Missing]) -> dict[int, Behind]:
+        asking = [(each.place, vectored) for each in missing if (vectored := each.vectored) is not None]
+        if len(asking) < 2 or self._likeness is None:
+            return {}
+        found = self._likeness.behind([vectored for _, vectored in asking])
+        return {
+            place: Behind(asking[each.place][0], each.similarity)
+            for (place, _), each in zip(asking, found, strict=True)
+            if each is not None
+        }
+
+
+def _known(missing: Sequence[_Missing], alive: Mapping[int, Entry]) -> dict[int, Found]:
+    """The answers to those that memory finds, and that live."""
+    return {
+        each.place: hit
+        for each in missing
+        if each.near.found is not None and (hit := _like(each, each.near.found, alive)) is not None
+    }
+
+
+def _nearly(each: _Missing, alive: Mapping[int, Entry]) -> NearMiss | None:
+    """Return the near miss, if its entry lives."""
+    if each.near.nearly is None:
+        return None
+    kind, neighbour, guard = each.near.nearly
+    hit = _like(each, neighbour, alive)
+    if hit is None:
+        return None
+    return NearMiss(
+        kind=kind, entry_id=hit.entry_id, scope=hit.scope, similarity=neighbour.similarity, text=hit.answer.text or "",
+        guard=guard,
+    )  # fmt: skip
+
+
+def _explored(found: Found, nearly: NearMiss | None) -> Found:
+    return replace(found, nearly=nearly) if nearly is not None and isinstance(found, Miss) else found
+
+
+def _but(missing: Sequence[_Missing], found: Mapping[int, Found]) -> list[_Missing]:
+    return [each for each in missing if each.place not in found]
+
+
+def _new(each: _Missing) -> NewEntry:
+    request = each.request
+    return NewEntry(
+        scope=request.question.scope if request.question else "",
+        key=request.key,
+        tenant=request.asked.job.tenant,
+        job_id=request.asked.job_id,
+        lane=_lane(request),
+        question=request.question.text if request.question else None,
+        vector=each.near.vector,
+    )
+
+
+def _came(
+    each: _Missing, candidates: Sequence[Neighbour], alive: Mapping[int, Entry], leaders: Mapping[int, Leader]
+) -> Found | None:
+    """Return the outcome of a request that asks the same as these entries, oldest first; None if it may lead."""
+    for candidate in candidates:
+        if (hit := _like(each, candidate, alive)) is not None:
+            return hit
+    making = [leader for candidate in candidates if (leader := leaders.get(candidate.entry_id)) is not None]
+    if any(leader.job_id == each.request.asked.job_id for leader in making):
+        return None  # its worker died, and it is run again
+    waits = next((leader for leader in making if _may_wait(_lane(each.request), leader.lane)), None)
+    return None if waits is None else _waiting(each, waits.job_id)
+
+
+def _like(each: _Missing, found: Neighbour, alive: Mapping[int, Entry]) -> Hit | None:
+    request, entry = each.request, alive.get(found.entry_id)
+    if entry is None or _too_old(request, entry):
+        return None
+    # A ledger that was restored gives ids anew: what memory says of one may have been another's.
+    if (entry.scope, entry.question) != (request.question and request.question.scope, found.question):
+        return None
+    return _hit(request, entry, CacheTier.SEMANTIC, found.similarity, each.near.threshold)
+
+
+def _behind(each: _Missing, behind: Behind, first: _Missing, found: Found) -> Found:
+    """What becomes of a request that asks the same as an earlier one of its group, by what becomes of that."""
+    match found:
+        case Hit():
+            most = each.request.asked.job.max_age
+            if most is None or found.age <= most:
+                return replace(
+                    found, tier=CacheTier.SEMANTIC, similarity=behind.similarity, threshold=each.near.threshold
+                )
+        case Awaited():
+            return _waiting(each, found.job_id)
+        case Miss() if found.entry_id is not None and _may_wait(_lane(each.request), _lane(first.request)):
+            return _waiting(each, first.request.asked.job_id)
+    return _miss(each)
+
+
+def _unserved(each: _Missing, leader: Leader | None) -> Miss | Awaited:
+    """Return the outcome of a request without an answer so far."""
+    if leader is None:
+        return _miss(each)
+    if leader.job_id == each.request.asked.job_id:
+        return replace(_miss(each), entry_id=leader.entry_id)
+    return _waiting(each, leader.job_id) if _may_wait(_lane(each.request), leader.lane) else _miss(each)
+
+
+def _waiting(each: _Missing, job_id: str) -> Miss | Awaited:
+    """It waits for a job, unless it has done so already."""
+    return _miss(each) if each.request.asked.has_waited else Awaited(job_id)
+
+
+def _miss(each: _Missing) -> Miss:
+    near = each.near
+    return Miss(similarity=near.similarity, threshold=near.threshold, refused=near.refused)
+
+
+def _may_wait(lane: int, for_lane: int) -> bool:
+    """Bulk work may not have begun for a long time."""
+    return not (lane == INTERACTIVE and for_lane == BATCH)
+
+
+def _lane(request: _Request) -> int:
+    return INTERACTIVE if request.asked.job.lane is Lane.INTERACTIVE else BATCH
+
+
+def _too_old(request: _Request, entry: Entry) -> bool:
+    most = request.asked.job.max_age
+    return most is not None and entry.age_ms > most * 1000
+
+
+def _hit(
+    request: _Request, entry: Entry, tier: CacheTier, similarity: float | None = None, threshold: float | None = None
+) -> Hit:
+    return Hit(
+        entry_id=entry.id,
+        scope=request.question.scope if request.question else "",
+        tier=tier,
+        answer=Answer.model_validate_json(entry.answer),
+        first_job=entry.job_id,
+        age=max(0, entry.age_ms) / 1000,
+        saved_ms=entry.saved_ms,
+        asked_at=entry.asked_at,
+        similarity=similarity,
+        threshold=threshold,
+    )

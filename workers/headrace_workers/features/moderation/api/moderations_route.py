@@ -1,0 +1,28 @@
+"""Moderations."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+
+from headrace_workers.features.generation.api.openai_answers import answer
+from headrace_workers.features.generation.openai.moderations import PARAMETERS, read
+from headrace_workers.http.caller import Caller, needs
+from headrace_workers.http.fast_routes import direct
+from headrace_workers.http.idempotency import TAKES_KEY
+from headrace_workers.http.openai_shapes import ANSWERED, body_of
+from headrace_workers.http.scopes import Scope
+from headrace_workers.http.services import Wired
+
+router = APIRouter(tags=["openai"], route_class=direct(Scope.JOBS_WRITE), dependencies=[TAKES_KEY])
+
+_EXAMPLE = {"input": "Write to ann@example.com."}
+
+
+@router.post(
+    "/v1/moderations",
+    responses=ANSWERED,
+    openapi_extra=body_of(PARAMETERS, _EXAMPLE, input={"type": ["string", "array"]}),
+)
+async def moderate(request: Request, caller: Annotated[Caller, needs(Scope.JOBS_WRITE)], services: Wired) -> Response:
+    """Return the moderation of each text when all their jobs have ended. See docs/openai.md."""
+    return await answer(request, caller, services, read)

@@ -1,0 +1,81 @@
+"""Assignment of new steps: sent to their worker at once where its queue has room, so that no bridge need look first."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+
+from headrace_producers.words import words
+from headrace_schemas.errors import Unavailable
+from headrace_workers.core.ledger.assign import Room
+from headrace_workers.core.ledger.claim import Claim
+from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.lanes import INTERACTIVE
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.new_jobs import NewJob
+from headrace_workers.core.log import Action, log
+from headrace_workers.runtime.wire.taskqueue import TaskQueue
+
+_OUTAGE_SECONDS = 10.0  # without asking a Redis that did not answer: callers have other things to do
+
+
+class Assigner:
+    """Sender of new work to its worker. Thread-safe. A bridge assigns the rest."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        tasks: TaskQueue,
+        sender: str,
+        depth: int,
+        lease_ms: int,
+        sent: Callable[[Claim], object] | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._tasks = tasks
+        self._sender = sender
+        self._depth = depth
+        self._lease_ms = lease_ms
+        self._sent = sent  # called with each claim
+        self._outage_until = float("-inf")
+
+    def room(self, lanes: Collection[tuple[str, int]]) -> Room:
+        """Return how many groups of these queues and lanes may be assigned when they are made."""
+        waiting: dict[tuple[str, int], int] = {}
+        if lanes and time.monotonic() > self._outage_until:
+            try:
+                waiting = self._tasks.waiting(sorted(lanes))
+            except Unavailable:
+                self._outage_until = time.monotonic() + _OUTAGE_SECONDS
+        groups = {lane: self._depth - count for lane, count in waiting.items()}
+        return Room(groups, self._sender, self._lease_ms)
+
+    def send(self, claims: Sequence[Claim]) -> None:
+        """Send the claims that were assigned; what cannot be sent is ready again, or will be when its lease ends."""
+        unsent = list(claims)
+        try:
+            while unsent:
+                self._tasks.send(unsent[0])
+                claim = unsent.pop(0)
+                if self._sent is not None:
+                    self._sent(claim)
+        except Exception as error:  # any error: the caller has work of its own to go on with
+            log("hand-out", logging.WARNING, Action.UNAVAILABLE, f"could not assign work at once: {words(error)}")
+            with suppress(Unavailable):
+                self._ledger.release([claim.id for claim in unsent])
+
+
+def behind(settled: Sequence[Settled]) -> set[tuple[str, int]]:
+    """Return queues and lanes of the steps that follow from these and wait, except for those that a model runs: the
+    bridge forms those groups, so that they fit the time quantum.
+    """
+    following = [step for item in settled for step in item.following]
+    return {(step.queue, step.lane) for step in following if not step.tried and not step.sized}
+
+
+def alone(jobs: Sequence[NewJob]) -> set[tuple[str, int]]:
+    """Return the queues of which these jobs bring one interactive step: there is nothing to group it with."""
+    places = Counter((step.queue, step.lane) for job in jobs for step in job.steps)
+    return {place for place, count in places.items() if count == 1 and place[1] == INTERACTIVE}

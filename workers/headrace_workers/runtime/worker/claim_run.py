@@ -1,0 +1,216 @@
+"""Running one claim: start, run the step over the whole group, complete. All that a worker does.
+
+Whatever happens, no claim stays begun by a worker that has let go of it: that would look like the worker's death, and
+count against its jobs.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from headrace_schemas.errors import Unavailable
+from headrace_workers.core.ledger.assign import Room
+from headrace_workers.core.ledger.complete import Completed, Settled
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.start import Started
+from headrace_workers.core.log import Action, log
+from headrace_workers.core.outage import awaited
+from headrace_workers.core.ports import Clock
+from headrace_workers.core.progress import Progress
+from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.wire.early_assignment import Assigner, behind
+from headrace_workers.runtime.wire.follow_up import FollowUp
+from headrace_workers.runtime.wire.notifier import Hint, Notifier
+from headrace_workers.runtime.worker.renew import Renewer
+from headrace_workers.runtime.worker.runs import Runs
+from headrace_workers.runtime.worker.work import Work
+
+T = TypeVar("T")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between two tries
+_HANDED_ON = (Hint.WORK, Hint.EVENTS)
+_ENDED = (*_HANDED_ON, Hint.ENDS)
+_NO_ROOM_MS = 1_000
+_FEW = 8  # ends: the bridge reports more of them, many at once
+_UNKNOWN_STAGE_SECONDS = 10.0  # at most, until it is offered to another worker
+
+
+class Runner:
+    """A worker's hands: the work that it can do, and the ledger. Thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        work: Work,
+        settings: Settings,
+        renewer: Renewer,
+        runs: Runs,
+        assigner: Assigner,
+        follow_up: FollowUp,
+        notifier: Notifier,
+        clock: Clock,
+        worker: str,
+        progress: Progress,
+    ) -> None:
+        self._ledger = ledger
+        self._work = work
+        self._settings = settings
+        self._renewer = renewer
+        self._runs = runs
+        self._notifier = notifier
+        self._clock = clock
+        self._worker = worker
+        self._assigner = assigner
+        self._follow_up = follow_up
+        self._progress = progress
+        self._random = random.Random()
+        self._leaving_until: float | None = None
+
+    def run(self, claim_id: int) -> None:
+        """Run a claim, once. One that is no longer ours, or that runs here already, is passed over in silence."""
+        with self._renewer.renewing(claim_id) as mine:
+            if not mine:
+                return
+            try:
+                started = self._insist(lambda: self._start(claim_id))
+            except Unavailable:
+                self._renewer.give_up(claim_id)  # it may have begun, and the answer was lost
+                return
+            if started is None:
+                self._notifier.notify(Hint.WORK)  # there is room in the queue again
+                return
+            done = self._finish(started)
+            if done and 0 < len(done.ended) <= _FEW:
+                self._tell(done)
+            # However it went: there is room in the queue, and there may be steps and events.
+            self._notifier.notify(*(_HANDED_ON if done and done.assigned else _ENDED))
+
+    def leave(self) -> None:
+        """Prepare for the end of this process: a ledger that is unavailable is waited for no longer than a lease from
+        now.
+        """
+        self._leaving_until = self._clock.monotonic() + self._settings.lease
+
+    def give_back(self) -> int:
+        """Give back unfinished work, and work that was passed on and not begun, at a stop; return the number of
+        steps.
+        """
+        steps = self._renewer.give_back()  # which notifies the bridges
+        unstarted = self._ledger.release_unstarted(self._worker)
+        if unstarted:
+            self._notifier.notify(Hint.WORK)
+        return steps + unstarted
+
+    def put_off(self, claim_id: int) -> None:
+        """Give a claim back that there is no room for at the moment: its steps come back in a while, here or
+        elsewhere.
+        """
+        try:
+            self._ledger.release([claim_id], _NO_ROOM_MS, "its worker had its hands full")
+        except Unavailable:
+            self._renewer.give_up(claim_id)
+
+    def complain(self, trouble: str) -> None:
+        """Let people see in `headrace status`, for a minute, what is wrong with this worker's surroundings."""
+        with suppress(Unavailable):
+            self._ledger.tell(self._worker, "worker", {"": trouble})
+
+    def _start(self, claim_id: int) -> Started | None:
+        return self._ledger.start(claim_id, worker=self._worker, lease_ms=self._settings.lease_ms)
+
+    def _finish(self, started: Started) -> Completed | None:
+        """Run what was begun, and write what came of it."""
+        try:
+            if not self._work.knows(started):
+                self._pass_on(started)
+                return None
+            done = self._complete(started)
+            if done is None:
+                self._come_back(started)
+            else:
+                self._assigner.send(done.assigned)
+            return done
+        except Unavailable:  # and we are to leave
+            self._renewer.give_up(started.claim_id)
+        except Exception as error:
+            self._fail(started, error)
+        return None
+
+    def _tell(self, done: Completed) -> None:
+        """Notify those who wait for these ends at once, before bridges begin to publish them, which takes the time that
+        this needs. Bridges do what fails here.
+        """
+        try:
+            self._follow_up.once(done.ended, done.now)
+        except Unavailable:
+            pass
+        except Exception:
+            logging.getLogger("headrace.run").exception("ends are told later", extra={"action": Action.STEP_FAILED})
+
+    def _complete(self, started: Started) -> Completed | None:
+        begun = self._clock.monotonic()
+        settled = self._runs.do(started, self._work.do)
+        ran_ms = int((self._clock.monotonic() - begun) * 1000)
+        return self._write(started, settled, ran_ms, self._assigner.room(behind(settled)))
+
+    def _write(
+        self, started: Started, settled: list[Settled], ran_ms: int, room: Room | None = None
+    ) -> Completed | None:
+        quantum_ms = int(self._work.quantum(started.stage) * 1000)
+        return self._insist(
+            lambda: self._ledger.complete(started.claim_id, settled, ran_ms=ran_ms, quantum_ms=quantum_ms, room=room)
+        )
+
+    def _pass_on(self, started: Started) -> None:
+        """Leave a stage that only a newer version knows to a worker that does: its steps wait, and were not tried
+        here.
+        """
+        reason = f"worker {self._worker} does not know the stage {started.stage!r} of the queue {started.queue!r}"
+        log("run", logging.WARNING, Action.GIVEN_BACK, f"{reason}: its work waits for one that does",
+            claim=started.claim_id, steps=len(started.steps))  # fmt: skip
+        delay_ms = int(self._random.uniform(0.5, 1) * _UNKNOWN_STAGE_SECONDS * 1000)
+        self._insist(lambda: self._ledger.release([started.claim_id], delay_ms, reason))
+
+    def _come_back(self, started: Started) -> None:
+        """Handle a claim that had ended: its lease ran out, or the answer to its completion was lost."""
+        log("run", logging.WARNING, Action.LEASE_LOST, "the claim had ended before: nothing more was written",
+            claim=started.claim_id, steps=len(started.steps))  # fmt: skip
+        jobs = [row.job_id for row in started.steps]
+        self._insist(lambda: self._ledger.acquit(started.stage, jobs))
+
+    def _fail(self, started: Started, error: Exception) -> None:
+        """Count an attempt for what was raised outside the step, such as by the ledger. The steps come back at
+        different times, so that one that cannot be written soon stands alone.
+        """
+        logging.getLogger("headrace.run").exception("a claim failed", extra={"action": Action.STEP_FAILED})
+        reason = f"its worker failed with {type(error).__name__}; see the worker's log"
+        try:
+            self._write(started, self._work.fail(started, reason), 0)
+        except Exception:
+            logging.getLogger("headrace.run").exception("it cannot be put off", extra={"action": Action.STEP_FAILED})
+            self._renewer.give_up(started.claim_id)
+
+    def _insist(self, act: Callable[[], T]) -> T:
+        """Try again while the ledger is unavailable: a worker's answers are dear, and without it there is nothing to
+        do.
+        """
+        who, waits_for, pause = f"run.{threading.current_thread().name}", None, _FIRST_PAUSE
+        while True:
+            try:
+                value = act()
+            except Unavailable as error:
+                if self._leaving_until is not None and self._clock.monotonic() > self._leaving_until:
+                    raise
+                before, waits_for = waits_for, awaited(error)
+                self._progress.tell(who, before, waits_for)
+                time.sleep(pause)
+                pause = min(_LONGEST_PAUSE, pause * 2)
+            else:
+                if waits_for is not None:
+                    self._progress.tell(who, waits_for, None)
+                return value

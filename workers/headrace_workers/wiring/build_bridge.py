@@ -1,0 +1,207 @@
+"""Construction of a bridge: its duties, and the parts that they share."""
+
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from headrace_workers.core.admission.parts import admission_rules
+from headrace_workers.core.admission.rules import AdmissionRules
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.feature import installed
+from headrace_workers.core.identity import process_name
+from headrace_workers.core.ledger.deployment import Fact
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.probe import Probe
+from headrace_workers.core.outage import KafkaUnavailable
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.progress import Progress
+from headrace_workers.features.generation.models.registry import Registry
+from headrace_workers.features.knowledge.embedders.deployed_embedder import ServedEmbedder
+from headrace_workers.runtime.bridge.bridge import Bridge, Duty
+from headrace_workers.runtime.bridge.cluster import Cluster
+from headrace_workers.runtime.bridge.dispatch import Dispatch
+from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty
+from headrace_workers.runtime.bridge.event_publisher import Publisher
+from headrace_workers.runtime.bridge.incident_reporter import Incidents
+from headrace_workers.runtime.bridge.ingest import Ingest
+from headrace_workers.runtime.bridge.partitions import Partitions
+from headrace_workers.runtime.bridge.reap import Reap
+from headrace_workers.runtime.bridge.relay import Relay
+from headrace_workers.runtime.bridge.skip_stages import PassOver
+from headrace_workers.runtime.health.writes import Writes
+from headrace_workers.runtime.settings import ModelSettings, Settings
+from headrace_workers.runtime.wire.listener import HintListener, HintReceiver, Several
+from headrace_workers.runtime.wire.live_queues import live_queues
+from headrace_workers.runtime.wire.notifier import Hint, Notifier
+from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
+from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.taskqueue import TaskQueue
+from headrace_workers.wiring.parts import admission_parts, assigner_of, follow_up, pipeline_of, task_queue
+
+_AT_START = 3.0  # seconds for Kafka to say which cluster it is, before the bridge begins
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """Parts that all duties of one bridge share."""
+
+    settings: Settings
+    pipeline: Pipeline
+    name: str
+    ledger: Ledger
+    clock: SystemClock
+    models: Registry
+    rules: AdmissionRules
+    tasks: TaskQueue
+    impatient_tasks: TaskQueue  # for what has other ways, too: it gives up soon
+    incidents: Incidents
+    cluster: Cluster
+
+
+def build_bridge(
+    settings: Settings,
+    duties: frozenset[str],
+    progress: Progress,
+    pipeline: Pipeline | None = None,
+    *,
+    durable: bool = True,
+) -> Bridge:
+    """Return a bridge with these duties; `durable`: Kafka's log outlives its broker. Unavailable when the ledger does
+    not answer, ConfigurationError when it belongs to another deployment.
+    """
+    name, ledger, clock = process_name("bridge"), Ledger.at(settings.ledger), SystemClock()
+    ledger.deployment.state(Fact.PREFIX, settings.kafka.prefix)
+    cluster = Cluster(settings.kafka, ledger, durable=durable)
+    if duties & {Duty.INGEST, Duty.RELAY}:
+        with suppress(KafkaUnavailable):  # it is waited for: this is asked again before anything is read or published
+            cluster.check(_AT_START)
+    channel, models = RedisNames(settings.kafka.prefix).hints, Registry(settings.home)
+    hints = redis_client(settings.redis, HINT_SECONDS)
+    notifier = Notifier(hints, channel)
+    ledger.tell_of_changes(partial(notifier.notify, Hint.CHANGES))
+    pipeline = pipeline or pipeline_of(settings)
+    parts = admission_parts(
+        settings, ledger, models, ServedEmbedder(settings.home, settings.of(ModelSettings).embedder)
+    )
+    shared = _Shared(
+        settings=settings,
+        pipeline=pipeline,
+        name=name,
+        ledger=ledger,
+        clock=clock,
+        models=models,
+        rules=admission_rules(parts, pipeline),
+        tasks=task_queue(settings, redis_client(settings.redis), ledger),
+        impatient_tasks=task_queue(settings, hints, ledger),
+        incidents=Incidents(ledger, name, clock),
+        cluster=cluster,
+    )
+    of_features = _duties_of_features(shared)
+    work, events, ends = (threading.Event() for _ in range(3))
+    heard = _joined(
+        {Hint.WORK: work, Hint.EVENTS: events, Hint.ENDS: ends}, *(d.receivers for d in of_features.values())
+    )
+    dispatch = _dispatch(shared)
+    return Bridge(
+        name=name,
+        duties=duties,
+        ledger=ledger,
+        listener=HintListener(redis_client(settings.redis), channel, heard, progress.loop("ears")),
+        work=work,
+        events=events,
+        ends=ends,
+        ingest=_ingest(shared, dispatch),
+        dispatch=dispatch,
+        relay=_relay(shared),
+        reap=_reap(shared),
+        of_features=of_features,
+        notifier=notifier,
+        writes=Writes(Probe(ledger.engine), progress.loop("probe")),
+        progress=progress,
+    )
+
+
+def _duties_of_features(shared: _Shared) -> dict[str, FeatureDuty]:
+    settings = shared.settings
+    parts = BridgeParts(
+        name=shared.name,
+        settings=settings,
+        ledger=shared.ledger,
+        clock=shared.clock,
+        incidents=shared.incidents,
+        rules=shared.rules,
+    )
+    return {name: make(parts) for feature in installed() for name, make in feature.duties.items()}
+
+
+def _joined(*heard: Mapping[Hint, HintReceiver]) -> dict[Hint, HintReceiver]:
+    """Return for each hint what sets all that hears it."""
+    hints = dict.fromkeys(hint for each in heard for hint in each)
+    return {hint: Several(*(each[hint] for each in heard if hint in each)) for hint in hints}
+
+
+def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
+    settings = shared.settings
+    return Ingest(
+        partitions=Partitions(settings.kafka, shared.ledger, shared.name, shared.clock),
+        prefix=settings.kafka.prefix,
+        ledger=shared.ledger,
+        rules=shared.rules,
+        max_active=settings.max_active,
+        retention=settings.retention,
+        clock=shared.clock,
+        incidents=shared.incidents,
+        assigner=assigner_of(settings, shared.ledger, shared.impatient_tasks, shared.name, dispatch.went_out),
+        check_cluster=shared.cluster.check,
+    )
+
+
+def _dispatch(shared: _Shared) -> Dispatch:
+    settings = shared.settings
+    return Dispatch(
+        ledger=shared.ledger,
+        tasks=shared.tasks,
+        pipeline=shared.pipeline,
+        models=shared.models.served,
+        bridge=shared.name,
+        lease_ms=settings.lease_ms,
+        group_size=settings.group_size,
+        depth=settings.queue_depth,
+        linger_ms=int(settings.linger * 1000),
+    )
+
+
+def _relay(shared: _Shared) -> Relay:
+    return Relay(
+        publisher=Publisher(shared.settings.kafka),
+        ledger=shared.ledger,
+        bridge=shared.name,
+        clock=shared.clock,
+        incidents=shared.incidents,
+        follow_up=follow_up(
+            shared.settings,
+            shared.ledger,
+            assigner_of(shared.settings, shared.ledger, shared.impatient_tasks, shared.name),
+        ),
+        check_cluster=shared.cluster.check,
+    )
+
+
+def _reap(shared: _Shared) -> Reap:
+    settings = shared.settings
+    return Reap(
+        ledger=shared.ledger,
+        clock=shared.clock,
+        lease_ms=settings.lease_ms,
+        max_crashes=settings.max_crashes,
+        retention=settings.retention,
+        hold=settings.hold,
+        pass_over=PassOver(
+            ledger=shared.ledger,
+            pipeline=shared.pipeline,
+            served=partial(live_queues, redis_client(settings.redis), RedisNames(settings.kafka.prefix)),
+        ).once,
+        upkeep=[keep_up for each in installed() if (keep_up := each.upkeep(settings, shared.ledger)) is not None],
+    )

@@ -1,0 +1,177 @@
+"""Construction of a gateway: its services, and how they start and stop."""
+
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from headrace_producers.settings import KafkaSettings
+from headrace_schemas import Topic
+from headrace_schemas.topics import ABOUT_JOBS, INBOUND
+from headrace_workers.core.admission.parts import admission_rules
+from headrace_workers.core.admission.rules import AdmissionRules
+from headrace_workers.core.identity import process_name
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.probe import Probe
+from headrace_workers.core.once import once
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.progress import Progress
+from headrace_workers.features.access.store.keys import ApiKeys
+from headrace_workers.features.batches.files.file_service import files_in
+from headrace_workers.features.batches.files.upload_service import Uploads
+from headrace_workers.features.batches.store.stored import StoredFiles
+from headrace_workers.features.generation.models.registry import Registry
+from headrace_workers.features.knowledge.embedders.deployed_embedder import ServedEmbedder
+from headrace_workers.features.knowledge.parts import embedder_of, remembering
+from headrace_workers.runtime.health.writes import Writes
+from headrace_workers.runtime.settings import GatewaySettings, ModelSettings, Settings
+from headrace_workers.runtime.wire.listener import HintListener, HintReceiver, Several
+from headrace_workers.runtime.wire.notifier import Hint, Notifier
+from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
+from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.wiring import recall
+from headrace_workers.wiring.parts import admission_parts, pipeline_of
+
+if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
+    from headrace_workers.http.admission import Admission
+    from headrace_workers.http.metrics import Metrics
+    from headrace_workers.http.services import Services
+    from headrace_workers.http.sink import Sink
+    from headrace_workers.http.waiter import Waiter
+
+_GATEWAY_THREADS = 16  # that wait for the ledger: it has twelve connections
+_STORE_THREADS = 8
+_SEARCH_THREADS = 8
+
+
+def build_gateway(
+    settings: Settings,
+    progress: Progress,
+    *,
+    durable: bool,
+    open_to: str | None = None,
+    pipeline: Pipeline | None = None,
+) -> "Services":
+    """Return the services of the gateway's routes. `durable`: Kafka's log outlives its broker. `open_to`: the tenant of
+    requests without a key.
+    """
+    from headrace_workers.features.access.keyring import Keyring
+    from headrace_workers.features.batches.files.file_service import Files
+    from headrace_workers.features.batches.files.store_work import StoreWork
+    from headrace_workers.features.knowledge.passage_search import PassageSearch
+    from headrace_workers.http.metrics import Metrics
+    from headrace_workers.http.rate_limits import Rates
+    from headrace_workers.http.rate_limits import client as rates_client
+    from headrace_workers.http.services import Services
+    from headrace_workers.http.waiter import Waiter
+
+    ledger, names = Ledger.at(settings.ledger), RedisNames(settings.kafka.prefix)
+    served = ServedEmbedder(settings.home, settings.of(ModelSettings).embedder)
+    parts = admission_parts(settings, ledger, Registry(settings.home), served)
+    rules = admission_rules(parts, pipeline or pipeline_of(settings))
+    executor, metrics = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway"), Metrics()
+    sink, waiter = _sink(settings.kafka, executor), Waiter(ledger.look_for, executor, progress.loop("waiter"))
+    notifier, followers, at_end = (
+        Notifier(redis_client(settings.redis, HINT_SECONDS), names.hints),
+        Several(),
+        ExitStack(),
+    )
+    ledger.tell_of_changes(partial(notifier.notify, Hint.CHANGES))
+    embedder = once(lambda: remembering(embedder_of(settings)))
+    bases = once(
+        lambda: recall.bases_of(ledger, progress, process_name("gateway"), embedder, lambda: followers, at_end)
+    )
+    files = files_in(settings, ledger)
+    return Services(
+        settings=settings,
+        ledger=ledger,
+        executor=executor,
+        sink=sink,
+        waiter=waiter,
+        admission=_admission(settings, ledger, sink, waiter, rules, executor, metrics, durable=durable),
+        rules=rules,
+        metrics=metrics,
+        writes=Writes(Probe(ledger.engine), progress.loop("probe")),
+        keyring=Keyring(ledger.of(ApiKeys), executor, open_to=open_to),
+        rates=Rates(rates_client(settings.redis), names, settings.of(GatewaySettings).rate),
+        hear=lambda rang: _hear(settings, names, progress, rang, followers),
+        ring=lambda: executor.submit(notifier.notify, *Hint),  # nobody waits for it
+        at_end=at_end,
+        parts={
+            Files: files,
+            Uploads: Uploads(ledger.of(StoredFiles), files),
+            StoreWork: StoreWork(ThreadPoolExecutor(_STORE_THREADS, "store")),
+            PassageSearch: PassageSearch(bases, served, ThreadPoolExecutor(_SEARCH_THREADS, "search")),
+        },
+    )
+
+
+def _sink(kafka: KafkaSettings, executor: Executor) -> "Sink":
+    from headrace_producers.kafka import KafkaSink
+    from headrace_workers.http.sink import CONFIRM_SECONDS, Sink
+    from headrace_workers.http.topics import LOOK_SECONDS, Topics
+
+    return Sink(
+        lambda told: KafkaSink(kafka, max_block=1.0, delivery_timeout=CONFIRM_SECONDS, on_delivery=told),
+        Topics(lambda: _missing(kafka, LOOK_SECONDS), executor),
+        executor,
+    )
+
+
+def _admission(
+    settings: Settings,
+    ledger: Ledger,
+    sink: "Sink",
+    waiter: "Waiter",
+    rules: AdmissionRules,
+    executor: Executor,
+    metrics: "Metrics",
+    *,
+    durable: bool,
+) -> "Admission":
+    from headrace_workers.features.access.quota_reservations import QuotaReservations
+    from headrace_workers.http.admission import Admission
+    from headrace_workers.http.load_shedding import LoadShedding
+
+    return Admission(
+        ledger=ledger,
+        sink=sink,
+        waiter=waiter,
+        rules=rules,
+        load_shedding=LoadShedding(
+            ledger.pressure, executor, most=settings.max_active, longest=settings.of(GatewaySettings).max_queue_age
+        ),
+        executor=executor,
+        durable=durable,
+        metrics=metrics,
+        quotas=QuotaReservations(ledger, rules, executor),
+    )
+
+
+def _hear(
+    settings: Settings, names: RedisNames, progress: Progress, rang: Callable[[], object], followers: HintReceiver
+) -> Callable[[], object]:
+    """Call this on every hint, except for those of the followers of answers and documents; return a function that ends
+    it.
+    """
+    heard: dict[Hint, HintReceiver] = {**dict.fromkeys(Hint, _Call(rang)), Hint.CHANGES: followers}
+    listener = HintListener(redis_client(settings.redis), names.hints, heard, progress.loop("ears"))
+    listener.start()
+    return listener.stop
+
+
+def _missing(kafka: KafkaSettings, seconds: float) -> dict[Topic, str]:
+    """Return the topics of jobs that are not there, with their names in Kafka. Unavailable where no broker answers."""
+    from headrace_producers.admin import missing_topics
+
+    wanted = [topic for topic in INBOUND if topic not in ABOUT_JOBS]  # cancellations it writes into the ledger
+    return {topic: kafka.topic(topic) for topic in missing_topics(kafka, wanted, timeout=seconds)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """Receiver that calls a function at any hint."""
+
+    set: Callable[[], object]

@@ -1,0 +1,121 @@
+"""Construction of a worker from its roles."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.identity import process_name
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.stage import MODEL_ROLE
+from headrace_workers.core.progress import Progress
+from headrace_workers.features.generation.models.registry import load_card
+from headrace_workers.features.generation.parts import generator
+from headrace_workers.features.generation.settings import GenerationSettings
+from headrace_workers.features.knowledge.parts import embedder
+from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.wire.notifier import Hint, Notifier
+from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
+from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.worker.cancellation_watch import CancellationWatch
+from headrace_workers.runtime.worker.claim_run import Runner
+from headrace_workers.runtime.worker.parts import WorkerParts
+from headrace_workers.runtime.worker.process import WorkerRuntime, run_worker
+from headrace_workers.runtime.worker.renew import Renewer
+from headrace_workers.runtime.worker.runs import Runs
+from headrace_workers.runtime.worker.work import Work
+from headrace_workers.wiring import recall
+from headrace_workers.wiring.parts import assigner_of, follow_up, pipeline_of, task_queue
+
+if TYPE_CHECKING:  # they import NumPy, which most processes do without
+    from headrace_workers.features.knowledge.bases import Bases
+    from headrace_workers.features.knowledge.retrieval import Retrieval
+
+_BELIEVED = 1.0  # seconds for which a worker asks no more whether anybody listens: bridges ask each time
+
+
+def serve(
+    settings: Settings,
+    roles: frozenset[str],
+    model: str | None,
+    progress: Progress,
+    *,
+    concurrency: int | None = None,
+    pipeline: Pipeline | None = None,
+) -> int:
+    """Run a worker of these roles until SIGTERM, and return its exit code."""
+    pipeline = pipeline or pipeline_of(settings)
+    build = partial(build_hands, settings, pipeline, roles, model)
+    return run_worker(
+        settings,
+        pipeline,
+        roles,
+        model,
+        progress,
+        build,
+        concurrency=concurrency,
+        at_once=settings.of(GenerationSettings).inter_threads,
+        open_calls=_open_calls(settings, model),
+    )
+
+
+def _open_calls(settings: Settings, model: str | None) -> int:
+    """Return how many calls the worker of a remote model holds open; 0 for a model that it computes itself."""
+    remote = load_card(settings.home, model).remote if model is not None else None
+    return remote.open_calls if remote else 0
+
+
+def build_hands(
+    settings: Settings, pipeline: Pipeline, roles: frozenset[str], model: str | None, progress: Progress
+) -> WorkerRuntime:
+    """Return a worker's hands.
+
+    Call it after any fork, since models and connections do not survive one.
+    """
+    ledger, name = Ledger.at(settings.ledger), process_name("+".join(sorted(roles)))
+    runs = Runs(progress, pipeline, settings.longest_run)
+
+    def cancelled() -> CancellationWatch:
+        asking = CancellationWatch(ledger, runs, progress.loop("let go"))
+        asking.start()
+        return asking
+
+    parts = WorkerParts(name=name, settings=settings, pipeline=pipeline, ledger=ledger, progress=progress, model=model)
+    steps = pipeline.steps_of(roles, model, {**parts_of(parts), "cancelled": cancelled})
+    parallel = parts.once(generator).parallel if MODEL_ROLE in roles else 1
+    client = redis_client(settings.redis, HINT_SECONDS)
+    notifier = Notifier(client, RedisNames(settings.kafka.prefix).hints)
+    ledger.tell_of_changes(partial(notifier.notify, Hint.CHANGES))
+    renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs, notifier)
+    renewer.start()
+    assigner = assigner_of(settings, ledger, task_queue(settings, client, ledger), name)
+    runner = Runner(
+        ledger=ledger,
+        work=Work(pipeline, steps, settings, SystemClock()),
+        settings=settings,
+        renewer=renewer,
+        runs=runs,
+        notifier=notifier,
+        assigner=assigner,
+        follow_up=follow_up(settings, ledger, assigner, believed=_BELIEVED),
+        clock=SystemClock(),
+        worker=name,
+        progress=progress,
+    )
+    return WorkerRuntime(runner, parallel, ledger.identity)
+
+
+def parts_of(worker: WorkerParts) -> dict[str, Callable[[], Any]]:
+    """Return the builders of the parts of steps, by the names that stages use; a role's unused parts are not built."""
+    settings, ledger, progress = worker.settings, worker.ledger, worker.progress
+
+    def bases() -> "Bases":
+        return worker.once(recall.bases_of_worker)
+
+    def retrieval() -> "Retrieval":
+        recall.fill(settings, ledger, progress, lambda: worker.once(embedder))
+        recall.keep_warm(ledger, progress, bases)
+        return recall.retrieval_of(settings, bases)
+
+    return {**worker.of_features(), "retrieval": retrieval}
