@@ -93,11 +93,11 @@ def test_a_redis_that_was_started_again_is_asked_at_once(tmp_path, fresh_prefix:
         server.restart()
         clock.now += 60
         await rates.take("a", 1)
-        again = rates.away
+        again = rates.is_unavailable
         server.stop()
         clock.now += 60
         await rates.take("a", 1)
-        gone = rates.away
+        gone = rates.is_unavailable
         await rates.close()
         return again, gone
 
@@ -150,7 +150,7 @@ def test_without_redis_each_gateway_counts_by_itself():
     async def work():
         rates = Rates(client("redis://127.0.0.1:1/0"), RedisNames("x."), 2.0, monotonic=clock)
         first, refusal = await taken(rates, "a", 1)
-        assert rates.away
+        assert rates.is_unavailable
         clock.now += 3.0
         later, _ = await taken(rates, "a", 1)
         await rates.close()

@@ -39,7 +39,7 @@ def submit(
     file: Annotated[str | None, typer.Argument(help="jobs as JSON lines, or - for standard input")] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="one prompt instead of a file")] = None,
     *,
-    asked: asking.Asked,
+    asked: asking.JobOptions,
     max_tokens: asking.MaxTokensOption = None,
     stop: Annotated[
         list[str] | None, typer.Option("--stop", help="with --prompt: stop the answer before this text")

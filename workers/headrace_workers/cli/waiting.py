@@ -51,7 +51,7 @@ class Waiting:
         self._jobs = jobs
         self._since_ms = since_ms
         self._look = look
-        self._told = False
+        self._warned = False
 
     def confirm(self, timeout: float, sleep: Callable[[float], None]) -> tuple[list[Receipt], int]:
         """Wait until the ledger has taken in or refused every job: the refusals, and how many it does not know yet."""
@@ -127,8 +127,8 @@ class Waiting:
         return len(self._unconfirmed & set(self.open)) if self._jobs is not None else 0
 
     def _tell_unknown(self) -> None:
-        if self.unknown and not self._told:
-            self._told = True
+        if self.unknown and not self._warned:
+            self._warned = True
             say(f"the ledger does not know {self.unknown} of the jobs yet; they are sent again: is a bridge running?")
 
     def _send_again(self) -> None:

@@ -68,13 +68,13 @@ class Direct(APIRoute):
             given[name] = request.headers.get(header)
         only(request, self._names)
         if self._query:
-            given |= self._asked(request)
+            given |= self._arguments(request)
         response: Response = await self.endpoint(
             request=request, caller=caller, services=request.app.state.services, **given
         )
         return response
 
-    def _asked(self, request: Request) -> dict[str, Any]:
+    def _arguments(self, request: Request) -> dict[str, Any]:
         found = {}
         for name, alias, check in self._query:
             if (said := request.query_params.get(alias)) is None:

@@ -167,7 +167,7 @@ class Bulk:
     def _go_on(self, batch: Row[Any], room: int, tell: Callable[[Hint], object], alive: Callable[[], object]) -> int:
         now = self._ledger_time.ms()
         if batch.state == CANCELLING:  # first: a store that is away keeps no model at work
-            self._let_go(batch, tell)
+            self._cancel_open_jobs(batch, tell)
         written = taken = 0
         try:
             written = self._outputs.collect(batch, now)
@@ -204,7 +204,7 @@ class Bulk:
             tell(Hint.WORK)
         return lines
 
-    def _let_go(self, batch: Row[Any], tell: Callable[[Hint], object]) -> None:
+    def _cancel_open_jobs(self, batch: Row[Any], tell: Callable[[Hint], object]) -> None:
         reason = f"its batch, {batch.id}, was cancelled"
         if self._ledger.of(Batches).let_go(batch.number, batch.tenant, reason, _LET_GO_AT_ONCE):
             for hint in (Hint.WORK, Hint.EVENTS, Hint.ENDS):

@@ -21,7 +21,7 @@ from headrace_workers.core.progress import Awaited
 from headrace_workers.core.text_file import NotReadable
 from headrace_workers.features.batches.files.file_service import Files, files_in
 from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
-from headrace_workers.features.batches.new_batch import Wishes, submit
+from headrace_workers.features.batches.new_batch import BatchOptions, submit
 from headrace_workers.features.batches.settings import BatchSettings
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
@@ -245,7 +245,7 @@ class EvalRuns:
     def _carry(self, run: LedgerRow[Any], beginning: Beginning, ring: Callable[[Hint], object]) -> None:
         """Let a batch carry the items that make jobs, since all items are written down."""
         batch_id = None
-        wishes = Wishes(
+        wishes = BatchOptions(
             tenant=run.tenant,
             defaults=Defaults("", {"tenant": run.tenant}),
             metadata={"eval_run": run.id},

@@ -70,7 +70,7 @@ def _outcome(task: Task, tenant: str, completion: Completion | HeadraceError, ge
                 model=generator.alias,
                 quantization=generator.quantization,
                 usage=Usage(prompt_tokens=completion.prompt_tokens, completion_tokens=completion.completion_tokens),
-                **{name: value for each in answering() for name, value in each.told(context, text).items()},
+                **{name: value for each in answering() for name, value in each.answer_fields(context, text).items()},
             ),
         ),
         rows=tuple(row for each in answering() for row in each.rows(context, text)),

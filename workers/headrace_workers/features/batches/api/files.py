@@ -140,7 +140,7 @@ async def delete(file_id: str, caller: Writes, services: Wired) -> FileDeleted:
     try:
         await stored(services, caller, lambda _: services.of(Files).remove(row.id))
     except FileInUse as error:
-        raise Refusal(Why.CONFLICT, str(error), again=False) from error
+        raise Refusal(Why.CONFLICT, str(error), should_retry=False) from error
     return FileDeleted(id=file_id)
 
 

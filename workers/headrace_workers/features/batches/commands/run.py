@@ -35,7 +35,7 @@ def run(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="file for receipts as JSON lines; new receipts are appended")
     ],
-    asked: asking.Asked,
+    asked: asking.JobOptions,
     max_tokens: asking.MaxTokensOption = None,
     name: Annotated[
         str, typer.Option("--name", help="a new name runs all jobs again, even if they were answered")

@@ -22,7 +22,7 @@ from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.dead_letters import Burial, letter
 from headrace_workers.core.ledger.refusals import INGEST
 from headrace_workers.features.batches.commands.batch_files import Deployment
-from headrace_workers.features.batches.new_batch import LONGEST_SECONDS, PURPOSE, Wishes, submit
+from headrace_workers.features.batches.new_batch import LONGEST_SECONDS, PURPOSE, BatchOptions, submit
 from headrace_workers.features.batches.store.batches import BATCH_CANCELLED, BATCH_EXPIRED, CONFLICT
 
 _CHUNK = 1024**2  # bytes
@@ -126,8 +126,8 @@ class FileBatch:
             _lines(self._jobs, list(self._open.values())), tenant=self._tenant, purpose=PURPOSE, name=self._jobs.name,
             keep=self._here.keep, lines=True,
         )  # fmt: skip
-        wishes = Wishes(
-            tenant=self._tenant, defaults=Defaults("", own_keys=True), window=LONGEST_SECONDS, asked=_WINDOW,
+        wishes = BatchOptions(
+            tenant=self._tenant, defaults=Defaults("", own_keys=True), window=LONGEST_SECONDS, window_text=_WINDOW,
             metadata=self._metadata,
         )  # fmt: skip
         batch, new = submit(self._here.ledger, file, wishes, self._key)

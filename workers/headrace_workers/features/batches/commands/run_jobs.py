@@ -110,12 +110,12 @@ def carry(
                 _carry(batches, stack, receipts, this_run, show, unserved, patience)
         except BaseException:
             if trial is not None:
-                _let_go(batches)
+                _release(batches)
             raise
         this_run.seconds = time.monotonic() - began - this_run.startup
 
 
-def _let_go(batches: "Sequence[FileBatch]") -> None:
+def _release(batches: "Sequence[FileBatch]") -> None:
     """Cancel the unfinished jobs of a trial, and say so."""
     try:
         left = sum([batch.cancel() for batch in batches])

@@ -72,9 +72,9 @@ class Standings(KeepsGoing):
 
         audits = self._ledger.of(Audits)
         counted = audits.counted(scope, tenant, WINDOW)
-        due = fit_due(counted.before, counted.tallies, counted.beside)
+        due = fit_due(counted.before, counted.tallies, counted.other_counts)
         pairs = audits.pairs(scope, counted.before.since) if due else None
-        now = judge(counted.before, counted.tallies, counted.window, self._max_error, counted.beside, pairs)
+        now = judge(counted.before, counted.tallies, counted.window, self._max_error, counted.other_counts, pairs)
         audits.judge(now, counted.seen)
         if now.state == OFF and counted.before.state != OFF:
             self._say_off(now)
