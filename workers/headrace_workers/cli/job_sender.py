@@ -1,4 +1,4 @@
-"""Sends the jobs of a file; a producer that failed is replaced by a new one."""
+"""Sender of the jobs of a file. It replaces a producer that failed."""
 
 import contextlib
 from collections.abc import Callable, Sequence

@@ -163,7 +163,7 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
         model=done.model,
     )
     if route is None:
-        where = f"the stage {done.to!r}, which is none" if done.to else f"no stage that takes {type(event).__name__}"
+        where = f"the unknown stage {done.to!r}" if done.to else f"no stage that takes {type(event).__name__}"
         raise WrongOutcome(f"sent the job on to {where}")
     ordinal = row.ordinal + pipeline.goes_back(started.stage, route.stage.name)
     if ordinal > _MOST_ROUNDS:

@@ -1,4 +1,4 @@
-"""Making batches: what is submitted twice is one batch."""
+"""Creation of batches. The same file and options give the same batch."""
 
 import hashlib
 import json

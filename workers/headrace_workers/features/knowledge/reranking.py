@@ -41,7 +41,7 @@ class _RerankThread:
         return future
 
     def leave(self, future: "Future[list[float]]") -> None:
-        """Nobody waits for it any more; where it has not begun, it never will."""
+        """Drop the call: nobody waits for its result. If it has not begun, it never will."""
         if not future.cancel():
             with self._lock:
                 self._late = future

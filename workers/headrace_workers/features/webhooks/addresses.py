@@ -1,4 +1,4 @@
-"""Which addresses a webhook may be sent to. Pure.
+"""Addresses that a webhook may be sent to. Pure.
 
 The internet's, and those that the deployment names; nothing that leads to this machine, its network, or its cloud's
 metadata, however it is spelt: https://www.iana.org/assignments/iana-ipv4-special-registry and its like for IPv6.

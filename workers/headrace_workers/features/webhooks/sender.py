@@ -157,7 +157,7 @@ class Sender:
         return line
 
     async def _hand(self, letters: Sequence[Letter], replies: list[Reply | None], line: Line, state: "_Round") -> None:
-        """One after the other, until there is none, or no sense in going on."""
+        """Send deliveries one after the other, until none is left or the endpoint must be spared."""
         while not state.over and await line.turn(lambda: state.on_way > 0):
             with line.on_its_way() as answered:
                 place = None if state.over else next(state.places, None)

@@ -1,4 +1,4 @@
-"""Answers that were given before: looked up in the ledger, and by likeness in memory.
+"""Look-up of earlier answers: exactly in the ledger, and by similarity in memory.
 
 In memory is only what the ledger said a moment ago: what is served is looked up there once more, so that an answer
 that was recalled is dead at once.
@@ -211,7 +211,7 @@ class Cache:
 
 
 def _known(missing: Sequence[_Missing], alive: Mapping[int, Entry]) -> dict[int, Found]:
-    """The answers to those that memory finds, and that live."""
+    """Return the live answers to the questions that memory finds."""
     return {
         each.place: hit
         for each in missing
@@ -304,7 +304,7 @@ def _unserved(each: _Missing, leader: Leader | None) -> Miss | Awaited:
 
 
 def _waiting(each: _Missing, job_id: str) -> Miss | Awaited:
-    """It waits for a job, unless it has done so already."""
+    """Return the outcome of waiting for a job, unless the request has waited already."""
     return _miss(each) if each.request.asked.has_waited else Awaited(job_id)
 
 

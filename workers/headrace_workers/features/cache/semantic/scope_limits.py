@@ -1,4 +1,4 @@
-"""Which scopes may be served by likeness: judged from audits beside the look-ups, and read by them from memory."""
+"""Limits of scopes in the semantic tier. A thread derives them from audits; look-ups read them from memory."""
 
 import logging
 from typing import Final, NamedTuple

@@ -1,4 +1,4 @@
-"""What knowledge bases hold: documents by name, each with its chunks, and each change of one noted for followers.
+"""Documents of knowledge bases, by name, each with its chunks, and each change of one noted for followers.
 
 A base exists while it has documents. A document changes whole and in one transaction, so that nobody sees half of it,
 and `Hooks.on_documents_changed` tells the features whose rows rest on what it said before. Lock order: a document is
