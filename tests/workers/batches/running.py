@@ -29,7 +29,7 @@ from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.tables import BATCHES
 from headrace_workers.features.webhooks.allowed_targets import Reach
-from headrace_workers.runtime.bridge.incident_reporter import Incidents
+from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
 from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 
 DEFAULTS = Defaults("echo", {"tenant": "a", "lane": "batch"})
@@ -82,7 +82,7 @@ class Running:
             room=self._limits,
             bridge=name,
             clock=clock,
-            incidents=Incidents(self.ledger, name, clock),
+            incidents=IncidentReporter(self.ledger, name, clock),
             keep=3_600,
         )
 

@@ -11,7 +11,7 @@ from headrace_workers.core.ledger.claim import Wanted
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
-from headrace_workers.features.cache.semantic.answer_lookup import Cache
+from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
 from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
@@ -42,7 +42,7 @@ def another(ledger, *, followed: bool):
     embedder = HashEmbedder()
     known = Known(embedder.dimensions)
     questions = Questions(ledger, known)
-    flow = Flow(ledger, Cache(ledger, lambda alias: f"{alias}/1", NearestQuestions(embedder, known, 0.7)))
+    flow = Flow(ledger, AnswerLookup(ledger, lambda alias: f"{alias}/1", NearestQuestions(embedder, known, 0.7)))
     if followed:
         Follower(questions, Progress().loop("follow")).once()
     return flow

@@ -8,7 +8,7 @@ from tests.workers.recall.conftest import Flow, tiers
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.guards import refusal as guards
-from headrace_workers.features.cache.semantic.answer_lookup import Cache
+from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
 from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.found import Hit, LookupRequest
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
@@ -29,7 +29,7 @@ def semantic(ledger):
     """A flow with likeness, and what keeps it like the ledger."""
     embedder = HashEmbedder()
     known = Known(embedder.dimensions)
-    flow = Flow(ledger, Cache(ledger, lambda alias: f"{alias}/1", NearestQuestions(embedder, known, 0.7)))
+    flow = Flow(ledger, AnswerLookup(ledger, lambda alias: f"{alias}/1", NearestQuestions(embedder, known, 0.7)))
     flow.known, flow.follower = known, Follower(Questions(ledger, known), Progress().loop("follow"))
     flow.follower.once()
     return flow

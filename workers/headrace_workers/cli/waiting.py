@@ -6,7 +6,7 @@ from typing import Protocol
 
 from headrace_producers import Received
 from headrace_schemas.errors import Unavailable
-from headrace_workers.cli.jobfile import Entry
+from headrace_workers.cli.jobfile import JobEntry
 from headrace_workers.cli.ledger_jobs import Jobs
 from headrace_workers.cli.output import say
 from headrace_workers.cli.receipt_lines import Receipt
@@ -23,7 +23,7 @@ class Reader(Protocol):
         """Yield the ends of jobs that come within the time."""
 
 
-Resend = Callable[[Sequence[Entry]], None]
+Resend = Callable[[Sequence[JobEntry]], None]
 Look = Callable[[Iterable[str]], None]
 
 
@@ -36,7 +36,7 @@ class Waiting:
 
     def __init__(
         self,
-        entries: Sequence[Entry],
+        entries: Sequence[JobEntry],
         *,
         resend: Resend,
         monotonic: Callable[[], float],
@@ -139,6 +139,6 @@ class Waiting:
             except Unavailable as error:
                 say(f"{len(entries)} jobs are sent again later: {error}")
 
-    def _close(self, job_id: str | None) -> Entry | None:
+    def _close(self, job_id: str | None) -> JobEntry | None:
         self._unconfirmed.discard(job_id or "")
         return self.open.pop(job_id or "", None)

@@ -60,7 +60,7 @@ class _Unread(Exception):
     """The rest of the body is not read, and that was answered."""
 
 
-class Entry:
+class OutermostLayer:
     """The outermost layer of the application. It calls `on_end` with each finished request and its route's path."""
 
     def __init__(self, app: ASGIApp, *, max_body: int, on_end: Callable[[Visit, str], object]) -> None:

@@ -64,7 +64,7 @@ def client(url: str) -> Redis:
     return made
 
 
-class Rates:
+class RateLimiter:
     """The rate limits of tenants. Belongs to the event loop. `rate` is in requests and jobs a second; 0: any number."""
 
     def __init__(

@@ -19,7 +19,7 @@ from headrace_workers.http.batcher import PATIENCE, Batcher
 from headrace_workers.http.caller import FindsCallers
 from headrace_workers.http.errors import LedgerOutage, Refusal, Why, unsaid
 from headrace_workers.http.metrics import Metrics
-from headrace_workers.http.rate_limits import Rates
+from headrace_workers.http.rate_limits import RateLimiter
 from headrace_workers.http.sink import Sink
 from headrace_workers.http.tenant_slots import TenantSlots
 from headrace_workers.http.waiter import Waiter
@@ -50,7 +50,7 @@ class Services:
     admission: Admission
     rules: AdmissionRules
     keyring: FindsCallers
-    rates: Rates
+    rates: RateLimiter
     metrics: Metrics
     writes: Writes
     hear: Callable[[Callable[[], object]], Callable[[], object]]

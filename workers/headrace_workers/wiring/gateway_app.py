@@ -16,8 +16,8 @@ from headrace_schemas.reasons import code_of, words_of
 from headrace_workers.core.sql.database_errors import Unwritable
 from headrace_workers.http import operator_routes
 from headrace_workers.http.errors import Refusal, Why, refusal_of, refused_response, response_of
-from headrace_workers.http.fast_routes import Direct, Shortcut
-from headrace_workers.http.middleware import Entry, Visit
+from headrace_workers.http.fast_routes import FastRoute, Shortcut
+from headrace_workers.http.middleware import OutermostLayer, Visit
 from headrace_workers.http.openai_errors import Refused
 from headrace_workers.http.path_families import unsupported
 from headrace_workers.http.query import ONLY_DECLARED, ReadsItsURL
@@ -52,7 +52,9 @@ def build_app(services: Services) -> FastAPI:
         async with services.running():
             yield
 
-    entry = partial(Entry, max_body=services.settings.of(GatewaySettings).max_body, on_end=services.metrics.visited)
+    entry = partial(
+        OutermostLayer, max_body=services.settings.of(GatewaySettings).max_body, on_end=services.metrics.visited
+    )
     # Its pages of documentation would load programs from elsewhere.
     app = _Gateway(entry, title="headrace", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.services = services
@@ -75,7 +77,7 @@ class _Gateway(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Return all that a request passes."""
-        routes = [each for router in ROUTERS for each in router.routes if isinstance(each, Direct)]
+        routes = [each for router in ROUTERS for each in router.routes if isinstance(each, FastRoute)]
         return Shortcut(super().build_middleware_stack(), routes, tell=_tell, around=self._entry)
 
 

@@ -24,7 +24,7 @@ from headrace_workers.features.batches.store.batches import CANCELLING, IN_PROGR
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.runtime.bridge.crashes import Crashes
 from headrace_workers.runtime.bridge.duty import BridgeParts, DutyLease, Turn
-from headrace_workers.runtime.bridge.incident_reporter import Incidents
+from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
 from headrace_workers.runtime.bridge.ledger_time import LedgerTime
 from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 from headrace_workers.runtime.wire.listener import HintReceiver, Several
@@ -83,7 +83,7 @@ class Bulk:
         room: Room,
         bridge: str,
         clock: Clock,
-        incidents: Incidents,
+        incidents: IncidentReporter,
         keep: float,
         max_crashes: int = 3,
     ) -> None:

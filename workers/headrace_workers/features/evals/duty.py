@@ -37,7 +37,7 @@ from headrace_workers.features.quality.duty import LiveRates
 from headrace_workers.http.openai_errors import Refused
 from headrace_workers.runtime.bridge.crashes import Crashes
 from headrace_workers.runtime.bridge.duty import BridgeParts, DutyLease, Turn
-from headrace_workers.runtime.bridge.incident_reporter import Incidents
+from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
 from headrace_workers.runtime.wire.listener import HintReceiver
 from headrace_workers.runtime.wire.notifier import Hint
 
@@ -70,7 +70,7 @@ class EvalRuns:
         files: Files,
         bridge: str,
         clock: Clock,
-        incidents: Incidents,
+        incidents: IncidentReporter,
         keep: float,
         most_bytes: int = 0,
         max_crashes: int = 3,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from headrace_workers.features.quality.agreement import alpha, kappa, raw_agreement
 from headrace_workers.features.quality.clusters import Floats, Ints
-from headrace_workers.features.quality.detection_rates import Rates, rates
+from headrace_workers.features.quality.detection_rates import DetectionRates, rates
 from headrace_workers.features.quality.drift import Drift, drift
 from headrace_workers.features.quality.interval import Estimate, Undefined
 from headrace_workers.features.quality.ppi import Corrected, Verdicts, by_item, true_mean
@@ -67,7 +67,7 @@ class Assessment:
     agreement: Estimate | Undefined
     kappa: Estimate | Undefined
     among_people: Estimate | Undefined
-    rates: Rates | Undefined
+    rates: DetectionRates | Undefined
     mean: Corrected | Undefined
     reliability: Reliability | Undefined
     drift: Drift | Undefined

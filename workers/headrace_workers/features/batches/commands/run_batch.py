@@ -15,7 +15,7 @@ from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import HeadraceError
 from headrace_schemas.event_types import job_type, kind_of
 from headrace_workers.cli.connections import ring_bridges
-from headrace_workers.cli.jobfile import Entry, JobFile
+from headrace_workers.cli.jobfile import JobEntry, JobFile
 from headrace_workers.cli.ledger_jobs import Jobs
 from headrace_workers.cli.receipt_lines import Receipt
 from headrace_workers.core.job_defaults import Defaults
@@ -59,7 +59,7 @@ class FileBatch:
         ends: Jobs,
         *,
         tenant: str,
-        entries: Sequence[Entry],
+        entries: Sequence[JobEntry],
         run: str,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
@@ -172,7 +172,7 @@ class FileBatch:
         self._read[file_id] = start + len(whole)
         return [from_json(line) for line in whole.splitlines()]
 
-    def _refusal(self, entry: Entry, code: str, reason: str) -> Any:
+    def _refusal(self, entry: JobEntry, code: str, reason: str) -> Any:
         """Return the receipt of a line that made no job, or whose job is not known any more."""
         if code == BATCH_CANCELLED:
             return JobCancelled(job_id=entry.job_id, tenant=self._tenant, reason=reason)
@@ -196,7 +196,7 @@ class FileBatch:
         )
 
 
-def _lines(jobs: JobFile, entries: Sequence[Entry]) -> Iterator[bytes]:
+def _lines(jobs: JobFile, entries: Sequence[JobEntry]) -> Iterator[bytes]:
     """Yield the jobs of these entries as lines under their own numbers; the lines between them are empty.
 
     Each says all: nothing is left to a batch's defaults.

@@ -44,7 +44,7 @@ class _Missing(NamedTuple):
         return None if question is None or vector is None else Vectored(question, vector)
 
 
-class Cache:
+class AnswerLookup:
     """The answers of one ledger. Thread-safe. `version` tells a model and its weights by its alias."""
 
     def __init__(self, ledger: Ledger, version: Callable[[str], str], likeness: Likeness | None = None) -> None:

@@ -28,7 +28,7 @@ class Limit(NamedTuple):
 _UNREAD: Final = Limit(off="this worker has just begun, and does not know yet whether its scope is off")
 
 
-class Standings(KeepsGoing):
+class ScopeLimits(KeepsGoing):
     """Follows how scopes stand from a thread of its own, and judges those that have new labels: one worker at a time
     does. Look-ups ask `limit`.
     """
