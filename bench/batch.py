@@ -22,7 +22,7 @@ from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.files.store import Store
-from headrace_workers.features.batches.new_batch import Wishes, submit
+from headrace_workers.features.batches.new_batch import BatchOptions, submit
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
 
@@ -106,7 +106,7 @@ def run_batch(live: Deployment, home: Path, count: int, model: str, say: Say) ->
     """Seconds from the submission of so many lines to the end of their batch."""
     ledger = Ledger.at(live.ledger)
     files = Files(ledger.of(StoredFiles), Store.at(str(home / "files")))
-    wishes = Wishes(tenant="bench", defaults=Defaults(model, {"tenant": "bench", "lane": "batch"}))
+    wishes = BatchOptions(tenant="bench", defaults=Defaults(model, {"tenant": "bench", "lane": "batch"}))
     begun = said = time.monotonic()
     file = files.add(lines(count, model), tenant="bench", purpose="batch", name="bench.jsonl", keep=None, lines=True)
     batch, _ = submit(ledger, file, wishes, key=None)

@@ -28,7 +28,7 @@ from headrace_workers.features.batches.estimate import LEVEL, Interval
 from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.files.store import Store
 from headrace_workers.features.batches.forecast import GENERATES, History
-from headrace_workers.features.batches.new_batch import Wishes, submit
+from headrace_workers.features.batches.new_batch import BatchOptions, submit
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
 
@@ -82,7 +82,7 @@ def _answered(live: Deployment, home: Path, lines: int, batches: int, say: Say) 
     random.Random(_SEED).shuffle(asked)
     ledger = Ledger.at(live.ledger)
     files = Files(ledger.of(StoredFiles), Store.at(str(home / "files")))
-    wishes = Wishes(tenant="bench", defaults=Defaults(SMOLLM2, {"tenant": "bench", "lane": "batch"}))
+    wishes = BatchOptions(tenant="bench", defaults=Defaults(SMOLLM2, {"tenant": "bench", "lane": "batch"}))
     found: list[Line] = []
     known: set[bytes] = set()
     for number in range(batches):

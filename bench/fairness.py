@@ -20,7 +20,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.files.store import Store
-from headrace_workers.features.batches.new_batch import Wishes, submit
+from headrace_workers.features.batches.new_batch import BatchOptions, submit
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
 
@@ -112,7 +112,7 @@ def _send(producer: Producer, jobs: Iterator[dict[str, Any]], **fields: str) -> 
 
 
 def _submit(live: Deployment, ledger: Ledger, files: Files, count: int) -> str:
-    wishes = Wishes(tenant="bench", defaults=Defaults(ECHO, {"tenant": "bench", "lane": "batch"}))
+    wishes = BatchOptions(tenant="bench", defaults=Defaults(ECHO, {"tenant": "bench", "lane": "batch"}))
     file = files.add(lines_of(count, ECHO), tenant="bench", purpose="batch", name="bench.jsonl", keep=None, lines=True)
     batch, _ = submit(ledger, file, wishes, key=None)
     ring_bridges(live.env)

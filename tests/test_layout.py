@@ -56,12 +56,8 @@ _SHORT = {
     "features.judging.rouge": "a published measure",
     "features.knowledge.rerankers.load_reranker": "loads a heavy library only by its name",
     "features.moderation.fitting": "an adapter of SciPy",
-    "features.moderation.invisible": "one disguise a file",
-    "features.moderation.leet": "one disguise a file",
     "features.moderation.policy_news": "a thread of workers",
     "features.quality.tenant_pass_rates": "pure, beside a duty that reads and writes",
-    "http.health_route": "a route",
-    "http.metrics_route": "a route",
     "runtime.bridge.cluster": "a check that a bridge makes before it reads",
     "runtime.worker.cancellation_watch": "a thread of workers",
 }

@@ -40,7 +40,7 @@ class Carrier(Thread):
                 _log.warning("the Kafka client is replaced: %s", words(error))
                 self._pending.note(words(error))
                 self._pending.broke()
-        self._let_go()
+        self._release()
 
     def _once(self) -> None:
         if self._pending.broken:
@@ -61,7 +61,7 @@ class Carrier(Thread):
     def _replace(self) -> None:
         """Let go of the client, and of what it had: the next one is connected when there is something to carry."""
         link = self._link
-        self._let_go()
+        self._release()
         self._pending.rewind()
         if link is not None and link.refused:
             return
@@ -69,7 +69,7 @@ class Carrier(Thread):
         self._pause = max(self._pause, _FIRST_PAUSE)
         self._pending.pause(self._pause)
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if self._link is not None:
             self._link.close()
             self._link = None

@@ -175,7 +175,7 @@ def _headers(event_type: str) -> dict[str, Any]:
                 "description": "The event's id, the same each time it is sent.",
             },
             "ce_type": {"type": "string", "const": event_type},
-            "ce_source": {"type": "string", "minLength": 1, "format": "uri-reference", "description": "Who sent it."},
+            "ce_source": {"type": "string", "minLength": 1, "format": "uri-reference", "description": "The sender."},
             "ce_dataschema": {
                 "type": "string",
                 "format": "uri",

@@ -60,7 +60,7 @@ AttributeValue = Annotated[
 AttributeMap = Mapping[str, bool | int | float | str]
 Attributes = Annotated[
     dict[AttributeKey, AttributeValue],
-    Field(max_length=MAX_ATTRIBUTES, description="What is known of a document beside its text."),
+    Field(max_length=MAX_ATTRIBUTES, description="Facts about a document that are not in its text."),
 ]
 
 

@@ -66,9 +66,7 @@ class _Named(Value):
         Uncertain | None,
         Field(description="Judged is whatever another criterion is unsure about, and of the rest the `share`."),
     ] = None
-    output: Annotated[Text | None, Field(description="What this one judges, where that is not the job's output.")] = (
-        None
-    )
+    output: Annotated[Text | None, Field(description="The text to judge, if it is not the job's output.")] = None
     template: Annotated[
         Digest | None,
         Field(description="Of one that was filled for an item: the version of what all were filled from, as its own."),
@@ -95,7 +93,7 @@ class _Compared(_Named):
     """Fields of every criterion that compares."""
 
     reference: Annotated[
-        Text | None, Field(description="What this one compares with, where that is not the job's reference.")
+        Text | None, Field(description="The text to compare with, if it is not the job's reference.")
     ] = None
 
 
@@ -249,7 +247,7 @@ class Rubric(_Named):
         if len(self.labels) == 1:
             raise ValueError("labels and passing: one label is no choice")
         if strange := sorted(set(self.passing) - set(self.labels)):
-            raise ValueError(f"labels and passing: {strange[0]!r} is none of labels")
+            raise ValueError(f"labels and passing: {strange[0]!r} is not one of the labels")
         if self.labels and not self.passing:
             raise ValueError("labels and passing: without one that passes nothing ever would")
         return self

@@ -160,8 +160,12 @@ class JobHeld(JobEvent):
     """
 
     stage: Annotated[Name, Field(description="Where it is held.")]
-    reason: Annotated[ShortText, Field(description="What is asked, or what is down. It quotes no text.")]
-    needs_person: Annotated[bool, Field(description="Whether a person must decide; else it is tried again by itself.")]
+    reason: Annotated[
+        ShortText, Field(description="The decision to make, or the service that is down. It quotes no text.")
+    ]
+    needs_person: Annotated[
+        bool, Field(description="True if a person must decide. Otherwise the step is tried again by itself.")
+    ]
 
 
 class Unsupported(OutgoingValue):
@@ -196,7 +200,7 @@ class Score(OutgoingValue):
     reason: Annotated[ShortText | None, Field(description="The same in words.")] = None
     note: Annotated[
         ShortText | None,
-        Field(description="What to know about the value: that the judge saw a shortened text, say."),
+        Field(description="A remark on the value, for example that the judge saw a shortened text."),
     ] = None
     unsupported: Annotated[
         tuple[Unsupported, ...] | None,
@@ -207,7 +211,7 @@ class Score(OutgoingValue):
     def _value_or_reason(self) -> "Score":
         told = {self.not_judged is None, self.reason is None}
         if told != {self.value is not None}:
-            raise ValueError("a score has either a value, or a code and a reason why there is none")
+            raise ValueError("a score has either a value, or a code and a reason for its absence")
         return self
 
 

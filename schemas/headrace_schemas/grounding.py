@@ -84,7 +84,7 @@ class Grounding(OutgoingValue):
     relevance: Annotated[
         Relevance | None, Field(description="Of the most relevant passage that was found, whether it was used or not.")
     ] = None
-    floor: Annotated[Relevance, Field(description="What a passage needs to be used.")]
+    floor: Annotated[Relevance, Field(description="The relevance that a passage needs to be used.")]
     citations: tuple[Citation, ...] = ()
     unknown: Annotated[tuple[Number, ...], Field(max_length=MAX_UNKNOWN)] = ()
     left_out: tuple[LeftOut, ...] = ()

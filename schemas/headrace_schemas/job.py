@@ -109,11 +109,11 @@ class JudgedJob(Job):
     """Fields of a job whose output may be judged."""
 
     criteria: Annotated[
-        tuple[Criterion, ...], Field(max_length=MAX_CRITERIA, description="What the output is judged by."), FAIL_FAST
+        tuple[Criterion, ...],
+        Field(max_length=MAX_CRITERIA, description="The criteria that judge the output."),
+        FAIL_FAST,
     ] = ()
-    reference: Annotated[
-        Text | None, Field(description="What a right answer looks like, for the criteria that compare.")
-    ] = None
+    reference: Annotated[Text | None, Field(description="A right answer, for the criteria that compare.")] = None
 
     other: Annotated[
         Text | None, Field(description="Another output, for the criteria that compare two; absent: the reference.")
@@ -168,7 +168,7 @@ class GenerationJob(JudgedJob):
     ] = None
     screen: Annotated[
         bool | None,
-        Field(description="Whether the prompt is moderated before a model is run; absent: as the deployment says."),
+        Field(description="True to moderate the prompt before a model runs. Default: the deployment's setting."),
     ] = None
     knowledge: Annotated[
         Alias | None, Field(description="The tenant's knowledge base that the answer is to rest on.")
@@ -178,7 +178,7 @@ class GenerationJob(JudgedJob):
     ] = None
     without_passages: Annotated[
         WithoutPassages | None,
-        Field(description="What to do where no passage of it is relevant enough; absent: abstain."),
+        Field(description="The action if no passage is relevant enough. Default: abstain."),
     ] = None
 
     min_quality: Annotated[
@@ -252,12 +252,12 @@ class GenerationJob(JudgedJob):
 class EvaluationJob(JudgedJob):
     """Ask the judge about an output that was made elsewhere."""
 
-    input: Annotated[Text, Field(description="What was asked.")]
-    output: Annotated[Text, Field(description="What was answered, and is to be judged.")]
-    context: Annotated[Text | None, Field(description="What the output should be grounded in.")] = None
+    input: Annotated[Text, Field(description="The question.")]
+    output: Annotated[Text, Field(description="The answer to judge.")]
+    context: Annotated[Text | None, Field(description="The text that the output should be grounded in.")] = None
     criteria: Annotated[
         tuple[Criterion, ...],
-        Field(min_length=1, max_length=MAX_CRITERIA, description="What the output is judged by."),
+        Field(min_length=1, max_length=MAX_CRITERIA, description="The criteria that judge the output."),
         FAIL_FAST,
     ]
 
@@ -284,9 +284,9 @@ class EmbeddingJob(Job):
 class ModerationJob(Job):
     """Ask what moderation says about a text. The receipt has the verdict, and not the text."""
 
-    input: Annotated[NonEmptyText, Field(description="What is to be looked at.")]
+    input: Annotated[NonEmptyText, Field(description="The text to moderate.")]
     model: Annotated[
-        Alias | None, Field(description=f"Who moderates. There is one, {POLICY_MODEL}, which need not be named.")
+        Alias | None, Field(description=f"The moderator. The only one is {POLICY_MODEL}, the default.")
     ] = None
 
 

@@ -52,7 +52,8 @@ class ModerationVerdict(OutgoingValue):
     ] = {}
     findings: Annotated[tuple[Finding, ...], Field(max_length=1000)] = ()
     detectors: Annotated[
-        dict[Name, ShortText], Field(description="Who looked, and which version of each. A change may change verdicts.")
+        dict[Name, ShortText],
+        Field(description="The detectors that ran, with their versions. Another version may give another verdict."),
     ] = {}
     policy: Annotated[ShortText | None, Field(description="Which policy: a digest of what it says.")] = None
 

@@ -22,13 +22,13 @@ class Topic(StrEnum):
     EVALUATION = "jobs.evaluation", "Jobs that ask the judge about an output made elsewhere."
     EMBEDDING = "jobs.embedding", "Texts whose vector is asked for."
     MODERATION = "jobs.moderation", "Texts that moderation is asked about."
-    CANCELLATION = "jobs.cancellation", "Wishes to cancel a job."
-    REVIEWS = "reviews", "What people say of answers: labels, to compare verdicts with."
-    OUTPUTS = "outputs", "What models wrote, before moderation. Not for showing."
+    CANCELLATION = "jobs.cancellation", "Requests to cancel a job."
+    REVIEWS = "reviews", "Labels that people give answers, to compare verdicts with."
+    OUTPUTS = "outputs", "Answers of models before moderation. Do not show them to users."
     MODERATED = "moderated", "Outputs after moderation."
     HELD = "held", "Jobs that wait for a person, or until what is down works again."
     RESULTS = "results", "The ends of jobs that were answered or cancelled."
-    DEAD = "dead", "What could not be done, and why."
+    DEAD = "dead", "Jobs and records that failed for good, each with its reason."
     POLICIES = "policies", "Moderation policies: that another one holds, or that one is wrong."
 
     def named(self, prefix: str = DEFAULT_PREFIX) -> str:

@@ -23,7 +23,7 @@ from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.files.store import Store
-from headrace_workers.features.batches.new_batch import Wishes, submit
+from headrace_workers.features.batches.new_batch import BatchOptions, submit
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
 
@@ -59,7 +59,7 @@ def storm(deployment: Deployment, lines: list[str], kills: int, seed: int, patie
     files = Files(ledger.of(StoredFiles), Store.at(str(deployment.folder / "files")))
     data = "\n".join(lines).encode()
     file = files.add([data], tenant="a", purpose="batch", name="jobs.jsonl", keep=None, lines=True)
-    wishes = Wishes(tenant="a", defaults=Defaults("echo", {"tenant": "a", "lane": "batch"}))
+    wishes = BatchOptions(tenant="a", defaults=Defaults("echo", {"tenant": "a", "lane": "batch"}))
     batch, _ = submit(ledger, file, wishes, key="once")
     deployment.start(*BRIDGES, "generate", "moderate", "judge")
     chance = random.Random(seed)

@@ -13,7 +13,7 @@ from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.files.store import Store
-from headrace_workers.features.batches.new_batch import Wishes, submit
+from headrace_workers.features.batches.new_batch import BatchOptions, submit
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
 
@@ -42,7 +42,7 @@ def test_each_line_is_one_job_when_its_feeder_dies_in_the_middle(deployment: Dep
     files = Files(ledger.of(StoredFiles), Store.at(str(deployment.folder / "files")))
     data = (json.dumps({"prompt": f"line {number}"}).encode() + b"\n" for number in range(1, LINES + 1))
     file = files.add(data, tenant="a", purpose="batch", name="jobs.jsonl", keep=None, lines=True)
-    batch, _ = submit(ledger, file, Wishes(tenant="a", defaults=Defaults("echo", {"tenant": "a"})), key=None)
+    batch, _ = submit(ledger, file, BatchOptions(tenant="a", defaults=Defaults("echo", {"tenant": "a"})), key=None)
 
     def taken() -> int:
         return int(ledger.of(Batches).batch(batch.id).taken)  # type: ignore[union-attr]

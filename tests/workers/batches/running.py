@@ -21,7 +21,7 @@ from headrace_workers.features.batches.duty import Bulk, Room
 from headrace_workers.features.batches.feed import Feed
 from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.files.store import Store
-from headrace_workers.features.batches.new_batch import Wishes, submit
+from headrace_workers.features.batches.new_batch import BatchOptions, submit
 from headrace_workers.features.batches.outputs import Outputs
 from headrace_workers.features.batches.retry_failed_lines import retry_failed
 from headrace_workers.features.batches.rewriting import Rewriting
@@ -29,7 +29,7 @@ from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.tables import BATCHES
 from headrace_workers.features.webhooks.allowed_targets import Reach
-from headrace_workers.runtime.bridge.incident_reporter import Incidents
+from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
 from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 
 DEFAULTS = Defaults("echo", {"tenant": "a", "lane": "batch"})
@@ -82,7 +82,7 @@ class Running:
             room=self._limits,
             bridge=name,
             clock=clock,
-            incidents=Incidents(self.ledger, name, clock),
+            incidents=IncidentReporter(self.ledger, name, clock),
             keep=3_600,
         )
 
@@ -94,7 +94,9 @@ class Running:
         """The id of a new batch of these lines."""
         data = lines if isinstance(lines, bytes) else text_of(lines)
         file = self.files.add([data], tenant="a", purpose="batch", name="jobs.jsonl", keep=None, lines=True)
-        batch, _ = submit(self.ledger, file, Wishes(**{"tenant": "a", "defaults": DEFAULTS, **wishes}), key, self.reach)
+        batch, _ = submit(
+            self.ledger, file, BatchOptions(**{"tenant": "a", "defaults": DEFAULTS, **wishes}), key, self.reach
+        )
         return batch.id
 
     def again(self, batch_id, max_tokens=None):

@@ -11,7 +11,7 @@ from tests.workers.webhooks.receiver import receiving
 
 from headrace_schemas import InvalidRecord
 from headrace_schemas.callback import BatchCallback
-from headrace_workers.features.batches.new_batch import Wishes
+from headrace_workers.features.batches.new_batch import BatchOptions
 from headrace_workers.features.webhooks.allowed_targets import Reach, networks_of
 from headrace_workers.features.webhooks.signing_keys import callbacks_of
 from headrace_workers.features.webhooks.store.delivery_views import Range
@@ -146,5 +146,5 @@ def test_only_the_ends_that_it_asks_for_are_told(running):
 def test_the_same_file_with_another_callback_is_another_batch(running):
     """Else whoever is named the second time would wait in vain."""
     callbacks = (None, BatchCallback(url="https://a.example/"), BatchCallback(url="https://b.example/"))
-    wishes = [Wishes(tenant="a", defaults=DEFAULTS, callback=each) for each in callbacks]
+    wishes = [BatchOptions(tenant="a", defaults=DEFAULTS, callback=each) for each in callbacks]
     assert len({each.key("digest") for each in wishes}) == 3

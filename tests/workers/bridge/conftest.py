@@ -5,7 +5,7 @@ from tests.workers.bridge.records import rules_of
 from tests.workers.tasks_in_memory import Tasks
 
 from headrace_workers.core.clock import SystemClock
-from headrace_workers.runtime.bridge.incident_reporter import Incidents
+from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
 from headrace_workers.runtime.bridge.ingest import Ingest
 from headrace_workers.runtime.bridge.partitions import Partitions
 from headrace_workers.runtime.wire.early_assignment import Assigner
@@ -23,7 +23,7 @@ def ingests(ledger):
                 partitions=Partitions(kafka, ledger, name, clock), prefix=kafka.prefix, ledger=ledger,
                 rules=rules_of(ledger), max_active=max_active, retention=retention,
                 clock=clock,
-                incidents=Incidents(ledger, name, clock),
+                incidents=IncidentReporter(ledger, name, clock),
                 assigner=Assigner(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
                 **options,
             )

@@ -18,7 +18,7 @@ from tests.workers.bridge.test_evals import files_of, with_run
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.progress import STUCK_EXIT
-from headrace_workers.features.batches.new_batch import Wishes, submit
+from headrace_workers.features.batches.new_batch import BatchOptions, submit
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.evals.store.evals import Evals
@@ -107,7 +107,7 @@ def test_a_batch_whose_input_ends_its_bridge_again_and_again_fails(
         file = files_of(ledger, tmp_path).add(
             [text_of(jobs(count))], tenant="a", purpose="batch", name="jobs.jsonl", keep=None, lines=True
         )
-        batch, _ = submit(ledger, file, Wishes(tenant="a", defaults=DEFAULTS), None)
+        batch, _ = submit(ledger, file, BatchOptions(tenant="a", defaults=DEFAULTS), None)
         made.append(batch)
     never_read(ledger, tmp_path, made[0].input_file)
 

@@ -27,7 +27,7 @@ from headrace_workers.features.evals.eval_plan import EvalPlan
 from headrace_workers.features.evals.store.evals import Evals, NewEval, NewRun
 from headrace_workers.features.evals.tables import RUNS
 from headrace_workers.runtime.bridge.duty import DutyLease
-from headrace_workers.runtime.bridge.incident_reporter import Incidents
+from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
 
 ROWS = 450  # more than are written down at once
 CHECK = {"type": "string_check", "name": "x", "input": "{{item.x}}", "reference": "1", "operation": "eq"}
@@ -68,8 +68,8 @@ def duty(ledger: Ledger, files: Files, name: str = "bridge", most_bytes: int = 0
     """The duty of a bridge."""
     clock = SystemClock()
     return EvalRuns(
-        ledger=ledger, files=files, bridge=name, clock=clock, incidents=Incidents(ledger, name, clock), keep=60.0,
-        most_bytes=most_bytes,
+        ledger=ledger, files=files, bridge=name, clock=clock, incidents=IncidentReporter(ledger, name, clock),
+        keep=60.0, most_bytes=most_bytes,
     )  # fmt: skip
 
 

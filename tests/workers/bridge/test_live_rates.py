@@ -82,7 +82,7 @@ def test_they_are_those_that_quality_shows(ledger: Ledger):
         ("mill", "right", "v1"),
         ("shop", "right", "v1"),
     ]
-    ((_, of),) = by_subject(*ledger.of(Labels).beside("shop")).items()
+    ((_, of),) = by_subject(*ledger.of(Labels).with_verdicts("shop")).items()
     mean = assess(of, 0).mean
     for row in found:
         assert (row.value, row.low, row.high) == pytest.approx((mean.value, mean.interval.low, mean.interval.high))
@@ -136,7 +136,7 @@ def test_the_figures_of_one_tenant_are_not_another_s_trouble(ledger: Ledger, mon
     assert [row.tenant for row in ledger.of(PassRates).all()] == ["shop"]
 
 
-@pytest.mark.parametrize("where", ["hold", "labels.beside"])
+@pytest.mark.parametrize("where", ["hold", "labels.with_verdicts"])
 def test_a_ledger_that_was_away_is_asked_again_when_it_is_back(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, where: str
 ):

@@ -12,7 +12,7 @@ from headrace_workers.core.pipeline.carried import unpack
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, STEPS
-from headrace_workers.runtime.bridge.skip_stages import PassOver
+from headrace_workers.runtime.bridge.skip_stages import StageSkipper
 
 
 def job(**fields):
@@ -25,7 +25,7 @@ def look(ledger, served=frozenset()):  # noqa: F811
     with writing(ledger.engine) as tx:
         tx.execute(update(STEPS).values(ready_at=STEPS.c.ready_at - 5_000))
         tx.execute(update(CLAIMS).values(claimed_at=CLAIMS.c.claimed_at - 5_000))
-    return PassOver(ledger=ledger, pipeline=Pipeline(), served=lambda _queues: served).once()
+    return StageSkipper(ledger=ledger, pipeline=Pipeline(), served=lambda _queues: served).once()
 
 
 def steps(ledger):  # noqa: F811
@@ -68,7 +68,7 @@ def test_what_was_begun_is_left(ledger):  # noqa: F811
 def test_who_did_not_wait_is_not_asked_about(ledger):  # noqa: F811
     """A worker may take it at any moment, and Redis is asked for nothing."""
     take_in(ledger, [job()])
-    assert PassOver(ledger=ledger, pipeline=Pipeline(), served=lambda _queues: 1 / 0).once() == 0
+    assert StageSkipper(ledger=ledger, pipeline=Pipeline(), served=lambda _queues: 1 / 0).once() == 0
 
 
 def test_who_needs_what_it_makes_waits_and_says_for_what(ledger):  # noqa: F811

@@ -25,7 +25,7 @@ from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import OUTBOX
 from headrace_workers.runtime.bridge.event_publisher import _PRODUCER, Publisher, waves
-from headrace_workers.runtime.bridge.incident_reporter import Incidents
+from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
 from headrace_workers.runtime.bridge.relay import Relay
 from headrace_workers.runtime.wire.early_assignment import Assigner
 from headrace_workers.runtime.wire.follow_up import FollowUp
@@ -56,7 +56,7 @@ def relays(ledger, monkeypatch):
 
     def make(kafka, name="a"):
         clock = SystemClock()
-        incidents = Incidents(ledger, name, clock)
+        incidents = IncidentReporter(ledger, name, clock)
         made.append(
             Relay(
                 publisher=Publisher(kafka),

@@ -19,7 +19,7 @@ from headrace_workers.core.outage import KafkaUnavailable
 from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.progress import Awaited
 from headrace_workers.runtime.bridge.event_publisher import Published
-from headrace_workers.runtime.bridge.incident_reporter import Incidents
+from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
 from headrace_workers.runtime.bridge.places import Place
 from headrace_workers.runtime.bridge.relay import Relay
 from headrace_workers.runtime.wire.early_assignment import Assigner
@@ -80,7 +80,7 @@ def relay_of(ledger, time, name="a", following=None, tasks=None):
         ledger=ledger,
         bridge=name,
         clock=time,
-        incidents=Incidents(ledger, name, time),
+        incidents=IncidentReporter(ledger, name, time),
         follow_up=FollowUp(
             ledger=ledger,
             units=(following or Following()).units,

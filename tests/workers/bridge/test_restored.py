@@ -18,7 +18,7 @@ from headrace_producers.admin import ensure_topics
 from headrace_schemas import Category, Topic
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Dead
-from headrace_workers.core.ledger.positions import Again, Position
+from headrace_workers.core.ledger.positions import Position, Reread
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.outage import KafkaUnavailable
 from headrace_workers.core.sql.database import writing
@@ -175,7 +175,7 @@ def test_what_the_ledger_has_forgotten_is_not_run_again(ledger, kafka, ingests):
         for table, column in ((STEPS, STEPS.c.job_id), (JOB_ROWS, JOB_ROWS.c.id)):
             tx.execute(delete(table).where(column.in_(ids(0, 1))))
     [(place, at)] = [(place, at) for place, at in ledger.full_positions().items() if at.next]
-    ledger.go_back(place, at.next, Position(0, (), Again(at.next, at.fingerprints[-1].at)))
+    ledger.go_back(place, at.next, Position(0, (), Reread(at.next, at.fingerprints[-1].at)))
     publish(kafka, 3)
     until(ingest, lambda: taken(ledger, 3))
     assert states(ledger).keys() == ids(2, 3)

@@ -12,7 +12,7 @@ from tests.workers.bridge.records import record
 
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
-from headrace_workers.core.ledger.positions import Again, Fingerprint, Position
+from headrace_workers.core.ledger.positions import Fingerprint, Position, Reread
 from headrace_workers.runtime.bridge.same_log import fingerprint_of, newest_match, with_fingerprint
 
 
@@ -66,11 +66,11 @@ def test_a_log_is_read_again_from_the_newest_record_that_is_the_same(kafka, part
     cases = [
         (Position(6, fingerprints), None),
         (Position(1), None),
-        (Position(6, (*fingerprints[:4], *others[4:])), Position(4, fingerprints[:4], Again(6, others[5].at))),
-        (Position(6, (fingerprints[1], others[4], others[5])), Position(2, fingerprints[1:2], Again(6, others[5].at))),
-        (Position(6, others), Position(0, (), Again(6, others[5].at))),
-        (Position(9, (*fingerprints, fingerprint(8))), Position(6, fingerprints, Again(9, 8))),
-        (Position(9), Position(0, (), Again(9, 0))),
+        (Position(6, (*fingerprints[:4], *others[4:])), Position(4, fingerprints[:4], Reread(6, others[5].at))),
+        (Position(6, (fingerprints[1], others[4], others[5])), Position(2, fingerprints[1:2], Reread(6, others[5].at))),
+        (Position(6, others), Position(0, (), Reread(6, others[5].at))),
+        (Position(9, (*fingerprints, fingerprint(8))), Position(6, fingerprints, Reread(9, 8))),
+        (Position(9), Position(0, (), Reread(9, 0))),
     ]
     for position, expected in cases:
         with consumer_of(kafka) as consumer:
@@ -89,7 +89,7 @@ def test_what_kafka_deleted_by_age_speaks_against_nothing(apache_kafka, fresh_pr
     for position, expected in [
         (Position(3, fingerprints[:3]), None),
         (Position(6, fingerprints), None),
-        (Position(6, (*fingerprints[:4], fingerprint(4), fingerprint(5))), Position(4, (), Again(6, 5))),
+        (Position(6, (*fingerprints[:4], fingerprint(4), fingerprint(5))), Position(4, (), Reread(6, 5))),
     ]:
         with consumer_of(kafka) as consumer:
             assert newest_match(consumer, partition, position) == expected

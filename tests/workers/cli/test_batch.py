@@ -9,7 +9,7 @@ import pytest
 from tests.workers.batches.running import DEFAULTS, Running, dead, jobs, text_of
 
 from headrace_workers.features.batches.commands.batch_files import Changed, Deployment
-from headrace_workers.features.batches.new_batch import Wishes
+from headrace_workers.features.batches.new_batch import BatchOptions
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.webhooks.allowed_targets import Reach
@@ -200,7 +200,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(running, tmp_path):
     path.write_bytes(text_of(jobs(3)))
     here = Deployment(running.ledger, running.files, 60.0)
     with pytest.raises(Changed, match="was changed while it was read"):
-        here.submit(path, "jobs.jsonl", Wishes(tenant="a", defaults=DEFAULTS))
+        here.submit(path, "jobs.jsonl", BatchOptions(tenant="a", defaults=DEFAULTS))
     assert running.ledger.of(StoredFiles).files("a") == running.ledger.of(Batches).batches() == []
     assert running.store.objects("a") == []
 

@@ -10,7 +10,7 @@ from headrace_producers import MemoryProducer
 from headrace_schemas import Contains, EvaluationJob, GenerationJob
 from headrace_schemas.codec import encode_value
 from headrace_schemas.limits import MAX_VALUE_BYTES
-from headrace_workers.features.cache.commands.rerun import Again, New, renewed, send
+from headrace_workers.features.cache.commands.rerun import New, Rerun, renewed, send
 
 JOB = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 
@@ -33,7 +33,7 @@ def test_the_new_job_asks_the_same_and_names_the_old():
     producer, told = MemoryProducer(), []
     send([new], producer, told.append)
     (record,) = producer.records
-    assert told == [Again(JOB, new.job_id, "sent")]
+    assert told == [Rerun(JOB, new.job_id, "sent")]
     assert (record.job_id, dict(record.headers)["ce_correlationid"]) == (new.job_id, b"order 7")
 
 
@@ -63,7 +63,7 @@ def test_the_same_job_and_answer_are_the_same_new_job():
 def test_what_cannot_be_sent_says_why(known: Any, reason: str):
     """Each by itself."""
     made = renewed(JOB, 17, known)
-    assert isinstance(made, Again)
+    assert isinstance(made, Rerun)
     assert (made.rerun, made.state, reason in (made.reason or "")) == (None, "not sent", True)
 
 
@@ -83,6 +83,6 @@ def test_one_that_has_grown_too_large_holds_no_other():
     large, small = renewed(JOB, 17, row(prompt=None, messages=turns)), renewed(JOB, 18, row())
     assert isinstance(large, New)
     assert isinstance(small, New)
-    told: list[Again] = []
+    told: list[Rerun] = []
     send([large, small], MemoryProducer(), told.append)
     assert [each.state for each in told] == ["not sent", "sent"]

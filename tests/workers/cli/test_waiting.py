@@ -8,11 +8,11 @@ from headrace_producers import Received
 from headrace_schemas import Category, DeadLetter
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.errors import Unavailable
-from headrace_workers.cli.jobfile import Entry
+from headrace_workers.cli.jobfile import JobEntry
 from headrace_workers.cli.receipt_lines import Receipt
 from headrace_workers.cli.waiting import Waiting
 
-ENTRIES = [Entry(line=n, offset=0, job_id=job_id(n), tenant="default") for n in (1, 2)]
+ENTRIES = [JobEntry(line=n, offset=0, job_id=job_id(n), tenant="default") for n in (1, 2)]
 
 
 class World:
@@ -43,7 +43,7 @@ class World:
     def refused(self, job_ids, since_ms: int) -> list[Receipt]:
         return [r for r in self.refusals if r.job_id in job_ids]
 
-    def resend(self, entries: Sequence[Entry]) -> None:
+    def resend(self, entries: Sequence[JobEntry]) -> None:
         self.resent += [entry.job_id for entry in entries]
         self.known |= set(self.resent)
 

@@ -71,5 +71,5 @@ def test_a_card_that_names_another_engine_is_refused(home: Path) -> None:
     """The error lists the engines that are there."""
     folder = home / "models" / "echo"
     write_card(folder, replace(read_card(folder), engine="whispering"))
-    with pytest.raises(ConfigurationError, match=r"engine 'whispering' of this generator is none of .*, shouting$"):
+    with pytest.raises(ConfigurationError, match=r"engine 'whispering' of this generator is not one of .*, shouting$"):
         read_card(folder)

@@ -25,7 +25,7 @@ def test_it_computes(text: str, value: float):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("c", "'c' is none of the graders a, b"),
+        ("c", "'c' is not one of the graders a, b"),
         ("a.real", "'a.real' is not taken"),
         ("__import__('os')", "is not taken"),
         ("(lambda: a)()", "is not taken"),

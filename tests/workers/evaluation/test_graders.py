@@ -158,7 +158,7 @@ def test_names_of_fields_may_be_deep():
         ([{**CHECK, "reference": "{{item.x"}], r"\[0\].reference: '\{\{item.x' opens no placeholder"),
         ([{**LIKE, "evaluation_metric": "bert"}], r"\[0\].evaluation_metric: must be one of cosine, fuzzy_match, bleu"),
         ([{**LIKE, "evaluation_metric": "meteor"}], r"meteor needs the synonyms of WordNet, .* must be one of cosine"),
-        ([{**LABELS, "passing_labels": ["fine"]}], r"\[0\]: labels and passing_labels: 'fine' is none"),
+        ([{**LABELS, "passing_labels": ["fine"]}], r"\[0\]: labels and passing_labels: 'fine' is not one"),
         ([{**LABELS, "labels": ["good", "good"]}], r"\[0\]: labels and passing_labels: two labels are the same"),
         ([{**LABELS, "input": [{"role": "user", "content": {"type": "input_image", "image_url": "x"}}]}],
          r"\[0\].input\[0\].content\[0\].type: must be one of"),
@@ -170,7 +170,7 @@ def test_names_of_fields_may_be_deep():
         ([{**SCORE, "input": [{"role": ["user"], "content": "x"}]}], r"input\[0\].role: must be one of"),
         ([{**SCORE, "range": [-1e308, 1e308]}], r"\[0\].range: must be two numbers"),
         ([{**SCORE, "sampling_params": {"temperature": 1}}], r"params.temperature: is not supported.* send 0"),
-        ([{**MULTI, "calculate_output": "a + c"}], r"\[0\].calculate_output: 'c' is none of the graders"),
+        ([{**MULTI, "calculate_output": "a + c"}], r"\[0\].calculate_output: 'c' is not one of the graders"),
         ([CHECK, CHECK], "two are called 'right'"),
         ([{**CHECK, "name": "a b"}, {**CHECK, "name": "a_b"}], "two are called 'a_b' as criteria"),
         ([{**MULTI, "graders": {f"g{n}": CHECK for n in range(9)}, "calculate_output": "g1", "name": str(m)}

@@ -10,11 +10,11 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 
 from headrace_workers.http import fast_routes as room
-from headrace_workers.http.fast_routes import Direct, Shortcut, direct
+from headrace_workers.http.fast_routes import FastRoute, Shortcut, fast_route
 from headrace_workers.http.scopes import Scope
 from headrace_workers.wiring.gateway_app import ROUTERS
 
-router = APIRouter(route_class=direct(Scope.JOBS_READ))
+router = APIRouter(route_class=fast_route(Scope.JOBS_READ))
 
 
 @router.get("/things/{thing}")
@@ -59,7 +59,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> httpx.AsyncClient:
         return mark
 
     monkeypatch.setattr(room, "caller_of", caller_of)
-    routes = [each for each in router.routes if isinstance(each, Direct)]
+    routes = [each for each in router.routes if isinstance(each, FastRoute)]
     app = Shortcut(on, routes, tell=tell, around=around)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x")
 
@@ -109,5 +109,5 @@ def test_what_the_url_says_is_checked(client: httpx.AsyncClient, wait: str):
 
 def test_what_is_asked_for_often_is_direct():
     """And FastAPI has it all the same, to describe it."""
-    found = {each.path for router in ROUTERS for each in router.routes if isinstance(each, Direct)}
+    found = {each.path for router in ROUTERS for each in router.routes if isinstance(each, FastRoute)}
     assert found >= {"/v1/jobs", "/v1/jobs/{job_id}", "/v1/chat/completions", "/v1/embeddings"}

@@ -151,7 +151,7 @@ def test_no_resource_needs_redis(settings: Settings):
             proxy.swallow()
             with ThreadPoolExecutor(len(RESOURCES)) as threads:
                 told = list(threads.map(partial(asked, client), QUICK))
-            assert gateway.services.rates.away
+            assert gateway.services.rates.is_unavailable
             assert {each.status_code for each in told} <= {200, 400, 404}, [each.text for each in told]
 
 

@@ -13,7 +13,7 @@ from tests.workers.gateway.test_tenants import METHODS, a_file, a_response, a_st
 
 from headrace_workers.features.generation.openai.common_fields import OF_ANY, OF_GENERATION
 from headrace_workers.http.caller import Needs
-from headrace_workers.http.fast_routes import Direct
+from headrace_workers.http.fast_routes import FastRoute
 from headrace_workers.http.scopes import Scope, allows
 from headrace_workers.wiring.gateway_app import ROUTERS, build_app
 
@@ -214,7 +214,7 @@ def routes(gateway: Gateway) -> Iterator[tuple[str, str, Scope, Mapping[str, Any
                 for inner in each.dependencies
                 if isinstance(inner.call, Needs)
             }
-            if isinstance(route, Direct):
+            if isinstance(route, FastRoute):
                 scopes = {route.scope}
             if not scopes:
                 assert route.path in ("/healthz", "/readyz"), route.path

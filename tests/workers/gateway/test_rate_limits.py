@@ -9,7 +9,7 @@ from tests.services.redis import RedisServer, find_redis
 
 from headrace_workers.http import rate_limits as rates_module
 from headrace_workers.http.errors import Refusal, Why
-from headrace_workers.http.rate_limits import Rates, client
+from headrace_workers.http.rate_limits import RateLimiter, client
 from headrace_workers.runtime.wire.redis_names import RedisNames
 
 
@@ -49,7 +49,7 @@ def test_a_tenant_has_its_burst_and_no_more(redis_server: RedisServer, fresh_pre
 
     async def work():
         names = RedisNames(fresh_prefix)
-        first, second = (Rates(client(redis_server.url), names, 2.0) for _ in range(2))
+        first, second = (RateLimiter(client(redis_server.url), names, 2.0) for _ in range(2))
         began = time.monotonic()
         one, refusal = await taken(first, "a", 1)
         two, _ = await taken(second, "a", 1)
@@ -70,7 +70,7 @@ def test_many_at_a_time_have_all_that_the_tenant_may_ask(redis_server: RedisServ
     """What is taken from Redis for several requests is lost by none of those that come beside it."""
 
     async def work():
-        rates = Rates(client(redis_server.url), RedisNames(fresh_prefix), 100.0)
+        rates = RateLimiter(client(redis_server.url), RedisNames(fresh_prefix), 100.0)
         told = []
         for _ in range(30):
             told += await asyncio.gather(*(taken(rates, "a", 1, most=1) for _ in range(32)))
@@ -88,16 +88,16 @@ def test_a_redis_that_was_started_again_is_asked_at_once(tmp_path, fresh_prefix:
 
     async def work():
         clock = Clock()
-        rates = Rates(client(server.url), RedisNames(fresh_prefix), 2.0, monotonic=clock)
+        rates = RateLimiter(client(server.url), RedisNames(fresh_prefix), 2.0, monotonic=clock)
         await rates.take("a", 1)
         server.restart()
         clock.now += 60
         await rates.take("a", 1)
-        again = rates.away
+        again = rates.is_unavailable
         server.stop()
         clock.now += 60
         await rates.take("a", 1)
-        gone = rates.away
+        gone = rates.is_unavailable
         await rates.close()
         return again, gone
 
@@ -114,7 +114,7 @@ def test_a_clock_that_is_set_back_costs_no_more_than_the_time_from_then_on(
 
     async def work():
         names, redis = RedisNames(fresh_prefix), client(redis_server.url)
-        rates = Rates(redis, names, 100.0)
+        rates = RateLimiter(redis, names, 100.0)
         seconds, _ = await redis.time()
         await redis.hset(names.rate("a"), mapping={"tokens": "0", "at": str(seconds + 3_600)})
         for _ in range(500):
@@ -133,7 +133,7 @@ def test_what_never_fits_is_told_so(redis_server: RedisServer, fresh_prefix: str
     """More than a bucket holds is no matter of waiting."""
 
     async def work():
-        rates = Rates(client(redis_server.url), RedisNames(fresh_prefix), 2.0)
+        rates = RateLimiter(client(redis_server.url), RedisNames(fresh_prefix), 2.0)
         with pytest.raises(Refusal) as refused:
             await rates.take("a", 21)
         await rates.close()
@@ -148,9 +148,9 @@ def test_without_redis_each_gateway_counts_by_itself():
     clock = Clock()
 
     async def work():
-        rates = Rates(client("redis://127.0.0.1:1/0"), RedisNames("x."), 2.0, monotonic=clock)
+        rates = RateLimiter(client("redis://127.0.0.1:1/0"), RedisNames("x."), 2.0, monotonic=clock)
         first, refusal = await taken(rates, "a", 1)
-        assert rates.away
+        assert rates.is_unavailable
         clock.now += 3.0
         later, _ = await taken(rates, "a", 1)
         await rates.close()
@@ -161,4 +161,4 @@ def test_without_redis_each_gateway_counts_by_itself():
 
 def test_without_a_rate_anything_goes():
     """Nobody is asked."""
-    assert run(taken(Rates(None, RedisNames("x."), 0.0), "a", 5_000)) == (1_000, None)
+    assert run(taken(RateLimiter(None, RedisNames("x."), 0.0), "a", 5_000)) == (1_000, None)

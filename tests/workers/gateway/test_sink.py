@@ -12,7 +12,7 @@ from headrace_producers.sink import Record
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
 from headrace_workers.http import sink as room
-from headrace_workers.http.errors import KafkaAway
+from headrace_workers.http.errors import KafkaOutage
 from headrace_workers.http.sink import Sink
 from headrace_workers.http.topics import Topics
 
@@ -123,9 +123,9 @@ def test_what_is_not_confirmed_is_told_and_may_still_arrive(monkeypatch):
     monkeypatch.setattr(room, "_LOST_SECONDS", 0.0)
 
     async def work(sink, _broker):
-        with pytest.raises(KafkaAway, match="not confirmed within") as told:
+        with pytest.raises(KafkaOutage, match="not confirmed within") as told:
             await sink.publish([record("a")])
-        return told.value.again
+        return told.value.should_retry
 
     assert sending(work) is False
 
@@ -136,11 +136,11 @@ def test_a_topic_that_went_missing_is_told_before_its_time_is_up(monkeypatch):
 
     async def work(sink, broker):
         broker.missing = {Topic.GENERATION: "jobs.generation"}
-        with pytest.raises(KafkaAway, match=r"jobs.generation is not there: run `headrace init`") as told:
+        with pytest.raises(KafkaOutage, match=r"jobs.generation is not there: run `headrace init`") as told:
             await sink.publish([record("a")])
-        with pytest.raises(KafkaAway) as later:
+        with pytest.raises(KafkaOutage) as later:
             await sink.publish([record("b")])
-        return told.value.again, later.value.again, broker.taken
+        return told.value.should_retry, later.value.should_retry, broker.taken
 
     assert sending(work) == (False, None, ["a"])
 
@@ -157,7 +157,7 @@ def test_what_fails_is_its_request_s_alone():
         broker.confirm("c", error=RecordRefused("it is no good"))
         return [type(each) for each in await asyncio.gather(*tasks, return_exceptions=True)]
 
-    assert sending(work) == [type(None), KafkaAway, KafkaAway]
+    assert sending(work) == [type(None), KafkaOutage, KafkaOutage]
 
 
 def test_one_who_gives_up_leaves_the_others_as_they_are():
@@ -180,9 +180,9 @@ def test_a_kafka_that_is_silent_is_asked_by_nobody_else():
 
     async def work(sink, broker):
         broker.silent = Unavailable("no Kafka broker answers at kafka-7.internal:9092")
-        with pytest.raises(KafkaAway):
+        with pytest.raises(KafkaOutage):
             await sink.publish([record("a")])
-        with pytest.raises(KafkaAway) as told:
+        with pytest.raises(KafkaOutage) as told:
             await sink.publish([record("b")])
         assert broker.taken == ["a"]
         assert "no Kafka broker answers" in sink.trouble
@@ -202,7 +202,7 @@ def test_a_buffer_that_is_full_is_no_silent_kafka():
 
     async def work(sink, broker):
         broker.silent = BufferFull("full")
-        with pytest.raises(KafkaAway):
+        with pytest.raises(KafkaOutage):
             await sink.publish([record("a")])
         return sink.trouble
 

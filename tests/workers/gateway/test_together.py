@@ -9,7 +9,7 @@ import pytest
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.http.batcher import Batcher
-from headrace_workers.http.errors import LedgerAway
+from headrace_workers.http.errors import LedgerOutage
 
 
 def test_what_is_asked_for_meanwhile_is_asked_for_together():
@@ -49,7 +49,7 @@ def test_an_error_is_its_item_s_alone_or_everybody_s():
 
     good, bad = asyncio.run(ask("good", "bad"))
     assert (good, type(bad)) == ("good", ValueError)
-    assert [type(each) for each in asyncio.run(ask("away", "good"))] == [LedgerAway, LedgerAway]
+    assert [type(each) for each in asyncio.run(ask("away", "good"))] == [LedgerOutage, LedgerOutage]
 
 
 def test_nobody_waits_longer_than_the_patience_and_who_comes_later_not_at_all():
@@ -59,12 +59,12 @@ def test_nobody_waits_longer_than_the_patience_and_who_comes_later_not_at_all():
     async def ask():
         executor = ThreadPoolExecutor()
         together = Batcher(lambda items: [go.wait(120) for _ in items], executor, patience=0.05)
-        with pytest.raises(LedgerAway):
+        with pytest.raises(LedgerOutage):
             await together.ask(1)
         loop = asyncio.get_running_loop()
         while loop.time() - together._began <= 0.05:  # the call began a moment after it was asked for
             await asyncio.sleep(0.001)
-        with pytest.raises(LedgerAway):
+        with pytest.raises(LedgerOutage):
             await together.ask(2)
         assert (together._items, together._alarm) == ([], None)  # nobody began to wait
         go.set()
@@ -123,7 +123,7 @@ def test_a_process_that_is_busy_gives_up_all_the_same():
         await asyncio.sleep(0)
         time.sleep(0.5)
         try:
-            with pytest.raises(LedgerAway):
+            with pytest.raises(LedgerOutage):
                 await task
         finally:
             go.set()

@@ -35,7 +35,7 @@ def save(index: VectorIndex, folder: Path, meta: Mapping[str, str] = META) -> bo
 def load(folder: Path, dimension: int = 8) -> tuple[VectorIndex, dict[str, str]]:
     """The index, and the caller's words; the others are as they were."""
     saved: Saved = snapshot.load(folder, dimension, SMALL)
-    assert saved.beside["texts"].tobytes().decode() == "Wörter"
+    assert saved.extra["texts"].tobytes().decode() == "Wörter"
     assert [len(saved.indices[name]) for name in ("empty", "small")] == [0, 1]
     assert saved.indices["small"].search(QUERIES[:1], 1)[1].tolist() == [[7]]
     return saved.indices["a"], saved.meta

@@ -5,7 +5,7 @@ from sqlalchemy import select, text, update
 from tests.workers.ledger.rows import SCOPE, audit, serve, write
 
 from headrace_workers.features.cache.audit_tables import AUDITS
-from headrace_workers.features.cache.store.audit_counts import Beside, Labels, OfGuard, Pair, Seen, Tally, Window
+from headrace_workers.features.cache.store.audit_counts import Labels, OfGuard, OtherCounts, Pair, Seen, Tally, Window
 from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.store.standings import ScopeStanding
 
@@ -55,7 +55,7 @@ def test_what_was_served_and_audited_is_counted(counted):
     assert found.tallies == (
         Tally(1, 0.5, 4, 2, 1, 1), Tally(2, 1.0, 3, 0, 1, 0), Tally(3, 0.25, 1, 0, 0, 1),
     )  # fmt: skip
-    assert found.beside == Beside(Labels(1, 0, 1), Labels(0, 1, 0), Labels(1, 1, 0))
+    assert found.other_counts == OtherCounts(Labels(1, 0, 1), Labels(0, 1, 0), Labels(1, 1, 0))
     # Of seven hits those that lie in the third window of three: the last of them.
     assert found.window == Window(3, (Tally(3, 0.25, 1, 0, 0, 1),))
     assert Labels(1, 2, 4).decided == 3
@@ -80,7 +80,7 @@ def test_a_window_begins_where_the_one_before_is_full(counted):
         assert counted.of(Audits).counted(SCOPE, "a", size).window.number == number
     nothing = counted.of(Audits).counted("unheard of", "z", 3)
     assert nothing.window == Window(1, ())
-    assert (nothing.tallies, nothing.beside, nothing.seen) == ((), Beside(), Seen((), 0))
+    assert (nothing.tallies, nothing.other_counts, nothing.seen) == ((), OtherCounts(), Seen((), 0))
     assert nothing.before == ScopeStanding(scope="unheard of", tenant="z", state="not yet shown", sentence="", number=1)
 
 

@@ -57,7 +57,7 @@ def test_batches_use_indexes(fed):
             assert len(batch_outputs.ended(tx, number, 100, 10**6)) == 100
             batch_outputs.ended_together(tx, number, 100), batch_outputs.refused(tx, number, 100)
             batch_ends.is_all_ended(tx, number)
-            assert batch_ends.let_go(tx, number, "a", "no", 50) == 50
+            assert batch_ends.cancel_open_jobs(tx, number, "a", "no", 50) == 50
             again = NewLine(3_001, 30_010, "k7", code="invalid", reason="x")
             at = batches.batch(tx, "batch_1").position
             batch_feeding.feed(tx, number, at, Chunk([again], 30_010, 3_001, True))

@@ -96,8 +96,8 @@ def test_labels_are_counted_and_read_of_a_tenant_or_of_all(ledger, judged):
     assert [(row.said_at, row.id) for row in every] == sorted((row.said_at, row.id) for row in every)
     assert [sum(row.tenant == tenant for row in every) for tenant in "ab"] == [5, 1]
     assert [row.job_id for row in ledger.of(Labels).all("b")] == [theirs]
-    assert {row.job_id for row in ledger.of(Labels).beside("a")[0]} == {one, two}
-    assert [row.job_id for row in ledger.of(Labels).beside("b")[0]] == [theirs]
+    assert {row.job_id for row in ledger.of(Labels).with_verdicts("a")[0]} == {one, two}
+    assert [row.job_id for row in ledger.of(Labels).with_verdicts("b")[0]] == [theirs]
 
 
 def test_a_label_is_kept_as_it_was_said(ledger, judged):
@@ -123,8 +123,8 @@ def test_of_so_many_jobs_the_newest_are_read(ledger, judged):
             tx.execute(update(JOBS).where(JOBS.c.id == job_id).values(ended_at=1_000 + place))
         tx.execute(update(JOBS).where(JOBS.c.id == dead).values(terminal_type="headrace.dead.v1"))
         tx.execute(update(JOBS).where(JOBS.c.tenant == "b").values(ended_at=2_000))
-    assert [each.job_id for each in ledger.of(Labels).beside("a", 2)[1]] == [jobs[2], jobs[1]]
-    assert [each.job_id for each in ledger.of(Labels).beside("a")[1]] == jobs[::-1]
+    assert [each.job_id for each in ledger.of(Labels).with_verdicts("a", 2)[1]] == [jobs[2], jobs[1]]
+    assert [each.job_id for each in ledger.of(Labels).with_verdicts("a")[1]] == jobs[::-1]
 
 
 def test_the_verdicts_of_all_jobs_stand_beside_labels_of_a_few(ledger, judged):
@@ -136,7 +136,7 @@ def test_the_verdicts_of_all_jobs_stand_beside_labels_of_a_few(ledger, judged):
     judged(score(), tenant="b")
     flagged = judged(categories={"profanity": True, "secrets": False})
     ledger.of(Labels).add([review(first), review(flagged, criterion=None, category="profanity")])
-    rows, verdicts = ledger.of(Labels).beside("a")
+    rows, verdicts = ledger.of(Labels).with_verdicts("a")
     assert len(rows) == 2
     assert sorted(verdicts) == sorted(
         [
@@ -147,19 +147,19 @@ def test_the_verdicts_of_all_jobs_stand_beside_labels_of_a_few(ledger, judged):
             Verdict(flagged, "category", "profanity", None, 1.0),
         ]
     )
-    assert ledger.of(Labels).beside("b") == ([], [])
+    assert ledger.of(Labels).with_verdicts("b") == ([], [])
 
 
 def test_what_is_labelled_outlives_the_jobs(ledger, judged):
     """The verdicts stay when the jobs are forgotten, and labels of these jobs are still taken."""
     first, second = judged(score(0.75)), judged(score(0.25))
     ledger.of(Labels).add([review(first)])
-    before = ledger.of(Labels).beside("a")[1]
+    before = ledger.of(Labels).with_verdicts("a")[1]
     with writing(ledger.engine) as tx:
         tx.execute(update(JOBS).values(ended_at=JOBS.c.ended_at - 2 * AGE))
     ledger.prune(AGE)
     assert ledger.read(select(JOBS.c.id)) == []
-    assert sorted(ledger.of(Labels).beside("a")[1]) == sorted(before)
+    assert sorted(ledger.of(Labels).with_verdicts("a")[1]) == sorted(before)
     assert ledger.of(Labels).add([review(second), review(second, tenant="b")]).new == 1
 
 

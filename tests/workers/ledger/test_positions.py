@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import select
 
-from headrace_workers.core.ledger.positions import Advance, Again, Fingerprint, Place, Position, PositionsMoved
+from headrace_workers.core.ledger.positions import Advance, Fingerprint, Place, Position, PositionsMoved, Reread
 from headrace_workers.core.tables import JOBS
 
 PLACE = Place("t", 0, "log1")
@@ -55,7 +55,7 @@ def test_a_log_that_did_not_match_is_told_and_what_is_read_again_is_known(ledger
     """For a day, in `status` and `doctor`; a topic that was made anew has nothing to do with it."""
     fingerprints = (Fingerprint(1, -1, 10, "ab"),)
     read(ledger, to=7)
-    back = Position(2, fingerprints, Again(7, 30))
+    back = Position(2, fingerprints, Reread(7, 30))
     with pytest.raises(PositionsMoved):
         ledger.go_back(PLACE, 6, back)
     assert ledger.overview().incidents == ()
@@ -65,7 +65,7 @@ def test_a_log_that_did_not_match_is_told_and_what_is_read_again_is_known(ledger
     assert trouble.subject == "t-0"
     assert "read up to offset 7, and matches up to 2" in trouble.reason
     read(ledger, after=2, to=9)
-    assert ledger.full_positions()[PLACE].again == Again(7, 30)
+    assert ledger.full_positions()[PLACE].reread == Reread(7, 30)
     anew = Place("t", 0, "log2")
     read(ledger, place=anew, to=1)
     assert ledger.full_positions() == {anew: Position(1)}

@@ -18,7 +18,7 @@ from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.knowledge.store.base_uses import LatelyUsed
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.tables import BASE_USES, DOCUMENTS
-from headrace_workers.features.moderation.store.moderated import ModeratedJobs, Said, Span
+from headrace_workers.features.moderation.store.moderated import ModeratedJobs, Span, VerdictRow
 from headrace_workers.features.quality.store.pass_rates import PassRate, PassRates
 
 DAY_MS = 86_400_000
@@ -129,7 +129,7 @@ def test_what_moderation_said_is_told_of_a_span_of_time(ledger):
         ("f", 25, allow, {"terminal_type": "other"}),
     ):  # fmt: skip
         job(ledger, name, ended_at=at, **receipt(verdict) | fields)
-    said = {name: Said(at, verdict.action, dict(verdict.categories)) for name, at, verdict in (
+    said = {name: VerdictRow(at, verdict.action, dict(verdict.categories)) for name, at, verdict in (
         ("a", 10, allow), ("b", 20, flag), ("d", 40, flag),
     )}  # fmt: skip
     assert ledger.of(ModeratedJobs).verdicts(Span(10, 40), 9) == [said["b"], said["a"]]

@@ -5,7 +5,7 @@ import pytest
 from headrace_workers.features.knowledge.chunking import Chunk
 from headrace_workers.features.knowledge.measuring.retrieval_quality import (
     Answered,
-    Asked,
+    LabelledQuestion,
     belongs,
     floors,
     key_of,
@@ -19,7 +19,7 @@ def answered(
     rankings: dict[str, list[str]], right: set[str], good: tuple[float, ...] = (), bad: tuple[float, ...] = ()
 ) -> Answered:
     """A question with what was found."""
-    return Answered(Asked(1, "q", frozenset(right)), rankings, good, bad)
+    return Answered(LabelledQuestion(1, "q", frozenset(right)), rankings, good, bad)
 
 
 @pytest.mark.parametrize(

@@ -89,5 +89,5 @@ def test_a_bad_alias_or_format_is_refused_at_once(tmp_path: Path) -> None:
     """Before minutes of work, not after."""
     with pytest.raises(ConfigurationError, match="cannot name a model"):
         convert(".", "../mine", tmp_path)
-    with pytest.raises(ConfigurationError, match="is none of"):
+    with pytest.raises(ConfigurationError, match="is not one of"):
         convert(".", "mine", tmp_path, "int3")

@@ -132,11 +132,11 @@ def test_a_hit_does_not_touch_the_disk(tmp_path: Path, monkeypatch: pytest.Monke
         ("context_length", "context_length = 0", "context_length is 0; it must be from 2"),
         ("context_length", "context_length = -2048", "must be from 2"),
         ("context_length", "context_length = 100000000000000000000", "must be from 2"),
-        ("kind", 'kind = "other"', "kind 'other' is none of generator, embedder"),
+        ("kind", 'kind = "other"', "kind 'other' is not one of generator, embedder"),
         ("kind", "kind = 1", "kind is 1, which has the wrong type"),
-        ("kind", 'kind = "embedder"', "engine 'echo' of this embedder is none of ctranslate2, hash"),
-        ("engine", 'engine = "hash"', "engine 'hash' of this generator is none of ctranslate2, echo"),
-        ("engine", 'engine = "other"', "engine 'other' of this generator is none of ctranslate2, echo"),
+        ("kind", 'kind = "embedder"', "engine 'echo' of this embedder is not one of ctranslate2, hash"),
+        ("engine", 'engine = "hash"', "engine 'hash' of this generator is not one of ctranslate2, echo"),
+        ("engine", 'engine = "other"', "engine 'other' of this generator is not one of ctranslate2, echo"),
     ],
 )
 def test_a_broken_card_is_left_out_and_named_when_asked_for(tmp_path: Path, line: str, damage: str, says: str) -> None:

@@ -9,8 +9,8 @@ from tests.workers.moderation.test_edges import HOSTILE
 
 from headrace_workers.core.ports import Detection, Moderation
 from headrace_workers.features.moderation.base64_runs import decoded
+from headrace_workers.features.moderation.disguises import without_signs
 from headrace_workers.features.moderation.homoglyphs import without_lookalikes
-from headrace_workers.features.moderation.leet import without_signs
 from headrace_workers.features.moderation.moderator import PolicyModerator
 from headrace_workers.features.moderation.text_views import looks_at
 from headrace_workers.features.moderation.typed import as_typed

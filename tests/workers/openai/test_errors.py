@@ -73,14 +73,14 @@ def test_a_dead_job_says_why(category, status):
     code = {Category.INVALID: "invalid_value", Category.QUOTA: "insufficient_quota"}.get(category, str(category))
     assert (told.status, told.code, str(told), told.job_id) == (status, code, "so it is", JOB_ID)
     assert told.type == ("invalid_request_error" if status < 500 else "server_error")
-    assert told.again is False
+    assert told.should_retry is False
 
 
 @pytest.mark.parametrize(("reason", "words"), [("", "was cancelled"), ("no need", "was cancelled: no need")])
 def test_a_cancelled_job_says_so(reason, words):
     """With the reason, where one was given."""
     told = unanswered(cancelled(reason))
-    assert (told.status, told.code, told.job_id, told.again) == (409, "cancelled", JOB_ID, False)
+    assert (told.status, told.code, told.job_id, told.should_retry) == (409, "cancelled", JOB_ID, False)
     assert str(told) == f"the job {JOB_ID} {words}"
 
 
@@ -97,4 +97,4 @@ def test_a_key_of_another_kind_of_request_is_a_conflict():
     with pytest.raises(Refused, match="idempotency key") as caught:
         answered([result()], "embedding")
     assert (caught.value.status, caught.value.code, caught.value.job_id) == (409, "idempotency_key_reused", JOB_ID)
-    assert caught.value.again is False
+    assert caught.value.should_retry is False

@@ -303,7 +303,7 @@ def test_a_job_goes_on_to_another_model_of_the_same_stage():
     ("outcome", "words"),
     [
         (Done(result()), "no stage that takes Result"),
-        (Done(output(), to="cook"), "the stage 'cook', which is none"),
+        (Done(output(), to="cook"), "the unknown stage 'cook'"),
         (Ended(output()), "ended the job with Output"),
         (Done(context={"a": object()}, to="moderate"), "a context that is no JSON"),
         (Done(context={"a": float("nan")}, to="moderate"), "a context that is no JSON"),

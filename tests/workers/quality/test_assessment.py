@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from headrace_workers.features.quality.assessment import Assessment, Labelled, assess
-from headrace_workers.features.quality.detection_rates import Rates
+from headrace_workers.features.quality.detection_rates import DetectionRates
 from headrace_workers.features.quality.interval import Estimate, Undefined
 from headrace_workers.features.quality.ppi import Corrected
 
@@ -46,7 +46,7 @@ def test_what_people_say_of_few_corrects_what_the_judge_says_of_all():
     assert not found.mean.interval.holds(machine.mean())
     assert found.mean.narrower > 0
     assert (found.labels, found.verdicts, found.both, found.people) == (400, 4_000, 400, 1)
-    assert isinstance(found.rates, Rates)
+    assert isinstance(found.rates, DetectionRates)
     assert value(found.rates.recall) == 1.0
     assert 0.5 < value(found.rates.precision) < 0.8
     assert 0.6 < value(found.agreement) < 0.9

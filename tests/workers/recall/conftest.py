@@ -21,7 +21,7 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.ports import Moderator
 from headrace_workers.core.tables import JOBS, STEPS
 from headrace_workers.features.cache.auditing import Auditing
-from headrace_workers.features.cache.semantic.answer_lookup import Cache
+from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
 from headrace_workers.features.generation.engines.echo import EchoGenerator
 from headrace_workers.features.generation.step import as_it_is, no_job
 from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
@@ -108,7 +108,7 @@ class Flow:
 @pytest.fixture
 def flow(ledger: Ledger) -> Flow:  # noqa: F811 - the fixture
     """The cache without likeness."""
-    return Flow(ledger, Cache(ledger, lambda alias: f"{alias}/1"))
+    return Flow(ledger, AnswerLookup(ledger, lambda alias: f"{alias}/1"))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from headrace_workers.core.ledger.claim import Wanted
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
-from headrace_workers.features.cache.semantic.answer_lookup import Cache
+from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
 from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
@@ -42,7 +42,7 @@ def another(ledger, *, followed: bool):
     embedder = HashEmbedder()
     known = Known(embedder.dimensions)
     questions = Questions(ledger, known)
-    flow = Flow(ledger, Cache(ledger, lambda alias: f"{alias}/1", NearestQuestions(embedder, known, 0.7)))
+    flow = Flow(ledger, AnswerLookup(ledger, lambda alias: f"{alias}/1", NearestQuestions(embedder, known, 0.7)))
     if followed:
         Follower(questions, Progress().loop("follow")).once()
     return flow
@@ -219,12 +219,12 @@ def test_what_is_withdrawn_is_forgotten_and_waited_for_by_nobody(semantic, asks)
 
 def test_a_leader_that_is_run_again_waits_for_nobody(semantic, asks):  # noqa: F811 - the fixture
     """Its worker died after it was noted; another wording is being made meanwhile."""
-    from headrace_workers.features.cache.semantic.found import Asked
+    from headrace_workers.features.cache.semantic.found import LookupRequest
 
     (job,) = send(semantic, asks, ASKED)
     request = asks(ASKED, cache="semantic")
-    (before,) = semantic.cache.look_up([Asked(job, request, request.cache)])
-    (again,) = semantic.cache.look_up([Asked(job, request, request.cache)])
+    (before,) = semantic.cache.look_up([LookupRequest(job, request, request.cache)])
+    (again,) = semantic.cache.look_up([LookupRequest(job, request, request.cache)])
     assert before == again
     semantic.drain()
     assert (tiers(semantic, [job]), entries(semantic)) == (["none"], ["live"])
@@ -290,13 +290,13 @@ def test_two_workers_that_look_up_in_the_same_moment_cost_one_generation(semanti
 
 def test_who_has_waited_already_leads_beside_another(semantic, asks, monkeypatch):  # noqa: F811 - the fixture
     """Nobody waits twice: it costs two generations."""
-    from headrace_workers.features.cache.semantic.found import Asked, Miss
+    from headrace_workers.features.cache.semantic.found import LookupRequest, Miss
 
     other = another(semantic.ledger, followed=False)
     semantic.send(asks(LIKE, cache="semantic", idempotency_key="2"))
     monkeypatch.setattr(semantic.cache, "_ledger", Meeting(semantic.ledger, lambda: other.run("recall")))
     request = asks(ASKED, cache="semantic")
-    (found,) = semantic.cache.look_up([Asked("job", request, request.cache, waited_for="another")])
+    (found,) = semantic.cache.look_up([LookupRequest("job", request, request.cache, waited_for="another")])
     assert isinstance(found, Miss)
     assert found.entry_id is not None
     assert entries(semantic) == ["pending"] * 2

@@ -10,7 +10,7 @@ from headrace_schemas.codec import decode_job, encode_value
 from headrace_schemas.grounding import Grounding, WithoutPassages
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.cache.audit_tables import AUDITS
-from headrace_workers.features.cache.semantic.answer_lookup import Cache
+from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
 from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
@@ -27,7 +27,7 @@ def grounded(ledger, retrieval):  # noqa: F811
     put(ledger, {"mill.md": MILL})
     embedder = HashEmbedder()
     known = Known(embedder.dimensions)
-    cache = Cache(ledger, lambda alias: f"{alias}/1", NearestQuestions(embedder, known, 0.7))
+    cache = AnswerLookup(ledger, lambda alias: f"{alias}/1", NearestQuestions(embedder, known, 0.7))
     flow = Flow(ledger, cache, retrieval, generator=Recording(), audit_share=1.0)
     flow.follower = Follower(Questions(ledger, known), Progress().loop("follow"))
     flow.follower.once()

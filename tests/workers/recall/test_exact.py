@@ -192,9 +192,9 @@ def test_a_recalled_answer_is_dead_at_once(flow, asks):
 def test_a_leader_that_is_run_again_still_leads(flow, asks):
     """Its worker died after it was noted, and before its step was written."""
     (job,) = flow.send(asks())
-    from headrace_workers.features.cache.semantic.found import Asked
+    from headrace_workers.features.cache.semantic.found import LookupRequest
 
-    flow.cache.look_up([Asked(job, asks(), asks().cache)])
+    flow.cache.look_up([LookupRequest(job, asks(), asks().cache)])
     flow.drain()
     assert (tiers(flow, [job]), entries(flow)) == (["none"], ["live"])
 

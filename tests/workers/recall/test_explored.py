@@ -13,12 +13,12 @@ from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, JOBS
 from headrace_workers.features.cache.audit_tables import AUDITS, STANDINGS
-from headrace_workers.features.cache.semantic.answer_lookup import Cache
+from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
 from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
-from headrace_workers.features.cache.semantic.scope_limits import Standings
+from headrace_workers.features.cache.semantic.scope_limits import ScopeLimits
 from headrace_workers.features.cache.store import audit_rows
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.audits import Audits
@@ -39,9 +39,9 @@ def strictly(ledger, least):
     """The same from a similarity on."""
     embedder = HashEmbedder()
     known = Known(embedder.dimensions)
-    standings = Standings(ledger, 0.01, "w", Progress().loop("standings"))
+    standings = ScopeLimits(ledger, 0.01, "w", Progress().loop("standings"))
     nearest = NearestQuestions(embedder, known, least, standings.limit, explored_from=0.5)
-    flow = Flow(ledger, Cache(ledger, lambda alias: f"{alias}/1", nearest), audit_share=1.0)
+    flow = Flow(ledger, AnswerLookup(ledger, lambda alias: f"{alias}/1", nearest), audit_share=1.0)
     flow.known = known
     flow.follower, flow.standings = Follower(Questions(ledger, known), Progress().loop("follow")), standings
     flow.follower.once()
@@ -199,7 +199,9 @@ def test_people_are_asked_about_what_was_served_first(strict, asks):
     """Whatever was nearly served before."""
     known(strict, asks, 3, VAGUE)
     ask(strict, asks, like(3))
-    strict.cache = Cache(strict.ledger, lambda alias: f"{alias}/1", NearestQuestions(HashEmbedder(), strict.known, 0.6))
+    strict.cache = AnswerLookup(
+        strict.ledger, lambda alias: f"{alias}/1", NearestQuestions(HashEmbedder(), strict.known, 0.6)
+    )
     strict.do()
     known(strict, asks, 8, VAGUE)
     ask(strict, asks, like(8))

@@ -10,7 +10,7 @@ from tests.workers.recall.conftest import Flow, tiers
 from headrace_schemas import DeadLetter
 from headrace_workers.core.pipeline.grouping import pieces
 from headrace_workers.core.tables import STEPS
-from headrace_workers.features.cache.semantic.answer_lookup import Cache
+from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.tables import ENTRIES
@@ -86,7 +86,7 @@ def retrieval(ledger, home):
 def flow(ledger, retrieval):
     """With a base `docs` of two documents."""
     put(ledger, {"mill.md": MILL, "clock.md": CLOCK})
-    return Flow(ledger, Cache(ledger, lambda alias: f"{alias}/1"), retrieval, generator=Recording())
+    return Flow(ledger, AnswerLookup(ledger, lambda alias: f"{alias}/1"), retrieval, generator=Recording())
 
 
 @pytest.fixture
@@ -373,7 +373,7 @@ def test_two_filters_never_share_an_answer(flow, asks, mode):
     put(flow.ledger, {"yes.md": f"{MILL} Yes."}, attributes={"flag": True, "language": "en"})
     put(flow.ledger, {"one.md": f"{MILL} One."}, attributes={"flag": 1, "language": "en"})
     likeness = NearestQuestions(EMBEDDER, Known(EMBEDDER.dimensions), 0.9)
-    flow.cache = Cache(flow.ledger, lambda alias: f"{alias}/1", likeness)
+    flow.cache = AnswerLookup(flow.ledger, lambda alias: f"{alias}/1", likeness)
     flow.__post_init__()
     filters = [None, ENGLISH, {"type": "eq", "key": "flag", "value": True}, {"type": "eq", "key": "flag", "value": 1}]
     jobs = [

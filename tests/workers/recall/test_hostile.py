@@ -12,7 +12,7 @@ from tests.workers.recall.test_likeness import ASKED, LIKE, ask, semantic  # noq
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CHANGES
-from headrace_workers.features.cache.semantic.answer_lookup import Cache
+from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
 from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
@@ -37,7 +37,7 @@ class Colliding(HashEmbedder):
 def colliding(ledger):
     """A flow in which any two questions have a cosine of 1."""
     known = Known(64)
-    flow = Flow(ledger, Cache(ledger, lambda alias: f"{alias}/1", NearestQuestions(Colliding(), known, 0.9)))
+    flow = Flow(ledger, AnswerLookup(ledger, lambda alias: f"{alias}/1", NearestQuestions(Colliding(), known, 0.9)))
     flow.follower = Follower(Questions(ledger, known), Progress().loop("follow"))
     return flow
 
@@ -85,7 +85,7 @@ def test_vectors_of_two_embedders_never_meet(semantic, asks):  # noqa: F811 - th
     other = HashEmbedder("other")
     assert other.id != HashEmbedder().id
     flow = Flow(
-        semantic.ledger, Cache(semantic.ledger, lambda alias: f"{alias}/1", NearestQuestions(other, known, 0.7))
+        semantic.ledger, AnswerLookup(semantic.ledger, lambda alias: f"{alias}/1", NearestQuestions(other, known, 0.7))
     )
     Follower(Questions(semantic.ledger, known), Progress().loop("follow")).once()
     assert (len(known), len(known.making)) == (1, 1)

@@ -8,9 +8,9 @@ from tests.workers.recall.conftest import Flow, tiers
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.guards import refusal as guards
-from headrace_workers.features.cache.semantic.answer_lookup import Cache
+from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
 from headrace_workers.features.cache.semantic.follow import Follower
-from headrace_workers.features.cache.semantic.found import Asked, Hit
+from headrace_workers.features.cache.semantic.found import Hit, LookupRequest
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
@@ -29,7 +29,7 @@ def semantic(ledger):
     """A flow with likeness, and what keeps it like the ledger."""
     embedder = HashEmbedder()
     known = Known(embedder.dimensions)
-    flow = Flow(ledger, Cache(ledger, lambda alias: f"{alias}/1", NearestQuestions(embedder, known, 0.7)))
+    flow = Flow(ledger, AnswerLookup(ledger, lambda alias: f"{alias}/1", NearestQuestions(embedder, known, 0.7)))
     flow.known, flow.follower = known, Follower(Questions(ledger, known), Progress().loop("follow"))
     flow.follower.once()
     return flow
@@ -108,7 +108,7 @@ def test_likeness_ends_with_the_scope(semantic, asks, other):
     ask(semantic, asks, ASKED)
     request = semantic.cache.look_up.__self__._request  # what would be looked up
     one, two = (asks(**{"prompt": LIKE, "cache": "semantic", **more}) for more in ({}, other))
-    scopes = [request(Asked("j", each, each.cache)).question.scope for each in (one, two)]
+    scopes = [request(LookupRequest("j", each, each.cache)).question.scope for each in (one, two)]
     vector = HashEmbedder().embed([LIKE])[0]
     found = [len(semantic.known.nearest(scope, vector, 5)) for scope in scopes]
     assert found == [1, 0]
@@ -195,6 +195,6 @@ def test_a_group_asks_the_ledger_no_oftener_than_one_job(semantic, asks, monkeyp
     asked, rows_of = [], entries.rows_of
     monkeypatch.setattr(entries, "rows_of", lambda *query: asked.append(query[1]) or rows_of(*query))
     group = [asks(wording.format(place), cache="semantic", idempotency_key=place) for place in places]
-    found = semantic.cache.look_up([Asked(job.idempotency_key, job, job.cache) for job in group])
+    found = semantic.cache.look_up([LookupRequest(job.idempotency_key, job, job.cache) for job in group])
     assert [type(each) for each in found] == [Hit] * len(places)
     assert len(asked) == queries

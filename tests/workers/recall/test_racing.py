@@ -14,9 +14,9 @@ from headrace_schemas import Answer, Usage
 from headrace_schemas.recall import CacheMode, CacheTier
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.cache.semantic.answer_lookup import Cache
+from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
 from headrace_workers.features.cache.semantic.follow import Follower
-from headrace_workers.features.cache.semantic.found import Asked, Hit, Miss
+from headrace_workers.features.cache.semantic.found import Hit, LookupRequest, Miss
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
@@ -38,7 +38,7 @@ class Race:
         embedder = HashEmbedder()
         known = Known(embedder.dimensions)
         self.ledger, self.asks = ledger, asks
-        self.cache = Cache(ledger, lambda alias: f"{alias}/1", NearestQuestions(embedder, known, 0.7))
+        self.cache = AnswerLookup(ledger, lambda alias: f"{alias}/1", NearestQuestions(embedder, known, 0.7))
         self.follower = Follower(Questions(ledger, known), Progress().loop("follow"))
         self.follower.once()
         self.over = threading.Event()
@@ -87,10 +87,10 @@ class Race:
                     Admit(found.entry_id, answer(f"{number} {version}"), 1.0, 600_000, used).write(tx)
         return served
 
-    def asking(self, question: str) -> Asked:
+    def asking(self, question: str) -> LookupRequest:
         """A job of its own."""
         job = self.asks(question, cache="semantic")
-        return Asked(f"job-{next(self.numbers)}", job, CacheMode.SEMANTIC)
+        return LookupRequest(f"job-{next(self.numbers)}", job, CacheMode.SEMANTIC)
 
 
 def answer(text: str) -> bytes:

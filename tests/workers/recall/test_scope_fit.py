@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from headrace_workers.features.cache.semantic.scope_fit import fit_due, judge, together
-from headrace_workers.features.cache.store.audit_counts import Beside, Labels, Pair, Tally, Window
+from headrace_workers.features.cache.store.audit_counts import Labels, OtherCounts, Pair, Tally, Window
 from headrace_workers.features.cache.store.standings import ScopeStanding, unheard_of
 
 NEW = unheard_of("ab" * 32, "shop")
@@ -70,7 +70,7 @@ def test_a_curve_asks_for_more_likeness_where_errors_gather_below() -> None:
 def test_what_stands_beside_the_bound_is_told_and_changes_nothing() -> None:
     """However often what was nearly served would have been wrong, and the model contradicts itself."""
     tallies = (tally(333),)
-    beside = Beside(below=Labels(1, 300, 7), refused=Labels(0, 400, 0), own=Labels(1, 50, 3))
+    beside = OtherCounts(below=Labels(1, 300, 7), refused=Labels(0, 400, 0), own=Labels(1, 50, 3))
     found = judge(NEW, tallies, Window(1, tallies), 0.01, beside)
     assert found.state == "shown"
     assert (found.figures["audits"], found.figures["wrong"]) == (333, 0)
@@ -85,8 +85,8 @@ def test_what_stands_beside_the_bound_is_told_and_changes_nothing() -> None:
 def test_explored_labels_count_for_the_next_curve() -> None:
     """Those below the threshold; what a guard refused is served at no similarity."""
     few = [tally(300)]
-    assert fit_due(NEW, few, Beside(below=Labels(100, 100, 0)))
-    assert not fit_due(NEW, few, Beside(below=Labels(100, 99, 50), refused=Labels(500, 500, 0)))
+    assert fit_due(NEW, few, OtherCounts(below=Labels(100, 100, 0)))
+    assert not fit_due(NEW, few, OtherCounts(below=Labels(100, 99, 50), refused=Labels(500, 500, 0)))
 
 
 def test_all_scopes_together_are_bounded_as_one_and_their_claims_share_alpha() -> None:

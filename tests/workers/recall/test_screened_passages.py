@@ -8,7 +8,7 @@ from tests.workers.recall.test_grounds import MILL, QUESTION, Recording, asks, h
 
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import Unavailable
-from headrace_workers.features.cache.semantic.answer_lookup import Cache
+from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
 from headrace_workers.features.knowledge.suspicious import suspicions
 from headrace_workers.features.moderation.injection import InjectionDetector
 from headrace_workers.features.moderation.moderator import PolicyModerator
@@ -28,7 +28,7 @@ def says(action, **tenants):
 def flow(ledger, retrieval):  # noqa: F811 - the fixture
     """With a base `docs`, one document of which gives orders."""
     put(ledger, {"mill.md": MILL, "order.md": ORDER, "other.md": OTHER})
-    return Flow(ledger, Cache(ledger, lambda alias: f"{alias}/1"), retrieval, generator=Recording())
+    return Flow(ledger, AnswerLookup(ledger, lambda alias: f"{alias}/1"), retrieval, generator=Recording())
 
 
 def ask(flow, asks, action="block", screener=None, **more):  # noqa: F811

@@ -55,7 +55,7 @@ DeadlineOption = Annotated[str | None, typer.Option("--deadline", help="jobs exp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class JobOptions:
     """The options that `submit`, `run` and `batch submit` share: they fill in what a line does not say."""
 
     model: ModelOption = None
@@ -95,12 +95,12 @@ class Asked:
 
 
 def asks(**usual: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of `Asked`, in the place of its parameter `asked`. `usual` are other defaults."""
+    """Give a command the options of `JobOptions`, in the place of its parameter `asked`. `usual` are other defaults."""
 
     def given_options(command: Callable[..., None]) -> Callable[..., None]:
         shared = [
             each.replace(default=usual.get(name, each.default))
-            for name, each in inspect.signature(Asked, eval_str=True).parameters.items()
+            for name, each in inspect.signature(JobOptions, eval_str=True).parameters.items()
         ]
         own = inspect.signature(command, eval_str=True)
         parameters = [
@@ -111,7 +111,7 @@ def asks(**usual: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
         @wraps(command)
         def called(**given: Any) -> None:
-            asked = Asked(**{each.name: given.pop(each.name) for each in shared})
+            asked = JobOptions(**{each.name: given.pop(each.name) for each in shared})
             command(asked=asked, **given)
 
         called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""`headrace cancel`: ask for a job to be cancelled, and say what came of it where the ledger can be reached."""
+"""`headrace cancel`: cancel a job, and print the outcome if the ledger can be reached."""
 
 import time
 from typing import TYPE_CHECKING, Annotated

@@ -95,7 +95,7 @@ class _Patience:
         self._watches = watches
         self._monotonic = monotonic
         self._since: float | None = None
-        self._said = False
+        self._announced = False
         self._over = False
 
     def over(self) -> bool:
@@ -110,7 +110,7 @@ class _Patience:
         if late and now - self._since > _READY_SECONDS:
             logs = ", ".join(str(self._watches[name].log) for name in late)
             raise ChildFailed(f"{', '.join(late)}: not ready after {_READY_SECONDS:g} s; see {logs}")
-        if late and now - self._since > _PATIENCE_SECONDS and not self._said:
-            self._said = True
+        if late and now - self._since > _PATIENCE_SECONDS and not self._announced:
+            self._announced = True
             say(f"waiting for {', '.join(late)}")
         return late

@@ -45,11 +45,11 @@ def examine(checks: Sequence[Check], settings: Settings) -> Iterator[Finding]:
     All are looked at side by side: what does not answer takes its time, and several take no longer than one.
     """
     with ThreadPoolExecutor(len(checks), thread_name_prefix="doctor") as threads:
-        for check, wrong in zip(checks, threads.map(lambda each: _told(each, settings), checks), strict=True):
+        for check, wrong in zip(checks, threads.map(lambda each: _problems_of(each, settings), checks), strict=True):
             yield from [Finding(check.what, line) for line in wrong] or [Finding(check.what)]
 
 
-def _told(check: Check, settings: Settings) -> Sequence[str]:
+def _problems_of(check: Check, settings: Settings) -> Sequence[str]:
     try:
         return check.look(settings)
     except HeadraceError as error:

@@ -1,11 +1,11 @@
-"""Sends the jobs of a file; a producer that failed is replaced by a new one."""
+"""Sender of the jobs of a file. It replaces a producer that failed."""
 
 import contextlib
 from collections.abc import Callable, Sequence
 
 from headrace_producers import Producer, TopicMissing
 from headrace_schemas.errors import HeadraceError, Unavailable
-from headrace_workers.cli.jobfile import Entry, JobFile
+from headrace_workers.cli.jobfile import JobEntry, JobFile
 
 _FLUSH_SECONDS = 15.0
 
@@ -24,7 +24,7 @@ class Publisher:
         """The number of jobs that the broker has confirmed."""
         return len(self._sent)
 
-    def send(self, entries: Sequence[Entry], timeout: float = _FLUSH_SECONDS) -> None:
+    def send(self, entries: Sequence[JobEntry], timeout: float = _FLUSH_SECONDS) -> None:
         """Send these and wait until the broker has confirmed them; Unavailable or TopicMissing when it does not."""
         if self._producer is None:
             self._producer = self._make()

@@ -87,7 +87,7 @@ def _checks() -> Sequence[AdmissionCheck]:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JobEntry:
     """A line that is a job: its number from 1, its offset in the file, the job's id, and its tenant."""
 
     line: int
@@ -116,9 +116,9 @@ class JobFile:
         self.wants_judge = False  # whether a rubric names no model: then somebody's model has to judge it
         self.repeated: list[tuple[int, int]] = []  # (line, earlier line) where both are the same job
 
-    def check(self) -> list[Entry]:
+    def check(self) -> list[JobEntry]:
         """Return all jobs in order, each once. Raise WrongLines if any line is not a job."""
-        entries: dict[str, Entry] = {}
+        entries: dict[str, JobEntry] = {}
         problems: list[str] = []
         count, hint = 0, ""
         for line, offset, text in self._lines():
@@ -130,7 +130,7 @@ class JobFile:
                 if len(problems) < MAX_PROBLEMS:
                     problems.append(f"{self.name}:{line}: {error}")
                 continue
-            entry = Entry(line, offset, job.job_id(event_id), job.tenant)
+            entry = JobEntry(line, offset, job.job_id(event_id), job.tenant)
             if (first := entries.setdefault(entry.job_id, entry)) is not entry:
                 self.repeated.append((line, first.line))
             self._note_models(job, line)
@@ -138,7 +138,7 @@ class JobFile:
             raise WrongLines(problems, count, hint)
         return list(entries.values())
 
-    def read(self, entry: Entry) -> tuple[Job, str]:
+    def read(self, entry: JobEntry) -> tuple[Job, str]:
         """Return the job of an entry and its event's id. Raise WrongLine if the file has changed since."""
         self._stream.seek(entry.offset)
         text = self._stream.readline(MAX_LINE_BYTES + 1)

@@ -43,7 +43,7 @@ class Local:
     def policies(self) -> list[str]:
         """Return a line for each version and file of the moderation policy in use.
 
-        Each line names the processes where they differ, and those that have not yet run since the file changed.
+        A line names the processes that use another version, and those that have not run since the file changed.
         """
         holds: dict[tuple[str, str], dict[str, list[str]]] = {}  # by path and version, what each process does by it
         past: dict[tuple[str, str], dict[str, list[str]]] = {}

@@ -12,7 +12,7 @@ from headrace_schemas import Result
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli import asking
-from headrace_workers.cli.jobfile import Entry, JobFile
+from headrace_workers.cli.jobfile import JobEntry, JobFile
 from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import flush, hush_kafka, put, put_bytes, put_json, say
 from headrace_workers.cli.receipt_lines import Receipt
@@ -39,7 +39,7 @@ def submit(
     file: Annotated[str | None, typer.Argument(help="jobs as JSON lines, or - for standard input")] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="one prompt instead of a file")] = None,
     *,
-    asked: asking.Asked,
+    asked: asking.JobOptions,
     max_tokens: asking.MaxTokensOption = None,
     stop: Annotated[
         list[str] | None, typer.Option("--stop", help="with --prompt: stop the answer before this text")
@@ -104,7 +104,7 @@ def _submit(
             raise
 
 
-def _tell_interrupted(entries: list[Entry], sent: int) -> None:
+def _tell_interrupted(entries: list[JobEntry], sent: int) -> None:
     """Say that the wait has ended, and that published jobs are still answered."""
     if sent == len(entries) == 1:
         job_id = entries[0].job_id
@@ -117,7 +117,7 @@ def _tell_interrupted(entries: list[Entry], sent: int) -> None:
 
 def _send(
     file: JobFile,
-    entries: list[Entry],
+    entries: list[JobEntry],
     publisher: "Publisher",
     jobs: "Jobs | None",
     since: int,
@@ -152,7 +152,7 @@ def _send(
     return bool(refused or unknown)
 
 
-def _taken(file: JobFile, entries: Sequence[Entry], jobs: "Jobs | None") -> list[Entry]:
+def _taken(file: JobFile, entries: Sequence[JobEntry], jobs: "Jobs | None") -> list[JobEntry]:
     """Return the jobs whose key the ledger has with other content: published, they would be refused later."""
     if jobs is None:
         return []
@@ -169,7 +169,7 @@ def _taken(file: JobFile, entries: Sequence[Entry], jobs: "Jobs | None") -> list
 
 
 def _wait(
-    entries: list[Entry],
+    entries: list[JobEntry],
     publisher: "Publisher",
     jobs: "LedgerJobs | None",
     since: int,
@@ -241,12 +241,12 @@ def _ledger_jobs() -> "Iterator[tuple[LedgerJobs | None, int]]":
         ledger.close()
 
 
-def _chunks(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+def _chunks(entries: Sequence[JobEntry]) -> Iterator[Sequence[JobEntry]]:
     for start in range(0, len(entries), _CHUNK):
         yield entries[start : start + _CHUNK]
 
 
-def _print_ids(entries: Sequence[Entry], as_json: bool) -> None:
+def _print_ids(entries: Sequence[JobEntry], as_json: bool) -> None:
     for entry in entries:
         if as_json:
             put_json({"line": entry.line, "job_id": entry.job_id})

@@ -131,10 +131,10 @@ def criteria(scores: tuple[Score, ...]) -> str:
 
     It says yes or no, a number, or in brackets why it could not be judged.
     """
-    return "\n".join(f"{score.name or score.criterion}: {_said(score)}" for score in scores)
+    return "\n".join(f"{score.name or score.criterion}: {_score_text(score)}" for score in scores)
 
 
-def _said(score: Score) -> str:
+def _score_text(score: Score) -> str:
     if score.value is None:
         return f"({'not judged' if score.not_judged is None else score.not_judged.replace('_', ' ')})"
     if score.criterion in _YES_OR_NO and score.value in (0.0, 1.0):

@@ -35,12 +35,12 @@ class UnservedWarning:
         self._queues_of = queues_of
         self._served = served
         self._say = say
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
 
     def look(self, job_ids: Iterable[str]) -> None:
         """Look at the first of these jobs. Unavailable comes through when the ledger does not answer."""
-        standing = self._queues_of(list(islice(job_ids, _LOOK_AT))) - self._said
+        standing = self._queues_of(list(islice(job_ids, _LOOK_AT))) - self._warned
         for queue in unserved(sorted(standing), self._served(standing)):
-            self._said.add(queue)
+            self._warned.add(queue)
             self._say(f"warning: jobs wait in the queue {queue}, and no worker listens to it: start one with "
                       f"`{start_command(queue)}`")  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from headrace_producers import Received
 from headrace_schemas.errors import Unavailable
-from headrace_workers.cli.jobfile import Entry
+from headrace_workers.cli.jobfile import JobEntry
 from headrace_workers.cli.ledger_jobs import Jobs
 from headrace_workers.cli.output import say
 from headrace_workers.cli.receipt_lines import Receipt
@@ -23,7 +23,7 @@ class Reader(Protocol):
         """Yield the ends of jobs that come within the time."""
 
 
-Resend = Callable[[Sequence[Entry]], None]
+Resend = Callable[[Sequence[JobEntry]], None]
 Look = Callable[[Iterable[str]], None]
 
 
@@ -36,7 +36,7 @@ class Waiting:
 
     def __init__(
         self,
-        entries: Sequence[Entry],
+        entries: Sequence[JobEntry],
         *,
         resend: Resend,
         monotonic: Callable[[], float],
@@ -51,7 +51,7 @@ class Waiting:
         self._jobs = jobs
         self._since_ms = since_ms
         self._look = look
-        self._told = False
+        self._warned = False
 
     def confirm(self, timeout: float, sleep: Callable[[float], None]) -> tuple[list[Receipt], int]:
         """Wait until the ledger has taken in or refused every job: the refusals, and how many it does not know yet."""
@@ -127,8 +127,8 @@ class Waiting:
         return len(self._unconfirmed & set(self.open)) if self._jobs is not None else 0
 
     def _tell_unknown(self) -> None:
-        if self.unknown and not self._told:
-            self._told = True
+        if self.unknown and not self._warned:
+            self._warned = True
             say(f"the ledger does not know {self.unknown} of the jobs yet; they are sent again: is a bridge running?")
 
     def _send_again(self) -> None:
@@ -139,6 +139,6 @@ class Waiting:
             except Unavailable as error:
                 say(f"{len(entries)} jobs are sent again later: {error}")
 
-    def _close(self, job_id: str | None) -> Entry | None:
+    def _close(self, job_id: str | None) -> JobEntry | None:
         self._unconfirmed.discard(job_id or "")
         return self.open.pop(job_id or "", None)

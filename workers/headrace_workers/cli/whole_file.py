@@ -1,4 +1,4 @@
-"""A file that is there as a whole, or as it was before."""
+"""Atomic replacement of a file: it has its old content or all of its new one."""
 
 import os
 from collections.abc import Iterable, Iterator

@@ -19,7 +19,7 @@ To add a resource: a file with a `router` (an `APIRouter`) in its feature's `api
 - `await services.admission.submit(caller, jobs)` admits jobs. `await ends_of(...)` (waiting.py) waits for their ends,
   and cancels them when the client hangs up. `services.waiter.ends(...)` waits alone.
 - A feature's own part is `services.of(ItsClass)`.
-- A route of high traffic has the `route_class` `direct(Scope.…)`, which bypasses FastAPI: fast_routes.py lists what
+- A route of high traffic has the `route_class` `fast_route(Scope.…)`, which bypasses FastAPI: fast_routes.py lists what
   its endpoint may take.
 - A path parameter's name joins `OTHERS` in `tests/workers/gateway/test_tenants.py`, which walks every route.
 """

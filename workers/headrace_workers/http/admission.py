@@ -33,7 +33,7 @@ from headrace_workers.core.ledger.repetitions import digest_of
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.caller import Caller, check_named
-from headrace_workers.http.errors import KafkaAway, LedgerAway, Refusal, Why, stopping
+from headrace_workers.http.errors import KafkaOutage, LedgerOutage, Refusal, Why, stopping
 from headrace_workers.http.load_shedding import LoadShedding
 from headrace_workers.http.metrics import Metrics
 from headrace_workers.http.sink import Sink
@@ -139,7 +139,7 @@ class Admission:
         Raises 403 for what a job names and the caller may not read, InvalidRecord, UnknownModel, PromptTooLong and
         DeadlinePassed for a job that cannot be run, 409 where its key belongs to another job, 429 where it would only
         wait or goes beyond its tenant's quota, 503 where Kafka or the ledger does not answer: each before anything was
-        sent, but for the last. Then `again` tells whether a second try might make a second job.
+        sent, but for the last. Then `should_retry` is False if a second try might make a second job.
         """
         if len(jobs) > MOST_JOBS:
             raise InvalidRecord(f"{len(jobs)} jobs in one request; at most {MOST_JOBS} are taken")
@@ -201,7 +201,7 @@ class Admission:
                 raise Refusal(
                     Why.CONFLICT,
                     f"the idempotency key of job {letter.request.job_id} was used with other content: send another key",
-                    again=False,
+                    should_retry=False,
                     job_id=letter.request.job_id,
                 )
         return [letter for letter in letters if told.get(id(letter)) is not Reserved.KNOWN]
@@ -211,44 +211,50 @@ class Admission:
             return
         # Under a key a second try is the same job; without one it would be a second job.
         keyed, free = [each for each in letters if each.keyed], [each for each in letters if not each.keyed]
-        again = False if free else None
+        should_retry = False if free else None
         job_id = letters[0].request.job_id if len(letters) == 1 else None
         found = self._publish.put(_Sent(free, began)) if free and self._durable else None
         try:
             await self._sink.publish([letter.record for letter in letters])
-        except KafkaAway as error:
+        except KafkaOutage as error:
             if found is not None:
                 await self._withdraw(found, [letter.request.job_id for letter in free])
-            if error.again is None:
+            if error.should_retry is None:
                 if paid:
                     await self._quotas.release([letter.request for letter in letters])
                 raise
-            raise KafkaAway(f"{error}; the job may still be run", error.why, again=again, job_id=job_id) from error
+            raise KafkaOutage(
+                f"{error}; the job may still be run", error.why, should_retry=should_retry, job_id=job_id
+            ) from error
         if not self._durable:
-            await self._taken_in([letter.request.job_id for letter in letters], again, job_id)
+            await self._taken_in([letter.request.job_id for letter in letters], should_retry, job_id)
             return
         try:
             if found is not None:
                 await self._publish.answer(found)
             if keyed:
                 await self._publish.ask(_Sent(keyed, began))
-        except LedgerAway as error:
-            raise LedgerAway(f"{error}; Kafka has the job, and it will be run", again=again, job_id=job_id) from error
+        except LedgerOutage as error:
+            raise LedgerOutage(
+                f"{error}; Kafka has the job, and it will be run", should_retry=should_retry, job_id=job_id
+            ) from error
 
     async def _withdraw(self, found: "asyncio.Future[None]", job_ids: Sequence[str]) -> None:
         """Withdraw jobs that Kafka may not have, so that clients find only those that were accepted."""
-        with suppress(LedgerAway):
+        with suppress(LedgerOutage):
             await self._publish.answer(found)
-        with suppress(LedgerAway):  # then they are said to be accepted, of which nobody was told so
+        with suppress(LedgerOutage):  # then they are said to be accepted, of which nobody was told so
             await self._forget.ask(job_ids)
 
-    async def _taken_in(self, job_ids: Collection[str], again: bool | None, job_id: str | None) -> None:
+    async def _taken_in(self, job_ids: Collection[str], should_retry: bool | None, job_id: str | None) -> None:
         taken = await self._waiter.taken(job_ids, _TAKEN_SECONDS)
         for letter in taken.values():
             if letter is not None:
                 raise InvalidRecord(letter.reason)
         if len(taken) < len(set(job_ids)):
-            raise LedgerAway("no bridge has taken the job in yet; it may still be run", again=again, job_id=job_id)
+            raise LedgerOutage(
+                "no bridge has taken the job in yet; it may still be run", should_retry=should_retry, job_id=job_id
+            )
 
 
 def _lookup(check: AdmissionCheck, executor: Executor) -> Batcher[frozenset[Named], Collection[Named]]:

@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from typing import Generic, TypeVar
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.http.errors import LedgerAway, Refusal, unsaid
+from headrace_workers.http.errors import LedgerOutage, Refusal, unsaid
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,15 +31,15 @@ class Batcher(Generic[T, R]):
         *,
         most: int = 500,
         patience: float = PATIENCE,
-        away: Callable[[str], Refusal] = LedgerAway,
+        outage: Callable[[str], Refusal] = LedgerOutage,
     ) -> None:
         self._do = do
         self._executor = executor
         self._most = most
         self._patience = patience
-        self._away = away
+        self._outage = outage
         self._items: list[tuple[T, asyncio.Future[R]]] = []
-        self._asked: deque[tuple[float, asyncio.Future[R]]] = deque()  # until when each waits, in that order
+        self._waiting: deque[tuple[float, asyncio.Future[R]]] = deque()  # until when each waits, in that order
         self._alarm: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._began: float | None = None  # the call that is under way, if one is
@@ -57,7 +57,7 @@ class Batcher(Generic[T, R]):
             raise self._silent()
         future: asyncio.Future[R] = loop.create_future()
         self._items.append((item, future))
-        self._asked.append((loop.time() + self._patience, future))
+        self._waiting.append((loop.time() + self._patience, future))
         if self._task is None:
             self._task = loop.create_task(self._run(loop))  # with all that comes until it has its turn
         if self._alarm is None:
@@ -69,13 +69,13 @@ class Batcher(Generic[T, R]):
         try:
             return await future
         except Unavailable as error:
-            raise self._away(unsaid(error)) from error
+            raise self._outage(unsaid(error)) from error
         finally:
             self._forget_answered()
 
     def _set_alarm(self, loop: asyncio.AbstractEventLoop) -> None:
         """Set one alarm for all waiters: an alarm for each would cost as much as the call."""
-        due = self._asked[0][0]
+        due = self._waiting[0][0]
         self._alarm = loop.call_at(due, self._ring, loop, due)
 
     def _ring(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
@@ -86,22 +86,22 @@ class Batcher(Generic[T, R]):
             self._expire(loop)
 
     def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
-        while self._asked and self._asked[0][0] <= loop.time():
-            _, future = self._asked.popleft()
+        while self._waiting and self._waiting[0][0] <= loop.time():
+            _, future = self._waiting.popleft()
             if not future.done():
                 future.set_exception(self._silent())
                 self._given_up = True
         self._forget_answered()
         self._alarm = None
-        if self._asked:
+        if self._waiting:
             self._set_alarm(loop)
 
     def _forget_answered(self) -> None:
-        while self._asked and self._asked[0][1].done():
-            self._asked.popleft()
+        while self._waiting and self._waiting[0][1].done():
+            self._waiting.popleft()
 
     def _silent(self) -> Refusal:
-        return self._away(f"no answer within {self._patience:g} s")
+        return self._outage(f"no answer within {self._patience:g} s")
 
     async def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._items:

@@ -67,8 +67,8 @@ class Refusal(HeadraceError):
     """The refusal of a request, and its reason.
 
     `param` names the parameter that is at fault, as the request has it (`expires_after.days`). `code` is OpenAI's for
-    what is wrong with it, where `why` alone would not tell. `retry_after` is in seconds. `again` says whether the
-    client may send it once more by itself, where its own rule by the status would be wrong. `job_id` is of a job that
+    what is wrong with it, where `why` alone would not tell. `retry_after` is in seconds. `should_retry`
+    tells clients whether to send it again, where their own rule by the status would be wrong. `job_id` is of a job that
     was made of the request, if one was.
     """
 
@@ -80,7 +80,7 @@ class Refusal(HeadraceError):
         param: str | None = None,
         code: str | None = None,
         retry_after: float | None = None,
-        again: bool | None = None,
+        should_retry: bool | None = None,
         job_id: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -89,14 +89,16 @@ class Refusal(HeadraceError):
         self.param = param
         self.code = code
         self.retry_after = retry_after
-        self.again = again
+        self.should_retry = should_retry
         self.job_id = job_id
         self.headers = dict(headers or {})
 
 
-def stopping(*, again: bool | None = None) -> Refusal:
+def stopping(*, should_retry: bool | None = None) -> Refusal:
     """Return the refusal of a request that comes while the gateway stops."""
-    return Refusal(Why.STOPPING, "this gateway is stopping: send the request again", retry_after=1.0, again=again)
+    return Refusal(
+        Why.STOPPING, "this gateway is stopping: send the request again", retry_after=1.0, should_retry=should_retry
+    )
 
 
 def internal_error() -> Refusal:
@@ -104,21 +106,21 @@ def internal_error() -> Refusal:
     return Refusal(Why.INTERNAL, "the gateway's log has the details under this request's id")
 
 
-class KafkaAway(Refusal):
-    """Kafka does not have the job, or did not say so in time. `again` is None where nothing was sent, for certain."""
+class KafkaOutage(Refusal):
+    """Kafka does not have the job, or did not confirm it in time. `should_retry` is None if nothing was sent."""
 
     def __init__(
-        self, detail: str, why: Why = Why.KAFKA_AWAY, *, again: bool | None = None, job_id: str | None = None
+        self, detail: str, why: Why = Why.KAFKA_AWAY, *, should_retry: bool | None = None, job_id: str | None = None
     ) -> None:
         retry_after = _WAIT_FOR_KAFKA.get(why)
-        super().__init__(why, detail, retry_after=retry_after, again=again, job_id=job_id)
+        super().__init__(why, detail, retry_after=retry_after, should_retry=should_retry, job_id=job_id)
 
 
-class LedgerAway(Refusal):
+class LedgerOutage(Refusal):
     """The ledger does not answer, or not in time."""
 
-    def __init__(self, detail: str, *, again: bool | None = None, job_id: str | None = None) -> None:
-        super().__init__(Why.LEDGER_AWAY, detail, retry_after=1.0, again=again, job_id=job_id)
+    def __init__(self, detail: str, *, should_retry: bool | None = None, job_id: str | None = None) -> None:
+        super().__init__(Why.LEDGER_AWAY, detail, retry_after=1.0, should_retry=should_retry, job_id=job_id)
 
 
 _WAIT_FOR_KAFKA: Final = {Why.KAFKA_AWAY: 1.0, Why.KAFKA_REFUSES: 10.0}  # seconds; a person mends the second
@@ -151,12 +153,14 @@ def refusal_of(error: HeadraceError) -> Refusal:
     if isinstance(error, Refusal):
         return error
     if isinstance(error, Unavailable):
-        return LedgerAway(str(error))  # of a search, which says how to come by an embedder
+        return LedgerOutage(str(error))  # of a search, which says how to come by an embedder
     if isinstance(error, _FAULTS_OF_REQUESTS):
         why = Why.NOT_FOUND if isinstance(error, UnknownResource) else Why.INVALID
         return Refusal(why, str(error), param=error.param, code=error.code)
     if error.category is Category.QUOTA:
-        return Refusal(Why.QUOTA, str(error), retry_after=60.0, again=False)  # a person makes room, or a run ends
+        return Refusal(
+            Why.QUOTA, str(error), retry_after=60.0, should_retry=False
+        )  # a person makes room, or a run ends
     if error.category is Category.CONFLICT:
         return Refusal(Why.CONFLICT, str(error))
     return internal_error()
@@ -167,8 +171,8 @@ def response_of(refusal: Refusal, path: str, request_id: str) -> Response:
     why, headers = refusal.why, dict(refusal.headers)
     if refusal.retry_after is not None:
         headers["retry-after"] = str(math.ceil(refusal.retry_after))
-    if refusal.again is not None:
-        headers["x-should-retry"] = "true" if refusal.again else "false"
+    if refusal.should_retry is not None:
+        headers["x-should-retry"] = "true" if refusal.should_retry else "false"
     if why is Why.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     body, media_type = (
@@ -182,7 +186,7 @@ def response_of(refusal: Refusal, path: str, request_id: str) -> Response:
 
 def refused_response(error: Refused) -> Response:
     """Return the response to OpenAI's clients for a request that was refused, or a job that was not answered."""
-    headers = {} if error.again is None else {"x-should-retry": "true" if error.again else "false"}
+    headers = {} if error.should_retry is None else {"x-should-retry": "true" if error.should_retry else "false"}
     content = json.dumps(error.body(), ensure_ascii=False).encode("utf-8", "backslashreplace")
     return Response(content, error.status, headers, "application/json")
 

@@ -33,7 +33,7 @@ class _Query(NamedTuple):
     check: TypeAdapter[Any]
 
 
-class Direct(APIRoute):
+class FastRoute(APIRoute):
     """A route of one scope. Its endpoint takes `request`, `caller` and `services`, what its path names, and the headers
     and parameters of the URL that it declares as FastAPI has them; headers as they are.
     """
@@ -68,13 +68,13 @@ class Direct(APIRoute):
             given[name] = request.headers.get(header)
         only(request, self._names)
         if self._query:
-            given |= self._asked(request)
+            given |= self._arguments(request)
         response: Response = await self.endpoint(
             request=request, caller=caller, services=request.app.state.services, **given
         )
         return response
 
-    def _asked(self, request: Request) -> dict[str, Any]:
+    def _arguments(self, request: Request) -> dict[str, Any]:
         found = {}
         for name, alias, check in self._query:
             if (said := request.query_params.get(alias)) is None:
@@ -88,16 +88,16 @@ class Direct(APIRoute):
         return found
 
 
-def direct(scope: KeyScope) -> type[APIRoute]:
+def fast_route(scope: KeyScope) -> type[APIRoute]:
     """Return the class of direct routes that need this scope."""
-    return type("Direct", (Direct,), {"scope": scope})
+    return type("FastRoute", (FastRoute,), {"scope": scope})
 
 
 class Shortcut:
     """The middleware that leads a request to its direct route at once, and others on. `around` wraps both."""
 
     def __init__(
-        self, on: ASGIApp, routes: Sequence[Direct], *, tell: Tell, around: Callable[[ASGIApp], ASGIApp]
+        self, on: ASGIApp, routes: Sequence[FastRoute], *, tell: Tell, around: Callable[[ASGIApp], ASGIApp]
     ) -> None:
         self._on = on
         self._tell = tell
@@ -114,7 +114,7 @@ class Shortcut:
         scope["route"] = route
         await self._direct(scope, receive, send)
 
-    def _find(self, scope: Scope) -> Direct | None:
+    def _find(self, scope: Scope) -> FastRoute | None:
         method, path = scope["method"], scope["path"]
         scope["path_params"] = {}
         if "{" not in path and (fixed := self._fixed.get((method, path))) is not None:

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class ClientGone(Refusal):
-    """Nobody waits for the answer any more."""
+    """A client that no longer waits for the answer."""
 
     def __init__(self) -> None:
         super().__init__(Why.GONE, "the client has hung up")

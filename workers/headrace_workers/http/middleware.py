@@ -60,13 +60,13 @@ class _Unread(Exception):
     """The rest of the body is not read, and that was answered."""
 
 
-class Entry:
-    """The outermost of the application. `told` is called with each request that ended and the path of its route."""
+class OutermostLayer:
+    """The outermost layer of the application. It calls `on_end` with each finished request and its route's path."""
 
-    def __init__(self, app: ASGIApp, *, max_body: int, told: Callable[[Visit, str], object]) -> None:
+    def __init__(self, app: ASGIApp, *, max_body: int, on_end: Callable[[Visit, str], object]) -> None:
         self._app = app
         self._max_body = max_body
-        self._told = told
+        self._on_end = on_end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -148,7 +148,7 @@ class Entry:
     def _tell(self, scope: Scope, visit: Visit) -> None:
         # The path as it came may hold anything; that of the route is one of ours.
         route = getattr(scope.get("route"), "path", "-")
-        self._told(visit, route)
+        self._on_end(visit, route)
         log(
             "gateway",
             logging.DEBUG if route in _QUIET else logging.INFO,

@@ -38,8 +38,8 @@ class Refused(HeadraceError):
     """A request that gets no answer: the HTTP status, and what OpenAI's error object says.
 
     `param` names what it is about as the request has it, such as `messages[0].content`. `job_id` is of the job that was
-    made of the request, if one was. `again` says whether the client may send it once more by itself, where its own rule
-    by the status would be wrong.
+    made of the request, if one was. `should_retry` tells clients whether to send it again, where their own rule by
+    the status would be wrong.
     """
 
     category = Category.INVALID
@@ -53,7 +53,7 @@ class Refused(HeadraceError):
         code: str | None = None,
         param: str | None = None,
         job_id: str | None = None,
-        again: bool | None = None,
+        should_retry: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -61,7 +61,7 @@ class Refused(HeadraceError):
         self.code = code
         self.param = param
         self.job_id = job_id
-        self.again = again
+        self.should_retry = should_retry
 
     def body(self) -> dict[str, Any]:
         """Return the body of the HTTP response."""
@@ -112,9 +112,11 @@ def unanswered(end: DeadLetter | JobCancelled) -> Refused:
     if isinstance(end, JobCancelled):
         reason = f": {end.reason}" if end.reason else ""
         message = f"the job {end.job_id} was cancelled{reason}"
-        return Refused(message, status=409, code="cancelled", job_id=end.job_id, again=False)
+        return Refused(message, status=409, code="cancelled", job_id=end.job_id, should_retry=False)
     status, type_ = _BY_CATEGORY[end.category]
-    return Refused(end.reason, status=status, type=type_, code=_code_of(end.category), job_id=end.concerns, again=False)
+    return Refused(
+        end.reason, status=status, type=type_, code=_code_of(end.category), job_id=end.concerns, should_retry=False
+    )
 
 
 def answered(ends: Sequence[End], kind: str) -> list[Result]:
@@ -128,6 +130,6 @@ def answered(ends: Sequence[End], kind: str) -> list[Result]:
             raise unanswered(end)
         if end.kind != kind:
             message = f"the idempotency key belongs to an earlier request, of {end.kind}: use another"
-            raise Refused(message, status=409, code="idempotency_key_reused", job_id=end.job_id, again=False)
+            raise Refused(message, status=409, code="idempotency_key_reused", job_id=end.job_id, should_retry=False)
         results.append(end)
     return results

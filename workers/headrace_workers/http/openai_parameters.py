@@ -16,14 +16,14 @@ class Parameters:
     """Every parameter of a method, in one of three classes.
 
     What `works`; what is `refused`, each with the values that are taken since they mean the default; and what is
-    `unmeant`, refused in the same way: it is about what headrace is not, and not about to be. `wishes` are
-    headrace's own, which other programs take beside the parameters: they have an object of their own here.
+    `unmeant`, refused in the same way: it is about what headrace is not, and not about to be. `options` are
+    headrace's own: requests put them into the object `headrace`, and never beside OpenAI's parameters.
     """
 
     works: frozenset[str]
     refused: Mapping[str, Plain] = field(default_factory=dict)
     unmeant: Mapping[str, Plain] = field(default_factory=dict)
-    wishes: Sequence[str] = ()
+    options: Sequence[str] = ()
 
     def given(self, body: object, within: str = "") -> dict[str, Any]:
         """Return the parameters that the body sets: without nulls and default values.
@@ -47,7 +47,7 @@ class Parameters:
         return {name: value for name, value in body.items() if name in self.works and value is not None}
 
     def _instead(self, name: str) -> str:
-        return f'send it as {{"headrace": {{"{name}": …}}}}' if name in self.wishes else "leave it out"
+        return f'send it as {{"headrace": {{"{name}": …}}}}' if name in self.options else "leave it out"
 
 
 def _same(one: object, other: object) -> bool:

@@ -64,7 +64,7 @@ def client(url: str) -> Redis:
     return made
 
 
-class Rates:
+class RateLimiter:
     """The rate limits of tenants. Belongs to the event loop. `rate` is in requests and jobs a second; 0: any number."""
 
     def __init__(
@@ -82,13 +82,13 @@ class Rates:
         self._monotonic = monotonic
         self._taken: dict[str, _Bucket] = {}  # from Redis, and not used yet
         self._own: dict[str, _Bucket] = {}
-        self._away_until = float("-inf")
+        self._unavailable_until = float("-inf")
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
-    def away(self) -> bool:
+    def is_unavailable(self) -> bool:
         """True if Redis did not answer lately."""
-        return self._monotonic() < self._away_until
+        return self._monotonic() < self._unavailable_until
 
     async def take(self, tenant: str, want: int) -> None:
         """Take so many tokens. 429 with the seconds until they are there; 400 for more than can ever be."""
@@ -125,13 +125,13 @@ class Rates:
 
     async def _ask(self, tenant: str, want: int, now: float) -> float:
         """Return 0 if the tokens were taken, else the seconds until they are available."""
-        if self._redis is None or self.away:
+        if self._redis is None or self.is_unavailable:
             return self._take_own(tenant, want, now)
         wish = max(want, int(self._rate * _AT_ONCE_SECONDS))
         try:
             told: Any = await self._redis.eval(_TAKE, 1, self._names.rate(tenant), self._rate, self._size, want, wish)
         except (RedisError, OSError) as error:
-            self._away_until = now + _AWAY_SECONDS
+            self._unavailable_until = now + _AWAY_SECONDS
             log("gateway", logging.WARNING, Action.UNAVAILABLE,
                 "Redis does not answer: each gateway counts by itself how often tenants ask",
                 reason=type(error).__name__)  # fmt: skip

@@ -17,9 +17,9 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.http.admission import Admission
 from headrace_workers.http.batcher import PATIENCE, Batcher
 from headrace_workers.http.caller import FindsCallers
-from headrace_workers.http.errors import LedgerAway, Refusal, Why, unsaid
+from headrace_workers.http.errors import LedgerOutage, Refusal, Why, unsaid
 from headrace_workers.http.metrics import Metrics
-from headrace_workers.http.rate_limits import Rates
+from headrace_workers.http.rate_limits import RateLimiter
 from headrace_workers.http.sink import Sink
 from headrace_workers.http.tenant_slots import TenantSlots
 from headrace_workers.http.waiter import Waiter
@@ -50,7 +50,7 @@ class Services:
     admission: Admission
     rules: AdmissionRules
     keyring: FindsCallers
-    rates: Rates
+    rates: RateLimiter
     metrics: Metrics
     writes: Writes
     hear: Callable[[Callable[[], object]], Callable[[], object]]
@@ -101,9 +101,9 @@ class Services:
             async with asyncio.timeout(PATIENCE):
                 return await loop.run_in_executor(self.executor, lambda: call(*args, **kwargs))
         except TimeoutError:
-            raise LedgerAway(f"no answer within {PATIENCE:g} s") from None
+            raise LedgerOutage(f"no answer within {PATIENCE:g} s") from None
         except Unavailable as error:
-            raise LedgerAway(unsaid(error)) from error
+            raise LedgerOutage(unsaid(error)) from error
 
     async def known(self, look_up: Callable[..., T | None], *names: str) -> T | None:
         """Return what a look-up of the ledger finds under these names. No name has a NUL, and no database takes one."""

@@ -18,7 +18,7 @@ from headrace_producers.sink import Record
 from headrace_producers.teller import OnDelivery
 from headrace_schemas.errors import HeadraceError, Unavailable
 from headrace_workers.core.log import Action, log
-from headrace_workers.http.errors import KafkaAway, Refusal, Why, refusal_of, stopping, unsaid
+from headrace_workers.http.errors import KafkaOutage, Refusal, Why, refusal_of, stopping, unsaid
 from headrace_workers.http.topics import Topics
 
 CONFIRM_SECONDS = 5.0  # a record that is not confirmed by then has failed
@@ -56,7 +56,7 @@ class Sink:
         self._to_send: list[_Parcel] = []
         self._sending: asyncio.Task[None] | None = None
         self._waiting: dict[str, deque[_Parcel]] = {}
-        self._told: deque[tuple[str, HeadraceError | None]] = deque()
+        self._confirmed: deque[tuple[str, HeadraceError | None]] = deque()
         self._since: dict[_Parcel, float] = {}  # when each request began to wait, the oldest first
         self._connecting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -90,11 +90,11 @@ class Sink:
                 log("gateway", logging.WARNING, Action.UNAVAILABLE, f"not all records were confirmed: {error}")
 
     async def publish(self, records: Sequence[Record]) -> None:
-        """Return when Kafka has all of these (acks=all). KafkaAway where it did not say so in time, or takes them not:
-        they may still arrive, unless `again` is None, which says that it has none of them.
+        """Return when Kafka has confirmed all of these (acks=all). Raise KafkaOutage if it refuses them, or does not
+        confirm them in time: they may still arrive, unless `should_retry` is None.
         """
         if self._silence:
-            raise KafkaAway(self._silence)
+            raise KafkaOutage(self._silence)
         if refusal := self._missing(records):
             raise refusal
         parcel = _Parcel(records, self._loop.create_future())
@@ -125,10 +125,10 @@ class Sink:
             if self._waited(_DOUBT_SECONDS):
                 await self._topics.look()
             for parcel in self._waited(_DOUBT_SECONDS):
-                if refusal := self._missing(parcel.records, again=False):
+                if refusal := self._missing(parcel.records, should_retry=False):
                     parcel.ends(refusal)
             for parcel in self._waited(_LOST_SECONDS):
-                parcel.ends(KafkaAway(f"not confirmed within {CONFIRM_SECONDS:g} s", again=False))
+                parcel.ends(KafkaOutage(f"not confirmed within {CONFIRM_SECONDS:g} s", should_retry=False))
         self._watching = self._silent = None
 
     def _waited(self, seconds: float) -> "list[_Parcel]":
@@ -136,9 +136,9 @@ class Sink:
         until = time.monotonic() - seconds
         return [parcel for parcel, _ in takewhile(lambda each: each[1] <= until, self._since.items())]
 
-    def _missing(self, records: Iterable[Record], again: bool | None = None) -> Refusal | None:
+    def _missing(self, records: Iterable[Record], should_retry: bool | None = None) -> Refusal | None:
         words = self._topics.missing_words({record.topic for record in records})
-        return KafkaAway(words, Why.KAFKA_REFUSES, again=again) if words else None
+        return KafkaOutage(words, Why.KAFKA_REFUSES, should_retry=should_retry) if words else None
 
     def _forget(self, parcel: "_Parcel") -> None:
         """Forget a request that nobody waits for any more."""
@@ -156,7 +156,7 @@ class Sink:
             try:
                 refusals = await self._loop.run_in_executor(self._executor, self._hand_over, parcels)
             except Exception as error:  # whatever it was, some of them may have been sent
-                refusals = [KafkaAway(str(error) or type(error).__name__, again=False)] * len(parcels)
+                refusals = [KafkaOutage(str(error) or type(error).__name__, should_retry=False)] * len(parcels)
             for parcel, refusal in zip(parcels, refusals, strict=True):
                 if refusal is not None:
                     parcel.ends(refusal)
@@ -191,19 +191,19 @@ class Sink:
             except HeadraceError as error:
                 if isinstance(error, Unavailable) and not isinstance(error, BufferFull):  # it was asked for the topic
                     self._loop.call_soon_threadsafe(self._topics.doubt)
-                refusals.append(_not_taken(error, again=False if taken else None))
+                refusals.append(_not_taken(error, should_retry=False if taken else None))
         return refusals
 
     def _on_delivery(self, job_id: str, error: HeadraceError | None) -> None:
         """Pass on all deliveries of a moment to the event loop in one call, on the teller's thread."""
-        first = not self._told
-        self._told.append((job_id, error))
+        first = not self._confirmed
+        self._confirmed.append((job_id, error))
         if first:
             self._loop.call_soon_threadsafe(self._hear)
 
     def _hear(self) -> None:
-        while self._told:
-            job_id, error = self._told.popleft()
+        while self._confirmed:
+            job_id, error = self._confirmed.popleft()
             if error is None:
                 self._silent = None
                 self._topics.heard()
@@ -228,7 +228,7 @@ class _Parcel:
             self._errors.append(error)
         if not self._left:
             whole = len(self._errors) == len(self.records)
-            self.ends(_refusal_of_all(self._errors, again=None if whole else False) if self._errors else None)
+            self.ends(_refusal_of_all(self._errors, should_retry=None if whole else False) if self._errors else None)
 
     def ends(self, refusal: Refusal | None) -> None:
         """End all records alike, unless their outcome is known."""
@@ -236,24 +236,24 @@ class _Parcel:
             self.end.set_result(refusal)
 
 
-def _not_taken(error: HeadraceError, *, again: bool | None) -> Refusal:
-    """Return the refusal of a request that the transport did not take: if `again` is None, it has none of its
-    records.
+def _not_taken(error: HeadraceError, *, should_retry: bool | None) -> Refusal:
+    """Return the refusal of a request that the transport did not take. If `should_retry` is None, the transport has
+    none of its records.
     """
     match error:
         case TopicMissing():
-            return KafkaAway(str(error), Why.KAFKA_REFUSES, again=again)
+            return KafkaOutage(str(error), Why.KAFKA_REFUSES, should_retry=should_retry)
         case ProducerClosed():
-            return stopping(again=again)
+            return stopping(should_retry=should_retry)
         case Unavailable():
-            return KafkaAway(unsaid(error), again=again)
+            return KafkaOutage(unsaid(error), should_retry=should_retry)
     return refusal_of(error)
 
 
-def _refusal_of_all(errors: Sequence[BaseException], *, again: bool | None) -> KafkaAway:
+def _refusal_of_all(errors: Sequence[BaseException], *, should_retry: bool | None) -> KafkaOutage:
     """Return the refusal of a request's records: if one was not confirmed, nobody knows if Kafka has it."""
     for error in errors:
         if not isinstance(error, RecordRefused):
-            return KafkaAway(str(error), again=False)
+            return KafkaOutage(str(error), should_retry=False)
     why = Why.TOO_LARGE if isinstance(errors[0], RecordTooLarge) else Why.KAFKA_REFUSES
-    return KafkaAway(str(errors[0]), why, again=again)
+    return KafkaOutage(str(errors[0]), why, should_retry=should_retry)

@@ -8,7 +8,7 @@ from typing import Final
 
 from headrace_schemas import Topic
 from headrace_workers.http.batcher import Batcher
-from headrace_workers.http.errors import KafkaAway
+from headrace_workers.http.errors import KafkaOutage
 
 LOOK_SECONDS: Final = 2.0  # that a broker has to say which topics it has
 _EVERY_SECONDS: Final = 5.0  # the embedded broker confirms records for a topic that was deleted
@@ -25,7 +25,7 @@ class Topics:
         def together(asked: list[None]) -> list[Mapping[Topic, str]]:
             return [look()] * len(asked)
 
-        self._look: Batcher[None, Mapping[Topic, str]] = Batcher(together, executor, away=KafkaAway)
+        self._look: Batcher[None, Mapping[Topic, str]] = Batcher(together, executor, outage=KafkaOutage)
         self._missing: Mapping[Topic, str] = {}
         self._doubted = asyncio.Event()
         self._heard = False  # since the last look began
@@ -47,7 +47,7 @@ class Topics:
         try:
             self._missing = await self._look.ask(None)
             self.silent = False
-        except KafkaAway:
+        except KafkaOutage:
             self.silent = not self._heard
 
     def doubt(self) -> None:

@@ -108,13 +108,13 @@ class Waiter:
         """Return the ends as `ends` does, as they stand in the ledger: type and JSON."""
         if self.stopping:
             return {}
-        return await self._told(job_ids, seconds, lambda job: job.ends)
+        return await self._answers(job_ids, seconds, lambda job: job.ends)
 
     async def stands(self, job_ids: Collection[str], seconds: float) -> dict[str, Standing]:
         """Return the rows of the jobs that end within so many seconds, as each was first seen complete."""
         if self.stopping:
             return {}
-        return await self._told(job_ids, seconds, lambda job: job.stands)
+        return await self._answers(job_ids, seconds, lambda job: job.stands)
 
     async def taken(self, job_ids: Collection[str], seconds: float) -> dict[str, DeadLetter | None]:
         """Return the jobs that the ledger accepts within so many seconds, with None, and the refused ones, with the
@@ -123,7 +123,7 @@ class Waiter:
         done = await self._done(job_ids, seconds, lambda job: job.taken)
         return {} if self._over else done
 
-    async def _told(
+    async def _answers(
         self, job_ids: Collection[str], seconds: float, of: "Callable[[_Awaited], list[asyncio.Future[T | None]]]"
     ) -> dict[str, T]:
         done = await self._done(job_ids, seconds, of)
@@ -149,7 +149,7 @@ class Waiter:
         finally:
             for job_id, future in futures.items():
                 of(self._jobs[job_id]).remove(future)
-                self._let_go(job_id)
+                self._forget(job_id)
         return {job_id: each.result() for job_id, each in futures.items() if each.done() and not each.cancelled()}
 
     async def turn(self, seconds: float = _REST) -> None:
@@ -160,7 +160,7 @@ class Waiter:
             self._turn = asyncio.get_running_loop().create_future()
         await asyncio.wait({self._turn}, timeout=seconds)
 
-    def _let_go(self, job_id: str) -> None:
+    def _forget(self, job_id: str) -> None:
         job = self._jobs[job_id]
         if not (job.ends or job.stands or job.taken):
             del self._jobs[job_id]

@@ -24,12 +24,12 @@ from headrace_workers.runtime.bridge.cluster import Cluster
 from headrace_workers.runtime.bridge.dispatch import Dispatch
 from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty
 from headrace_workers.runtime.bridge.event_publisher import Publisher
-from headrace_workers.runtime.bridge.incident_reporter import Incidents
+from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
 from headrace_workers.runtime.bridge.ingest import Ingest
 from headrace_workers.runtime.bridge.partitions import Partitions
 from headrace_workers.runtime.bridge.reap import Reap
 from headrace_workers.runtime.bridge.relay import Relay
-from headrace_workers.runtime.bridge.skip_stages import PassOver
+from headrace_workers.runtime.bridge.skip_stages import StageSkipper
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.listener import HintListener, HintReceiver, Several
@@ -56,7 +56,7 @@ class _Shared:
     rules: AdmissionRules
     tasks: TaskQueue
     impatient_tasks: TaskQueue  # for what has other ways, too: it gives up soon
-    incidents: Incidents
+    incidents: IncidentReporter
     cluster: Cluster
 
 
@@ -95,7 +95,7 @@ def build_bridge(
         rules=admission_rules(parts, pipeline),
         tasks=task_queue(settings, redis_client(settings.redis), ledger),
         impatient_tasks=task_queue(settings, hints, ledger),
-        incidents=Incidents(ledger, name, clock),
+        incidents=IncidentReporter(ledger, name, clock),
         cluster=cluster,
     )
     of_features = _duties_of_features(shared)
@@ -198,7 +198,7 @@ def _reap(shared: _Shared) -> Reap:
         max_crashes=settings.max_crashes,
         retention=settings.retention,
         hold=settings.hold,
-        pass_over=PassOver(
+        pass_over=StageSkipper(
             ledger=shared.ledger,
             pipeline=shared.pipeline,
             served=partial(live_queues, redis_client(settings.redis), RedisNames(settings.kafka.prefix)),

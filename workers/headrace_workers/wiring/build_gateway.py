@@ -62,7 +62,7 @@ def build_gateway(
     from headrace_workers.features.batches.files.store_work import StoreWork
     from headrace_workers.features.knowledge.passage_search import PassageSearch
     from headrace_workers.http.metrics import Metrics
-    from headrace_workers.http.rate_limits import Rates
+    from headrace_workers.http.rate_limits import RateLimiter
     from headrace_workers.http.rate_limits import client as rates_client
     from headrace_workers.http.services import Services
     from headrace_workers.http.waiter import Waiter
@@ -95,7 +95,7 @@ def build_gateway(
         metrics=metrics,
         writes=Writes(Probe(ledger.engine), progress.loop("probe")),
         keyring=Keyring(ledger.of(ApiKeys), executor, open_to=open_to),
-        rates=Rates(rates_client(settings.redis), names, settings.of(GatewaySettings).rate),
+        rates=RateLimiter(rates_client(settings.redis), names, settings.of(GatewaySettings).rate),
         hear=lambda rang: _hear(settings, names, progress, rang, followers),
         ring=lambda: executor.submit(notifier.notify, *Hint),  # nobody waits for it
         at_end=at_end,

@@ -14,11 +14,10 @@ from starlette.types import ASGIApp
 from headrace_schemas.errors import HeadraceError
 from headrace_schemas.reasons import code_of, words_of
 from headrace_workers.core.sql.database_errors import Unwritable
-from headrace_workers.http import health_route as health
-from headrace_workers.http import metrics_route as figures
+from headrace_workers.http import operator_routes
 from headrace_workers.http.errors import Refusal, Why, refusal_of, refused_response, response_of
-from headrace_workers.http.fast_routes import Direct, Shortcut
-from headrace_workers.http.middleware import Entry, Visit
+from headrace_workers.http.fast_routes import FastRoute, Shortcut
+from headrace_workers.http.middleware import OutermostLayer, Visit
 from headrace_workers.http.openai_errors import Refused
 from headrace_workers.http.path_families import unsupported
 from headrace_workers.http.query import ONLY_DECLARED, ReadsItsURL
@@ -29,8 +28,7 @@ from headrace_workers.wiring.openapi import describe_api
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     *(router for feature in FEATURES for router in feature.routers()),
-    health.router,
-    figures.router,
+    operator_routes.router,
 )
 
 # Messages where no route fits, for clients of other servers' routes.
@@ -54,7 +52,9 @@ def build_app(services: Services) -> FastAPI:
         async with services.running():
             yield
 
-    entry = partial(Entry, max_body=services.settings.of(GatewaySettings).max_body, told=services.metrics.visited)
+    entry = partial(
+        OutermostLayer, max_body=services.settings.of(GatewaySettings).max_body, on_end=services.metrics.visited
+    )
     # Its pages of documentation would load programs from elsewhere.
     app = _Gateway(entry, title="headrace", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.services = services
@@ -77,7 +77,7 @@ class _Gateway(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Return all that a request passes."""
-        routes = [each for router in ROUTERS for each in router.routes if isinstance(each, Direct)]
+        routes = [each for router in ROUTERS for each in router.routes if isinstance(each, FastRoute)]
         return Shortcut(super().build_middleware_stack(), routes, tell=_tell, around=self._entry)
 
 
@@ -108,7 +108,7 @@ def _refusal(error: Exception, path: str) -> Refusal:
             return refusal_of(error)
         case RequestValidationError():
             found = error.errors()[:5]
-            words = "; ".join(map(_said, found))
+            words = "; ".join(map(_message_of, found))
             return Refusal(Why.INVALID, words, param=_param(found[0]), code=code_of(found[0]["type"]))
         case HTTPException(__cause__=HeadraceError() as cause):  # of a body, as FastAPI tells it
             return refusal_of(cause)
@@ -126,7 +126,7 @@ def _param(error: Mapping[str, Any]) -> str | None:
     return ".".join(str(part) for part in error["loc"][1:]) or None
 
 
-def _said(error: Mapping[str, Any]) -> str:
+def _message_of(error: Mapping[str, Any]) -> str:
     """Return where and what, never the value that was sent."""
     if error["loc"] == ("body",) and error["type"] == "missing":
         return "the body is empty"

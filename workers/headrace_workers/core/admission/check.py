@@ -32,7 +32,7 @@ class AdmissionCheck:
         return None
 
     def unknown(self, named: Collection[Named]) -> Collection[Named]:
-        """Ask the ledger once for all these resources, and return those that do not exist. Raises Unavailable."""
+        """Ask the ledger once for all these resources, and return those that do not exist. Raise Unavailable."""
         return ()
 
     def missing(self, named: Named) -> InvalidRecord:

@@ -49,7 +49,7 @@ def reserve(connection: Connection, requests: Sequence[AdmissionRequest]) -> lis
     free = [first[job_id] for job_id in sorted(first) if job_id not in known]
     made = _insert(connection, free)
     there = [request for request in free if request.job_id not in made]
-    answers = known | dict.fromkeys(made, Reserved.SEND) | _again(connection, there)
+    answers = known | dict.fromkeys(made, Reserved.SEND) | _reserve_again(connection, there)
     # Of two for one id in one call, the second says the same or something else.
     return [
         answers[request.job_id] if request.digest == first[request.job_id].digest else Reserved.OTHER
@@ -112,7 +112,7 @@ def _known(connection: Connection, requests: Sequence[AdmissionRequest]) -> dict
     return {request.job_id: Reserved.KNOWN if n in same else Reserved.OTHER for n, request in enumerate(known)}
 
 
-def _again(connection: Connection, requests: Sequence[AdmissionRequest]) -> dict[str, Reserved]:
+def _reserve_again(connection: Connection, requests: Sequence[AdmissionRequest]) -> dict[str, Reserved]:
     """Return what the senders of jobs that have a row may do: another sender's row, or one from an earlier try."""
     if not requests:
         return {}

@@ -1,4 +1,4 @@
-"""Dead letters: what could not be done, kept with the record as it came so that it can be replayed."""
+"""Dead letters: jobs and records that failed for good, kept with the original record so that they can be replayed."""
 
 import base64
 import json

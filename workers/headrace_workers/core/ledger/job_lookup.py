@@ -1,4 +1,4 @@
-"""Lookup of one job, or of some."""
+"""Look-up of one job by its id, and of several by a key."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Taking jobs in: each exactly once, in bulk, with its first step and its place in the fair order."""
+"""Insertion of new jobs in bulk: each exactly once, with its first step and its place in fair queueing."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

@@ -53,7 +53,7 @@ class Fingerprint(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Reread:
     """Records that are read a second time, since their log did not match: those below the offset `below` and not
     written after `at` (ms since 1970) were read before.
     """
@@ -68,7 +68,7 @@ class Position:
 
     next: int = 0
     fingerprints: tuple[Fingerprint, ...] = ()
-    again: Again | None = None
+    reread: Reread | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def read(connection: Connection) -> dict[Place, Position]:
         Place(row.topic, row.partition, row.log): Position(
             row.next,
             tuple(Fingerprint(*fingerprint) for fingerprint in json.loads(row.fingerprints or "[]")),
-            None if row.back_from is None else Again(row.back_from, row.back_before),
+            None if row.back_from is None else Reread(row.back_from, row.back_before),
         )
         for row in connection.execute(select(POSITIONS))
     }
@@ -122,11 +122,11 @@ def go_back(connection: Connection, place: Place, expected: int, to: Position) -
     is read a second time. Raise `PositionsMoved` where another is stored than expected.
     """
     advance(connection, {place: Advance(expected, to)})
-    assert to.again is not None  # noqa: S101 - a reader that goes back knows from where
+    assert to.reread is not None  # noqa: S101 - a reader that goes back knows from where
     connection.execute(
         update(POSITIONS)
         .where(POSITIONS.c.topic == place.topic, POSITIONS.c.partition == place.partition)
-        .values(back_at=now_ms(), back_from=to.again.below, back_to=to.next, back_before=to.again.at)
+        .values(back_at=now_ms(), back_from=to.reread.below, back_to=to.next, back_before=to.reread.at)
     )
 
 

@@ -25,7 +25,7 @@ def _no_answer_before(_context: Context, _error: HeadraceError) -> Done | Retry 
     return None
 
 
-def _nothing_told(_context: Context, _text: str) -> Mapping[str, Any]:
+def _no_fields(_context: Context, _text: str) -> Mapping[str, Any]:
     return {}
 
 
@@ -37,18 +37,18 @@ def _no_rows(_context: Context, _text: str) -> tuple[Written, ...]:
 class Answering:
     """Additions of one feature; each part is a pure function.
 
-    `conversation(job, context)` returns what the model reads instead of the job's conversation, or None. `turns` are
-    put behind that. `without_another(context, error)` returns what becomes of a job whose model cannot answer again,
-    and None for a job that the feature did not send back. `told(context, text)` returns fields of the `Answer` with
-    this text, and `rows` what is written with it.
+    `conversation(job, context)` returns the messages that the model reads instead of the job's, or None. The messages
+    of `turns` follow them. `without_another(context, error)` returns the outcome of a job whose model cannot answer
+    again, or None if the feature did not send the job back. `answer_fields(context, text)` returns fields of the
+    `Answer` with this text. `rows` returns the rows that are written with it.
 
-    Of two features, the later in `FEATURES` speaks last, and is asked first what becomes of a job.
+    Of two features, the later in `FEATURES` sets a field last, and decides first about a job that is not answered.
     """
 
     conversation: Callable[[GenerationJob, Context], tuple[Message, ...] | None] = _unchanged
     turns: Callable[[Context], tuple[Message, ...]] = _no_turns
     without_another: Callable[[Context, HeadraceError], Done | Retry | None] = _no_answer_before
-    told: Callable[[Context, str], Mapping[str, Any]] = _nothing_told
+    answer_fields: Callable[[Context, str], Mapping[str, Any]] = _no_fields
     rows: Callable[[Context, str], tuple[Written, ...]] = _no_rows
 
 

@@ -138,7 +138,7 @@ class Pipeline:
         """
         if not isinstance(job, GenerationJob):
             return once
-        asked = [stage.again(job) for stage in self.stages]
+        asked = [stage.further_answers(job) for stage in self.stages]
         objection = _AROUND + sum(each.tokens for each in asked)
         return once + sum(each.answers for each in asked) * (once + job.sampling.max_tokens + objection)
 

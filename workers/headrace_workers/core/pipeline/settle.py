@@ -104,12 +104,12 @@ def _put_aside(
     started: Started, row: StepRow, task: Task | Unit, outcome: Wait | Held, conditions: Conditions
 ) -> Settled:
     if isinstance(outcome, Held):
-        delay_ms = None if outcome.needs_person else _again(started, row, conditions)
+        delay_ms = None if outcome.needs_person else _retry_at(started, row, conditions)
         return Settled(row.job_id, outcome, _held(started, row, task, outcome, conditions), delay_ms=delay_ms)
     return Settled(row.job_id, outcome, delay_ms=None if outcome.at_most is None else int(outcome.at_most * 1000))
 
 
-def _again(started: Started, row: StepRow, conditions: Conditions) -> int:
+def _retry_at(started: Started, row: StepRow, conditions: Conditions) -> int:
     """Return in how many ms a held step is tried again: half of what it has waited, so that many do not crowd
     others.
     """
@@ -163,7 +163,7 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
         model=done.model,
     )
     if route is None:
-        where = f"the stage {done.to!r}, which is none" if done.to else f"no stage that takes {type(event).__name__}"
+        where = f"the unknown stage {done.to!r}" if done.to else f"no stage that takes {type(event).__name__}"
         raise WrongOutcome(f"sent the job on to {where}")
     ordinal = row.ordinal + pipeline.goes_back(started.stage, route.stage.name)
     if ordinal > _MOST_ROUNDS:

@@ -74,7 +74,7 @@ def never(_job: Job) -> bool:
     return False
 
 
-class Again(NamedTuple):
+class FurtherAnswers(NamedTuple):
     """Number of further answers that a stage may ask of a job's model, and about how many tokens describe what is wrong
     with one.
     """
@@ -83,9 +83,9 @@ class Again(NamedTuple):
     tokens: int = 0
 
 
-def not_again(_job: Job) -> Again:
+def no_further_answers(_job: Job) -> FurtherAnswers:
     """Ask for no other answer."""
-    return Again()
+    return FurtherAnswers()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +121,7 @@ class Stage:
     needs: tuple[str, ...] = ()
     retry: RetrySchedule = _SCHEDULE
     optional: Callable[[Job], bool] = never
-    again: Callable[[Job], Again] = not_again
+    further_answers: Callable[[Job], FurtherAnswers] = no_further_answers
     quantum: float | None = None  # None: as long as the deployment says
     done_by: str | None = None
     abreast: int = 1

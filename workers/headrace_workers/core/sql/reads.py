@@ -37,7 +37,7 @@ class Reads:
         if self.dialect.name != "postgresql" or self._engine.dispatch.before_cursor_execute:
             with reading(self._engine) as connection:
                 return run(connection, statement, parameters)
-        return self._asked(*as_text(statement, parameters))
+        return self._run(*as_text(statement, parameters))
 
     def close(self) -> None:
         """Close what is kept; what is in use is closed when it comes back."""
@@ -45,7 +45,7 @@ class Reads:
         while (driver := _taken(left)) is not None:
             driver.close()
 
-    def _asked(self, text: str, parameters: Parameters) -> Rows:
+    def _run(self, text: str, parameters: Parameters) -> Rows:
         import psycopg
 
         kept = self._kept

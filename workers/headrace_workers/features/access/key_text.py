@@ -29,7 +29,7 @@ def new_token() -> Token:
 
 
 def read_token(text: str) -> Token | None:
-    """The key in a text; None when it is none."""
+    """Return the key in a text, or None if the text is not a key."""
     found = _KEY.fullmatch(text)
     if found is None or found[3] != _checksum(found[1], found[2]):
         return None

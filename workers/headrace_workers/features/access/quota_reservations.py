@@ -85,7 +85,7 @@ class QuotaReservations:
         if quota is None:
             return True
         wait = _LONGEST_WAIT if quota.ends is None else min(_LONGEST_WAIT, quota.ends / 1000 - self._wall())
-        raise Refusal(Why.QUOTA, beyond(quota), retry_after=max(1.0, wait), again=False)
+        raise Refusal(Why.QUOTA, beyond(quota), retry_after=max(1.0, wait), should_retry=False)
 
     async def release(self, requests: Sequence[AdmissionRequest]) -> None:
         """Give back what was reserved for these jobs, which were not sent."""

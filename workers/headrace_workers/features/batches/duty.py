@@ -24,7 +24,7 @@ from headrace_workers.features.batches.store.batches import CANCELLING, IN_PROGR
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.runtime.bridge.crashes import Crashes
 from headrace_workers.runtime.bridge.duty import BridgeParts, DutyLease, Turn
-from headrace_workers.runtime.bridge.incident_reporter import Incidents
+from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
 from headrace_workers.runtime.bridge.ledger_time import LedgerTime
 from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 from headrace_workers.runtime.wire.listener import HintReceiver, Several
@@ -83,7 +83,7 @@ class Bulk:
         room: Room,
         bridge: str,
         clock: Clock,
-        incidents: Incidents,
+        incidents: IncidentReporter,
         keep: float,
         max_crashes: int = 3,
     ) -> None:
@@ -167,7 +167,7 @@ class Bulk:
     def _go_on(self, batch: Row[Any], room: int, tell: Callable[[Hint], object], alive: Callable[[], object]) -> int:
         now = self._ledger_time.ms()
         if batch.state == CANCELLING:  # first: a store that is away keeps no model at work
-            self._let_go(batch, tell)
+            self._cancel_open_jobs(batch, tell)
         written = taken = 0
         try:
             written = self._outputs.collect(batch, now)
@@ -204,7 +204,7 @@ class Bulk:
             tell(Hint.WORK)
         return lines
 
-    def _let_go(self, batch: Row[Any], tell: Callable[[Hint], object]) -> None:
+    def _cancel_open_jobs(self, batch: Row[Any], tell: Callable[[Hint], object]) -> None:
         reason = f"its batch, {batch.id}, was cancelled"
         if self._ledger.of(Batches).let_go(batch.number, batch.tenant, reason, _LET_GO_AT_ONCE):
             for hint in (Hint.WORK, Hint.EVENTS, Hint.ENDS):

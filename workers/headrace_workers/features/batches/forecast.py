@@ -46,7 +46,7 @@ class Forecast:
     known: int = 0
     _names: dict[int, int] = field(default_factory=dict)
     _keys: set[int] = field(default_factory=set)
-    _asked: list[tuple[str, str, int]] = field(default_factory=list)
+    _requested: list[tuple[str, str, int]] = field(default_factory=list)
 
     def add(self, line: NewLine) -> None:
         """Count a line that was admitted, or was not."""
@@ -89,17 +89,17 @@ class Forecast:
             self.wanted[model][wanted] -= 1
             return
         self._keys.add(short)
-        self._asked.append((key, model, wanted))
-        if len(self._asked) >= _AT_ONCE:
+        self._requested.append((key, model, wanted))
+        if len(self._requested) >= _AT_ONCE:
             self._flush()
 
     def _flush(self) -> None:
-        there = set(self.look_up([key for key, _, _ in self._asked]))
-        for key, model, wanted in self._asked:
+        there = set(self.look_up([key for key, _, _ in self._requested]))
+        for key, model, wanted in self._requested:
             if key in there:
                 self.known += 1
                 self.wanted[model][wanted] -= 1
-        self._asked.clear()
+        self._requested.clear()
 
 
 @dataclass(frozen=True, slots=True)

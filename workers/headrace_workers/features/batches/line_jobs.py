@@ -10,7 +10,7 @@ from headrace_workers.core.job_defaults import NoKind
 from headrace_workers.core.json_lines import NoJSON, Read, parsed_object
 from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.features.batches.line_admission import INVALID, Admit, NoJob, Terms, admitted_job
-from headrace_workers.features.batches.requests import asked, is_request
+from headrace_workers.features.batches.requests import is_request, jobs_of_request
 from headrace_workers.features.batches.store.batch_lines import NewLine
 
 LONGEST_LINE: Final = 8 * MAX_VALUE_BYTES  # bytes: JSON may write one character as six
@@ -25,7 +25,7 @@ def admitted(read: Read, terms: Terms, admit: Admit) -> NewLine:
         line = _object(read)
         named = name_of(line)
         if is_request(line):
-            found = asked(line, read.number, terms, admit)
+            found = jobs_of_request(line, read.number, terms, admit)
             tokens = _cost(found.jobs, judged=found.judged)
             return NewLine(read.number, read.end, named, found.jobs, tokens, read.text)
         jobs = (_plain(line, read.number, terms, admit),)

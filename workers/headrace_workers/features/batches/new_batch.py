@@ -1,4 +1,4 @@
-"""Making batches: what is submitted twice is one batch."""
+"""Creation of batches. The same file and options give the same batch."""
 
 import hashlib
 import json
@@ -50,17 +50,17 @@ class EmptyInput(HeadraceError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """The options of a batch. `window` (s) is how long it may take, as it was `asked`. `name` tells apart what is else
-    the same. `output_seconds` is how long what comes out is kept. `callback` is whom it tells of its end. `withheld`
-    are the families of resources (see `named`) that its lines may not name.
+class BatchOptions:
+    """Options of a batch. `window` is its longest time in seconds, and `window_text` the same as the request has it.
+    `name` distinguishes batches that are otherwise equal. `output_seconds` is how long its outputs are kept. `callback`
+    receives its end. `withheld` are the families of resources (see `named`) that its lines may not name.
     """
 
     tenant: str
     defaults: Defaults
     endpoint: str | None = None
     window: float = WINDOW
-    asked: str = "24h"
+    window_text: str = "24h"
     max_tokens: int | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
@@ -69,17 +69,18 @@ class Wishes:
     withheld: tuple[str, ...] = ()
 
     def key(self, digest: str) -> str:
-        """The name of a batch of this content, run so."""
-        said = {
-            "content": digest, "endpoint": self.endpoint, "defaults": self.defaults.to_json(), "window": self.asked,
+        """Return the name of a batch with this content and these options."""
+        options = {
+            "content": digest, "endpoint": self.endpoint, "defaults": self.defaults.to_json(),
+            "window": self.window_text,
             "max_tokens": self.max_tokens, "metadata": dict(self.metadata), "name": self.name,
             "callback": None if self.callback is None else self.callback.model_dump(),
         }  # fmt: skip
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
 
 
 def submit(
-    ledger: Ledger, file: Row[Any], wishes: Wishes, key: str | None, reach: Reach = _INTERNET
+    ledger: Ledger, file: Row[Any], wishes: BatchOptions, key: str | None, reach: Reach = _INTERNET
 ) -> tuple[Row[Any], bool]:
     """The batch of a stored file, and whether it is new: under a key that was used before it is that one.
 
@@ -99,7 +100,7 @@ def submit(
             endpoint=wishes.endpoint,
             input_file=file.id,
             total=file.lines or 0,
-            window=wishes.asked,
+            window=wishes.window_text,
             window_ms=int(wishes.window * 1000),
             metadata=json.dumps(dict(wishes.metadata), ensure_ascii=False),
             defaults=wishes.defaults.to_json(),

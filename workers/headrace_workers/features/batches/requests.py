@@ -27,7 +27,7 @@ _FAULT: Final = "internal"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestJobs:
     """The jobs of a request, and whether a model is to judge their answers."""
 
     jobs: tuple[NewJob, ...]
@@ -39,7 +39,7 @@ def is_request(line: Mapping[str, Any]) -> bool:
     return "body" in line and ("custom_id" in line or "url" in line)
 
 
-def asked(line: Mapping[str, Any], number: int, terms: Terms, admit: Admit) -> Asked:
+def jobs_of_request(line: Mapping[str, Any], number: int, terms: Terms, admit: Admit) -> RequestJobs:
     """Return the jobs that a line's request becomes. Raise NoJob where it is refused."""
     request = read(line, number, terms)
     if request.stream:
@@ -52,7 +52,7 @@ def asked(line: Mapping[str, Any], number: int, terms: Terms, admit: Admit) -> A
             jobs.append(admitted_job(kind, encode_value(job), number, terms, admit))
         except NoJob as error:
             raise _as_request(error, request) from None
-    return Asked(tuple(jobs), any(isinstance(job, JudgedJob) and job.asks_judge for job in request.jobs))
+    return RequestJobs(tuple(jobs), any(isinstance(job, JudgedJob) and job.asks_judge for job in request.jobs))
 
 
 def _as_request(error: NoJob, request: Request) -> NoJob:

@@ -80,7 +80,7 @@ class Rewriting:
         made: list[Piece] = []
         again: set[int] = set()
         try:
-            for text, numbers in _parts(self._again(batch, missing, alive)):
+            for text, numbers in _parts(self._rewrite(batch, missing, alive)):
                 made.append(self._files.piece((text,), tenant=batch.tenant, of=file_id))
                 again.update(numbers)
             lost = [line.number for line in missing if line.number not in again]
@@ -105,7 +105,7 @@ class Rewriting:
             lines = _telling(read_on(stream, _LONGEST_ANSWER), alive)
             return {from_json(each.text)["line"] for each in lines}
 
-    def _again(
+    def _rewrite(
         self, batch: Row[Any], missing: Sequence[Row[Any]], alive: Callable[[], object]
     ) -> Iterator[tuple[int, bytes]]:
         """Number and text of those of these lines that can be had once more."""

@@ -1,4 +1,4 @@
-"""The tables of files and batches. What is in a file lies in the file store: here stands where."""
+"""The tables of files and batches. The content of files is in the file store."""
 
 from typing import Final
 

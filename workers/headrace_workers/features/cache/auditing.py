@@ -1,4 +1,4 @@
-"""Which look-ups are audited, and the work that an audit is."""
+"""Selection of look-ups for audits, and the unit of work of an audit."""
 
 from typing import Final
 

@@ -52,9 +52,9 @@ def _stages(settings: "Settings | None") -> "Sequence[Stage]":
 
 def _answering() -> "Answering":
     from headrace_workers.core.pipeline.answer_additions import Answering
-    from headrace_workers.features.cache.step import compared_with, told
+    from headrace_workers.features.cache.step import answer_fields, compared_with
 
-    return Answering(told=told, rows=compared_with)
+    return Answering(answer_fields=answer_fields, rows=compared_with)
 
 
 def _upkeep(settings: "Settings", ledger: "Ledger") -> Callable[[], object] | None:

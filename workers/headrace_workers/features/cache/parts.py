@@ -14,7 +14,7 @@ from headrace_workers.features.knowledge.parts import question_embedder
 from headrace_workers.runtime.worker.parts import WorkerParts, woken_by_changes
 
 if TYPE_CHECKING:  # it imports NumPy, which most processes do without
-    from headrace_workers.features.cache.semantic.answer_lookup import Cache
+    from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
 
 
 def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
@@ -29,16 +29,16 @@ def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
     }
 
 
-def _cache(worker: WorkerParts) -> "Cache":
+def _cache(worker: WorkerParts) -> "AnswerLookup":
     """Return the answers that may be given again. Where no embedder is here, only those to the very same request."""
-    from headrace_workers.features.cache.semantic.answer_lookup import Cache
+    from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
     from headrace_workers.features.cache.semantic.follow import Follower
     from headrace_workers.features.cache.semantic.keeping import Keeping
     from headrace_workers.features.cache.semantic.likeness import NearestQuestions
     from headrace_workers.features.cache.semantic.question_indexes import Known
     from headrace_workers.features.cache.semantic.questions import Questions
     from headrace_workers.features.cache.semantic.saved import Saved
-    from headrace_workers.features.cache.semantic.scope_limits import Standings
+    from headrace_workers.features.cache.semantic.scope_limits import ScopeLimits
 
     settings, ledger, progress = worker.settings, worker.ledger, worker.progress
     version = Registry(settings.home).version
@@ -46,7 +46,7 @@ def _cache(worker: WorkerParts) -> "Cache":
         made = worker.once(question_embedder)
     except UnknownModel as error:
         log("recall", logging.INFO, Action.NO_EMBEDDER, f"only the very same request is answered again: {error}")
-        return Cache(ledger, version)
+        return AnswerLookup(ledger, version)
     known = Known(made.dimensions)
     saved = Saved(settings.home / "recall", ledger.identity, made.id)
     questions = Questions(ledger, known, saved)
@@ -54,6 +54,8 @@ def _cache(worker: WorkerParts) -> "Cache":
     worker.once(woken_by_changes).add(follower.woken)
     follower.start()
     Keeping(saved, questions).start()
-    standings = Standings(ledger, settings.of(CacheSettings).max_error, worker.name, progress.loop("standings"))
+    standings = ScopeLimits(ledger, settings.of(CacheSettings).max_error, worker.name, progress.loop("standings"))
     standings.start()
-    return Cache(ledger, version, NearestQuestions(made, known, settings.of(CacheSettings).similarity, standings.limit))
+    return AnswerLookup(
+        ledger, version, NearestQuestions(made, known, settings.of(CacheSettings).similarity, standings.limit)
+    )

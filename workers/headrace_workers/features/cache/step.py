@@ -14,7 +14,7 @@ from headrace_workers.core.pipeline.task import Job, Task
 from headrace_workers.core.ports import Moderator
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.cache.audit_step import compared
-from headrace_workers.features.cache.semantic.found import Asked, Awaited, Failed, Found, Hit, Miss, NearMiss
+from headrace_workers.features.cache.semantic.found import Awaited, Failed, Found, Hit, LookupRequest, Miss, NearMiss
 from headrace_workers.features.cache.store.entries import Served, Withdraw
 from headrace_workers.features.knowledge import grounds
 from headrace_workers.features.knowledge.grounding import afresh, grounded, ungrounded
@@ -56,7 +56,7 @@ class Draws(Protocol):
 class LooksUp(Protocol):
     """The look-up of earlier answers. Thread-safe."""
 
-    def look_up(self, asked: Sequence[Asked]) -> list[Found]:
+    def look_up(self, asked: Sequence[LookupRequest]) -> list[Found]:
         """Return the result for each request; the i-th item belongs to the i-th request."""
 
     def outdate(self, found: Mapping[int, Collection[tuple[int, str]]]) -> set[int]:
@@ -88,7 +88,7 @@ def recall(
     ]
     jobs = {place: task.job for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)}
     asked = {
-        place: Asked(
+        place: LookupRequest(
             tasks[place].job_id,
             job,
             mode,
@@ -137,7 +137,7 @@ def recalled(context: Mapping[str, Any]) -> Recall | None:
     return None if found is None else Recall(**{name: found.get(name) for name in _TOLD})
 
 
-def told(context: Mapping[str, Any], _text: str) -> Mapping[str, Recall]:
+def answer_fields(context: Mapping[str, Any], _text: str) -> Mapping[str, Recall]:
     """Return the look-up part of an answer's receipt; nothing without a look-up."""
     found = recalled(context)
     return {} if found is None else {"recall": found}
@@ -207,7 +207,10 @@ def _waits_or_fails(found: Awaited | Failed, max_wait: float) -> Wait | Dead:
 
 
 def _renewed(
-    found: Mapping[int, Found], passages: Mapping[int, grounds.Found | Held], asked: Mapping[int, Asked], cache: LooksUp
+    found: Mapping[int, Found],
+    passages: Mapping[int, grounds.Found | Held],
+    asked: Mapping[int, LookupRequest],
+    cache: LooksUp,
 ) -> dict[int, Found]:
     """Return the answers without the outdated ones.
 

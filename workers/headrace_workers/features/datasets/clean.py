@@ -103,7 +103,7 @@ def _read(given: Given, rules: Rules) -> _Read | Removed:
     checks: Sequence[tuple[Rule, Callable[[str], str | None]]] = (
         (Rule.QUALITY, poor if rules.quality else _nothing),
         (Rule.LANGUAGE, _nothing if rules.language is None else lambda text: other_language(text, str(rules.language))),
-        (Rule.LEAKED, lambda text: _said("it holds an item of {}", rules.tests.leaked(text))),
+        (Rule.LEAKED, lambda text: _removal_text("it holds an item of {}", rules.tests.leaked(text))),
     )
     for rule, check in checks:
         if (reason := check(text)) is not None:
@@ -138,5 +138,5 @@ def _nothing(_text: str) -> None:
     return None
 
 
-def _said(pattern: str, found: str | None) -> str | None:
+def _removal_text(pattern: str, found: str | None) -> str | None:
     return None if found is None else pattern.format(found)

@@ -21,7 +21,7 @@ from headrace_workers.core.progress import Awaited
 from headrace_workers.core.text_file import NotReadable
 from headrace_workers.features.batches.files.file_service import Files, files_in
 from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
-from headrace_workers.features.batches.new_batch import Wishes, submit
+from headrace_workers.features.batches.new_batch import BatchOptions, submit
 from headrace_workers.features.batches.settings import BatchSettings
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.store.stored import StoredFiles
@@ -37,7 +37,7 @@ from headrace_workers.features.quality.duty import LiveRates
 from headrace_workers.http.openai_errors import Refused
 from headrace_workers.runtime.bridge.crashes import Crashes
 from headrace_workers.runtime.bridge.duty import BridgeParts, DutyLease, Turn
-from headrace_workers.runtime.bridge.incident_reporter import Incidents
+from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
 from headrace_workers.runtime.wire.listener import HintReceiver
 from headrace_workers.runtime.wire.notifier import Hint
 
@@ -70,7 +70,7 @@ class EvalRuns:
         files: Files,
         bridge: str,
         clock: Clock,
-        incidents: Incidents,
+        incidents: IncidentReporter,
         keep: float,
         most_bytes: int = 0,
         max_crashes: int = 3,
@@ -245,7 +245,7 @@ class EvalRuns:
     def _carry(self, run: LedgerRow[Any], beginning: Beginning, ring: Callable[[Hint], object]) -> None:
         """Let a batch carry the items that make jobs, since all items are written down."""
         batch_id = None
-        wishes = Wishes(
+        wishes = BatchOptions(
             tenant=run.tenant,
             defaults=Defaults("", {"tenant": run.tenant}),
             metadata={"eval_run": run.id},

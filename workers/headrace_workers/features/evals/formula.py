@@ -47,7 +47,7 @@ class Formula:
             raise ValueError(f"is no formula: {getattr(error, 'msg', None) or type(error).__name__}") from None
         found = frozenset(_names(tree, text))
         if unknown := sorted(found - set(known)):
-            raise ValueError(f"{unknown[0]!r} is none of the graders {', '.join(known)}")
+            raise ValueError(f"{unknown[0]!r} is not one of the graders {', '.join(known)}")
         return cls(tree, found)
 
     def value(self, scores: Mapping[str, float]) -> float:

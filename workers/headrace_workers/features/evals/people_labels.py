@@ -52,13 +52,13 @@ def people_of(plan: Plan, outcomes: Outcomes, labels: Iterable[Any]) -> tuple[Pe
         if label.job_id in jobs:
             mine[names.index(label.about)].append(label)
     return tuple(
-        _told(plan, outcomes, place, [(jobs[each.job_id], each) for each in said])
+        _people_of(plan, outcomes, place, [(jobs[each.job_id], each) for each in said])
         for place, said in enumerate(mine)
         if said
     )
 
 
-def _told(plan: Plan, outcomes: Outcomes, criterion: int, labels: list[tuple[int, Any]]) -> People:
+def _people_of(plan: Plan, outcomes: Outcomes, criterion: int, labels: list[tuple[int, Any]]) -> People:
     scores = outcomes.scores[..., criterion]  # (items, repeats, variants), whose places are those of jobs
     job = np.array([place for place, _ in labels], dtype=np.int64)
     value = np.array([each.value for _, each in labels], dtype=np.float64)

@@ -71,7 +71,7 @@ def _outcome(task: Task, tenant: str, completion: Completion | HeadraceError, ge
                 quantization=generator.quantization,
                 usage=_usage(completion),
                 **_source(completion.remote),
-                **{name: value for each in answering() for name, value in each.told(context, text).items()},
+                **{name: value for each in answering() for name, value in each.answer_fields(context, text).items()},
             ),
         ),
         rows=tuple(row for each in answering() for row in each.rows(context, text)),

@@ -49,7 +49,7 @@ def compiled(schema: dict[str, Any]) -> Any:
             mask=_MASK,
         )
     except jsonschema_rs.ValidationError as error:
-        raise UnusableSchema(f"the schema cannot be used: {_told(error)}") from error
+        raise UnusableSchema(f"the schema cannot be used: {_message_of(error)}") from error
     except (jsonschema_rs.ReferencingError, ValueError) as error:
         raise UnusableSchema(f"the schema cannot be used: {str(error)[:_LONGEST_NOTE]}") from error
 
@@ -69,13 +69,13 @@ def first_fault(validator: Any, document: Any) -> str | None:
     try:
         validator.validate(document)  # the first fault alone: all of them may be as many as the document has places
     except jsonschema_rs.ValidationError as error:
-        return _told(error)
+        return _message_of(error)
     except ValueError:  # a number in it has more digits than Python writes
         return "it does not keep to the schema"
     raise AssertionError("a document that is not valid has a fault")
 
 
-def _told(error: Any) -> str:
+def _message_of(error: Any) -> str:
     """Return the place and the kind of a fault in a document, or in a schema."""
     where = "".join(f"/{step}" for step in error.instance_path) or "the whole"
     return f"{where}: {error.message.strip().splitlines()[0]}"[:_LONGEST_NOTE]

@@ -67,8 +67,8 @@ def _outcome(task: Task, embedder: Callable[[], CountingEmbedder]) -> Outcome:
         if score is not None:
             found[place] = score
     if passing is None:
-        return _said(found)
-    return Retry(reason_of(passing), category=passing.category, otherwise=_said(found))
+        return _done(found)
+    return Retry(reason_of(passing), category=passing.category, otherwise=_done(found))
 
 
 def _looked_up(
@@ -130,7 +130,7 @@ def _unscored(criterion: Grounded | Cosine, why: _Nothing) -> Score:
     return Score(criterion=criterion.criterion, not_judged=why.code, reason=why.reason)
 
 
-def _said(scores: Mapping[int, Score]) -> Done:
+def _done(scores: Mapping[int, Score]) -> Done:
     return Done(context=to_context(EMBEDDED, scores))
 
 

@@ -52,7 +52,7 @@ def judged(task: Task, job: GenerationJob, event: Moderated, verdict: JudgeVerdi
         return best if task.woken_by == RELEASED or event.answer.text is None else Held(_asks_person(floor, score))
     if score.value is None:
         return best  # there is nothing to tell the model that would help
-    return _again(job, floor, event, score, tried) or best
+    return _retry(job, floor, event, score, tried) or best
 
 
 def stopped(task: Task) -> Result | None:
@@ -120,7 +120,7 @@ def _better(value: float | None, than: float | None) -> bool:
     return value is not None and (than is None or value > than)
 
 
-def _again(
+def _retry(
     job: GenerationJob, floor: MinQuality, event: Moderated, score: Score, tried: Mapping[str, Any]
 ) -> Done | None:
     """Send the job back to its model with the faults; None where it was asked often enough."""

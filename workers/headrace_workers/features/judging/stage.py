@@ -15,7 +15,7 @@ from headrace_schemas import (
 )
 from headrace_schemas.job import JudgedJob
 from headrace_workers.core.pipeline.grouping import pieces
-from headrace_workers.core.pipeline.stage import EMBEDDER_ROLE, Again, Stage, Weight
+from headrace_workers.core.pipeline.stage import EMBEDDER_ROLE, FurtherAnswers, Stage, Weight
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.features.generation.stage import own_model
 from headrace_workers.features.judging.criterion_sampling import may_be_judged
@@ -54,14 +54,14 @@ def _always(_job: Job) -> bool:
     return True
 
 
-def _again(job: Job) -> Again:
+def _further_answers(job: Job) -> FurtherAnswers:
     """Return what a job's floor may ask for: an objection repeats the criterion, and sentences without support."""
     if not isinstance(job, GenerationJob) or job.min_quality is None:
-        return Again()
+        return FurtherAnswers()
     floor = job.min_quality
     wanted = next(each for each in job.criteria if each.key == floor.criterion)
     repeated = job.sampling.max_tokens if wanted.criterion == "grounded" else 0
-    return Again(floor.attempts if floor.then == "regenerate" else 0, pieces(asked_for(wanted)) + repeated)
+    return FurtherAnswers(floor.attempts if floor.then == "regenerate" else 0, pieces(asked_for(wanted)) + repeated)
 
 
 STAGES: Final = (
@@ -88,5 +88,5 @@ STAGES: Final = (
         drawn=partial(_one_is_judged, (Rubric, Pairwise)),
     ),
     # The floor of a job is one, whichever of these two stages judges last: it is told here for both.
-    Stage(name="judge", order=80, takes=(Moderated, EvaluationJob), step=judge, again=_again),
+    Stage(name="judge", order=80, takes=(Moderated, EvaluationJob), step=judge, further_answers=_further_answers),
 )

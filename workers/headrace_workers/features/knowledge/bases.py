@@ -172,7 +172,7 @@ class Bases:
         """Rebuild what is due, and let bases go that nobody asks for."""
         with self._lock:
             there = [passages for held in self._held.values() if (passages := held.there) is not None]
-            self._let_go()
+            self._drop_unused()
         for passages in there:
             passages.compact()
 
@@ -255,7 +255,7 @@ class Bases:
         if self._held.get(name) is held:
             del self._held[name]
 
-    def _let_go(self) -> None:
+    def _drop_unused(self) -> None:
         """Forget who was not asked for long; and, where there are too many passages, who was not for longest."""
         now = self._monotonic()
         total = 0

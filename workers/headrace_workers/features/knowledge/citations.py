@@ -1,4 +1,4 @@
-"""Which passages an answer cites. Pure, and linear in the answer."""
+"""Citations in an answer: the passages that it refers to. Pure, and linear in the answer."""
 
 import re
 from dataclasses import dataclass

@@ -65,9 +65,9 @@ def _stages(_settings: "Settings | None") -> "Sequence[Stage]":
 
 def _answering() -> "Answering":
     from headrace_workers.core.pipeline.answer_additions import Answering
-    from headrace_workers.features.knowledge.grounding import conversation_of, told
+    from headrace_workers.features.knowledge.grounding import answer_fields, conversation_of
 
-    return Answering(conversation=conversation_of, told=told)
+    return Answering(conversation=conversation_of, answer_fields=answer_fields)
 
 
 def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:

@@ -58,7 +58,7 @@ def _parsed(written: str) -> FrontMatter:
     try:
         fields = load(written, _loader())  # noqa: S506 - it is a SafeLoader
     except YAMLError as error:
-        return FrontMatter({}, trouble=f"its front matter is no YAML: {_told(error)}")
+        return FrontMatter({}, trouble=f"its front matter is no YAML: {_message_of(error)}")
     except (ValueError, RecursionError) as error:  # a day that there is not, a number of many digits, deep nesting
         return FrontMatter({}, trouble=f"its front matter cannot be read: {str(error)[:200]}")
     if not isinstance(fields, dict):
@@ -82,7 +82,7 @@ def _plain(value: object) -> object:
     return value.isoformat() if isinstance(value, date) else value
 
 
-def _told(error: Exception) -> str:
+def _message_of(error: Exception) -> str:
     """Return what is wrong, and in which line of the file."""
     problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
     where = "" if mark is None else f" in line {mark.line + 2}"

@@ -68,7 +68,7 @@ def conversation_of(job: GenerationJob, context: Mapping[str, Any]) -> tuple[Mes
     return None if turn is None else with_turn(job, turn)
 
 
-def told(context: Mapping[str, Any], text: str) -> Mapping[str, Grounding]:
+def answer_fields(context: Mapping[str, Any], text: str) -> Mapping[str, Grounding]:
     """Return what the receipt of an answer with this text says of its grounds; nothing where a job named no base."""
     found = context.get(KNOWLEDGE)
     if found is None:

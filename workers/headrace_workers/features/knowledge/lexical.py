@@ -110,7 +110,7 @@ class LexicalIndex:
         if k < 1 or not total:
             return Matches([], 0.0)
         average = max(1.0, sum(segment.live_length for segment in segments) / total)
-        keys, times, unheld = _asked(query, segments)
+        keys, times, unheld = _query_terms(query, segments)
         postings = [segment.postings(keys) for segment in segments]
         rarity = [times[i] * _idf(total, sum(len(found[i][0]) for found in postings)) for i in range(len(keys))]
         ranked: list[tuple[float, str]] = []
@@ -123,7 +123,7 @@ class LexicalIndex:
         return Matches([(id_, -score) for score, id_ in sorted(ranked)[:k]], most)
 
 
-def _asked(query: str, segments: Sequence[Segment]) -> tuple[NDArray[np.uint64], list[int], int]:
+def _query_terms(query: str, segments: Sequence[Segment]) -> tuple[NDArray[np.uint64], list[int], int]:
     """Return the keys of the query's terms that some chunk holds, how often each is asked for, and how many others."""
     counts: dict[int, int] = {}
     for term, times in term_counts(query).items():

@@ -1,4 +1,4 @@
-"""Where a text's headings are: Markdown's and those that are underlined. Linear in the text."""
+"""Positions of a text's headings, in Markdown or underlined. Linear in the text."""
 
 import re
 from collections.abc import Iterator

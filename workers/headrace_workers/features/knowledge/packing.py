@@ -1,4 +1,4 @@
-"""Which passages go into a prompt: those that are relevant, best first, as many as the budget holds. Pure."""
+"""Selection of passages for a prompt: the relevant ones, best first, as many as the budget holds. Pure."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

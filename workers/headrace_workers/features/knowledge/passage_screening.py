@@ -67,7 +67,7 @@ def find_screened(tasks: Sequence[Task], retrieval: Retrieves, screener: Callabl
             elif look.review is not None and tasks[place].woken_by != RELEASED:
                 found[place] = Held(look.review)
             else:
-                found[place] = _told(grounds, look)
+                found[place] = _with_screening(grounds, look)
         if not open_:
             return [_without(each, out) for each, out in zip(found, left_out, strict=True)]
         again = retrieval.find([jobs[place] for place in open_], [{o.chunk for o in left_out[p]} for p in open_])
@@ -120,7 +120,7 @@ def _of_injection(verdict: ModerationVerdict) -> ModerationVerdict:
     return verdict.model_copy(update={"findings": findings})
 
 
-def _told(grounds: Grounds, look: Look) -> Grounds:
+def _with_screening(grounds: Grounds, look: Look) -> Grounds:
     """Return the grounds with a receipt that says that they were screened."""
     pairs = zip(grounds.grounding.citations, look.screenings, strict=True)
     citations = tuple(citation.model_copy(update={"screening": screening}) for citation, screening in pairs)

@@ -65,7 +65,7 @@ class PassageSearch:
                 f"vector stores need the embedder {alias}, which is not here: run `headrace models pull {alias}` "
                 "where the gateway and the recall workers run"
             )
-            raise Refusal(Why.NO_EMBEDDER, words, again=False) from error
+            raise Refusal(Why.NO_EMBEDDER, words, should_retry=False) from error
 
 
 def _searched(slot: Slot, search: "asyncio.Future[object]") -> None:

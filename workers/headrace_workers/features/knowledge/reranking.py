@@ -19,7 +19,7 @@ from headrace_workers.features.knowledge.passages import Hit
 _Call = tuple["Future[list[float]]", Callable[[], list[float]]]
 
 
-class _Beside:
+class _RerankThread:
     """A thread of its own for calls that may take too long; it does not keep the process from ending."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class _Beside:
         return future
 
     def leave(self, future: "Future[list[float]]") -> None:
-        """Nobody waits for it any more; where it has not begun, it never will."""
+        """Drop the call: nobody waits for its result. If it has not begun, it never will."""
         if not future.cancel():
             with self._lock:
                 self._late = future
@@ -66,19 +66,19 @@ class Reranking:
 
     reranker: Reranker
     limit: float
-    _beside: _Beside = field(default_factory=_Beside, init=False)
+    _thread_of_calls: _RerankThread = field(default_factory=_RerankThread, init=False)
 
     def order(self, question: str, hits: Sequence[Hit]) -> list[Hit]:
         """Return the same passages, best first; as they came if the reranker does not answer."""
         if len(hits) < 2:
             return list(hits)
-        future = self._beside.call(lambda: self.reranker.scores(question, [hit.chunk.indexed for hit in hits]))
+        future = self._thread_of_calls.call(lambda: self.reranker.scores(question, [hit.chunk.indexed for hit in hits]))
         if future is None:
             return list(hits)
         try:
             scores = future.result(self.limit)
         except TimeoutError:
-            self._beside.leave(future)
+            self._thread_of_calls.leave(future)
             self._tell(f"it takes more than {self.limit:g} s for {len(hits)} passages")
             return list(hits)
         except Exception as error:  # whatever the model's library raises

@@ -157,11 +157,11 @@ def suspicions(text: str) -> list[Suspicion]:
         for pattern in (_TAGS, _ZERO_WIDTH, _OVERRIDE)
         for match in pattern.finditer(text)
     ]
-    found += _said(text) if not _UNSEEN.search(text) else _said_behind(text)
+    found += _suspicions(text) if not _UNSEEN.search(text) else _said_behind(text)
     return sorted(set(found), key=lambda each: (each.start, each.end, each.reason))
 
 
-def _said(text: str) -> Iterator[Suspicion]:
+def _suspicions(text: str) -> Iterator[Suspicion]:
     for reason, pattern in _PATTERNS:
         for match in pattern.finditer(text):
             yield Suspicion(reason, *match.span())
@@ -171,5 +171,5 @@ def _said_behind(text: str) -> Iterator[Suspicion]:
     """Return the same, after removing the characters that nobody sees."""
     parts = list(_SEEN.finditer(text))
     places = [place for part in parts for place in range(*part.span())]
-    for each in _said("".join(part[0] for part in parts)):
+    for each in _suspicions("".join(part[0] for part in parts)):
         yield Suspicion(each.reason, places[each.start], places[each.end - 1] + 1)

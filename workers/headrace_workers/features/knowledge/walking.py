@@ -1,4 +1,4 @@
-"""Which files a user means by folders, files and globs. A folder is walked as it is read, not beforehand."""
+"""Resolution of folders, files and globs to files. A folder is walked as it is read, not beforehand."""
 
 import glob
 import os

@@ -82,7 +82,7 @@ class KeepsWarm(KeepsGoing):
         self._ledger = ledger
         self._bases = bases
         self._warming: Warming | None = None
-        self._told = time.monotonic()
+        self._reported_at = time.monotonic()
 
     def _look(self) -> None:
         if self._warming is None:
@@ -92,9 +92,9 @@ class KeepsWarm(KeepsGoing):
                 self._stop.wait(_PAUSE)
                 return
         self._warming.warm(self._progress)
-        if time.monotonic() - self._told >= _TELL_EVERY:
+        if time.monotonic() - self._reported_at >= _TELL_EVERY:
             self._warming.tell()
-            self._told = time.monotonic()
+            self._reported_at = time.monotonic()
         self._stop.wait(_PAUSE)
 
 

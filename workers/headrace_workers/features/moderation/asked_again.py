@@ -22,7 +22,7 @@ _USED: Final = "used"  # tokens read and written by answers that may not be show
 _STOPPED: Final = "stopped"  # it cannot be asked again
 
 
-def again(task: Task, output: Output, verdict: Moderation) -> Done | None:
+def send_back(task: Task, output: Output, verdict: Moderation) -> Done | None:
     """Send the job back to its model; None where its policy does not want that, or it was asked often enough.
 
     An answer from the cache is not made again: the model did not write it for this job.

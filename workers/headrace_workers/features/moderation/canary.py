@@ -27,12 +27,12 @@ class Canaries:
 
     def __init__(self, secrets: Sequence[bytes], asked: Callable[[str], bool]) -> None:
         self._keys = [hmac.digest(secret, _LABEL, sha256) for secret in secrets]
-        self._asked = asked
+        self._requested = asked
 
     def shown(self, tenant: str, messages: Sequence[Message]) -> tuple[Message, ...]:
         """Return the conversation as its model is shown it; where it has no system prompt, as it is."""
         system = _leading(messages)
-        if not system or not self._keys or not self._asked(tenant):
+        if not system or not self._keys or not self._requested(tenant):
             return tuple(messages)
         mark = _mark(self._keys[0], tenant, _text(system))
         last = system[-1]
@@ -45,7 +45,7 @@ class Canaries:
         if not system:
             return None
         text = _text(system)
-        keys = self._keys if self._asked(tenant) else []
+        keys = self._keys if self._requested(tenant) else []
         return Instructions(text, tuple(_mark(key, tenant, text) for key in keys))
 
 

@@ -13,7 +13,7 @@ from headrace_workers.features.moderation.examples import LEARNT, Example
 from headrace_workers.features.moderation.fitting import Bools, Floats, fit
 from headrace_workers.features.moderation.head import SCORE_FLOOR
 from headrace_workers.features.moderation.head_file import Head
-from headrace_workers.features.quality.detection_rates import Rates, rates
+from headrace_workers.features.quality.detection_rates import DetectionRates, rates
 
 LEAST_POSITIVES: Final = 100
 LEAST_SOURCES: Final = 2
@@ -27,8 +27,8 @@ class Figures:
     positives: int
     negatives: int
     sources: tuple[str, ...]  # with positives
-    whole: Rates
-    by_source: dict[str, Rates]
+    whole: DetectionRates
+    by_source: dict[str, DetectionRates]
 
 
 @dataclass(frozen=True)

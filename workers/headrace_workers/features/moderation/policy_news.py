@@ -15,14 +15,14 @@ class PolicyNews(KeepsGoing):
     def __init__(self, policies: Policies, in_force: Callable[[], InForce], loop: Loop, every: float = EVERY) -> None:
         super().__init__(loop)
         self._policies, self._in_force, self._every = policies, in_force, every
-        self._told: InForce | None = None
+        self._recorded: InForce | None = None
 
     def _look(self) -> Awaited | None:
         with self._progress.excused():  # a policy may name a model that is to be loaded
             now = self._in_force()
-        if now != self._told:
-            switched = self._told is None or self._told.versions != now.versions
+        if now != self._recorded:
+            switched = self._recorded is None or self._recorded.versions != now.versions
             self._policies.note(now.versions, now.refused, switched=switched)
-            self._told = now  # what could not be written is told at the next look
+            self._recorded = now  # what could not be written is told at the next look
         self._stop.wait(self._every)
         return None

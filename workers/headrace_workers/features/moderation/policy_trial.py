@@ -78,7 +78,7 @@ def past_of(job_id: str, tenant: str, payload: bytes, end: bytes) -> Past | None
     if action != "allow":
         return Past(job_id, tenant, action, objected, None)
     before = RELEASED if verdict.get("flagged") else action
-    return Past(job_id, tenant, before, objected, receipt["answer"].get("text"), _told(from_json(payload)))
+    return Past(job_id, tenant, before, objected, receipt["answer"].get("text"), _instructions_of(from_json(payload)))
 
 
 def tried(past: Iterable[Past], moderator: Moderator, trial: Trial) -> Iterator[int]:
@@ -104,7 +104,7 @@ def _as_now(before: str) -> str:
     return "review" if before == RELEASED else before
 
 
-def _told(job: dict[str, Any]) -> Instructions | None:
+def _instructions_of(job: dict[str, Any]) -> Instructions | None:
     system = []
     for message in job.get("messages", ()):
         if message["role"] != "system":

@@ -70,7 +70,7 @@ class ProfanityDetector:
         """Return the profanities in each text. The model is loaded by the first call."""
         found: list[list[Detection]] = [[] for _ in texts]
         model = self._model
-        said, of_sentences, of_texts = _said(texts)
+        said, of_sentences, of_texts = _joined_texts(texts)
         known, unknown = model.vocabulary.get, len(model.idf) - 1
         words = np.fromiter(map(known, map(str.lower, said), repeat(unknown)), dtype=np.int64, count=len(said))
         segments, count = _segments(of_sentences)
@@ -101,7 +101,7 @@ class ProfanityDetector:
         return _load()
 
 
-def _said(texts: Sequence[str]) -> tuple[list[str], list[int], list[int]]:
+def _joined_texts(texts: Sequence[str]) -> tuple[list[str], list[int], list[int]]:
     """Return the words of all texts, and how many words each sentence and each text has.
 
     No line of Python runs for each word.

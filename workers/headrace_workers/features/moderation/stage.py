@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from headrace_schemas import GenerationJob, ModerationJob, Output
-from headrace_workers.core.pipeline.stage import Again, Stage
+from headrace_workers.core.pipeline.stage import FurtherAnswers, Stage
 from headrace_workers.core.pipeline.task import Job, StepEvent
 from headrace_workers.features.moderation import asked_again
 from headrace_workers.features.moderation.deployed_policy import policy_of
@@ -46,7 +46,7 @@ def stages(
             takes=(Output, ModerationJob),
             step=moderate,
             needs=("moderator", "canaries"),
-            again=partial(_again, answered_again),
+            further_answers=partial(_further_answers, answered_again),
         ),
     )
 
@@ -68,5 +68,5 @@ def _asks_screening(default: bool, must: Callable[[str], bool], job: Job, _event
     return must(job.tenant) or (default if job.screen is None else job.screen)
 
 
-def _again(answered_again: Callable[[str], bool], job: Job) -> Again:
-    return Again(asked_again.MOST if answered_again(job.tenant) else 0)
+def _further_answers(answered_again: Callable[[str], bool], job: Job) -> FurtherAnswers:
+    return FurtherAnswers(asked_again.MOST if answered_again(job.tenant) else 0)

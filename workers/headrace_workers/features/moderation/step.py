@@ -15,7 +15,7 @@ from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.cache.step import CONTEXT, ENTRY, GIVEN, TTL_MS
 from headrace_workers.features.cache.store.entries import Admit, Disallow, Withdraw
 from headrace_workers.features.knowledge.grounding import USED
-from headrace_workers.features.moderation.asked_again import again, whole
+from headrace_workers.features.moderation.asked_again import send_back, whole
 from headrace_workers.features.moderation.canary import UNMARKED, Canaries
 
 
@@ -61,7 +61,7 @@ def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
         return Held(reason_of(verdict), needs_person=False)
     if not isinstance(task.event, Output):
         return Ended(receipt(task, moderation=verdict.verdict))
-    if (asked := again(task, task.event, verdict)) is not None:
+    if (asked := send_back(task, task.event, verdict)) is not None:
         return asked
     if verdict.action != "review":
         return _passed_on(task, task.event, verdict, verdict.verdict)

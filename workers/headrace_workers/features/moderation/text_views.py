@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 
 from headrace_workers.core.ports import Detection
 from headrace_workers.features.moderation.base64_runs import decoded, may_hold_runs
+from headrace_workers.features.moderation.disguises import has_signs, without_invisible, without_signs
 from headrace_workers.features.moderation.homoglyphs import without_lookalikes
-from headrace_workers.features.moderation.invisible import without_invisible
-from headrace_workers.features.moderation.leet import has_signs, without_signs
 from headrace_workers.features.moderation.typed import as_typed
 
 

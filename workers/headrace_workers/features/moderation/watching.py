@@ -41,7 +41,7 @@ class WatchedModerator:
 
         def read() -> tuple[Policy, Sequence[Path]]:
             policy = load_policy(path)
-            return policy, (path, *_beside(policy))
+            return policy, (path, *_files_beside(policy))
 
         def make(policy: Policy) -> tuple[Policy, PolicyModerator]:
             return policy, with_policy(detectors, policy, aids)
@@ -104,6 +104,6 @@ class WatchedPolicy:
         return self._followed.now().of(tenant)
 
 
-def _beside(policy: Policy) -> list[Path]:
+def _files_beside(policy: Policy) -> list[Path]:
     heads = {policy.head} if policy.head else set()
     return sorted(heads | {path for each in (policy, *policy.tenants.values()) for path in each.blocklists})

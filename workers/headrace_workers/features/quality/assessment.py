@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from headrace_workers.features.quality.agreement import alpha, kappa, raw_agreement
 from headrace_workers.features.quality.clusters import Floats, Ints
-from headrace_workers.features.quality.detection_rates import Rates, rates
+from headrace_workers.features.quality.detection_rates import DetectionRates, rates
 from headrace_workers.features.quality.drift import Drift, drift
 from headrace_workers.features.quality.interval import Estimate, Undefined
 from headrace_workers.features.quality.ppi import Corrected, Verdicts, by_item, true_mean
@@ -67,7 +67,7 @@ class Assessment:
     agreement: Estimate | Undefined
     kappa: Estimate | Undefined
     among_people: Estimate | Undefined
-    rates: Rates | Undefined
+    rates: DetectionRates | Undefined
     mean: Corrected | Undefined
     reliability: Reliability | Undefined
     drift: Drift | Undefined
@@ -81,7 +81,7 @@ def assess(of: Labelled, fresh_since: int, level: float = 0.95) -> Assessment:
     both = there & ~np.isnan(of.machine)
     whole = bool(np.isin(of.value, (0.0, 1.0)).all())
     decided = both & (human != _HALF)
-    told = _Told(
+    told = _LabelledVerdicts(
         of.machine[decided],
         human[decided] > _HALF,
         None if drawn is None or isinstance(drawn, Undefined) else drawn[decided],
@@ -115,7 +115,7 @@ def corrected_mean(of: Labelled, level: float = 0.95) -> Corrected | Undefined:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Told:
+class _LabelledVerdicts:
     """Items with a verdict and a label that is yes or no."""
 
     machine: Floats
@@ -159,13 +159,13 @@ def _among_people(of: Labelled, whole: bool, level: float) -> Estimate | Undefin
     return alpha(labels, "nominal" if whole else "interval", level=level)
 
 
-def _reliability(told: _Told, level: float) -> Reliability | Undefined:
+def _reliability(told: _LabelledVerdicts, level: float) -> Reliability | Undefined:
     if np.isin(told.machine, (0.0, 1.0)).all():
         return Undefined("verdicts say yes or no, and not how surely")
     return reliability(told.machine, told.right, told.drawn, level=level)
 
 
-def _drift(of: Labelled, human: Floats, decided: Bools, told: _Told, fresh_since: int) -> Drift | Undefined:
+def _drift(of: Labelled, human: Floats, decided: Bools, told: _LabelledVerdicts, fresh_since: int) -> Drift | Undefined:
     if told.drawn is not None and len(told.drawn) and np.ptp(told.drawn) > 0:
         return Undefined("jobs were drawn with different probabilities, and each such stratum has a drift of its own")
     first = np.full(len(human), np.iinfo(np.int64).max)

@@ -23,7 +23,7 @@ Method = Literal["wilson", "clopper-pearson"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
+class DetectionRates:
     """The rates of a detector, each in [0, 1]. A rate without a row to count is Undefined."""
 
     precision: Estimate | Undefined
@@ -39,7 +39,7 @@ def rates(
     clusters: Ids | None = None,
     method: Method = "wilson",
     level: float = 0.95,
-) -> Rates:
+) -> DetectionRates:
     """Return the rates of a detector from what it flagged and what people say is harmful, one item a row.
 
     `probability` is that with which each row was chosen to be labelled; rows of a cluster may fail together. Raises
@@ -55,7 +55,7 @@ def rates(
             return Undefined(none)
         return _share(hits[counts], weight[counts], groups.among(counts), method, level)
 
-    return Rates(
+    return DetectionRates(
         precision=of(flagged, found, weights, "nothing was flagged"),
         recall=of(harmful, found, weights, "nothing is labelled harmful"),
         f1=of(flagged | harmful, found, np.where(found, 2.0, 1.0) * weights, "nothing is flagged or labelled harmful"),

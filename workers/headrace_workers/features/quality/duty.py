@@ -54,7 +54,7 @@ class LiveRates:
     def _work_out(self, tenant: str) -> None:
         from headrace_workers.features.quality.tenant_pass_rates import pass_rates
 
-        labels, verdicts = self._ledger.of(Labels).beside(tenant, MOST_JOBS)
+        labels, verdicts = self._ledger.of(Labels).with_verdicts(tenant, MOST_JOBS)
         try:
             rates = pass_rates(labels, verdicts)
         except (ValueError, ArithmeticError) as error:  # of one tenant's figures: the others have theirs

@@ -1,4 +1,4 @@
-"""Which addresses a webhook may be sent to. Pure.
+"""Addresses that a webhook may be sent to. Pure.
 
 The internet's, and those that the deployment names; nothing that leads to this machine, its network, or its cloud's
 metadata, however it is spelt: https://www.iana.org/assignments/iana-ipv4-special-registry and its like for IPv6.
@@ -59,7 +59,7 @@ def refusal(text: str, scheme: str, reach: Reach) -> str | None:
         return f"{text} is no address"
     if getattr(address, "scope_id", None):
         return f"{text} names a network interface"
-    meant = _meant(address)
+    meant = _embedded_ipv4(address)
     if scheme == "http":
         if reach.http_loopback and meant.is_loopback:
             return None
@@ -69,7 +69,7 @@ def refusal(text: str, scheme: str, reach: Reach) -> str | None:
     return f"{text} is no address of the internet"
 
 
-def _meant(address: Address) -> Address:
+def _embedded_ipv4(address: Address) -> Address:
     """The IPv4 address that an IPv6 one stands for, where it does."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:

@@ -1,4 +1,4 @@
-"""Where webhooks may go: a value of the deployment."""
+"""Targets that the deployment allows for webhooks."""
 
 import ipaddress
 from collections.abc import Iterable

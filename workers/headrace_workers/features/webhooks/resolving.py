@@ -18,15 +18,15 @@ class SystemResolver:
 
     def __init__(self, ask: Callable[[str], Sequence[str]] | None = None) -> None:
         self._ask = ask or _addresses
-        self._asked: dict[str, asyncio.Future[Sequence[str]]] = {}
+        self._pending: dict[str, asyncio.Future[Sequence[str]]] = {}
         self._room = asyncio.Semaphore(_MOST)
 
     async def __call__(self, name: str) -> Sequence[str]:
         """The addresses of a name. Whoever asks for it meanwhile gets the same answer."""
-        asked = self._asked.get(name)
+        asked = self._pending.get(name)
         if asked is None:
-            asked = self._asked[name] = asyncio.ensure_future(self._once(name))
-            asked.add_done_callback(lambda _: self._asked.pop(name, None))
+            asked = self._pending[name] = asyncio.ensure_future(self._once(name))
+            asked.add_done_callback(lambda _: self._pending.pop(name, None))
         return await asyncio.shield(asked)
 
     async def _once(self, name: str) -> Sequence[str]:

@@ -101,7 +101,7 @@ class Sender:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pools: dict[str, httpcore.AsyncConnectionPool] = {}
         self._lines: dict[str, Line] = {}  # the one that was used last is the last
-        self._told: dict[str, float] = {}  # when the log was told of a host, oldest first
+        self._logged_at: dict[str, float] = {}  # when the log was told of a host, oldest first
         self._agent = f"headrace/{version('headrace')} (webhooks)"
 
     def send(self, endpoint: str, letters: Sequence[Letter], *, probing: bool, patience: int) -> list[Reply | None]:
@@ -157,7 +157,7 @@ class Sender:
         return line
 
     async def _hand(self, letters: Sequence[Letter], replies: list[Reply | None], line: Line, state: "_Round") -> None:
-        """One after the other, until there is none, or no sense in going on."""
+        """Send deliveries one after the other, until none is left or the endpoint must be spared."""
         while not state.over and await line.turn(lambda: state.on_way > 0):
             with line.on_its_way() as answered:
                 place = None if state.over else next(state.places, None)
@@ -192,12 +192,12 @@ class Sender:
     def _tell(self, host: str, error: Exception) -> None:
         """Tell the log why there is no connection to a host, now and then."""
         now = time.monotonic()
-        if now - self._told.get(host, float("-inf")) < _TOLD_EVERY:
+        if now - self._logged_at.get(host, float("-inf")) < _TOLD_EVERY:
             return
-        self._told.pop(host, None)
-        self._told[host] = now
-        if len(self._told) > _HOSTS_TOLD:
-            del self._told[next(iter(self._told))]
+        self._logged_at.pop(host, None)
+        self._logged_at[host] = now
+        if len(self._logged_at) > _HOSTS_TOLD:
+            del self._logged_at[next(iter(self._logged_at))]
         log("webhooks", logging.WARNING, Action.UNREACHED, f"{host} cannot be reached: {str(error)[:300]}")
 
     async def _exchange(self, letter: Letter, target: urls.Target, reply: Callable[..., Reply]) -> Reply:
@@ -226,7 +226,7 @@ class Sender:
             text = await _beginning(response)
         finally:
             await response.aclose()
-        after = _wish(response.headers, self._now()) if response.status >= _FAILS else None
+        after = _retry_after(response.headers, self._now()) if response.status >= _FAILS else None
         return reply(status=response.status, error=_refused(response.status), text=text, after=after)
 
     def _pool(self, scheme: str) -> "httpcore.AsyncConnectionPool":
@@ -294,7 +294,7 @@ def _refused(status: int) -> str | None:
     return f"it answered {status}"
 
 
-def _wish(headers: Sequence[tuple[bytes, bytes]], now: float) -> float | None:
+def _retry_after(headers: Sequence[tuple[bytes, bytes]], now: float) -> float | None:
     """Return the seconds that the endpoint asks us to wait: Retry-After, in seconds or as a date."""
     value = next((value for name, value in headers if name.lower() == b"retry-after"), None)
     if value is None:

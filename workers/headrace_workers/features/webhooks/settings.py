@@ -48,7 +48,7 @@ class WebhookSettings(Variables):
 
     @property
     def reach(self) -> Reach:
-        """Where webhooks may go."""
+        """Return the targets that webhooks may go to."""
         return Reach(self.webhook_networks, self.webhook_ports, self.webhook_http is HttpUse.LOOPBACK)
 
 

@@ -35,7 +35,7 @@ def new_secret(scheme: Scheme) -> str:
 
 
 def check_secret(secret: str) -> Scheme:
-    """The scheme of a secret that somebody brings; ConfigurationError when it is none. The message leaves it out."""
+    """Return the scheme of a user's secret. Raise ConfigurationError, without quoting it, if it is malformed."""
     prefix = _PRIVATE if secret.startswith(_PRIVATE) else SYMMETRIC
     try:
         size = len(base64.b64decode(secret.removeprefix(prefix), validate=True))

@@ -19,6 +19,6 @@ def keys_of(endpoint: Endpoint, webhooks: Webhooks, sealer: Sealer, now: int) ->
 
 
 def callbacks_of(tenant: str, webhooks: Webhooks, sealer: Sealer) -> Endpoint:
-    """The tenant's own endpoint for callbacks, with a new secret where there is none yet. Unavailable."""
+    """Return the tenant's own endpoint for callbacks. Make its secret if it has none. Raise Unavailable."""
     secret = new_secret("v1")
     return webhooks.callbacks(tenant, sealer.seal(secret, callbacks_id(tenant)), hint(secret))

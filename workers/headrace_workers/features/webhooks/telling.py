@@ -45,7 +45,7 @@ class _Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Recipient:
     """One of those who are told: under which name, and where to if not to the endpoint's own URL."""
 
     endpoint_id: str
@@ -85,7 +85,7 @@ class Telling:
         ended = [each for record in ends if (each := _read(record, heard.get(record.key or ""))) is not None]
         self._meet(ended)
         named = self._named(ended)
-        return [self._unit(each, told, now) for each in ended for told in _told(each, named)]
+        return [self._unit(each, told, now) for each in ended for told in _recipients(each, named)]
 
     def _meet(self, ended: Sequence[_Ended]) -> None:
         """Let the ledger know of the places that callbacks name."""
@@ -107,7 +107,7 @@ class Telling:
         names = [each.callback.endpoint for each in ended if each.callback and each.callback.endpoint]
         return self._ledger.of(Webhooks).told_whole(names) if names else frozenset()
 
-    def _unit(self, ended: _Ended, told: _Told, now: int) -> NewUnit:
+    def _unit(self, ended: _Ended, told: _Recipient, now: int) -> NewUnit:
         message = message_id(ended.event_id, told.name, told.endpoint_id)
         subject = ended.response if told.name.startswith("response.") else None
         write = of_job if subject is None else of_response
@@ -139,7 +139,7 @@ def _read(record: Outgoing, heard: Heard | None) -> _Ended | None:
     return _Ended(record.key, record.headers["ce_id"], end, record.value, at_ms, heard, callback)
 
 
-def _told(ended: _Ended, whole: frozenset[str]) -> Iterator[_Told]:
+def _recipients(ended: _Ended, whole: frozenset[str]) -> Iterator[_Recipient]:
     """Return the listeners: registered endpoints for each event type, and the place that the job names.
 
     `whole` are the endpoints that are told all.
@@ -150,11 +150,11 @@ def _told(ended: _Ended, whole: frozenset[str]) -> Iterator[_Told]:
     for listener in ended.heard.endpoints:
         for each in names:
             if each in listener.events:
-                yield _Told(listener.endpoint_id, each, listener.whole)
+                yield _Recipient(listener.endpoint_id, each, listener.whole)
     callback = ended.callback
     if callback is None or name not in callback.wanted:
         return
     if callback.url is not None:
-        yield _Told(place_id(ended.heard.tenant, origin_of(callback.url)), names[-1], False, callback.url)
+        yield _Recipient(place_id(ended.heard.tenant, origin_of(callback.url)), names[-1], False, callback.url)
     elif callback.endpoint is not None:
-        yield _Told(callback.endpoint, names[-1], callback.endpoint in whole)
+        yield _Recipient(callback.endpoint, names[-1], callback.endpoint in whole)

@@ -22,7 +22,7 @@ _LONGEST_NAME: Final = 253
 
 
 class UrlRefused(HeadraceError):
-    """Nothing is sent to this URL: it is none, or leads where webhooks may not go."""
+    """A URL that gets no webhook: it is malformed, or its target is not allowed."""
 
     category = Category.INVALID
     param = "url"

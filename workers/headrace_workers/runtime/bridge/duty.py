@@ -8,7 +8,7 @@ from headrace_workers.core.admission.rules import AdmissionRules
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
-from headrace_workers.runtime.bridge.incident_reporter import Incidents
+from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.listener import HintReceiver
 from headrace_workers.runtime.wire.notifier import Hint
@@ -24,7 +24,7 @@ class BridgeParts:
     settings: Settings
     ledger: Ledger
     clock: Clock
-    incidents: Incidents
+    incidents: IncidentReporter
     rules: AdmissionRules
 
 

@@ -1,4 +1,4 @@
-"""Events to Kafka, and what became of each. Belongs to the thread that calls it."""
+"""Publisher of events to Kafka, with the outcome of each. Only the thread that calls it may use it."""
 
 import threading
 import time

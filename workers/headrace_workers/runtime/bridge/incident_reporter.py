@@ -10,7 +10,7 @@ from headrace_workers.core.ports import Clock
 _AGAIN_EVERY = 15.0  # seconds: what is not said again for a minute counts as over
 
 
-class Incidents:
+class IncidentReporter:
     """Reporter of incidents. Each duty may report all its incidents as often as it likes: the ledger is written when
     they change, and now and then.
 

@@ -23,7 +23,7 @@ from headrace_workers.core.outage import KafkaUnavailable, awaited
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
 from headrace_workers.runtime.bridge.fetches import Fetches
-from headrace_workers.runtime.bridge.incident_reporter import Incidents
+from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
 from headrace_workers.runtime.bridge.ledger_time import LedgerTime
 from headrace_workers.runtime.bridge.partition_watch import PartitionWatch
 from headrace_workers.runtime.bridge.partitions import DUTY, Partitions
@@ -55,7 +55,7 @@ class Ingest:
         max_active: int,
         retention: float,
         clock: Clock,
-        incidents: Incidents,
+        incidents: IncidentReporter,
         assigner: Assigner,
         check_cluster: Callable[[], None] = lambda: None,
     ) -> None:

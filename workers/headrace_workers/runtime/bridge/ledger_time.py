@@ -12,16 +12,16 @@ class LedgerTime:
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._asked: tuple[int, float] | None = None  # what it said (ms), and when by ours
+        self._last_read: tuple[int, float] | None = None  # what it said (ms), and when by ours
 
     def ms(self) -> int:
         """Return the ms since 1970."""
         now = self._clock.monotonic()
-        if self._asked is None or now - self._asked[1] > _ASK_EVERY:
-            self._asked = self._ledger.now(), now
-        told, at = self._asked
+        if self._last_read is None or now - self._last_read[1] > _ASK_EVERY:
+            self._last_read = self._ledger.now(), now
+        told, at = self._last_read
         return told + int((now - at) * 1000)
 
     def ask_anew(self) -> None:
         """Ask the ledger at the next call."""
-        self._asked = None
+        self._last_read = None

@@ -116,7 +116,7 @@ class Partitions:
         steps = {}
         for partition, batch in polled.items():
             at = self._at[place := self._place(partition)]
-            to = Position(batch[-1].offset + 1, with_fingerprint(at.fingerprints, fingerprint_of(batch[-1])), at.again)
+            to = Position(batch[-1].offset + 1, with_fingerprint(at.fingerprints, fingerprint_of(batch[-1])), at.reread)
             steps[place] = Advance(at.next, to)
         return steps
 
@@ -126,8 +126,8 @@ class Partitions:
 
     def read_before(self, record: Any) -> bool:
         """Return True if a record is read a second time, since its log was restored."""
-        again = self._at[self._place(record)].again
-        return again is not None and record.offset < again.below and (record.timestamp or 0) <= again.at
+        reread = self._at[self._place(record)].reread
+        return reread is not None and record.offset < reread.below and (record.timestamp or 0) <= reread.at
 
     def seek(self) -> None:
         """Go on from where the ledger says now."""
@@ -165,7 +165,7 @@ class Partitions:
         self._leave()
 
     def _leave(self) -> None:
-        self._let_go()
+        self._release()
         admin, self._admin = self._admin, None
         if admin is not None:
             with suppress(KafkaError):
@@ -188,7 +188,7 @@ class Partitions:
         mine = self._ledger.share(self._bridge, self._there, int(lease * 1000))
         self._ask_at = now + _LEASE / 3
         if mine != self._mine:
-            self._let_go()
+            self._release()
             self._mine = mine
             self._places = {(place.topic, place.partition): place for place in mine}
         elif self._consumer is not None:
@@ -295,7 +295,7 @@ class Partitions:
         self._epochs.pop(place, None)
         self._consumer.seek(partition, at.next)
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             _close(consumer)

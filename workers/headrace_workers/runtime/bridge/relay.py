@@ -22,7 +22,7 @@ from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
 from headrace_workers.runtime.bridge.duty import DutyLease
 from headrace_workers.runtime.bridge.event_publisher import Published, Publisher
-from headrace_workers.runtime.bridge.incident_reporter import Incidents
+from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
 from headrace_workers.runtime.bridge.ledger_time import LedgerTime
 from headrace_workers.runtime.bridge.passing import Passing
 from headrace_workers.runtime.bridge.places import Place
@@ -48,7 +48,7 @@ class Relay:
         ledger: Ledger,
         bridge: str,
         clock: Clock,
-        incidents: Incidents,
+        incidents: IncidentReporter,
         follow_up: FollowUp,
         check_cluster: Callable[[], None] = lambda: None,
     ) -> None:

@@ -9,7 +9,7 @@ from hashlib import blake2b
 from time import monotonic
 from typing import Any
 
-from headrace_workers.core.ledger.positions import Again, Fingerprint, Position
+from headrace_workers.core.ledger.positions import Fingerprint, Position, Reread
 from headrace_workers.core.outage import KafkaUnavailable
 
 _MOST = 16
@@ -62,7 +62,7 @@ def newest_match(consumer: Any, partition: Any, position: Position) -> Position 
         return None
     newest = position.fingerprints[-1] if position.fingerprints else None
     before = differing or newest
-    again = Again(position.next, before.at if before else 0)
+    again = Reread(position.next, before.at if before else 0)
     return Position(kept[-1].offset + 1 if kept else begin, tuple(kept), again)
 
 

@@ -19,7 +19,7 @@ from headrace_workers.core.pipeline.stage import Stage, Weight
 _LONGEST_MS = 1_500  # that something waits before anybody asks whether there is a worker
 
 
-class PassOver:
+class StageSkipper:
     """Mover of jobs that wait at their first stage for a worker that is missing and that they can do without; for the
     others it notes what they wait for. It ignores what a model runs. `served` returns which of these queues have a
     worker.

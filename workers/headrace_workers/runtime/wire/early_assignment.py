@@ -1,4 +1,4 @@
-"""Assignment of new steps: sent to their worker at once where its queue has room, so that no bridge need look first."""
+"""Assignment of new steps: they go to their worker at once if its queue has room, before a bridge looks."""
 
 import logging
 import time

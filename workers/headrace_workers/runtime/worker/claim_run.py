@@ -1,4 +1,4 @@
-"""Running one claim: start, run the step over the whole group, complete. All that a worker does.
+"""The run of one claim: start it, run the step over the whole group, complete it.
 
 Whatever happens, no claim stays begun by a worker that has let go of it: that would look like the worker's death, and
 count against its jobs.

@@ -86,17 +86,17 @@ def beyond(quota: Quota) -> str:
 
 
 def reserve(
-    connection: Connection, wants: Sequence[Want], *, adopt: bool, beside: Collection[str] = ()
+    connection: Connection, wants: Sequence[Want], *, adopt: bool, also: Collection[str] = ()
 ) -> dict[str, Quota]:
     """Reserve for each job what it may use, where its tenant has a quota; return the jobs for which not enough is left,
     each with the quota: for these nothing changes. What was reserved before under a job's id, perhaps for other
     content, counts towards what this one wants, and becomes just that.
 
     With `adopt` what is reserved is so until the jobs end; else until they are taken in, or it expires. A job that was
-    taken in keeps what it has: what else comes under its id is refused. `beside` are tenants whose quotas this
+    taken in keeps what it has: what else comes under its id is refused. `also` are tenants whose quotas this
     transaction may change later: all are locked at once, so that two transactions never wait for each other.
     """
-    quotas = _locked(connection, {want.tenant for want in wants} | set(beside))
+    quotas = _locked(connection, {want.tenant for want in wants} | set(also))
     wanted = [want for want in wants if want.tenant in quotas]
     if not wanted:
         return {}
@@ -158,7 +158,7 @@ def admit(connection: Connection, jobs: Sequence[NewJob], tenants: Collection[st
     the jobs of one line of a batch all are admitted, or none. See `reserve` for `tenants`.
     """
     wants = [Want(job.id, job.tenant, job.cost, None if job.line is None else (job.batch, job.line)) for job in jobs]
-    over = reserve(connection, wants, adopt=True, beside=tenants)
+    over = reserve(connection, wants, adopt=True, also=tenants)
     return {job_id: beyond(quota) for job_id, quota in over.items()}
 
 

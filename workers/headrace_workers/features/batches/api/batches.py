@@ -14,7 +14,7 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.named_resources import FAMILIES
 from headrace_workers.features.batches.api.files import Expiry, file_of
-from headrace_workers.features.batches.new_batch import LONGEST_WINDOW, EmptyInput, Wishes, seconds_of, submit
+from headrace_workers.features.batches.new_batch import LONGEST_WINDOW, BatchOptions, EmptyInput, seconds_of, submit
 from headrace_workers.features.batches.new_batch import PURPOSE as BATCH
 from headrace_workers.features.batches.requests import URLS
 from headrace_workers.features.batches.store.bulk import Batches
@@ -22,7 +22,7 @@ from headrace_workers.features.batches.views import NATIVE, Batch
 from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.caller import Caller, needs
-from headrace_workers.http.errors import LedgerAway, Refusal, Why
+from headrace_workers.http.errors import LedgerOutage, Refusal, Why
 from headrace_workers.http.openai_shapes import ERRORS
 from headrace_workers.http.paging import Page
 from headrace_workers.http.scopes import Scope
@@ -93,7 +93,7 @@ async def create(
     if callback is not None and callback.endpoint is not None:
         caller.need(Scope.WEBHOOKS_READ, "headrace.callback.endpoint")
     try:
-        wishes = _wishes(caller, wanted)
+        wishes = _options(caller, wanted)
     except ConfigurationError as error:
         raise Refusal(Why.INVALID, str(error), param="completion_window") from error
     file = await file_of(services, caller, wanted.input_file_id, "input_file_id")
@@ -112,13 +112,13 @@ async def create(
         raise Refusal(Why.INVALID, str(error), param="input_file_id") from error
     except ConfigurationError as error:
         raise Refusal(Why.INVALID, str(error)) from error
-    except LedgerAway as error:  # it may be there all the same: a second try would be a second batch
-        raise LedgerAway(str(error), again=key is not None) from error
+    except LedgerOutage as error:  # it may be there all the same: a second try would be a second batch
+        raise LedgerOutage(str(error), should_retry=key is not None) from error
     if not (is_new or _is(batch, file, wishes)):
         raise Refusal(
             Why.CONFLICT,
             f"the idempotency key belongs to {batch.id}, which has another file or other options: send another key",
-            again=False,
+            should_retry=False,
         )
     services.ring()
     return Batch.of(batch)
@@ -162,22 +162,22 @@ async def _batch(services: Services, caller: Caller, batch_id: str, param: str =
     return found
 
 
-def _is(batch: Row[Any], file: Row[Any], wishes: Wishes) -> bool:
-    """Return True if a batch is the one that is asked for."""
+def _is(batch: Row[Any], file: Row[Any], wishes: BatchOptions) -> bool:
+    """Return True if a batch has this input file and these options."""
     callback = None if wishes.callback is None else wishes.callback.model_dump_json(exclude_defaults=True)
     kept = (batch.input_file, batch.endpoint, batch.window, batch.max_tokens, json.loads(batch.metadata))
-    asked = (file.id, wishes.endpoint, wishes.asked, wishes.max_tokens, dict(wishes.metadata))
-    return kept == asked and batch.callback == callback
+    requested = (file.id, wishes.endpoint, wishes.window_text, wishes.max_tokens, dict(wishes.metadata))
+    return kept == requested and batch.callback == callback
 
 
-def _wishes(caller: Caller, wanted: Wanted) -> Wishes:
+def _options(caller: Caller, wanted: Wanted) -> BatchOptions:
     usual = ProducerSettings.from_env()
-    return Wishes(
+    return BatchOptions(
         tenant=caller.tenant,
         defaults=Defaults(usual.model, {"tenant": caller.tenant, "lane": "batch"}, embedder=usual.embedder),
         endpoint=None if wanted.endpoint == NATIVE else wanted.endpoint,
         window=seconds_of(wanted.completion_window),
-        asked=wanted.completion_window,
+        window_text=wanted.completion_window,
         max_tokens=wanted.headrace.max_tokens if wanted.headrace else None,
         callback=wanted.headrace.callback if wanted.headrace else None,
         metadata=wanted.metadata or {},

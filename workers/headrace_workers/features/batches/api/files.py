@@ -121,7 +121,7 @@ async def show(file_id: str, caller: Reads, services: Wired) -> FileObject:
 
 @router.get(
     "/v1/files/{file_id}/content",
-    responses={**ERRORS, 200: {"description": "What is in it.", "content": {"application/octet-stream": {}}}},
+    responses={**ERRORS, 200: {"description": "The file's content.", "content": {"application/octet-stream": {}}}},
     response_class=StreamingResponse,
 )
 async def content(file_id: str, caller: Reads, services: Wired) -> StreamingResponse:
@@ -140,7 +140,7 @@ async def delete(file_id: str, caller: Writes, services: Wired) -> FileDeleted:
     try:
         await stored(services, caller, lambda _: services.of(Files).remove(row.id))
     except FileInUse as error:
-        raise Refusal(Why.CONFLICT, str(error), again=False) from error
+        raise Refusal(Why.CONFLICT, str(error), should_retry=False) from error
     return FileDeleted(id=file_id)
 
 

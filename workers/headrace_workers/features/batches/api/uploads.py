@@ -119,7 +119,7 @@ async def add_part(
         )
         part_id, at = await while_here(request, storing)
     except NotPending as error:
-        raise Refusal(Why.CONFLICT, str(error), again=False) from error
+        raise Refusal(Why.CONFLICT, str(error), should_retry=False) from error
     except WrongUpload as error:
         raise Refusal(Why.INVALID, str(error), param=error.param) from error
     return PartShape(id=part_id, created_at=at // 1000, upload_id=upload.id)
@@ -139,7 +139,7 @@ async def complete(request: Request, caller: Writes, services: Wired, upload: Ow
         )
         file = await while_here(request, storing)
     except NotPending as error:
-        raise Refusal(Why.CONFLICT, str(error), again=False) from error
+        raise Refusal(Why.CONFLICT, str(error), should_retry=False) from error
     except WrongUpload as error:
         raise Refusal(Why.INVALID, str(error), param=error.param) from error
     except NotReadable as error:
@@ -153,7 +153,7 @@ async def cancel(caller: Writes, services: Wired, upload: Own) -> UploadShape:
     try:
         await stored(services, caller, lambda _: services.of(Uploads).cancel(upload))
     except NotPending as error:
-        raise Refusal(Why.CONFLICT, str(error), again=False) from error
+        raise Refusal(Why.CONFLICT, str(error), should_retry=False) from error
     return _shape(await _upload(services, caller, upload.id))
 
 

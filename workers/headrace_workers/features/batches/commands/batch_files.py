@@ -22,7 +22,7 @@ from headrace_workers.cli.output import printable
 from headrace_workers.core.text_file import NotReadable
 from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.files.store import Store
-from headrace_workers.features.batches.new_batch import PURPOSE, EmptyInput, Wishes
+from headrace_workers.features.batches.new_batch import PURPOSE, BatchOptions, EmptyInput
 from headrace_workers.features.batches.new_batch import submit as submit_file
 from headrace_workers.features.batches.settings import BatchSettings
 from headrace_workers.features.batches.store.bulk import Batches
@@ -72,11 +72,11 @@ class Deployment:
             raise NoSuchBatch(f"there is no batch {batch_id!r}: `headrace batch list` shows all")
         return found
 
-    def check_callback(self, wishes: Wishes) -> None:
+    def check_callback(self, wishes: BatchOptions) -> None:
         """Raise InvalidRecord if webhooks may not go to the callback."""
         check(wishes.tenant, wishes.callback, self.ledger.of(Webhooks).unknown, WebhookSettings.from_env().reach)
 
-    def submit(self, path: Path, shown: str, wishes: Wishes) -> tuple[Row[Any], bool]:
+    def submit(self, path: Path, shown: str, wishes: BatchOptions) -> tuple[Row[Any], bool]:
         """Return the batch of a file, and if it is new.
 
         Raise Changed, EmptyInput, NotReadable, ConfigurationError, or InvalidRecord about its callback.

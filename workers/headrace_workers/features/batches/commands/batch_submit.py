@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
 
     from headrace_workers.features.batches.commands.batch_files import Deployment
-    from headrace_workers.features.batches.new_batch import Wishes
+    from headrace_workers.features.batches.new_batch import BatchOptions
 
 OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object, as OpenAI's clients read it")]
 BudgetOption = Annotated[
@@ -34,7 +34,7 @@ def submit(
             metavar="FILE", help="JSON lines, also .gz and .zst; a folder of such files; or - for standard input"
         ),
     ],
-    asked: asking.Asked,
+    asked: asking.JobOptions,
     answer_tokens: Annotated[
         int | None,
         typer.Option("--answer-tokens", min=1, max=MAX_COMPLETION_TOKENS, help="longest answer, in tokens"),
@@ -59,7 +59,7 @@ def submit(
     """
     from headrace_workers.features.batches.commands.batch_files import deployment
 
-    wishes = _wishes(asked, answer_tokens, window, max_tokens, callback, name)
+    wishes = _options(asked, answer_tokens, window, max_tokens, callback, name)
     with deployment() as here:
         if dry_run:
             raise typer.Exit(0 if _forecast(here, source, wishes, as_json=as_json) else 1)
@@ -75,18 +75,18 @@ def watch_batch(here: "Deployment", batch_id: str) -> bool:
     return watched(lambda: here.batch(batch_id, None))
 
 
-def _wishes(
-    asked: asking.Asked,
+def _options(
+    asked: asking.JobOptions,
     answer_tokens: int | None,
     window: str,
     max_tokens: int | None,
     callback: str | None,
     name: str,
-) -> "Wishes":
+) -> "BatchOptions":
     """Return the options of a batch. Raise ConfigurationError for a wrong one."""
     from headrace_workers.cli.durations import parse_duration
     from headrace_workers.features.batches.commands.batch_files import callback_of
-    from headrace_workers.features.batches.new_batch import LONGEST_SECONDS, LONGEST_WINDOW, Wishes
+    from headrace_workers.features.batches.new_batch import LONGEST_SECONDS, LONGEST_WINDOW, BatchOptions
 
     defaults = asked.defaults(max_tokens=answer_tokens)
     seconds = parse_duration(window).total_seconds()
@@ -94,18 +94,18 @@ def _wishes(
         raise ConfigurationError(f"--window has more than {LONGEST_WINDOW} characters: write 90m, 24h or 7d")
     if not 0 < seconds <= LONGEST_SECONDS:
         raise ConfigurationError(f"--window is {window!r}; it must be more than 0 and at most 30d")
-    return Wishes(
+    return BatchOptions(
         tenant=checked_tenant(str(defaults.fields["tenant"])),
         defaults=defaults,
         window=seconds,
-        asked=window,
+        window_text=window,
         max_tokens=max_tokens,
         name=name,
         callback=None if callback is None else callback_of(callback),
     )
 
 
-def _submitted(here: "Deployment", source: str, wishes: "Wishes", *, as_json: bool) -> Iterator[str | None]:
+def _submitted(here: "Deployment", source: str, wishes: "BatchOptions", *, as_json: bool) -> Iterator[str | None]:
     """Yield the batch id of each file as soon as it is known; None for a file of a folder that is refused."""
     from headrace_workers.core.text_file import NotReadable
     from headrace_workers.features.batches.commands.batch_files import Changed, sources
@@ -142,7 +142,7 @@ def _how_it_stands(batch: "Row[Any]", *, new: bool) -> str:
     return f"{batch.total:,} lines" if new else f"submitted before; {progress_words(batch)}"
 
 
-def _forecast(here: "Deployment", source: str, wishes: "Wishes", *, as_json: bool) -> bool:
+def _forecast(here: "Deployment", source: str, wishes: "BatchOptions", *, as_json: bool) -> bool:
     """Print the forecast of each file; return True if every line would be run."""
     from headrace_workers.features.batches.commands.batch_files import sources
     from headrace_workers.features.batches.commands.forecasting import Forecasting

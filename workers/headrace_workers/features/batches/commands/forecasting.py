@@ -14,7 +14,7 @@ from headrace_workers.features.batches.estimate import LEVEL, Interval
 from headrace_workers.features.batches.forecast import GENERATES, Forecast, History
 from headrace_workers.features.batches.line_admission import Terms
 from headrace_workers.features.batches.line_jobs import LONGEST_LINE, admitted
-from headrace_workers.features.batches.new_batch import Wishes
+from headrace_workers.features.batches.new_batch import BatchOptions
 from headrace_workers.features.cache.settings import CacheSettings
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.webhooks.settings import WebhookSettings
@@ -37,7 +37,7 @@ class Forecasting:
         self._cache = CacheSettings.from_env().cache
         self._history = History.of(here.batches.lately(GENERATES, _HISTORY))
 
-    def of(self, path: Path, shown: str, wishes: Wishes) -> Forecast:
+    def of(self, path: Path, shown: str, wishes: BatchOptions) -> Forecast:
         """Return the forecast of a file. Raise ConfigurationError or NotReadable."""
         answers = self._ledger.of(Answers)
         found = Forecast(self._cache, self._registry.version, lambda keys: answers.exact(keys) if keys else ())

@@ -14,7 +14,7 @@ from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_schemas.job import Lane
 from headrace_workers.cli import asking
-from headrace_workers.cli.jobfile import Entry, Job, JobFile
+from headrace_workers.cli.jobfile import Job, JobEntry, JobFile
 from headrace_workers.cli.output import console, hush_kafka, put_json, say
 from headrace_workers.cli.receipt_lines import Receipt
 from headrace_workers.features.batches.commands.receipt_file import ReceiptFile, read_receipts
@@ -35,7 +35,7 @@ def run(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="file for receipts as JSON lines; new receipts are appended")
     ],
-    asked: asking.Asked,
+    asked: asking.JobOptions,
     max_tokens: asking.MaxTokensOption = None,
     name: Annotated[
         str, typer.Option("--name", help="a new name runs all jobs again, even if they were answered")
@@ -101,7 +101,7 @@ class ByContent:
         return job, f"run-{job.job_id('')}"
 
 
-def _todo(jobs: JobFile, entries: Sequence[Entry], receipts: ReceiptFile) -> list[Entry]:
+def _todo(jobs: JobFile, entries: Sequence[JobEntry], receipts: ReceiptFile) -> list[JobEntry]:
     """Return the entries without a receipt, and those whose line was refused and has been corrected since."""
     if receipts.cut_bytes:
         say(f"{receipts.path}: an incomplete last line of {receipts.cut_bytes} bytes was removed")
@@ -120,7 +120,7 @@ def _todo(jobs: JobFile, entries: Sequence[Entry], receipts: ReceiptFile) -> lis
 
 
 def _report(
-    entries: Sequence[Entry], receipts: ReceiptFile, this_run: ThisRun, *, show_table: bool, as_json: bool
+    entries: Sequence[JobEntry], receipts: ReceiptFile, this_run: ThisRun, *, show_table: bool, as_json: bool
 ) -> bool:
     """Print the outcome of the run; return True if some jobs have no answer."""
     whole, output = this_run.tally, receipts.path
@@ -146,7 +146,7 @@ def _report(
 
 
 @contextmanager
-def _telling_where_it_stands(entries: Sequence[Entry], receipts: ReceiptFile) -> Iterator[None]:
+def _telling_where_it_stands(entries: Sequence[JobEntry], receipts: ReceiptFile) -> Iterator[None]:
     """Say how far the run came if it ends before all are answered, once anything was begun."""
     try:
         yield

@@ -15,14 +15,14 @@ from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import HeadraceError
 from headrace_schemas.event_types import job_type, kind_of
 from headrace_workers.cli.connections import ring_bridges
-from headrace_workers.cli.jobfile import Entry, JobFile
+from headrace_workers.cli.jobfile import JobEntry, JobFile
 from headrace_workers.cli.ledger_jobs import Jobs
 from headrace_workers.cli.receipt_lines import Receipt
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.dead_letters import Burial, letter
 from headrace_workers.core.ledger.refusals import INGEST
 from headrace_workers.features.batches.commands.batch_files import Deployment
-from headrace_workers.features.batches.new_batch import LONGEST_SECONDS, PURPOSE, Wishes, submit
+from headrace_workers.features.batches.new_batch import LONGEST_SECONDS, PURPOSE, BatchOptions, submit
 from headrace_workers.features.batches.store.batches import BATCH_CANCELLED, BATCH_EXPIRED, CONFLICT
 
 _CHUNK = 1024**2  # bytes
@@ -59,7 +59,7 @@ class FileBatch:
         ends: Jobs,
         *,
         tenant: str,
-        entries: Sequence[Entry],
+        entries: Sequence[JobEntry],
         run: str,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
@@ -126,8 +126,8 @@ class FileBatch:
             _lines(self._jobs, list(self._open.values())), tenant=self._tenant, purpose=PURPOSE, name=self._jobs.name,
             keep=self._here.keep, lines=True,
         )  # fmt: skip
-        wishes = Wishes(
-            tenant=self._tenant, defaults=Defaults("", own_keys=True), window=LONGEST_SECONDS, asked=_WINDOW,
+        wishes = BatchOptions(
+            tenant=self._tenant, defaults=Defaults("", own_keys=True), window=LONGEST_SECONDS, window_text=_WINDOW,
             metadata=self._metadata,
         )  # fmt: skip
         batch, new = submit(self._here.ledger, file, wishes, self._key)
@@ -172,7 +172,7 @@ class FileBatch:
         self._read[file_id] = start + len(whole)
         return [from_json(line) for line in whole.splitlines()]
 
-    def _refusal(self, entry: Entry, code: str, reason: str) -> Any:
+    def _refusal(self, entry: JobEntry, code: str, reason: str) -> Any:
         """Return the receipt of a line that made no job, or whose job is not known any more."""
         if code == BATCH_CANCELLED:
             return JobCancelled(job_id=entry.job_id, tenant=self._tenant, reason=reason)
@@ -196,7 +196,7 @@ class FileBatch:
         )
 
 
-def _lines(jobs: JobFile, entries: Sequence[Entry]) -> Iterator[bytes]:
+def _lines(jobs: JobFile, entries: Sequence[JobEntry]) -> Iterator[bytes]:
     """Yield the jobs of these entries as lines under their own numbers; the lines between them are empty.
 
     Each says all: nothing is left to a batch's defaults.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from headrace_schemas.errors import HeadraceError, Unavailable
-from headrace_workers.cli.jobfile import Entry, JobFile
+from headrace_workers.cli.jobfile import JobEntry, JobFile
 from headrace_workers.cli.output import say
 from headrace_workers.cli.receipt_lines import Receipt
 from headrace_workers.features.batches.commands import run_progress
@@ -56,8 +56,8 @@ def models_for(jobs: JobFile, default: str, judge: str | None) -> list[str]:
 def carry(
     jobs: JobFile,
     models: Sequence[str],
-    entries: Sequence[Entry],
-    todo: Sequence[Entry],
+    entries: Sequence[JobEntry],
+    todo: Sequence[JobEntry],
     call: str,
     receipts: ReceiptFile,
     this_run: ThisRun,
@@ -110,12 +110,12 @@ def carry(
                 _carry(batches, stack, receipts, this_run, show, unserved, patience)
         except BaseException:
             if trial is not None:
-                _let_go(batches)
+                _release(batches)
             raise
         this_run.seconds = time.monotonic() - began - this_run.startup
 
 
-def _let_go(batches: "Sequence[FileBatch]") -> None:
+def _release(batches: "Sequence[FileBatch]") -> None:
     """Cancel the unfinished jobs of a trial, and say so."""
     try:
         left = sum([batch.cancel() for batch in batches])

@@ -44,7 +44,7 @@ class Piecewise:
         return self._files.put(whole)
 
     def drop(self) -> None:
-        """It is to become no file: what is stored of it is removed."""
+        """Discard the file, and remove its stored parts."""
         self._files.drop(self._pieces)
         self._pieces.clear()
 

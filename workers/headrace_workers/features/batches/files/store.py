@@ -1,4 +1,4 @@
-"""Where the bytes of files lie: a folder, or whatever fsspec reaches by a URL, such as s3://bucket/folder.
+"""Storage of files' bytes: a folder, or a URL that fsspec can reach, such as s3://bucket/folder.
 
 An object is written once, as a whole, and never changed. Under its name there is all of it or nothing: a file of a
 folder is written under another name, brought to the disk and renamed; elsewhere what is small is put at once, and what

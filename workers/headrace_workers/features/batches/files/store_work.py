@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class NobodyWaits(HeadraceError):
-    """Nobody waits for the work any more: the client has hung up, or was told that it took too long."""
+    """Work that nobody waits for any more: the client has hung up, or was answered that it took too long."""
 
     category = Category.PERMANENT
 

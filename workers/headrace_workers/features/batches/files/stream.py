@@ -43,7 +43,7 @@ class PieceStream(io.RawIOBase):
         """Go to a place."""
         size = sum(piece.size for piece in self._pieces)
         self._at = max(0, offset + (0, self._at, size)[whence])
-        self._let_go()
+        self._release()
         return self._at
 
     def readinto(self, buffer: "memoryview | bytearray") -> int:  # type: ignore[override]
@@ -56,12 +56,12 @@ class PieceStream(io.RawIOBase):
         view[: len(data)] = data
         self._at += len(data)
         if self._at >= self._ends or not data:
-            self._let_go()
+            self._release()
         return len(data)
 
     def close(self) -> None:
         """Close what is open."""
-        self._let_go()
+        self._release()
         super().close()
 
     def _find(self) -> bool:
@@ -85,7 +85,7 @@ class PieceStream(io.RawIOBase):
             self._pieces = list(self._load())
         return False
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if self._current is not None:
             self._current.close()
             self._current = None

@@ -25,7 +25,7 @@ from headrace_workers.features.batches.tables import BATCHES, LINES
 from headrace_workers.features.webhooks.store import deliveries
 
 
-def let_go(connection: Connection, number: int, tenant: str, reason: str, limit: int) -> int:
+def cancel_open_jobs(connection: Connection, number: int, tenant: str, reason: str, limit: int) -> int:
     """Cancel a bounded number of the batch's jobs that are under way, and return how many."""
     query = select(JOBS.c.id).where(IS_UNDER_WAY, JOBS.c.batch == number).limit(limit)
     wishes = [cancellation.Cancellation(job_id, tenant, reason) for job_id in connection.execute(query).scalars()]
@@ -87,12 +87,12 @@ def _tell(connection: Connection, ended: Row[Any]) -> None:
         tenant=ended.tenant,
         event_type=event_type,
         subject=ended.id,
-        data=_told(ended),
+        data=_counts_of(ended),
         callback=callback,
     )
 
 
-def _told(ended: Row[Any]) -> dict[str, Any]:
+def _counts_of(ended: Row[Any]) -> dict[str, Any]:
     """Return what webhooks say of a batch's end, beside its id."""
     return {
         "tenant": ended.tenant,

@@ -54,7 +54,7 @@ class Batches(LedgerStore):
 
     ends = reads(batch_rewriting.ends)
     rewritten = durable(batch_rewriting.rewritten)
-    let_go = durable(batch_ends.let_go)
+    let_go = durable(batch_ends.cancel_open_jobs)
     is_all_ended = reads(batch_ends.is_all_ended)
     finalize = durable(batch_ends.finalize)
     stop_reading = durable(batch_ends.stop_reading)

@@ -15,8 +15,8 @@ from headrace_workers.features.cache.commands import bound_views as views
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.ledger import Ledger
 
-_Said = Literal["clean", "wrong"]
-_WORDS: dict[str, _Said] = {"c": "clean", "clean": "clean", "w": "wrong", "wrong": "wrong"}
+_Word = Literal["clean", "wrong"]
+_WORDS: dict[str, _Word] = {"c": "clean", "clean": "clean", "w": "wrong", "wrong": "wrong"}
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -108,7 +108,7 @@ def _label_one(ledger: "Ledger", audit: str, said: str | None, who: str, keep: b
     else:
         if as_json:
             put_json({"audit": audit, "label": word, "before": before.label, "by": who})
-        say(_told(before, word, keep))
+        say(_row_text(before, word, keep))
         return
     raise typer.Exit(1)
 
@@ -130,11 +130,11 @@ def _ask(ledger: "Ledger", rows: list[Any], who: str, keep: bool) -> None:
             continue
         ledger.of(Audits).label(row.id, word, who, kill=not keep)
         done += 1
-        say(_told(row, word, keep))
+        say(_row_text(row, word, keep))
     say(f"{done} labelled")
 
 
-def _told(row: Any, word: _Said, keep: bool) -> str:
+def _row_text(row: Any, word: _Word, keep: bool) -> str:
     if word == "clean" or keep or row.kind != "hit":
         return f"{row.id}: {word}"
     return (

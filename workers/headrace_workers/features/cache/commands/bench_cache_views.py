@@ -121,7 +121,7 @@ def _document(measured: Measured) -> dict[str, Any]:
 def _page(measured: Measured) -> str:
     here = measured.here
     return page(
-        f"What the cache would serve: {measured.file}",
+        f"Answers that the cache would serve: {measured.file}",
         f"{len(measured.judged):,} pairs, {here.should:,} of them the same; {measured.embedder}; threshold "
         f"{measured.threshold:g}; bounds hold at 95 %, one-sided, pairs that share a question taken together.",
         _figures(measured, here),
@@ -155,7 +155,7 @@ def _sections(measured: Measured, here: Served) -> list[Section]:
             ],
             [*_by_threshold(measured), _alike(measured)],
         ),
-        Section(f"What guards refuse {at}", tables=[Table(_REFUSED, refused, right=_REFUSED[1:])]),
+        Section(f"Refusals of guards {at}", tables=[Table(_REFUSED, refused, right=_REFUSED[1:])]),
         Section(
             f"Served wrongly {at}, with guards: {len(measured.wrong):,}",
             tables=[Table(_WRONG, [_pair_row(each) for each in measured.wrong], right=_WRONG[:2], tall=True)],

@@ -14,7 +14,7 @@ from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, flush, hush_kafka, put_json, say, table
 from headrace_workers.features.cache.commands.audits import label, reopen
 from headrace_workers.features.cache.commands.cache_stats import stats
-from headrace_workers.features.cache.commands.rerun import Again, New, renewed, send
+from headrace_workers.features.cache.commands.rerun import New, Rerun, renewed, send
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.ledger import Ledger
@@ -160,8 +160,8 @@ def wrong(
         ring_bridges()  # who waited for it runs by itself now
     _settle(ledger, recalled)
     served = _served(ledger, ids)
-    say(_said(answers, recalled, len(served)))
-    told: list[Again] = []
+    say(_summary(answers, recalled, len(served)))
+    told: list[Rerun] = []
     try:
         if not as_json and served:
             rows = [views.served_row(row) for row in served]
@@ -184,12 +184,12 @@ def wrong(
         _tell(told, as_json)
 
 
-def again_dict(again: Again) -> dict[str, Any]:
+def again_dict(again: Rerun) -> dict[str, Any]:
     """Return a job that was sent again, for `--json`."""
     return {"job_id": again.job_id, "rerun": again.rerun, "state": again.state, "reason": again.reason}
 
 
-def _rerun(ledger: "Ledger", answers: list["AnswerOf"], served: list[Any], told: list[Again]) -> None:
+def _rerun(ledger: "Ledger", answers: list["AnswerOf"], served: list[Any], told: list[Rerun]) -> None:
     """Send the jobs again that made or were given these answers; `told` gets the outcome of each."""
     from headrace_workers.features.cache.store.answers import Answers
 
@@ -204,10 +204,10 @@ def _rerun(ledger: "Ledger", answers: list["AnswerOf"], served: list[Any], told:
         part = jobs[start : start + _PAGE]
         known = ledger.of(Answers).to_ask_again(part)
         made = [renewed(job, whose[job], known.get(job)) for job in part]
-        told += [each for each in made if isinstance(each, Again)]
+        told += [each for each in made if isinstance(each, Rerun)]
         fresh = [each for each in made if isinstance(each, New)]
         there = ledger.of(Answers).to_ask_again([each.job_id for each in fresh])
-        told += [Again(each.old, each.job_id, "sent before") for each in fresh if each.job_id in there]
+        told += [Rerun(each.old, each.job_id, "sent before") for each in fresh if each.job_id in there]
         new += [each for each in fresh if each.job_id not in there]
     if new:
         from headrace_producers import Producer
@@ -216,7 +216,7 @@ def _rerun(ledger: "Ledger", answers: list["AnswerOf"], served: list[Any], told:
             send(new, producer, told.append)
 
 
-def _tell(told: list[Again], as_json: bool) -> None:
+def _tell(told: list[Rerun], as_json: bool) -> None:
     """Print the outcome of the jobs that were sent again."""
     from headrace_workers.features.cache.commands import cache_views as views
 
@@ -253,7 +253,7 @@ def _served(ledger: "Ledger", ids: list[int]) -> list[Any]:
     return found
 
 
-def _said(answers: list["AnswerOf"], recalled: "Recalled", served: int) -> str:
+def _summary(answers: list["AnswerOf"], recalled: "Recalled", served: int) -> str:
     lives = "it is given to nobody any more" if len(answers) == 1 else "they are given to nobody any more"
     was = "" if recalled.killed or recalled.withdrawn else ", as before"
     jobs = "no other job was" if not served else "one job was" if served == 1 else f"{served:,} jobs were"

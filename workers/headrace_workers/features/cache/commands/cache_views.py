@@ -11,7 +11,7 @@ from headrace_workers.features.cache.store.purge import EXACT
 
 if TYPE_CHECKING:
     from headrace_workers.features.cache.commands.explained import Explained, Gate
-    from headrace_workers.features.cache.commands.rerun import Again
+    from headrace_workers.features.cache.commands.rerun import Rerun
     from headrace_workers.features.cache.store.recall_counts import CacheCounts, Kept
     from headrace_workers.features.cache.store.recalled import AnswerOf
 
@@ -141,7 +141,7 @@ def served_dict(row: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def again_row(again: "Again") -> tuple[str, ...]:
+def again_row(again: "Rerun") -> tuple[str, ...]:
     """Return a job that was sent again, as the cells of `AGAIN_COLUMNS`."""
     return (again.job_id, again.rerun or "–", again.state)
 

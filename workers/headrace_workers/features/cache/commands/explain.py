@@ -30,7 +30,7 @@ def explain(
     """
     if view is None and not given:
         return None
-    told = None if view is None else _told(view)
+    told = None if view is None else _recall_of(view)
     asks = None if view is None else _asks(view)
     if given:
         found = _hit(job_id, given[0], told)
@@ -113,7 +113,7 @@ def _asks(view: "JobView") -> GenerationJob | None:
     return job if isinstance(job, GenerationJob) else None
 
 
-def _told(view: "JobView") -> Recall | None:
+def _recall_of(view: "JobView") -> Recall | None:
     """Return the look-up: from the receipt, from an earlier event, or from the job's carried context."""
     events = [(view.job.terminal_type, view.job.terminal)] if view.job.terminal else []
     events += [(step.event_type, step.payload) for step in view.steps if step.payload]

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.core.json_lines import Line, LineTooLong, NoJSON, lines, parsed
 from headrace_workers.features.cache.measuring.pairs import Pair
-from headrace_workers.features.knowledge.measuring.retrieval_quality import Asked
+from headrace_workers.features.knowledge.measuring.retrieval_quality import LabelledQuestion
 
 QUESTION: Final = ("question", "query", "asked", "question1")
 OTHER: Final = ("other", "cached", "question2")
@@ -43,12 +43,12 @@ def read_pairs(path: Path) -> list[Pair]:
     return _read(path, _pair)
 
 
-def read_questions(path: Path) -> list[Asked]:
+def read_questions(path: Path) -> list[LabelledQuestion]:
     """Return questions with the documents that answer them. Raise WrongFile, or ConfigurationError as above."""
-    return _read(path, _asked)
+    return _read(path, _question_of)
 
 
-def refuse_unknown(path: Path, asked: Collection[Asked], known: Callable[[str], str | None]) -> None:
+def refuse_unknown(path: Path, asked: Collection[LabelledQuestion], known: Callable[[str], str | None]) -> None:
     """Raise WrongFile if a document that answers a question does not exist; `known` returns why, or None."""
     problems = [
         f"{path}:{each.line}: {why}"
@@ -104,13 +104,13 @@ def _pair(number: int, line: Mapping[str, Any]) -> Pair:
     return Pair(number, question, other, told in _YES)
 
 
-def _asked(number: int, line: Mapping[str, Any]) -> Asked:
+def _question_of(number: int, line: Mapping[str, Any]) -> LabelledQuestion:
     question = _text(line, QUESTION)
     name, right = _value(line, RIGHT)
     named = [right] if isinstance(right, str) else right
     if not isinstance(named, list) or not named or not all(isinstance(each, str) and each.strip() for each in named):
         raise _Wrong(f"`{name}` is {_shown(right)}; it must be a document's name, or a list of such, and not empty")
-    return Asked(number, question, frozenset(each.strip() for each in named))
+    return LabelledQuestion(number, question, frozenset(each.strip() for each in named))
 
 
 def _text(line: Mapping[str, Any], names: tuple[str, ...]) -> str:

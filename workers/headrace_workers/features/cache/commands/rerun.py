@@ -18,7 +18,7 @@ _CHUNK = 1_000  # jobs between two waits for the broker
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Rerun:
     """A job that is asked again: the old id, the new one, and whether it was sent now or before; or why it is not."""
 
     job_id: str
@@ -46,7 +46,7 @@ class New:
         return self.job.job_id(self.key)
 
 
-def renewed(job_id: str, entry_id: int, row: Any | None) -> New | Again:
+def renewed(job_id: str, entry_id: int, row: Any | None) -> New | Rerun:
     """Return the job to send in the place of this one, or why there is none. `row` is one of `Ledger.to_ask_again`.
 
     Its key comes from the old job and the answer that was wrong. Its deadline is left out, as it may have passed.
@@ -70,7 +70,7 @@ def renewed(job_id: str, entry_id: int, row: Any | None) -> New | Again:
     return New(job_id, job.model_copy(update=changed), row.correlationid)
 
 
-def send(new: Sequence[New], producer: "Producer", done: Callable[[Again], None]) -> None:
+def send(new: Sequence[New], producer: "Producer", done: Callable[[Rerun], None]) -> None:
     """Send these and tell of each once the broker has it. Raise Unavailable when it does not take them."""
     for start in range(0, len(new), _CHUNK):
         said = [_send(each, producer) for each in new[start : start + _CHUNK]]
@@ -79,13 +79,13 @@ def send(new: Sequence[New], producer: "Producer", done: Callable[[Again], None]
             done(each)
 
 
-def _send(new: New, producer: "Producer") -> Again:
+def _send(new: New, producer: "Producer") -> Rerun:
     try:
         producer.submit(new.job, event_id=new.key, correlationid=new.correlationid)
     except InvalidJob as error:  # it was as large as may be, and is larger now
         return _not(new.old, str(error))
-    return Again(new.old, new.job_id, "sent")
+    return Rerun(new.old, new.job_id, "sent")
 
 
-def _not(job_id: str, reason: str) -> Again:
-    return Again(job_id, None, "not sent", reason)
+def _not(job_id: str, reason: str) -> Rerun:
+    return Rerun(job_id, None, "not sent", reason)

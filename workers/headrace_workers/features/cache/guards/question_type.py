@@ -63,7 +63,7 @@ class AskedFor:
         common = preamble(asked, cached)
         ours, theirs = _kinds(asked, common), _kinds(cached, common)
         if not _agree(ours, theirs, asked, cached):
-            return f"asks {_said(ours)}; the answer says {_said(theirs)}"
+            return f"asks {_types_text(ours)}; the answer says {_types_text(theirs)}"
         if _costs(asked, cached) or _costs(cached, asked):
             return "one question asks how much there is of something, the other what it costs"
         for one, other in zip(_properties(asked), _properties(cached), strict=False):
@@ -72,7 +72,7 @@ class AskedFor:
         return None
 
 
-def _said(kinds: set[str]) -> str:
+def _types_text(kinds: set[str]) -> str:
     return " and ".join(sorted(kinds)) or "what"
 
 

@@ -1,4 +1,4 @@
-"""Answers that were given before: looked up in the ledger, and by likeness in memory.
+"""Look-up of earlier answers: exactly in the ledger, and by similarity in memory.
 
 In memory is only what the ledger said a moment ago: what is served is looked up there once more, so that an answer
 that was recalled is dead at once.
@@ -13,7 +13,7 @@ from headrace_schemas.job import Lane
 from headrace_schemas.recall import CacheMode, CacheTier
 from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.cache.semantic.found import Asked, Awaited, Failed, Found, Hit, Miss, NearMiss
+from headrace_workers.features.cache.semantic.found import Awaited, Failed, Found, Hit, LookupRequest, Miss, NearMiss
 from headrace_workers.features.cache.semantic.near import Behind, Likeness, Near, Vectored
 from headrace_workers.features.cache.semantic.question_indexes import Neighbour, Question
 from headrace_workers.features.cache.semantic.scope import key_of, not_by_likeness, scope_of
@@ -24,7 +24,7 @@ _LATELY: Final = 500  # changes that are looked at, beside memory
 
 
 class _Request(NamedTuple):
-    asked: Asked
+    asked: LookupRequest
     key: str
     question: Question | None  # None: only the very same request may be served
     refused: str | None  # why so
@@ -44,7 +44,7 @@ class _Missing(NamedTuple):
         return None if question is None or vector is None else Vectored(question, vector)
 
 
-class Cache:
+class AnswerLookup:
     """The answers of one ledger. Thread-safe. `version` tells a model and its weights by its alias."""
 
     def __init__(self, ledger: Ledger, version: Callable[[str], str], likeness: Likeness | None = None) -> None:
@@ -52,7 +52,7 @@ class Cache:
         self._version = version
         self._likeness = likeness
 
-    def look_up(self, asked: Sequence[Asked]) -> list[Found]:
+    def look_up(self, asked: Sequence[LookupRequest]) -> list[Found]:
         """Return the outcome of each request. A request that finds nothing is noted as the one that makes the answer.
         Raise Unavailable with the ledger.
         """
@@ -79,7 +79,7 @@ class Cache:
             found, "its knowledge base has a newer document that it does not rest on"
         )
 
-    def _request(self, asked: Asked) -> _Request:
+    def _request(self, asked: LookupRequest) -> _Request:
         job, version = asked.job, self._version(asked.job.first_model)
         question, refused = None, None
         if asked.mode is CacheMode.SEMANTIC:
@@ -129,7 +129,7 @@ class Cache:
             and self._key(end.job, asked) == each.request.key
         }
 
-    def _key(self, job: GenerationJob, asked: Asked) -> str:
+    def _key(self, job: GenerationJob, asked: LookupRequest) -> str:
         return key_of(job, self._version(job.first_model), screened=asked.screened)
 
     def _lately(self, missing: Sequence[_Missing]) -> dict[int, Found]:
@@ -211,7 +211,7 @@ class Cache:
 
 
 def _known(missing: Sequence[_Missing], alive: Mapping[int, Entry]) -> dict[int, Found]:
-    """The answers to those that memory finds, and that live."""
+    """Return the live answers to the questions that memory finds."""
     return {
         each.place: hit
         for each in missing
@@ -304,7 +304,7 @@ def _unserved(each: _Missing, leader: Leader | None) -> Miss | Awaited:
 
 
 def _waiting(each: _Missing, job_id: str) -> Miss | Awaited:
-    """It waits for a job, unless it has done so already."""
+    """Return the outcome of waiting for a job, unless the request has waited already."""
     return _miss(each) if each.request.asked.has_waited else Awaited(job_id)
 
 

@@ -79,7 +79,7 @@ class Follower(KeepsGoing, Generic[Change]):
         self._looked = 0.0
         self._was_away = False
         self._tell = tell
-        self._told = -_TELL_EVERY
+        self._reported_at = -_TELL_EVERY
 
     def once(self) -> int:
         """Take in all that has changed since the last look; how many changes. Unavailable with the ledger."""
@@ -110,8 +110,8 @@ class Follower(KeepsGoing, Generic[Change]):
 
     def _say_how_far(self) -> None:
         now = time.monotonic()
-        if self._tell is not None and self._position is not None and now - self._told >= _TELL_EVERY:
-            self._told = now
+        if self._tell is not None and self._position is not None and now - self._reported_at >= _TELL_EVERY:
+            self._reported_at = now
             self._tell(self._position)
 
     def _is_to_begin(self) -> bool:

@@ -8,7 +8,7 @@ from headrace_schemas.recall import CacheMode, CacheTier
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class LookupRequest:
     """A job that asks. One that has waited for another already, in vain or not, waits for nobody again. Of one that
     `explores`, it is wanted what it was nearly served. What rests on passages that nobody screened is nothing to who is
     `screened`.

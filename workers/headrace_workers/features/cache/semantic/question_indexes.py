@@ -1,4 +1,4 @@
-"""The questions whose answers may be served, or are being made, in memory: an index for each scope, and their texts."""
+"""Questions whose answers may be served or are being made: an index in memory for each scope, and their texts."""
 
 import logging
 from collections import defaultdict
@@ -49,11 +49,11 @@ class Shelf:
         self._kept: dict[int, Question] = {}
 
     def __len__(self) -> int:
-        """How many questions."""
+        """Return the number of questions."""
         return len(self._kept)
 
     def __contains__(self, entry_id: object) -> bool:
-        """Whether this entry's question is here."""
+        """Return True if this entry's question is here."""
         return entry_id in self._kept
 
     def apply(self, entries: Iterable[Entry]) -> None:
@@ -84,7 +84,7 @@ class Shelf:
 
     @property
     def due(self) -> bool:
-        """Whether `compact` would do anything."""
+        """Return True if `compact` would do anything."""
         return any(index.due for index in list(self._scopes.values()))
 
     def compact(self) -> None:
@@ -131,7 +131,7 @@ class Known:
         self.followed = 0  # the number of the last change that is in it
 
     def __len__(self) -> int:
-        """How many questions have an answer."""
+        """Return the number of questions that have an answer."""
         return len(self.live)
 
     def apply(self, entries: Iterable[Entry]) -> None:
@@ -151,7 +151,7 @@ class Known:
 
     @property
     def due(self) -> bool:
-        """Whether `compact` would do anything."""
+        """Return True if `compact` would do anything."""
         return self.live.due or self.making.due
 
     def compact(self) -> None:

@@ -1,4 +1,4 @@
-"""The questions whose answers may be served, kept like the ledger: see `question_indexes.py` for the look-up."""
+"""Questions whose answers may be served, kept in step with the ledger: see `question_indexes.py` for the look-up."""
 
 import threading
 from collections.abc import Sequence

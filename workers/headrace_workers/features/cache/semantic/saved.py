@@ -51,7 +51,7 @@ class Saved:
             mark = _mark(self.folder, saved.meta, self._whose)
             kept = _questions(self.folder, {name: index.state.rows.ids for name, index in saved.indices.items()},
                               {name: index.state.rows.count for name, index in saved.indices.items()},
-                              saved.beside)  # fmt: skip
+                              saved.extra)  # fmt: skip
         except NoSnapshot:
             return None
         except SnapshotRefused as error:
@@ -65,12 +65,12 @@ class Saved:
         mark, (states, kept) = reached.mark, reached.live.held()
         ids = [each for state in states.values() for each in state.rows.ids[: state.rows.count].tolist()]
         texts = [kept[each].text.encode() if each in kept else None for each in ids]
-        beside = {
+        extra = {
             "texts": np.frombuffer(b"".join(text for text in texts if text is not None), np.uint8),
             "lengths": _bytes(np.array([_GONE if text is None else len(text) for text in texts], "<i4")),
         }
         meta = {**self._whose, **{name: str(value) for name, value in mark._asdict().items()}}
-        done = snapshot.save(states, reached.live.dimensions, self.folder, meta, beside)
+        done = snapshot.save(states, reached.live.dimensions, self.folder, meta, extra)
         self._forget_others()
         return done
 

@@ -8,7 +8,7 @@ from headrace_workers.features.cache.calibration.bound_state import Recent, Stat
 from headrace_workers.features.cache.calibration.curve import fit, threshold
 from headrace_workers.features.cache.calibration.error_bounds import Bound, Stratum, served_error
 from headrace_workers.features.cache.calibration.spending import spend
-from headrace_workers.features.cache.store.audit_counts import Beside, Pair, Tally, Window
+from headrace_workers.features.cache.store.audit_counts import OtherCounts, Pair, Tally, Window
 from headrace_workers.features.cache.store.standings import NOT_YET, OFF, ScopeStanding
 from headrace_workers.features.cache.store.standings import State as Told
 
@@ -19,9 +19,9 @@ _ALPHA: Final = 0.05
 _TOLD: Final[dict[State, Told]] = {State.NOT_YET_SHOWN: NOT_YET, State.HOLDS: "shown", State.BROKEN: OFF}
 
 
-def fit_due(before: ScopeStanding, tallies: Sequence[Tally], beside: Beside = Beside()) -> bool:  # noqa: B008 - a value
+def fit_due(before: ScopeStanding, tallies: Sequence[Tally], other_counts: OtherCounts = OtherCounts()) -> bool:  # noqa: B008 - a value
     """Return True if there are enough decided audits for another curve."""
-    return sum(each.clean + each.wrong for each in tallies) + beside.below.decided >= _FIRST_FIT << before.fits
+    return sum(each.clean + each.wrong for each in tallies) + other_counts.below.decided >= _FIRST_FIT << before.fits
 
 
 def judge(
@@ -29,13 +29,13 @@ def judge(
     tallies: Sequence[Tally],
     window: Window,
     max_error: float,
-    beside: Beside = Beside(),  # noqa: B008 - a value
+    other_counts: OtherCounts = OtherCounts(),  # noqa: B008 - a value
     pairs: Sequence[Pair] | None = None,
 ) -> ScopeStanding:
     """Return the state of a scope after these audits; with `pairs` its curve is fitted anew. One that was off stays
     off.
 
-    What is `beside` the bound is told, and changes no state.
+    `other_counts` are reported, and change no state.
     """
     recent = Recent(window.number, _strata(window.tallies)) if window.number > 1 else None
     strata = _strata(tallies)
@@ -58,9 +58,9 @@ def judge(
             # At this claim's part of alpha: so all scopes' claims hold at once.
             "upper_among_all": served_error(strata, spend(_ALPHA, before.number)).upper_if_unknown_wrong,
             "strata": [[each.served, each.clean, each.wrong, each.unknown] for each in strata],
-            "below": beside.below._asdict(),
-            "refused": beside.refused._asdict(),
-            "own": beside.own._asdict(),
+            "below": other_counts.below._asdict(),
+            "refused": other_counts.refused._asdict(),
+            "own": other_counts.own._asdict(),
         },
         least=least,
         fits=fits,

@@ -1,4 +1,4 @@
-"""Which scopes may be served by likeness: judged from audits beside the look-ups, and read by them from memory."""
+"""Limits of scopes in the semantic tier. A thread derives them from audits; look-ups read them from memory."""
 
 import logging
 from typing import Final, NamedTuple
@@ -28,7 +28,7 @@ class Limit(NamedTuple):
 _UNREAD: Final = Limit(off="this worker has just begun, and does not know yet whether its scope is off")
 
 
-class Standings(KeepsGoing):
+class ScopeLimits(KeepsGoing):
     """Follows how scopes stand from a thread of its own, and judges those that have new labels: one worker at a time
     does. Look-ups ask `limit`.
     """
@@ -72,9 +72,9 @@ class Standings(KeepsGoing):
 
         audits = self._ledger.of(Audits)
         counted = audits.counted(scope, tenant, WINDOW)
-        due = fit_due(counted.before, counted.tallies, counted.beside)
+        due = fit_due(counted.before, counted.tallies, counted.other_counts)
         pairs = audits.pairs(scope, counted.before.since) if due else None
-        now = judge(counted.before, counted.tallies, counted.window, self._max_error, counted.beside, pairs)
+        now = judge(counted.before, counted.tallies, counted.window, self._max_error, counted.other_counts, pairs)
         audits.judge(now, counted.seen)
         if now.state == OFF and counted.before.state != OFF:
             self._say_off(now)

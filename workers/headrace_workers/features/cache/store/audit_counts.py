@@ -50,7 +50,7 @@ class Labels(NamedTuple):
         return self.clean + self.wrong
 
 
-class Beside(NamedTuple):
+class OtherCounts(NamedTuple):
     """What is no part of the bound: look-ups that the threshold alone kept from an answer, those that a guard did, and
     of hits that were answered afresh twice, how these two answers compare.
     """
@@ -148,7 +148,7 @@ def window(connection: Connection, scope: str, since: int, size: int) -> Window:
     return Window(before + 1, tuple(tallies(connection, scope, since if start is None else start)))
 
 
-def beside(connection: Connection, scope: str, since: int) -> Beside:
+def other_counts(connection: Connection, scope: str, since: int) -> OtherCounts:
     """Return what audits of a scope say that is no part of its bound."""
     nearly: dict[str, dict[str, int]] = {}
     for row in connection.execute(
@@ -165,7 +165,7 @@ def beside(connection: Connection, scope: str, since: int) -> Beside:
             .group_by(AUDITS.c.own)
         )
     }
-    return Beside(*(_labels(said) for said in (nearly.get(BELOW, {}), nearly.get(REFUSED, {}), own)))
+    return OtherCounts(*(_labels(said) for said in (nearly.get(BELOW, {}), nearly.get(REFUSED, {}), own)))
 
 
 def _labels(said: Mapping[str, int]) -> Labels:

@@ -8,7 +8,7 @@ from headrace_workers.core.sql.database import reading, writing
 from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.sql.transactions import durable, reads
 from headrace_workers.features.cache.store import audit_counts, audit_rows, standings
-from headrace_workers.features.cache.store.audit_counts import Beside, Seen, Tally, Window
+from headrace_workers.features.cache.store.audit_counts import OtherCounts, Seen, Tally, Window
 from headrace_workers.features.cache.store.standings import ScopeStanding
 
 
@@ -19,7 +19,7 @@ class Counted:
     before: ScopeStanding
     tallies: tuple[Tally, ...]
     window: Window
-    beside: Beside
+    other_counts: OtherCounts
     seen: Seen
 
 
@@ -31,7 +31,7 @@ def _counted(connection: Connection, scope: str, tenant: str, window: int) -> Co
         before,
         tuple(audit_counts.tallies(connection, scope, before.since)),
         audit_counts.window(connection, scope, before.since, window),
-        audit_counts.beside(connection, scope, before.since),
+        audit_counts.other_counts(connection, scope, before.since),
         seen,
     )
 

@@ -27,7 +27,7 @@ class Change(NamedTuple):
 
     @property
     def position(self) -> Position:
-        """Where it stands."""
+        """Return the follower's position."""
         return self.mark.position
 
 

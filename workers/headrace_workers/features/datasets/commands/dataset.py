@@ -101,7 +101,7 @@ def clean(
             if isinstance(each, Kept):
                 kept.write(each.line.rstrip(b"\r\n") + b"\n")
             elif told is not None:
-                told.write(_told(each))
+                told.write(_line_of(each))
     _show(tally, target, as_json)
 
 
@@ -117,7 +117,7 @@ def _show(tally: "Tally", target: Path, as_json: bool) -> None:
     say(f"{target}: {tally.kept:,} of {tally.read:,} lines kept")
 
 
-def _told(each: "Removed") -> bytes:
+def _line_of(each: "Removed") -> bytes:
     told = {"line": each.number, "rule": str(each.rule), "reason": each.reason}
     return json.dumps(told, ensure_ascii=False).encode() + b"\n"
 

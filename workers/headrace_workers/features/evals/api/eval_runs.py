@@ -28,7 +28,7 @@ from headrace_workers.features.evals.graders import graders_of
 from headrace_workers.features.evals.store.evals import Evals, NewRun
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.caller import Caller
-from headrace_workers.http.errors import LedgerAway, Refusal, Why
+from headrace_workers.http.errors import LedgerOutage, Refusal, Why
 from headrace_workers.http.openai_errors import wrong
 from headrace_workers.http.openai_shapes import ERRORS
 from headrace_workers.http.paging import PAGE, After, Limit, Order
@@ -76,8 +76,8 @@ async def create(eval_id: str, caller: Writes, services: Wired, wanted: NewRunBo
     )
     try:
         found = await services.ask(services.ledger.of(Evals).start, eval_id, caller.tenant, new, bounds)
-    except LedgerAway as error:  # it may be there all the same: a second try would be a second run
-        raise LedgerAway(str(error), again=False) from error
+    except LedgerOutage as error:  # it may be there all the same: a second try would be a second run
+        raise LedgerOutage(str(error), should_retry=False) from error
     if found is None:
         raise no_eval()
     return _shape(found, services)

@@ -26,13 +26,13 @@ Metadata = Annotated[
 Title = Annotated[str, Field(max_length=256, pattern=NO_NUL)]
 
 
-class _Asked(BaseModel):
+class _StrictBody(BaseModel):
     """A body that refuses unknown fields by name."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class NewEvalBody(_Asked):
+class NewEvalBody(_StrictBody):
     """An eval to be created."""
 
     data_source_config: Annotated[dict[str, Any], Field(description="Of the type `custom`, with an `item_schema`.")]
@@ -46,14 +46,14 @@ class NewEvalBody(_Asked):
     metadata: Metadata | None = None
 
 
-class EvalChange(_Asked):
+class EvalChange(_StrictBody):
     """The changes of an eval; a field that is absent stays as it is."""
 
     name: Title | None = None
     metadata: Metadata | None = None
 
 
-class NewRunBody(_Asked):
+class NewRunBody(_StrictBody):
     """A run to be started."""
 
     data_source: Annotated[dict[str, Any], Field(description="Of the type `jsonl`, `completions` or `responses`.")]

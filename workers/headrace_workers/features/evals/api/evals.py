@@ -18,7 +18,7 @@ from headrace_workers.features.evals.store.evals import Evals, NewEval
 from headrace_workers.features.evals.template_fields import SAMPLED
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.caller import Caller, needs
-from headrace_workers.http.errors import LedgerAway, Refusal, Why
+from headrace_workers.http.errors import LedgerOutage, Refusal, Why
 from headrace_workers.http.openai_errors import Refused, refused, wrong
 from headrace_workers.http.openai_shapes import ERRORS
 from headrace_workers.http.paging import PAGE, After, Limit, Order
@@ -50,8 +50,8 @@ async def create(caller: Writes, services: Wired, wanted: NewEvalBody) -> EvalSh
     )
     try:
         return EvalShape.of(await services.ask(services.ledger.of(Evals).create, new, bounds_of(services)))
-    except LedgerAway as error:  # it may be there all the same: a second try would be a second eval
-        raise LedgerAway(str(error), again=False) from error
+    except LedgerOutage as error:  # it may be there all the same: a second try would be a second eval
+        raise LedgerOutage(str(error), should_retry=False) from error
 
 
 @router.get("/v1/evals", responses=ERRORS)

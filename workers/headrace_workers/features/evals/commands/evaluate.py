@@ -112,7 +112,7 @@ def _pin(plan: "Plan", folder: Path) -> None:
         write_file(folder / _JOBS, plan.lines())
         write_file(pinned, [text.encode()])
     except ValueError:
-        raise AnotherRun(f"{pinned} is none that `evaluate` wrote: choose another folder with -o") from None
+        raise AnotherRun(f"`evaluate` did not write {pinned}: choose another folder with -o") from None
     except OSError as error:
         raise ConfigurationError(f"{folder} cannot be written: {error.strerror}; choose another with -o") from error
 

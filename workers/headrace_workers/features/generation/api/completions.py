@@ -7,13 +7,13 @@ from fastapi import APIRouter, Request, Response
 from headrace_workers.features.generation.api.openai_answers import answer
 from headrace_workers.features.generation.openai.completions import PARAMETERS, read
 from headrace_workers.http.caller import Caller, needs
-from headrace_workers.http.fast_routes import direct
+from headrace_workers.http.fast_routes import fast_route
 from headrace_workers.http.idempotency import TAKES_KEY
 from headrace_workers.http.openai_shapes import ANSWERED, body_of
 from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Wired
 
-router = APIRouter(tags=["openai"], route_class=direct(Scope.JOBS_WRITE), dependencies=[TAKES_KEY])
+router = APIRouter(tags=["openai"], route_class=fast_route(Scope.JOBS_WRITE), dependencies=[TAKES_KEY])
 
 _EXAMPLE = {"model": "smollm2-135m-instruct", "prompt": "Name three rivers."}
 

@@ -14,7 +14,7 @@ from headrace_schemas.errors import HeadraceError
 from headrace_schemas.job import Lane
 from headrace_workers.core.log import Action, log
 from headrace_workers.features.generation.openai.request import Asker, Body
-from headrace_workers.features.generation.openai.request import Request as Asked
+from headrace_workers.features.generation.openai.request import Request as OpenAIRequest
 from headrace_workers.http.bodies import json_object
 from headrace_workers.http.caller import Caller, check_named
 from headrace_workers.http.errors import Refusal, Why
@@ -30,7 +30,7 @@ _NO_QUERY: Final = Parameters(frozenset())
 
 
 async def answer(
-    request: Request, caller: Caller, services: Services, read: Callable[[Body, Asker], Asked]
+    request: Request, caller: Caller, services: Services, read: Callable[[Body, Asker], OpenAIRequest]
 ) -> Response:
     """Return the answer to a request when its jobs have ended: a body, or its chunks as server-sent events.
 
@@ -40,7 +40,7 @@ async def answer(
     asked = read(await json_object(request), asker(request, caller))
     job_ids = await let_in(request, caller, services, asked)
     ends = await ended(request, caller, services, job_ids, keep=key_of(request) is not None)
-    return told(asked, asked.answer(ends))
+    return response_of(asked, asked.answer(ends))
 
 
 def asker(request: Request, caller: Caller) -> Asker:
@@ -53,7 +53,7 @@ def no_query(request: Request) -> None:
     _NO_QUERY.given(request.query_params)
 
 
-async def let_in(request: Request, caller: Caller, services: Services, asked: Asked) -> list[str]:
+async def let_in(request: Request, caller: Caller, services: Services, asked: OpenAIRequest) -> list[str]:
     """Admit the jobs of a request and return their ids. Raise Refused if they cannot be run."""
     await services.rates.take(caller.tenant, len(asked.jobs) - 1)
     check_named(caller, asked.jobs)
@@ -78,13 +78,17 @@ async def ended(
     """
     seconds = services.settings.of(GatewaySettings).max_answer_wait
     ends = await ends_of(request, services, caller, job_ids, seconds=seconds, keep=keep)
-    again = None if key_of(request) is not None else False
+    should_retry = None if key_of(request) is not None else False
     for job_id in job_ids:
         if job_id not in ends:
             goes_on = f"the job {job_id} goes on: GET /v1/jobs/{job_id} tells how it stands"
             if services.waiter.stopping:
-                raise Refusal(Why.STOPPING, f"this gateway is stopping; {goes_on}", again=again, job_id=job_id)
-            raise Refusal(Why.TIMEOUT, f"no end within {seconds:g} s; {goes_on}", again=again, job_id=job_id)
+                raise Refusal(
+                    Why.STOPPING, f"this gateway is stopping; {goes_on}", should_retry=should_retry, job_id=job_id
+                )
+            raise Refusal(
+                Why.TIMEOUT, f"no end within {seconds:g} s; {goes_on}", should_retry=should_retry, job_id=job_id
+            )
     return [ends[job_id] for job_id in job_ids]
 
 
@@ -112,7 +116,7 @@ async def _cancel(services: Services, caller: Caller, job_ids: Sequence[str]) ->
             jobs=len(job_ids))  # fmt: skip
 
 
-def told(asked: Asked, body: Body) -> Response:
+def response_of(asked: OpenAIRequest, body: Body) -> Response:
     """Return a body as the client wants it: whole, or in chunks."""
     if not asked.stream or asked.chunks is None:
         return json_response(body)

@@ -4,7 +4,14 @@ from typing import Annotated, Final
 
 from fastapi import Request, Response
 
-from headrace_workers.features.generation.api.openai_answers import asker, ended, json_response, let_in, no_query, told
+from headrace_workers.features.generation.api.openai_answers import (
+    asker,
+    ended,
+    json_response,
+    let_in,
+    no_query,
+    response_of,
+)
 from headrace_workers.features.generation.api.stored_responses import (
     body_of,
     earlier,
@@ -67,14 +74,14 @@ async def create(request: Request, caller: Writes, services: Wired) -> Response:
     body = await spelled_out(services, caller, body)
     read = continued(body, asker(request, caller), await earlier(services, caller, given))
     (job_id,) = await let_in(request, caller, services, read)
-    asked_at, again = None, None if key_of(request) is not None else False
+    asked_at, should_retry = None, None if key_of(request) is not None else False
     if flag(given, "store", default=True):
-        asked_at = await keep(services, caller, job_id, body, again=again)
+        asked_at = await keep(services, caller, job_id, body, should_retry=should_retry)
         if flag(given, "background"):
             return json_response(unended(given, only_job(read), job_id, "queued", asked_at))
-    ends = await ended(request, caller, services, [job_id], keep=asked_at is not None or again is None)
+    ends = await ended(request, caller, services, [job_id], keep=asked_at is not None or should_retry is None)
     answered = read.answer(ends)
-    return told(read, answered if asked_at is None else {**answered, "created_at": asked_at})
+    return response_of(read, answered if asked_at is None else {**answered, "created_at": asked_at})
 
 
 @router.get("/v1/responses/{response_id}", responses=ERRORS)

@@ -15,7 +15,7 @@ from headrace_workers.features.generation.openai.responses import PARAMETERS, co
 from headrace_workers.features.generation.store.responses import Responses
 from headrace_workers.http.bodies import parsed, unparsed
 from headrace_workers.http.caller import Caller
-from headrace_workers.http.errors import LedgerAway, Refusal, Why
+from headrace_workers.http.errors import LedgerOutage, Refusal, Why
 from headrace_workers.http.openai_errors import Refused, wrong
 from headrace_workers.http.services import Services
 from headrace_workers.http.waiter import End, end_of
@@ -33,17 +33,17 @@ class Stored:
     asked_at: float
 
 
-async def keep(services: Services, caller: Caller, job_id: str, body: Body, *, again: bool | None) -> float:
+async def keep(services: Services, caller: Caller, job_id: str, body: Body, *, should_retry: bool | None) -> float:
     """Store the request of an admitted job, and return its time (s since 1970).
 
-    `again` says if another try would be the same job, for the case that the ledger does not answer.
+    `should_retry` tells whether another try would be the same job, if the ledger does not answer.
     """
     try:
         kept = await services.ask(services.ledger.of(Responses).keep, caller.tenant, job_id, unparsed(body))
-    except LedgerAway as error:
-        raise LedgerAway(f"{error}; the job will be run", again=again, job_id=job_id) from error
+    except LedgerOutage as error:
+        raise LedgerOutage(f"{error}; the job will be run", should_retry=should_retry, job_id=job_id) from error
     if kept is None:
-        raise Refusal(Why.CONFLICT, "another tenant's job has this id", again=False)
+        raise Refusal(Why.CONFLICT, "another tenant's job has this id", should_retry=False)
     return kept.asked_at / 1000
 
 

@@ -13,13 +13,13 @@ def overflowing_models(settings: Settings) -> list[str]:
         return []
     return [
         f"the int8 weights of {card.alias} overflow on this processor, which has no VNNI: its answers or vectors are "
-        f"worse than the model's. Make it again: {_again(card)}. Then restart the workers that serve it"
+        f"worse than the model's. Make it again: {_hint(card)}. Then restart the workers that serve it"
         for card in list_cards(settings.home)
         if card.engine == "ctranslate2" and card.weight_range != weight_range(card.quantization)
     ]
 
 
-def _again(card: ModelCard) -> str:
+def _hint(card: ModelCard) -> str:
     """Return the command that pulls or converts this model again."""
     options = "" if card.quantization == DEFAULT else f" --quantization {card.quantization}"
     origin, _, rest = card.source.partition(":")

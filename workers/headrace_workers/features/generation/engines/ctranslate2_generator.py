@@ -84,7 +84,7 @@ class CTranslate2Generator:
             intra_threads=placement.intra_threads,
             max_queued_batches=-1,  # the slots bound what comes
         )
-        atexit.register(_let_go, weakref.ref(self))
+        atexit.register(_unload, weakref.ref(self))
 
     @classmethod
     def load(
@@ -360,7 +360,7 @@ def _sampling_options(sampling: Sampling) -> dict[str, Any]:
     }
 
 
-def _let_go(generator: "weakref.ref[CTranslate2Generator]") -> None:
+def _unload(generator: "weakref.ref[CTranslate2Generator]") -> None:
     """End the engine's threads while Python still runs: one that puts a callback away later aborts the process."""
     loaded = generator()
     if loaded is not None:

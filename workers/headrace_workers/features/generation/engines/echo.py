@@ -61,7 +61,7 @@ class EchoGenerator:
 
     @property
     def parallel(self) -> int:
-        """It computes nothing: as many as there are cores."""
+        """Return the number of cores: this engine computes nothing."""
         return available_cores()
 
     @property

@@ -35,13 +35,13 @@ class Slots:
         """Run `work` when a slot is free."""
         with self._lock:
             if urgent and self._taken >= self._count:
-                return self._spare.submit(self._beside, work)
+                return self._spare.submit(self._run_in_slot, work)
             self._taken += 1
         future = self._ordinary.submit(work)
         future.add_done_callback(self._give_back)
         return future
 
-    def _beside(self, work: Callable[[], T]) -> T:
+    def _run_in_slot(self, work: Callable[[], T]) -> T:
         with self.urgent_runs.urgent():
             return work()
 

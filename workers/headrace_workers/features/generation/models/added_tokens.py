@@ -74,7 +74,7 @@ def name_of(index: int) -> str:
     return _NAME + chr(_NAMES + index)
 
 
-class Said(str):
+class CallerText(str):
     """A caller's text in the hands of a template. Its value has no added token, and is not what its methods look at.
 
     So a template that looks for `</think>` finds it, whereas all that it writes of the text stays hidden.
@@ -89,8 +89,8 @@ class Said(str):
 def _looks(name: str) -> Callable[..., Any]:
     method = getattr(str, name)
 
-    def look(self: Said, *arguments: Any, **options: Any) -> Any:
-        return _said(method(_revealed(self), *map(_plain, arguments), **options), self._hide)
+    def look(self: CallerText, *arguments: Any, **options: Any) -> Any:
+        return _as_caller_text(method(_revealed(self), *map(_plain, arguments), **options), self._hide)
 
     return look
 
@@ -101,7 +101,7 @@ for _name in (
     "replace", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith", "strip",
     "title", "upper",
 ):  # fmt: skip
-    setattr(Said, _name, _looks(_name))
+    setattr(CallerText, _name, _looks(_name))
 
 
 class AddedTokens:
@@ -135,7 +135,7 @@ class AddedTokens:
 
     def said(self, text: str) -> str:
         """Return a caller's text as a template may be given it: see `Said`."""
-        return _said(text, self._hide)  # type: ignore[no-any-return]
+        return _as_caller_text(text, self._hide)  # type: ignore[no-any-return]
 
     def named(self, rendered: str) -> str:
         """Return what a template made of `said` texts, its own added tokens by their names and the texts revealed."""
@@ -222,18 +222,18 @@ def _names_one(merge: str | list[str], names: Mapping[str, str]) -> bool:
     return left in names or right in names or left + right in names
 
 
-def _said(value: Any, hide: Callable[[str], str]) -> Any:
+def _as_caller_text(value: Any, hide: Callable[[str], str]) -> Any:
     if isinstance(value, str):
-        said = Said(hide(value))
+        said = CallerText(hide(value))
         said._hide = hide
         return said
     if isinstance(value, (list, tuple)):
-        return type(value)(_said(each, hide) for each in value)
+        return type(value)(_as_caller_text(each, hide) for each in value)
     return value
 
 
 def _plain(value: Any) -> Any:
-    return _revealed(value) if isinstance(value, Said) else value
+    return _revealed(value) if isinstance(value, CallerText) else value
 
 
 def _revealed(text: str) -> str:

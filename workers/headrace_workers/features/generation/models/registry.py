@@ -127,9 +127,9 @@ def read_card(folder: Path) -> ModelCard:
             raise ConfigurationError(f"{path}: {name} is {value!r}, which has the wrong type")
     card = ModelCard(**content)
     if card.kind not in KINDS:
-        raise ConfigurationError(f"{path}: kind {card.kind!r} is none of {', '.join(KINDS)}")
+        raise ConfigurationError(f"{path}: kind {card.kind!r} is not one of {', '.join(KINDS)}")
     if card.engine not in (known := engines(card.kind)):
-        raise ConfigurationError(f"{path}: engine {card.engine!r} of this {card.kind} is none of {', '.join(known)}")
+        raise ConfigurationError(f"{path}: engine {card.engine!r} of this {card.kind} is not one of {', '.join(known)}")
     if not 0 < card.repetition_penalty <= MAX_PENALTY:
         raise ConfigurationError(
             f"{path}: repetition_penalty is {card.repetition_penalty}; it must be above 0, and {MAX_PENALTY} at most"

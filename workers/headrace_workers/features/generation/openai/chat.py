@@ -48,7 +48,7 @@ PARAMETERS: Final = Parameters(
         "verbosity": ("medium",),
         "web_search_options": (),
     },
-    wishes=OF_GENERATION,
+    options=OF_GENERATION,
 )  # fmt: skip
 
 _LENGTH: Final = ("max_completion_tokens", "max_tokens")

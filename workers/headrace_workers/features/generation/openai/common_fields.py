@@ -55,7 +55,7 @@ def shared_fields(asked: Mapping[str, Any], asker: Asker, allowed: Sequence[str]
         "lane": Lane.BATCH if bulk else asker.lane,
         "priority": priority,
         "metadata": _metadata(asked),
-        **_wishes(asked, allowed),
+        **_headrace_options(asked, allowed),
     }
     if asker.deadline is not None:
         fields["deadline"] = _sooner(fields.get("deadline"), asker.deadline)
@@ -102,7 +102,7 @@ def _metadata(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {**metadata, **users}
 
 
-def _wishes(asked: Mapping[str, Any], allowed: Sequence[str]) -> dict[str, Any]:
+def _headrace_options(asked: Mapping[str, Any], allowed: Sequence[str]) -> dict[str, Any]:
     wishes = asked.get(WISHES, {})
     if not isinstance(wishes, Mapping):
         raise wrong(WISHES, "must be an object")

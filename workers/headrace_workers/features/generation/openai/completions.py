@@ -31,7 +31,7 @@ PARAMETERS: Final = Parameters(
         "echo": (False,),
         "suffix": ("",),
     },
-    wishes=OF_GENERATION,
+    options=OF_GENERATION,
 )
 
 

@@ -15,7 +15,7 @@ MAX_INPUTS: Final = 2048  # OpenAI's own bound
 
 PARAMETERS: Final = Parameters(
     works=frozenset({"input", "model", "dimensions", "encoding_format", "user", WISHES}),
-    wishes=OF_ANY,
+    options=OF_ANY,
 )
 
 _FORMATS: Final = ("float", "base64")
@@ -50,7 +50,7 @@ def read(body: Body, asker: Asker) -> Request:
         return {
             "object": "list",
             "data": [
-                {"object": "embedding", "index": place, "embedding": _told(vector, encoding)}
+                {"object": "embedding", "index": place, "embedding": _encoded(vector, encoding)}
                 for place, vector in enumerate(vectors)
             ],
             "model": vectors[0].model,
@@ -61,6 +61,6 @@ def read(body: Body, asker: Asker) -> Request:
     return Request(jobs, answer)
 
 
-def _told(vector: Embedding, encoding: str) -> str | list[float]:
+def _encoded(vector: Embedding, encoding: str) -> str | list[float]:
     """Return the vector as 32-bit floats, little-endian, in base64; or as numbers."""
     return vector.vector if encoding == "base64" else list(vector.floats)

@@ -15,7 +15,7 @@ from headrace_workers.http.openai_parameters import Parameters
 
 MAX_INPUTS: Final = 2048
 
-PARAMETERS: Final = Parameters(works=frozenset({"input", "model", WISHES}), wishes=OF_ANY)
+PARAMETERS: Final = Parameters(works=frozenset({"input", "model", WISHES}), options=OF_ANY)
 
 
 def read(body: Body, asker: Asker) -> Request:
@@ -45,7 +45,7 @@ def read(body: Body, asker: Asker) -> Request:
         return {
             "id": f"modr-{results[0].job_id}",
             "model": asked.get("model", POLICY_MODEL),
-            "results": [_told(result.moderation) for result in results if result.moderation is not None],
+            "results": [_openai_verdict(result.moderation) for result in results if result.moderation is not None],
             WISHES: [receipt(result) for result in results],
         }
 
@@ -59,7 +59,7 @@ def _inputs(asked: Body) -> list[tuple[str, str]]:
     return texts_of(asked, "input", MAX_INPUTS)
 
 
-def _told(verdict: ModerationVerdict) -> dict[str, Any]:
+def _openai_verdict(verdict: ModerationVerdict) -> dict[str, Any]:
     """Return a verdict in OpenAI's form.
 
     A category that no detector looked for is null, which is neither true nor false.

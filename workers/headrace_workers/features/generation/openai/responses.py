@@ -48,7 +48,7 @@ PARAMETERS: Final = Parameters(
         "prompt_cache_retention": (),
         "reasoning": ({}, {"effort": "none"}),
     },
-    wishes=OF_GENERATION,
+    options=OF_GENERATION,
 )  # fmt: skip
 
 

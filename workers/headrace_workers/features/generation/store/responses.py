@@ -15,18 +15,18 @@ _AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ResponseRequest:
     """A response that was asked for: the body as JSON, and when (ms since 1970, by the database's clock)."""
 
     body: bytes
     asked_at: int
 
 
-def find(connection: Connection, tenant: str, job_id: str) -> Asked | None:
+def find(connection: Connection, tenant: str, job_id: str) -> ResponseRequest | None:
     """Return the request of this job, or None where it is not known."""
     mine = (RESPONSES.c.job_id == job_id) & (RESPONSES.c.tenant == tenant)
     row: Any = connection.execute(select(RESPONSES.c.body, RESPONSES.c.asked_at).where(mine)).one_or_none()
-    return None if row is None else Asked(bytes(row.body), row.asked_at)
+    return None if row is None else ResponseRequest(bytes(row.body), row.asked_at)
 
 
 class Responses(LedgerStore):
@@ -35,7 +35,7 @@ class Responses(LedgerStore):
     Another tenant's are not there.
     """
 
-    def keep(self, tenant: str, job_id: str, body: bytes) -> Asked | None:
+    def keep(self, tenant: str, job_id: str, body: bytes) -> ResponseRequest | None:
         """Keep the request of this job, unless one is kept already, and return the one that is kept.
 
         Return None when the job belongs to another tenant.

@@ -43,11 +43,11 @@ def schemas() -> Mapping[str, dict[str, Any]]:
         schema = build_json_schema(event_type, references=REFERENCES)
         name = event_type.cls.__name__
         found[name] = {key: value for key, value in schema.items() if not key.startswith(("$schema", "$id"))}
-        found[f"Asked{name}"] = _asked(found[name], kind)
+        found[f"Asked{name}"] = _request_schema(found[name], kind)
     return found
 
 
-def _asked(schema: dict[str, Any], kind: str) -> dict[str, Any]:
+def _request_schema(schema: dict[str, Any], kind: str) -> dict[str, Any]:
     """Return the schema of a job with its kind, which only the usual one may leave out."""
     required = schema.get("required", [])
     return {

@@ -14,7 +14,7 @@ from headrace_workers.features.jobs.api.job_request import jobs_of
 from headrace_workers.features.jobs.api.job_schemas import ACCEPTED, body_of_jobs
 from headrace_workers.http.bodies import parsed
 from headrace_workers.http.caller import Caller, needs
-from headrace_workers.http.fast_routes import direct
+from headrace_workers.http.fast_routes import fast_route
 from headrace_workers.http.hangup import while_here
 from headrace_workers.http.idempotency import Key
 from headrace_workers.http.scopes import Scope
@@ -22,8 +22,8 @@ from headrace_workers.http.services import LONGEST_WAIT, Services, Wired, no_job
 from headrace_workers.http.shapes import ANSWERS
 
 router = APIRouter(tags=["jobs"])
-sending = APIRouter(tags=["jobs"], route_class=direct(Scope.JOBS_WRITE))
-showing = APIRouter(tags=["jobs"], route_class=direct(Scope.JOBS_READ))
+sending = APIRouter(tags=["jobs"], route_class=fast_route(Scope.JOBS_WRITE))
+showing = APIRouter(tags=["jobs"], route_class=fast_route(Scope.JOBS_READ))
 
 _JSON: Final = "application/json"
 _JOB_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)

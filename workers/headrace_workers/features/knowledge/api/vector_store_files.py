@@ -124,10 +124,10 @@ async def content(vector_store_id: str, store_file_id: str, caller: Reads, servi
         return JSONResponse(ContentPage(data=[]).model_dump())
     # The first is read before the answer begins: then a ledger that is away can still be told.
     first = await services.ask(services.ledger.of(VectorStores).texts, document_id)
-    return StreamingResponse(_told(services, document_id, first), media_type="application/json")
+    return StreamingResponse(_content_chunks(services, document_id, first), media_type="application/json")
 
 
-async def _told(services: Services, document_id: int, part: Part) -> AsyncIterator[bytes]:
+async def _content_chunks(services: Services, document_id: int, part: Part) -> AsyncIterator[bytes]:
     """Yield a ContentPage in parts."""
     begins, ends = ContentPage(data=[]).model_dump_json().split("[]")
     yield f"{begins}[".encode()

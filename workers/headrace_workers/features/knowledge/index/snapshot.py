@@ -62,7 +62,7 @@ class Saved:
 
     indices: dict[str, VectorIndex]
     meta: dict[str, str]
-    beside: dict[str, Bytes]
+    extra: dict[str, Bytes]
 
 
 _Count = Annotated[int, Field(ge=0, lt=1 << 40)]
@@ -102,7 +102,7 @@ _INDICES: Final = TypeAdapter(list[_Index])
 
 
 def save(
-    states: Mapping[str, State], dimension: int, folder: Path, words: Mapping[str, str], beside: Mapping[str, Bytes]
+    states: Mapping[str, State], dimension: int, folder: Path, words: Mapping[str, str], extra: Mapping[str, Bytes]
 ) -> bool:
     """Write these indices into the folder, in place of the snapshot there; whether it was done. OSError if that fails.
 
@@ -112,7 +112,7 @@ def save(
     private_folder(folder)
     with _alone(folder) as alone:
         if alone:
-            _save(states, dimension, folder, words, beside)
+            _save(states, dimension, folder, words, extra)
         return alone
 
 
@@ -135,7 +135,7 @@ def meta(folder: Path) -> dict[str, str]:
 
 
 def _save(
-    states: Mapping[str, State], dimension: int, folder: Path, words: Mapping[str, str], beside: Mapping[str, Bytes]
+    states: Mapping[str, State], dimension: int, folder: Path, words: Mapping[str, str], extra: Mapping[str, Bytes]
 ) -> None:
     before = set(_files(folder))
     lists = {name: state.lists.to_bytes() for name, state in states.items() if state.lists is not None}
@@ -145,7 +145,7 @@ def _save(
         "alive": [np.packbits(_together(state.rows.alive for state in states.values()), bitorder="little")],
         "lists": lists.values(),
         "indices": [_table(states, lists)],
-        **{name: [data] for name, data in beside.items()},
+        **{name: [data] for name, data in extra.items()},
     }
     files: dict[str, _File] = {}
     try:
@@ -185,12 +185,12 @@ def _load(folder: Path, dimension: int, limits: Limits) -> Saved:
         sorted_in = _lists(folder, each, written, dimension) if each.covered else None
         state = State.over(Rows(room, names, living, int(np.count_nonzero(living))), sorted_in)
         indices[each.name] = VectorIndex.of(state, limits)
-    beside = {
+    extra = {
         name: _read(folder, body, name, [np.empty(file.bytes, np.uint8)])[0]
         for name, file in body.files.items()
         if name not in _OURS
     }
-    return Saved(indices, body.meta, beside)
+    return Saved(indices, body.meta, extra)
 
 
 def _lists(folder: Path, told: _Index, written: Bytes, dimension: int) -> Lists:

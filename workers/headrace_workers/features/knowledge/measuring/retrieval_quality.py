@@ -17,7 +17,7 @@ MARK: Final = "#"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class LabelledQuestion:
     """A question, and what is right: documents or sections of them. `line` from 1."""
 
     line: int
@@ -32,7 +32,7 @@ class Answered:
     `relevance` are the cosines of the passages that would be taken: of those that are right, and of those that are not.
     """
 
-    asked: Asked
+    asked: LabelledQuestion
     rankings: Mapping[str, Sequence[str]]
     right: Sequence[float]
     wrong: Sequence[float]

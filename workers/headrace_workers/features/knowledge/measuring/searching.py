@@ -10,7 +10,7 @@ from headrace_workers.features.knowledge.measuring.retrieval_quality import (
     FIRST,
     MARK,
     Answered,
-    Asked,
+    LabelledQuestion,
     belongs,
     key_of,
 )
@@ -58,7 +58,7 @@ class Contents:
 
 
 def answer(
-    asked: Sequence[Asked], base: Searched, advance: Callable[[int], None] = lambda _: None
+    asked: Sequence[LabelledQuestion], base: Searched, advance: Callable[[int], None] = lambda _: None
 ) -> tuple[list[Answered], list[float]]:
     """Return the results of each way of ranking, and the seconds of each search for the first ten, embedding
     included.

@@ -20,7 +20,7 @@ class DocumentChange(NamedTuple):
 
     @property
     def position(self) -> Position:
-        """Where it stands."""
+        """Return the follower's position."""
         return self.mark.position
 
 

@@ -1,4 +1,4 @@
-"""What knowledge bases hold: documents by name, each with its chunks, and each change of one noted for followers.
+"""Documents of knowledge bases, by name, each with its chunks, and each change of one noted for followers.
 
 A base exists while it has documents. A document changes whole and in one transaction, so that nobody sees half of it,
 and `Hooks.on_documents_changed` tells the features whose rows rest on what it said before. Lock order: a document is
@@ -131,7 +131,7 @@ def put(connection: Connection, document: NewDocument) -> int | None:
     if rows:
         connection.execute(CHUNKS.insert(), rows)
     changes.note(connection, [document_id], DOCUMENT)
-    _changed(connection, {document_id: f"{_told(document)} has changed"}, version_of(document.sha256, attributes))
+    _changed(connection, {document_id: f"{_state_text(document)} has changed"}, version_of(document.sha256, attributes))
     return document_id
 
 
@@ -151,7 +151,7 @@ def describe(connection: Connection, document_id: int, sha256: str, attributes: 
     if row is None:
         return False
     changes.note(connection, [document_id], DOCUMENT)
-    _changed(connection, {document_id: f"{_told(row)} has other attributes"}, version_of(sha256, now))
+    _changed(connection, {document_id: f"{_state_text(row)} has other attributes"}, version_of(sha256, now))
     return True
 
 
@@ -172,11 +172,11 @@ def remove(connection: Connection, document_ids: Sequence[int]) -> int:
         connection.execute(delete(CHUNKS).where(among(connection, CHUNKS.c.document_id, there)))
         connection.execute(delete(DOCUMENTS).where(among(connection, DOCUMENTS.c.id, there)))
         changes.note(connection, there, DOCUMENT)
-        _changed(connection, {row.id: f"{_told(row)} was removed" for row in found}, None)
+        _changed(connection, {row.id: f"{_state_text(row)} was removed" for row in found}, None)
     return len(found)
 
 
-def _told(document: Any) -> str:
+def _state_text(document: Any) -> str:
     return f"document {document.name} of knowledge base {document.knowledge}"
 
 

@@ -15,7 +15,7 @@ from headrace_workers.cli.options import JsonLinesOption, limit_option
 from headrace_workers.cli.output import console, put_json, say, table
 
 if TYPE_CHECKING:
-    from headrace_workers.features.moderation.store.moderated import Said
+    from headrace_workers.features.moderation.store.moderated import VerdictRow
 
 _COLUMNS = ("from", "texts", "redacted", "blocked", "category", "looked at", "objected to", "share")
 
@@ -68,7 +68,7 @@ def report(
         console(data=True).print(table(None, _COLUMNS, rows, right=(*_COLUMNS[1:4], *_COLUMNS[5:])))
 
 
-def count(verdicts: "Iterable[Said]", by: Period) -> dict[str, Counts]:
+def count(verdicts: "Iterable[VerdictRow]", by: Period) -> dict[str, Counts]:
     """Return the counts by the beginning of each period, the oldest first. Empty periods are left out."""
     found: dict[str, Counts] = {}
     for verdict in verdicts:

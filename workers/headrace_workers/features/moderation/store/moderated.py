@@ -16,7 +16,7 @@ _RESULT: Final = "headrace.result.v1"
 _PAGE: Final = 500  # rows with texts that are in memory at once
 
 
-class Said(NamedTuple):
+class VerdictRow(NamedTuple):
     """A verdict: when its job ended (ms), what was done, and of each category looked for whether it was objected to."""
 
     ended_at: int
@@ -32,14 +32,14 @@ class Span(NamedTuple):
     tenant: str | None = None
 
 
-def said(connection: Connection, span: Span, limit: int) -> list[Said]:
+def verdict_rows(connection: Connection, span: Span, limit: int) -> list[VerdictRow]:
     """Return the verdicts of jobs that ended in this span, the newest first, of so many jobs at most."""
     ends = _of(select(JOBS.c.ended_at, JOBS.c.id, JOBS.c.terminal), span)
     found = []
     for job in by_pages(connection, ends, [JOBS.c.ended_at, JOBS.c.id], limit, newest=True):
         verdict = from_json(bytes(job.terminal)).get("moderation")
         if verdict is not None:
-            found.append(Said(job.ended_at, verdict["action"], verdict.get("categories", {})))
+            found.append(VerdictRow(job.ended_at, verdict["action"], verdict.get("categories", {})))
     return found
 
 
@@ -63,7 +63,7 @@ def count_ended(connection: Connection, span: Span, kind: str) -> int:
 class ModeratedJobs(LedgerStore):
     """The jobs of one ledger that ended with what moderation said. Thread-safe. Unavailable when it does not answer."""
 
-    verdicts = reads(said)
+    verdicts = reads(verdict_rows)
     count = reads(count_ended)
 
     def ended(self, span: Span, kind: str, limit: int) -> Iterator[Row[Any]]:

@@ -79,7 +79,7 @@ def import_labels(
             refused += [f"{name}:{chunk[place][0]}: {why}" for place, why in sorted(added.refused.items())]
     say(f"{new:,} of {total:,} labels are new")
     if refused:
-        raise NotTaken(_told(refused, "not taken"))
+        raise NotTaken(_problem_text(refused, "not taken"))
 
 
 def list_labels(tenant: _TenantOption = None, as_json: JsonLinesOption = False) -> None:
@@ -191,7 +191,7 @@ def _checked(stream: BinaryIO, name: str, tenant: str) -> Iterator[tuple[int, Re
     except LineTooLong as error:
         problems.append(f"{name}:{error.number}: it has more than {_LONGEST_LINE:,} bytes")
     if problems:
-        raise WrongLabels(_told(problems, "wrong, and nothing was taken in"))
+        raise WrongLabels(_problem_text(problems, "wrong, and nothing was taken in"))
 
 
 def _parsed(text: bytes, tenant: str) -> Review:
@@ -216,6 +216,6 @@ def _chunks(reviews: Iterator[tuple[int, Review]]) -> Iterator[list[tuple[int, R
         yield chunk
 
 
-def _told(problems: list[str], what: str) -> str:
+def _problem_text(problems: list[str], what: str) -> str:
     noun = "label is" if len(problems) == 1 else "labels are"
     return f"{len(problems):,} {noun} {what}:\n{listed(problems)}"

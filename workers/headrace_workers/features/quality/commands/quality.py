@@ -42,7 +42,7 @@ def quality(
     found: list[tuple[str, Any, Any]] = []
     strange: list[str] = []
     for name in sorted({row.tenant for row in ledger.of(Labels).counted(tenant)}):
-        labels, verdicts = ledger.of(Labels).beside(name)
+        labels, verdicts = ledger.of(Labels).with_verdicts(name)
         found += [(name, subject, assess(of, since)) for subject, of in by_subject(labels, verdicts).items()]
         strange += views.strange(name, [(row.kind, row.about) for row in labels], verdicts)
     if html is not None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from headrace_workers.cli.layout import Rows
 from headrace_workers.cli.output import table
 from headrace_workers.features.quality.assessment import Assessment
-from headrace_workers.features.quality.detection_rates import Rates
+from headrace_workers.features.quality.detection_rates import DetectionRates
 from headrace_workers.features.quality.interval import Estimate, Undefined
 from headrace_workers.features.quality.labelled import Subject
 from headrace_workers.features.quality.ppi import Corrected
@@ -89,7 +89,7 @@ def document(tenant: str, subject: Subject, of: Assessment) -> dict[str, Any]:
 
 
 def _numbers(of: Assessment) -> dict[str, Any]:
-    rates = {name: getattr(of.rates, name) if isinstance(of.rates, Rates) else of.rates for name in _RATES}
+    rates = {name: getattr(of.rates, name) if isinstance(of.rates, DetectionRates) else of.rates for name in _RATES}
     return {
         "agreement": of.agreement,
         "kappa": of.kappa,
@@ -102,7 +102,7 @@ def _numbers(of: Assessment) -> dict[str, Any]:
 
 
 def _row(tenant: str, subject: Subject, of: Assessment) -> tuple[str, ...]:
-    precision, recall = (of.rates.precision, of.rates.recall) if isinstance(of.rates, Rates) else (None, None)
+    precision, recall = (of.rates.precision, of.rates.recall) if isinstance(of.rates, DetectionRates) else (None, None)
     ece = f"{of.reliability.ece:.3f}" if isinstance(of.reliability, Reliability) else _NONE
     return (
         tenant, _name(subject), f"{of.labels:,}", f"{of.verdicts:,}", f"{of.both:,}", _estimate(of.agreement),

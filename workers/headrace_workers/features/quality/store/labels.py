@@ -89,7 +89,7 @@ class Labels(LedgerStore):
         with writing(self._engine) as tx:
             return tx.execute(delete(LABELS).where(which.clause)).rowcount
 
-    def beside(self, tenant: str, most: int = MOST_JOBS) -> tuple[list[Row[Any]], list[Verdict]]:
+    def with_verdicts(self, tenant: str, most: int = MOST_JOBS) -> tuple[list[Row[Any]], list[Verdict]]:
         """Return a tenant's labels, and the verdicts of its `most` newest jobs by the criteria and categories that they
         are about.
         """

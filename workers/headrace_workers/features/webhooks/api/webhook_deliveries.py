@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 from fastapi import APIRouter, Query
 
 from headrace_workers.features.webhooks.api.webhook_endpoints import MOST, Reads, Writes, endpoint_of
-from headrace_workers.features.webhooks.api.webhook_shapes import Again, DeliveryList
+from headrace_workers.features.webhooks.api.webhook_shapes import DeliveryList, RedeliveryBody
 from headrace_workers.features.webhooks.store.delivery_views import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.views import WebhookDelivery, WebhookReplay
@@ -44,12 +44,14 @@ async def deliveries(
 
 
 @router.post("/v1/webhook_endpoints/{endpoint_id}/replay", responses=ERRORS)
-async def replay(endpoint_id: str, caller: Writes, services: Wired, asked: Again | None = None) -> WebhookReplay:
+async def replay(
+    endpoint_id: str, caller: Writes, services: Wired, asked: RedeliveryBody | None = None
+) -> WebhookReplay:
     """Send again what failed, under the ids that it had. What was sent again less than ten minutes ago is left out, so
     that a double click sends nothing twice; `dry_run` only counts.
     """
     await endpoint_of(services, caller, endpoint_id)
-    asked = asked or Again()
+    asked = asked or RedeliveryBody()
     webhooks = services.ledger.of(Webhooks)
     which = Range(endpoint_id=endpoint_id, since=_ms(asked.since), until=_ms(asked.until))
     shown = await services.ask(webhooks.preview, which, delivered=asked.delivered)

@@ -15,61 +15,61 @@ Name = Annotated[str, Field(min_length=1, max_length=256)]
 Url = Annotated[str, Field(max_length=2_048, description="An https URL with a public address.")]
 
 
-class Asked(BaseModel):
+class StrictBody(BaseModel):
     """A body that refuses unknown fields by name."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Wishes(Asked):
+class EndpointOptions(StrictBody):
     """headrace's own options of an endpoint."""
 
     whole: Annotated[bool | None, Field(description="Send the whole receipt if it is small enough.")] = None
 
 
-class FirstWishes(Wishes):
+class NewEndpointOptions(EndpointOptions):
     """headrace's own options of an endpoint; some of them cannot change later."""
 
     signature: Annotated[Literal["v1", "v1a"], Field(description="HMAC-SHA256, or Ed25519.")] = "v1"
 
 
-class NewEndpoint(Asked):
+class NewEndpoint(StrictBody):
     """An endpoint to be registered."""
 
     event_types: Events
     name: Name
     url: Url
-    headrace: FirstWishes = FirstWishes()
+    headrace: NewEndpointOptions = NewEndpointOptions()
 
 
-class Changes(Asked):
+class Changes(StrictBody):
     """The changes of an endpoint; a field that is absent stays as it is."""
 
     event_types: Events | None = None
     name: Name | None = None
     url: Url | None = None
-    headrace: Wishes = Wishes()
+    headrace: EndpointOptions = EndpointOptions()
 
 
-class Rotation(Asked):
+class Rotation(StrictBody):
     """The rotation of a secret; with an overlap, the old secret also signs for a day."""
 
     keep_old_secret_active_for_24_hours: bool = False
 
 
-class Sample(Asked):
+class Sample(StrictBody):
     """The event type of a sample."""
 
     event_type: Annotated[str | None, Field(description="The event type. Required.")] = None
 
 
-class Reason(Asked):
+class Reason(StrictBody):
     """The reason, for people."""
 
     reason: Annotated[str, Field(max_length=2_000, pattern=NO_NUL)] = "the tenant said so"
 
 
-class Again(Asked):
+class RedeliveryBody(StrictBody):
     """The deliveries to send again: those made from `since` to before `until`, in seconds since 1970."""
 
     since: Annotated[int | None, Field(ge=0, le=2**40)] = None

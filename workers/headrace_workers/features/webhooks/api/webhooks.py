@@ -136,9 +136,9 @@ async def try_out(endpoint_id: str, asked: Sample, caller: Writes, services: Wir
             registering.try_out, services.ledger.of(Webhooks), _sealer(services), sender, found, asked.event_type
         )
     except HeadraceError as error:
-        raise _told(error) from error
+        raise _public_error(error) from error
     if reply.status is None:
-        raise Refusal(Why.INVALID, f"the endpoint was not reached: {reply.error}", again=False)
+        raise Refusal(Why.INVALID, f"the endpoint was not reached: {reply.error}", should_retry=False)
     return WebhookSample.of(endpoint_id, asked.event_type, reply)
 
 
@@ -164,10 +164,10 @@ async def _ask(services: Services, call: Callable[P, T], *args: P.args, **kwargs
     try:
         return await services.ask(call, *args, **kwargs)
     except HeadraceError as error:
-        raise _told(error) from error
+        raise _public_error(error) from error
 
 
-def _told(error: HeadraceError) -> HeadraceError:
+def _public_error(error: HeadraceError) -> HeadraceError:
     if error.category is not Category.INVALID:
         return error
     return Refusal(Why.INVALID, str(error), param=error.param)
