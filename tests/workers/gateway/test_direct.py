@@ -9,12 +9,12 @@ import pytest
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 
+from headrace_workers.core.scopes import JOBS_READ, Scope
 from headrace_workers.http import direct as room
 from headrace_workers.http.direct import Direct, Shortcut, direct
-from headrace_workers.http.scopes import Scope
 from headrace_workers.wiring.gateway_app import ROUTERS
 
-router = APIRouter(route_class=direct(Scope.JOBS_READ))
+router = APIRouter(route_class=direct(JOBS_READ))
 
 
 @router.get("/things/{thing}")

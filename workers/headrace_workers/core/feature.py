@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from headrace_workers.core.pipeline.answering import Answering
     from headrace_workers.core.pipeline.following import UnitsOf
     from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.core.scopes import Scope
 
 _FEATURES: Final = "headrace_workers.wiring.features"  # by its name, since the core imports no feature
 
@@ -80,10 +81,10 @@ class Feature:
 
     HTTP and the shell. `routers` returns the FastAPI routers of the gateway, in the order in which they are asked.
     `schemas` returns the JSON schemas, by name, of bodies that routes read themselves, for the API's description.
-    `commands` returns functions that add a command, or a group of commands, to the Typer application that they are
-    given. `checks` returns what `headrace doctor` looks at. `status` returns functions that read, from a ledger, a
-    `StatusPart` that `headrace status` shows. `metrics` returns functions that read, by a connection of the ledger,
-    Prometheus metrics that `/metrics` shows.
+    `scopes` are the permissions that the feature adds to API keys. `commands` returns functions that add a command, or
+    a group of commands, to the Typer application that they are given. `checks` returns what `headrace doctor` looks at.
+    `status` returns functions that read, from a ledger, a `StatusPart` that `headrace status` shows. `metrics` returns
+    functions that read, by a connection of the ledger, Prometheus metrics that `/metrics` shows.
 
     Events. `events` returns the event types that the feature adds to the contract.
 
@@ -109,6 +110,7 @@ class Feature:
     name: str
     routers: Callable[[], Sequence[Any]] = _nothing
     schemas: Callable[[], Mapping[str, Any]] = _no_schemas
+    scopes: "Sequence[Scope]" = ()
     commands: Callable[[], Sequence[Callable[[Any], None]]] = _nothing
     checks: Callable[[], Sequence[Check]] = _nothing
     hooks: Callable[[], "Hooks | None"] = _no_hooks

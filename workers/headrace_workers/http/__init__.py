@@ -6,7 +6,7 @@ To add a resource: a file with a `router` (an `APIRouter`) in its feature's `api
     router = APIRouter(tags=["things"])
 
     @router.get("/v1/things/{thing_id}")
-    async def show(thing_id: str, caller: Annotated[Caller, needs(Scope.JOBS_READ)], services: Wired) -> Response:
+    async def show(thing_id: str, caller: Annotated[Caller, needs(JOBS_READ)], services: Wired) -> Response:
         thing = await services.ask(services.ledger.thing, caller.tenant, thing_id)   # on a thread, bounded; else 503
         if thing is None:
             raise Refusal(Why.NOT_FOUND, f"there is no thing {thing_id}")
@@ -19,7 +19,7 @@ To add a resource: a file with a `router` (an `APIRouter`) in its feature's `api
 - `await services.admission.submit(caller, jobs)` admits jobs. `await ends_of(...)` (waiting.py) waits for their ends,
   and cancels them when the client hangs up. `services.waiter.ends(...)` waits alone.
 - A feature's own part is `services.of(ItsClass)`.
-- A route that is asked for often has the `route_class` `direct(Scope.…)` and is led past FastAPI: direct.py says what
+- A route that is asked for often has the `route_class` `direct(…)` and is led past FastAPI: direct.py says what
   its endpoint may take.
 - A path parameter's name joins `OTHERS` in `tests/workers/gateway/test_tenants.py`, which walks every route.
 """

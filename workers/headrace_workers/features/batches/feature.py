@@ -1,15 +1,21 @@
 """The batches feature: files, uploads, and batches of jobs."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from headrace_workers.core.feature import Feature
+from headrace_workers.core.scopes import Scope
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
     from headrace_workers.core.environment import Variables
     from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty
+
+FILES_READ: Final = Scope("files:read")
+FILES_WRITE: Final = Scope("files:write")
+BATCHES_READ: Final = Scope("batches:read")
+BATCHES_WRITE: Final = Scope("batches:write")
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -43,4 +49,11 @@ def _settings() -> "Sequence[type[Variables]]":
     return (BatchSettings,)
 
 
-FEATURE = Feature(name="batches", routers=_routers, commands=_commands, duties={"batches": _duty}, settings=_settings)
+FEATURE = Feature(
+    name="batches",
+    routers=_routers,
+    commands=_commands,
+    scopes=(FILES_READ, FILES_WRITE, BATCHES_READ, BATCHES_WRITE),
+    duties={"batches": _duty},
+    settings=_settings,
+)

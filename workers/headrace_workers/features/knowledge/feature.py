@@ -1,9 +1,10 @@
 """The knowledge feature: knowledge bases, vector stores, and embeddings."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from headrace_workers.core.feature import Feature
+from headrace_workers.core.scopes import Scope
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
@@ -17,6 +18,9 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.features.generation.engines.engine import Engine
     from headrace_workers.runtime.settings import Settings
     from headrace_workers.runtime.worker.parts import WorkerParts
+
+KNOWLEDGE_READ: Final = Scope("knowledge:read")  # vector stores
+KNOWLEDGE_WRITE: Final = Scope("knowledge:write")
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -103,6 +107,7 @@ FEATURE = Feature(
     name="knowledge",
     routers=_routers,
     commands=_commands,
+    scopes=(KNOWLEDGE_READ, KNOWLEDGE_WRITE),
     hooks=_hooks,
     change_kinds={"document": "documents"},
     admission=_admission,

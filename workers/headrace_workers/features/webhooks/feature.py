@@ -1,9 +1,10 @@
 """The webhooks feature: endpoints, deliveries, and callbacks of jobs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from headrace_workers.core.feature import Feature
+from headrace_workers.core.scopes import Scope
 from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.runtime.settings import GatewaySettings
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.runtime.settings import Settings
     from headrace_workers.runtime.worker.parts import WorkerParts
+
+WEBHOOKS_READ: Final = Scope("webhooks:read")
+WEBHOOKS_WRITE: Final = Scope("webhooks:write")
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -83,6 +87,7 @@ FEATURE = Feature(
     name="webhooks",
     routers=_routers,
     commands=_commands,
+    scopes=(WEBHOOKS_READ, WEBHOOKS_WRITE),
     hooks=_hooks,
     admission=_admission,
     stages=_stages,

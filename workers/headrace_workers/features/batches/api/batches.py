@@ -13,25 +13,27 @@ from headrace_schemas.callback import BatchCallback
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.named_resources import FAMILIES
+from headrace_workers.core.scopes import Scope
 from headrace_workers.features.batches.api.files import Expiry, file_of
+from headrace_workers.features.batches.feature import BATCHES_READ, BATCHES_WRITE
 from headrace_workers.features.batches.requests import URLS
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.submit import LONGEST_WINDOW, EmptyInput, Wishes, seconds_of, submit
 from headrace_workers.features.batches.submit import PURPOSE as BATCH
 from headrace_workers.features.batches.views import NATIVE, Batch
+from headrace_workers.features.webhooks.feature import WEBHOOKS_READ
 from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import LedgerAway, Refusal, Why
 from headrace_workers.http.openai_shapes import ERRORS
 from headrace_workers.http.paging import Page
-from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Services, Wired
 
 router = APIRouter(tags=["batches"], route_class=JSONRoute)
 
-Reads = Annotated[Caller, needs(Scope.BATCHES_READ)]
-Writes = Annotated[Caller, needs(Scope.BATCHES_WRITE)]
+Reads = Annotated[Caller, needs(BATCHES_READ)]
+Writes = Annotated[Caller, needs(BATCHES_WRITE)]
 
 _MOST_METADATA: Final = 16
 _NAME: Final = 64  # characters
@@ -91,7 +93,7 @@ async def create(
             )
     callback = wanted.headrace.callback if wanted.headrace else None
     if callback is not None and callback.endpoint is not None:
-        caller.need(Scope.WEBHOOKS_READ, "headrace.callback.endpoint")
+        caller.need(WEBHOOKS_READ, "headrace.callback.endpoint")
     try:
         wishes = _wishes(caller, wanted)
     except ConfigurationError as error:

@@ -10,6 +10,7 @@ from sqlalchemy import Row
 
 from headrace_schemas.limits import NO_NUL
 from headrace_workers.core.text_file import NotReadable
+from headrace_workers.features.batches.feature import FILES_READ, FILES_WRITE
 from headrace_workers.features.batches.files.files import FileInUse, Files
 from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
 from headrace_workers.features.batches.files.store_work import GoesOn, NoPlace, StoreWork
@@ -23,7 +24,6 @@ from headrace_workers.http.errors import Refusal, Why, unsaid
 from headrace_workers.http.hangup import while_here
 from headrace_workers.http.openai_shapes import ERRORS
 from headrace_workers.http.paging import Page
-from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Services, Wired
 
 router = APIRouter(tags=["files"], route_class=JSONRoute)
@@ -31,8 +31,8 @@ router = APIRouter(tags=["files"], route_class=JSONRoute)
 T = TypeVar("T")
 
 Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
-Reads = Annotated[Caller, needs(Scope.FILES_READ)]
-Writes = Annotated[Caller, needs(Scope.FILES_WRITE)]
+Reads = Annotated[Caller, needs(FILES_READ)]
+Writes = Annotated[Caller, needs(FILES_WRITE)]
 
 _CHUNK: Final = 1024**2  # bytes
 STORE_SECONDS = 30.0  # that the store has for anything, beside what bytes take
@@ -146,7 +146,7 @@ async def delete(file_id: str, caller: Writes, services: Wired) -> FileDeleted:
 
 async def file_of(services: Services, caller: Caller, file_id: str, param: str = "file_id") -> Row[Any]:
     """Return a file of the caller's tenant. Raise 403 if the caller may not read files, 404 if there is none."""
-    caller.need(Scope.FILES_READ, param)
+    caller.need(FILES_READ, param)
     found = await services.known(services.ledger.of(StoredFiles).file, file_id, caller.tenant)
     if found is None:
         raise Refusal(Why.NOT_FOUND, f"{param}: this tenant has no file of this id", param=param)

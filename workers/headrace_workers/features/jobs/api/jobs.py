@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from headrace_schemas.envelope import is_traceparent
 from headrace_workers.core.ledger.job_status import Standing
 from headrace_workers.core.pipeline.task import Job
+from headrace_workers.core.scopes import JOBS_READ, JOBS_WRITE
 from headrace_workers.features.jobs.api.job_body import JobShape, accepted_body, is_over, job_body
 from headrace_workers.features.jobs.api.job_request import jobs_of
 from headrace_workers.features.jobs.api.job_schemas import ACCEPTED, body_of_jobs
@@ -17,19 +18,18 @@ from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.direct import direct
 from headrace_workers.http.hangup import while_here
 from headrace_workers.http.idempotency import Key
-from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import LONGEST_WAIT, Services, Wired, no_job
 from headrace_workers.http.shapes import ANSWERS
 
 router = APIRouter(tags=["jobs"])
-sending = APIRouter(tags=["jobs"], route_class=direct(Scope.JOBS_WRITE))
-showing = APIRouter(tags=["jobs"], route_class=direct(Scope.JOBS_READ))
+sending = APIRouter(tags=["jobs"], route_class=direct(JOBS_WRITE))
+showing = APIRouter(tags=["jobs"], route_class=direct(JOBS_READ))
 
 _JSON: Final = "application/json"
 _JOB_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
-Writes = Annotated[Caller, needs(Scope.JOBS_WRITE)]
-Reads = Annotated[Caller, needs(Scope.JOBS_READ)]
+Writes = Annotated[Caller, needs(JOBS_WRITE)]
+Reads = Annotated[Caller, needs(JOBS_READ)]
 Trace = Annotated[str | None, Header(description="W3C Trace Context. The job carries it on.")]
 Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT, description="The maximum seconds to wait for the end.")]
 
