@@ -1,6 +1,5 @@
 """The layout of the code: which way features import each other, and what may stand where.
 
-A list of exceptions is exact: a test fails when an exception is added, and when one that is gone is still listed.
 Import-linter checks the rooms (pyproject.toml).
 """
 
@@ -30,9 +29,7 @@ _ORDER = (
     "webhooks",
     "access",
     "generation",
-)
-_EXCEPTIONS = frozenset(
-    {"knowledge.api.vector_stores -> batches.feature", "knowledge.api.vector_stores -> batches.store.stored"}
+    "files",
 )
 # The names that files of features share: each means the same in every feature.
 _FEATURE_FILES = frozenset(
@@ -53,9 +50,8 @@ _TWO_MEANINGS = frozenset(
 # HTTP's and OpenAI's view of a resource, and the `load` of a folder, which makes what the folder holds.
 _SAME_MEANING = frozenset(
     {
-        "assign", "bridge", "cache", "cancel", "ctranslate2", "dead", "embeddings", "files", "gateway", "held",
+        "assign", "bridge", "cache", "cancel", "ctranslate2", "dead", "embeddings", "gateway", "held",
         "incidents", "ingest", "known", "load", "lookup", "moderations", "outbox", "sentence_transformers", "standings",
-        "uploads",
     }
 )  # fmt: skip
 # Short modules with one importer, and why each is a module of its own.
@@ -148,7 +144,7 @@ def _error_texts(path: Path, errors: set[str]) -> Iterator[str]:
 
 
 def test_features_import_features_in_one_direction_only() -> None:
-    """The graph of features has no circle, but for the imports that are still to be cut."""
+    """The graph of features has no circle."""
     place = {name: number for number, name in enumerate(_ORDER)}
     found = set()
     for module, path in _modules():
@@ -158,7 +154,7 @@ def test_features_import_features_in_one_direction_only() -> None:
             other = _feature(imported)
             if other not in ("", importer) and place.get(importer, -1) >= place.get(other, -1):
                 found.add(f"{module.removeprefix(_FEATURES)} -> {imported.removeprefix(_FEATURES)}")
-    assert found == _EXCEPTIONS
+    assert found == set()
 
 
 def test_only_the_store_of_a_feature_imports_its_tables() -> None:

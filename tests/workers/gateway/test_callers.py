@@ -9,7 +9,7 @@ from headrace_workers.core.scopes import JOBS_READ, JOBS_WRITE, METRICS
 from headrace_workers.features.access import keyring
 from headrace_workers.features.access.key_text import new_token
 from headrace_workers.features.access.store.keys import ApiKeys
-from headrace_workers.features.batches.feature import FILES_WRITE
+from headrace_workers.features.files.feature import FILES_WRITE
 from headrace_workers.runtime.settings import GatewaySettings, Settings
 from headrace_workers.wiring.gateway_app import build_app
 

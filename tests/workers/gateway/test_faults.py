@@ -24,8 +24,8 @@ from tests.workers.gateway.served import Gateway, answer, hang_up_while_waiting,
 
 from headrace_producers.admin import ensure_topics
 from headrace_workers.core.scopes import JOBS_WRITE
-from headrace_workers.features.batches.files.files import Files
-from headrace_workers.features.batches.files.store import StoreUnavailable
+from headrace_workers.features.files.files import Files
+from headrace_workers.features.files.object_store import StoreUnavailable
 from headrace_workers.features.generation.api.answering import ends_of
 from headrace_workers.http import sink
 from headrace_workers.http.batcher import PATIENCE
@@ -181,7 +181,7 @@ def test_a_silent_redis_holds_no_job_up(settings: Settings, monkeypatch: pytest.
 def test_a_file_store_that_is_silent_holds_nobody_else(alone: Gateway, monkeypatch: pytest.MonkeyPatch):
     """More files than threads wait for it: each is told in time, and whatever needs the ledger alone is answered."""
     silence = threading.Event()
-    monkeypatch.setattr("headrace_workers.features.batches.api.files.STORE_SECONDS", 0.5)
+    monkeypatch.setattr("headrace_workers.features.files.api.files.STORE_SECONDS", 0.5)
     monkeypatch.setattr(alone.services.of(Files), "add", lambda *_, **__: silence.wait(60))
 
     def send(number: int) -> httpx.Response:

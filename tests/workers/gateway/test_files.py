@@ -14,7 +14,7 @@ from tests.services.eventually import eventually
 from tests.workers.gateway.openai_client import openai_of
 from tests.workers.gateway.served import IDLE
 
-from headrace_workers.features.batches.feature import FILES_READ
+from headrace_workers.features.files.feature import FILES_READ
 from headrace_workers.features.webhooks.store.delivery_views import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 

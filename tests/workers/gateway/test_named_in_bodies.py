@@ -12,7 +12,8 @@ from tests.workers.gateway.served import Gateway
 from tests.workers.gateway.test_tenants import METHODS, a_file, a_response, a_store, an_endpoint, an_eval
 
 from headrace_workers.core.scopes import JOBS_WRITE, Scope, all_scopes, allows
-from headrace_workers.features.batches.feature import BATCHES_WRITE, FILES_READ, FILES_WRITE
+from headrace_workers.features.batches.feature import BATCHES_WRITE
+from headrace_workers.features.files.feature import FILES_READ, FILES_WRITE
 from headrace_workers.features.generation.openai.common_fields import OF_ANY, OF_GENERATION
 from headrace_workers.http.caller import Needs
 from headrace_workers.http.direct import Direct

@@ -14,7 +14,7 @@ from headrace_workers.core.scopes import (
     scopes_of,
     usual_scopes,
 )
-from headrace_workers.features.batches.feature import FILES_WRITE
+from headrace_workers.features.files.feature import FILES_WRITE
 
 
 def test_to_write_implies_to_read():

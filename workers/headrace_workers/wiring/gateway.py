@@ -19,9 +19,9 @@ from headrace_workers.core.once import once
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.access.store.keys import ApiKeys
-from headrace_workers.features.batches.files.files import files_in
-from headrace_workers.features.batches.files.uploads import Uploads
-from headrace_workers.features.batches.store.stored import StoredFiles
+from headrace_workers.features.files.files import files_in
+from headrace_workers.features.files.store.stored import StoredFiles
+from headrace_workers.features.files.uploads import Uploads
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
 from headrace_workers.features.knowledge.parts import embedder_of, remembering
@@ -58,8 +58,8 @@ def build_gateway(
     requests without a key.
     """
     from headrace_workers.features.access.keyring import Keyring
-    from headrace_workers.features.batches.files.files import Files
-    from headrace_workers.features.batches.files.store_work import StoreWork
+    from headrace_workers.features.files.files import Files
+    from headrace_workers.features.files.store_work import StoreWork
     from headrace_workers.features.knowledge.passage_search import PassageSearch
     from headrace_workers.http.metrics import Metrics
     from headrace_workers.http.rates import Rates

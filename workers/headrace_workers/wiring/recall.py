@@ -11,7 +11,7 @@ from headrace_workers.core.once import once
 from headrace_workers.core.pipeline.grouping import pieces
 from headrace_workers.core.ports import CountingEmbedder, Embedder
 from headrace_workers.core.progress import Progress
-from headrace_workers.features.batches.files.files import files_in
+from headrace_workers.features.files.files import files_in
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.knowledge.parts import question_embedder

@@ -1,4 +1,4 @@
-"""The batches feature: files, uploads, and batches of jobs."""
+"""The batches feature: batches of jobs."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -10,22 +10,17 @@ if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
     from headrace_workers.core.environment import Variables
+    from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty
 
-FILES_READ: Final = Scope("files:read")
-FILES_WRITE: Final = Scope("files:write")
 BATCHES_READ: Final = Scope("batches:read")
 BATCHES_WRITE: Final = Scope("batches:write")
 
 
 def _routers() -> "Sequence[APIRouter]":
-    from headrace_workers.features.batches.api import batches, files, uploads
+    from headrace_workers.features.batches.api import batches
 
-    return (
-        files.router,
-        uploads.router,
-        batches.router,
-    )
+    return (batches.router,)
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
@@ -35,6 +30,13 @@ def _commands() -> Sequence[Callable[[Any], None]]:
         run.register,
         batch.register,
     )
+
+
+def _hooks() -> "Hooks":
+    from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.features.batches.store import batches
+
+    return Hooks(users_of_file=batches.users_of_file)
 
 
 def _duty(bridge: "BridgeParts") -> "FeatureDuty":
@@ -53,7 +55,8 @@ FEATURE = Feature(
     name="batches",
     routers=_routers,
     commands=_commands,
-    scopes=(FILES_READ, FILES_WRITE, BATCHES_READ, BATCHES_WRITE),
+    scopes=(BATCHES_READ, BATCHES_WRITE),
+    hooks=_hooks,
     duties={"batches": _duty},
     settings=_settings,
 )

@@ -14,13 +14,13 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.named_resources import FAMILIES
 from headrace_workers.core.scopes import Scope
-from headrace_workers.features.batches.api.files import Expiry, file_of
 from headrace_workers.features.batches.feature import BATCHES_READ, BATCHES_WRITE
 from headrace_workers.features.batches.requests import URLS
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.submit import LONGEST_WINDOW, EmptyInput, Wishes, seconds_of, submit
-from headrace_workers.features.batches.submit import PURPOSE as BATCH
 from headrace_workers.features.batches.views import NATIVE, Batch
+from headrace_workers.features.files.api.files import Expiry, file_of
+from headrace_workers.features.files.files import BATCH_INPUT
 from headrace_workers.features.webhooks.feature import WEBHOOKS_READ
 from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.http.bodies import JSONRoute
@@ -99,10 +99,10 @@ async def create(
     except ConfigurationError as error:
         raise Refusal(Why.INVALID, str(error), param="completion_window") from error
     file = await file_of(services, caller, wanted.input_file_id, "input_file_id")
-    if file.purpose != BATCH:
+    if file.purpose != BATCH_INPUT:
         raise Refusal(
             Why.INVALID,
-            f"input_file_id: the file's purpose is {file.purpose!r}, and must be {BATCH!r}",
+            f"input_file_id: the file's purpose is {file.purpose!r}, and must be {BATCH_INPUT!r}",
             param="input_file_id",
         )
     try:

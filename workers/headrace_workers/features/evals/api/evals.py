@@ -8,7 +8,6 @@ from fastapi import APIRouter, Query
 from sqlalchemy import Row
 
 from headrace_schemas.errors import InvalidRecord, UnknownModel
-from headrace_workers.features.batches.files.files import new_id
 from headrace_workers.features.evals.api.eval_shapes import EvalChange, EvalDeleted, EvalList, EvalShape, NewEvalBody
 from headrace_workers.features.evals.eval_plan import item_schema_of, models_of, reads_sample
 from headrace_workers.features.evals.feature import EVALS_READ, EVALS_WRITE
@@ -17,6 +16,7 @@ from headrace_workers.features.evals.settings import EvalSettings
 from headrace_workers.features.evals.store.eval_limits import EvalBounds
 from headrace_workers.features.evals.store.evals import Evals, NewEval
 from headrace_workers.features.evals.template_fields import SAMPLED
+from headrace_workers.features.files.files import new_id
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import LedgerAway, Refusal, Why

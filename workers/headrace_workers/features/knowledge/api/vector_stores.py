@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from fastapi import APIRouter, Request
 
 from headrace_schemas.attributes import AttributeMap
-from headrace_workers.features.batches.feature import FILES_READ
-from headrace_workers.features.batches.store.stored import StoredFiles
+from headrace_workers.features.files.feature import FILES_READ
+from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.knowledge.api.vector_store_shapes import (
     ERRORS,
     NewStore,

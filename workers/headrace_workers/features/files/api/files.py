@@ -10,13 +10,12 @@ from sqlalchemy import Row
 
 from headrace_schemas.limits import NO_NUL
 from headrace_workers.core.text_file import NotReadable
-from headrace_workers.features.batches.feature import FILES_READ, FILES_WRITE
-from headrace_workers.features.batches.files.files import FileInUse, Files
-from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
-from headrace_workers.features.batches.files.store_work import GoesOn, NoPlace, StoreWork
-from headrace_workers.features.batches.store.stored import StoredFiles
-from headrace_workers.features.batches.submit import PURPOSE as BATCH
-from headrace_workers.features.batches.views import FileObject
+from headrace_workers.features.files.feature import FILES_READ, FILES_WRITE
+from headrace_workers.features.files.files import BATCH_INPUT, FileInUse, Files
+from headrace_workers.features.files.object_store import NoSuchObject, StoreUnavailable
+from headrace_workers.features.files.store.stored import StoredFiles
+from headrace_workers.features.files.store_work import GoesOn, NoPlace, StoreWork
+from headrace_workers.features.files.views import FileObject
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.bounds import BODY_BYTES
 from headrace_workers.http.caller import Caller, needs
@@ -84,7 +83,7 @@ async def create(
             caller,
             lambda goes_on: services.of(Files).add(
                 chunks_of(file.file, goes_on), tenant=caller.tenant, purpose=purpose, name=name_of(file), keep=seconds,
-                lines=purpose == BATCH, goes_on=goes_on,
+                lines=purpose == BATCH_INPUT, goes_on=goes_on,
             ),
             size=file.size or 0,
         )  # fmt: skip
