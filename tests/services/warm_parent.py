@@ -50,7 +50,6 @@ _LOADED: Final = (
     "headrace_workers.core.migrate",
     "headrace_workers.wiring.bridge",
     "headrace_workers.wiring.gateway",
-    "headrace_workers.wiring.recall",
     "headrace_workers.wiring.worker",
     "kafka.admin",
     "kombu.transport.redis",

@@ -8,11 +8,11 @@ from tests.workers.recall.test_likeness import ASKED, LIKE, semantic  # noqa: F4
 
 from headrace_workers.core.ledger.cancel import Cancellation
 from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.follow import Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.cache.semantic.cache import Cache
-from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.known import Known
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.questions import Questions

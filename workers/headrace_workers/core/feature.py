@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from headrace_workers.core.pipeline.answering import Answering
     from headrace_workers.core.pipeline.following import UnitsOf
     from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.core.ports import PromptMarks
     from headrace_workers.core.scopes import Scope
 
 _FEATURES: Final = "headrace_workers.wiring.features"  # by its name, since the core imports no feature
@@ -41,6 +42,10 @@ def _no_hooks() -> "Hooks | None":
 
 
 def _no_check(_parts: "AdmissionParts | None") -> "AdmissionCheck | None":
+    return None
+
+
+def _marks_nothing(_settings: Any) -> "PromptMarks | None":
     return None
 
 
@@ -96,9 +101,10 @@ class Feature:
     Jobs. `admission(parts)` returns what the feature checks of each job before it is taken in
     (core/admission/check.py); without parts, the same as far as it needs the job alone. `stages(settings)` returns the
     feature's stages for a deployment's settings, or without settings for the defaults. `engines` returns the engines
-    that model cards may name. `answering` returns what the feature adds to how a model answers. `follows(settings,
-    ledger, believed)` returns what makes units of work of records that are published (core/pipeline/following.py); that
-    nobody wants any may be believed for so many seconds.
+    that model cards may name. `answering` returns what the feature adds to how a model answers.
+    `prompt_marks(settings)` returns the marks that the feature adds to prompts, so that their tokens are counted, too.
+    `follows(settings, ledger, believed)` returns what makes units of work of records that are published
+    (core/pipeline/following.py); that nobody wants any may be believed for so many seconds.
 
     Processes. `settings` returns the feature's groups of settings, each a model whose fields are `HEADRACE_*`
     variables. `parts(worker)` returns what builds the parts that steps need, by their names (runtime/worker/parts.py).
@@ -122,6 +128,7 @@ class Feature:
     stages: Callable[[Any], "Sequence[Stage]"] = _no_stages
     events: Callable[[], Sequence[EventType]] = _nothing
     answering: Callable[[], "Answering | None"] = _adds_nothing
+    prompt_marks: Callable[[Any], "PromptMarks | None"] = _marks_nothing
     follows: Callable[[Any, "Ledger", float], "UnitsOf | None"] = _follows_nothing
     parts: Callable[[Any], Mapping[str, Callable[[], Any]]] = _builds_nothing
     duties: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)

@@ -24,14 +24,13 @@ from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.files.uploads import Uploads
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
-from headrace_workers.features.knowledge.parts import embedder_of, remembering
+from headrace_workers.features.knowledge.parts import bases_of, embedder_of, remembering
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import GatewaySettings, ModelSettings, Settings
 from headrace_workers.runtime.wire.listener import HintListener, HintReceiver, Several
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
-from headrace_workers.wiring import recall
 from headrace_workers.wiring.parts import admission_parts, pipeline_of
 
 if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
@@ -80,9 +79,7 @@ def build_gateway(
     )
     ledger.tell_of_changes(partial(notifier.notify, Hint.CHANGES))
     embedder = once(lambda: remembering(embedder_of(settings)))
-    bases = once(
-        lambda: recall.bases_of(ledger, progress, process_name("gateway"), embedder, lambda: followers, at_end)
-    )
+    bases = once(lambda: bases_of(ledger, progress, process_name("gateway"), embedder, lambda: followers, at_end))
     files = files_in(settings, ledger)
     return Services(
         settings=settings,

@@ -10,11 +10,9 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import installed_stages
-from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
+from headrace_workers.features.generation.parts import counting_models
 from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
-from headrace_workers.features.moderation.canary import LONGEST_MARK
-from headrace_workers.features.moderation.deployed_policy import canaries_of
 from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.assign import Assigner
@@ -35,10 +33,9 @@ def pipeline_of(settings: Settings) -> Pipeline:
 
 def admission_parts(settings: Settings, ledger: Ledger, models: Registry, embedder: ServedEmbedder) -> AdmissionParts:
     """Return the parts by which features check jobs. Raise ConfigurationError if the moderation policy is wrong."""
-    shown = canaries_of(settings).shown
     return AdmissionParts(
         ledger=ledger,
-        models=CountingModels(settings.home, models, shown, longest_mark=LONGEST_MARK),
+        models=counting_models(settings, models),
         embedder=embedder,
         reach=settings.of(WebhookSettings).reach,
     )

@@ -31,8 +31,8 @@ def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
 
 def _cache(worker: WorkerParts) -> "Cache":
     """Return the answers that may be given again. Where no embedder is here, only those to the very same request."""
+    from headrace_workers.core.ledger.follow import Follower
     from headrace_workers.features.cache.semantic.cache import Cache
-    from headrace_workers.features.cache.semantic.follow import Follower
     from headrace_workers.features.cache.semantic.keeping import Keeping
     from headrace_workers.features.cache.semantic.known import Known
     from headrace_workers.features.cache.semantic.likeness import NearestQuestions

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.environment import Variables
     from headrace_workers.core.pipeline.answering import Answering
     from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.core.ports import PromptMarks
     from headrace_workers.runtime.settings import Settings
     from headrace_workers.runtime.worker.parts import WorkerParts
 
@@ -48,6 +49,12 @@ def _answering() -> "Answering":
     return Answering(turns=asked_again.turns, without_another=asked_again.without_another)
 
 
+def _prompt_marks(settings: "Settings") -> "PromptMarks":
+    from headrace_workers.features.moderation.deployed_policy import canaries_of
+
+    return canaries_of(settings)
+
+
 def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
     from headrace_workers.features.moderation.parts import parts
 
@@ -68,5 +75,6 @@ FEATURE = Feature(
     stages=_stages,
     parts=_parts,
     answering=_answering,
+    prompt_marks=_prompt_marks,
     settings=_settings,
 )
