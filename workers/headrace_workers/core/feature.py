@@ -41,7 +41,11 @@ def _no_hooks() -> "Hooks | None":
     return None
 
 
-def _no_check(_parts: "AdmissionParts | None") -> "AdmissionCheck | None":
+def _no_job_check() -> "AdmissionCheck | None":
+    return None
+
+
+def _no_admission(_parts: "AdmissionParts") -> "AdmissionCheck | None":
     return None
 
 
@@ -98,10 +102,10 @@ class Feature:
     `tables` returns the feature's tables that no migration makes: `headrace ledger migrate` makes those that are
     missing.
 
-    Jobs. `admission(parts)` returns what the feature checks of each job before it is taken in
-    (core/admission/check.py); without parts, the same as far as it needs the job alone. `stages(settings)` returns the
-    feature's stages for a deployment's settings, or without settings for the defaults. `engines` returns the engines
-    that model cards may name. `answering` returns what the feature adds to how a model answers.
+    Jobs. `job_check` returns the feature's check of each job that needs nothing but the job, and `admission(parts)` the
+    check that asks the deployment (core/admission/check.py). `stages(settings)` returns the feature's stages for a
+    deployment's settings, or without settings for the defaults. `engines` returns the engines that model cards may
+    name. `answering` returns what the feature adds to how a model answers.
     `prompt_marks(settings)` returns the marks that the feature adds to prompts, so that their tokens are counted, too.
     `follows(settings, ledger, believed)` returns what makes units of work of records that are published
     (core/pipeline/following.py); that nobody wants any may be believed for so many seconds.
@@ -124,7 +128,8 @@ class Feature:
     metrics: Callable[[], Sequence[Callable[[Any], Any]]] = _nothing
     tables: Callable[[], Sequence["Table"]] = _nothing
     change_kinds: Mapping[str, str] = field(default_factory=dict)
-    admission: Callable[["AdmissionParts | None"], "AdmissionCheck | None"] = _no_check
+    job_check: Callable[[], "AdmissionCheck | None"] = _no_job_check
+    admission: Callable[["AdmissionParts"], "AdmissionCheck | None"] = _no_admission
     stages: Callable[[Any], "Sequence[Stage]"] = _no_stages
     events: Callable[[], Sequence[EventType]] = _nothing
     answering: Callable[[], "Answering | None"] = _adds_nothing

@@ -13,7 +13,6 @@ from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.parts import counting_models
 from headrace_workers.features.knowledge.embedders.served import ServedEmbedder
-from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.assign import Assigner
 from headrace_workers.runtime.wire.follow_up import FollowUp
@@ -37,7 +36,7 @@ def admission_parts(settings: Settings, ledger: Ledger, models: Registry, embedd
         ledger=ledger,
         models=counting_models(settings, models),
         embedder=embedder,
-        reach=settings.of(WebhookSettings).reach,
+        settings=settings,
     )
 
 

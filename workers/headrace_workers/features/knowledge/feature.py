@@ -52,9 +52,7 @@ def _hooks() -> "Hooks":
     return Hooks(on_prune=base_uses.forget)
 
 
-def _admission(parts: "AdmissionParts | None") -> "AdmissionCheck | None":
-    if parts is None:
-        return None
+def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
     from headrace_workers.features.knowledge.admission import KnowledgeCheck
     from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 

@@ -9,7 +9,6 @@ if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
     from headrace_workers.core.admission.check import AdmissionCheck
-    from headrace_workers.core.admission.parts import AdmissionParts
     from headrace_workers.core.environment import Variables
     from headrace_workers.core.pipeline.answering import Answering
     from headrace_workers.core.pipeline.stage import Stage
@@ -30,7 +29,7 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (moderation.register,)
 
 
-def _admission(_parts: "AdmissionParts | None") -> "AdmissionCheck":
+def _job_check() -> "AdmissionCheck":
     from headrace_workers.features.moderation.admission import ModeratorCheck
 
     return ModeratorCheck()
@@ -71,7 +70,7 @@ FEATURE = Feature(
     name="moderation",
     routers=_routers,
     commands=_commands,
-    admission=_admission,
+    job_check=_job_check,
     stages=_stages,
     parts=_parts,
     answering=_answering,

@@ -47,13 +47,11 @@ def _hooks() -> "Hooks":
     return Hooks(on_ingest=listeners.keep_callbacks, on_forget_jobs=deliveries.forget, on_prune=endpoints.forget_places)
 
 
-def _admission(parts: "AdmissionParts | None") -> "AdmissionCheck | None":
-    if parts is None:
-        return None
+def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
     from headrace_workers.features.webhooks.admission import CallbackCheck
     from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
-    return CallbackCheck(parts.reach, parts.ledger.of(Webhooks).unknown)
+    return CallbackCheck(parts.settings.of(WebhookSettings).reach, parts.ledger.of(Webhooks).unknown)
 
 
 def _stages(_settings: "Settings | None") -> "Sequence[Stage]":
