@@ -7,10 +7,11 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from headrace_schemas.envelope import is_traceparent
+from headrace_workers.cli.job_views import JobObject, job_json
 from headrace_workers.core.ledger.job_status import Standing
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.core.scopes import JOBS_READ, JOBS_WRITE
-from headrace_workers.features.jobs.api.job_body import JobShape, accepted_body, is_over, job_body
+from headrace_workers.features.jobs.api.job_events import is_over
 from headrace_workers.features.jobs.api.job_request import jobs_of
 from headrace_workers.features.jobs.api.job_schemas import ACCEPTED, body_of_jobs
 from headrace_workers.http.bodies import parsed
@@ -52,24 +53,24 @@ async def send(
     return await let_in(services, caller, jobs, traceparent, many=isinstance(document, list))
 
 
-@showing.get("/v1/jobs/{job_id}", response_model=JobShape, responses=ANSWERS)
+@showing.get("/v1/jobs/{job_id}", response_model=JobObject, responses=ANSWERS)
 async def show(job_id: str, request: Request, caller: Reads, services: Wired, wait: Wait = 0.0) -> Response:
     """Return a job. With `wait`, return it when it has ended, or when that time is over."""
     standing = await standing_of(services, caller, job_id)
     if wait and not is_over(standing):
         ended = await while_here(request, services.waiter.stands([job_id], wait))
         standing = ended.get(job_id) or await standing_of(services, caller, job_id)
-    return Response(job_body(job_id, standing), media_type=_JSON)
+    return Response(job_json(job_id, standing), media_type=_JSON)
 
 
-@router.delete("/v1/jobs/{job_id}", response_model=JobShape, responses=ANSWERS)
+@router.delete("/v1/jobs/{job_id}", response_model=JobObject, responses=ANSWERS)
 async def cancel(job_id: str, caller: Writes, services: Wired) -> Response:
     """Cancel a job, and tell how it stands then: one that has ended before stays as it is."""
     standing = await standing_of(services, caller, job_id)
     if not is_over(standing):
         await services.cancel([job_id], caller.tenant, "")
         standing = await standing_of(services, caller, job_id)
-    return Response(job_body(job_id, standing), media_type=_JSON)
+    return Response(job_json(job_id, standing), media_type=_JSON)
 
 
 async def standing_of(services: Services, caller: Caller, job_id: str) -> Standing:
@@ -86,7 +87,7 @@ async def let_in(
     await services.rates.take(caller.tenant, len(jobs) - 1)
     trace = traceparent if traceparent and is_traceparent(traceparent) else None
     ids = await services.admission.submit(caller, jobs, traceparent=trace)
-    told = [accepted_body(job_id) for job_id in ids]
+    told = [{"object": "job", "id": job_id, "state": "accepted"} for job_id in ids]
     body: dict[str, Any] = {"object": "list", "data": told} if many else told[0]
     headers = {} if many else {"location": f"/v1/jobs/{ids[0]}"}
     return Response(json.dumps(body), 202, headers, _JSON)
