@@ -62,6 +62,8 @@ class Models:
 class Embedder:
     """The embedder `vectors`, which guesses how long a text is, and refuses one word."""
 
+    alias = "vectors"
+
     def check(self, alias: str) -> None:
         """There is one."""
         if alias != "vectors":

@@ -33,6 +33,10 @@ def _nothing() -> Sequence[Any]:
     return ()
 
 
+def _serves_nothing(_gateway: Any) -> Mapping[type, object]:
+    return {}
+
+
 def _no_schemas() -> Mapping[str, Any]:
     return {}
 
@@ -89,6 +93,7 @@ class Feature:
     what it runs.
 
     HTTP and the shell. `routers` returns the FastAPI routers of the gateway, in the order in which they are asked.
+    `services(gateway)` returns the objects of a gateway that the routes work with, by their class (http/parts.py).
     `schemas` returns the JSON schemas, by name, of bodies that routes read themselves, for the API's description.
     `scopes` are the permissions that the feature adds to API keys. `commands` returns functions that add a command, or
     a group of commands, to the Typer application that they are given. `checks` returns what `headrace doctor` looks at.
@@ -119,6 +124,7 @@ class Feature:
 
     name: str
     routers: Callable[[], Sequence[Any]] = _nothing
+    services: Callable[[Any], Mapping[type, object]] = _serves_nothing
     schemas: Callable[[], Mapping[str, Any]] = _no_schemas
     scopes: "Sequence[Scope]" = ()
     commands: Callable[[], Sequence[Callable[[Any], None]]] = _nothing

@@ -1,6 +1,6 @@
 """The files feature: files and uploads of OpenAI's clients, and what batches write."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from headrace_workers.core.feature import Feature
@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
     from headrace_workers.core.environment import Variables
+    from headrace_workers.http.parts import GatewayParts
 
 FILES_READ: Final = Scope("files:read")
 FILES_WRITE: Final = Scope("files:write")
@@ -21,10 +22,18 @@ def _routers() -> "Sequence[APIRouter]":
     return (files.router, uploads.router)
 
 
+def _services(gateway: "GatewayParts") -> Mapping[type, object]:
+    from headrace_workers.features.files.parts import services
+
+    return services(gateway)
+
+
 def _settings() -> "Sequence[type[Variables]]":
     from headrace_workers.features.files.settings import FileSettings
 
     return (FileSettings,)
 
 
-FEATURE = Feature(name="files", routers=_routers, scopes=(FILES_READ, FILES_WRITE), settings=_settings)
+FEATURE = Feature(
+    name="files", routers=_routers, services=_services, scopes=(FILES_READ, FILES_WRITE), settings=_settings
+)

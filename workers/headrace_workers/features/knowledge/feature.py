@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.pipeline.answering import Answering
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.features.generation.engines.engine import Engine
+    from headrace_workers.http.parts import GatewayParts
     from headrace_workers.runtime.settings import Settings
     from headrace_workers.runtime.worker.parts import WorkerParts
 
@@ -78,6 +79,12 @@ def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
     return parts(worker)
 
 
+def _services(gateway: "GatewayParts") -> Mapping[type, object]:
+    from headrace_workers.features.knowledge.passage_search import services
+
+    return services(gateway)
+
+
 def _schemas() -> Mapping[str, Any]:
     from pydantic import BaseModel
 
@@ -104,6 +111,7 @@ def _settings() -> "Sequence[type[Variables]]":
 FEATURE = Feature(
     name="knowledge",
     routers=_routers,
+    services=_services,
     commands=_commands,
     scopes=(KNOWLEDGE_READ, KNOWLEDGE_WRITE),
     hooks=_hooks,
