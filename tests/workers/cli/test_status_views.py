@@ -12,7 +12,7 @@ from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
 
 from headrace_schemas import Category
 from headrace_workers.cli.durations import rfc3339, show_time
-from headrace_workers.cli.job_views import JobDetails
+from headrace_workers.cli.job_views import JobDetails, job_json
 from headrace_workers.cli.status_views import step_rows
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Dead, Done, Retry
@@ -45,6 +45,20 @@ def test_a_step_in_hand_tells_since_when_and_by_whom(ledger):
     assert (step["state"], step["worker"]) == ("leased", "generate@host:1:abc")
     assert (step["started_at"], step["ended_at"], step["waited_ms"]) == (rfc3339(started.now - 3_000), None, 2_000)
     assert step["ran_ms"] == view.now - (started.now - 3_000) >= 3_000
+
+
+def test_operators_see_what_http_shows_and_more(ledger: Ledger):
+    """`headrace status JOB --json` has all fields of `GET /v1/jobs/JOB`, with the same values."""
+    (job_id,) = take_in(ledger, [evaluation(metadata={"tell": "a"})])
+    answer(ledger, job_id)
+    (standing,) = ledger.standings([job_id]).values()
+    over_http = json.loads(job_json(job_id, standing))
+    here = JobDetails.of(ledger.job(job_id)).model_dump(mode="json")
+    assert (over_http["state"], over_http["end"]["job_id"]) == ("done", job_id)
+    assert over_http.keys() < here.keys()
+    (step,), (in_full,) = over_http.pop("steps"), here["steps"]
+    assert {name: in_full[name] for name in step} == step
+    assert {name: here[name] for name in over_http} == over_http
 
 
 def test_a_step_in_nobodys_hands_names_nobody(ledger):
