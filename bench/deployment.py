@@ -13,9 +13,9 @@ from headrace_producers.admin import ensure_topics
 from headrace_producers.kafka import KafkaSink
 from headrace_workers.cli.readiness import LogWatch
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.scopes import all_scopes
 from headrace_workers.features.access.commands.keys import new_key
 from headrace_workers.features.access.store.keys import ApiKeys
-from headrace_workers.http.scopes import Scope
 from headrace_workers.runtime.embedded.child_processes import ChildSpec, start, stop
 
 _READY = {"bridge": "the bridge runs", "worker": "ready for work", "gateway": "the gateway answers"}
@@ -44,7 +44,7 @@ class Deployment:
         """A new key for its gateway, that may do all."""
         ledger = Ledger.at(self.ledger)
         try:
-            token, kept = new_key(tenant, "of a bench", tuple(sorted(Scope)))
+            token, kept = new_key(tenant, "of a bench", tuple(sorted(all_scopes())))
             ledger.of(ApiKeys).add(kept)
             return token.text
         finally:

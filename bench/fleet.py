@@ -17,10 +17,10 @@ from bench.report import Report, Row, percentile, report, row
 from bench.services import Services, services
 from bench.vectors import clustered
 from headrace_workers.core.ledger import changes
+from headrace_workers.core.ledger.follow import Follower
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.semantic.saved import Reached, Saved

@@ -50,7 +50,6 @@ _LOADED: Final = (
     "headrace_workers.core.migrate",
     "headrace_workers.wiring.build_bridge",
     "headrace_workers.wiring.build_gateway",
-    "headrace_workers.wiring.recall",
     "headrace_workers.wiring.build_worker",
     "kafka.admin",
     "kombu.transport.redis",

@@ -19,15 +19,15 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.batches.duty import Bulk, Room
 from headrace_workers.features.batches.feed import Feed
-from headrace_workers.features.batches.files.file_service import Files
-from headrace_workers.features.batches.files.store import Store
 from headrace_workers.features.batches.new_batch import BatchOptions, submit
 from headrace_workers.features.batches.outputs import Outputs
 from headrace_workers.features.batches.retry_failed_lines import retry_failed
 from headrace_workers.features.batches.rewriting import Rewriting
 from headrace_workers.features.batches.store.bulk import Batches
-from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.tables import BATCHES
+from headrace_workers.features.files.file_service import Files
+from headrace_workers.features.files.object_store import Store
+from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
 from headrace_workers.runtime.bridge.record_admission import RecordAdmission

@@ -9,7 +9,8 @@ from tests.workers.batches.running import Running, jobs, text_of, with_usage
 from tests.workers.cli.conftest import call, ledger  # noqa: F401
 
 from headrace_workers.core.tables import JOBS
-from headrace_workers.features.batches.tables import BATCHES, FILES
+from headrace_workers.features.batches.tables import BATCHES
+from headrace_workers.features.files.tables import FILES
 from headrace_workers.testing import make_echo_model
 
 

@@ -17,13 +17,13 @@ from headrace_workers.core.progress import Awaited
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS, NEVER, STEPS
 from headrace_workers.core.text_file import NotReadable
-from headrace_workers.features.batches.files.store import StoreUnavailable
 from headrace_workers.features.batches.new_batch import EmptyInput
 from headrace_workers.features.batches.retry_failed_lines import InputGone, NothingFailed, NotOver
 from headrace_workers.features.batches.store.bulk import Batches
-from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.tables import LINES
 from headrace_workers.features.batches.views import Batch, progress_words
+from headrace_workers.features.files.object_store import StoreUnavailable
+from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.webhooks.store.delivery_views import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.runtime.wire.notifier import Hint

@@ -26,6 +26,7 @@ from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.features.generation.engines.chat_template import InvalidTemplate
 from headrace_workers.features.webhooks.allowed_targets import Reach
+from headrace_workers.features.webhooks.settings import HttpUse, WebhookSettings
 from headrace_workers.runtime.bridge.record_admission import Accepted, RecordAdmission
 
 NOW = 1_800_000_000_000  # ms: what the ledger's clock shows
@@ -61,6 +62,8 @@ class Models:
 class Embedder:
     """The embedder `vectors`, which guesses how long a text is, and refuses one word."""
 
+    alias = "vectors"
+
     def check(self, alias: str) -> None:
         """There is one."""
         if alias != "vectors":
@@ -76,8 +79,25 @@ class Embedder:
 
 def rules_of(ledger: Ledger, reach: Reach | None = None) -> AdmissionRules:
     """The rules of a deployment with these models, this embedder, and what the ledger knows."""
-    parts = AdmissionParts(ledger=ledger, models=Models(), embedder=Embedder(), reach=reach or Reach())
+    may_go = reach or Reach()
+    settings = WebhookSettings(
+        webhook_networks=may_go.networks,
+        webhook_ports=may_go.ports,
+        webhook_http=HttpUse.LOOPBACK if may_go.http_loopback else HttpUse.NEVER,
+    )
+    parts = AdmissionParts(ledger=ledger, models=Models(), embedder=Embedder(), settings=_Given(settings))
     return admission_rules(parts, Pipeline())
+
+
+class _Given:
+    """Settings of webhooks, and the defaults of all other groups."""
+
+    def __init__(self, webhooks: WebhookSettings) -> None:
+        self._webhooks = webhooks
+
+    def of(self, kind: Any) -> Any:
+        """Return the settings of a group."""
+        return self._webhooks if kind is WebhookSettings else kind()
 
 
 class _NoResources:

@@ -14,18 +14,18 @@ from tests.workers.ledger.rows import write
 from headrace_workers.core import text_file
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.batches.files.file_service import Files
-from headrace_workers.features.batches.files.store import Store
 from headrace_workers.features.batches.line_states import DONE
 from headrace_workers.features.batches.store.batch_rewriting import Anew
 from headrace_workers.features.batches.store.bulk import Batches
-from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.tables import BATCHES
 from headrace_workers.features.evals import run_start
 from headrace_workers.features.evals.duty import EvalRuns
 from headrace_workers.features.evals.eval_plan import EvalPlan
 from headrace_workers.features.evals.store.evals import Evals, NewEval, NewRun
 from headrace_workers.features.evals.tables import RUNS
+from headrace_workers.features.files.file_service import Files
+from headrace_workers.features.files.object_store import Store
+from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.runtime.bridge.duty import DutyLease
 from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
 

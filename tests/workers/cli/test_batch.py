@@ -11,7 +11,7 @@ from tests.workers.batches.running import DEFAULTS, Running, dead, jobs, text_of
 from headrace_workers.features.batches.commands.batch_files import Changed, Deployment
 from headrace_workers.features.batches.new_batch import BatchOptions
 from headrace_workers.features.batches.store.bulk import Batches
-from headrace_workers.features.batches.store.stored import StoredFiles
+from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.features.webhooks.registering import Wanted, register
 from headrace_workers.features.webhooks.sealing import Sealer

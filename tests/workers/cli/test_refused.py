@@ -72,7 +72,7 @@ def test_an_accepted_job_is_found_by_its_correlation_id(call: Call, ledger: Ledg
         for job in (generation(idempotency_key="1"), generation(idempotency_key="2"))
     ]
     ledger.ingest(jobs[:1])
-    assert json.loads(call("status", "order-8", "--json")[1])["job_id"] == jobs[0].id
+    assert json.loads(call("status", "order-8", "--json")[1])["id"] == jobs[0].id
     ledger.ingest(jobs[1:])
     code, out, err = call("status", "order-8")
     assert (code, out) == (1, "")
@@ -101,7 +101,7 @@ def test_an_accepted_job_is_found_by_each_name_that_its_sender_knows(call: Call,
     job = accepted(generation(**fields))
     ledger.ingest([job, accepted(generation(prompt="other", idempotency_key="other"), "other-event")])
     code, out, _ = call("status", *name, "--json")
-    assert (code, json.loads(out)["job_id"]) == (0, job.id)
+    assert (code, json.loads(out)["id"]) == (0, job.id)
 
 
 def test_a_name_of_another_tenants_job_is_none_of_this_ones(call: Call, ledger: Ledger):

@@ -12,7 +12,8 @@ from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
 
 from headrace_schemas import Category
 from headrace_workers.cli.durations import rfc3339, show_time
-from headrace_workers.cli.status_views import job_dict, step_rows
+from headrace_workers.cli.job_views import JobDetails, job_json
+from headrace_workers.cli.status_views import step_rows
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Dead, Done, Retry
 from headrace_workers.core.sql.database import writing
@@ -28,7 +29,7 @@ def test_a_step_in_hand_tells_since_when_and_by_whom(ledger):
     """While it runs only its claim knows; before a worker has begun it, that is said."""
     (job_id,) = take_in(ledger, [generation()])
     claim = claim_one(ledger)
-    (row,) = step_rows(ledger.job(job_id))
+    (row,) = step_rows(JobDetails.of(ledger.job(job_id)))
     assert (row[STATE], row[RAN]) == ("handed out, not begun", "–")
 
     started = ledger.start(claim.id, worker="generate@host:1:abc", lease_ms=60_000)
@@ -36,21 +37,36 @@ def test_a_step_in_hand_tells_since_when_and_by_whom(ledger):
         tx.execute(update(STEPS).values(ready_at=started.now - 5_000))
         tx.execute(update(CLAIMS).values(started_at=started.now - 3_000))
     view = ledger.job(job_id)
-    (row,) = step_rows(view)
+    job = JobDetails.of(view)
+    (row,) = step_rows(job)
     assert row[STATE] == f"running since {show_time(started.now - 3_000)} by generate@host:1:abc"
     assert row[WAITED] == "2.0 s"
-    (step,) = job_dict(view)["steps"]
+    (step,) = job.model_dump(mode="json")["steps"]
     assert (step["state"], step["worker"]) == ("leased", "generate@host:1:abc")
     assert (step["started_at"], step["ended_at"], step["waited_ms"]) == (rfc3339(started.now - 3_000), None, 2_000)
     assert step["ran_ms"] == view.now - (started.now - 3_000) >= 3_000
+
+
+def test_operators_see_what_http_shows_and_more(ledger: Ledger):
+    """`headrace status JOB --json` has all fields of `GET /v1/jobs/JOB`, with the same values."""
+    (job_id,) = take_in(ledger, [evaluation(metadata={"tell": "a"})])
+    answer(ledger, job_id)
+    (standing,) = ledger.standings([job_id]).values()
+    over_http = json.loads(job_json(job_id, standing))
+    here = JobDetails.of(ledger.job(job_id)).model_dump(mode="json")
+    assert (over_http["state"], over_http["end"]["job_id"]) == ("done", job_id)
+    assert over_http.keys() < here.keys()
+    (step,), (in_full,) = over_http.pop("steps"), here["steps"]
+    assert {name: in_full[name] for name in step} == step
+    assert {name: here[name] for name in over_http} == over_http
 
 
 def test_a_step_in_nobodys_hands_names_nobody(ledger):
     """One that waits, and one that was given back."""
     (job_id,) = take_in(ledger, [generation()])
     for _ in range(2):
-        (row,) = step_rows(ledger.job(job_id))
-        (step,) = job_dict(ledger.job(job_id))["steps"]
+        job = JobDetails.of(ledger.job(job_id))
+        (row,), (step,) = step_rows(job), job.model_dump()["steps"]
         assert (row[STATE], row[RAN], step["worker"], step["started_at"]) == ("ready", "–", None, None)
         claim = claim_one(ledger)
         ledger.start(claim.id, worker="w", lease_ms=60_000)

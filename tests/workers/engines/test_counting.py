@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from headrace_workers.core.ports import Completion, Request
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
 from headrace_workers.features.generation.models.registry import Registry, read_card, write_card
+from headrace_workers.features.generation.parts import counting_models
+from headrace_workers.features.moderation.canary import LONGEST_MARK
+from headrace_workers.runtime.settings import Settings
 from headrace_workers.testing import make_echo_model, make_hash_embedder, make_tiny_model
 
 HELLO = (Message(role="system", content="Be brief."), Message(role="user", content="What is a headrace?"))
@@ -42,6 +46,22 @@ def test_what_is_counted_is_what_the_model_is_shown(home: Path) -> None:
     assert plain is not None
     assert marked is not None
     assert marked > plain
+
+
+def test_the_marks_of_features_are_counted(home: Path) -> None:
+    """A deployment whose moderation policy marks system prompts counts the tokens of the mark, too."""
+    policy = home / "policy.toml"
+    policy.write_text("canary = true\n")
+    key = b64encode(b"k" * 32).decode()
+    env = {"HEADRACE_KAFKA": "nowhere:9092", "HEADRACE_REDIS": "redis://nowhere", "HEADRACE_LEDGER": "sqlite://"}
+    of_policy = {"HEADRACE_POLICY": str(policy), "HEADRACE_WEBHOOK_KEY": key, "HEADRACE_HOME": str(home)}
+    settings = Settings.from_env(env | of_policy)
+    marked, plain = counting_models(settings, Registry(home)), counting(home)
+    assert marked.longest_mark == LONGEST_MARK
+    found, without = (each.prompt_tokens("tiny", HELLO, "default") for each in (marked, plain))
+    assert found is not None
+    assert without is not None
+    assert found > without
 
 
 def test_the_count_is_what_the_worker_reports(home: Path) -> None:

@@ -8,13 +8,13 @@ import pytest
 from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401
 
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.batches.files.file_service import FileInUse, Files
-from headrace_workers.features.batches.files.store import Store, StoreUnavailable
-from headrace_workers.features.batches.store import files as rows
 from headrace_workers.features.batches.store.batches import NewBatch
 from headrace_workers.features.batches.store.bulk import Batches
-from headrace_workers.features.batches.store.files import FileBounds, NewFile, Overtaken, TooManyFiles
-from headrace_workers.features.batches.store.stored import StoredFiles
+from headrace_workers.features.files.file_service import FileInUse, Files
+from headrace_workers.features.files.object_store import Store, StoreUnavailable
+from headrace_workers.features.files.store import files as rows
+from headrace_workers.features.files.store.files import FileBounds, NewFile, Overtaken, TooManyFiles
+from headrace_workers.features.files.store.stored import StoredFiles
 
 GROWING = NewFile(id="file-out", tenant="a", purpose="batch_output", name="out.jsonl")
 

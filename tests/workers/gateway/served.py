@@ -18,10 +18,10 @@ from headrace_workers.core.ledger.completion import finish, lock_active
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outbox import outgoing
 from headrace_workers.core.progress import Progress
+from headrace_workers.core.scopes import Scope, all_scopes
 from headrace_workers.core.sql.database import clock, writing
 from headrace_workers.features.access.commands.keys import new_key
 from headrace_workers.features.access.store.keys import ApiKeys
-from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Services
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.wiring.build_gateway import build_gateway
@@ -41,7 +41,7 @@ class Gateway:
 
     def key(self, tenant: str = "default", *scopes: Scope) -> str:
         """A new key of a tenant, with these scopes or all."""
-        token, kept = new_key(tenant, "of a test", tuple(sorted(scopes or Scope)))
+        token, kept = new_key(tenant, "of a test", tuple(sorted(scopes or all_scopes())))
         self.services.ledger.of(ApiKeys).add(kept)
         return token.text
 

@@ -5,10 +5,11 @@ import pytest
 from tests.workers.changed_settings import changed
 from tests.workers.gateway.served import Gateway, served, told_unread
 
+from headrace_workers.core.scopes import JOBS_READ, JOBS_WRITE, METRICS
 from headrace_workers.features.access import keyring
 from headrace_workers.features.access.key_text import new_token
 from headrace_workers.features.access.store.keys import ApiKeys
-from headrace_workers.http.scopes import Scope
+from headrace_workers.features.files.feature import FILES_WRITE
 from headrace_workers.runtime.settings import GatewaySettings, Settings
 from headrace_workers.wiring.gateway_app import build_app
 
@@ -42,7 +43,7 @@ def test_who_has_no_key_is_told_so_before_anything_is_read(gateway: Gateway, kin
 @pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x"])
 def test_whose_key_lacks_the_scope_is_told_so_before_anything_is_read(gateway: Gateway, kind: str):
     """On every route that takes a body, as who has no key."""
-    key = f"Authorization: Bearer {gateway.key('default', Scope.METRICS)}"
+    key = f"Authorization: Bearer {gateway.key('default', METRICS)}"
     for path, operations in build_app(gateway.services).openapi()["paths"].items():
         if "post" not in operations:
             continue
@@ -53,13 +54,13 @@ def test_whose_key_lacks_the_scope_is_told_so_before_anything_is_read(gateway: G
 
 def test_a_key_does_what_its_scopes_say(gateway: Gateway):
     """To write implies to read; what is missing is named."""
-    with gateway.client(gateway.key("default", Scope.JOBS_READ)) as reads:
+    with gateway.client(gateway.key("default", JOBS_READ)) as reads:
         told = reads.post("/v1/jobs", json=JOB)
         assert (told.status_code, "jobs:write" in told.json()["detail"]) == (403, True)
-    with gateway.client(gateway.key("default", Scope.JOBS_WRITE)) as writes:
+    with gateway.client(gateway.key("default", JOBS_WRITE)) as writes:
         job_id = writes.post("/v1/jobs", json=JOB).json()["id"]
         assert writes.get(f"/v1/jobs/{job_id}").status_code == 200
-    with gateway.client(gateway.key("default", Scope.FILES_WRITE)) as files:
+    with gateway.client(gateway.key("default", FILES_WRITE)) as files:
         assert files.get(f"/v1/jobs/{job_id}").status_code == 403
 
 

@@ -11,10 +11,10 @@ from tests.services.eventually import eventually
 from tests.workers.changed_settings import changed
 from tests.workers.gateway.served import Gateway
 
-from headrace_workers.features.batches.files.file_service import new_id
 from headrace_workers.features.evals.settings import EvalSettings
 from headrace_workers.features.evals.store.eval_runs import NewItem
 from headrace_workers.features.evals.store.evals import Evals, NewRun
+from headrace_workers.features.files.file_service import new_id
 from headrace_workers.features.webhooks.tables import DELIVERIES
 
 SAMPLE = "{{sample.output_text}}"

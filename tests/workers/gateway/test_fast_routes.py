@@ -9,12 +9,12 @@ import pytest
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 
+from headrace_workers.core.scopes import JOBS_READ, Scope
 from headrace_workers.http import fast_routes as room
 from headrace_workers.http.fast_routes import FastRoute, Shortcut, fast_route
-from headrace_workers.http.scopes import Scope
 from headrace_workers.wiring.gateway_app import ROUTERS
 
-router = APIRouter(route_class=fast_route(Scope.JOBS_READ))
+router = APIRouter(route_class=fast_route(JOBS_READ))
 
 
 @router.get("/things/{thing}")

@@ -23,13 +23,13 @@ from tests.workers.gateway.conftest import bridge_of
 from tests.workers.gateway.served import Gateway, answer, hang_up_while_waiting, served
 
 from headrace_producers.admin import ensure_topics
-from headrace_workers.features.batches.files.file_service import Files
-from headrace_workers.features.batches.files.store import StoreUnavailable
+from headrace_workers.core.scopes import JOBS_WRITE
+from headrace_workers.features.files.file_service import Files
+from headrace_workers.features.files.object_store import StoreUnavailable
 from headrace_workers.features.generation.api.openai_answers import ends_of
 from headrace_workers.http import sink
 from headrace_workers.http.batcher import PATIENCE
 from headrace_workers.http.caller import Caller, needs
-from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Wired
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.redis_client import redis_client
@@ -181,7 +181,7 @@ def test_a_silent_redis_holds_no_job_up(settings: Settings, monkeypatch: pytest.
 def test_a_file_store_that_is_silent_holds_nobody_else(alone: Gateway, monkeypatch: pytest.MonkeyPatch):
     """More files than threads wait for it: each is told in time, and whatever needs the ledger alone is answered."""
     silence = threading.Event()
-    monkeypatch.setattr("headrace_workers.features.batches.api.files.STORE_SECONDS", 0.5)
+    monkeypatch.setattr("headrace_workers.features.files.api.files.STORE_SECONDS", 0.5)
     monkeypatch.setattr(alone.services.of(Files), "add", lambda *_, **__: silence.wait(60))
 
     def send(number: int) -> httpx.Response:
@@ -296,7 +296,7 @@ def waiting(alone: Gateway) -> Callable[[bool], str]:
         path = f"/v1/waiting-{keep}".lower()
 
         async def wait(
-            request: Request, caller: Annotated[Caller, needs(Scope.JOBS_WRITE)], services: Wired
+            request: Request, caller: Annotated[Caller, needs(JOBS_WRITE)], services: Wired
         ) -> dict[str, str]:
             ids = (await request.json())["ids"]
             ends = await ends_of(request, services, caller, ids, seconds=60, keep=keep)

@@ -7,12 +7,12 @@ from tests.workers.bridge.records import evaluation
 from tests.workers.gateway.served import Gateway
 from tests.workers.ledger_jobs import take_in
 
+from headrace_workers.core.scopes import METRICS, usual_scopes
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import NEVER, STEPS
 from headrace_workers.features.judging.store import score_counts as scored
 from headrace_workers.features.quality.store.pass_rates import PassRate, PassRates
 from headrace_workers.http.metrics import Metrics
-from headrace_workers.http.scopes import USUAL, Scope
 
 JOB = {"model": "echo", "prompt": "the secret of the mill"}
 
@@ -53,9 +53,9 @@ def test_requests_jobs_and_refusals_are_counted(alone: Gateway):
 
 def test_they_are_shown_to_whom_may_see_the_whole(gateway: Gateway):
     """A tenant's usual key may not."""
-    with gateway.client(gateway.key("shop", *USUAL)) as client:
+    with gateway.client(gateway.key("shop", *usual_scopes())) as client:
         assert client.get("/metrics").status_code == 403
-    with gateway.client(gateway.key("shop", Scope.METRICS)) as client:
+    with gateway.client(gateway.key("shop", METRICS)) as client:
         assert client.get("/metrics").headers["content-type"].startswith("text/plain; version=0.0.4")
 
 

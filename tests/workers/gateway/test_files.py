@@ -14,9 +14,9 @@ from tests.services.eventually import eventually
 from tests.workers.gateway.openai_client import openai_of
 from tests.workers.gateway.served import IDLE
 
+from headrace_workers.features.files.feature import FILES_READ
 from headrace_workers.features.webhooks.store.delivery_views import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
-from headrace_workers.http.scopes import Scope
 
 CHAT = "/v1/chat/completions"
 
@@ -363,7 +363,7 @@ def test_another_tenants_things_are_not_there(ai, stranger):
 def test_scopes_are_asked_for(gateway):
     """To read files is not to read batches."""
     with openai.OpenAI(
-        base_url=f"{gateway.url}/v1", api_key=gateway.key("default", Scope.FILES_READ), max_retries=0
+        base_url=f"{gateway.url}/v1", api_key=gateway.key("default", FILES_READ), max_retries=0
     ) as reader:
         assert reader.files.list(limit=1) is not None
         with pytest.raises(openai.PermissionDeniedError):

@@ -11,10 +11,12 @@ from tests.services.eventually import eventually
 from tests.workers.gateway.served import Gateway
 from tests.workers.gateway.test_tenants import METHODS, a_file, a_response, a_store, an_endpoint, an_eval
 
+from headrace_workers.core.scopes import JOBS_WRITE, Scope, all_scopes, allows
+from headrace_workers.features.batches.feature import BATCHES_WRITE
+from headrace_workers.features.files.feature import FILES_READ, FILES_WRITE
 from headrace_workers.features.generation.openai.common_fields import OF_ANY, OF_GENERATION
 from headrace_workers.http.caller import Needs
 from headrace_workers.http.fast_routes import FastRoute
-from headrace_workers.http.scopes import Scope, allows
 from headrace_workers.wiring.gateway_app import ROUTERS, build_app
 
 Make = Callable[[httpx.Client], str]
@@ -263,7 +265,7 @@ def test_every_field_and_parameter_is_known_to_name_something_or_nothing(gateway
                 if place[-1] == "headrace":
                     # What OpenAI's routes take there their descriptions do not say.
                     answers = path in ("/v1/chat/completions", "/v1/completions", "/v1/responses")
-                    wishes = OF_GENERATION if answers else OF_ANY if scope is Scope.JOBS_WRITE else ()
+                    wishes = OF_GENERATION if answers else OF_ANY if scope is JOBS_WRITE else ()
                     wanted |= {(path, f"headrace.{wish}") for wish in wishes if wish in NAMES}
                 elif place[-1] in NAMES and "callback" not in place[:-1] and "files" not in place[:-1]:
                     wanted.add((path, ".".join(place)))
@@ -278,8 +280,8 @@ def test_what_is_named_needs_the_scope_to_read_it(gateway: Gateway, asked: tuple
     family = NAMES[field.rpartition(".")[2]]
     own = next(scope for method, each, scope, _ in routes(gateway) if (method, each) == ("post", path))
     needed = Scope(f"{family}:read")
-    others = [scope for scope in Scope if not allows({scope}, needed)]
-    beside = [Scope.FILES_READ] if path == "/v1/batches" else []  # of its lines
+    others = [scope for scope in all_scopes() if not allows({scope}, needed)]
+    beside = [FILES_READ] if path == "/v1/batches" else []  # of its lines
     least = gateway.key("default", own, needed, *beside)
     with gateway.client() as all_of_it, gateway.client(gateway.key("default", *others)) as lacks:
         body = body_of(make(all_of_it))
@@ -298,7 +300,7 @@ def test_what_is_named_needs_the_scope_to_read_it(gateway: Gateway, asked: tuple
 @pytest.mark.parametrize("url", [None, "/v1/chat/completions"])
 def test_lines_of_a_batch_name_what_the_key_that_submitted_it_may_read(gateway: Gateway, url: str | None):
     """A file of lines opens no knowledge base, and rings at no endpoint, that a body would not."""
-    few = gateway.key("default", Scope.BATCHES_WRITE, Scope.FILES_WRITE)
+    few = gateway.key("default", BATCHES_WRITE, FILES_WRITE)
     with gateway.client() as own, gateway.client(few) as client:
         store, endpoint = a_store(own), an_endpoint(own)
         wishes = [{}, {"knowledge": store}, {"callback": {"endpoint": endpoint}}]

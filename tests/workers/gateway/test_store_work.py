@@ -13,7 +13,7 @@ from tests.services.eventually import eventually
 from tests.workers.gateway.served import Gateway
 
 from headrace_workers.core import text_file
-from headrace_workers.features.batches.files.store_work import EACH, NobodyWaits, NoPlace, StoreWork
+from headrace_workers.features.files.store_work import EACH, NobodyWaits, NoPlace, StoreWork
 
 
 def test_a_tenant_that_does_much_leaves_room_for_others():

@@ -14,7 +14,7 @@ from tests.workers.changed_settings import changed
 from tests.workers.gateway.served import Gateway, served
 
 from headrace_workers.core.sql import by_bytes
-from headrace_workers.features.batches.files.file_service import files_in
+from headrace_workers.features.files.file_service import files_in
 from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
 from headrace_workers.features.knowledge.filling import Filling
 from headrace_workers.features.knowledge.passage_search import SEARCHES_AT_A_TIME, PassageSearch

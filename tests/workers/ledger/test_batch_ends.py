@@ -12,9 +12,9 @@ from tests.workers.webhooks.office import Office
 from headrace_schemas.callback import BatchCallback
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.batches.store.bulk import Batches
-from headrace_workers.features.batches.store.files import NewFile
-from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.tables import BATCHES
+from headrace_workers.features.files.store.files import NewFile
+from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.webhooks.store.delivery_views import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 

@@ -10,8 +10,8 @@ from tests.workers.ledger.rows import write
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.batches.store.batch_outputs import EndedLine, Fate, JobEnd
 from headrace_workers.features.batches.store.bulk import Batches
-from headrace_workers.features.batches.store.files import Growth, NewFile, Overtaken, Piece
-from headrace_workers.features.batches.store.stored import StoredFiles
+from headrace_workers.features.files.store.files import Growth, NewFile, Overtaken, Piece
+from headrace_workers.features.files.store.stored import StoredFiles
 
 
 @pytest.fixture

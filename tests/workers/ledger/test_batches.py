@@ -6,9 +6,9 @@ from tests.workers.ledger.batch_rows import create, line, lines, rows, stand, tw
 from tests.workers.ledger.rows import job, step, write
 
 from headrace_workers.features.batches.store.bulk import Batches
-from headrace_workers.features.batches.store.files import NewFile
-from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.batches.tables import BATCHES, LINES
+from headrace_workers.features.files.store.files import NewFile
+from headrace_workers.features.files.store.stored import StoredFiles
 
 FRESH = {
     "key": None, "endpoint": None, "output_file": None, "error_file": None, "metadata": "{}", "defaults": "{}",

@@ -6,12 +6,13 @@ import pytest
 from sqlalchemy import select, update
 
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.batches.store import files as rows
 from headrace_workers.features.batches.store.batches import NewBatch
 from headrace_workers.features.batches.store.bulk import Batches
-from headrace_workers.features.batches.store.files import Growth, NewFile, Overtaken, Piece, Tail
-from headrace_workers.features.batches.store.stored import StoredFiles
-from headrace_workers.features.batches.tables import BATCHES, FILES, PARTS, UPLOADS
+from headrace_workers.features.batches.tables import BATCHES
+from headrace_workers.features.files.store import files as rows
+from headrace_workers.features.files.store.files import Growth, NewFile, Overtaken, Piece, Tail
+from headrace_workers.features.files.store.stored import StoredFiles
+from headrace_workers.features.files.tables import FILES, PARTS, UPLOADS
 
 ONE = NewFile(
     id="file-1", tenant="a", purpose="batch", name="one.jsonl", pieces=(Piece("1/0", 3), Piece("1/1", 4)), lines=2,

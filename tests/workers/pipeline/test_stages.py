@@ -12,7 +12,6 @@ from headrace_workers.core.feature import installed
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.runtime.worker.parts import WorkerParts
-from headrace_workers.wiring.build_worker import parts_of
 
 STAGES = Pipeline().stages
 
@@ -38,4 +37,4 @@ def test_what_stages_need_is_built_by_one_part_each(tmp_path):
         )
         of_features = [name for feature in installed() for name in feature.parts(worker)]
         assert len(of_features) == len(set(of_features))
-        assert {*parts_of(worker), "cancelled"} == {need for stage in STAGES for need in (*stage.needs, "generator")}
+        assert {*of_features, "cancelled"} == {need for stage in STAGES for need in (*stage.needs, "generator")}

@@ -8,11 +8,11 @@ from tests.workers.recall.test_likeness import ASKED, LIKE, semantic  # noqa: F4
 
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.follow import Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
-from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions

@@ -5,12 +5,12 @@ from sqlalchemy import func, select, update
 from tests.workers.recall.conftest import Flow, tiers
 
 from headrace_schemas import Answer
+from headrace_workers.core.ledger.follow import Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import OUTBOX, STEPS
 from headrace_workers.features.cache.audit_tables import AUDITS, STANDINGS
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
-from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions

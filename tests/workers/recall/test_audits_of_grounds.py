@@ -8,10 +8,10 @@ from tests.workers.recall.test_grounds import MILL, QUESTION, Recording, home, p
 from headrace_schemas import GenerationJob
 from headrace_schemas.codec import decode_job, encode_value
 from headrace_schemas.grounding import Grounding, WithoutPassages
+from headrace_workers.core.ledger.follow import Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.cache.audit_tables import AUDITS
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
-from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions

@@ -12,11 +12,11 @@ from tests.services.eventually import eventually
 from tests.workers.recall.test_passages import put
 
 from headrace_schemas.errors import Unavailable
+from headrace_workers.core.ledger import follow
+from headrace_workers.core.ledger.follow import Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CHANGES
-from headrace_workers.features.cache.semantic import follow
-from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.knowledge.bases import Bases
 from headrace_workers.features.knowledge.passages import VECTORS, WORDS
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases

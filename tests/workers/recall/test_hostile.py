@@ -9,11 +9,11 @@ from tests.workers.recall.conftest import Flow, tiers
 from tests.workers.recall.test_exact import entries
 from tests.workers.recall.test_likeness import ASKED, LIKE, ask, semantic  # noqa: F401 - a fixture
 
+from headrace_workers.core.ledger.follow import Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CHANGES
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
-from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions

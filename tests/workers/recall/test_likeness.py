@@ -5,11 +5,11 @@ import pytest
 from sqlalchemy import select, update
 from tests.workers.recall.conftest import Flow, tiers
 
+from headrace_workers.core.ledger.follow import Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.guards import refusal as guards
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
-from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.found import Hit, LookupRequest
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known

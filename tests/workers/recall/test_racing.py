@@ -12,10 +12,10 @@ from tests.services.eventually import eventually
 
 from headrace_schemas import Answer, Usage
 from headrace_schemas.recall import CacheMode, CacheTier
+from headrace_workers.core.ledger.follow import Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
-from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.found import Hit, LookupRequest, Miss
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known

@@ -16,11 +16,11 @@ from tests.workers.recall.test_likeness import ASKED, LIKE, ask, semantic  # noq
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.changes import KEPT_MS
+from headrace_workers.core.ledger.follow import Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import now_ms, writing
 from headrace_workers.core.tables import CHANGES
 from headrace_workers.features.cache.semantic import saved as saving
-from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.keeping import Keeping
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions

@@ -10,9 +10,9 @@ from tests.workers.recall.test_bases import CLOCK, MILL, Spied, found
 from tests.workers.recall.test_passages import put
 
 from headrace_schemas.errors import Unavailable
+from headrace_workers.core.ledger.follow import Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.knowledge import bases as bases_module
 from headrace_workers.features.knowledge.bases import Bases
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases

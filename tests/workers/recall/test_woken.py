@@ -14,12 +14,12 @@ from tests.workers.ledger.conftest import tables_of
 
 from headrace_workers.cli.connections import need_ledger
 from headrace_workers.core.ledger import changes
+from headrace_workers.core.ledger.follow import Follower
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.outage import KeepsGoing
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.cache.semantic.follow import Follower
 from headrace_workers.features.cache.semantic.keeping import Keeping
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
@@ -38,7 +38,7 @@ from headrace_workers.runtime.worker.renew import Renewer
 from headrace_workers.testing import HashEmbedder
 from headrace_workers.wiring.build_bridge import build_bridge
 from headrace_workers.wiring.build_gateway import build_gateway
-from headrace_workers.wiring.build_worker import build_hands, parts_of
+from headrace_workers.wiring.build_worker import build_hands
 
 AN_HOUR = 3_600.0
 on_sqlite = pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)  # what is asked of it is the same on both
@@ -167,9 +167,9 @@ def test_the_command_line_wakes_all_followers_of_a_recall_worker(deployment, pre
     """Those of answers, and those of documents."""
     settings, env, started = deployment
     with closing(Ledger.at(settings.ledger)) as own:
-        parts = parts_of(
-            WorkerParts(name="w", settings=settings, pipeline=Pipeline(), ledger=own, progress=Progress(), model=None)
-        )
+        parts = WorkerParts(
+            name="w", settings=settings, pipeline=Pipeline(), ledger=own, progress=Progress(), model=None
+        ).of_features()
         parts["cache"]()
         parts["retrieval"]().bases()
         followers = [each for each in started if isinstance(each, Follower)]

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from pydantic import PlainSerializer
+from pydantic import PlainSerializer, WithJsonSchema
 
 from headrace_schemas.errors import ConfigurationError
 
@@ -66,7 +66,11 @@ def rfc3339(ms: int | None) -> str | None:
 
 
 # A point in time as a field of a view: ms since 1970, which its JSON tells as events do.
-Moment = Annotated[int | None, PlainSerializer(rfc3339, return_type=str | None, when_used="json")]
+Moment = Annotated[
+    int | None,
+    PlainSerializer(rfc3339, return_type=str | None, when_used="json"),
+    WithJsonSchema({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]}, mode="serialization"),
+]
 
 
 def show_ms(value: float | None) -> str:

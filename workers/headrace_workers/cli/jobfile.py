@@ -81,9 +81,9 @@ def parse_job(text: bytes, defaults: Defaults) -> Job:
 
 @cache
 def _checks() -> Sequence[AdmissionCheck]:
-    from headrace_workers.core.admission.parts import checks_of_jobs  # loads the database
+    from headrace_workers.core.admission.parts import job_checks  # loads the database
 
-    return checks_of_jobs()
+    return job_checks()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.confirm import be_sure
 from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import show_time
+from headrace_workers.cli.job_views import SetAsideEvent
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
-from headrace_workers.cli.output import console, put_json, say, table
-from headrace_workers.cli.status_views import aside_dict
+from headrace_workers.cli.output import console, put_json, put_view, say, table
 
 _COLUMNS = ("id", "job", "topic", "bytes", "behind", "set aside", "reason")
 _DIGITS = 18  # of a number that a database takes
@@ -38,13 +38,13 @@ def list_events(
 
     Example: `headrace outbox list --json`
     """
-    found = need_ledger().aside(limit + 1)
+    found = [SetAsideEvent.of(event) for event in need_ledger().aside(limit + 1)]
     if as_json:
         for event in found[:limit]:
-            put_json(aside_dict(event))
+            put_view(event)
     elif found:
         rows = [
-            (str(event.id), event.key or "–", event.topic, f"{event.size:,}", f"{event.behind:,}",
+            (str(event.id), event.job_id or "–", event.topic, f"{event.size:,}", f"{event.behind:,}",
              show_time(event.set_aside_at), event.reason)
             for event in found[:limit]
         ]  # fmt: skip

@@ -1,5 +1,6 @@
 """`headrace status`: one job with its steps, or the whole."""
 
+import json
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,17 +10,17 @@ import typer
 from headrace_schemas.job import derive_job_id
 from headrace_workers.cli.connections import RunningStack, need_ledger, running, served_queues
 from headrace_workers.cli.durations import show_ms, show_time
+from headrace_workers.cli.job_views import JobDetails
 from headrace_workers.cli.layout import Line
 from headrace_workers.cli.local import Local, local
 from headrace_workers.cli.options import OneJsonOption
-from headrace_workers.cli.output import console, printable, put_json, say, table
+from headrace_workers.cli.output import console, printable, put_json, put_view, say, table
 from headrace_workers.cli.status_part import StatusPart
 from headrace_workers.cli.status_views import (
     Served,
     aside_lines,
     follower_rows,
     held_rows,
-    job_dict,
     overview_dict,
     queue_rows,
     step_rows,
@@ -90,12 +91,12 @@ def _print(ledger: "Ledger", job_id: str | None, tenant: str | None, as_json: bo
         else:
             console(data=True).print(draw_overview(found, stack, served, local(), parts))
         return
-    view = _find(ledger, job_id, tenant)
+    job = _details(ledger, job_id, tenant)
     if as_json:
-        put_json(job_dict(view, ledger.units_of(view.job.id)))
+        put_view(job)
     else:
-        console(data=True).print(draw_job(view, ledger.units_of(view.job.id)))
-    _tell_refused(ledger, view.job.id)
+        console(data=True).print(draw_job(job))
+    _tell_refused(ledger, job.id)
 
 
 def _parts(ledger: "Ledger") -> list[StatusPart]:
@@ -119,8 +120,7 @@ def _watch(ledger: "Ledger", job_id: str | None, tenant: str | None) -> None:
 
     def draw() -> "Group":
         if job_id is not None:
-            view = _find(ledger, job_id, tenant)
-            return draw_job(view, ledger.units_of(view.job.id))
+            return draw_job(_details(ledger, job_id, tenant))
         found = ledger.overview()
         return draw_overview(found, running(), _served(found), local(), _parts(ledger))
 
@@ -128,6 +128,11 @@ def _watch(ledger: "Ledger", job_id: str | None, tenant: str | None) -> None:
         while True:
             time.sleep(_REFRESH_SECONDS)
             live.update(draw(), refresh=True)
+
+
+def _details(ledger: "Ledger", job_id: str, tenant: str | None) -> JobDetails:
+    view = _find(ledger, job_id, tenant)
+    return JobDetails.of(view, ledger.units_of(view.job.id))
 
 
 def _find(ledger: "Ledger", job_id: str, tenant: str | None) -> "JobView":
@@ -219,33 +224,36 @@ def _broker(stack: RunningStack | None) -> str:
     return f"{stack.broker} at {stack.kafka}" + ("" if stack.durable else " (log in memory)")
 
 
-def draw_job(view: "JobView", units: Sequence[Any] = ()) -> "Group":
+def draw_job(job: JobDetails) -> "Group":
     """Return one job with its units, as tables."""
     from rich.console import Group
 
-    job = view.job
-    age = (job.ended_at or view.now) - job.accepted_at
     head = table(
         None,
         ("job", "tenant", "kind", "state", "accepted", "replays", "took" if job.ended_at else "age"),
-        [(job.id, job.tenant, job.kind, job.state, show_time(job.accepted_at), str(job.replays), show_ms(age))],
-    )
+        [
+            (
+                job.id, job.tenant, job.kind or "unknown", job.state, show_time(job.accepted_at), str(job.replays),
+                show_ms(job.age_ms),
+            )
+        ],
+    )  # fmt: skip
     steps = table(
         "steps",
         ("stage", "state", "queue", "attempts", "waited", "ran", "reason"),
-        step_rows(view),
+        step_rows(job),
         right=("attempts", "waited", "ran"),
     )
-    untold = [Line(printable(line), style="bold") for line in aside_lines(view)]
+    untold = [Line(printable(line), style="bold") for line in aside_lines(job)]
     parts: list[Any] = [head, *untold, steps]
-    if units:
+    if job.units:
         columns = ("stage", "endpoint", "state", "attempts", "unit", "reason")
-        parts.append(table("what follows", columns, unit_rows(units), right=("attempts",), whole=("unit",)))
-    if job.terminal is not None:
+        parts.append(table("what follows", columns, unit_rows(job.units), right=("attempts",), whole=("unit",)))
+    if job.type is not None and job.end is not None:
         from headrace_workers.cli.receipt_lines import Receipt
         from headrace_workers.cli.tables import row, table_of, whole
 
-        receipt = Receipt.decode(job.terminal_type, bytes(job.terminal))
+        receipt = Receipt.decode(job.type, json.dumps(job.end).encode())
         rows = [row(receipt, 100)]
         parts.append(table("receipt", *table_of(rows, skip=1), right=("tokens", "ms"), whole=whole(rows)))
         parts.append(Line("all of it: add --json", style="dim"))

@@ -1,12 +1,12 @@
 """Rows and JSON of the ledger's answers. Pure."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.cli.connections import RunningStack
 from headrace_workers.cli.durations import rfc3339, show_ms, show_time
+from headrace_workers.cli.job_views import LANES, JobDetails, UnitObject
 from headrace_workers.cli.local import Local
 from headrace_workers.cli.status_part import StatusPart
 from headrace_workers.cli.unserved import start_command, unserved
@@ -15,11 +15,6 @@ from headrace_workers.core.feature import installed
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.counts import HeldCount, Overview, QueueCount
     from headrace_workers.core.ledger.followers import FollowerState
-    from headrace_workers.core.ledger.job_lookup import JobView
-    from headrace_workers.core.ledger.outbox import SetAside
-
-LANES = ("interactive", "batch")
-
 
 Served = frozenset[str] | None  # queues that a worker listens to; None when it is not known
 
@@ -96,115 +91,43 @@ def trouble_lines(found: "Overview") -> list[str]:
     return lines
 
 
-def aside_lines(view: "JobView") -> list[str]:
+def aside_lines(job: JobDetails) -> list[str]:
     """Return the events of a job that Kafka refused, a line each."""
     return [
-        f"its event {event.event_type} could not be published: {event.reason}"
+        f"its event {event.type} could not be published: {event.reason}"
         + (f"; {event.behind:,} later events of it wait behind that" if event.behind else "")
-        for event in view.set_aside
+        for event in job.set_aside
     ]
 
 
-def aside_dict(event: "SetAside") -> dict[str, Any]:
-    """Return an event that was set aside, for `--json`."""
-    return {
-        "id": event.id,
-        "topic": event.topic,
-        "job_id": event.key,
-        "type": event.event_type,
-        "size": event.size,
-        "set_aside_at": rfc3339(event.set_aside_at),
-        "behind": event.behind,
-        "reason": event.reason,
-    }
-
-
-def step_rows(view: "JobView") -> list[tuple[str, ...]]:
+def step_rows(job: JobDetails) -> list[tuple[str, ...]]:
     """Return a row for each step."""
     return [
         (
             step.stage,
-            state_of(step),
-            f"{step.queue} ({LANES[step.lane]})",
+            state_words(step.state, step.started_at, step.worker),
+            f"{step.queue} ({step.lane})",
             str(step.attempts),
-            show_ms(waited_ms(step, view.now)),
-            show_ms(ran_ms(step, view.now)),
+            show_ms(step.waited_ms),
+            show_ms(step.ran_ms),
             (step.reason or "")[:200],
         )
-        for step in view.steps
+        for step in job.steps
     ]
 
 
-def state_of(step: Any) -> str:
-    """Return a step's state in words; for a running step also its worker and since when."""
-    if step.state != "leased":
-        return str(step.state)
-    if step.begun_at is None:
+def state_words(state: str, began_at: int | None, worker: str | None) -> str:
+    """Return a step's state in words; for a running step also its worker and since when (ms since 1970)."""
+    if state != "leased":
+        return state
+    if began_at is None:
         return "handed out, not begun"
-    return f"running since {show_time(step.begun_at)} by {step.worker}"
+    return f"running since {show_time(began_at)} by {worker}"
 
 
-def began_at(step: Any) -> int | None:
-    """Return when the step's last run began, in ms since 1970; None if it has not begun."""
-    began: int | None = step.begun_at if step.state == "leased" else step.started_at
-    return began
-
-
-def waited_ms(step: Any, now: int) -> int:
-    """Return how long the step was ready before it ran; until now if it has not begun."""
-    until = began_at(step) or step.ended_at or now
-    return max(0, int(until - step.ready_at))
-
-
-def ran_ms(step: Any, now: int) -> int | None:
-    """Return how long the step ran, or has run so far; None if it has not begun."""
-    began = began_at(step)
-    if began is None:
-        return None
-    return max(0, int((step.ended_at or now) - began))
-
-
-def unit_rows(units: Sequence[Any]) -> list[tuple[str, ...]]:
+def unit_rows(units: Sequence[UnitObject]) -> list[tuple[str, ...]]:
     """Return a row for each unit."""
     return [
         (unit.stage, unit.endpoint, unit.state, str(unit.attempts), unit.id, (unit.reason or "")[:200])
         for unit in units
     ]
-
-
-def _unit_dict(unit: Any) -> dict[str, Any]:
-    return {name: getattr(unit, name) for name in ("id", "stage", "endpoint", "state", "attempts", "reason")}
-
-
-def job_dict(view: "JobView", units: Sequence[Any] = ()) -> dict[str, Any]:
-    """Return one job with its units, for `--json`. Times as in events (RFC 3339), durations in ms."""
-    job = view.job
-    return {
-        "job_id": job.id,
-        "tenant": job.tenant,
-        "kind": job.kind,
-        "state": job.state,
-        "correlationid": job.correlationid,
-        "replays": job.replays,
-        "accepted_at": rfc3339(job.accepted_at),
-        "ended_at": rfc3339(job.ended_at),
-        "steps": [
-            {
-                "stage": step.stage,
-                "state": step.state,
-                "queue": step.queue,
-                "lane": LANES[step.lane],
-                "attempts": step.attempts,
-                "started_at": rfc3339(began_at(step)),
-                "ended_at": rfc3339(step.ended_at),
-                "worker": step.worker,  # whose hands it is in; of a step that is not leased nobody's
-                "waited_ms": waited_ms(step, view.now),
-                "ran_ms": ran_ms(step, view.now),
-                "reason": step.reason,
-            }
-            for step in view.steps
-        ],
-        "units": [_unit_dict(unit) for unit in units],
-        "set_aside": [aside_dict(event) for event in view.set_aside],
-        "receipt": {"type": job.terminal_type, **json.loads(bytes(job.terminal))} if job.terminal else None,
-    }

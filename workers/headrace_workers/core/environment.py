@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from types import UnionType
-from typing import Any, ClassVar, Final, Literal, Self, Union, get_args, get_origin
+from typing import Any, ClassVar, Final, Literal, Protocol, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import AliasGenerator, BeforeValidator, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -129,6 +129,24 @@ class Variables(BaseSettings):
         except ValidationError as error:
             wrong = dict.fromkeys(_problem(cls, dict(problem)) for problem in error.errors(include_url=False))
             raise ConfigurationError("\n".join(wrong)) from None
+
+
+V = TypeVar("V", bound=Variables)
+
+
+class SettingsOf(Protocol):
+    """The settings of a deployment, by group."""
+
+    def of(self, kind: type[V]) -> V:
+        """Return the settings of this group."""
+
+
+class EnvironmentSettings:
+    """The settings in the environment, each group read when it is asked for: for commands that need few of them."""
+
+    def of(self, kind: type[V]) -> V:
+        """Return the settings of this group. Raise ConfigurationError where a variable is wrong."""
+        return kind.from_env()
 
 
 class _Given(EnvSettingsSource):

@@ -23,12 +23,18 @@ if TYPE_CHECKING:
     from headrace_workers.core.pipeline.answer_additions import Answering
     from headrace_workers.core.pipeline.following import UnitsOf
     from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.core.ports import PromptMarks
+    from headrace_workers.core.scopes import Scope
 
 _FEATURES: Final = "headrace_workers.wiring.features"  # by its name, since the core imports no feature
 
 
 def _nothing() -> Sequence[Any]:
     return ()
+
+
+def _serves_nothing(_gateway: Any) -> Mapping[type, object]:
+    return {}
 
 
 def _no_schemas() -> Mapping[str, Any]:
@@ -39,7 +45,15 @@ def _no_hooks() -> "Hooks | None":
     return None
 
 
-def _no_check(_parts: "AdmissionParts | None") -> "AdmissionCheck | None":
+def _no_job_check() -> "AdmissionCheck | None":
+    return None
+
+
+def _no_admission(_parts: "AdmissionParts") -> "AdmissionCheck | None":
+    return None
+
+
+def _marks_nothing(_settings: Any) -> "PromptMarks | None":
     return None
 
 
@@ -79,11 +93,12 @@ class Feature:
     what it runs.
 
     HTTP and the shell. `routers` returns the FastAPI routers of the gateway, in the order in which they are asked.
+    `services(gateway)` returns the objects of a gateway that the routes work with, by their class (http/parts.py).
     `schemas` returns the JSON schemas, by name, of bodies that routes read themselves, for the API's description.
-    `commands` returns functions that add a command, or a group of commands, to the Typer application that they are
-    given. `checks` returns what `headrace doctor` looks at. `status` returns functions that read, from a ledger, a
-    `StatusPart` that `headrace status` shows. `metrics` returns functions that read, by a connection of the ledger,
-    Prometheus metrics that `/metrics` shows.
+    `scopes` are the permissions that the feature adds to API keys. `commands` returns functions that add a command, or
+    a group of commands, to the Typer application that they are given. `checks` returns what `headrace doctor` looks at.
+    `status` returns functions that read, from a ledger, a `StatusPart` that `headrace status` shows. `metrics` returns
+    functions that read, by a connection of the ledger, Prometheus metrics that `/metrics` shows.
 
     Events. `events` returns the event types that the feature adds to the contract.
 
@@ -92,12 +107,13 @@ class Feature:
     `tables` returns the feature's tables that no migration makes: `headrace ledger migrate` makes those that are
     missing.
 
-    Jobs. `admission(parts)` returns what the feature checks of each job before it is taken in
-    (core/admission/check.py); without parts, the same as far as it needs the job alone. `stages(settings)` returns the
-    feature's stages for a deployment's settings, or without settings for the defaults. `engines` returns the engines
-    that model cards may name. `answering` returns what the feature adds to how a model answers. `follows(settings,
-    ledger, believed)` returns what makes units of work of records that are published (core/pipeline/following.py); that
-    nobody wants any may be believed for so many seconds.
+    Jobs. `job_check` returns the feature's check of each job that needs nothing but the job, and `admission(parts)` the
+    check that asks the deployment (core/admission/check.py). `stages(settings)` returns the feature's stages for a
+    deployment's settings, or without settings for the defaults. `engines` returns the engines that model cards may
+    name. `answering` returns what the feature adds to how a model answers.
+    `prompt_marks(settings)` returns the marks that the feature adds to prompts, so that their tokens are counted, too.
+    `follows(settings, ledger, believed)` returns what makes units of work of records that are published
+    (core/pipeline/following.py); that nobody wants any may be believed for so many seconds.
 
     Processes. `settings` returns the feature's groups of settings, each a model whose fields are `HEADRACE_*`
     variables. `parts(worker)` returns what builds the parts that steps need, by their names (runtime/worker/parts.py).
@@ -108,7 +124,9 @@ class Feature:
 
     name: str
     routers: Callable[[], Sequence[Any]] = _nothing
+    services: Callable[[Any], Mapping[type, object]] = _serves_nothing
     schemas: Callable[[], Mapping[str, Any]] = _no_schemas
+    scopes: "Sequence[Scope]" = ()
     commands: Callable[[], Sequence[Callable[[Any], None]]] = _nothing
     checks: Callable[[], Sequence[Check]] = _nothing
     hooks: Callable[[], "Hooks | None"] = _no_hooks
@@ -116,10 +134,12 @@ class Feature:
     metrics: Callable[[], Sequence[Callable[[Any], Any]]] = _nothing
     tables: Callable[[], Sequence["Table"]] = _nothing
     change_kinds: Mapping[str, str] = field(default_factory=dict)
-    admission: Callable[["AdmissionParts | None"], "AdmissionCheck | None"] = _no_check
+    job_check: Callable[[], "AdmissionCheck | None"] = _no_job_check
+    admission: Callable[["AdmissionParts"], "AdmissionCheck | None"] = _no_admission
     stages: Callable[[Any], "Sequence[Stage]"] = _no_stages
     events: Callable[[], Sequence[EventType]] = _nothing
     answering: Callable[[], "Answering | None"] = _adds_nothing
+    prompt_marks: Callable[[Any], "PromptMarks | None"] = _marks_nothing
     follows: Callable[[Any, "Ledger", float], "UnitsOf | None"] = _follows_nothing
     parts: Callable[[Any], Mapping[str, Callable[[], Any]]] = _builds_nothing
     duties: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)

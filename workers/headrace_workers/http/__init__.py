@@ -6,7 +6,7 @@ To add a resource: a file with a `router` (an `APIRouter`) in its feature's `api
     router = APIRouter(tags=["things"])
 
     @router.get("/v1/things/{thing_id}")
-    async def show(thing_id: str, caller: Annotated[Caller, needs(Scope.JOBS_READ)], services: Wired) -> Response:
+    async def show(thing_id: str, caller: Annotated[Caller, needs(JOBS_READ)], services: Wired) -> Response:
         thing = await services.ask(services.ledger.thing, caller.tenant, thing_id)   # on a thread, bounded; else 503
         if thing is None:
             raise Refusal(Why.NOT_FOUND, f"there is no thing {thing_id}")

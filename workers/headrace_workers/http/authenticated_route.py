@@ -9,9 +9,9 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
+from headrace_workers.core.scopes import Scope
 from headrace_workers.http.caller import CALLER, Needs, bearer, caller_of
 from headrace_workers.http.idempotency import is_deaf, refuse_key, within
-from headrace_workers.http.scopes import Scope
 
 
 class Guarded(APIRoute):

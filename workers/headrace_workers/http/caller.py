@@ -9,8 +9,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from headrace_workers.core.named_resources import named_by
 from headrace_workers.core.pipeline.task import Job
+from headrace_workers.core.scopes import Scope, allows
 from headrace_workers.http.errors import Refusal, Why
-from headrace_workers.http.scopes import Scope, allows
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Needs:
 
 def needs(scope: Scope) -> Any:
     """Return the dependency for a route whose key must have a scope: `caller: Annotated[Caller,
-    needs(Scope.JOBS_READ)]`.
+    needs(JOBS_READ)]`.
     """
     return Depends(Needs(scope))
 

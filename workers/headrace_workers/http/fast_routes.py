@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from headrace_workers.core.scopes import Scope as KeyScope
 from headrace_workers.http.caller import bearer, caller_of
 from headrace_workers.http.idempotency import is_deaf, refuse_key
 from headrace_workers.http.query import only
-from headrace_workers.http.scopes import Scope as KeyScope
 
 Tell = Callable[[Request, Exception], Awaitable[Response]]  # an error as a response; raises one that it does not know
 

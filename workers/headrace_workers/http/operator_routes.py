@@ -5,11 +5,11 @@ from typing import Annotated, Any, Final
 from fastapi import Response
 from fastapi.responses import JSONResponse
 
+from headrace_workers.core.scopes import METRICS
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import LedgerOutage, Refusal
 from headrace_workers.http.metrics import CONTENT_TYPE, LedgerMetrics
 from headrace_workers.http.query import ReadsItsURL
-from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Wired
 from headrace_workers.http.shapes import ANSWERS, Responses
 
@@ -45,7 +45,7 @@ async def readyz(services: Wired) -> JSONResponse:
 
 
 @router.get("/metrics", response_class=Response, responses={**_TEXT, **ANSWERS})
-async def metrics(_caller: Annotated[Caller, needs(Scope.METRICS)], services: Wired) -> Response:
+async def metrics(_caller: Annotated[Caller, needs(METRICS)], services: Wired) -> Response:
     """Return the gateway's metrics since its start, queue states and judges' scores. Tenants have only pass rates
     here.
     """

@@ -18,7 +18,6 @@ from headrace_workers.core.outage import KafkaUnavailable
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.generation.models.registry import Registry
-from headrace_workers.features.knowledge.embedders.deployed_embedder import ServedEmbedder
 from headrace_workers.runtime.bridge.bridge import Bridge, Duty
 from headrace_workers.runtime.bridge.cluster import Cluster
 from headrace_workers.runtime.bridge.dispatch import Dispatch
@@ -31,7 +30,7 @@ from headrace_workers.runtime.bridge.reap import Reap
 from headrace_workers.runtime.bridge.relay import Relay
 from headrace_workers.runtime.bridge.skip_stages import StageSkipper
 from headrace_workers.runtime.health.writes import Writes
-from headrace_workers.runtime.settings import ModelSettings, Settings
+from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.listener import HintListener, HintReceiver, Several
 from headrace_workers.runtime.wire.live_queues import live_queues
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
@@ -82,9 +81,7 @@ def build_bridge(
     notifier = Notifier(hints, channel)
     ledger.tell_of_changes(partial(notifier.notify, Hint.CHANGES))
     pipeline = pipeline or pipeline_of(settings)
-    parts = admission_parts(
-        settings, ledger, models, ServedEmbedder(settings.home, settings.of(ModelSettings).embedder)
-    )
+    parts = admission_parts(settings, ledger, models)
     shared = _Shared(
         settings=settings,
         pipeline=pipeline,

@@ -12,26 +12,19 @@ from headrace_schemas import Topic
 from headrace_schemas.topics import ABOUT_JOBS, INBOUND
 from headrace_workers.core.admission.parts import admission_rules
 from headrace_workers.core.admission.rules import AdmissionRules
+from headrace_workers.core.feature import installed
 from headrace_workers.core.identity import process_name
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.probe import Probe
-from headrace_workers.core.once import once
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.access.store.keys import ApiKeys
-from headrace_workers.features.batches.files.file_service import files_in
-from headrace_workers.features.batches.files.upload_service import Uploads
-from headrace_workers.features.batches.store.stored import StoredFiles
-from headrace_workers.features.generation.models.registry import Registry
-from headrace_workers.features.knowledge.embedders.deployed_embedder import ServedEmbedder
-from headrace_workers.features.knowledge.parts import embedder_of, remembering
 from headrace_workers.runtime.health.writes import Writes
-from headrace_workers.runtime.settings import GatewaySettings, ModelSettings, Settings
+from headrace_workers.runtime.settings import GatewaySettings, Settings
 from headrace_workers.runtime.wire.listener import HintListener, HintReceiver, Several
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
-from headrace_workers.wiring import recall
 from headrace_workers.wiring.parts import admission_parts, pipeline_of
 
 if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
@@ -42,8 +35,6 @@ if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do with
     from headrace_workers.http.waiter import Waiter
 
 _GATEWAY_THREADS = 16  # that wait for the ledger: it has twelve connections
-_STORE_THREADS = 8
-_SEARCH_THREADS = 8
 
 
 def build_gateway(
@@ -58,18 +49,15 @@ def build_gateway(
     requests without a key.
     """
     from headrace_workers.features.access.keyring import Keyring
-    from headrace_workers.features.batches.files.file_service import Files
-    from headrace_workers.features.batches.files.store_work import StoreWork
-    from headrace_workers.features.knowledge.passage_search import PassageSearch
     from headrace_workers.http.metrics import Metrics
+    from headrace_workers.http.parts import GatewayParts
     from headrace_workers.http.rate_limits import RateLimiter
     from headrace_workers.http.rate_limits import client as rates_client
     from headrace_workers.http.services import Services
     from headrace_workers.http.waiter import Waiter
 
     ledger, names = Ledger.at(settings.ledger), RedisNames(settings.kafka.prefix)
-    served = ServedEmbedder(settings.home, settings.of(ModelSettings).embedder)
-    parts = admission_parts(settings, ledger, Registry(settings.home), served)
+    parts = admission_parts(settings, ledger)
     rules = admission_rules(parts, pipeline or pipeline_of(settings))
     executor, metrics = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway"), Metrics()
     sink, waiter = _sink(settings.kafka, executor), Waiter(ledger.look_for, executor, progress.loop("waiter"))
@@ -79,11 +67,15 @@ def build_gateway(
         ExitStack(),
     )
     ledger.tell_of_changes(partial(notifier.notify, Hint.CHANGES))
-    embedder = once(lambda: remembering(embedder_of(settings)))
-    bases = once(
-        lambda: recall.bases_of(ledger, progress, process_name("gateway"), embedder, lambda: followers, at_end)
+    gateway = GatewayParts(
+        name=process_name("gateway"),
+        settings=settings,
+        ledger=ledger,
+        progress=progress,
+        embedder=parts.embedder,
+        followers=followers,
+        at_end=at_end,
     )
-    files = files_in(settings, ledger)
     return Services(
         settings=settings,
         ledger=ledger,
@@ -99,12 +91,7 @@ def build_gateway(
         hear=lambda rang: _hear(settings, names, progress, rang, followers),
         ring=lambda: executor.submit(notifier.notify, *Hint),  # nobody waits for it
         at_end=at_end,
-        parts={
-            Files: files,
-            Uploads: Uploads(ledger.of(StoredFiles), files),
-            StoreWork: StoreWork(ThreadPoolExecutor(_STORE_THREADS, "store")),
-            PassageSearch: PassageSearch(bases, served, ThreadPoolExecutor(_SEARCH_THREADS, "search")),
-        },
+        parts={kind: part for feature in installed() for kind, part in feature.services(gateway).items()},
     )
 
 

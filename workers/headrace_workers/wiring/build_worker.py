@@ -1,8 +1,6 @@
 """Construction of a worker from its roles."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.identity import process_name
@@ -13,7 +11,6 @@ from headrace_workers.core.progress import Progress
 from headrace_workers.features.generation.models.registry import load_card
 from headrace_workers.features.generation.parts import generator
 from headrace_workers.features.generation.settings import GenerationSettings
-from headrace_workers.features.knowledge.parts import embedder
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
@@ -25,12 +22,7 @@ from headrace_workers.runtime.worker.process import WorkerRuntime, run_worker
 from headrace_workers.runtime.worker.renew import Renewer
 from headrace_workers.runtime.worker.runs import Runs
 from headrace_workers.runtime.worker.work import Work
-from headrace_workers.wiring import recall
 from headrace_workers.wiring.parts import assigner_of, follow_up, pipeline_of, task_queue
-
-if TYPE_CHECKING:  # they import NumPy, which most processes do without
-    from headrace_workers.features.knowledge.bases import Bases
-    from headrace_workers.features.knowledge.retrieval import Retrieval
 
 _BELIEVED = 1.0  # seconds for which a worker asks no more whether anybody listens: bridges ask each time
 
@@ -82,7 +74,7 @@ def build_hands(
         return asking
 
     parts = WorkerParts(name=name, settings=settings, pipeline=pipeline, ledger=ledger, progress=progress, model=model)
-    steps = pipeline.steps_of(roles, model, {**parts_of(parts), "cancelled": cancelled})
+    steps = pipeline.steps_of(roles, model, {**parts.of_features(), "cancelled": cancelled})
     parallel = parts.once(generator).parallel if MODEL_ROLE in roles else 1
     client = redis_client(settings.redis, HINT_SECONDS)
     notifier = Notifier(client, RedisNames(settings.kafka.prefix).hints)
@@ -104,18 +96,3 @@ def build_hands(
         progress=progress,
     )
     return WorkerRuntime(runner, parallel, ledger.identity)
-
-
-def parts_of(worker: WorkerParts) -> dict[str, Callable[[], Any]]:
-    """Return the builders of the parts of steps, by the names that stages use; a role's unused parts are not built."""
-    settings, ledger, progress = worker.settings, worker.ledger, worker.progress
-
-    def bases() -> "Bases":
-        return worker.once(recall.bases_of_worker)
-
-    def retrieval() -> "Retrieval":
-        recall.fill(settings, ledger, progress, lambda: worker.once(embedder))
-        recall.keep_warm(ledger, progress, bases)
-        return recall.retrieval_of(settings, bases)
-
-    return {**worker.of_features(), "retrieval": retrieval}

@@ -8,6 +8,7 @@ from headrace_workers.features.batches.feature import FEATURE as BATCHES
 from headrace_workers.features.cache.feature import FEATURE as CACHE
 from headrace_workers.features.datasets.feature import FEATURE as DATASETS
 from headrace_workers.features.evals.feature import FEATURE as EVALS
+from headrace_workers.features.files.feature import FEATURE as FILES
 from headrace_workers.features.generation.feature import FEATURE as GENERATION
 from headrace_workers.features.jobs.feature import FEATURE as JOBS
 from headrace_workers.features.judging.feature import FEATURE as JUDGING
@@ -22,6 +23,7 @@ FEATURES: Final[tuple[Feature, ...]] = (
     JUDGING,
     KNOWLEDGE,
     MODERATION,
+    FILES,
     BATCHES,
     EVALS,
     CACHE,

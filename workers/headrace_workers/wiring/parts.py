@@ -10,12 +10,9 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import installed_stages
-from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
+from headrace_workers.features.generation.parts import counting_models
 from headrace_workers.features.knowledge.embedders.deployed_embedder import ServedEmbedder
-from headrace_workers.features.moderation.canary import LONGEST_MARK
-from headrace_workers.features.moderation.deployed_policy import canaries_of
-from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.early_assignment import Assigner
 from headrace_workers.runtime.wire.follow_up import FollowUp
@@ -33,14 +30,15 @@ def pipeline_of(settings: Settings) -> Pipeline:
     return Pipeline(installed_stages(settings), judge_model=settings.of(ModelSettings).judge_model)
 
 
-def admission_parts(settings: Settings, ledger: Ledger, models: Registry, embedder: ServedEmbedder) -> AdmissionParts:
-    """Return the parts by which features check jobs. Raise ConfigurationError if the moderation policy is wrong."""
-    shown = canaries_of(settings).shown
+def admission_parts(settings: Settings, ledger: Ledger, registry: Registry | None = None) -> AdmissionParts:
+    """Return the parts by which features check jobs. `registry` has the models of the deployment's home. Raise
+    ConfigurationError if the moderation policy is wrong.
+    """
     return AdmissionParts(
         ledger=ledger,
-        models=CountingModels(settings.home, models, shown, longest_mark=LONGEST_MARK),
-        embedder=embedder,
-        reach=settings.of(WebhookSettings).reach,
+        models=counting_models(settings, registry or Registry(settings.home)),
+        embedder=ServedEmbedder(settings.home, settings.of(ModelSettings).embedder),
+        settings=settings,
     )
 
 

@@ -66,6 +66,10 @@ class KnownModels(Protocol):
 class KnownEmbedder(Protocol):
     """The embedder of a deployment, as far as admission asks about it."""
 
+    @property
+    def alias(self) -> str:
+        """Return the name under which jobs ask for it."""
+
     def check(self, alias: str) -> None:
         """Raise UnknownModel where another embedder is asked for, or this one is not here. Quick."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection
+from sqlalchemy import ColumnElement, Connection, Select
 
 from headrace_workers.core.feature import installed
 
@@ -37,6 +37,7 @@ ForgetJobs: TypeAlias = Callable[[Connection, Sequence[str]], object]
 Prune: TypeAlias = Callable[[Connection, int], bool]
 DocumentsChanged: TypeAlias = Callable[[Connection, Mapping[int, str], str | None], object]
 BatchFileRewritten: TypeAlias = Callable[[Connection, str, bool], object]
+UsersOfFile: TypeAlias = Callable[[str | ColumnElement[str]], Select[str]]
 Incidents: TypeAlias = Callable[[Connection], Sequence["Incident"]]
 
 
@@ -97,7 +98,8 @@ class Hooks:
     Between features. `on_documents_changed(connection, reasons, version)` is told of documents of knowledge bases that
     changed or were removed: the reasons by document id, and the version that they have now (None: they are gone).
     `on_batch_file_rewritten(connection, batch_id, is_output)` is told of a batch's output or error file that was
-    written anew, in other pieces.
+    written anew, in other pieces. `users_of_file(file_id)` returns the query of the ids of what reads or writes the
+    file with this id (a text or a column) and has not ended: such a file is not deleted.
     """
 
     on_admit: Admit = _admit_all
@@ -118,6 +120,7 @@ class Hooks:
     on_prune: Prune = _nothing_to_prune
     on_documents_changed: DocumentsChanged = _do_nothing
     on_batch_file_rewritten: BatchFileRewritten = _do_nothing
+    users_of_file: UsersOfFile | None = None
     incidents: Incidents = _no_incidents
 
 

@@ -1,14 +1,17 @@
 """The access feature: API keys, quotas and usage."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from headrace_workers.core.feature import Feature
+from headrace_workers.core.scopes import Scope
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
     from headrace_workers.core.ledger.hooks import Hooks
+
+USAGE_READ: Final = Scope("usage:read")
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -42,4 +45,4 @@ def _hooks() -> "Hooks":
     )
 
 
-FEATURE = Feature(name="access", routers=_routers, commands=_commands, hooks=_hooks)
+FEATURE = Feature(name="access", routers=_routers, commands=_commands, scopes=(USAGE_READ,), hooks=_hooks)

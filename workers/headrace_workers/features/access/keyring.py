@@ -9,12 +9,12 @@ from typing import Final
 
 from starlette.requests import Request
 
+from headrace_workers.core.scopes import all_scopes, granted
 from headrace_workers.features.access.key_text import Token, read_token
 from headrace_workers.features.access.store.keys import ApiKeys, KeyRow
 from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.caller import Caller
 from headrace_workers.http.errors import Refusal, Why
-from headrace_workers.http.scopes import Scope, granted
 
 KEPT_SECONDS: Final = 5.0  # so soon a key that was revoked, or that expires, opens nothing any more
 _MOST_KEPT = 10_000
@@ -50,7 +50,7 @@ class Keyring:
         """Whose request it is. 401 where that is nobody's."""
         if self._open_to is not None:
             _only_from_here(request)
-            return Caller(self._open_to, frozenset(Scope), OPEN)
+            return Caller(self._open_to, frozenset(all_scopes()), OPEN)
         if not key:
             raise Refusal(
                 Why.UNAUTHORIZED, "give an API key: `Authorization: Bearer hr_…`, made by `headrace keys create`"

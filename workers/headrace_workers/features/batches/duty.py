@@ -15,13 +15,13 @@ from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
 from headrace_workers.core.text_file import NotReadable
 from headrace_workers.features.batches.feed import Feed
-from headrace_workers.features.batches.files.file_service import Files, files_in
-from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
 from headrace_workers.features.batches.outputs import Outputs
 from headrace_workers.features.batches.rewriting import Rewriting
 from headrace_workers.features.batches.settings import BatchSettings
 from headrace_workers.features.batches.store.batches import CANCELLING, IN_PROGRESS
 from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.files.file_service import Files, files_in
+from headrace_workers.features.files.object_store import NoSuchObject, StoreUnavailable
 from headrace_workers.runtime.bridge.crashes import Crashes
 from headrace_workers.runtime.bridge.duty import BridgeParts, DutyLease, Turn
 from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter

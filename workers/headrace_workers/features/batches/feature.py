@@ -1,25 +1,26 @@
-"""The batches feature: files, uploads, and batches of jobs."""
+"""The batches feature: batches of jobs."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from headrace_workers.core.feature import Feature
+from headrace_workers.core.scopes import Scope
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
     from headrace_workers.core.environment import Variables
+    from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty
+
+BATCHES_READ: Final = Scope("batches:read")
+BATCHES_WRITE: Final = Scope("batches:write")
 
 
 def _routers() -> "Sequence[APIRouter]":
-    from headrace_workers.features.batches.api import batches, files, uploads
+    from headrace_workers.features.batches.api import batches
 
-    return (
-        files.router,
-        uploads.router,
-        batches.router,
-    )
+    return (batches.router,)
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
@@ -29,6 +30,13 @@ def _commands() -> Sequence[Callable[[Any], None]]:
         run.register,
         batch.register,
     )
+
+
+def _hooks() -> "Hooks":
+    from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.features.batches.store import batches
+
+    return Hooks(users_of_file=batches.users_of_file)
 
 
 def _duty(bridge: "BridgeParts") -> "FeatureDuty":
@@ -43,4 +51,12 @@ def _settings() -> "Sequence[type[Variables]]":
     return (BatchSettings,)
 
 
-FEATURE = Feature(name="batches", routers=_routers, commands=_commands, duties={"batches": _duty}, settings=_settings)
+FEATURE = Feature(
+    name="batches",
+    routers=_routers,
+    commands=_commands,
+    scopes=(BATCHES_READ, BATCHES_WRITE),
+    hooks=_hooks,
+    duties={"batches": _duty},
+    settings=_settings,
+)

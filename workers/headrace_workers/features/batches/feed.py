@@ -11,13 +11,13 @@ from sqlalchemy import Row
 from headrace_workers.core.json_lines import Read, read_on
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.text_file import NotReadable, text_of
-from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.line_admission import Admit, terms_of
 from headrace_workers.features.batches.line_jobs import LONGEST_LINE, admitted, passed_over
 from headrace_workers.features.batches.store.batch_feeding import Chunk
 from headrace_workers.features.batches.store.batch_lines import NewLine
 from headrace_workers.features.batches.store.batches import CANCELLING
 from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.files.file_service import Files
 
 _LINES_AT_ONCE = 500  # of one batch in one transaction
 _BYTES_AT_ONCE = 4 * 1024**2

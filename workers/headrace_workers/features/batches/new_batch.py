@@ -13,14 +13,13 @@ from headrace_schemas.callback import BatchCallback
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.batches.files.file_service import new_id
 from headrace_workers.features.batches.store.batches import NewBatch
 from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.files.file_service import new_id
 from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.features.webhooks.callbacks import check
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
-PURPOSE = "batch"  # of an input
 WINDOW = 86_400.0  # seconds
 LONGEST_WINDOW = 16  # characters of it, as it is asked for
 

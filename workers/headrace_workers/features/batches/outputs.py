@@ -11,10 +11,10 @@ from typing import Any, Final
 from sqlalchemy import Row
 
 from headrace_workers.core.log import Action, log
-from headrace_workers.features.batches.files.file_service import Files
 from headrace_workers.features.batches.store.bulk import Batches
-from headrace_workers.features.batches.store.files import Growth, NewFile, Overtaken
 from headrace_workers.features.batches.written import Circumstances, Written, written
+from headrace_workers.features.files.file_service import Files
+from headrace_workers.features.files.store.files import Growth, NewFile, Overtaken
 
 PURPOSE: Final = "batch_output"
 _LINES_AT_ONCE = 2_000

@@ -10,12 +10,11 @@ from sqlalchemy import Row
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.core.json_lines import read_on
 from headrace_workers.core.text_file import text_of
-from headrace_workers.features.batches.files.file_service import Files, new_id
 from headrace_workers.features.batches.line_jobs import LONGEST_LINE
 from headrace_workers.features.batches.line_states import FAILED
-from headrace_workers.features.batches.new_batch import PURPOSE
 from headrace_workers.features.batches.store.batches import DUPLICATE, NewBatch
 from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.files.file_service import BATCH_INPUT, Files, new_id
 
 _CHUNK = 1024**2  # bytes
 
@@ -57,7 +56,7 @@ def retry_failed(
                         f"`headrace batch errors {batch.id}` names them")  # fmt: skip
     with text_of(files.open(batch.input_file)) as text:
         file = files.add(
-            only(text, _failed(batches, batch.number)), tenant=batch.tenant, purpose=PURPOSE,
+            only(text, _failed(batches, batch.number)), tenant=batch.tenant, purpose=BATCH_INPUT,
             name=f"{batch.id}_failed.jsonl", keep=keep, lines=True,
         )  # fmt: skip
     if not file.lines:

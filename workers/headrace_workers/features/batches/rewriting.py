@@ -17,8 +17,6 @@ from headrace_schemas.job import derive_job_id
 from headrace_workers.core.json_lines import NoJSON, Read, parsed, read_on
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.text_file import NotReadable, text_of
-from headrace_workers.features.batches.files.file_service import Files
-from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
 from headrace_workers.features.batches.line_admission import NoJob, Terms, terms_of
 from headrace_workers.features.batches.line_jobs import LONGEST_LINE
 from headrace_workers.features.batches.line_states import DONE, FAILED
@@ -27,8 +25,10 @@ from headrace_workers.features.batches.store.batch_outputs import EndedLine
 from headrace_workers.features.batches.store.batch_rewriting import Anew
 from headrace_workers.features.batches.store.batches import BATCH_CANCELLED, BATCH_EXPIRED
 from headrace_workers.features.batches.store.bulk import Batches
-from headrace_workers.features.batches.store.files import Overtaken, Piece
 from headrace_workers.features.batches.written import Circumstances, written
+from headrace_workers.features.files.file_service import Files
+from headrace_workers.features.files.object_store import NoSuchObject, StoreUnavailable
+from headrace_workers.features.files.store.files import Overtaken, Piece
 
 _LINES_AT_ONCE: Final = 1_000  # that are asked for
 _TOLD_BYTES: Final = 64 * 1024**2  # that may be read before somebody is told of it

@@ -1,4 +1,4 @@
-"""The tables of files and batches. The content of files is in the file store."""
+"""The tables of batches and their lines."""
 
 from typing import Final
 
@@ -13,33 +13,6 @@ _UNFINISHED = text("ended_at IS NULL")
 _REFUSED = text("state = 'refused'")
 _NAMED = text("custom_id IS NOT NULL")
 _KEYED = text("key IS NOT NULL")
-_EXPIRES = text("expires_at IS NOT NULL")
-
-FILES: Final = Table(
-    "files",
-    METADATA,
-    Column("id", String(64), primary_key=True),
-    Column("tenant", String(64), nullable=False),
-    Column("purpose", String(32), nullable=False),
-    Column("name", Text, nullable=False),
-    Column("size", BigInteger, nullable=False),  # bytes
-    Column("lines", BigInteger),  # of the text in it, that have something in them; absent where nobody counted
-    Column("digest", String(64)),  # SHA-256 of all bytes in hexadecimal; absent while it grows
-    Column("created_at", BigInteger, nullable=False),
-    Column("expires_at", BigInteger),
-    Index("files_tenant", "tenant", "created_at", "id"),
-    Index("files_expiring", "expires_at", postgresql_where=_EXPIRES, sqlite_where=_EXPIRES),
-)
-
-# The objects that a file consists of, in order: one, the parts in which it was sent, or what was appended.
-PIECES: Final = Table(
-    "pieces",
-    METADATA,
-    Column("file_id", String(64), primary_key=True),
-    Column("number", Integer, primary_key=True),
-    Column("path", Text, nullable=False),
-    Column("size", BigInteger, nullable=False),
-)
 
 BATCHES: Final = Table(
     "batches",
@@ -106,37 +79,4 @@ LINES: Final = Table(
     Column("param", String(128)),  # the field that was at fault
     Index("lines_named", "batch", "custom_id", postgresql_where=_NAMED, sqlite_where=_NAMED),
     Index("lines_refused", "batch", "number", postgresql_where=_REFUSED, sqlite_where=_REFUSED),
-)
-
-UPLOADS: Final = Table(
-    "uploads",
-    METADATA,
-    Column("id", String(64), primary_key=True),
-    Column("tenant", String(64), nullable=False),
-    Column("purpose", String(32), nullable=False),
-    Column("name", Text, nullable=False),
-    Column("size", BigInteger, nullable=False),  # bytes that are to come
-    Column("state", String(16), nullable=False),  # pending | completed | cancelled | expired
-    Column("file_id", String(64)),  # what became of it
-    Column("completion", String(64)),  # SHA-256 of what it was completed with: the same again is answered the same
-    Column("file_seconds", BigInteger),  # how long that is to be kept
-    Column("created_at", BigInteger, nullable=False),
-    Column("expires_at", BigInteger, nullable=False),
-    Index(
-        "uploads_pending",
-        "expires_at",
-        postgresql_where=text("state = 'pending'"),
-        sqlite_where=text("state = 'pending'"),
-    ),
-)
-
-PARTS: Final = Table(
-    "parts",
-    METADATA,
-    Column("id", String(64), primary_key=True),
-    Column("upload_id", String(64), nullable=False),
-    Column("path", Text, nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
-    Index("parts_upload", "upload_id"),
 )

@@ -1,4 +1,4 @@
-"""Batches and files as everybody sees them: over HTTP (OpenAI's objects), by `--json` and in tables. Pure.
+"""Batches as everybody sees them: over HTTP (OpenAI's objects), by `--json` and in tables. Pure.
 
 Times are seconds since 1970.
 """
@@ -127,32 +127,6 @@ class Batch(BaseModel):
                 reserved=batch.reserved,
                 spent=batch.spent,
             ),
-        )
-
-
-class FileObject(BaseModel):
-    """A file."""
-
-    id: str
-    object: Literal["file"] = "file"
-    bytes: int
-    created_at: int
-    expires_at: int | None
-    filename: str
-    purpose: str
-    status: Literal["processed"] = "processed"
-    status_details: str | None = None
-
-    @classmethod
-    def of(cls, file: Row[Any]) -> Self:
-        """Return the view of a file."""
-        return cls(
-            id=file.id,
-            bytes=file.size,
-            created_at=file.created_at // 1000,
-            expires_at=_seconds(file.expires_at),
-            filename=file.name,
-            purpose=file.purpose,
         )
 
 

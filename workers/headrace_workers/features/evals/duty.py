@@ -19,12 +19,9 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
 from headrace_workers.core.text_file import NotReadable
-from headrace_workers.features.batches.files.file_service import Files, files_in
-from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
 from headrace_workers.features.batches.new_batch import BatchOptions, submit
 from headrace_workers.features.batches.settings import BatchSettings
 from headrace_workers.features.batches.store.bulk import Batches
-from headrace_workers.features.batches.store.stored import StoredFiles
 from headrace_workers.features.evals.eval_plan import EvalPlan, Row, error_of
 from headrace_workers.features.evals.run_start import Beginning, TooManyRows
 from headrace_workers.features.evals.settings import EvalSettings
@@ -33,6 +30,9 @@ from headrace_workers.features.evals.store.eval_limits import TooManyEvals
 from headrace_workers.features.evals.store.eval_runs import Judged, ReadBefore
 from headrace_workers.features.evals.store.evals import Evals
 from headrace_workers.features.evals.tally import Tally, status_of
+from headrace_workers.features.files.file_service import Files, files_in
+from headrace_workers.features.files.object_store import NoSuchObject, StoreUnavailable
+from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.quality.duty import LiveRates
 from headrace_workers.http.openai_errors import Refused
 from headrace_workers.runtime.bridge.crashes import Crashes

@@ -1,9 +1,10 @@
 """The evals feature: `headrace evaluate`, and OpenAI's evals."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from headrace_workers.core.feature import Feature
+from headrace_workers.core.scopes import Scope
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
@@ -11,6 +12,9 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty
+
+EVALS_READ: Final = Scope("evals:read")
+EVALS_WRITE: Final = Scope("evals:write")
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -48,5 +52,11 @@ def _settings() -> "Sequence[type[Variables]]":
 
 
 FEATURE = Feature(
-    name="evals", routers=_routers, commands=_commands, hooks=_hooks, duties={"evals": _duty}, settings=_settings
+    name="evals",
+    routers=_routers,
+    commands=_commands,
+    scopes=(EVALS_READ, EVALS_WRITE),
+    hooks=_hooks,
+    duties={"evals": _duty},
+    settings=_settings,
 )

@@ -11,13 +11,13 @@ from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.core.json_lines import NoJSON, parsed, read_on
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.text_file import MOST_LINES, TooManyLines, text_of
-from headrace_workers.features.batches.files.file_service import Files
-from headrace_workers.features.batches.files.piecewise import Piecewise
-from headrace_workers.features.batches.files.store import StoreUnavailable
 from headrace_workers.features.evals.eval_plan import EvalPlan, Row, error_of, item_text
 from headrace_workers.features.evals.states import ERROR
 from headrace_workers.features.evals.store.eval_runs import NewItem
 from headrace_workers.features.evals.store.evals import Evals
+from headrace_workers.features.files.file_service import Files
+from headrace_workers.features.files.object_store import StoreUnavailable
+from headrace_workers.features.files.piecewise import Piecewise
 
 PURPOSE: Final = "eval_run"  # of the file that a run's jobs stand in
 MAX_ROWS: Final = 500_000

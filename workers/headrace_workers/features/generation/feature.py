@@ -42,9 +42,7 @@ def _hooks() -> "Hooks":
     return Hooks(on_prune=responses.forget)
 
 
-def _admission(parts: "AdmissionParts | None") -> "AdmissionCheck | None":
-    if parts is None:
-        return None
+def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
     from headrace_workers.features.generation.admission import PromptCheck
 
     return PromptCheck(parts.models)

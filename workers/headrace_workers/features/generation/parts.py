@@ -1,9 +1,13 @@
-"""The model of a worker."""
+"""The models of a process: the one that a worker holds, and those that count tokens."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from headrace_schemas import Message
+from headrace_workers.core.feature import installed
 from headrace_workers.core.ports import Generator
+from headrace_workers.features.generation.engines.counting import CountingModels
+from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.settings import GenerationSettings
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.worker.parts import WorkerParts
@@ -32,3 +36,17 @@ def load(settings: Settings, alias: str, *, needs_logprobs: bool = False) -> Gen
         prefix_tokens=settings.of(GenerationSettings).prefix_tokens,
     )
     return load_generator(settings.home, alias, options, needs_logprobs=needs_logprobs)
+
+
+def counting_models(settings: Settings, registry: Registry) -> CountingModels:
+    """Return the models of a deployment, which count prompts with the marks that features add. Raise
+    ConfigurationError if a feature's files are wrong.
+    """
+    marks = [found for feature in installed() if (found := feature.prompt_marks(settings)) is not None]
+
+    def shown(tenant: str, messages: Sequence[Message]) -> Sequence[Message]:
+        for each in marks:
+            messages = each.shown(tenant, messages)
+        return messages
+
+    return CountingModels(settings.home, registry, shown, longest_mark=sum(each.longest for each in marks))

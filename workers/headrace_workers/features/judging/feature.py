@@ -9,7 +9,6 @@ if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
     from headrace_workers.core.admission.check import AdmissionCheck
-    from headrace_workers.core.admission.parts import AdmissionParts
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.core.pipeline.answer_additions import Answering
     from headrace_workers.core.pipeline.stage import Stage
@@ -47,7 +46,7 @@ def _metrics() -> Sequence[Callable[[Any], Any]]:
     return (metrics.scores,)
 
 
-def _admission(_parts: "AdmissionParts | None") -> "AdmissionCheck":
+def _job_check() -> "AdmissionCheck":
     from headrace_workers.features.judging.admission import CriteriaCheck
 
     return CriteriaCheck()
@@ -73,7 +72,7 @@ FEATURE = Feature(
     hooks=_hooks,
     status=_status,
     metrics=_metrics,
-    admission=_admission,
+    job_check=_job_check,
     stages=_stages,
     answering=_answering,
 )

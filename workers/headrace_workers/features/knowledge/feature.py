@@ -1,9 +1,10 @@
 """The knowledge feature: knowledge bases, vector stores, and embeddings."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from headrace_workers.core.feature import Feature
+from headrace_workers.core.scopes import Scope
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
@@ -15,8 +16,12 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.pipeline.answer_additions import Answering
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.features.generation.engines.engine import Engine
+    from headrace_workers.http.parts import GatewayParts
     from headrace_workers.runtime.settings import Settings
     from headrace_workers.runtime.worker.parts import WorkerParts
+
+KNOWLEDGE_READ: Final = Scope("knowledge:read")  # vector stores
+KNOWLEDGE_WRITE: Final = Scope("knowledge:write")
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -48,9 +53,7 @@ def _hooks() -> "Hooks":
     return Hooks(on_prune=base_uses.forget)
 
 
-def _admission(parts: "AdmissionParts | None") -> "AdmissionCheck | None":
-    if parts is None:
-        return None
+def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
     from headrace_workers.features.knowledge.admission import KnowledgeCheck
     from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 
@@ -74,6 +77,12 @@ def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
     from headrace_workers.features.knowledge.parts import parts
 
     return parts(worker)
+
+
+def _services(gateway: "GatewayParts") -> Mapping[type, object]:
+    from headrace_workers.features.knowledge.passage_search import services
+
+    return services(gateway)
 
 
 def _schemas() -> Mapping[str, Any]:
@@ -102,7 +111,9 @@ def _settings() -> "Sequence[type[Variables]]":
 FEATURE = Feature(
     name="knowledge",
     routers=_routers,
+    services=_services,
     commands=_commands,
+    scopes=(KNOWLEDGE_READ, KNOWLEDGE_WRITE),
     hooks=_hooks,
     change_kinds={"document": "documents"},
     admission=_admission,

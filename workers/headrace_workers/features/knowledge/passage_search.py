@@ -1,15 +1,18 @@
 """Searches of knowledge bases in a gateway: bounded in time and by tenant."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from headrace_schemas.attributes import Filter
 from headrace_schemas.errors import ConfigurationError, UnknownModel
-from headrace_workers.features.knowledge.embedders.deployed_embedder import ServedEmbedder
+from headrace_workers.core.admission.check import KnownEmbedder
+from headrace_workers.core.once import once
+from headrace_workers.features.knowledge.parts import bases_of, embedder_of, remembering
 from headrace_workers.http.errors import Refusal, Why
+from headrace_workers.http.parts import GatewayParts
 from headrace_workers.http.tenant_slots import Slot, TenantSlots
 
 if TYPE_CHECKING:  # they import NumPy
@@ -17,6 +20,7 @@ if TYPE_CHECKING:  # they import NumPy
     from headrace_workers.features.knowledge.retrieval import FindsPassages
 
 SEARCH_SECONDS: Final = 60.0  # that a search may take: the first one of a base reads it
+_THREADS: Final = 8
 SEARCHES_AT_A_TIME: Final = 4  # of one tenant: fewer than there are threads for searches
 
 
@@ -26,7 +30,7 @@ class PassageSearch:
     `bases` returns the bases in this process's memory; Unavailable while no embedder is here.
     """
 
-    def __init__(self, bases: "Callable[[], FindsPassages]", embedder: ServedEmbedder, threads: Executor) -> None:
+    def __init__(self, bases: "Callable[[], FindsPassages]", embedder: KnownEmbedder, threads: Executor) -> None:
         self.bases = bases
         self._embedder = embedder
         self._threads = threads
@@ -71,3 +75,14 @@ class PassageSearch:
 def _searched(slot: Slot, search: "asyncio.Future[object]") -> None:
     slot.release()
     search.exception()  # looked at, so that asyncio does not log what a client that left would have been told
+
+
+def services(gateway: GatewayParts) -> Mapping[type, object]:
+    """Return what searches of a gateway's routes work with, by class. Bases are read when they are first asked for."""
+    embedder = once(lambda: remembering(embedder_of(gateway.settings)))
+    bases = once(
+        lambda: bases_of(
+            gateway.ledger, gateway.progress, gateway.name, embedder, lambda: gateway.followers, gateway.at_end
+        )
+    )
+    return {PassageSearch: PassageSearch(bases, gateway.embedder, ThreadPoolExecutor(_THREADS, "search"))}

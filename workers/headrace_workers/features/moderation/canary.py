@@ -25,6 +25,8 @@ class Canaries:
     The first of the deployment's secrets makes marks; those of all are known, while they change.
     """
 
+    longest = LONGEST_MARK
+
     def __init__(self, secrets: Sequence[bytes], asked: Callable[[str], bool]) -> None:
         self._keys = [hmac.digest(secret, _LABEL, sha256) for secret in secrets]
         self._requested = asked

@@ -9,10 +9,10 @@ if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
     from headrace_workers.core.admission.check import AdmissionCheck
-    from headrace_workers.core.admission.parts import AdmissionParts
     from headrace_workers.core.environment import Variables
     from headrace_workers.core.pipeline.answer_additions import Answering
     from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.core.ports import PromptMarks
     from headrace_workers.runtime.settings import Settings
     from headrace_workers.runtime.worker.parts import WorkerParts
 
@@ -29,7 +29,7 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (moderation.register,)
 
 
-def _admission(_parts: "AdmissionParts | None") -> "AdmissionCheck":
+def _job_check() -> "AdmissionCheck":
     from headrace_workers.features.moderation.admission import ModeratorCheck
 
     return ModeratorCheck()
@@ -48,6 +48,12 @@ def _answering() -> "Answering":
     return Answering(turns=asked_again.turns, without_another=asked_again.without_another)
 
 
+def _prompt_marks(settings: "Settings") -> "PromptMarks":
+    from headrace_workers.features.moderation.deployed_policy import canaries_of
+
+    return canaries_of(settings)
+
+
 def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
     from headrace_workers.features.moderation.parts import parts
 
@@ -64,9 +70,10 @@ FEATURE = Feature(
     name="moderation",
     routers=_routers,
     commands=_commands,
-    admission=_admission,
+    job_check=_job_check,
     stages=_stages,
     parts=_parts,
     answering=_answering,
+    prompt_marks=_prompt_marks,
     settings=_settings,
 )

@@ -1,9 +1,10 @@
 """The webhooks feature: endpoints, deliveries, and callbacks of jobs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from headrace_workers.core.feature import Feature
+from headrace_workers.core.scopes import Scope
 from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.runtime.settings import GatewaySettings
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.runtime.settings import Settings
     from headrace_workers.runtime.worker.parts import WorkerParts
+
+WEBHOOKS_READ: Final = Scope("webhooks:read")
+WEBHOOKS_WRITE: Final = Scope("webhooks:write")
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -43,13 +47,11 @@ def _hooks() -> "Hooks":
     return Hooks(on_ingest=listeners.keep_callbacks, on_forget_jobs=deliveries.forget, on_prune=endpoints.forget_places)
 
 
-def _admission(parts: "AdmissionParts | None") -> "AdmissionCheck | None":
-    if parts is None:
-        return None
+def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
     from headrace_workers.features.webhooks.admission import CallbackCheck
     from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
-    return CallbackCheck(parts.reach, parts.ledger.of(Webhooks).unknown)
+    return CallbackCheck(parts.settings.of(WebhookSettings).reach, parts.ledger.of(Webhooks).unknown)
 
 
 def _stages(_settings: "Settings | None") -> "Sequence[Stage]":
@@ -83,6 +85,7 @@ FEATURE = Feature(
     name="webhooks",
     routers=_routers,
     commands=_commands,
+    scopes=(WEBHOOKS_READ, WEBHOOKS_WRITE),
     hooks=_hooks,
     admission=_admission,
     stages=_stages,

@@ -6,10 +6,10 @@ from typing import Annotated, Final, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
+from headrace_workers.features.access.feature import USAGE_READ
 from headrace_workers.features.access.store.usage import Usage
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import Refusal, Why
-from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Wired
 from headrace_workers.http.shapes import ANSWERS
 
@@ -41,7 +41,7 @@ class UsageShape(BaseModel):
 
 @router.get("/v1/usage", responses=ANSWERS)
 async def show(
-    caller: Annotated[Caller, needs(Scope.USAGE_READ)],
+    caller: Annotated[Caller, needs(USAGE_READ)],
     services: Wired,
     first: Annotated[
         date | None, Query(alias="from", description="The first day, UTC; by default 30 days before `to`.")

@@ -47,11 +47,11 @@ def create(
     Example: `headrace keys create "the shop" --tenant shop --scope jobs:write --expires 90d`
     """
     from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.core.scopes import scopes_of, usual_scopes
     from headrace_workers.features.access.store.keys import ApiKeys
-    from headrace_workers.http.scopes import USUAL, scopes_of
 
     whose = tenant_meant(tenant)
-    scopes = scopes_of(scope) if scope else USUAL
+    scopes = scopes_of(scope) if scope else usual_scopes()
     token, key = new_key(whose, name, tuple(sorted(scopes)), expires)
     keys = need_ledger().of(ApiKeys)
     keys.add(key)
@@ -146,8 +146,8 @@ def first_key(home: Path, ledger_url: str) -> "Token":
     """
     from headrace_producers.settings import ProducerSettings
     from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.core.scopes import all_scopes
     from headrace_workers.features.access.store.keys import ApiKeys
-    from headrace_workers.http.scopes import Scope
     from headrace_workers.runtime.embedded.lock import write_atomically
 
     file, ledger = home / KEY_FILE, Ledger.at(ledger_url)
@@ -156,7 +156,7 @@ def first_key(home: Path, ledger_url: str) -> "Token":
         row = ledger.of(ApiKeys).find([kept.id]).get(kept.id) if kept else None
         if kept and row and row.valid and row.digest == kept.digest:
             return kept
-        token, key = new_key(ProducerSettings.from_env().tenant, "made by headrace up", tuple(sorted(Scope)))
+        token, key = new_key(ProducerSettings.from_env().tenant, "made by headrace up", tuple(sorted(all_scopes())))
         ledger.of(ApiKeys).add(key)
         write_atomically(file, f"{token.text}\n")
         return token

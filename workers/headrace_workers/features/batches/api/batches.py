@@ -13,25 +13,33 @@ from headrace_schemas.callback import BatchCallback
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.named_resources import FAMILIES
-from headrace_workers.features.batches.api.files import Expiry, file_of
-from headrace_workers.features.batches.new_batch import LONGEST_WINDOW, BatchOptions, EmptyInput, seconds_of, submit
-from headrace_workers.features.batches.new_batch import PURPOSE as BATCH
+from headrace_workers.core.scopes import Scope
+from headrace_workers.features.batches.feature import BATCHES_READ, BATCHES_WRITE
+from headrace_workers.features.batches.new_batch import (
+    LONGEST_WINDOW,
+    BatchOptions,
+    EmptyInput,
+    seconds_of,
+    submit,
+)
 from headrace_workers.features.batches.requests import URLS
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.views import NATIVE, Batch
+from headrace_workers.features.files.api.files import Expiry, file_of
+from headrace_workers.features.files.file_service import BATCH_INPUT
+from headrace_workers.features.webhooks.feature import WEBHOOKS_READ
 from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import LedgerOutage, Refusal, Why
 from headrace_workers.http.openai_shapes import ERRORS
 from headrace_workers.http.paging import Page
-from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Services, Wired
 
 router = APIRouter(tags=["batches"], route_class=JSONRoute)
 
-Reads = Annotated[Caller, needs(Scope.BATCHES_READ)]
-Writes = Annotated[Caller, needs(Scope.BATCHES_WRITE)]
+Reads = Annotated[Caller, needs(BATCHES_READ)]
+Writes = Annotated[Caller, needs(BATCHES_WRITE)]
 
 _MOST_METADATA: Final = 16
 _NAME: Final = 64  # characters
@@ -91,16 +99,16 @@ async def create(
             )
     callback = wanted.headrace.callback if wanted.headrace else None
     if callback is not None and callback.endpoint is not None:
-        caller.need(Scope.WEBHOOKS_READ, "headrace.callback.endpoint")
+        caller.need(WEBHOOKS_READ, "headrace.callback.endpoint")
     try:
         wishes = _options(caller, wanted)
     except ConfigurationError as error:
         raise Refusal(Why.INVALID, str(error), param="completion_window") from error
     file = await file_of(services, caller, wanted.input_file_id, "input_file_id")
-    if file.purpose != BATCH:
+    if file.purpose != BATCH_INPUT:
         raise Refusal(
             Why.INVALID,
-            f"input_file_id: the file's purpose is {file.purpose!r}, and must be {BATCH!r}",
+            f"input_file_id: the file's purpose is {file.purpose!r}, and must be {BATCH_INPUT!r}",
             param="input_file_id",
         )
     try:

@@ -20,13 +20,14 @@ from headrace_workers.cli.asking import STDIN
 from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.output import printable
 from headrace_workers.core.text_file import NotReadable
-from headrace_workers.features.batches.files.file_service import Files
-from headrace_workers.features.batches.files.store import Store
-from headrace_workers.features.batches.new_batch import PURPOSE, BatchOptions, EmptyInput
+from headrace_workers.features.batches.new_batch import BatchOptions, EmptyInput
 from headrace_workers.features.batches.new_batch import submit as submit_file
 from headrace_workers.features.batches.settings import BatchSettings
 from headrace_workers.features.batches.store.bulk import Batches
-from headrace_workers.features.batches.store.stored import StoredFiles
+from headrace_workers.features.files.file_service import BATCH_INPUT, Files
+from headrace_workers.features.files.object_store import Store
+from headrace_workers.features.files.settings import FileSettings
+from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.webhooks.callbacks import check
 from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
@@ -91,7 +92,7 @@ class Deployment:
         self.check_callback(wishes)  # before a large file is copied
         try:
             file = self.files.add(
-                _chunks(path, shown), tenant=wishes.tenant, purpose=PURPOSE, name=printable(Path(shown).name),
+                _chunks(path, shown), tenant=wishes.tenant, purpose=BATCH_INPUT, name=printable(Path(shown).name),
                 keep=self.keep, lines=True,
             )  # fmt: skip
         except NotReadable as error:
@@ -116,9 +117,8 @@ def deployment() -> Iterator[Deployment]:
     """Yield the deployment that can be reached from here. Raise ConfigurationError if there is none."""
     ledger = need_ledger()
     try:
-        settings = BatchSettings.from_env()
-        files = Files(ledger.of(StoredFiles), Store.at(settings.place(home_of())))
-        yield Deployment(ledger, files, settings.files_retention)
+        files = Files(ledger.of(StoredFiles), Store.at(FileSettings.from_env().place(home_of())))
+        yield Deployment(ledger, files, BatchSettings.from_env().files_retention)
     finally:
         ledger.close()
 

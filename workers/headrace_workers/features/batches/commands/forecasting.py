@@ -17,7 +17,6 @@ from headrace_workers.features.batches.line_jobs import LONGEST_LINE, admitted
 from headrace_workers.features.batches.new_batch import BatchOptions
 from headrace_workers.features.cache.settings import CacheSettings
 from headrace_workers.features.cache.store.answers import Answers
-from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.runtime.settings import ModelSettings, home_of
 
 if TYPE_CHECKING:
@@ -60,6 +59,7 @@ class Forecasting:
 
     def _admit(self) -> "Admit":
         from headrace_workers.core.admission.parts import AdmissionParts, admission_rules
+        from headrace_workers.core.environment import EnvironmentSettings
         from headrace_workers.core.pipeline.routing import Pipeline
         from headrace_workers.features.generation.engines.counting import CountingModels
         from headrace_workers.features.knowledge.embedders.deployed_embedder import ServedEmbedder
@@ -69,7 +69,7 @@ class Forecasting:
             ledger=self._ledger,
             models=CountingModels(home_of(), self._registry),
             embedder=ServedEmbedder(home_of(), ModelSettings.from_env().embedder),
-            reach=WebhookSettings.from_env().reach,
+            settings=EnvironmentSettings(),
         )
         rules = admission_rules(parts, Pipeline(judge_model=ModelSettings.from_env().judge_model))
         return RecordAdmission(rules, self._ledger.now()).admit

@@ -22,8 +22,9 @@ from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.dead_letters import Burial, letter
 from headrace_workers.core.ledger.refusals import INGEST
 from headrace_workers.features.batches.commands.batch_files import Deployment
-from headrace_workers.features.batches.new_batch import LONGEST_SECONDS, PURPOSE, BatchOptions, submit
+from headrace_workers.features.batches.new_batch import LONGEST_SECONDS, BatchOptions, submit
 from headrace_workers.features.batches.store.batches import BATCH_CANCELLED, BATCH_EXPIRED, CONFLICT
+from headrace_workers.features.files.file_service import BATCH_INPUT
 
 _CHUNK = 1024**2  # bytes
 _AT_ONCE = 8 * 1024**2  # bytes that are read of an output in one turn
@@ -123,8 +124,8 @@ class FileBatch:
                 )
             self._before = len(self._open)
         file = self._here.files.add(
-            _lines(self._jobs, list(self._open.values())), tenant=self._tenant, purpose=PURPOSE, name=self._jobs.name,
-            keep=self._here.keep, lines=True,
+            _lines(self._jobs, list(self._open.values())), tenant=self._tenant, purpose=BATCH_INPUT,
+            name=self._jobs.name, keep=self._here.keep, lines=True,
         )  # fmt: skip
         wishes = BatchOptions(
             tenant=self._tenant, defaults=Defaults("", own_keys=True), window=LONGEST_SECONDS, window_text=_WINDOW,

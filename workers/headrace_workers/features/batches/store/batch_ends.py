@@ -10,7 +10,6 @@ from headrace_schemas.callback import BatchCallback
 from headrace_workers.core.ledger import cancellation
 from headrace_workers.core.sql.database import clock, now_ms
 from headrace_workers.core.tables import IS_TO_COLLECT, IS_UNDER_WAY, JOBS
-from headrace_workers.features.batches.store import files
 from headrace_workers.features.batches.store.batches import (
     BATCH_EXPIRED,
     CANCELLED,
@@ -22,6 +21,7 @@ from headrace_workers.features.batches.store.batches import (
     locked,
 )
 from headrace_workers.features.batches.tables import BATCHES, LINES
+from headrace_workers.features.files.store import files
 from headrace_workers.features.webhooks.store import deliveries
 
 

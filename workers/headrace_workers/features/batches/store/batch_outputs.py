@@ -16,10 +16,10 @@ from headrace_workers.core.sql.database import among
 from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import IS_TO_COLLECT, JOBS
 from headrace_workers.features.batches.line_states import DONE, FAILED, OPEN, REFUSED
-from headrace_workers.features.batches.store import files
 from headrace_workers.features.batches.store.batches import locked
-from headrace_workers.features.batches.store.files import Growth, Overtaken
 from headrace_workers.features.batches.tables import BATCHES, IS_REFUSED, LINES
+from headrace_workers.features.files.store import files
+from headrace_workers.features.files.store.files import Growth, Overtaken
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.sql.database import among
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.batches.line_states import DONE, REFUSED
-from headrace_workers.features.batches.store import files
 from headrace_workers.features.batches.store.batch_outputs import JobEnd
 from headrace_workers.features.batches.store.batches import LOST, locked
-from headrace_workers.features.batches.store.files import Overtaken, Piece
 from headrace_workers.features.batches.tables import BATCHES, LINES
+from headrace_workers.features.files.store import files
+from headrace_workers.features.files.store.files import Overtaken, Piece
 
 _AT_ONCE = 5_000  # lines
 

@@ -10,11 +10,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, or_, select, update
 
 from headrace_workers.core.sql.database import clock, insert, now_ms
 from headrace_workers.core.tables import IS_HELD, JOBS, STEPS
-from headrace_workers.features.batches.tables import BATCHES, FILES, IS_UNFINISHED, LINES
+from headrace_workers.features.batches.tables import BATCHES, IS_UNFINISHED, LINES
+from headrace_workers.features.files.store import files
 
 VALIDATING, IN_PROGRESS, CANCELLING, FINALIZING = "validating", "in_progress", "cancelling", "finalizing"
 COMPLETED, FAILED_WHOLE, EXPIRED, CANCELLED = "completed", "failed", "expired", "cancelled"
@@ -127,6 +128,12 @@ def request_cancel(connection: Connection, batch_id: str, tenant: str | None = N
     return batch(connection, batch_id, tenant)
 
 
+def users_of_file(file_id: str | ColumnElement[str]) -> Select[str]:
+    """Return the query of the batches that have not ended, and read or write this file."""
+    theirs = (BATCHES.c.input_file == file_id, BATCHES.c.output_file == file_id, BATCHES.c.error_file == file_id)
+    return select(BATCHES.c.id).where(IS_UNFINISHED, or_(*theirs))
+
+
 def lines(
     connection: Connection, number: int, *, after: int = 0, limit: int = 1_000, state: str | None = None
 ) -> list[Row[Any]]:
@@ -146,8 +153,8 @@ def codes(connection: Connection, number: int) -> Counter[str]:
 
 def forget(connection: Connection, older_than_ms: int) -> bool:
     """Forget a bounded part of a batch that ended long ago and whose files are gone. Return True if there is more."""
-    there = select(FILES.c.id).where(or_(FILES.c.id == BATCHES.c.output_file, FILES.c.id == BATCHES.c.error_file))
-    old = select(BATCHES.c.number).where(BATCHES.c.ended_at < now_ms() - older_than_ms, ~there.exists())
+    files_are_there = files.is_there(BATCHES.c.output_file, BATCHES.c.error_file)
+    old = select(BATCHES.c.number).where(BATCHES.c.ended_at < now_ms() - older_than_ms, ~files_are_there)
     number = connection.execute(old.order_by(BATCHES.c.ended_at).limit(1)).scalar()
     if number is None:
         return False

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from headrace_schemas import GenerationJob, Moderated, Output, Result
 from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.recall import Recall
-from headrace_workers.cli.status_views import state_of
+from headrace_workers.cli.status_views import state_words
 from headrace_workers.core.pipeline.carried import unpack
 from headrace_workers.features.cache.commands.explained import AuditOf, Explained
 from headrace_workers.features.cache.commands.look_up_gates import gates
@@ -74,7 +74,7 @@ def _unserved(view: "JobView", asks: GenerationJob | None, told: Recall | None) 
         why = f"it was {step.state} before it was looked up" + (f": {step.reason}" if step.reason else "")
         return Explained(job_id=job_id, outcome="ended", why=why)
     if step.state != "done":
-        why = f"it has not been looked up yet: its step is {state_of(step)}"
+        why = f"it has not been looked up yet: its step is {state_words(step.state, step.begun_at, step.worker)}"
         return Explained(job_id=job_id, outcome="open", why=why + (f"; {step.reason}" if step.reason else ""))
     found = told or Recall()
     return Explained(

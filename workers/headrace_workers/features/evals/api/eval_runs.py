@@ -9,8 +9,6 @@ from fastapi import APIRouter, Query
 from sqlalchemy import Row
 
 from headrace_schemas.errors import InvalidRecord
-from headrace_workers.features.batches.api.files import file_of, stored
-from headrace_workers.features.batches.files.file_service import Files, new_id
 from headrace_workers.features.batches.settings import BatchSettings
 from headrace_workers.features.evals.api.eval_shapes import (
     ItemList,
@@ -26,6 +24,8 @@ from headrace_workers.features.evals.data_source import data_source_of
 from headrace_workers.features.evals.eval_plan import EvalPlan, item_schema_of, models_of
 from headrace_workers.features.evals.graders import graders_of
 from headrace_workers.features.evals.store.evals import Evals, NewRun
+from headrace_workers.features.files.api.files import file_of, stored
+from headrace_workers.features.files.file_service import Files, new_id
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.caller import Caller
 from headrace_workers.http.errors import LedgerOutage, Refusal, Why

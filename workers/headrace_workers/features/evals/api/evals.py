@@ -8,27 +8,27 @@ from fastapi import APIRouter, Query
 from sqlalchemy import Row
 
 from headrace_schemas.errors import InvalidRecord, UnknownModel
-from headrace_workers.features.batches.files.file_service import new_id
 from headrace_workers.features.evals.api.eval_shapes import EvalChange, EvalDeleted, EvalList, EvalShape, NewEvalBody
 from headrace_workers.features.evals.eval_plan import item_schema_of, models_of, reads_sample
+from headrace_workers.features.evals.feature import EVALS_READ, EVALS_WRITE
 from headrace_workers.features.evals.graders import graders_of
 from headrace_workers.features.evals.settings import EvalSettings
 from headrace_workers.features.evals.store.eval_limits import EvalBounds
 from headrace_workers.features.evals.store.evals import Evals, NewEval
 from headrace_workers.features.evals.template_fields import SAMPLED
+from headrace_workers.features.files.file_service import new_id
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import LedgerOutage, Refusal, Why
 from headrace_workers.http.openai_errors import Refused, refused, wrong
 from headrace_workers.http.openai_shapes import ERRORS
 from headrace_workers.http.paging import PAGE, After, Limit, Order
-from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Services, Wired
 
 router = APIRouter(tags=["evals"], route_class=JSONRoute)
 
-Reads = Annotated[Caller, needs(Scope.EVALS_READ)]
-Writes = Annotated[Caller, needs(Scope.EVALS_WRITE)]
+Reads = Annotated[Caller, needs(EVALS_READ)]
+Writes = Annotated[Caller, needs(EVALS_WRITE)]
 
 
 @router.post("/v1/evals", responses=ERRORS)
@@ -106,7 +106,7 @@ async def delete(eval_id: str, caller: Writes, services: Wired) -> EvalDeleted:
 
 async def eval_of(services: Services, caller: Caller, eval_id: str) -> Row[Any]:
     """Return an eval of the caller's. Raise 403 if the caller may read none, 404 if there is none of this id."""
-    caller.need(Scope.EVALS_READ)
+    caller.need(EVALS_READ)
     found = await services.known(services.ledger.of(Evals).eval, eval_id, caller.tenant)
     if found is None:
         raise no_eval()

@@ -5,18 +5,18 @@ from typing import Annotated, Any
 
 from fastapi import Request, Response
 
+from headrace_workers.core.scopes import JOBS_READ
 from headrace_workers.features.generation.api.openai_answers import json_response, no_query
 from headrace_workers.features.generation.models.registry import CARD_FILE, ModelCard, list_cards, model_dir
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.openai_errors import Refused
 from headrace_workers.http.openai_shapes import ERRORS
 from headrace_workers.http.query import ReadsItsURL
-from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Services, Wired
 
 router = ReadsItsURL(tags=["openai"])
 
-Reads = Annotated[Caller, needs(Scope.JOBS_READ)]
+Reads = Annotated[Caller, needs(JOBS_READ)]
 
 
 @router.get("/v1/models", responses=ERRORS)

@@ -4,6 +4,7 @@ from typing import Annotated, Final
 
 from fastapi import Request, Response
 
+from headrace_workers.core.scopes import JOBS_READ, JOBS_WRITE
 from headrace_workers.features.generation.api.openai_answers import (
     asker,
     ended,
@@ -35,7 +36,6 @@ from headrace_workers.http.openai_shapes import ANSWERED, ERRORS
 from headrace_workers.http.openai_shapes import body_of as described
 from headrace_workers.http.paging import PAGE, After, Limit, Order
 from headrace_workers.http.query import ReadsItsURL
-from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Wired
 
 router = ReadsItsURL(tags=["openai"], route_class=Guarded)
@@ -52,8 +52,8 @@ LISTED: Final = Parameters(
 )
 _EXAMPLE: Final = {"model": "smollm2-135m-instruct", "input": "Name three rivers."}
 
-Reads = Annotated[Caller, needs(Scope.JOBS_READ)]
-Writes = Annotated[Caller, needs(Scope.JOBS_WRITE)]
+Reads = Annotated[Caller, needs(JOBS_READ)]
+Writes = Annotated[Caller, needs(JOBS_WRITE)]
 
 
 @router.post(

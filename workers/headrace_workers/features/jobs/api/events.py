@@ -9,11 +9,11 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
 from headrace_workers.core.ledger.job_status import Standing
+from headrace_workers.core.scopes import JOBS_READ
 from headrace_workers.features.jobs.api.job_events import END, facts_of, news
 from headrace_workers.features.jobs.api.jobs import Reads, standing_of
 from headrace_workers.http.caller import admit, bearer
 from headrace_workers.http.errors import Refusal
-from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Services, Wired
 from headrace_workers.http.shapes import ANSWERS, STREAM
 
@@ -77,7 +77,7 @@ async def _stream(
             yield _SIGN_OF_LIFE
         await services.waiter.turn()
         try:
-            await admit(request, bearer(request), Scope.JOBS_READ)  # a job may be held for weeks, and its key revoked
+            await admit(request, bearer(request), JOBS_READ)  # a job may be held for weeks, and its key revoked
             standing = await services.standing(job_id, tenant)
         except Refusal:  # that, the ledger is away, or the job was forgotten: the client comes again, and is told
             return

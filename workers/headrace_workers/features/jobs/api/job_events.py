@@ -5,11 +5,12 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from headrace_workers.cli.job_views import StepObject, job_json, state_of
 from headrace_workers.core.ledger.job_status import Standing
-from headrace_workers.features.jobs.api.job_body import is_over, job_body, step_body
 
 ACCEPTED: Final = "accepted"
 END: Final = "end"
+_OVER: Final = frozenset({"done", "dead", "cancelled", "refused"})
 _NUMBERED: Final = re.compile(r";([0-9]{1,9})$")  # an event's id: behind its fact's, its number in the stream
 
 
@@ -36,14 +37,21 @@ class Fact:
         return f"{self.id};{int(before[1]) + 1 if before else 1}"
 
 
+def is_over(standing: Standing) -> bool:
+    """Return True if the job has ended."""
+    return state_of(standing) in _OVER
+
+
 def facts_of(job_id: str, standing: Standing) -> list[Fact]:
     """Return the facts about a job: its acceptance, each of its steps in its present state, and its end."""
-    facts = [Fact(ACCEPTED, "accepted", _json({"id": job_id}), ACCEPTED)]
+    facts = [Fact(ACCEPTED, "accepted", json.dumps({"id": job_id}, separators=(",", ":")).encode(), ACCEPTED)]
     for step in standing.steps:
         place = f"{step.stage}.{step.ordinal}"
-        facts.append(Fact(f"{place}.{step.attempts}.{step.state}", "step", _json(step_body(step)), place))
+        facts.append(
+            Fact(f"{place}.{step.attempts}.{step.state}", "step", StepObject.of(step).model_dump_json().encode(), place)
+        )
     if is_over(standing):
-        facts.append(Fact(END, "end", job_body(job_id, standing), END))
+        facts.append(Fact(END, "end", job_json(job_id, standing), END))
     return facts
 
 
@@ -60,7 +68,3 @@ def news(facts: list[Fact], last: str | None) -> list[Fact]:
             return facts[number + 1 :]
     places = [number for number, fact in enumerate(facts) if last.startswith(f"{fact.place}.")]
     return facts[places[0] :] if places else facts
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")

@@ -2,16 +2,16 @@
 
 from fastapi import APIRouter, Request, Response
 
+from headrace_workers.core.scopes import JOBS_WRITE
 from headrace_workers.features.jobs.api.job_request import jobs_of
 from headrace_workers.features.jobs.api.job_schemas import ACCEPTED, body_of_evaluations
 from headrace_workers.features.jobs.api.jobs import Trace, Writes, let_in
 from headrace_workers.http.bodies import parsed
 from headrace_workers.http.fast_routes import fast_route
 from headrace_workers.http.idempotency import Key
-from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Wired
 
-router = APIRouter(tags=["evaluations"], route_class=fast_route(Scope.JOBS_WRITE))
+router = APIRouter(tags=["evaluations"], route_class=fast_route(JOBS_WRITE))
 
 
 @router.post("/v1/evaluations", status_code=202, responses=ACCEPTED, openapi_extra=body_of_evaluations())

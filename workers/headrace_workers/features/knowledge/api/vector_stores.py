@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from fastapi import APIRouter, Request
 
 from headrace_schemas.attributes import AttributeMap
-from headrace_workers.features.batches.store.stored import StoredFiles
+from headrace_workers.features.files.feature import FILES_READ
+from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.knowledge.api.vector_store_shapes import (
     ERRORS,
     NewStore,
@@ -24,6 +25,7 @@ from headrace_workers.features.knowledge.api.vector_store_shapes import (
     body_of,
     takes,
 )
+from headrace_workers.features.knowledge.feature import KNOWLEDGE_READ, KNOWLEDGE_WRITE
 from headrace_workers.features.knowledge.passage_search import PassageSearch
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.store_files import Incoming
@@ -34,7 +36,6 @@ from headrace_workers.http.bodies import json_object
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.paging import PAGE, After, Before, Limit, Order, only_onwards, onwards
-from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Services, Wired
 
 if TYPE_CHECKING:  # it imports NumPy
@@ -46,8 +47,8 @@ router = APIRouter(tags=["vector stores"], route_class=Guarded)
 
 _REMOVED_AT_ONCE: Final = 100
 
-Reads = Annotated[Caller, needs(Scope.KNOWLEDGE_READ)]
-Writes = Annotated[Caller, needs(Scope.KNOWLEDGE_WRITE)]
+Reads = Annotated[Caller, needs(KNOWLEDGE_READ)]
+Writes = Annotated[Caller, needs(KNOWLEDGE_WRITE)]
 
 
 @router.post("/v1/vector_stores", responses=ERRORS, openapi_extra=takes(NewStore))
@@ -140,7 +141,7 @@ async def search(vector_store_id: str, request: Request, caller: Reads, services
 
 async def store_of(services: Services, caller: Caller, vector_store_id: str) -> Store:
     """Return a store of the caller's. Raise 403 if the caller may read none, 404 if there is none of this id."""
-    caller.need(Scope.KNOWLEDGE_READ)
+    caller.need(KNOWLEDGE_READ)
     found = await services.known(services.ledger.of(VectorStores).store, caller.tenant, vector_store_id)
     if found is None:
         raise _no_store()
@@ -157,7 +158,7 @@ async def incoming(services: Services, caller: Caller, file_id: str, attributes:
     """Return a file of the caller's that is to go into a store: 403 if the caller may not read files, 404 if there is
     none of this id, 503 without an embedder.
     """
-    caller.need(Scope.FILES_READ, "file_id")
+    caller.need(FILES_READ, "file_id")
     services.of(PassageSearch).check_embedder()
     found = await services.ask(services.ledger.of(StoredFiles).file, file_id, caller.tenant)
     if found is None:

@@ -6,9 +6,10 @@ import typer
 
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.cli.connections import need_ledger, ring_bridges
-from headrace_workers.cli.durations import rfc3339, show_time
+from headrace_workers.cli.durations import show_time
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
-from headrace_workers.cli.output import console, printable, put, put_json, say, table
+from headrace_workers.cli.output import console, printable, put, put_json, put_view, say, table
+from headrace_workers.features.moderation.views import HeldJob, HeldText
 
 _COLUMNS = ("job", "tenant", "stage", "since", "waits for", "reason")
 _IdsArgument = Annotated[
@@ -46,11 +47,11 @@ def list_held(
     found: list[Any] = need_ledger().held(limit + 1)
     if as_json:
         for row in found[:limit]:
-            put_json(_described(row))
+            put_view(HeldJob.of(row))
     elif found:
         rows = [
-            (row.job_id, row.tenant, row.stage, show_time(row.since), _waits_for(row), row.reason or "")
-            for row in found[:limit]
+            (job.job_id, job.tenant, job.stage, show_time(job.since), _waits_for(job), job.reason or "")
+            for job in map(HeldJob.of, found[:limit])
         ]
         console(data=True).print(table(None, _COLUMNS, rows, whole=("job",)))
     else:
@@ -72,13 +73,13 @@ def show(
     row = need_ledger().held_of(job)
     if row is None:
         raise NotHeld(f"{job}: it is not held; `headrace moderation held list` shows held jobs")
-    asked, text = _texts(row)
+    view = HeldText.with_texts(row, *_texts(row))
     if as_json:
-        put_json({**_described(row), "asked": asked, "text": text})
+        put_view(view)
         return
     for name, said in (
-        ("job", f"{row.job_id} of {row.tenant}, at {row.stage}"), ("since", show_time(row.since)),
-        ("waits for", _waits_for(row)), ("reason", row.reason or ""), ("asked", asked), ("text", text),
+        ("job", f"{view.job_id} of {view.tenant}, at {view.stage}"), ("since", show_time(view.since)),
+        ("waits for", _waits_for(view)), ("reason", view.reason or ""), ("asked", view.asked), ("text", view.text),
     ):  # fmt: skip
         if said is not None:
             put(f"{name}: {printable(said)}")
@@ -126,20 +127,8 @@ def withhold(
     _done("withheld", jobs, need_ledger().withhold(list(dict.fromkeys(jobs)), reason), as_json)
 
 
-def _described(row: Any) -> dict[str, Any]:
-    again = None if _needs_person(row) else rfc3339(row.again)
-    return {"job_id": row.job_id, "tenant": row.tenant, "stage": row.stage, "since": rfc3339(row.since),
-            "needs_person": _needs_person(row), "again_at": again, "reason": row.reason}  # fmt: skip
-
-
-def _waits_for(row: Any) -> str:
-    return "a person" if _needs_person(row) else f"a try at {show_time(row.again)}"
-
-
-def _needs_person(row: Any) -> bool:
-    from headrace_workers.core.tables import NEVER
-
-    return bool(row.again >= NEVER)
+def _waits_for(job: HeldJob) -> str:
+    return "a person" if job.needs_person else f"a try at {show_time(job.again_at)}"
 
 
 def _done(what: str, jobs: list[str], done: frozenset[str], as_json: bool) -> None:

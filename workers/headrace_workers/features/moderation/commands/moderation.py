@@ -4,7 +4,6 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -14,7 +13,7 @@ from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.cli.options import OneJsonOption
-from headrace_workers.cli.output import console, put_json, say, table
+from headrace_workers.cli.output import console, put_json, put_view, say, table
 from headrace_workers.core.ports import Moderation
 from headrace_workers.features.moderation.commands import held
 from headrace_workers.features.moderation.commands.aids import aids_here
@@ -83,26 +82,27 @@ def check_policy(
     Example: `headrace moderation policy check policy.toml`
     """
     from headrace_workers.features.moderation.moderator import shipped_detectors, with_policy
+    from headrace_workers.features.moderation.policy import REGENERATE
     from headrace_workers.features.moderation.policy_file import load_policy
+    from headrace_workers.features.moderation.views import ModerationPolicy
 
     policy = load_policy(file)
     detectors = shipped_detectors()
     moderator = with_policy(detectors, policy, aids_here())
-    looked_for = moderator.looks_for
-    rules = {name: rule for name, rule in sorted(policy.rules.items()) if name in looked_for}
+    view = ModerationPolicy.of(policy, moderator.looks_for)
     if as_json:
-        put_json({"policy": policy.version, "categories": {name: asdict(rule) for name, rule in rules.items()},
-                  "tenants": {name: own.version for name, own in policy.tenants.items()}})  # fmt: skip
+        put_view(view)
         return
     rows = [
-        (name, rule.said, f"{rule.min_score:g}", str(rule.detectors), str(len(rule.allowed)))
-        for name, rule in rules.items()
-    ]
+        (name, REGENERATE if rule.again else rule.action, f"{rule.min_score:g}", str(rule.detectors),
+         str(len(rule.allowed)))
+        for name, rule in view.categories.items()
+    ]  # fmt: skip
     columns = ("category", "action", "min_score", "detectors", "allowed")
     console(data=True).print(table(None, columns, rows, right=columns[2:]))
-    for name, own in policy.tenants.items():
-        say(f"tenant {name}: policy {own.version}")
-    say(f"{file} is right: policy {policy.version}")
+    for name, version in view.tenants.items():
+        say(f"tenant {name}: policy {version}")
+    say(f"{file} is right: policy {view.policy}")
 
 
 def _read(given: str) -> str:

@@ -3,18 +3,18 @@
 import re
 from typing import Annotated, Final
 
+from headrace_workers.features.webhooks.feature import WEBHOOKS_READ, WEBHOOKS_WRITE
 from headrace_workers.features.webhooks.store.endpoints import Endpoint
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import Refusal, Why
-from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Services
 
 MOST: Final = 100  # of a page
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,36}", re.ASCII)
 
-Reads = Annotated[Caller, needs(Scope.WEBHOOKS_READ)]
-Writes = Annotated[Caller, needs(Scope.WEBHOOKS_WRITE)]
+Reads = Annotated[Caller, needs(WEBHOOKS_READ)]
+Writes = Annotated[Caller, needs(WEBHOOKS_WRITE)]
 
 
 async def endpoint_of(services: Services, caller: Caller, endpoint_id: str) -> Endpoint:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 
 from headrace_schemas.callback import WEBHOOK_EVENTS
 from headrace_schemas.errors import Category, HeadraceError
+from headrace_workers.core.scopes import JOBS_READ
 from headrace_workers.features.webhooks import registering
 from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.features.webhooks.api.webhook_endpoints import MOST, Reads, Writes, endpoint_of, no_endpoint
@@ -30,7 +31,6 @@ from headrace_workers.features.webhooks.views import WebhookEndpoint, WebhookEnd
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.openai_shapes import ERRORS
-from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Services, Wired
 
 router = APIRouter(tags=["webhooks"], route_class=JSONRoute)
@@ -49,7 +49,7 @@ async def event_types(_caller: Reads) -> EventTypeList:
 async def create(asked: NewEndpoint, caller: Writes, services: Wired) -> WebhookEndpointWithSecret:
     """Register a receiver. Its secret is in the answer, and in no other."""
     if asked.headrace.whole:
-        caller.need(Scope.JOBS_READ, "headrace.whole")
+        caller.need(JOBS_READ, "headrace.whole")
     wanted = registering.Wanted(
         tenant=caller.tenant,
         url=asked.url,
@@ -94,7 +94,7 @@ async def update(endpoint_id: str, asked: Changes, caller: Writes, services: Wir
     """Change an endpoint. Absent fields stay as they are."""
     found = await endpoint_of(services, caller, endpoint_id)
     if found.whole if asked.headrace.whole is None else asked.headrace.whole:
-        caller.need(Scope.JOBS_READ, "headrace.whole")
+        caller.need(JOBS_READ, "headrace.whole")
     changed = await _ask(
         services, registering.change, services.ledger.of(Webhooks), _reach(services), found,
         name=asked.name, url=asked.url, whole=asked.headrace.whole,

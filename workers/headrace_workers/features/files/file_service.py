@@ -8,20 +8,21 @@ import hashlib
 import io
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Row
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.text_file import LineCount
-from headrace_workers.features.batches.files.store import NoSuchObject, Store, StoreUnavailable
-from headrace_workers.features.batches.files.stream import PieceStream
-from headrace_workers.features.batches.settings import BatchSettings
-from headrace_workers.features.batches.store.files import FileBounds, Growth, NewFile, Piece, TooManyFiles
-from headrace_workers.features.batches.store.stored import NO_BOUNDS, StoredFiles
+from headrace_workers.features.files.object_store import NoSuchObject, Store, StoreUnavailable
+from headrace_workers.features.files.settings import FileSettings
+from headrace_workers.features.files.store.files import FileBounds, Growth, NewFile, Piece, TooManyFiles
+from headrace_workers.features.files.store.stored import NO_BOUNDS, StoredFiles
+from headrace_workers.features.files.stream import PieceStream
 from headrace_workers.runtime.settings import Settings
 
+BATCH_INPUT: Final = "batch"  # the purpose of a file whose lines are counted
 _CHUNK = 1024**2  # bytes
 # What is appended to an object below this size makes a new one with both: so a file that grows slowly has no object for
 # each line, and none is written anew often.
@@ -253,6 +254,6 @@ def _chunks(stream: io.RawIOBase) -> Iterator[bytes]:
 
 def files_in(settings: Settings, ledger: Ledger) -> Files:
     """Return this deployment's files. ConfigurationError when HEADRACE_FILES names no place that can be reached."""
-    own = settings.of(BatchSettings)
+    own = settings.of(FileSettings)
     bounds = FileBounds(own.max_file_bytes, own.max_uploads)
     return Files(ledger.of(StoredFiles), Store.at(own.place(settings.home)), bounds)

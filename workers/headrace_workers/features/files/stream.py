@@ -4,8 +4,8 @@ import io
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
-from headrace_workers.features.batches.files.store import NoSuchObject
-from headrace_workers.features.batches.store.files import Piece
+from headrace_workers.features.files.object_store import NoSuchObject
+from headrace_workers.features.files.store.files import Piece
 
 _TRIES = 3  # a file that grows fast replaces its last object now and then
 

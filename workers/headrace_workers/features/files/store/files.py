@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Exists, Row, Select, and_, case, delete, func, or_, select, update
 
 from headrace_schemas.errors import Category, HeadraceError
+from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import alone, among, clock, now_ms
-from headrace_workers.features.batches.tables import BATCHES, FILES, IS_UNFINISHED, PARTS, PIECES, UPLOADS
+from headrace_workers.features.files.tables import FILES, PARTS, PIECES, UPLOADS
 
 PENDING, COMPLETED, EXPIRED = "pending", "completed", "expired"  # of an upload
 _REMEMBERED_MS = 86_400_000  # that an upload is remembered when it is over
@@ -226,9 +227,18 @@ def complete(connection: Connection, file_id: str, digest: str) -> None:
 
 
 def in_use(connection: Connection, file_id: str) -> str | None:
-    """Return a batch that is not over and reads or writes this file."""
-    theirs = or_(BATCHES.c.input_file == file_id, BATCHES.c.output_file == file_id, BATCHES.c.error_file == file_id)
-    return connection.execute(select(BATCHES.c.id).where(IS_UNFINISHED, theirs).limit(1)).scalar()
+    """Return the id of a batch, or of something else that has not ended, that reads or writes this file."""
+    users = (connection.execute(users.limit(1)).scalar() for users in _users_of(file_id))
+    return next((found for found in users if found is not None), None)
+
+
+def _users_of(file_id: str | ColumnElement[str]) -> list[Select[str]]:
+    return [each.users_of_file(file_id) for each in hooks() if each.users_of_file is not None]
+
+
+def is_there(*file_ids: ColumnElement[str]) -> Exists:
+    """Return a condition: at least one of these files exists."""
+    return select(FILES.c.id).where(or_(*(FILES.c.id == file_id for file_id in file_ids))).exists()
 
 
 def remove(connection: Connection, file_ids: Sequence[str]) -> list[str]:
@@ -241,14 +251,14 @@ def remove(connection: Connection, file_ids: Sequence[str]) -> list[str]:
 
 
 def expired(connection: Connection, limit: int) -> list[str]:
-    """Return files that have expired, and that no batch needs."""
-    theirs = or_(
-        BATCHES.c.input_file == FILES.c.id, BATCHES.c.output_file == FILES.c.id, BATCHES.c.error_file == FILES.c.id
-    )
-    needed = select(BATCHES.c.number).where(IS_UNFINISHED, theirs).exists()
+    """Return files that have expired, and that nothing needs any more."""
     now = select(now_ms()).scalar_subquery()
     # Each time others: what cannot be removed is not in the way of all else.
-    query = select(FILES.c.id).where(FILES.c.expires_at < now, ~needed).order_by(func.random())
+    query = (
+        select(FILES.c.id)
+        .where(FILES.c.expires_at < now, *(~users.exists() for users in _users_of(FILES.c.id)))
+        .order_by(func.random())
+    )
     return list(connection.execute(query.limit(limit)).scalars())
 
 

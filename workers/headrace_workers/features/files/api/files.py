@@ -10,12 +10,12 @@ from sqlalchemy import Row
 
 from headrace_schemas.limits import NO_NUL
 from headrace_workers.core.text_file import NotReadable
-from headrace_workers.features.batches.files.file_service import FileInUse, Files
-from headrace_workers.features.batches.files.store import NoSuchObject, StoreUnavailable
-from headrace_workers.features.batches.files.store_work import GoesOn, NoPlace, StoreWork
-from headrace_workers.features.batches.new_batch import PURPOSE as BATCH
-from headrace_workers.features.batches.store.stored import StoredFiles
-from headrace_workers.features.batches.views import FileObject
+from headrace_workers.features.files.feature import FILES_READ, FILES_WRITE
+from headrace_workers.features.files.file_service import BATCH_INPUT, FileInUse, Files
+from headrace_workers.features.files.object_store import NoSuchObject, StoreUnavailable
+from headrace_workers.features.files.store.stored import StoredFiles
+from headrace_workers.features.files.store_work import GoesOn, NoPlace, StoreWork
+from headrace_workers.features.files.views import FileObject
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.bounds import BODY_BYTES
 from headrace_workers.http.caller import Caller, needs
@@ -23,7 +23,6 @@ from headrace_workers.http.errors import Refusal, Why, unsaid
 from headrace_workers.http.hangup import while_here
 from headrace_workers.http.openai_shapes import ERRORS
 from headrace_workers.http.paging import Page
-from headrace_workers.http.scopes import Scope
 from headrace_workers.http.services import Services, Wired
 
 router = APIRouter(tags=["files"], route_class=JSONRoute)
@@ -31,8 +30,8 @@ router = APIRouter(tags=["files"], route_class=JSONRoute)
 T = TypeVar("T")
 
 Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
-Reads = Annotated[Caller, needs(Scope.FILES_READ)]
-Writes = Annotated[Caller, needs(Scope.FILES_WRITE)]
+Reads = Annotated[Caller, needs(FILES_READ)]
+Writes = Annotated[Caller, needs(FILES_WRITE)]
 
 _CHUNK: Final = 1024**2  # bytes
 STORE_SECONDS = 30.0  # that the store has for anything, beside what bytes take
@@ -84,7 +83,7 @@ async def create(
             caller,
             lambda goes_on: services.of(Files).add(
                 chunks_of(file.file, goes_on), tenant=caller.tenant, purpose=purpose, name=name_of(file), keep=seconds,
-                lines=purpose == BATCH, goes_on=goes_on,
+                lines=purpose == BATCH_INPUT, goes_on=goes_on,
             ),
             size=file.size or 0,
         )  # fmt: skip
@@ -146,7 +145,7 @@ async def delete(file_id: str, caller: Writes, services: Wired) -> FileDeleted:
 
 async def file_of(services: Services, caller: Caller, file_id: str, param: str = "file_id") -> Row[Any]:
     """Return a file of the caller's tenant. Raise 403 if the caller may not read files, 404 if there is none."""
-    caller.need(Scope.FILES_READ, param)
+    caller.need(FILES_READ, param)
     found = await services.known(services.ledger.of(StoredFiles).file, file_id, caller.tenant)
     if found is None:
         raise Refusal(Why.NOT_FOUND, f"{param}: this tenant has no file of this id", param=param)

@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from headrace_workers.features.batches.files.file_service import Files, new_id
-from headrace_workers.features.batches.store.files import NewFile, Piece
+from headrace_workers.features.files.file_service import Files, new_id
+from headrace_workers.features.files.store.files import NewFile, Piece
 
 _PIECE = 1024**2  # bytes: so much is in memory
 

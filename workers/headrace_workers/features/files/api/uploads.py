@@ -8,7 +8,7 @@ from sqlalchemy import Row
 
 from headrace_schemas.limits import NO_NUL
 from headrace_workers.core.text_file import NotReadable
-from headrace_workers.features.batches.api.files import (
+from headrace_workers.features.files.api.files import (
     Expiry,
     Purpose,
     Writes,
@@ -16,10 +16,10 @@ from headrace_workers.features.batches.api.files import (
     refuse_fields,
     stored,
 )
-from headrace_workers.features.batches.files.upload_service import MOST_PARTS, NotPending, Uploads, WrongUpload
-from headrace_workers.features.batches.new_batch import PURPOSE as BATCH
-from headrace_workers.features.batches.store.stored import StoredFiles
-from headrace_workers.features.batches.views import FileObject
+from headrace_workers.features.files.file_service import BATCH_INPUT
+from headrace_workers.features.files.store.stored import StoredFiles
+from headrace_workers.features.files.upload_service import MOST_PARTS, NotPending, Uploads, WrongUpload
+from headrace_workers.features.files.views import FileObject
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.bounds import BODY_BYTES
 from headrace_workers.http.caller import Caller
@@ -133,7 +133,7 @@ async def complete(request: Request, caller: Writes, services: Wired, upload: Ow
             services,
             caller,
             lambda goes_on: services.of(Uploads).complete(
-                upload, completed.part_ids, completed.md5, lines=upload.purpose == BATCH, goes_on=goes_on
+                upload, completed.part_ids, completed.md5, lines=upload.purpose == BATCH_INPUT, goes_on=goes_on
             ),
             upload.size,
         )

@@ -1,0 +1,45 @@
+"""The scopes of API keys: those of jobs and metrics, and those that features add. To write implies to read."""
+
+from collections.abc import Collection, Iterable
+from functools import cache, lru_cache
+from typing import Final, NewType
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.core.feature import installed
+
+Scope = NewType("Scope", str)  # one permission, such as "files:read"
+
+JOBS_READ: Final = Scope("jobs:read")  # jobs, their ends and events; models
+JOBS_WRITE: Final = Scope("jobs:write")  # send, cancel, and ask for answers
+METRICS: Final = Scope("metrics")  # figures of the whole deployment: of no tenant's business, and never given unasked
+
+
+@cache
+def all_scopes() -> tuple[Scope, ...]:
+    """Return all scopes that a key may have."""
+    return (JOBS_READ, JOBS_WRITE, *(scope for feature in installed() for scope in feature.scopes), METRICS)
+
+
+def usual_scopes() -> frozenset[Scope]:
+    """Return the scopes of a key for which a person names none."""
+    return frozenset(all_scopes()) - {METRICS}
+
+
+@lru_cache(maxsize=256)  # each request asks, and few keys have others than most
+def granted(names: tuple[str, ...]) -> frozenset[Scope]:
+    """Return the scopes of a stored key; a scope that this version does not know grants nothing."""
+    return frozenset(all_scopes()).intersection(names)
+
+
+def scopes_of(names: Iterable[str]) -> frozenset[Scope]:
+    """Return the scopes that a person names. Raise ConfigurationError for an unknown scope."""
+    named = tuple(names)
+    for name in named:
+        if name not in all_scopes():
+            raise ConfigurationError(f"--scope is {name!r}; it may be {', '.join(all_scopes())}")
+    return granted(named)
+
+
+def allows(has: Collection[Scope], wanted: Scope) -> bool:
+    """Return True if these scopes include that scope."""
+    return wanted in has or (wanted.endswith(":read") and f"{wanted.removesuffix('read')}write" in has)

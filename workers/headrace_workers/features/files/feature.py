@@ -1,0 +1,39 @@
+"""The files feature: files and uploads of OpenAI's clients, and what batches write."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from headrace_workers.core.feature import Feature
+from headrace_workers.core.scopes import Scope
+
+if TYPE_CHECKING:  # most processes do without it
+    from fastapi import APIRouter
+
+    from headrace_workers.core.environment import Variables
+    from headrace_workers.http.parts import GatewayParts
+
+FILES_READ: Final = Scope("files:read")
+FILES_WRITE: Final = Scope("files:write")
+
+
+def _routers() -> "Sequence[APIRouter]":
+    from headrace_workers.features.files.api import files, uploads
+
+    return (files.router, uploads.router)
+
+
+def _services(gateway: "GatewayParts") -> Mapping[type, object]:
+    from headrace_workers.features.files.parts import services
+
+    return services(gateway)
+
+
+def _settings() -> "Sequence[type[Variables]]":
+    from headrace_workers.features.files.settings import FileSettings
+
+    return (FileSettings,)
+
+
+FEATURE = Feature(
+    name="files", routers=_routers, services=_services, scopes=(FILES_READ, FILES_WRITE), settings=_settings
+)
