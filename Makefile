@@ -56,7 +56,7 @@ coverage: $(VENV)/made-dev ## the lines that unit tests reach; shown, and no gat
 	$(BIN)/python -m coverage report --skip-covered --skip-empty
 
 reference: $(VENV)/made ## the generated pages of docs/: settings, commands, events, HTTP and metrics
-	$(BIN)/python -m headrace_workers.wiring.reference docs
+	$(BIN)/python -m headrace_workers.wiring.reference.pages docs
 
 $(VENV)/made-docs: $(VENV)/made
 	$(BIN)/python -m pip install --quiet --progress-bar on --group docs

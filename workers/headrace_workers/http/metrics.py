@@ -24,7 +24,7 @@ _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 
 
-def _known(connection: Connection) -> list[Metric]:
+def metrics_of_ledger(connection: Connection) -> list[Metric]:
     """Return what the ledger knows: the steps that are held, and what features count."""
     # Steps that are held now, by stage, and by what they wait for: a person, or a service that works again.
     held = GaugeMetricFamily("headrace_held", "Steps that are held.", labels=("stage", "waits_for"))
@@ -37,7 +37,7 @@ def _known(connection: Connection) -> list[Metric]:
 class LedgerMetrics(LedgerStore):
     """The metrics that one ledger knows. Thread-safe. Unavailable when the database does not answer."""
 
-    read = reads(_known)
+    read = reads(metrics_of_ledger)
 
 
 class Metrics:
