@@ -8,6 +8,8 @@ import pytest
 from tests.docs.pages import DOCS, ROOT, anchors
 
 from headrace_schemas.envelope import ATTRIBUTES
+from headrace_schemas.event_types import known_types
+from headrace_schemas.jsonschema import build_json_schema
 from headrace_workers.wiring.reference import command_page, event_page, http_page, metrics_page
 from headrace_workers.wiring.reference.pages import PAGES
 from headrace_workers.wiring.reference.settings_page import described
@@ -58,6 +60,18 @@ def test_every_header_is_described() -> None:
     """The attributes that headrace reads of an envelope stand on the page of events."""
     page = event_page.page()
     assert [name for name in ATTRIBUTES if f"| `ce_{name}` |" not in page] == []
+
+
+def test_every_field_of_an_event_has_a_meaning() -> None:
+    """A field whose description is missing in the code would be an empty cell."""
+    schemas = {each.name: build_json_schema(each) for each in known_types()} | event_page.parts_of_events()
+    silent = [
+        f"{name}.{field}"
+        for name, schema in schemas.items()
+        for field, described_field in schema.get("properties", {}).items()
+        if not described_field.get("description")
+    ]
+    assert silent == []
 
 
 def test_every_route_has_a_section() -> None:

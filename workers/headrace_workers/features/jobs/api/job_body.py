@@ -17,30 +17,31 @@ _OVER: Final = frozenset({"done", "dead", "cancelled", "refused"})
 
 
 class StepShape(BaseModel):
-    """A step of a job: its stage, how often the job had gone back when the step began, and its state."""
+    """A step of a job: one run of a stage."""
 
-    stage: str
-    ordinal: int
-    state: Literal["ready", "waiting", "parked", "held", "leased", "done", "dead", "cancelled"]
-    attempts: int
-    reason: str | None = None
+    stage: str = Field(description="The stage.")
+    ordinal: int = Field(description="How often the job had gone back to an earlier stage when the step began.")
+    state: Literal["ready", "waiting", "parked", "held", "leased", "done", "dead", "cancelled"] = Field(
+        description="The state."
+    )
+    attempts: int = Field(description="How often the step was tried.")
+    reason: str | None = Field(None, description="Why the step waits, is held or failed.")
 
 
 class JobShape(BaseModel):
-    """One job. `accepted`: it is safe, and not in the ledger yet; `refused`: it could not be run, and never was a job.
-
-    `end` is the event that ended it, of `type`: what its receipt says, why it died, or that it was cancelled.
-    """
+    """A job. `accepted` means that it is safe, but not in the ledger yet; `refused` that it never became a job."""
 
     object: Literal["job"] = "job"
-    id: str
-    state: State
+    id: str = Field(description="The id of the job.")
+    state: State = Field(description="The state of the job.")
     kind: str | None = Field(None, description="generation, evaluation, embedding or moderation.")
-    accepted_at: datetime | None = None
-    ended_at: datetime | None = None
-    steps: list[StepShape] = []
-    type: str | None = None
-    end: dict[str, Any] | None = None
+    accepted_at: datetime | None = Field(None, description="When the ledger took the job.")
+    ended_at: datetime | None = Field(None, description="When the job ended.")
+    steps: list[StepShape] = Field([], description="The steps so far, in their order.")
+    type: str | None = Field(None, description="The type of the event that ended the job.")
+    end: dict[str, Any] | None = Field(
+        None, description="The data of that event: the result, the dead letter or the cancellation."
+    )
 
 
 def state_of(standing: Standing) -> State:
