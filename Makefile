@@ -63,7 +63,7 @@ $(VENV)/made-docs: $(VENV)/made
 	@touch $@
 
 docs: $(VENV)/made-docs ## the documentation as a site: site/index.html; a broken link or anchor fails
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Much of it waits for processes and services; each of the four has services of its own. Hundreds of processes are
 # started, which without bytecode would compile everything anew.

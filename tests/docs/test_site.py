@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -29,17 +30,32 @@ class Fetched(HTMLParser):
             self.found += [value for name, value in attrs if value and (tag, name) in REQUESTS]
 
 
+def build(root: Path, site: Path) -> subprocess.CompletedProcess[str]:
+    """Build the site of a folder, as `make docs` does."""
+    need(importlib.util.find_spec("mkdocs"), "MkDocs is needed: make docs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
+    env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    return subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built site."""
-    need(importlib.util.find_spec("mkdocs"), "MkDocs is needed: make docs")
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)]
-    built = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False
-    )
+    built = build(ROOT, folder)
     assert built.returncode == 0, built.stderr
     return folder
+
+
+def test_a_broken_anchor_fails_the_build(tmp_path: Path) -> None:
+    """A link to a heading that is gone stops the build, and the message names the page."""
+    shutil.copytree(DOCS, tmp_path / "docs")
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    with (tmp_path / "docs/glossary.md").open("a", encoding="utf-8") as page:
+        page.write("\nSee [figures](figures.md#nowhere).\n")
+    built = build(tmp_path, tmp_path / "site")
+    assert built.returncode != 0
+    assert "'glossary.md' contains a link 'figures.md#nowhere'" in built.stderr
 
 
 def test_every_page_is_built_and_can_be_searched(site: Path) -> None:
