@@ -13,13 +13,13 @@ router = ReadsItsURL(tags=["health"])
 
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
-    """Say that the process answers. It is alive even while a service it needs is away."""
+    """Return 200 as long as the process answers, even if a service that it needs does not."""
     return {"status": "ok"}
 
 
 @router.get("/readyz", responses={503: {"description": "What is missing."}})
 async def readyz(services: Wired) -> JSONResponse:
-    """Say if the gateway accepts jobs. 503 names the service that does not answer, or says that the gateway is
+    """Return 200 if the gateway accepts jobs. 503 names the service that does not answer, or says that the gateway is
     stopping.
     """
     found: dict[str, Any] = {"kafka": services.sink.trouble or "ok", "ledger": "ok"}

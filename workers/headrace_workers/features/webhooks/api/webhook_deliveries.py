@@ -45,8 +45,8 @@ async def deliveries(
 
 @router.post("/v1/webhook_endpoints/{endpoint_id}/replay", responses=ERRORS)
 async def replay(endpoint_id: str, caller: Writes, services: Wired, asked: Again | None = None) -> WebhookReplay:
-    """Send again what failed, under the ids that it had. What was sent again less than ten minutes ago is left out, so
-    that a double click sends nothing twice; `dry_run` only counts.
+    """Send failed deliveries again, with the same ids; `dry_run` only counts them. A delivery that was sent again less
+    than ten minutes ago is left out.
     """
     await endpoint_of(services, caller, endpoint_id)
     asked = asked or Again()
