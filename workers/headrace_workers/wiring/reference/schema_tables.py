@@ -39,14 +39,20 @@ def type_of(schema: Mapping[str, Any], link_to: LinkTo = link) -> str:
         return link_to(schema["$ref"].rpartition("/")[2])
     for several in ("anyOf", "oneOf"):
         if several in schema:
-            kinds = [type_of(each, link_to) for each in schema[several] if each.get("type") != "null"]
-            kinds = list(dict.fromkeys(kinds))
-            return (" or " if len(kinds) <= _FEW else ", ").join(kinds)
+            return _one_of([each for each in schema[several] if each.get("type") != "null"], link_to)
     if "const" in schema:
         return code(json.dumps(schema["const"]))
     if "enum" in schema:
         return ", ".join(code(json.dumps(each)) for each in schema["enum"])
     return _plain(schema, link_to)
+
+
+def _one_of(schemas: list[Mapping[str, Any]], link_to: LinkTo) -> str:
+    """Return the alternatives; a value or a list of such values as "…, or a list of them"."""
+    if len(schemas) == 2 and schemas[1].get("items") == schemas[0]:
+        return f"{type_of(schemas[0], link_to)}; or a list of them{_most(schemas[1], 'minItems', 'maxItems', '')}"
+    kinds = list(dict.fromkeys(type_of(each, link_to) for each in schemas))
+    return (" or " if len(kinds) <= _FEW else ", ").join(kinds)
 
 
 def _plain(schema: Mapping[str, Any], link_to: LinkTo) -> str:
