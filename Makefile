@@ -11,7 +11,7 @@ BASE ?= $(shell git merge-base HEAD origin/main 2>/dev/null || git merge-base HE
 CHANGED = $(shell git diff --name-only --diff-filter=d $(BASE) -- '*.py'; git ls-files --others --exclude-standard -- '*.py')
 TYPED = $(filter schemas/% producers/% workers/%,$(CHANGED))
 
-.PHONY: help demo configuration check coverage constraints test test-slow lint bench chaos mutate clean
+.PHONY: help demo reference docs check coverage constraints test test-slow lint bench chaos mutate clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -55,8 +55,15 @@ coverage: $(VENV)/made-dev ## the lines that unit tests reach; shown, and no gat
 	COVERAGE_CORE=sysmon $(BIN)/python -m coverage run -m $(subst $(BIN)/python -m ,,$(UNIT))
 	$(BIN)/python -m coverage report --skip-covered --skip-empty
 
-configuration: $(VENV)/made ## docs/configuration.md, from the settings in the code
-	$(BIN)/python -m headrace_workers.wiring.settings_page > docs/configuration.md
+reference: $(VENV)/made ## the generated pages of docs/: settings, commands, events, HTTP and metrics
+	$(BIN)/python -m headrace_workers.wiring.reference.pages docs
+
+$(VENV)/made-docs: $(VENV)/made
+	$(BIN)/python -m pip install --quiet --progress-bar on --group docs
+	@touch $@
+
+docs: $(VENV)/made-docs ## the documentation as a site: site/index.html; a broken link or anchor fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Much of it waits for processes and services; each of the four has services of its own. Hundreds of processes are
 # started, which without bytecode would compile everything anew.
@@ -86,8 +93,8 @@ chaos: $(VENV)/made-dev ## the tests that need luck; random kills while N jobs r
 	$(BIN)/python -m tests.chaos --jobs $(N)
 	$(BIN)/python -m tests.chaos.batches
 
-constraints: $(VENV)/made-bench ## constraints.txt anew, from what is installed: CI installs those versions
+constraints: $(VENV)/made-bench $(VENV)/made-docs ## constraints.txt anew, from what is installed: CI installs those versions
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 
 clean: ## remove what make made
-	rm -rf $(VENV) .headrace dist receipts.jsonl answers.jsonl
+	rm -rf $(VENV) .headrace dist site receipts.jsonl answers.jsonl

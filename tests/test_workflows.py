@@ -49,10 +49,12 @@ def test_what_they_make_can_be_made(workflow: dict[str, Any]) -> None:
 
 
 def test_ci_runs_everything_once_and_the_unit_tests_on_every_version() -> None:
-    """`make lint`, `make test` and `make test-slow`; the versions begin where the project's do."""
+    """`make lint`, `make docs`, `make test` and `make test-slow`; the versions begin where the project's do."""
     ci = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))
     runs = {name: [step.get("run", "") for step in job["steps"]] for name, job in ci["jobs"].items()}
     assert "make PYTHON=python lint" in runs["lint"]
+    assert "make PYTHON=python docs" in runs["docs"]
+    assert 'make PYTHON="$python" docs' in (ROOT / ".ci/run").read_text("utf-8")
     assert {"make PYTHON=python test", "make PYTHON=python test-slow"} <= set(runs["test"])
     assert "matrix" not in ci["jobs"]["test"].get("strategy", {})
     assert {"make PYTHON=python check", ".ci/wheel python"} <= set(runs["unit"])
@@ -68,7 +70,7 @@ def test_constraints_are_versions_that_the_project_allows() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)
     extras, groups = project["project"]["optional-dependencies"], project["dependency-groups"]
-    named = chain(project["project"]["dependencies"], *extras.values(), groups["dev"])
+    named = chain(project["project"]["dependencies"], *extras.values(), groups["dev"], groups["docs"])
     wanted = [each for each in map(Requirement, named) if each.name != "headrace" and not each.marker]
     assert [each.name for each in wanted if canonicalize_name(each.name) not in pinned] == []
     for each in wanted:

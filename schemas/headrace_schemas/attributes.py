@@ -60,7 +60,7 @@ AttributeValue = Annotated[
 AttributeMap = Mapping[str, bool | int | float | str]
 Attributes = Annotated[
     dict[AttributeKey, AttributeValue],
-    Field(max_length=MAX_ATTRIBUTES, description="Facts about a document that are not in its text."),
+    Field(max_length=MAX_ATTRIBUTES, description="The attributes of the document."),
 ]
 
 
@@ -70,9 +70,9 @@ class Equality(Value):
     Values of two kinds are never the same: the text "5" is not the number 5, and true is not 1.
     """
 
-    type: Literal["eq", "ne"]
-    key: AttributeKey
-    value: AttributeValue
+    type: Annotated[Literal["eq", "ne"], Field(description="The comparison.")]
+    key: Annotated[AttributeKey, Field(description="The attribute.")]
+    value: Annotated[AttributeValue, Field(description="The value to compare with.")]
 
 
 class Order(Value):
@@ -82,17 +82,19 @@ class Order(Value):
     false neither is greater.
     """
 
-    type: Literal["gt", "gte", "lt", "lte"]
-    key: AttributeKey
-    value: AttributeValue
+    type: Annotated[Literal["gt", "gte", "lt", "lte"], Field(description="The comparison.")]
+    key: Annotated[AttributeKey, Field(description="The attribute.")]
+    value: Annotated[AttributeValue, Field(description="The value to compare with.")]
 
 
 class Membership(Value):
     """The document's value of `key` is one of these (`in`), or none of these (`nin`: also where it has none)."""
 
-    type: Literal["in", "nin"]
-    key: AttributeKey
-    value: Annotated[tuple[AttributeValue, ...], Field(max_length=MAX_MEMBERS), FAIL_FAST]
+    type: Annotated[Literal["in", "nin"], Field(description="The comparison.")]
+    key: Annotated[AttributeKey, Field(description="The attribute.")]
+    value: Annotated[
+        tuple[AttributeValue, ...], Field(max_length=MAX_MEMBERS, description="The values to compare with."), FAIL_FAST
+    ]
 
 
 Comparison = Equality | Order | Membership
@@ -117,22 +119,28 @@ _Some = (
 class Inner(Value):
     """Comparisons of which all (`and`), or at least one (`or`), must hold."""
 
-    type: Literal["and", "or"]
-    filters: Annotated[tuple[Annotated[Comparison, Field(discriminator="type")], ...], *_Some]
+    type: Annotated[Literal["and", "or"], Field(description="Whether all must hold, or one.")]
+    filters: Annotated[
+        tuple[Annotated[Comparison, Field(discriminator="type")], ...], *_Some, Field(description="The parts.")
+    ]
 
 
 class Middle(Value):
     """Comparisons and groups of comparisons of which all, or at least one, must hold."""
 
-    type: Literal["and", "or"]
-    filters: Annotated[tuple[Annotated[Comparison | Inner, Field(discriminator="type")], ...], *_Some]
+    type: Annotated[Literal["and", "or"], Field(description="Whether all must hold, or one.")]
+    filters: Annotated[
+        tuple[Annotated[Comparison | Inner, Field(discriminator="type")], ...], *_Some, Field(description="The parts.")
+    ]
 
 
 class Outer(Value):
     """Filter of documents: `and` and `or` nested at most three deep, with at most 64 comparisons in all."""
 
-    type: Literal["and", "or"]
-    filters: Annotated[tuple[Annotated[Comparison | Middle, Field(discriminator="type")], ...], *_Some]
+    type: Annotated[Literal["and", "or"], Field(description="Whether all must hold, or one.")]
+    filters: Annotated[
+        tuple[Annotated[Comparison | Middle, Field(discriminator="type")], ...], *_Some, Field(description="The parts.")
+    ]
 
     @model_validator(mode="after")
     def _not_too_many(self) -> Self:

@@ -35,8 +35,8 @@ class Recipient(Value):
     registered endpoint that is named.
     """
 
-    url: Annotated[Url | None, Field(description="Where to; https, and an address that the internet knows.")] = None
-    endpoint: Annotated[EndpointId | None, Field(description="Or a registered endpoint of the tenant, by its id.")] = (
+    url: Annotated[Url | None, Field(description="The address to call: https, and a public host.")] = None
+    endpoint: Annotated[EndpointId | None, Field(description="The id of a registered endpoint, instead of `url`.")] = (
         None
     )
 
@@ -58,7 +58,7 @@ class BatchCallback(Recipient):
 
     events: Annotated[
         tuple[BatchEvent, ...],
-        Field(max_length=len(BATCH_EVENTS), description="Of which ends; where none is named, of all."),
+        Field(max_length=len(BATCH_EVENTS), description="The ends to report. By default all."),
         FAIL_FAST,
     ] = ()
 
@@ -75,11 +75,12 @@ class Callback(Recipient):
 
     events: Annotated[
         tuple[JobEvent, ...],
-        Field(max_length=len(JOB_EVENTS), description="Of what; where nothing is named, of all ends."),
+        Field(max_length=len(JOB_EVENTS), description="The ends to report. By default all."),
         FAIL_FAST,
     ] = ()
     response: Annotated[
-        bool, Field(description="It is a response of OpenAI's API, `resp_` and the job's id: told of as `response.*`.")
+        bool,
+        Field(description="Report the job as a response of OpenAI's API, with events `response.*`."),
     ] = False
 
     @property

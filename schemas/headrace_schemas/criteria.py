@@ -35,14 +35,14 @@ NonEmptyLabel = Annotated[ShortText, Field(min_length=1, max_length=100)]
 
 
 class Uncertain(Value):
-    """Judged is what another criterion of the job is unsure about: its score lies from `low` to `high`, or is missing.
+    """Doubt of another criterion: its score lies from `low` to `high`, or is missing.
 
-    `criterion` is that one's name, or its kind where it has none. It is judged always. `low` above `high` is refused.
+    The other criterion must judge all jobs. `low` above `high` is refused.
     """
 
-    criterion: Label
-    low: Annotated[float, Field(ge=0, le=1)] = 0.25
-    high: Annotated[float, Field(ge=0, le=1)] = 0.75
+    criterion: Annotated[Label, Field(description="The other criterion: its name, or its kind if it has no name.")]
+    low: Annotated[float, Field(ge=0, le=1, description="From this score on it is unsure.")] = 0.25
+    high: Annotated[float, Field(ge=0, le=1, description="Up to this score it is unsure.")] = 0.75
 
     @model_validator(mode="after")
     def _ordered(self) -> "Uncertain":
@@ -51,25 +51,32 @@ class Uncertain(Value):
         return self
 
 
+_KIND: Final = Field(description="The kind of criterion.")
+
+
 class _Named(Value):
     """Fields that every criterion may have."""
 
     name: Annotated[
         Label | None,
-        Field(description="Yours, to tell criteria apart: it comes back in the score, with what the criterion is now."),
+        Field(description="Your name for the criterion. It comes back in the score, with a version of the criterion."),
     ] = None
     share: Annotated[
         float,
-        Field(gt=0, le=1, description="Of all jobs, those that are judged by this: drawn by the hash of the job's id."),
+        Field(
+            gt=0,
+            le=1,
+            description="The share of jobs that are judged by this criterion, drawn by the hash of the job's id.",
+        ),
     ] = 1.0
     uncertain: Annotated[
         Uncertain | None,
-        Field(description="Judged is whatever another criterion is unsure about, and of the rest the `share`."),
+        Field(description="Judge all jobs about which another criterion is unsure, and of the others the `share`."),
     ] = None
-    output: Annotated[Text | None, Field(description="The text to judge, if it is not the job's output.")] = None
+    output: Annotated[Text | None, Field(description="The text to judge instead of the job's output.")] = None
     template: Annotated[
         Digest | None,
-        Field(description="Of one that was filled for an item: the version of what all were filled from, as its own."),
+        Field(description="The version of the template that this criterion was made from."),
     ] = None
 
     @property
@@ -92,9 +99,9 @@ class _Named(Value):
 class _Compared(_Named):
     """Fields of every criterion that compares."""
 
-    reference: Annotated[
-        Text | None, Field(description="The text to compare with, if it is not the job's reference.")
-    ] = None
+    reference: Annotated[Text | None, Field(description="The text to compare with instead of the job's reference.")] = (
+        None
+    )
 
 
 class ExactMatch(_Compared):
@@ -103,28 +110,28 @@ class ExactMatch(_Compared):
     White space around both counts only where `trim` is false.
     """
 
-    criterion: Literal["exact_match"] = "exact_match"
-    ignore_case: bool = False
-    trim: bool = True
-    differs: bool = False
+    criterion: Annotated[Literal["exact_match"], _KIND] = "exact_match"
+    ignore_case: Annotated[bool, Field(description="Ignore case.")] = False
+    trim: Annotated[bool, Field(description="Ignore white space at both ends.")] = True
+    differs: Annotated[bool, Field(description="Score 1.0 if they differ.")] = False
 
 
 class TokenF1(_Compared):
     """F1 of the word bags of output and reference (SQuAD's measure). Needs a reference."""
 
-    criterion: Literal["f1"] = "f1"
+    criterion: Annotated[Literal["f1"], _KIND] = "f1"
 
 
 class ChrF(_Compared):
     """chrF of the output against the reference (Popović 2015, sacrebleu), divided by 100. Needs a reference."""
 
-    criterion: Literal["chrf"] = "chrf"
+    criterion: Annotated[Literal["chrf"], _KIND] = "chrf"
 
 
 class Bleu(_Compared):
     """Sentence BLEU with effective order (Papineni 2002, sacrebleu), divided by 100. Needs a reference."""
 
-    criterion: Literal["bleu"] = "bleu"
+    criterion: Annotated[Literal["bleu"], _KIND] = "bleu"
 
 
 class Gleu(_Compared):
@@ -132,7 +139,7 @@ class Gleu(_Compared):
     number of them. Needs a reference.
     """
 
-    criterion: Literal["gleu"] = "gleu"
+    criterion: Annotated[Literal["gleu"], _KIND] = "gleu"
 
 
 class FuzzyMatch(_Compared):
@@ -141,7 +148,7 @@ class FuzzyMatch(_Compared):
     Twice the length of their longest common subsequence, divided by the length of both together.
     """
 
-    criterion: Literal["fuzzy_match"] = "fuzzy_match"
+    criterion: Annotated[Literal["fuzzy_match"], _KIND] = "fuzzy_match"
 
 
 class Cosine(_Compared):
@@ -150,7 +157,7 @@ class Cosine(_Compared):
     Needs a reference. Neither may be longer than the embedder reads.
     """
 
-    criterion: Literal["cosine"] = "cosine"
+    criterion: Annotated[Literal["cosine"], _KIND] = "cosine"
 
 
 class Rouge(_Compared):
@@ -159,29 +166,32 @@ class Rouge(_Compared):
     `variant` is `l` for the longest common subsequence of words, or a number for runs of so many words.
     """
 
-    criterion: Literal["rouge"] = "rouge"
-    variant: Literal["l", "1", "2", "3", "4", "5"] = "l"
+    criterion: Annotated[Literal["rouge"], _KIND] = "rouge"
+    variant: Annotated[
+        Literal["l", "1", "2", "3", "4", "5"],
+        Field(description="`l`: the longest common subsequence; a number: runs of so many words."),
+    ] = "l"
 
 
 class Contains(_Named):
     """1.0 when the output contains `text`, else 0.0."""
 
-    criterion: Literal["contains"] = "contains"
-    text: Annotated[ShortText, Field(min_length=1)]
-    ignore_case: bool = True
+    criterion: Annotated[Literal["contains"], _KIND] = "contains"
+    text: Annotated[ShortText, Field(min_length=1, description="The text to find.")]
+    ignore_case: Annotated[bool, Field(description="Ignore case.")] = True
 
 
 class Regex(_Named):
     """1.0 when `pattern` (RE2 syntax, linear time) is found in the output, else 0.0."""
 
-    criterion: Literal["regex"] = "regex"
-    pattern: Annotated[ShortText, Field(min_length=1)]
+    criterion: Annotated[Literal["regex"], _KIND] = "regex"
+    pattern: Annotated[ShortText, Field(min_length=1, description="The pattern to find.")]
 
 
 class JsonValid(_Named):
     """1.0 when the whole output is one JSON document, else 0.0."""
 
-    criterion: Literal["json_valid"] = "json_valid"
+    criterion: Annotated[Literal["json_valid"], _KIND] = "json_valid"
 
 
 class JsonSchema(_Named):
@@ -192,15 +202,15 @@ class JsonSchema(_Named):
     references followed.
     """
 
-    criterion: Literal["json_schema"] = "json_schema"
-    json_schema: Annotated[dict[str, Any], AfterValidator(bounded)]
+    criterion: Annotated[Literal["json_schema"], _KIND] = "json_schema"
+    json_schema: Annotated[dict[str, Any], AfterValidator(bounded), Field(description="The JSON Schema.")]
 
 
 class Language(_Named):
     """1.0 when the output is written in `language` (ISO 639: two letters, or three), 0.0 when it is in another."""
 
-    criterion: Literal["language"] = "language"
-    language: LanguageCode
+    criterion: Annotated[Literal["language"], _KIND] = "language"
+    language: Annotated[LanguageCode, Field(description="The language code.")]
 
 
 class Length(_Named):
@@ -209,9 +219,11 @@ class Length(_Named):
     A `max_words` below `min_words` is refused.
     """
 
-    criterion: Literal["length"] = "length"
-    min_words: Annotated[int, Field(ge=0), INTEGRAL] = 0
-    max_words: Annotated[int, Field(ge=1), INTEGRAL] | None = None
+    criterion: Annotated[Literal["length"], _KIND] = "length"
+    min_words: Annotated[int, Field(ge=0, description="The least number of words."), INTEGRAL] = 0
+    max_words: Annotated[
+        Annotated[int, Field(ge=1), INTEGRAL] | None, Field(description="The greatest number of words.")
+    ] = None
 
     @model_validator(mode="after")
     def _ordered(self) -> "Length":
@@ -230,15 +242,32 @@ class Rubric(_Named):
     question, each in its role: examples with their right answers, say. Those of the system join what it is told of us.
     """
 
-    criterion: Literal["rubric"] = "rubric"
-    question: Question
-    scale: Literal["yes_no", "1-5"] = "yes_no"
-    labels: Annotated[tuple[NonEmptyLabel, ...], Field(max_length=_MOST_LABELS), FAIL_FAST] = ()
-    passing: Annotated[tuple[NonEmptyLabel, ...], Field(max_length=_MOST_LABELS), FAIL_FAST] = ()
-    guidance: Annotated[ShortText, Field(min_length=1)] | None = None
-    messages: Annotated[tuple[Message, ...], Field(max_length=MAX_MESSAGES), FAIL_FAST] = ()
-    show: Annotated[tuple[Shown, ...], Field(max_length=3), FAIL_FAST] = ("context", "input", "reference")
-    model: Alias | None = None  # the judge's own default model when absent
+    criterion: Annotated[Literal["rubric"], _KIND] = "rubric"
+    question: Annotated[Question, Field(description="The question about the output.")]
+    scale: Annotated[Literal["yes_no", "1-5"], Field(description="The answers that the model chooses from.")] = "yes_no"
+    labels: Annotated[
+        tuple[NonEmptyLabel, ...],
+        Field(max_length=_MOST_LABELS, description="Answers of your own, instead of `scale`."),
+        FAIL_FAST,
+    ] = ()
+    passing: Annotated[
+        tuple[NonEmptyLabel, ...], Field(max_length=_MOST_LABELS, description="The labels that pass."), FAIL_FAST
+    ] = ()
+    guidance: Annotated[
+        Annotated[ShortText, Field(min_length=1)] | None,
+        Field(description="Instructions for the model beside the question."),
+    ] = None
+    messages: Annotated[
+        tuple[Message, ...],
+        Field(max_length=MAX_MESSAGES, description="The whole conversation for the model, instead of `question`."),
+        FAIL_FAST,
+    ] = ()
+    show: Annotated[
+        tuple[Shown, ...], Field(max_length=3, description="What the model sees beside the output."), FAIL_FAST
+    ] = ("context", "input", "reference")
+    model: Annotated[Alias | None, Field(description="The model that judges. By default `HEADRACE_JUDGE_MODEL`.")] = (
+        None
+    )
 
     @model_validator(mode="after")
     def _labels_that_differ(self) -> "Rubric":
@@ -260,10 +289,17 @@ class Pairwise(_Named):
     same, or neither is better in either order, it is 0.5. `guidance` says by what it is to be decided.
     """
 
-    criterion: Literal["pairwise"] = "pairwise"
-    question: Annotated[ShortText, Field(min_length=1)] = "Which output is the better answer to the input?"
-    guidance: Annotated[ShortText, Field(min_length=1)] | None = None
-    model: Alias | None = None  # the judge's own default model when absent
+    criterion: Annotated[Literal["pairwise"], _KIND] = "pairwise"
+    question: Annotated[ShortText, Field(min_length=1, description="The question about both outputs.")] = (
+        "Which output is the better answer to the input?"
+    )
+    guidance: Annotated[
+        Annotated[ShortText, Field(min_length=1)] | None,
+        Field(description="Instructions for the model beside the question."),
+    ] = None
+    model: Annotated[Alias | None, Field(description="The model that judges. By default `HEADRACE_JUDGE_MODEL`.")] = (
+        None
+    )
 
 
 class Grounded(_Named):
@@ -272,7 +308,7 @@ class Grounded(_Named):
     Given is the `context` of an evaluation, the passages of a job that names a knowledge base, of another its prompt.
     """
 
-    criterion: Literal["grounded"] = "grounded"
+    criterion: Annotated[Literal["grounded"], _KIND] = "grounded"
 
 
 Criterion = Annotated[

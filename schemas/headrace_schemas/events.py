@@ -39,8 +39,8 @@ FinishReason = Literal["stop", "length", "abstained"]
 class Usage(OutgoingValue):
     """Tokens read and written."""
 
-    prompt_tokens: Count
-    completion_tokens: Annotated[Count, Field(description="With those that the model thought with.")]
+    prompt_tokens: Annotated[Count, Field(description="Tokens read.")]
+    completion_tokens: Annotated[Count, Field(description="Tokens written, with those that the model thought with.")]
     cached_tokens: Annotated[
         Count | None, Field(description="Of the prompt's: those that the provider had computed before.")
     ] = None
@@ -73,11 +73,11 @@ class Answer(OutgoingValue):
     answer could rest on, `finish_reason` may be `abstained`: no model was run, and the text is empty.
     """
 
-    text: Text | None = None
-    finish_reason: FinishReason
-    model: Alias
-    quantization: Name
-    usage: Usage
+    text: Annotated[Text | None, Field(description="The answer; absent if moderation blocked it.")] = None
+    finish_reason: Annotated[FinishReason, Field(description="Why the answer ended.")]
+    model: Annotated[Alias, Field(description="The model that answered.")]
+    quantization: Annotated[Name, Field(description="The number format of its weights.")]
+    usage: Annotated[Usage, Field(description="Tokens of the job.")]
     provider: Annotated[Name | None, Field(description="Whose machine answered; absent: a machine of ours.")] = None
     returned_model: Annotated[
         ShortText | None, Field(description="Of a remote model: the name under which its provider answered.")
@@ -92,8 +92,8 @@ class Answer(OutgoingValue):
     because: Annotated[
         ShortText | None, Field(description="Why this model answered, where another was asked first.")
     ] = None
-    recall: Annotated[Recall | None, Field(description="Of a job that asked for the cache.")] = None
-    grounding: Annotated[Grounding | None, Field(description="Of a job that named a knowledge base.")] = None
+    recall: Annotated[Recall | None, Field(description="The cache lookup, if the job asked for the cache.")] = None
+    grounding: Annotated[Grounding | None, Field(description="The passages, if the job named a knowledge base.")] = None
 
     def with_text(self, text: str | None) -> Self:
         """Return the same answer with another text, or with none. Raise ValidationError for a value that is no text."""
@@ -108,25 +108,25 @@ class StageRecord(OutgoingValue):
     `ran_ms` is the time of the group that the job ran in; `group_size` says how many shared it.
     """
 
-    stage: Name
-    attempt: Annotated[int, Field(ge=1), INTEGRAL]
-    waited_ms: Milliseconds
-    ran_ms: Milliseconds
-    group_size: Annotated[int, Field(ge=1), INTEGRAL]
+    stage: Annotated[Name, Field(description="The stage.")]
+    attempt: Annotated[int, Field(ge=1, description="The attempt that succeeded, counted from 1."), INTEGRAL]
+    waited_ms: Annotated[Milliseconds, Field(description="Time in the queue.")]
+    ran_ms: Annotated[Milliseconds, Field(description="Time of the group on the worker.")]
+    group_size: Annotated[int, Field(ge=1, description="Jobs in the group that ran together."), INTEGRAL]
 
 
 class JobEvent(OutgoingValue):
     """Fields that every event about an accepted job carries."""
 
-    job_id: JobId
-    tenant: Tenant
-    stages: tuple[StageRecord, ...] = ()
+    job_id: Annotated[JobId, Field(description="The job.")]
+    tenant: Annotated[Tenant, Field(description="The job's tenant.")]
+    stages: Annotated[tuple[StageRecord, ...], Field(description="The stages that the job passed so far.")] = ()
 
 
 class Output(JobEvent):
     """A model's answer before moderation. Do not show it to anyone: read `moderated` or `results`."""
 
-    answer: Answer
+    answer: Annotated[Answer, Field(description="The answer as the model wrote it.")]
 
     @model_validator(mode="after")
     def _written(self) -> "Output":
@@ -143,8 +143,8 @@ class Output(JobEvent):
 class Moderated(JobEvent):
     """An output after moderation. The text is redacted where the policy says so, and absent when it was blocked."""
 
-    answer: Answer
-    moderation: ModerationVerdict
+    answer: Annotated[Answer, Field(description="The answer after moderation.")]
+    moderation: Annotated[ModerationVerdict, Field(description="The decision of moderation.")]
 
     @model_validator(mode="after")
     def _blocked_means_absent(self) -> "Moderated":
@@ -159,52 +159,50 @@ class JobHeld(JobEvent):
     It is told once for each time that a job comes to be held, and is no end of it.
     """
 
-    stage: Annotated[Name, Field(description="Where it is held.")]
+    stage: Annotated[Name, Field(description="The stage that holds the job.")]
     reason: Annotated[
-        ShortText, Field(description="The decision to make, or the service that is down. It quotes no text.")
+        ShortText, Field(description="What a person must decide, or which service is down. It quotes no text.")
     ]
     needs_person: Annotated[
-        bool, Field(description="True if a person must decide. Otherwise the step is tried again by itself.")
+        bool, Field(description="True if a person must decide. Otherwise the step is run again by itself.")
     ]
 
 
 class Unsupported(OutgoingValue):
     """A sentence of the answer that what it was given does not support. Offsets are in characters of the answer."""
 
-    start: Count
-    stop: Count
-    support: Annotated[Unit, Field(description="How likely it is supported after all.")]
-    reason: ShortText
+    start: Annotated[Count, Field(description="Where the sentence begins.")]
+    stop: Annotated[Count, Field(description="Where it ends.")]
+    support: Annotated[Unit, Field(description="The probability that it is supported after all.")]
+    reason: Annotated[ShortText, Field(description="What speaks against it.")]
 
 
 class Score(OutgoingValue):
     """The result of a criterion: a value in [0, 1], or the reason why it could not be judged."""
 
-    criterion: Name
-    name: Annotated[Label | None, Field(description="The criterion's own, where it has one.")] = None
+    criterion: Annotated[Name, Field(description="The kind of criterion.")]
+    name: Annotated[Label | None, Field(description="The name of the criterion, if it has one.")] = None
     version: Annotated[
-        Alias | None, Field(description="Of a criterion with a name: the digest of what it asked for.")
+        Alias | None, Field(description="The version of a criterion with a name: a digest of its fields.")
     ] = None
-    value: Unit | None = None
+    value: Annotated[Unit | None, Field(description="The score; absent if it could not be judged.")] = None
     mass: Annotated[
-        Unit | None, Field(description="Of what a model judged: the probability that fell on the permitted answers.")
+        Unit | None, Field(description="If a model judged: the total probability of the permitted answers.")
     ] = None
-    model: Annotated[Alias | None, Field(description="Of what a model judged: which one.")] = None
+    model: Annotated[Alias | None, Field(description="The model that judged.")] = None
     probability: Annotated[
         float | None,
-        Field(gt=0, le=1, description="With which the job was drawn to be judged by this; absent: all jobs are."),
+        Field(gt=0, le=1, description="The probability with which the job was drawn; absent if all jobs are judged."),
     ] = None
-    not_judged: Annotated[
-        NotJudged | None, Field(description="Which kind of reason there is for having no value: to count by.")
-    ] = None
-    reason: Annotated[ShortText | None, Field(description="The same in words.")] = None
+    not_judged: Annotated[NotJudged | None, Field(description="Why there is no value, as a code.")] = None
+    reason: Annotated[ShortText | None, Field(description="Why there is no value, in words.")] = None
     note: Annotated[
         ShortText | None,
-        Field(description="A remark on the value, for example that the judge saw a shortened text."),
+        Field(description="A remark on the value, such as that the judge saw a shortened text."),
     ] = None
     unsupported: Annotated[
         tuple[Unsupported, ...] | None,
-        Field(max_length=MAX_UNSUPPORTED, description="Of `grounded`: the sentences that are not supported."),
+        Field(max_length=MAX_UNSUPPORTED, description="The sentences that are not supported; only of `grounded`."),
     ] = None
 
     @model_validator(mode="after")
@@ -218,23 +216,23 @@ class Score(OutgoingValue):
 class JudgeVerdict(OutgoingValue):
     """A score for each criterion that the job asked for, in its order, and the outcome of its minimum quality."""
 
-    scores: Annotated[tuple[Score, ...], Field(max_length=MAX_CRITERIA)] = ()
-    floor: Annotated[QualityFloor | None, Field(description="Of a job that asks for `min_quality`.")] = None
+    scores: Annotated[tuple[Score, ...], Field(max_length=MAX_CRITERIA, description="One score a criterion.")] = ()
+    floor: Annotated[
+        QualityFloor | None, Field(description="The outcome of `min_quality`, if the job asked for it.")
+    ] = None
 
 
 class Embedding(OutgoingValue):
     """The vector of a text: float32, little-endian, as base64. Its length is 1."""
 
-    model: Alias
+    model: Annotated[Alias, Field(description="The embedder's alias.")]
     embedder: Annotated[
         ShortText,
-        Field(description="The model, its number format and weights. Vectors of two of these cannot be compared."),
+        Field(description="Model, number format and weights. Vectors of different embedders cannot be compared."),
     ]
-    dimensions: Annotated[int, Field(ge=1, le=MAX_DIMENSIONS), INTEGRAL]
-    vector: Annotated[Base64, Field(json_schema_extra={"contentEncoding": "base64"})]
-    usage: Annotated[
-        Usage, Field(description="Tokens read, those that the embedder adds among them; none are written.")
-    ]
+    dimensions: Annotated[int, Field(ge=1, le=MAX_DIMENSIONS, description="The length of the vector."), INTEGRAL]
+    vector: Annotated[Base64, Field(description="The vector.", json_schema_extra={"contentEncoding": "base64"})]
+    usage: Annotated[Usage, Field(description="Tokens read, including those that the embedder adds.")]
 
     @property
     def floats(self) -> tuple[float, ...]:
@@ -250,29 +248,30 @@ class Result(JobEvent):
     embedding job has its `embedding`; that of a moderation job, which is `completed` whatever was found, `moderation`.
     """
 
-    status: Literal["completed", "blocked"]
+    status: Annotated[Literal["completed", "blocked"], Field(description="`blocked`: moderation withheld the text.")]
     refusal: Annotated[
         Literal["prompt_blocked"] | None,
-        Field(description="Why no model was run: moderation, whose verdict is there, blocked the prompt itself."),
+        Field(description="Why no model ran: moderation blocked the prompt itself."),
     ] = None
-    kind: JobKind
-    idempotency_key: str | None = None
-    metadata: dict[str, str] = {}
-    answer: Answer | None = None
-    moderation: ModerationVerdict | None = None
-    embedding: Embedding | None = None
-    judge: JudgeVerdict = JudgeVerdict.model_construct()  # without a validator: the import would build it
-    accepted_at: Time
+    kind: Annotated[JobKind, Field(description="The kind of job.")]
+    idempotency_key: Annotated[str | None, Field(description="The key that came with the job.")] = None
+    metadata: Annotated[dict[str, str], Field(description="The data that came with the job.")] = {}
+    answer: Annotated[Answer | None, Field(description="The answer, of a generation job.")] = None
+    moderation: Annotated[ModerationVerdict | None, Field(description="The decision of moderation.")] = None
+    embedding: Annotated[Embedding | None, Field(description="The vector, of an embedding job.")] = None
+    # Without a validator: the import would build it.
+    judge: Annotated[JudgeVerdict, Field(description="The scores.")] = JudgeVerdict.model_construct()
+    accepted_at: Annotated[Time, Field(description="When the job was accepted.")]
     total_ms: Annotated[
         Milliseconds,
-        Field(description="From acceptance to this receipt: all waiting and running, and the ledger's own time."),
+        Field(description="Time from acceptance to this receipt."),
     ] = 0.0
 
 
 class JobCancelled(JobEvent):
     """The end of a job that was cancelled before it was answered."""
 
-    reason: ShortText = ""
+    reason: Annotated[ShortText, Field(description="The reason that came with the cancellation.")] = ""
 
 
 class DeadLetter(OutgoingValue):
@@ -283,29 +282,30 @@ class DeadLetter(OutgoingValue):
     itself stands beside it, so that its sender finds it. A corrected record under the same key is a new chance.
     """
 
-    job_id: Annotated[JobId | None, Field(description="The job that this is the end of.")] = None
-    refers_to: Annotated[
-        JobId | None, Field(description="Of a refused record: the job that it is about, or would have been.")
+    job_id: Annotated[
+        JobId | None, Field(description="The job that ended so; absent for a record that was refused.")
     ] = None
-    tenant: Tenant | None = None
-    category: Category
-    reason: ShortText
-    stage: Annotated[Name, Field(description="Where it failed: `ingest` for a record that was refused at the door.")]
-    attempts: Count = 0
-    topic: str
-    partition: Count | None = None  # this and what follows: of a record that was refused, as far as it could be read
-    offset: Count | None = None
-    key: str | None = None
-    ce_id: str | None = None
-    ce_subject: str | None = None
-    correlationid: str | None = None
-    traceparent: str | None = None
-    size: Annotated[Count, Field(description="Bytes of the original value.")]
-    original: Annotated[
-        str, Field(description="The value as text, or base64 where it is no UTF-8; cut to the first 64 KiB.")
-    ]
-    encoding: Literal["utf-8", "base64"]
-    truncated: bool = False
+    refers_to: Annotated[
+        JobId | None, Field(description="For a refused record: the job that it is about, or would have become.")
+    ] = None
+    tenant: Annotated[Tenant | None, Field(description="The tenant, if it is known.")] = None
+    category: Annotated[Category, Field(description="The kind of failure.")]
+    reason: Annotated[ShortText, Field(description="The failure in words.")]
+    stage: Annotated[Name, Field(description="The stage that failed; `ingest` for a refused record.")]
+    attempts: Annotated[Count, Field(description="Attempts of the step that failed.")] = 0
+    topic: Annotated[str, Field(description="The topic of the original record.")]
+    # The next fields are those of a refused record, as far as it could be read.
+    partition: Annotated[Count | None, Field(description="Its partition.")] = None
+    offset: Annotated[Count | None, Field(description="Its offset.")] = None
+    key: Annotated[str | None, Field(description="Its key.")] = None
+    ce_id: Annotated[str | None, Field(description="Its `ce_id`.")] = None
+    ce_subject: Annotated[str | None, Field(description="Its `ce_subject`.")] = None
+    correlationid: Annotated[str | None, Field(description="Its `ce_correlationid`.")] = None
+    traceparent: Annotated[str | None, Field(description="Its `ce_traceparent`.")] = None
+    size: Annotated[Count, Field(description="The size of the original value in bytes.")]
+    original: Annotated[str, Field(description="The value, cut to its first 64 KiB.")]
+    encoding: Annotated[Literal["utf-8", "base64"], Field(description="How `original` is written.")]
+    truncated: Annotated[bool, Field(description="True if `original` is cut.")] = False
 
     @property
     def concerns(self) -> str | None:

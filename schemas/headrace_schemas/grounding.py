@@ -34,22 +34,22 @@ class Screening(OutgoingValue):
     what was found in it, 0 where that is nothing, and `policy` says by which policy.
     """
 
-    action: Literal["allow", "block"]
-    category: Literal["prompt_injection"] = "prompt_injection"
-    score: Annotated[float, Field(ge=0, le=1)] = 0.0
-    policy: ShortText | None = None
+    action: Annotated[Literal["allow", "block"], Field(description="`block`: the model did not see the passage.")]
+    category: Annotated[Literal["prompt_injection"], Field(description="The category.")] = "prompt_injection"
+    score: Annotated[float, Field(ge=0, le=1, description="How sure the detector is.")] = 0.0
+    policy: Annotated[ShortText | None, Field(description="The version of the policy.")] = None
 
 
 class LeftOut(OutgoingValue):
     """A passage that would have been given to the model: the document's text from `start` to `stop` (characters)."""
 
-    document: ShortText
-    section: ShortText = ""
-    start: Place
-    stop: Place
-    chunk: ShortText
-    relevance: Relevance
-    screening: Screening
+    document: Annotated[ShortText, Field(description="The document.")]
+    section: Annotated[ShortText, Field(description="The headings above the passage.")] = ""
+    start: Annotated[Place, Field(description="Where the passage begins.")]
+    stop: Annotated[Place, Field(description="Where it ends.")]
+    chunk: Annotated[ShortText, Field(description="The passage's id.")]
+    relevance: Annotated[Relevance, Field(description="The relevance to the question.")]
+    screening: Annotated[Screening, Field(description="Why it was left out.")]
 
 
 class Citation(OutgoingValue):
@@ -59,16 +59,20 @@ class Citation(OutgoingValue):
     a hint, with the reasons. `screening` is there where the job's prompt is screened. `attributes` are the document's.
     """
 
-    number: Annotated[int, Field(ge=1), INTEGRAL]
-    document: ShortText
-    section: ShortText = ""
-    start: Place
-    stop: Place
-    chunk: Annotated[ShortText, Field(description="The passage's id: the same while its words and section are.")]
-    relevance: Relevance
-    cited: bool = False
-    suspicious: tuple[Name, ...] = ()
-    screening: Screening | None = None
+    number: Annotated[int, Field(ge=1, description="The number in the prompt and in the answer."), INTEGRAL]
+    document: Annotated[ShortText, Field(description="The document.")]
+    section: Annotated[ShortText, Field(description="The headings above the passage.")] = ""
+    start: Annotated[Place, Field(description="Where the passage begins.")]
+    stop: Annotated[Place, Field(description="Where it ends.")]
+    chunk: Annotated[
+        ShortText, Field(description="The passage's id. It stays the same as long as its words and its section do.")
+    ]
+    relevance: Annotated[Relevance, Field(description="The relevance to the question.")]
+    cited: Annotated[bool, Field(description="True if the answer cites the passage.")] = False
+    suspicious: Annotated[
+        tuple[Name, ...], Field(description="Patterns of orders that were found in the passage.")
+    ] = ()
+    screening: Annotated[Screening | None, Field(description="The screening of the passage.")] = None
     attributes: Attributes = {}
 
 
@@ -80,12 +84,14 @@ class Grounding(OutgoingValue):
     `left_out` are passages that screening kept from the model.
     """
 
-    knowledge: Alias
+    knowledge: Annotated[Alias, Field(description="The knowledge base.")]
     relevance: Annotated[
-        Relevance | None, Field(description="Of the most relevant passage that was found, whether it was used or not.")
+        Relevance | None, Field(description="The relevance of the best passage that was found, used or not.")
     ] = None
-    floor: Annotated[Relevance, Field(description="The relevance that a passage needs to be used.")]
-    citations: tuple[Citation, ...] = ()
-    unknown: Annotated[tuple[Number, ...], Field(max_length=MAX_UNKNOWN)] = ()
-    left_out: tuple[LeftOut, ...] = ()
-    reason: ShortText | None = None
+    floor: Annotated[Relevance, Field(description="The least relevance of a passage that is used.")]
+    citations: Annotated[tuple[Citation, ...], Field(description="The passages in the prompt.")] = ()
+    unknown: Annotated[
+        tuple[Number, ...], Field(max_length=MAX_UNKNOWN, description="Numbers in the answer that are no passage.")
+    ] = ()
+    left_out: Annotated[tuple[LeftOut, ...], Field(description="Passages that screening kept from the model.")] = ()
+    reason: Annotated[ShortText | None, Field(description="Why there are no passages.")] = None

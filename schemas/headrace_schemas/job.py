@@ -67,16 +67,27 @@ class Lane(StrEnum):
 class Sampling(Value):
     """Sampling of tokens. Temperature 0 is greedy and ignores top_p, top_k and seed."""
 
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=0, le=1000, description="0 is no bound."), INTEGRAL] = 0
-    max_tokens: Annotated[int, Field(ge=1, le=MAX_COMPLETION_TOKENS), INTEGRAL] = 256
-    stop: Annotated[tuple[Annotated[ShortText, Field(min_length=1)], ...], Field(max_length=MAX_STOPS), FAIL_FAST] = ()
-    seed: Annotated[int, Field(ge=0, lt=2**32), INTEGRAL] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2, description="0 always takes the most likely token.")] = 0.0
+    top_p: Annotated[float, Field(gt=0, le=1, description="Sample from the likeliest tokens that sum to this.")] = 1.0
+    top_k: Annotated[
+        int, Field(ge=0, le=1000, description="Sample from so many likeliest tokens; 0 is no bound."), INTEGRAL
+    ] = 0
+    max_tokens: Annotated[
+        int, Field(ge=1, le=MAX_COMPLETION_TOKENS, description="The longest answer, in tokens."), INTEGRAL
+    ] = 256
+    stop: Annotated[
+        tuple[Annotated[ShortText, Field(min_length=1)], ...],
+        Field(max_length=MAX_STOPS, description="The answer ends before the first of these texts."),
+        FAIL_FAST,
+    ] = ()
+    seed: Annotated[
+        Annotated[int, Field(ge=0, lt=2**32), INTEGRAL] | None,
+        Field(description="Makes sampling repeatable: the same seed draws the same tokens."),
+    ] = None
     repetition_penalty: Annotated[
         Annotated[float, Field(gt=0, le=2)] | None,
         Field(
-            description="Above 1, tokens that the answer has already become less likely; the model's own without it."
+            description="Above 1, tokens that the answer already has become less likely. By default the model's own."
         ),
     ] = None
 
@@ -84,21 +95,24 @@ class Sampling(Value):
 class Job(Value):
     """Fields that every kind of job carries."""
 
-    tenant: Annotated[Tenant, Field(description="On whose behalf. Tenants share no ids, and take fair turns.")] = (
-        "default"
-    )
+    tenant: Annotated[
+        Tenant, Field(description="The tenant that the job belongs to. Tenants share no ids, and take fair turns.")
+    ] = "default"
     idempotency_key: Annotated[
-        Key | None, Field(description="The same tenant and key are the same job, which is answered once.")
+        Key | None,
+        Field(description="Your key for this job. Jobs of a tenant under one key are one job."),
     ] = None
-    lane: Lane = Lane.INTERACTIVE
-    priority: Annotated[int, Field(ge=0, le=9, description="9 is the most urgent of its lane."), INTEGRAL] = 5
-    deadline: Annotated[Time | None, Field(description="Where there is no answer by then, the job is `expired`.")] = (
+    lane: Annotated[Lane, Field(description="Interactive jobs run before batch jobs.")] = Lane.INTERACTIVE
+    priority: Annotated[
+        int, Field(ge=0, le=9, description="The urgency within the lane; 9 is the most urgent."), INTEGRAL
+    ] = 5
+    deadline: Annotated[Time | None, Field(description="If there is no answer by then, the job ends as `expired`.")] = (
         None
     )
     metadata: Annotated[
-        dict[Key, ShortText], Field(max_length=MAX_METADATA, description="Your own; it comes back in the result.")
+        dict[Key, ShortText], Field(max_length=MAX_METADATA, description="Your own data. It comes back in the result.")
     ] = {}
-    callback: Annotated[Callback | None, Field(description="Whom a webhook is to tell of this job's end.")] = None
+    callback: Annotated[Callback | None, Field(description="The webhook to call when the job ends.")] = None
 
     def job_id(self, event_id: str) -> str:
         """Return this job's id, given the id of the event that brought it."""
@@ -110,13 +124,14 @@ class JudgedJob(Job):
 
     criteria: Annotated[
         tuple[Criterion, ...],
-        Field(max_length=MAX_CRITERIA, description="The criteria that judge the output."),
+        Field(max_length=MAX_CRITERIA, description="The criteria by which the output is judged."),
         FAIL_FAST,
     ] = ()
     reference: Annotated[Text | None, Field(description="A right answer, for the criteria that compare.")] = None
 
     other: Annotated[
-        Text | None, Field(description="Another output, for the criteria that compare two; absent: the reference.")
+        Text | None,
+        Field(description="Another output, for criteria that compare two outputs. By default the reference."),
     ] = None
 
     @model_validator(mode="after")
@@ -155,37 +170,41 @@ class GenerationJob(JudgedJob):
             "before it cannot. There is no default on the wire."
         ),
     ]
-    prompt: Annotated[NonEmptyText | None, Field(description="One user turn.")] = None
+    prompt: Annotated[NonEmptyText | None, Field(description="The prompt: one user turn.")] = None
     messages: Annotated[
-        tuple[Message, ...], Field(max_length=MAX_MESSAGES, description="A conversation, in order."), FAIL_FAST
+        tuple[Message, ...],
+        Field(max_length=MAX_MESSAGES, description="The conversation, oldest turn first."),
+        FAIL_FAST,
     ] = ()
-    sampling: Sampling = Sampling.model_construct()  # without a validator: the import would build it
+    sampling: Annotated[Sampling, Field(description="How tokens are sampled.")] = (
+        Sampling.model_construct()
+    )  # without a validator: the import would build it
     cache: Annotated[
-        CacheMode | None, Field(description="Which earlier answers are good enough; absent: as the deployment says.")
+        CacheMode | None, Field(description="Which earlier answers may be served. By default as `HEADRACE_CACHE` says.")
     ] = None
     max_age: Annotated[
-        float | None, Field(gt=0, le=SECONDS_OF_A_YEAR, description="How old an earlier answer may be, in seconds.")
+        float | None,
+        Field(gt=0, le=SECONDS_OF_A_YEAR, description="The greatest age of an earlier answer, in seconds."),
     ] = None
     screen: Annotated[
         bool | None,
-        Field(description="True to moderate the prompt before a model runs. Default: the deployment's setting."),
+        Field(description="Whether the prompt is moderated before a model runs. By default as `HEADRACE_SCREEN` says."),
     ] = None
     knowledge: Annotated[
-        Alias | None, Field(description="The tenant's knowledge base that the answer is to rest on.")
+        Alias | None, Field(description="The knowledge base of the tenant that the answer must rest on.")
     ] = None
     knowledge_filter: Annotated[
-        Filter | None, Field(description="Which documents of it, by their attributes; absent: all. Needs `knowledge`.")
+        Filter | None,
+        Field(description="Which documents are searched, by their attributes. By default all. Needs `knowledge`."),
     ] = None
     without_passages: Annotated[
         WithoutPassages | None,
-        Field(description="The action if no passage is relevant enough. Default: abstain."),
+        Field(description="What to do if no passage is relevant enough. By default `abstain`. Needs `knowledge`."),
     ] = None
 
     min_quality: Annotated[
         MinQuality | None,
-        Field(
-            description="A floor by one of the criteria, and what to do below it. Such an answer is always made anew."
-        ),
+        Field(description="The least score by one of the criteria. Such an answer never comes from the cache."),
     ] = None
 
     @model_validator(mode="after")
@@ -252,12 +271,12 @@ class GenerationJob(JudgedJob):
 class EvaluationJob(JudgedJob):
     """Ask the judge about an output that was made elsewhere."""
 
-    input: Annotated[Text, Field(description="The question.")]
-    output: Annotated[Text, Field(description="The answer to judge.")]
-    context: Annotated[Text | None, Field(description="The text that the output should be grounded in.")] = None
+    input: Annotated[Text, Field(description="The question or task.")]
+    output: Annotated[Text, Field(description="The output to judge.")]
+    context: Annotated[Text | None, Field(description="The text that the output must rest on.")] = None
     criteria: Annotated[
         tuple[Criterion, ...],
-        Field(min_length=1, max_length=MAX_CRITERIA, description="The criteria that judge the output."),
+        Field(min_length=1, max_length=MAX_CRITERIA, description="The criteria by which it is judged."),
         FAIL_FAST,
     ]
 
@@ -265,17 +284,17 @@ class EvaluationJob(JudgedJob):
 class EmbeddingJob(Job):
     """Ask for the vector of one text."""
 
-    model: Annotated[Alias, Field(description="The embedder that is served, by its alias.")]
+    model: Annotated[Alias, Field(description="The alias of an embedder that is served.")]
     input: Annotated[
         NonEmptyText,
-        Field(description="One text. It is read whole: what is longer than the embedder reads is refused, never cut."),
+        Field(description="The text to embed. A text that is longer than the embedder reads is refused, never cut."),
     ]
     dimensions: Annotated[
         int | None,
         Field(
             ge=1,
             le=MAX_DIMENSIONS,
-            description="How many of its first dimensions the vector keeps, scaled to length 1 again; absent: all.",
+            description="Keep only so many first dimensions of the vector, scaled to length 1. By default all.",
         ),
         INTEGRAL,
     ] = None
@@ -285,9 +304,7 @@ class ModerationJob(Job):
     """Ask what moderation says about a text. The receipt has the verdict, and not the text."""
 
     input: Annotated[NonEmptyText, Field(description="The text to moderate.")]
-    model: Annotated[
-        Alias | None, Field(description=f"The moderator. The only one is {POLICY_MODEL}, the default.")
-    ] = None
+    model: Annotated[Alias | None, Field(description=f"`{POLICY_MODEL}`, which you may leave out.")] = None
 
 
 AnyJob = GenerationJob | EvaluationJob | EmbeddingJob | ModerationJob
@@ -296,6 +313,6 @@ AnyJob = GenerationJob | EvaluationJob | EmbeddingJob | ModerationJob
 class CancelJob(Value):
     """Ask for a job to be cancelled. It wins when it is taken before the job has ended; else nothing happens."""
 
-    job_id: WrittenJobId
-    tenant: Tenant = "default"
-    reason: ShortText = ""
+    job_id: Annotated[WrittenJobId, Field(description="The job to cancel.")]
+    tenant: Annotated[Tenant, Field(description="The job's tenant.")] = "default"
+    reason: Annotated[ShortText, Field(description="Why. It stands in the cancelled job's last event.")] = ""

@@ -1,6 +1,8 @@
 """Turn of a conversation, as models and judges receive it."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from headrace_schemas.limits import Text
 from headrace_schemas.model import Value
@@ -9,5 +11,5 @@ from headrace_schemas.model import Value
 class Message(Value):
     """Turn of a conversation, as in OpenAI's chat format."""
 
-    role: Literal["system", "user", "assistant"]
-    content: Text
+    role: Annotated[Literal["system", "user", "assistant"], Field(description="Who speaks.")]
+    content: Annotated[Text, Field(description="The text of the turn.")]

@@ -22,20 +22,22 @@ class MinQuality(Value):
     """
 
     criterion: Annotated[
-        Label, Field(description="Its name, or its kind where it has none. All jobs are judged by it.")
+        Label, Field(description="The criterion: its name, or its kind if it has no name. It must judge all jobs.")
     ]
-    value: Annotated[float, Field(gt=0, le=1)]
-    then: Literal["regenerate", "hold", "accept"] = "regenerate"
+    value: Annotated[float, Field(gt=0, le=1, description="The least score.")]
+    then: Annotated[
+        Literal["regenerate", "hold", "accept"], Field(description="What happens to an answer below it.")
+    ] = "regenerate"
     attempts: Annotated[
-        int, Field(ge=1, le=MAX_ATTEMPTS, description="How often the model is asked again, at most."), INTEGRAL
+        int, Field(ge=1, le=MAX_ATTEMPTS, description="How often the model is asked again at most."), INTEGRAL
     ] = 1
 
 
 class Attempt(OutgoingValue):
     """An answer of a job with its score by the criterion, or the reason why it has none."""
 
-    value: Unit | None = None
-    not_judged: NotJudged | None = None
+    value: Annotated[Unit | None, Field(description="The score.")] = None
+    not_judged: Annotated[NotJudged | None, Field(description="Why there is no score.")] = None
 
 
 class QualityFloor(OutgoingValue):
@@ -43,13 +45,20 @@ class QualityFloor(OutgoingValue):
     attempt.
     """
 
-    criterion: Label
-    floor: Unit
-    outcome: Literal["met", "below", "not_judged"]
-    attempts: Annotated[
-        tuple[Attempt, ...], Field(max_length=MAX_ATTEMPTS + 1, description="Each answer, in the order of making.")
+    criterion: Annotated[Label, Field(description="The criterion.")]
+    floor: Annotated[Unit, Field(description="The least score that the job asked for.")]
+    outcome: Annotated[
+        Literal["met", "below", "not_judged"], Field(description="How the published answer compares with it.")
     ]
-    chosen: Annotated[int, Field(ge=1, description="Which of them this receipt has, counted from 1."), INTEGRAL]
-    note: Annotated[ShortText | None, Field(description="Why there are no more of them, if something went wrong.")] = (
+    attempts: Annotated[
+        tuple[Attempt, ...],
+        Field(
+            max_length=MAX_ATTEMPTS + 1, description="The scores of all answers, in the order in which they were made."
+        ),
+    ]
+    chosen: Annotated[
+        int, Field(ge=1, description="The number of the answer that was published, counted from 1."), INTEGRAL
+    ]
+    note: Annotated[ShortText | None, Field(description="Why no more answers were made, if something went wrong.")] = (
         None
     )

@@ -20,12 +20,12 @@ class Finding(OutgoingValue):
     `category` is what was found, as the policy names it: `email` is a kind of the verdict's `personal_data`.
     """
 
-    category: HazardName
-    detector: Name
-    score: Unit
-    start: Count
-    end: Count
-    action: Action
+    category: Annotated[HazardName, Field(description="The category.")]
+    detector: Annotated[Name, Field(description="The detector.")]
+    score: Annotated[Unit, Field(description="How sure the detector is.")]
+    start: Annotated[Count, Field(description="Where the span begins.")]
+    end: Annotated[Count, Field(description="Where it ends.")]
+    action: Annotated[Action, Field(description="The action that the policy names.")]
 
 
 def _not_allowed(told: Mapping[str, Any]) -> bool:
@@ -42,20 +42,21 @@ class ModerationVerdict(OutgoingValue):
     was not looked for, which says nothing about the text. A score is the highest of any span, 0 where there is none.
     """
 
-    action: Action
-    flagged: Annotated[bool, Field(default_factory=_not_allowed)]
+    action: Annotated[Action, Field(description="The strictest action of all findings.")]
+    flagged: Annotated[bool, Field(default_factory=_not_allowed, description="True if it is not `allow`.")]
     categories: Annotated[
-        dict[HazardName, bool], Field(description="Of each category looked for: whether it was objected to.")
+        dict[HazardName, bool], Field(description="For each category that was checked: whether it was found.")
     ] = {}
     category_scores: Annotated[
-        dict[HazardName, Unit], Field(description="Of each category looked for: how sure its detector was at most.")
+        dict[HazardName, Unit],
+        Field(description="For each category that was checked: the highest score of its detector."),
     ] = {}
-    findings: Annotated[tuple[Finding, ...], Field(max_length=1000)] = ()
+    findings: Annotated[tuple[Finding, ...], Field(max_length=1000, description="The spans that were found.")] = ()
     detectors: Annotated[
         dict[Name, ShortText],
-        Field(description="The detectors that ran, with their versions. Another version may give another verdict."),
+        Field(description="The detectors that ran, with their versions. Another version may decide otherwise."),
     ] = {}
-    policy: Annotated[ShortText | None, Field(description="Which policy: a digest of what it says.")] = None
+    policy: Annotated[ShortText | None, Field(description="The version of the policy: a digest of its content.")] = None
 
     @property
     def not_covered(self) -> tuple[str, ...]:

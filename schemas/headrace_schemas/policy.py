@@ -15,14 +15,14 @@ class PolicySwitched(OutgoingValue):
     """
 
     tenant: Annotated[
-        Tenant | None, Field(description="Whose texts; absent: those of all tenants without a policy of their own.")
+        Tenant | None, Field(description="The tenant; absent for all tenants without a policy of their own.")
     ] = None
-    before: Annotated[ShortText, Field(description="The version that held until then.")]
-    version: ShortText
+    before: Annotated[ShortText, Field(description="The version that was in force before.")]
+    version: Annotated[ShortText, Field(description="The version that is in force now.")]
 
 
 class PolicyRefused(OutgoingValue):
     """A moderation policy is wrong, and changes nothing. It is published once, until the file changes."""
 
-    version: Annotated[ShortText, Field(description="The one of before, which holds: a digest of what it says.")]
-    reason: Annotated[ShortText, Field(description="The file, the line where it is known, and what is wrong there.")]
+    version: Annotated[ShortText, Field(description="The version that stays in force.")]
+    reason: Annotated[ShortText, Field(description="The file, the line and what is wrong there.")]

@@ -39,13 +39,22 @@ class Recall(OutgoingValue):
     the nearest question's similarity, and why that was refused. `threshold` is the similarity that was asked for.
     """
 
-    tier: CacheTier = CacheTier.NONE
-    similarity: Annotated[float | None, Field(ge=-1, le=1, description="Cosine to the nearest known question.")] = None
+    tier: Annotated[CacheTier, Field(description="Where the answer came from.")] = CacheTier.NONE
+    similarity: Annotated[float | None, Field(ge=-1, le=1, description="The cosine to the nearest known question.")] = (
+        None
+    )
     threshold: Annotated[
-        float | None, Field(ge=-1, le=1, description="Cosine from which on an answer might be given at that moment.")
+        float | None,
+        Field(ge=-1, le=1, description="The least cosine at which an answer could be served at that moment."),
     ] = None
-    refused: Annotated[ShortText | None, Field(description="Why the nearest known question was not the same.")] = None
-    age: Annotated[float | None, Field(ge=0, description="Seconds since the answer was made.")] = None
-    first_job: Annotated[str | None, Field(min_length=36, max_length=36, description="Whom it was made for.")] = None
-    saved_tokens: Annotated[int, Field(ge=0), INTEGRAL] = 0
-    saved_ms: Annotated[float, Field(ge=0, description="Of a model's time, as the group took that made it.")] = 0.0
+    refused: Annotated[
+        ShortText | None, Field(description="Why the nearest known question does not count as the same.")
+    ] = None
+    age: Annotated[float | None, Field(ge=0, description="The age of the answer in seconds.")] = None
+    first_job: Annotated[
+        str | None, Field(min_length=36, max_length=36, description="The job for which the answer was made.")
+    ] = None
+    saved_tokens: Annotated[int, Field(ge=0, description="Tokens that no model had to write."), INTEGRAL] = 0
+    saved_ms: Annotated[
+        float, Field(ge=0, description="Model time that was saved: as long as the answer's group ran.")
+    ] = 0.0

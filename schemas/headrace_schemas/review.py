@@ -19,16 +19,20 @@ _REVIEWS: Final = Namespace(uuid.UUID("8a0e5d7c-41b6-5c2e-9f3a-7d1b60c4e9a2"))
 class Review(Value):
     """A label: the person, the job, the verdict and the time. Several labels of one job are kept; none is replaced."""
 
-    job_id: WrittenJobId
-    tenant: Tenant = "default"
-    criterion: Annotated[Label | None, Field(description="The criterion's name, or its kind where it has none.")] = None
-    category: Annotated[HazardName | None, Field(description="The category of moderation.")] = None
-    label: Annotated[bool | None, Field(description="Right by the criterion, or of the category: yes or no.")] = None
-    score: Annotated[float | None, Field(ge=0, le=1, description="The same by degrees.")] = None
-    who: Annotated[Key, Field(description="The person, in any words that are always the same.")]
-    when: Time
+    job_id: Annotated[WrittenJobId, Field(description="The job that was labelled.")]
+    tenant: Annotated[Tenant, Field(description="The job's tenant.")] = "default"
+    criterion: Annotated[
+        Label | None, Field(description="The name of the criterion, or its kind if it has no name.")
+    ] = None
+    category: Annotated[HazardName | None, Field(description="The moderation category, instead of a criterion.")] = None
+    label: Annotated[
+        bool | None, Field(description="Whether the answer passes the criterion, or belongs to the category.")
+    ] = None
+    score: Annotated[float | None, Field(ge=0, le=1, description="The label by degrees, instead of `label`.")] = None
+    who: Annotated[Key, Field(description="The person who labelled. Always use the same name.")]
+    when: Annotated[Time, Field(description="When the person labelled.")]
     probability: Annotated[
-        float | None, Field(gt=0, le=1, description="With which this job was drawn to be labelled.")
+        float | None, Field(gt=0, le=1, description="The probability with which this job was drawn to be labelled.")
     ] = None
 
     @model_validator(mode="after")

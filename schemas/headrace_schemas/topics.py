@@ -19,17 +19,17 @@ class Topic(StrEnum):
         return topic
 
     GENERATION = "jobs.generation", "Jobs that ask a model for an answer."
-    EVALUATION = "jobs.evaluation", "Jobs that ask the judge about an output made elsewhere."
-    EMBEDDING = "jobs.embedding", "Texts whose vector is asked for."
-    MODERATION = "jobs.moderation", "Texts that moderation is asked about."
+    EVALUATION = "jobs.evaluation", "Jobs that ask the judge about an output that was made elsewhere."
+    EMBEDDING = "jobs.embedding", "Jobs that ask for the vector of a text."
+    MODERATION = "jobs.moderation", "Jobs that ask moderation about a text."
     CANCELLATION = "jobs.cancellation", "Requests to cancel a job."
-    REVIEWS = "reviews", "Labels that people give answers, to compare verdicts with."
-    OUTPUTS = "outputs", "Answers of models before moderation. Do not show them to users."
-    MODERATED = "moderated", "Outputs after moderation."
-    HELD = "held", "Jobs that wait for a person, or until what is down works again."
+    REVIEWS = "reviews", "Labels: what people say of answers."
+    OUTPUTS = "outputs", "Answers before moderation. Do not show them to anyone."
+    MODERATED = "moderated", "Answers after moderation."
+    HELD = "held", "Jobs that wait for a person, or for a service that is down."
     RESULTS = "results", "The ends of jobs that were answered or cancelled."
-    DEAD = "dead", "Jobs and records that failed for good, each with its reason."
-    POLICIES = "policies", "Moderation policies: that another one holds, or that one is wrong."
+    DEAD = "dead", "Dead letters: jobs and records that failed, with the reason and the original."
+    POLICIES = "policies", "Changes of the moderation policy: a new version, or a file that is wrong."
 
     def named(self, prefix: str = DEFAULT_PREFIX) -> str:
         """Return this topic's name in Kafka."""

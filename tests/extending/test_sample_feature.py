@@ -158,14 +158,18 @@ def test_the_command_prints(stack: Shell, job_id: str) -> None:
     assert job_id in stack.run("readability")
 
 
-def test_the_setting_stands_on_the_page_of_settings(stack: Shell) -> None:
-    """The page is generated from the settings of all features."""
-    page = stack.shell(f"{sys.executable} -m headrace_workers.wiring.settings_page").stdout
-    (row,) = [line for line in page.splitlines() if f"`{VARIABLE}`" in line]
+def test_the_feature_stands_on_the_generated_pages(stack: Shell, tmp_path: Path) -> None:
+    """The reference is generated from all features: their settings, commands, events and routes."""
+    stack.shell(f"{sys.executable} -m headrace_workers.wiring.reference.pages {tmp_path}")
+    (row,) = [line for line in (tmp_path / "configuration.md").read_text().splitlines() if f"`{VARIABLE}`" in line]
     assert row == (
-        f"| `{VARIABLE}` | 25 | a whole number above 0 and up to 1,000 "
-        "| Words that a sentence may have before it counts as long. | workers |"
+        f"| `{VARIABLE}` | 25 | Words that a sentence may have before it counts as long.<br>"
+        "*Value: a whole number above 0 and up to 1,000. Read by: workers.* |"
     )
+    reference = tmp_path / "reference"
+    assert "## `headrace readability`\n" in (reference / "cli.md").read_text()
+    assert "### GET /v1/jobs/{job_id}/readability\n" in (reference / "http.md").read_text()
+    assert "## headrace.readability.measured.v1\n" in (reference / "events.md").read_text()
 
 
 def test_a_wrong_value_is_named(stack: Shell) -> None:

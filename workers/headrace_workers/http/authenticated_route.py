@@ -19,7 +19,9 @@ class Guarded(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the function that serves a request."""
-        serve, scope, deaf = super().get_route_handler(), self._scope(), is_deaf(self)
+        serve, deaf = super().get_route_handler(), is_deaf(self)
+        if (scope := scope_of(self)) is None:
+            raise TypeError(f"{self.path} has no scope: declare its caller with `needs`")
 
         async def handle(request: Request) -> Response:
             request.scope[CALLER] = await caller_of(request, bearer(request), scope)
@@ -29,5 +31,7 @@ class Guarded(APIRoute):
 
         return handle
 
-    def _scope(self) -> Scope:
-        return next(each.call.scope for each in within(self.dependant) if isinstance(each.call, Needs))
+
+def scope_of(route: APIRoute) -> Scope | None:
+    """Return the scope that the key of a caller of this route must have; None if it needs no key."""
+    return next((each.call.scope for each in within(route.dependant) if isinstance(each.call, Needs)), None)

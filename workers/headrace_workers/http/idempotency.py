@@ -15,7 +15,7 @@ _HEADER: Final = "Idempotency-Key"
 
 Key = Annotated[
     str | None,
-    Header(alias=_HEADER, description="The same key of the same tenant is the same job, which is answered once."),
+    Header(alias=_HEADER, description="Your key for this job. Requests of a tenant under one key make one job."),
 ]
 
 

@@ -24,10 +24,13 @@ _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 
 
-def _known(connection: Connection) -> list[Metric]:
+def metrics_of_ledger(connection: Connection) -> list[Metric]:
     """Return what the ledger knows: the steps that are held, and what features count."""
-    # Steps that are held now, by stage, and by what they wait for: a person, or a service that works again.
-    held = GaugeMetricFamily("headrace_held", "Steps that are held.", labels=("stage", "waits_for"))
+    held = GaugeMetricFamily(
+        "headrace_held",
+        "Steps that are held now, for a person or until a service works again.",
+        labels=("stage", "waits_for"),
+    )
     for each in held_steps(connection):
         held.add_metric((each.stage, "person" if each.needs_person else "service"), each.held)
     sources = [source for feature in installed() for source in feature.metrics()]
@@ -37,7 +40,7 @@ def _known(connection: Connection) -> list[Metric]:
 class LedgerMetrics(LedgerStore):
     """The metrics that one ledger knows. Thread-safe. Unavailable when the database does not answer."""
 
-    read = reads(_known)
+    read = reads(metrics_of_ledger)
 
 
 class Metrics:
@@ -45,31 +48,37 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        # Requests that ended, by the path of their route ("-": there is none), method, and status ("0": the client hung
-        # up before it was answered).
+        # The route is the path as it is declared, or "-" where there is none.
         self._requests = Counter(
-            "headrace_gateway_requests", "Requests that ended.", ("route", "method", "status"), registry=self._registry
+            "headrace_gateway_requests",
+            "Requests that ended. Status 0: the client hung up before the answer.",
+            ("route", "method", "status"),
+            registry=self._registry,
         )
-        # How long they took, waiting for jobs included.
         self._seconds = Histogram(
-            "headrace_gateway_request_seconds", "How long requests took.", ("route",),
+            "headrace_gateway_request_seconds", "Seconds that requests took, including the wait for jobs.", ("route",),
             buckets=_SECONDS, registry=self._registry,
         )  # fmt: skip
-        # Bytes of bodies, in and out.
-        self._bytes = Counter("headrace_gateway_bytes", "Bytes of bodies.", ("direction",), registry=self._registry)
+        self._bytes = Counter(
+            "headrace_gateway_bytes", "Bytes of bodies, in and out.", ("direction",), registry=self._registry
+        )
         self._in, self._out = self._bytes.labels("in"), self._bytes.labels("out")
         self._found: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        # Jobs that were let in: 202 was said of each, or is about to be.
-        self._jobs = Counter("headrace_gateway_jobs", "Jobs that were let in.", ("kind",), registry=self._registry)
+        self._jobs = Counter("headrace_gateway_jobs", "Jobs that were admitted.", ("kind",), registry=self._registry)
         self._kinds: dict[str, Counter] = {}
-        # Requests that were refused, by reason: see `Why` in errors.py.
+        # Reasons: `Why` in errors.py.
         self._refused = Counter(
-            "headrace_gateway_refused", "Requests that were refused.", ("why",), registry=self._registry
+            "headrace_gateway_refused", "Requests that were refused, by reason.", ("why",), registry=self._registry
         )
-        # Jobs whose end somebody waits for now.
-        self._waiting = Gauge("headrace_gateway_waiting", "Jobs that are waited for.", registry=self._registry)
-        # Services that answered when they were last needed (1), or did not (0): kafka, ledger, redis.
-        self._up = Gauge("headrace_gateway_up", "Services that answer.", ("service",), registry=self._registry)
+        self._waiting = Gauge(
+            "headrace_gateway_waiting", "Jobs whose end a client waits for now.", registry=self._registry
+        )
+        self._up = Gauge(
+            "headrace_gateway_up",
+            "Whether a service answered when it was last needed: kafka, ledger, redis.",
+            ("service",),
+            registry=self._registry,
+        )
         self._known = _Known()
         self._registry.register(self._known)
 

@@ -5,30 +5,30 @@ OpenAI describes the bodies themselves; `features/generation/openai` says what i
 
 from typing import Any, Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from headrace_workers.http.openai_parameters import Parameters
 
 
 class OpenAIErrorBody(BaseModel):
-    """OpenAI's description of an error; `headrace` has the job's id if there is a job."""
+    """An error in the form of OpenAI."""
 
-    message: str
-    type: str
-    param: str | None = None
-    code: str | None = None
-    headrace: dict[str, str] | None = None
+    message: str = Field(description="What is wrong, and what to do.")
+    type: str = Field(description="The kind of error, as OpenAI names it.")
+    param: str | None = Field(None, description="The parameter that is wrong.")
+    code: str | None = Field(None, description="The reason.")
+    headrace: dict[str, str] | None = Field(
+        None, description="`job_id`: the job that was made of the request, if there is one."
+    )
 
 
 class OpenAIError(BaseModel):
     """The body of an error response."""
 
-    error: OpenAIErrorBody
+    error: OpenAIErrorBody = Field(description="The error.")
 
 
-ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    "default": {"model": OpenAIError, "description": "No answer, and why."}
-}
+ERRORS: Final[dict[int | str, dict[str, Any]]] = {"default": {"model": OpenAIError, "description": "The error."}}
 ANSWERED: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "The answer: a body, or with `stream` its chunks.",

@@ -64,7 +64,7 @@ def build_app(services: Services) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _tell)
     app.add_exception_handler(HTTPException, _tell)
     app.add_middleware(entry)
-    describe_api(app)
+    describe_api(app, ROUTERS)
     return app
 
 

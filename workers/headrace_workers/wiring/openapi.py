@@ -1,26 +1,29 @@
-"""The API's description: what FastAPI knows of the routes, and the schemas that features add."""
+"""The API's description: what FastAPI knows of the routes, their scopes, and the schemas that features add."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 
+from headrace_workers.http.authenticated_route import scope_of
 from headrace_workers.http.shapes import REFERENCES, Problem
 from headrace_workers.wiring.features import FEATURES
 
 
-def describe_api(app: FastAPI) -> None:
-    """Let the application describe itself in full; it is made when it is first asked for."""
+def describe_api(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """Make the application, which serves these routers, describe itself in full when it is first asked to."""
 
     def described() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _made(app)
+            app.openapi_schema = _made(app, routers)
         return app.openapi_schema
 
     app.openapi = described  # type: ignore[method-assign]
 
 
-def _made(app: FastAPI) -> dict[str, Any]:
+def _made(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any]:
     made = get_openapi(
         title="headrace",
         version="1",
@@ -33,6 +36,11 @@ def _made(app: FastAPI) -> dict[str, Any]:
     for feature in reversed(FEATURES):
         for name, schema in feature.schemas().items():
             _add(schemas, name, schema)
+    for route in (route for router in routers for route in router.routes if isinstance(route, APIRoute)):
+        if route.include_in_schema and (scope := scope_of(route)) is not None:
+            for method in route.methods or ():
+                operation = made["paths"][route.path_format][method.lower()]
+                operation["security"] = [{name: [scope] for name in scheme} for scheme in operation["security"]]
     for path in made["paths"].values():
         for operation in path.values():
             operation["responses"].pop("422", None)  # ours is in another shape, and has another status

@@ -10,10 +10,10 @@ from headrace_workers.features.quality.store.pass_rates import rates
 
 _LABELS: Final = ("tenant", "criterion", "version")
 _RATES: Final = {
-    "": ("value", "The share of jobs that people would say pass."),
-    "_low": ("low", "The lower end of its interval."),
-    "_high": ("high", "The upper end of its interval."),
-    "_labels": ("labels", "Jobs that people labelled."),
+    "": ("value", "The estimated share of jobs that people would say pass."),
+    "_low": ("low", "The lower end of the 95 % interval of the pass rate."),
+    "_high": ("high", "The upper end of the 95 % interval of the pass rate."),
+    "_labels": ("labels", "Jobs that people labelled, from which the pass rate is estimated."),
 }
 
 

@@ -5,7 +5,7 @@ Times are seconds since 1970. Secrets are in none, but for the one that is shown
 
 from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 if TYPE_CHECKING:  # they load the database, or what sends
     from headrace_workers.features.webhooks.registering import WithSecret
@@ -18,23 +18,23 @@ State = Literal["pending", "delivered", "failed", "dropped"]  # of a delivery
 
 
 class WebhookEndpoint(BaseModel):
-    """An endpoint. `failing_since` and `paused_until` are null while it accepts its deliveries."""
+    """An endpoint. Times are seconds since 1970; the last two are null while it accepts its deliveries."""
 
-    id: str
+    id: str = Field(description="The id of the endpoint.")
     object: Literal["webhook_endpoint"] = "webhook_endpoint"
-    created_at: int
-    updated_at: int
-    tenant: str
-    origin: str
-    name: str
-    url: str
-    event_types: list[str]
-    signing_secret_hint: str | None
-    whole: bool
-    disabled: str | None
-    failures: int
-    failing_since: int | None
-    paused_until: int | None
+    created_at: int = Field(description="When it was registered.")
+    updated_at: int = Field(description="When it was last changed.")
+    tenant: str = Field(description="Its tenant.")
+    origin: str = Field(description="`registered`, or where jobs send their callbacks.")
+    name: str = Field(description="Its name.")
+    url: str = Field(description="The address that is called.")
+    event_types: list[str] = Field(description="The event types that are sent.")
+    signing_secret_hint: str | None = Field(description="The first characters of the secret.")
+    whole: bool = Field(description="Whether deliveries contain the whole result.")
+    disabled: str | None = Field(description="Why it is disabled, if it is.")
+    failures: int = Field(description="Attempts that failed since the last success.")
+    failing_since: int | None = Field(description="When the first of them failed.")
+    paused_until: int | None = Field(description="Until when nothing is sent.")
 
     @classmethod
     def of(cls, endpoint: "Endpoint") -> Self:
@@ -45,7 +45,7 @@ class WebhookEndpoint(BaseModel):
 class WebhookEndpointWithSecret(WebhookEndpoint):
     """An endpoint with its secret, which is shown only this once."""
 
-    signing_secret: str
+    signing_secret: str = Field(description="The secret that signs deliveries.")
 
     @classmethod
     def made(cls, made: "WithSecret") -> Self:
@@ -54,24 +54,24 @@ class WebhookEndpointWithSecret(WebhookEndpoint):
 
 
 class WebhookDelivery(BaseModel):
-    """A delivery and its outcome. `next_at` is the time of the next attempt, if there is one."""
+    """A delivery and its outcome. Times are seconds since 1970."""
 
     id: str
     object: Literal["webhook_endpoint.delivery"] = "webhook_endpoint.delivery"
-    webhook_endpoint_id: str
-    tenant: str
-    event_type: str
-    subject: str
-    state: State
-    attempts: int
-    created_at: int
-    attempted_at: int | None
-    next_at: int | None
-    replayed_at: int | None
-    status_code: int | None
-    answered_ms: int | None
-    error: str | None
-    answer: str | None
+    webhook_endpoint_id: str = Field(description="The endpoint.")
+    tenant: str = Field(description="Its tenant.")
+    event_type: str = Field(description="The type of the event.")
+    subject: str = Field(description="The job, or the batch, that the event is about.")
+    state: State = Field(description="The state of the delivery.")
+    attempts: int = Field(description="Attempts so far.")
+    created_at: int = Field(description="When the event happened.")
+    attempted_at: int | None = Field(description="The time of the last attempt.")
+    next_at: int | None = Field(description="The time of the next attempt, if there is one.")
+    replayed_at: int | None = Field(description="When it was sent again on request.")
+    status_code: int | None = Field(description="The status that the receiver answered.")
+    answered_ms: int | None = Field(description="How long the receiver took.")
+    error: str | None = Field(description="Why the attempt failed.")
+    answer: str | None = Field(description="The beginning of the receiver's answer.")
 
     @classmethod
     def of(cls, found: "DeliveryView") -> Self:

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from headrace_workers.features.access.feature import USAGE_READ
 from headrace_workers.features.access.store.usage import Usage
@@ -23,20 +23,20 @@ _MOST_DAYS: Final = 366
 class DayShape(BaseModel):
     """Usage of the jobs that ended on a day (UTC). `model` is null where none answered, as for evaluations."""
 
-    day: date
-    kind: str
-    model: str | None
-    jobs: int
-    prompt_tokens: int
-    completion_tokens: int
+    day: date = Field(description="The day, UTC.")
+    kind: str = Field(description="The kind of job.")
+    model: str | None = Field(description="The model that answered, if one did.")
+    jobs: int = Field(description="Jobs that ended.")
+    prompt_tokens: int = Field(description="Tokens read.")
+    completion_tokens: int = Field(description="Tokens written.")
 
 
 class UsageShape(BaseModel):
     """Usage of a tenant. Jobs that ended after `counted_until` are not counted yet: some minutes at most."""
 
     object: Literal["list"] = "list"
-    data: list[DayShape]
-    counted_until: datetime
+    data: list[DayShape] = Field(description="A row for each day, kind and model.")
+    counted_until: datetime = Field(description="Jobs that ended later are not counted yet.")
 
 
 @router.get("/v1/usage", responses=ANSWERS)

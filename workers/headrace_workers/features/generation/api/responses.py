@@ -123,7 +123,7 @@ async def cancel(response_id: str, request: Request, caller: Writes, services: W
 
 @router.delete("/v1/responses/{response_id}", responses=ERRORS)
 async def delete(response_id: str, request: Request, caller: Writes, services: Wired) -> Response:
-    """Forget a response: it can neither be retrieved nor gone on from. Its job goes its way, and keeps its receipt."""
+    """Delete a response: it can neither be retrieved nor continued. Its job is not affected."""
     no_query(request)
     stored = await find(services, caller, response_id)
     await services.ask(services.ledger.of(Responses).drop, caller.tenant, stored.job_id)

@@ -31,7 +31,7 @@ async def follow(
 ) -> StreamingResponse:
     """Stream the progress of a job: `accepted`, a `step` each time that a step changes, and `end`, the last event.
 
-    A change that was over before it was looked for is not told: what stands is. A key that is revoked ends it, too.
+    A state that passes between two looks is left out. The stream also ends when the key is revoked.
     """
     standing = await standing_of(services, caller, job_id)
     slot = await services.streams.take(caller.tenant)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from headrace_schemas.codec import encode_value
 from headrace_schemas.event_types import EVENTS, EventType, job_type
@@ -19,15 +19,15 @@ class AcceptedShape(BaseModel):
     """A job that was admitted."""
 
     object: Literal["job"]
-    id: str
-    state: Literal["accepted"]
+    id: str = Field(description="The id of the job.")
+    state: Literal["accepted"] = Field(description="The job is safe.")
 
 
 class AcceptedList(BaseModel):
     """Jobs that were admitted, in the order in which they were sent."""
 
     object: Literal["list"]
-    data: list[AcceptedShape]
+    data: list[AcceptedShape] = Field(description="One job for each that was sent.")
 
 
 ACCEPTED: Final[Responses] = {

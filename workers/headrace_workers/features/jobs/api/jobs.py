@@ -31,7 +31,7 @@ _JOB_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.A
 
 Writes = Annotated[Caller, needs(JOBS_WRITE)]
 Reads = Annotated[Caller, needs(JOBS_READ)]
-Trace = Annotated[str | None, Header(description="W3C Trace Context. The job carries it on.")]
+Trace = Annotated[str | None, Header(description="W3C Trace Context. All events of the job carry it.")]
 Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT, description="The maximum seconds to wait for the end.")]
 
 
@@ -43,10 +43,10 @@ async def send(
     idempotency_key: Key = None,
     traceparent: Trace = None,
 ) -> Response:
-    """Send a job, or a list of jobs: all are admitted, or none. 202 says that they are safe, even if processes die now.
+    """Send a job, or a list of jobs: all are admitted, or none. After 202 they are safe, even if processes die.
 
-    A job has a `kind` (by default `generation`) and the fields of that kind. Under an idempotency key it is safe to
-    send it again; without a key, another request is a second job.
+    A job has a `kind` (by default `generation`) and the fields of that kind. With an idempotency key it is safe to
+    send it again; without a key, another request makes a second job.
     """
     document = parsed(await request.body())
     jobs = jobs_of(document, caller.tenant, idempotency_key)
@@ -55,7 +55,7 @@ async def send(
 
 @showing.get("/v1/jobs/{job_id}", response_model=JobObject, responses=ANSWERS)
 async def show(job_id: str, request: Request, caller: Reads, services: Wired, wait: Wait = 0.0) -> Response:
-    """Return a job. With `wait`, return it when it has ended, or when that time is over."""
+    """Return a job. With `wait`, return it when it has ended or the time is over."""
     standing = await standing_of(services, caller, job_id)
     if wait and not is_over(standing):
         ended = await while_here(request, services.waiter.stands([job_id], wait))
@@ -65,7 +65,7 @@ async def show(job_id: str, request: Request, caller: Reads, services: Wired, wa
 
 @router.delete("/v1/jobs/{job_id}", response_model=JobObject, responses=ANSWERS)
 async def cancel(job_id: str, caller: Writes, services: Wired) -> Response:
-    """Cancel a job, and tell how it stands then: one that has ended before stays as it is."""
+    """Cancel a job and return it. A job that has ended stays as it is."""
     standing = await standing_of(services, caller, job_id)
     if not is_over(standing):
         await services.cancel([job_id], caller.tenant, "")

@@ -18,7 +18,7 @@ router = APIRouter(tags=["evaluations"], route_class=fast_route(JOBS_WRITE))
 async def evaluate(
     request: Request, caller: Writes, services: Wired, idempotency_key: Key = None, traceparent: Trace = None
 ) -> Response:
-    """Ask the judge about one output, or many as a list. `GET /v1/jobs/{id}` has the end, as of any job."""
+    """Ask the judge about an output, or about a list of outputs. `GET /v1/jobs/{job_id}` returns the scores."""
     document = parsed(await request.body())
     jobs = jobs_of(document, caller.tenant, idempotency_key, kind="evaluation")
     return await let_in(services, caller, jobs, traceparent, many=isinstance(document, list))

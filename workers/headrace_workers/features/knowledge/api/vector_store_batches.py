@@ -31,7 +31,7 @@ _ONE = _ALL + "/{file_batch_id}"
 
 @router.post(_ALL, responses=ERRORS, openapi_extra=takes(NewFileBatch))
 async def create(vector_store_id: str, request: Request, caller: Writes, services: Wired) -> FileBatchShape:
-    """Put files into a store: recall workers read them, and until then they are in progress."""
+    """Add files to a store. They are in progress until recall workers have read them."""
     store = await store_of(services, caller, vector_store_id)
     asked = body_of(NewFileBatch, await json_object(request))
     refuse_expired(store)

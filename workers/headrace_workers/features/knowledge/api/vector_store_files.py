@@ -38,7 +38,7 @@ _ONE = _ALL + "/{store_file_id}"
 
 @router.post(_ALL, responses=ERRORS, openapi_extra=takes(NewStoreFile))
 async def create(vector_store_id: str, request: Request, caller: Writes, services: Wired) -> StoreFileShape:
-    """Put a file into a store: a recall worker reads it, and until then it is in progress."""
+    """Add a file to a store. It is in progress until a recall worker has read it."""
     store = await store_of(services, caller, vector_store_id)
     asked = body_of(NewStoreFile, await json_object(request))
     refuse_expired(store)
@@ -93,7 +93,7 @@ async def retrieve(
 async def change(
     vector_store_id: str, store_file_id: str, request: Request, caller: Writes, services: Wired
 ) -> StoreFileShape:
-    """Give a file these attributes, and no others."""
+    """Replace the attributes of a file."""
     await _file(services, caller, vector_store_id, store_file_id)
     asked = body_of(StoreFileChange, await json_object(request))
     attributes = asked.attributes or {}
@@ -105,7 +105,7 @@ async def change(
 
 @router.delete(_ONE, responses=ERRORS)
 async def delete(vector_store_id: str, store_file_id: str, caller: Writes, services: Wired) -> StoreFileDeleted:
-    """Take a file out of a store; the file itself stays."""
+    """Remove a file from a store. The file itself is kept."""
     await _file(services, caller, vector_store_id, store_file_id)
     await services.ask(services.ledger.of(VectorStores).remove_file, caller.tenant, vector_store_id, store_file_id)
     return StoreFileDeleted(id=store_file_id)
@@ -113,7 +113,7 @@ async def delete(vector_store_id: str, store_file_id: str, caller: Writes, servi
 
 @router.get(f"{_ONE}/content", responses=ERRORS, response_model=ContentPage)
 async def content(vector_store_id: str, store_file_id: str, caller: Reads, services: Wired) -> Response:
-    """Return the text of a file as it is searched, passage by passage; nothing until it has been read.
+    """Return the text of a file as it is searched, passage by passage. It is empty until the file has been read.
 
     OpenAI's clients ask for no second page, so the response has all passages. It is sent in parts, so that only a part
     is in memory.

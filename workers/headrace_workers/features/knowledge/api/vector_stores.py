@@ -53,7 +53,7 @@ Writes = Annotated[Caller, needs(KNOWLEDGE_WRITE)]
 
 @router.post("/v1/vector_stores", responses=ERRORS, openapi_extra=takes(NewStore))
 async def create(request: Request, caller: Writes, services: Wired) -> VectorStoreShape:
-    """Make a store, with files if some are named."""
+    """Create a store, and add files if you name some."""
     asked = body_of(NewStore, await json_object(request))
     files = [await incoming(services, caller, file_id, {}) for file_id in dict.fromkeys(asked.file_ids)]
     made = await services.ask(
@@ -93,7 +93,7 @@ async def retrieve(vector_store_id: str, caller: Reads, services: Wired) -> Vect
 
 @router.post("/v1/vector_stores/{vector_store_id}", responses=ERRORS, openapi_extra=takes(StoreChange))
 async def change(vector_store_id: str, request: Request, caller: Writes, services: Wired) -> VectorStoreShape:
-    """Give a store another name, other metadata, or another time to expire."""
+    """Change the name, the metadata or the expiry of a store."""
     await store_of(services, caller, vector_store_id)
     asked = body_of(StoreChange, await json_object(request))
     values: dict[str, Any] = {}
@@ -111,7 +111,7 @@ async def change(vector_store_id: str, request: Request, caller: Writes, service
 
 @router.delete("/v1/vector_stores/{vector_store_id}", responses=ERRORS)
 async def delete(vector_store_id: str, caller: Writes, services: Wired) -> StoreDeleted:
-    """Remove a store with all its documents; the files themselves stay."""
+    """Delete a store with its documents. The files are kept."""
     await store_of(services, caller, vector_store_id)
     # What is on its way comes to nothing first; then the documents, in small transactions, since a long one would hold
     # up the followers of changes.

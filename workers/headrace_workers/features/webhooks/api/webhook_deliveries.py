@@ -47,8 +47,8 @@ async def deliveries(
 async def replay(
     endpoint_id: str, caller: Writes, services: Wired, asked: RedeliveryBody | None = None
 ) -> WebhookReplay:
-    """Send again what failed, under the ids that it had. What was sent again less than ten minutes ago is left out, so
-    that a double click sends nothing twice; `dry_run` only counts.
+    """Send failed deliveries again, with the same ids; `dry_run` only counts them. A delivery that was sent again less
+    than ten minutes ago is left out.
     """
     await endpoint_of(services, caller, endpoint_id)
     asked = asked or RedeliveryBody()

@@ -47,7 +47,7 @@ async def event_types(_caller: Reads) -> EventTypeList:
 
 @router.post("/v1/webhook_endpoints", responses=ERRORS)
 async def create(asked: NewEndpoint, caller: Writes, services: Wired) -> WebhookEndpointWithSecret:
-    """Register a receiver. Its secret is in the answer, and in no other."""
+    """Register an endpoint. Only this response contains its secret."""
     if asked.headrace.whole:
         caller.need(JOBS_READ, "headrace.whole")
     wanted = registering.Wanted(
@@ -105,7 +105,7 @@ async def update(endpoint_id: str, asked: Changes, caller: Writes, services: Wir
 
 @router.delete("/v1/webhook_endpoints/{endpoint_id}", responses=ERRORS)
 async def delete(endpoint_id: str, caller: Writes, services: Wired) -> DeletedShape:
-    """Forget a receiver. What is still to be sent to it will not be."""
+    """Delete an endpoint. Deliveries that are still pending are not sent."""
     await endpoint_of(services, caller, endpoint_id)
     await services.ask(services.ledger.of(Webhooks).remove, endpoint_id)
     return DeletedShape(id=endpoint_id)
@@ -126,7 +126,7 @@ async def rotate_secret(
 
 @router.post("/v1/webhook_endpoints/{endpoint_id}/test", responses=ERRORS)
 async def try_out(endpoint_id: str, asked: Sample, caller: Writes, services: Wired) -> WebhookSample:
-    """Send a sample of an event now, and tell what the receiver says. Nothing is noted of it."""
+    """Send a sample of an event now, and return the receiver's response. The sample is not recorded."""
     found = await endpoint_of(services, caller, endpoint_id)
     if asked.event_type is None or asked.event_type not in WEBHOOK_EVENTS:
         raise Refusal(Why.INVALID, f"event_type: must be one of {', '.join(WEBHOOK_EVENTS)}", param="event_type")
@@ -153,7 +153,7 @@ async def enable(endpoint_id: str, caller: Writes, services: Wired) -> WebhookEn
 
 @router.post("/v1/webhook_endpoints/{endpoint_id}/disable", responses=ERRORS)
 async def disable(endpoint_id: str, caller: Writes, services: Wired, asked: Reason | None = None) -> WebhookEndpoint:
-    """Tell a receiver nothing more."""
+    """Disable an endpoint: it gets nothing until it is enabled again."""
     await endpoint_of(services, caller, endpoint_id)
     await services.ask(services.ledger.of(Webhooks).disable, endpoint_id, (asked or Reason()).reason)
     return WebhookEndpoint.of(await endpoint_of(services, caller, endpoint_id))

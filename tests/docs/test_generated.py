@@ -1,0 +1,100 @@
+"""Generated pages of the documentation: each is what the code says now, and complete."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.docs.pages import DOCS, ROOT, anchors
+
+from headrace_schemas.envelope import ATTRIBUTES
+from headrace_schemas.event_types import known_types
+from headrace_schemas.jsonschema import build_json_schema
+from headrace_workers.wiring.reference import command_page, event_page, http_page, metrics_page
+from headrace_workers.wiring.reference.pages import PAGES
+from headrace_workers.wiring.reference.settings_page import described
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_are_what_the_code_says(name: str) -> None:
+    """`make reference` writes them: a text or a default that was changed in one place only is found here."""
+    assert (DOCS / name).read_text("utf-8") == PAGES[name]()
+
+
+def test_every_variable_that_is_named_in_the_code_is_described_once() -> None:
+    """A variable that is read, or named in an error, can be looked up."""
+    named = {name for path in _sources() for name in re.findall(r"HEADRACE_[A-Z_]+[A-Z]", path.read_text("utf-8"))}
+    known = list(described())
+    assert named - set(known) == set()
+    assert len(known) == len(set(known))
+
+
+def test_the_environment_is_read_in_one_module_of_each_package() -> None:
+    """Elsewhere a variable could be read that nothing describes."""
+    reads = [path for path in _sources() if re.search(r"\bos\.(environ|getenv)|from os import .*env", path.read_text())]
+    assert [path.name for path in reads] == ["settings.py", "environment.py"]
+
+
+def _sources() -> Iterator[Path]:
+    for folder in ("producers", "workers"):
+        yield from sorted((ROOT / folder).rglob("*.py"))
+
+
+def test_every_command_has_a_text_and_its_options_too() -> None:
+    """A command, an argument or an option without a help text would be an empty row."""
+    silent = []
+    for name, command in command_page.commands():
+        parameters = [] if command_page.is_group(command) else command.params
+        texts = [("", command.help), *((parameter.opts[0], parameter.help) for parameter in parameters)]
+        silent += [f"{name} {option}".strip() for option, text in texts if not text]
+    assert silent == []
+
+
+def test_every_command_names_an_example() -> None:
+    """The help of each command shows a call that a reader can copy."""
+    leaves = [each for each in command_page.commands() if not command_page.is_group(each.command)]
+    assert [each.name for each in leaves if f"headrace {each.name}" not in (each.command.help or "")] == []
+
+
+def test_every_header_is_described() -> None:
+    """The attributes that headrace reads of an envelope stand on the page of events."""
+    page = event_page.page()
+    assert [name for name in ATTRIBUTES if f"| `ce_{name}` |" not in page] == []
+
+
+def test_every_field_of_an_event_has_a_meaning() -> None:
+    """A field whose description is missing in the code would be an empty cell."""
+    schemas = {each.name: build_json_schema(each) for each in known_types()} | event_page.parts_of_events()
+    silent = [
+        f"{name}.{field}"
+        for name, schema in schemas.items()
+        for field, described_field in schema.get("properties", {}).items()
+        if not described_field.get("description")
+    ]
+    assert silent == []
+
+
+def test_every_route_has_a_section() -> None:
+    """A route that OpenAPI names has a heading, so that it can be linked to."""
+    routes = [
+        http_page.heading(method.upper(), path)
+        for path, methods in http_page.document()["paths"].items()
+        for method in methods
+    ]
+    found = set(anchors(http_page.page()))
+    assert [route for route in routes if anchors(f"### {route}")[0] not in found] == []
+
+
+def test_every_metric_of_the_gateway_stands_on_the_page() -> None:
+    """A metric that the code names has a row with its meaning."""
+    page = metrics_page.page()
+    named = {
+        name
+        for path in _sources()
+        if path.name == "metrics.py"
+        for name in re.findall(r"\"(headrace_[a-z_]+)\"", path.read_text("utf-8"))
+    }
+    assert len(named) >= 9
+    assert [
+        name for name in sorted(named) if not re.search(rf"\| `{name}(_total)?` \|.*\| \S[^|]* \|$", page, re.M)
+    ] == []

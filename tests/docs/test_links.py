@@ -1,0 +1,36 @@
+"""Links of the documentation: each leads to a file, and to a heading that is there."""
+
+import pytest
+from tests.docs.pages import ROOT, anchors, links, pages, read
+
+GENERATED = ("docs/reference/cli.md", "docs/reference/events.md", "docs/reference/http.md")
+
+
+@pytest.mark.parametrize("page", pages())
+def test_links_lead_to_files_and_headings(page: str) -> None:
+    """A relative link names a file of the repository; its anchor is a heading of that page."""
+    wrong = []
+    for link in links(read(page)):
+        if link.startswith(("http://", "https://", "mailto:")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        found = target.exists() and not link.startswith("/")
+        if not found or (anchor and target.suffix == ".md" and anchor not in anchors(target.read_text("utf-8"))):
+            wrong.append(link)
+    assert wrong == []
+
+
+@pytest.mark.parametrize("page", GENERATED)
+def test_headings_of_generated_pages_are_unique(page: str) -> None:
+    """Two headings with the same anchor would send links to the first of them."""
+    found = anchors(read(page))
+    assert sorted({each for each in found if found.count(each) > 1}) == []
+
+
+@pytest.mark.parametrize("page", [each for each in pages() if each.startswith("docs/")])
+def test_a_page_begins_with_its_title(page: str) -> None:
+    """The site takes a page's name in the navigation from its only heading of the first level."""
+    titles = [line for line in read(page).splitlines() if line.startswith("# ")]
+    assert titles
+    assert read(page).startswith("# ")

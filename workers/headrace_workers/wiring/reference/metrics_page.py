@@ -1,0 +1,71 @@
+"""The page of all metrics, from what `/metrics` answers of an empty ledger."""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from prometheus_client import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import create_engine
+
+from headrace_workers.core.feature import installed
+from headrace_workers.core.tables import METADATA
+from headrace_workers.http.metrics import Metrics, metrics_of_ledger
+from headrace_workers.http.middleware import Visit
+from headrace_workers.wiring.reference.markdown_text import beginning, code, paragraphs, table
+
+_INTRODUCTION: Final = """\
+`GET /metrics` of a gateway answers in Prometheus' text format. The request needs a key with the scope `metrics`. Each
+gateway counts for itself from its start; the metrics of the ledger are the same at all gateways. No metric names a job,
+and only pass rates name tenants.
+"""
+_MOST_LABELS: Final = 10
+_CREATED: Final = "_created"  # when a counter began, which the client library adds
+
+
+def page() -> str:
+    """Return the page of all metrics, in Markdown."""
+    gateway, ledger = list(_shown()), list(_shown(_of_empty_ledger()))
+    known = {each.name for each in gateway}
+    return paragraphs(
+        beginning("Metrics", "the metrics of the gateway", _INTRODUCTION),
+        "## Metrics of a gateway",
+        _table(gateway),
+        "## Metrics of the ledger",
+        _table(each for each in ledger if each.name not in known),
+    )
+
+
+def _table(metrics: Iterable[Metric]) -> str:
+    return table(("metric", "type", "labels", "meaning"), map(_row, metrics))
+
+
+def _row(metric: Metric) -> tuple[str, str, str, str]:
+    labels = dict.fromkeys(name for sample in metric.samples for name in sample.labels if name != "le")
+    name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+    return code(name), metric.type, ", ".join(map(code, labels)), metric.documentation
+
+
+def _shown(known: Iterable[Metric] = ()) -> Iterator[Metric]:
+    """Yield the metrics of a gateway that answered one request and admitted one job."""
+    metrics = Metrics()
+    visit = Visit("", "GET", why="invalid")
+    metrics.visited(visit, "/v1/jobs")
+    metrics.let_in("generation")
+    text = metrics.text(waiting=0, up={"kafka": True}, known=list(known)).decode()
+    for family in text_string_to_metric_families(text):
+        if not family.name.endswith(_CREATED):
+            yield family
+
+
+def _of_empty_ledger() -> Iterator[Metric]:
+    """Yield the metrics of a ledger, each with one sample, whose labels are those of the metric."""
+    for feature in installed():
+        feature.metrics()  # their tables are known from then on
+    engine = create_engine("sqlite://")
+    METADATA.create_all(engine)
+    with engine.connect() as connection:
+        for metric in metrics_of_ledger(connection):
+            if isinstance(metric, CounterMetricFamily | GaugeMetricFamily):
+                metric.add_metric([""] * _MOST_LABELS, 0.0)  # a family takes as many values as it has labels
+            yield metric
