@@ -15,6 +15,7 @@ from headrace_schemas.errors import HeadraceError
 from headrace_schemas.reasons import code_of, words_of
 from headrace_workers.core.sql.errors import Unwritable
 from headrace_workers.http import health_route as health
+from headrace_workers.http import home_route as home
 from headrace_workers.http import metrics_route as figures
 from headrace_workers.http.direct import Direct, Shortcut
 from headrace_workers.http.errors import Refusal, Why, refusal_of, refused_response, response_of
@@ -29,6 +30,7 @@ from headrace_workers.wiring.openapi import describe_api
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     *(router for feature in FEATURES for router in feature.routers()),
+    home.router,
     health.router,
     figures.router,
 )
