@@ -69,6 +69,7 @@ _SHORT = {
     "features.generation.engines.choice_probabilities": "pure, beside an adapter of a heavy library",
     "features.judging.language": "an adapter of py3langid",
     "features.judging.rouge": "a published measure",
+    "http.home_route": "the routes of one page",
     "features.knowledge.rerankers.load": "loads a heavy library only by its name",
     "features.moderation.fitting": "an adapter of SciPy",
     "features.moderation.invisible": "one disguise a file",
