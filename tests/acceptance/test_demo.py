@@ -80,7 +80,7 @@ def test_the_questions_over_the_documents_that_ship(shell, tmp_path_factory):
             assert (answer["finish_reason"] == "abstained") == ("without_passages" not in job)
         else:
             assert documents, job
-        tiers.setdefault(job["prompt"], []).append(answer["recall"]["tier"])
+        tiers.setdefault(job["messages"][-1]["content"], []).append(answer["recall"]["tier"])
     again = [sorted(each) for each in tiers.values() if len(each) > 1]
     assert again
     assert all(each in (["exact", "none"], ["coalesced", "none"]) for each in again)
