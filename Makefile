@@ -11,7 +11,7 @@ BASE ?= $(shell git merge-base HEAD origin/main 2>/dev/null || git merge-base HE
 CHANGED = $(shell git diff --name-only --diff-filter=d $(BASE) -- '*.py'; git ls-files --others --exclude-standard -- '*.py')
 TYPED = $(filter schemas/% producers/% workers/%,$(CHANGED))
 
-.PHONY: help demo reference docs check coverage constraints test test-slow lint bench chaos mutate clean
+.PHONY: help demo pictures reference docs check coverage constraints test test-slow lint bench chaos mutate clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -34,10 +34,22 @@ $(VENV)/made-bench: $(VENV)/made-dev
 	@touch $@
 
 demo: $(VENV)/made ## real requests through the whole pipeline, and questions over documents, on this machine
-	$(BIN)/headrace models pull all-minilm-l6-v2
-	$(BIN)/headrace run examples/jobs.jsonl -o receipts.jsonl --table
-	$(BIN)/headrace knowledge add museum examples/knowledge
-	$(BIN)/headrace run examples/questions.jsonl -o answers.jsonl --table
+	@echo 'Step 1 of 3: fetch two small models and convert them (once)'
+	@$(BIN)/headrace models pull smollm2-135m-instruct > /dev/null
+	@$(BIN)/headrace models pull all-minilm-l6-v2 > /dev/null
+	@echo 'Step 2 of 3: start a deployment, answer 33 requests with SmolLM2, moderate and judge the answers'
+	@$(BIN)/headrace run examples/jobs.jsonl -o receipts.jsonl --table
+	@echo
+	@echo 'Step 3 of 3: index four documents, and answer 16 questions from them'
+	@$(BIN)/headrace knowledge add museum examples/knowledge
+	@$(BIN)/headrace run examples/questions.jsonl -o answers.jsonl --table
+	@echo
+	@echo 'Next: your own question.'
+	@echo '  source .venv/bin/activate'
+	@echo '  headrace up          # leave it running; it prints three commands to try'
+
+pictures: $(VENV)/made-dev ## docs/pictures, from what the commands print
+	$(BIN)/python -m tests.pictures
 
 lint: $(VENV)/made-dev ## format, lint, types and the direction of imports
 	$(BIN)/ruff format --check .

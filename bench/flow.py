@@ -10,7 +10,7 @@ from typing import Any
 from bench.ends import Ends, Say
 from headrace_producers import Producer
 
-EXAMPLES = Path(__file__).parents[1] / "examples" / "jobs.jsonl"
+REQUESTS = Path(__file__).with_name("requests.jsonl")
 ECHO = "echo"
 ECHO_TOKENS = 16  # the answer of an echo job: moderation reads it, and this is about the plumbing
 SMOLLM2 = "smollm2-135m-instruct"
@@ -33,13 +33,12 @@ class Flow:
 
 
 def requests(count: int) -> list[dict[str, Any]]:
-    """Real requests, no two alike: the examples again and again, each time about another case.
+    """Real requests, no two alike: those of a file again and again, each time about another case.
 
     Each has a prompt, and the criteria that need no model, so that the pipeline asks the model nothing that a plain
     script would not.
     """
-    lines = [json.loads(line) for line in EXAMPLES.read_text(encoding="utf-8").splitlines() if line.strip()]
-    lines = [line for line in lines if "prompt" in line]
+    lines = [json.loads(line) for line in REQUESTS.read_text(encoding="utf-8").splitlines()]
     return [_vary(lines[number % len(lines)], number // len(lines)) for number in range(count)]
 
 

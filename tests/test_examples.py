@@ -15,6 +15,8 @@ from tests.services.eventually import eventually
 
 from headrace_schemas import GenerationJob
 from headrace_workers.core.ports import Moderation
+from headrace_workers.features.knowledge.citations import cited
+from headrace_workers.features.knowledge.prompt import passages_of
 from headrace_workers.features.moderation.moderator import PolicyModerator, build_moderator
 from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.features.webhooks.sender import Letter, Reply, Sender
@@ -23,7 +25,6 @@ from headrace_workers.features.webhooks.store.deliveries import body
 from headrace_workers.runtime.embedded.free_ports import free_ports
 
 LINES = (Path(__file__).parent.parent / "examples" / "jobs.jsonl").read_text(encoding="utf-8").splitlines()
-REPEAT = "Repeat this sentence exactly:\n\n"
 
 
 @pytest.fixture(scope="module")
@@ -41,19 +42,26 @@ def test_every_line_is_a_job(line: str) -> None:
     assert not compares or job.reference
 
 
-def test_the_kinds_are_those_that_people_run_in_bulk() -> None:
-    """48 jobs of six kinds, none twice."""
+def test_the_kinds_are_those_that_a_small_model_does_well() -> None:
+    """33 jobs of five kinds, none twice, each with examples to follow, an answer of one line and no sampling."""
     jobs = [GenerationJob.model_validate_json(line, strict=True) for line in LINES]
-    assert len(set(LINES)) == 48
+    assert len(set(LINES)) == 33
     kinds = Counter(job.metadata["kind"] for job in jobs)
-    assert kinds.keys() == {"summary", "classification", "extraction", "rewriting", "question", "moderation"}
-    assert min(kinds.values()) >= 6
+    assert kinds == {"classification": 9, "extraction": 7, "question": 5, "rewriting": 6, "moderation": 6}
+    for job in jobs:
+        assert [message.role for message in job.messages] == [
+            "system",
+            *["user", "assistant"] * (len(job.messages) // 2 - 1),
+            "user",
+        ]
+        assert (job.sampling.temperature, job.sampling.stop) == (0.0, ("\n",))
+        assert job.sampling.max_tokens <= 48
 
 
 def test_what_must_be_moderated_would_be(moderator: PolicyModerator) -> None:
-    """A model that repeats the sentence as it is asked to meets the default policy."""
+    """A model that writes the note down as it is meets the default policy, once for each kind of finding."""
     jobs = [GenerationJob.model_validate_json(line, strict=True) for line in LINES]
-    echoes = [j.question.removeprefix(REPEAT) for j in jobs if j.metadata["kind"] == "moderation"]
+    echoes = [j.question for j in jobs if j.metadata["kind"] == "moderation"]
     verdicts = [v for v in moderator.moderate(echoes) if isinstance(v, Moderation)]
     categories = {f.category for v in verdicts for f in v.findings}
     assert Counter(v.action for v in verdicts) == {"redact": 5, "block": 1}
@@ -73,15 +81,23 @@ QUESTIONS = (Path(__file__).parent.parent / "examples" / "questions.jsonl").read
 
 
 def test_the_questions_are_asked_of_documents() -> None:
-    """Each names the base that `make demo` fills; some come again, in the same words or in others, and some ask for
-    what is not in it.
-    """
+    """Each names the base that `make demo` fills; some come again, and some ask for what is not in it."""
     jobs = [GenerationJob.model_validate_json(line, strict=True) for line in QUESTIONS]
-    assert {(job.knowledge, job.cache) for job in jobs} == {("museum", "semantic")}
+    assert {(job.knowledge, job.cache) for job in jobs} == {("museum", "exact")}
     kinds = Counter(job.metadata["kind"] for job in jobs)
-    assert kinds == {"asked": 10, "repeated": 2, "reworded": 3, "elsewhere": 3}
+    assert kinds == {"asked": 12, "repeated": 2, "elsewhere": 2}
     asked = {job.question for job in jobs if job.metadata["kind"] == "asked"}
     assert all((job.question in asked) == (job.metadata["kind"] in ("asked", "repeated")) for job in jobs)
+
+
+def test_their_examples_cite_as_they_are_to_cite() -> None:
+    """Each question comes after two that are answered, whose passages stand as those of the base will."""
+    for line in QUESTIONS:
+        *shown, _ = GenerationJob.model_validate_json(line, strict=True).messages
+        assert [message.role for message in shown] == ["user", "assistant"] * 2
+        for asked, answered in zip(shown[::2], shown[1::2], strict=True):
+            assert len(passages_of(asked.content)) == 1
+            assert cited(answered.content, 1).numbers == (1,)
 
 
 def test_what_they_look_for_is_in_the_documents() -> None:

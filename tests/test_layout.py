@@ -53,6 +53,7 @@ _SHORT = {
     "features.generation.engines.choice_probabilities": "pure, beside an adapter of a heavy library",
     "features.judging.language": "an adapter of py3langid",
     "features.judging.rouge": "a published measure",
+    "http.home_route": "the routes of one page",
     "features.knowledge.rerankers.load_reranker": "loads a heavy library only by its name",
     "features.moderation.fitting": "an adapter of SciPy",
     "features.moderation.policy_news": "a thread of workers",

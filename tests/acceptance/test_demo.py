@@ -1,6 +1,7 @@
 """What `make demo` does."""
 
 import json
+from collections import Counter
 from itertools import groupby, islice
 from pathlib import Path
 
@@ -16,30 +17,44 @@ EXAMPLES = FOLDER / "jobs.jsonl"
 
 
 def test_the_examples_through_a_real_model(tmp_path, smollm2_home):
-    """The demo: real requests, a real model, moderation that acts, criteria that were judged. Answers are cut short,
-    and of each kind but moderation there are two.
+    """The demo: real requests, a real model, moderation that acts, checks that hold, a table that fits.
+
+    Of each kind but moderation there are two.
     """
-    shell = Shell(tmp_path, {"HEADRACE_HOME": str(smollm2_home), "HEADRACE_MODEL": SMOLLM2})
     jobs = []
     for kind, alike in groupby(lines(EXAMPLES.read_text()), key=lambda job: job["metadata"]["kind"]):
-        for job in islice(alike, None if kind == "moderation" else 2):
-            if kind != "moderation":
-                job["sampling"]["max_tokens"] = 12
-            jobs.append(job)
-    (tmp_path / "jobs.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs))
+        jobs += islice(alike, None if kind == "moderation" else 2)
+    printed, results = answered(tmp_path, smollm2_home, jobs)
+    actions = Counter(result["moderation"]["action"] for result in results)
+    assert (actions["redact"] >= 3, actions["block"]) == (True, 1)
+    assert [line.split()[0] for line in printed.splitlines() if line.strip()[:1].isdigit()][: len(jobs)] == [
+        str(number) for number in range(1, len(jobs) + 1)
+    ]
+    assert f"{len(jobs)} jobs: {len(jobs) - 1} completed, 1 blocked by moderation." in printed
+    assert "withheld 1 (profanity)" in printed
+    assert max(map(len, printed.splitlines())) <= 100
+
+
+@pytest.mark.slow
+def test_the_demo_shows_good_work(tmp_path, smollm2_home):
+    """Every answer is judged, and nearly all checks hold: one label is known to be wrong, and its check says so."""
+    _, results = answered(tmp_path, smollm2_home, lines(EXAMPLES.read_text()))
+    scores = [[score.get("value") for score in result["judge"]["scores"]] for result in results]
+    good = [values for values in scores if values and all(value == 1.0 for value in values)]
+    assert len(good) >= len(results) - 4
+    assert sum(result["moderation"]["action"] == "redact" for result in results) >= 4
+
+
+def answered(folder: Path, home: Path, jobs: list[dict]) -> tuple[str, list[dict]]:
+    """What `headrace run` prints, and the results of these jobs, all of them answered."""
+    shell = Shell(folder, {"HEADRACE_HOME": str(home), "HEADRACE_MODEL": SMOLLM2})
+    (folder / "jobs.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs))
     printed = shell.run("run", "jobs.jsonl", "-o", "receipts.jsonl", "--table")
-    receipts = lines((tmp_path / "receipts.jsonl").read_text())
+    receipts = lines((folder / "receipts.jsonl").read_text())
     results = [receipt for receipt in receipts if receipt["type"] == "headrace.result.v1"]
     assert len(results) == len(receipts) == len(jobs)
     assert all(result["answer"]["usage"]["completion_tokens"] > 0 for result in results)
-    scores = [score for result in results for score in result["judge"]["scores"]]
-    assert all(("value" in score) != ("reason" in score) for score in scores)
-    assert any(result["moderation"]["action"] == "redact" for result in results)
-    assert [line.split()[0] for line in printed.splitlines() if line[:1].isdigit()] == [
-        str(number) for number in range(1, len(results) + 1)
-    ]
-    assert f"jobs        {len(results)} (" in printed
-    assert max(map(len, printed.splitlines())) <= 100
+    return printed, sorted(results, key=lambda result: result["line"])
 
 
 def test_the_questions_over_the_documents_that_ship(shell, tmp_path_factory):
@@ -65,7 +80,7 @@ def test_the_questions_over_the_documents_that_ship(shell, tmp_path_factory):
             assert (answer["finish_reason"] == "abstained") == ("without_passages" not in job)
         else:
             assert documents, job
-        tiers.setdefault(job["prompt"], []).append(answer["recall"]["tier"])
+        tiers.setdefault(job["messages"][-1]["content"], []).append(answer["recall"]["tier"])
     again = [sorted(each) for each in tiers.values() if len(each) > 1]
     assert again
     assert all(each in (["exact", "none"], ["coalesced", "none"]) for each in again)

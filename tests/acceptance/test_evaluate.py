@@ -25,6 +25,10 @@ def test_the_example_says_which_variant_is_better(tmp_path: Path) -> None:
     first = shell.run(*call)
     assert first.startswith("right (primary): B is better by 0.14")
     assert "gate B >= A - 0.02: passed" in first
+    rows = [line.split() for line in first.splitlines() if line.startswith(("right  ", "short  "))]
+    assert [(row[:2], row[-1]) for row in rows] == [
+        ([name, variant], "40") for name in ("right", "short") for variant in "AB"
+    ]
     again = shell.call(*call, "--no-start", "--json", code=0)
     assert "has 80 of 80 receipts already" in again.stderr
     found = json.loads(again.stdout)

@@ -1,6 +1,7 @@
 """`headrace up` in one shell, and everything else in another."""
 
 import json
+import re
 import shlex
 import signal
 from collections import Counter
@@ -35,6 +36,33 @@ def test_submit_and_wait_brings_the_answer(stack):
     assert (receipt["status"], answer["text"], answer["finish_reason"]) == ("completed", "hello there", "stop")
     assert [stage["stage"] for stage in receipt["stages"]] == ["generate", "moderate", "judge"]
     assert receipt["moderation"]["action"] == "allow"
+
+
+def test_the_three_commands_that_it_prints_do_what_it_says(stack):
+    """Each of them, as it stands there, prints the line below it."""
+    assert_trials(stack)
+
+
+@pytest.mark.slow
+def test_a_real_model_answers_as_it_says(tmp_path, smollm2_home):
+    """With the model that is served where nobody names one."""
+    shell = Shell(tmp_path, {"HEADRACE_HOME": str(smollm2_home)})
+    process = shell.start("up")
+    try:
+        eventually(lambda: "Ctrl-C stops" in (tmp_path / "up.log").read_text(), 600)
+        assert "The capital of France is Paris." in assert_trials(shell)
+    finally:
+        end(process)
+
+
+def assert_trials(shell: Shell) -> list[str]:
+    """Run the commands that `up` prints, and return the lines that they are to print."""
+    log = shell.folder / "up.log"
+    found = eventually(lambda: re.findall(r"^  (headrace .*)\n      (.*)$", log.read_text(), re.MULTILINE))
+    assert [shlex.split(command)[1] for command, _ in found] == ["submit", "moderation", "status"]
+    for command, printed in found:
+        assert printed in shell.run(*shlex.split(command)[1:])
+    return [printed for _, printed in found]
 
 
 def test_a_blocked_and_a_redacted_answer(stack):

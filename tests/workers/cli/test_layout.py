@@ -6,11 +6,13 @@ import pytest
 from rich.console import Console
 from tests.workers.cli.conftest import dead, job_id, result
 
-from headrace_schemas import JudgeVerdict, Score
+from headrace_schemas import Answer, JudgeVerdict, Score, Usage
 from headrace_workers.cli.layout import Line, Rows, share
 from headrace_workers.features.batches.commands.run_report import draw_receipts
 
-SCORES = tuple(Score(criterion=name, value=0.5) for name in ("length", "contains", "exact_match"))
+SCORES = tuple(Score(criterion=name, value=0.0) for name in ("length", "contains", "exact_match"))
+
+USAGE = Usage(prompt_tokens=7, completion_tokens=3)
 
 
 def drawn(renderable: object, width: int) -> list[str]:
@@ -33,10 +35,25 @@ def test_the_receipts_of_a_run_fit_a_terminal(width: int):
     receipts = [result(n, n, text="word " * 50, judge=JudgeVerdict(scores=SCORES)) for n in range(1, 5)]
     lines = drawn(draw_receipts(receipts, 4), width)
     assert max(map(len, lines)) <= width
-    assert len(lines) <= 3 + 4 * 4 + 1
-    assert lines[0] == "criteria: what the checks of each job say of the model's answer"
-    assert lines[1].split() == ["job", "answer", "ended", "moderation", "criteria", "tokens", "ms"]
+    assert len(lines) <= 3 + 4 * 3
+    assert lines[0].split() == ["line", "answer", "moderation", "checks"]
     assert sum("exact_match" in line for line in lines) == 4
+
+
+def test_a_run_whose_checks_hold_has_a_line_for_each_answer():
+    """At 80 columns, with what moderation did in full; a note stands where there is something to note."""
+    cut = Answer(text="word " * 50, finish_reason="length", model="tiny", quantization="int8", usage=USAGE)
+    holds = JudgeVerdict(scores=(Score(criterion="contains", value=1.0), Score(criterion="length", value=1.0)))
+    lines = drawn(draw_receipts([result(1, 1, judge=holds), result(2, 2, answer=cut, judge=holds)], 2), 80)
+    assert len(lines) == 5
+    assert lines[0].split() == ["line", "answer", "note", "moderation", "checks"]
+    assert lines[2].split() == ["1", "An", "answer.", "redact", "email", "passed"]
+    assert "… cut at max_tokens redact email passed" in " ".join(lines[3].split())
+
+
+def test_a_table_says_how_many_rows_it_leaves_out():
+    """In a line above it."""
+    assert drawn(draw_receipts([result(1, 1)], 2_000), 80)[0].strip() == "the first 1 of 2,000"
 
 
 @pytest.mark.parametrize("width", [20, 40])
@@ -45,8 +62,8 @@ def test_where_columns_do_not_fit_each_row_is_a_record(width: int):
     lines = drawn(draw_receipts([result(1, 1), dead(2, 2)], 2), width)
     assert max(map(len, lines)) <= width
     assert "answer: An answer." in lines
-    assert lines.count("ended: dead") == 1
-    assert sum(line.startswith("tokens:") for line in lines) == 1
+    assert lines.count("note: dead") == 1
+    assert sum(line.startswith("moderation:") for line in lines) == 1
 
 
 def test_what_must_be_whole_is_whole():

@@ -1,8 +1,13 @@
 """What many receipts come to."""
 
+from io import StringIO
+
+from rich.console import Console
 from tests.workers.cli.conftest import cancelled, dead, result, stage
 
-from headrace_schemas import Embedding, Usage
+from headrace_schemas import Answer, Embedding, Finding, JudgeVerdict, ModerationVerdict, Score, Usage
+from headrace_schemas.grounding import Citation, Grounding
+from headrace_schemas.recall import Recall
 from headrace_workers.cli.output import console
 from headrace_workers.features.batches.commands.run_report import draw_summary, summary_dict
 from headrace_workers.features.batches.commands.run_summary import Tally, rate
@@ -33,7 +38,73 @@ def test_nothing_is_a_summary_too(capsys):
     """No receipts, no time: no division by zero."""
     assert rate(5, 0.0) == 0.0
     console(data=True).print(draw_summary(Tally(), Tally(), 0.0))
-    assert "0 read, 0 written" in capsys.readouterr().out
+    assert capsys.readouterr().out == "0 jobs.\n"
+
+
+def said(tally: Tally, this_run: Tally | None = None) -> list[str]:
+    """The sentences of a summary, on a line each."""
+    out = StringIO()
+    Console(file=out, width=400, soft_wrap=True).print(draw_summary(tally, this_run or tally, 2.0))
+    return [line for line in out.getvalue().splitlines() if line.endswith(".")]
+
+
+def verdict(*values: float) -> JudgeVerdict:
+    """What as many checks of two kinds say."""
+    names = ("contains", "length")
+    return JudgeVerdict(
+        scores=tuple(Score(criterion=name, value=value) for name, value in zip(names, values, strict=False))
+    )
+
+
+ALLOWED = ModerationVerdict(action="allow")
+INSULT = Finding(category="insult", detector="d", score=1.0, start=0, end=3, action="block")
+
+
+def test_a_summary_is_three_sentences():
+    """What was done, how fast, and what was flagged and why: each category and each check with its number of jobs."""
+    blocked = ModerationVerdict(action="block", findings=(INSULT, INSULT))
+    tally = Tally(
+        [
+            result(1, judge=verdict(1.0, 1.0)),
+            result(2, judge=verdict(1.0, 0.0), moderation=ALLOWED),
+            result(3, judge=verdict(0.0, 0.0)),
+            result(4, status="blocked", text=None, judge=JudgeVerdict(), moderation=blocked),
+            dead(5),
+        ]
+    )
+    assert said(tally) == [
+        "5 jobs: 3 completed, 1 blocked by moderation, 1 dead (permanent at generate: 1).",
+        "It took 2.0 s, start aside: 2.5 jobs/s, 28 tokens read and 12 written, 6 tokens/s.",
+        "Moderation redacted 2 (email), withheld 1 (insult); 2 of 3 checked answers failed a check (length 2, "
+        "contains 1).",
+    ]
+
+
+def test_a_summary_says_that_nothing_was_flagged():
+    """And that all checks hold; an answer that was only measured counts as neither."""
+    tally = Tally([result(1, moderation=ALLOWED, judge=verdict(1.0)), result(2, moderation=ALLOWED)])
+    assert said(tally)[-1] == "Moderation changed nothing; all 1 checked answer passed."
+
+
+def test_the_speed_of_a_run_that_went_on_is_that_of_its_own_jobs():
+    """The sentence says of how many; where all had ended before, there is none."""
+    both, second = Tally([result(1), result(2)]), Tally([result(2)])
+    assert said(both, second)[1].startswith("It took 2.0 s for 1 job of this run, start aside: 0.5 jobs/s,")
+    assert not any("It took" in each for each in said(both, Tally()))
+
+
+def test_a_summary_says_what_answers_rest_on():
+    """How many cite their passages, how many abstained, and how many the cache saved."""
+    passage = Citation(number=1, document="mill.md", start=0, stop=9, chunk="k", relevance=0.5, cited=True)
+    grounded = Grounding(knowledge="mill", floor=0.3, citations=(passage,))
+    usage = Usage(prompt_tokens=7, completion_tokens=3)
+    answer = Answer(
+        text="[1]", finish_reason="stop", model="tiny", quantization="int8", usage=usage, grounding=grounded
+    )
+    again = answer.model_copy(update={"recall": Recall(tier="exact", saved_tokens=10)})
+    assert said(Tally([result(1, answer=answer), result(2, answer=again)]))[0] == (
+        "2 jobs: 2 completed; 2 cite their passages; 1 came from the cache (1 exact) and saved 10 tokens."
+    )
 
 
 def test_speed_is_that_of_this_run():

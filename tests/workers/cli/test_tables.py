@@ -7,7 +7,7 @@ from headrace_schemas import Answer, Embedding, JudgeVerdict, ModerationVerdict,
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.recall import Recall
 from headrace_workers.cli.output import console, printable, table
-from headrace_workers.cli.tables import COLUMNS, one_line, passages, row, shorten, table_of
+from headrace_workers.cli.tables import COLUMNS, checks, one_line, passages, row, shorten, table_of
 
 
 def test_a_result_fills_every_column():
@@ -34,6 +34,28 @@ def test_what_a_criterion_says_does_not_look_like_a_failure():
     )
     shown = row(result(1, judge=JudgeVerdict(scores=scores))).criteria
     assert shown == "contains: no\nexact_match: (no reference)\nf1: 0.00\nrubric: 1.00"
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ((), ""),
+        ((("contains", 1.0), ("length", 1.0)), "passed"),
+        ((("contains", 1.0), ("length", 0.0), ("regex", 0.0)), "failed length, regex"),
+        ((("contains", 1.0), ("f1", 0.5)), "passed, f1 0.50"),
+        ((("rubric", 1.0),), "rubric 1.00"),
+        ((("contains", 0.0), ("rubric", None)), "failed contains, rubric (no model)"),
+    ],
+)
+def test_checks_are_told_in_short(scores, said):
+    """Only failed checks are named; a measured value is no pass, and what was not judged is no failure."""
+    made = [
+        Score(criterion=name, value=value)
+        if value is not None
+        else Score(criterion=name, not_judged="no_model", reason="no judge")
+        for name, value in scores
+    ]
+    assert checks(tuple(made)) == said
 
 
 def test_a_withheld_answer_says_so():

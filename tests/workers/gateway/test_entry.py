@@ -185,7 +185,7 @@ def head(gateway: Gateway, path: str, key: str) -> tuple[int, dict[str, str], by
     return int(status.split()[1]), found, behind
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/v1/models", "/v1/models/echo", "/openapi.json", "/v1/nothing"])
+@pytest.mark.parametrize("path", ["/", "/healthz", "/v1/models", "/v1/models/echo", "/openapi.json", "/v1/nothing"])
 def test_head_is_answered_as_get_without_a_body(gateway: Gateway, path: str):
     """With the same status, type and length; where nothing is, too."""
     key = gateway.key()

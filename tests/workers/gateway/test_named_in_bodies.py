@@ -219,7 +219,7 @@ def routes(gateway: Gateway) -> Iterator[tuple[str, str, Scope, Mapping[str, Any
             if isinstance(route, FastRoute):
                 scopes = {route.scope}
             if not scopes:
-                assert route.path in ("/healthz", "/readyz"), route.path
+                assert route.path in ("/", "/healthz", "/readyz"), route.path
                 continue
             (scope,) = scopes
             for method in METHODS:

@@ -118,12 +118,28 @@ def passages(answer: Answer) -> list[str]:
 
 def moderation(verdict: ModerationVerdict | None) -> str:
     """Return what moderation did and why: `allow`, `redact email, person`, `block insult`."""
-    if verdict is None:
-        return ""
-    causes = sorted({f.category for f in verdict.findings if f.action == verdict.action})
-    if verdict.action == "allow" or not causes:
-        return verdict.action
-    return f"{verdict.action} {', '.join(causes)}"
+    return "" if verdict is None else f"{verdict.action} {', '.join(causes(verdict))}".rstrip()
+
+
+def causes(verdict: ModerationVerdict) -> list[str]:
+    """Return the categories, sorted, for which moderation did more than allow."""
+    if verdict.action == "allow":
+        return []
+    return sorted({each.category for each in verdict.findings if each.action == verdict.action})
+
+
+def verdicts(scores: tuple[Score, ...]) -> list[tuple[str, bool]]:
+    """Return the criteria that say yes or no, by name, and whether each holds."""
+    return [(score.name or score.criterion, score.value == 1.0) for score in scores if _is_verdict(score)]
+
+
+def checks(scores: tuple[Score, ...]) -> str:
+    """Return `passed`, or the checks that failed; then each measured value, and each criterion that was not judged."""
+    found = verdicts(scores)
+    failed = [name for name, holds in found if not holds]
+    said = [f"failed {', '.join(failed)}"] if failed else ["passed"] if found else []
+    said += [f"{each.name or each.criterion} {_score_text(each)}" for each in scores if not _is_verdict(each)]
+    return ", ".join(said)
 
 
 def criteria(scores: tuple[Score, ...]) -> str:
@@ -134,10 +150,14 @@ def criteria(scores: tuple[Score, ...]) -> str:
     return "\n".join(f"{score.name or score.criterion}: {_score_text(score)}" for score in scores)
 
 
+def _is_verdict(score: Score) -> bool:
+    return score.criterion in _YES_OR_NO and score.value in (0.0, 1.0)
+
+
 def _score_text(score: Score) -> str:
     if score.value is None:
         return f"({'not judged' if score.not_judged is None else score.not_judged.replace('_', ' ')})"
-    if score.criterion in _YES_OR_NO and score.value in (0.0, 1.0):
+    if _is_verdict(score):
         return "yes" if score.value else "no"
     return f"{score.value:.2f}"
 

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from headrace_schemas.errors import HeadraceError
 from headrace_schemas.reasons import code_of, words_of
 from headrace_workers.core.sql.database_errors import Unwritable
-from headrace_workers.http import operator_routes
+from headrace_workers.http import home_route, operator_routes
 from headrace_workers.http.errors import Refusal, Why, refusal_of, refused_response, response_of
 from headrace_workers.http.fast_routes import FastRoute, Shortcut
 from headrace_workers.http.middleware import OutermostLayer, Visit
@@ -28,6 +28,7 @@ from headrace_workers.wiring.openapi import describe_api
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     *(router for feature in FEATURES for router in feature.routers()),
+    home_route.router,
     operator_routes.router,
 )
 

@@ -16,6 +16,7 @@ SCORES: Final = (
     "criterion", "variant", "mean", "interval", "items", "failed", "abstained", "at worst to at best",
     "spread between, within",
 )  # fmt: skip
+SCORES_IN_SHORT: Final = ("criterion", "variant", "mean", "interval", "items")
 DIFFERENCES: Final = ("criterion", "B − A", "difference", "interval", "detectable", "p (Holm)", "items", "without")
 COSTS: Final = (
     "variant", "answered", "failed", "tokens read", "written", "p50", "p95", "in the model p50", "in the model p95",
@@ -29,6 +30,14 @@ Cells = Sequence[Sequence[str]]
 def score_rows(analysis: Analysis) -> Cells:
     """Return a row for each criterion and variant."""
     return [_score(each) for each in analysis.scores]
+
+
+def short_score_rows(analysis: Analysis) -> Cells:
+    """Return a row for each criterion and variant as a terminal has room for: the interval without its method."""
+    return [
+        (criterion, variant, mean, interval.partition(",")[0], items)
+        for criterion, variant, mean, interval, items, *_ in score_rows(analysis)
+    ]
 
 
 def difference_rows(analysis: Analysis) -> Cells:

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -17,6 +17,10 @@ from headrace_workers.cli.output import console, hush_kafka, say, table
 from headrace_workers.core.environment import environment
 from headrace_workers.runtime.embedded.broker import Kind
 from headrace_workers.runtime.settings import GATEWAY_PORT, ModelSettings, home_of
+
+_QUESTION: Final = "What is the capital of France?"
+# What models that come by name answer to it.
+_ANSWERS: Final = {"smollm2-135m-instruct": "The capital of France is Paris.", "echo": _QUESTION}
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -81,7 +85,7 @@ def up(
     ):
         names = [spec.name for spec in children_of(home, models, gateway_port=port)(stack.addresses)]
         console().print(draw(stack, names, {"gateway": _url(port)}))
-        _tell_next(stack)
+        _tell_next(stack, models[0])
         _tell_clients(home, stack, port)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
@@ -141,15 +145,26 @@ def _path(path: "os.PathLike[str]") -> str:
     return os.fspath(path) if shown.startswith("..") else shown
 
 
-def _tell_next(stack: "Stack") -> None:
+def _tell_next(stack: "Stack", model: str) -> None:
+    """Say three commands to try, each with what it prints."""
     services = stack.services
     if services is not None and not services.durable:
         say("The broker keeps its log in memory: jobs are safe once the ledger has them, which `submit` waits for.")
     where = f"export HEADRACE_HOME={stack.home}; " if home_of() != Path(DEFAULT_HOME) else ""
     say("Ready. In another shell, from this folder:" if not where else f"Ready. In another shell: {where.rstrip('; ')}")
-    say('  headrace submit --prompt "Name three rivers." --wait')
-    say("  headrace results --follow")
-    say("  headrace status")
+    for command, printed in trials(model):
+        say(f"  {command}")
+        say(f"      {printed}")
+
+
+def trials(model: str) -> list[tuple[str, str]]:
+    """Return three commands to try on a fresh stack that serves this model first, each with a line that it prints."""
+    answer = _ANSWERS.get(model, f"(the answer of {model})")
+    return [
+        (f'headrace submit --prompt "{_QUESTION}" --wait', answer),
+        ('headrace moderation check "Write to anna@example.com."', "email  redact   1.00  9-25  personal_data"),
+        ("headrace status", "active  done  dead  cancelled"),
+    ]
 
 
 def _tell_clients(home: Path, stack: "Stack", port: int) -> None:
@@ -159,7 +174,7 @@ def _tell_clients(home: Path, stack: "Stack", port: int) -> None:
     file = shlex.quote(_path(home.absolute() / KEY_FILE))
     say("Every OpenAI client works. Set these two variables:")
     say(f"  export OPENAI_BASE_URL={_url(port)}/v1 OPENAI_API_KEY=$(cat {file})")
-    say("Ctrl-C stops everything.")
+    say(f"A browser shows what there is at {_url(port)}/. Ctrl-C stops everything.")
 
 
 def _url(port: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from headrace_schemas import Answer, DeadLetter, Result, StageRecord
 from headrace_schemas.grounding import Grounding
 from headrace_workers.cli.receipt_lines import Receipt
+from headrace_workers.cli.tables import causes, verdicts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,10 @@ class Tally:
         self.statuses: Counter[str] = Counter()
         self.causes: Counter[str] = Counter()  # why jobs died: category at stage
         self.moderated: Counter[str] = Counter()  # what moderation decided
+        self.flagged: Counter[tuple[str, str]] = Counter()  # jobs by action and category: ("redact", "email")
+        self.checked = 0  # jobs with a check that says yes or no
+        self.failed: Counter[str] = Counter()  # jobs by the check that said no
+        self.failing = 0  # jobs of which a check said no
         self.tiers: Counter[str] = Counter()  # where answers came from, of jobs that asked for the cache
         self.saved_tokens = 0
         self.grounded: Counter[str] = Counter()  # of jobs that named a knowledge base: what came of it
@@ -89,6 +94,12 @@ class Tally:
                 self.prompt_tokens += event.embedding.usage.prompt_tokens
             if event.moderation:
                 self.moderated[event.moderation.action] += 1
+                self.flagged.update((event.moderation.action, cause) for cause in causes(event.moderation))
+            found = verdicts(event.judge.scores)
+            no = {name for name, holds in found if not holds}
+            self.checked += bool(found)
+            self.failing += bool(no)
+            self.failed.update(no)
         for place, record in enumerate(event.stages):
             self._stages.setdefault(record.stage, _Stage()).add(record, place)
 
@@ -124,6 +135,7 @@ class Tally:
             "statuses": dict(self.statuses),
             "died_of": dict(self.causes),
             "moderation": dict(self.moderated),
+            "checks": {"checked": self.checked, "failing": self.failing, "failed": dict(self.failed)},
             "cache": dict(self.tiers),
             "saved_tokens": self.saved_tokens,
             "knowledge": dict(self.grounded),

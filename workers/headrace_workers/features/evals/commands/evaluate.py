@@ -10,7 +10,7 @@ import typer
 from headrace_producers.settings import ProducerSettings
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.cli.durations import parse_duration
-from headrace_workers.cli.output import hush_kafka, put, put_json, say
+from headrace_workers.cli.output import console, hush_kafka, put, put_json, say, table
 from headrace_workers.cli.whole_file import write_file
 from headrace_workers.features.batches.commands.run_jobs import ThisRun, carry, models_for
 from headrace_workers.runtime.settings import ModelSettings
@@ -184,7 +184,12 @@ def _report(plan: "Plan", folder: Path, bound: Any, *, as_json: bool) -> bool:
     from headrace_workers.features.evals.receipts import opened
     from headrace_workers.features.evals.report_json import report_lines, summary
     from headrace_workers.features.evals.report_page import report_page
-    from headrace_workers.features.evals.report_tables import reason_lines, verdict_lines
+    from headrace_workers.features.evals.report_tables import (
+        SCORES_IN_SHORT,
+        reason_lines,
+        short_score_rows,
+        verdict_lines,
+    )
 
     with opened(folder / _RECEIPTS, plan.jobs) as receipts:
         outcomes = read_outcomes(plan, receipts)
@@ -203,6 +208,8 @@ def _report(plan: "Plan", folder: Path, bound: Any, *, as_json: bool) -> bool:
             put(gate.words)
         for line in reason_lines(analysis):
             put(line)
+        put("")
+        console(data=True).print(table(None, SCORES_IN_SHORT, short_score_rows(analysis), right=("mean", "items")))
     if analysis.missing:
         say(f"{analysis.missing:,} of {plan.jobs:,} jobs have not ended yet: run the same command to continue")
     say(f"report: {folder / _HTML}, .json, .md")

