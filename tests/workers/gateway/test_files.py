@@ -129,7 +129,7 @@ def test_a_file_in_use_is_not_deleted(ai):
 def test_what_is_no_json_lines_is_told_as_what_it_is(ai):
     """Once, before there is a batch; for other purposes it is a file like any other."""
     table = ("a.csv", b"question,answer\nName three rivers.,Oder\n")
-    with pytest.raises(openai.BadRequestError, match="file: the file looks like CSV, parted by commas: JSON lines are"):
+    with pytest.raises(openai.BadRequestError, match="file: the file looks like CSV; headrace takes JSON Lines"):
         ai.files.create(file=table, purpose="batch")
     ai.files.delete(ai.files.create(file=table, purpose="user_data").id)
 
