@@ -95,9 +95,7 @@ def add(
     with shown_or(lambda: webhooks.remove(made.endpoint.id)):
         _tell_secret(made, told, as_json)
     if not (as_json or sealer.seals):
-        say(
-            "The ledger keeps secrets unencrypted: set HEADRACE_WEBHOOK_KEY to encrypt them (docs/reference/webhooks.md)."
-        )
+        say("The ledger keeps secrets unencrypted; HEADRACE_WEBHOOK_KEY encrypts them (docs/reference/webhooks.md).")
 
 
 def list_endpoints(
