@@ -91,7 +91,8 @@ def add(
     sealer = _sealer()
     webhooks = need_ledger().of(Webhooks)
     made = registering.register(webhooks, sealer, WebhookSettings.from_env().reach, wanted)
-    told = f"{made.endpoint.id} is told of {', '.join(made.endpoint.events) or 'what names it'}. Its secret:"
+    events = ", ".join(made.endpoint.events) or "the events of jobs that name it"
+    told = f"{made.endpoint.id} receives {events}. Its secret:"
     with shown_or(lambda: webhooks.remove(made.endpoint.id)):
         _tell_secret(made, told, as_json)
     if not (as_json or sealer.seals):
