@@ -1,38 +1,13 @@
-"""What the pages in docs/ say about the command line and its settings."""
+"""What docs/configuration.md says about the settings."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import typer
-
-from headrace_workers.wiring.command_line import app
 from headrace_workers.wiring.settings_page import described, page
 
 DOCS = Path(__file__).parents[3] / "docs"
 SOURCES = Path(__file__).parents[3]
-
-
-def test_every_command_stands_on_the_page():
-    """With an example, and no example calls a command that is not there."""
-    known = set(_commands(typer.main.get_command(app)))
-    shown = set()
-    for line in re.findall(r"^    (?:.*\| )?headrace (.*)$", (DOCS / "cli.md").read_text(), re.MULTILINE):
-        words = line.split()
-        calls = (" ".join(words[:length]) for length in (3, 2, 1))
-        shown.add(next((call for call in calls if call in known), line))
-    assert shown == known
-
-
-def _commands(group: Any, within: str = "") -> Iterator[str]:
-    """What may be called, groups of groups as well."""
-    for name, command in group.commands.items():
-        called = f"{within}{name}"
-        if hasattr(command, "commands"):
-            yield from _commands(command, f"{called} ")
-        else:
-            yield called
 
 
 def _sources() -> Iterator[Path]:
