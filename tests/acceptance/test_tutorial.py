@@ -66,13 +66,11 @@ def test_each_step_prints_what_the_page_shows(shell: Shell):
     receiver: subprocess.Popen[str] | None = None
     heard = shell.folder / "receiver.log"
     heard.touch()
-    shown = 0
     try:
         for language, block in BLOCKS:
             if language == "text":
                 wanted = _lines(block)
                 eventually(partial(_prints, wanted, printed, heard), 60)
-                shown += len(wanted)
             elif "git clone" in block or "headrace up" in block:
                 continue
             elif "receiver.py" in block:
@@ -92,4 +90,4 @@ def test_each_step_prints_what_the_page_shows(shell: Shell):
         if receiver is not None:
             receiver.kill()
             receiver.wait()
-    assert shown == 17
+    assert receiver is not None
