@@ -82,7 +82,7 @@ def test_each_step_prints_what_the_page_shows(shell: Shell):
             else:
                 commands = "\n".join(line for line in block.splitlines() if not line.startswith(("source ", "export ")))
                 commands = commands.replace(":8080/", f":{port}/")
-                done = shell.shell(f"export PATH={shell.folder}/bin:$PATH\n{commands}")
+                done = shell.shell(f"set -e\nexport PATH={shell.folder}/bin:$PATH\n{commands}")
                 assert done.returncode == 0, done.stderr
                 printed = done.stderr + done.stdout
                 secret = next(iter(re.findall(r"^whsec_\S+$", printed, re.MULTILINE)), secret)

@@ -160,7 +160,7 @@ def test_a_key_makes_one_batch(ai):
         ({"extra_body": {"headrace": {"max_tokens": 0}}}, "max_tokens"),
         ({"extra_body": {"headrace": {"callback": {}}}}, "neither url nor endpoint"),
         ({"extra_body": {"headrace": {"callback": {"endpoint": f"we_{'0' * 24}"}}}}, "registered no webhook endpoint"),
-        ({"extra_body": {"headrace": {"callback": {"url": "https://10.0.0.1/"}}}}, "no address of the internet"),
+        ({"extra_body": {"headrace": {"callback": {"url": "https://10.0.0.1/"}}}}, "not a public address"),
         ({"extra_body": {"headrace": {"callback": {"url": "https://a.example/", "events": ["job.failed"]}}}}, "events"),
     ],
 )
