@@ -115,10 +115,10 @@ RECEIVER = Path(__file__).parent.parent / "examples" / "receiver.py"
 
 
 def test_the_receiver_of_webhooks_is_the_one_that_is_shown() -> None:
-    """docs/webhooks.md has the same lines; between the imports and the server there are ten, not counting what is blank
-    or only opens a block.
+    """docs/how-to/receive-webhooks.md has the same lines; between the imports and the server there are ten, not
+    counting blank lines and lines that only open a block.
     """
-    page = (Path(__file__).parent.parent / "docs" / "webhooks.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parent.parent / "docs" / "how-to" / "receive-webhooks.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"```python\n(import os.*?)```", page, re.DOTALL)
     code = RECEIVER.read_text(encoding="utf-8").partition('"""\n\n')[2]
     assert code == shown

@@ -64,7 +64,7 @@ class Producer:
 
     @classmethod
     def from_env(cls, **kafka: Any) -> "Producer":
-        """Return a producer for the Kafka that the environment names (see docs/producers.md).
+        """Return a producer for the Kafka that the environment names (see docs/reference/python-client.md).
 
         `kafka` goes to `KafkaSink`, for example `on_delivery`. Raises ConfigurationError, or Unavailable when the
         broker does not answer.

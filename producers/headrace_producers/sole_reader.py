@@ -31,7 +31,7 @@ class SoleReader:
             os.close(self._file)
             raise Unavailable(
                 f"the group {group!r} has a reader: on the embedded broker there is one at a time. "
-                "Without a group each reader sees everything; Apache Kafka shares (see docs/producers.md)"
+                "Without a group each reader sees everything; Apache Kafka shares (see docs/reference/python-client.md)"
             ) from error
 
     def release(self) -> None:

@@ -1,4 +1,4 @@
-"""The examples of docs/producers.md in other languages, exactly as they stand there, on each broker."""
+"""The examples of docs/how-to/publish-from-other-languages.md, exactly as they stand there, on each broker."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from headrace_workers.runtime.embedded.broker import tansu_binary
 
 pytestmark = pytest.mark.acceptance
 
-PAGE = (Path(__file__).parents[2] / "docs" / "producers.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "publish-from-other-languages.md").read_text(encoding="utf-8")
 
 
 def example(language: str) -> str:

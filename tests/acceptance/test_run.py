@@ -8,12 +8,12 @@ from tests.acceptance.conftest import Shell, lines
 
 pytestmark = pytest.mark.acceptance
 
-DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "job-fields.md"
 
 
 def test_a_file_of_evaluations_needs_no_model(tmp_path):
     """The line of the documentation, in a home without any model: compared, and its receipt written."""
-    documented = next(line.strip() for line in DOCS.read_text().splitlines() if line.startswith('    {"input"'))
+    documented = next(line.strip() for line in DOCS.read_text().splitlines() if line.startswith('{"input"'))
     (tmp_path / "in.jsonl").write_text(documented + "\n")
     Shell(tmp_path).run("run", "in.jsonl", "-o", "out.jsonl")
     (receipt,) = lines((tmp_path / "out.jsonl").read_text())

@@ -1,4 +1,4 @@
-"""Which JavaScript clients may be idempotent, on which broker: what docs/producers.md says of it."""
+"""Which JavaScript clients may be idempotent, on which broker, as docs/how-to/publish-from-other-languages.md says."""
 
 from headrace_schemas import Topic
 

@@ -22,11 +22,11 @@ def counted(data: bytes, step: int) -> int:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        (CSV, "CSV, parted by commas"),
-        (b"\xef\xbb\xbf" + CSV, "CSV, parted by commas"),
-        (b'"a","b"\r\n"1","2"\r\n', "CSV, parted by commas"),
-        (b"a;b\n1;2\n", "CSV, parted by semicolons"),
-        (b"a\tb\n1\t2\n", "a table parted by tabs"),
+        (CSV, "CSV"),
+        (b"\xef\xbb\xbf" + CSV, "CSV"),
+        (b'"a","b"\r\n"1","2"\r\n', "CSV"),
+        (b"a;b\n1;2\n", "CSV with semicolons"),
+        (b"a\tb\n1\t2\n", "tab-separated values"),
         (b'[\n  {"prompt": "a"},\n  {"prompt": "b"}\n]\n', "one JSON array"),
         (b'[{"prompt": "a"}, {"prompt": "b"}]', "one JSON array"),
         (b'{\n  "prompt": "a"\n}\n', "one JSON document over several lines"),
@@ -34,7 +34,7 @@ def counted(data: bytes, step: int) -> int:
         (JOB.decode().encode("utf-16-le"), "UTF-16 or UTF-32"),
         (JOB.decode().encode("utf-32-be"), "UTF-16 or UTF-32"),
         (b"PAR1\x15\x04", "a Parquet file"),
-        (b"PK\x03\x04\x14", "a ZIP archive, as Excel and Word write them"),
+        (b"PK\x03\x04\x14", "a ZIP archive, such as an Excel or Word file"),
         (b"%PDF-1.7\n", "a PDF"),
         (b"<?xml version='1.0'?>\n<jobs/>\n", "XML or HTML"),
     ],
@@ -43,7 +43,9 @@ def test_it_is_told_as_what_it_is(text: bytes, what: str):
     """And what is wanted, while it is counted, packed or not."""
     assert unlike_lines(text[:HEAD], whole=len(text) <= HEAD) == what
     for packed in (text, gzip.compress(text)):
-        with pytest.raises(NotReadable, match=f"^the file looks like {what}: JSON lines are wanted: one object a line"):
+        with pytest.raises(
+            NotReadable, match=f"^the file looks like {what}; headrace takes JSON Lines: one JSON object a line"
+        ):
             counted(packed, HEAD)
 
 

@@ -102,7 +102,7 @@ def test_what_is_submitted_again_is_known_though_its_endpoint_is_gone(running):
 
 def test_an_inner_address_is_refused_at_the_door(running):
     """By the door of batches, and of each line that names it."""
-    words = "callback.url: nothing is sent there: 169.254.169.254 is no address of the internet"
+    words = "callback.url: webhooks may not go there: 169.254.169.254 is not a public address"
     with pytest.raises(InvalidRecord, match=words):
         running.submit(jobs(1), callback=BatchCallback(url=METADATA))
     batch_id = running.submit([json.dumps({"prompt": "p", "callback": {"url": METADATA}}).encode(), *jobs(1)])
@@ -124,7 +124,7 @@ def test_an_inner_address_is_told_nothing(running):
         assert receiver.heard == []
     found = running.ledger.of(Webhooks).deliveries(Range(tenant="a"), 10)
     assert [each.state for each in found] == ["failed"]
-    assert "no address of the internet" in found[0].error
+    assert "not a public address" in found[0].error
 
 
 def test_only_the_ends_that_it_asks_for_are_told(running):

@@ -214,12 +214,14 @@ def test_a_line_of_which_no_end_is_in_sight_is_refused(running, monkeypatch):
     packed = gzip.compress(text_of(jobs(2)) + b"x" * (2 * limit) + b"\n" + text_of(jobs(1)))
     batch_id = running.submit(packed)
     monkeypatch.setattr("headrace_workers.core.text_file.LONGEST_RUN", limit)
-    with pytest.raises(NotReadable, match="the file has more than 2,097,152 bytes in line 3: JSON lines are wanted"):
+    with pytest.raises(
+        NotReadable, match="the file has more than 2,097,152 bytes in line 3; headrace takes JSON Lines"
+    ):
         running.submit(packed)
     running.run()
     batch = running.batch(batch_id)
     assert (batch.state, batch.completed) == ("failed", 2)
-    assert batch.reason.startswith("the file has more than 2,097,152 bytes in line 3: ")
+    assert batch.reason.startswith("the file has more than 2,097,152 bytes in line 3; ")
 
 
 def test_what_is_spoilt_in_the_store_is_read_as_far_as_it_can_be(running, tmp_path):

@@ -86,7 +86,7 @@ BAD_VALUES = {
     "deep nesting": (b"[" * 100_000, ""),
     "a callback to an inner address": (
         value(callback={"url": "https://169.254.169.254/latest"}),
-        "callback.url: nothing is sent there: 169.254.169.254 is no address of the internet",
+        "callback.url: webhooks may not go there: 169.254.169.254 is not a public address",
     ),
     "a callback without TLS": (value(callback={"url": "http://shop.example/"}), "callback.url: the scheme is http"),
     "a callback to a wrong port": (value(callback={"url": "https://shop.example:22/"}), "callback.url: port 22"),

@@ -131,7 +131,7 @@ def test_whom_a_batch_tells_is_named_and_shown(submitted, running, call):
         assert "has registered no webhook endpoint we_5f0c1d2e3a4b5c6d7e8f9a0b" in err
         code, out, err = call("batch", "submit", "jobs.jsonl", "--callback", "https://10.0.0.1/", *more)
         assert (code, out) == (2, "")
-        assert "callback.url: nothing is sent there: 10.0.0.1 is no address of the internet" in err
+        assert "callback.url: webhooks may not go there: 10.0.0.1 is not a public address" in err
     assert len(running.ledger.of(Batches).batches()) == before == 2
 
 
@@ -159,8 +159,8 @@ def test_what_cannot_be_submitted_is_told(call, running):
         (["nowhere.jsonl"], "nowhere.jsonl cannot be read: No such file"),
         (["torn.jsonl.gz"], torn),
         (["torn.jsonl.gz", "--dry-run"], torn),
-        (["table.jsonl"], "table.jsonl looks like CSV, parted by commas: JSON lines are wanted"),
-        (["table.jsonl", "--dry-run"], "table.jsonl looks like CSV, parted by commas: JSON lines are wanted"),
+        (["table.jsonl"], "table.jsonl looks like CSV; headrace takes JSON Lines"),
+        (["table.jsonl", "--dry-run"], "table.jsonl looks like CSV; headrace takes JSON Lines"),
         (["empty.jsonl"], "empty.jsonl: the file has no lines"),
         (["empty.jsonl", "--window", "soon"], "'soon' is not a duration"),
         (["empty.jsonl", "--window", "0h"], "--window is '0h'; it must be more than 0"),

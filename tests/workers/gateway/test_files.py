@@ -129,7 +129,7 @@ def test_a_file_in_use_is_not_deleted(ai):
 def test_what_is_no_json_lines_is_told_as_what_it_is(ai):
     """Once, before there is a batch; for other purposes it is a file like any other."""
     table = ("a.csv", b"question,answer\nName three rivers.,Oder\n")
-    with pytest.raises(openai.BadRequestError, match="file: the file looks like CSV, parted by commas: JSON lines are"):
+    with pytest.raises(openai.BadRequestError, match="file: the file looks like CSV; headrace takes JSON Lines"):
         ai.files.create(file=table, purpose="batch")
     ai.files.delete(ai.files.create(file=table, purpose="user_data").id)
 
@@ -160,7 +160,7 @@ def test_a_key_makes_one_batch(ai):
         ({"extra_body": {"headrace": {"max_tokens": 0}}}, "max_tokens"),
         ({"extra_body": {"headrace": {"callback": {}}}}, "neither url nor endpoint"),
         ({"extra_body": {"headrace": {"callback": {"endpoint": f"we_{'0' * 24}"}}}}, "registered no webhook endpoint"),
-        ({"extra_body": {"headrace": {"callback": {"url": "https://10.0.0.1/"}}}}, "no address of the internet"),
+        ({"extra_body": {"headrace": {"callback": {"url": "https://10.0.0.1/"}}}}, "not a public address"),
         ({"extra_body": {"headrace": {"callback": {"url": "https://a.example/", "events": ["job.failed"]}}}}, "events"),
     ],
 )

@@ -62,7 +62,7 @@ REFUSED = {
     "a long prompt": (generation(model="tiny", prompt="x" * 3_000), "the prompt has "),
     "a callback to an inner address": (
         generation(callback={"url": "https://10.0.0.1/"}),
-        "callback.url: nothing is sent there: 10.0.0.1 is no address of the internet",
+        "callback.url: webhooks may not go there: 10.0.0.1 is not a public address",
     ),
     "a callback without TLS": (
         generation(callback={"url": "http://shop.example/"}),

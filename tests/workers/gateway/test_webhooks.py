@@ -82,7 +82,7 @@ def test_lists_come_in_pages(client: openai.OpenAI):
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"url": "https://169.254.169.254/"}, "no address of the internet"),
+        ({"url": "https://169.254.169.254/"}, "not a public address"),
         ({"url": "http://shop.example\x00/"}, "white space"),
         ({"event_types": ["video.completed"]}, "video.completed"),
         ({"event_types": []}, "event_types"),

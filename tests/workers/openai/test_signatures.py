@@ -1,4 +1,4 @@
-"""Every parameter of the installed client's methods is in docs/openai.md, in one class, as the code has it."""
+"""Every parameter of the installed client's methods is in docs/reference/openai.md, in the class that the code has."""
 
 import inspect
 import re
@@ -12,8 +12,8 @@ from openai._resource import SyncAPIResource
 from headrace_workers.features.generation.openai import chat, completions, embeddings, moderations, responses
 from headrace_workers.features.generation.openai.common_fields import OF_ANY, OF_GENERATION, WISHES
 
-PAGE = (Path(__file__).parents[3] / "docs" / "openai.md").read_text(encoding="utf-8")
-CLASSES = {"works", "refused", "not meant"}
+PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "openai.md").read_text(encoding="utf-8")
+CLASSES = {"works", "refused", "out of scope"}
 # The client's own, not the method's.
 OF_CLIENT = {"self", "extra_headers", "extra_query", "extra_body", "timeout"}
 CODE = {
@@ -107,7 +107,7 @@ def test_the_page_says_what_the_code_does(method):
     said = {
         **dict.fromkeys(works, "works"),
         **dict.fromkeys(code.refused, "refused"),
-        **dict.fromkeys(code.unmeant, "not meant"),
+        **dict.fromkeys(code.unmeant, "out of scope"),
     }
     told = {name: TABLES[method][name] for name in TABLES[method].keys() & parameters(method)}
     assert told == said
@@ -130,5 +130,5 @@ def test_every_working_method_is_one_of_the_client():
 
 def test_every_wish_is_on_the_page():
     """With what may have it."""
-    told = {name: row[1] for row in rows(section("What headrace adds")) for name in names(row[0])}
+    told = {name: row[1] for row in rows(section("Options of headrace")) for name in names(row[0])}
     assert told == {name: "all" if name in OF_ANY else "generation" for name in OF_GENERATION}

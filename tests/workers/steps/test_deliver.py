@@ -355,7 +355,7 @@ def test_a_callback_to_a_wrong_url_is_dead_at_once(ledger):
     office.deliver()
     (row,) = rows(ledger)
     assert (row.state, row.status) == ("failed", None)
-    assert "no address of the internet" in row.error
+    assert "not a public address" in row.error
     assert ledger.of(Webhooks).endpoints(origins=ORIGINS)[0].failures == 0
 
 

@@ -145,7 +145,7 @@ def test_nobody_learns_from_a_reply_where_a_name_leads(caplog):
     }
     told = [record.message for record in caplog.records if getattr(record, "action", "") == "unreached"]
     assert len(told) == 4  # each host once a minute
-    assert "nothing is sent to postgres.example: 172.18.0.3 is no address of the internet" in told[0]
+    assert "nothing is sent to postgres.example: 172.18.0.3 is not a public address" in told[0]
     assert "unknown.example cannot be resolved: Name or service not known" in told[1]
     assert "empty.example has no address" in told[2]
     assert "closed.example" in told[3]

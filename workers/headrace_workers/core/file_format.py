@@ -8,14 +8,14 @@ from typing import Any, Final
 
 HEAD: Final = 4_096  # bytes of a text that tell
 WANTED: Final = (
-    'JSON lines are wanted: one object a line, as UTF-8, such as {"prompt": "Name three rivers."}, or a request with '
-    "custom_id, method, url and body"
+    'headrace takes JSON Lines: one JSON object a line, in UTF-8, such as {"prompt": "Name three rivers."}, or a '
+    "request with custom_id, method, url and body"
 )
 _MAGIC: Final = {
     b"PAR1": "a Parquet file",
     b"ARROW1": "an Arrow file",
     b"Obj\x01": "an Avro file",
-    b"PK\x03\x04": "a ZIP archive, as Excel and Word write them",
+    b"PK\x03\x04": "a ZIP archive, such as an Excel or Word file",
     b"SQLite format 3\0": "an SQLite database",
     b"%PDF-": "a PDF",
     b"BZh": "compressed with bzip2",
@@ -25,7 +25,7 @@ _MAGIC: Final = {
     b"\0\0\xfe\xff": "UTF-32",
 }
 _BOM: Final = b"\xef\xbb\xbf"
-_SEPARATORS: Final = {b",": "CSV, parted by commas", b";": "CSV, parted by semicolons", b"\t": "a table parted by tabs"}
+_SEPARATORS: Final = {b",": "CSV", b";": "CSV with semicolons", b"\t": "tab-separated values"}
 
 
 def unlike_lines(head: bytes, *, whole: bool) -> str | None:

@@ -64,7 +64,7 @@ def _torn(why: str, lines: int) -> NotReadable:
 def check_beginning(text: bytes) -> None:
     """Raise NotReadable if a text is something other than JSON lines. Its first HEAD + 1 bytes are enough."""
     if (found := unlike_lines(text[:HEAD], whole=len(text) <= HEAD)) is not None:
-        raise NotReadable(f"looks like {found}: {WANTED}")
+        raise NotReadable(f"looks like {found}; {WANTED}")
 
 
 class _Spoilt(Exception):
@@ -192,7 +192,7 @@ class _Texts:
         last = text.rfind(b"\n")
         self._run = self._run + len(text) if last < 0 else len(text) - last - 1
         if self._run > LONGEST_RUN:
-            raise NotReadable(f"has more than {LONGEST_RUN:,} bytes in line {self._lines + 1:,}: {WANTED}")
+            raise NotReadable(f"has more than {LONGEST_RUN:,} bytes in line {self._lines + 1:,}; {WANTED}")
 
     def _check(self) -> None:
         if self._lines > MOST_LINES:

@@ -27,7 +27,7 @@ def _made(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any]:
     made = get_openapi(
         title="headrace",
         version="1",
-        description="Asynchronous LLM jobs over HTTP. See docs/gateway.md and docs/openai.md.",
+        description="Asynchronous LLM jobs over HTTP. See docs/how-to/ask-over-http.md and docs/reference/openai.md.",
         routes=app.routes,
     )
     schemas = made.setdefault("components", {}).setdefault("schemas", {})

@@ -26,9 +26,9 @@ class GenerationSettings(Variables):
     )
     prefix_tokens: int = number(
         MOST_TOKENS,
-        "Tokens of [system prompts that many jobs share](batches.md#how-it-goes) that a model's worker keeps computed "
-        "until it ends, of all together: 0.14 MB each for SmolLM2, 0.5 MB for a model of 7 billion parameters in "
-        "float16. 0: each prompt is read whole.",
+        "Tokens of [system prompts that many jobs share](how-to/run-a-large-file.md#share-one-system-prompt) that a "
+        "model's worker keeps computed until it ends, of all together: 0.14 MB each for SmolLM2, 0.5 MB for a model of "
+        "7 billion parameters in float16. 0: each prompt is read whole.",
         read_by=_READ_BY,
         ge=0,
     )

@@ -66,7 +66,7 @@ def refusal(text: str, scheme: str, reach: Reach) -> str | None:
         return f"http may go to this machine alone, and {text} is elsewhere"
     if _is_in(meant, reach.networks) or _is_in(address, reach.networks) or _is_global(meant):
         return None
-    return f"{text} is no address of the internet"
+    return f"{text} is not a public address"
 
 
 def _embedded_ipv4(address: Address) -> Address:

@@ -38,7 +38,7 @@ _TOLD_EVERY: Final = 60.0  # seconds between two log lines about one host
 _HOSTS_TOLD: Final = 1_024
 # Of every letter for which no connection stood, whatever the reason: a tenant that chooses names would learn from the
 # reason which of them this network knows, and what they lead to.
-UNREACHED: Final = "it cannot be reached: its name leads to no address of the internet, or nothing listens there"
+UNREACHED: Final = "it cannot be reached: its name has no public address, or nothing listens there"
 _LONGEST_WISH: Final = 86_400.0  # seconds that a receiver may ask us to wait
 
 

@@ -72,7 +72,7 @@ def read(url: str, reach: Reach) -> Target:
         allowed = ", ".join(map(str, sorted(reach.ports)))
         raise UrlRefused(f"port {port} is not allowed; HEADRACE_WEBHOOK_PORTS allows {allowed}")
     if (":" in host or _QUAD.fullmatch(host)) and (why := refusal(host, scheme, reach)):
-        raise UrlRefused(f"nothing is sent there: {why}")
+        raise UrlRefused(f"webhooks may not go there: {why}")
     return Target(scheme, host, port, rest if rest.startswith("/") else f"/{rest}")
 
 

@@ -24,5 +24,5 @@ _EXAMPLE = {"model": "smollm2-135m-instruct", "messages": [{"role": "user", "con
     openapi_extra=body_of(PARAMETERS, _EXAMPLE, model={"type": "string"}, messages={"type": "array"}),
 )
 async def complete(request: Request, caller: Annotated[Caller, needs(JOBS_WRITE)], services: Wired) -> Response:
-    """Return an answer to a conversation when its job has ended. See docs/openai.md."""
+    """Return an answer to a conversation when its job has ended. See docs/reference/openai.md."""
     return await answer(request, caller, services, read)

@@ -24,5 +24,5 @@ _EXAMPLE = {"model": "smollm2-135m-instruct", "prompt": "Name three rivers."}
     openapi_extra=body_of(PARAMETERS, _EXAMPLE, model={"type": "string"}, prompt={"type": ["string", "array"]}),
 )
 async def complete(request: Request, caller: Annotated[Caller, needs(JOBS_WRITE)], services: Wired) -> Response:
-    """Return an answer to each prompt when all their jobs have ended. See docs/openai.md."""
+    """Return an answer to each prompt when all their jobs have ended. See docs/reference/openai.md."""
     return await answer(request, caller, services, read)

@@ -64,7 +64,7 @@ Writes = Annotated[Caller, needs(JOBS_WRITE)]
 )
 async def create(request: Request, caller: Writes, services: Wired) -> Response:
     """Return a response when its job has ended; with `background`, return it at once, to be retrieved later. See
-    docs/openai.md.
+    docs/reference/openai.md.
 
     A client that hangs up meanwhile cancels the job where the response is neither stored nor keyed.
     """

@@ -24,5 +24,5 @@ _EXAMPLE = {"model": "all-minilm-l6-v2", "input": ["Name three rivers.", "Name t
     openapi_extra=body_of(PARAMETERS, _EXAMPLE, model={"type": "string"}, input={"type": ["string", "array"]}),
 )
 async def embed(request: Request, caller: Annotated[Caller, needs(JOBS_WRITE)], services: Wired) -> Response:
-    """Return the vector of each text when all their jobs have ended. See docs/openai.md."""
+    """Return the vector of each text when all their jobs have ended. See docs/reference/openai.md."""
     return await answer(request, caller, services, read)

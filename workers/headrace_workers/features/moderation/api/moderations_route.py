@@ -24,5 +24,5 @@ _EXAMPLE = {"input": "Write to ann@example.com."}
     openapi_extra=body_of(PARAMETERS, _EXAMPLE, input={"type": ["string", "array"]}),
 )
 async def moderate(request: Request, caller: Annotated[Caller, needs(JOBS_WRITE)], services: Wired) -> Response:
-    """Return the moderation of each text when all their jobs have ended. See docs/openai.md."""
+    """Return the moderation of each text when all their jobs have ended. See docs/reference/openai.md."""
     return await answer(request, caller, services, read)

@@ -7,8 +7,8 @@ from headrace_workers.cli.durations import show_ms, show_seconds
 if TYPE_CHECKING:
     from headrace_workers.features.webhooks.views import WebhookDelivery, WebhookEndpoint
 
-ENDPOINT_COLUMNS: Final = ("endpoint", "tenant", "name", "url", "events", "secret", "stands")
-DELIVERY_COLUMNS: Final = ("delivery", "event", "subject", "made", "state", "attempts", "answered", "next", "reason")
+ENDPOINT_COLUMNS: Final = ("endpoint", "tenant", "name", "url", "events", "secret", "health")
+DELIVERY_COLUMNS: Final = ("delivery", "event", "subject", "created", "state", "attempts", "answered", "next", "reason")
 
 
 def endpoint_row(endpoint: "WebhookEndpoint") -> tuple[str, ...]:
@@ -20,21 +20,21 @@ def endpoint_row(endpoint: "WebhookEndpoint") -> tuple[str, ...]:
         endpoint.url or "–",
         ", ".join(endpoint.event_types) or "–",
         endpoint.signing_secret_hint or "–",
-        _stands(endpoint),
+        _health(endpoint),
     )
 
 
-def _stands(endpoint: "WebhookEndpoint") -> str:
+def _health(endpoint: "WebhookEndpoint") -> str:
     if endpoint.disabled is not None:
         return f"disabled: {endpoint.disabled}"
     if endpoint.failures:
         return f"{endpoint.failures} failures since {show_seconds(endpoint.failing_since)}"
-    return "well"
+    return "ok"
 
 
 def delivery_row(delivery: "WebhookDelivery") -> tuple[str, ...]:
     """Return the cells of `DELIVERY_COLUMNS`."""
-    answered = f"{delivery.status_code or 'nothing'} after {show_ms(delivery.answered_ms)}"
+    answered = f"{delivery.status_code or 'no answer'} after {show_ms(delivery.answered_ms)}"
     return (
         delivery.id,
         delivery.event_type,

@@ -91,11 +91,12 @@ def add(
     sealer = _sealer()
     webhooks = need_ledger().of(Webhooks)
     made = registering.register(webhooks, sealer, WebhookSettings.from_env().reach, wanted)
-    told = f"{made.endpoint.id} is told of {', '.join(made.endpoint.events) or 'what names it'}. Its secret:"
+    events = ", ".join(made.endpoint.events) or "the events of jobs that name it"
+    told = f"{made.endpoint.id} receives {events}. Its secret:"
     with shown_or(lambda: webhooks.remove(made.endpoint.id)):
         _tell_secret(made, told, as_json)
     if not (as_json or sealer.seals):
-        say("The ledger keeps secrets unencrypted: set HEADRACE_WEBHOOK_KEY to encrypt them (docs/webhooks.md).")
+        say("The ledger keeps secrets unencrypted; HEADRACE_WEBHOOK_KEY encrypts them (docs/reference/webhooks.md).")
 
 
 def list_endpoints(
@@ -159,7 +160,11 @@ def try_out(
     if as_json:
         put_view(WebhookSample.of(endpoint, event, reply))
     else:
-        say(f"it answered {reply.status} after {reply.ms} ms" if reply.error is None else f"not taken: {reply.error}")
+        say(
+            f"the receiver answered {reply.status} after {reply.ms} ms"
+            if reply.error is None
+            else f"not accepted: {reply.error}"
+        )
     raise typer.Exit(0 if reply.error is None else 1)
 
 
@@ -181,16 +186,16 @@ def rotate(
     made = registering.rotate(ledger.of(Webhooks), _sealer(), old, seconds)
     if made is None:
         raise _unknown(endpoint)
-    before = f"signs for {overlap} more, too" if seconds else "signs no more"
+    old_one = f"stays valid for {overlap}" if seconds else "is no longer valid"
     with shown_or(lambda: registering.take_back(ledger.of(Webhooks), old)):
-        _tell_secret(made, f"{endpoint} has a new secret; the old one {before}:", as_json)
+        _tell_secret(made, f"{endpoint} has a new secret; the old one {old_one}:", as_json)
 
 
 def disable(
     endpoint: _EndpointArgument,
     reason: Annotated[str, typer.Option("--reason", help="for people")] = "a person said so",
 ) -> None:
-    """Disable an endpoint. Its pending deliveries fail; you can replay them once it is enabled.
+    """Disable an endpoint. Its pending deliveries are dropped; you can replay them once it is enabled.
 
     Example: `headrace webhooks disable we_2f1c9a… --reason "moves house"`
     """
@@ -290,8 +295,8 @@ def replay(
     shown = ledger.of(Webhooks).preview(which, delivered=delivered)
     count = shown.failed + shown.delivered
     say(
-        f"{count} to send again: {shown.failed} failed, {shown.delivered} delivered; {shown.just_now} were sent again "
-        "less than ten minutes ago and are left out"
+        f"deliveries to send again: {count} ({shown.failed} failed, {shown.delivered} delivered); "
+        f"skipped because they were sent again less than ten minutes ago: {shown.just_now}"
     )
     sent = 0
     if count and not dry_run:

@@ -1,0 +1,93 @@
+"""The tutorial, step by step, on a real `headrace up` with SmolLM2 and MiniLM."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from tests.acceptance.conftest import Shell, running
+from tests.services.eventually import eventually
+from tests.services.models import MINILM, SMOLLM2, minilm, smollm2
+
+from headrace_workers.runtime.embedded.ports import free_ports
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+BLOCKS = re.findall(r"```(sh|text)\n(.*?)```", (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8"), re.DOTALL)
+# What differs from run to run: ids, the receiver's clock, times.
+_VARYING = (
+    (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID"),
+    (r"\[[^\]]+ [\d:]{8}\]", "CLOCK"),
+    (r"\d[\d,.]* m?s\b", "TIME"),
+    (r" \d[\d,]*$", " MS"),
+)
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A stack as the tutorial starts it, and `headrace` on the PATH."""
+    folder = tmp_path_factory.mktemp("tutorial")
+    models = folder / ".headrace" / "models"
+    models.mkdir(parents=True)
+    for name, home in ((SMOLLM2, smollm2("int8", tmp_path_factory)), (MINILM, minilm("int8", tmp_path_factory))):
+        (models / name).symlink_to(home / "models" / name)
+    (folder / "bin").mkdir()
+    program = folder / "bin" / "headrace"
+    program.write_text(f'#!/bin/sh\nexec {" ".join(Shell.argv())} "$@"\n')
+    program.chmod(0o755)
+    with running(folder, "--model", SMOLLM2, HEADRACE_MODEL=SMOLLM2, HEADRACE_WEBHOOK_HTTP="loopback") as started:
+        yield started
+
+
+def _lines(text: str) -> set[str]:
+    """Return the lines of an output without what varies, and without the width of columns."""
+    lines = set()
+    for line in text.splitlines():
+        shown = " ".join(line.split())
+        for varying, name in _VARYING:
+            shown = re.sub(varying, name, shown)
+        lines.add(shown)
+    return lines
+
+
+def _prints(wanted: set[str], printed: str, heard: Path) -> bool:
+    """Return True if a command or the receiver printed all of these lines."""
+    return wanted <= _lines(printed + heard.read_text())
+
+
+def test_each_step_prints_what_the_page_shows(shell: Shell):
+    """The commands run in their order as they stand on the page, and each line of an output comes again."""
+    port = str(free_ports(1)[0])
+    printed = secret = ""
+    receiver: subprocess.Popen[str] | None = None
+    heard = shell.folder / "receiver.log"
+    heard.touch()
+    try:
+        for language, block in BLOCKS:
+            if language == "text":
+                wanted = _lines(block)
+                eventually(partial(_prints, wanted, printed, heard), 60)
+            elif "git clone" in block or "headrace up" in block:
+                continue
+            elif "receiver.py" in block:
+                with heard.open("w") as log:
+                    receiver = subprocess.Popen(
+                        [sys.executable, str(ROOT / "examples" / "receiver.py"), port], stdout=log, stderr=log,
+                        env={**shell.environment, "WEBHOOK_SECRET": secret}, text=True,
+                    )  # fmt: skip
+            else:
+                commands = "\n".join(line for line in block.splitlines() if not line.startswith(("source ", "export ")))
+                commands = commands.replace(":8080/", f":{port}/")
+                done = shell.shell(f"set -e\nexport PATH={shell.folder}/bin:$PATH\n{commands}")
+                assert done.returncode == 0, done.stderr
+                printed = done.stderr + done.stdout
+                secret = next(iter(re.findall(r"^whsec_\S+$", printed, re.MULTILINE)), secret)
+    finally:
+        if receiver is not None:
+            receiver.kill()
+            receiver.wait()
+    assert receiver is not None
