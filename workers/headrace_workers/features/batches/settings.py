@@ -15,8 +15,9 @@ class BatchSettings(Variables):
 
     files: str = variable(
         "",
-        "Where [files of batches](batches.md#where-files-lie) and of [vector stores](knowledge.md#vector-stores) lie: "
-        "a folder, or a URL that fsspec knows, such as `s3://bucket/folder`. Unset: `files` in `HEADRACE_HOME`.",
+        "Where [files of batches](batches.md#where-files-lie) and of "
+        "[vector stores](reference/knowledge.md#vector-stores) lie: a folder, or a URL that fsspec knows, such as "
+        "`s3://bucket/folder`. Unset: `files` in `HEADRACE_HOME`.",
         read_by=_FILES_READ_BY,
     )
     files_retention: float = number(

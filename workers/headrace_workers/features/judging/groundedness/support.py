@@ -2,8 +2,8 @@
 
 Doubts are counted in what is usual for supported sentences: standard deviations from their mean, by kind of change. The
 worst of them counts, and little of the others, so that a kind of change which nobody thought of is not lost among those
-that were not made. What these numbers were fitted on, and how well they do, is in docs/judging.md; `make bench
-B=groundedness` fits them again.
+that were not made. What these numbers were fitted on, and how well they do, is in docs/explanation/judging.md;
+`make bench B=groundedness` fits them again.
 """
 
 import math
