@@ -1,4 +1,4 @@
-"""Harnesses of others, pointed at the gateway: the calls of docs/reference/evaluations.md, if the packages are there."""
+"""Harnesses of others, pointed at the gateway as docs/reference/evaluations.md says, if the packages are there."""
 
 import json
 import re
