@@ -30,9 +30,9 @@ WORST_DOUBT: Final = -1.31
 _NEAR: Final = 0.55  # cosine; reworded sentences are seldom farther from what they say
 _MOST_MISSING: Final = 2
 _CHANGED: Final = {
-    NAME: "what is told fits another name better",
-    NUMBER: "what is told fits another number better",
-    DENIAL: "what is told fits the opposite better",
+    NAME: "another name fits the evidence better",
+    NUMBER: "another number fits the evidence better",
+    DENIAL: "the opposite fits the evidence better",
 }
 
 
