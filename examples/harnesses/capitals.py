@@ -1,4 +1,4 @@
-"""A task of inspect-ai, to be asked of headrace: see docs/evaluation.md."""
+"""A task of inspect-ai, to be asked of headrace: see docs/reference/evaluations.md."""
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import Sample

@@ -1,4 +1,4 @@
-"""Harnesses of others, pointed at the gateway: the calls of docs/evaluation.md, where the packages are there."""
+"""Harnesses of others, pointed at the gateway as docs/reference/evaluations.md says, if the packages are there."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from tests.services.eventually import eventually
 pytestmark = pytest.mark.acceptance
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "reference" / "evaluations.md").read_text(encoding="utf-8")
 
 
 def called(stack: Shell, program: str, folder: Path) -> str:

@@ -118,5 +118,5 @@ def test_a_vector_store_is_a_base_that_jobs_rest_on(shell):
     receipt = ask(shell, "How large is the wheel of the mill?", *options, "language=en")
     assert receipt["answer"]["grounding"]["citations"][0]["attributes"] == {"language": "en"}
     receipt = ask(shell, "How large is the wheel of the mill?", *options, "language=de")
-    assert receipt["answer"]["grounding"]["reason"] == "knowledge_filter lets no document through"
+    assert receipt["answer"]["grounding"]["reason"] == "knowledge_filter matches no document"
     assert client.vector_stores.delete(store.id).deleted

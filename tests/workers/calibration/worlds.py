@@ -1,4 +1,4 @@
-"""Simulated worlds with a known truth, for tests; run as a module it prints the figures of docs/recall-bound.md."""
+"""Simulated worlds with a known truth, for tests. As a module: the figures of docs/explanation/cache-bound.md."""
 
 from collections.abc import Callable
 

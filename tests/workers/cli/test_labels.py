@@ -88,7 +88,7 @@ def test_quality_says_what_it_can_and_why_not_the_rest(tmp_path: Path, jobs: lis
     assert (found["verdicts"], found["jobs_with_both"]) == (3, 3)
     assert found["agreement"]["value"] == pytest.approx(2 / 3)
     assert found["precision"]["value"] == 0.5
-    assert found["mean"]["reason"] == "3 labels, and it takes 100"
+    assert found["mean"]["reason"] == "3 labels; 100 are needed"
     assert found["reliability"] == {"reason": "verdicts say yes or no, and not how surely"}
     code, said, _ = call("quality", "--tenant", "default")
     assert code == 0

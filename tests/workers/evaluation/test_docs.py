@@ -14,7 +14,9 @@ ROOT = Path(__file__).parents[3]
 
 def test_the_run_file_on_the_page_is_one(tmp_path: Path) -> None:
     """With each field that there is; the example's dataset fills it."""
-    shown, criterion = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "evaluation.md").read_text(), re.DOTALL)
+    shown, criterion = re.findall(
+        r"```toml\n(.*?)```", (ROOT / "docs" / "reference" / "evaluations.md").read_text(), re.DOTALL
+    )
     (tmp_path / "run.toml").write_text(shown)
     (tmp_path / "terse.txt").write_text("Be terse.")
     (tmp_path / "polite.toml").write_text(criterion)

@@ -42,10 +42,10 @@ def test_what_stands_there_is_supported_in_other_words_too(sentence: str, embedd
     ("sentence", "reason"),
     [
         ("The museum was founded by Clara Moss in 1928.", "a number that is nowhere in it: 1928"),
-        ("The museum was founded by Clara Moss in 1990.", "what is told fits another number better"),
-        ("The museum was founded by Giles Tennant in 1926.", "what is told fits another name better"),
+        ("The museum was founded by Clara Moss in 1990.", "another number fits the evidence better"),
+        ("The museum was founded by Giles Tennant in 1926.", "another name fits the evidence better"),
         ("The museum was founded by Rosa Leigh in 1926.", "a name that is nowhere in it: leigh, rosa"),
-        ("Dogs are admitted.", "what is told fits the opposite better"),
+        ("Dogs are admitted.", "the opposite fits the evidence better"),
         ("The cafeteria serves apple pie in the afternoon.", "nothing in it says the same"),
     ],
 )
@@ -79,7 +79,7 @@ def test_denials_in_other_words(supported: str, contradicted: str, embedder: Cou
     """A sentence may say with a denial what stands there without one, and deny without a word that does."""
     assert ground(supported, [POOL], embedder).share == 1.0
     (named,) = ground(contradicted, [POOL], embedder).unsupported
-    assert named.reason == "what is told fits the opposite better"
+    assert named.reason == "the opposite fits the evidence better"
 
 
 class Axes:
@@ -146,8 +146,8 @@ FOUNDED = "The museum was founded in 1926 by Clara Moss. Her nephew Giles Tennan
         ("Clara Moss founded the museum in 1926 [2].", None),
         ("Clara Moss founded the museum in 1926 [1, 2].", None),
         ("Clara Moss founded the museum in 1926.", None),
-        ("Clara Moss founded the museum in 1926 [1].", "what it cites does not say so: [1]"),
-        ("Clara Moss founded the museum in 1926 [2][7].", "it cites what is no passage: [7]"),
+        ("Clara Moss founded the museum in 1926 [1].", "the passage that it cites does not support it: [1]"),
+        ("Clara Moss founded the museum in 1926 [2][7].", "it cites a passage that does not exist: [7]"),
         ("Clara Moss founded the museum in 1927 [2].", "a number that is nowhere in it: 1927"),
     ],
 )

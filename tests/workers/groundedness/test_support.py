@@ -19,4 +19,4 @@ def test_a_denial_alone_makes_a_sentence_unlikely() -> None:
     usual = support(Doubts(0.8, frozenset(), frozenset(), nearer))
     denied = support(Doubts(0.8, frozenset(), frozenset(), nearer | {"denial": 0.2}))
     assert denied.probability < 0.5 < usual.probability
-    assert denied.reason == "what is told fits the opposite better"
+    assert denied.reason == "the opposite fits the evidence better"

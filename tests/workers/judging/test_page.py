@@ -1,4 +1,4 @@
-"""The page about judging: its examples are real."""
+"""The page about criteria: its examples are real."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from headrace_schemas import Criterion, NotJudged
 from headrace_workers.features.judging.rubric import MIN_MASS
 
-PAGE = (Path(__file__).parents[3] / "docs" / "judging.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "criteria.md").read_text(encoding="utf-8")
 
 
 def test_every_example_is_a_criterion_and_every_criterion_has_one() -> None:
@@ -28,5 +28,5 @@ def test_the_page_names_the_floor() -> None:
 
 def test_every_reason_is_told() -> None:
     """The table of reasons has a row for each code, and no other."""
-    rows = re.findall(r"^\| `(\w+)` \|", PAGE.split("## Reasons you may see")[1], re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \|", PAGE.split("## Reasons for a missing score")[1], re.MULTILINE)
     assert sorted(rows) == sorted(NotJudged)

@@ -88,4 +88,4 @@ def test_the_page_has_the_table(hazard, page) -> None:
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    return (Path(__file__).parents[3] / "docs" / "moderation.md").read_text(encoding="utf-8")
+    return (Path(__file__).parents[3] / "docs" / "reference" / "moderation-policy.md").read_text(encoding="utf-8")

@@ -191,8 +191,8 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_documented_policy_is_valid(tmp_path: Path) -> None:
-    """The example of docs/moderation.md can be copied."""
-    page = (Path(__file__).parents[3] / "docs" / "moderation.md").read_text(encoding="utf-8")
+    """The example of docs/reference/moderation-policy.md can be copied."""
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "moderation-policy.md").read_text(encoding="utf-8")
     policy = load_policy(write(tmp_path, page.split("```toml\n")[1].split("```")[0]))
     assert policy.rules["phone"] == Rule("redact", 0.6)
     entries = page.split("```text\n")[1].split("```")[0].splitlines()

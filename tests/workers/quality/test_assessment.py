@@ -57,7 +57,7 @@ def test_few_labels_say_so_and_abstentions_are_no_verdicts():
     found = of([1.0, 0.0, np.nan, np.nan, 1.0], [1.0, 0.0, 1.0])
     assert (found.verdicts, found.both, found.items_labelled) == (3, 2, 3)
     assert isinstance(found.mean, Corrected)
-    assert found.mean.reason == "3 labels, and it takes 100"
+    assert found.mean.reason == "3 labels; 100 are needed"
     assert value(found.agreement) == 1.0
 
 

@@ -150,7 +150,7 @@ def test_where_nothing_is_relevant_the_job_abstains(flow, asks):
     assert (result.status, result.answer.finish_reason, result.answer.text) == ("completed", "abstained", "")
     assert result.answer.usage.prompt_tokens == result.answer.usage.completion_tokens == 0
     assert result.answer.grounding.relevance < 0.5
-    assert "0.5 is asked for" in result.answer.grounding.reason
+    assert "the floor is 0.5" in result.answer.grounding.reason
     assert result.answer.grounding.citations == ()
     assert [record.stage for record in result.stages] == ["recall", "moderate", "judge"]
     assert flow.generated == []
@@ -160,7 +160,7 @@ def test_or_is_answered_without_as_it_says(flow, asks):
     """The model reads the question alone; the receipt says that there was nothing."""
     result = ask(flow, asks("Which colour has a zebra?", without_passages="answer"))
     assert result.answer.text == "Which colour has a zebra?"
-    assert "0.5 is asked for" in result.answer.grounding.reason
+    assert "the floor is 0.5" in result.answer.grounding.reason
 
 
 @pytest.mark.parametrize("prompt", ["   \n", None])
@@ -350,7 +350,7 @@ def test_where_a_filter_lets_nothing_through_the_job_abstains(flow, asks):
     """And its receipt says that it was the filter."""
     answer = ask(flow, asks(knowledge_filter=ENGLISH)).answer
     assert answer.finish_reason == "abstained"
-    assert answer.grounding.reason == "knowledge_filter lets no document through"
+    assert answer.grounding.reason == "knowledge_filter matches no document"
 
 
 def test_jobs_of_one_group_with_different_filters_get_each_its_own(flow, asks):

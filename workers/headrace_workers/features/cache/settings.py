@@ -15,10 +15,11 @@ class CacheSettings(Variables):
 
     cache: CacheMode = variable(
         CacheMode.OFF,
-        "Which earlier answers are good enough for jobs that do not say. See [recall](recall.md).",
+        "Which earlier answers may be served to jobs that do not say. See "
+        "[serve repeated questions](how-to/serve-repeated-questions.md).",
         read_by="bridges, workers and gateways",
     )
-    cache_ttl: float = number(7 * 86_400.0, "Seconds that an answer may be given again.", read_by=_READ_BY)
+    cache_ttl: float = number(7 * 86_400.0, "Seconds that an answer may be served again.", read_by=_READ_BY)
     cache_max_entries: int = number(
         100_000,
         "Most answers of one tenant that may be given again. Beyond that the entries that save the least for their age "
@@ -28,29 +29,29 @@ class CacheSettings(Variables):
     )
     max_wait: float = number(
         120.0,
-        "Seconds that a job waits for another job that makes the same answer, before it makes its own.",
+        "Seconds that a job waits for another job that makes the same answer; then it makes its own.",
         read_by=_READ_BY,
     )
     # Above 1 nothing would be served.
     similarity: float = number(
         0.8,
-        "Cosine of two questions from which on the answer to the one may be given to the other, if no guard refuses. A "
-        "scope's [curve](recall-bound.md) may come to ask for more, or for less. "
+        "Least cosine of two questions at which one's answer is served to the other, if no guard refuses. A scope's "
+        "[curve](explanation/cache-bound.md) may require more or less later. "
         "[Why 0.8](decisions/where-likeness-begins.md).",
         read_by=f"{_READ_BY} and `headrace bench`",
         le=1,
     )
     max_error: float = number(
         0.01,
-        "Largest share of wrong answers that a scope may have among those served by likeness. A scope that audits show "
-        "to have more is [off](recall-bound.md).",
+        "Largest accepted share of wrong answers among those that a scope serves by likeness. A scope whose audits "
+        "show more turns [off](explanation/cache-bound.md).",
         read_by=f"{_READ_BY} and `headrace bench`",
         lt=1,
     )
     audit_share: float = number(
         0.05,
-        "Share of the answers served by likeness that is made afresh, to see how often likeness is wrong, and of the "
-        "answers nearly served that is compared with the job's own. 0: none.",
+        "Share of the answers served by likeness that is generated again and compared, and of the answers nearly "
+        "served that is compared with the job's own. 0: none.",
         read_by=_READ_BY,
         ge=0,
         le=1,

@@ -63,10 +63,10 @@ def judge_gate(gate: Gate, plan: Plan, outcomes: Outcomes) -> Passed:
         return Passed(False, f"gate {gate.text}: cannot tell: {found.reason}")
     seen = (
         f"{plan.run.primary}: {found.difference:.3g} ({found.interval.low:.3g} to {found.interval.high:.3g}) "
-        f"with {plan.run.level:.0%}, what has no score counted against it"
+        f"with {plan.run.level:.0%}, missing scores count against it"
     )
     if found.interval.low >= gate.by:
         return Passed(True, f"gate {gate.text}: passed; {seen}")
     if found.interval.high < gate.by:
         return Passed(False, f"gate {gate.text}: not passed; {seen}")
-    return Passed(False, f"gate {gate.text}: not passed, as it cannot be told; {seen}")
+    return Passed(False, f"gate {gate.text}: not passed: cannot tell; {seen}")

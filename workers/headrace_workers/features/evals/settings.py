@@ -6,13 +6,13 @@ from headrace_workers.core.environment import MOST_BYTES, Variables, number
 
 
 class EvalSettings(Variables):
-    """Settings of [evals of OpenAI's clients](evaluation.md#evals-of-openais-clients)."""
+    """Settings of [evals of OpenAI's clients](reference/evaluations.md#evals-of-openais-clients)."""
 
     title: ClassVar[str] = "Evals"
 
     max_evals: int = number(
         1_000,
-        "[Evals](evaluation.md#evals-of-openais-clients) that a tenant may have. 0: any number.",
+        "[Evals](reference/evaluations.md#evals-of-openais-clients) that a tenant may have. 0: any number.",
         read_by="gateways",
         ge=0,
     )

@@ -14,8 +14,8 @@ class FileSettings(Variables):
     files: str = variable(
         "",
         "Where [files of batches](reference/batches.md#where-files-are-stored) and of "
-        "[vector stores](reference/knowledge.md#vector-stores) are stored: a folder, or a URL that fsspec knows, such as "
-        "`s3://bucket/folder`. Unset: `files` in `HEADRACE_HOME`.",
+        "[vector stores](reference/knowledge.md#vector-stores) are stored: a folder, or a URL that fsspec knows, such "
+        "as `s3://bucket/folder`. Unset: `files` in `HEADRACE_HOME`.",
         read_by="bridges, gateways, workers that recall, and `headrace batch`",
     )
     max_file_bytes: int = number(

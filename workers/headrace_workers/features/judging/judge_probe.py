@@ -1,7 +1,8 @@
 """A probe of a model as a judge: what moves its verdicts beside the quality of the answer.
 
 After the biases that Zheng et al. 2023 (arXiv 2306.05685) found: position, length, and what is one's own. 24 plain
-items show a judge that is useless, and cannot show that one is good: for that, label your own (docs/quality.md).
+items show a judge that is useless, and cannot show that one is good: for that, label your own
+(docs/how-to/review-answers.md).
 """
 
 from collections.abc import Sequence

@@ -2,7 +2,8 @@
 
 Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval" (TOIS 2023): on a common scale, scores say
 more than ranks do, since they tell how sure a leg is of its first. Reciprocal ranks, which take the first of a leg that
-found nearly nothing for as good as the first of one that found all, were measured beside it: `docs/knowledge.md`.
+found nearly nothing for as good as the first of one that found all, were measured beside it:
+`docs/explanation/retrieval.md`.
 """
 
 import math

@@ -182,10 +182,10 @@ class Retrieval:
     def _why(self, job: GenerationJob, hits: Sequence[Hit], best: float | None) -> str:
         """Why no passage was used."""
         if not hits:
-            return "nothing was found" if job.knowledge_filter is None else "knowledge_filter lets no document through"
+            return "nothing was found" if job.knowledge_filter is None else "knowledge_filter matches no document"
         if all(VECTORS not in hit.scores for hit in hits):
             return "the documents were embedded by another model than the recall worker's: add them again"
-        return f"the most relevant passage has {best:.2f}, and {self.floor:g} is asked for"
+        return f"the most relevant passage has {best:.2f}; the floor is {self.floor:g}"
 
     def _grounding(
         self,

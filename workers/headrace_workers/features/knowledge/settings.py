@@ -15,16 +15,16 @@ class KnowledgeSettings(Variables):
     # Above 1 no passage would be used.
     relevance: float = number(
         0.35,
-        "Cosine of a passage to the question from which on an answer may rest on it. See "
-        "[knowledge](knowledge.md#the-relevance-floor).",
+        "Least cosine between the question and a passage that is used. See "
+        "[the relevance floor](explanation/retrieval.md#the-relevance-floor).",
         read_by=f"{_READ_BY} and `headrace bench`",
         le=1,
     )
     passage_tokens: int = number(1_000, "Most tokens of a prompt that passages take.", read_by=_READ_BY)
     reranker: str | None = variable(
         None,
-        "Puts the passages that were found into the order in which a cross-encoder has them: "
-        "`sentence-transformers:NAME`. See [knowledge](knowledge.md#a-reranker).",
+        "The cross-encoder that orders the passages found: `sentence-transformers:NAME`. See "
+        "[a reranker](explanation/retrieval.md#a-reranker).",
         read_by=_READ_BY,
     )
     rerank_time: float = number(

@@ -33,7 +33,7 @@ class ModerationSettings(Variables):
     policy: Path | None = variable(
         None,
         "The moderation policy: a TOML file that processes follow when it changes. Unset: the policy in the package. "
-        "See [moderation](moderation.md).",
+        "See [set a moderation policy](how-to/set-a-moderation-policy.md).",
         read_by="bridges, workers, gateways and commands",
     )
     screen: Switch = variable(
@@ -50,7 +50,7 @@ class ModerationSettings(Variables):
     )
     moderation_key: Annotated[str | None, parsed(_key)] = secret(
         None,
-        "The key of the endpoint that the moderation policy [names](moderation.md#other-peoples-detectors), if that "
-        "wants one.",
+        "The key of the endpoint that the moderation policy "
+        "[names](reference/moderation-policy.md#other-detectors), if it needs one.",
         read_by=f"{_READ_BY} and commands",
     )

@@ -20,15 +20,15 @@ def too_few(y: Floats, weights: Floats, clusters: Clusters, span: tuple[float, f
     count, and one that stands for many counts for less: (Σ w)² / Σ w² (Kish 1965).
     """
     if len(y) < LEAST_LABELS:
-        return f"{len(y):,} labels, and it takes {LEAST_LABELS}"
+        return f"{len(y):,} labels; {LEAST_LABELS} are needed"
     if np.ptp(y) == 0.0:
         return "all labels are the same"
     if clusters.count < LEAST_CLUSTERS:
-        return f"labels of {clusters.count:,} clusters, and it takes {LEAST_CLUSTERS}"
+        return f"labels of {clusters.count:,} clusters; {LEAST_CLUSTERS} are needed"
     high = (y - span[0]) / (span[1] - span[0])
     rare = min(_effective(weights * high, clusters), _effective(weights * (1.0 - high), clusters))
     if rare < LEAST_RARE:
-        return f"about {rare:.0f} labels of the rarer kind, and it takes {LEAST_RARE}"
+        return f"about {rare:.0f} labels of the rarer kind; {LEAST_RARE} are needed"
     return None
 
 

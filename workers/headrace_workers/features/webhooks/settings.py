@@ -60,7 +60,7 @@ class SealingSettings(Variables):
     webhook_key: Annotated[tuple[bytes, ...], parsed(keys_of)] = secret(
         (),
         "Seals the secrets of webhooks in the ledger, and makes the marks of "
-        "[system prompts](moderation.md#what-the-model-was-told): 32 bytes as base64; several, separated by commas, "
-        "while they change.",
+        "[system prompts](reference/moderation-policy.md#leaks-of-the-system-prompt): 32 bytes as base64; several, "
+        "separated by commas, while they change.",
         read_by="bridges, gateways, workers and `headrace webhooks`",
     )

@@ -63,7 +63,7 @@ class Measured:
         if shown is None:
             most = max(each.served for each in self.swept if each.guarded)
             return (
-                f"not yet shown at any threshold: that {bound} (up to {most:,} of the pairs are served; "
+                f"no threshold shows that {bound} (up to {most:,} of the pairs are served; "
                 "thousands are needed for a narrow bound)"
             )
         return (

@@ -86,11 +86,11 @@ def _cited(
     """
     cites = cited(said, len(given))
     if cites.unknown:
-        return Support(0.0, f"it cites what is no passage: {_listed(cites.unknown)}")
+        return Support(0.0, f"it cites a passage that does not exist: {_listed(cites.unknown)}")
     if not cites.numbers:
         return None
     part = evidence.within({each.text for number in cites.numbers for each in sentences(given[number - 1])})
-    words = f"what it cites does not say so: {_listed(cites.numbers)}"
+    words = f"the passage that it cites does not support it: {_listed(cites.numbers)}"
     if not part.units.texts:
         return Support(0.0, words)
     (found,) = doubts([claim], part, embedder)

@@ -2,8 +2,8 @@
 
 Doubts are counted in what is usual for supported sentences: standard deviations from their mean, by kind of change. The
 worst of them counts, and little of the others, so that a kind of change which nobody thought of is not lost among those
-that were not made. What these numbers were fitted on, and how well they do, is in docs/judging.md; `make bench
-B=groundedness` fits them again.
+that were not made. What these numbers were fitted on, and how well they do, is in docs/explanation/judging.md;
+`make bench B=groundedness` fits them again.
 """
 
 import math
@@ -30,9 +30,9 @@ WORST_DOUBT: Final = -1.31
 _NEAR: Final = 0.55  # cosine; reworded sentences are seldom farther from what they say
 _MOST_MISSING: Final = 2
 _CHANGED: Final = {
-    NAME: "what is told fits another name better",
-    NUMBER: "what is told fits another number better",
-    DENIAL: "what is told fits the opposite better",
+    NAME: "another name fits the evidence better",
+    NUMBER: "another number fits the evidence better",
+    DENIAL: "the opposite fits the evidence better",
 }
 
 
