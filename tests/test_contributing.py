@@ -31,9 +31,9 @@ def test_links_lead_somewhere(page: str) -> None:
 
 def test_a_jobs_way_can_be_followed() -> None:
     """Each file that it names has the function that stands beside it, and there are as many files as it says."""
-    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    page = (ROOT / "docs/explanation/architecture.md").read_text("utf-8")
     way = page.split("## A job's way\n")[1].split("\n## ")[0]
-    named = re.findall(r"\]\(\.\./(.+?)\) `(\w+)`", way)
+    named = re.findall(r"\]\(\.\./\.\./(.+?)\) `(\w+)`", way)
     assert [(f, name) for f, name in named if f"def {name}(" not in (ROOT / f).read_text("utf-8")] == []
     assert re.findall(r"It names (\d+) files", way) == [str(len({f for f, _ in named}))]
 

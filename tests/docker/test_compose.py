@@ -70,8 +70,8 @@ def test_compose_refuses_to_start_without_a_password(root: Path) -> None:
 
 @pytest.mark.integration
 def test_compose_accepts_the_documented_override(root: Path, tmp_path: Path) -> None:
-    """The override that docs/production.md shows for a secured Kafka merges: bridge and init get its settings."""
-    document = (root / "docs/production.md").read_text("utf-8")
+    """The override that docs/how-to/go-to-production.md shows gives bridge and init the settings of a secured Kafka."""
+    document = (root / "docs/how-to/go-to-production.md").read_text("utf-8")
     shown = re.search(r"^( +)# docker-compose\.override\.yml\n(?:\1.*\n)+", document, re.MULTILINE)
     assert shown is not None
     override = tmp_path / "override.yml"
