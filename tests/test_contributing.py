@@ -42,3 +42,14 @@ def test_make_has_what_is_named() -> None:
     """Each `make …` of the page is a target."""
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     assert set(re.findall(r"(?:`|^    )make ([a-z]+)", PAGE, re.MULTILINE)) <= targets
+
+
+def test_each_guarantee_names_tests_that_are_there() -> None:
+    """Each row of a table of promises names a test or a rule, and its file defines it."""
+    page = (ROOT / "docs/explanation/guarantees.md").read_text("utf-8")
+    promises = [line for line in page.split("\n## Not promised\n")[0].splitlines() if line.startswith("| **")]
+    tests = [re.findall(r"\[`(\w+)`\]\(\.\./\.\./(tests/.+?)\)", line) for line in promises]
+    assert promises
+    assert [line for line, named in zip(promises, tests, strict=True) if not named] == []
+    every = [each for named in tests for each in named]
+    assert [(f, name) for name, f in every if f"def {name}(" not in (ROOT / f).read_text("utf-8")] == []
