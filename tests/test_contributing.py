@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from headrace_workers.core.pipeline.stage import installed_stages
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 
@@ -30,12 +32,19 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 def test_a_jobs_way_can_be_followed() -> None:
-    """Each file that it names has the function that stands beside it, and there are as many files as it says."""
+    """Each file that the way of a job names defines the function that stands beside it."""
     page = (ROOT / "docs/explanation/architecture.md").read_text("utf-8")
-    way = page.split("## A job's way\n")[1].split("\n## ")[0]
+    way = page.split("## Follow a job through the code\n")[1].split("\n## ")[0]
     named = re.findall(r"\]\(\.\./\.\./(.+?)\) `(\w+)`", way)
+    assert len(named) == len(re.findall(r"^\d+\. ", way, re.MULTILINE)) > 0
     assert [(f, name) for f, name in named if f"def {name}(" not in (ROOT / f).read_text("utf-8")] == []
-    assert re.findall(r"It names (\d+) files", way) == [str(len({f for f, _ in named}))]
+
+
+def test_every_stage_is_named() -> None:
+    """The table of stages lists those of the pipeline, in its order."""
+    page = (ROOT / "docs/explanation/architecture.md").read_text("utf-8")
+    table = page.split("## Stages\n")[1].split("\nA step is")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [stage.name for stage in installed_stages()]
 
 
 def test_make_has_what_is_named() -> None:
