@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from headrace_workers.core.pipeline.stage import installed_stages
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 
@@ -13,15 +15,33 @@ def test_it_is_short() -> None:
 
 
 def test_a_jobs_way_can_be_followed() -> None:
-    """Each file that it names has the function that stands beside it, and there are as many files as it says."""
-    page = (ROOT / "docs/architecture.md").read_text("utf-8")
-    way = page.split("## A job's way\n")[1].split("\n## ")[0]
-    named = re.findall(r"\]\(\.\./(.+?)\) `(\w+)`", way)
+    """Each file that the way of a job names defines the function that stands beside it."""
+    page = (ROOT / "docs/explanation/architecture.md").read_text("utf-8")
+    way = page.split("## Follow a job through the code\n")[1].split("\n## ")[0]
+    named = re.findall(r"\]\(\.\./\.\./(.+?)\) `(\w+)`", way)
+    assert len(named) == len(re.findall(r"^\d+\. ", way, re.MULTILINE)) > 0
     assert [(f, name) for f, name in named if f"def {name}(" not in (ROOT / f).read_text("utf-8")] == []
-    assert re.findall(r"It names (\d+) files", way) == [str(len({f for f, _ in named}))]
+
+
+def test_every_stage_is_named() -> None:
+    """The table of stages lists those of the pipeline, in its order."""
+    page = (ROOT / "docs/explanation/architecture.md").read_text("utf-8")
+    table = page.split("## Stages\n")[1].split("\nA step is")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [stage.name for stage in installed_stages()]
 
 
 def test_make_has_what_is_named() -> None:
     """Each `make …` of the page is a target."""
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     assert set(re.findall(r"(?:`|^    )make ([a-z]+)", PAGE, re.MULTILINE)) <= targets
+
+
+def test_each_guarantee_names_tests_that_are_there() -> None:
+    """Each row of a table of promises names a test or a rule, and its file defines it."""
+    page = (ROOT / "docs/explanation/guarantees.md").read_text("utf-8")
+    promises = [line for line in page.split("\n## Not promised\n")[0].splitlines() if line.startswith("| **")]
+    tests = [re.findall(r"\[`(\w+)`\]\(\.\./\.\./(tests/.+?)\)", line) for line in promises]
+    assert promises
+    assert [line for line, named in zip(promises, tests, strict=True) if not named] == []
+    every = [each for named in tests for each in named]
+    assert [(f, name) for name, f in every if f"def {name}(" not in (ROOT / f).read_text("utf-8")] == []

@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md run as they stand, one after the other. docs/add-a-feature.md shows the sample."""
+"""The examples of docs/develop/extending.md run as they stand. add-a-feature.md beside it shows the tested sample."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, inspect
 from headrace_workers.core.tables import METADATA
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs/extending.md").read_text("utf-8")
+PAGE = (ROOT / "docs/develop/extending.md").read_text("utf-8")
 SAMPLE = ROOT / "tests/extending/readability"
 EXAMPLES = {
     title: blocks
@@ -25,13 +25,13 @@ def run(title: str) -> dict[str, Any]:
     """The names that a section's examples define."""
     namespace: dict[str, Any] = {"__name__": "example"}
     for block in EXAMPLES[title]:
-        exec(compile(block, "docs/extending.md", "exec"), namespace)
+        exec(compile(block, "docs/develop/extending.md", "exec"), namespace)
     return namespace
 
 
 def test_the_page_of_features_shows_the_sample_that_is_tested() -> None:
     """Each file stands on the page under its name, whole, and no other code does."""
-    page = (ROOT / "docs/add-a-feature.md").read_text("utf-8")
+    page = (ROOT / "docs/develop/add-a-feature.md").read_text("utf-8")
     files = {path.name: path.read_text("utf-8") for path in SAMPLE.glob("*.py") if path.name != "__init__.py"}
     assert dict(re.findall(r"^`(\w+\.py)`:\n\n```python\n(.*?)```$", page, re.MULTILINE | re.DOTALL)) == files
     assert page.count("```python\n") == len(files)

@@ -33,7 +33,7 @@ KAFKA: Final = (
         "",
         "Stands before each topic's name, and before all names in Redis: give each deployment on one Kafka or Redis "
         "its own. The ledger states it: a process with another refuses to start, see "
-        "[production](production.md#another-cluster-or-another-prefix).",
+        "[move a deployment](how-to/back-up-and-restore.md#move-to-another-cluster-or-prefix).",
         _ALL,
     ),
     Variable(

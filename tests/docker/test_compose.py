@@ -70,15 +70,15 @@ def test_compose_refuses_to_start_without_a_password(root: Path) -> None:
 
 @pytest.mark.integration
 def test_compose_accepts_the_documented_override(root: Path, tmp_path: Path) -> None:
-    """The override that docs/production.md shows for a secured Kafka merges: bridge and init get its settings."""
-    document = (root / "docs/production.md").read_text("utf-8")
+    """The override that docs/how-to/go-to-production.md shows sets a secured Kafka for all that speak to it."""
+    document = (root / "docs/how-to/go-to-production.md").read_text("utf-8")
     shown = re.search(r"^( +)# docker-compose\.override\.yml\n(?:\1.*\n)+", document, re.MULTILINE)
     assert shown is not None
     override = tmp_path / "override.yml"
     override.write_text(textwrap.dedent(shown[0]).replace("${HEADRACE_KAFKA_PASSWORD:?set it in .env}", "x"), "utf-8")
     merged = config(root, "--file", str(override), "config", "--format", "json")
     assert merged.returncode == 0, merged.stderr
-    for name in ("init", "bridge"):
+    for name in ("init", "bridge", "gateway"):
         service = json.loads(merged.stdout)["services"][name]
         assert service["environment"]["HEADRACE_KAFKA_SECURITY_PROTOCOL"] == "SASL_SSL"
         assert service["environment"]["HEADRACE_REDIS"]

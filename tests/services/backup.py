@@ -1,4 +1,4 @@
-"""A ledger's database dumped and restored, as docs/production.md says."""
+"""A ledger's database dumped and restored, as docs/how-to/back-up-and-restore.md says."""
 
 import os
 import sqlite3

@@ -1,4 +1,4 @@
-"""Kafka to ledger where the ledger, or the log, was restored from a backup. As docs/production.md says."""
+"""Kafka to ledger where the ledger or the log was restored, as docs/how-to/back-up-and-restore.md says."""
 
 import shutil
 from contextlib import closing, suppress

@@ -139,7 +139,7 @@ def incidents(connection: Connection) -> list[Incident]:
             f"{row.topic}-{row.partition}",
             f"the log of Kafka is not the one that was read: it was read up to offset {row.back_from}, and matches up "
             f"to {row.back_to}. It is read again from there. Kafka was restored from a backup, or lost records: see "
-            '"Restore a backup" in docs/production.md',
+            "docs/how-to/back-up-and-restore.md",
             row.back_at,
         )
         for row in connection.execute(select(POSITIONS).where(*lately).order_by(POSITIONS.c.back_at))
