@@ -40,30 +40,31 @@ class Usage(OutgoingValue):
     """Tokens read and written."""
 
     prompt_tokens: Annotated[Count, Field(description="Tokens read.")]
-    completion_tokens: Annotated[Count, Field(description="Tokens written, with those that the model thought with.")]
+    completion_tokens: Annotated[Count, Field(description="Tokens written, with those of its reasoning.")]
     cached_tokens: Annotated[
-        Count | None, Field(description="Of the prompt's: those that the provider had computed before.")
+        Count | None, Field(description="Tokens of the prompt that the provider had in its cache.")
     ] = None
     reasoning_tokens: Annotated[
-        Count | None, Field(description="Of the completion's: those that the model thought with, and did not show.")
+        Count | None, Field(description="Tokens with which the model reasoned, and which it did not show.")
     ] = None
 
 
 class Attempt(OutgoingValue):
-    """One call of one model for a job: what came of it, how long it took, and what it cost.
+    """One call of a model for a job, and its outcome."""
 
-    `category` is absent for the attempt that answered.
-    """
-
-    model: Alias
-    provider: Annotated[Name | None, Field(description="Whose machine read the text; absent: a machine of ours.")] = (
-        None
-    )
-    category: Category | None = None
-    reason: ShortText | None = None
-    ms: Milliseconds
-    usage: Usage | None = None
-    cost: Annotated[Count | None, Field(description="In millionths of the currency; absent: unknown.")] = None
+    model: Annotated[Alias, Field(description="The model that was asked.")]
+    provider: Annotated[
+        Name | None, Field(description="Who runs the machine that read the text; absent for your own machines.")
+    ] = None
+    category: Annotated[
+        Category | None, Field(description="The category of the error; absent for the attempt that answered.")
+    ] = None
+    reason: Annotated[ShortText | None, Field(description="The error in words.")] = None
+    ms: Annotated[Milliseconds, Field(description="How long the call took.")]
+    usage: Annotated[Usage | None, Field(description="Tokens of the call, where the model counted them.")] = None
+    cost: Annotated[
+        Count | None, Field(description="The cost in millionths of the currency; absent if it is unknown.")
+    ] = None
 
 
 class Answer(OutgoingValue):
@@ -78,20 +79,20 @@ class Answer(OutgoingValue):
     model: Annotated[Alias, Field(description="The model that answered.")]
     quantization: Annotated[Name, Field(description="The number format of its weights.")]
     usage: Annotated[Usage, Field(description="Tokens of the job.")]
-    provider: Annotated[Name | None, Field(description="Whose machine answered; absent: a machine of ours.")] = None
-    returned_model: Annotated[
-        ShortText | None, Field(description="Of a remote model: the name under which its provider answered.")
+    provider: Annotated[
+        Name | None, Field(description="Who runs the machine that answered; absent for your own machines.")
     ] = None
-    fingerprint: Annotated[
-        ShortText | None, Field(description="Of a remote model: the version that its provider names, where it does.")
-    ] = None
+    returned_model: Annotated[ShortText | None, Field(description="The name under which the provider answered.")] = None
+    fingerprint: Annotated[ShortText | None, Field(description="The version of the model that the provider names.")] = (
+        None
+    )
     attempts: Annotated[
         tuple[Attempt, ...],
-        Field(max_length=MAX_ATTEMPTS, description="Every call of a model for this answer; absent after a single one."),
+        Field(max_length=MAX_ATTEMPTS, description="All calls of models for this answer, if there was more than one."),
     ] = ()
-    because: Annotated[
-        ShortText | None, Field(description="Why this model answered, where another was asked first.")
-    ] = None
+    because: Annotated[ShortText | None, Field(description="Why this model answered, if another was asked first.")] = (
+        None
+    )
     recall: Annotated[Recall | None, Field(description="The cache lookup, if the job asked for the cache.")] = None
     grounding: Annotated[Grounding | None, Field(description="The passages, if the job named a knowledge base.")] = None
 
