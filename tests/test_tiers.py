@@ -9,10 +9,13 @@ import pytest
 
 CONFTEST = """
 import pytest
-from tests.tiers import FilesAndGroups, Guard, arrange
+from tests.tiers import FilesAndGroups, Guard, arrange, has_no_unit_test
 
 def pytest_configure(config):
     config.pluginmanager.register(Guard())
+
+def pytest_ignore_collect(collection_path, config):
+    return config.option.markexpr == "unit" and collection_path.suffix == ".py" and has_no_unit_test(collection_path)
 
 def pytest_collection_modifyitems(items):
     arrange(items)
@@ -121,3 +124,17 @@ def test_a_wrong_unit_test_fails_with_what_to_do(run):
     assert found.count("ask for a fixture of a service, or mark it `integration`") >= 3
     assert "test_it_connects is a unit test and looks up a name (socket.getaddrinfo" in found
     assert "passes_over_the_refusal is a unit test and starts a process (os.system" in found
+
+
+def test_a_run_of_unit_tests_imports_no_module_without_any(run):
+    """A module that starts processes, or whose marker is another tier's, is not read by `-m unit`."""
+    broken = "{}\nraise SystemExit('imported')"
+    others = {
+        "test_starts.py": broken.format("import os, subprocess"),
+        "test_takes.py": broken.format("from subprocess import PIPE"),
+        "test_marked.py": broken.format("import pytest\npytestmark = pytest.mark.integration"),
+        "acceptance/test_stack.py": broken.format(""),
+        "test_late.py": "def test_late():\n    import subprocess",
+    }
+    assert "1 passed" in run(others, "-m", "unit")
+    assert "imported" in run(others)
