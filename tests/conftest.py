@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.services.fast_databases import make_fast
 from tests.services.kafka import KafkaServer, find_apache, find_tansu
 from tests.services.need import need
 from tests.services.node import Node, find_node
@@ -49,7 +50,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Guard unit tests."""
+    """Guard unit tests, and make databases fast."""
+    make_fast()
     config.pluginmanager.register(Guard(), "guard-of-unit-tests")
 
 
