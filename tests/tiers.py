@@ -2,7 +2,8 @@
 
 - unit: this process alone. No service, socket or process, and at most a second.
 - integration: a service or a model, which a fixture or a parameter names; or a module of tests that imports at its top
-  what starts processes or opens sockets; or, by the marker `integration`, what takes more than a second.
+  what starts processes or opens sockets; or, by the marker `integration`, what takes more than a second in all its
+  cases, such as a simulation.
 - acceptance, chaos: the folder, or the marker, of that name.
 
 A tier is a marker of the test: `pytest -m unit` selects it. Such a run does not import modules without unit tests.
@@ -27,7 +28,7 @@ TIERS: Final = ("chaos", "acceptance", "integration", "unit")  # a run begins wi
 # Each fixture of a service asks for `service_folder`, where its data lies, or is one of these.
 _SERVICES: Final = frozenset({"service_folder", "durable_broker", "broker", "broker_behind", "kafka", "node", "s3"})
 # Models are converted once in each process that asks for one, which takes seconds.
-_MODELS: Final = frozenset({"tiny_home", "smollm2_gguf", "minilm_wheel"})
+_MODELS: Final = frozenset({"tiny_home", "smollm2_gguf", "minilm_wheel", "embedder_home"})
 _ASKED_FOR: Final = _SERVICES | _MODELS
 # A parameter that says which service a fixture is to ask for.
 _PARAMETERS: Final = frozenset({"postgresql", "postgres", "apache_kafka", "embedded_kafka", "s3"})

@@ -27,6 +27,7 @@ def full(chance, wanted):
     return wanted
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("write", [short, skewed, two_kinds, full])
 @pytest.mark.parametrize(("known", "lines"), [(60, 40), (1_000, 64), (400, 800)])
 def test_the_interval_holds_for_nine_of_ten_sub_batches(write, known, lines):

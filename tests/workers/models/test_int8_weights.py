@@ -94,6 +94,7 @@ def from_transformers(folder: Path) -> str:
     return str(folder / "llama")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("source", [from_gguf, from_sentences, from_transformers])
 @pytest.mark.parametrize(("quantization", "beside"), [("int8", "float32"), ("int8_float16", "float16")])
 def test_every_conversion_writes_weights_that_cannot_overflow(

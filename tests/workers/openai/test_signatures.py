@@ -82,6 +82,7 @@ def parameters(method):
     return set(inspect.signature(getattr(client_resources()[resource], name)).parameters) - OF_CLIENT
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("method", WORKING)
 def test_every_parameter_is_in_exactly_one_class(method):
     """Those of the client that is installed: a new one fails here until somebody says what becomes of it."""
