@@ -1,9 +1,9 @@
 """The tier of each test, derived from what it asks for; and the guard of the first tier.
 
 - unit: this process alone. No service, socket or process, and at most a second.
-- integration: a service or a model, which a fixture or a parameter names; or a module of tests that imports at its top
-  what starts processes or opens sockets; or, by the marker `integration`, what takes more than a second in all its
-  cases, such as a simulation.
+- integration: a service, a model or the whole pipeline, which a fixture or a parameter names; or a module of tests that
+  imports at its top what starts processes or opens sockets; or, by the marker `integration`, what takes more than a
+  second in all its cases, such as a simulation.
 - acceptance, chaos: the folder, or the marker, of that name.
 
 A tier is a marker of the test: `pytest -m unit` selects it. Such a run does not import modules without unit tests.
@@ -29,7 +29,9 @@ TIERS: Final = ("chaos", "acceptance", "integration", "unit")  # a run begins wi
 _SERVICES: Final = frozenset({"service_folder", "durable_broker", "broker", "broker_behind", "kafka", "node", "s3"})
 # Models are converted once in each process that asks for one, which takes seconds.
 _MODELS: Final = frozenset({"tiny_home", "smollm2_gguf", "minilm_wheel", "embedder_home"})
-_ASKED_FOR: Final = _SERVICES | _MODELS
+# The whole pipeline over a ledger, from admission to the end.
+_PIPELINES: Final = frozenset({"flow"})
+_ASKED_FOR: Final = _SERVICES | _MODELS | _PIPELINES
 # A parameter that says which service a fixture is to ask for.
 _PARAMETERS: Final = frozenset({"postgresql", "postgres", "apache_kafka", "embedded_kafka", "s3"})
 # Modules that start processes or open sockets, and those of the tests that do.

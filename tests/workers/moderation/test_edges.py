@@ -125,6 +125,7 @@ def test_a_text_of_the_greatest_length_comes_to_an_end(name: str, unit: str, len
         assert len(detector(name).detect([hostile])) == 1
 
 
+@pytest.mark.integration
 def test_the_longest_list_is_searched_to_an_end() -> None:
     """Thousands of terms that begin alike, in a text that nearly holds each of them; and each of them is searched."""
     terms = [f"{'aab ' * 20}{n}x" for n in range(5_000)]

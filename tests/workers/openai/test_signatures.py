@@ -13,6 +13,8 @@ from headrace_workers.features.generation.openai import chat, completions, embed
 from headrace_workers.features.generation.openai.common_fields import OF_ANY, OF_GENERATION, WISHES
 
 PAGE = (Path(__file__).parents[3] / "docs" / "openai.md").read_text(encoding="utf-8")
+pytestmark = pytest.mark.integration  # to import the client takes a second
+
 CLASSES = {"works", "refused", "not meant"}
 # The client's own, not the method's.
 OF_CLIENT = {"self", "extra_headers", "extra_query", "extra_body", "timeout"}
@@ -82,7 +84,6 @@ def parameters(method):
     return set(inspect.signature(getattr(client_resources()[resource], name)).parameters) - OF_CLIENT
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("method", WORKING)
 def test_every_parameter_is_in_exactly_one_class(method):
     """Those of the client that is installed: a new one fails here until somebody says what becomes of it."""
