@@ -30,6 +30,10 @@ def apache_kafka(service_folder):
 @pytest.fixture(scope="session")
 def service_folder():
     return "folder"
+
+@pytest.fixture
+def flow():
+    return "flow"
 """
 
 TESTS = {
@@ -40,6 +44,7 @@ import pytest
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_database(database): pass
 """,
+    "test_pipeline.py": "def test_pipeline(flow): pass",
     "test_starts.py": "import subprocess\ndef test_starts(): pass",
     "test_marked.py": "import pytest\n@pytest.mark.integration\ndef test_marked(): pass",
     "test_slow.py": "import pytest\n@pytest.mark.slow\ndef test_slow(): pass",
@@ -94,7 +99,17 @@ def run(tmp_path):
     ("tier", "tests"),
     [
         ("unit", {"test_plain", "test_database[sqlite]"}),
-        ("integration", {"test_service", "test_database[postgresql]", "test_starts", "test_marked", "test_slow"}),
+        (
+            "integration",
+            {
+                "test_service",
+                "test_database[postgresql]",
+                "test_pipeline",
+                "test_starts",
+                "test_marked",
+                "test_slow",
+            },
+        ),
         ("acceptance", {"test_stack"}),
         ("chaos", {"test_kills"}),
     ],
@@ -110,7 +125,7 @@ def test_long_tiers_begin_first_and_files_of_a_service_go_to_one_process(run):
     asks = {f"test_service_{number}.py": "def test_service(apache_kafka): pass" for number in range(6)}
     found = run(TESTS | asks, "--verbose", "--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder")
     done = re.findall(r"\[(gw\d)\] .* PASSED (\S+)::", found)
-    assert len(done) == 15
+    assert len(done) == 16
     assert len({process for process, file in done if "test_service" in file}) == 1
     (other,) = {process for process, _ in done} - {process for process, file in done if "test_service" in file}
     theirs = [Path(file).name for process, file in done if process == other]
