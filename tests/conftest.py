@@ -12,12 +12,13 @@ from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.services.fast_databases import make_fast
 from tests.services.kafka import KafkaServer, find_apache, find_tansu
 from tests.services.need import need
 from tests.services.node import Node, find_node
 from tests.services.postgres import PostgresServer, find_postgres
 from tests.services.redis import RedisServer, find_redis
-from tests.tiers import FilesAndGroups, Guard, arrange
+from tests.tiers import FilesAndGroups, Guard, arrange, has_no_unit_test
 
 from headrace_producers.admin import ensure_topics
 from headrace_producers.settings import KafkaSettings
@@ -37,13 +38,20 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out modules without unit tests where only those are wanted: a third of what collecting costs."""
+    wanted = config.option.markexpr == "unit" and collection_path.match("test_*.py")
+    return True if wanted and has_no_unit_test(collection_path) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test its tier, and put the longest tiers first."""
     arrange(items)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Guard unit tests."""
+    """Guard unit tests, and make databases fast."""
+    make_fast()
     config.pluginmanager.register(Guard(), "guard-of-unit-tests")
 
 

@@ -9,10 +9,13 @@ import pytest
 
 CONFTEST = """
 import pytest
-from tests.tiers import FilesAndGroups, Guard, arrange
+from tests.tiers import FilesAndGroups, Guard, arrange, has_no_unit_test
 
 def pytest_configure(config):
     config.pluginmanager.register(Guard())
+
+def pytest_ignore_collect(collection_path, config):
+    return config.option.markexpr == "unit" and collection_path.suffix == ".py" and has_no_unit_test(collection_path)
 
 def pytest_collection_modifyitems(items):
     arrange(items)
@@ -27,6 +30,10 @@ def apache_kafka(service_folder):
 @pytest.fixture(scope="session")
 def service_folder():
     return "folder"
+
+@pytest.fixture
+def flow():
+    return "flow"
 """
 
 TESTS = {
@@ -37,6 +44,7 @@ import pytest
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_database(database): pass
 """,
+    "test_pipeline.py": "def test_pipeline(flow): pass",
     "test_starts.py": "import subprocess\ndef test_starts(): pass",
     "test_marked.py": "import pytest\n@pytest.mark.integration\ndef test_marked(): pass",
     "test_slow.py": "import pytest\n@pytest.mark.slow\ndef test_slow(): pass",
@@ -91,7 +99,17 @@ def run(tmp_path):
     ("tier", "tests"),
     [
         ("unit", {"test_plain", "test_database[sqlite]"}),
-        ("integration", {"test_service", "test_database[postgresql]", "test_starts", "test_marked", "test_slow"}),
+        (
+            "integration",
+            {
+                "test_service",
+                "test_database[postgresql]",
+                "test_pipeline",
+                "test_starts",
+                "test_marked",
+                "test_slow",
+            },
+        ),
         ("acceptance", {"test_stack"}),
         ("chaos", {"test_kills"}),
     ],
@@ -107,7 +125,7 @@ def test_long_tiers_begin_first_and_files_of_a_service_go_to_one_process(run):
     asks = {f"test_service_{number}.py": "def test_service(apache_kafka): pass" for number in range(6)}
     found = run(TESTS | asks, "--verbose", "--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder")
     done = re.findall(r"\[(gw\d)\] .* PASSED (\S+)::", found)
-    assert len(done) == 15
+    assert len(done) == 16
     assert len({process for process, file in done if "test_service" in file}) == 1
     (other,) = {process for process, _ in done} - {process for process, file in done if "test_service" in file}
     theirs = [Path(file).name for process, file in done if process == other]
@@ -121,3 +139,17 @@ def test_a_wrong_unit_test_fails_with_what_to_do(run):
     assert found.count("ask for a fixture of a service, or mark it `integration`") >= 3
     assert "test_it_connects is a unit test and looks up a name (socket.getaddrinfo" in found
     assert "passes_over_the_refusal is a unit test and starts a process (os.system" in found
+
+
+def test_a_run_of_unit_tests_imports_no_module_without_any(run):
+    """A module that starts processes, or whose marker is another tier's, is not read by `-m unit`."""
+    broken = "{}\nraise SystemExit('imported')"
+    others = {
+        "test_starts.py": broken.format("import os, subprocess"),
+        "test_takes.py": broken.format("from subprocess import PIPE"),
+        "test_marked.py": broken.format("import pytest\npytestmark = pytest.mark.integration"),
+        "acceptance/test_stack.py": broken.format(""),
+        "test_late.py": "def test_late():\n    import subprocess",
+    }
+    assert "1 passed" in run(others, "-m", "unit")
+    assert "imported" in run(others)

@@ -1,22 +1,23 @@
 """The tier of each test, derived from what it asks for; and the guard of the first tier.
 
 - unit: this process alone. No service, socket or process, and at most a second.
-- integration: a service or a model, which a fixture or a parameter names; or a module of tests that imports what starts
-  processes or opens sockets; or, by the marker `integration`, what takes more than a second.
+- integration: a service, a model or the whole pipeline, which a fixture or a parameter names; or a module of tests that
+  imports at its top what starts processes or opens sockets; or, by the marker `integration`, what takes more than a
+  second in all its cases, such as a simulation.
 - acceptance, chaos: the folder, or the marker, of that name.
 
-A tier is a marker of the test, so that `pytest -m unit` selects it.
+A tier is a marker of the test: `pytest -m unit` selects it. Such a run does not import modules without unit tests.
 """
 
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 
 import pytest
@@ -27,8 +28,10 @@ TIERS: Final = ("chaos", "acceptance", "integration", "unit")  # a run begins wi
 # Each fixture of a service asks for `service_folder`, where its data lies, or is one of these.
 _SERVICES: Final = frozenset({"service_folder", "durable_broker", "broker", "broker_behind", "kafka", "node", "s3"})
 # Models are converted once in each process that asks for one, which takes seconds.
-_MODELS: Final = frozenset({"tiny_home", "smollm2_gguf", "minilm_wheel"})
-_ASKED_FOR: Final = _SERVICES | _MODELS
+_MODELS: Final = frozenset({"tiny_home", "smollm2_gguf", "minilm_wheel", "embedder_home"})
+# The whole pipeline over a ledger, from admission to the end.
+_PIPELINES: Final = frozenset({"flow"})
+_ASKED_FOR: Final = _SERVICES | _MODELS | _PIPELINES
 # A parameter that says which service a fixture is to ask for.
 _PARAMETERS: Final = frozenset({"postgresql", "postgres", "apache_kafka", "embedded_kafka", "s3"})
 # Modules that start processes or open sockets, and those of the tests that do.
@@ -37,7 +40,11 @@ _STARTERS: Final = frozenset({
     "tests.services.proxy", "tests.services.server", "tests.services.warm", "tests.workers.gateway.served",
     "tests.workers.webhooks.receiver",
 })  # fmt: skip
-_LONG: Final = ("slow", "luck")
+_IMPORTS: Final = re.compile(
+    r"^(?:from (?:{0}) import |import (?:.*[ ,])?(?:{0})\b)".format("|".join(map(re.escape, sorted(_STARTERS)))), re.M
+)
+_LONG: Final = frozenset({"slow", "luck"})
+_NO_UNITS: Final = re.compile(r"^pytestmark\b.*\b(?:integration|acceptance|chaos|slow|luck)\b", re.M)
 
 # Fixtures of a whole session that are dear to start, and cost while nobody asks for them: one process has each.
 _SHARED: Final = ("apache_kafka", "deployment")
@@ -57,22 +64,30 @@ _IPV6_PROBE: Final = ("::1", 0)  # urllib3 binds this when it is imported, to se
 
 def tier_of(item: pytest.Item) -> str:
     """Return the tier of a test."""
+    marks = {mark.name for mark in item.iter_markers()}
     for tier in TIERS:
-        if item.get_closest_marker(tier) or tier in item.path.parts:
+        if tier in marks or tier in item.path.parts:
             return tier
     asks = _asked_for(item)
-    if asks & _ASKED_FOR or asks & _PARAMETERS or any(item.get_closest_marker(name) for name in _LONG):
+    if asks & _ASKED_FOR or asks & _PARAMETERS or marks & _LONG:
         return "integration"
-    return "integration" if _starts_something(item.module) else "unit"  # type: ignore[attr-defined]
+    return "integration" if _starts_something(item.path) else "unit"
+
+
+def has_no_unit_test(file: Path) -> bool:
+    """Return True if a module's text or folder says that none of its tests is a unit test."""
+    if "acceptance" in file.parts or "chaos" in file.parts:
+        return True
+    return _starts_something(file) or bool(_NO_UNITS.search(file.read_text(encoding="utf-8")))
 
 
 def group_of(items: Iterable[pytest.Item]) -> str | None:
     """Return the name of the group of files that one process of a parallel run has; None for a file on its own.
 
-    `items` are the tests of one file.
+    `items` are the tests of one file, which have their tiers.
     """
     tests = list(items)
-    if any(tier_of(item) == "chaos" for item in tests):
+    if any(item.get_closest_marker("chaos") for item in tests):
         return "chaos"
     return next((name for name in _SHARED if any(_shares(item, name) for item in tests)), None)
 
@@ -80,11 +95,13 @@ def group_of(items: Iterable[pytest.Item]) -> str | None:
 def arrange(items: list[pytest.Item]) -> None:
     """Mark each test with its tier; put groups of files first, then files with the longest tiers."""
     files: dict[Path, list[pytest.Item]] = {}
+    first: dict[Path, int] = {}
     for item in items:
+        tier = tier_of(item)
+        item.add_marker(tier)
         files.setdefault(item.path, []).append(item)
-        item.add_marker(tier_of(item))
+        first[item.path] = min(TIERS.index(tier), first.get(item.path, len(TIERS)))
     groups = {path: group_of(tests) for path, tests in files.items()}
-    first = {path: min(TIERS.index(tier_of(item)) for item in tests) for path, tests in files.items()}
     items.sort(key=lambda item: (groups[item.path] is None, groups[item.path] or "", first[item.path]))
     if os.environ.get("PYTEST_XDIST_WORKER") == "gw0":
         names = {item.nodeid.partition("::")[0]: groups[item.path] for item in items if groups[item.path]}
@@ -169,13 +186,9 @@ class Guard:
 
 
 @cache
-def _starts_something(module: ModuleType) -> bool:
-    """Return True if a module of tests imports one of `_STARTERS`, or something of it."""
-    names = {
-        each.__name__ if isinstance(each, ModuleType) else getattr(each, "__module__", None)
-        for each in vars(module).values()
-    }
-    return bool(_STARTERS & {name for name in names if isinstance(name, str)})
+def _starts_something(file: Path) -> bool:
+    """Return True if a module of tests imports one of `_STARTERS`, or something of it, for all of its tests."""
+    return bool(_IMPORTS.search(file.read_text(encoding="utf-8")))
 
 
 def _shares(item: pytest.Item, name: str) -> bool:

@@ -12,7 +12,7 @@ from tests.acceptance.conftest import Shell, running
 from tests.services.eventually import eventually
 from tests.services.models import MINILM, SMOLLM2, minilm, smollm2
 
-from headrace_workers.runtime.embedded.ports import free_ports
+from headrace_workers.runtime.embedded.free_ports import free_ports
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 

@@ -59,6 +59,7 @@ def test_each_mutant_is_one_small_change(tmp_path: Path):
     assert all(len(change.difference().splitlines()) >= 4 for change in changes(path))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("path", modules(_PACKAGE), ids=str)
 def test_every_mutant_of_the_ledger_is_a_module(path: Path):
     """One that could not be compiled would count as noticed."""

@@ -58,6 +58,7 @@ def test_each_schema_is_valid(event_type: str, documents: dict[str, dict[str, An
     Draft202012Validator.check_schema(documents[schema_file(event_type)])
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("event_type", EXAMPLES)
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())

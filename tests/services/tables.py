@@ -29,9 +29,8 @@ _IDENTITY = "UPDATE identity SET id = '{}'"  # no two ledgers have the same
 
 def sqlite_tables(file: Path) -> str:
     """A new ledger in this file; its URL."""
-    file.write_bytes(_migrated())
-    with closing(sqlite3.connect(file)) as connection, connection:
-        connection.execute(_IDENTITY.format(uuid4()))
+    content, identity = _migrated()
+    file.write_bytes(content.replace(identity, str(uuid4()).encode()))
     return f"sqlite:///{file}"
 
 
@@ -69,12 +68,14 @@ def _made_new(server: PostgresServer, old: str, name: str) -> bool:
 
 
 @cache
-def _migrated() -> bytes:
-    """A file as a migration leaves it."""
+def _migrated() -> tuple[bytes, bytes]:
+    """A file as a migration leaves it, and the id of its ledger, which stands in it as text."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "ledger.db"
         _migrate(f"sqlite:///{file}")
-        return file.read_bytes()
+        with closing(sqlite3.connect(file)) as connection:
+            (identity,) = connection.execute("SELECT id FROM identity").fetchone()
+        return file.read_bytes(), identity.encode()
 
 
 @cache

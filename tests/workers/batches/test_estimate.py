@@ -27,6 +27,7 @@ def full(chance, wanted):
     return wanted
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("write", [short, skewed, two_kinds, full])
 @pytest.mark.parametrize(("known", "lines"), [(60, 40), (1_000, 64), (400, 800)])
 def test_the_interval_holds_for_nine_of_ten_sub_batches(write, known, lines):
@@ -51,6 +52,7 @@ def test_the_interval_holds_for_nine_of_ten_sub_batches(write, known, lines):
     assert held["busy_ms"] >= 200 * LEVEL
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("lines", [12, 24, 64, 400])
 @pytest.mark.parametrize("slots", [1, 3])
 def test_the_clock_holds_for_nine_of_ten_batches_of_few_groups_and_of_many(lines, slots):

@@ -92,6 +92,7 @@ def breaking(call: Callable[..., Any], after: int, *, done: bool) -> Callable[..
     return broken
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("done", [False, True])
 @pytest.mark.parametrize(
     ("part", "name", "after"),
@@ -130,6 +131,7 @@ def test_one_bridge_at_a_time_does_it(ledger: Ledger, tmp_path: Path):
     assert batch.cancelling_at is not None
 
 
+@pytest.mark.integration
 def test_a_large_run_holds_up_no_other_while_it_begins(ledger: Ledger, tmp_path: Path):
     """Of each a bounded number of rows is written down in turns; the batch of the large one has all of them."""
     large = [json.dumps({"item": {"x": "1"}}) for _ in range(2_500)]
@@ -148,6 +150,7 @@ def test_a_large_run_holds_up_no_other_while_it_begins(ledger: Ledger, tmp_path:
     assert numbers == [str(n) for n in range(2_500)]
 
 
+@pytest.mark.integration
 def test_of_one_tenant_two_runs_begin_at_a_time(ledger: Ledger, tmp_path: Path):
     """So that a tenant with many large ones does not hold up the rest; its own others wait."""
     large = [json.dumps({"item": {"x": "1"}}) for _ in range(1_001)]
@@ -222,6 +225,7 @@ def test_who_begins_a_large_run_goes_on(ledger: Ledger, tmp_path: Path):
     assert signs == [1, 200, 400, ROWS]  # the row that makes no job has a status
 
 
+@pytest.mark.integration
 def test_empty_lines_are_read_a_bounded_part_at_a_time(ledger: Ledger, tmp_path: Path):
     """Each part says that the bridge goes on, and the next run has its turn behind it."""
     ledger.of(Evals).cancel("eval_1", "evalrun_1", "a")

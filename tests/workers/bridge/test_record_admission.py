@@ -131,6 +131,7 @@ def test_a_bad_envelope_is_refused_with_what_is_wrong(headers, reason):
     assert set(found.headers) == {name for name, _ in headers}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("event_type", STRATEGIES)
 @given(data=st.data())
 @settings(max_examples=15, deadline=None)

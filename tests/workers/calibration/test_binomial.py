@@ -37,6 +37,7 @@ def test_without_audits_and_where_all_are_wrong_nothing_is_excluded() -> None:
     assert clopper_pearson_upper(5, 5, 0.05) == 1.0
 
 
+@pytest.mark.integration
 @given(x=st.floats(0, 1), a=st.floats(0.5, 2_000), b=st.floats(0.5, 2_000))
 def test_the_incomplete_beta_is_scipys(x: float, a: float, b: float) -> None:
     """Over four orders of magnitude of both parameters."""

@@ -89,6 +89,7 @@ def test_equal_similarities_are_served_together_or_not_at_all() -> None:
     assert threshold(curve, 0.1) is None
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", list(CURVES))
 def test_the_chosen_threshold_serves_at_most_one_per_cent_wrong(name: str) -> None:
     """In at least 95 % of worlds, whatever the curve's shape."""

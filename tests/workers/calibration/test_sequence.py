@@ -120,6 +120,7 @@ def test_clopper_pearson_looked_at_again_and_again_misses_more_often() -> None:
     assert peeked_misses(1_000, 1_000, 25, 0.05, np.random.default_rng(3)) > 150
 
 
+@pytest.mark.integration
 def test_a_good_scope_is_accused_in_no_more_than_one_world_of_twenty() -> None:
     """The lower bound of errors at just 1 %, looked at after every audit, is above 1 % in at most 5 % of worlds."""
     wrong = np.cumsum(np.random.default_rng(5).random((1_000, 600)) < 0.01, axis=1)

@@ -109,6 +109,7 @@ def test_what_is_nearly_the_same() -> None:
     )
 
 
+@pytest.mark.integration
 def test_what_is_less_alike_than_the_threshold_is_kept() -> None:
     """Though an index of sketches proposes it."""
     words, found = [f"word{number}" for number in range(100)], []

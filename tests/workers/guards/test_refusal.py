@@ -105,6 +105,7 @@ def test_names_are_told_apart() -> None:
     assert len({guard.name for guard in GUARDS}) == len(GUARDS)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "unit",
     [

@@ -202,6 +202,7 @@ def test_outgrown_lists_learn_new_centres() -> None:
     assert index.state.lists.trained == 41
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("outside", [0, 1000])
 def test_recall_by_lists(outside: int) -> None:
     """At least 98 of 100 of what comparing all would find, some of it in lists and some not, some of it dead."""

@@ -87,6 +87,7 @@ def test_the_text_of_an_added_token_is_text(kind: Callable[[], Tokenizer], text:
         assert not added_ids(tokenizer) & set(ids)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", KINDS)
 @given(text=st.text(st.sampled_from(f"{LETTERS}{SIGNS}☃É́\n\x00")))
 def test_other_texts_have_the_ids_that_they_had(kind: Callable[[], Tokenizer], text: str) -> None:

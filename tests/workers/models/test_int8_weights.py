@@ -94,6 +94,7 @@ def from_transformers(folder: Path) -> str:
     return str(folder / "llama")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("source", [from_gguf, from_sentences, from_transformers])
 @pytest.mark.parametrize(("quantization", "beside"), [("int8", "float32"), ("int8_float16", "float16")])
 def test_every_conversion_writes_weights_that_cannot_overflow(
@@ -113,6 +114,7 @@ def test_every_conversion_writes_weights_that_cannot_overflow(
     assert set(norms.values()) == {beside}
 
 
+@pytest.mark.integration
 def test_other_formats_have_no_bound(tmp_path: Path) -> None:
     """In float32 the card says nothing of int8."""
     convert(from_sentences(tmp_path), "mine", tmp_path, "float32")

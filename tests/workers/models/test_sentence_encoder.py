@@ -43,6 +43,7 @@ def strange_weight(files: dict[str, Any]) -> None:
     files["weights"]["encoder.layer.2.x"] = np.ones(1, np.float32)
 
 
+@pytest.mark.integration
 def test_it_needs_no_torch_and_makes_an_embedder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what the folder says of itself, and nothing that a job may name."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

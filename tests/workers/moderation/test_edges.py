@@ -53,6 +53,7 @@ def jwt(length: int) -> str:
     return f"{header}.{base64.urlsafe_b64encode(claims.encode()).rstrip(b'=').decode()}.{'s1G-_' * 40}"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("name", "sample"),
     [
@@ -74,6 +75,7 @@ def test_found_wherever_it_stands(name: str, sample: str, filler: str) -> None:
         assert covered(name, text, len(before), len(before) + len(sample)), place
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("length", [300, 2_000, 2_048, 2_049, 2_550, 4_096, 20_000, 190_000])
 @pytest.mark.parametrize("place", [0, 1, SIZE - OVERLAP, SIZE - 5, SIZE, 3_000])
 def test_a_token_of_any_length_is_a_secret_to_its_end(length: int, place: int) -> None:
@@ -123,6 +125,7 @@ def test_a_text_of_the_greatest_length_comes_to_an_end(name: str, unit: str, len
         assert len(detector(name).detect([hostile])) == 1
 
 
+@pytest.mark.integration
 def test_the_longest_list_is_searched_to_an_end() -> None:
     """Thousands of terms that begin alike, in a text that nearly holds each of them; and each of them is searched."""
     terms = [f"{'aab ' * 20}{n}x" for n in range(5_000)]

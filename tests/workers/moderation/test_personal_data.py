@@ -89,6 +89,7 @@ def test_overlong_address_is_not_let_through(personal_data: PersonalDataDetector
     assert any(span.endswith("@example.com") for _, span in found(personal_data, text))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("unit", ["a@", "1", " ", "a.a@", "eyJa.", "AA11 ", "f:", "::", "[", "x" * 63 + "."])
 def test_long_hostile_text_comes_to_an_end(personal_data: PersonalDataDetector, unit: str) -> None:
     """Texts on which a pattern would be quadratic are answered: a whole-text scan would take hours."""
@@ -102,6 +103,7 @@ SPACED = (" ", "\n", "AB123456C", "203.0.113.7", "jo@example.com", "\u00a0", "ï¼
 PIECES = st.sampled_from([*TEXT_PIECES.split(" "), *SPACED])
 
 
+@pytest.mark.integration
 @settings(max_examples=300, deadline=None)
 @given(pieces=st.lists(PIECES, min_size=4, max_size=24))
 def test_gates_never_change_a_verdict(

@@ -215,6 +215,7 @@ UNITS = (
 )
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("unit", UNITS, ids=range(len(UNITS)))
 def test_a_text_of_the_greatest_length_is_changed_to_an_end(unit: str) -> None:
     """Also where it is made to cost as much as possible; no look is longer than the text."""

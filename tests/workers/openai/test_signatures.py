@@ -13,6 +13,8 @@ from headrace_workers.features.generation.openai import chat, completions, embed
 from headrace_workers.features.generation.openai.common_fields import OF_ANY, OF_GENERATION, WISHES
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "openai.md").read_text(encoding="utf-8")
+pytestmark = pytest.mark.integration  # to import the client takes a second
+
 CLASSES = {"works", "refused", "out of scope"}
 # The client's own, not the method's.
 OF_CLIENT = {"self", "extra_headers", "extra_query", "extra_body", "timeout"}

@@ -72,6 +72,7 @@ def test_the_method_is_what_the_data_bear(arguments, method):
     assert found == drawn(1, **arguments)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("better", "worse", "clusters", "size", "sets"),
     [
@@ -89,6 +90,7 @@ def test_the_interval_holds_the_truth(better, worse, clusters, size, sets):
     assert np.mean(held) >= 0.92
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("clusters", "size", "sets"), [(20, 1, 200), (120, 1, 400), (60, 5, 400), (12, 5, 60)])
 def test_no_difference_is_rarely_taken_for_one(clusters, size, sets):
     """p at 0.05, over sets in which both are equally good: 5 %, and what chance does to so many sets."""

@@ -19,6 +19,7 @@ def rang(before: float, fresh: float, seed: int) -> str | None:
     return None
 
 
+@pytest.mark.integration
 def test_it_rings_where_verdicts_become_worse_and_not_otherwise():
     """From 10 % wrong to 40 %: always. Still 10 %: hardly ever, though it was asked twenty times."""
     assert [rang(0.1, 0.4, seed) for seed in range(8)] == ["worse"] * 8

@@ -34,6 +34,7 @@ def seen(world: World) -> Found:
     return found(replace(world, items=1_000), SETS)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
 def test_the_interval_holds_the_truth_and_the_judges_own_does_not(world):
     """In each world, within what chance does to 400 sets (2.2 %) of 94 to 96 %; the same seeds each time."""
@@ -43,11 +44,13 @@ def test_the_interval_holds_the_truth_and_the_judges_own_does_not(world):
     assert of.alone < 0.05
 
 
+@pytest.mark.integration
 def test_all_worlds_together_hold_what_is_said():
     """93 to 97 %, where chance does less than 1 %. The bench holds each world to that, in 4,000 sets."""
     assert 0.94 <= np.mean([seen(world).covered for world in WORLDS]) <= 0.96
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("world", [*NEAR, *FEW], ids=lambda world: world.name)
 def test_few_labels_and_few_disagreements_are_held_cautiously(world):
     """At least 93 %: people alone, and the judge that hardly ever differs from them."""
@@ -56,6 +59,7 @@ def test_few_labels_and_few_disagreements_are_held_cautiously(world):
     assert of.alone == (1.0 if world in FEW else 0.0)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("world", SHARES, ids=lambda world: world.name)
 def test_where_only_a_share_is_judged_the_interval_holds_the_truth(world):
     """Labels of judged items or of all, even shares and uneven ones: within what chance does to 200 sets (3.1 %)."""
@@ -175,6 +179,7 @@ def test_the_judge_is_followed_between_not_and_wholly():
     )
 
 
+@pytest.mark.integration
 def test_lambda_comes_from_other_labels():
     """A judge of pure noise gains nothing by being fitted: in the mean over sets it makes the interval no narrower."""
     world = replace(WORLDS[0], finds=0.5, errs=0.5, items=1_000)

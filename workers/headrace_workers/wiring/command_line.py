@@ -1,6 +1,7 @@
 """The command line with all commands."""
 
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import Annotated, Any, Final
 
@@ -92,9 +93,15 @@ def _is_torn(argument: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in argument)
 
 
+@cache
+def _command() -> Any:
+    """Return all commands as Click's objects: to build them takes as long as a short command."""
+    return typer.main.get_command(app)
+
+
 def _call(arguments: Sequence[str]) -> int:
     try:
-        result: Any = app(args=list(arguments), standalone_mode=False)
+        result: Any = _command()(args=list(arguments), standalone_mode=False)
     except typer.Abort:
         return _INTERRUPTED
     except _USAGE_ERROR as error:

@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Final
 
 from headrace_workers.core.ports import Detection
@@ -78,7 +78,9 @@ class PersonalDataDetector:
         return sorted(kept, key=lambda d: (d.start, d.end))
 
 
+@cache
 def _load() -> list[_Rule]:
+    """Return the rules, which all detectors of a process share."""
     # Most of what importing takes, and only Presidio's engines of language models use them.
     with left_out("spacy", "thinc", optional=("torch", "transformers"), of="presidio_analyzer"):
         from presidio_analyzer import predefined_recognizers as presidio

@@ -7,7 +7,7 @@ sentences cost it 10 ms; here the same numbers come from a few numpy operations 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
 from itertools import repeat
 from typing import Final
@@ -149,7 +149,9 @@ def plain_words() -> frozenset[str]:
     return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
 
 
+@cache
 def _load() -> _Model:
+    """Return the model, which all detectors of a process share."""
     from headrace_workers.features.moderation.profanity_files import read_numbers
 
     numbers = read_numbers()

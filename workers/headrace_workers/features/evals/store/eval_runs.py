@@ -3,12 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, case, delete, func, select, update
 
 from headrace_schemas.errors import Category, HeadraceError
-from headrace_workers.core.sql.database import clock, insert, now_ms
+from headrace_workers.core.sql import driver_statements
+from headrace_workers.core.sql.database import clock, insert_many, many, now_ms
 from headrace_workers.features.evals.states import CANCELED, CANCELING, COMPLETED, ERROR, FAILED, IN_PROGRESS, QUEUED
 from headrace_workers.features.evals.tables import IS_OPEN, ITEMS, RUNS
 from headrace_workers.features.webhooks.store import deliveries
@@ -70,7 +72,14 @@ def put_items(connection: Connection, run: int, items: Sequence[NewItem], size: 
         for each in items
     ]
     if rows:
-        connection.execute(insert(connection, ITEMS).values(rows).on_conflict_do_nothing())
+        dialect = connection.dialect.name
+        driver_statements.run(connection, _new_items(dialect), many(dialect, rows))
+
+
+@lru_cache
+def _new_items(dialect: str) -> Any:
+    columns = [ITEMS.c[name] for name in ("run", "number", "item", "status", "sample", "created_at")]
+    return insert_many(dialect, ITEMS, columns, {}).on_conflict_do_nothing()
 
 
 def begin(connection: Connection, run: int, batch: str | None, total: int, tally: Mapping[str, Any]) -> None:
