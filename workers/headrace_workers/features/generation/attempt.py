@@ -6,13 +6,18 @@ from typing import Final
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError
 from headrace_schemas.errors import PromptTooLong
 from headrace_schemas.events import Attempt
+from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_SHORT_TEXT
-from headrace_workers.core.ledger.outcome import Dead, Outcome, Retry
+from headrace_workers.core.ledger.outcome import Dead, Outcome, Retry, Signal, Wait
 from headrace_workers.core.pipeline.chain import in_words, links_in, next_in_chain, tried_in, with_attempt
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Generator, HasProvider
+from headrace_workers.features.generation.model_health import Permit
+from headrace_workers.features.generation.store.breakers import signal_of
 
+NEAR_SECONDS: Final = 600.0  # to the deadline of a batch job: it waits no longer for a model whose breaker is open
 _LEAST_SHARE: Final = 0.001
+_LONGEST_WAIT: Final = 60.0
 
 
 class AttemptTooLong(HeadraceError):
@@ -44,6 +49,24 @@ def failed_attempt(generator: Generator, category: Category, reason: str, ms: fl
     return Attempt(
         model=generator.alias, provider=_provider(generator), category=category, reason=reason, ms=round(max(0, ms), 1)
     )
+
+
+def spared(task: Task, generator: Generator, permit: Permit) -> Outcome:
+    """Return the outcome of a task whose model is not asked, since its breaker is open: another model is asked at once,
+    unless the job is batch work that has time to wait.
+    """
+    reason = f"{generator.alias} was not asked: its breaker is open after {permit.reason or 'failures'}"[
+        :MAX_SHORT_TEXT
+    ]
+    if next_in_chain(task.job, generator.alias) is not None and not may_wait(task.job.lane, task.seconds_left):
+        attempt = failed_attempt(generator, Category.REROUTABLE, reason, 0)
+        return with_failure(Retry(reason, category=Category.REROUTABLE), task, attempt)
+    return Wait(Signal(signal_of(generator.alias)), reason, at_most=min(permit.wait, _LONGEST_WAIT))
+
+
+def may_wait(lane: Lane, seconds_left: float | None) -> bool:
+    """Return True if a job may wait until its model answers again, rather than go to a dearer one."""
+    return lane is Lane.BATCH and (seconds_left is None or seconds_left > NEAR_SECONDS)
 
 
 def with_failure(outcome: Outcome, task: Task, attempt: Attempt) -> Outcome:

@@ -19,8 +19,11 @@ from headrace_workers.features.generation.attempt import (
     failed_attempt,
     fields_of,
     share_of,
+    spared,
     with_failure,
 )
+from headrace_workers.features.generation.drilled import Answers, Drilled
+from headrace_workers.features.generation.model_health import ModelHealth, Permit
 
 Shown: TypeAlias = Callable[[str, Sequence[Message]], tuple[Message, ...]]
 
@@ -41,13 +44,17 @@ def generate(
     generator: Generator,
     shown: Shown = as_it_is,
     cancelled: Callable[[str], bool] = no_job,
+    health: ModelHealth | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> list[Outcome]:
     """Answer all tasks in one call of the model; the i-th outcome belongs to the i-th task.
 
     `shown(tenant, messages)` returns a conversation as its model reads it. Jobs that are
-    `cancelled` meanwhile are computed no further.
+    `cancelled` meanwhile are computed no further. The model is not asked while the breaker of its `health` is open.
     """
+    permit = health.permit(_longest(tasks, generator.alias)) if health else Permit()
+    if permit.wait:
+        return [spared(task, generator, permit) for task in tasks]
     jobs = [(place, task.job) for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)]
     begun = monotonic()
     requests = [
@@ -60,13 +67,22 @@ def generate(
         )
         for place, job in jobs
     ]
-    completions = generator.generate(requests) if requests else []
+    asked: Answers = Drilled(fault) if health and (fault := health.drill()) else generator
+    completions = asked.generate(requests) if requests else []
     ms = (monotonic() - begun) * 1000
+    if health and requests:
+        health.note(completions, ms, probed=permit.probes)
     outcomes: list[Outcome] = [_not_a_generation(task) for task in tasks]
     for (place, _), request, completion in zip(jobs, requests, completions, strict=True):
         found = _in_time(completion, request, ms)
         outcomes[place] = _outcome(tasks[place], found, generator, ms)
     return outcomes
+
+
+def _longest(tasks: Sequence[Task], model: str) -> float | None:
+    """Return how long the attempts of these tasks may take; None where nothing bounds one of them."""
+    shares = [share_of(task, model) for task in tasks]
+    return max((each for each in shares if each is not None), default=None) if None not in shares else None
 
 
 def _given_up(
