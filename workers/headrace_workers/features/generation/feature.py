@@ -32,9 +32,9 @@ def _routers() -> "Sequence[APIRouter]":
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.generation.commands import models
+    from headrace_workers.features.generation.commands import drill, models
 
-    return (models.register,)
+    return (models.register, drill.register)
 
 
 def _hooks() -> "Hooks":
@@ -45,7 +45,7 @@ def _hooks() -> "Hooks":
         breakers.forget(connection)
         return responses.forget(connection, older_than_ms)
 
-    return Hooks(on_prune=forget)
+    return Hooks(on_prune=forget, incidents=breakers.incidents)
 
 
 def _admission(parts: "AdmissionParts | None") -> "AdmissionCheck | None":

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, func, or_, select, update
 
 from headrace_schemas.uuids import Namespace
 from headrace_workers.core.ledger.completion import wake
+from headrace_workers.core.ledger.incidents import Incident
 from headrace_workers.core.sql.database import clock, insert, now_ms
 from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.sql.transactions import durable, reads, volatile
@@ -94,6 +95,14 @@ def take_probe(connection: Connection, model: str, lease_ms: int) -> bool:
         .values(probed_until=now_ms() + lease_ms)
     )
     return taken.rowcount == 1
+
+
+def incidents(connection: Connection) -> list[Incident]:
+    """Return the breakers that are not closed, for `headrace status`."""
+    rows = connection.execute(select(BREAKERS).where(BREAKERS.c.open_until.is_not(None)).order_by(BREAKERS.c.model))
+    return [
+        Incident("models", f"model {row.model}", f"its breaker is open: {row.reason}", row.opened_at) for row in rows
+    ]
 
 
 def drill(connection: Connection, model: str, kind: str | None, for_ms: int) -> None:
