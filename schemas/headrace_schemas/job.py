@@ -202,6 +202,10 @@ class GenerationJob(JudgedJob):
         Field(description="What to do if no passage is relevant enough. By default `abstain`. Needs `knowledge`."),
     ] = None
 
+    fallback_on_refusal: Annotated[
+        bool,
+        Field(description="True to ask the next model of the chain where a provider's policy withholds its answer."),
+    ] = False
     min_quality: Annotated[
         MinQuality | None,
         Field(description="The least score by one of the criteria. Such an answer never comes from the cache."),

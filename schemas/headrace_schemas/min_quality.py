@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from headrace_schemas.limits import INTEGRAL, Label, ShortText
+from headrace_schemas.limits import INTEGRAL, MAX_CHAIN, Label, ShortText
 from headrace_schemas.model import OutgoingValue, Value
 from headrace_schemas.moderation import Unit
 from headrace_schemas.not_judged import NotJudged
@@ -16,7 +16,8 @@ class MinQuality(Value):
     """The least score by one of the job's criteria, and what becomes of an answer below it.
 
     `regenerate`: the model is asked again, with its answer and what is wrong with it in words, `attempts` times at
-    most; of all answers the best goes out. `hold`: a person decides whether it does, also where it could not be
+    most; of all answers the best goes out. `next`: the next model of the job's chain is asked instead, and so on; of
+    all answers the best goes out. `hold`: a person decides whether it does, also where it could not be
     judged. `accept`: it goes out. The receipt tells it in each case. With the other two an answer that could not be
     judged goes out.
     """
@@ -26,7 +27,7 @@ class MinQuality(Value):
     ]
     value: Annotated[float, Field(gt=0, le=1, description="The least score.")]
     then: Annotated[
-        Literal["regenerate", "hold", "accept"], Field(description="What happens to an answer below it.")
+        Literal["regenerate", "next", "hold", "accept"], Field(description="What happens to an answer below it.")
     ] = "regenerate"
     attempts: Annotated[
         int, Field(ge=1, le=MAX_ATTEMPTS, description="How often the model is asked again at most."), INTEGRAL
@@ -52,9 +53,7 @@ class QualityFloor(OutgoingValue):
     ]
     attempts: Annotated[
         tuple[Attempt, ...],
-        Field(
-            max_length=MAX_ATTEMPTS + 1, description="The scores of all answers, in the order in which they were made."
-        ),
+        Field(max_length=MAX_CHAIN, description="The scores of all answers, in the order in which they were made."),
     ]
     chosen: Annotated[
         int, Field(ge=1, description="The number of the answer that was published, counted from 1."), INTEGRAL

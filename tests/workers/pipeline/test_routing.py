@@ -244,6 +244,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
             "canaries",
             "shown",
             "cancelled",
+            "health",
             "embedder",
             "embedder_alias",
             "cache",
@@ -265,7 +266,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
             "embedder", "embedder_alias", "cache", "retrieval", "passage_screener", "cache_mode", "cache_ttl",
             "max_wait", "auditing",
         ],
-        "generate": ["shown", "cancelled", "generator"], "judge": [],
+        "generate": ["shown", "cancelled", "health", "generator"], "judge": [],
         "moderate": ["screener", "seen_prompts", "trusts_system", "moderator", "canaries"],
         "deliver": ["webhooks", "sender", "sealer"],
     }[role]  # fmt: skip

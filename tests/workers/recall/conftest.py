@@ -59,7 +59,7 @@ class Flow:
         needs = {
             "generator": lambda: self.generator, "moderator": lambda: self.moderator, "canaries": lambda: UNMARKED,
             "shown": lambda: as_it_is,
-            "cancelled": lambda: no_job,
+            "cancelled": lambda: no_job, "health": lambda: None,
             "cache": lambda: self.cache,
             "screener": lambda: self.screener, "seen_prompts": SeenPrompts, "trusts_system": lambda: no_tenant,
             "retrieval": lambda: self.retrieval, "passage_screener": lambda: lambda: self.screener,

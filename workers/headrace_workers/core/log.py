@@ -43,6 +43,8 @@ class Action(StrEnum):
     SCOPE_OFF = "scope_off"  # too many answers of it were wrong: none is given by likeness any more
     NO_EMBEDDER = "no_embedder"  # answers are not looked up by likeness
     MODEL_LEFT_OUT = "model_left_out"  # its card cannot be used
+    MODEL_DOWN = "model_down"  # its breaker is open: it failed again and again
+    MODEL_UP = "model_up"  # its breaker closed
     DETECTOR_FAILED = "detector_failed"
     DETECTOR_HANGS = "detector_hangs"  # what it was to look at is held
     POLICY_CHANGED = "policy_changed"  # outputs are moderated by another from here on

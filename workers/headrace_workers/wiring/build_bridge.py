@@ -17,6 +17,7 @@ from headrace_workers.core.ledger.probe import Probe
 from headrace_workers.core.outage import KafkaUnavailable
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
+from headrace_workers.features.generation.known_breakers import KnownBreakers
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.runtime.bridge.bridge import Bridge, Duty
 from headrace_workers.runtime.bridge.cluster import Cluster
@@ -52,6 +53,7 @@ class _Shared:
     ledger: Ledger
     clock: SystemClock
     models: Registry
+    breakers: KnownBreakers
     rules: AdmissionRules
     tasks: TaskQueue
     impatient_tasks: TaskQueue  # for what has other ways, too: it gives up soon
@@ -80,7 +82,8 @@ def build_bridge(
     hints = redis_client(settings.redis, HINT_SECONDS)
     notifier = Notifier(hints, channel)
     ledger.tell_of_changes(partial(notifier.notify, Hint.CHANGES))
-    pipeline = pipeline or pipeline_of(settings)
+    breakers = KnownBreakers(ledger)
+    pipeline = pipeline or pipeline_of(settings, breakers.avoided)
     parts = admission_parts(settings, ledger, models)
     shared = _Shared(
         settings=settings,
@@ -89,6 +92,7 @@ def build_bridge(
         ledger=ledger,
         clock=clock,
         models=models,
+        breakers=breakers,
         rules=admission_rules(parts, pipeline),
         tasks=task_queue(settings, redis_client(settings.redis), ledger),
         impatient_tasks=task_queue(settings, hints, ledger),
@@ -167,6 +171,7 @@ def _dispatch(shared: _Shared) -> Dispatch:
         group_size=settings.group_size,
         depth=settings.queue_depth,
         linger_ms=int(settings.linger * 1000),
+        limits=shared.breakers.groups,
     )
 
 

@@ -8,6 +8,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import MODEL_ROLE
 from headrace_workers.core.progress import Progress
+from headrace_workers.features.generation.known_breakers import KnownBreakers
 from headrace_workers.features.generation.models.registry import load_card
 from headrace_workers.features.generation.parts import generator
 from headrace_workers.features.generation.settings import GenerationSettings
@@ -37,8 +38,8 @@ def serve(
     pipeline: Pipeline | None = None,
 ) -> int:
     """Run a worker of these roles until SIGTERM, and return its exit code."""
-    pipeline = pipeline or pipeline_of(settings)
     build = partial(build_hands, settings, pipeline, roles, model)
+    pipeline = pipeline or pipeline_of(settings)
     return run_worker(
         settings,
         pipeline,
@@ -59,13 +60,14 @@ def _open_calls(settings: Settings, model: str | None) -> int:
 
 
 def build_hands(
-    settings: Settings, pipeline: Pipeline, roles: frozenset[str], model: str | None, progress: Progress
+    settings: Settings, own: Pipeline | None, roles: frozenset[str], model: str | None, progress: Progress
 ) -> WorkerRuntime:
-    """Return a worker's hands.
+    """Return a worker's hands, with a pipeline of its `own` or that of the deployment.
 
     Call it after any fork, since models and connections do not survive one.
     """
     ledger, name = Ledger.at(settings.ledger), process_name("+".join(sorted(roles)))
+    pipeline = own or pipeline_of(settings, KnownBreakers(ledger).avoided)
     runs = Runs(progress, pipeline, settings.longest_run)
 
     def cancelled() -> CancellationWatch:

@@ -1,6 +1,6 @@
 """Parts that several kinds of processes are built of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import redis
 
@@ -8,7 +8,7 @@ from headrace_workers.core.admission.parts import AdmissionParts
 from headrace_workers.core.ledger.claim import Claim
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.following import Following
-from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.routing import Pipeline, none_avoided
 from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.parts import counting_models
@@ -25,9 +25,12 @@ def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQ
     return TaskQueue(client, RedisNames(settings.kafka.prefix), ledger.identity)
 
 
-def pipeline_of(settings: Settings) -> Pipeline:
-    """Return the pipeline of this deployment. ConfigurationError where its moderation policy is wrong."""
-    return Pipeline(installed_stages(settings), judge_model=settings.of(ModelSettings).judge_model)
+def pipeline_of(settings: Settings, avoided: Callable[[], Collection[str]] = none_avoided) -> Pipeline:
+    """Return the pipeline of this deployment, which leads around `avoided` models. ConfigurationError where its
+    moderation policy is wrong.
+    """
+    judge = settings.of(ModelSettings).judge_model
+    return Pipeline(installed_stages(settings), judge_model=judge, avoided=avoided)
 
 
 def admission_parts(settings: Settings, ledger: Ledger, registry: Registry | None = None) -> AdmissionParts:

@@ -7,6 +7,7 @@ from headrace_workers.core.feature import Check, Feature
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
+    from sqlalchemy import Connection
 
     from headrace_workers.core.admission.check import AdmissionCheck
     from headrace_workers.core.admission.parts import AdmissionParts
@@ -14,6 +15,7 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.features.generation.engines.engine import Engine
+    from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty
     from headrace_workers.runtime.settings import Settings
     from headrace_workers.runtime.worker.parts import WorkerParts
 
@@ -30,16 +32,20 @@ def _routers() -> "Sequence[APIRouter]":
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.generation.commands import models
+    from headrace_workers.features.generation.commands import drill, models
 
-    return (models.register,)
+    return (models.register, drill.register)
 
 
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.features.generation.store import responses
+    from headrace_workers.features.generation.store import breakers, responses
 
-    return Hooks(on_prune=responses.forget)
+    def forget(connection: "Connection", older_than_ms: int) -> bool:
+        breakers.forget(connection)
+        return responses.forget(connection, older_than_ms)
+
+    return Hooks(on_prune=forget, incidents=breakers.incidents)
 
 
 def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
@@ -58,6 +64,12 @@ def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
     from headrace_workers.features.generation.parts import parts
 
     return parts(worker)
+
+
+def _duty(bridge: "BridgeParts") -> "FeatureDuty":
+    from headrace_workers.features.generation.rerouting import rerouting_of
+
+    return rerouting_of(bridge)
 
 
 def _checks() -> Sequence[Check]:
@@ -86,6 +98,7 @@ FEATURE = Feature(
     hooks=_hooks,
     stages=_stages,
     parts=_parts,
+    duties={"reroute": _duty},
     checks=_checks,
     engines=_engines,
     settings=_settings,

@@ -7,6 +7,7 @@ from headrace_schemas import Message
 from headrace_workers.core.feature import installed
 from headrace_workers.core.ports import Generator
 from headrace_workers.features.generation.engines.counting import CountingModels
+from headrace_workers.features.generation.model_health import ModelHealth
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.settings import GenerationSettings
 from headrace_workers.runtime.settings import Settings
@@ -15,7 +16,13 @@ from headrace_workers.runtime.worker.parts import WorkerParts
 
 def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
     """Return what builds the parts of this feature."""
-    return {"generator": lambda: worker.once(generator)}
+    return {"generator": lambda: worker.once(generator), "health": lambda: worker.once(health)}
+
+
+def health(worker: WorkerParts) -> ModelHealth:
+    """Return the health of the model that this worker holds."""
+    assert worker.model is not None  # noqa: S101 - no worker holds one without a name
+    return ModelHealth(worker.ledger, worker.model)
 
 
 def generator(worker: WorkerParts) -> Generator:

@@ -23,7 +23,8 @@ class Dispatch:
     """Dispatcher that fills the task queue up to `depth` groups a queue and lane.
 
     A model's or an encoder's batch work that makes no full group waits for company, `linger_ms` at most: groups of one
-    and three, as the first lines of a file made them, take a model as long as full ones.
+    and three, as the first lines of a file made them, take a model as long as full ones. `limits` says of which models
+    fewer groups are sent at a look, and how many.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Dispatch:
         group_size: int,
         depth: int,
         linger_ms: int,
+        limits: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._ledger = ledger
         self._tasks = tasks
@@ -48,6 +50,7 @@ class Dispatch:
         self._group_size = group_size
         self._depth = depth
         self._linger_ms = linger_ms
+        self._limits = limits
         self._overtaken: dict[str, int] = {}  # interactive claims of a queue since batch work had its floor
         self.rest = _SOON  # seconds to the next look without a hint
 
@@ -81,10 +84,12 @@ class Dispatch:
 
     def _wanted(self, queues: Mapping[str, Queue], waiting: Mapping[tuple[str, int], int]) -> list[Wanted]:
         wanted = []
+        limits = self._limits()
         for (name, lane), count in waiting.items():
             room = max(self._depth, queues[name].abreast // _ABREAST) - count
             if lane == BATCH and self._overtaken.get(name, 0) >= _FLOOR - 1:
                 room = max(1, room)  # what waits there is being overtaken: one more, which will not be
+            room = min(room, limits.get(queues[name].model or "", room))
             if room > 0:
                 wanted.append(self._want(queues[name], lane, room))
         return wanted

@@ -1082,6 +1082,29 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
     )
     op.create_index("webhook_endpoints_tenant", "webhook_endpoints", ["tenant", "created_at"], unique=False)
     op.create_table(
+        "breakers",
+        sa.Column("model", sa.String(length=64), nullable=False),
+        sa.Column("failures", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("openings", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("opened_at", sa.BigInteger(), nullable=True),
+        sa.Column("open_until", sa.BigInteger(), nullable=True),
+        sa.Column("probed_until", sa.BigInteger(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("drill", sa.String(length=8), nullable=True),
+        sa.Column("drilled_until", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("model"),
+    )
+    op.create_table(
+        "model_calls",
+        sa.Column("model", sa.String(length=64), nullable=False),
+        sa.Column("minute", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("calls", sa.Integer(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("ms", sa.BigInteger(), nullable=False),
+        sa.Column("slowest_ms", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("model", "minute"),
+    )
+    op.create_table(
         "probes",
         sa.Column("slot", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
@@ -1092,6 +1115,8 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
 def downgrade() -> None:
     for name in (
         "probes",
+        "model_calls",
+        "breakers",
         "webhook_endpoints",
         "webhook_deliveries",
         "verdicts",

@@ -1,0 +1,139 @@
+"""`headrace drill`: an outage of a model, on purpose."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from headrace_schemas.errors import ConfigurationError, UnknownModel
+from headrace_workers.cli.durations import parse_life, show_ms
+from headrace_workers.cli.output import put_json, say
+from headrace_workers.runtime.settings import home_of
+
+if TYPE_CHECKING:
+    from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.features.generation.outage_report import OutageReport
+
+_RENEWED_MS: Final = 4_000  # so long the fault lasts when this command is killed
+_RENEW_EVERY: Final = 1.0
+_LONGEST: Final = 3_600.0
+_SETTLES_SECONDS: Final = 30.0  # that jobs of the drill have to end behind it
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    drill = typer.Typer(help="Rehearse a failure, and see what users would see of it.", no_args_is_help=True)
+    drill.callback()(_group)
+    drill.command("outage")(outage)
+    app.add_typer(drill, name="drill")
+
+
+def _group() -> None:
+    """Rehearse a failure, and see what users would see of it."""
+
+
+def outage(
+    model: Annotated[str, typer.Argument(help="the model that is to fail")],
+    duration: Annotated[str, typer.Option("--for", help="how long, such as 60s or 5m; at most 1h")] = "60s",
+    kind: Annotated[str, typer.Option("--kind", help="down, hang or 429")] = "down",
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask, also outside the embedded stack")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Let a model fail for a while in all workers, and report what users saw. Its real calls are not made meanwhile.
+
+    The fault ends by itself when this command ends, or is killed.
+
+    Examples: `headrace drill outage large --for 60s`, `headrace drill outage large --kind hang --json`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.generation.drilled import FAULTS
+    from headrace_workers.features.generation.models.registry import Registry
+
+    seconds = parse_life(duration, "--for").total_seconds()
+    if seconds > _LONGEST:
+        raise ConfigurationError(f"--for is {duration!r}; it may be {_LONGEST:.0f} seconds at most")
+    if kind not in FAULTS:
+        raise ConfigurationError(f"--kind is {kind!r}; it may be {', '.join(FAULTS)}")
+    registry = Registry(home_of())
+    if model not in registry:
+        known = ", ".join(registry.aliases()) or "none"
+        raise UnknownModel(f"no model is called {model!r}; known are: {known}")
+    ledger = need_ledger()
+    _be_sure(ledger, model, yes=yes)
+    say(f"{model} fails for {show_ms(seconds * 1000)} ({kind}); Ctrl-C ends it")
+    found = run_drill(ledger, model, kind, seconds, registry.chain)
+    if as_json:
+        put_json(found)
+    else:
+        for line in in_words(found):
+            say(line)
+
+
+def run_drill(
+    ledger: "Ledger",
+    model: str,
+    kind: str,
+    seconds: float,
+    chain: Callable[[str], tuple[str, ...] | None],
+    *,
+    sleep: Callable[[float], object] = time.sleep,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> dict[str, Any]:
+    """Inject the fault for so many seconds, wait until the jobs of that time have ended, and return the report."""
+    from headrace_workers.features.generation.outage_report import report, report_before
+    from headrace_workers.features.generation.store.breakers import Breakers
+
+    breakers, began = ledger.of(Breakers), ledger.now()
+    until = monotonic() + seconds
+    try:
+        while (left := until - monotonic()) > 0:
+            breakers.drill(model, kind, min(_RENEWED_MS, int(left * 1000)))
+            sleep(min(_RENEW_EVERY, left))
+    except KeyboardInterrupt:
+        say("the drill ends early")
+    finally:
+        breakers.drill(model, None, 0)
+    ended, settled = ledger.now(), monotonic() + _SETTLES_SECONDS
+    during = report(ledger, model, began, ended, chain)
+    while during.unfinished and monotonic() < settled:
+        sleep(_RENEW_EVERY)
+        during = report(ledger, model, began, ended, chain)
+    return told(model, kind, (ended - began) / 1000, during, report_before(ledger, model, began, chain))
+
+
+def told(model: str, kind: str, seconds: float, during: "OutageReport", before: "OutageReport") -> dict[str, Any]:
+    """Return what a drill is to tell, with the latencies of the ten minutes before it."""
+    found = during.to_json()
+    usual = before.to_json()
+    added = {
+        f"added_{name}": round(found[name] - usual[name], 1)
+        if found[name] is not None and usual[name] is not None
+        else None
+        for name in ("p50_ms", "p95_ms")
+    }
+    return {"model": model, "kind": kind, "seconds": round(seconds, 1), **found, **added, "lost": during.dead[:20]}
+
+
+def in_words(found: dict[str, Any]) -> list[str]:
+    """Return a report as lines for people."""
+    if not found["jobs"]:
+        return [f"no job asked for {found['model']} in these {found['seconds']:g} s: send some, and drill again"]
+    who = ", ".join(f"{name} answered {count:,}" for name, count in found["answered_by"].items()) or "nobody answered"
+    lines = [f"{found['jobs']:,} jobs asked for {found['model']}: {who}"]
+    lines.append(f"half of them took {show_ms(found['p50_ms'])}, 95 % at most {show_ms(found['p95_ms'])}")
+    if found["added_p50_ms"] is not None:
+        lines[-1] += f": {found['added_p50_ms']:+,.0f} and {found['added_p95_ms']:+,.0f} ms against before"
+    lines.append(f"{found['dead']:,} died, {found['unfinished']:,} wait")
+    lines += [f"lost: {job_id}" for job_id in found["lost"]]
+    return lines
+
+
+def _be_sure(ledger: "Ledger", model: str, *, yes: bool) -> None:
+    from headrace_workers.cli.confirm import be_sure
+    from headrace_workers.cli.connections import find_ledger_url, running
+
+    stack = running()
+    if yes or (stack is not None and stack.ledger == find_ledger_url()):
+        return
+    be_sure(f"This deployment is not the embedded stack. Let {model} fail for its users?", "nothing was changed")

@@ -1,0 +1,139 @@
+"""Rerouting of steps that wait for a model that cannot answer them: its breaker is open, or no worker holds it. They go
+to the next model of their job's chain.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Any, Final
+
+from headrace_schemas import Category, HeadraceError
+from headrace_schemas.codec import decode_job
+from headrace_schemas.events import Attempt
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.log import Action, log
+from headrace_workers.core.pipeline.carried import pack, unpack
+from headrace_workers.core.pipeline.chain import tokens_with, with_attempt, with_chain
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.stage import model_queue
+from headrace_workers.core.ports import Clock
+from headrace_workers.core.progress import Awaited
+from headrace_workers.features.generation.another_try import GENERATE
+from headrace_workers.features.generation.attempt import NEAR_SECONDS
+from headrace_workers.features.generation.known_breakers import KnownBreakers
+from headrace_workers.features.generation.models.registry import Registry
+from headrace_workers.features.generation.store.waiting_steps import NewPlace, WaitingSteps
+from headrace_workers.runtime.bridge.duty import BridgeParts, Turn
+from headrace_workers.runtime.wire.listener import HintReceiver
+from headrace_workers.runtime.wire.live_queues import live_queues
+from headrace_workers.runtime.wire.notifier import Hint
+from headrace_workers.runtime.wire.redis_client import redis_client
+from headrace_workers.runtime.wire.redis_names import RedisNames
+
+_REST: Final = 0.5  # seconds between two looks
+_UNSERVED_EVERY: Final = 2.0  # and between two looks for models that no worker holds
+_LONGEST_MS: Final = 1_500  # that a step waits before anybody asks whether its model has a worker
+
+
+class Rerouting:
+    """Mover of interactive steps, and of batch work whose deadline is near. `live` returns which of these queues have a
+    worker, or None where nobody knows. Several bridges may do this side by side.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        pipeline: Pipeline,
+        breakers: KnownBreakers,
+        models: Callable[[], Collection[str]],
+        live: Callable[[list[str]], frozenset[str] | None],
+        clock: Clock,
+    ) -> None:
+        self._ledger = ledger
+        self._pipeline = pipeline
+        self._breakers = breakers
+        self._models = models
+        self._live = live
+        self._clock = clock
+        self._looked_at = float("-inf")
+        self._unserved: frozenset[str] = frozenset()
+
+    @property
+    def receivers(self) -> Mapping[Hint, HintReceiver]:
+        """Return nothing: it looks by itself."""
+        return {}
+
+    def take_turn(self, turn: Turn) -> Awaited | None:
+        """Move the steps there are, and rest."""
+        if self.once():
+            turn.tell(Hint.WORK)
+        turn.rest(_REST)
+        return None
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to close."""
+
+    def once(self) -> int:
+        """Look once; return how many steps moved."""
+        moved = sum(
+            self._move(model, f"{model} was not asked: its breaker is open") for model in self._breakers.avoided()
+        )
+        if self._clock.monotonic() - self._looked_at >= _UNSERVED_EVERY:
+            self._unserved = self._without_worker()
+            self._looked_at = self._clock.monotonic()
+            moved += sum(
+                self._move(model, f"{model} was not asked: no worker holds it", unserved=True)
+                for model in self._unserved
+            )
+        return moved
+
+    def _without_worker(self) -> frozenset[str]:
+        """Return the models for which steps have waited a while, and which no worker holds."""
+        late = {
+            queue: model for model in self._models() if self._ledger.waits(queue := model_queue(model), _LONGEST_MS)
+        }
+        live = self._live(list(late)) if late else frozenset()
+        return frozenset() if live is None else frozenset(late[queue] for queue in late.keys() - live)
+
+    def _move(self, model: str, reason: str, *, unserved: bool = False) -> int:
+        moved = self._ledger.of(WaitingSteps).reroute(
+            GENERATE,
+            model_queue(model),
+            int(NEAR_SECONDS * 1000),
+            partial(self._place, model, reason),
+            reason,
+            unserved=unserved,
+        )
+        if moved:
+            log("reroute", logging.WARNING, Action.PASSED_OVER, f"{reason}: jobs went to another model", jobs=moved)
+        return moved
+
+    def _place(self, model: str, reason: str, row: Any) -> NewPlace | None:
+        stage = self._pipeline.stage(GENERATE)
+        try:
+            context, unpublished = unpack(row.context)
+            job = with_chain(decode_job(row.kind, row.payload), context)
+        except HeadraceError:  # a newer version's: its own bridge knows what to do
+            return None
+        route = None if stage is None else self._pipeline.elsewhere(stage, row.job_id, job, model_queue(model))
+        if route is None or route.model is None:
+            return None
+        attempt = Attempt(model=model, category=Category.REROUTABLE, reason=reason, ms=0)
+        changed = pack({**context, **with_attempt(context, attempt)}, unpublished)
+        assert changed is not None  # noqa: S101 - it holds the attempt
+        tokens = tokens_with(route.model, model, row.tokens, context)
+        return NewPlace(route.queue, route.group, route.prefix, tokens, changed)
+
+
+def rerouting_of(bridge: BridgeParts) -> Rerouting:
+    """Return the duty for a bridge."""
+    settings = bridge.settings
+    return Rerouting(
+        ledger=bridge.ledger,
+        pipeline=bridge.rules.pipeline,
+        breakers=KnownBreakers(bridge.ledger),
+        models=Registry(settings.home).aliases,
+        live=partial(live_queues, redis_client(settings.redis), RedisNames(settings.kafka.prefix)),
+        clock=bridge.clock,
+    )

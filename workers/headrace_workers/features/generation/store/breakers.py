@@ -1,0 +1,177 @@
+"""Breakers of models in the ledger, and the calls that they were asked. Each method is one transaction."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, delete, func, or_, select, update
+
+from headrace_schemas.uuids import Namespace
+from headrace_workers.core.ledger.completion import wake
+from headrace_workers.core.ledger.incidents import Incident
+from headrace_workers.core.sql.database import clock, insert, now_ms
+from headrace_workers.core.sql.engines import LedgerStore
+from headrace_workers.core.sql.transactions import durable, reads, volatile
+from headrace_workers.features.generation.breaker import Breaker
+from headrace_workers.features.generation.tables import BREAKERS, MODEL_CALLS
+
+MINUTE_MS: Final = 60_000
+KEPT_MINUTES: Final = 60
+_SIGNALS: Final = Namespace(uuid.UUID("0d4d5c1f-6a5e-5a0e-9a2b-2f0a4b7c9e31"))
+_LEAST_DRILL_MS: Final = 1_000
+
+
+def signal_of(model: str) -> str:
+    """Return the name of the signal that a model answers again."""
+    return _SIGNALS.id_of(model)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A model's breaker, the fault that a drill injects at the moment, if any, and the time of both (ms)."""
+
+    breaker: Breaker
+    drill: str | None
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A breaker before and after a change, and when that was (ms)."""
+
+    before: Breaker
+    after: Breaker
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Calls of a model in some minutes: how many, how many of them failed, and how long the others took (ms)."""
+
+    calls: int = 0
+    failures: int = 0
+    ms: int = 0
+    slowest_ms: int = 0
+
+
+def all_of(connection: Connection) -> dict[str, Health]:
+    """Return the health of all models that ever failed or were drilled."""
+    rows = connection.execute(select(BREAKERS, now_ms().label("now")))
+    return {row.model: _health(row, row.now) for row in rows}
+
+
+def follow(connection: Connection, model: str, change: Callable[[Breaker, int], Breaker]) -> Change:
+    """Write what follows from a breaker by `change(breaker, now)`. One that closes wakes the steps that wait for it."""
+    connection.execute(insert(connection, BREAKERS).values(model=model).on_conflict_do_nothing())
+    row = connection.execute(select(BREAKERS).where(BREAKERS.c.model == model).with_for_update()).one()
+    now = clock(connection)
+    before = _health(row, now).breaker
+    after = change(before, now)
+    if after != before:
+        connection.execute(
+            update(BREAKERS)
+            .where(BREAKERS.c.model == model)
+            .values(
+                failures=after.failures,
+                openings=after.openings,
+                opened_at=after.opened_at,
+                open_until=after.open_until,
+                probed_until=after.probed_until,
+                reason=None if after.reason is None else after.reason[:2_000],
+            )
+        )
+    if before.open_until is not None and after.open_until is None:
+        wake(connection, [signal_of(model)])
+    return Change(before, after, now)
+
+
+def take_probe(connection: Connection, model: str, lease_ms: int) -> bool:
+    """Return True for one caller, where the breaker is half open: it may ask the model, and has so long for it."""
+    free = or_(BREAKERS.c.probed_until.is_(None), BREAKERS.c.probed_until <= now_ms())
+    taken = connection.execute(
+        update(BREAKERS)
+        .where(BREAKERS.c.model == model, BREAKERS.c.open_until <= now_ms(), free)
+        .values(probed_until=now_ms() + lease_ms)
+    )
+    return taken.rowcount == 1
+
+
+def incidents(connection: Connection) -> list[Incident]:
+    """Return the breakers that are not closed, for `headrace status`."""
+    rows = connection.execute(select(BREAKERS).where(BREAKERS.c.open_until.is_not(None)).order_by(BREAKERS.c.model))
+    return [
+        Incident("models", f"model {row.model}", f"its breaker is open: {row.reason}", row.opened_at) for row in rows
+    ]
+
+
+def drill(connection: Connection, model: str, kind: str | None, for_ms: int) -> None:
+    """Let a fault be injected for so long from now; None ends it."""
+    values: dict[str, Any] = {"drill": kind, "drilled_until": now_ms() + max(_LEAST_DRILL_MS, for_ms)}
+    if kind is None:
+        values = {"drill": None, "drilled_until": None}
+    made = insert(connection, BREAKERS).values(model=model, **values)
+    connection.execute(made.on_conflict_do_update(index_elements=["model"], set_=values))
+
+
+def add_calls(connection: Connection, model: str, found: Calls) -> None:
+    """Add calls to those of this minute."""
+    minute = clock(connection) // MINUTE_MS
+    made = insert(connection, MODEL_CALLS).values(
+        model=model,
+        minute=minute,
+        calls=found.calls,
+        failures=found.failures,
+        ms=found.ms,
+        slowest_ms=found.slowest_ms,
+    )
+    slowest = func.greatest if connection.dialect.name == "postgresql" else func.max
+    connection.execute(
+        made.on_conflict_do_update(
+            index_elements=["model", "minute"],
+            set_={
+                "calls": MODEL_CALLS.c.calls + found.calls,
+                "failures": MODEL_CALLS.c.failures + found.failures,
+                "ms": MODEL_CALLS.c.ms + found.ms,
+                "slowest_ms": slowest(MODEL_CALLS.c.slowest_ms, found.slowest_ms),
+            },
+        )
+    )
+
+
+def calls_of(connection: Connection, minutes: int) -> dict[str, Calls]:
+    """Return the calls of each model in the last minutes, this one included."""
+    since = clock(connection) // MINUTE_MS - minutes
+    total = [func.sum(MODEL_CALLS.c[name]) for name in ("calls", "failures", "ms")]
+    query = select(MODEL_CALLS.c.model, *total, func.max(MODEL_CALLS.c.slowest_ms))
+    query = query.where(MODEL_CALLS.c.minute > since).group_by(MODEL_CALLS.c.model)
+    return {model: Calls(*map(int, counts)) for model, *counts in connection.execute(query)}
+
+
+def forget(connection: Connection) -> None:
+    """Forget calls of more than an hour ago."""
+    since = clock(connection) // MINUTE_MS - KEPT_MINUTES
+    connection.execute(delete(MODEL_CALLS).where(MODEL_CALLS.c.minute < since))
+
+
+def _health(row: Any, now: int) -> Health:
+    breaker = Breaker(
+        failures=row.failures,
+        openings=row.openings,
+        opened_at=row.opened_at,
+        open_until=row.open_until,
+        probed_until=row.probed_until,
+        reason=row.reason,
+    )
+    return Health(breaker, row.drill if (row.drilled_until or 0) > now else None, now)
+
+
+class Breakers(LedgerStore):
+    """The breakers of one ledger, and the calls of its models. Thread-safe."""
+
+    all = reads(all_of)
+    follow = durable(follow)
+    take_probe = durable(take_probe)
+    drill = durable(drill)
+    add_calls = volatile(add_calls)
+    calls = reads(calls_of)
