@@ -89,8 +89,11 @@ def rules_of(ledger: Ledger, reach: Reach | None = None) -> AdmissionRules:
         webhook_ports=may_go.ports,
         webhook_http=HttpUse.LOOPBACK if may_go.http_loopback else HttpUse.NEVER,
     )
-    parts = AdmissionParts(ledger=ledger, models=Models(), embedder=Embedder(), settings=_Given(settings))
-    return admission_rules(parts, Pipeline())
+    return admission_rules(
+        AdmissionParts(
+            ledger=ledger, pipeline=Pipeline(), models=Models(), embedder=Embedder(), settings=_Given(settings)
+        )
+    )
 
 
 class _Given:

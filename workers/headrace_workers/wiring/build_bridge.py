@@ -81,7 +81,6 @@ def build_bridge(
     notifier = Notifier(hints, channel)
     ledger.tell_of_changes(partial(notifier.notify, Hint.CHANGES))
     pipeline = pipeline or pipeline_of(settings)
-    parts = admission_parts(settings, ledger, models)
     shared = _Shared(
         settings=settings,
         pipeline=pipeline,
@@ -89,7 +88,7 @@ def build_bridge(
         ledger=ledger,
         clock=clock,
         models=models,
-        rules=admission_rules(parts, pipeline),
+        rules=admission_rules(admission_parts(settings, ledger, pipeline, models)),
         tasks=task_queue(settings, redis_client(settings.redis), ledger),
         impatient_tasks=task_queue(settings, hints, ledger),
         incidents=IncidentReporter(ledger, name, clock),

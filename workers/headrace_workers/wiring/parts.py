@@ -30,12 +30,15 @@ def pipeline_of(settings: Settings) -> Pipeline:
     return Pipeline(installed_stages(settings), judge_model=settings.of(ModelSettings).judge_model)
 
 
-def admission_parts(settings: Settings, ledger: Ledger, registry: Registry | None = None) -> AdmissionParts:
+def admission_parts(
+    settings: Settings, ledger: Ledger, pipeline: Pipeline, registry: Registry | None = None
+) -> AdmissionParts:
     """Return the parts by which features check jobs. `registry` has the models of the deployment's home. Raise
     ConfigurationError if the moderation policy is wrong.
     """
     return AdmissionParts(
         ledger=ledger,
+        pipeline=pipeline,
         models=counting_models(settings, registry or Registry(settings.home)),
         embedder=ServedEmbedder(settings.home, settings.of(ModelSettings).embedder),
         settings=settings,

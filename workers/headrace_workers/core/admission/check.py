@@ -27,9 +27,9 @@ class AdmissionCheck:
         """
         return None
 
-    def named(self, job: Job) -> str | None:
-        """Return the name of the resource that the job needs to exist, if it names one."""
-        return None
+    def named(self, job: Job) -> Collection[str]:
+        """Return the names of the resources that the job needs to exist."""
+        return ()
 
     def unknown(self, named: Collection[Named]) -> Collection[Named]:
         """Ask the ledger once for all these resources, and return those that do not exist. Raise Unavailable."""

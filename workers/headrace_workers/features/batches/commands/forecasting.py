@@ -67,12 +67,12 @@ class Forecasting:
 
         parts = AdmissionParts(
             ledger=self._ledger,
+            pipeline=Pipeline(judge_model=ModelSettings.from_env().judge_model),
             models=CountingModels(home_of(), self._registry),
             embedder=ServedEmbedder(home_of(), ModelSettings.from_env().embedder),
             settings=EnvironmentSettings(),
         )
-        rules = admission_rules(parts, Pipeline(judge_model=ModelSettings.from_env().judge_model))
-        return RecordAdmission(rules, self._ledger.now()).admit
+        return RecordAdmission(admission_rules(parts), self._ledger.now()).admit
 
     def lines(self, found: Forecast, max_tokens: int | None) -> Sequence[str]:
         """Return the forecast for people, a line each."""
