@@ -71,6 +71,10 @@ class Completion:
     remote: RemoteSource | None = None
 
 
+class NoProbabilities(ValueError):
+    """A generator that gives no probabilities of tokens: it is asked for an answer in words instead."""
+
+
 class Generator(Protocol):
     """A loaded model. Thread-safe; built once a process, after any fork."""
 
@@ -103,8 +107,8 @@ class Generator(Protocol):
         """Return for each prompt the probability that the answer's first token is that of each choice.
 
         Softmax over the whole vocabulary, so that the sum over the choices is their mass. A choice counts with and
-        without a leading space, and in the cases given; ValueError when two choices share their first token, or when
-        the engine gives no probabilities.
+        without a leading space, and in the cases given; ValueError when two choices share their first token,
+        NoProbabilities when the engine gives none.
         """
 
 

@@ -55,6 +55,9 @@ class KnownModels(Protocol):
     def context_length(self, alias: str) -> int | None:
         """Return how many tokens prompt and answer may have together; None where the model is not here."""
 
+    def provider(self, alias: str) -> str | None:
+        """Return the provider whose machine runs the model; None for a machine of the deployment."""
+
     def prompt_tokens(self, alias: str, messages: Sequence[Message], tenant: str) -> int | None:
         """Return the tokens of a tenant's prompt by its model's own count, None where only a guess can be had.
 

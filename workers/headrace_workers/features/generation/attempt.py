@@ -4,9 +4,10 @@ from dataclasses import replace
 from typing import Final
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError
-from headrace_schemas.errors import PromptTooLong
+from headrace_schemas.errors import PromptTooLong, ProviderNotAllowed
 from headrace_schemas.events import Attempt
 from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Outcome, Retry
 from headrace_workers.core.pipeline.chain import in_words, links_in, next_in_chain, tried_in, with_attempt
 from headrace_workers.core.pipeline.task import Task
@@ -33,16 +34,22 @@ def share_of(task: Task, model: str) -> float | None:
 
 
 def category_of(error: HeadraceError, task: Task, model: str) -> Category:
-    """Return the category of a failed attempt. A prompt that is too long for this model may fit into the next."""
-    if isinstance(error, PromptTooLong) and next_in_chain(task.job, model) is not None:
+    """Return the category of a failed attempt. A prompt that is too long for this model may fit into the next, and the
+    tenant may allow the provider of the next.
+    """
+    if isinstance(error, PromptTooLong | ProviderNotAllowed) and next_in_chain(task.job, model) is not None:
         return Category.REROUTABLE
     return error.category
 
 
-def failed_attempt(generator: Generator, category: Category, reason: str, ms: float) -> Attempt:
-    """Return the record of an attempt that failed."""
+def failed_attempt(generator: Generator, category: Category, error: HeadraceError, ms: float) -> Attempt:
+    """Return the record of an attempt that failed. It names a provider only if that may have seen the text."""
     return Attempt(
-        model=generator.alias, provider=_provider(generator), category=category, reason=reason, ms=round(max(0, ms), 1)
+        model=generator.alias,
+        provider=None if isinstance(error, ProviderNotAllowed) else _provider(generator),
+        category=category,
+        reason=reason_of(error),
+        ms=round(max(0, ms), 1),
     )
 
 

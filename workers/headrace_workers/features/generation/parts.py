@@ -5,10 +5,12 @@ from typing import Any
 
 from headrace_schemas import Message
 from headrace_workers.core.feature import installed
-from headrace_workers.core.ports import Generator
+from headrace_workers.core.ports import Generator, HasProvider
 from headrace_workers.features.generation.engines.counting import CountingModels
+from headrace_workers.features.generation.models.catalogue import OWN
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.settings import GenerationSettings
+from headrace_workers.features.providers.boundary import BoundedGenerator, allows
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.worker.parts import WorkerParts
 
@@ -19,9 +21,12 @@ def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
 
 
 def generator(worker: WorkerParts) -> Generator:
-    """Load the model that this worker holds."""
+    """Load the model that this worker holds. A provider's sees only what tenants allow it to see."""
     assert worker.model is not None  # noqa: S101 - no worker holds one without a name
-    return load(worker.settings, worker.model)
+    found = load(worker.settings, worker.model)
+    if isinstance(found, HasProvider) and found.provider != OWN:
+        return BoundedGenerator(found, found.provider, allows(worker.ledger))
+    return found
 
 
 def load(settings: Settings, alias: str, *, needs_logprobs: bool = False) -> Generator:

@@ -99,7 +99,7 @@ def _failure(task: Task, error: HeadraceError, generator: Generator, ms: float) 
         outcome = Retry(reason_of(error), category=category)
     if isinstance(error, GivenUp):  # nobody wants the answer, and nothing failed
         return outcome or outcome_of(error)
-    attempt = failed_attempt(generator, category, reason_of(error), ms)
+    attempt = failed_attempt(generator, category, error, ms)
     return with_failure(outcome or outcome_of(error), task, attempt)
 
 

@@ -23,6 +23,13 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
     )
     op.create_index("accepted_at", "accepted", ["at"], unique=False)
     op.create_table(
+        "allowed_providers",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("provider", sa.String(length=64), nullable=False),
+        sa.Column("allowed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "provider"),
+    )
+    op.create_table(
         "api_keys",
         sa.Column("id", sa.String(length=16), nullable=False),
         sa.Column("tenant", sa.String(length=64), nullable=False),
@@ -1142,6 +1149,7 @@ def downgrade() -> None:
         "base_uses",
         "audits",
         "api_keys",
+        "allowed_providers",
         "accepted",
     ):
         op.drop_table(name)
