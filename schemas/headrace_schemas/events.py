@@ -190,6 +190,17 @@ class Score(OutgoingValue):
         Unit | None, Field(description="Of what a model judged: the probability that fell on the permitted answers.")
     ] = None
     model: Annotated[Alias | None, Field(description="Of what a model judged: which one.")] = None
+    provider: Annotated[
+        Name | None,
+        Field(description="Of what a model judged: whose machine read the text; absent: a machine of ours."),
+    ] = None
+    method: Annotated[
+        Literal["probabilities", "answer"] | None,
+        Field(
+            description="Of what a model judged: by the probabilities of the permitted answers, or by the answer that "
+            "it wrote."
+        ),
+    ] = None
     probability: Annotated[
         float | None,
         Field(gt=0, le=1, description="With which the job was drawn to be judged by this; absent: all jobs are."),
@@ -262,6 +273,13 @@ class Result(JobEvent):
     moderation: ModerationVerdict | None = None
     embedding: Embedding | None = None
     judge: JudgeVerdict = JudgeVerdict.model_construct()  # without a validator: the import would build it
+    seen_by: Annotated[
+        tuple[Name, ...],
+        Field(
+            description="The providers that the text was sent to, by every attempt and every judge; machines of ours "
+            "are not listed. Of an answer from the cache, also the provider that made it."
+        ),
+    ] = ()
     accepted_at: Time
     total_ms: Annotated[
         Milliseconds,

@@ -5,7 +5,7 @@ library.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from headrace_schemas import Category, Finding, HeadraceError, Message, ModerationVerdict, Sampling
 from headrace_schemas.events import FinishReason
@@ -43,6 +43,9 @@ class GivenUp(HeadraceError):
 
     def __init__(self) -> None:
         super().__init__("its job was let go of while it was answered")
+
+
+OWN: Final = "own"  # the provider of models on machines of the deployment: what they read stays inside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +122,11 @@ class HasProvider(Protocol):
     @property
     def provider(self) -> str:
         """Return whose machine it is."""
+
+
+def provider_of(generator: Generator) -> str | None:
+    """Return whose machine a generator runs on; None for a machine of the deployment."""
+    return generator.provider if isinstance(generator, HasProvider) and generator.provider != OWN else None
 
 
 class Embedder(Protocol):

@@ -5,9 +5,8 @@ from typing import Any
 
 from headrace_schemas import Message
 from headrace_workers.core.feature import installed
-from headrace_workers.core.ports import Generator, HasProvider
+from headrace_workers.core.ports import Generator, provider_of
 from headrace_workers.features.generation.engines.counting import CountingModels
-from headrace_workers.features.generation.models.catalogue import OWN
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.settings import GenerationSettings
 from headrace_workers.features.providers.boundary import BoundedGenerator, allows
@@ -24,9 +23,8 @@ def generator(worker: WorkerParts) -> Generator:
     """Load the model that this worker holds. A provider's sees only what tenants allow it to see."""
     assert worker.model is not None  # noqa: S101 - no worker holds one without a name
     found = load(worker.settings, worker.model)
-    if isinstance(found, HasProvider) and found.provider != OWN:
-        return BoundedGenerator(found, found.provider, allows(worker.ledger))
-    return found
+    provider = provider_of(found)
+    return found if provider is None else BoundedGenerator(found, provider, allows(worker.ledger))
 
 
 def load(settings: Settings, alias: str, *, needs_logprobs: bool = False) -> Generator:

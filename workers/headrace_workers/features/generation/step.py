@@ -11,6 +11,7 @@ from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, outcome_of
 from headrace_workers.core.pipeline.answer_additions import answering
 from headrace_workers.core.pipeline.chain import TRIED, next_in_chain
+from headrace_workers.core.pipeline.seen_by import seen_by
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, Generator, GivenUp, RemoteSource, Request
 from headrace_workers.features.generation.attempt import (
@@ -120,7 +121,10 @@ def _answered(task: Task, completion: Completion, generator: Generator, ms: floa
         answer = Answer.model_validate({**dict(answer), **attempted})
     return Done(
         Output(job_id=task.job_id, tenant=task.job.tenant, answer=answer),
-        context={TRIED: []} if TRIED in context else {},  # they are in the answer: another begins anew
+        context={
+            **({TRIED: []} if TRIED in context else {}),  # they are in the answer: another begins anew
+            **seen_by(context, answer.provider, *(each.provider for each in answer.attempts)),
+        },
         rows=tuple(row for each in answering() for row in each.rows(context, text)),
     )
 

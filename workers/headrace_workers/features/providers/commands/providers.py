@@ -9,8 +9,8 @@ from headrace_schemas.errors import ConfigurationError, HeadraceError
 from headrace_schemas.limits import Name
 from headrace_workers.cli.options import JsonLinesOption, checked_tenant, limit_option
 from headrace_workers.cli.output import console, put_view, say, table
+from headrace_workers.core.ports import OWN
 
-_LOCAL: Final = "own"  # the provider of machines of the deployment, which see every tenant's texts
 _NAME: Final = TypeAdapter[str](Name)
 _SHOWN: Final = 80  # characters of a wrong name
 
@@ -119,6 +119,6 @@ def _checked(names: str) -> list[str]:
             _NAME.validate_python(name)
         except ValidationError:
             raise ConfigurationError(f"{name[:_SHOWN]!r} cannot name a provider") from None
-        if name == _LOCAL:
+        if name == OWN:
             raise ConfigurationError(f"{name!r} means machines of this deployment, which need no permission")
     return found
