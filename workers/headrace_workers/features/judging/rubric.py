@@ -24,7 +24,7 @@ _CHARACTERS_PER_TOKEN = 2  # fewer than most tokenizers need; texts that are den
 _LEAST_ROOM = 500  # characters
 _TAGS = 1_000  # characters of one message that are neither a text nor the question
 _QUOTES = "\"'`*“‘"  # that a model writes around an answer
-_ENDS = re.compile(r"""["'`*”’)]*(?:\Z|[.,;:!?](?:\s|\Z)|\s*[\n–—-]\s*|\s*\Z)""")
+_ENDS = re.compile(r"""["'`*”’)]*(?:\s*\Z|[.,;:!?]["'`*”’)]*(?:\s|\Z)|\s*\n|\s+[–—-]\s)""")
 _CUT = "\n[… {count} characters left out …]\n"
 
 
