@@ -29,8 +29,11 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import MODEL_ROLE, installed_stages
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.tables import JOBS
+from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
+from headrace_workers.features.generation.models.model_versions import model_versions
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.step import no_job
+from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.early_assignment import Assigner
 from headrace_workers.runtime.wire.follow_up import FollowUp
@@ -174,8 +177,13 @@ class Deployment:
                     name="w", settings=self.settings, pipeline=self.pipeline, ledger=self.ledger,
                     progress=Progress(), model=model.alias,
                 )  # fmt: skip
-                build: dict[str, Any] = {**parts.of_features(), "cancelled": lambda: no_job}
-                self._steps |= self.pipeline.steps_of({MODEL_ROLE, "moderate", "judge"}, model.alias, build)
+                build: dict[str, Any] = {
+                    **parts.of_features(), "cancelled": lambda: no_job, "retrieval": lambda: None,
+                    "embedder": lambda: HashEmbedder, "embedder_alias": lambda: "hash",
+                    "cache": lambda: AnswerLookup(self.ledger, model_versions(self._registry, self.ledger, 0.0)),
+                }  # fmt: skip
+                roles = {MODEL_ROLE, "recall", "moderate", "judge"}
+                self._steps |= self.pipeline.steps_of(roles, model.alias, build)
         settings, progress = self.settings, Progress()
         runs = Runs(progress, self.pipeline, settings.longest_run)
         assigner = Assigner(ledger=self.ledger, tasks=Tasks(waiting=99), sender="w", depth=0, lease_ms=60_000)

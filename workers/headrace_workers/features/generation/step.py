@@ -22,6 +22,7 @@ from headrace_workers.features.generation.attempt import (
     share_of,
     with_failure,
 )
+from headrace_workers.features.generation.store.model_generations import ReturnedModel
 
 Shown: TypeAlias = Callable[[str, Sequence[Message]], tuple[Message, ...]]
 
@@ -125,7 +126,10 @@ def _answered(task: Task, completion: Completion, generator: Generator, ms: floa
             **({TRIED: []} if TRIED in context else {}),  # they are in the answer: another begins anew
             **seen_by(context, answer.provider, *(each.provider for each in answer.attempts)),
         },
-        rows=tuple(row for each in answering() for row in each.rows(context, text)),
+        rows=(
+            *(row for each in answering() for row in each.rows(context, text)),
+            *([] if completion.remote is None else [ReturnedModel(generator.alias, completion.remote.model)]),
+        ),
     )
 
 

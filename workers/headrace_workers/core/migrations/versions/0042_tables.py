@@ -676,6 +676,14 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
         sa.PrimaryKeyConstraint("what"),
     )
     op.create_table(
+        "model_generations",
+        sa.Column("alias", sa.String(length=64), nullable=False),
+        sa.Column("returned", sa.Text(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("alias"),
+    )
+    op.create_table(
         "outbox",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("topic", sa.String(length=64), nullable=False),
@@ -1123,6 +1131,7 @@ def downgrade() -> None:
         "pass_rates",
         "parts",
         "outbox",
+        "model_generations",
         "looks",
         "lines",
         "labels",

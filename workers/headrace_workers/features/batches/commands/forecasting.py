@@ -38,8 +38,11 @@ class Forecasting:
 
     def of(self, path: Path, shown: str, wishes: BatchOptions) -> Forecast:
         """Return the forecast of a file. Raise ConfigurationError or NotReadable."""
+        from headrace_workers.features.generation.models.model_versions import model_versions
+
         answers = self._ledger.of(Answers)
-        found = Forecast(self._cache, self._registry.version, lambda keys: answers.exact(keys) if keys else ())
+        version = model_versions(self._registry, self._ledger)
+        found = Forecast(self._cache, version, lambda keys: answers.exact(keys) if keys else ())
         until = self._ledger.now() + int(wishes.window * 1000)
         terms = Terms("batch_dry-run", 0, wishes.tenant, until, wishes.defaults, wishes.endpoint)
         admit = self._admit()
