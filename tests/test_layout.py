@@ -29,6 +29,7 @@ _ORDER = (
     "webhooks",
     "access",
     "generation",
+    "providers",
     "files",
 )
 # The names that files of features share: each means the same in every feature.

@@ -55,6 +55,13 @@ class UnknownResource(InvalidRecord):
     """A job that names a resource which its tenant does not have."""
 
 
+class ProviderNotAllowed(InvalidRecord):
+    """A job that would show its text to a provider of models that its tenant does not allow. Nobody saw the text."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, param="model", code="provider_not_allowed")
+
+
 class PromptTooLong(HeadraceError):
     """The prompt and the answer's smallest size do not fit into the model's context."""
 

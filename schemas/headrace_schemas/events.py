@@ -191,6 +191,13 @@ class Score(OutgoingValue):
         Unit | None, Field(description="If a model judged: the total probability of the permitted answers.")
     ] = None
     model: Annotated[Alias | None, Field(description="The model that judged.")] = None
+    provider: Annotated[
+        Name | None, Field(description="Who runs the machine that judged; absent for your own machines.")
+    ] = None
+    method: Annotated[
+        Literal["probabilities", "answer"] | None,
+        Field(description="If a model judged: by probabilities of the permitted answers, or by the answer it wrote."),
+    ] = None
     probability: Annotated[
         float | None,
         Field(gt=0, le=1, description="The probability with which the job was drawn; absent if all jobs are judged."),
@@ -262,6 +269,13 @@ class Result(JobEvent):
     embedding: Annotated[Embedding | None, Field(description="The vector, of an embedding job.")] = None
     # Without a validator: the import would build it.
     judge: Annotated[JudgeVerdict, Field(description="The scores.")] = JudgeVerdict.model_construct()
+    seen_by: Annotated[
+        tuple[Name, ...],
+        Field(
+            description="The providers that the text was sent to, by every attempt and every judge, without your own "
+            "machines. For an answer from the cache also the provider that made it."
+        ),
+    ] = ()
     accepted_at: Annotated[Time, Field(description="When the job was accepted.")]
     total_ms: Annotated[
         Milliseconds,

@@ -25,4 +25,5 @@ class NotJudged(StrEnum):
     NOT_COVERED = "not_covered"  # what is asked for is not known here
     UNSURE = "unsure"  # there is too little to tell by
     NOT_SAMPLED = "not_sampled"  # a share is judged, and this job is not among it
+    NOT_ALLOWED = "not_allowed"  # the tenant does not allow the judge's provider to see its texts
     FAILED = "failed"  # trouble lasted until no attempt or no time was left

@@ -40,9 +40,9 @@ class Needs(AdmissionCheck):
     def __init__(self) -> None:
         self.asked: list[Collection[Named]] = []
 
-    def named(self, job: Job) -> str | None:
+    def named(self, job: Job) -> Collection[str]:
         """What a job needs."""
-        return job.metadata.get("needs")
+        return job.metadata.get("needs", "").split()
 
     def unknown(self, named: Collection[Named]) -> Collection[Named]:
         """All but `there`."""
@@ -100,3 +100,11 @@ def test_the_ledger_is_asked_once_for_each_resource():
         named.check(job)
     with pytest.raises(UnknownResource, match="there is no gone"):
         named.check(jobs[1])
+
+
+def test_a_job_needs_all_resources_that_it_names():
+    """One that does not exist refuses the job, whichever of them it is."""
+    named, job = NamedResources([Needs()]), generation(metadata={"needs": "there gone"})
+    named.look_up([job])
+    with pytest.raises(UnknownResource, match="there is no gone"):
+        named.check(job)

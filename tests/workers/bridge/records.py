@@ -52,6 +52,10 @@ class Models:
         """As `prompt_tokens` counts: a message of `other` has 1,000."""
         return 3_000
 
+    def provider(self, alias: str) -> str | None:
+        """Both run here."""
+        return None
+
     def prompt_tokens(self, alias: str, messages: Sequence[Message], tenant: str) -> int | None:
         """A guess for `echo`; `other` counts 1,000 a message, holds 3,000, and refuses a word in its template."""
         if alias == "echo":
@@ -89,8 +93,11 @@ def rules_of(ledger: Ledger, reach: Reach | None = None) -> AdmissionRules:
         webhook_ports=may_go.ports,
         webhook_http=HttpUse.LOOPBACK if may_go.http_loopback else HttpUse.NEVER,
     )
-    parts = AdmissionParts(ledger=ledger, models=Models(), embedder=Embedder(), settings=_Given(settings))
-    return admission_rules(parts, Pipeline())
+    return admission_rules(
+        AdmissionParts(
+            ledger=ledger, pipeline=Pipeline(), models=Models(), embedder=Embedder(), settings=_Given(settings)
+        )
+    )
 
 
 class _Given:

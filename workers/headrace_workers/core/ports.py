@@ -5,7 +5,7 @@ library.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from headrace_schemas import Category, Finding, HeadraceError, Message, ModerationVerdict, Sampling
 from headrace_schemas.events import FinishReason
@@ -45,6 +45,9 @@ class GivenUp(HeadraceError):
         super().__init__("its job was let go of while it was answered")
 
 
+OWN: Final = "own"  # the provider of models on machines of the deployment: what they read stays inside
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteSource:
     """The machine of a provider that answered, the model as the provider names it, and its version where it says so.
@@ -69,6 +72,10 @@ class Completion:
     prompt_tokens: int
     completion_tokens: int
     remote: RemoteSource | None = None
+
+
+class NoProbabilities(ValueError):
+    """A generator that gives no probabilities of tokens: it is asked for an answer in words instead."""
 
 
 class Generator(Protocol):
@@ -103,8 +110,8 @@ class Generator(Protocol):
         """Return for each prompt the probability that the answer's first token is that of each choice.
 
         Softmax over the whole vocabulary, so that the sum over the choices is their mass. A choice counts with and
-        without a leading space, and in the cases given; ValueError when two choices share their first token, or when
-        the engine gives no probabilities.
+        without a leading space, and in the cases given; ValueError when two choices share their first token,
+        NoProbabilities when the engine gives none.
         """
 
 
@@ -115,6 +122,11 @@ class HasProvider(Protocol):
     @property
     def provider(self) -> str:
         """Return whose machine it is."""
+
+
+def provider_of(generator: Generator) -> str | None:
+    """Return whose machine a generator runs on; None for a machine of the deployment."""
+    return generator.provider if isinstance(generator, HasProvider) and generator.provider != OWN else None
 
 
 class Embedder(Protocol):

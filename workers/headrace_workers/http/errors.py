@@ -20,6 +20,7 @@ from headrace_schemas.errors import (
     InputTooLong,
     InvalidRecord,
     PromptTooLong,
+    ProviderNotAllowed,
     Unavailable,
     UnknownModel,
     UnknownResource,
@@ -155,8 +156,7 @@ def refusal_of(error: HeadraceError) -> Refusal:
     if isinstance(error, Unavailable):
         return LedgerOutage(str(error))  # of a search, which says how to come by an embedder
     if isinstance(error, _FAULTS_OF_REQUESTS):
-        why = Why.NOT_FOUND if isinstance(error, UnknownResource) else Why.INVALID
-        return Refusal(why, str(error), param=error.param, code=error.code)
+        return Refusal(_why_of(error), str(error), param=error.param, code=error.code)
     if error.category is Category.QUOTA:
         return Refusal(
             Why.QUOTA, str(error), retry_after=60.0, should_retry=False
@@ -164,6 +164,12 @@ def refusal_of(error: HeadraceError) -> Refusal:
     if error.category is Category.CONFLICT:
         return Refusal(Why.CONFLICT, str(error))
     return internal_error()
+
+
+def _why_of(error: HeadraceError) -> Why:
+    if isinstance(error, ProviderNotAllowed):
+        return Why.FORBIDDEN
+    return Why.NOT_FOUND if isinstance(error, UnknownResource) else Why.INVALID
 
 
 def response_of(refusal: Refusal, path: str, request_id: str) -> Response:

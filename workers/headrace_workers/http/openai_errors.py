@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from headrace_schemas import Category, DeadLetter, HeadraceError, JobCancelled, Result
-from headrace_schemas.errors import DeadlinePassed, PromptTooLong, UnknownModel, UnknownResource
+from headrace_schemas.errors import DeadlinePassed, PromptTooLong, ProviderNotAllowed, UnknownModel, UnknownResource
 
 INVALID: Final = "invalid_request_error"
 _SERVER: Final = "server_error"
@@ -28,6 +28,7 @@ _BY_ERROR: Final[dict[type[HeadraceError], tuple[int, str, str | None]]] = {
     UnknownModel: (404, "model_not_found", "model"),
     DeadlinePassed: (400, "expired", "headrace.deadline"),
     UnknownResource: (404, "not_found", None),
+    ProviderNotAllowed: (403, "provider_not_allowed", "model"),
 }
 
 

@@ -84,7 +84,6 @@ def build_bridge(
     ledger.tell_of_changes(partial(notifier.notify, Hint.CHANGES))
     breakers = KnownBreakers(ledger)
     pipeline = pipeline or pipeline_of(settings, breakers.avoided)
-    parts = admission_parts(settings, ledger, models)
     shared = _Shared(
         settings=settings,
         pipeline=pipeline,
@@ -93,7 +92,7 @@ def build_bridge(
         clock=clock,
         models=models,
         breakers=breakers,
-        rules=admission_rules(parts, pipeline),
+        rules=admission_rules(admission_parts(settings, ledger, pipeline, models)),
         tasks=task_queue(settings, redis_client(settings.redis), ledger),
         impatient_tasks=task_queue(settings, hints, ledger),
         incidents=IncidentReporter(ledger, name, clock),

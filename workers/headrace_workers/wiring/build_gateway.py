@@ -57,8 +57,8 @@ def build_gateway(
     from headrace_workers.http.waiter import Waiter
 
     ledger, names = Ledger.at(settings.ledger), RedisNames(settings.kafka.prefix)
-    parts = admission_parts(settings, ledger)
-    rules = admission_rules(parts, pipeline or pipeline_of(settings))
+    parts = admission_parts(settings, ledger, pipeline or pipeline_of(settings))
+    rules = admission_rules(parts)
     executor, metrics = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway"), Metrics()
     sink, waiter = _sink(settings.kafka, executor), Waiter(ledger.look_for, executor, progress.loop("waiter"))
     notifier, followers, at_end = (

@@ -14,6 +14,7 @@ from headrace_workers.features.jobs.feature import FEATURE as JOBS
 from headrace_workers.features.judging.feature import FEATURE as JUDGING
 from headrace_workers.features.knowledge.feature import FEATURE as KNOWLEDGE
 from headrace_workers.features.moderation.feature import FEATURE as MODERATION
+from headrace_workers.features.providers.feature import FEATURE as PROVIDERS
 from headrace_workers.features.quality.feature import FEATURE as QUALITY
 from headrace_workers.features.webhooks.feature import FEATURE as WEBHOOKS
 
@@ -30,5 +31,6 @@ FEATURES: Final[tuple[Feature, ...]] = (
     QUALITY,
     WEBHOOKS,
     ACCESS,
+    PROVIDERS,
     DATASETS,
 )

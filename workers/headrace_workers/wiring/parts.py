@@ -33,12 +33,15 @@ def pipeline_of(settings: Settings, avoided: Callable[[], Collection[str]] = non
     return Pipeline(installed_stages(settings), judge_model=judge, avoided=avoided)
 
 
-def admission_parts(settings: Settings, ledger: Ledger, registry: Registry | None = None) -> AdmissionParts:
+def admission_parts(
+    settings: Settings, ledger: Ledger, pipeline: Pipeline, registry: Registry | None = None
+) -> AdmissionParts:
     """Return the parts by which features check jobs. `registry` has the models of the deployment's home. Raise
     ConfigurationError if the moderation policy is wrong.
     """
     return AdmissionParts(
         ledger=ledger,
+        pipeline=pipeline,
         models=counting_models(settings, registry or Registry(settings.home)),
         embedder=ServedEmbedder(settings.home, settings.of(ModelSettings).embedder),
         settings=settings,

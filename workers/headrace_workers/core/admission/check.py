@@ -27,9 +27,9 @@ class AdmissionCheck:
         """
         return None
 
-    def named(self, job: Job) -> str | None:
-        """Return the name of the resource that the job needs to exist, if it names one."""
-        return None
+    def named(self, job: Job) -> Collection[str]:
+        """Return the names of the resources that the job needs to exist."""
+        return ()
 
     def unknown(self, named: Collection[Named]) -> Collection[Named]:
         """Ask the ledger once for all these resources, and return those that do not exist. Raise Unavailable."""
@@ -54,6 +54,9 @@ class KnownModels(Protocol):
 
     def context_length(self, alias: str) -> int | None:
         """Return how many tokens prompt and answer may have together; None where the model is not here."""
+
+    def provider(self, alias: str) -> str | None:
+        """Return the provider whose machine runs the model; None for a machine of the deployment."""
 
     def prompt_tokens(self, alias: str, messages: Sequence[Message], tenant: str) -> int | None:
         """Return the tokens of a tenant's prompt by its model's own count, None where only a guess can be had.

@@ -16,12 +16,13 @@ class AdmissionParts:
     """The things that features make their checks of."""
 
     ledger: Ledger
+    pipeline: Pipeline
     models: KnownModels
     embedder: KnownEmbedder
     settings: SettingsOf
 
 
-def admission_rules(parts: AdmissionParts, pipeline: Pipeline) -> AdmissionRules:
+def admission_rules(parts: AdmissionParts) -> AdmissionRules:
     """Return the rules by which this process takes jobs in, with the checks of all features in their order."""
 
     def checks_of(feature: Feature) -> Iterator[AdmissionCheck | None]:
@@ -29,7 +30,7 @@ def admission_rules(parts: AdmissionParts, pipeline: Pipeline) -> AdmissionRules
         yield feature.admission(parts)
 
     checks = tuple(check for feature in installed() for check in checks_of(feature) if check is not None)
-    return AdmissionRules(parts.models, pipeline, checks)
+    return AdmissionRules(parts.models, parts.pipeline, checks)
 
 
 def job_checks() -> Sequence[AdmissionCheck]:

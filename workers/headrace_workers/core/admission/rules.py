@@ -131,9 +131,9 @@ class NamedResources:
     def check(self, job: Job) -> None:
         """Raise the error of a job that was looked up, and names what does not exist."""
         for check, exists in zip(self._checks, self._exists, strict=True):
-            name = check.named(job)
-            if name is not None and not exists[job.tenant, name]:
-                raise check.missing((job.tenant, name))
+            for name in sorted(check.named(job)):
+                if not exists[job.tenant, name]:
+                    raise check.missing((job.tenant, name))
 
 
 def _counted(checks: Iterable[AdmissionCheck], job: Job) -> int | None:
@@ -143,7 +143,7 @@ def _counted(checks: Iterable[AdmissionCheck], job: Job) -> int | None:
 
 def named_by(check: AdmissionCheck, jobs: Iterable[Job]) -> frozenset[Named]:
     """Return the resources of this check's kind that the jobs name."""
-    return frozenset((job.tenant, name) for job in jobs if (name := check.named(job)) is not None)
+    return frozenset((job.tenant, name) for job in jobs for name in check.named(job))
 
 
 def milliseconds(time: datetime) -> int:

@@ -4,6 +4,7 @@ from typing import Literal
 
 from headrace_schemas import Answer, Embedding, JudgeVerdict, ModerationVerdict, Result
 from headrace_schemas.event_types import kind_of
+from headrace_workers.core.pipeline.seen_by import all_that_saw
 from headrace_workers.core.pipeline.task import Task
 
 
@@ -32,5 +33,6 @@ def receipt(
         moderation=moderation,
         embedding=embedding,
         judge=judge or JudgeVerdict(),
+        seen_by=all_that_saw(task.context, answer, judge),
         accepted_at=task.accepted_at,
     )

@@ -9,6 +9,7 @@ from headrace_schemas.errors import UnknownModel
 from headrace_workers.core.log import Action, log
 from headrace_workers.features.cache.auditing import Auditing
 from headrace_workers.features.cache.settings import CacheSettings
+from headrace_workers.features.generation.models.model_versions import model_versions
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.knowledge.parts import question_embedder
 from headrace_workers.runtime.worker.parts import WorkerParts, woken_by_changes
@@ -41,7 +42,7 @@ def _cache(worker: WorkerParts) -> "AnswerLookup":
     from headrace_workers.features.cache.semantic.scope_limits import ScopeLimits
 
     settings, ledger, progress = worker.settings, worker.ledger, worker.progress
-    version = Registry(settings.home).version
+    version = model_versions(Registry(settings.home), ledger)
     try:
         made = worker.once(question_embedder)
     except UnknownModel as error:

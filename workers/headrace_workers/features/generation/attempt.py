@@ -4,10 +4,11 @@ from dataclasses import replace
 from typing import Final
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError
-from headrace_schemas.errors import PromptTooLong
+from headrace_schemas.errors import PromptTooLong, ProviderNotAllowed
 from headrace_schemas.events import Attempt
 from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Outcome, Retry, Signal, Wait
 from headrace_workers.core.pipeline.chain import in_words, links_in, next_in_chain, tried_in, with_attempt
 from headrace_workers.core.pipeline.task import Task
@@ -39,20 +40,26 @@ def share_of(task: Task, model: str) -> float | None:
 
 
 def category_of(error: HeadraceError, task: Task, model: str) -> Category:
-    """Return the category of a failed attempt. A prompt that is too long for this model may fit into the next. What a
-    provider's policy refused goes to another model only where the job says so: that would evade it.
+    """Return the category of a failed attempt. A prompt that is too long for this model may fit into the next, whose
+    provider the tenant may allow. A refusal by a provider's policy goes to another model only if the job says so.
     """
     if not isinstance(task.job, GenerationJob) or next_in_chain(task.job, model) is None:
         return error.category
-    if isinstance(error, PromptTooLong) or (isinstance(error, ProviderRefuses) and task.job.fallback_on_refusal):
+    if isinstance(error, PromptTooLong | ProviderNotAllowed) or (
+        isinstance(error, ProviderRefuses) and task.job.fallback_on_refusal
+    ):
         return Category.REROUTABLE
     return error.category
 
 
-def failed_attempt(generator: Generator, category: Category, reason: str, ms: float) -> Attempt:
-    """Return the record of an attempt that failed."""
+def failed_attempt(generator: Generator, category: Category, error: HeadraceError, ms: float) -> Attempt:
+    """Return the record of an attempt that failed. It names a provider only if that may have seen the text."""
     return Attempt(
-        model=generator.alias, provider=_provider(generator), category=category, reason=reason, ms=round(max(0, ms), 1)
+        model=generator.alias,
+        provider=None if isinstance(error, ProviderNotAllowed) else _provider(generator),
+        category=category,
+        reason=reason_of(error),
+        ms=round(max(0, ms), 1),
     )
 
 
@@ -64,7 +71,7 @@ def spared(task: Task, generator: Generator, permit: Permit) -> Outcome:
         :MAX_SHORT_TEXT
     ]
     if next_in_chain(task.job, generator.alias) is not None and not may_wait(task.job.lane, task.seconds_left):
-        attempt = failed_attempt(generator, Category.REROUTABLE, reason, 0)
+        attempt = Attempt(model=generator.alias, category=Category.REROUTABLE, reason=reason, ms=0)  # it saw no text
         return with_failure(Retry(reason, category=Category.REROUTABLE), task, attempt)
     return Wait(Signal(signal_of(generator.alias)), reason, at_most=min(permit.wait, _LONGEST_WAIT))
 

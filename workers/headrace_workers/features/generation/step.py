@@ -11,6 +11,7 @@ from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, outcome_of
 from headrace_workers.core.pipeline.answer_additions import answering
 from headrace_workers.core.pipeline.chain import TRIED, next_in_chain
+from headrace_workers.core.pipeline.seen_by import seen_by
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, Generator, GivenUp, RemoteSource, Request
 from headrace_workers.features.generation.attempt import (
@@ -24,6 +25,7 @@ from headrace_workers.features.generation.attempt import (
 )
 from headrace_workers.features.generation.drilled import Answers, Drilled
 from headrace_workers.features.generation.model_health import ModelHealth, Permit
+from headrace_workers.features.generation.store.model_generations import ReturnedModel
 
 Shown: TypeAlias = Callable[[str, Sequence[Message]], tuple[Message, ...]]
 
@@ -115,7 +117,7 @@ def _failure(task: Task, error: HeadraceError, generator: Generator, ms: float) 
         outcome = Retry(reason_of(error), category=category)
     if isinstance(error, GivenUp):  # nobody wants the answer, and nothing failed
         return outcome or outcome_of(error)
-    attempt = failed_attempt(generator, category, reason_of(error), ms)
+    attempt = failed_attempt(generator, category, error, ms)
     return with_failure(outcome or outcome_of(error), task, attempt)
 
 
@@ -136,8 +138,14 @@ def _answered(task: Task, completion: Completion, generator: Generator, ms: floa
         answer = Answer.model_validate({**dict(answer), **attempted})
     return Done(
         Output(job_id=task.job_id, tenant=task.job.tenant, answer=answer),
-        context={TRIED: []} if TRIED in context else {},  # they are in the answer: another begins anew
-        rows=tuple(row for each in answering() for row in each.rows(context, text)),
+        context={
+            **({TRIED: []} if TRIED in context else {}),  # they are in the answer: another begins anew
+            **seen_by(context, answer.provider, *(each.provider for each in answer.attempts)),
+        },
+        rows=(
+            *(row for each in answering() for row in each.rows(context, text)),
+            *([] if completion.remote is None else [ReturnedModel(generator.alias, completion.remote.model)]),
+        ),
     )
 
 

@@ -1,4 +1,5 @@
-"""The ledger's tables of generation: what was asked for, as long as it may be retrieved, and how models fare."""
+"""The ledger's tables of generation: what was asked for, as long as it may be retrieved, and how
+models fare."""
 
 from typing import Final
 
@@ -41,4 +42,14 @@ MODEL_CALLS: Final = Table(
     Column("failures", Integer, nullable=False),
     Column("ms", BigInteger, nullable=False),  # of all calls that were answered, together
     Column("slowest_ms", Integer, nullable=False),
+)
+
+# The name under which the provider of each remote model answered last, and how often that has changed.
+MODEL_GENERATIONS: Final = Table(
+    "model_generations",
+    METADATA,
+    Column("alias", String(64), primary_key=True),
+    Column("returned", Text, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
 )

@@ -2,15 +2,16 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any, Final, TypeVar
 
-from headrace_schemas import HeadraceError, NotJudged, Pairwise, Rubric, Score
-from headrace_schemas.errors import Unavailable
+from headrace_schemas import HeadraceError, NotJudged, Pairwise, Rubric, Sampling, Score
+from headrace_schemas.errors import ProviderNotAllowed, Unavailable
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.log import Action
-from headrace_workers.core.ports import Generator
+from headrace_workers.core.ports import Generator, NoProbabilities, Request, provider_of
 from headrace_workers.features.judging import pairwise, rubric
 from headrace_workers.features.judging.receipt_scores import scored, unscored
 from headrace_workers.features.judging.subject import Subject
@@ -20,18 +21,24 @@ _NO_JUDGE = "no model judges here: name one in the criterion, or set HEADRACE_JU
 _NO_OTHER = "the job gave no other output to compare with: set `other`, or a reference"
 _SHORTENED = "the judge saw a shortened text: the whole did not fit into its context"
 
+# A model without probabilities writes its answer. Some think first, and that counts as tokens of the answer.
+_IN_WORDS: Final = Sampling(max_tokens=1_024)
+
+T = TypeVar("T")
 Place = tuple[int, int]  # of a subject in its group, and of a criterion in its subject
 Asked = Mapping[Place, Rubric | Pairwise]
+_Answer = rubric.Answer | HeadraceError
 Found = dict[Place, Score | HeadraceError]  # an error may pass: the subject is worth another try
 
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """The prompts that a criterion puts to the model (two for a pair), and their scale."""
+    """The prompts that a criterion puts to the model (two for a pair), their scale, and the tenant of the texts."""
 
     criterion: Rubric | Pairwise
     prompts: tuple[rubric.Prompt, ...]
     scale: rubric.Scale
+    tenant: str | None
 
 
 def ask_all(asked: Asked, subjects: Sequence[Subject], generator: Generator | None) -> Found:
@@ -79,17 +86,17 @@ def _question(criterion: Rubric | Pairwise, subject: Subject, context_length: in
             subject.compared or "",
             context_length=context_length,
         )
-        return _Question(criterion, prompts, pairwise.PAIR)
+        return _Question(criterion, prompts, pairwise.PAIR, subject.tenant)
     scale = rubric.scale_of(criterion)
-    return _Question(criterion, (rubric.build_prompt(criterion, subject, scale, context_length=context_length),), scale)
+    prompt = rubric.build_prompt(criterion, subject, scale, context_length=context_length)
+    return _Question(criterion, (prompt,), scale, subject.tenant)
 
 
 def _ask(generator: Generator, questions: Mapping[Place, _Question]) -> Found:
     """Ask all questions of one scale, and return their scores."""
     scale = next(iter(questions.values())).scale
-    prompts = [prompt.messages for question in questions.values() for prompt in question.prompts]
     try:
-        answers = generator.choice_probabilities(prompts, tuple(scale.values))
+        answers = _answers(generator, list(questions.values()), scale)
     except ValueError as error:  # the port's word for: the model's first tokens do not tell the choices apart
         reason = f"the model {generator.alias} cannot judge on this scale: {error}"[:500]
         return {place: unscored(each.criterion, NotJudged.WRONG_SCALE, reason) for place, each in questions.items()}
@@ -99,31 +106,53 @@ def _ask(generator: Generator, questions: Mapping[Place, _Question]) -> Found:
             raise
         # One subject alone was hit: its other criteria have their scores all the same.
         found = trouble(error)
-        return {place: _lasting(found, each.criterion, generator.alias) for place, each in questions.items()}
+        return {place: _lasting(found, each.criterion, generator) for place, each in questions.items()}
     rest = iter(answers)
     return {place: _read(each, [*islice(rest, len(each.prompts))], generator) for place, each in questions.items()}
 
 
-def _read(
-    question: _Question, answers: Sequence[tuple[float, ...] | HeadraceError], generator: Generator
-) -> Score | HeadraceError:
-    criterion, alias = question.criterion, generator.alias
+def _answers(generator: Generator, questions: Sequence[_Question], scale: rubric.Scale) -> list[_Answer]:
+    """Return the answer to each prompt, by probabilities, or in words where the model gives none."""
+    asked = [(prompt.messages, question.tenant) for question in questions for prompt in question.prompts]
+    try:
+        weighed = generator.choice_probabilities([messages for messages, _ in asked], tuple(scale.values))
+    except NoProbabilities:
+        written = generator.generate([Request(messages, _IN_WORDS, tenant) for messages, tenant in asked])
+        return [_of(lambda said: rubric.read_words(said.text, scale), each) for each in written]
+    return [_of(lambda said: rubric.read_answer(said, scale), each) for each in weighed]
+
+
+def _of(read: Callable[[T], rubric.Answer], said: T | HeadraceError) -> _Answer:
+    """Return what a model's words or probabilities mean, or why they mean nothing."""
+    if isinstance(said, HeadraceError):
+        return said
+    try:
+        return read(said)
+    except Unjudged as error:
+        return error
+
+
+def _read(question: _Question, answers: Sequence[_Answer], generator: Generator) -> Score | HeadraceError:
+    criterion, by = question.criterion, judged_by(generator)
     read: list[rubric.Answer] = []
     for answer in answers:
         if isinstance(answer, HeadraceError):
-            return _lasting(answer, criterion, alias)
-        try:
-            read.append(rubric.read_answer(answer, question.scale))
-        except Unjudged as error:
-            return unscored(criterion, error.not_judged, reason_of(error), model=alias)
-    mass = min(each.mass for each in read)
+            return _lasting(answer, criterion, generator)
+        read.append(answer)
+    masses = [each.mass for each in read if each.mass is not None]
     note = _SHORTENED if any(prompt.shortened for prompt in question.prompts) else None
+    by |= {"mass": min(masses, default=None), "method": "probabilities" if masses else "answer", "note": note}
     if isinstance(criterion, Rubric):
-        return scored(criterion, value=read[0].value, mass=mass, model=alias, note=note)
+        return scored(criterion, value=read[0].value, **by)
     value = pairwise.preferred(*(each.value for each in read))
     if value is None:
-        return unscored(criterion, NotJudged.ORDER, pairwise.FLIPPED, mass=mass, model=alias, note=note)
-    return scored(criterion, value=value, mass=mass, model=alias, note=note)
+        return unscored(criterion, NotJudged.ORDER, pairwise.FLIPPED, **by)
+    return scored(criterion, value=value, **by)
+
+
+def judged_by(generator: Generator) -> dict[str, Any]:
+    """Return the fields of a score that say which model judged, and whose machine read the text."""
+    return {"model": generator.alias, "provider": provider_of(generator)}
 
 
 def trouble(error: Exception) -> HeadraceError:
@@ -134,6 +163,9 @@ def trouble(error: Exception) -> HeadraceError:
     return Unavailable(f"judging failed with {type(error).__name__}; see the worker's log")
 
 
-def _lasting(error: HeadraceError, criterion: Rubric | Pairwise, alias: str) -> Score | HeadraceError:
+def _lasting(error: HeadraceError, criterion: Rubric | Pairwise, generator: Generator) -> Score | HeadraceError:
     """Return the error itself when it may pass, else a score with the error as its reason."""
-    return error if error.category.retryable else unscored(criterion, code_of(error), reason_of(error), model=alias)
+    if error.category.retryable:
+        return error
+    by = {"model": generator.alias} if isinstance(error, ProviderNotAllowed) else judged_by(generator)
+    return unscored(criterion, code_of(error), reason_of(error), **by)

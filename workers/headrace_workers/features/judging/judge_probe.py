@@ -204,5 +204,6 @@ class _Asking:
             except Unanswered:
                 continue
             values[place] = answer.value
-            self.masses.append(answer.mass)
+            if answer.mass is not None:
+                self.masses.append(answer.mass)
         return values

@@ -5,6 +5,7 @@ lost to the attempt at a better one. The model that answered is asked again, or 
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from headrace_schemas import (
@@ -26,6 +27,7 @@ from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Done, Ended, Held, Retry
 from headrace_workers.core.pipeline.chain import TRIED, next_in_chain, with_attempt
 from headrace_workers.core.pipeline.new_receipt import receipt
+from headrace_workers.core.pipeline.seen_by import seen_by
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.generation.another_try import GENERATE, given_up, objected, turns_in
@@ -54,7 +56,11 @@ def judged(task: Task, job: GenerationJob, event: Moderated, verdict: JudgeVerdi
         return best if task.woken_by == RELEASED or event.answer.text is None else Held(_asks_person(floor, score))
     if score.value is None:
         return best  # there is nothing to tell the model that would help
-    return (_next if floor.then == "next" else _retry)(job, floor, event, score, tried) or best
+    again = (_next if floor.then == "next" else _retry)(job, floor, event, score, tried)
+    if again is None:
+        return best
+    judges = seen_by(task.context, *(each.provider for each in verdict.scores))
+    return replace(again, context={**again.context, **judges})
 
 
 def stopped(task: Task) -> Result | None:

@@ -2,6 +2,7 @@
 
 import html
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,8 @@ _RESERVED_TOKENS = 256  # of the judge's context, for the instructions and the c
 _CHARACTERS_PER_TOKEN = 2  # fewer than most tokenizers need; texts that are denser still are refused by the engine
 _LEAST_ROOM = 500  # characters
 _TAGS = 1_000  # characters of one message that are neither a text nor the question
+_QUOTES = "\"'`*“‘"  # that a model writes around an answer
+_ENDS = re.compile(r"""["'`*”’)]*(?:\s*\Z|[.,;:!?]["'`*”’)]*(?:\s|\Z)|\s*\n|\s+[–—-]\s)""")
 _CUT = "\n[… {count} characters left out …]\n"
 
 
@@ -63,10 +66,13 @@ INSTRUCTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Expectation of the value among the permitted answers, and the probability mass that fell on them."""
+    """Expectation of the value among the permitted answers, and the probability mass that fell on them.
+
+    `mass` is None where the model gave no probabilities: `value` is then that of the answer that it wrote.
+    """
 
     value: float
-    mass: float
+    mass: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +142,26 @@ def read_answer(probabilities: Sequence[float], scale: Scale) -> Answer:
         )
     value = math.fsum(p * v for p, v in zip(probabilities, values, strict=True)) / mass
     return Answer(min(1.0, value), min(1.0, mass))
+
+
+def read_words(text: str, scale: Scale) -> Answer:
+    """Return the score from what a judge wrote: one of the scale's answers, alone or before a sign such as a comma.
+
+    Raise Unanswered for all else: `4 of 5`, `4.5` and `no idea` are no answers.
+    """
+    said = text.strip().lstrip(_QUOTES)
+    exact = [answer for answer in scale.values if _begins(said, answer)]
+    found = exact or [answer for answer in scale.values if _begins(said.casefold(), answer.casefold())]
+    values = {scale.values[answer] for answer in found if len(answer) == max(map(len, found))}
+    if len(values) != 1:
+        raise Unanswered(f"the judge wrote something else than one of {', '.join(scale.values)}")
+    return Answer(values.pop(), None)
+
+
+def _begins(text: str, answer: str) -> bool:
+    """Return True if a text is this answer, or begins with it and ends its sentence or its line there."""
+    rest = text.removeprefix(answer)
+    return (bool(answer) and rest != text) and _ENDS.match(rest) is not None
 
 
 def as_data(text: str, room: int) -> tuple[str, bool]:

@@ -29,7 +29,7 @@ from headrace_schemas import (
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ports import Generator
 from headrace_workers.features.judging import checks, conforming, language, reference, rouge
-from headrace_workers.features.judging.ask_model import Found, Place, ask_all, trouble
+from headrace_workers.features.judging.ask_model import Found, Place, ask_all, judged_by, trouble
 from headrace_workers.features.judging.criterion_sampling import drawn, left_out, probability_of, rounds
 from headrace_workers.features.judging.receipt_scores import called, scored, unscored
 from headrace_workers.features.judging.subject import Subject
@@ -75,7 +75,7 @@ def score_all(subjects: Sequence[Subject], generator: Generator | None) -> list[
         ]
         if places:
             found |= _judged(places, subjects, generator, found)
-    return [_collect(i, subject, found) for i, subject in enumerate(subjects)]
+    return [_collect(i, subject, found, generator) for i, subject in enumerate(subjects)]
 
 
 def next_judge(subject: Subject, pending: Sequence[int]) -> str:
@@ -205,7 +205,7 @@ def _score_plain(criterion: Criterion, subject: Subject, embedded: Score | None)
         return trouble(error)
 
 
-def _collect(i: int, subject: Subject, found: Found) -> Scored:
+def _collect(i: int, subject: Subject, found: Found, generator: Generator | None) -> Scored:
     scores: dict[int, Score] = {}
     pending: list[int] = []
     first: HeadraceError | None = None
@@ -216,6 +216,7 @@ def _collect(i: int, subject: Subject, found: Found) -> Scored:
             continue
         if isinstance(score, HeadraceError):
             first = first or score
-            score = unscored(criterion, NotJudged.FAILED, f"given up: {reason_of(score)}")
+            asked = judged_by(generator) if generator and isinstance(criterion, Rubric | Pairwise) else {}
+            score = unscored(criterion, NotJudged.FAILED, f"given up: {reason_of(score)}", **asked)
         scores[j] = score
     return Scored(scores, tuple(pending), first)

@@ -8,8 +8,9 @@ from headrace_schemas import Category, EvaluationJob, GenerationJob, JudgeVerdic
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcome, Retry
 from headrace_workers.core.pipeline.new_receipt import receipt
+from headrace_workers.core.pipeline.seen_by import seen_by
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Generator
+from headrace_workers.core.ports import Generator, provider_of
 from headrace_workers.features.judging.carried_scores import EMBEDDED, JUDGED, from_context, to_context
 from headrace_workers.features.judging.quality_retry import judged, stopped
 from headrace_workers.features.judging.score import Scored, next_judge, score_all
@@ -30,7 +31,7 @@ def judge(tasks: Sequence[Task], *, generator: Generator | None = None) -> list[
     found = score_all(list(subjects.values()), generator)
     outcomes: list[Outcome] = [_unjudged(task) for task in tasks]
     for (place, subject), scored in zip(subjects.items(), found, strict=True):
-        outcomes[place] = _outcome(tasks[place], subject, scored)
+        outcomes[place] = _outcome(tasks[place], subject, scored, None if generator is None else provider_of(generator))
     return outcomes
 
 
@@ -53,10 +54,11 @@ def _subject(task: Task, generator: Generator | None) -> Subject | None:
         before=from_context(JUDGED, task.context),
         elsewhere=others,
         job_id=task.job_id,
+        tenant=task.job.tenant,
     )
 
 
-def _outcome(task: Task, subject: Subject, scored: Scored) -> Outcome:
+def _outcome(task: Task, subject: Subject, scored: Scored, provider: str | None) -> Outcome:
     outcome: Ended | Done | Held
     if scored.pending:
         model = next_judge(subject, scored.pending)
@@ -68,7 +70,12 @@ def _outcome(task: Task, subject: Subject, scored: Scored) -> Outcome:
     if scored.trouble is None:
         return outcome
     # The answer is there: in the end its receipt says what could not be judged, rather than that the job died.
-    return Retry(reason_of(scored.trouble), category=scored.trouble.category, otherwise=outcome)
+    return Retry(
+        reason_of(scored.trouble),
+        category=scored.trouble.category,
+        otherwise=outcome,
+        context=seen_by(task.context, provider),
+    )
 
 
 def _unjudged(task: Task) -> Outcome:

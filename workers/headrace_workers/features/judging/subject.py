@@ -12,7 +12,7 @@ class Subject:
 
     `embedded` are scores that were found before, by the places of their criteria: they need an embedder, which no judge
     has. `before` are those that other models gave, and `elsewhere` the models that will be asked behind this one.
-    `job_id` decides what is drawn to be judged.
+    `job_id` decides what is drawn to be judged. Without a `tenant` no provider is asked.
     """
 
     output: str | None
@@ -25,6 +25,7 @@ class Subject:
     elsewhere: frozenset[str] = frozenset()
     other: str | None = None
     job_id: str = ""
+    tenant: str | None = None
 
     def seen_by(self, criterion: Criterion) -> "Subject":
         """Return the subject as a criterion sees it: with the output that it brings, if it does."""

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from headrace_schemas import HeadraceError, NotJudged
-from headrace_schemas.errors import PromptTooLong
+from headrace_schemas.errors import PromptTooLong, ProviderNotAllowed
 
 
 class Unjudged(HeadraceError):
@@ -58,4 +58,6 @@ def code_of(error: HeadraceError) -> NotJudged:
     """Return the code of a score that has this error as its reason."""
     if isinstance(error, Unjudged):
         return error.not_judged
+    if isinstance(error, ProviderNotAllowed):
+        return NotJudged.NOT_ALLOWED
     return NotJudged.TOO_LONG if isinstance(error, PromptTooLong) else NotJudged.FAILED

@@ -33,9 +33,9 @@ class KnowledgeCheck(AdmissionCheck):
         """Return the tokens of a text to embed, None where only a guess can be had. Raise InputTooLong."""
         return self._embedder.input_tokens(job.model, job.input) if isinstance(job, EmbeddingJob) else None
 
-    def named(self, job: Job) -> str | None:
+    def named(self, job: Job) -> Collection[str]:
         """Return the knowledge base that the job names, if it names one."""
-        return job.knowledge if isinstance(job, GenerationJob) else None
+        return () if not isinstance(job, GenerationJob) or job.knowledge is None else (job.knowledge,)
 
     def unknown(self, named: Collection[Named]) -> Collection[Named]:
         """Return those of these knowledge bases that do not exist."""

@@ -94,12 +94,17 @@ def _admission(task: Task, output: Output, action: str) -> tuple[Written, ...]:
     if ENTRY not in asked:
         return ()
     entry_id = asked[ENTRY]
-    if action != "allow":
+    if action != "allow" or not _is_of_first_model(task, output):
         return (Withdraw(entry_id),)
     ran = next((each.ran_ms / each.group_size for each in reversed(task.stages) if each.stage == "generate"), 0.0)
     answer = output.answer.model_copy(update={"recall": None}).model_dump_json(exclude_none=True)
     used = tuple((document_id, sha256) for document_id, sha256 in task.context.get(USED, ()))
     return (Admit(entry_id, answer.encode(), ran, asked[TTL_MS], used),)
+
+
+def _is_of_first_model(task: Task, output: Output) -> bool:
+    """Return True if the model answered that the cache looked up: the first one of a chain."""
+    return isinstance(task.job, GenerationJob) and output.answer.model == task.job.first_model
 
 
 def _no_text(task: Task) -> Outcome:

@@ -20,9 +20,9 @@ class CallbackCheck(AdmissionCheck):
         """Raise InvalidRecord where the callback's URL leads where webhooks may not go."""
         check_url(job.callback, self._reach)
 
-    def named(self, job: Job) -> str | None:
+    def named(self, job: Job) -> Collection[str]:
         """Return the endpoint that the callback names, if it names one."""
-        return None if job.callback is None else job.callback.endpoint
+        return () if job.callback is None or job.callback.endpoint is None else (job.callback.endpoint,)
 
     def unknown(self, named: Collection[Named]) -> Collection[Named]:
         """Return those of these endpoints that are not registered."""

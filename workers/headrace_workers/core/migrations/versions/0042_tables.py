@@ -23,6 +23,13 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
     )
     op.create_index("accepted_at", "accepted", ["at"], unique=False)
     op.create_table(
+        "allowed_providers",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("provider", sa.String(length=64), nullable=False),
+        sa.Column("allowed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "provider"),
+    )
+    op.create_table(
         "api_keys",
         sa.Column("id", sa.String(length=16), nullable=False),
         sa.Column("tenant", sa.String(length=64), nullable=False),
@@ -669,6 +676,14 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
         sa.PrimaryKeyConstraint("what"),
     )
     op.create_table(
+        "model_generations",
+        sa.Column("alias", sa.String(length=64), nullable=False),
+        sa.Column("returned", sa.Text(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("alias"),
+    )
+    op.create_table(
         "outbox",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("topic", sa.String(length=64), nullable=False),
@@ -1141,6 +1156,7 @@ def downgrade() -> None:
         "pass_rates",
         "parts",
         "outbox",
+        "model_generations",
         "looks",
         "lines",
         "labels",
@@ -1167,6 +1183,7 @@ def downgrade() -> None:
         "base_uses",
         "audits",
         "api_keys",
+        "allowed_providers",
         "accepted",
     ):
         op.drop_table(name)

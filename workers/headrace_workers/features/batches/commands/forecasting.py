@@ -38,8 +38,11 @@ class Forecasting:
 
     def of(self, path: Path, shown: str, wishes: BatchOptions) -> Forecast:
         """Return the forecast of a file. Raise ConfigurationError or NotReadable."""
+        from headrace_workers.features.generation.models.model_versions import model_versions
+
         answers = self._ledger.of(Answers)
-        found = Forecast(self._cache, self._registry.version, lambda keys: answers.exact(keys) if keys else ())
+        version = model_versions(self._registry, self._ledger)
+        found = Forecast(self._cache, version, lambda keys: answers.exact(keys) if keys else ())
         until = self._ledger.now() + int(wishes.window * 1000)
         terms = Terms("batch_dry-run", 0, wishes.tenant, until, wishes.defaults, wishes.endpoint)
         admit = self._admit()
@@ -67,12 +70,12 @@ class Forecasting:
 
         parts = AdmissionParts(
             ledger=self._ledger,
+            pipeline=Pipeline(judge_model=ModelSettings.from_env().judge_model),
             models=CountingModels(home_of(), self._registry),
             embedder=ServedEmbedder(home_of(), ModelSettings.from_env().embedder),
             settings=EnvironmentSettings(),
         )
-        rules = admission_rules(parts, Pipeline(judge_model=ModelSettings.from_env().judge_model))
-        return RecordAdmission(rules, self._ledger.now()).admit
+        return RecordAdmission(admission_rules(parts), self._ledger.now()).admit
 
     def lines(self, found: Forecast, max_tokens: int | None) -> Sequence[str]:
         """Return the forecast for people, a line each."""

@@ -52,6 +52,10 @@ class CountingModels:
         """Return the models of the catalogue's chain with this name; None where no chain has it."""
         return self._registry.chain(name)
 
+    def provider(self, alias: str) -> str | None:
+        """Return the provider whose machine runs the model; None for a machine of the deployment."""
+        return self._registry.provider(alias)
+
     def prompt_tokens(self, alias: str, messages: Sequence[Message], tenant: str) -> int | None:
         """Return the tokens of this tenant's prompt as the model will read it.
 

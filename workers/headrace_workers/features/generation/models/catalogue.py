@@ -25,10 +25,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_CHAIN, Alias, Name, ShortText
 from headrace_schemas.reasons import describe
+from headrace_workers.core.ports import OWN
 from headrace_workers.features.generation.models.secret_reference import SecretReference
 
 CATALOGUE_FILE: Final = "models.toml"
-OWN: Final = "own"  # the provider of models on machines of yours: what they read stays inside
 MOST_BYTES: Final = 1_000_000
 _MOST_MODELS: Final = 1_000
 _ENDPOINTS: Final = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}

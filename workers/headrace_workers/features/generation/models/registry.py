@@ -72,6 +72,11 @@ class ModelCard:
         """Return the quantization with the bound of its weights, such as `int8_pairs`. It is part of the identity."""
         return with_range(self.quantization, self.weight_range)
 
+    @property
+    def provider(self) -> str | None:
+        """Return the provider whose machine runs it; None for a machine of the deployment."""
+        return None if self.remote is None or self.remote.is_own else self.remote.provider
+
 
 _IN_FILE: Final = tuple(each for each in fields(ModelCard) if each.name != "remote")
 
@@ -237,6 +242,11 @@ class Registry:
     def chain(self, alias: str) -> tuple[str, ...] | None:
         """Return the models of a chain of the catalogue; None where no chain has this name."""
         return self._read_catalogue().chains.get(alias)
+
+    def provider(self, alias: str) -> str | None:
+        """Return the provider whose machine runs the model; None for a machine of the deployment, or no model."""
+        card = self._find(alias)
+        return None if card is None else card.provider
 
     def _names(self) -> set[str]:
         return {folder.name for folder in _folders(self._home)} | self._read_catalogue().models.keys()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from headrace_schemas import HeadraceError, Message
-from headrace_workers.core.ports import Completion, Request
+from headrace_workers.core.ports import Completion, NoProbabilities, Request
 from headrace_workers.features.generation.engines.remote.calls import CallLoop, Provider, answer
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
@@ -57,5 +57,5 @@ class RemoteGenerator:
     def choice_probabilities(
         self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
     ) -> list[tuple[float, ...] | HeadraceError]:
-        """Raise ValueError: providers do not give probabilities of all tokens."""
-        raise ValueError(f"{self.alias} answers on another machine, and gives no probabilities of tokens")
+        """Raise NoProbabilities: providers do not give probabilities of all tokens."""
+        raise NoProbabilities(f"{self.alias} answers on another machine, and gives no probabilities of tokens")

@@ -1,0 +1,61 @@
+"""`headrace providers`."""
+
+import json
+
+from tests.workers.cli.conftest import Call
+
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
+
+
+def test_providers_are_allowed_listed_and_revoked(call: Call, ledger: Ledger):
+    """Allowing adds to the list, and each answer says what the list is then."""
+    code, _, err = call("providers", "allow", "shop", "openai, anthropic")
+    assert (code, "shop allows these providers to see its texts: anthropic, openai" in err) == (0, True)
+    assert call("providers", "allow", "shop", "gemini")[0] == 0
+    assert call("providers", "allow", "bank", "openai")[0] == 0
+    told = [json.loads(line) for line in call("providers", "list", "--json")[1].splitlines()]
+    assert told == [
+        {"tenant": "bank", "providers": ["openai"]},
+        {"tenant": "shop", "providers": ["anthropic", "gemini", "openai"]},
+    ]
+    assert "anthropic, gemini, openai" in call("providers", "list", "--tenant", "shop")[1]
+    code, _, err = call("providers", "revoke", "shop", "openai")
+    assert (code, "shop allows anthropic, gemini" in err) == (0, True)
+    code, _, err = call("providers", "revoke", "shop")
+    assert (code, "shop uses local models alone" in err) == (0, True)
+    assert ledger.of(AllowedProviders).by_tenant(["shop", "bank"]) == {"bank": {"openai"}}
+
+
+def test_a_revocation_that_changes_nothing_is_an_error(call: Call, ledger: Ledger):
+    """Someone who mistypes a name must not believe that a provider is shut out."""
+    call("providers", "allow", "shop", "openai")
+    code, _, err = call("providers", "revoke", "shop", "opnai")
+    assert (code, "did not allow opnai" in err) == (2, True)
+    code, _, err = call("providers", "revoke", "bank")
+    assert (code, "bank allows no provider" in err) == (2, True)
+
+
+def test_names_that_no_provider_has_are_refused(call: Call, ledger: Ledger):
+    """Nothing is allowed then; `own` needs no permission."""
+    for names, reason in (
+        ("Open AI", "cannot name a provider"),
+        (",", "no provider is named"),
+        ("own", "need no permis"),
+    ):
+        code, _, err = call("providers", "allow", "shop", names)
+        assert (code, reason in err) == (2, True), err
+    assert "every tenant uses local models alone" in call("providers", "list")[2]
+    assert "shop uses local models alone" in call("providers", "list", "--tenant", "shop")[2]
+
+
+def test_many_lists_are_shown_a_page_at_a_time(call: Call, ledger: Ledger):
+    """By tenant; the words say how to see the next."""
+    for tenant in ("c", "a", "b"):
+        call("providers", "allow", tenant, "openai")
+    _, out, err = call("providers", "list", "--json", "--limit", "2")
+    assert [json.loads(line)["tenant"] for line in out.splitlines()] == ["a", "b"]
+    assert "--after b shows the next" in err
+    assert [
+        json.loads(line)["tenant"] for line in call("providers", "list", "--json", "--after", "b")[1].splitlines()
+    ] == ["c"]

@@ -1,0 +1,1 @@
+"""The data boundary: the providers that may see a tenant's texts."""

@@ -1,0 +1,97 @@
+"""The data boundary: which text may leave the machines of a deployment, and for whom.
+
+A tenant's list of providers decides. Without a list, its texts stay on machines of the deployment. Admission asks the
+ledger for each job (admission.py). A worker asks again before each call, since a list may have become shorter.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from headrace_schemas import HeadraceError, Message
+from headrace_schemas.errors import ProviderNotAllowed
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ports import Completion, Generator, NoProbabilities, Request
+from headrace_workers.core.recent_reads import RecentReads
+from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
+
+BELIEVED_SECONDS: Final = 2.0  # for which a worker relies on a list that it has read
+
+Allows = Callable[[str, str], bool]  # a tenant, and a provider
+
+
+def not_allowed(tenant: str, provider: str, alias: str) -> ProviderNotAllowed:
+    """Return the error of a text that a provider may not see. It says how to permit it."""
+    return ProviderNotAllowed(
+        f"the model {alias} runs at the provider {provider}, which the tenant {tenant} does not allow: name a local "
+        f"model, or permit it with `headrace providers allow {tenant} {provider}`"
+    )
+
+
+def allows(ledger: Ledger, believed: float = BELIEVED_SECONDS) -> Allows:
+    """Return what tells whether a tenant allows a provider. A list may be `believed` seconds old. It raises Unavailable
+    with the ledger: nothing is sent then.
+    """
+
+    def read(tenant: str) -> frozenset[str]:
+        return ledger.of(AllowedProviders).by_tenant([tenant]).get(tenant, frozenset())
+
+    lists = RecentReads(read, believed)
+    return lambda tenant, provider: provider in lists(tenant)
+
+
+class BoundedGenerator:
+    """A generator of a provider that sees only texts of tenants who allow this provider. As thread-safe as `inner`."""
+
+    def __init__(self, inner: Generator, provider: str, allows: Allows) -> None:
+        self._inner = inner
+        self._provider = provider
+        self._allows = allows
+
+    @property
+    def alias(self) -> str:
+        """Return the name that jobs ask for it by."""
+        return self._inner.alias
+
+    @property
+    def provider(self) -> str:
+        """Return whose machine answers."""
+        return self._provider
+
+    @property
+    def quantization(self) -> str:
+        """Return the number format that it computes in."""
+        return self._inner.quantization
+
+    @property
+    def context_length(self) -> int:
+        """Return how many tokens prompt and answer may have together."""
+        return self._inner.context_length
+
+    @property
+    def parallel(self) -> int:
+        """Return how many calls it computes side by side."""
+        return self._inner.parallel
+
+    @property
+    def urgent(self) -> "BoundedGenerator":
+        """Return the same boundary around the model for urgent work."""
+        return BoundedGenerator(self._inner.urgent, self._provider, self._allows)
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
+        """Answer the requests of tenants who allow the provider; each other one is a ProviderNotAllowed.
+
+        A request without a tenant is never sent.
+        """
+        may = [each.tenant is not None and self._allows(each.tenant, self._provider) for each in requests]
+        sent = [each for each, permitted in zip(requests, may, strict=True) if permitted]
+        answers = iter(self._inner.generate(sent) if sent else ())
+        return [
+            next(answers) if permitted else not_allowed(each.tenant or "", self._provider, self.alias)
+            for each, permitted in zip(requests, may, strict=True)
+        ]
+
+    def choice_probabilities(
+        self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
+    ) -> list[tuple[float, ...] | HeadraceError]:
+        """Raise NoProbabilities: such prompts name no tenant, and so none may be sent."""
+        raise NoProbabilities(f"{self.alias} runs at the provider {self._provider}, and gives no probabilities")

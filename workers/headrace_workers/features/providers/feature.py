@@ -1,0 +1,26 @@
+"""The providers feature: the data boundary between a deployment and the providers of models."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from headrace_workers.core.feature import Feature
+
+if TYPE_CHECKING:  # most processes do without it
+    from headrace_workers.core.admission.check import AdmissionCheck
+    from headrace_workers.core.admission.parts import AdmissionParts
+
+
+def _commands() -> Sequence[Callable[[Any], None]]:
+    from headrace_workers.features.providers.commands import providers
+
+    return (providers.register,)
+
+
+def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
+    from headrace_workers.features.providers.admission import BoundaryCheck
+    from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
+
+    return BoundaryCheck(parts.models, parts.pipeline, parts.ledger.of(AllowedProviders))
+
+
+FEATURE = Feature(name="providers", commands=_commands, admission=_admission)
