@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from headrace_schemas import (
     Answer,
@@ -18,10 +18,11 @@ from headrace_schemas import (
 )
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_schemas.limits import MAX_TEXT
-from headrace_workers.core.ledger.outcome import Dead, Done, Retry
+from headrace_workers.core.ledger.outcome import Dead, Done, Retry, Wait
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, Request
 from headrace_workers.features.cache.store.audit_rows import Audited
+from headrace_workers.features.generation.engines.remote.failures import ProviderBusy, RemoteFailed
 from headrace_workers.features.generation.step import generate
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f1{}"
@@ -141,3 +142,30 @@ def test_an_answer_is_compared_with_what_the_job_was_nearly_served() -> None:
     )  # fmt: skip
     assert compared.event is not None
     assert "nearly" not in compared.event.model_dump_json()
+
+
+def test_a_busy_provider_makes_its_job_wait_without_an_attempt() -> None:
+    """The job waits for as long as the provider says, and for nothing else."""
+    job = GenerationJob(model="far", prompt="hi")
+    (outcome,) = generate([task(job)], generator=Model(ProviderBusy("slow down", after=12.5)))
+    assert outcome == Wait(None, "slow down", at_most=12.5)
+
+
+def test_a_wait_past_the_deadline_goes_to_another_model_if_there_is_one() -> None:
+    """The only model of a job is waited for in any case; of a chain, the next one answers in time."""
+    soon = datetime.now(UTC) + timedelta(seconds=60)
+    busy = ProviderBusy("slow down", after=600)
+    (alone,) = generate([task(GenerationJob(model="far", prompt="hi", deadline=soon))], generator=Model(busy))
+    assert isinstance(alone, Wait)
+    job = GenerationJob(model=("far", "near"), prompt="hi", deadline=soon)
+    (chain,) = generate([task(job)], generator=Model(busy))
+    assert isinstance(chain, Retry)
+    assert chain.category is Category.REROUTABLE
+    early = job.model_copy(update={"deadline": soon + timedelta(hours=1)})
+    assert isinstance(generate([task(early)], generator=Model(busy))[0], Wait)
+
+
+def test_a_failed_provider_is_reroutable() -> None:
+    """A provider that failed is no reason to wait: the category says that another model may answer."""
+    (outcome,) = generate([task(GenerationJob(model="far", prompt="hi"))], generator=Model(RemoteFailed("cut off")))
+    assert outcome == Retry("cut off", category=Category.REROUTABLE)

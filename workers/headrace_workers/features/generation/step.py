@@ -1,15 +1,20 @@
 """The step in which a model answers."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Message, Output, Usage
 from headrace_schemas.limits import MAX_TEXT
-from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, outcome_of
+from headrace_schemas.reasons import reason_of
+from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Wait, outcome_of
 from headrace_workers.core.pipeline.answer_additions import answering
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, Generator, RemoteSource, Request
+from headrace_workers.features.generation.engines.remote.failures import ProviderBusy
+
+_UNSAID: Final = 30.0  # seconds, where a provider does not say when it takes calls again
 
 Shown: TypeAlias = Callable[[str, Sequence[Message]], tuple[Message, ...]]
 
@@ -55,6 +60,8 @@ def generate(
 
 def _outcome(task: Task, tenant: str, completion: Completion | HeadraceError, generator: Generator) -> Outcome:
     context = task.context
+    if isinstance(completion, ProviderBusy) and (wait := put_off(task, completion, datetime.now(UTC))) is not None:
+        return wait
     if isinstance(completion, HeadraceError):
         ends = (each.without_another(context, completion) for each in reversed(answering()))
         return next((end for end in ends if end is not None), None) or outcome_of(completion)
@@ -76,6 +83,20 @@ def _outcome(task: Task, tenant: str, completion: Completion | HeadraceError, ge
         ),
         rows=tuple(row for each in answering() for row in each.rows(context, text)),
     )
+
+
+def put_off(task: Task, busy: ProviderBusy, now: datetime) -> Wait | None:
+    """Return the wait of a task whose provider takes no calls for now. It costs no attempt, lease or slot.
+
+    Return None where another model of its chain is to answer, since this one takes calls too late.
+    """
+    assert isinstance(task.job, GenerationJob)  # noqa: S101 - no other asks a model here
+    seconds = _UNSAID if busy.after is None else busy.after
+    in_time = task.job.deadline is None or now + timedelta(seconds=seconds) < task.job.deadline
+    has_another = task.job.chain[-1:] != (task.job.first_model,)
+    if in_time or not has_another:
+        return Wait(None, reason_of(busy), at_most=seconds)
+    return None
 
 
 def _usage(completion: Completion) -> Usage:
