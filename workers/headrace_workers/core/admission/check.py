@@ -52,6 +52,9 @@ class KnownModels(Protocol):
     def context_length(self, alias: str) -> int | None:
         """Return how many tokens prompt and answer may have together; None where the model is not here."""
 
+    def lacks(self, alias: str) -> Collection[str]:
+        """Return the sampling parameters that the model has not; none where the model is not here."""
+
     def prompt_tokens(self, alias: str, messages: Sequence[Message], tenant: str) -> int | None:
         """Return the tokens of a tenant's prompt by its model's own count, None where only a guess can be had.
 
