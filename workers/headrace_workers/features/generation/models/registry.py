@@ -128,7 +128,8 @@ def read_card(folder: Path) -> ModelCard:
     card = ModelCard(**content)
     if card.kind not in KINDS:
         raise ConfigurationError(f"{path}: kind {card.kind!r} is not one of {', '.join(KINDS)}")
-    if card.engine not in (known := engines(card.kind)):
+    known = [name for name, engine in engines(card.kind).items() if not engine.remote]
+    if card.engine not in known:
         raise ConfigurationError(f"{path}: engine {card.engine!r} of this {card.kind} is not one of {', '.join(known)}")
     if not 0 < card.repetition_penalty <= MAX_PENALTY:
         raise ConfigurationError(
