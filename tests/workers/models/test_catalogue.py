@@ -1,11 +1,19 @@
 """The catalogue of a home: what it may say, and what it says where it is wrong."""
 
+import re
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.generation.models.catalogue import CATALOGUE_FILE, OWN, is_near, read_catalogue
+from headrace_workers.features.generation.models.catalogue import (
+    CATALOGUE_FILE,
+    OWN,
+    CatalogueModel,
+    is_near,
+    read_catalogue,
+)
 
 _LOCAL = 'engine = "openai"\nmodel = "m"\nendpoint = "http://localhost:11434/v1"\ncontext_length = 4096\n'
 
@@ -99,3 +107,26 @@ def test_a_catalogue_of_megabytes_is_refused(tmp_path: Path) -> None:
 def test_an_endpoint_is_near_where_its_name_shows_it(endpoint: str, near: bool) -> None:
     """Only this machine and private networks are taken for your own without being asked."""
     assert is_near(endpoint) is near
+
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+def test_the_page_describes_every_field() -> None:
+    """A field that an entry may have is looked up on the page, with its default."""
+    page = (DOCS / "reference" / "models-toml.md").read_text()
+    described = set(re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE))
+    assert described - {"models"} == set(CatalogueModel.model_fields)
+    for name, field in CatalogueModel.model_fields.items():
+        if isinstance(field.default, int | float):
+            assert re.search(rf"^\| `{name}` \| {field.default:g} \|", page, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("page", ["reference/models-toml.md", "how-to/use-models-of-others.md"])
+def test_the_examples_on_the_pages_are_catalogues(tmp_path: Path, page: str) -> None:
+    """Each block of TOML can be copied into a home."""
+    blocks = re.findall(r"^( *)```toml\n(.*?)^\1```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+    assert blocks
+    for _, block in blocks:
+        catalogue(tmp_path, dedent(block))
+        assert read_catalogue(tmp_path).models
