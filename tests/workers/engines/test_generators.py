@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from tests.services.llama_server import llama_server
 from tests.services.provider import Provider, Reply, echoes, providing
 from tests.workers.engines.remote_models import REMOTE_ENGINES, ask, remote
 
@@ -23,7 +24,15 @@ class Served(NamedTuple):
     provider: Provider | None = None
 
 
-@pytest.fixture(params=["echo", "tiny", *REMOTE_ENGINES])
+@pytest.fixture(scope="module")
+def llama(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of llama.cpp's server with SmolLM2."""
+    pytest.importorskip("xllamacpp")
+    with llama_server(request.getfixturevalue("smollm2_gguf")) as url:
+        yield url
+
+
+@pytest.fixture(params=["echo", "tiny", pytest.param("llama.cpp", marks=pytest.mark.slow), *REMOTE_ENGINES])
 def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
     """A loaded model of each engine."""
     if request.param == "echo":
@@ -31,6 +40,9 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
         yield Served(load_generator(tmp_path, "echo"), repeats=True)
     elif request.param == "tiny":
         yield Served(load_generator(request.getfixturevalue("tiny_home"), "tiny"), repeats=False)
+    elif request.param == "llama.cpp":
+        url = request.getfixturevalue("llama")
+        yield Served(remote(tmp_path, "openai", url, first_token=300.0, idle=300.0, total=600.0), repeats=False)
     else:
         with providing(echoes) as provider:
             yield Served(remote(tmp_path, request.param, provider.url), True, provider)
