@@ -36,6 +36,7 @@ NAMES = (
     "rules",
     "judge",
     "fidelity",
+    "remote",
     "lookup-large",
 )
 LARGE = frozenset({"lookup-large"})  # run when they are named: they take much memory

@@ -37,8 +37,8 @@ _PARAMETERS: Final = frozenset({"postgresql", "postgres", "apache_kafka", "embed
 # Modules that start processes or open sockets, and those of the tests that do.
 _STARTERS: Final = frozenset({
     "http.server", "moto.server", "multiprocessing", "socket", "socketserver", "subprocess", "uvicorn",
-    "tests.services.proxy", "tests.services.server", "tests.services.warm", "tests.workers.gateway.served",
-    "tests.workers.webhooks.receiver",
+    "tests.services.provider", "tests.services.proxy", "tests.services.server", "tests.services.warm",
+    "tests.workers.gateway.served", "tests.workers.webhooks.receiver",
 })  # fmt: skip
 _IMPORTS: Final = re.compile(
     r"^(?:from (?:{0}) import |import (?:.*[ ,])?(?:{0})\b)".format("|".join(map(re.escape, sorted(_STARTERS)))), re.M

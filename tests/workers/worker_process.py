@@ -45,11 +45,12 @@ def worker(
     *roles: str,
     concurrency: int | None = None,
     program: Sequence[str] = ("-m", "headrace_workers"),
+    model: str = "echo",
     **env: str,
 ) -> Iterator[Worker]:
-    """Start it, as the command line or another program of its kind; it is gone at the end."""
+    """Start it with this model, as the command line or another program of its kind; it is gone at the end."""
     make_echo_model(folder)
-    argv = [sys.executable, *program, "worker", "--model", "echo"]
+    argv = [sys.executable, *program, "worker", "--model", model]
     argv += ["--concurrency", str(concurrency)] if concurrency else []
     known = {
         "HEADRACE_HOME": str(folder), "HEADRACE_KAFKA": "localhost:1", "HEADRACE_REDIS": redis.url,

@@ -56,6 +56,10 @@ class Models:
         """Both run here."""
         return None
 
+    def lacks(self, alias: str) -> frozenset[str]:
+        """`other` has no `seed`."""
+        return frozenset({"seed"} if alias == "other" else ())
+
     def prompt_tokens(self, alias: str, messages: Sequence[Message], tenant: str) -> int | None:
         """A guess for `echo`; `other` counts 1,000 a message, holds 3,000, and refuses a word in its template."""
         if alias == "echo":

@@ -60,3 +60,22 @@ def test_what_is_here_or_cannot_be_pulled_is_left(tmp_path: Path):
     for name in ("all-minilm-l6-v2", "own", "sentence-transformers:owner/Some"):
         ensure_embedder(tmp_path, name)
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["all-minilm-l6-v2"]
+
+
+def test_models_of_others_are_listed_without_their_keys(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The table has their address; JSON has all of the entry, with the place of the key in place of the key."""
+    home = tmp_path / ".headrace"
+    home.mkdir()
+    (home / "models.toml").write_text(
+        '[models.far]\nengine = "openai"\nmodel = "m"\nendpoint = "http://vllm:8000/v1"\ncontext_length = 4096\n'
+        'api_key = "env:FAR_KEY"\nlacks = ["seed"]\n'
+    )
+    monkeypatch.setenv("FAR_KEY", "very-secret")
+    code, out, _ = call("models", "list")
+    assert code == 0
+    assert "http://vllm:8000/v1" in out
+    code, out, _ = call("models", "list", "--json")
+    card = json.loads(out)
+    assert (card["alias"], card["engine"], card["context_length"]) == ("far", "openai", 4096)
+    assert (card["remote"]["api_key"], card["remote"]["lacks"]) == ("env:FAR_KEY", ["seed"])
+    assert "very-secret" not in out

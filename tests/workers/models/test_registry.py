@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from headrace_schemas.errors import ConfigurationError, UnknownModel
+from headrace_workers.core.pipeline.routing import ServedModel
 from headrace_workers.features.generation.models.registry import (
     CARD_FILE,
     Registry,
@@ -237,3 +238,73 @@ def test_the_version_names_a_penalty_of_the_models_own(tmp_path: Path) -> None:
     assert Registry(tmp_path).version("echo") == "echo/none/"
     write_card(folder, replace(read_card(folder), repetition_penalty=1.1))
     assert Registry(tmp_path).version("echo") == "echo/none//r1.1"
+
+
+REMOTE = 'engine = "openai"\nmodel = "m"\nendpoint = "http://localhost:9/v1"\ncontext_length = 4096\n'
+
+
+def write_catalogue(home: Path, *aliases: str, more: str = "") -> None:
+    """Write a catalogue with these models."""
+    (home / "models.toml").write_text("".join(f"[models.{alias}]\n{REMOTE}" for alias in aliases) + more)
+
+
+def test_a_model_of_the_catalogue_answers_to_its_alias(tmp_path: Path) -> None:
+    """Bridges learn how many calls a worker of it holds open, and its identity names the address and the model."""
+    write_catalogue(tmp_path, "far", more='[chains.safe]\nmodels = ["far", "echo"]\n')
+    make_echo_model(tmp_path)
+    registry = Registry(tmp_path, monotonic=Clock())
+    assert registry.aliases() == ["echo", "far"]
+    assert registry.served() == [ServedModel("echo"), ServedModel("far", 64)]
+    assert registry.version("far") == "far/http://localhost:9/v1#m"
+    assert registry.chain("safe") == ("far", "echo")
+    assert registry.chain("far") is None
+    assert load_card(tmp_path, "far") == registry.get("far")
+
+
+def test_a_folder_goes_before_an_entry_of_the_same_name(tmp_path: Path) -> None:
+    """A model on this machine is never replaced by one on another: its prompts would leave."""
+    write_catalogue(tmp_path, "echo")
+    assert load_card(tmp_path, "echo").remote is not None
+    make_echo_model(tmp_path)
+    assert Registry(tmp_path, monotonic=Clock()).get("echo").engine == "echo"
+    assert load_card(tmp_path, "echo").remote is None
+    assert [card.engine for card in list_cards(tmp_path)] == ["echo"]
+
+
+def test_a_broken_catalogue_leaves_the_last_good_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A slip of an editor takes no model away; it is said once, and mended at once."""
+    write_catalogue(tmp_path, "far")
+    clock = Clock()
+    registry = Registry(tmp_path, monotonic=clock)
+    assert registry.aliases() == ["far"]
+    for text in ("[models.far", f"[models.far]\n{REMOTE.replace('openai', 'abacus')}provider = 'x'\n"):
+        (tmp_path / "models.toml").write_text(text)
+        caplog.clear()
+        for _ in range(3):
+            clock.seconds += 1.0
+            assert registry.aliases() == ["far"]
+        assert len(caplog.records) == 1
+    write_catalogue(tmp_path, "near")
+    clock.seconds += 1.0
+    assert registry.aliases() == ["near"]
+
+
+def test_a_changed_catalogue_is_read_within_a_second(tmp_path: Path) -> None:
+    """An entry that was just added is known at once, and one that was removed is gone a second later."""
+    write_catalogue(tmp_path, "far")
+    clock = Clock()
+    registry = Registry(tmp_path, monotonic=clock)
+    assert "far" in registry
+    write_catalogue(tmp_path, "near")
+    assert "near" in registry
+    clock.seconds += 1.0
+    assert registry.aliases() == ["near"]
+    assert "far" not in registry
+
+
+def test_a_folder_cannot_name_an_engine_of_other_machines(tmp_path: Path) -> None:
+    """A card in a folder has no address: such an engine belongs into the catalogue."""
+    path = make_echo_model(tmp_path, "odd") / CARD_FILE
+    path.write_text(path.read_text().replace('engine = "echo"', 'engine = "openai"'))
+    with pytest.raises(ConfigurationError, match="engine 'openai' of this generator is not one of ctranslate2, echo"):
+        load_card(tmp_path, "odd")

@@ -20,12 +20,12 @@ from headrace_schemas import (
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.reasons import reason_of
-from headrace_workers.core.ledger.outcome import Dead, Done, Retry
+from headrace_workers.core.ledger.outcome import Dead, Done, Retry, Wait
 from headrace_workers.core.pipeline.chain import TRIED, Link, pin
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, GivenUp, Request
 from headrace_workers.features.cache.store.audit_rows import Audited
-from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses
+from headrace_workers.features.generation.engines.remote.failures import ProviderBusy, ProviderRefuses, RemoteFailed
 from headrace_workers.features.generation.step import generate
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f1{}"
@@ -239,3 +239,31 @@ def test_a_refusal_goes_to_another_model_only_where_the_job_says_so() -> None:
     last = Timed(0.1, refused)
     last.alias = "large"
     assert isinstance(asked(last, task(job)), Dead)
+
+
+def test_a_busy_provider_makes_its_job_wait_without_an_attempt() -> None:
+    """The job waits for as long as the provider says, and for nothing else."""
+    job = GenerationJob(model="far", prompt="hi")
+    (outcome,) = generate([task(job)], generator=Model(ProviderBusy("slow down", after=12.5)))
+    assert outcome == Wait(None, "slow down", at_most=12.5)
+
+
+def test_a_wait_past_its_share_goes_to_another_model_if_there_is_one() -> None:
+    """The only model of a job is waited for in any case; of a chain, the next one answers in time."""
+    busy = ProviderBusy("slow down", after=600)
+    lone = replace(task(GenerationJob(model="small", prompt="hi")), seconds_left=60)
+    assert isinstance(asked(Timed(0.1, busy), lone), Wait)
+    moved = asked(Timed(0.1, busy), chained(seconds_left=60))
+    assert isinstance(moved, Retry)
+    assert moved.category is Category.REROUTABLE
+    assert isinstance(asked(Timed(0.1, busy), chained(seconds_left=3600)), Wait)
+    assert isinstance(asked(Timed(0.1, ProviderBusy("slow down")), chained(seconds_left=3600)), Retry)
+    assert isinstance(asked(Timed(0.1, busy), chained()), Retry)
+    assert isinstance(asked(Timed(0.1, ProviderBusy("slow down", after=20)), chained()), Wait)
+
+
+def test_a_failed_provider_is_reroutable() -> None:
+    """A provider that failed is no reason to wait: the category says that another model may answer."""
+    (outcome,) = generate([task(GenerationJob(model="far", prompt="hi"))], generator=Model(RemoteFailed("cut off")))
+    assert isinstance(outcome, Retry)
+    assert (outcome.reason, outcome.category) == ("cut off", Category.REROUTABLE)

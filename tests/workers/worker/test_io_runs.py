@@ -63,3 +63,18 @@ def test_an_end_waits_so_long_at_most():
 def fail_if_run():
     """Is never called."""
     raise AssertionError
+
+
+def test_a_patient_queue_waits_for_room():
+    """Its work begins when a run ends soon; work of other queues is put back at once."""
+    io_runs, over = IoRuns({"model.far": 1, "deliver": 1}, patient=["model.far"]), threading.Event()
+    second = threading.Event()
+    for queue in ("model.far", "deliver"):
+        assert io_runs.begin(queue, lambda: over.wait(120))
+    assert not io_runs.begin("deliver", fail_if_run)
+    ending = threading.Timer(0.05, over.set)
+    ending.start()
+    began = any(io_runs.begin("model.far", second.set) for _ in range(60))  # a slow machine may need another second
+    assert began
+    assert second.wait(120)
+    ending.join()

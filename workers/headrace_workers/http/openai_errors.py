@@ -32,6 +32,7 @@ _BY_ERROR: Final[dict[type[HeadraceError], tuple[int, str, str | None]]] = {
 }
 
 
+_OWN_SAMPLING: Final = ("top_k", "repetition_penalty")  # OpenAI has none of them
 NO_OBJECT: Final = "the body must be a JSON object"
 
 
@@ -98,7 +99,13 @@ def refused(error: HeadraceError, prompt: str = "messages") -> Refused:
             return Refused(str(error), status=status, code=code, param=param or error.param)
     status, type_ = _BY_CATEGORY[error.category]
     code = error.code or _code_of(error.category)
-    return Refused(str(error), status=status, type=type_, code=code, param=error.param)
+    return Refused(str(error), status=status, type=type_, code=code, param=_in_body(error.param))
+
+
+def _in_body(param: str | None) -> str | None:
+    """Return the name that a body has for a field of a job: sampling parameters stand at its top."""
+    name = param.removeprefix("sampling.") if param else param
+    return f"headrace.{name}" if name in _OWN_SAMPLING else name
 
 
 def _code_of(category: Category) -> str:

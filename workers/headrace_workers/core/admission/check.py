@@ -58,6 +58,9 @@ class KnownModels(Protocol):
     def provider(self, alias: str) -> str | None:
         """Return the provider whose machine runs the model; None for a machine of the deployment."""
 
+    def lacks(self, alias: str) -> Collection[str]:
+        """Return the sampling parameters that the model has not; none where the model is not here."""
+
     def prompt_tokens(self, alias: str, messages: Sequence[Message], tenant: str) -> int | None:
         """Return the tokens of a tenant's prompt by its model's own count, None where only a guess can be had.
 

@@ -1,20 +1,35 @@
-"""Admission of prompts: a prompt must fit into its model's context."""
+"""Admission of prompts: a prompt must fit into its model's context, and its model must know what it asks for."""
 
 from typing import Final
 
-from headrace_schemas import GenerationJob, HeadraceError
+from headrace_schemas import GenerationJob, HeadraceError, Sampling
 from headrace_schemas.errors import InvalidRecord, PromptTooLong
 from headrace_workers.core.admission.check import AdmissionCheck, KnownModels
 from headrace_workers.core.pipeline.task import Job
 
+_USUAL: Final = {name: getattr(Sampling(), name) for name in Sampling.model_fields if name != "max_tokens"}
 TURN_TOKENS: Final = 32  # that a template may add to a message
 
 
 class PromptCheck(AdmissionCheck):
-    """The check of prompts, by their models' own tokenizers."""
+    """The check of prompts, by their models' own tokenizers, and of their sampling."""
 
     def __init__(self, models: KnownModels) -> None:
         self._models = models
+
+    def check(self, job: Job) -> None:
+        """Raise InvalidRecord, which names the parameter, where a model that may answer lacks one that the job sets."""
+        if not isinstance(job, GenerationJob):
+            return
+        asked = [name for name, usual in _USUAL.items() if getattr(job.sampling, name) != usual]
+        for alias in job.chain if asked else ():
+            lacks = self._models.lacks(alias)
+            if lacking := next((name for name in asked if name in lacks), None):
+                raise InvalidRecord(
+                    f"the model {alias} has no parameter {lacking}: leave it out, or name another model",
+                    param=f"sampling.{lacking}",
+                    code="unsupported_parameter",
+                )
 
     def is_doubtful(self, job: Job) -> bool:
         """Return False where the prompt fits however it is cut into tokens, or only its model's worker can count it."""

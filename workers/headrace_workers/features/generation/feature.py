@@ -73,9 +73,9 @@ def _duty(bridge: "BridgeParts") -> "FeatureDuty":
 
 
 def _checks() -> Sequence[Check]:
-    from headrace_workers.features.generation.commands.model_checks import overflowing_models
+    from headrace_workers.features.generation.commands.model_checks import overflowing_models, unreachable_models
 
-    return (Check("models", overflowing_models),)
+    return (Check("models", overflowing_models), Check("models on other machines", unreachable_models))
 
 
 def _engines() -> "Sequence[Engine[Any, Any]]":

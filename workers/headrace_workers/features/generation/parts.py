@@ -44,6 +44,8 @@ def load(settings: Settings, alias: str, *, needs_logprobs: bool = False) -> Gen
         compute_type=settings.of(GenerationSettings).compute_type,
         inter_threads=settings.of(GenerationSettings).inter_threads,
         prefix_tokens=settings.of(GenerationSettings).prefix_tokens,
+        redis=settings.redis,
+        prefix=settings.kafka.prefix,
     )
     return load_generator(settings.home, alias, options, needs_logprobs=needs_logprobs)
 

@@ -1,14 +1,16 @@
 """The step in which a model answers."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Message, Output, Usage
+from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.reasons import reason_of
-from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, outcome_of
+from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, Wait, outcome_of
 from headrace_workers.core.pipeline.answer_additions import answering
 from headrace_workers.core.pipeline.chain import TRIED, next_in_chain
 from headrace_workers.core.pipeline.seen_by import seen_by
@@ -24,8 +26,12 @@ from headrace_workers.features.generation.attempt import (
     with_failure,
 )
 from headrace_workers.features.generation.drilled import Answers, Drilled
+from headrace_workers.features.generation.engines.remote.failures import ProviderBusy
 from headrace_workers.features.generation.model_health import ModelHealth, Permit
 from headrace_workers.features.generation.store.model_generations import ReturnedModel
+
+_UNSAID: Final = 30.0  # seconds, where a provider does not say when it takes calls again
+_PATIENCE: Final = 60.0  # seconds that an interactive job without a deadline waits, though another model could answer
 
 Shown: TypeAlias = Callable[[str, Sequence[Message]], tuple[Message, ...]]
 
@@ -104,6 +110,8 @@ def _in_time(completion: Completion | HeadraceError, request: Request, ms: float
 
 
 def _outcome(task: Task, completion: Completion | HeadraceError, generator: Generator, ms: float) -> Outcome:
+    if isinstance(completion, ProviderBusy) and (wait := put_off(task, completion, generator.alias)) is not None:
+        return wait
     if isinstance(completion, HeadraceError):
         return _failure(task, completion, generator, ms)
     return _answered(task, completion, generator, ms)
@@ -147,6 +155,19 @@ def _answered(task: Task, completion: Completion, generator: Generator, ms: floa
             *([] if completion.remote is None else [ReturnedModel(generator.alias, completion.remote.model)]),
         ),
     )
+
+
+def put_off(task: Task, busy: ProviderBusy, model: str) -> Wait | None:
+    """Return the wait of a task whose provider takes no calls for now. It costs no attempt, lease or slot.
+
+    Return None where another model of its chain is to answer, since this one takes calls too late.
+    """
+    if next_in_chain(task.job, model) is None:
+        return Wait(None, reason_of(busy), at_most=_UNSAID if busy.after is None else busy.after)
+    share = share_of(task, model)
+    if share is None:
+        share = math.inf if task.job.lane is Lane.BATCH else _PATIENCE
+    return Wait(None, reason_of(busy), at_most=busy.after) if busy.after is not None and busy.after < share else None
 
 
 def _usage(completion: Completion) -> Usage:

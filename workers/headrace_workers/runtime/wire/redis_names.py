@@ -36,6 +36,10 @@ class RedisNames:
         """Return the bucket that says how often a tenant may still ask."""
         return f"{self.prefix}rate:{tenant}"
 
+    def calls(self, key: str) -> str:
+        """Return the rates at which a provider's key is used."""
+        return f"{self.prefix}calls:{key}"
+
     def listens(self, queue: str) -> str:
         """Return the key that is there while a worker listens to a queue."""
         return f"{self.prefix}listens:{queue}"

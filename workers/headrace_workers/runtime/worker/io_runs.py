@@ -5,15 +5,23 @@ Celery's pool goes on to the next at once.
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
 
 from headrace_workers.core.log import Action
 
+_PATIENCE: Final = 1.0  # seconds
+
 
 class IoRuns:
-    """Begins such runs, so many of a queue at a time. `most` is by the queue's name in Celery. Thread-safe."""
+    """Begins such runs, so many of a queue at a time. `most` is by the queue's name in Celery. Thread-safe.
 
-    def __init__(self, most: Mapping[str, int]) -> None:
+    Work of the queues in `patient` waits a second for room: Celery's pool has little else to do, and work that is put
+    back costs two transactions.
+    """
+
+    def __init__(self, most: Mapping[str, int], patient: Collection[str] = ()) -> None:
+        self._patient = frozenset(patient)
         self._room = {queue: threading.BoundedSemaphore(count) for queue, count in most.items()}
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
@@ -23,9 +31,9 @@ class IoRuns:
         return queue in self._room
 
     def begin(self, queue: str, work: Callable[[], None]) -> bool:
-        """Begin this in a thread; False when as many run as may, or this machine has no thread left."""
+        """Begin this in a thread; False while as many run as may, or this machine has no thread left."""
         room = self._room[queue]
-        if not room.acquire(blocking=False):
+        if not room.acquire(timeout=_PATIENCE if queue in self._patient else 0):
             return False
         thread = threading.Thread(target=self._run, args=(room, work), daemon=True)
         with self._lock:  # nobody can wait for one that has not begun

@@ -183,7 +183,8 @@ def run_worker(
     abreast = {stage.queue(): stage.abreast for stage in pipeline.stages if stage.abreast > 1}
     if model is not None and open_calls:
         abreast[model_queue(model)] = open_calls
-    io_runs = IoRuns({names.queue(queue): most for queue, most in abreast.items()})
+    patient = [names.queue(model_queue(model))] if model is not None and open_calls else []
+    io_runs = IoRuns({names.queue(queue): most for queue, most in abreast.items()}, patient)
     process, loop = _Process(settings, roles, model, progress, build, io_runs), progress.loop("consumer")
     pool = _pool(roles, concurrency)
     app = _app(settings, [queue_of(names, name) for name in queues], pool, process, loop)

@@ -35,7 +35,13 @@ def register(app: typer.Typer) -> None:
 
 def up(
     model: Annotated[
-        list[str] | None, typer.Option("--model", "-m", help="a model to serve; may be repeated [HEADRACE_MODEL]")
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="a model to serve: an alias, URL#MODEL, openai:MODEL or anthropic:MODEL; may be repeated "
+            "[HEADRACE_MODEL]",
+        ),
     ] = None,
     engine_threads: Annotated[
         int | None, typer.Option("--engine-threads", min=1, help="threads of the models; all cores by default")
@@ -57,6 +63,9 @@ def up(
     model also judges rubrics that name no model, unless HEADRACE_JUDGE_MODEL names another one, which is then served,
     too.
 
+    A model on another machine is named by its address, such as `http://localhost:11434/v1#qwen3` or `openai:NAME`. It
+    is added to models.toml in the home.
+
     Apache Kafka keeps its log on the disk and works with every client. Tansu keeps its log in memory, docker in its
     container.
 
@@ -64,17 +73,18 @@ def up(
     `KAFKA_HOME=/opt/kafka headrace up --broker apache`
     """
     from headrace_workers.cli.children import children_of
-    from headrace_workers.features.generation.commands.models import ensure_models
+    from headrace_workers.features.generation.commands.models import ensure_models, enter_models
     from headrace_workers.features.generation.commands.serving import embedded_stack, ends_on_sigterm
     from headrace_workers.runtime.embedded.free_ports import held
     from headrace_workers.runtime.embedded.stack import plan
 
     hush_kafka()
     judge = ModelSettings.from_env().judge_model
-    models = list(dict.fromkeys([*(model or [ProducerSettings.from_env().model]), *([judge] if judge else [])]))
     home = home_of()
     if broker is not None:
         plan(home, environment(), broker)  # raises before a model is fetched if something is missing
+    named = enter_models(home, model or [ProducerSettings.from_env().model])
+    models = list(dict.fromkeys([*named, *([judge] if judge else [])]))
     ensure_models(home, models)
     _pull_embedder(home)
     stopped = Event()

@@ -7,7 +7,7 @@ from fastapi import Request, Response
 
 from headrace_workers.core.scopes import JOBS_READ
 from headrace_workers.features.generation.api.openai_answers import json_response, no_query
-from headrace_workers.features.generation.models.registry import CARD_FILE, ModelCard, list_cards, model_dir
+from headrace_workers.features.generation.models.registry import ModelCard, card_file, list_cards
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.openai_errors import Refused
 from headrace_workers.http.openai_shapes import ERRORS
@@ -48,8 +48,8 @@ def _model(card: ModelCard, home: Path) -> dict[str, Any]:
     return {
         "id": card.alias,
         "object": "model",
-        "created": int((model_dir(home, card.alias) / CARD_FILE).stat().st_mtime),
-        "owned_by": "headrace",
+        "created": int(card_file(home, card).stat().st_mtime),
+        "owned_by": card.remote.provider if card.remote else "headrace",
         "headrace": {
             "kind": card.kind,
             "source": card.source,

@@ -1,6 +1,8 @@
-"""The check of `headrace doctor` of the models of this machine."""
+"""The checks of `headrace doctor` of the models of this machine, and of those on other machines."""
 
 from headrace_workers.features.generation.engines.hardware import int8_saturates
+from headrace_workers.features.generation.engines.remote.reach import unreachable
+from headrace_workers.features.generation.models.catalogue import read_catalogue
 from headrace_workers.features.generation.models.pull import CATALOGUE
 from headrace_workers.features.generation.models.quantization import DEFAULT, weight_range
 from headrace_workers.features.generation.models.registry import ModelCard, list_cards
@@ -17,6 +19,12 @@ def overflowing_models(settings: Settings) -> list[str]:
         for card in list_cards(settings.home)
         if card.engine == "ctranslate2" and card.weight_range != weight_range(card.quantization)
     ]
+
+
+def unreachable_models(settings: Settings) -> list[str]:
+    """Return a line for each endpoint of models.toml that does not answer, or that refuses its key."""
+    read_catalogue(settings.home)  # raises what is wrong with the file
+    return unreachable(list_cards(settings.home))
 
 
 def _hint(card: ModelCard) -> str:

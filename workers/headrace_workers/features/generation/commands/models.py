@@ -39,20 +39,21 @@ def register(app: typer.Typer) -> None:
 
 
 def list_models(as_json: _JsonOption = False) -> None:
-    """List the models under HEADRACE_HOME, and the embedder that jobs may name.
+    """List the models of HEADRACE_HOME, those of its models.toml among them, and the embedder that jobs may name.
 
     Example: `headrace models list`
     """
-    from headrace_workers.features.generation.models.registry import list_cards
+    from headrace_workers.features.generation.models.registry import card_fields, list_cards
 
     cards = list_cards(home_of())
     if as_json:
         for card in cards:
-            put_json(asdict(card))
+            put_json(card_fields(card))
     elif cards:
         rows = [
-            (card.alias, card.kind, card.number_format, f"{card.context_length:,}", show_size(card.size_bytes),
-             card.licence, card.source.split("#")[0])
+            (card.alias, card.kind, card.number_format, f"{card.context_length:,}",
+             "" if card.remote else show_size(card.size_bytes), "" if card.remote else card.licence,
+             card.source.split("#")[0])
             for card in cards
         ]  # fmt: skip
         columns = ("model", "kind", "quantization", "context", "size", "licence", "source")
@@ -139,6 +140,27 @@ def convert(
 def show_size(size: int) -> str:
     """Return a size in bytes for people."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def enter_models(home: Path, names: Sequence[str]) -> list[str]:
+    """Return the aliases of these models. One that is named by its address is written into the home's catalogue.
+
+    Raise ConfigurationError if its alias means another model here.
+    """
+    from headrace_workers.features.generation.models.catalogue import CATALOGUE_FILE
+    from headrace_workers.features.generation.models.model_address import enter_model, parse_address
+
+    aliases = []
+    for name in names:
+        if (address := parse_address(name)) is None:
+            aliases.append(name)
+            continue
+        if (entry := enter_model(home, address)) is not None:
+            say(f"Added to {home / CATALOGUE_FILE}; change what is not right, such as context_length:")
+            say("  " + entry.rstrip().replace("\n", "\n  "))
+        say(f"Jobs name this model {address.alias}.")
+        aliases.append(address.alias)
+    return aliases
 
 
 def ensure_models(home: Path, aliases: Sequence[str]) -> None:

@@ -79,6 +79,13 @@ class CountingModels:
         """Return the tokens of prompt and answer together; None where the model is not here."""
         return self._registry.get(alias).context_length if alias in self._registry else None
 
+    def lacks(self, alias: str) -> frozenset[str]:
+        """Return the sampling parameters that neither its engine nor the model has."""
+        if alias not in self._registry:
+            return frozenset()
+        card = self._registry.get(alias)
+        return engines("generator")[card.engine].lacks | (card.remote.lacks if card.remote else frozenset())
+
     def text_tokens(self, alias: str, text: str) -> int | None:
         """Return the tokens of a text alone; None where only a guess is possible."""
         prompts = self._prompts(alias) if alias in self._registry else None

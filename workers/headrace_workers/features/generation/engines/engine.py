@@ -27,13 +27,16 @@ class LoadOptions:
     """Settings of this process for a model that it loads. An engine ignores those that mean nothing to it.
 
     `inter_threads` is how many batches run at once (all cores when absent); `compute_type` overrides the choice of
-    number format; `prefix_tokens` bounds the tokens of shared prompt prefixes that are kept.
+    number format; `prefix_tokens` bounds the tokens of shared prompt prefixes that are kept. `redis` is where workers
+    share the rates of a provider's key, under names that begin with `prefix`.
     """
 
     inter_threads: int | None = None
     device: Device = "auto"
     compute_type: str | None = None
     prefix_tokens: int = MOST_TOKENS
+    redis: str | None = None
+    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,8 @@ class Engine(Generic[M, T]):
     """It can be held to a grammar or a JSON schema."""
     remote: bool = False
     """It sends prompts to another machine."""
+    lacks: frozenset[str] = frozenset()
+    """Names of sampling parameters that it never sends: a job that sets one is refused."""
 
 
 @cache

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ports import Generator
+from headrace_workers.features.generation.engines.anthropic import ENGINE as ANTHROPIC
 from headrace_workers.features.generation.engines.echo import ENGINE as ECHO
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions, engines
 from headrace_workers.features.generation.engines.openai import ENGINE as OPENAI
@@ -37,7 +38,7 @@ def _prompts(card: ModelCard, folder: Path) -> "Prompts":
 CTRANSLATE2: Final = Engine(
     name="ctranslate2", kind="generator", load=_ctranslate2, counter=_prompts, logprobs=True, batching=True
 )
-ENGINES: Final = (CTRANSLATE2, OPENAI, ECHO)
+ENGINES: Final = (CTRANSLATE2, OPENAI, ANTHROPIC, ECHO)
 
 
 def load_generator(

@@ -11,8 +11,8 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.events import FinishReason
 from headrace_workers.core.ports import Request
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions
-from headrace_workers.features.generation.engines.remote.calls import Piece
-from headrace_workers.features.generation.engines.remote.failure_statuses import failure_of_status
+from headrace_workers.features.generation.engines.remote.calls import Piece, count_or_none
+from headrace_workers.features.generation.engines.remote.failure_statuses import failure_in_stream, failure_of_status
 from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses, RemoteFailed
 from headrace_workers.features.generation.engines.remote.generator import RemoteGenerator
 from headrace_workers.features.generation.engines.remote.http_client import failed_connection, http_client
@@ -52,9 +52,9 @@ class OpenAIProvider:
         except self._openai.APIConnectionError as error:
             raise failed_connection(error, self._model.endpoint) from None
         except self._openai.APIError as error:  # in the stream, behind the status 200
-            raise RemoteFailed(f"{self._model.endpoint} ended its answer with an error: {str(error)[:200]}") from None
+            raise failure_in_stream(self._model.endpoint, error.body or {"message": str(error)}) from None
         except ValueError as error:  # of the client's parser
-            raise RemoteFailed(f"{self._model.endpoint} sent what is no chunk of an answer") from error
+            raise RemoteFailed(f"{self._model.endpoint} sent a chunk that is not valid JSON") from error
 
     async def close(self) -> None:
         """Close its connections."""
@@ -94,10 +94,10 @@ def _pieces(chunk: Any) -> list[Piece]:
         read, written = getattr(usage, "prompt_tokens_details", None), getattr(usage, "completion_tokens_details", None)
         found.append(
             Piece(
-                prompt_tokens=_whole(getattr(usage, "prompt_tokens", None)),
-                completion_tokens=_whole(getattr(usage, "completion_tokens", None)),
-                cached_tokens=_whole(getattr(read, "cached_tokens", None)),
-                reasoning_tokens=_whole(getattr(written, "reasoning_tokens", None)),
+                prompt_tokens=count_or_none(getattr(usage, "prompt_tokens", None)),
+                completion_tokens=count_or_none(getattr(usage, "completion_tokens", None)),
+                cached_tokens=count_or_none(getattr(read, "cached_tokens", None)),
+                reasoning_tokens=count_or_none(getattr(written, "reasoning_tokens", None)),
             )
         )
     model, fingerprint = getattr(chunk, "model", None), getattr(chunk, "system_fingerprint", None)
@@ -109,20 +109,19 @@ def _pieces(chunk: Any) -> list[Piece]:
     return found
 
 
-def _whole(value: object) -> int | None:
-    """Return a count of tokens; None for what is none."""
-    return value if type(value) is int and 0 <= value < 10**12 else None
-
-
-def _load(card: ModelCard, _folder: Path, _options: LoadOptions) -> RemoteGenerator:
+def _load(card: ModelCard, _folder: Path, options: LoadOptions) -> RemoteGenerator:
     assert card.remote is not None  # noqa: S101 - a card of this engine comes from the catalogue
     try:
         provider = OpenAIProvider(card.remote)
     except ImportError as error:
         raise ConfigurationError(f"{card.alias} needs the openai client: pip install 'headrace[openai]'") from error
-    if card.remote.api_key:
-        card.remote.api_key.read()  # a key that is missing is an error now, not at the first job
-    return RemoteGenerator(card, provider)
+    return RemoteGenerator.load(card, provider, options)
 
 
-ENGINE: Final[Engine[RemoteGenerator, None]] = Engine(name="openai", kind="generator", load=_load, remote=True)
+ENGINE: Final[Engine[RemoteGenerator, None]] = Engine(
+    name="openai",
+    kind="generator",
+    load=_load,
+    remote=True,
+    lacks=frozenset({"top_k", "repetition_penalty"}),
+)

@@ -107,9 +107,7 @@ def model_dir(home: Path, alias: str) -> Path:
 
 def write_card(folder: Path, card: ModelCard) -> None:
     """Write `model.toml` into the folder, whole or not at all."""
-    lines = [
-        f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in asdict(card).items() if name != "remote"
-    ]
+    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in card_fields(card).items()]
     draft = folder / f".{CARD_FILE}.{os.getpid()}"
     draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
     draft.replace(folder / CARD_FILE)
@@ -165,6 +163,21 @@ def list_cards(home: Path) -> list[ModelCard]:
     cards = {alias: remote_card(alias, entry) for alias, entry in _catalogue_or_none(home).models.items()}
     cards |= {card.alias: card for folder in _folders(home) if (card := _card_or_none(folder)) is not None}
     return [cards[alias] for alias in sorted(cards)]
+
+
+def card_file(home: Path, card: ModelCard) -> Path:
+    """Return the file that says that a model is here: its folder's card, or the catalogue."""
+    return home / CATALOGUE_FILE if card.remote else model_dir(home, card.alias) / CARD_FILE
+
+
+def card_fields(card: ModelCard) -> dict[str, object]:
+    """Return the fields of a card for people and programs: a key is named by its place, and never shown."""
+    shown: dict[str, object] = {name: value for name, value in asdict(card).items() if name != "remote"}
+    if card.remote is not None:
+        remote = card.remote.model_dump(exclude={"model", "endpoint"}, exclude_none=True)
+        key = {"api_key": str(card.remote.api_key)} if card.remote.api_key else {}
+        shown["remote"] = {**remote, "lacks": sorted(card.remote.lacks), **key}
+    return shown
 
 
 def remote_card(alias: str, entry: CatalogueModel) -> ModelCard:

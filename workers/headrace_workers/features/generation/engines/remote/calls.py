@@ -38,6 +38,11 @@ class Piece:
     fingerprint: str | None = None
 
 
+def count_or_none(value: object) -> int | None:
+    """Return a count of tokens as a provider sent it; None for anything else."""
+    return value if type(value) is int and 0 <= value < 10**12 else None
+
+
 class Provider(Protocol):
     """A client of a provider. `stream` raises the failures of `failures.py`."""
 

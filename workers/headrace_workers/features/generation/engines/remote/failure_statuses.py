@@ -14,6 +14,7 @@ _LONGEST_WAIT: Final = 86_400.0
 _DELAY: Final = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s")  # Gemini's `retryDelay`
 _HARD: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _BUSY: Final = frozenset({429, 503, 529})
+_BUSY_TYPES: Final = frozenset({"overloaded_error", "rate_limit_error", "rate_limit_exceeded"})
 _OTHERS: Final = frozenset({401, 402, 403, 404, 408, 409, 425})  # another model may answer
 
 
@@ -28,6 +29,15 @@ def failure_of_status(status: int, headers: Mapping[str, str], body: object) -> 
     if status in _BUSY or status in _OTHERS or status >= 500:
         return RemoteFailed(words)
     return ProviderRejects(words)
+
+
+def failure_in_stream(endpoint: str, body: object) -> HeadraceError:
+    """Return the failure that an error means which came in a stream, behind the status 200."""
+    error = _error_in(body)
+    words = f"{endpoint} ended its answer with an error" + (f": {message}" if (message := _message(error)) else "")
+    if (error or {}).get("type") in _BUSY_TYPES:
+        return ProviderBusy(words, after=retry_after({}, error))
+    return RemoteFailed(words)
 
 
 def retry_after(headers: Mapping[str, str], error: Mapping[str, Any] | None = None) -> float | None:

@@ -1,23 +1,47 @@
 """A model on another machine, as the pipeline sees it."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Self
 
 from headrace_schemas import HeadraceError, Message
+from headrace_workers.core.pipeline.grouping import pieces
 from headrace_workers.core.ports import Completion, NoProbabilities, Request
+from headrace_workers.features.generation.engines.engine import LoadOptions
 from headrace_workers.features.generation.engines.remote.calls import CallLoop, Provider, answer
+from headrace_workers.features.generation.engines.remote.failures import ProviderBusy
+from headrace_workers.features.generation.engines.remote.rates import CallRates, key_of
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
+from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
+from headrace_workers.runtime.wire.redis_names import RedisNames
+
+_PATIENCE: Final = 1.0  # seconds that a call waits here for its turn; then its job waits in the ledger
 
 
 class RemoteGenerator:
     """A generator that asks a provider. Thread-safe: all calls share one client and one event loop."""
 
-    def __init__(self, card: ModelCard, provider: Provider) -> None:
+    def __init__(
+        self, card: ModelCard, provider: Provider, rates: CallRates, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         assert card.remote is not None  # noqa: S101 - its engine is remote
         self._card = card
         self._limits: RemoteModel = card.remote
         self._provider = provider
+        self._rates = rates
+        self._sleep = sleep
         self._calls = CallLoop(f"calls of {card.alias}")
+
+    @classmethod
+    def load(cls, card: ModelCard, provider: Provider, options: LoadOptions) -> Self:
+        """Return the generator of a card. Raise ConfigurationError if its key is missing: now, not at the first job."""
+        assert card.remote is not None  # noqa: S101 - its engine is remote
+        if card.remote.api_key:
+            card.remote.api_key.read()
+        client = redis_client(options.redis, HINT_SECONDS) if options.redis else None
+        name = RedisNames(options.prefix).calls(key_of(card.remote))
+        return cls(card, provider, CallRates(card.remote, client, name))
 
     @property
     def alias(self) -> str:
@@ -50,12 +74,43 @@ class RemoteGenerator:
         return self
 
     def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
-        """Answer all side by side; the i-th item belongs to the i-th request."""
-        begun = [self._calls.begin(answer(self._provider, self._limits, request, self.alias)) for request in requests]
-        return [each.result() for each in begun]
+        """Answer all side by side; the i-th item belongs to the i-th request. ProviderBusy says when to come back."""
+        begun = [self._begin(request) for request in requests]
+        return [each() for each in begun]
 
     def choice_probabilities(
         self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
     ) -> list[tuple[float, ...] | HeadraceError]:
         """Raise NoProbabilities: providers do not give probabilities of all tokens."""
         raise NoProbabilities(f"{self.alias} answers on another machine, and gives no probabilities of tokens")
+
+    def _begin(self, request: Request) -> Callable[[], Completion | HeadraceError]:
+        """Begin a call if the rates of its key allow it, and return what waits for its answer."""
+        tokens = sum(pieces(each.content) for each in request.messages) + request.sampling.max_tokens
+        if (wait := self._take(tokens)) > 0:
+            busy = ProviderBusy(f"{self.alias} is at the limit of its provider's rate", after=wait)
+            return lambda: busy
+        call = self._calls.begin(answer(self._provider, self._limits, request, self.alias))
+        return lambda: self._settled(call.result(), tokens)
+
+    def _take(self, tokens: int) -> float:
+        """Take the right to make a call, and return 0; else return in how many seconds to come back.
+
+        A worker that put jobs back at once would look through its whole queue while its key is slowed down.
+        """
+        wait = self._rates.take(tokens)
+        if wait > 0:
+            self._sleep(min(wait, _PATIENCE))
+            wait = self._rates.take(tokens, in_line=True)
+        return wait
+
+    def _settled(self, outcome: Completion | HeadraceError, tokens: int) -> Completion | HeadraceError:
+        """Return the outcome of a call, after its rates were corrected by what the provider said."""
+        if isinstance(outcome, Completion):
+            if outcome.remote is None or outcome.remote.has_usage:
+                self._rates.give_back(tokens - outcome.prompt_tokens - outcome.completion_tokens)
+        elif isinstance(outcome, ProviderBusy):
+            self._rates.give_back(tokens)
+            left = self._rates.slow_down(outcome.after)
+            return ProviderBusy(str(outcome), after=self._rates.take(0, in_line=True) or left)
+        return outcome

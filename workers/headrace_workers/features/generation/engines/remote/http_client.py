@@ -1,5 +1,6 @@
 """The HTTP client of providers: it follows no redirect, and reads no more than an answer may have."""
 
+import re
 import ssl
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
@@ -10,6 +11,8 @@ from headrace_workers.features.generation.models.catalogue import RemoteModel
 if TYPE_CHECKING:
     import httpx2
 
+MOST_EVENT_BYTES: Final = 1024 * 1024  # of one event: clients look through all of it for each part that comes
+_BLANK_LINE: Final = re.compile(rb"\n\r?\n")
 MOST_BYTES: Final = 8 * 1024 * 1024  # of one answer: the longest text, in events of a few letters each
 
 
@@ -22,11 +25,17 @@ def http_client(limits: RemoteModel) -> "httpx2.AsyncClient":
             self._stream = stream
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            left = MOST_BYTES
+            left, event, tail = MOST_BYTES, 0, b""
             async for chunk in self._stream:
                 left -= len(chunk)
+                seen = tail + chunk
+                ends = [found.end() for found in _BLANK_LINE.finditer(seen)]
+                event = len(seen) - ends[-1] if ends else event + len(chunk)
+                tail = seen[-2:]
                 if left < 0:
                     raise RemoteFailed(f"the answer has more than {MOST_BYTES:,} bytes")
+                if event > MOST_EVENT_BYTES:
+                    raise RemoteFailed(f"an event of the answer has more than {MOST_EVENT_BYTES:,} bytes")
                 yield chunk
 
         async def aclose(self) -> None:

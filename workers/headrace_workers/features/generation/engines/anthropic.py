@@ -1,0 +1,128 @@
+"""Models behind Anthropic's messages API."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, Final
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.events import FinishReason
+from headrace_workers.core.ports import Request
+from headrace_workers.features.generation.engines.engine import Engine, LoadOptions
+from headrace_workers.features.generation.engines.remote.calls import Piece, count_or_none
+from headrace_workers.features.generation.engines.remote.failure_statuses import failure_in_stream, failure_of_status
+from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses, RemoteFailed
+from headrace_workers.features.generation.engines.remote.generator import RemoteGenerator
+from headrace_workers.features.generation.engines.remote.http_client import failed_connection, http_client
+from headrace_workers.features.generation.models.catalogue import RemoteModel
+from headrace_workers.features.generation.models.registry import ModelCard
+
+_FINISH: Final[dict[str, FinishReason]] = {"max_tokens": "length", "model_context_window_exceeded": "length"}
+_NO_KEY: Final = "none"  # the client wants one; a server of yours takes any
+_ERROR: Final = 400  # the first status of an error
+
+
+class AnthropicProvider:
+    """A client of Anthropic's messages API. Its own retries are off: the ledger is the only retry loop."""
+
+    def __init__(self, model: RemoteModel) -> None:
+        import anthropic
+        import httpx2
+
+        self._anthropic = anthropic
+        self._lost = httpx2.HTTPError  # the client lets those of a stream pass
+        self._model = model
+        self._client = anthropic.AsyncAnthropic(
+            api_key=_NO_KEY, base_url=model.endpoint, max_retries=0, http_client=http_client(model)
+        )
+
+    async def stream(self, request: Request) -> AsyncIterator[Piece]:
+        """Ask for a message, and yield its pieces as they come."""
+        key = self._model.api_key.read() if self._model.api_key else _NO_KEY  # each time: keys are exchanged
+        try:
+            events = await self._client.with_options(api_key=key).messages.create(**self._body(request))
+            async with aclosing(events.__aiter__()) as found:
+                async for event in found:
+                    if (piece := _piece(event)) is not None:
+                        yield piece
+        except self._anthropic.APIStatusError as error:
+            if error.status_code < _ERROR:  # in the stream, behind the status 200
+                raise failure_in_stream(self._model.endpoint, error.body) from None
+            raise failure_of_status(error.status_code, error.response.headers, error.body) from None
+        except (self._anthropic.APIConnectionError, self._lost) as error:
+            raise failed_connection(error, self._model.endpoint) from None
+        except self._anthropic.APIError as error:
+            raise failure_in_stream(self._model.endpoint, error.body or {"message": str(error)}) from None
+        except ValueError as error:  # of the client's parser
+            raise RemoteFailed(f"{self._model.endpoint} sent an event that is not valid JSON") from error
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._client.close()
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        """Return the parameters of a call. System messages at the beginning stand beside the conversation."""
+        first = list(takewhile(lambda each: each.role == "system", request.messages))
+        body: dict[str, Any] = {
+            "model": self._model.model,
+            "messages": [{"role": each.role, "content": each.content} for each in request.messages[len(first) :]],
+            "max_tokens": request.sampling.max_tokens,
+            "stream": True,
+        }
+        if first:
+            body["system"] = "\n\n".join(each.content for each in first)
+        if request.sampling.stop and "stop" not in self._model.lacks:
+            body["stop_sequences"] = list(request.sampling.stop)
+        return body
+
+
+def _piece(event: Any) -> Piece | None:
+    """Return the piece in an event; None where it says nothing of the answer."""
+    match getattr(event, "type", None):
+        case "message_start":
+            return _usage(event.message.usage, model=event.message.model)
+        case "content_block_delta":
+            text = getattr(event.delta, "text", None) or ""
+            return Piece(text=str(text), is_content=bool(text or getattr(event.delta, "thinking", None)))
+        case "message_delta":
+            reason = event.delta.stop_reason
+            if reason == "refusal":
+                raise ProviderRefuses("the provider refused to answer")
+            return _usage(event.usage, finish=_FINISH.get(reason, "stop") if reason else None)
+    return None
+
+
+def _usage(usage: Any, *, model: object = None, finish: FinishReason | None = None) -> Piece:
+    """Return the counts of an event. Tokens that were cached are prompt tokens, too."""
+    uncached = count_or_none(getattr(usage, "input_tokens", None))
+    cached = count_or_none(getattr(usage, "cache_read_input_tokens", None))
+    written = count_or_none(getattr(usage, "cache_creation_input_tokens", None))
+    return Piece(
+        finish=finish,
+        prompt_tokens=None if uncached is None else uncached + (cached or 0) + (written or 0),
+        completion_tokens=count_or_none(getattr(usage, "output_tokens", None)),
+        cached_tokens=cached,
+        reasoning_tokens=count_or_none(getattr(getattr(usage, "output_tokens_details", None), "thinking_tokens", None)),
+        model=model if isinstance(model, str) else None,
+    )
+
+
+def _load(card: ModelCard, _folder: Path, options: LoadOptions) -> RemoteGenerator:
+    assert card.remote is not None  # noqa: S101 - a card of this engine comes from the catalogue
+    try:
+        provider = AnthropicProvider(card.remote)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{card.alias} needs the anthropic client: pip install 'headrace[anthropic]'"
+        ) from error
+    return RemoteGenerator.load(card, provider, options)
+
+
+ENGINE: Final[Engine[RemoteGenerator, None]] = Engine(
+    name="anthropic",
+    kind="generator",
+    load=_load,
+    remote=True,
+    lacks=frozenset({"temperature", "top_p", "top_k", "seed", "repetition_penalty"}),
+)

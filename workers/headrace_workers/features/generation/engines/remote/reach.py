@@ -1,0 +1,84 @@
+"""A look at the endpoints of remote models: do they answer, and do they take the key?"""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from headrace_schemas import HeadraceError
+from headrace_workers.features.generation.engines.remote.http_client import MOST_BYTES, failed_connection
+from headrace_workers.features.generation.engines.remote.rates import key_of
+from headrace_workers.features.generation.models.catalogue import RemoteModel
+from headrace_workers.features.generation.models.registry import ModelCard
+
+_SECONDS: Final = 10.0
+_ABREAST: Final = 8
+_ANTHROPIC_VERSION: Final = "2023-06-01"
+
+
+def unreachable(cards: Iterable[ModelCard]) -> list[str]:
+    """Return a line for each endpoint that does not answer, refuses its key or has no such model. No key is shown."""
+    by_key: dict[str, list[ModelCard]] = {}
+    for card in cards:
+        if card.remote is not None:
+            by_key.setdefault(key_of(card.remote), []).append(card)
+    if not by_key:
+        return []
+    with ThreadPoolExecutor(_ABREAST, thread_name_prefix="reach") as threads:
+        return [line for lines in threads.map(_look, by_key.values()) for line in lines]
+
+
+def _look(cards: list[ModelCard]) -> list[str]:
+    """Return what is wrong with the endpoint that these models share."""
+    remote = cards[0].remote
+    assert remote is not None  # noqa: S101 - the caller has chosen them by it
+    names = ", ".join(card.alias for card in cards)
+    try:
+        status, known = _models_at(remote, cards[0].engine)
+    except ImportError:
+        return [f"{names} need the client of their provider: pip install 'headrace[{cards[0].engine}]'"]
+    except HeadraceError as error:
+        return [f"{names}: {error}"]
+    if status in (401, 403):
+        place = f"the key in {remote.api_key}" if remote.api_key else "a call without a key: set api_key in models.toml"
+        return [f"{names}: {remote.endpoint} refuses {place} (status {status})"]
+    if known is None:  # a server that does not list its models still answers
+        return [] if status < 500 else [f"{names}: {remote.endpoint} answers with status {status}"]
+    return [
+        f"{card.alias}: {remote.endpoint} has no model {card.remote.model!r}; it has {', '.join(sorted(known)[:10])}"
+        for card in cards
+        if card.remote is not None and known and not _is_among(card.remote.model, known)
+    ]
+
+
+def _models_at(remote: RemoteModel, engine: str) -> tuple[int, set[str] | None]:
+    """Return the status of an endpoint's list of models, and their names where it has such a list."""
+    import httpx2
+
+    key = remote.api_key.read() if remote.api_key else None
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    path = "/models"
+    if engine == "anthropic":
+        path, headers = "/v1/models", {**headers, "anthropic-version": _ANTHROPIC_VERSION}
+    try:
+        with httpx2.Client(follow_redirects=False, timeout=_SECONDS) as client:
+            response = client.get(f"{remote.endpoint}{path}", headers={**headers, "Accept-Encoding": "identity"})
+    except httpx2.HTTPError as error:
+        raise failed_connection(error, remote.endpoint) from None
+    if response.status_code != 200 or len(response.content) > MOST_BYTES:
+        return response.status_code, None
+    try:
+        return response.status_code, _names(response.json())
+    except ValueError:
+        return response.status_code, None
+
+
+def _names(body: Any) -> set[str] | None:
+    entries = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(entries, list):
+        return None
+    return {each["id"] for each in entries if isinstance(each, dict) and isinstance(each.get("id"), str)}
+
+
+def _is_among(model: str, known: set[str]) -> bool:
+    """Return True if a server has the model, under this name or, as Ollama and Gemini write it, one around it."""
+    return bool(known & {model, f"{model}:latest", f"models/{model}"})
