@@ -43,6 +43,14 @@ def test_the_pre_tokenizer_decides_about_digits() -> None:
     assert tokens_of(FIELDS, "12") == ["1", "2"]
     assert tokens_of({**FIELDS, "tokenizer.ggml.pre": "gpt-2"}, "12") == ["12"]
     assert tokens_of({**FIELDS, "tokenizer.ggml.pre": "llama-bpe"}, "12") == ["12"]
+    assert tokens_of({**FIELDS, "tokenizer.ggml.pre": "qwen2"}, "12") == ["1", "2"]
+
+
+def test_qwen_reads_letters_and_their_accents_as_one() -> None:
+    """Qwen 2 normalizes to NFC, as its makers' tokenizer does; Llama 3 does not."""
+    for pre, same in (("qwen2", True), ("llama-bpe", False)):
+        fields = {**FIELDS, "tokenizer.ggml.pre": pre}
+        assert (tokens_of(fields, "e\u0301") == tokens_of(fields, "\u00e9")) is same
 
 
 @pytest.mark.parametrize("text", ["Grüße, 北京 🎉", "  a\n\n\tb ", "e\u0301 \u200d"])
@@ -56,7 +64,7 @@ def test_any_text_comes_back(text: str) -> None:
     ("change", "says"),
     [
         ({"tokenizer.ggml.model": "llama"}, "only byte-level BPE"),
-        ({"tokenizer.ggml.pre": "deepseek-coder"}, "known are gpt-2, llama-bpe, smollm"),
+        ({"tokenizer.ggml.pre": "deepseek-coder"}, "known are gpt-2, llama-bpe, qwen2, smollm"),
         ({"tokenizer.ggml.eos_token_id": None}, "names no end token"),
     ],
 )

@@ -95,7 +95,7 @@ def convert(
     for_elsewhere: _ElsewhereOption = False,
     as_json: _JsonOption = False,
 ) -> None:
-    """Convert a model of your own. A .gguf of the Llama architecture needs no torch; others need headrace[convert].
+    """Convert a model of your own. A .gguf of the architecture llama or qwen2 needs no torch; others need headrace[convert].
 
     A sentence-transformers folder becomes an embedder (BERT with mean pooling), and needs no torch either.
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.features.generation.engines.engine import Kind
-from headrace_workers.features.generation.models.gguf_llama import convert_gguf
+from headrace_workers.features.generation.models.convert_gguf import convert_gguf
 from headrace_workers.features.generation.models.int8_weights import quantize
 from headrace_workers.features.generation.models.quantization import DEFAULT, check_quantization, weight_range
 from headrace_workers.features.generation.models.registry import ModelCard, model_dir, write_card
@@ -113,7 +113,7 @@ def _need_extra() -> None:
     if missing:
         raise ConfigurationError(
             f"{' and '.join(missing)} missing, which this conversion needs: pip install 'headrace[convert]'. "
-            "A GGUF file of the Llama architecture needs neither"
+            "A GGUF file of the architecture llama or qwen2 needs neither"
         )
 
 

@@ -4,8 +4,9 @@ Only byte-level BPE (`tokenizer.ggml.model = "gpt2"`) is rebuilt; SentencePiece 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 # llama.cpp's numbers for `tokenizer.ggml.token_type`.
 _CONTROL, _USER_DEFINED = 3, 4
 
-# The split that Llama 3 makes before byte-level BPE; llama.cpp calls it "llama-bpe".
-_LLAMA3_SPLIT: Final = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# The split that Llama 3 makes before byte-level BPE, and Qwen 2, which differs in numbers alone.
+_SPLIT: Final = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{numbers}"
+    r"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
@@ -80,12 +81,14 @@ def read_tokenizer(fields: Mapping[str, Any], source: str) -> GgufTokenizer:
 
 def build_tokenizer(described: GgufTokenizer) -> "Tokenizer":
     """Return the `tokenizers.Tokenizer` that gives the ids which the model was trained on."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
     ids = {token: index for index, token in enumerate(described.tokens)}
     merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in described.merges)]
     # Llama 3 keeps a word whole that is a token, whatever the merges say.
     tokenizer = Tokenizer(models.BPE(vocab=ids, merges=merges, ignore_merges=described.pre == "llama-bpe"))
+    if described.pre == "qwen2":  # as its makers do; llama.cpp does not
+        tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = _PRE_TOKENIZERS[described.pre]()
     tokenizer.decoder = decoders.ByteLevel()
     pairs = list(zip(described.tokens, described.types, strict=True))
@@ -121,16 +124,21 @@ def _smollm() -> Any:
     return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), _gpt2()])
 
 
-def _llama3() -> Any:
+def _split(numbers: str) -> Any:
     from tokenizers import Regex, pre_tokenizers
 
     return pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_LLAMA3_SPLIT), behavior="isolated"),
+            pre_tokenizers.Split(Regex(_SPLIT.format(numbers=numbers)), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
 
 
 # By llama.cpp's names for them (`tokenizer.ggml.pre`).
-_PRE_TOKENIZERS: Final = {"gpt-2": _gpt2, "smollm": _smollm, "llama-bpe": _llama3}
+_PRE_TOKENIZERS: Final[Mapping[str, Callable[[], Any]]] = {
+    "gpt-2": _gpt2,
+    "smollm": _smollm,
+    "llama-bpe": partial(_split, r"\p{N}{1,3}"),
+    "qwen2": partial(_split, r"\p{N}"),
+}

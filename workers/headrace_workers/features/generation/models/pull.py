@@ -12,7 +12,7 @@ from typing import Final
 
 from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable, UnknownModel
 from headrace_workers.features.generation.engines.engine import Kind
-from headrace_workers.features.generation.models.gguf_llama import convert_gguf
+from headrace_workers.features.generation.models.convert_gguf import convert_gguf
 from headrace_workers.features.generation.models.quantization import DEFAULT, check_quantization, weight_range
 from headrace_workers.features.generation.models.registry import (
     CARD_FILE,
