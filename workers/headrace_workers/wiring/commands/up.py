@@ -31,7 +31,8 @@ def register(app: typer.Typer) -> None:
 
 def up(
     model: Annotated[
-        list[str] | None, typer.Option("--model", "-m", help="a model to serve; may be repeated [HEADRACE_MODEL]")
+        list[str] | None,
+        typer.Option("--model", "-m", help="a model to serve, or a .gguf file; may be repeated [HEADRACE_MODEL]"),
     ] = None,
     engine_threads: Annotated[
         int | None, typer.Option("--engine-threads", min=1, help="threads of the models; all cores by default")
@@ -60,17 +61,18 @@ def up(
     `KAFKA_HOME=/opt/kafka headrace up --broker apache`
     """
     from headrace_workers.cli.children import children_of
-    from headrace_workers.features.generation.commands.models import ensure_models
+    from headrace_workers.features.generation.commands.models import ensure_models, local_model
     from headrace_workers.features.generation.commands.serving import embedded_stack, ends_on_sigterm
     from headrace_workers.runtime.embedded.free_ports import held
     from headrace_workers.runtime.embedded.stack import plan
 
     hush_kafka()
     judge = ModelSettings.from_env().judge_model
-    models = list(dict.fromkeys([*(model or [ProducerSettings.from_env().model]), *([judge] if judge else [])]))
     home = home_of()
     if broker is not None:
         plan(home, environment(), broker)  # raises before a model is fetched if something is missing
+    asked = [local_model(home, each) for each in model or [ProducerSettings.from_env().model]]
+    models = list(dict.fromkeys([*asked, *([judge] if judge else [])]))
     ensure_models(home, models)
     _pull_embedder(home)
     stopped = Event()

@@ -13,9 +13,21 @@ from headrace_workers.features.generation.engines.engine import Kind
 from headrace_workers.features.generation.models.convert_gguf import convert_gguf
 from headrace_workers.features.generation.models.int8_weights import quantize
 from headrace_workers.features.generation.models.quantization import DEFAULT, check_quantization, weight_range
-from headrace_workers.features.generation.models.registry import ModelCard, model_dir, write_card
+from headrace_workers.features.generation.models.registry import (
+    CARD_FILE,
+    ModelCard,
+    load_card,
+    model_dir,
+    write_card,
+)
 from headrace_workers.features.generation.models.sentence_encoder import convert_sentence_encoder, is_sentence_encoder
-from headrace_workers.features.generation.models.staging import copy_present, folder_size, sha256_of, staged_model
+from headrace_workers.features.generation.models.staging import (
+    Progress,
+    copy_present,
+    folder_size,
+    sha256_of,
+    staged_model,
+)
 
 # Files that serving reads beside the weights; a newer Transformers writes the chat template into a file of its own.
 TOKENIZER_FILES: Final = (
@@ -24,7 +36,13 @@ TOKENIZER_FILES: Final = (
 
 
 def convert(
-    source: str, alias: str, home: Path, quantization: str = DEFAULT, *, for_elsewhere: bool = False
+    source: str,
+    alias: str,
+    home: Path,
+    quantization: str = DEFAULT,
+    *,
+    for_elsewhere: bool = False,
+    progress: Progress = lambda doing, done: None,
 ) -> ModelCard:
     """Convert `source` into `<home>/models/<alias>`, in place of what is there.
 
@@ -40,7 +58,9 @@ def convert(
     kind: Kind = "generator"
     with staged_model(home, alias) as draft:
         if path.is_file():
-            facts = convert_gguf(path, draft, quantization)
+            facts = convert_gguf(
+                path, draft, quantization, lambda done: progress(f"converting to {quantization}", done)
+            )
             origin = f"file:{path.name}#sha256={sha256_of(path)}"
             licence, context_length = facts.licence, facts.context_length
         else:
@@ -66,6 +86,22 @@ def convert(
         )
         write_card(draft, card)
     return card
+
+
+def is_made_of(home: Path, alias: str, path: Path) -> bool:
+    """Return True if the model of this alias was made of this file, with weights that compute right on every CPU.
+
+    A model of another file under that name is kept: ConfigurationError then says so.
+    """
+    if not (model_dir(home, alias) / CARD_FILE).is_file():
+        return False
+    card = load_card(home, alias)
+    if card.source != f"file:{path.name}#sha256={sha256_of(path)}":
+        raise ConfigurationError(
+            f"{path.name} would be called {alias}, which is another model here, made from {card.source}: convert the "
+            f"file under another name with `headrace models convert {path} --alias NAME`, and serve NAME"
+        )
+    return card.weight_range == weight_range(card.quantization)
 
 
 def _through_transformers(folder: Path, draft: Path, quantization: str) -> None:
