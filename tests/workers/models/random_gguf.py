@@ -44,6 +44,7 @@ def write_random_gguf(path: Path, architecture: str, kind: str, seed: int = 5) -
     writer.add_token_merges(["i n", "Ġ t"])
     writer.add_bos_token_id(len(TOKENS) - 3)
     writer.add_eos_token_id(len(TOKENS) - 1)
+    writer.add_chat_template("{% for m in messages %}<|im_start|>{{ m['content'] }}{% endfor %}")
     for name, shape in _shapes(architecture):
         if len(shape) == 1:
             values = random.normal(1.0 if "norm" in name else 0.0, 0.3, shape).astype(np.float32)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace_producers.settings import DEFAULT_HOME, ProducerSettings
+from headrace_producers.settings import DEFAULT_HOME, DEFAULT_MODEL, ProducerSettings
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.cli.layout import Line
 from headrace_workers.cli.output import console, hush_kafka, say, table
@@ -83,7 +83,7 @@ def up(
     ):
         names = [spec.name for spec in children_of(home, models, gateway_port=port)(stack.addresses)]
         console().print(draw(stack, names, {"gateway": _url(port)}))
-        _tell_next(stack)
+        _tell_next(stack, models)
         _tell_clients(home, stack, port)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
@@ -143,15 +143,20 @@ def _path(path: "os.PathLike[str]") -> str:
     return os.fspath(path) if shown.startswith("..") else shown
 
 
-def _tell_next(stack: "Stack") -> None:
+def _tell_next(stack: "Stack", models: Sequence[str]) -> None:
     services = stack.services
     if services is not None and not services.durable:
         say("The broker keeps its log in memory: jobs are safe once the ledger has them, which `submit` waits for.")
     where = f"export HEADRACE_HOME={stack.home}; " if home_of() != Path(DEFAULT_HOME) else ""
     say("Ready. In another shell, from this folder:" if not where else f"Ready. In another shell: {where.rstrip('; ')}")
-    say('  headrace submit --prompt "Name three rivers." --wait')
+    named = "" if ProducerSettings.from_env().model in models else f" --model {models[0]}"
+    say(f'  headrace submit{named} --prompt "Name three rivers." --wait')
     say("  headrace results --follow")
     say("  headrace status")
+    if DEFAULT_MODEL in models:
+        say(
+            f"{DEFAULT_MODEL} is for trying headrace; its answers are poor. `headrace models pull` lists better models."
+        )
 
 
 def _tell_clients(home: Path, stack: "Stack", port: int) -> None:

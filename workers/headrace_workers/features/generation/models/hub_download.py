@@ -245,7 +245,7 @@ class _Hub:
 
 
 def _begins_at(response: httpx.Response, byte: int) -> bool:
-    return response.headers.get("content-range", "").startswith(f"bytes {byte}-")
+    return str(response.headers.get("content-range", "")).startswith(f"bytes {byte}-")
 
 
 def _check_status(response: httpx.Response, file: HubFile) -> None:
