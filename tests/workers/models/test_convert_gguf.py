@@ -53,7 +53,8 @@ def test_a_small_llama_becomes_a_folder_that_loads(tmp_path: Path, quantization:
     facts = convert_gguf(write_gguf(tmp_path / "m.gguf"), folder, quantization)
     assert (facts.licence, facts.context_length) == ("unknown", 64)
     written = {path.name for path in folder.iterdir()}
-    assert written == {"model.bin", "config.json", "vocabulary.json", "tokenizer.json", "tokenizer_config.json"}
+    assert written == {"model.bin", "config.json", "vocabulary.json", "tokenizer.json", "tokenizer_config.json",
+                       "generation_config.json"}  # fmt: skip
     ctranslate2.Generator(str(folder)).generate_batch([["a"]], max_length=1)
 
 

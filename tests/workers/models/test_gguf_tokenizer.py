@@ -1,5 +1,6 @@
 """The tokenizer out of a GGUF file."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,11 @@ import pytest
 from tokenizers import Tokenizer, pre_tokenizers
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.generation.models.gguf_tokenizer import build_tokenizer, read_tokenizer
+from headrace_workers.features.generation.models.gguf_tokenizer import (
+    build_tokenizer,
+    read_tokenizer,
+    save_tokenizer,
+)
 
 # Byte-level letters: "Ġ" stands for the space.
 TOKENS = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "12", "ab", "Ġab", "<|im_end|>", "<tool>"]
@@ -72,6 +77,16 @@ def test_a_tokenizer_that_cannot_be_rebuilt_is_refused(change: dict[str, Any], s
     """A guess would give the model tokens that it was not trained on."""
     with pytest.raises(ConfigurationError, match=says):
         read_tokenizer({**FIELDS, **change}, "test.gguf")
+
+
+def test_an_answer_ends_at_every_token_that_ends_one(tmp_path: Path) -> None:
+    """The end that the file names, and control tokens that are ends by their names; text of such a name is none."""
+    tokens = [*TOKENS, "<|endoftext|>", "<|eot_id|>"]
+    fields = {**FIELDS, "tokenizer.ggml.tokens": tokens}
+    fields["tokenizer.ggml.token_type"] = [*FIELDS["tokenizer.ggml.token_type"], 3, 1]
+    save_tokenizer(read_tokenizer(fields, "test"), tmp_path)
+    ends = json.loads((tmp_path / "generation_config.json").read_text())["eos_token_id"]
+    assert [tokens[index] for index in ends] == ["<|im_end|>", "<|endoftext|>"]
 
 
 def test_smollm2_is_read_as_llama_cpp_reads_it(smollm2_home: Path) -> None:

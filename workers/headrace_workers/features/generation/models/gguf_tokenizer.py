@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # llama.cpp's numbers for `tokenizer.ggml.token_type`.
 _CONTROL, _USER_DEFINED = 3, 4
 
+# Control tokens that end an answer whatever else the file names as its end: Qwen 2 has two of them, Llama 3 three.
+_ENDS: Final = frozenset({"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"})
+
 # The split that Llama 3 makes before byte-level BPE, and Qwen 2, which differs in numbers alone.
 _SPLIT: Final = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{numbers}"
@@ -98,8 +101,16 @@ def build_tokenizer(described: GgufTokenizer) -> "Tokenizer":
 
 
 def save_tokenizer(described: GgufTokenizer, folder: Path) -> None:
-    """Write `tokenizer.json` and `tokenizer_config.json` into the folder."""
+    """Write `tokenizer.json` and `tokenizer_config.json` into the folder, and `generation_config.json` with all ends of
+    an answer.
+    """
     build_tokenizer(described).save(str(folder / "tokenizer.json"), pretty=False)
+    ends = [
+        index
+        for index, (token, kind) in enumerate(zip(described.tokens, described.types, strict=True))
+        if token == described.eos or (kind == _CONTROL and token in _ENDS)
+    ]
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}), encoding="utf-8")
     write_tokenizer_config(
         folder, bos=described.bos, eos=described.eos, unk=described.unk, chat_template=described.chat_template
     )
