@@ -52,12 +52,12 @@ def test_what_is_here_or_cannot_be_pulled_is_left(tmp_path: Path):
 
 def test_without_a_name_the_choices_are_listed(call: Call, monkeypatch: pytest.MonkeyPatch):
     """With what each takes, whether it fits here, which hashes nobody compared, and what needs no hub."""
-    monkeypatch.setattr("headrace_workers.core.cores.available_memory", lambda: 3_000_000_000)
+    monkeypatch.setattr("headrace_workers.core.cores.available_memory", lambda: 4_000_000_000)
     code, out, err = call("models", "pull")
     told = " ".join(err.split())
     assert code == 0
-    assert ("qwen2.5-0.5b-instruct" in out, "8.4 GB" in out) == (True, True)
-    assert "This machine has 3.0 GB of memory" in told
+    assert ("qwen2.5-0.5b-instruct" in out, "9.2 GB" in out) == (True, True)
+    assert "This machine has 4.0 GB of memory" in told
     assert "qwen2.5-7b-instruct are as published; we compared them with no download" in told
     assert "smollm2-135m-instruct, from PyPI. It is for trying headrace" in told
     listed = [json.loads(line) for line in call("models", "pull", "--json")[1].splitlines()]

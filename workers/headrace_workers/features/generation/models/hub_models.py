@@ -10,13 +10,14 @@ from typing import Final
 
 from headrace_workers.features.generation.models.hub_download import HubFile
 
-_BESIDE_WEIGHTS: Final = 700_000_000  # bytes: a worker with the state of sixteen short prompts
+_PROCESS: Final = 300_000_000  # bytes of a worker without a model
+_BATCH_TOKENS: Final = 2_048  # of the prompts in a batch on a CPU: each has a float32 for each token of the vocabulary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubModel:
     """A model on the hub, and what a person must know to choose it. Sizes are in bytes; `int8_bytes` is the size of
-    the converted weights. `suits` completes "It suits …".
+    the converted weights, and `vocabulary` a number of tokens. `suits` completes "It suits …".
     """
 
     file: HubFile
@@ -25,13 +26,14 @@ class HubModel:
     int8_bytes: int
     licence: str
     context_length: int
+    vocabulary: int
     suits: str
     checked: bool = False
 
     @property
     def memory(self) -> int:
-        """Return the bytes of memory that a worker with this model takes, about."""
-        return self.int8_bytes + _BESIDE_WEIGHTS
+        """Return the bytes of memory that a worker with this model takes on a CPU, about: with a full batch."""
+        return self.int8_bytes + _BATCH_TOKENS * self.vocabulary * 4 + _PROCESS
 
 
 HUB_MODELS: Final[Mapping[str, HubModel]] = {
@@ -47,6 +49,7 @@ HUB_MODELS: Final[Mapping[str, HubModel]] = {
         int8_bytes=500_000_000,
         licence="Apache-2.0",
         context_length=32_768,
+        vocabulary=151_936,
         suits="short answers in many languages",
     ),
     "qwen2.5-coder-0.5b-instruct": HubModel(
@@ -61,6 +64,7 @@ HUB_MODELS: Final[Mapping[str, HubModel]] = {
         int8_bytes=632_839_555,
         licence="Apache-2.0",
         context_length=32_768,
+        vocabulary=151_936,
         suits="short programs",
         checked=True,
     ),
@@ -76,6 +80,7 @@ HUB_MODELS: Final[Mapping[str, HubModel]] = {
         int8_bytes=1_800_000_000,
         licence="Apache-2.0",
         context_length=32_768,
+        vocabulary=151_936,
         suits="summaries, extraction and chat",
     ),
     "smollm2-1.7b-instruct": HubModel(
@@ -89,6 +94,7 @@ HUB_MODELS: Final[Mapping[str, HubModel]] = {
         int8_bytes=1_800_000_000,
         licence="Apache-2.0",
         context_length=8_192,
+        vocabulary=49_152,
         suits="summaries and rewriting in English",
     ),
     "qwen2.5-7b-instruct": HubModel(
@@ -103,6 +109,7 @@ HUB_MODELS: Final[Mapping[str, HubModel]] = {
         int8_bytes=7_700_000_000,
         licence="Apache-2.0",
         context_length=32_768,
+        vocabulary=151_936,
         suits="questions that need knowledge",
     ),
 }
