@@ -171,10 +171,16 @@ def test_a_hash_that_is_none_is_no_name_of_a_file(mirror: Mirror, tmp_path: Path
 
 
 def test_a_mirror_without_hashes_serves_what_is_pinned(mirror: Mirror, tmp_path: Path) -> None:
-    """A file whose hash is known needs none of the mirror's. A commit that is none names no address."""
-    mirror.sha256, mirror.commit = "", "../../evil"
+    """A file whose hash is known needs none of the mirror's."""
+    mirror.sha256 = ""
     pinned = HubFile(repository=FILE.repository, name=FILE.name, sha256=SHA256)
-    found = download(pinned, tmp_path, env=mirror.env())
+    assert download(pinned, tmp_path, env=mirror.env()).path.read_bytes() == CONTENT
+
+
+def test_a_commit_that_is_none_is_not_asked_for(mirror: Mirror, tmp_path: Path) -> None:
+    """The hub's headers lead to no other address: the revision that was asked for is used."""
+    mirror.commit = "../../evil"
+    found = download(FILE, tmp_path, env=mirror.env())
     assert (found.commit, found.path.read_bytes() == CONTENT) == ("", True)
     assert all("evil" not in path for _, path, *_ in mirror.requests)
 

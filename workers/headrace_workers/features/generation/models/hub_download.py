@@ -56,7 +56,7 @@ class HubFile:
             (_REVISION, self.revision, "a commit or a branch"),
         )
         for pattern, text, wanted in parts:
-            if pattern.fullmatch(text) is None or ".." in text:
+            if pattern.fullmatch(text) is None:  # no part begins with a dot
                 raise ConfigurationError(f"{text!r} names nothing on the hub: it must be {wanted}")
 
     @classmethod
