@@ -80,6 +80,15 @@ def test_a_store_without_ranges_begins_again(mirror: Mirror, tmp_path: Path) -> 
     assert download(FILE, tmp_path, env=mirror.env()).path.read_bytes() == CONTENT
 
 
+def test_a_store_without_ranges_that_never_ends_is_given_up(mirror: Mirror, tmp_path: Path) -> None:
+    """Only a byte that no try reached before counts as progress, however far each try comes."""
+    mirror.ranges = False
+    mirror.send = lambda rest: rest[: 1_000_000 + 1_000 * (len(mirror.stored) % 2)]
+    with pytest.raises(Unavailable, match="arrived as far as byte"):
+        download(FILE, tmp_path, env=mirror.env())
+    assert len(mirror.stored) <= 5
+
+
 def test_other_content_is_refused_and_removed(mirror: Mirror, tmp_path: Path) -> None:
     """Of the right size and with another hash; the next try begins anew."""
     mirror.send = lambda rest: rest[:-1] + b"?"

@@ -125,7 +125,7 @@ def _fill(
         have = 0
     if (free := shutil.disk_usage(path.parent).free) < facts.size - have:
         raise _no_room(file, facts.size - have, free, path.parent)
-    tries = 0
+    tries, furthest = 0, have
     while have < facts.size:
         try:
             hub.append(client, file, facts, target, progress)
@@ -137,8 +137,9 @@ def _fill(
                 raise
             free = shutil.disk_usage(path.parent).free
             raise _no_room(file, facts.size - os.path.getsize(path), free, path.parent) from error
-        before, have = have, os.path.getsize(path)
-        tries = 0 if have > before else tries + 1
+        have = os.path.getsize(path)
+        tries = 0 if have > furthest else tries + 1
+        furthest = max(furthest, have)
         if tries == _TRIES:
             raise Unavailable(
                 f"{file.name} of {file.repository} arrived as far as byte {have:,} of {facts.size:,}, then {problem}; "
