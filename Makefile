@@ -11,7 +11,7 @@ BASE ?= $(shell git merge-base HEAD origin/main 2>/dev/null || git merge-base HE
 CHANGED = $(shell git diff --name-only --diff-filter=d $(BASE) -- '*.py'; git ls-files --others --exclude-standard -- '*.py')
 TYPED = $(filter schemas/% producers/% workers/%,$(CHANGED))
 
-.PHONY: help demo pictures reference docs check coverage constraints test test-slow lint bench chaos mutate clean
+.PHONY: help qwen demo pictures reference docs check coverage constraints test test-slow lint bench chaos mutate clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -89,6 +89,9 @@ test: lint ## lint, and every test but the slow ones; what is missing on this ma
 
 test-slow: $(VENV)/made-dev ## the slow tests: many seconds each, against what is rare
 	$(PARALLEL) -m 'slow and not luck'
+
+qwen: $(VENV)/made-dev ## Qwen2.5-Coder 0.5B (491 MB) into the cache folder: slow tests of GGUF files use it
+	$(BIN)/python -m tests.services.qwen
 
 bench: $(VENV)/made-bench ## all benches, or one: make bench B=plumbing
 	$(BIN)/python -m bench $(B)

@@ -12,6 +12,7 @@ from headrace_schemas import HeadraceError
 
 NAMES = (
     "efficiency",
+    "llama-server",
     "prefix",
     "plumbing",
     "fairness",

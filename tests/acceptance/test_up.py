@@ -6,11 +6,13 @@ import shlex
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 from tests.acceptance.conftest import Shell, end, lines, running
 from tests.services.eventually import eventually
+from tests.workers.models.random_gguf import write_random_gguf
 
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.tables import JOBS
@@ -265,3 +267,15 @@ def test_a_vector_store_works_on_a_fresh_stack(stack):
         assert done.status == "completed"
         (hit,) = client.vector_stores.search(store.id, query="Where does the mill stand?").data
         assert "by the river" in hit.content[0].text
+
+
+def test_a_gguf_file_is_served_by_one_command(tmp_path: Path):
+    """It is converted on the way, answers under its file's name, and the command to try it names it."""
+    write_random_gguf(tmp_path / "Own-Model.gguf", "qwen2", "Q4_K")
+    with running(tmp_path, "--model", "./Own-Model.gguf") as shell:
+        told = (tmp_path / "up.log").read_text()
+        assert "own-model: converting to int8" in told
+        assert 'headrace submit --model own-model --prompt "Name three rivers." --wait' in told
+        ask = ("submit", "--model", "own-model", "--prompt", "in", "--max-tokens", "4", "--wait", "--json")
+        (receipt,) = lines(shell.run(*ask))
+        assert (receipt["status"], receipt["answer"]["usage"]["completion_tokens"] > 0) == ("completed", True)

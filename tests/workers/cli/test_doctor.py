@@ -187,6 +187,8 @@ def test_a_bridge_names_the_variable_that_is_missing(call: Call, env, monkeypatc
             "headrace models convert m.gguf --alias mine`, with the path of m.gguf",
         ),
         ("mine", "folder:m", "int8_float32", "convert m --alias mine --quantization int8_float32`, with the path of m"),
+        ("mine", "hub:owner/name@12/m.gguf#sha256=0", "int8", "headrace models pull owner/name@12/m.gguf`."),
+        ("qwen2.5-1.5b-instruct", "hub:o/n@12/m.gguf#sha256=0", "int8", "models pull qwen2.5-1.5b-instruct`."),
         ("mine", "hub:owner/name@12", "int8", "headrace models convert owner/name --alias mine`."),
     ],
 )

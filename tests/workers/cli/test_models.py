@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 from tests.workers.cli.conftest import Call
+from tests.workers.models.random_gguf import write_random_gguf
 
-from headrace_workers.features.generation.commands.models import embedder_line, ensure_embedder
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.features.generation.commands.models import embedder_line, ensure_embedder, local_model
 from headrace_workers.testing import make_echo_model, make_hash_embedder
 
 
@@ -79,3 +81,40 @@ def test_models_of_others_are_listed_without_their_keys(call: Call, tmp_path: Pa
     assert (card["alias"], card["engine"], card["context_length"]) == ("far", "openai", 4096)
     assert (card["remote"]["api_key"], card["remote"]["lacks"]) == ("env:FAR_KEY", ["seed"])
     assert "very-secret" not in out
+
+
+def test_without_a_name_the_choices_are_listed(call: Call, monkeypatch: pytest.MonkeyPatch):
+    """With what each takes, whether it fits here, which hashes nobody compared, and what needs no hub."""
+    monkeypatch.setattr("headrace_workers.core.cores.available_memory", lambda: 4_000_000_000)
+    code, out, err = call("models", "pull")
+    told = " ".join(err.split())
+    assert code == 0
+    assert ("qwen2.5-0.5b-instruct" in out, "9.2 GB" in out) == (True, True)
+    assert "This machine has 4.0 GB of memory" in told
+    assert "qwen2.5-7b-instruct are as published; we compared them with no download" in told
+    assert "smollm2-135m-instruct, from PyPI. It is for trying headrace" in told
+    listed = [json.loads(line) for line in call("models", "pull", "--json")[1].splitlines()]
+    assert {each["model"]: each["fits"] for each in listed}["qwen2.5-1.5b-instruct"] is True
+    assert {each["model"]: each["fits"] for each in listed}["qwen2.5-7b-instruct"] is False
+
+
+def test_a_gguf_file_is_converted_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    """The second start finds the model that the first made, by the file's hash."""
+    path = write_random_gguf(tmp_path / "Some-Model.Q4_K.gguf", "qwen2", "Q4_K")
+    assert local_model(tmp_path, str(path)) == "some-model.q4_k"
+    made = (tmp_path / "models" / "some-model.q4_k" / "model.bin").stat().st_mtime_ns
+    assert local_model(tmp_path, str(path)) == "some-model.q4_k"
+    assert (tmp_path / "models" / "some-model.q4_k" / "model.bin").stat().st_mtime_ns == made
+    told = capfd.readouterr().err
+    assert (told.count("converting to int8"), told.count("verifying")) == (1, 2)
+
+
+def test_a_gguf_file_takes_no_other_model_s_name(tmp_path: Path):
+    """The message says how to give it another one; a file that is not there is named, too."""
+    make_echo_model(tmp_path, "some")
+    path = write_random_gguf(tmp_path / "some.gguf", "llama", "Q8_0")
+    with pytest.raises(ConfigurationError, match="--alias NAME"):
+        local_model(tmp_path, str(path))
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        local_model(tmp_path, "./gone.gguf")
+    assert local_model(tmp_path, "some") == "some"

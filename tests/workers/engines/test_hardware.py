@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.core.cores import available_cores
+from headrace_workers.core.cores import available_cores, available_memory
 from headrace_workers.features.generation.engines.hardware import (
     Machine,
     choose_placement,
@@ -75,6 +75,18 @@ def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     group.mkdir(parents=True)
     (group.parent / "cpu.max").write_text(limit + "\n")
     assert available_cores(tmp_path / "cgroup", own) == cores
+
+
+@pytest.mark.parametrize(("limit", "memory"), [("max", 8 * 2**30), (str(2**30), 2**30), (str(2**40), 8 * 2**30)])
+def test_a_containers_memory_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, memory: int) -> None:
+    """memory.max of cgroup v2, at our own group or above it, bounds what the machine has."""
+    monkeypatch.setattr("os.sysconf", {"SC_PAGE_SIZE": 4_096, "SC_PHYS_PAGES": 2 * 2**20}.__getitem__)
+    own = tmp_path / "own"
+    own.write_text("0::/pod/container\n")
+    group = tmp_path / "cgroup" / "pod" / "container"
+    group.mkdir(parents=True)
+    (group.parent / "memory.max").write_text(limit + "\n")
+    assert available_memory(tmp_path / "cgroup", own) == memory
 
 
 def test_without_cgroups_affinity_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

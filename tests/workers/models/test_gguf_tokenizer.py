@@ -1,5 +1,6 @@
 """The tokenizer out of a GGUF file."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,11 @@ import pytest
 from tokenizers import Tokenizer, pre_tokenizers
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.generation.models.gguf_tokenizer import build_tokenizer, read_tokenizer
+from headrace_workers.features.generation.models.gguf_tokenizer import (
+    build_tokenizer,
+    read_tokenizer,
+    save_tokenizer,
+)
 
 # Byte-level letters: "Ġ" stands for the space.
 TOKENS = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "12", "ab", "Ġab", "<|im_end|>", "<tool>"]
@@ -43,6 +48,14 @@ def test_the_pre_tokenizer_decides_about_digits() -> None:
     assert tokens_of(FIELDS, "12") == ["1", "2"]
     assert tokens_of({**FIELDS, "tokenizer.ggml.pre": "gpt-2"}, "12") == ["12"]
     assert tokens_of({**FIELDS, "tokenizer.ggml.pre": "llama-bpe"}, "12") == ["12"]
+    assert tokens_of({**FIELDS, "tokenizer.ggml.pre": "qwen2"}, "12") == ["1", "2"]
+
+
+def test_qwen_reads_letters_and_their_accents_as_one() -> None:
+    """Qwen 2 normalizes to NFC, as its makers' tokenizer does; Llama 3 does not."""
+    for pre, same in (("qwen2", True), ("llama-bpe", False)):
+        fields = {**FIELDS, "tokenizer.ggml.pre": pre}
+        assert (tokens_of(fields, "e\u0301") == tokens_of(fields, "\u00e9")) is same
 
 
 @pytest.mark.parametrize("text", ["Grüße, 北京 🎉", "  a\n\n\tb ", "e\u0301 \u200d"])
@@ -56,7 +69,7 @@ def test_any_text_comes_back(text: str) -> None:
     ("change", "says"),
     [
         ({"tokenizer.ggml.model": "llama"}, "only byte-level BPE"),
-        ({"tokenizer.ggml.pre": "deepseek-coder"}, "known are gpt-2, llama-bpe, smollm"),
+        ({"tokenizer.ggml.pre": "deepseek-coder"}, "known are gpt-2, llama-bpe, qwen2, smollm"),
         ({"tokenizer.ggml.eos_token_id": None}, "names no end token"),
     ],
 )
@@ -64,6 +77,16 @@ def test_a_tokenizer_that_cannot_be_rebuilt_is_refused(change: dict[str, Any], s
     """A guess would give the model tokens that it was not trained on."""
     with pytest.raises(ConfigurationError, match=says):
         read_tokenizer({**FIELDS, **change}, "test.gguf")
+
+
+def test_an_answer_ends_at_every_token_that_ends_one(tmp_path: Path) -> None:
+    """The end that the file names, and control tokens that are ends by their names; text of such a name is none."""
+    tokens = [*TOKENS, "<|endoftext|>", "<|eot_id|>"]
+    fields = {**FIELDS, "tokenizer.ggml.tokens": tokens}
+    fields["tokenizer.ggml.token_type"] = [*FIELDS["tokenizer.ggml.token_type"], 3, 1]
+    save_tokenizer(read_tokenizer(fields, "test"), tmp_path)
+    ends = json.loads((tmp_path / "generation_config.json").read_text())["eos_token_id"]
+    assert [tokens[index] for index in ends] == ["<|im_end|>", "<|endoftext|>"]
 
 
 def test_smollm2_is_read_as_llama_cpp_reads_it(smollm2_home: Path) -> None:

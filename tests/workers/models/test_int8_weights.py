@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.workers.models.model_file import read_variables
 from tests.workers.models.test_convert import need_torch
-from tests.workers.models.test_gguf_llama import write_gguf
+from tests.workers.models.test_convert_gguf import write_gguf
 from tests.workers.sentence_folder import write_sentence_folder
 
 from headrace_workers.features.generation.models.convert import convert

@@ -1,4 +1,4 @@
-"""Number of cores that this process may use."""
+"""Cores and memory that this process may use."""
 
 import os
 from pathlib import Path
@@ -11,6 +11,27 @@ def available_cores(cgroup_root: Path = Path("/sys/fs/cgroup"), own_cgroup: Path
         quota for folder in _cgroups(cgroup_root, own_cgroup) if (quota := _quota(folder / "cpu.max")) is not None
     ]
     return max(1, int(min([affine, *quotas])))
+
+
+def available_memory(
+    cgroup_root: Path = Path("/sys/fs/cgroup"), own_cgroup: Path = Path("/proc/self/cgroup")
+) -> int | None:
+    """Return the bytes of memory that the machine and the container's limit (cgroup v2, `memory.max`) give this
+    process; None where the system does not say.
+    """
+    try:
+        machine = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    except (AttributeError, OSError, ValueError):
+        machine = []
+    limits = [limit for folder in _cgroups(cgroup_root, own_cgroup) if (limit := _limit(folder / "memory.max"))]
+    return min([*machine, *limits], default=None)
+
+
+def _limit(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None  # "max", or no such limit here
 
 
 def _cgroups(root: Path, own: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from headrace_producers.settings import DEFAULT_HOME, ProducerSettings
+from headrace_producers.settings import DEFAULT_HOME, DEFAULT_MODEL, ProducerSettings
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.cli.layout import Line
 from headrace_workers.cli.output import console, hush_kafka, say, table
@@ -39,8 +39,8 @@ def up(
         typer.Option(
             "--model",
             "-m",
-            help="a model to serve: an alias, URL#MODEL, openai:MODEL or anthropic:MODEL; may be repeated "
-            "[HEADRACE_MODEL]",
+            help="a model to serve: an alias, a .gguf file, URL#MODEL, openai:MODEL or anthropic:MODEL; may be "
+            "repeated [HEADRACE_MODEL]",
         ),
     ] = None,
     engine_threads: Annotated[
@@ -73,7 +73,7 @@ def up(
     `KAFKA_HOME=/opt/kafka headrace up --broker apache`
     """
     from headrace_workers.cli.children import children_of
-    from headrace_workers.features.generation.commands.models import ensure_models, enter_models
+    from headrace_workers.features.generation.commands.models import ensure_models, enter_models, local_model
     from headrace_workers.features.generation.commands.serving import embedded_stack, ends_on_sigterm
     from headrace_workers.runtime.embedded.free_ports import held
     from headrace_workers.runtime.embedded.stack import plan
@@ -83,8 +83,8 @@ def up(
     home = home_of()
     if broker is not None:
         plan(home, environment(), broker)  # raises before a model is fetched if something is missing
-    named = enter_models(home, model or [ProducerSettings.from_env().model])
-    models = list(dict.fromkeys([*named, *([judge] if judge else [])]))
+    given = [local_model(home, each) for each in model or [ProducerSettings.from_env().model]]
+    models = list(dict.fromkeys([*enter_models(home, given), *([judge] if judge else [])]))
     ensure_models(home, models)
     _pull_embedder(home)
     stopped = Event()
@@ -95,7 +95,7 @@ def up(
     ):
         names = [spec.name for spec in children_of(home, models, gateway_port=port)(stack.addresses)]
         console().print(draw(stack, names, {"gateway": _url(port)}))
-        _tell_next(stack, models[0])
+        _tell_next(stack, models)
         _tell_clients(home, stack, port)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
@@ -155,23 +155,28 @@ def _path(path: "os.PathLike[str]") -> str:
     return os.fspath(path) if shown.startswith("..") else shown
 
 
-def _tell_next(stack: "Stack", model: str) -> None:
+def _tell_next(stack: "Stack", models: Sequence[str]) -> None:
     """Say three commands to try, each with what it prints."""
     services = stack.services
     if services is not None and not services.durable:
         say("The broker keeps its log in memory: jobs are safe once the ledger has them, which `submit` waits for.")
     where = f"export HEADRACE_HOME={stack.home}; " if home_of() != Path(DEFAULT_HOME) else ""
     say("Ready. In another shell, from this folder:" if not where else f"Ready. In another shell: {where.rstrip('; ')}")
-    for command, printed in trials(model):
+    named = "" if ProducerSettings.from_env().model in models else f" --model {models[0]}"
+    for command, printed in trials(models[0], named):
         say(f"  {command}")
         say(f"      {printed}")
+    if DEFAULT_MODEL in models:
+        say(
+            f"{DEFAULT_MODEL} is for trying headrace; its answers are poor. `headrace models pull` lists better models."
+        )
 
 
-def trials(model: str) -> list[tuple[str, str]]:
+def trials(model: str, named: str = "") -> list[tuple[str, str]]:
     """Return three commands to try on a fresh stack that serves this model first, each with a line that it prints."""
     answer = _ANSWERS.get(model, f"(the answer of {model})")
     return [
-        (f'headrace submit --prompt "{_QUESTION}" --wait', answer),
+        (f'headrace submit{named} --prompt "{_QUESTION}" --wait', answer),
         ('headrace moderation check "Write to anna@example.com."', "email  redact   1.00  9-25  personal_data"),
         ("headrace status", "active  done  dead  cancelled"),
     ]

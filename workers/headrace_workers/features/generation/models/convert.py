@@ -10,12 +10,24 @@ from typing import Any, Final
 
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.features.generation.engines.engine import Kind
-from headrace_workers.features.generation.models.gguf_llama import convert_gguf
+from headrace_workers.features.generation.models.convert_gguf import convert_gguf
 from headrace_workers.features.generation.models.int8_weights import quantize
 from headrace_workers.features.generation.models.quantization import DEFAULT, check_quantization, weight_range
-from headrace_workers.features.generation.models.registry import ModelCard, model_dir, write_card
+from headrace_workers.features.generation.models.registry import (
+    CARD_FILE,
+    ModelCard,
+    load_card,
+    model_dir,
+    write_card,
+)
 from headrace_workers.features.generation.models.sentence_encoder import convert_sentence_encoder, is_sentence_encoder
-from headrace_workers.features.generation.models.staging import copy_present, folder_size, sha256_of, staged_model
+from headrace_workers.features.generation.models.staging import (
+    Progress,
+    copy_present,
+    folder_size,
+    sha256_of,
+    staged_model,
+)
 
 # Files that serving reads beside the weights; a newer Transformers writes the chat template into a file of its own.
 TOKENIZER_FILES: Final = (
@@ -24,7 +36,13 @@ TOKENIZER_FILES: Final = (
 
 
 def convert(
-    source: str, alias: str, home: Path, quantization: str = DEFAULT, *, for_elsewhere: bool = False
+    source: str,
+    alias: str,
+    home: Path,
+    quantization: str = DEFAULT,
+    *,
+    for_elsewhere: bool = False,
+    progress: Progress = lambda doing, done: None,
 ) -> ModelCard:
     """Convert `source` into `<home>/models/<alias>`, in place of what is there.
 
@@ -40,7 +58,9 @@ def convert(
     kind: Kind = "generator"
     with staged_model(home, alias) as draft:
         if path.is_file():
-            facts = convert_gguf(path, draft, quantization)
+            facts = convert_gguf(
+                path, draft, quantization, lambda done: progress(f"converting to {quantization}", done)
+            )
             origin = f"file:{path.name}#sha256={sha256_of(path)}"
             licence, context_length = facts.licence, facts.context_length
         else:
@@ -66,6 +86,22 @@ def convert(
         )
         write_card(draft, card)
     return card
+
+
+def is_made_of(home: Path, alias: str, path: Path) -> bool:
+    """Return True if the model of this alias was made of this file, with weights that compute right on every CPU.
+
+    A model of another file under that name is kept: ConfigurationError then says so.
+    """
+    if not (model_dir(home, alias) / CARD_FILE).is_file():
+        return False
+    card = load_card(home, alias)
+    if card.source != f"file:{path.name}#sha256={sha256_of(path)}":
+        raise ConfigurationError(
+            f"{path.name} would be called {alias}, which is another model here, made from {card.source}: convert the "
+            f"file under another name with `headrace models convert {path} --alias NAME`, and serve NAME"
+        )
+    return card.weight_range == weight_range(card.quantization)
 
 
 def _through_transformers(folder: Path, draft: Path, quantization: str) -> None:
@@ -97,14 +133,14 @@ def _write_fast_tokenizer(folder: Path, draft: Path) -> None:
 def _fetch(hub_id: str) -> Path:
     _need_extra()
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError
 
     patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "README.md", "LICENSE*"]
     try:
         return Path(snapshot_download(hub_id, allow_patterns=patterns))
     except HFValidationError as error:
         raise ConfigurationError(f"{hub_id!r} is neither a path here nor an id on the hub: {error}") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # what the library makes of a server that is no hub, and of names that are none
         raise Unavailable(f"{hub_id} cannot be fetched from the hub: {error}") from error
 
 
@@ -113,7 +149,7 @@ def _need_extra() -> None:
     if missing:
         raise ConfigurationError(
             f"{' and '.join(missing)} missing, which this conversion needs: pip install 'headrace[convert]'. "
-            "A GGUF file of the Llama architecture needs neither"
+            "A GGUF file of the architecture llama or qwen2 needs neither"
         )
 
 

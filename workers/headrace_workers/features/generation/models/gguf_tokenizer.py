@@ -4,8 +4,9 @@ Only byte-level BPE (`tokenizer.ggml.model = "gpt2"`) is rebuilt; SentencePiece 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
 # llama.cpp's numbers for `tokenizer.ggml.token_type`.
 _CONTROL, _USER_DEFINED = 3, 4
 
-# The split that Llama 3 makes before byte-level BPE; llama.cpp calls it "llama-bpe".
-_LLAMA3_SPLIT: Final = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# Control tokens that end an answer whatever else the file names as its end: Qwen 2 has two of them, Llama 3 three.
+_ENDS: Final = frozenset({"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"})
+
+# The split that Llama 3 makes before byte-level BPE, and Qwen 2, which differs in numbers alone.
+_SPLIT: Final = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{numbers}"
+    r"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
@@ -80,12 +84,14 @@ def read_tokenizer(fields: Mapping[str, Any], source: str) -> GgufTokenizer:
 
 def build_tokenizer(described: GgufTokenizer) -> "Tokenizer":
     """Return the `tokenizers.Tokenizer` that gives the ids which the model was trained on."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
     ids = {token: index for index, token in enumerate(described.tokens)}
     merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in described.merges)]
     # Llama 3 keeps a word whole that is a token, whatever the merges say.
     tokenizer = Tokenizer(models.BPE(vocab=ids, merges=merges, ignore_merges=described.pre == "llama-bpe"))
+    if described.pre == "qwen2":  # as its makers do; llama.cpp does not
+        tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = _PRE_TOKENIZERS[described.pre]()
     tokenizer.decoder = decoders.ByteLevel()
     pairs = list(zip(described.tokens, described.types, strict=True))
@@ -95,8 +101,16 @@ def build_tokenizer(described: GgufTokenizer) -> "Tokenizer":
 
 
 def save_tokenizer(described: GgufTokenizer, folder: Path) -> None:
-    """Write `tokenizer.json` and `tokenizer_config.json` into the folder."""
+    """Write `tokenizer.json` and `tokenizer_config.json` into the folder, and `generation_config.json` with all ends of
+    an answer.
+    """
     build_tokenizer(described).save(str(folder / "tokenizer.json"), pretty=False)
+    ends = [
+        index
+        for index, (token, kind) in enumerate(zip(described.tokens, described.types, strict=True))
+        if token == described.eos or (kind == _CONTROL and token in _ENDS)
+    ]
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}), encoding="utf-8")
     write_tokenizer_config(
         folder, bos=described.bos, eos=described.eos, unk=described.unk, chat_template=described.chat_template
     )
@@ -121,16 +135,21 @@ def _smollm() -> Any:
     return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), _gpt2()])
 
 
-def _llama3() -> Any:
+def _split(numbers: str) -> Any:
     from tokenizers import Regex, pre_tokenizers
 
     return pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_LLAMA3_SPLIT), behavior="isolated"),
+            pre_tokenizers.Split(Regex(_SPLIT.format(numbers=numbers)), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
 
 
 # By llama.cpp's names for them (`tokenizer.ggml.pre`).
-_PRE_TOKENIZERS: Final = {"gpt-2": _gpt2, "smollm": _smollm, "llama-bpe": _llama3}
+_PRE_TOKENIZERS: Final[Mapping[str, Callable[[], Any]]] = {
+    "gpt-2": _gpt2,
+    "smollm": _smollm,
+    "llama-bpe": partial(_split, r"\p{N}{1,3}"),
+    "qwen2": partial(_split, r"\p{N}"),
+}

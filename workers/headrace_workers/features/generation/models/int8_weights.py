@@ -28,15 +28,23 @@ def quantize(spec: Any, quantization: str | None) -> None:
     Other formats than int8 are the library's own work.
     """
     spec.validate()
-    if quantization is None or not quantization.startswith("int8"):
+    if not is_int8(quantization):
         spec.optimize(quantization=quantization)
         return
-    from ctranslate2.specs.model_spec import visit_spec
-
     spec.optimize(quantization=None)  # equal weights become aliases, which share one scale
-    visit_spec(
-        spec, lambda layer, name, value: _write(layer, name.rpartition("/")[2], value, _BESIDE.get(quantization))
-    )
+    _write_all(spec, quantization)
+
+
+def quantize_layer(layer: Any, quantization: str | None) -> None:
+    """Write the weights of one layer as int8 and free the others; do nothing for any other format."""
+    if is_int8(quantization):
+        layer.validate()
+        _write_all(layer, quantization)
+
+
+def is_int8(quantization: str | None) -> bool:
+    """Return True for int8 weights, whatever stands beside them."""
+    return quantization is not None and quantization.startswith("int8")
 
 
 def pair_safe(weights: "NDArray[np.float32]") -> "tuple[NDArray[np.int8], NDArray[np.float32]]":
@@ -57,6 +65,13 @@ def pair_safe(weights: "NDArray[np.float32]") -> "tuple[NDArray[np.int8], NDArra
         scale = np.minimum(LARGEST / single, _BEFORE_ROUNDING / pair)
     scale = np.where(single > 0, np.minimum(scale, np.finfo(np.float32).max), 1.0).astype(np.float32)
     return np.rint(weights * scale[:, None]).astype(np.int8), scale
+
+
+def _write_all(layer: Any, quantization: str | None) -> None:
+    from ctranslate2.specs.model_spec import visit_spec
+
+    beside = _BESIDE.get(quantization or "")
+    visit_spec(layer, lambda part, name, value: _write(part, name.rpartition("/")[2], value, beside))
 
 
 def _write(layer: Any, name: str, value: Any, beside: str | None) -> None:

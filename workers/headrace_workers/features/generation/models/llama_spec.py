@@ -1,7 +1,8 @@
 """A Llama-shaped network as a CTranslate2 folder, from plain numpy arrays: neither torch nor transformers is needed.
 
 Weights are asked for by the names that GGUF gives them (`blk.0.attn_q.weight`), each as (rows = outputs, columns =
-inputs), with the rows of q and k in llama.cpp's order, which is what CTranslate2 calls `rotary_interleave`.
+inputs). `rotary_interleave` says in which order the rows of q and k are: llama.cpp's for `llama` is the interleaved
+one. Other networks of this shape add biases of q, k and v (`blk.0.attn_q.bias`).
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace_workers.features.generation.models.int8_weights import quantize
+from headrace_workers.features.generation.models.int8_weights import is_int8, quantize, quantize_layer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +29,8 @@ class LlamaShape:
     rope_base: float
     rms_epsilon: float
     rotary_dim: int = 0
+    rotary_interleave: bool = True
+    qkv_biases: bool = False
     tied_embeddings: bool = True  # the output layer is the embedding again
 
 
@@ -45,27 +48,51 @@ def tensor_names(shape: LlamaShape) -> frozenset[str]:
     """Return the names of all weights that a network of this shape has."""
     names = {"token_embd.weight", "output_norm.weight"} | (set() if shape.tied_embeddings else {"output.weight"})
     parts = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down")
-    return frozenset(names | {f"blk.{i}.{part}.weight" for i in range(shape.layers) for part in parts})
+    of_layer = [f"{part}.weight" for part in parts]
+    if shape.qkv_biases:
+        of_layer += [f"{part}.bias" for part in ("attn_q", "attn_k", "attn_v")]
+    return frozenset(names | {f"blk.{i}.{name}" for i in range(shape.layers) for name in of_layer})
 
 
 def save_llama(
-    folder: Path, shape: LlamaShape, tensor: "Tensors", vocabulary: Vocabulary, quantization: str | None
+    folder: Path,
+    shape: LlamaShape,
+    tensor: "Tensors",
+    vocabulary: Vocabulary,
+    quantization: str | None,
+    progress: Callable[[float], None] = lambda done: None,
 ) -> None:
-    """Write `model.bin`, `config.json` and `vocabulary.json`; `quantization` None keeps the arrays' own types."""
+    """Write `model.bin`, `config.json` and `vocabulary.json`; `quantization` None keeps the arrays' own types.
+
+    Each layer is written as int8 before the next is read, so that memory holds one layer in float32, not all.
+    """
     spec = _empty_spec(shape)
     decoder = spec.decoder
     decoder.scale_embeddings = False
     decoder.embeddings.weight = tensor("token_embd.weight")
+    quantize_layer(decoder.embeddings, quantization)
+    if shape.tied_embeddings:
+        decoder.projection.weight = decoder.embeddings.weight
+        decoder.projection.weight_scale = decoder.embeddings.weight_scale
+    else:
+        decoder.projection.weight = tensor("output.weight")
+        quantize_layer(decoder.projection, quantization)
     decoder.layer_norm.gamma = tensor("output_norm.weight")
-    decoder.projection.weight = decoder.embeddings.weight if shape.tied_embeddings else tensor("output.weight")
+    quantize_layer(decoder.layer_norm, quantization)
     for index, layer in enumerate(decoder.layer):
-        _fill_layer(layer, f"blk.{index}.", tensor)
+        _fill_layer(layer, f"blk.{index}.", shape, tensor)
+        quantize_layer(layer, quantization)
+        progress((index + 1) / shape.layers)
     spec.register_vocabulary(list(vocabulary.tokens))
     spec.config.bos_token = vocabulary.bos
     spec.config.eos_token = vocabulary.eos
     spec.config.unk_token = vocabulary.unk
     spec.config.layer_norm_epsilon = shape.rms_epsilon
-    quantize(spec, quantization)
+    if is_int8(quantization):
+        spec.validate()
+        _share_embeddings(decoder)
+    else:
+        quantize(spec, quantization)
     spec.save(str(folder))
 
 
@@ -80,19 +107,33 @@ def _empty_spec(shape: LlamaShape) -> Any:
         ffn_glu=True,
         rms_norm=True,
         rotary_dim=shape.rotary_dim,
-        rotary_interleave=True,
+        rotary_interleave=shape.rotary_interleave,
         rotary_base=shape.rope_base,
         num_heads_kv=None if shape.kv_heads == shape.heads else shape.kv_heads,
         head_dim=shape.head_dim,
     )
 
 
-def _fill_layer(layer: Any, prefix: str, tensor: "Tensors") -> None:
+def _share_embeddings(decoder: Any) -> None:
+    """Let the output layer take the int8 weights of the embeddings where they are the same: the file holds them once.
+
+    CTranslate2 looks for equal variables itself, but among int8 weights it would also join unlike ones of equal scales.
+    """
+    from ctranslate2.specs.model_spec import OPTIONAL
+
+    ours, theirs = decoder.projection, decoder.embeddings
+    if ours.weight.equal(theirs.weight) and ours.weight_scale.equal(theirs.weight_scale):
+        ours.weight, ours.weight_scale = "decoder/embeddings/weight", OPTIONAL
+
+
+def _fill_layer(layer: Any, prefix: str, shape: LlamaShape, tensor: "Tensors") -> None:
     import numpy as np
 
     attention, ffn = layer.self_attention, layer.ffn
     attention.layer_norm.gamma = tensor(f"{prefix}attn_norm.weight")
     attention.linear[0].weight = np.concatenate([tensor(f"{prefix}attn_{part}.weight") for part in ("q", "k", "v")])
+    if shape.qkv_biases:
+        attention.linear[0].bias = np.concatenate([tensor(f"{prefix}attn_{part}.bias") for part in ("q", "k", "v")])
     attention.linear[1].weight = tensor(f"{prefix}attn_output.weight")
     ffn.layer_norm.gamma = tensor(f"{prefix}ffn_norm.weight")
     ffn.linear_0.weight = tensor(f"{prefix}ffn_gate.weight")

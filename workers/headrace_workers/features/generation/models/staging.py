@@ -3,13 +3,19 @@
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from headrace_schemas.errors import Unavailable
+from headrace_schemas.errors import HeadraceError, Unavailable
 from headrace_workers.core.private_files import private_folder
 from headrace_workers.features.generation.models.registry import model_dir
+
+Progress = Callable[[str, float], None]  # what is being done, and how much of the whole is done (0 to 1)
+
+
+class ChecksumMismatch(HeadraceError):
+    """The weights that arrived are not those that were asked for."""
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.generation.models.gguf_llama import convert_gguf
+from headrace_workers.features.generation.models.convert_gguf import convert_gguf
 
 
 def write_gguf(path: Path, *, architecture: str = "llama", without: str = "", extra: tuple[str, ...] = ()) -> Path:
@@ -53,19 +53,21 @@ def test_a_small_llama_becomes_a_folder_that_loads(tmp_path: Path, quantization:
     facts = convert_gguf(write_gguf(tmp_path / "m.gguf"), folder, quantization)
     assert (facts.licence, facts.context_length) == ("unknown", 64)
     written = {path.name for path in folder.iterdir()}
-    assert written == {"model.bin", "config.json", "vocabulary.json", "tokenizer.json", "tokenizer_config.json"}
+    assert written == {"model.bin", "config.json", "vocabulary.json", "tokenizer.json", "tokenizer_config.json",
+                       "generation_config.json"}  # fmt: skip
     ctranslate2.Generator(str(folder)).generate_batch([["a"]], max_length=1)
 
 
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        ({"architecture": "qwen2"}, "'qwen2'"),
+        ({"architecture": "gemma2"}, "'gemma2'; only 'llama' and 'qwen2'"),
+        ({"architecture": "qwen2"}, "lacks 3 weights, the first is blk.0.attn_k.bias"),
         ({"without": "blk.0.ffn_up.weight"}, "lacks 1 weights, the first is blk.0.ffn_up.weight"),
         ({"extra": ("blk.0.attn_q.bias",)}, "the first is blk.0.attn_q.bias"),
     ],
 )
-def test_what_is_no_plain_llama_is_refused_by_name(tmp_path: Path, damage: dict[str, Any], says: str) -> None:
+def test_a_network_of_another_shape_is_refused_by_name(tmp_path: Path, damage: dict[str, Any], says: str) -> None:
     """Nothing is dropped in silence: the message names what stands in the way."""
     with pytest.raises(ConfigurationError, match=says):
         convert_gguf(write_gguf(tmp_path / "m.gguf", **damage), tmp_path, "float32")
@@ -85,7 +87,7 @@ def test_neither_torch_nor_transformers_is_imported(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib\n"
         "for name in ('torch', 'transformers'): sys.modules[name] = None  # as if not installed\n"
-        "from headrace_workers.features.generation.models.gguf_llama import convert_gguf\n"
+        "from headrace_workers.features.generation.models.convert_gguf import convert_gguf\n"
         "convert_gguf(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), 'int8')\n"
     )
     subprocess.run([sys.executable, "-c", code, str(path), str(tmp_path)], check=True, capture_output=True)

@@ -1,12 +1,13 @@
-"""A GGUF file of the Llama architecture as a CTranslate2 folder: five seconds for 135M weights, and no torch.
+"""A GGUF file as a CTranslate2 folder, without torch: 135M weights take five seconds.
 
-Whatever the file holds beyond a plain Llama (biases, experts, scaled rotations) is refused by name, never dropped.
+It reads the architectures `llama` and `qwen2`, in every format of weights that GGUF has. If the file holds more than
+these networks have (experts, scaled rotations), it is refused by name: nothing is dropped.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.features.generation.models.gguf_tokenizer import read_tokenizer, save_tokenizer, unreadable_gguf
@@ -21,8 +22,31 @@ class GgufFacts:
     context_length: int
 
 
-def convert_gguf(path: Path, folder: Path, quantization: str) -> GgufFacts:
-    """Write the network and its tokenizer into the folder. ConfigurationError names what cannot be converted."""
+@dataclass(frozen=True, slots=True)
+class _Architecture:
+    """The differences between architectures of Llama's shape.
+
+    llama.cpp reorders the rows of q and k of `llama` so that it turns neighbours, and leaves those of `qwen2` as they
+    are: there it turns the two halves of a head.
+    """
+
+    rotary_interleave: bool
+    qkv_biases: bool
+
+
+_ARCHITECTURES: Final = {
+    "llama": _Architecture(rotary_interleave=True, qkv_biases=False),
+    "qwen2": _Architecture(rotary_interleave=False, qkv_biases=True),
+}
+
+
+def convert_gguf(
+    path: Path, folder: Path, quantization: str, progress: Callable[[float], None] = lambda done: None
+) -> GgufFacts:
+    """Write the network and its tokenizer into the folder. Raise ConfigurationError, which names the obstacle.
+
+    `progress` is called with how much of the network is done, from 0 to 1.
+    """
     from gguf import GGUFReader
     from gguf.quants import dequantize
 
@@ -49,32 +73,36 @@ def convert_gguf(path: Path, folder: Path, quantization: str) -> GgufFacts:
         # Weights that the file holds in float32 are a read-only view of it, and quantizing works in place.
         return weights if weights.flags.writeable else weights.copy()
 
-    save_llama(folder, shape, tensor, vocabulary, quantization)
+    save_llama(folder, shape, tensor, vocabulary, quantization, progress)
     save_tokenizer(tokenizer, folder)
     licence = str(fields.get("general.license", "unknown"))
-    return GgufFacts(licence=licence, context_length=int(fields["llama.context_length"]))
+    return GgufFacts(licence=licence, context_length=int(fields[f"{fields['general.architecture']}.context_length"]))
 
 
 def _read_shape(fields: Mapping[str, Any], *, tied: bool, source: str) -> LlamaShape:
-    architecture = fields.get("general.architecture")
-    if architecture != "llama":
+    name = fields.get("general.architecture")
+    architecture = _ARCHITECTURES.get(str(name))
+    if architecture is None:
         raise unreadable_gguf(
-            f"{source} is of the architecture {architecture!r}; only 'llama' is read straight from GGUF"
+            f"{source} is of the architecture {name!r}; only {' and '.join(map(repr, _ARCHITECTURES))} are read "
+            "straight from GGUF"
         )
-    scaling = fields.get("llama.rope.scaling.type", "none")
+    scaling = fields.get(f"{name}.rope.scaling.type", "none")
     if scaling != "none":
         raise ConfigurationError(f"{source} scales its rotations ({scaling!r}), which is not read from GGUF")
-    heads = int(fields["llama.attention.head_count"])
-    head_dim = int(fields.get("llama.attention.key_length", fields["llama.embedding_length"] // heads))
-    rotary = int(fields.get("llama.rope.dimension_count", head_dim))
+    heads = int(fields[f"{name}.attention.head_count"])
+    head_dim = int(fields.get(f"{name}.attention.key_length", fields[f"{name}.embedding_length"] // heads))
+    rotary = int(fields.get(f"{name}.rope.dimension_count", head_dim))
     return LlamaShape(
-        layers=int(fields["llama.block_count"]),
+        layers=int(fields[f"{name}.block_count"]),
         heads=heads,
-        kv_heads=int(fields.get("llama.attention.head_count_kv", heads)),
+        kv_heads=int(fields.get(f"{name}.attention.head_count_kv", heads)),
         head_dim=head_dim,
         rotary_dim=0 if rotary == head_dim else rotary,
-        rope_base=float(fields.get("llama.rope.freq_base", 10_000.0)),
-        rms_epsilon=float(fields["llama.attention.layer_norm_rms_epsilon"]),
+        rotary_interleave=architecture.rotary_interleave,
+        rope_base=float(fields.get(f"{name}.rope.freq_base", 10_000.0)),
+        rms_epsilon=float(fields[f"{name}.attention.layer_norm_rms_epsilon"]),
+        qkv_biases=architecture.qkv_biases,
         tied_embeddings=tied,
     )
 
@@ -85,5 +113,6 @@ def _check_tensors(present: frozenset[str], shape: LlamaShape, source: str) -> N
         raise ConfigurationError(f"{source} lacks {len(missing)} weights, the first is {missing[0]}")
     if unknown := sorted(present - expected):
         raise unreadable_gguf(
-            f"{source} has {len(unknown)} weights that a plain Llama does not, the first is {unknown[0]}"
+            f"{source} has {len(unknown)} weights that a plain network of its architecture does not, the first is "
+            f"{unknown[0]}"
         )
