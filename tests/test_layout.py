@@ -54,7 +54,6 @@ _SHORT = {
     "features.judging.language": "an adapter of py3langid",
     "features.judging.rouge": "a published measure",
     "features.knowledge.rerankers.load_reranker": "loads a heavy library only by its name",
-    "features.moderation.fitting": "an adapter of SciPy",
     "features.moderation.policy_news": "a thread of workers",
     "features.quality.tenant_pass_rates": "pure, beside a duty that reads and writes",
     "runtime.bridge.cluster": "a check that a bridge makes before it reads",
