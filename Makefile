@@ -11,7 +11,7 @@ BASE ?= $(shell git merge-base HEAD origin/main 2>/dev/null || git merge-base HE
 CHANGED = $(shell git diff --name-only --diff-filter=d $(BASE) -- '*.py'; git ls-files --others --exclude-standard -- '*.py')
 TYPED = $(filter schemas/% producers/% workers/%,$(CHANGED))
 
-.PHONY: help demo configuration check coverage constraints test test-slow lint bench chaos mutate clean
+.PHONY: help demo configuration profanity-weights check coverage constraints test test-slow lint bench chaos mutate clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -57,6 +57,9 @@ coverage: $(VENV)/made-dev ## the lines that unit tests reach; shown, and no gat
 
 configuration: $(VENV)/made ## docs/configuration.md, from the settings in the code
 	$(BIN)/python -m headrace_workers.wiring.settings_page > docs/configuration.md
+
+profanity-weights: $(VENV)/made-dev ## the profanity detector's weights, from the package that trained them
+	$(BIN)/python -m tools.profanity_weights
 
 # Much of it waits for processes and services; each of the four has services of its own. Hundreds of processes are
 # started, which without bytecode would compile everything anew.

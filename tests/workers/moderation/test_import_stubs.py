@@ -6,11 +6,9 @@ import subprocess
 import sys
 from typing import Any
 
-import numpy as np
 import pytest
 
 from headrace_workers.features.moderation.import_stubs import left_out
-from headrace_workers.features.moderation.profanity_files import read_numbers
 
 TEXTS = [
     "Write to jo@example.com or call +44 20 7946 0958 before 2026-01-31.",
@@ -84,30 +82,3 @@ def use_it() -> None:
         """Of a class that is not there."""
 
     raise RuntimeError("broken")
-
-
-def test_the_classifiers_numbers_are_those_that_the_package_loads() -> None:
-    """Word for word and bit for bit."""
-    from profanity_check import profanity_check as package
-
-    numbers = read_numbers()
-    assert numbers.vocabulary == package.vectorizer.vocabulary_
-    assert np.array_equal(numbers.idf, package.vectorizer.idf_)
-    parts = package.model.calibrated_classifiers_
-    assert np.array_equal(numbers.coefficients, np.stack([part.estimator.coef_[0] for part in parts], axis=1))
-    assert numbers.intercept.tolist() == [part.estimator.intercept_[0] for part in parts]
-    assert numbers.slope.tolist() == [part.calibrators[0].a_ for part in parts]
-    assert numbers.offset.tolist() == [part.calibrators[0].b_ for part in parts]
-
-
-def test_files_of_another_release_are_read_by_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slower, and to the same numbers."""
-    before = read_numbers()
-
-    def otherwise(_name: str) -> object:
-        raise AttributeError("packed in another way")
-
-    monkeypatch.setattr("headrace_workers.features.moderation.profanity_files._unpacked", otherwise)
-    after = read_numbers()
-    assert after.vocabulary == before.vocabulary
-    assert np.array_equal(after.coefficients, before.coefficients)
