@@ -11,7 +11,7 @@ BASE ?= $(shell git merge-base HEAD origin/main 2>/dev/null || git merge-base HE
 CHANGED = $(shell git diff --name-only --diff-filter=d $(BASE) -- '*.py'; git ls-files --others --exclude-standard -- '*.py')
 TYPED = $(filter schemas/% producers/% workers/%,$(CHANGED))
 
-.PHONY: help qwen demo pictures reference docs check coverage constraints test test-slow lint bench chaos mutate clean
+.PHONY: help qwen demo pictures profanity-weights reference docs check coverage constraints test test-slow lint bench chaos mutate clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -76,6 +76,9 @@ $(VENV)/made-docs: $(VENV)/made
 
 docs: $(VENV)/made-docs ## the documentation as a site: site/index.html; a broken link or anchor fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+profanity-weights: $(VENV)/made-dev ## the profanity detector's weights, from the package that trained them
+	$(BIN)/python -m tools.profanity_weights
 
 # Much of it waits for processes and services; each of the four has services of its own. Hundreds of processes are
 # started, which without bytecode would compile everything anew.

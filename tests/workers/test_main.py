@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = {"numpy", "faiss", "ctranslate2", "torch", "presidio_analyzer", "spacy"}
+HEAVY = {"numpy", "faiss", "ctranslate2", "torch", "phonenumbers", "stdnum"}
 
 
 @pytest.mark.parametrize("process", ["bridge", "worker", "gateway"])

@@ -1,4 +1,4 @@
-"""Clopper and Pearson's bounds: known values, and the distributions of scipy (scikit-learn brings it)."""
+"""Clopper and Pearson's bounds: known values, and the distributions of SciPy."""
 
 import pytest
 from hypothesis import given

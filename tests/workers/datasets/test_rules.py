@@ -97,7 +97,7 @@ def test_any_share_may_be_near_enough(threshold: float) -> None:
 
 def test_what_is_nearly_the_same() -> None:
     """One word of twenty changed is; another text is not, however many there are."""
-    near = Near(0.5)
+    near = Near(0.3)
     for number in range(50):
         near.line(number, f"Text {number} of the shelf says that {number * 7} wheels turn in house {number * 3}.")
     near.line(99, PROSE)

@@ -1,4 +1,4 @@
-"""The detectors, loaded once: scikit-learn and Presidio take a second each."""
+"""The detectors, loaded once."""
 
 import socket
 import threading

@@ -1,10 +1,23 @@
+import gzip
+import json
+import random
 import re
+from importlib.resources import files
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tools.profanity_weights import weights
 
-from headrace_workers.features.moderation.profanity import WINDOW_WORDS, ProfanityDetector, _sentence_ends, plain_words
+from headrace_workers.features.moderation.profanity import (
+    WEIGHTS_VERSION,
+    WINDOW_WORDS,
+    ProfanityDetector,
+    _sentence_ends,
+    load,
+    plain_words,
+)
 
 
 def found(detector: ProfanityDetector, text: str, least: float = 0.9) -> list[str]:
@@ -47,6 +60,51 @@ def test_scores_are_those_of_the_package(profanity: ProfanityDetector) -> None:
         assert bool(scores) == (expected >= 0.5)
         assert scores == pytest.approx([expected] * len(scores), abs=1e-9)
     assert not plain_words() & {word for text in texts for word in re.findall(r"\w+", text)}
+
+
+def test_the_weights_are_those_of_the_package() -> None:
+    """The file that is shipped is what `make profanity-weights` writes, bit for bit, and names its source."""
+    packed = files("headrace_workers.features.moderation").joinpath("profanity_weights.json.gz").read_bytes()
+    shipped = json.loads(gzip.decompress(packed))
+    assert shipped == weights()
+    assert shipped["source"]["license"] == "MIT"
+    assert shipped["source"]["version"] == WEIGHTS_VERSION
+
+
+def test_probabilities_of_whole_texts_are_those_of_the_package() -> None:
+    """Some thousand texts, the hard ones among them, get `predict_prob`'s numbers where no word is hidden."""
+    from profanity_check import predict_prob
+
+    model, draw = load(frozenset()), random.Random(7)
+    known = list(model.vocabulary)
+    pieces = [
+        *draw.choices(known, k=400),
+        "xyzzy",
+        "the",
+        "a",
+        "é",
+        "Straße",
+        "ΣΊΣΥΦΟΣ",
+        "слово",
+        "词",
+        "😀",
+        "１２",
+        "_",
+        "42",
+        "\n",
+        "-",
+    ]
+    texts = [
+        draw.choice((" ", ", ", "\t", ". ")).join(draw.choices(pieces, k=draw.randint(0, 30))) for _ in range(2_000)
+    ]
+    texts += [word.upper() for word in draw.sample(known, 1_000)]
+    texts += ["", " ", "\x00", "a b c", "…", "😀" * 50, "x" * 100_000, "damn " * 20_000, " ".join(known), "\ud800 shit"]
+    words = [
+        [model.vocabulary.get(word, len(known)) for word in re.findall(r"\b\w\w+\b", text.lower())] for text in texts
+    ]
+    segments = np.repeat(np.arange(len(texts)), [len(each) for each in words])
+    ours = model.probabilities(np.array([word for each in words for word in each]), segments, len(texts))
+    np.testing.assert_allclose(ours, predict_prob(texts), atol=1e-9)
 
 
 def test_answers_belong_to_their_texts(profanity: ProfanityDetector) -> None:

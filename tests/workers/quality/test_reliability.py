@@ -5,7 +5,7 @@ import pytest
 
 from headrace_workers.features.quality.interval import Undefined
 from headrace_workers.features.quality.platt import logistic
-from headrace_workers.features.quality.reliability import Calibration, Reliability, calibrate, reliability
+from headrace_workers.features.quality.reliability import Calibration, Reliability, calibrate, isotonic, reliability
 
 
 def drawn(rows: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -91,6 +91,17 @@ def test_points_are_shares_with_intervals():
     assert not found.points[1].seen.interval.holds(0.8)
     weighted = told(reliability(said, correct, np.where(said == 0.2, 0.1, 1.0)))
     assert weighted.ece == pytest.approx(0.4 / 11)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_isotonic_fit_is_scipys(seed):
+    """Over rising, falling and level values of any weight."""
+    from scipy.optimize import isotonic_regression  # here: else every process of a run imports it
+
+    random = np.random.default_rng(seed)
+    values = np.round(random.random(500) + np.linspace(-1, 1, 500) * (seed % 5 - 2) / 2, seed % 3 + 1)
+    weights = random.random(500) + 1e-3
+    np.testing.assert_allclose(isotonic(values, weights), isotonic_regression(values, weights=weights).x, rtol=1e-12)
 
 
 def test_isotonic_counts_rows_for_what_they_stand_for():

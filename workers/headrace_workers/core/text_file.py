@@ -1,12 +1,18 @@
 """The text in a file, which may be compressed: gzip and Zstandard are known by their first bytes, not by a name."""
 
 import io
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Final, Protocol
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.core.file_format import HEAD, WANTED, unlike_lines
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _BUFFER = 1024**2  # bytes
@@ -25,6 +31,7 @@ MOST_LINES: Final = 10_000_000  # of any file, empty ones among them
 DENSE_TEXT: Final = 1024**3  # bytes of text that may be packed as densely as it goes: long lines may be much alike
 MOST_RATIO: Final = 1_000  # bytes of text beyond these for each byte that was sent
 MOST_WINDOW: Final = 8 * 1024**2  # bytes that a Zstandard file may ask a reader to remember: levels up to 19 ask for it
+_MOST_WINDOW_LOG: Final = MOST_WINDOW.bit_length() - 1
 _TOO_WIDE: Final = "too much memory"  # in Zstandard's words for a window beyond the bound
 _SHORT: Final = 64  # bytes of lines that are not looked at one by one
 _SPACE: Final = b" \t\r\v\f"
@@ -120,11 +127,10 @@ class _Unzstd:
     """Frames, one behind the other; their window is bounded unless it is `any_window`."""
 
     def __init__(self, *, any_window: bool) -> None:
-        import zstandard
-
-        self._error: Any = zstandard.ZstdError
-        self._frames: Any = zstandard.ZstdDecompressor(max_window_size=0 if any_window else MOST_WINDOW)
-        self._frame: Any = self._frames.decompressobj()
+        self._bounds: dict[int, int] | None = (
+            None if any_window else {zstd.DecompressionParameter.window_log_max: _MOST_WINDOW_LOG}
+        )
+        self._frame = zstd.ZstdDecompressor(options=self._bounds)
         self.is_whole = True
 
     def __call__(self, chunk: bytes) -> Iterator[bytes]:
@@ -136,7 +142,7 @@ class _Unzstd:
             self.is_whole = False
             try:
                 yield self._frame.decompress(chunk)
-            except self._error as error:
+            except zstd.ZstdError as error:
                 if _TOO_WIDE in str(error):
                     raise NotReadable(
                         f"was compressed with a window of more than {MOST_WINDOW:,} bytes: compress it anew without "
@@ -146,7 +152,7 @@ class _Unzstd:
             chunk = b""
             if self._frame.eof:
                 chunk = self._frame.unused_data
-                self._frame = self._frames.decompressobj()
+                self._frame = zstd.ZstdDecompressor(options=self._bounds)
                 self.is_whole = True
 
 

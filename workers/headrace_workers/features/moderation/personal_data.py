@@ -1,22 +1,20 @@
-"""Personal data by pattern and checksum: Presidio's recognizers, without a language model and without a network."""
+"""Personal data by pattern and checksum, without a language model and without a network."""
 
-import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any, Final
+from typing import Final
 
 from headrace_workers.core.ports import Detection
 from headrace_workers.features.moderation.detector_versions import version_of
 from headrace_workers.features.moderation.gates import ANYTHING, GATES
-from headrace_workers.features.moderation.import_stubs import left_out
 from headrace_workers.features.moderation.windows import outermost, windows
 
-# Presidio scores a weak pattern (nine digits: a social security number?) below this, unless a word of the
-# recognizer's context stands before it.
+# A weak pattern (nine digits: a social security number?) scores below this, unless a word of the recognizer's context
+# stands before it.
 SCORE_FLOOR: Final = 0.4
-_CONTEXT_BOOST: Final = 0.35  # as Presidio's own context enhancer
+_CONTEXT_BOOST: Final = 0.35
 _CONTEXT_CHARACTERS: Final = 40
 
 # A dotted quad after one of these words counts releases, not hosts.
@@ -34,7 +32,8 @@ class _Rule:
 
     category: str
     gate: re.Pattern[str]
-    recognizer: Any
+    recognize: Callable[[str], Iterator[tuple[int, int, float]]]
+    context: re.Pattern[str] | None  # words that make a doubtful finding likely
 
 
 class PersonalDataDetector:
@@ -50,8 +49,8 @@ class PersonalDataDetector:
 
     @cached_property
     def version(self) -> str:
-        """The version of the patterns."""
-        return version_of("presidio-analyzer")
+        """The version of the patterns and of the telephone numbers' plans."""
+        return version_of("phonenumberslite")
 
     @cached_property
     def _rules(self) -> list[_Rule]:
@@ -78,52 +77,57 @@ class PersonalDataDetector:
         return sorted(kept, key=lambda d: (d.start, d.end))
 
 
+# Words that stand before a doubtful number, by category.
+_CONTEXTS: Final = {
+    "ip_address": ("ip", "ipv4", "ipv6"),
+    "ssn": ("social", "security", "ssn", "ssns", "ssid"),
+    "itin": ("individual", "taxpayer", "itin", "tax", "payer", "taxid", "tin"),
+    "phone": ("phone", "number", "telephone", "cell", "cellphone", "mobile", "call"),
+}
+
+
 @cache
 def _load() -> list[_Rule]:
     """Return the rules, which all detectors of a process share."""
-    # Most of what importing takes, and only Presidio's engines of language models use them.
-    with left_out("spacy", "thinc", optional=("torch", "transformers"), of="presidio_analyzer"):
-        from presidio_analyzer import predefined_recognizers as presidio
+    from headrace_workers.features.moderation import personal_patterns as patterns
+    from headrace_workers.features.moderation.telephone_numbers import telephone_numbers
 
-        from headrace_workers.features.moderation.presidio_recognizers import (
-            OfflineEmailRecognizer,
-            ShapedPhoneRecognizer,
-        )
-
-    # Its warnings may quote the text.
-    logging.getLogger("presidio-analyzer").setLevel(logging.CRITICAL)
     recognizers = {
-        "email": OfflineEmailRecognizer(),
-        "card": presidio.CreditCardRecognizer(),
-        "iban": presidio.IbanRecognizer(),
-        "ip_address": presidio.IpRecognizer(),
-        "ssn": presidio.UsSsnRecognizer(),
-        "itin": presidio.UsItinRecognizer(),
-        "nino": presidio.UkNinoRecognizer(),
-        "phone": ShapedPhoneRecognizer(),
+        "email": patterns.email_addresses,
+        "card": patterns.card_numbers,
+        "iban": patterns.account_numbers,
+        "ip_address": patterns.ip_addresses,
+        "ssn": patterns.social_security_numbers,
+        "itin": patterns.taxpayer_numbers,
+        "nino": patterns.national_insurance_numbers,
+        "phone": telephone_numbers,
     }
-    return [_Rule(category, GATES[category], recognizer) for category, recognizer in recognizers.items()]
+    return [
+        _Rule(category, GATES[category], recognize, _pattern_of(_CONTEXTS.get(category, ())))
+        for category, recognize in recognizers.items()
+    ]
+
+
+def _pattern_of(words: Sequence[str]) -> re.Pattern[str] | None:
+    return re.compile(rf"\b(?:{'|'.join(words)})\b") if words else None
 
 
 def _findings(rule: _Rule, text: str) -> list[tuple[int, int, float]]:
     """Start, end and score of what the recognizer is sure enough of."""
     found = []
-    for result in rule.recognizer.analyze(text, rule.recognizer.supported_entities):
-        score = _score(text, result, rule.recognizer.context or ())
-        if score >= SCORE_FLOOR and not (rule.category == "ip_address" and _is_version(text, result.start)):
-            found.append((result.start, result.end, score))
+    for start, end, plain in rule.recognize(text):
+        score = _score(rule, text, start, plain)
+        if score >= SCORE_FLOOR and not (rule.category == "ip_address" and _is_version(text, start)):
+            found.append((start, end, score))
     return found
 
 
-def _score(text: str, result: Any, context: Sequence[str]) -> float:
+def _score(rule: _Rule, text: str, start: int, score: float) -> float:
     """Return the recognizer's score, raised where a word of its context stands shortly before the span."""
-    score = float(result.score)
-    if score >= SCORE_FLOOR:
+    if score >= SCORE_FLOOR or rule.context is None:
         return score
-    before = text[max(0, result.start - _CONTEXT_CHARACTERS) : result.start].lower()
-    if any(re.search(rf"\b{re.escape(word.strip())}\b", before) for word in context):
-        return max(SCORE_FLOOR, score + _CONTEXT_BOOST)
-    return score
+    before = text[max(0, start - _CONTEXT_CHARACTERS) : start].lower()
+    return max(SCORE_FLOOR, score + _CONTEXT_BOOST) if rule.context.search(before) else score
 
 
 def _is_version(text: str, start: int) -> bool:

@@ -1,9 +1,12 @@
 """Profanity and insults: the linear classifier of alt-profanity-check, over the words of all texts at once.
 
 The package asks scikit-learn for one probability a text. An insult in a long answer would be diluted, and a thousand
-sentences cost it 10 ms; here the same numbers come from a few numpy operations (a test compares the two).
+sentences cost it 10 ms; here the same numbers come from a few numpy operations (a test compares the two). Its weights
+are in `profanity_weights.json.gz`, which `make profanity-weights` exports.
 """
 
+import gzip
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_workers.core.ports import Detection
-from headrace_workers.features.moderation.detector_versions import version_of
+from headrace_workers.features.moderation.detector_versions import with_part
 
 SCORE_FLOOR: Final = 0.5
+WEIGHTS_VERSION: Final = "1.9.1"  # of alt-profanity-check, as `profanity_weights.json.gz` says
 # A sentence is read in windows of so many words. The classifier normalises by length: in a window of 16 words it saw
 # none of seven common insults at the default policy's score, in one of 4 nearly all, and plain prose suffered no more.
 WINDOW_WORDS: Final = 4
@@ -94,11 +98,11 @@ class ProfanityDetector:
     @cached_property
     def version(self) -> str:
         """The version of the classifier."""
-        return version_of("alt-profanity-check")
+        return with_part(WEIGHTS_VERSION)
 
     @cached_property
     def _model(self) -> _Model:
-        return _load()
+        return load(plain_words())
 
 
 def _joined_texts(texts: Sequence[str]) -> tuple[list[str], list[int], list[int]]:
@@ -150,21 +154,20 @@ def plain_words() -> frozenset[str]:
 
 
 @cache
-def _load() -> _Model:
-    """Return the model, which all detectors of a process share."""
-    from headrace_workers.features.moderation.profanity_files import read_numbers
-
-    numbers = read_numbers()
-    plain = plain_words()
-    idf = np.append(numbers.idf, 0.0)
-    classifiers = numbers.coefficients.shape[1]
+def load(hidden: frozenset[str]) -> _Model:
+    """Return the classifier, which does not know the `hidden` words. All detectors of a process share it."""
+    packed = files("headrace_workers.features.moderation").joinpath("profanity_weights.json.gz").read_bytes()
+    weights = json.loads(gzip.decompress(packed))
+    parts = weights["classifiers"]
+    idf = np.array([*weights["idf"], 0.0])
+    coefficients = np.array([[*part["coefficients"], 0.0] for part in parts]).T
     model = _Model(
-        vocabulary={word: i for word, i in numbers.vocabulary.items() if word not in plain},
+        vocabulary={word: i for i, word in enumerate(weights["words"]) if word not in hidden},
         idf=idf,
-        weights=idf[:, None] * np.append(numbers.coefficients, np.zeros((1, classifiers)), axis=0),
-        intercept=numbers.intercept,
-        slope=numbers.slope,
-        offset=numbers.offset,
+        weights=idf[:, None] * coefficients,
+        intercept=np.array([part["intercept"] for part in parts]),
+        slope=np.array([part["slope"] for part in parts]),
+        offset=np.array([part["offset"] for part in parts]),
         alone=np.empty(0),
     )
     every = np.arange(len(idf))

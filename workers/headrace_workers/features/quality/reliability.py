@@ -70,11 +70,25 @@ def calibrate(scores: Floats, correct: Bools, probability: Floats | None = None)
         if slope <= 0.0:
             return Calibration("logistic", places, np.full(len(places), float(weights @ correct / weights.sum())))
         return Calibration("logistic", places, 1 / (1 + np.exp(-(intercept + slope * places))))
-    from scipy.optimize import isotonic_regression
-
-    total = np.bincount(of_row, weights)
+    total = np.bincount(of_row, weights).astype(np.float64)
     share_correct = np.bincount(of_row, weights * correct) / total
-    return Calibration("isotonic", places, np.asarray(isotonic_regression(share_correct, weights=total).x))
+    return Calibration("isotonic", places, isotonic(share_correct, total))
+
+
+def isotonic(values: Floats, weights: Floats) -> Floats:
+    """Return the weighted least-squares fit to the values that never falls, by pooling adjacent violators."""
+    means: list[float] = []  # of blocks, rising
+    masses: list[float] = []
+    sizes: list[int] = []
+    for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
+        mean, mass, size = value, weight, 1
+        while means and means[-1] >= mean:
+            before = masses.pop()
+            mean, mass, size = (means.pop() * before + mean * mass) / (before + mass), before + mass, size + sizes.pop()
+        means.append(mean)
+        masses.append(mass)
+        sizes.append(size)
+    return np.repeat(means, sizes)
 
 
 def reliability(

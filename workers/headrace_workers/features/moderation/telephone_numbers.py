@@ -1,18 +1,12 @@
-"""Presidio's e-mail and telephone recognizers, made fit for unattended use. Imports presidio_analyzer."""
+"""Telephone numbers by Google's libphonenumber, scored by how they are written."""
 
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 import phonenumbers
-import tldextract
-from presidio_analyzer import RecognizerResult
-from presidio_analyzer.predefined_recognizers import EmailRecognizer, PhoneRecognizer
 
 from headrace_workers.features.moderation.gates import ENOUGH_DIGITS
-
-# The suffix list that ships with tldextract; the default would fetch a newer one over the network.
-_SUFFIXES = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
-_NAME = re.compile(r"[^\W\d_]{2,}|xn--[a-z0-9-]+", re.IGNORECASE)
 
 SHAPED_SCORE: Final = 0.6  # written like a telephone number: +49 …, (202) …, 202-555-…
 PLAIN_SCORE: Final = 0.3  # a bare run of digits: needs a word like "call" before it
@@ -23,40 +17,26 @@ _DATE = re.compile(
     r"|[0-3]?\d[-./][01]?\d[-./]\d\d\b"
 )
 _AMOUNT = re.compile(r"\d{1,3}(?:[\u00a0 .]\d{3})+")  # 3 100 200: also how some countries write a number to call
-# First none, for numbers with `+`; then Presidio's, without Canada, which shares the plan of the United States.
+# First none, for numbers with `+`. Canada shares the plan of the United States.
 REGIONS: Final = (None, "US", "GB", "DE", "FR", "IL", "IN", "BR")
 LENIENCY: Final = 1  # phonenumbers' VALID
 
 
-class OfflineEmailRecognizer(EmailRecognizer):
-    """Knows public suffixes without a network, and keeps addresses in private domains (`jo@mail.internal`)."""
+def telephone_numbers(text: str) -> Iterator[tuple[int, int, float]]:
+    """Yield start, end and score of valid numbers: of any region when written with `+`, else of the regions above.
 
-    def validate_result(self, pattern_text: str) -> bool | None:
-        """Return True for a public suffix, None (score unchanged) for another name, False for `lodash@4.17.21`."""
-        domain = pattern_text.rpartition("@")[2]
-        if not _NAME.fullmatch(domain.rpartition(".")[2]):
-            return False
-        return True if _SUFFIXES(domain).suffix else None
-
-
-class ShapedPhoneRecognizer(PhoneRecognizer):
-    """Scores a valid number by how it is written, so that order numbers, dates and figures are let be."""
-
-    def analyze(self, text: str, entities: list[str], nlp_artifacts: Any = None) -> list[RecognizerResult]:
-        """Return valid numbers of any region when written with `+`, and of the supported regions without."""
-        found: dict[tuple[int, int], RecognizerResult] = {}
-        for region in REGIONS:
-            # Trying a region costs about 0.1 ms a candidate: what is settled is hidden from the next.
-            if not ENOUGH_DIGITS.search(text):
-                break
-            for match in _Matcher(text, region):
-                score = _shape(text, match.start, match.end)
-                if score:
-                    result = RecognizerResult(self.supported_entities[0], match.start, match.end, score)
-                    found.setdefault((match.start, match.end), result)
-                if score == SHAPED_SCORE:
-                    text = text[: match.start] + "A" * (match.end - match.start) + text[match.end :]
-        return list(found.values())
+    The score tells telephone numbers from order numbers, dates and figures.
+    """
+    for region in REGIONS:
+        # Trying a region costs about 0.1 ms a candidate: what is settled is hidden from the next.
+        if not ENOUGH_DIGITS.search(text):
+            return
+        for match in _Matcher(text, region):
+            score = _shape(text, match.start, match.end)
+            if score:
+                yield match.start, match.end, score
+            if score == SHAPED_SCORE:
+                text = text[: match.start] + "A" * (match.end - match.start) + text[match.end :]
 
 
 class _Matcher(phonenumbers.PhoneNumberMatcher):

@@ -1,9 +1,10 @@
-"""What is written like a telephone number or an address, and what only holds the same characters.
+"""What is written like a telephone number, and what only holds the same characters."""
 
-Presidio is imported by the tests that use it: while they are collected, every process of a run would wait for it.
-"""
-
+import phonenumbers
 import pytest
+from phonenumbers import phonenumbermatcher
+
+from headrace_workers.features.moderation.telephone_numbers import LENIENCY, REGIONS, _Matcher, _shape
 
 SHAPED, PLAIN, NONE = 0.6, 0.3, 0.0
 
@@ -39,30 +40,8 @@ SHAPED, PLAIN, NONE = 0.6, 0.3, 0.0
 )
 def test_how_much_it_is_written_like_a_telephone_number(text: str, score: float) -> None:
     """The span is what stands between the angle brackets, which are not there."""
-    from headrace_workers.features.moderation.presidio_recognizers import _shape
-
     before, raw, after = text.replace(">", "<").split("<")
     assert _shape(before + raw + after, len(before), len(before + raw)) == score
-
-
-@pytest.mark.parametrize(
-    ("address", "valid"),
-    [
-        ("jo@example.com", True),
-        ("jo@mail.example.co.uk", True),
-        ("jo@mail.internal", None),
-        ("jo@host.xn--p1ai", True),
-        ("lodash@4.17.21", False),
-        ("jo@host.x", False),
-        ("a@b@example.com", True),
-        ("jo@example.c0m", False),
-    ],
-)
-def test_which_domains_there_are(address: str, valid: bool | None) -> None:
-    """Those under a public suffix for sure, others perhaps; a version is none."""
-    from headrace_workers.features.moderation.presidio_recognizers import OfflineEmailRecognizer
-
-    assert OfflineEmailRecognizer().validate_result(address) is valid
 
 
 @pytest.mark.parametrize(
@@ -77,11 +56,6 @@ def test_which_domains_there_are(address: str, valid: bool | None) -> None:
 )
 def test_what_is_written_again_is_read_once_and_found_as_before(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the library finds it, with what stands beside it."""
-    import phonenumbers
-    from phonenumbers import phonenumbermatcher
-
-    from headrace_workers.features.moderation.presidio_recognizers import LENIENCY, REGIONS, _Matcher
-
     read: list[str] = []
     parse = phonenumbermatcher.parse
 

@@ -1,0 +1,122 @@
+"""Each pattern with its checksum: which numbers and addresses there can be."""
+
+from collections.abc import Callable
+
+import pytest
+
+from headrace_workers.features.moderation import personal_patterns as patterns
+
+
+def found(recognize: Callable[[str], patterns.Spans], text: str) -> list[tuple[str, float]]:
+    return [(text[start:end], score) for start, end, score in recognize(text)]
+
+
+@pytest.mark.parametrize(
+    ("address", "score"),
+    [
+        ("jo@example.com", 1.0),
+        ("jo@mail.example.co.uk", 1.0),
+        ("jo@mail.internal", 0.5),
+        ("jo@host.xn--p1ai", 1.0),
+        ("jo@उदाहरण.परीक्षा", 0.5),  # marks belong to its letters
+        ("lodash@4.17.21", None),
+        ("jo@host.x", None),
+        ("a@b@example.com", 1.0),
+        ("jo@example.c0m", None),
+    ],
+)
+def test_domains_that_there_are(address: str, score: float | None) -> None:
+    """A domain under a public suffix is certain, another is possible; a version number is none."""
+    assert patterns.email_score(address) == score
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("GB29 NWBK 6016 1331 9268 19", "GB29 NWBK 6016 1331 9268 19"),
+        ("MT84MALT011000012345MTLCAST001S.", "MT84MALT011000012345MTLCAST001S"),
+        ("NO93-8601-1117-947", "NO93-8601-1117-947"),
+        ("RU03 0445 2522 5408 1781 0538 0913 1041 9", "RU03 0445 2522 5408 1781 0538 0913 1041 9"),
+        ("DE89 3704 0044 0532 0130 00 EUR", "DE89 3704 0044 0532 0130 00"),
+        ("in DE89370400440532013000 2 days", "DE89370400440532013000"),
+        ("LT93 7993 5616 0712 5131 EUR", "LT93 7993 5616 0712 5131"),  # the checksum fits the currency, too
+        ("XDE89370400440532013000", None),
+        ("DE89370400440532013001", None),
+        ("ZZ68539007547034", None),  # no such country
+    ],
+)
+def test_account_numbers_end_where_their_country_says(text: str, number: str | None) -> None:
+    """With hyphens, spaces or neither, and whatever stands behind; the checksum alone is not enough."""
+    assert found(patterns.account_numbers, text) == ([] if number is None else [(number, 1.0)])
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("4111-1111-1111-1111", "4111-1111-1111-1111"),
+        ("４111111111111111", None),  # the first digit is looked for as it is
+        ("4111１１１１１１１１1111", "4111１１１１１１１１1111"),
+        ("30569309025904", "30569309025904"),
+        ("4111111111111112", None),
+        ("1700000000000", None),  # milliseconds since the epoch
+    ],
+)
+def test_card_numbers_have_a_checksum(text: str, number: str | None) -> None:
+    """Digits of other scripts count as digits."""
+    assert found(patterns.card_numbers, text) == ([] if number is None else [(number, 1.0)])
+
+
+@pytest.mark.parametrize(
+    ("text", "findings"),
+    [
+        ("10.0.0.1/8", [("10.0.0.1/8", 0.6)]),
+        ("10.0.0.256", []),
+        ("::ffff:192.0.2.33", [("::ffff:192.0.2.33", 0.6)]),  # not the last part once more
+        ("64:ff9b::192.0.2.33", [("64:ff9b::192.0.2.33", 0.6)]),
+        ("2001:db8::/32", [("2001:db8::/32", 0.6)]),
+        ("fe80::1%eth0", [("fe80::1%eth0", 0.6)]),
+        ("1:2:3:4:5:6:7:8", [("1:2:3:4:5:6:7:8", 0.6)]),
+        ("listen on ::", [("::", 0.1)]),
+        ("std::vector", []),
+        ("12:30:45", []),
+    ],
+)
+def test_addresses_are_those_of_the_internet_protocol(text: str, findings: list[tuple[str, float]]) -> None:
+    """Of both versions, with prefix and zone."""
+    assert found(patterns.ip_addresses, text) == findings
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("536-22-1234", 0.5),
+        ("536 22 1234", 0.5),
+        ("536.22.1234", 0.5),
+        ("536-22.1234", None),
+        ("536221234", 0.05),
+        ("53622-1234", 0.05),
+        ("536-221234", 0.05),
+        *((number, None) for number in ("000-22-1234", "666-22-1234", "536-00-1234", "536-22-0000", "111-11-1111")),
+        *((number, None) for number in ("123456789", "987-65-4320", "078-05-1120")),
+    ],
+)
+def test_social_security_numbers_that_are_issued(text: str, score: float | None) -> None:
+    """By how they are written; groups of zeros and printed samples are none."""
+    assert found(patterns.social_security_numbers, text) == ([] if score is None else [(text, score)])
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [("912-70-1234", 0.5), ("91270-1234", 0.05), ("912 701234", 0.05), ("912701234", 0.3), ("912-66-1234", None)],
+)
+def test_taxpayer_numbers_have_certain_groups(text: str, score: float | None) -> None:
+    """The more doubtful, the fewer separators."""
+    assert found(patterns.taxpayer_numbers, text) == ([] if score is None else [(text, score)])
+
+
+@pytest.mark.parametrize("text", ["AB123456C", "ab 12 34 56 d"])
+def test_national_insurance_numbers(text: str) -> None:
+    """In either case, with spaces or without; prefixes that are not given out are none."""
+    assert found(patterns.national_insurance_numbers, text) == [(text, 0.5)]
+    for prefix in ("Gb", "BG", "NT", "DA", "AO"):
+        assert found(patterns.national_insurance_numbers, prefix + text[2:]) == []

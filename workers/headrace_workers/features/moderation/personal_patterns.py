@@ -1,0 +1,150 @@
+"""Patterns and checksums of personal data. Patterns and scores are those of Presidio (MIT, see NOTICE).
+
+Each function yields start, end and score of what it finds in a text. Patterns are compiled by `regex`, whose `\\w`
+matches the marks that are part of letters in many scripts: with `re` half of `कखि@example.com` would be found.
+"""
+
+import ipaddress
+from collections.abc import Iterator
+from typing import Any, Final
+
+import regex
+import tldextract
+from stdnum import iban, luhn
+
+Spans = Iterator[tuple[int, int, float]]
+CERTAIN: Final = 1.0  # a checksum fits, or the domain is under a public suffix
+
+# The suffix list that ships with tldextract; the default would fetch a newer one over the network.
+_SUFFIXES = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
+_TOP_LEVEL: Any = regex.compile(r"[^\W\d_]{2,}|xn--[a-z0-9-]+", regex.IGNORECASE)
+_LOCAL: Final = r"!#$%&'*+\-/=?^_`{|}~\w"
+_EMAIL: Any = regex.compile(rf"\b(?:[{_LOCAL}]|[{_LOCAL}][{_LOCAL}.]*[{_LOCAL}])@\w+(?:-+\w+)*(?:\.\w+(?:-+\w+)*)+\b")
+_EMAIL_SCORE: Final = 0.5  # of a domain that is under no public suffix, such as `mail.internal`
+
+_CARD: Any = regex.compile(
+    r"\b(?!1\d{12}(?!\d))(?:4\d{3}|5[0-5]\d{2}|6\d{3}|1\d{3}|3\d{3})[- ]?\d{3,4}[- ]?\d{3,4}[- ]?\d{3,5}\b"
+)
+# The text after an account number may look like a part of it: the groups end where one may end.
+_IBAN: Any = regex.compile(
+    r"(?<![A-Z0-9])([A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]{4}){2,6})((?:[ -]?[A-Z0-9]{4})?)((?:[ -]?[A-Z0-9]{1,3})?)"
+    r"(?![A-Z0-9])"
+)
+
+_BYTE: Final = r"(?:25[0-5]|2[0-4][0-9]|[01]?[0-9][0-9]?)"
+_QUAD: Final = rf"(?:{_BYTE}\.){{3}}{_BYTE}"
+_HEX: Final = "[0-9A-Fa-f]{1,4}"
+_PREFIX: Final = r"(?:/(?:12[0-8]|1[01]\d|[1-9]?\d))?"
+_IP: Final[tuple[tuple[Any, float], ...]] = (
+    (regex.compile(rf"(?<![\w:])::(?:ffff(?::0{{1,4}})?:)?{_QUAD}{_PREFIX}\b", regex.IGNORECASE), 0.6),
+    (
+        regex.compile(
+            rf"(?<![\w:])(?:(?:{_HEX}:){{1,5}}:(?:{_HEX}:){{0,4}}|(?:{_HEX}:){{6}}){_QUAD}{_PREFIX}\b", regex.IGNORECASE
+        ),
+        0.6,
+    ),
+    (regex.compile(rf"\b{_QUAD}(?:/(?:[0-2]?\d|3[0-2]))?\b"), 0.6),
+    (
+        regex.compile(
+            rf"(?<![\w:])(?:(?:{_HEX}:){{7}}{_HEX}|(?:{_HEX}:){{1,7}}:|:(?::{_HEX}){{1,7}}"
+            rf"|(?:{_HEX}:){{1,6}}:{_HEX}"
+            + "".join(rf"|(?:{_HEX}:){{1,{6 - n}}}(?::{_HEX}){{1,{n + 1}}}" for n in range(1, 5))
+            + rf"|{_HEX}:(?::{_HEX}){{1,6}})(?:%[0-9a-z]+)?{_PREFIX}(?![\w:]|\.\d)",
+            regex.IGNORECASE,
+        ),
+        0.6,
+    ),
+    (regex.compile(rf"(?<![\w:])::{_PREFIX}(?![\w:])"), 0.1),
+)
+
+_SSN: Final[tuple[tuple[Any, float], ...]] = (
+    (regex.compile(r"\b(?:[0-9]{5}-[0-9]{4}|[0-9]{3}-[0-9]{6}|[0-9]{9})\b"), 0.05),
+    (regex.compile(r"\b[0-9]{3}([- .])[0-9]{2}\1[0-9]{4}\b"), 0.5),
+)
+_SAMPLES: Final = frozenset({"123456789", "987654320", "078051120"})  # printed in leaflets and on sample cards
+_ITIN_GROUP: Final = "(?:5[0-9]|6[0-5]|7[0-9]|8[0-8]|9[0-24-9])"
+_ITIN: Final[tuple[tuple[Any, float], ...]] = (
+    (regex.compile(rf"\b9\d{{2}}(?:[- ]{_ITIN_GROUP}|{_ITIN_GROUP}[- ])\d{{4}}\b"), 0.05),
+    (regex.compile(rf"\b9\d{{2}}{_ITIN_GROUP}\d{{4}}\b"), 0.3),
+    (regex.compile(rf"\b9\d{{2}}[- ]{_ITIN_GROUP}[- ]\d{{4}}\b"), 0.5),
+)
+_NINO: Final[tuple[tuple[Any, float], ...]] = (
+    (
+        regex.compile(
+            r"\b(?!BG|GB|NK|KN|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-D]\b",
+            regex.IGNORECASE,
+        ),
+        0.5,
+    ),
+)
+
+
+def email_addresses(text: str) -> Spans:
+    """Yield addresses. One under a public suffix is certain; `lodash@4.17.21` is none."""
+    for match in _EMAIL.finditer(text):
+        score = email_score(match[0])
+        if score is not None:
+            yield *match.span(), score
+
+
+def email_score(address: str) -> float | None:
+    """Return the score of what is written like an address; None where its domain can be none."""
+    domain = address.rpartition("@")[2]
+    if not _TOP_LEVEL.fullmatch(domain.rpartition(".")[2]):
+        return None
+    return CERTAIN if _SUFFIXES(domain).suffix else _EMAIL_SCORE
+
+
+def card_numbers(text: str) -> Spans:
+    """Yield numbers of payment cards, by Luhn's checksum."""
+    for match in _CARD.finditer(text):
+        if luhn.is_valid("".join(str(int(each)) for each in match[0] if each.isdecimal())):  # also in other scripts
+            yield *match.span(), CERTAIN
+
+
+def account_numbers(text: str) -> Spans:
+    """Yield international bank account numbers, by the checksum and by the shape that the country gives them."""
+    for match in _IBAN.finditer(text):
+        for end in dict.fromkeys((match.end(3), match.end(2), match.end(1))):
+            if iban.is_valid(text[match.start() : end], check_country=False):
+                yield match.start(), end, CERTAIN
+                break
+
+
+def ip_addresses(text: str) -> Spans:
+    """Yield addresses and networks of either version, none inside another; `::` alone is a doubtful one."""
+    found: list[tuple[int, int]] = []  # an address of version 4 may end one of version 6, which is found first
+    for start, end, score in _matches(_IP, text):
+        if any(first <= start and end <= last for first, last in found):
+            continue
+        try:
+            ipaddress.ip_interface(text[start:end])
+        except ValueError:
+            continue
+        found.append((start, end))
+        yield start, end, score
+
+
+def social_security_numbers(text: str) -> Spans:
+    """Yield numbers of the United States' social security. Nine digits in a row are doubtful."""
+    for start, end, score in _matches(_SSN, text):
+        digits = "".join(each for each in text[start:end] if each.isdecimal())
+        never_issued = digits[:3] in ("000", "666") or digits[3:5] == "00" or digits[5:] == "0000"
+        if not (never_issued or digits in _SAMPLES or len(set(digits)) == 1):
+            yield start, end, score
+
+
+def taxpayer_numbers(text: str) -> Spans:
+    """Yield individual taxpayer identification numbers of the United States."""
+    return _matches(_ITIN, text)
+
+
+def national_insurance_numbers(text: str) -> Spans:
+    """Yield national insurance numbers of the United Kingdom."""
+    return _matches(_NINO, text)
+
+
+def _matches(patterns: tuple[tuple[Any, float], ...], text: str) -> Spans:
+    for pattern, score in patterns:
+        for match in pattern.finditer(text):
+            yield *match.span(), score
