@@ -181,6 +181,10 @@ class GenerationJob(JudgedJob):
         Field(description="The action if no passage is relevant enough. Default: abstain."),
     ] = None
 
+    fallback_on_refusal: Annotated[
+        bool,
+        Field(description="True to ask the next model of the chain where a provider's policy withholds its answer."),
+    ] = False
     min_quality: Annotated[
         MinQuality | None,
         Field(

@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from headrace_schemas.limits import INTEGRAL, Label, ShortText
+from headrace_schemas.limits import INTEGRAL, MAX_CHAIN, Label, ShortText
 from headrace_schemas.model import OutgoingValue, Value
 from headrace_schemas.moderation import Unit
 from headrace_schemas.not_judged import NotJudged
@@ -16,7 +16,8 @@ class MinQuality(Value):
     """The least score by one of the job's criteria, and what becomes of an answer below it.
 
     `regenerate`: the model is asked again, with its answer and what is wrong with it in words, `attempts` times at
-    most; of all answers the best goes out. `hold`: a person decides whether it does, also where it could not be
+    most; of all answers the best goes out. `next`: the next model of the job's chain is asked instead, and so on; of
+    all answers the best goes out. `hold`: a person decides whether it does, also where it could not be
     judged. `accept`: it goes out. The receipt tells it in each case. With the other two an answer that could not be
     judged goes out.
     """
@@ -25,7 +26,7 @@ class MinQuality(Value):
         Label, Field(description="Its name, or its kind where it has none. All jobs are judged by it.")
     ]
     value: Annotated[float, Field(gt=0, le=1)]
-    then: Literal["regenerate", "hold", "accept"] = "regenerate"
+    then: Literal["regenerate", "next", "hold", "accept"] = "regenerate"
     attempts: Annotated[
         int, Field(ge=1, le=MAX_ATTEMPTS, description="How often the model is asked again, at most."), INTEGRAL
     ] = 1
@@ -47,7 +48,7 @@ class QualityFloor(OutgoingValue):
     floor: Unit
     outcome: Literal["met", "below", "not_judged"]
     attempts: Annotated[
-        tuple[Attempt, ...], Field(max_length=MAX_ATTEMPTS + 1, description="Each answer, in the order of making.")
+        tuple[Attempt, ...], Field(max_length=MAX_CHAIN, description="Each answer, in the order of making.")
     ]
     chosen: Annotated[int, Field(ge=1, description="Which of them this receipt has, counted from 1."), INTEGRAL]
     note: Annotated[ShortText | None, Field(description="Why there are no more of them, if something went wrong.")] = (

@@ -120,7 +120,8 @@ KINDS = (
         ),
         (
             {"min_quality": {"criterion": "f1", "value": 0, "attempts": 4, "then": "x"}},
-            "min_quality.value: must be greater than 0; min_quality.then: must be 'regenerate', 'hold' or 'accept'; "
+            "min_quality.value: must be greater than 0; "
+            "min_quality.then: must be 'regenerate', 'next', 'hold' or 'accept'; "
             "min_quality.attempts: must be at most 3",
         ),
         (

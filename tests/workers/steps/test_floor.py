@@ -10,6 +10,7 @@ from tests.workers.judging.judge_model import JudgeModel, Probabilities, Prompt
 from tests.workers.pipeline.claimed import JOB_ID, NOW, row
 
 from headrace_schemas import (
+    Category,
     Contains,
     Cosine,
     GenerationJob,
@@ -319,3 +320,44 @@ def test_the_way_is_that_of_the_job() -> None:
     plain = GenerationJob(model="echo", prompt=ASKED, criteria=(WATER,))
     result = Way(plain, Scripted("No idea.")).end()
     assert (result.judge.floor, result.job_id) == (None, JOB_ID)
+
+
+class Several(Scripted):
+    """Answers in the name of one model after the other."""
+
+    def __init__(self, names: Sequence[str], *answers: str | HeadraceError) -> None:
+        super().__init__(*answers)
+        self._names = names
+
+    @property
+    def alias(self) -> str:
+        """The one that was asked last."""
+        return self._names[max(0, len(self.asked) - 1)]
+
+
+def chained(*models: str) -> GenerationJob:
+    return job(WATER, then="next").model_copy(update={"model": models})
+
+
+def test_an_answer_below_its_floor_counts_as_a_failure_of_its_model() -> None:
+    """The next of the chain is asked the same, without that answer; the receipt says why."""
+    model = Several(("a", "b"), "No idea.", "It lacked water.")
+    result = Way(chained("a", "b"), model).end()
+    assert told(result) == ("met", [0.0, 1.0], 2)
+    assert [len(request.messages) for request in model.asked] == [1, 1]
+    assert result.answer is not None
+    assert result.answer.model == "b"
+    first, second = result.answer.attempts
+    assert (first.model, first.category, first.reason) == (
+        "a", Category.REROUTABLE, "its score by contains is 0, below 1",
+    )  # fmt: skip
+    assert (second.model, second.category) == ("b", None)
+
+
+def test_behind_the_last_model_the_best_answer_goes_out() -> None:
+    """All of them were asked, each once."""
+    model = Several(("a", "b", "c"), "No idea.", "None.", "Never.")
+    result = Way(chained("a", "b", "c"), model).end()
+    assert told(result) == ("below", [0.0, 0.0, 0.0], 1)
+    assert len(model.asked) == 3
+    assert Pipeline().most_tokens(chained("a", "b", "c"), 100) > Pipeline().most_tokens(chained("a"), 100)

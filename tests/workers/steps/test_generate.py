@@ -25,6 +25,7 @@ from headrace_workers.core.pipeline.chain import TRIED, Link, pin
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, GivenUp, Request
 from headrace_workers.features.cache.store.audit_rows import Audited
+from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses
 from headrace_workers.features.generation.step import generate
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f1{}"
@@ -225,3 +226,16 @@ def test_an_answer_that_nobody_wants_is_no_attempt() -> None:
     """A job that was let go of did not fail."""
     model = Timed(0.1, GivenUp())
     assert asked(model, chained()) == Retry(reason_of(GivenUp()))
+
+
+def test_a_refusal_goes_to_another_model_only_where_the_job_says_so() -> None:
+    """Another model would evade the policy of the provider."""
+    refused = ProviderRefuses("it was filtered")
+    assert asked(Timed(0.1, refused), chained()) == Dead(Category.PERMANENT, "it was filtered")
+    job = GenerationJob(model=("small", "large"), prompt="p", fallback_on_refusal=True)
+    moved = asked(Timed(0.1, refused), task(job))
+    assert isinstance(moved, Retry)
+    assert moved.category is Category.REROUTABLE
+    last = Timed(0.1, refused)
+    last.alias = "large"
+    assert isinstance(asked(last, task(job)), Dead)

@@ -12,6 +12,7 @@ from headrace_workers.core.ledger.outcome import Dead, Outcome, Retry, Signal, W
 from headrace_workers.core.pipeline.chain import in_words, links_in, next_in_chain, tried_in, with_attempt
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Generator, HasProvider
+from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses
 from headrace_workers.features.generation.model_health import Permit
 from headrace_workers.features.generation.store.breakers import signal_of
 
@@ -38,8 +39,12 @@ def share_of(task: Task, model: str) -> float | None:
 
 
 def category_of(error: HeadraceError, task: Task, model: str) -> Category:
-    """Return the category of a failed attempt. A prompt that is too long for this model may fit into the next."""
-    if isinstance(error, PromptTooLong) and next_in_chain(task.job, model) is not None:
+    """Return the category of a failed attempt. A prompt that is too long for this model may fit into the next. What a
+    provider's policy refused goes to another model only where the job says so: that would evade it.
+    """
+    if not isinstance(task.job, GenerationJob) or next_in_chain(task.job, model) is None:
+        return error.category
+    if isinstance(error, PromptTooLong) or (isinstance(error, ProviderRefuses) and task.job.fallback_on_refusal):
         return Category.REROUTABLE
     return error.category
 

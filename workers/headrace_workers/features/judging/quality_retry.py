@@ -1,8 +1,7 @@
 """A floor under quality: what becomes of an answer that a job's criterion finds too poor.
 
 What was tried goes on with the job as its context, with the best answer until now: so the answer that is there is never
-lost to the attempt at a better one. The model that is asked again is the job's own; another one would be named where
-`_again` sends the job back.
+lost to the attempt at a better one. The model that answered is asked again, or the next one of the job's chain.
 """
 
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from typing import Any, Final
 
 from headrace_schemas import (
     Answer,
+    Category,
     GenerationJob,
     HeadraceError,
     JudgeVerdict,
@@ -19,10 +19,12 @@ from headrace_schemas import (
     Score,
     Usage,
 )
+from headrace_schemas.events import Attempt as Call
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.min_quality import Attempt, MinQuality, QualityFloor
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Done, Ended, Held, Retry
+from headrace_workers.core.pipeline.chain import TRIED, next_in_chain, with_attempt
 from headrace_workers.core.pipeline.new_receipt import receipt
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.tables import RELEASED
@@ -52,7 +54,7 @@ def judged(task: Task, job: GenerationJob, event: Moderated, verdict: JudgeVerdi
         return best if task.woken_by == RELEASED or event.answer.text is None else Held(_asks_person(floor, score))
     if score.value is None:
         return best  # there is nothing to tell the model that would help
-    return _retry(job, floor, event, score, tried) or best
+    return (_next if floor.then == "next" else _retry)(job, floor, event, score, tried) or best
 
 
 def stopped(task: Task) -> Result | None:
@@ -130,6 +132,24 @@ def _retry(
     answer = event.answer.text or ""
     objection = objected(answer, critique(criterion, score, answer))
     return Done(to=GENERATE, model=event.answer.model, context={**forgotten(), _CONTEXT: {**tried, **objection}})
+
+
+def _next(
+    job: GenerationJob, floor: MinQuality, event: Moderated, score: Score, tried: Mapping[str, Any]
+) -> Done | None:
+    """Send the job to the next model of its chain, as if this one had failed; None behind the last."""
+    answer = event.answer
+    following = next_in_chain(job, answer.model)
+    if following is None:
+        return None
+    ms = next((each.ran_ms for each in reversed(event.stages) if each.stage == GENERATE), 0.0)
+    call = answer.attempts[-1] if answer.attempts else Call(model=answer.model, provider=answer.provider, ms=ms)
+    poor = f"its score by {floor.criterion} is {score.value:.3g}, below {floor.value:.3g}"
+    failed = call.model_copy(update={"category": Category.REROUTABLE, "reason": poor, "usage": answer.usage})
+    context: dict[str, Any] = {TRIED: []}
+    for each in (*answer.attempts[:-1], failed):
+        context = with_attempt(context, each)
+    return Done(to=GENERATE, model=following, context={**forgotten(), **context, _CONTEXT: dict(tried)})
 
 
 def _asks_person(floor: MinQuality, score: Score) -> str:

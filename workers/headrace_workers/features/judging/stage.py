@@ -61,6 +61,8 @@ def _further_answers(job: Job) -> FurtherAnswers:
     floor = job.min_quality
     wanted = next(each for each in job.criteria if each.key == floor.criterion)
     repeated = job.sampling.max_tokens if wanted.criterion == "grounded" else 0
+    if floor.then == "next":
+        return FurtherAnswers(len(job.chain) - 1)
     return FurtherAnswers(floor.attempts if floor.then == "regenerate" else 0, pieces(asked_for(wanted)) + repeated)
 
 

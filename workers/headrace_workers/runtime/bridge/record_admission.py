@@ -105,7 +105,7 @@ class RecordAdmission:
             correlationid=envelope.correlationid,
             ce_id=ce_id,
             callback=job.callback.model_dump_json(exclude_none=True) if job.callback else None,
-            most_tokens=self._rules.pipeline.most_tokens(job, tokens),
+            most_tokens=self._rules.pipeline.most_tokens(self._rules.resolve(job), tokens),
         )
 
 
