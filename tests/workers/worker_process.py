@@ -29,6 +29,11 @@ class Worker:
         """Whether it has not ended."""
         return self._child.running
 
+    def kill(self) -> None:
+        """SIGKILL; returns when it is gone."""
+        self._child.process.kill()
+        self._child.process.wait()
+
     def terminate(self) -> None:
         """SIGTERM; returns at once."""
         self._child.process.send_signal(signal.SIGTERM)
@@ -45,11 +50,14 @@ def worker(
     *roles: str,
     concurrency: int | None = None,
     program: Sequence[str] = ("-m", "headrace_workers"),
+    model: str = "echo",
     **env: str,
 ) -> Iterator[Worker]:
-    """Start it, as the command line or another program of its kind; it is gone at the end."""
+    """Start it, as the command line or another program of its kind; it is gone at the end. It holds this model, which
+    its home has; `echo` is there in any case.
+    """
     make_echo_model(folder)
-    argv = [sys.executable, *program, "worker", "--model", "echo"]
+    argv = [sys.executable, *program, "worker", "--model", model]
     argv += ["--concurrency", str(concurrency)] if concurrency else []
     known = {
         "HEADRACE_HOME": str(folder), "HEADRACE_KAFKA": "localhost:1", "HEADRACE_REDIS": redis.url,

@@ -247,7 +247,7 @@ def test_steps_whose_model_has_no_worker_go_to_the_next_model(ledger):  # noqa: 
     take_in(ledger, [CHAIN()])
     assert rerouting(ledger, live=["model.other"]).once() == 0
     with writing(ledger.engine) as tx:
-        tx.execute(update(STEPS).values(ready_at=STEPS.c.ready_at - 5_000))
+        tx.execute(update(STEPS).values(ready_at=STEPS.c.ready_at - 9_000))
     blind = rerouting(ledger)
     blind._live = lambda _queues: None
     assert blind.once() == 0
