@@ -30,6 +30,7 @@ class Topic(StrEnum):
     RESULTS = "results", "The ends of jobs that were answered or cancelled."
     DEAD = "dead", "Jobs and records that failed for good, each with its reason."
     POLICIES = "policies", "Moderation policies: that another one holds, or that one is wrong."
+    MODELS = "models", "Models: that one failed again and again, or that it answers again."
 
     def named(self, prefix: str = DEFAULT_PREFIX) -> str:
         """Return this topic's name in Kafka."""
