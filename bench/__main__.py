@@ -17,6 +17,7 @@ NAMES = (
     "fairness",
     "latency",
     "recovery",
+    "fallback",
     "growth",
     "memory",
     "wrong-hits",
