@@ -18,6 +18,7 @@ NAMES = (
     "fairness",
     "latency",
     "recovery",
+    "fallback",
     "growth",
     "memory",
     "wrong-hits",

@@ -9,13 +9,14 @@ from typing import Final, NamedTuple
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.events import DeadLetter, JobCancelled, JobEvent, JobHeld, JobKind, Moderated, Output, Result
 from headrace_schemas.job import AnyJob, CancelJob, EmbeddingJob, EvaluationJob, GenerationJob, ModerationJob
+from headrace_schemas.model_events import BreakerClosed, BreakerOpened
 from headrace_schemas.policy import PolicyRefused, PolicySwitched
 from headrace_schemas.review import Review
 from headrace_schemas.topics import Topic
 
 Event = (
     AnyJob | CancelJob | Review | Output | Moderated | JobHeld | Result | JobCancelled | DeadLetter | PolicySwitched
-    | PolicyRefused
+    | PolicyRefused | BreakerOpened | BreakerClosed
 )  # fmt: skip
 
 
@@ -52,6 +53,8 @@ EVENTS: Final = (
     EventType("headrace.dead.v1", DeadLetter, Topic.DEAD),
     EventType("headrace.policy.switched.v1", PolicySwitched, Topic.POLICIES),
     EventType("headrace.policy.refused.v1", PolicyRefused, Topic.POLICIES),
+    EventType("headrace.breaker.opened.v1", BreakerOpened, Topic.MODELS),
+    EventType("headrace.breaker.closed.v1", BreakerClosed, Topic.MODELS),
 )
 _BY_NAME: Final = {event_type.name: event_type for event_type in EVENTS}
 _BY_CLASS: Final[dict[type, EventType]] = {event_type.cls: event_type for event_type in EVENTS}

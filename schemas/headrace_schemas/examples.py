@@ -37,6 +37,7 @@ from headrace_schemas.job import (
 )
 from headrace_schemas.message import Message
 from headrace_schemas.min_quality import Attempt, QualityFloor
+from headrace_schemas.model_events import BreakerClosed, BreakerOpened
 from headrace_schemas.moderation import Finding, ModerationVerdict
 from headrace_schemas.not_judged import NotJudged
 from headrace_schemas.policy import PolicyRefused, PolicySwitched
@@ -232,6 +233,8 @@ _EVENTS: Final[tuple[Event, ...]] = (
         version="0c41d7be93a2",
         reason="moderation policy policy.toml, line 4: categories.emial: unknown category 'emial'; known are card, …",
     ),
+    BreakerOpened(model=_MODEL, reason="no answer began within 30 s", until=_NOON),
+    BreakerClosed(model=_MODEL, opened_at=_NOON),
 )
 EXAMPLES: Final[dict[str, Event]] = {type_of(event): event for event in _EVENTS}
 
@@ -248,7 +251,8 @@ def example_envelope(event_type: str) -> Envelope:
     job_id = event.job_id if isinstance(event, CancelJob | Review) else _JOB_ID
     if isinstance(event, AnyJob):
         job_id = event.job_id("")
-    of_job = not isinstance(event, PolicySwitched | PolicyRefused)
+    of_job = not isinstance(event, PolicySwitched | PolicyRefused | BreakerOpened | BreakerClosed)
+    key = event.model if isinstance(event, BreakerOpened | BreakerClosed) else "policies"
     number = [known.name for known in known_types()].index(event_type) + 1
     return Envelope(
         id=f"evt-{number}" if sent else derive_job_id(_TENANT, event_type),
@@ -256,7 +260,7 @@ def example_envelope(event_type: str) -> Envelope:
         source="/shop/orders" if sent else "/headrace",
         time=_NOON,
         subject=job_id if of_job else None,
-        partitionkey=job_id if of_job else "policies",
+        partitionkey=job_id if of_job else key,
         traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" if of_job else None,
         correlationid="order-4711" if of_job else None,
         expirytime=event.deadline if isinstance(event, GenerationJob) else None,

@@ -54,6 +54,7 @@ from headrace_schemas.events import JobKind
 from headrace_schemas.grounding import Citation, Grounding, WithoutPassages
 from headrace_schemas.job import Lane
 from headrace_schemas.min_quality import Attempt, QualityFloor
+from headrace_schemas.model_events import BreakerClosed, BreakerOpened
 from headrace_schemas.policy import PolicyRefused, PolicySwitched
 from headrace_schemas.review import Review
 
@@ -314,4 +315,6 @@ STRATEGIES = {
     "headrace.dead.v1": dead,
     "headrace.policy.switched.v1": st.builds(PolicySwitched, tenant=maybe(tenants), before=texts, version=texts),
     "headrace.policy.refused.v1": st.builds(PolicyRefused, version=texts, reason=texts),
+    "headrace.breaker.opened.v1": st.builds(BreakerOpened, model=aliases, reason=texts, until=times),
+    "headrace.breaker.closed.v1": st.builds(BreakerClosed, model=aliases, opened_at=times),
 }

@@ -29,6 +29,11 @@ class Worker:
         """Whether it has not ended."""
         return self._child.running
 
+    def kill(self) -> None:
+        """SIGKILL; returns when it is gone."""
+        self._child.process.kill()
+        self._child.process.wait()
+
     def terminate(self) -> None:
         """SIGTERM; returns at once."""
         self._child.process.send_signal(signal.SIGTERM)
@@ -48,7 +53,9 @@ def worker(
     model: str = "echo",
     **env: str,
 ) -> Iterator[Worker]:
-    """Start it with this model, as the command line or another program of its kind; it is gone at the end."""
+    """Start it, as the command line or another program of its kind; it is gone at the end. It holds this model, which
+    its home has; `echo` is there in any case.
+    """
     make_echo_model(folder)
     argv = [sys.executable, *program, "worker", "--model", model]
     argv += ["--concurrency", str(concurrency)] if concurrency else []

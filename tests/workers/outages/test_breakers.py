@@ -10,8 +10,11 @@ from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401 - fix
 from tests.workers.ledger_jobs import claim_one, dispatch, take_in
 from tests.workers.tasks_in_memory import Tasks
 
+from headrace_schemas import Topic
+from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.job import Lane
+from headrace_schemas.model_events import BreakerClosed
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.outcome import Done, Retry, Wait
 from headrace_workers.core.pipeline.carried import unpack
@@ -177,6 +180,21 @@ def test_a_prompt_that_is_wrong_says_nothing_about_its_model(ledger):  # noqa: F
     assert breaker_of(ledger) == Breaker()
 
 
+def test_opening_and_closing_are_events(ledger):  # noqa: F811
+    """One of each for an outage, however often it was probed, keyed by the model."""
+    health = ModelHealth(ledger, "echo")
+    health.note([DOWN] * 9, 5, probed=False)
+    half_open(ledger)
+    health.note([DOWN], 5, probed=True)
+    half_open(ledger)
+    health.note([ANSWER], 5, probed=True)
+    records = [each.record for each in ledger.outbox(9)]
+    assert {(record.topic, record.key) for record in records} == {(Topic.MODELS, "echo")}
+    opened, closed = (decode_value(record.headers["ce_type"], record.value) for record in records)
+    assert (opened.model, opened.reason) == ("echo", "it could not be reached")
+    assert closed == BreakerClosed(model="echo", opened_at=closed.opened_at)
+
+
 def test_steps_that_wait_for_a_model_are_ready_when_it_answers_again(ledger):  # noqa: F811
     """The breaker that closes wakes them."""
     open_now(ledger)
@@ -247,7 +265,7 @@ def test_steps_whose_model_has_no_worker_go_to_the_next_model(ledger):  # noqa: 
     take_in(ledger, [CHAIN()])
     assert rerouting(ledger, live=["model.other"]).once() == 0
     with writing(ledger.engine) as tx:
-        tx.execute(update(STEPS).values(ready_at=STEPS.c.ready_at - 5_000))
+        tx.execute(update(STEPS).values(ready_at=STEPS.c.ready_at - 9_000))
     blind = rerouting(ledger)
     blind._live = lambda _queues: None
     assert blind.once() == 0

@@ -34,6 +34,11 @@ def policy_event_id(at: int, place: int, version: str) -> str:
     return _EVENTS.id_of(f"policy {version}\n{at}\n{place}")
 
 
+def breaker_event_id(model: str, at: int, name: str) -> str:
+    """Return the id of the event of this name about a model's breaker, which changed at this moment (ms)."""
+    return _EVENTS.id_of(f"{name} {model}\n{at}")
+
+
 def refusal_id(topic: str, partition: int, offset: int, timestamp: int = 0) -> str:
     """Return the id of the dead letter of a record that was refused: the same when the record is read again.
 

@@ -32,7 +32,9 @@ from headrace_workers.runtime.wire.redis_names import RedisNames
 
 _REST: Final = 0.5  # seconds between two looks
 _UNSERVED_EVERY: Final = 2.0  # and between two looks for models that no worker holds
-_LONGEST_MS: Final = 1_500  # that a step waits before anybody asks whether its model has a worker
+_LONGEST_MS: Final = (
+    5_000  # that a step waits before anybody asks whether its model has a worker: one may be loading it
+)
 
 
 class Rerouting:
@@ -82,16 +84,16 @@ class Rerouting:
         if self._clock.monotonic() - self._looked_at >= _UNSERVED_EVERY:
             self._unserved = self._without_worker()
             self._looked_at = self._clock.monotonic()
-            moved += sum(
-                self._move(model, f"{model} was not asked: no worker holds it", unserved=True)
-                for model in self._unserved
-            )
-        return moved
+        return moved + sum(
+            self._move(model, f"{model} was not asked: no worker holds it", unserved=True) for model in self._unserved
+        )
 
     def _without_worker(self) -> frozenset[str]:
-        """Return the models for which steps have waited a while, and which no worker holds."""
+        """Return the models that no worker holds, and for which steps have waited a while, now or before."""
         late = {
-            queue: model for model in self._models() if self._ledger.waits(queue := model_queue(model), _LONGEST_MS)
+            queue: model
+            for model in self._models()
+            if self._ledger.waits(queue := model_queue(model), _LONGEST_MS) or model in self._unserved
         }
         live = self._live(list(late)) if late else frozenset()
         return frozenset() if live is None else frozenset(late[queue] for queue in late.keys() - live)

@@ -3,13 +3,18 @@
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, delete, func, or_, select, update
 
+from headrace_schemas.event_types import type_of
+from headrace_schemas.model_events import BreakerClosed, BreakerOpened
 from headrace_schemas.uuids import Namespace
+from headrace_workers.core.identity import breaker_event_id
 from headrace_workers.core.ledger.completion import wake
 from headrace_workers.core.ledger.incidents import Incident
+from headrace_workers.core.ledger.outbox import Outgoing, outgoing, put
 from headrace_workers.core.sql.database import clock, insert, now_ms
 from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.sql.transactions import durable, reads, volatile
@@ -83,7 +88,31 @@ def follow(connection: Connection, model: str, change: Callable[[Breaker, int], 
         )
     if before.open_until is not None and after.open_until is None:
         wake(connection, [signal_of(model)])
+    if (before.open_until is None) != (after.open_until is None):
+        put(connection, [_told(model, before, after, now)])
     return Change(before, after, now)
+
+
+def _told(model: str, before: Breaker, after: Breaker, now: int) -> Outgoing:
+    """Return the record that tells of a breaker that opened or closed."""
+    event: BreakerOpened | BreakerClosed = (
+        BreakerClosed(model=model, opened_at=_time(before.opened_at or now))
+        if after.open_until is None
+        else BreakerOpened(model=model, reason=after.reason or "it failed", until=_time(after.open_until))
+    )
+    return outgoing(
+        event,
+        event_id=breaker_event_id(model, now, type_of(event)),
+        job_id=None,
+        traceparent=None,
+        correlationid=None,
+        at_ms=now,
+        key=model,
+    )
+
+
+def _time(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
 
 
 def take_probe(connection: Connection, model: str, lease_ms: int) -> bool:
