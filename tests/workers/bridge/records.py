@@ -44,6 +44,10 @@ class Models:
         """All of them."""
         return ["echo", "other"]
 
+    def chain(self, name: str) -> tuple[str, ...] | None:
+        """One: `careful`."""
+        return ("echo", "other") if name == "careful" else None
+
     def context_length(self, alias: str) -> int | None:
         """As `prompt_tokens` counts: a message of `other` has 1,000."""
         return 3_000

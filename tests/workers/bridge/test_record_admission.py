@@ -45,6 +45,8 @@ from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.ledger.records import ReceivedReview, Record
+from headrace_workers.core.pipeline.carried import unpack
+from headrace_workers.core.pipeline.chain import links_in
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, NEVER, OUTBOX
 
@@ -367,3 +369,37 @@ def test_a_job_that_may_be_answered_again_costs_all_its_answers():
     found = accept(record(generation(model="other", sampling={"max_tokens": 7}, **floor)), RULES)
     assert isinstance(found, NewJob)
     assert ([step.tokens for step in found.steps], found.cost > 2 * 1_007 + 7) == ([1_007], True)
+
+
+def test_a_chain_is_pinned_with_what_each_of_its_models_costs():
+    """Named by a list or by its name in the catalogue; the record stays as it came."""
+    for model in (("echo", "other"), "careful"):
+        job = generation(model=model)
+        found = accept(record(job), RULES)
+        assert isinstance(found, NewJob)
+        (step,) = found.steps
+        context, _ = unpack(step.context)
+        first, second = links_in(context)
+        assert (step.queue, first.model, first.tokens) == ("model.echo", "echo", step.tokens)
+        assert (second.model, second.tokens, second.skipped) == ("other", 1_000 + job.sampling.max_tokens, None)
+        assert found.payload == record(job).value
+    assert accept(record(), RULES).steps[0].context is None
+
+
+def test_a_model_of_a_chain_that_cannot_hold_the_prompt_is_skipped():
+    """The first must hold it: a job is refused that its first model cannot answer."""
+    turns = [Message(role="user" if n % 2 == 0 else "assistant", content="word") for n in range(5)]
+    found = accept(record(generation(model="careful", prompt=None, messages=tuple(turns))), RULES)
+    assert isinstance(found, NewJob)
+    _, second = links_in(unpack(found.steps[0].context)[0])
+    assert second.skipped == "the prompt has 5000 tokens, and the context of other holds 3000"
+    refused = accept(record(generation(model=("other", "echo"), prompt=None, messages=tuple(turns))), RULES)
+    assert isinstance(refused, Burial)
+    assert "5000 tokens" in refused.reason
+
+
+def test_every_model_of_a_chain_must_be_known():
+    """Not only the first: the job would meet it too late."""
+    refused = accept(record(generation(model=("echo", "none"))), RULES)
+    assert isinstance(refused, Burial)
+    assert "'none'" in refused.reason

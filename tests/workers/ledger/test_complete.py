@@ -212,3 +212,23 @@ def test_a_job_that_died_and_was_replayed_is_no_longer_this_claims(ledger, begun
     assert rows == [("generate", "ready")]
     assert ledger.job(gone).job.state == "active"
     assert sorted(row.record.key for row in ledger.outbox(99)[told:]) == sorted(others)
+
+
+def test_a_retry_of_another_model_is_ready_at_once_in_its_queue(ledger, begun):
+    """With what it costs there and what was tried; one that stays waits, with what it had."""
+    moved, stays, there = (row.job_id for row in begun.steps)
+    other = {"queue": "model.b", "group_key": "generate|b", "prefix": 7, "tokens": 99, "context": b'{"tried": 1}'}
+    items = [
+        Settled(moved, Retry("down"), delay_ms=0, **other),
+        Settled(stays, Retry("down"), delay_ms=5_000, context=b'{"tried": 2}'),
+        retries(there, 0),
+    ]
+    ledger.complete(begun.claim_id, items, ran_ms=1, quantum_ms=1_000)
+    names = ("state", "queue", "group_key", "prefix", "tokens", "context", "attempts")
+    found = {row.job_id: row for row in ledger.read(select(STEPS))}
+    told = {job: tuple(getattr(row, name) for name in names) for job, row in found.items()}
+    assert told[moved] == ("ready", "model.b", "generate|b", 7, 99, b'{"tried": 1}', 1)
+    before = {row.job_id: row for row in begun.steps}
+    assert told[stays][0] == told[there][0] == "waiting"
+    assert (told[stays][1], told[stays][4], told[stays][5]) == (begun.queue, before[stays].tokens, b'{"tried": 2}')
+    assert told[there][5] is None

@@ -355,16 +355,17 @@ def test_rows_are_written_with_what_they_belong_to():
 
 
 def test_what_a_model_could_not_is_tried_elsewhere_at_once():
-    """Where its stage knows of another, and an attempt is left; then it is an attempt as any other."""
+    """Where its stage knows of another, however often this model was asked; then it is an attempt as any other."""
     own = replace(GENERATE, group=None, elsewhere=lambda _job, tried: {"echo": "big"}.get(tried))
     pipeline = Pipeline((own, *BEHIND))
     retry = Retry("too hard", after=9.0, category=Category.REROUTABLE)
-    elsewhere = Settled(JOB_ID, retry, delay_ms=0, queue="model.big", group_key="generate|big")
+    elsewhere = Settled(JOB_ID, retry, delay_ms=0, queue="model.big", group_key="generate|big", tokens=12)
     assert settled(retry, pipeline=pipeline) == elsewhere
+    assert settled(retry, pipeline=pipeline, attempts=3) == elsewhere
     busy = Retry("busy", after=9.0)
     assert settled(busy, pipeline=pipeline) == Settled(JOB_ID, busy, delay_ms=9_000)
-    assert isinstance(settled(retry, pipeline=pipeline, attempts=3).outcome, Dead)
     assert settled(retry) == Settled(JOB_ID, retry, delay_ms=9_000)
+    assert isinstance(settled(retry, attempts=3).outcome, Dead)
 
 
 def test_a_stage_has_a_schedule_of_its_own():

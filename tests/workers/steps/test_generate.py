@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from headrace_schemas import (
     Answer,
@@ -18,9 +19,11 @@ from headrace_schemas import (
 )
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_schemas.limits import MAX_TEXT
+from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Retry
+from headrace_workers.core.pipeline.chain import TRIED, Link, pin
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Completion, Request
+from headrace_workers.core.ports import Completion, GivenUp, Request
 from headrace_workers.features.cache.store.audit_rows import Audited
 from headrace_workers.features.generation.step import generate
 
@@ -91,7 +94,8 @@ def test_errors_stay_with_their_task() -> None:
     """A passing error is a retry, a lasting one the end, and the neighbour is answered."""
     model = Model(Unavailable("later"), completion(), PromptTooLong("9,000 tokens"))
     outcomes = generate([task(GenerationJob(model="m", prompt="p"), i) for i in range(3)], generator=model)
-    assert outcomes[0] == Retry("later")
+    assert isinstance(outcomes[0], Retry)
+    assert (outcomes[0].reason, outcomes[0].category) == ("later", Category.TRANSIENT)
     assert isinstance(outcomes[1], Done)
     assert outcomes[2] == Dead(Category.INVALID, "9,000 tokens")
 
@@ -141,3 +145,83 @@ def test_an_answer_is_compared_with_what_the_job_was_nearly_served() -> None:
     )  # fmt: skip
     assert compared.event is not None
     assert "nearly" not in compared.event.model_dump_json()
+
+
+class Timed(Model):
+    """A generator that takes so many seconds of a clock, and asks whether it is given up."""
+
+    def __init__(self, seconds: float, *answers: Completion | HeadraceError) -> None:
+        super().__init__(*answers)
+        self.now, self._seconds = 0.0, seconds
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
+        self.now += self._seconds
+        return [
+            GivenUp() if request.given_up() else answer
+            for request, answer in zip(requests, super().generate(requests), strict=True)
+        ]
+
+
+def chained(*, seconds_left: float | None = None, context: dict[str, Any] | None = None) -> Task:
+    job = GenerationJob(model=("small", "large"), prompt="p")
+    return replace(task(job), seconds_left=seconds_left, context=context or {})
+
+
+def asked(model: Timed, given: Task) -> Any:
+    (outcome,) = generate([given], generator=model, monotonic=lambda: model.now)
+    return outcome
+
+
+def test_a_model_has_its_share_of_the_deadline() -> None:
+    """Of two models the first has half of the time left; the last has all of it, and is not cut off."""
+    slow = asked(Timed(6.0, completion()), chained(seconds_left=10))
+    assert isinstance(slow, Retry)
+    assert slow.category is Category.REROUTABLE
+    assert "share of the deadline" in slow.reason
+    assert isinstance(asked(Timed(4.0, completion()), chained(seconds_left=10)), Done)
+    last = Timed(6.0, completion())
+    last.alias = "large"
+    assert isinstance(asked(last, chained(seconds_left=10)), Done)
+    assert last.calls[0][0].at_most == 10
+    assert isinstance(asked(Timed(600.0, completion()), chained()), Done)
+
+
+def test_a_receipt_lists_every_attempt_and_says_why_its_model_answered() -> None:
+    """What failed before is in the answer, and no longer in what later stages are handed."""
+    failed = asked(Timed(1.5, Unavailable("it is away")), chained())
+    large = Timed(0.5, completion())
+    large.alias = "large"
+    done = asked(large, chained(context=failed.context))
+    answer = done.event.answer
+    assert [(each.model, each.category, each.ms) for each in answer.attempts] == [
+        ("small", Category.TRANSIENT, 1500.0), ("large", None, 500.0),
+    ]  # fmt: skip
+    assert answer.attempts[0].reason == "it is away"
+    assert answer.attempts[1].usage == answer.usage
+    assert done.context == {TRIED: []}
+    pinned = pin([Link("small"), Link("large")])
+    told = asked(large, chained(context={**pinned, **failed.context})).event.answer
+    assert told.because == "large answered in place of small (transient: it is away)"
+    spared = asked(large, chained(context=pinned)).event.answer
+    assert (spared.attempts, spared.because) == (
+        (), "large answered in place of small (not asked: it failed for others)",
+    )  # fmt: skip
+    plain = asked(Timed(0.5, completion()), chained(context=pinned)).event.answer
+    assert (plain.attempts, plain.because) == ((), None)
+
+
+def test_a_prompt_that_is_too_long_for_one_model_goes_to_the_next() -> None:
+    """Behind the last it is the end, which says what was tried."""
+    first = asked(Timed(0.1, PromptTooLong("9,000 tokens")), chained())
+    assert isinstance(first, Retry)
+    assert first.category is Category.REROUTABLE
+    large = Timed(0.1, PromptTooLong("9,000 tokens"))
+    large.alias = "large"
+    dead = asked(large, chained(context=first.context))
+    assert dead == Dead(Category.INVALID, "9,000 tokens; tried before: small (reroutable: 9,000 tokens)")
+
+
+def test_an_answer_that_nobody_wants_is_no_attempt() -> None:
+    """A job that was let go of did not fail."""
+    model = Timed(0.1, GivenUp())
+    assert asked(model, chained()) == Retry(reason_of(GivenUp()))

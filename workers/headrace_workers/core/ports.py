@@ -25,13 +25,15 @@ def never() -> bool:
 class Request:
     """A prompt to be answered. With its `tenant`, the beginning that the tenant's prompts share may be computed once.
 
-    Once `given_up` says so, which it is asked for each token, nobody wants the answer any more: it may be GivenUp.
+    Once `given_up` says so, which it is asked for each token, nobody wants the answer any more: it may be GivenUp. A
+    call to another machine ends after `at_most` seconds.
     """
 
     messages: tuple[Message, ...]
     sampling: Sampling
     tenant: str | None = None
     given_up: Callable[[], bool] = field(default=never, compare=False)
+    at_most: float | None = None
 
 
 class GivenUp(HeadraceError):
@@ -104,6 +106,15 @@ class Generator(Protocol):
         without a leading space, and in the cases given; ValueError when two choices share their first token, or when
         the engine gives no probabilities.
         """
+
+
+@runtime_checkable
+class HasProvider(Protocol):
+    """A generator on another machine."""
+
+    @property
+    def provider(self) -> str:
+        """Return whose machine it is."""
 
 
 class Embedder(Protocol):

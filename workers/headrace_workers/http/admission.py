@@ -186,7 +186,7 @@ class Admission:
                 raise check.missing(min(missing))
 
     def _place(self, letter: _Letter) -> tuple[str, int]:
-        route = self._rules.first_step(letter.request.job_id, letter.job)
+        route = self._rules.route(letter.request.job_id, letter.job)
         return route.queue, INTERACTIVE if letter.job.lane is Lane.INTERACTIVE else BATCH
 
     async def _reserved(self, letters: Sequence[_Letter]) -> list[_Letter]:

@@ -49,6 +49,9 @@ class KnownModels(Protocol):
     def aliases(self) -> list[str]:
         """Return all aliases in order, for messages."""
 
+    def chain(self, name: str) -> tuple[str, ...] | None:
+        """Return the models of the chain with this name; None where no chain has it."""
+
     def context_length(self, alias: str) -> int | None:
         """Return how many tokens prompt and answer may have together; None where the model is not here."""
 

@@ -4,12 +4,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from headrace_schemas.errors import DeadlinePassed, InvalidRecord, UnknownModel
+from headrace_schemas import GenerationJob
+from headrace_schemas.errors import DeadlinePassed, InvalidRecord, PromptTooLong, UnknownModel
 from headrace_schemas.event_types import type_of
 from headrace_workers.core.admission.check import AdmissionCheck, KnownModels, Named
+from headrace_workers.core.pipeline.carried import pack
+from headrace_workers.core.pipeline.chain import Link, pin, tokens_with, with_chain
 from headrace_workers.core.pipeline.grouping import estimate_tokens
 from headrace_workers.core.pipeline.routing import Pipeline, Route
 from headrace_workers.core.pipeline.task import Job
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStep:
+    """Where a job begins, what its answer costs there in tokens, and the context that pins its chain, if it has one."""
+
+    route: Route
+    tokens: int
+    context: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +37,7 @@ class AdmissionRules:
 
         `now` is in ms since 1970; `expires` is a second deadline, that of the job's envelope.
         """
+        job = self.resolve(job)
         for deadline in (job.deadline, expires):
             if deadline is not None and milliseconds(deadline) <= now:
                 raise DeadlinePassed(f"the deadline {deadline.isoformat()} has passed")
@@ -41,6 +54,7 @@ class AdmissionRules:
 
     def is_doubtful(self, job: Job) -> bool:
         """Return True where `examine` may refuse the job. Quick."""
+        job = self.resolve(job)
         return any(check.is_doubtful(job) for check in self.checks)
 
     def examine(self, job: Job) -> int:
@@ -48,15 +62,51 @@ class AdmissionRules:
 
         The tokens are exact where a check counted them, else an estimate. Raise the error of a job that cannot be run.
         """
+        job = self.resolve(job)
         counted = _counted(self.checks, job)
         return estimate_tokens(job) if counted is None else counted
 
     def examine_doubtful(self, job: Job) -> int | None:
         """Let those checks examine the job that may refuse it; return its tokens where one of them counted these."""
+        job = self.resolve(job)
         return _counted([check for check in self.checks if check.is_doubtful(job)], job)
 
-    def first_step(self, job_id: str, job: Job) -> Route:
+    def resolve(self, job: Job) -> Job:
+        """Return the job with the models of the chain that it names, where it names one."""
+        if not isinstance(job, GenerationJob) or not isinstance(job.model, str):
+            return job
+        chain = self.models.chain(job.model)
+        return job if chain is None else job.model_copy(update={"model": chain})
+
+    def first_step(self, job_id: str, job: Job, tokens: int) -> FirstStep:
+        """Return where the job begins, and pin its chain. `tokens` are those of one answer of its first model.
+
+        Raise InvalidRecord where no stage of this deployment takes it.
+        """
+        job = self.resolve(job)
+        if not isinstance(job, GenerationJob) or isinstance(job.model, str):
+            return FirstStep(self.route(job_id, job), tokens)
+        links = self._links(job, tokens)
+        context = pin(links)
+        route = self.route(job_id, with_chain(job, context))
+        if route.model is not None:
+            tokens = tokens_with(route.model, job.first_model, tokens, context)
+        return FirstStep(route, tokens, pack(context, ()))
+
+    def _links(self, job: GenerationJob, tokens: int) -> list[Link]:
+        """Return the chain of a job whose first model can take it. Another that cannot is skipped, and says why."""
+        links = [Link(job.first_model, tokens)]
+        for model in job.chain[1:]:
+            alone = job.model_copy(update={"model": model})
+            try:
+                links.append(Link(model, self.examine(alone)))
+            except PromptTooLong as error:
+                links.append(Link(model, skipped=str(error)))
+        return links
+
+    def route(self, job_id: str, job: Job) -> Route:
         """Return where the job begins. Raise InvalidRecord where no stage of this deployment takes it."""
+        job = self.resolve(job)
         route = self.pipeline.next_step(job_id, job, job)
         if route is None:
             raise InvalidRecord(f"no stage of this deployment takes {type_of(job)}")

@@ -16,7 +16,19 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, String, bindparam, case, delete, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Integer,
+    LargeBinary,
+    String,
+    bindparam,
+    case,
+    delete,
+    func,
+    select,
+    update,
+)
 
 from headrace_workers.core.ledger.assign import Room, assign, put_tried
 from headrace_workers.core.ledger.claim import Claim
@@ -47,8 +59,8 @@ class Settled:
 
     `records` are published in order, and the `following` steps are made. `end` is the terminal record of a job, and is
     published last. A step that is not done is ready again after `delay_ms`, at the latest; without a delay, when
-    somebody wakes it. A retry takes place in another `queue`, with another `group_key`, where they are given. `burial`
-    is the end of a job that is dead.
+    somebody wakes it. A retry takes place in another `queue`, with this `group_key`, `prefix` and `tokens`, where a
+    queue is given; a `context` replaces the step's. `burial` is the end of a job that is dead.
 
     `event` is what the job goes on with, for a worker that does so at once.
     """
@@ -61,6 +73,9 @@ class Settled:
     delay_ms: int | None = None
     queue: str | None = None
     group_key: str | None = None
+    prefix: int | None = None
+    tokens: int | None = None
+    context: bytes | None = None
     burial: Burial | None = None
     event: object = field(default=None, compare=False, repr=False)
 
@@ -89,18 +104,22 @@ _END = (
     .returning(CLAIMS.c.group_key, CLAIMS.c.full, CLAIMS.c.tokens, CLAIMS.c.started_at, CLAIMS.c.size, now_ms())
 )
 _DROP = update(STEPS).where(STEPS.c.job_id == bindparam("job")).values(state=DROPPED, reason=bindparam("why"))
+_STAYS = bindparam("other_queue", type_=String).is_(None)
 _RETRY = (
     update(STEPS)
     .where(STEPS.c.claim_id == bindparam("claim"), STEPS.c.job_id == bindparam("job"))
     .values(
-        state="waiting",
+        state=bindparam("how"),
         claim_id=None,
         ready_at=bindparam("again"),
         reason=bindparam("why"),
         queue=func.coalesce(bindparam("other_queue", type_=String), STEPS.c.queue),
         # Turns of one queue say nothing in another: there, work that was begun goes first.
-        turn=case((bindparam("other_queue", type_=String).is_(None), STEPS.c.turn), else_=0),
+        turn=case((_STAYS, STEPS.c.turn), else_=0),
         group_key=func.coalesce(bindparam("other_group", type_=String), STEPS.c.group_key),
+        prefix=case((_STAYS, STEPS.c.prefix), else_=bindparam("other_prefix", type_=BigInteger)),
+        tokens=func.coalesce(bindparam("other_tokens", type_=Integer), STEPS.c.tokens),
+        context=func.coalesce(bindparam("other_context", type_=LargeBinary), STEPS.c.context),
     )
 )
 _PARK = (
@@ -218,15 +237,19 @@ def _drop(connection: Connection, reasons: Mapping[str, str], now: int, active: 
 
 
 def _retry(connection: Connection, claim_id: int, settled: Sequence[Settled], now: int) -> int:
-    """Let the steps that are to be tried again wait; return how many."""
+    """Let the steps that are to be tried again wait, or be ready in another queue; return how many."""
     later = [
         {
             "claim": claim_id,
             "job": item.job_id,
+            "how": "ready" if item.queue is not None and not item.delay_ms else "waiting",
             "again": now + (item.delay_ms or 0),
             "why": item.outcome.reason[:2_000],
             "other_queue": item.queue,
             "other_group": item.group_key,
+            "other_prefix": item.prefix,
+            "other_tokens": item.tokens,
+            "other_context": item.context,
         }
         for item in settled
         if isinstance(item.outcome, Retry)

@@ -44,13 +44,14 @@ class Retry:
 
     A `REROUTABLE` one is tried at once with another model, if the stage knows of one. `otherwise` is used when no
     attempt is left, or no time before the deadline: the job goes on, ends or is held with it. Without it the job is
-    then dead.
+    then dead. `context` is handed to the next attempt and to every later stage.
     """
 
     reason: str
     after: float = 0.0
     category: Category = Category.TRANSIENT
     otherwise: "Done | Ended | Held | None" = None
+    context: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

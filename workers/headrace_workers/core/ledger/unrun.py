@@ -58,11 +58,11 @@ def take_back(connection: Connection, queue: str) -> int:
 
 def ready(connection: Connection, stage: str, queue: str, reason: str) -> list[Any]:
     """Return the steps of a stage that are ready in a queue, a bounded number, locked unless others hold them: job_id,
-    ordinal, kind, and the job as it came. Steps with this reason are left out: they were looked at before.
+    ordinal, context, kind, and the job as it came. Steps with this reason are left out: they were looked at before.
     """
     others = or_(STEPS.c.reason.is_(None), STEPS.c.reason != reason)
     query = (
-        select(STEPS.c.job_id, STEPS.c.ordinal, JOBS.c.kind, JOBS.c.payload)
+        select(STEPS.c.job_id, STEPS.c.ordinal, STEPS.c.context, JOBS.c.kind, JOBS.c.payload)
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
         .where(IS_READY, STEPS.c.queue == queue, STEPS.c.stage == stage, STEPS.c.payload.is_(None), others)
         .limit(_AT_ONCE)

@@ -25,13 +25,14 @@ from headrace_workers.core.pipeline.task import Job, StepEvent, Task, Unit
 @dataclass(frozen=True, slots=True)
 class Route:
     """The stage that a job goes to, the queue where its step waits, and the group that may share a call with it; of
-    these, those with the same `prefix` begin with the same.
+    these, those with the same `prefix` begin with the same. `model` runs it, where a model does.
     """
 
     stage: Stage
     queue: str
     group: str
     prefix: int | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +64,31 @@ class Queue:
     most: int | None = None
 
 
+def none_avoided() -> Collection[str]:
+    """Name no model."""
+    return ()
+
+
 _AROUND: Final = 200  # tokens around what says what is wrong with an answer
 
 
 class Pipeline:
     """The stages, in the order in which a job passes them. Everything that depends on which there are asks this.
 
-    Without `stages` these are those of all features. `judge_model` answers rubrics that name no model.
+    Without `stages` these are those of all features. `judge_model` answers rubrics that name no model. `avoided`
+    returns the models that interactive jobs are not sent to while another model may answer them.
     """
 
-    def __init__(self, stages: Sequence[Stage] | None = None, *, judge_model: str | None = None) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Stage] | None = None,
+        *,
+        judge_model: str | None = None,
+        avoided: Callable[[], Collection[str]] = none_avoided,
+    ) -> None:
         self.stages = installed_stages() if stages is None else in_order(stages)
         self._judge_model = judge_model
+        self._avoided = avoided
         self._places = {stage.name: place for place, stage in enumerate(self.stages)}
 
     def stage(self, name: str) -> Stage | None:
@@ -113,22 +127,49 @@ class Pipeline:
         return self._places[to] <= self._places[after]
 
     def elsewhere(self, stage: Stage, job_id: str, job: Job, queue: str) -> Route | None:
-        """Return where else a step may be run that could not be run in this queue."""
+        """Return where else a step may be run that could not be run in this queue: with the next model of its job that
+        is not avoided. None behind the last.
+        """
         tried = model_of(queue)
-        other = stage.elsewhere(job, tried) if tried is not None else None
-        return None if other is None else Route(stage, stage.queue(other), stage.group_of(job, job_id, other))
+        other = None if tried is None else self._first(stage, job, stage.elsewhere(job, tried))
+        return None if other is None else self._route_to(stage, job_id, job, other)
+
+    def again(self, stage: Stage, job_id: str, job: Job, queue: str) -> Route | None:
+        """Return where a step is run again, behind the last of its models, if not in this queue: where its model is
+        avoided, with the first that is not.
+        """
+        if model_of(queue) not in self._avoided():
+            return None
+        other = self._first(stage, job, stage.model(job_id, job, self._judge_model))
+        return None if other is None else self._route_to(stage, job_id, job, other)
 
     def models_of(self, job: Job) -> frozenset[str]:
         """Return every model alias that this job may need on its way."""
         asked = {stage.model("", job, self._judge_model) for stage in self.stages}  # all are named, for every draw
         named = job.judge_models if isinstance(job, JudgedJob) else ()
-        return frozenset(model for model in (*asked, *named) if model is not None)
+        chain = job.chain if isinstance(job, GenerationJob) else ()
+        return frozenset(model for model in (*asked, *named, *chain) if model is not None)
 
     def _route(self, stage: Stage, job_id: str, job: Job, model: str | None = None) -> Route | None:
         model = model or stage.model(job_id, job, self._judge_model)
-        if stage.weight is Weight.MODEL and model is None:
+        if stage.weight is not Weight.MODEL:
+            return Route(stage, stage.queue(model), stage.group_of(job, job_id, model), stage.prefix(job))
+        if model is None:
             return None
-        return Route(stage, stage.queue(model), stage.group_of(job, job_id, model), stage.prefix(job))
+        if job.lane is Lane.INTERACTIVE and stage.elsewhere(job, model) is not None:
+            model = self._first(stage, job, model) or model
+        return self._route_to(stage, job_id, job, model)
+
+    @staticmethod
+    def _route_to(stage: Stage, job_id: str, job: Job, model: str) -> Route:
+        return Route(stage, stage.queue(model), stage.group_of(job, job_id, model), stage.prefix(job), model)
+
+    def _first(self, stage: Stage, job: Job, model: str | None) -> str | None:
+        """Return this model, or the first behind it in the job's chain that is not avoided."""
+        avoided = self._avoided()
+        while model is not None and model in avoided:
+            model = stage.elsewhere(job, model)
+        return model
 
     def most_tokens(self, job: Job, once: int) -> int:
         """Return the largest cost of a job, one answer of which costs `once` with its prompt: it may come back to its

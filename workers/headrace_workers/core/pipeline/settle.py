@@ -2,13 +2,13 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from headrace_schemas import Category, JobHeld, Result, StageRecord, Topic
+from headrace_schemas import Category, GenerationJob, JobHeld, Moderated, Output, Result, StageRecord, Topic
 from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.event_types import topic_for, type_of
-from headrace_schemas.events import JobEvent
+from headrace_schemas.events import Attempt, JobEvent
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_workers.core.identity import held_id, said_id
 from headrace_workers.core.ledger.complete import Settled
@@ -18,7 +18,9 @@ from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Hel
 from headrace_workers.core.ledger.start import Started, StepRow
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.pipeline.carried import WrongOutcome, pack, published, unpack
-from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.chain import in_words, tokens_with, tried_in, with_chain
+from headrace_workers.core.pipeline.routing import Pipeline, Route
+from headrace_workers.core.pipeline.stage import model_of
 from headrace_workers.core.pipeline.task import Task, Unit
 from headrace_workers.core.tables import NEVER
 
@@ -36,14 +38,14 @@ class Conditions:
     ran_ms: float
 
 
-def task_of(row: StepRow) -> Task | Unit:
-    """Return the task, or the unit, that a claimed step is."""
+def task_of(row: StepRow, now: int | None = None) -> Task | Unit:
+    """Return the task, or the unit, that a claimed step is. `now` is the ledger's time (ms)."""
     if row.endpoint is not None:
         return _unit(row, row.endpoint)
-    job = decode_job(row.kind, row.job_payload)
+    context, unpublished = unpack(row.context)
+    job = with_chain(decode_job(row.kind, row.job_payload), context)
     event = job if row.payload is None else decode_value(row.event_type, row.payload)
     accepted_at = datetime.fromtimestamp(row.accepted_at / 1000, UTC)
-    context, unpublished = unpack(row.context)
     return Task(
         job_id=row.job_id,
         job=job,
@@ -54,6 +56,7 @@ def task_of(row: StepRow) -> Task | Unit:
         ordinal=row.ordinal,
         stages=published(event) + unpublished,
         woken_by=row.woken_by,
+        seconds_left=None if now is None or row.deadline >= NEVER else (row.deadline - now) / 1000,
     )
 
 
@@ -188,13 +191,23 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
         turn=0,  # it is given one where it has to wait
         tenant=row.tenant,
         flow=row.batch or 0,
-        tokens=row.tokens if done.tokens is None else done.tokens,
+        tokens=_tokens(row, task, done, route.model),
         event_type=event_type,
         payload=payload,
         context=context,
         read_bytes=len(row.job_payload) + len(payload or b"") + len(context or b""),
     )
     return Settled(row.job_id, done, records, (following,), event=event)
+
+
+def _tokens(row: StepRow, task: Task, done: Done, model: str | None) -> int:
+    """Return what the job costs from here on, with the model that it goes to."""
+    if model is None or not isinstance(task.job, GenerationJob):
+        return row.tokens if done.tokens is None else done.tokens
+    if done.tokens is not None:
+        return tokens_with(model, task.job.first_model, done.tokens, task.context)
+    before = task.event.answer.model if isinstance(task.event, Output | Moderated) else task.job.first_model
+    return tokens_with(model, before, row.tokens, task.context)
 
 
 def _end(started: Started, row: StepRow, task: Task, end: Ended, conditions: Conditions) -> Settled:
@@ -246,22 +259,53 @@ def _outgoing(
 def _retry(started: Started, row: StepRow, task: Task | Unit | None, retry: Retry, conditions: Conditions) -> Settled:
     stage = conditions.pipeline.stage(started.stage)
     assert stage is not None  # noqa: S101 - a worker runs none that it does not know
-    last = row.attempts >= stage.retry.most(conditions.max_attempts)
-    if not last and isinstance(task, Task) and retry.category is Category.REROUTABLE:
+    others = _others_tried(started, task, retry)
+    attempts = row.attempts - len(others)  # each model of a chain has all attempts of the schedule
+    ended = started.now + int(conditions.ran_ms)
+    in_time = row.deadline >= NEVER or ended < row.deadline
+    again = None
+    if isinstance(task, Task) and retry.category is Category.REROUTABLE:
         other = conditions.pipeline.elsewhere(stage, row.job_id, task.job, started.queue)
-        if other is not None:
-            return Settled(row.job_id, retry, delay_ms=0, queue=other.queue, group_key=other.group)
-    delay = stage.retry.delay(row.attempts, conditions.random, retry.after)
-    due = started.now + int(conditions.ran_ms) + int(delay * 1000)
-    if not last and (row.deadline >= NEVER or due < row.deadline):
-        return Settled(row.job_id, retry, delay_ms=int(delay * 1000))
+        if other is not None and in_time:
+            return _later(started, row, task, retry, 0, other)
+        again = conditions.pipeline.again(stage, row.job_id, task.job, started.queue)
+    last = attempts >= stage.retry.most(conditions.max_attempts)
+    delay_ms = int(stage.retry.delay(attempts, conditions.random, retry.after) * 1000)
+    if not last and (row.deadline >= NEVER or ended + delay_ms < row.deadline):
+        return _later(started, row, task, retry, delay_ms, again)
     if retry.otherwise is not None and task is not None:
         return settle(started, row, task, retry.otherwise, conditions)
+    before = f"; tried before: {in_words(others)}" if others else ""
     if last:
-        dead = Dead(retry.category, f"given up after {row.attempts} attempts: {retry.reason}")
+        dead = Dead(retry.category, f"given up after {row.attempts} attempts: {retry.reason}{before}")
     else:
-        dead = Dead(Category.EXPIRED, f"the deadline leaves no time to try again: {retry.reason}")
+        dead = Dead(Category.EXPIRED, f"the deadline leaves no time to try again: {retry.reason}{before}")
     return settle_dead(started.stage, row, dead)
+
+
+def _others_tried(started: Started, task: Task | Unit | None, retry: Retry) -> list[Attempt]:
+    """Return the attempts of this step with other models than the one whose queue it is in."""
+    model = model_of(started.queue)
+    if not isinstance(task, Task) or model is None:
+        return []
+    return [each for each in tried_in({**task.context, **retry.context}) if each.model != model]
+
+
+def _later(
+    started: Started, row: StepRow, task: Task | Unit | None, retry: Retry, delay_ms: int, to: Route | None
+) -> Settled:
+    """Return the outcome of a step that is tried again after this delay, by another model where there is a route."""
+    settled = Settled(row.job_id, retry, delay_ms=delay_ms)
+    if not isinstance(task, Task):
+        return settled
+    if retry.context:
+        kept = pack({**task.context, **retry.context}, task.stages[len(published(task.event)) :])
+        settled = replace(settled, context=kept)
+    if to is None:
+        return settled
+    here = model_of(started.queue)
+    tokens = tokens_with(to.model, here, row.tokens, task.context) if to.model and here else row.tokens
+    return replace(settled, queue=to.queue, group_key=to.group, prefix=to.prefix, tokens=tokens)
 
 
 def settle_dead(stage: str, row: StepRow, outcome: Dead) -> Settled:

@@ -21,6 +21,7 @@ class Task:
     `event` is the job itself, or what the last stage that published said. `context` is what stages before this one
     handed on without publishing it. `ordinal` says how often the job has gone back to an earlier stage. `stages` tells
     what each did so far. `woken_by` is set when this step waited: the job whose end it waited for, or `RELEASED`.
+    `seconds_left` are those until the job's deadline, when its group began; None without one.
     """
 
     job_id: str
@@ -32,6 +33,7 @@ class Task:
     ordinal: int = 0
     stages: tuple[StageRecord, ...] = ()
     woken_by: str | None = None
+    seconds_left: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from typing import Final
 
 from headrace_schemas import GenerationJob
+from headrace_workers.core.pipeline.chain import next_in_chain
 from headrace_workers.core.pipeline.stage import Stage, Weight
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.features.generation.engines.prefixes import digest_of
@@ -43,6 +44,7 @@ GENERATE: Final = Stage(
     weight=Weight.MODEL,
     needs=("shown", "cancelled"),
     model=own_model,
+    elsewhere=next_in_chain,
     group=sampling_group,
     prefix=shared_prefix,
 )

@@ -1,15 +1,26 @@
 """The step in which a model answers."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Message, Output, Usage
 from headrace_schemas.limits import MAX_TEXT
-from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, outcome_of
+from headrace_schemas.reasons import reason_of
+from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, outcome_of
 from headrace_workers.core.pipeline.answer_additions import answering
+from headrace_workers.core.pipeline.chain import TRIED, next_in_chain
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Completion, Generator, RemoteSource, Request
+from headrace_workers.core.ports import Completion, Generator, GivenUp, RemoteSource, Request
+from headrace_workers.features.generation.attempt import (
+    AttemptTooLong,
+    category_of,
+    failed_attempt,
+    fields_of,
+    share_of,
+    with_failure,
+)
 
 Shown: TypeAlias = Callable[[str, Sequence[Message]], tuple[Message, ...]]
 
@@ -30,6 +41,7 @@ def generate(
     generator: Generator,
     shown: Shown = as_it_is,
     cancelled: Callable[[str], bool] = no_job,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> list[Outcome]:
     """Answer all tasks in one call of the model; the i-th outcome belongs to the i-th task.
 
@@ -37,43 +49,78 @@ def generate(
     `cancelled` meanwhile are computed no further.
     """
     jobs = [(place, task.job) for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)]
+    begun = monotonic()
     requests = [
         Request(
             (*shown(job.tenant, _conversation(job, tasks[place].context)), *_turns(tasks[place].context)),
             job.sampling,
             job.tenant,
-            partial(cancelled, tasks[place].job_id),
+            _given_up(tasks[place], generator.alias, cancelled, begun, monotonic),
+            share_of(tasks[place], generator.alias),
         )
         for place, job in jobs
     ]
     completions = generator.generate(requests) if requests else []
+    ms = (monotonic() - begun) * 1000
     outcomes: list[Outcome] = [_not_a_generation(task) for task in tasks]
-    for (place, job), completion in zip(jobs, completions, strict=True):
-        outcomes[place] = _outcome(tasks[place], job.tenant, completion, generator)
+    for (place, _), request, completion in zip(jobs, requests, completions, strict=True):
+        found = _in_time(completion, request, ms)
+        outcomes[place] = _outcome(tasks[place], found, generator, ms)
     return outcomes
 
 
-def _outcome(task: Task, tenant: str, completion: Completion | HeadraceError, generator: Generator) -> Outcome:
-    context = task.context
+def _given_up(
+    task: Task, model: str, cancelled: Callable[[str], bool], begun: float, monotonic: Callable[[], float]
+) -> Callable[[], bool]:
+    """Return what says that an attempt is to end: its job is cancelled, or another model is to have the time left."""
+    share = share_of(task, model)
+    if share is None or next_in_chain(task.job, model) is None:
+        return partial(cancelled, task.job_id)
+    return lambda: monotonic() - begun > share or cancelled(task.job_id)
+
+
+def _in_time(completion: Completion | HeadraceError, request: Request, ms: float) -> Completion | HeadraceError:
+    if isinstance(completion, GivenUp) and request.at_most is not None and ms > request.at_most * 1000:
+        return AttemptTooLong(f"it took longer than {request.at_most:.3g} s, its share of the deadline")
+    return completion
+
+
+def _outcome(task: Task, completion: Completion | HeadraceError, generator: Generator, ms: float) -> Outcome:
     if isinstance(completion, HeadraceError):
-        ends = (each.without_another(context, completion) for each in reversed(answering()))
-        return next((end for end in ends if end is not None), None) or outcome_of(completion)
+        return _failure(task, completion, generator, ms)
+    return _answered(task, completion, generator, ms)
+
+
+def _failure(task: Task, error: HeadraceError, generator: Generator, ms: float) -> Outcome:
+    ends = (each.without_another(task.context, error) for each in reversed(answering()))
+    outcome: Outcome | None = next((end for end in ends if end is not None), None)
+    category = category_of(error, task, generator.alias)
+    if outcome is None and category.retryable:
+        outcome = Retry(reason_of(error), category=category)
+    if isinstance(error, GivenUp):  # nobody wants the answer, and nothing failed
+        return outcome or outcome_of(error)
+    attempt = failed_attempt(generator, category, reason_of(error), ms)
+    return with_failure(outcome or outcome_of(error), task, attempt)
+
+
+def _answered(task: Task, completion: Completion, generator: Generator, ms: float) -> Done:
+    context = task.context
     # A byte-level model may write a NUL, which no event may carry.
     text = completion.text.replace("\x00", "\ufffd")
+    answer = Answer(
+        text=text[:MAX_TEXT],
+        finish_reason="length" if len(text) > MAX_TEXT else completion.finish_reason,
+        model=generator.alias,
+        quantization=generator.quantization,
+        usage=_usage(completion),
+        **_source(completion.remote),
+        **{name: value for each in answering() for name, value in each.answer_fields(context, text).items()},
+    )
+    if attempted := fields_of(task, answer, ms):
+        answer = Answer.model_validate({**dict(answer), **attempted})
     return Done(
-        Output(
-            job_id=task.job_id,
-            tenant=tenant,
-            answer=Answer(
-                text=text[:MAX_TEXT],
-                finish_reason="length" if len(text) > MAX_TEXT else completion.finish_reason,
-                model=generator.alias,
-                quantization=generator.quantization,
-                usage=_usage(completion),
-                **_source(completion.remote),
-                **{name: value for each in answering() for name, value in each.answer_fields(context, text).items()},
-            ),
-        ),
+        Output(job_id=task.job_id, tenant=task.job.tenant, answer=answer),
+        context={TRIED: []} if TRIED in context else {},  # they are in the answer: another begins anew
         rows=tuple(row for each in answering() for row in each.rows(context, text)),
     )
 

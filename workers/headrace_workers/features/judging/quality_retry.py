@@ -129,7 +129,7 @@ def _retry(
     criterion = next(each for each in job.criteria if each.key == floor.criterion)
     answer = event.answer.text or ""
     objection = objected(answer, critique(criterion, score, answer))
-    return Done(to=GENERATE, context={**forgotten(), _CONTEXT: {**tried, **objection}})
+    return Done(to=GENERATE, model=event.answer.model, context={**forgotten(), _CONTEXT: {**tried, **objection}})
 
 
 def _asks_person(floor: MinQuality, score: Score) -> str:

@@ -38,7 +38,7 @@ def send_back(task: Task, output: Output, verdict: Moderation) -> Done | None:
         _USED: [used[0] + usage.prompt_tokens, used[1] + usage.completion_tokens],
         **objected(output.answer.text or "", _objection(verdict)),
     }
-    return Done(to=GENERATE, context={_CONTEXT: changed})
+    return Done(to=GENERATE, model=output.answer.model, context={_CONTEXT: changed})
 
 
 def turns(context: Mapping[str, Any]) -> tuple[Message, ...]:

@@ -75,7 +75,8 @@ class RecordAdmission:
         record, envelope, job_id, job = sent.record, sent.envelope, sent.job_id, sent.job
         tokens = self._rules.examine(job)
         deadlines = [milliseconds(each) for each in (job.deadline, envelope.expirytime) if each is not None]
-        route = self._rules.first_step(job_id, job)
+        first = self._rules.first_step(job_id, job, tokens)
+        route = first.route
         step = NewStep(
             job_id=job_id,
             stage=route.stage.name,
@@ -87,8 +88,9 @@ class RecordAdmission:
             rank=9 - job.priority,
             deadline=min(deadlines, default=NEVER),
             turn=0,
-            tokens=tokens,
+            tokens=first.tokens,
             event_type=envelope.type,
+            context=first.context,
         )
         # Without a key the id comes from the event's, and is found by that.
         ce_id = envelope.id if job.idempotency_key not in (None, envelope.id) and envelope.id != job_id else None

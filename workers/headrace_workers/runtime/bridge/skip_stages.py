@@ -12,7 +12,8 @@ from headrace_schemas.job import Job
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.unrun import Move, Stay
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.pipeline.carried import pack
+from headrace_workers.core.pipeline.carried import pack, unpack
+from headrace_workers.core.pipeline.chain import with_chain
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import Stage, Weight
 
@@ -53,7 +54,8 @@ class StageSkipper:
 
     def _move(self, stage: Stage, row: Any) -> Move | Stay | None:
         try:
-            job = decode_job(row.kind, row.payload)
+            context, unpublished = unpack(row.context)
+            job = with_chain(decode_job(row.kind, row.payload), context)
         except HeadraceError:  # a newer version's: its own bridge and workers know what to do
             return None
         if not stage.optional(job):
@@ -61,8 +63,8 @@ class StageSkipper:
         route = self._pipeline.next_step(row.job_id, job, job, after=stage.name)
         if route is None:
             return None
-        context = pack({stage.name: {"refused": _nobody(stage)}}, ())
-        return Move(row.job_id, row.ordinal, route.stage.name, route.queue, route.group, context, route.prefix)
+        changed = pack({**context, stage.name: {"refused": _nobody(stage)}}, unpublished)
+        return Move(row.job_id, row.ordinal, route.stage.name, route.queue, route.group, changed, route.prefix)
 
 
 def _is_first(stage: Stage) -> bool:

@@ -59,7 +59,7 @@ class Work:
                     late = Dead(Category.EXPIRED, "the deadline passed before it was run")
                     settled.append(settle_dead(started.stage, row, late))
                 else:
-                    members.append((row, task_of(row)))
+                    members.append((row, task_of(row, started.now)))
             except InvalidRecord as error:
                 settled.append(settle_dead(started.stage, row, unreadable(error)))
         return settled + self._run(started, members)

@@ -48,6 +48,10 @@ class CountingModels:
         """Return the known aliases in order."""
         return self._registry.aliases()
 
+    def chain(self, name: str) -> tuple[str, ...] | None:
+        """Return the models of the catalogue's chain with this name; None where no chain has it."""
+        return self._registry.chain(name)
+
     def prompt_tokens(self, alias: str, messages: Sequence[Message], tenant: str) -> int | None:
         """Return the tokens of this tenant's prompt as the model will read it.
 

@@ -64,8 +64,9 @@ class CallLoop:
 async def answer(provider: Provider, limits: RemoteModel, request: Request, alias: str) -> Completion | HeadraceError:
     """Return the whole answer, or the reason why there is none. Raise what is a defect of ours."""
     pieces: list[Piece] = []
+    longest = limits.total if request.at_most is None else min(limits.total, request.at_most)
     try:
-        async with asyncio.timeout(limits.total) as total, asyncio.timeout(limits.first_token) as quiet:
+        async with asyncio.timeout(longest) as total, asyncio.timeout(limits.first_token) as quiet:
             reading = asyncio.ensure_future(_read(provider, limits, request, pieces, quiet))
             try:
                 await _while_wanted(reading, request.given_up)
@@ -73,6 +74,8 @@ async def answer(provider: Provider, limits: RemoteModel, request: Request, alia
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
     except TimeoutError:
+        if total.expired() and longest < limits.total:
+            return RemoteFailed(f"{alias}: its answer took longer than {longest:.3g} s, its share of the deadline")
         return RemoteFailed(
             _too_late(alias, limits, began=any(each.is_content for each in pieces), whole=total.expired())
         )

@@ -25,6 +25,11 @@ class RemoteGenerator:
         return self._card.alias
 
     @property
+    def provider(self) -> str:
+        """Return whose machine answers."""
+        return self._limits.provider
+
+    @property
     def quantization(self) -> str:
         """Return `remote`: its provider does not say."""
         return self._card.quantization
