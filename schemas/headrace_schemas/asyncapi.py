@@ -26,7 +26,10 @@ _KEY: Final = {
     "format": "uuid",
     "description": "The job's id, so that all that concerns one job comes in order. Any partitioner will do.",
 }
-_KEY_OF_POLICIES: Final = {"type": "string", "description": "The same for all, so that they come in order."}
+_KEYS: Final = {
+    Topic.POLICIES: {"type": "string", "description": "The same for all, so that they come in order."},
+    Topic.BUDGETS: {"type": "string", "description": "The tenant, so that all about its budgets comes in order."},
+}
 _EXTENSIONS: Final[dict[str, dict[str, Any]]] = {
     "ce_time": {
         "type": "string",
@@ -144,7 +147,7 @@ def _title(event_type: EventType) -> str:
 
 
 def _message(event_type: EventType) -> dict[str, Any]:
-    of_job = event_type.topic is not Topic.POLICIES
+    of_job = event_type.topic not in _KEYS
     return {
         "name": event_type.name,
         "title": _title(event_type),
@@ -153,7 +156,7 @@ def _message(event_type: EventType) -> dict[str, Any]:
         "headers": _headers(event_type.name),
         "payload": {"$ref": f"#/components/schemas/{_title(event_type)}"},
         **({"correlationId": _CORRELATION} if of_job else {}),
-        "bindings": {"kafka": {"key": _KEY if of_job else _KEY_OF_POLICIES, "bindingVersion": "0.5.0"}},
+        "bindings": {"kafka": {"key": _KEYS.get(event_type.topic, _KEY), "bindingVersion": "0.5.0"}},
         "examples": [_example(event_type)],
     }
 

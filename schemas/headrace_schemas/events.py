@@ -11,11 +11,13 @@ from headrace_schemas.grounding import Grounding
 from headrace_schemas.limits import (
     INTEGRAL,
     MAX_ATTEMPTS,
+    MAX_COSTED,
     MAX_CRITERIA,
     MAX_DIMENSIONS,
     MAX_UNSUPPORTED,
     Alias,
     Base64,
+    Currency,
     Label,
     Name,
     ShortText,
@@ -64,6 +66,30 @@ class Attempt(OutgoingValue):
     ms: Milliseconds
     usage: Usage | None = None
     cost: Annotated[Count | None, Field(description="In millionths of the currency; absent: unknown.")] = None
+
+
+class ModelCost(OutgoingValue):
+    """What the calls of one model cost, in millionths of the currency: judges and failed attempts included.
+
+    A call of which nobody knows whether it was billed, such as that of a worker that was killed, counts with the most
+    that it may have cost.
+    """
+
+    model: Alias
+    calls: Count
+    amount: Count = 0
+    unknown_calls: Annotated[Count, Field(description="Of the calls: those whose price is not known.")] = 0
+
+
+class Cost(OutgoingValue):
+    """What a job cost, in millionths of the currency (ISO 4217). An answer from the cache costs nothing."""
+
+    amount: Count
+    currency: Annotated[Currency | None, Field(description="Absent where no call has a known price.")] = None
+    unknown: Annotated[
+        bool, Field(description="True if the price of a model is not known: `amount` is then that of the others alone.")
+    ] = False
+    models: Annotated[tuple[ModelCost, ...], Field(max_length=MAX_COSTED)] = ()
 
 
 class Answer(OutgoingValue):
@@ -262,6 +288,7 @@ class Result(JobEvent):
     moderation: ModerationVerdict | None = None
     embedding: Embedding | None = None
     judge: JudgeVerdict = JudgeVerdict.model_construct()  # without a validator: the import would build it
+    cost: Annotated[Cost | None, Field(description="Of all calls of models for this job.")] = None
     accepted_at: Time
     total_ms: Annotated[
         Milliseconds,
@@ -273,6 +300,7 @@ class JobCancelled(JobEvent):
     """The end of a job that was cancelled before it was answered."""
 
     reason: ShortText = ""
+    cost: Annotated[Cost | None, Field(description="Of the calls of models until then; absent: there was none.")] = None
 
 
 class DeadLetter(OutgoingValue):
@@ -292,6 +320,7 @@ class DeadLetter(OutgoingValue):
     reason: ShortText
     stage: Annotated[Name, Field(description="Where it failed: `ingest` for a record that was refused at the door.")]
     attempts: Count = 0
+    cost: Annotated[Cost | None, Field(description="Of a job that called models before it failed.")] = None
     topic: str
     partition: Count | None = None  # this and what follows: of a record that was refused, as far as it could be read
     offset: Count | None = None

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from headrace_schemas.attributes import Equality, Inner, Membership, Middle, Order, Outer
+from headrace_schemas.budget import BudgetReached
 from headrace_schemas.callback import Callback
 from headrace_schemas.criteria import ChrF, Contains, Length, Pairwise, Rubric, Uncertain
 from headrace_schemas.envelope import Envelope
@@ -227,6 +228,7 @@ _EVENTS: Final[tuple[Event, ...]] = (
         original=f'{{"tenant":"{_TENANT}","idempotency_key":"{_KEY}","model":"{_MODEL}","prompt":"Why?","priority":10}}',
         encoding="utf-8",
     ),
+    BudgetReached(tenant=_TENANT, period="month", percent=80, most=250_000_000, spent=200_014_250, reserved=96_000),
     PolicySwitched(tenant=_TENANT, before="5f2c9d1e8a7b", version="0c41d7be93a2"),
     PolicyRefused(
         version="0c41d7be93a2",
@@ -248,7 +250,7 @@ def example_envelope(event_type: str) -> Envelope:
     job_id = event.job_id if isinstance(event, CancelJob | Review) else _JOB_ID
     if isinstance(event, AnyJob):
         job_id = event.job_id("")
-    of_job = not isinstance(event, PolicySwitched | PolicyRefused)
+    of_job = not isinstance(event, PolicySwitched | PolicyRefused | BudgetReached)
     number = [known.name for known in known_types()].index(event_type) + 1
     return Envelope(
         id=f"evt-{number}" if sent else derive_job_id(_TENANT, event_type),
@@ -256,7 +258,7 @@ def example_envelope(event_type: str) -> Envelope:
         source="/shop/orders" if sent else "/headrace",
         time=_NOON,
         subject=job_id if of_job else None,
-        partitionkey=job_id if of_job else "policies",
+        partitionkey=job_id if of_job else _TENANT if isinstance(event, BudgetReached) else "policies",
         traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" if of_job else None,
         correlationid="order-4711" if of_job else None,
         expirytime=event.deadline if isinstance(event, GenerationJob) else None,

@@ -29,6 +29,7 @@ class Topic(StrEnum):
     HELD = "held", "Jobs that wait for a person, or until what is down works again."
     RESULTS = "results", "The ends of jobs that were answered or cancelled."
     DEAD = "dead", "Jobs and records that failed for good, each with its reason."
+    BUDGETS = "budgets", "Budgets of tenants and keys: how much of one is spent."
     POLICIES = "policies", "Moderation policies: that another one holds, or that one is wrong."
 
     def named(self, prefix: str = DEFAULT_PREFIX) -> str:

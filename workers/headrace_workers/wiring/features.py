@@ -15,6 +15,7 @@ from headrace_workers.features.judging.feature import FEATURE as JUDGING
 from headrace_workers.features.knowledge.feature import FEATURE as KNOWLEDGE
 from headrace_workers.features.moderation.feature import FEATURE as MODERATION
 from headrace_workers.features.quality.feature import FEATURE as QUALITY
+from headrace_workers.features.spend.feature import FEATURE as SPEND
 from headrace_workers.features.webhooks.feature import FEATURE as WEBHOOKS
 
 FEATURES: Final[tuple[Feature, ...]] = (
@@ -30,5 +31,6 @@ FEATURES: Final[tuple[Feature, ...]] = (
     QUALITY,
     WEBHOOKS,
     ACCESS,
+    SPEND,
     DATASETS,
 )

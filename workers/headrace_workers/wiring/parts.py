@@ -13,6 +13,8 @@ from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.parts import counting_models
 from headrace_workers.features.knowledge.embedders.deployed_embedder import ServedEmbedder
+from headrace_workers.features.spend.prices import DeploymentPrices
+from headrace_workers.features.spend.settings import SpendSettings
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.early_assignment import Assigner
 from headrace_workers.runtime.wire.follow_up import FollowUp
@@ -27,7 +29,8 @@ def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQ
 
 def pipeline_of(settings: Settings) -> Pipeline:
     """Return the pipeline of this deployment. ConfigurationError where its moderation policy is wrong."""
-    return Pipeline(installed_stages(settings), judge_model=settings.of(ModelSettings).judge_model)
+    prices = DeploymentPrices(Registry(settings.home), settings.of(SpendSettings))
+    return Pipeline(installed_stages(settings), judge_model=settings.of(ModelSettings).judge_model, prices=prices)
 
 
 def admission_parts(settings: Settings, ledger: Ledger, registry: Registry | None = None) -> AdmissionParts:

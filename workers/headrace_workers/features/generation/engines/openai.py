@@ -11,8 +11,8 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.events import FinishReason
 from headrace_workers.core.ports import Request
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions
-from headrace_workers.features.generation.engines.remote.failure_statuses import failure_of_status
 from headrace_workers.features.generation.engines.remote.calls import Piece
+from headrace_workers.features.generation.engines.remote.failure_statuses import failure_of_status
 from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses, RemoteFailed
 from headrace_workers.features.generation.engines.remote.generator import RemoteGenerator
 from headrace_workers.features.generation.engines.remote.http_client import failed_connection, http_client

@@ -28,6 +28,7 @@ from headrace_workers.features.generation.models.catalogue import (
     CATALOGUE_FILE,
     Catalogue,
     CatalogueModel,
+    CataloguePrice,
     RemoteModel,
     read_catalogue,
 )
@@ -236,6 +237,10 @@ class Registry:
     def chain(self, alias: str) -> tuple[str, ...] | None:
         """Return the models of a chain of the catalogue; None where no chain has this name."""
         return self._read_catalogue().chains.get(alias)
+
+    def price(self, alias: str) -> CataloguePrice | None:
+        """Return the price that the catalogue sets for a model; None where it sets none."""
+        return self._read_catalogue().prices.get(alias)
 
     def _names(self) -> set[str]:
         return {folder.name for folder in _folders(self._home)} | self._read_catalogue().models.keys()
