@@ -26,8 +26,8 @@ from headrace_workers.core.tables import DEAD_LETTERS, JOBS, STEPS
 from headrace_workers.features.access.store import quota_accounting, quota_rows
 from headrace_workers.features.access.store.quota_accounting import Want
 from headrace_workers.features.access.store.quotas import Quotas
-from headrace_workers.features.access.store.usage import DAY_MS
 from headrace_workers.features.access.tables import QUOTAS, RESERVATIONS
+from headrace_workers.features.spend.store.usage import DAY_MS
 
 Make = Callable[..., NewJob]
 

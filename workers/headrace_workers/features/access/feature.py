@@ -1,15 +1,12 @@
-"""The access feature: API keys, quotas and usage."""
+"""The access feature: API keys and quotas."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
-from headrace_workers.core.scopes import Scope
 
 if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.ledger.hooks import Hooks
-
-USAGE_READ: Final = Scope("usage:read")
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
@@ -23,7 +20,7 @@ def _commands() -> Sequence[Callable[[Any], None]]:
 
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.features.access.store import quota_accounting, usage
+    from headrace_workers.features.access.store import quota_accounting
 
     return Hooks(
         on_admit=quota_accounting.admit,
@@ -32,10 +29,8 @@ def _hooks() -> "Hooks":
         concerns=quota_accounting.has_reservation,
         on_completion=quota_accounting.settle,
         on_calls=quota_accounting.call,
-        known_tenants=usage.tenants,
-        on_results=usage.count,
         on_prune=quota_accounting.expire,
     )
 
 
-FEATURE = Feature(name="access", commands=_commands, scopes=(USAGE_READ,), hooks=_hooks)
+FEATURE = Feature(name="access", commands=_commands, hooks=_hooks)

@@ -1,8 +1,8 @@
-"""The tables of access: API keys, what tenants use, and what they may use."""
+"""The tables of access: API keys, and what tenants and keys may use."""
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Index, Integer, SmallInteger, String, Table, Text, text
+from sqlalchemy import BigInteger, Column, Index, SmallInteger, String, Table, Text, text
 
 from headrace_workers.core.tables import METADATA, NEVER
 
@@ -17,19 +17,6 @@ API_KEYS: Final = Table(
     Column("made_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
-)
-
-# What tenants have used, by the day on which jobs ended (days since 1970, UTC).
-USAGE: Final = Table(
-    "usage_days",
-    METADATA,
-    Column("tenant", String(64), primary_key=True),
-    Column("day", Integer, primary_key=True),
-    Column("kind", String(16), primary_key=True),
-    Column("model", String(64), primary_key=True),  # "" where no model answered
-    Column("jobs", BigInteger, nullable=False),
-    Column("prompt_tokens", BigInteger, nullable=False),
-    Column("completion_tokens", BigInteger, nullable=False),
 )
 
 IS_WAITED_FOR: Final = text(f"reservations.expires_at < {NEVER}")

@@ -1,15 +1,19 @@
-"""The spend feature: prices, what models cost, and budgets."""
+"""The spend feature: prices, what tenants use and what it costs, and budgets."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from headrace_workers.core.feature import Feature
+from headrace_workers.core.scopes import Scope
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
     from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
+
+
+USAGE_READ: Final = Scope("usage:read")
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -26,9 +30,9 @@ def _commands() -> Sequence[Callable[[Any], None]]:
 
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.features.spend.store import spent_days
+    from headrace_workers.features.spend.store import spent_days, usage
 
-    return Hooks(on_ends=spent_days.count)
+    return Hooks(known_tenants=usage.tenants, on_results=usage.count, on_ends=spent_days.count)
 
 
 def _settings() -> "Sequence[type[Variables]]":
@@ -37,4 +41,11 @@ def _settings() -> "Sequence[type[Variables]]":
     return (SpendSettings,)
 
 
-FEATURE = Feature(name="spend", routers=_routers, commands=_commands, hooks=_hooks, settings=_settings)
+FEATURE = Feature(
+    name="spend",
+    routers=_routers,
+    commands=_commands,
+    scopes=(USAGE_READ,),
+    hooks=_hooks,
+    settings=_settings,
+)

@@ -13,7 +13,7 @@ from headrace_workers.core.ports import Request
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions
 from headrace_workers.features.generation.engines.remote.calls import Piece
 from headrace_workers.features.generation.engines.remote.failure_statuses import failure_of_status
-from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses, RemoteFailed
+from headrace_workers.features.generation.engines.remote.failures import AnswerLost, ProviderRefuses
 from headrace_workers.features.generation.engines.remote.generator import RemoteGenerator
 from headrace_workers.features.generation.engines.remote.http_client import failed_connection, http_client
 from headrace_workers.features.generation.models.catalogue import RemoteModel
@@ -52,9 +52,9 @@ class OpenAIProvider:
         except self._openai.APIConnectionError as error:
             raise failed_connection(error, self._model.endpoint) from None
         except self._openai.APIError as error:  # in the stream, behind the status 200
-            raise RemoteFailed(f"{self._model.endpoint} ended its answer with an error: {str(error)[:200]}") from None
+            raise AnswerLost(f"{self._model.endpoint} ended its answer with an error: {str(error)[:200]}") from None
         except ValueError as error:  # of the client's parser
-            raise RemoteFailed(f"{self._model.endpoint} sent what is no chunk of an answer") from error
+            raise AnswerLost(f"{self._model.endpoint} sent what is no chunk of an answer") from error
 
     async def close(self) -> None:
         """Close its connections."""

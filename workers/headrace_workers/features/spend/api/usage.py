@@ -6,9 +6,9 @@ from typing import Annotated, Final, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from headrace_workers.features.access.feature import USAGE_READ
-from headrace_workers.features.access.store.usage import Usage
+from headrace_workers.features.spend.feature import USAGE_READ
 from headrace_workers.features.spend.store.spent_days import Spending
+from headrace_workers.features.spend.store.usage import Usage
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.services import Wired

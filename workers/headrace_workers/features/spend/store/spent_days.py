@@ -11,10 +11,10 @@ from headrace_workers.core.ledger.accounting import FinishedJob, accounted_until
 from headrace_workers.core.sql.database import insert
 from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.sql.transactions import reads
+from headrace_workers.features.spend.store.usage import DAY_MS
 from headrace_workers.features.spend.tables import SPEND_DAYS
 
 By = Literal["tenant", "model", "day"]
-DAY_MS: Final = 86_400_000
 _KEY: Final = ("tenant", "day", "model", "currency")
 _SUMS: Final = ("calls", "amount", "unknown_calls")
 
