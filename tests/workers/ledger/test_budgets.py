@@ -525,3 +525,62 @@ def test_the_highest_percentage_that_is_reached_is_told(there: Deployment, spent
     there.run("model.echo", lambda at, task: usual(at, task, read=price.prompt_tokens // 2, written=0))
     there.to_the_end()
     assert [percent for _, percent in alerts(there.ledger)] == told
+
+
+RUBRIC = {"criterion": "rubric", "question": "Is it polite?", "model": "other"}
+
+
+def judged(started: Started, task: Task) -> Outcome:
+    """What the stage of models that judge says, with the tokens of its model."""
+    if started.stage != "rubric":
+        return usual(started, task)
+    return Done(usage=Usage(prompt_tokens=50, completion_tokens=2))
+
+
+def test_a_judge_is_reserved_when_its_job_goes_on_to_it_and_counts_in_the_cost(there: Deployment):
+    """By its own tokens, where it tells of them."""
+    budget(there.ledger, 10**9)
+    there.ledger.ingest([new := there.new(criteria=(RUBRIC,))])
+    there.run("model.echo")
+    assert books(there.ledger) == (0, new.money)
+    there.run("moderate")
+    spent, reserved = books(there.ledger)
+    assert (spent, reserved > 130 + 2_000 * 20) == (0, True)
+    there.run("model.other", judged)
+    there.to_the_end()
+    amounts = {each["model"]: each["amount"] for each in costs(there.ledger)[new.id]["models"]}
+    assert amounts == {"echo": 130, "other": 50 * 10 + 2 * 20}
+    assert books(there.ledger) == (130 + 540, 0)
+
+
+def test_a_judge_that_tells_of_no_tokens_is_charged_with_the_most(there: Deployment):
+    """Nobody knows better, and it was not free."""
+    budget(there.ledger, 10**9)
+    there.ledger.ingest([new := there.new(criteria=(RUBRIC,))])
+    there.run("model.echo")
+    there.run("moderate")
+    most = books(there.ledger)[1] - 130
+    there.run("model.other", lambda at, task: Done())
+    there.to_the_end()
+    assert costs(there.ledger)[new.id]["amount"] == 130 + most == books(there.ledger)[0]
+
+
+def test_a_judge_that_the_budget_does_not_hold_ends_the_job(there: Deployment):
+    """Rather than to spend what nobody allowed; what the answer cost is paid."""
+    new = there.new(criteria=(RUBRIC,))
+    budget(there.ledger, new.money)
+    there.ledger.ingest([new])
+    there.to_the_end()
+    (letter,) = there.ledger.dead(DeadFilter())
+    assert (letter.category, letter.stage) == (Category.QUOTA, "rubric")
+    assert books(there.ledger) == (130, 0)
+
+
+def test_a_job_that_the_budget_ended_is_replayed_where_it_stopped(there: Deployment):
+    """Its step is there: with more money it goes on."""
+    new = there.new(criteria=(RUBRIC,))
+    budget(there.ledger, new.money)
+    there.ledger.ingest([new])
+    there.to_the_end()
+    assert there.ledger.replay(DeadFilter()) == (1, 0)
+    assert there.run("model.other", judged) == [new.id]
