@@ -27,6 +27,7 @@ _ORDER = (
     "cache",
     "knowledge",
     "webhooks",
+    "spend",
     "access",
     "generation",
     "providers",

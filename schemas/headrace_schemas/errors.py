@@ -26,12 +26,14 @@ class HeadraceError(Exception):
     """Root of all errors that headrace raises on purpose. The message says what is wrong, where, and what to do.
 
     `param` names the field that is at fault, where it is one: `sampling.top_k`. `code` says what is wrong with it, in
-    OpenAI's words: `missing_required_parameter`, `unknown_parameter` or `invalid_value`.
+    OpenAI's words: `missing_required_parameter`, `unknown_parameter` or `invalid_value`. `billed` says that a call of a
+    model failed for which its provider may want money all the same.
     """
 
     category: ClassVar[Category] = Category.PERMANENT
     param: str | None = None
     code: str | None = None
+    billed: bool = False
 
 
 class InvalidRecord(HeadraceError):

@@ -6,6 +6,7 @@
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from headrace_schemas.budget import BudgetReached
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.events import DeadLetter, JobCancelled, JobEvent, JobHeld, JobKind, Moderated, Output, Result
 from headrace_schemas.job import AnyJob, CancelJob, EmbeddingJob, EvaluationJob, GenerationJob, ModerationJob
@@ -16,7 +17,7 @@ from headrace_schemas.topics import Topic
 
 Event = (
     AnyJob | CancelJob | Review | Output | Moderated | JobHeld | Result | JobCancelled | DeadLetter | PolicySwitched
-    | PolicyRefused | BreakerOpened | BreakerClosed
+    | PolicyRefused | BreakerOpened | BreakerClosed | BudgetReached
 )  # fmt: skip
 
 
@@ -51,6 +52,7 @@ EVENTS: Final = (
     EventType("headrace.result.v1", Result, Topic.RESULTS),
     EventType("headrace.job.cancelled.v1", JobCancelled, Topic.RESULTS),
     EventType("headrace.dead.v1", DeadLetter, Topic.DEAD),
+    EventType("headrace.budget.reached.v1", BudgetReached, Topic.BUDGETS),
     EventType("headrace.policy.switched.v1", PolicySwitched, Topic.POLICIES),
     EventType("headrace.policy.refused.v1", PolicyRefused, Topic.POLICIES),
     EventType("headrace.breaker.opened.v1", BreakerOpened, Topic.MODELS),

@@ -11,11 +11,13 @@ from headrace_schemas.grounding import Grounding
 from headrace_schemas.limits import (
     INTEGRAL,
     MAX_ATTEMPTS,
+    MAX_COSTED,
     MAX_CRITERIA,
     MAX_DIMENSIONS,
     MAX_UNSUPPORTED,
     Alias,
     Base64,
+    Currency,
     Label,
     Name,
     ShortText,
@@ -65,6 +67,30 @@ class Attempt(OutgoingValue):
     cost: Annotated[
         Count | None, Field(description="The cost in millionths of the currency; absent if it is unknown.")
     ] = None
+
+
+class ModelCost(OutgoingValue):
+    """What the calls of one model cost, in millionths of the currency: judges and failed attempts included.
+
+    A call of which nobody knows whether it was billed, such as that of a worker that was killed, counts with the most
+    that it may have cost.
+    """
+
+    model: Alias
+    calls: Count
+    amount: Count = 0
+    unknown_calls: Annotated[Count, Field(description="Of the calls: those whose price is not known.")] = 0
+
+
+class Cost(OutgoingValue):
+    """What a job cost, in millionths of the currency (ISO 4217). An answer from the cache costs nothing."""
+
+    amount: Count
+    currency: Annotated[Currency | None, Field(description="Absent where no call has a known price.")] = None
+    unknown: Annotated[
+        bool, Field(description="True if the price of a model is not known: `amount` is then that of the others alone.")
+    ] = False
+    models: Annotated[tuple[ModelCost, ...], Field(max_length=MAX_COSTED)] = ()
 
 
 class Answer(OutgoingValue):
@@ -276,6 +302,7 @@ class Result(JobEvent):
             "machines. For an answer from the cache also the provider that made it."
         ),
     ] = ()
+    cost: Annotated[Cost | None, Field(description="The cost of all calls of models for the job.")] = None
     accepted_at: Annotated[Time, Field(description="When the job was accepted.")]
     total_ms: Annotated[
         Milliseconds,
@@ -287,6 +314,9 @@ class JobCancelled(JobEvent):
     """The end of a job that was cancelled before it was answered."""
 
     reason: Annotated[ShortText, Field(description="The reason that came with the cancellation.")] = ""
+    cost: Annotated[Cost | None, Field(description="The cost of the calls until then; absent if there was none.")] = (
+        None
+    )
 
 
 class DeadLetter(OutgoingValue):
@@ -308,6 +338,7 @@ class DeadLetter(OutgoingValue):
     reason: Annotated[ShortText, Field(description="The failure in words.")]
     stage: Annotated[Name, Field(description="The stage that failed; `ingest` for a refused record.")]
     attempts: Annotated[Count, Field(description="Attempts of the step that failed.")] = 0
+    cost: Annotated[Cost | None, Field(description="The cost of a job that called models before it failed.")] = None
     topic: Annotated[str, Field(description="The topic of the original record.")]
     # The next fields are those of a refused record, as far as it could be read.
     partition: Annotated[Count | None, Field(description="Its partition.")] = None

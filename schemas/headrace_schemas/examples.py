@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from headrace_schemas.attributes import Equality, Inner, Membership, Middle, Order, Outer
+from headrace_schemas.budget import BudgetReached
 from headrace_schemas.callback import Callback
 from headrace_schemas.criteria import ChrF, Contains, Length, Pairwise, Rubric, Uncertain
 from headrace_schemas.envelope import Envelope
@@ -228,6 +229,7 @@ _EVENTS: Final[tuple[Event, ...]] = (
         original=f'{{"tenant":"{_TENANT}","idempotency_key":"{_KEY}","model":"{_MODEL}","prompt":"Why?","priority":10}}',
         encoding="utf-8",
     ),
+    BudgetReached(tenant=_TENANT, period="month", percent=80, most=250_000_000, spent=200_014_250, reserved=96_000),
     PolicySwitched(tenant=_TENANT, before="5f2c9d1e8a7b", version="0c41d7be93a2"),
     PolicyRefused(
         version="0c41d7be93a2",
@@ -251,8 +253,12 @@ def example_envelope(event_type: str) -> Envelope:
     job_id = event.job_id if isinstance(event, CancelJob | Review) else _JOB_ID
     if isinstance(event, AnyJob):
         job_id = event.job_id("")
-    of_job = not isinstance(event, PolicySwitched | PolicyRefused | BreakerOpened | BreakerClosed)
-    key = event.model if isinstance(event, BreakerOpened | BreakerClosed) else "policies"
+    of_job = not isinstance(event, PolicySwitched | PolicyRefused | BreakerOpened | BreakerClosed | BudgetReached)
+    key = "policies"
+    if isinstance(event, BreakerOpened | BreakerClosed):
+        key = event.model
+    elif isinstance(event, BudgetReached):
+        key = _TENANT
     number = [known.name for known in known_types()].index(event_type) + 1
     return Envelope(
         id=f"evt-{number}" if sent else derive_job_id(_TENANT, event_type),

@@ -15,6 +15,7 @@ MAX_MESSAGES = 128
 MAX_STOPS = 8
 MAX_CHAIN = 8  # models of a job, each of which answers where those before it cannot
 MAX_ATTEMPTS = 64  # that a receipt lists
+MAX_COSTED = 64  # models whose cost a receipt lists
 MAX_CRITERIA = 16
 MAX_UNSUPPORTED = 100  # sentences of an answer that a score names
 MAX_METADATA = 32  # entries
@@ -76,6 +77,7 @@ Alias = Annotated[str, StringConstraints(pattern=_ALIAS), Strict()]
 Tenant = Annotated[str, StringConstraints(pattern=_TENANT), Strict()]
 Label = Annotated[str, StringConstraints(pattern=_LABEL), Strict()]
 Name = Annotated[str, StringConstraints(pattern=_NAME), Strict()]
+Currency = Annotated[str, StringConstraints(pattern="^[A-Z]{3}$"), Strict()]
 HazardName = Annotated[str, StringConstraints(pattern=_HAZARD), Strict()]
 Base64 = Annotated[str, StringConstraints(pattern=_BASE64), Strict()]
 WrittenJobId = Annotated[str, StringConstraints(pattern=_JOB_ID), Strict()]

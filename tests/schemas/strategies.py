@@ -49,6 +49,7 @@ from headrace_schemas import (
     Usage,
 )
 from headrace_schemas.attributes import Equality, Inner, Membership, Middle, Order, Outer
+from headrace_schemas.budget import BudgetReached
 from headrace_schemas.callback import JOB_EVENTS, Callback
 from headrace_schemas.events import JobKind
 from headrace_schemas.grounding import Citation, Grounding, WithoutPassages
@@ -313,6 +314,17 @@ STRATEGIES = {
     "headrace.job.held.v1": jobs_held,
     "headrace.job.cancelled.v1": cancelled,
     "headrace.dead.v1": dead,
+    "headrace.budget.reached.v1": st.builds(
+        BudgetReached,
+        tenant=tenants,
+        key_id=st.none(),
+        period=st.sampled_from(["day", "month", "ever"]),
+        percent=st.sampled_from([50, 80, 100]),
+        most=counts,
+        spent=counts,
+        reserved=counts,
+        ends_at=maybe(times),
+    ),
     "headrace.policy.switched.v1": st.builds(PolicySwitched, tenant=maybe(tenants), before=texts, version=texts),
     "headrace.policy.refused.v1": st.builds(PolicyRefused, version=texts, reason=texts),
     "headrace.breaker.opened.v1": st.builds(BreakerOpened, model=aliases, reason=texts, until=times),

@@ -64,6 +64,7 @@ def test_each_event_is_where_its_readers_look() -> None:
         "held": ["job.held.v1"],
         "results": ["result.v1", "job.cancelled.v1"],
         "dead": ["dead.v1"],
+        "budgets": ["budget.reached.v1"],
         "policies": ["policy.switched.v1", "policy.refused.v1"],
         "models": ["breaker.opened.v1", "breaker.closed.v1"],
     }

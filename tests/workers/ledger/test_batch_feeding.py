@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from tests.workers.ledger.batch_rows import line, lines, rows, stand, two_batches
 
+from headrace_workers.features.access.store.quota_accounting import Want
 from headrace_workers.features.access.store.quotas import Quotas
-from headrace_workers.features.access.store.token_quotas import Want
 from headrace_workers.features.batches.store.batch_feeding import Chunk, Fed
 from headrace_workers.features.batches.store.batch_lines import NewLine
 from headrace_workers.features.batches.store.bulk import Batches

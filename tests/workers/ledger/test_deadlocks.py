@@ -18,8 +18,8 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.positions import Advance, Place, Position
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS
+from headrace_workers.features.access.store.quota_accounting import Want
 from headrace_workers.features.access.store.quotas import Quotas
-from headrace_workers.features.access.store.token_quotas import Want
 
 ROUNDS = 60
 TENANTS = ("a", "b", "c", "d")

@@ -23,11 +23,11 @@ from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.refusals import refusal
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, STEPS
-from headrace_workers.features.access.store import token_quotas
+from headrace_workers.features.access.store import quota_accounting, quota_rows
+from headrace_workers.features.access.store.quota_accounting import Want
 from headrace_workers.features.access.store.quotas import Quotas
-from headrace_workers.features.access.store.token_quotas import Want
-from headrace_workers.features.access.store.usage import DAY_MS
 from headrace_workers.features.access.tables import QUOTAS, RESERVATIONS
+from headrace_workers.features.spend.store.usage import DAY_MS
 
 Make = Callable[..., NewJob]
 
@@ -215,7 +215,7 @@ def test_what_never_comes_is_given_back_after_an_hour(ledger: Ledger, job: Make)
         tx.execute(
             update(RESERVATIONS)
             .where(RESERVATIONS.c.job_id != running.id)
-            .values(expires_at=RESERVATIONS.c.expires_at - token_quotas.UNADOPTED_MS - 1)
+            .values(expires_at=RESERVATIONS.c.expires_at - quota_accounting.UNADOPTED_MS - 1)
         )
     ledger.prune(10**9)
     assert (state(ledger), reserved(ledger)) == ((0, 30), {running.id})
@@ -249,7 +249,7 @@ def test_a_job_that_is_cancelled_costs_nothing(ledger: Ledger, job: Make):
 )  # fmt: skip
 def test_what_a_job_used_is_read_from_its_end(event: bytes, used: int):
     """Of one that died while it ran nobody knows: what was reserved."""
-    assert token_quotas._used(event, 50) == used
+    assert quota_accounting._used(event, 50) == used
 
 
 @pytest.mark.parametrize("how", ["withheld", "expired", "tried"])
@@ -296,16 +296,16 @@ def test_a_period_begins_anew(ledger: Ledger, job: Make, period: str, later: tup
     assert state(ledger) == later
     assert ledger.ingest([job(tokens=35)]).new == new
     (quota,) = ledger.of(Quotas).find()
-    assert quota.left == quota.tokens - quota.used - quota.reserved
+    assert quota.left == quota.most - quota.used - quota.reserved
     assert (quota.ends is None) == (period == "ever")
 
 
 def test_bounds_of_a_period():
     """Its first moment, and the next one's, in UTC."""
     month = 1_796_083_200_000  # 2026-12-01
-    assert token_quotas._bounds("month", month) == (month, month + 31 * DAY_MS)
-    assert token_quotas._bounds("month", month + 31 * DAY_MS - 1) == (month, month + 31 * DAY_MS)
-    assert token_quotas._bounds("day", month + 5) == (month, month + DAY_MS)
+    assert quota_rows._bounds("month", month) == (month, month + 31 * DAY_MS)
+    assert quota_rows._bounds("month", month + 31 * DAY_MS - 1) == (month, month + 31 * DAY_MS)
+    assert quota_rows._bounds("day", month + 5) == (month, month + DAY_MS)
 
 
 def test_a_quota_is_removed_with_what_is_reserved(ledger: Ledger, job: Make):

@@ -14,8 +14,8 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
-from headrace_workers.features.access.store.usage import DAY_MS, Usage
 from headrace_workers.features.judging.store.score_counts import ScoreCount, ScoreCounts
+from headrace_workers.features.spend.store.usage import DAY_MS, Usage
 
 
 def ended(

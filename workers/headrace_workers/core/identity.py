@@ -39,6 +39,11 @@ def breaker_event_id(model: str, at: int, name: str) -> str:
     return _EVENTS.id_of(f"{name} {model}\n{at}")
 
 
+def budget_event_id(tenant: str, key_id: str, unit: str, period: str, ends: int, percent: int, most: int) -> str:
+    """Return the id of the event that tells that so many percent of a budget are spent in the period that ends then."""
+    return _EVENTS.id_of(f"budget {tenant}\n{key_id}\n{unit}\n{period}\n{ends}\n{percent}\n{most}")
+
+
 def refusal_id(topic: str, partition: int, offset: int, timestamp: int = 0) -> str:
     """Return the id of the dead letter of a record that was refused: the same when the record is read again.
 

@@ -64,11 +64,12 @@ class _Sent(NamedTuple):
 
 
 class Want(NamedTuple):
-    """A job to be sent, and the tokens of one answer, if they were counted."""
+    """A job to be sent by the holder of a key, and the tokens of one answer, if they were counted."""
 
     request: AdmissionRequest
     job: Job
     tokens: int | None
+    key_id: str = ""
 
 
 class Quotas(Protocol):
@@ -155,7 +156,9 @@ class Admission:
         ]
         await self._load_shedding.check({self._place(letter) for letter in letters})
         to_send = await self._reserved(letters)
-        paid = await self._quotas.reserve([Want(each.request, each.job, each.tokens) for each in to_send])
+        paid = await self._quotas.reserve(
+            [Want(each.request, each.job, each.tokens, caller.key_id) for each in to_send]
+        )
         await self._send(to_send, began, paid)
         for job in jobs:
             self._metrics.let_in(kind_of(job))

@@ -13,6 +13,8 @@ from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.parts import counting_models
 from headrace_workers.features.knowledge.embedders.deployed_embedder import ServedEmbedder
+from headrace_workers.features.spend.prices import DeploymentPrices
+from headrace_workers.features.spend.settings import SpendSettings
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.early_assignment import Assigner
 from headrace_workers.runtime.wire.follow_up import FollowUp
@@ -29,8 +31,9 @@ def pipeline_of(settings: Settings, avoided: Callable[[], Collection[str]] = non
     """Return the pipeline of this deployment, which leads around `avoided` models. ConfigurationError where its
     moderation policy is wrong.
     """
+    prices = DeploymentPrices(Registry(settings.home), settings.of(SpendSettings))
     judge = settings.of(ModelSettings).judge_model
-    return Pipeline(installed_stages(settings), judge_model=judge, avoided=avoided)
+    return Pipeline(installed_stages(settings), judge_model=judge, avoided=avoided, prices=prices)
 
 
 def admission_parts(

@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from headrace_schemas import GenerationJob
 from headrace_schemas.errors import DeadlinePassed, InvalidRecord, PromptTooLong, UnknownModel
 from headrace_schemas.event_types import type_of
 from headrace_workers.core.admission.check import AdmissionCheck, KnownModels, Named
+from headrace_workers.core.ledger.charges import NextCall, routed
 from headrace_workers.core.pipeline.carried import pack
 from headrace_workers.core.pipeline.chain import Link, pin, tokens_with, with_chain
 from headrace_workers.core.pipeline.grouping import estimate_tokens
@@ -17,11 +19,14 @@ from headrace_workers.core.pipeline.task import Job
 
 @dataclass(frozen=True, slots=True)
 class FirstStep:
-    """Where a job begins, what its answer costs there in tokens, and the context that pins its chain, if it has one."""
+    """Where a job begins, what its answer costs there in tokens, and the context that pins its chain and the price of
+    its first call. `call` is the first call of a model that it needs, if it needs one.
+    """
 
     route: Route
     tokens: int
     context: bytes | None = None
+    call: NextCall | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +83,23 @@ class AdmissionRules:
         chain = self.models.chain(job.model)
         return job if chain is None else job.model_copy(update={"model": chain})
 
-    def first_step(self, job_id: str, job: Job, tokens: int) -> FirstStep:
-        """Return where the job begins, and pin its chain. `tokens` are those of one answer of its first model.
+    def first_step(self, job_id: str, job: Job, tokens: int, read_bytes: int = 0) -> FirstStep:
+        """Return where the job, which has so many bytes, begins, and pin its chain and its price. `tokens` are those of
+        one answer of its first model.
 
         Raise InvalidRecord where no stage of this deployment takes it.
         """
         job = self.resolve(job)
-        if not isinstance(job, GenerationJob) or isinstance(job.model, str):
-            return FirstStep(self.route(job_id, job), tokens)
-        links = self._links(job, tokens)
-        context = pin(links)
-        route = self.route(job_id, with_chain(job, context))
-        if route.model is not None:
+        context: dict[str, Any] = {}
+        first = job
+        if isinstance(job, GenerationJob) and not isinstance(job.model, str):
+            context = pin(self._links(job, tokens))
+            first = with_chain(job, context)
+        route = self.route(job_id, first)
+        if isinstance(job, GenerationJob) and route.model is not None:
             tokens = tokens_with(route.model, job.first_model, tokens, context)
-        return FirstStep(route, tokens, pack(context, ()))
+        call = self.pipeline.first_call(route, job_id, first, read_bytes)
+        return FirstStep(route, tokens, pack(routed(context, call if route.model else None), ()), call)
 
     def _links(self, job: GenerationJob, tokens: int) -> list[Link]:
         """Return the chain of a job whose first model can take it. Another that cannot is skipped, and says why."""
@@ -103,6 +111,10 @@ class AdmissionRules:
             except PromptTooLong as error:
                 links.append(Link(model, skipped=str(error)))
         return links
+
+    def without_price(self, job: Job) -> str | None:
+        """Return a model that the job may need and whose price is not known; None where all are known."""
+        return self.pipeline.without_price(self.resolve(job))
 
     def route(self, job_id: str, job: Job) -> Route:
         """Return where the job begins. Raise InvalidRecord where no stage of this deployment takes it."""

@@ -1,4 +1,4 @@
-"""Accounting: each job that ended with a result is given to features once, behind the hot path.
+"""Accounting: each job that ended is given to features once, behind the hot path.
 
 Jobs are accounted for in the order of their ends, up to a time that lies far enough back: who ends a job has written it
 by then. That time is kept, and moves in the transaction in which features count. (Where the database's clock is set
@@ -22,7 +22,7 @@ _WHAT = "jobs"
 
 
 class FinishedJob(NamedTuple):
-    """A job that ended with a result, at a time (ms)."""
+    """A job that ended at a time (ms), with its terminal event: a result, where it was answered."""
 
     tenant: str
     ended_at: int
@@ -78,14 +78,15 @@ def _until() -> Any:
 
 
 def _ends() -> Any:
-    columns = (JOBS.c.tenant, JOBS.c.ended_at, JOBS.c.terminal)
-    return select(*columns).where(
-        JOBS.c.ended_at.is_not(None), JOBS.c.terminal.is_not(None), JOBS.c.state == "done", JOBS.c.subject.is_(None)
-    )
+    columns = (JOBS.c.tenant, JOBS.c.ended_at, JOBS.c.terminal, JOBS.c.state)
+    return select(*columns).where(JOBS.c.ended_at.is_not(None), JOBS.c.terminal.is_not(None), JOBS.c.subject.is_(None))
 
 
 def _give(connection: Connection, ends: Iterable[Any]) -> None:
-    jobs = [FinishedJob(row.tenant, row.ended_at, from_json(bytes(row.terminal))) for row in ends]
-    if jobs:
-        for feature in hooks():
-            feature.on_results(connection, jobs)
+    rows = list(ends)
+    jobs = [FinishedJob(row.tenant, row.ended_at, from_json(bytes(row.terminal))) for row in rows]
+    results = [job for job, row in zip(jobs, rows, strict=True) if row.state == "done"]
+    for feature in hooks() if jobs else ():
+        feature.on_ends(connection, jobs)
+        if results:
+            feature.on_results(connection, results)

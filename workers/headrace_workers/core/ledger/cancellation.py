@@ -7,15 +7,18 @@ from typing import Any, Literal
 from sqlalchemy import Connection, select, update
 
 from headrace_schemas import Category, JobCancelled
+from headrace_schemas.events import Cost
 from headrace_workers.core.identity import end_id
+from headrace_workers.core.ledger.charges import cost_of
 from headrace_workers.core.ledger.completion import assume_active, finish
 from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.leases import hold
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
 from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.refusals import refusal
+from headrace_workers.core.pipeline.stage import model_of
 from headrace_workers.core.sql.database import among, clock, insert
-from headrace_workers.core.tables import JOBS, LIVE, STEPS
+from headrace_workers.core.tables import CLAIMS, JOBS, LIVE, STEPS
 
 CancelOutcome = Literal["cancelled", "cancelled_ahead", "already_ended", "not_yours"]
 
@@ -51,7 +54,7 @@ def cancel(
     now = clock(connection)
     jobs = _lock(connection, {cancellation.job_id for cancellation in cancellations})
     outcomes: list[CancelOutcome] = []
-    granted: dict[str, Outgoing] = {}
+    granted: dict[str, Cancellation] = {}
     for cancellation in cancellations:
         job = jobs.get(cancellation.job_id)
         if job is None:  # it ended long ago, and is forgotten since we looked
@@ -61,12 +64,13 @@ def cancel(
         elif job.state != "active" or job.subject is not None or cancellation.job_id in granted:
             outcomes.append("already_ended")
         else:
-            granted[cancellation.job_id] = _record(cancellation, job, now)
+            granted[cancellation.job_id] = cancellation
             outcomes.append("cancelled_ahead" if cancellation.job_id in ahead else "cancelled")
-    _cancel_steps(connection, list(granted), now)
+    costs = _cancel_steps(connection, list(granted), now)
     # Only now, when nobody can say anything about these jobs any more: records are published in the order in which
     # they were written, whichever transaction ends first.
-    finish(connection, "cancelled", list(granted.items()), now, assume_active(granted))
+    records = [(job_id, _record(each, jobs[job_id], now, costs.get(job_id))) for job_id, each in granted.items()]
+    finish(connection, "cancelled", records, now, assume_active(granted))
     return outcomes
 
 
@@ -115,9 +119,9 @@ def _lock(connection: Connection, job_ids: Iterable[str]) -> dict[str, Any]:
     return {row.id: row for row in rows}
 
 
-def _record(cancellation: Cancellation, job: Any, now: int) -> Outgoing:
+def _record(cancellation: Cancellation, job: Any, now: int, cost: Cost | None) -> Outgoing:
     return outgoing(
-        JobCancelled(job_id=cancellation.job_id, tenant=cancellation.tenant, reason=cancellation.reason),
+        JobCancelled(job_id=cancellation.job_id, tenant=cancellation.tenant, reason=cancellation.reason, cost=cost),
         event_id=end_id(cancellation.job_id, _EVENT_TYPE, job.replays),
         job_id=cancellation.job_id,
         traceparent=cancellation.traceparent,
@@ -126,13 +130,20 @@ def _record(cancellation: Cancellation, job: Any, now: int) -> Outgoing:
     )
 
 
-def _cancel_steps(connection: Connection, job_ids: list[str], now: int) -> None:
-    """End all steps that could still run. Locked jobs are given no new ones, save by a completion under way.
+def _cancel_steps(connection: Connection, job_ids: list[str], now: int) -> dict[str, Cost | None]:
+    """End all steps that could still run; return what the jobs cost until then, with the calls that are under way.
+    Locked jobs are given no new ones, save by a completion under way.
 
     Such a completion is waited for, and what it made was not there when we began to wait: so look again.
     """
+    costs: dict[str, Cost | None] = {}
     if not job_ids:
-        return
+        return costs
     live = among(connection, STEPS.c.job_id, job_ids) & STEPS.c.state.in_(LIVE)
-    while connection.execute(select(STEPS.c.job_id).where(live).limit(1)).first() is not None:
+    began = CLAIMS.c.started_at.is_not(None).label("began")
+    query = select(STEPS.c.job_id, STEPS.c.queue, STEPS.c.context, began)
+    query = query.outerjoin(CLAIMS, CLAIMS.c.id == STEPS.c.claim_id).where(live)
+    while rows := connection.execute(query).all():
+        costs |= {row.job_id: cost_of(row.context, model_of(row.queue) if row.began else None) for row in rows}
         connection.execute(update(STEPS).where(live).values(state="cancelled", claim_id=None, ended_at=now))
+    return costs

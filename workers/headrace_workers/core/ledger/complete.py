@@ -12,7 +12,7 @@ need no order. `tests/workers/ledger/test_deadlocks.py` runs all of them on the 
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -43,11 +43,12 @@ from headrace_workers.core.ledger.completion import (
 )
 from headrace_workers.core.ledger.dead_letters import Burial, bury
 from headrace_workers.core.ledger.hooks import Hooks, hooks
+from headrace_workers.core.ledger.model_calls import WantedCall, refused
 from headrace_workers.core.ledger.outbox import Outgoing, put
 from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, JobEnd, Outcome, Retry, Wait
 from headrace_workers.core.ledger.rows import Written
 from headrace_workers.core.ledger.sizing import next_budget
-from headrace_workers.core.ledger.steps import STATES, NewStep, ready_at_latest
+from headrace_workers.core.ledger.steps import STATES, NewStep, Tried, ready_at_latest
 from headrace_workers.core.sql.database import bindparam_of, do_last, insert, now_ms, one_of
 from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import BUDGETS, CLAIMS, DROPPED, STEPS
@@ -61,6 +62,9 @@ class Settled:
     published last. A step that is not done is ready again after `delay_ms`, at the latest; without a delay, when
     somebody wakes it. A retry takes place in another `queue`, with this `group_key`, `prefix` and `tokens`, where a
     queue is given; a `context` replaces the step's. `burial` is the end of a job that is dead.
+
+    `call` is the call of a model that comes next, where its price is known. `refusal` is the end of the job where it
+    may not make that call.
 
     `event` is what the job goes on with, for a worker that does so at once.
     """
@@ -77,6 +81,8 @@ class Settled:
     tokens: int | None = None
     context: bytes | None = None
     burial: Burial | None = None
+    call: WantedCall | None = None
+    refusal: Burial | None = None
     event: object = field(default=None, compare=False, repr=False)
 
     @property
@@ -169,16 +175,19 @@ def complete(
     if not heads:
         return None
     group_key, full, tokens, started_at, size, now = heads[0]
-    active = lock_active(connection, [item.job_id for item in settled if item.ends or item.burial])
+    active = lock_active(connection, [item.job_id for item in settled if item.ends or item.burial or item.call])
     settled = [item for item in settled if item.job_id in active or not item.ends]
+    again = [item.job_id for item in settled if item.call and item.job_id in active and not item.following]
+    _hold_rows(connection, (), concerned(active, again))
     done = _advance(connection, claim_id, settled, started_at, now, active)
-    following = [step for item in done.values() for step in item.following]
-    put_tried(connection, following, now)
     later = _retry(connection, claim_id, settled, now) + _park(connection, claim_id, settled, now)
+    over = _refused_calls(connection, [item for item in settled if item.job_id in {*done, *again}], active)
+    following = [step for item in done.values() for step in _let_in(item, over, now)]
+    put_tried(connection, following, now)
     wake_waiters_of_held(connection, _held(done.values(), settled))
-    burials = [item.burial for item in settled if item.burial and item.job_id in active]
-    dead = _bury(connection, claim_id, burials, done.keys(), now)
-    if len(done.keys() | dead) + later < size:  # the jobs of the rest were cancelled meanwhile
+    burials = [item.burial for item in settled if item.burial and item.job_id in active] + list(over.values())
+    dead = _bury(connection, claim_id, burials, done.keys() | over.keys(), now)
+    if len(done.keys() | (dead - over.keys())) + later < size:  # the jobs of the rest were cancelled meanwhile
         connection.execute(
             update(STEPS).where(STEPS.c.claim_id == claim_id).values(state="cancelled", claim_id=None, ended_at=now)
         )
@@ -207,7 +216,8 @@ def _advance(
     held = frozenset(job_id for (job_id,) in run(connection, _done(connection.dialect.name), parameters))
     done = [item for item in done if item.job_id in held]
     rows = [row for item in done if isinstance(item.outcome, Done | Ended) for row in item.outcome.rows]
-    _hold_rows(connection, rows, concerned(active, [item.job_id for item in done if item.ends]))
+    ending = [item.job_id for item in done if item.ends or (item.call and item.job_id in active)]  # or may be refused
+    _hold_rows(connection, rows, concerned(active, ending))
     for row in rows:
         row.write(connection)
     said = [record for item in done for record in item.records]
@@ -227,6 +237,27 @@ def _hold_rows(connection: Connection, rows: Sequence[Written], ending: Mapping[
     if rows or ending:
         for feature in hooks():
             feature.hold_rows(connection, rows, ending.get(feature, ()))
+
+
+def _refused_calls(
+    connection: Connection, settled: Sequence[Settled], active: Mapping[str, ActiveJob]
+) -> dict[str, Burial]:
+    """Let features reserve for the calls that follow; return the ends of the jobs that may not make theirs."""
+    calls = {item.job_id: item.call for item in settled if item.call is not None}
+    reasons = refused(connection, calls, active) if calls else {}
+    ends = {item.job_id: item.refusal for item in settled}
+    return {
+        job_id: replace(end, reason=reason) for job_id, reason in reasons.items() if (end := ends[job_id]) is not None
+    }
+
+
+def _let_in(item: Settled, over: Mapping[str, Burial], now: int) -> tuple[NewStep, ...]:
+    """Return the steps that follow, the last of them dead where its call is refused: a replay begins there."""
+    end = over.get(item.job_id)
+    if end is None or not item.following:
+        return item.following
+    *before, last = item.following
+    return (*before, last._replace(tried=Tried(now, Dead(end.category, end.reason))))
 
 
 def _drop(connection: Connection, reasons: Mapping[str, str], now: int, active: Mapping[str, ActiveJob]) -> None:

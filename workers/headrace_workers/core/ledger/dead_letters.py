@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from headrace_schemas import Category, DeadLetter, HeadraceError, Topic
 from headrace_schemas.event_types import job_type
+from headrace_schemas.events import Cost
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
 from headrace_workers.core.identity import end_id
 from headrace_workers.core.ledger.completion import ActiveJob, finish, lock_active
@@ -56,6 +57,7 @@ class Burial:
     size: int | None = None  # of the value, in bytes, where only a part of it is here
     sound: bool = False  # a refused record that is good in itself: it may have been taken in before
     origin: Origin = field(default_factory=Origin)
+    cost: Cost | None = None  # of a job that called models
     error: HeadraceError | None = field(default=None, compare=False)  # that refused a record, while it is at hand
 
 
@@ -81,6 +83,7 @@ def letter(burial: Burial) -> DeadLetter:
             "reason": _clean(burial.reason),
             "stage": burial.stage,
             "attempts": burial.attempts,
+            "cost": burial.cost,
             "topic": str(burial.topic),
             **_origin_columns(burial.origin),
             "size": size,
@@ -215,6 +218,7 @@ def job_burial(
     category: Category,
     reason: str,
     subject: str | None = None,
+    cost: Cost | None = None,
 ) -> Burial:
     """Return the burial of an accepted job, or of a unit about this subject, at one of its steps."""
     return Burial(
@@ -230,5 +234,6 @@ def job_burial(
         traceparent=traceparent,
         correlationid=correlationid,
         refers_to=subject,
+        cost=cost,
         origin=Origin(traceparent=traceparent, correlationid=correlationid),
     )

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from headrace_workers.core.ledger.accounting import FinishedJob
     from headrace_workers.core.ledger.dead_letters import Burial
     from headrace_workers.core.ledger.incidents import Incident
+    from headrace_workers.core.ledger.model_calls import WantedCall
     from headrace_workers.core.ledger.new_jobs import NewJob
     from headrace_workers.core.ledger.records import ReceivedReview
     from headrace_workers.core.ledger.rows import Written
 
 Condition: TypeAlias = ColumnElement[bool]
 Admit: TypeAlias = Callable[[Connection, Sequence["NewJob"], Collection[str]], Mapping[str, str]]
+Calls: TypeAlias = Callable[[Connection, Mapping[str, "WantedCall"]], Mapping[str, str]]
 Ingest: TypeAlias = Callable[[Connection, Sequence["NewJob"]], object]
 Refused: TypeAlias = Callable[[Connection, Sequence["Burial"], Sequence["NewJob"]], object]
 Reviews: TypeAlias = Callable[[Connection, Sequence["ReceivedReview"]], Sequence["Burial"]]
@@ -50,6 +52,10 @@ def _no_incidents(_connection: Connection) -> Sequence["Incident"]:
 
 
 def _admit_all(*_: Any) -> Mapping[str, str]:
+    return {}
+
+
+def _allow_all(*_: Any) -> Mapping[str, str]:
     return {}
 
 
@@ -81,6 +87,9 @@ class Hooks:
     and what the completion of these jobs, which concern the feature, will. `on_completion(connection, terminals)` is
     told of the jobs that concern the feature, each with the value of its terminal event, or None for a unit.
 
+    Calls. `on_calls(connection, calls)` is told of jobs that concern the feature and are routed to a model again, each
+    with the call, in the transaction that routes them; it returns those that may not call it, each with the reason.
+
     Holding. `on_held(connection, job_ids)` is told of jobs that wait for a person, or until something works.
     `on_withheld(connection, job_ids, reason)` is told of those that were ended instead of released.
 
@@ -89,7 +98,8 @@ class Hooks:
 
     Time. `is_due(now)` returns a condition on the feature's tables: whether `on_reap` has something to do, by the
     database's clock. `on_reap(connection)` does a bounded part of it, in a transaction of its own.
-    `on_results(connection, jobs)` is told of each job that has ended with a result, once, some minutes later.
+    `on_results(connection, jobs)` is told of each job that has ended with a result, once, some minutes later, and
+    `on_ends(connection, jobs)` of each that has ended in whatever way.
 
     Forgetting. `on_forget_jobs(connection, job_ids)` is told of jobs and units that are about to be forgotten: it keeps
     or deletes what the feature has of them. `on_prune(connection, older_than_ms)` forgets a bounded number of rows, and
@@ -110,12 +120,14 @@ class Hooks:
     concerns: Callable[[], Condition] | None = None
     hold_rows: HoldRows = _do_nothing
     on_completion: Completion = _do_nothing
+    on_calls: Calls = _allow_all
     on_held: Held = _do_nothing
     on_withheld: Withheld = _do_nothing
     known_tenants: Tenants = _know_none
     is_due: Callable[[Any], Condition] | None = None
     on_reap: Callable[[Connection], object] | None = None
     on_results: Results = _do_nothing
+    on_ends: Results = _do_nothing
     on_forget_jobs: ForgetJobs = _do_nothing
     on_prune: Prune = _nothing_to_prune
     on_documents_changed: DocumentsChanged = _do_nothing

@@ -25,6 +25,7 @@ from headrace_workers.core.ledger import (
     leases,
     outbox,
     pressure,
+    recover,
     repetitions,
     replay,
     start,
@@ -57,6 +58,7 @@ class ForWorkers(Engines):
     renew = volatile(leases.renew)
     leased_jobs = reads(leases.leased_jobs)
     complete = durable(complete.complete)
+    give_back = durable(recover.give_back)
     acquit = volatile(leases.acquit)
     horizon = reads(changes.horizon)
     followed = brief_volatile(followers.tell)

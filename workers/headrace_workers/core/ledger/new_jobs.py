@@ -34,6 +34,8 @@ class NewJob:
     line: int | None = None
     callback: str | None = None  # JSON of its own, where it has one
     most_tokens: int | None = None  # that it may cost, where it may be answered again
+    money: int = 0  # micro-units that its first call of a model may cost
+    unpriced: str | None = None  # a model that it may need, and whose price is not known
 
     @property
     def cost(self) -> int:

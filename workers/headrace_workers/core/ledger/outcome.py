@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace_schemas import Category, HeadraceError
+from headrace_schemas import Category, HeadraceError, Usage
 from headrace_schemas.events import JobEvent
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.rows import Written
@@ -17,7 +17,7 @@ class Done:
     `also` are published before `event`. `context` maps names to JSON: every later stage is given it, and nobody else.
     `rows` are written in the same transaction. `to` names the next stage, which may be an earlier one; without it
     routing decides. `model` says which one is to run it, where that is not for the stage to say. `tokens` is what the
-    job costs from here on, where that has changed.
+    job costs from here on, where that has changed. `usage` are the tokens of the step's model, where no answer says so.
     """
 
     event: JobEvent | None = None
@@ -27,15 +27,19 @@ class Done:
     to: str | None = None
     model: str | None = None
     tokens: int | None = None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The job ends with this event: its terminal record. `also` are published before it."""
+    """The job ends with this event: its terminal record. `also` are published before it. `usage` are the tokens of the
+    step's model, where no answer says so.
+    """
 
     event: JobEvent
     also: tuple[JobEvent, ...] = ()
     rows: tuple[Written, ...] = ()
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ class Retry:
 
     A `REROUTABLE` one is tried at once with another model, if the stage knows of one. `otherwise` is used when no
     attempt is left, or no time before the deadline: the job goes on, ends or is held with it. Without it the job is
-    then dead. `context` is handed to the next attempt and to every later stage.
+    then dead. `context` is handed to the next attempt and to every later stage. One that may be `billed`, such as an
+    answer that broke off, is charged with the most that it may cost.
     """
 
     reason: str
@@ -52,6 +57,7 @@ class Retry:
     category: Category = Category.TRANSIENT
     otherwise: "Done | Ended | Held | None" = None
     context: Mapping[str, Any] = field(default_factory=dict)
+    billed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +116,11 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """The task cannot be done: the job ends in `dead` with this reason."""
+    """The task cannot be done: the job ends in `dead` with this reason. `billed` is as of `Retry`."""
 
     category: Category
     reason: str
+    billed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,4 +136,6 @@ Outcome = Done | Ended | Retry | Wait | Held | Dead | Dropped
 def outcome_of(error: HeadraceError) -> Retry | Dead:
     """Return the outcome of a task that failed with an error: the error's category decides."""
     reason = reason_of(error)
-    return Retry(reason, category=error.category) if error.category.retryable else Dead(error.category, reason)
+    if error.category.retryable:
+        return Retry(reason, category=error.category, billed=error.billed)
+    return Dead(error.category, reason, billed=error.billed)

@@ -2,7 +2,7 @@
 
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,11 +10,14 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, or_, select, update
 
 from headrace_schemas import Category
-from headrace_workers.core.ledger.completion import lock_active, wake
+from headrace_workers.core.ledger.charges import cost_of
+from headrace_workers.core.ledger.completion import ActiveJob, concerned, lock_active, wake
 from headrace_workers.core.ledger.dead_letters import Burial, bury, job_burial
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.leases import release
+from headrace_workers.core.ledger.model_calls import charge_lost, lost_calls
 from headrace_workers.core.ledger.sizing import LARGEST_BYTES, within_budget
+from headrace_workers.core.pipeline.stage import model_of
 from headrace_workers.core.sql.database import among, clock, now_ms
 from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import CLAIMS, IS_HELD, IS_PARKED, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
@@ -135,9 +138,9 @@ def reap(connection: Connection, max_crashes: int) -> Reaped:
     is one whose worker lives: it has let go of it, and could not say so.
     """
     dropped, died = _lost(connection)
+    begun = [claim.id for claim in (*dropped, *died) if claim.started_at is not None]
+    lost, active = _lost_calls(connection, begun)
     unstarted = release(connection, [claim.id for claim in dropped])
-    if not died:
-        return Reaped(unstarted)
     connection.execute(delete(CLAIMS).where(among(connection, CLAIMS.c.id, [claim.id for claim in died])))
     company = Counter(claim.worker for claim in died)
     crashed = 0
@@ -147,7 +150,44 @@ def reap(connection: Connection, max_crashes: int) -> Reaped:
         returned, dead = _split(connection, claim.id, claim.worker or "?", max_crashes, alone=alone)
         crashed += returned
         poison += dead
-    return Reaped(unstarted, crashed, len(bury(connection, poison, clock(connection))))
+    buried = bury(connection, poison, clock(connection))
+    _end_refused(connection, lost, active, buried)
+    return Reaped(unstarted, crashed, len(buried))
+
+
+def give_back(connection: Connection, claim_ids: Sequence[int]) -> int:
+    """Give back claims whose worker ends, as `release` does; return the number of steps. The calls that it had begun
+    are charged.
+    """
+    begun = select(CLAIMS.c.id).where(
+        among(connection, CLAIMS.c.id, sorted(claim_ids)), CLAIMS.c.started_at.is_not(None)
+    )
+    ordered = begun.order_by(CLAIMS.c.id).with_for_update()
+    lost, active = _lost_calls(connection, list(connection.execute(ordered).scalars()) if claim_ids else [])
+    steps = release(connection, claim_ids)
+    _end_refused(connection, lost, active)
+    return steps
+
+
+def _lost_calls(connection: Connection, claim_ids: Sequence[int]) -> tuple[list[Any], dict[str, ActiveJob]]:
+    """Return the steps of these claims that were asking a model, with their jobs, which are locked with all that may
+    change with their ends.
+    """
+    lost = lost_calls(connection, claim_ids)
+    active = lock_active(connection, [row.job_id for row in lost])
+    for feature, job_ids in concerned(active, sorted(active)).items():
+        feature.hold_rows(connection, (), job_ids)
+    return lost, active
+
+
+def _end_refused(
+    connection: Connection, lost: Sequence[Any], active: dict[str, ActiveJob], dead: Collection[str] = ()
+) -> None:
+    """Charge lost calls, but those of jobs that are dead by now, and end the jobs that may not make theirs again."""
+    left = {job_id: job for job_id, job in active.items() if job_id not in dead}
+    ends = charge_lost(connection, lost, left)
+    if ends:
+        bury(connection, ends, clock(connection), left)
 
 
 def _lost(connection: Connection) -> tuple[list[Any], list[Any]]:
@@ -195,7 +235,7 @@ def _split(
         crashes = rows[0].crashes + (_ALONE if alone else 1)
         if crashes >= max_crashes * _ALONE:
             reason = "its worker died or hung again and again while it ran this job"
-            return 0, burials(connection, STEPS.c.claim_id == claim_id, Category.POISON, reason)
+            return 0, burials(connection, STEPS.c.claim_id == claim_id, Category.POISON, reason, running=True)
         later = {} if alone else {"state": "waiting", "ready_at": now_ms() + _apart(rows[0].job_id, crashes)}
         _return(connection, claim_id, rows, {"reason": why, "crashes": crashes, **later})
         return 1, []
@@ -235,13 +275,23 @@ def expire(connection: Connection) -> int:
     return len(bury(connection, ends, clock(connection), active))
 
 
-def burials(connection: Connection, where: Any, category: Category, reason: str) -> list[Burial]:
-    """Return the ends in `dead` of the jobs whose steps these are, a bounded number."""
+def burials(
+    connection: Connection, where: Any, category: Category, reason: str, *, running: bool = False
+) -> list[Burial]:
+    """Return the ends in `dead` of the jobs whose steps these are, a bounded number. Steps that were `running` are
+    charged for the call that nobody recorded.
+    """
     query = (
         select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.attempts, JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload,
-               JOBS.c.replays, JOBS.c.traceparent, JOBS.c.correlationid, JOBS.c.subject)
+               JOBS.c.replays, JOBS.c.traceparent, JOBS.c.correlationid, JOBS.c.subject, STEPS.c.queue, STEPS.c.context)
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
         .where(where)
         .limit(_EXPIRED_AT_ONCE)
     )  # fmt: skip
-    return [job_burial(**row._asdict(), category=category, reason=reason) for row in connection.execute(query).all()]
+    found = []
+    for row in connection.execute(query).all():
+        fields = row._asdict()
+        queue, context = fields.pop("queue"), fields.pop("context")
+        cost = cost_of(context, model_of(queue) if running else None)
+        found.append(job_burial(**fields, category=category, reason=reason, cost=cost))
+    return found

@@ -8,6 +8,7 @@ from typing import Any, Final
 from headrace_schemas import GenerationJob
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.job import JudgedJob, Lane
+from headrace_workers.core.ledger.charges import NextCall, NoPrices, Prices
 from headrace_workers.core.ledger.outcome import Outcome
 from headrace_workers.core.pipeline.isolate import Step
 from headrace_workers.core.pipeline.stage import (
@@ -76,7 +77,8 @@ class Pipeline:
     """The stages, in the order in which a job passes them. Everything that depends on which there are asks this.
 
     Without `stages` these are those of all features. `judge_model` answers rubrics that name no model. `avoided`
-    returns the models that interactive jobs are not sent to while another model may answer them.
+    returns the models that interactive jobs are not sent to while another model may answer them. `prices` are those of
+    the deployment's models; without them none is known.
     """
 
     def __init__(
@@ -85,10 +87,12 @@ class Pipeline:
         *,
         judge_model: str | None = None,
         avoided: Callable[[], Collection[str]] = none_avoided,
+        prices: Prices | None = None,
     ) -> None:
         self.stages = installed_stages() if stages is None else in_order(stages)
         self._judge_model = judge_model
         self._avoided = avoided
+        self.prices = prices or NoPrices()
         self._places = {stage.name: place for place, stage in enumerate(self.stages)}
 
     def stage(self, name: str) -> Stage | None:
@@ -170,6 +174,27 @@ class Pipeline:
         while model is not None and model in avoided:
             model = stage.elsewhere(job, model)
         return model
+
+    def call(self, route: Route, job: Job, read_bytes: int) -> NextCall | None:
+        """Return the call of a model that a job is routed to and that reads so many bytes; None where none is asked."""
+        if route.model is None:
+            return None
+        return NextCall(route.model, self.prices.price(route.model), route.stage.most_tokens(job, read_bytes))
+
+    def first_call(self, route: Route, job_id: str, job: Job, read_bytes: int) -> NextCall | None:
+        """Return the first call that a job needs which begins with this route; None where it needs none."""
+        if route.model is not None:
+            return self.call(route, job, read_bytes)
+        for stage in self.stages:
+            if stage.weight is Weight.MODEL and isinstance(job, stage.takes):
+                model = stage.model(job_id, job, self._judge_model)
+                if model is not None:
+                    return NextCall(model, self.prices.price(model), stage.most_tokens(job, read_bytes))
+        return None
+
+    def without_price(self, job: Job) -> str | None:
+        """Return a model that the job may need and whose price is not known; None where all are known."""
+        return next((each for each in sorted(self.models_of(job)) if self.prices.price(each) is None), None)
 
     def most_tokens(self, job: Job, once: int) -> int:
         """Return the largest cost of a job, one answer of which costs `once` with its prompt: it may come back to its

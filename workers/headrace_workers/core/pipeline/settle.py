@@ -1,26 +1,41 @@
 """Translation of a step's outcome for a task into what the ledger writes. Pure."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from headrace_schemas import Category, GenerationJob, JobHeld, Moderated, Output, Result, StageRecord, Topic
 from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.event_types import topic_for, type_of
-from headrace_schemas.events import Attempt, JobEvent
+from headrace_schemas.events import Attempt, Cost, JobEvent
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_workers.core.identity import held_id, said_id
+from headrace_workers.core.ledger.charges import (
+    CALLS,
+    Charge,
+    NextCall,
+    call_in,
+    charge_of,
+    cost_in,
+    cost_of,
+    lost,
+    routed,
+    spent_in,
+    with_charge,
+)
 from headrace_workers.core.ledger.complete import Settled
-from headrace_workers.core.ledger.dead_letters import job_burial
+from headrace_workers.core.ledger.dead_letters import Burial, job_burial
+from headrace_workers.core.ledger.model_calls import WantedCall
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
 from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, Outcome, Retry, Wait
 from headrace_workers.core.ledger.start import Started, StepRow
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.pipeline.carried import WrongOutcome, pack, published, unpack
-from headrace_workers.core.pipeline.chain import in_words, tokens_with, tried_in, with_chain
+from headrace_workers.core.pipeline.chain import TRIED, in_words, tokens_with, tried_in, with_chain
 from headrace_workers.core.pipeline.routing import Pipeline, Route
-from headrace_workers.core.pipeline.stage import model_of
+from headrace_workers.core.pipeline.stage import Weight, model_of
 from headrace_workers.core.pipeline.task import Task, Unit
 from headrace_workers.core.tables import NEVER
 
@@ -97,7 +112,7 @@ def _settled(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome
         case Wait() | Held():
             return _put_aside(started, row, task, outcome, conditions)
         case Dead():
-            return settle_dead(started.stage, row, outcome)
+            return settle_dead(started.stage, row, outcome, model_of(started.queue))
         case Dropped():
             raise WrongOutcome("dropped a job, whose end somebody waits for")
     raise AssertionError(outcome)
@@ -154,7 +169,10 @@ def failed(started: Started, row: StepRow, reason: str, conditions: Conditions) 
 def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: Conditions) -> Settled:
     """Return the job passes to the next stage, with what was published, or in silence."""
     stages = (*task.stages, _record(started, row, conditions))
-    said = [_with_stages(event, stages) for event in (*done.also, *((done.event,) if done.event else ()))]
+    charge = _charge(started, task, done, conditions)
+    charged = with_charge(task.context, charge) if charge and not _is_told(charge, done.event) else {}
+    events = (*done.also, *((_with_cost(done.event, charge),) if done.event else ()))
+    said = [_with_stages(event, stages) for event in events]
     event = said[-1] if done.event else task.event
     pipeline = conditions.pipeline
     route = pipeline.next_step(
@@ -175,7 +193,10 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
     payload, event_type = (
         (records[-1].value, type_of(event)) if done.event else (row.payload, row.event_type)  # type: ignore[arg-type]
     )
-    context = pack({**task.context, **done.context}, stages[len(published(event)) :])
+    kept = {**task.context, **done.context, **charged}
+    read_bytes = len(row.job_payload) + len(payload or b"") + _size(kept)
+    call = pipeline.call(route, task.job, read_bytes)
+    context = pack(routed(kept, call), stages[len(published(event)) :])
     following = NewStep(
         job_id=row.job_id,
         stage=route.stage.name,
@@ -197,7 +218,9 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
         context=context,
         read_bytes=len(row.job_payload) + len(payload or b"") + len(context or b""),
     )
-    return Settled(row.job_id, done, records, (following,), event=event)
+    wanted = _wanted(call, kept)
+    refusal = _refusal(route.stage.name, row, 0, kept) if wanted else None
+    return Settled(row.job_id, done, records, (following,), event=event, call=wanted, refusal=refusal)
 
 
 def _tokens(row: StepRow, task: Task, done: Done, model: str | None) -> int:
@@ -217,10 +240,55 @@ def _end(started: Started, row: StepRow, task: Task, end: Ended, conditions: Con
     stages = (*task.stages, _record(started, row, conditions))
     changes: dict[str, object] = {"stages": stages}
     if isinstance(end.event, Result):
+        charge = _charge(started, task, end, conditions)
+        context = {**task.context, **(with_charge(task.context, charge) if charge else {})}
+        changes["cost"] = cost_in(_with_answer(context, end.event))
         changes["total_ms"] = round(max(0.0, started.now - row.accepted_at + conditions.ran_ms), 1)
     last = end.event.model_copy(update=changes)
     records = _outgoing(started, row, [*(_with_stages(event, stages) for event in end.also), last], conditions)
     return Settled(row.job_id, end, records[:-1], end=records[-1])
+
+
+def _charge(started: Started, task: Task, outcome: Done | Ended, conditions: Conditions) -> Charge | None:
+    """Return the charge of the call that this step was; None where it asked no model."""
+    model, stage = model_of(started.queue), conditions.pipeline.stage(started.stage)
+    if model is None or stage is None or stage.weight is not Weight.MODEL:
+        return None
+    usage = outcome.usage
+    if usage is None and isinstance(outcome.event, Output):
+        usage = outcome.event.answer.usage
+    return charge_of(call_in(task.context, model), usage, conditions.ran_ms / len(started.steps))
+
+
+def _is_told(charge: Charge, event: JobEvent | None) -> bool:
+    """Return True if an answer tells of this call, and nothing else is known: then no context is written for it."""
+    return charge.amount is None and isinstance(event, Output)
+
+
+def _with_answer(context: Mapping[str, Any], result: Result) -> Mapping[str, Any]:
+    """Return the context with the call of the answer's model, whose price is not known where no charge names it."""
+    answer = result.answer
+    if answer is None or answer.model in context.get(CALLS, {}) or answer.finish_reason == "abstained":
+        return context
+    if answer.recall is not None and answer.recall.tier != "none":
+        return context
+    return {**context, **with_charge(context, Charge(answer.model, None))}
+
+
+def _with_cost(event: JobEvent, charge: Charge | None) -> JobEvent:
+    """Return an output whose answer lists its attempts with what the last of them cost."""
+    if charge is None or not isinstance(event, Output) or not event.answer.attempts:
+        return event
+    *before, last = event.answer.attempts
+    attempts = (*before, last.model_copy(update={"cost": charge.amount}))
+    return event.model_copy(update={"answer": event.answer.model_copy(update={"attempts": attempts})})
+
+
+def _wanted(call: NextCall | None, context: Mapping[str, Any]) -> WantedCall | None:
+    """Return what the ledger reserves for a call, where that has a price."""
+    if call is None or call.most is None:
+        return None
+    return WantedCall(call.model, spent_in(context), call.most)
 
 
 def _record(started: Started, row: StepRow, conditions: Conditions) -> StageRecord:
@@ -267,20 +335,20 @@ def _retry(started: Started, row: StepRow, task: Task | Unit | None, retry: Retr
     if isinstance(task, Task) and retry.category is Category.REROUTABLE:
         other = conditions.pipeline.elsewhere(stage, row.job_id, task.job, started.queue)
         if other is not None and in_time:
-            return _later(started, row, task, retry, 0, other)
+            return _later(started, row, task, retry, 0, other, conditions)
         again = conditions.pipeline.again(stage, row.job_id, task.job, started.queue)
     last = attempts >= stage.retry.most(conditions.max_attempts)
     delay_ms = int(stage.retry.delay(attempts, conditions.random, retry.after) * 1000)
     if not last and (row.deadline >= NEVER or ended + delay_ms < row.deadline):
-        return _later(started, row, task, retry, delay_ms, again)
+        return _later(started, row, task, retry, delay_ms, again, conditions)
     if retry.otherwise is not None and task is not None:
         return settle(started, row, task, retry.otherwise, conditions)
     before = f"; tried before: {in_words(others)}" if others else ""
     if last:
-        dead = Dead(retry.category, f"given up after {row.attempts} attempts: {retry.reason}{before}")
+        why, category = f"given up after {row.attempts} attempts: {retry.reason}{before}", retry.category
     else:
-        dead = Dead(Category.EXPIRED, f"the deadline leaves no time to try again: {retry.reason}{before}")
-    return settle_dead(started.stage, row, dead)
+        why, category = f"the deadline leaves no time to try again: {retry.reason}{before}", Category.EXPIRED
+    return settle_dead(started.stage, row, Dead(category, why, billed=retry.billed), model_of(started.queue))
 
 
 def _others_tried(started: Started, task: Task | Unit | None, retry: Retry) -> list[Attempt]:
@@ -292,25 +360,67 @@ def _others_tried(started: Started, task: Task | Unit | None, retry: Retry) -> l
 
 
 def _later(
-    started: Started, row: StepRow, task: Task | Unit | None, retry: Retry, delay_ms: int, to: Route | None
+    started: Started,
+    row: StepRow,
+    task: Task | Unit | None,
+    retry: Retry,
+    delay_ms: int,
+    to: Route | None,
+    conditions: Conditions,
 ) -> Settled:
     """Return the outcome of a step that is tried again after this delay, by another model where there is a route."""
     settled = Settled(row.job_id, retry, delay_ms=delay_ms)
+    here = model_of(started.queue)
     if not isinstance(task, Task):
         return settled
-    if retry.context:
-        kept = pack({**task.context, **retry.context}, task.stages[len(published(task.event)) :])
-        settled = replace(settled, context=kept)
+    added: dict[str, Any] = dict(retry.context)
+    if here is not None and retry.billed:
+        charge = lost(call_in(task.context, here))
+        added |= with_charge(task.context, charge)
+        added |= _last_tried(retry.context, charge.amount)
+    kept = {**task.context, **added}
+    call = None
+    if to is not None and to.model is not None:
+        call = conditions.pipeline.call(to, task.job, len(row.job_payload) + len(row.payload or b"") + _size(kept))
+        kept = routed(kept, call)
+    elif here is not None and retry.billed:
+        call = call_in(kept, here)
+    if added or call is not None:
+        context = pack(kept, task.stages[len(published(task.event)) :])
+        wanted = _wanted(call, kept)
+        refusal = _refusal(started.stage, row, row.attempts, kept) if wanted else None
+        settled = replace(settled, context=context, call=wanted, refusal=refusal)
     if to is None:
         return settled
-    here = model_of(started.queue)
     tokens = tokens_with(to.model, here, row.tokens, task.context) if to.model and here else row.tokens
     return replace(settled, queue=to.queue, group_key=to.group, prefix=to.prefix, tokens=tokens)
 
 
-def settle_dead(stage: str, row: StepRow, outcome: Dead) -> Settled:
-    """Return the end of this job in `dead`."""
-    burial = job_burial(
+def _last_tried(context: Mapping[str, Any], amount: int | None) -> dict[str, Any]:
+    """Return the context in which the attempt that failed last says what it cost."""
+    if amount is None or not context.get(TRIED):
+        return {}
+    *before, last = context[TRIED]
+    return {TRIED: [*before, {**last, "cost": amount}]}
+
+
+def _size(context: Mapping[str, Any]) -> int:
+    return len(pack(context, ()) or b"")
+
+
+def settle_dead(stage: str, row: StepRow, outcome: Dead, model: str | None = None) -> Settled:
+    """Return the end of this job in `dead`. `model` was asked last, if one was."""
+    cost = cost_of(row.context, model if outcome.billed else None)
+    return Settled(row.job_id, outcome, burial=_burial(stage, row, row.attempts, outcome, cost))
+
+
+def _refusal(stage: str, row: StepRow, attempts: int, context: Mapping[str, Any]) -> Burial:
+    """Return the end of a job that may not make its next call; the ledger says why."""
+    return _burial(stage, row, attempts, Dead(Category.QUOTA, ""), cost_in(context))
+
+
+def _burial(stage: str, row: StepRow, attempts: int, outcome: Dead, cost: Cost | None) -> Burial:
+    return job_burial(
         job_id=row.job_id,
         tenant=row.tenant,
         kind=row.kind,
@@ -319,9 +429,9 @@ def settle_dead(stage: str, row: StepRow, outcome: Dead) -> Settled:
         traceparent=row.traceparent,
         correlationid=row.correlationid,
         stage=stage,
-        attempts=row.attempts,
+        attempts=attempts,
         category=outcome.category,
         reason=outcome.reason,
         subject=row.subject,
+        cost=cost,
     )
-    return Settled(row.job_id, outcome, burial=burial)

@@ -74,6 +74,11 @@ def never(_job: Job) -> bool:
     return False
 
 
+def what_it_reads(_job: Job, read_bytes: int) -> int:
+    """Return the bytes that a step reads: no text has more tokens than bytes."""
+    return read_bytes
+
+
 class FurtherAnswers(NamedTuple):
     """Number of further answers that a stage may ask of a job's model, and about how many tokens describe what is wrong
     with one.
@@ -103,6 +108,9 @@ class Stage:
     Where a stage is `optional` for a job, that job passes it over while no worker does it; others wait. `again(job)`
     says what else the job may cost because this stage asks its model for another answer.
 
+    One run of a model's step reads and writes `most_tokens(job, read_bytes)` at most, where it is given so many bytes
+    of job, event and context.
+
     Jobs pass the stages by their `order`, which no two share. Groups that tokens decide about are made to take
     `quantum` seconds. Workers of another role do what is `done_by` that, from a queue of its own.
     """
@@ -122,6 +130,7 @@ class Stage:
     retry: RetrySchedule = _SCHEDULE
     optional: Callable[[Job], bool] = never
     further_answers: Callable[[Job], FurtherAnswers] = no_further_answers
+    most_tokens: Callable[[Job, int], int] = what_it_reads
     quantum: float | None = None  # None: as long as the deployment says
     done_by: str | None = None
     abreast: int = 1

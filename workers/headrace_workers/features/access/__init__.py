@@ -1,1 +1,1 @@
-"""API keys, quotas and usage of tenants."""
+"""API keys and quotas of tenants."""

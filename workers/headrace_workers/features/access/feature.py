@@ -1,23 +1,12 @@
-"""The access feature: API keys, quotas and usage."""
+"""The access feature: API keys and quotas."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
-from headrace_workers.core.scopes import Scope
 
 if TYPE_CHECKING:  # most processes do without it
-    from fastapi import APIRouter
-
     from headrace_workers.core.ledger.hooks import Hooks
-
-USAGE_READ: Final = Scope("usage:read")
-
-
-def _routers() -> "Sequence[APIRouter]":
-    from headrace_workers.features.access.api import usage
-
-    return (usage.router,)
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
@@ -31,18 +20,17 @@ def _commands() -> Sequence[Callable[[Any], None]]:
 
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.features.access.store import token_quotas, usage
+    from headrace_workers.features.access.store import quota_accounting
 
     return Hooks(
-        on_admit=token_quotas.admit,
-        on_refused=token_quotas.release_refused,
-        hold_tenants=token_quotas.hold,
-        concerns=token_quotas.has_reservation,
-        on_completion=token_quotas.settle,
-        known_tenants=usage.tenants,
-        on_results=usage.count,
-        on_prune=token_quotas.expire,
+        on_admit=quota_accounting.admit,
+        on_refused=quota_accounting.release_refused,
+        hold_tenants=quota_accounting.hold,
+        concerns=quota_accounting.has_reservation,
+        on_completion=quota_accounting.settle,
+        on_calls=quota_accounting.call,
+        on_prune=quota_accounting.expire,
     )
 
 
-FEATURE = Feature(name="access", routers=_routers, commands=_commands, scopes=(USAGE_READ,), hooks=_hooks)
+FEATURE = Feature(name="access", commands=_commands, hooks=_hooks)

@@ -9,9 +9,9 @@ from headrace_schemas import HeadraceError
 from headrace_workers.core.admission.rules import AdmissionRules
 from headrace_workers.core.ledger.accepted import AdmissionRequest
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.access.store import token_quotas
+from headrace_workers.features.access.store import quota_accounting
+from headrace_workers.features.access.store.quota_accounting import Beyond
 from headrace_workers.features.access.store.quotas import Quotas
-from headrace_workers.features.access.store.token_quotas import Quota, beyond
 from headrace_workers.http.admission import Want
 from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.errors import Refusal, Why
@@ -39,27 +39,30 @@ class QuotaReservations:
             having = {quota.tenant for quota in quotas.find(frozenset(tenants))}
             return [tenant in having for tenant in tenants]
 
-        def most_tokens(want: Want) -> int:
+        def priced(want: Want) -> quota_accounting.Want:
             once = rules.examine(want.job) if want.tokens is None else want.tokens
-            return rules.pipeline.most_tokens(want.job, once)
+            job_id = want.request.job_id
+            call = rules.first_step(job_id, want.job, once, len(want.request.value)).call
+            return quota_accounting.Want(
+                job_id,
+                want.job.tenant,
+                rules.pipeline.most_tokens(want.job, once),
+                (call.most or 0) if call else 0,
+                rules.without_price(want.job),
+                want.key_id,
+                group="request",
+                digest=want.request.digest,
+            )
 
-        def reserve(asked: list[Sequence[Want]]) -> list[Quota | BaseException | None]:
+        def reserve(asked: list[Sequence[Want]]) -> list[Beyond | BaseException | None]:
             """Reserve for each request by itself: its jobs are admitted all, or none."""
-            answers: list[Quota | BaseException | None] = []
+            answers: list[Beyond | BaseException | None] = []
             for wants in asked:
                 try:
-                    tokens = [most_tokens(want) for want in wants]
+                    reserved = quotas.reserve([priced(want) for want in wants])
                 except HeadraceError as error:
                     answers.append(error)
                     continue
-                reserved = quotas.reserve(
-                    [
-                        token_quotas.Want(
-                            want.request.job_id, want.job.tenant, most, group="request", digest=want.request.digest
-                        )
-                        for want, most in zip(wants, tokens, strict=True)
-                    ]
-                )
                 answers.append(next(iter(reserved.values()), None))
             return answers
 
@@ -68,7 +71,7 @@ class QuotaReservations:
             return [None] * len(asked)
 
         self._find: Batcher[str, bool] = Batcher(find, executor)
-        self._reserve: Batcher[Sequence[Want], Quota | None] = Batcher(reserve, executor)
+        self._reserve: Batcher[Sequence[Want], Beyond | None] = Batcher(reserve, executor)
         self._release: Batcher[Sequence[AdmissionRequest], None] = Batcher(release, executor)
         self._monotonic = monotonic
         self._wall = wall
@@ -81,11 +84,12 @@ class QuotaReservations:
         """
         if not wants or not await self._has(wants[0].job.tenant):
             return False
-        quota = await self._reserve.ask(wants)
-        if quota is None:
+        beyond = await self._reserve.ask(wants)
+        if beyond is None:
             return True
-        wait = _LONGEST_WAIT if quota.ends is None else min(_LONGEST_WAIT, quota.ends / 1000 - self._wall())
-        raise Refusal(Why.QUOTA, beyond(quota), retry_after=max(1.0, wait), should_retry=False)
+        ends = beyond.quota.ends
+        wait = _LONGEST_WAIT if ends is None else min(_LONGEST_WAIT, ends / 1000 - self._wall())
+        raise Refusal(Why.QUOTA, beyond.reason, retry_after=max(1.0, wait), should_retry=False)
 
     async def release(self, requests: Sequence[AdmissionRequest]) -> None:
         """Give back what was reserved for these jobs, which were not sent."""

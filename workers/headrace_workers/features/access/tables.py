@@ -1,8 +1,8 @@
-"""The tables of access: API keys, what tenants use, and what they may use."""
+"""The tables of access: API keys, and what tenants and keys may use."""
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text, text
+from sqlalchemy import BigInteger, Column, Index, SmallInteger, String, Table, Text, text
 
 from headrace_workers.core.tables import METADATA, NEVER
 
@@ -19,33 +19,23 @@ API_KEYS: Final = Table(
     Column("revoked_at", BigInteger),
 )
 
-# What tenants have used, by the day on which jobs ended (days since 1970, UTC).
-USAGE: Final = Table(
-    "usage_days",
-    METADATA,
-    Column("tenant", String(64), primary_key=True),
-    Column("day", Integer, primary_key=True),
-    Column("kind", String(16), primary_key=True),
-    Column("model", String(64), primary_key=True),  # "" where no model answered
-    Column("jobs", BigInteger, nullable=False),
-    Column("prompt_tokens", BigInteger, nullable=False),
-    Column("completion_tokens", BigInteger, nullable=False),
-)
-
 IS_WAITED_FOR: Final = text(f"reservations.expires_at < {NEVER}")
 _WAITED_FOR = text(f"expires_at < {NEVER}")
 
-# How many tokens a tenant may use in a period. `used` is of the period that began then; used and reserved are never
-# more than `tokens` together: see token_quotas.py.
+# How many tokens, or how much money (in micro-units), a tenant or one of its keys may use in a period. `used` is of the
+# period that began then; used and reserved are never more than `most` together: see quota_accounting.py.
 QUOTAS: Final = Table(
     "quotas",
     METADATA,
     Column("tenant", String(64), primary_key=True),
-    Column("tokens", BigInteger, nullable=False),
-    Column("period", String(8), nullable=False),  # day | month | ever
+    Column("key_id", String(16), primary_key=True),  # "" for all of the tenant's jobs
+    Column("unit", String(8), primary_key=True),  # tokens | money
+    Column("period", String(8), primary_key=True),  # day | month | ever
+    Column("most", BigInteger, nullable=False),
     Column("began", BigInteger, nullable=False),
     Column("used", BigInteger, nullable=False),
     Column("reserved", BigInteger, nullable=False),
+    Column("told", SmallInteger, nullable=False),  # the percentage that was last told of in this period
 )
 
 # What is reserved for jobs that have not ended, of tenants that have a quota.
@@ -54,7 +44,9 @@ RESERVATIONS: Final = Table(
     METADATA,
     Column("job_id", String(36), primary_key=True),
     Column("tenant", String(64), nullable=False),
+    Column("key_id", String(16), nullable=False),  # of the key that sent it through a gateway, else ""
     Column("tokens", BigInteger, nullable=False),
+    Column("money", BigInteger, nullable=False),  # micro-units: what its calls cost so far, and the most of the next
     Column("expires_at", BigInteger, nullable=False),  # until the ledger has the job
     Column("digest", String(64)),  # of the content that waits to be taken in: see core/tables.py, ACCEPTED
     Index("reservations_waiting", "expires_at", postgresql_where=_WAITED_FOR, sqlite_where=_WAITED_FOR),

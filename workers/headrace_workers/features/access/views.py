@@ -8,7 +8,7 @@ from headrace_workers.cli.durations import Moment
 
 if TYPE_CHECKING:  # they load the database
     from headrace_workers.features.access.store.keys import KeyRow
-    from headrace_workers.features.access.store.token_quotas import Quota
+    from headrace_workers.features.access.store.quota_rows import Quota
 
 
 class ApiKey(BaseModel):
@@ -54,7 +54,7 @@ class TokenQuota(BaseModel):
         """Return the view of a quota."""
         return cls(
             tenant=quota.tenant,
-            tokens=quota.tokens,
+            tokens=quota.most,
             per=quota.period,
             used=quota.used,
             reserved=quota.reserved,

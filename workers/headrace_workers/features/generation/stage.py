@@ -6,8 +6,11 @@ from headrace_schemas import GenerationJob
 from headrace_workers.core.pipeline.chain import next_in_chain
 from headrace_workers.core.pipeline.stage import Stage, Weight
 from headrace_workers.core.pipeline.task import Job
+from headrace_workers.features.generation.admission import TURN_TOKENS
 from headrace_workers.features.generation.engines.prefixes import digest_of
 from headrace_workers.features.generation.step import generate
+
+_ADDED_TURNS: Final = 8  # of other features, and of the marks that they add
 
 
 def own_model(_job_id: str, job: Job, _judge: str | None) -> str | None:
@@ -36,6 +39,12 @@ def shared_prefix(job: Job) -> int | None:
     return digest_of(job.tenant, job.messages) if isinstance(job, GenerationJob) else None
 
 
+def most_tokens(job: Job, read_bytes: int) -> int:
+    """Return the most tokens that one answer may read and write: no text has more tokens than bytes."""
+    assert isinstance(job, GenerationJob)  # noqa: S101 - no other asks for a model of its own
+    return read_bytes + TURN_TOKENS * (len(job.conversation) + _ADDED_TURNS) + job.sampling.max_tokens
+
+
 GENERATE: Final = Stage(
     name="generate",
     order=40,
@@ -47,4 +56,5 @@ GENERATE: Final = Stage(
     elsewhere=next_in_chain,
     group=sampling_group,
     prefix=shared_prefix,
+    most_tokens=most_tokens,
 )

@@ -122,7 +122,7 @@ def _failure(task: Task, error: HeadraceError, generator: Generator, ms: float) 
     outcome: Outcome | None = next((end for end in ends if end is not None), None)
     category = category_of(error, task, generator.alias)
     if outcome is None and category.retryable:
-        outcome = Retry(reason_of(error), category=category)
+        outcome = Retry(reason_of(error), category=category, billed=error.billed)
     if isinstance(error, GivenUp):  # nobody wants the answer, and nothing failed
         return outcome or outcome_of(error)
     attempt = failed_attempt(generator, category, error, ms)

@@ -23,6 +23,8 @@ from headrace_workers.features.judging.critique import asked_for
 from headrace_workers.features.judging.ground_step import ground_answers
 from headrace_workers.features.judging.step import judge
 
+_JUDGE_TOKENS: Final = 2_000  # of a judge's instructions
+
 
 def judge_model(job_id: str, job: Job, judge: str | None) -> str | None:
     """Return the model that answers this job's rubrics first; those for other models go on to them from there.
@@ -66,6 +68,14 @@ def _further_answers(job: Job) -> FurtherAnswers:
     return FurtherAnswers(floor.attempts if floor.then == "regenerate" else 0, pieces(asked_for(wanted)) + repeated)
 
 
+def _most_tokens(job: Job, read_bytes: int) -> int:
+    """Return the most tokens of one run of a model that judges: each question repeats the answer, and has one word for
+    its own; a comparison is asked in both orders.
+    """
+    asked = [each for each in job.criteria if isinstance(each, Rubric | Pairwise)] if isinstance(job, JudgedJob) else []
+    return sum(2 if isinstance(each, Pairwise) else 1 for each in asked) * (read_bytes + _JUDGE_TOKENS)
+
+
 STAGES: Final = (
     # A worker with this role has the embedder. Judging, which comes behind it, is handed what was found.
     Stage(
@@ -87,6 +97,7 @@ STAGES: Final = (
         step=judge,
         weight=Weight.MODEL,
         model=judge_model,
+        most_tokens=_most_tokens,
         drawn=partial(_one_is_judged, (Rubric, Pairwise)),
     ),
     # The floor of a job is one, whichever of these two stages judges last: it is told here for both.

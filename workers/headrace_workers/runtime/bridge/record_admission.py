@@ -75,7 +75,7 @@ class RecordAdmission:
         record, envelope, job_id, job = sent.record, sent.envelope, sent.job_id, sent.job
         tokens = self._rules.examine(job)
         deadlines = [milliseconds(each) for each in (job.deadline, envelope.expirytime) if each is not None]
-        first = self._rules.first_step(job_id, job, tokens)
+        first = self._rules.first_step(job_id, job, tokens, len(record.value or b""))
         route = first.route
         step = NewStep(
             job_id=job_id,
@@ -106,6 +106,8 @@ class RecordAdmission:
             ce_id=ce_id,
             callback=job.callback.model_dump_json(exclude_none=True) if job.callback else None,
             most_tokens=self._rules.pipeline.most_tokens(self._rules.resolve(job), tokens),
+            money=(first.call.most or 0) if first.call else 0,
+            unpriced=self._rules.without_price(job),
         )
 
 

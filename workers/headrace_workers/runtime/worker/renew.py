@@ -92,7 +92,7 @@ class Renewer:
         return self._release(sorted(claims)) if claims else 0
 
     def _release(self, claims: Sequence[int]) -> int:
-        steps = self._ledger.release(claims)
+        steps = self._ledger.give_back(claims)
         if steps:
             self._notifier.notify(Hint.WORK)
         return steps

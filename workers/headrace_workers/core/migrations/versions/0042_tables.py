@@ -760,12 +760,15 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
     op.create_table(
         "quotas",
         sa.Column("tenant", sa.String(length=64), nullable=False),
-        sa.Column("tokens", sa.BigInteger(), nullable=False),
+        sa.Column("key_id", sa.String(length=16), nullable=False),
+        sa.Column("unit", sa.String(length=8), nullable=False),
         sa.Column("period", sa.String(length=8), nullable=False),
+        sa.Column("most", sa.BigInteger(), nullable=False),
         sa.Column("began", sa.BigInteger(), nullable=False),
         sa.Column("used", sa.BigInteger(), nullable=False),
         sa.Column("reserved", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("tenant"),
+        sa.Column("told", sa.SmallInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "key_id", "unit", "period"),
     )
     op.create_table(
         "readers",
@@ -777,7 +780,9 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
         "reservations",
         sa.Column("job_id", sa.String(length=36), nullable=False),
         sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("key_id", sa.String(length=16), nullable=False),
         sa.Column("tokens", sa.BigInteger(), nullable=False),
+        sa.Column("money", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column("digest", sa.String(length=64), nullable=True),
         sa.PrimaryKeyConstraint("job_id"),
@@ -1014,6 +1019,17 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
         sa.PrimaryKeyConstraint("what"),
     )
     op.create_table(
+        "spend_days",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("model", sa.String(length=64), nullable=False),
+        sa.Column("currency", sa.String(length=3), nullable=False),
+        sa.Column("calls", sa.BigInteger(), nullable=False),
+        sa.Column("amount", sa.BigInteger(), nullable=False),
+        sa.Column("unknown_calls", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "day", "model", "currency"),
+    )
+    op.create_table(
         "usage_days",
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("day", sa.Integer(), nullable=False),
@@ -1137,6 +1153,7 @@ def downgrade() -> None:
         "verdicts",
         "uses",
         "usage_days",
+        "spend_days",
         "usage_counted",
         "uploads",
         "turns",

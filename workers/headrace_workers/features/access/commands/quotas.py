@@ -1,6 +1,6 @@
 """`headrace quotas`: how many tokens tenants may use."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,6 +8,9 @@ from headrace_schemas.errors import ConfigurationError, HeadraceError
 from headrace_workers.cli.options import MOST_TOKENS, JsonLinesOption, checked_tenant, limit_option
 from headrace_workers.cli.output import console, put_view, say, table
 from headrace_workers.features.access.views import TokenQuota
+
+if TYPE_CHECKING:  # it loads the database
+    from headrace_workers.features.access.store.quota_rows import Period
 
 
 def register(app: typer.Typer) -> None:
@@ -36,10 +39,15 @@ def set_quota(
     from headrace_workers.cli.connections import need_ledger
     from headrace_workers.features.access.store.quotas import Quotas
 
-    if per not in ("day", "month", "ever"):
-        raise ConfigurationError(f"--per is {per!r}; it may be day, month or ever")
-    need_ledger().of(Quotas).put(checked_tenant(tenant), tokens, per)  # type: ignore[arg-type]  # checked above
+    need_ledger().of(Quotas).put(checked_tenant(tenant), tokens, period_of(per))
     say(f"{tenant} may use {tokens:,} tokens" + ("" if per == "ever" else f" a {per}"))
+
+
+def period_of(text: str) -> "Period":
+    """Return the period that `--per` names. Raise ConfigurationError where it names none."""
+    if text not in ("day", "month", "ever"):
+        raise ConfigurationError(f"--per is {text!r}; it may be day, month or ever")
+    return text  # type: ignore[return-value]  # checked above
 
 
 def list_quotas(
@@ -55,7 +63,9 @@ def list_quotas(
     from headrace_workers.cli.connections import need_ledger
     from headrace_workers.features.access.store.quotas import Quotas
 
-    more = need_ledger().of(Quotas).find(None if tenant is None else [tenant], limit=limit + 1, after=after)
+    more = (
+        need_ledger().of(Quotas).find(None if tenant is None else [tenant], unit="tokens", limit=limit + 1, after=after)
+    )
     found = [TokenQuota.of(quota) for quota in more[:limit]]
     if as_json:
         for quota in found:

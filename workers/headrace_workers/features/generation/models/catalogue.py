@@ -1,4 +1,4 @@
-"""The catalogue, `<home>/models.toml`: models on other machines, and chains of models, by alias.
+"""The catalogue, `<home>/models.toml`: models on other machines, chains of models, and prices of models, by alias.
 
     [models.large]
     engine = "openai"
@@ -8,6 +8,9 @@
 
     [chains.careful]
     models = ["small", "large"]
+
+    [prices.small]
+    hour = 0.40
 
 Light on purpose: the bridge reads it, and imports no client of a provider.
 """
@@ -127,6 +130,26 @@ class CatalogueModel(RemoteModel):
         return RemoteModel.model_construct(**{name: getattr(self, name) for name in RemoteModel.model_fields})
 
 
+class CataloguePrice(BaseModel):
+    """The price of a model, in the deployment's currency: of a million tokens of input, cached input and output, and of
+    an hour of the machine, of which one call is charged for `longest` seconds at most.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
+    cached: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
+    output: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
+    hour: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
+    longest: Annotated[float, Field(gt=0, le=86_400)] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.model_fields_set & {"input", "output", "hour"}:
+            raise ValueError("name a price: input and output for a million tokens, or hour")
+        return self
+
+
 class CatalogueChain(BaseModel):
     """A chain of the catalogue: models of which each answers where those before it cannot."""
 
@@ -140,6 +163,7 @@ class _File(BaseModel):
 
     models: Annotated[dict[Alias, CatalogueModel], Field(max_length=_MOST_MODELS)] = {}
     chains: Annotated[dict[Alias, CatalogueChain], Field(max_length=_MOST_MODELS)] = {}
+    prices: Annotated[dict[Alias, CataloguePrice], Field(max_length=_MOST_MODELS)] = {}
 
     @model_validator(mode="after")
     def _one_meaning(self) -> Self:
@@ -155,10 +179,11 @@ class _File(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """The models and chains of a home's catalogue, by alias."""
+    """The models, chains and prices of a home's catalogue, by alias."""
 
     models: Mapping[str, CatalogueModel] = field(default_factory=dict)
     chains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    prices: Mapping[str, CataloguePrice] = field(default_factory=dict)
 
 
 def read_catalogue(home: Path) -> Catalogue:
@@ -181,4 +206,4 @@ def read_catalogue(home: Path) -> Catalogue:
         raise ConfigurationError(f"{path}: {describe(error)}") from None  # without the values: one may be a key
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{path} is not TOML: {error}") from error
-    return Catalogue(found.models, {alias: chain.models for alias, chain in found.chains.items()})
+    return Catalogue(found.models, {alias: chain.models for alias, chain in found.chains.items()}, found.prices)

@@ -28,6 +28,7 @@ from headrace_workers.features.generation.models.catalogue import (
     CATALOGUE_FILE,
     Catalogue,
     CatalogueModel,
+    CataloguePrice,
     RemoteModel,
     read_catalogue,
 )
@@ -260,6 +261,10 @@ class Registry:
         """Return the provider whose machine runs the model; None for a machine of the deployment, or no model."""
         card = self._find(alias)
         return None if card is None else card.provider
+
+    def price(self, alias: str) -> CataloguePrice | None:
+        """Return the price that the catalogue sets for a model; None where it sets none."""
+        return self._read_catalogue().prices.get(alias)
 
     def _names(self) -> set[str]:
         return {folder.name for folder in _folders(self._home)} | self._read_catalogue().models.keys()

@@ -15,7 +15,7 @@ from headrace_schemas import HeadraceError
 from headrace_schemas.events import FinishReason
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.core.ports import Completion, GivenUp, RemoteSource, Request
-from headrace_workers.features.generation.engines.remote.failures import RemoteFailed
+from headrace_workers.features.generation.engines.remote.failures import AnswerLost
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 
 T = TypeVar("T")
@@ -80,8 +80,8 @@ async def answer(provider: Provider, limits: RemoteModel, request: Request, alia
                 await asyncio.gather(reading, return_exceptions=True)
     except TimeoutError:
         if total.expired() and longest < limits.total:
-            return RemoteFailed(f"{alias}: its answer took longer than {longest:.3g} s, its share of the deadline")
-        return RemoteFailed(
+            return AnswerLost(f"{alias}: its answer took longer than {longest:.3g} s, its share of the deadline")
+        return AnswerLost(
             _too_late(alias, limits, began=any(each.is_content for each in pieces), whole=total.expired())
         )
     except HeadraceError as error:
@@ -122,7 +122,7 @@ def _too_late(alias: str, limits: RemoteModel, *, began: bool, whole: bool) -> s
 def _completion(pieces: Sequence[Piece], limits: RemoteModel, alias: str) -> Completion | HeadraceError:
     finish = _last(pieces, "finish")
     if finish is None:
-        return RemoteFailed(f"{alias}: its answer was cut off before its end")
+        return AnswerLost(f"{alias}: its answer was cut off before its end")
     text = "".join(each.text for each in pieces)
     prompt, completion = _last(pieces, "prompt_tokens"), _last(pieces, "completion_tokens")
     return Completion(

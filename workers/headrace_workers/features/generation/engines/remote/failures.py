@@ -9,6 +9,12 @@ class RemoteFailed(HeadraceError):
     category = Category.REROUTABLE
 
 
+class AnswerLost(RemoteFailed):
+    """A call that reached the provider, whose answer did not come to its end: it may be billed all the same."""
+
+    billed = True
+
+
 class ProviderBusy(RemoteFailed):
     """A provider that takes no more calls for now. `after` is in how many seconds it does again, where it said so."""
 
@@ -27,3 +33,4 @@ class ProviderRefuses(HeadraceError):
     """An answer that the provider's policy withheld. Another model is not asked in its place: that would evade it."""
 
     category = Category.PERMANENT
+    billed = True

@@ -11,7 +11,7 @@ from headrace_workers.core.ledger.accounting import FinishedJob, accounted_until
 from headrace_workers.core.sql.database import insert
 from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.sql.transactions import reads
-from headrace_workers.features.access.tables import USAGE
+from headrace_workers.features.spend.tables import USAGE
 
 DAY_MS: Final = 86_400_000
 _SUMS = ("jobs", "prompt_tokens", "completion_tokens")

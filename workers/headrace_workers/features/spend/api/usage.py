@@ -1,4 +1,4 @@
-"""Usage of a tenant, by day."""
+"""Usage of a tenant, and what it cost, by day."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Final, Literal
@@ -6,8 +6,9 @@ from typing import Annotated, Final, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from headrace_workers.features.access.feature import USAGE_READ
-from headrace_workers.features.access.store.usage import Usage
+from headrace_workers.features.spend.feature import USAGE_READ
+from headrace_workers.features.spend.store.spent_days import Spending
+from headrace_workers.features.spend.store.usage import Usage
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.services import Wired
@@ -31,11 +32,25 @@ class DayShape(BaseModel):
     completion_tokens: int = Field(description="Tokens written.")
 
 
+class CostShape(BaseModel):
+    """What calls of a model cost on a day (UTC), in millionths of the currency: judges and failed jobs included.
+    `amount` says nothing of the `unknown_calls`, whose price is not known.
+    """
+
+    day: date
+    model: str
+    calls: int
+    amount: int
+    currency: str | None
+    unknown_calls: int
+
+
 class UsageShape(BaseModel):
     """Usage of a tenant. Jobs that ended after `counted_until` are not counted yet: some minutes at most."""
 
     object: Literal["list"] = "list"
     data: list[DayShape] = Field(description="A row for each day, kind and model.")
+    costs: list[CostShape] = Field(description="A row for each day and model.")
     counted_until: datetime = Field(description="Jobs that ended later are not counted yet.")
 
 
@@ -48,7 +63,9 @@ async def show(
     ] = None,
     last: Annotated[date | None, Query(alias="to", description="The last day, UTC; by default today.")] = None,
 ) -> UsageShape:
-    """Return the tokens of your tenant from the ledger, by day, kind and model. Answers from the cache count, too."""
+    """Return the tokens of your tenant from the ledger, by day, kind and model, and what its calls of models cost.
+    Answers from the cache count as tokens, and cost nothing.
+    """
     last = last or datetime.now(UTC).date()
     first = first or max(_FIRST_DAY, last - timedelta(days=min(_USUAL_DAYS, (last - date.min).days)))
     if not 0 <= (last - first).days < _MOST_DAYS:
@@ -65,7 +82,21 @@ async def show(
         )
         for row in rows
     ]
-    return UsageShape(data=data, counted_until=datetime.fromtimestamp(until / 1000, UTC))
+    spent, _ = await services.ask(
+        services.ledger.of(Spending).spent, ("day", "model"), _number(first), _number(last), caller.tenant
+    )
+    costs = [
+        CostShape(
+            day=_FIRST_DAY + timedelta(days=row.day or 0),
+            model=row.model or "",
+            calls=row.calls,
+            amount=row.amount,
+            currency=row.currency or None,
+            unknown_calls=row.unknown_calls,
+        )
+        for row in spent
+    ]
+    return UsageShape(data=data, costs=costs, counted_until=datetime.fromtimestamp(until / 1000, UTC))
 
 
 def _number(day: date) -> int:

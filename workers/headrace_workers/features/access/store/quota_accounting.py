@@ -1,70 +1,41 @@
-"""Token quotas of tenants: reserved before a job runs, settled when it has ended. What is used and what is reserved are
-never more together than the quota, through whatever door jobs come.
+"""Quotas of tenants and their keys, in tokens or money: reserved before a job runs, settled when it has ended. What is
+used and what is reserved are never more together than a quota, through whatever door jobs come.
 
-A reservation is a row by the job's id. A gateway makes it before it sends a job, with an expiry, in case that never
-comes; ingest adopts it, or makes it for a job that came by Kafka or in a batch; the one function that ends jobs settles
-it. Lock order: quotas behind all else but turns, in the order of their tenants, and then reservations.
+A reservation is a row by the job's id, and counts against every quota of its tenant and key. A gateway makes it before
+it sends a job, with an expiry, in case that never comes; ingest adopts it, or makes it for a job that came by Kafka or
+in a batch; the one function that ends jobs settles it. Tokens are reserved for the whole job at once. Money is reserved
+for one call of a model at a time, in the transaction that routes the job to it. Lock order: quotas behind all else but
+turns, in the order of their keys, and then reservations.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from typing import Any, Final, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json
-from sqlalchemy import BigInteger, ColumnElement, Connection, Row, bindparam, delete, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, delete, select, update
 
 from headrace_schemas import InvalidRecord, Topic
 from headrace_schemas.codec import decode_value
 from headrace_schemas.event_types import types_on
 from headrace_schemas.job import AnyJob
 from headrace_workers.core.ledger.dead_letters import Burial
+from headrace_workers.core.ledger.model_calls import WantedCall
 from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.ledger.repetitions import digest_of
-from headrace_workers.core.sql.database import among, bindparam_of, clock, insert, last, now_ms, one_of
-from headrace_workers.core.sql.driver_statements import run
+from headrace_workers.core.sql.database import among, clock, insert, last, now_ms
 from headrace_workers.core.tables import JOBS, NEVER, STEPS
-from headrace_workers.features.access.tables import IS_WAITED_FOR, QUOTAS, RESERVATIONS
-
-Period = Literal["day", "month", "ever"]
+from headrace_workers.features.access.store.quota_rows import Place, Quota, change, locked, tell_exhausted
+from headrace_workers.features.access.tables import IS_WAITED_FOR, RESERVATIONS
 
 UNADOPTED_MS: Final = 3_600_000  # so long a reservation waits until its job is taken in
-
-
-class _Stored(NamedTuple):
-    """A row of the table."""
-
-    tenant: str
-    tokens: int
-    period: str
-    began: int
-    used: int
-    reserved: int
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """A tenant's quota. `used` is of the period that it is now, `reserved` for jobs that have not ended. `ends` is when
-    the period does (ms since 1970), None for one that never does.
-    """
-
-    tenant: str
-    tokens: int
-    period: str
-    used: int
-    reserved: int
-    ends: int | None
-
-    @property
-    def left(self) -> int:
-        """Return what may still be reserved."""
-        return max(0, self.tokens - self.used - self.reserved)
+_MICRO: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """The tokens that a job may use. Jobs of one `group` are let in all, or none; absent, each is a group of its own.
+    """The tokens and the money that a job may use. Jobs of one `group` are let in all, or none; absent, each is a group
+    of its own. `unpriced` is a model that the job may need and whose price is not known.
 
     `digest` says for which content of the job it is, where another may come under its id: see `Wish.digest`.
     """
@@ -72,22 +43,49 @@ class Want:
     job_id: str
     tenant: str
     tokens: int
+    money: int = 0
+    unpriced: str | None = None
+    key_id: str = ""
     group: object = None
     digest: str | None = None
 
+    def amount(self, unit: str) -> int:
+        """Return how much it is in this unit."""
+        return self.money if unit == "money" else self.tokens
 
-def beyond(quota: Quota) -> str:
-    """Return the reason for which a job that goes beyond a quota is refused."""
-    per = "" if quota.period == "ever" else f" a {quota.period}"
-    return (
-        f"the tenant {quota.tenant} may use {quota.tokens:,} tokens{per}, of which {quota.used:,} are used and "
-        f"{quota.reserved:,} reserved: this job may need more than is left"
-    )
+
+class Beyond(NamedTuple):
+    """The quota that a job goes beyond; `unpriced` is a model whose price is not known, where that is why."""
+
+    quota: Quota
+    unpriced: str | None = None
+
+    @property
+    def reason(self) -> str:
+        """Return the reason for which the job is refused."""
+        quota = self.quota
+        who = f"the key {quota.key_id}" if quota.key_id else f"the tenant {quota.tenant}"
+        if self.unpriced is not None:
+            return (
+                f"{who} has a budget, and the price of the model {self.unpriced} is not known: set it in models.toml "
+                f"([prices.{self.unpriced}]), or use a model with a price"
+            )
+        per = "" if quota.period == "ever" else f" a {quota.period}"
+        if quota.unit == "money":
+            most, used, reserved = (f"{each / _MICRO:,.6f}" for each in (quota.most, quota.used, quota.reserved))
+            return (
+                f"{who} may spend {most}{per}, of which {used} is spent and {reserved} reserved: the next call of a "
+                "model may cost more than is left"
+            )
+        return (
+            f"{who} may use {quota.most:,} tokens{per}, of which {quota.used:,} are used and "
+            f"{quota.reserved:,} reserved: this job may need more than is left"
+        )
 
 
 def reserve(
     connection: Connection, wants: Sequence[Want], *, adopt: bool, also: Collection[str] = ()
-) -> dict[str, Quota]:
+) -> dict[str, Beyond]:
     """Reserve for each job what it may use, where its tenant has a quota; return the jobs for which not enough is left,
     each with the quota: for these nothing changes. What was reserved before under a job's id, perhaps for other
     content, counts towards what this one wants, and becomes just that.
@@ -96,36 +94,99 @@ def reserve(
     taken in keeps what it has: what else comes under its id is refused. `also` are tenants whose quotas this
     transaction may change later: all are locked at once, so that two transactions never wait for each other.
     """
-    quotas = _locked(connection, {want.tenant for want in wants} | set(also))
+    quotas = locked(connection, {want.tenant for want in wants} | set(also))
     wanted = [want for want in wants if want.tenant in quotas]
     if not wanted:
         return {}
-    columns = RESERVATIONS.c.job_id, RESERVATIONS.c.tokens, RESERVATIONS.c.expires_at
-    query = select(*columns).where(among(connection, RESERVATIONS.c.job_id, [want.job_id for want in wanted]))
-    had = {row.job_id: row for row in connection.execute(query)}
+    had = _reserved(connection, [want.job_id for want in wanted])
     running = set() if adopt else {job_id for job_id, row in had.items() if row.expires_at == NEVER}
     groups: dict[tuple[str, object], dict[str, Want]] = {}
     for want in wanted:
         if want.job_id not in running:
             group = groups.setdefault((want.tenant, want.job_id if want.group is None else want.group), {})
-            group[want.job_id] = want
-    more = dict.fromkeys(quotas, 0)
-    over: dict[str, Quota] = {}
+            sent_by = had[want.job_id].key_id if adopt and want.job_id in had else want.key_id
+            group[want.job_id] = replace(want, key_id=sent_by)
+    more: dict[Place, int] = {}
+    over: dict[str, Beyond] = {}
     kept: list[Want] = []
     for (tenant, _), group in groups.items():
-        quota = quotas[tenant]
-        asked = sum(want.tokens - (had[job_id].tokens if job_id in had else 0) for job_id, want in group.items())
-        if asked > 0 and quota.used + quota.reserved + more[tenant] + asked > quota.tokens:
-            over |= dict.fromkeys(group, quota)
+        asked: dict[Place, int] = {}
+        beyond = None
+        for quota in quotas[tenant]:
+            mine = [want for want in group.values() if quota.holds_for(want.key_id)]
+            unpriced = next((want.unpriced for want in mine if want.unpriced), None) if quota.unit == "money" else None
+            amount = sum(want.amount(quota.unit) - _had(had.get(want.job_id), quota) for want in mine)
+            if unpriced is not None or (amount > 0 and amount > _free(quota, more)):
+                beyond = Beyond(quota, unpriced)
+                break
+            asked[quota.place] = amount
+        if beyond is not None:
+            over |= dict.fromkeys(group, beyond)
             continue
-        more[tenant] += asked
+        for place, amount in asked.items():
+            more[place] = more.get(place, 0) + amount
         kept += group.values()
+    tell_exhausted(connection, quotas, {each.quota.place for each in over.values() if each.unpriced is None})
     _write(connection, kept, adopt)
-    _change(connection, {tenant: (tokens, 0) for tenant, tokens in more.items() if tokens})
+    change(connection, quotas, {place: (amount, 0) for place, amount in more.items() if amount})
     return over
 
 
-def reserve_ahead(connection: Connection, wants: Sequence[Want]) -> dict[str, Quota]:
+def _reserved(connection: Connection, job_ids: Sequence[str]) -> dict[str, Any]:
+    columns = (RESERVATIONS.c[name] for name in ("job_id", "tenant", "key_id", "tokens", "money", "expires_at"))
+    query = select(*columns).where(among(connection, RESERVATIONS.c.job_id, list(job_ids)))
+    return {row.job_id: row for row in connection.execute(query)}
+
+
+def _had(row: Any, quota: Quota) -> int:
+    """Return what is reserved of a quota by this row, if there is one."""
+    if row is None or not quota.holds_for(row.key_id):
+        return 0
+    return int(row.money if quota.unit == "money" else row.tokens)
+
+
+def call(connection: Connection, calls: Mapping[str, WantedCall]) -> dict[str, str]:
+    """Reserve for the next calls of jobs that were taken in, in place of the calls before, of which it is known what
+    they cost; return the jobs for which not enough money is left, each with the reason.
+    """
+    rows = _reserved(connection, sorted(calls))
+    quotas = locked(connection, {row.tenant for row in rows.values()})
+    rows = _reserved(connection, sorted(rows)) if rows else {}
+    more: dict[Place, int] = {}
+    over: dict[str, str] = {}
+    exhausted: set[Place] = set()
+    changed: dict[str, int] = {}
+    for job_id, row in sorted(rows.items()):
+        money = calls[job_id].spent + calls[job_id].most
+        amount = money - row.money
+        theirs = [each for each in quotas.get(row.tenant, ()) if each.unit == "money" and each.holds_for(row.key_id)]
+        beyond = next((each for each in theirs if amount > 0 and amount > _free(each, more)), None)
+        if beyond is not None:
+            over[job_id] = Beyond(beyond).reason
+            exhausted.add(beyond.place)
+        elif amount and theirs:
+            changed[job_id] = money
+            for each in theirs:
+                more[each.place] = more.get(each.place, 0) + amount
+    if changed:
+        connection.execute(_PAID, [{"job": job_id, "now_worth": money} for job_id, money in changed.items()])
+    change(connection, quotas, {place: (amount, 0) for place, amount in more.items()})
+    tell_exhausted(connection, quotas, exhausted)
+    return over
+
+
+_PAID: Final = (
+    update(RESERVATIONS)
+    .where(RESERVATIONS.c.job_id == bindparam("job"))
+    .values(money=bindparam("now_worth", type_=BigInteger))
+)
+
+
+def _free(quota: Quota, more: Mapping[Place, int]) -> int:
+    return quota.most - quota.used - quota.reserved - more.get(quota.place, 0)
+
+
+def reserve_ahead(connection: Connection, wants: Sequence[Want]) -> dict[str, Beyond]:
     """Reserve what jobs may use before they are sent; return those for which not enough is left. See `reserve`."""
     return reserve(connection, wants, adopt=False)
 
@@ -157,9 +218,15 @@ def admit(connection: Connection, jobs: Sequence[NewJob], tenants: Collection[st
     """Reserve what these new jobs may cost; return those that go beyond their tenants' quotas, each with the reason. Of
     the jobs of one line of a batch all are admitted, or none. See `reserve` for `tenants`.
     """
-    wants = [Want(job.id, job.tenant, job.cost, None if job.line is None else (job.batch, job.line)) for job in jobs]
+    wants = [
+        Want(
+            job.id, job.tenant, job.cost, job.money, job.unpriced,
+            group=None if job.line is None else (job.batch, job.line),
+        )
+        for job in jobs
+    ]  # fmt: skip
     over = reserve(connection, wants, adopt=True, also=tenants)
-    return {job_id: beyond(quota) for job_id, quota in over.items()}
+    return {job_id: beyond.reason for job_id, beyond in over.items()}
 
 
 def release_refused(connection: Connection, refused: Sequence[Burial], not_taken: Sequence[NewJob]) -> None:
@@ -194,7 +261,7 @@ def settle(connection: Connection, ends: Mapping[str, bytes | None]) -> None:
 
 def hold(connection: Connection, tenants: Collection[str]) -> None:
     """Lock the quotas of these tenants, all in one order, for who reserves in a transaction in which jobs also end."""
-    _locked(connection, tenants)
+    locked(connection, tenants)
 
 
 def _settle(connection: Connection, ends: Mapping[str, bytes]) -> None:
@@ -225,68 +292,18 @@ def expire(connection: Connection, _older_than_ms: int) -> bool:
     return False
 
 
-def put(connection: Connection, tenant: str, tokens: int, period: Period) -> None:
-    """Set a tenant's quota. What was used in this period stays used."""
-    row = {"tenant": tenant, "tokens": tokens, "period": period, "began": clock(connection), "used": 0, "reserved": 0}
-    statement = insert(connection, QUOTAS).values(row)
-    changes = {"tokens": tokens, "period": period}
-    connection.execute(statement.on_conflict_do_update(index_elements=["tenant"], set_=changes))
-
-
-def remove(connection: Connection, tenant: str) -> bool:
-    """Let a tenant use as much as it likes; return whether it had a quota."""
-    if not _locked(connection, {tenant}):
-        return False
-    connection.execute(delete(RESERVATIONS).where(RESERVATIONS.c.tenant == tenant))
-    connection.execute(delete(QUOTAS).where(QUOTAS.c.tenant == tenant))
-    return True
-
-
-def quotas(
-    connection: Connection,
-    tenants: Collection[str] | None = None,
-    *,
-    limit: int | None = None,
-    after: str | None = None,
-) -> list[Quota]:
-    """Return so many quotas at most, of all tenants or of these, by tenant, those that come after `after`."""
-    query = select(QUOTAS).order_by(QUOTAS.c.tenant).limit(limit)
-    if after is not None:
-        query = query.where(QUOTAS.c.tenant > after)
-    if tenants is not None:
-        query = query.where(among(connection, QUOTAS.c.tenant, sorted(tenants)))
-    rows = connection.execute(query).all()
-    now = clock(connection) if rows else 0
-    return [_now(row, now) for row in rows]
-
-
-def _locked(connection: Connection, tenants: Collection[str]) -> dict[str, Quota]:
-    """Lock the quotas of these tenants, which nobody else changes until this transaction ends; return them."""
-    rows = run(connection, _lock(connection.dialect.name), {"tenants": sorted(tenants)})
-    now = clock(connection) if rows else 0
-    return {row.tenant: _now(row, now) for row in map(_Stored._make, rows)}
-
-
-@lru_cache
-def _lock(dialect: str) -> Any:
-    """Lock the rows of these tenants. Mostly there is none, and each job that is taken in asks."""
-    tenants = one_of(dialect, QUOTAS.c.tenant, bindparam_of(dialect, QUOTAS.c.tenant, name="tenants"))
-    query = select(*(QUOTAS.c[name] for name in _Stored._fields)).where(tenants).order_by(QUOTAS.c.tenant)
-    return query.with_for_update() if dialect == "postgresql" else query
-
-
 def _write(connection: Connection, wants: Sequence[Want], adopt: bool) -> None:
     if not wants:
         return
     expires = NEVER if adopt else clock(connection) + UNADOPTED_MS
     statement = insert(connection, RESERVATIONS)
-    changes = {name: statement.excluded[name] for name in ("tokens", "digest", "expires_at")}
+    changes = {name: statement.excluded[name] for name in ("key_id", "tokens", "money", "digest", "expires_at")}
     connection.execute(
         statement.on_conflict_do_update(index_elements=["job_id"], set_=changes),
         [
             {
-                "job_id": want.job_id, "tenant": want.tenant, "tokens": want.tokens, "digest": want.digest,
-                "expires_at": expires,
+                "job_id": want.job_id, "tenant": want.tenant, "key_id": want.key_id, "tokens": want.tokens,
+                "money": want.money, "digest": want.digest, "expires_at": expires,
             }
             for want in sorted(wants, key=lambda want: want.job_id)
         ],
@@ -298,59 +315,21 @@ def _end(connection: Connection, which: Any, ends: Mapping[str, bytes]) -> None:
     tenants = set(connection.execute(select(RESERVATIONS.c.tenant).where(which).distinct()).scalars())
     if not tenants:
         return
-    _locked(connection, tenants)
-    gone = connection.execute(
-        delete(RESERVATIONS).where(which).returning(RESERVATIONS.c.job_id, RESERVATIONS.c.tenant, RESERVATIONS.c.tokens)
-    ).all()
+    quotas = locked(connection, tenants)
+    columns = (RESERVATIONS.c[name] for name in ("job_id", "tenant", "key_id", "tokens", "money"))
+    gone = connection.execute(delete(RESERVATIONS).where(which).returning(*columns)).all()
     told = {row.job_id: ends[row.job_id] for row in gone if row.job_id in ends}
-    told |= _come_to(connection, told)
-    changes: dict[str, tuple[int, int]] = {}
+    come_to = told | _come_to(connection, told)
+    changes: dict[Place, tuple[int, int]] = {}
     for row in gone:
-        reserved, used = changes.get(row.tenant, (0, 0))
-        event = told.get(row.job_id)
-        changes[row.tenant] = reserved - row.tokens, used + (_used(event, row.tokens) if event else 0)
-    _change(connection, changes)
-
-
-def _change(connection: Connection, changes: Mapping[str, tuple[int, int]]) -> None:
-    """Reserve so much more (or less), and count so much as used, for each of these tenants, whose quotas are locked."""
-    if not changes:
-        return
-    now = clock(connection)
-    rows = {row.tenant: row for row in connection.execute(select(QUOTAS).where(QUOTAS.c.tenant.in_(list(changes))))}
-    connection.execute(
-        update(QUOTAS)
-        .where(QUOTAS.c.tenant == bindparam("whose"))
-        .values(
-            reserved=QUOTAS.c.reserved + bindparam("more", type_=BigInteger),
-            used=bindparam("spent", type_=BigInteger),
-            began=bindparam("since", type_=BigInteger),
-        ),
-        [
-            {"whose": tenant, "more": reserved, "spent": _now(rows[tenant], now).used + used, "since": now}
-            for tenant, (reserved, used) in sorted(changes.items())
-            if tenant in rows
-        ],
-    )
-
-
-def _now(row: _Stored | Row[Any], now: int) -> Quota:
-    """Return the quota as it stands at this time (ms): what was used in an earlier period counts no more."""
-    began, ends = _bounds(row.period, now)
-    return Quota(row.tenant, row.tokens, row.period, row.used if row.began >= began else 0, row.reserved, ends)
-
-
-def _bounds(period: str, now: int) -> tuple[int, int | None]:
-    """Return when the period that this time lies in begins and ends (ms), UTC."""
-    if period == "ever":
-        return 0, None
-    day = datetime.fromtimestamp(now / 1000, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    if period == "day":
-        first, last = day, day + timedelta(days=1)
-    else:
-        first = day.replace(day=1)
-        last = (first + timedelta(days=32)).replace(day=1)
-    return int(first.timestamp() * 1000), int(last.timestamp() * 1000)
+        used = {"tokens": 0, "money": 0}
+        if row.job_id in told:
+            used = {"tokens": _used(come_to[row.job_id], row.tokens), "money": spent(told[row.job_id])}
+        for quota in quotas.get(row.tenant, ()):
+            if quota.holds_for(row.key_id):
+                reserved, before = changes.get(quota.place, (0, 0))
+                changes[quota.place] = reserved - _had(row, quota), before + used[quota.unit]
+    change(connection, quotas, changes)
 
 
 def _used(event: bytes, reserved: int) -> int:
@@ -366,3 +345,8 @@ def _used(event: bytes, reserved: int) -> int:
     made = (told.get(name) for name in ("answer", "embedding"))
     usage: dict[str, Any] = next((part.get("usage") or {} for part in made if part), {})
     return int(usage.get("prompt_tokens", 0)) + int(usage.get("completion_tokens", 0))
+
+
+def spent(event: bytes) -> int:
+    """Return the money that a job cost which ended with this event, in micro-units."""
+    return int((from_json(event).get("cost") or {}).get("amount", 0))

@@ -1,0 +1,52 @@
+"""`headrace budgets` and `headrace cost`."""
+
+import json
+
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.spend.store.spent_days import count
+
+
+def test_a_budget_is_set_listed_and_removed(call, ledger):
+    """As people and programs read it: one for each period."""
+    code, _, err = call("budgets", "set", "shop", "--most", "12.5", "--per", "day")
+    assert (code, "shop may spend 12.50 a day" in err) == (0, True)
+    assert call("budgets", "set", "shop", "--most", "100")[0] == 0
+    told = [json.loads(line) for line in call("budgets", "list", "--json")[1].splitlines()]
+    assert [(each["per"], each["most"], each["left"], each["key"]) for each in told] == [
+        ("day", 12_500_000, 12_500_000, None),
+        ("month", 100_000_000, 100_000_000, None),
+    ]
+    assert "12.50" in call("budgets", "list")[1]
+    assert call("budgets", "remove", "shop", "--per", "day")[0] == 0
+    assert len(call("budgets", "list", "--json")[1].splitlines()) == 1
+    code, _, err = call("budgets", "remove", "shop", "--per", "day")
+    assert (code != 0, "there is no such budget" in err) == (True, True)
+
+
+def test_a_budget_of_a_key_that_the_tenant_does_not_have_is_refused(call, ledger):
+    """It would hold for nothing."""
+    code, _, err = call("budgets", "set", "shop", "--most", "1", "--key", "nokey")
+    assert (code != 0, "shop has no key nokey" in err) == (True, True)
+
+
+def test_costs_are_shown_by_what_is_asked_for(call, ledger):
+    """An unknown price is called unknown, and never 0."""
+    from headrace_workers.core.ledger.accounting import FinishedJob
+
+    def ended(tenant, model, amount, currency):
+        unknown = 0 if currency else 1
+        models = [{"model": model, "calls": 1, "amount": amount, "unknown_calls": unknown}]
+        return FinishedJob(tenant, ledger.now(), {"cost": {"amount": amount, "currency": currency, "models": models}})
+
+    with writing(ledger.engine) as tx:
+        count(tx, [ended("shop", "luna", 1_234_567, "USD"), ended("shop", "echo", 0, None)])
+    told = [json.loads(line) for line in call("cost", "--by", "tenant,model", "--json")[1].splitlines()]
+    assert [(each["model"], each["amount"], each["currency"], each["unknown_calls"]) for each in told] == [
+        ("echo", 0, None, 1),
+        ("luna", 1_234_567, "USD", 0),
+    ]
+    table = call("cost", "--by", "model")[1]
+    assert "1.234567 USD" in table
+    assert "unknown" in table
+    code, _, err = call("cost", "--by", "colour")
+    assert (code != 0, "it may be tenant, model, day" in err) == (True, True)

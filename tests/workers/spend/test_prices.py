@@ -1,0 +1,92 @@
+"""What a deployment's models cost."""
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.core.ledger.charges import Price
+from headrace_workers.features.generation.models.catalogue import read_catalogue
+from headrace_workers.features.generation.models.registry import Registry
+from headrace_workers.features.spend.prices import DeploymentPrices, snapshot
+from headrace_workers.features.spend.settings import SpendSettings
+from headrace_workers.testing import make_echo_model
+
+LUNA = """
+[models.luna]
+engine = "openai"
+model = "gpt-6-luna"
+context_length = {context}
+
+[models.strange]
+engine = "openai"
+model = "no-such-model"
+context_length = 1000
+
+[models.near]
+engine = "openai"
+model = "qwen3"
+endpoint = "http://localhost:11434/v1"
+context_length = 1000
+"""
+
+
+def prices(home: Path, catalogue: str = "", **settings: object) -> DeploymentPrices:
+    """The prices of a home with this catalogue."""
+    (home / "models.toml").write_text(catalogue)
+    return DeploymentPrices(Registry(home), SpendSettings.model_validate(settings))
+
+
+def test_the_snapshot_says_where_and_when_it_comes_from():
+    """Its licence asks for the first, and prices grow old."""
+    found = snapshot()
+    assert found.source.startswith("genai-prices 0.2.3, https://github.com/pydantic/")
+    assert date.fromisoformat(found.date) >= date(2026, 11, 29)
+    assert found.currency == "USD"
+    assert {"openai", "anthropic", "google", "mistral"} <= found.providers.keys()
+
+
+@pytest.mark.parametrize("name", ["gpt-6-luna", "GPT-6-luna", "gpt-6-luna-2026-10-01"])
+def test_a_public_model_has_its_providers_price(name: str):
+    """In micro-units for a million tokens: input, cached input, output."""
+    assert snapshot().price("openai", name, 128_000) == Price("USD", 100_000, 10_000, 500_000)
+
+
+def test_a_model_that_takes_long_prompts_has_their_price():
+    """Nothing costs more than its price says, however long a prompt is."""
+    assert snapshot().price("openai", "gpt-6-luna", 272_000) == Price("USD", 100_000, 10_000, 500_000)
+    assert snapshot().price("openai", "gpt-6-luna", 400_000) == Price("USD", 200_000, 20_000, 750_000)
+
+
+def test_a_price_that_nobody_knows_is_not_known(tmp_path: Path):
+    """Of another model, of another provider, in another currency, and of a machine without a price."""
+    here = prices(tmp_path, LUNA.format(context=1_000))
+    assert here.price("luna") == Price("USD", 100_000, 10_000, 500_000)
+    assert [here.price(name) for name in ("strange", "near", "absent")] == [None] * 3
+    assert snapshot().price("anthropic", "gpt-6-luna", 1_000) is None
+    assert prices(tmp_path, LUNA.format(context=1_000), currency="EUR").price("luna") is None
+
+
+def test_a_machine_of_ours_costs_by_the_hour(tmp_path: Path):
+    """Models of this home, and those that a server of ours answers for."""
+    make_echo_model(tmp_path)
+    here = prices(tmp_path, LUNA.format(context=1_000), machine_price=0.36, machine_seconds=10)
+    assert here.price("echo") == here.price("near") == Price("USD", hour=360_000, longest_ms=10_000)
+
+
+def test_models_toml_sets_the_price_of_any_model_and_is_followed(tmp_path: Path):
+    """Also while processes run."""
+    here = prices(tmp_path, LUNA.format(context=1_000), currency="EUR")
+    (tmp_path / "models.toml").write_text(
+        LUNA.format(context=1_000) + "[prices.luna]\ninput = 0.5\noutput = 2\n[prices.near]\nhour = 1.5\nlongest = 4\n"
+    )
+    assert here.price("luna") == Price("EUR", 500_000, 500_000, 2_000_000)
+    assert here.price("near") == Price("EUR", hour=1_500_000, longest_ms=4_000)
+
+
+def test_a_price_that_says_nothing_is_refused(tmp_path: Path):
+    """An empty one would be taken for 0."""
+    (tmp_path / "models.toml").write_text("[prices.luna]\nlongest = 4\n")
+    with pytest.raises(ConfigurationError, match="name a price"):
+        read_catalogue(tmp_path)

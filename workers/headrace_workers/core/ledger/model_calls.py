@@ -1,0 +1,93 @@
+"""Further calls of models for jobs that were taken in: each is let in, or ends its job, where it is routed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, and_, bindparam, select, update
+
+from headrace_schemas import Category
+from headrace_workers.core.ledger.charges import cost_of, with_lost
+from headrace_workers.core.ledger.completion import ActiveJob, concerned
+from headrace_workers.core.ledger.dead_letters import Burial, job_burial
+from headrace_workers.core.pipeline.stage import model_of, model_queue
+from headrace_workers.core.sql.database import among
+from headrace_workers.core.tables import JOBS, STEPS
+
+_CHARGED: Final = (
+    update(STEPS)
+    .where(STEPS.c.job_id == bindparam("job"), STEPS.c.stage == bindparam("at"), STEPS.c.ordinal == bindparam("round"))
+    .values(context=bindparam("said"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WantedCall:
+    """A call of a model that a job is routed to. `spent` is what its calls before cost, and `most` what this one may
+    cost, in micro-units.
+    """
+
+    model: str
+    spent: int
+    most: int
+
+
+def refused(connection: Connection, calls: Mapping[str, WantedCall], active: Mapping[str, ActiveJob]) -> dict[str, str]:
+    """Let features reserve for these calls; return the jobs that may not make theirs, each with the reason.
+
+    `active` are their jobs, which the caller has locked. Lock order: behind the steps, since quotas are.
+    """
+    reasons: dict[str, str] = {}
+    for feature, job_ids in concerned(active, [job_id for job_id in calls if job_id in active]).items():
+        reasons |= feature.on_calls(connection, {job_id: calls[job_id] for job_id in job_ids})
+    return reasons
+
+
+def lost_calls(connection: Connection, claim_ids: Sequence[int]) -> list[Any]:
+    """Return the steps of these claims that were asking a model, and lock their jobs: a provider may bill such a call,
+    and nobody will record its outcome.
+    """
+    asked = and_(
+        among(connection, STEPS.c.claim_id, sorted(claim_ids)), STEPS.c.queue.startswith(model_queue("")),
+        JOBS.c.subject.is_(None),
+    )  # fmt: skip
+    query = (
+        select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.ordinal, STEPS.c.attempts, STEPS.c.queue, STEPS.c.context,
+               JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload, JOBS.c.replays, JOBS.c.traceparent, JOBS.c.correlationid)
+        .join(JOBS, JOBS.c.id == STEPS.c.job_id)
+        .where(asked)
+        .order_by(STEPS.c.job_id)
+    )  # fmt: skip
+    return list(connection.execute(query)) if claim_ids else []
+
+
+def charge_lost(connection: Connection, rows: Sequence[Any], active: Mapping[str, ActiveJob]) -> list[Burial]:
+    """Charge these lost calls with the most that they may have cost, and reserve for the same calls once more; return
+    the ends of the jobs that may not make theirs again.
+    """
+    rows = [row for row in rows if row.job_id in active]
+    if not rows:
+        return []
+    calls: dict[str, WantedCall] = {}
+    contexts: dict[str, bytes] = {}
+    for row in rows:
+        contexts[row.job_id], call, spent = with_lost(row.context, model_of(row.queue) or "")
+        if call.most is not None:
+            calls[row.job_id] = WantedCall(call.model, spent, call.most)
+    connection.execute(
+        _CHARGED,
+        [
+            {"job": row.job_id, "at": row.stage, "round": row.ordinal, "said": contexts[row.job_id]}
+            for row in rows
+        ],
+    )  # fmt: skip
+    reasons = refused(connection, calls, active) if calls else {}
+    return [
+        job_burial(
+            job_id=row.job_id, tenant=row.tenant, kind=row.kind, payload=row.payload, replays=row.replays,
+            traceparent=row.traceparent, correlationid=row.correlationid, stage=row.stage, attempts=row.attempts,
+            category=Category.QUOTA, reason=reasons[row.job_id], cost=cost_of(contexts[row.job_id]),
+        )
+        for row in rows
+        if row.job_id in reasons
+    ]  # fmt: skip

@@ -1,0 +1,260 @@
+"""The quotas of tenants and their keys, in tokens or money: how much of each is used and reserved, and who is told.
+
+Whoever changes quotas locks all those of the tenants concerned first, in the order of their keys.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final, Literal, NamedTuple
+
+from sqlalchemy import BigInteger, Connection, SmallInteger, bindparam, delete, func, select, update
+
+from headrace_schemas.budget import BudgetReached
+from headrace_workers.core.identity import budget_event_id
+from headrace_workers.core.ledger.outbox import Outgoing, outgoing
+from headrace_workers.core.ledger.outbox import put as put_out
+from headrace_workers.core.sql.database import among, bindparam_of, clock, insert, one_of
+from headrace_workers.core.sql.driver_statements import run
+from headrace_workers.features.access.tables import QUOTAS, RESERVATIONS
+
+Period = Literal["day", "month", "ever"]
+
+
+Unit = Literal["tokens", "money"]
+
+
+TOLD_OF: Final = (50, 80, 100)  # percent of a budget
+
+
+_KEY: Final = ("tenant", "key_id", "unit", "period")
+
+
+class Place(NamedTuple):
+    """The key of a quota."""
+
+    tenant: str
+    key_id: str
+    unit: str
+    period: str
+
+
+class _Stored(NamedTuple):
+    """A row of the table."""
+
+    tenant: str
+    key_id: str
+    unit: str
+    period: str
+    most: int
+    began: int
+    used: int
+    reserved: int
+    told: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """A quota of a tenant, or of one of its keys, in tokens or micro-units of money. `used` is of the period that it is
+    now, `reserved` for jobs that have not ended. `ends` is when the period does (ms since 1970), None for one that
+    never does. `told` is the percentage that was last told of in this period.
+    """
+
+    tenant: str
+    key_id: str
+    unit: str
+    period: str
+    most: int
+    used: int
+    reserved: int
+    ends: int | None
+    told: int = 0
+
+    @property
+    def place(self) -> Place:
+        """Return its key."""
+        return Place(self.tenant, self.key_id, self.unit, self.period)
+
+    @property
+    def left(self) -> int:
+        """Return what may still be reserved."""
+        return max(0, self.most - self.used - self.reserved)
+
+    def holds_for(self, key_id: str) -> bool:
+        """Return True if it is for jobs of this key."""
+        return self.key_id in ("", key_id)
+
+
+def tell_exhausted(connection: Connection, quotas: Mapping[str, Sequence[Quota]], exhausted: Collection[Place]) -> None:
+    """Publish that these budgets, which are locked, hold no further call."""
+    gone = [each for theirs in quotas.values() for each in theirs if each.unit == "money" and each.place in exhausted]
+    if gone:
+        _tell(connection, gone, clock(connection), exhausted)
+
+
+def put(
+    connection: Connection, tenant: str, most: int, period: Period, *, unit: Unit = "tokens", key_id: str = ""
+) -> None:
+    """Set a quota of a tenant, or of one of its keys. What was used in this period stays used, and what is reserved
+    for jobs that run counts from the start.
+    """
+    locked(connection, {tenant})
+    theirs = RESERVATIONS.c.tenant == tenant
+    if key_id:
+        theirs &= RESERVATIONS.c.key_id == key_id
+    if unit == "tokens":  # of these there is one, whose period may change
+        before = (QUOTAS.c.tenant == tenant) & (QUOTAS.c.key_id == key_id) & (QUOTAS.c.unit == unit)
+        connection.execute(update(QUOTAS).where(before).values(period=period))
+    column = RESERVATIONS.c.money if unit == "money" else RESERVATIONS.c.tokens
+    reserved = int(connection.execute(select(func.coalesce(func.sum(column), 0)).where(theirs)).scalar_one())
+    row = {
+        "tenant": tenant, "key_id": key_id, "unit": unit, "period": period, "most": most, "began": clock(connection),
+        "used": 0, "reserved": reserved, "told": 0,
+    }  # fmt: skip
+    statement = insert(connection, QUOTAS).values(row)
+    changes = {"most": most, "told": 0}
+    connection.execute(statement.on_conflict_do_update(index_elements=list(_KEY), set_=changes))
+
+
+def remove(
+    connection: Connection, tenant: str, *, unit: Unit = "tokens", key_id: str = "", period: Period | None = None
+) -> bool:
+    """Remove the quotas of a tenant, or of one of its keys, in this unit: of one period, or all; return whether there
+    was any.
+    """
+    locked(connection, {tenant})
+    which = (QUOTAS.c.tenant == tenant) & (QUOTAS.c.unit == unit) & (QUOTAS.c.key_id == key_id)
+    if period is not None:
+        which &= QUOTAS.c.period == period
+    gone = connection.execute(delete(QUOTAS).where(which)).rowcount
+    if not connection.execute(select(QUOTAS.c.tenant).where(QUOTAS.c.tenant == tenant).limit(1)).first():
+        connection.execute(delete(RESERVATIONS).where(RESERVATIONS.c.tenant == tenant))
+    return bool(gone)
+
+
+def quotas(
+    connection: Connection,
+    tenants: Collection[str] | None = None,
+    *,
+    unit: Unit | None = None,
+    limit: int | None = None,
+    after: str | None = None,
+) -> list[Quota]:
+    """Return so many quotas at most, of all tenants or of these, in the order of their keys, those of tenants that come
+    after `after`. With `unit` only those in this unit.
+    """
+    query = select(*(QUOTAS.c[name] for name in _Stored._fields)).order_by(*(QUOTAS.c[name] for name in _KEY))
+    query = query.limit(limit)
+    if unit is not None:
+        query = query.where(QUOTAS.c.unit == unit)
+    if after is not None:
+        query = query.where(QUOTAS.c.tenant > after)
+    if tenants is not None:
+        query = query.where(among(connection, QUOTAS.c.tenant, sorted(tenants)))
+    rows = connection.execute(query).all()
+    now = clock(connection) if rows else 0
+    return [_now(_Stored._make(row), now) for row in rows]
+
+
+def locked(connection: Connection, tenants: Collection[str]) -> dict[str, list[Quota]]:
+    """Lock the quotas of these tenants, which nobody else changes until this transaction ends; return them."""
+    rows = run(connection, _lock(connection.dialect.name), {"tenants": sorted(tenants)})
+    now = clock(connection) if rows else 0
+    found: dict[str, list[Quota]] = {}
+    for row in map(_Stored._make, rows):
+        found.setdefault(row.tenant, []).append(_now(row, now))
+    return found
+
+
+@lru_cache
+def _lock(dialect: str) -> Any:
+    """Lock the rows of these tenants. Mostly there is none, and each job that is taken in asks."""
+    tenants = one_of(dialect, QUOTAS.c.tenant, bindparam_of(dialect, QUOTAS.c.tenant, name="tenants"))
+    query = select(*(QUOTAS.c[name] for name in _Stored._fields)).where(tenants)
+    query = query.order_by(*(QUOTAS.c[name] for name in _KEY))
+    return query.with_for_update() if dialect == "postgresql" else query
+
+
+_CHANGE: Final = (
+    update(QUOTAS)
+    .where(*(QUOTAS.c[name] == bindparam(f"its_{name}") for name in _KEY))
+    .values(
+        reserved=QUOTAS.c.reserved + bindparam("more", type_=BigInteger),
+        used=bindparam("spent", type_=BigInteger),
+        began=bindparam("since", type_=BigInteger),
+        told=bindparam("telling", type_=SmallInteger),
+    )
+)
+
+
+def change(
+    connection: Connection, quotas: Mapping[str, Sequence[Quota]], changes: Mapping[Place, tuple[int, int]]
+) -> None:
+    """Reserve so much more (or less), and count so much as used, of each of these quotas, which are locked. What was
+    read when they were locked may be older than what this transaction has changed since.
+    """
+    if not changes:
+        return
+    now = clock(connection)
+    tenants = sorted({place.tenant for place in changes})
+    query = select(*(QUOTAS.c[name] for name in _Stored._fields)).where(QUOTAS.c.tenant.in_(tenants))
+    rows = {found.place: found for row in connection.execute(query) if (found := _now(_Stored._make(row), now))}
+    written = []
+    for place, (reserved, used) in sorted(changes.items()):
+        if place not in rows:
+            continue
+        quota = rows[place]
+        written.append(
+            {f"its_{name}": getattr(place, name) for name in _KEY}
+            | {"more": reserved, "spent": quota.used + used, "since": now, "telling": quota.told}
+        )
+    if written:
+        connection.execute(_CHANGE, written)
+    grown = [place for place, (_, used) in changes.items() if used and place in rows and place.unit == "money"]
+    _tell(connection, [replace(rows[each], used=rows[each].used + changes[each][1]) for each in sorted(grown)], now)
+
+
+def _tell(connection: Connection, quotas: Sequence[Quota], now: int, exhausted: Collection[Place] = ()) -> None:
+    """Publish how much of these budgets is spent, where that has reached a percentage that was not told of."""
+    told: list[Outgoing] = []
+    for quota in quotas:
+        part = 100 if quota.place in exhausted or quota.most == 0 else quota.used * 100 // quota.most
+        percent = max((each for each in TOLD_OF if each <= part), default=0)
+        if percent <= quota.told:
+            continue
+        which = [QUOTAS.c[name] == getattr(quota.place, name) for name in _KEY]
+        connection.execute(update(QUOTAS).where(*which).values(told=percent, used=quota.used, began=now))
+        ends_at = None if quota.ends is None else datetime.fromtimestamp(quota.ends / 1000, UTC)
+        event = BudgetReached(
+            tenant=quota.tenant, key_id=quota.key_id or None, period=quota.period, percent=percent, most=quota.most,
+            spent=quota.used, reserved=max(0, quota.reserved), ends_at=ends_at,
+        )  # fmt: skip
+        event_id = budget_event_id(*quota.place, quota.ends or 0, percent, quota.most)
+        told.append(
+            outgoing(
+                event, event_id=event_id, job_id=None, traceparent=None, correlationid=None, at_ms=now, key=quota.tenant
+            )
+        )
+    if told:
+        put_out(connection, told)
+
+
+def _now(row: _Stored, now: int) -> Quota:
+    """Return the quota as it stands at this time (ms): what was used in an earlier period counts no more."""
+    began, ends = _bounds(row.period, now)
+    used, told = (row.used, row.told) if row.began >= began else (0, 0)
+    return Quota(row.tenant, row.key_id, row.unit, row.period, row.most, used, row.reserved, ends, told)
+
+
+def _bounds(period: str, now: int) -> tuple[int, int | None]:
+    """Return when the period that this time lies in begins and ends (ms), UTC."""
+    if period == "ever":
+        return 0, None
+    day = datetime.fromtimestamp(now / 1000, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    if period == "day":
+        first, last = day, day + timedelta(days=1)
+    else:
+        first = day.replace(day=1)
+        last = (first + timedelta(days=32)).replace(day=1)
+    return int(first.timestamp() * 1000), int(last.timestamp() * 1000)

@@ -1,0 +1,1 @@
+"""What models cost: prices, spending and budgets."""

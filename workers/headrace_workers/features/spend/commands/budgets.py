@@ -1,0 +1,99 @@
+"""`headrace budgets`: how much money tenants and their keys may spend."""
+
+from typing import Annotated
+
+import typer
+
+from headrace_schemas.errors import HeadraceError
+from headrace_workers.cli.options import JsonLinesOption, checked_tenant, limit_option
+from headrace_workers.cli.output import console, put_view, say, table
+from headrace_workers.features.access.commands.quotas import period_of
+from headrace_workers.features.spend.views import Budget, money
+
+_KeyOption = Annotated[str, typer.Option("--key", help="only jobs of this API key, by its id, as in `keys list`")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    budgets = typer.Typer(help="Manage how much money tenants and keys may spend.", no_args_is_help=True)
+    budgets.command("set")(set_budget)
+    budgets.command("list")(list_budgets)
+    budgets.command("remove")(remove)
+    app.add_typer(budgets, name="budgets")
+
+
+def set_budget(
+    tenant: Annotated[str, typer.Argument(help="the tenant")],
+    most: Annotated[
+        float, typer.Option("--most", min=0, max=1_000_000_000, help="in the deployment's currency, HEADRACE_CURRENCY")
+    ],
+    per: Annotated[str, typer.Option("--per", help="day, month (UTC), or ever")] = "month",
+    key: _KeyOption = "",
+) -> None:
+    """Set how much the jobs of a tenant, or of one key, may spend. A job is refused where its first call may cost more
+    than is left. A tenant may have a budget of each period.
+
+    Example: `headrace budgets set shop --most 250 --per month`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.access.store.keys import ApiKeys
+    from headrace_workers.features.access.store.quotas import Quotas
+    from headrace_workers.features.spend.prices import micro
+
+    ledger = need_ledger()
+    period = period_of(per)
+    found = ledger.of(ApiKeys).find([key]).get(key) if key else None
+    if key and (found is None or found.tenant != tenant):
+        raise HeadraceError(f"{tenant} has no key {key}: `headrace keys list --tenant {tenant}` shows all")
+    amount = micro(most)
+    ledger.of(Quotas).put(checked_tenant(tenant), amount, period, unit="money", key_id=key)
+    who = f"the key {key} of {tenant}" if key else tenant
+    say(f"{who} may spend {money(amount)}" + ("" if per == "ever" else f" a {per}"))
+
+
+def list_budgets(
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
+    limit: Annotated[int, limit_option("the number of budgets, by tenant")] = 1_000,
+    as_json: JsonLinesOption = False,
+) -> None:
+    """List budgets: what is spent in this period, and what is reserved for calls of unfinished jobs.
+
+    Example: `headrace budgets list --tenant shop`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.access.store.quotas import Quotas
+
+    found = need_ledger().of(Quotas).find(None if tenant is None else [tenant], unit="money", limit=limit + 1)
+    budgets = [Budget.of(quota) for quota in found[:limit]]
+    if as_json:
+        for budget in budgets:
+            put_view(budget)
+    elif budgets:
+        figures = ("most", "spent", "reserved", "left")
+        rows = [
+            (each.tenant, each.key or "", each.per, *(money(getattr(each, name)) for name in figures))
+            for each in budgets
+        ]
+        console(data=True).print(table(None, ("tenant", "key", "per", *figures), rows, right=figures))
+    else:
+        say("there is no budget: `headrace budgets set TENANT --most AMOUNT` sets one")
+    if len(found) > limit:
+        say(f"only {limit} are shown: --limit shows more")
+
+
+def remove(
+    tenant: Annotated[str, typer.Argument(help="the tenant")],
+    per: Annotated[str | None, typer.Option("--per", help="only that of this period; by default all")] = None,
+    key: _KeyOption = "",
+) -> None:
+    """Remove budgets of a tenant, or of one of its keys.
+
+    Example: `headrace budgets remove shop --per month`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.access.store.quotas import Quotas
+
+    period = None if per is None else period_of(per)
+    if not need_ledger().of(Quotas).remove(tenant, unit="money", key_id=key, period=period):
+        raise HeadraceError("there is no such budget: `headrace budgets list` shows all")
+    say("removed")

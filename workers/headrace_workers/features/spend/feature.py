@@ -1,0 +1,51 @@
+"""The spend feature: prices, what tenants use and what it costs, and budgets."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from headrace_workers.core.feature import Feature
+from headrace_workers.core.scopes import Scope
+
+if TYPE_CHECKING:  # most processes do without it
+    from fastapi import APIRouter
+
+    from headrace_workers.core.environment import Variables
+    from headrace_workers.core.ledger.hooks import Hooks
+
+
+USAGE_READ: Final = Scope("usage:read")
+
+
+def _routers() -> "Sequence[APIRouter]":
+    from headrace_workers.features.spend.api import usage
+
+    return (usage.router,)
+
+
+def _commands() -> Sequence[Callable[[Any], None]]:
+    from headrace_workers.features.spend.commands import budgets, cost
+
+    return (cost.register, budgets.register)
+
+
+def _hooks() -> "Hooks":
+    from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.features.spend.store import spent_days, usage
+
+    return Hooks(known_tenants=usage.tenants, on_results=usage.count, on_ends=spent_days.count)
+
+
+def _settings() -> "Sequence[type[Variables]]":
+    from headrace_workers.features.spend.settings import SpendSettings
+
+    return (SpendSettings,)
+
+
+FEATURE = Feature(
+    name="spend",
+    routers=_routers,
+    commands=_commands,
+    scopes=(USAGE_READ,),
+    hooks=_hooks,
+    settings=_settings,
+)
