@@ -128,7 +128,7 @@ def test_another_job_under_the_same_key_is_told_and_the_first_one_stays(stack):
         stack.run("submit", "keyed.jsonl", "--wait", "--timeout", "60", code=code)
     (letter,) = [found for found in lines(stack.run("dead", "list", "--json")) if found["category"] == "conflict"]
     (job,) = lines(stack.run("status", letter["refers_to"], "--json"))
-    assert (job["state"], job["receipt"]["answer"]["text"]) == ("done", "first")
+    assert (job["state"], job["end"]["answer"]["text"]) == ("done", "first")
 
 
 def test_the_dead_are_listed_shown_and_replayed(stack):
