@@ -55,4 +55,4 @@ def _counter(_card: ModelCard, _folder: Path) -> Characters:
     return Characters()
 
 
-ENGINE = Engine(name="shouting", kind="generator", load=_load, counter=_counter, remote=True)
+ENGINE = Engine(name="shouting", kind="generator", load=_load, counter=_counter)

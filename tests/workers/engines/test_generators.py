@@ -156,14 +156,14 @@ class TestOfProviders:
 
         def thinks(provider: Provider, reply: Reply) -> None:
             reply.start(cached=1)
-            for _ in range(4):  # longer than `idle` all together
-                provider.over.wait(0.4)
+            for _ in range(6):  # longer than `first_token` and `idle` all together
+                provider.over.wait(1)
                 reply.think("hmm")
             reply.text("42")
             reply.end(written=9, thought=7, cached=1)
 
         with providing(thinks) as provider:
-            model = remote(tmp_path, engine, provider.url, first_token=10.0, idle=1.2)
+            model = remote(tmp_path, engine, provider.url, first_token=4.0, idle=4.0)
             outcome = completed(model.generate([ask("hi")])[0])
         assert outcome.text == "42"
         assert outcome.completion_tokens == 9

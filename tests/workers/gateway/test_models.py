@@ -2,6 +2,7 @@
 
 import openai
 import pytest
+from tests.workers.engines.remote_models import catalogue
 from tests.workers.gateway.openai_client import openai_of
 from tests.workers.gateway.served import Gateway
 
@@ -22,3 +23,18 @@ def test_models_are_listed_and_found(gateway: Gateway):
         with pytest.raises(openai.APIStatusError) as caught:
             client.models.delete("echo")
         assert caught.value.status_code == 405
+
+
+def test_a_model_on_another_machine_is_listed_with_its_provider(gateway: Gateway):
+    """It has no folder; its owner is whoever runs it, and its key is not told."""
+    home = gateway.settings.home
+    catalogue(home, "openai", "http://localhost:9", alias="far", api_key="env:FAR_KEY", provider="someone")
+    try:
+        with openai_of(gateway) as client:
+            found = client.models.retrieve("far")
+            assert "far" in {model.id for model in client.models.list()}
+    finally:
+        (home / "models.toml").unlink()
+    assert found.owned_by == "someone"
+    assert found.model_extra["headrace"]["source"] == "http://localhost:9/v1#teacher"
+    assert "FAR_KEY" not in found.to_json()

@@ -45,8 +45,7 @@ class OpenAIProvider:
             chunks = await self._client.with_options(api_key=key).chat.completions.create(**self._body(request))
             async with aclosing(chunks.__aiter__()) as found:
                 async for chunk in found:
-                    for piece in _pieces(chunk):
-                        yield piece
+                    yield _piece(chunk)
         except self._openai.APIStatusError as error:
             raise failure_of_status(error.status_code, error.response.headers, error.body) from None
         except self._openai.APIConnectionError as error:
@@ -76,37 +75,33 @@ class OpenAIProvider:
         return {name: value for name, value in body.items() if value is not None and name not in self._model.lacks}
 
 
-def _pieces(chunk: Any) -> list[Piece]:
-    """Return the pieces in a chunk, as far as there are any: servers differ in what they leave out."""
-    found: list[Piece] = []
+def _piece(chunk: Any) -> Piece:
+    """Return what is in a chunk, as far as there is anything: servers differ in what they leave out."""
+    text, is_content, finish = "", False, None
     for choice in (getattr(chunk, "choices", None) or ())[:1]:
         delta = choice.delta
-        text = getattr(delta, "content", None) or ""
+        text = str(getattr(delta, "content", None) or "")
         thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
+        is_content = bool(text or thought)
         if refusal := getattr(delta, "refusal", None):
             raise ProviderRefuses(f"the provider refused to answer: {str(refusal)[:200]}")
         if choice.finish_reason == "content_filter":
             raise ProviderRefuses("the provider's content filter withheld the answer")
         finish = _FINISH.get(choice.finish_reason, "stop") if choice.finish_reason else None
-        found.append(Piece(text=str(text), is_content=bool(text or thought), finish=finish))
     usage = getattr(chunk, "usage", None)
-    if usage is not None:
-        read, written = getattr(usage, "prompt_tokens_details", None), getattr(usage, "completion_tokens_details", None)
-        found.append(
-            Piece(
-                prompt_tokens=count_or_none(getattr(usage, "prompt_tokens", None)),
-                completion_tokens=count_or_none(getattr(usage, "completion_tokens", None)),
-                cached_tokens=count_or_none(getattr(read, "cached_tokens", None)),
-                reasoning_tokens=count_or_none(getattr(written, "reasoning_tokens", None)),
-            )
-        )
+    read, written = getattr(usage, "prompt_tokens_details", None), getattr(usage, "completion_tokens_details", None)
     model, fingerprint = getattr(chunk, "model", None), getattr(chunk, "system_fingerprint", None)
-    found.append(
-        Piece(
-            model=model if isinstance(model, str) else None, fingerprint=str(fingerprint)[:256] if fingerprint else None
-        )
+    return Piece(
+        text=text,
+        is_content=is_content,
+        finish=finish,
+        prompt_tokens=count_or_none(getattr(usage, "prompt_tokens", None)),
+        completion_tokens=count_or_none(getattr(usage, "completion_tokens", None)),
+        cached_tokens=count_or_none(getattr(read, "cached_tokens", None)),
+        reasoning_tokens=count_or_none(getattr(written, "reasoning_tokens", None)),
+        model=model if isinstance(model, str) else None,
+        fingerprint=str(fingerprint)[:256] if fingerprint else None,
     )
-    return found
 
 
 def _load(card: ModelCard, _folder: Path, options: LoadOptions) -> RemoteGenerator:
