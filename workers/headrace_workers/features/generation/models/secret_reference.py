@@ -1,12 +1,12 @@
 """References to secrets: where a key lies, never the key itself."""
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Self
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.core.environment import environment
 
 _REFERENCE: Final = re.compile(r"(env):([A-Za-z_][A-Za-z0-9_]*)|(file):(/.+)")
 _MOST_BYTES: Final = 65_536
@@ -32,7 +32,7 @@ class SecretReference:
     def read(self) -> str:
         """Return the secret as it is now. Raise ConfigurationError where it is missing or empty."""
         if self.kind == "env":
-            value = os.environ.get(self.name, "")
+            value = environment().get(self.name, "")
             missing = f"the environment variable {self.name} is not set"
         else:
             missing = f"{self.name} cannot be read, or is empty"
