@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tests.workers.bridge.records import NOW, record
 from tests.workers.providers.remote_models import Deployment
 
 from headrace_schemas import Category, EvaluationJob, GenerationJob, Pairwise, Rubric
@@ -10,6 +11,7 @@ from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
+from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 
 pytestmark = pytest.mark.integration  # providers open sockets
 JUDGED = Rubric(question="Is it polite?", model="large")
@@ -62,6 +64,15 @@ def test_the_list_of_one_tenant_permits_nothing_to_another(deployment: Deploymen
     refused = deployment.send(job("large", tenant="bank"))
     assert isinstance(refused, Burial)
     assert "`headrace providers allow bank openai`" in refused.reason
+
+
+def test_tenants_of_one_look_are_told_apart(deployment: Deployment, ledger: Ledger) -> None:
+    """The bridge asks for the lists of many tenants at once, and gives none of them another's."""
+    ledger.of(AllowedProviders).allow("shop", ["openai"])
+    ledger.of(AllowedProviders).allow("bank", ["anthropic"])
+    sent = [job("large"), job("large", tenant="bank"), job("wise"), job("wise", tenant="bank")]
+    found = RecordAdmission(deployment.rules, NOW).admit_all([record(each) for each in sent])
+    assert [type(each) for each in found] == [NewJob, Burial, Burial, NewJob]
 
 
 def test_every_model_of_a_chain_must_be_allowed(deployment: Deployment, ledger: Ledger) -> None:

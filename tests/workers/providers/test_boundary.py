@@ -95,16 +95,23 @@ def test_a_receipt_lists_all_who_saw_the_text(
 def test_an_answer_that_is_made_again_lists_the_judges_of_all_its_attempts(
     deployment: Deployment, allowed: AllowedProviders, anthropic: Provider, near: Provider
 ) -> None:
-    """A judge that is revoked between two attempts saw the first one."""
+    """A judge that is revoked between two attempts saw the first one, though the second is the answer."""
 
     def revoke(_asked: str) -> str:
         allowed.revoke("shop", ["anthropic"])
         return "no"
 
     anthropic.says = revoke
-    floor = {"criterion": "kind", "value": 0.5, "then": "regenerate", "attempts": 1}
-    judged = [{"criterion": "rubric", "question": "Is it polite?", "model": "wise", "name": "kind"}]
+    near.says = lambda _asked: "It will come tomorrow." if len(near.seen) > 1 else "No."
+    judged = [
+        {"criterion": "contains", "text": "tomorrow"},
+        {"criterion": "rubric", "question": "Is it polite?", "model": "wise"},
+    ]
+    floor = {"criterion": "contains", "value": 1, "then": "regenerate", "attempts": 1}
     end = deployment.answered(job("near", criteria=judged, min_quality=floor))
+    assert end.answer is not None
+    assert end.answer.text == "It will come tomorrow."
+    assert [each.not_judged for each in end.judge.scores] == [None, NotJudged.NOT_ALLOWED]
     assert (len(near.seen), len(anthropic.seen)) == (2, 1)
     assert end.seen_by == ("anthropic",)
 

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from headrace_schemas import Answer, Contains, GenerationJob, Moderated, Output, Result, Usage
+from headrace_schemas import Answer, Category, Contains, GenerationJob, Moderated, Output, Result, Usage
 from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.event_types import type_of
-from headrace_schemas.events import JobEvent
+from headrace_schemas.events import Attempt, JobEvent
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.recall import Recall
 from headrace_workers.core.ledger.outcome import Done, Ended, Outcome
@@ -28,6 +28,14 @@ KNOWN = {
     "model": "small",
     "quantization": "int8",
     "usage": Usage(prompt_tokens=3, completion_tokens=4),
+    "provider": "openai",
+    "returned_model": "small-2026-11-01",
+    "fingerprint": "fp_1",
+    "attempts": (
+        Attempt(model="first", provider="anthropic", category=Category.REROUTABLE, reason="cut off", ms=3.0),
+        Attempt(model="small", provider="openai", ms=5.0),
+    ),
+    "because": "small answered in place of first (reroutable: cut off)",
     "recall": Recall(similarity=0.5, refused="numbers: 3 and 4"),
     "grounding": Grounding(
         knowledge="docs",
