@@ -174,3 +174,19 @@ def test_a_chain_goes_on_when_redis_is_gone_for_a_while(
     redis_server.kill()
     redis_server.restart()
     assert {answer.model for answer in answers(bridge, ids)} == {"echo"}
+
+
+def test_a_drill_is_felt_by_live_workers(bridge: SmallBridge, workers: None, far: Provider, ledger: Ledger) -> None:
+    """Its model is not asked meanwhile; the fault ends by itself when nobody renews it."""
+    ledger.of(Breakers).drill("far", "down", 120_000)
+    first = answers(bridge, bridge.send([generation(model=CHAIN, prompt=f"question {n}") for n in range(3)]))
+    assert {answer.model for answer in first} == {"echo"}
+    assert far.calls == []
+    ledger.of(Breakers).drill("far", "down", 0)  # the last renewal, of a command that was killed then
+    eventually(lambda: ledger.of(Breakers).all()["far"].drill is None)
+
+    def far_answers() -> bool:
+        time_passes(ledger)
+        return answers(bridge, bridge.send([generation(model=CHAIN)]))[0].model == "far"
+
+    eventually(far_answers)
