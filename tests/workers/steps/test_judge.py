@@ -29,7 +29,7 @@ from headrace_workers.features.judging.step import judge
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 ACCEPTED = datetime(2026, 1, 1, tzinfo=UTC)
-EMAIL = Finding(category="email", detector="presidio", score=1, start=6, end=13, action="redact")
+EMAIL = Finding(category="email", detector="personal_data", score=1, start=6, end=13, action="redact")
 KIND = Rubric(question="Is it kind?")
 
 
