@@ -16,11 +16,13 @@ class BudgetReached(OutgoingValue):
     100 % are also reached where a job is refused, or ends, since its next call of a model may cost more than is left.
     """
 
-    tenant: Tenant
-    key_id: Annotated[Label | None, Field(description="The API key whose budget it is; absent: the tenant's.")] = None
-    period: Literal["day", "month", "ever"]
-    percent: Literal[50, 80, 100]
+    tenant: Annotated[Tenant, Field(description="The tenant.")]
+    key_id: Annotated[
+        Label | None, Field(description="The API key whose budget it is; absent for a budget of the tenant.")
+    ] = None
+    period: Annotated[Literal["day", "month", "ever"], Field(description="The period of the budget.")]
+    percent: Annotated[Literal[50, 80, 100], Field(description="The share that is spent, in percent.")]
     most: Annotated[Count, Field(description="The budget, in millionths of the deployment's currency.")]
-    spent: Annotated[Count, Field(description="Of it in this period.")]
-    reserved: Annotated[Count, Field(description="For calls of jobs that have not ended.")]
+    spent: Annotated[Count, Field(description="The part that is spent in this period.")]
+    reserved: Annotated[Count, Field(description="The part that is reserved for jobs that have not ended.")]
     ends_at: Annotated[Time | None, Field(description="When the period ends; absent: never.")] = None

@@ -76,21 +76,21 @@ class ModelCost(OutgoingValue):
     that it may have cost.
     """
 
-    model: Alias
-    calls: Count
-    amount: Count = 0
-    unknown_calls: Annotated[Count, Field(description="Of the calls: those whose price is not known.")] = 0
+    model: Annotated[Alias, Field(description="The model.")]
+    calls: Annotated[Count, Field(description="How often it was called.")]
+    amount: Annotated[Count, Field(description="The cost of the calls whose price is known.")] = 0
+    unknown_calls: Annotated[Count, Field(description="The number of calls whose price is not known.")] = 0
 
 
 class Cost(OutgoingValue):
     """What a job cost, in millionths of the currency (ISO 4217). An answer from the cache costs nothing."""
 
-    amount: Count
-    currency: Annotated[Currency | None, Field(description="Absent where no call has a known price.")] = None
+    amount: Annotated[Count, Field(description="The cost of all calls whose price is known.")]
+    currency: Annotated[Currency | None, Field(description="The currency; absent if no call has a known price.")] = None
     unknown: Annotated[
         bool, Field(description="True if the price of a model is not known: `amount` is then that of the others alone.")
     ] = False
-    models: Annotated[tuple[ModelCost, ...], Field(max_length=MAX_COSTED)] = ()
+    models: Annotated[tuple[ModelCost, ...], Field(max_length=MAX_COSTED, description="The cost by model.")] = ()
 
 
 class Answer(OutgoingValue):

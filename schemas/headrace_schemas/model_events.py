@@ -15,7 +15,7 @@ class BreakerOpened(OutgoingValue):
     Jobs with another model go to that meanwhile; others wait.
     """
 
-    model: Alias
+    model: Annotated[Alias, Field(description="The model.")]
     reason: Annotated[ShortText, Field(description="Of its last failure.")]
     until: Annotated[Time, Field(description="When the first such call may be made.")]
 
@@ -23,5 +23,5 @@ class BreakerOpened(OutgoingValue):
 class BreakerClosed(OutgoingValue):
     """The circuit breaker of a model closed: the model answers again."""
 
-    model: Alias
+    model: Annotated[Alias, Field(description="The model.")]
     opened_at: Annotated[Time, Field(description="When it opened.")]

@@ -231,7 +231,7 @@ def test_an_answer_that_nobody_wants_is_no_attempt() -> None:
 def test_a_refusal_goes_to_another_model_only_where_the_job_says_so() -> None:
     """Another model would evade the policy of the provider."""
     refused = ProviderRefuses("it was filtered")
-    assert asked(Timed(0.1, refused), chained()) == Dead(Category.PERMANENT, "it was filtered")
+    assert asked(Timed(0.1, refused), chained()) == Dead(Category.PERMANENT, "it was filtered", billed=True)
     job = GenerationJob(model=("small", "large"), prompt="p", fallback_on_refusal=True)
     moved = asked(Timed(0.1, refused), task(job))
     assert isinstance(moved, Retry)
