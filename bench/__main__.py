@@ -14,6 +14,7 @@ NAMES = (
     "efficiency",
     "prefix",
     "plumbing",
+    "money",
     "fairness",
     "latency",
     "recovery",
