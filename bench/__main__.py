@@ -15,6 +15,7 @@ NAMES = (
     "llama-server",
     "prefix",
     "plumbing",
+    "money",
     "fairness",
     "latency",
     "recovery",

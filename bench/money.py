@@ -37,9 +37,8 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False, count: int |
             spent = receipts = 0
             for turn in range(turns):
                 for limited in (False, True) if turn % 2 == 0 else (True, False):
-                    say(
-                        f"turn {turn + 1} of {turns}: {count:,} echo jobs {'within' if limited else 'without'} a budget"
-                    )
+                    how = "within" if limited else "without"
+                    say(f"turn {turn + 1} of {turns}: {count:,} echo jobs {how} a budget")
                     if limited:
                         ledger.of(Quotas).put(_TENANT, 10**15, "ever", unit="money")
                     flow = run(producer, ends, list(echo_jobs(count)), say, keep=True)
@@ -47,7 +46,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False, count: int |
                     if limited:
                         (budget,) = ledger.of(Quotas).find([_TENANT], unit="money")
                         spent += budget.used + budget.reserved
-                        receipts += sum(each["cost"]["amount"] for each in flow.results.values())
+                        receipts += sum(each.cost.amount for each in flow.results.values() if each.cost)
                         ledger.of(Quotas).remove(_TENANT, unit="money")
     paired = [within / without for within, without in zip(rates[True], rates[False], strict=True)]
     return report(
