@@ -15,6 +15,7 @@ from tests.workers.ledger_jobs import claim_one
 
 from headrace_schemas import Answer, Category, Moderated, ModerationVerdict, Output, Usage
 from headrace_workers.core.admission.rules import AdmissionRules
+from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.charges import Price
 from headrace_workers.core.ledger.claim import Claim
@@ -33,6 +34,8 @@ from headrace_workers.features.access.store import quota_accounting, quota_rows
 from headrace_workers.features.access.store.quota_accounting import Want
 from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.access.tables import RESERVATIONS
+from headrace_workers.features.generation.known_breakers import KnownBreakers
+from headrace_workers.features.generation.rerouting import Rerouting
 
 CENT = Price("USD", input=10_000_000, cached=1_000_000, output=20_000_000)  # 10 and 20 micro-units a token
 DEAR = replace(CENT, input=15_000_000, output=30_000_000)
@@ -584,3 +587,34 @@ def test_a_job_that_the_budget_ended_is_replayed_where_it_stopped(there: Deploym
     there.to_the_end()
     assert there.ledger.replay(DeadFilter()) == (1, 0)
     assert there.run("model.other", judged) == [new.id]
+
+
+def test_a_step_that_is_led_around_its_model_reserves_for_the_next(there: Deployment):
+    """The first takes what is left for the dearer model; the second may not, and stays where it is."""
+    there.prices.prices["other"] = DEAR
+    jobs = [there.new(model=("echo", "other")) for _ in range(2)]
+    first = most_of(jobs[0])
+    budget(there.ledger, 2 * first)
+    assert there.ledger.ingest(jobs).new == 2
+    assert led_around(there) == []  # each holds what its first call may cost, and the dearer one costs more
+    budget(there.ledger, 2 * first + first)
+    with writing(there.ledger.engine) as tx:
+        tx.execute(update(STEPS).values(reason=None))
+    (moved,) = led_around(there)
+    assert books(there.ledger)[1] > 2 * first
+    assert books(there.ledger)[1] <= 3 * first
+    there.to_the_end()
+    assert books(there.ledger)[1] == 0
+    assert costs(there.ledger)[moved]["models"][-1]["model"] == "other"
+
+
+def led_around(there: Deployment) -> list[str]:
+    """Lead steps around `echo`, which has no worker; the jobs whose step moved."""
+    with writing(there.ledger.engine) as tx:
+        tx.execute(update(STEPS).where(STEPS.c.state == "ready").values(ready_at=STEPS.c.ready_at - 9_000))
+    known = KnownBreakers(there.ledger)
+    Rerouting(
+        ledger=there.ledger, pipeline=there.pipeline, breakers=known, models=lambda: ["echo"],
+        live=lambda _queues: frozenset(), clock=SystemClock(),
+    ).once()  # fmt: skip
+    return [row.job_id for row in there.ledger.read(select(STEPS.c.job_id).where(STEPS.c.queue == "model.other"))]

@@ -218,7 +218,7 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
         context=context,
         read_bytes=len(row.job_payload) + len(payload or b"") + len(context or b""),
     )
-    wanted = _wanted(call, kept)
+    wanted = wanted_call(call, kept)
     refusal = _refusal(route.stage.name, row, 0, kept) if wanted else None
     return Settled(row.job_id, done, records, (following,), event=event, call=wanted, refusal=refusal)
 
@@ -284,7 +284,7 @@ def _with_cost(event: JobEvent, charge: Charge | None) -> JobEvent:
     return event.model_copy(update={"answer": event.answer.model_copy(update={"attempts": attempts})})
 
 
-def _wanted(call: NextCall | None, context: Mapping[str, Any]) -> WantedCall | None:
+def wanted_call(call: NextCall | None, context: Mapping[str, Any]) -> WantedCall | None:
     """Return what the ledger reserves for a call, where that has a price."""
     if call is None or call.most is None:
         return None
@@ -387,7 +387,7 @@ def _later(
         call = call_in(kept, here)
     if added or call is not None:
         context = pack(kept, task.stages[len(published(task.event)) :])
-        wanted = _wanted(call, kept)
+        wanted = wanted_call(call, kept)
         refusal = _refusal(started.stage, row, row.attempts, kept) if wanted else None
         settled = replace(settled, context=context, call=wanted, refusal=refusal)
     if to is None:

@@ -10,11 +10,13 @@ from typing import Any, Final
 from headrace_schemas import Category, HeadraceError
 from headrace_schemas.codec import decode_job
 from headrace_schemas.events import Attempt
+from headrace_workers.core.ledger.charges import routed
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.pipeline.carried import pack, unpack
 from headrace_workers.core.pipeline.chain import tokens_with, with_attempt, with_chain
 from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.settle import wanted_call
 from headrace_workers.core.pipeline.stage import model_queue
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
@@ -122,10 +124,13 @@ class Rerouting:
         if route is None or route.model is None:
             return None
         attempt = Attempt(model=model, category=Category.REROUTABLE, reason=reason, ms=0)
-        changed = pack({**context, **with_attempt(context, attempt)}, unpublished)
+        kept = {**context, **with_attempt(context, attempt)}
+        call = self._pipeline.call(route, job, len(row.payload) + len(row.context or b""))
+        changed = pack(routed(kept, call), unpublished)
         assert changed is not None  # noqa: S101 - it holds the attempt
         tokens = tokens_with(route.model, model, row.tokens, context)
-        return NewPlace(route.queue, route.group, route.prefix, tokens, changed)
+        wanted = wanted_call(call, kept)
+        return NewPlace(route.queue, route.group, route.prefix, tokens, changed, wanted)
 
 
 def rerouting_of(bridge: BridgeParts) -> Rerouting:

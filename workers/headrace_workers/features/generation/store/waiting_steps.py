@@ -1,14 +1,16 @@
 """Steps that wait for one model, and that another may answer. Each method is one transaction."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, or_, select, update
 
+from headrace_workers.core.ledger.completion import lock_active
 from headrace_workers.core.ledger.lanes import INTERACTIVE
+from headrace_workers.core.ledger.model_calls import WantedCall, refused
 from headrace_workers.core.ledger.unrun import take_back
-from headrace_workers.core.sql.database import now_ms
+from headrace_workers.core.sql.database import among, now_ms
 from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.sql.transactions import durable
 from headrace_workers.core.tables import IS_READY, JOBS, STEPS
@@ -18,13 +20,16 @@ _AT_ONCE: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class NewPlace:
-    """The queue of the model that a step goes to, its group and prefix there, and what it costs with that model."""
+    """The queue of the model that a step goes to, its group and prefix there, and what it costs with that model. `call`
+    is the call to reserve for, if its price is known.
+    """
 
     queue: str
     group_key: str
     prefix: int | None
     tokens: int
     context: bytes
+    call: WantedCall | None = None
 
 
 def reroute(
@@ -40,8 +45,9 @@ def reroute(
     """Move steps of a stage that are ready in this queue to the place that `place(row)` returns; return how many moved.
 
     A row has job_id, ordinal, tokens, context, kind and the job's payload. Steps of batch work are looked at when their
-    deadline is no further than `near_ms`. Those without another place get the reason, and are not looked at again while
-    it is the same. With `unserved`, claims that no worker has begun are taken back before.
+    deadline is no further than `near_ms`. Those without another place, and those whose budget does not allow the other
+    model, get the reason, and are not looked at again while it is the same. With `unserved`, claims that no worker has
+    begun are taken back before. Lock order: claims, jobs, steps, and then what features reserve.
     """
     if unserved:
         take_back(connection, queue)
@@ -52,20 +58,37 @@ def reroute(
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
         .where(IS_READY, STEPS.c.queue == queue, STEPS.c.stage == stage, urgent, unseen)
         .limit(_AT_ONCE)
-        .with_for_update(skip_locked=True, of=STEPS)
     )
+    places = {row.job_id: (row, place(row)) for row in connection.execute(query).all()}
+    calls = {job_id: to.call for job_id, (_, to) in places.items() if to is not None and to.call is not None}
+    active = lock_active(connection, sorted(calls)) if calls else {}
+    free = _locked(connection, stage, queue, list(places))
+    calls = {job_id: call for job_id, call in calls.items() if job_id in free and job_id in active}
+    over = refused(connection, calls, active) if calls else {}
     moved = 0
-    for row in connection.execute(query).all():
-        to = place(row)
-        step = (STEPS.c.job_id == row.job_id) & (STEPS.c.stage == stage) & (STEPS.c.ordinal == row.ordinal)
+    for job_id in sorted(free):
+        row, to = places[job_id]
+        step = (STEPS.c.job_id == job_id) & (STEPS.c.stage == stage) & (STEPS.c.ordinal == row.ordinal)
         values: dict[str, Any] = {"reason": reason}
-        if to is not None:
+        if to is not None and job_id not in over:
             moved += 1
             # It was to be run before: there, it goes first.
             values |= {"queue": to.queue, "group_key": to.group_key, "prefix": to.prefix, "tokens": to.tokens,
                        "context": to.context, "turn": 0}  # fmt: skip
         connection.execute(update(STEPS).where(step).values(values))
     return moved
+
+
+def _locked(connection: Connection, stage: str, queue: str, job_ids: Sequence[str]) -> frozenset[str]:
+    """Return those of these jobs whose step is still ready in this queue, and lock the steps. Others' locks are passed
+    over.
+    """
+    if not job_ids:
+        return frozenset()
+    ready = select(STEPS.c.job_id).where(
+        IS_READY, STEPS.c.queue == queue, STEPS.c.stage == stage, among(connection, STEPS.c.job_id, job_ids)
+    )
+    return frozenset(connection.execute(ready.with_for_update(skip_locked=True)).scalars())
 
 
 class WaitingSteps(LedgerStore):
