@@ -42,20 +42,6 @@ def test_the_list_says_which_embedder_it_is(call: Call, tmp_path: Path, monkeypa
     assert call("models", "list", "--json")[2] == ""
 
 
-def test_pull_without_a_name_shows_what_there_is(call: Call, tmp_path: Path):
-    """The catalogue, with what is here already; nothing is fetched."""
-    make_hash_embedder(tmp_path / ".headrace", "all-minilm-l6-v2")
-    code, out, err = call("models", "pull")
-    assert code == 0
-    rows = {line.split()[0]: line.split()[-1] for line in out.splitlines()[2:] if line}
-    assert rows == {"smollm2-135m-instruct": "no", "all-minilm-l6-v2": "yes"}
-    assert "headrace models convert SOURCE" in err
-    listed = [json.loads(line) for line in call("models", "pull", "--json")[1].splitlines()]
-    assert [(each["alias"], each["here"]) for each in listed] == [
-        *((name, here == "yes") for name, here in rows.items())
-    ]
-
-
 def test_what_is_here_or_cannot_be_pulled_is_left(tmp_path: Path):
     """No network is asked, and a job that needs it is told."""
     make_hash_embedder(tmp_path, "all-minilm-l6-v2")

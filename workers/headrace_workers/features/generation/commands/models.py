@@ -186,7 +186,8 @@ def enter_models(home: Path, names: Sequence[str]) -> list[str]:
 
     Raise ConfigurationError if its alias means another model here.
     """
-    from headrace_workers.features.generation.models.catalogue import CATALOGUE_FILE
+    from headrace_workers.core.ports import OWN
+    from headrace_workers.features.generation.models.catalogue import CATALOGUE_FILE, read_catalogue
     from headrace_workers.features.generation.models.model_address import enter_model, parse_address
 
     aliases = []
@@ -198,6 +199,8 @@ def enter_models(home: Path, names: Sequence[str]) -> list[str]:
             say(f"Added to {home / CATALOGUE_FILE}; change what is not right, such as context_length:")
             say("  " + entry.rstrip().replace("\n", "\n  "))
         say(f"Jobs name this model {address.alias}.")
+        if (provider := read_catalogue(home).models[address.alias].provider) != OWN:
+            say(f"Allow it for a tenant: `headrace providers allow default {provider}`")
         aliases.append(address.alias)
     return aliases
 
