@@ -105,7 +105,7 @@ def test_the_build_context_holds_what_is_copied_and_no_more(root: Path, dockerfi
 
 
 def test_the_pinned_versions_are_what_the_project_allows(root: Path) -> None:
-    """docker/requirements.txt pins every dependency of headrace[gateway] within its range in pyproject.toml."""
+    """docker/requirements.txt pins every dependency of the images' extras within its range in pyproject.toml."""
     project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
     pins: dict[str, str] = {}
     for line in (root / "docker/requirements.txt").read_text("utf-8").splitlines():
@@ -113,7 +113,8 @@ def test_the_pinned_versions_are_what_the_project_allows(root: Path) -> None:
             name, separator, version = line.partition("==")
             assert separator, f"{line!r} is no exact version"
             pins[canonicalize_name(name)] = version
-    extras = [*project["optional-dependencies"]["worker"], *project["optional-dependencies"]["gateway"]]
+    installed = ("worker", "gateway", "openai", "anthropic")
+    extras = [text for name in installed for text in project["optional-dependencies"][name]]
     for text in [*project["dependencies"], *(text for text in extras if text != "headrace[worker]")]:
         wanted = Requirement(text)
         pinned = pins.get(canonicalize_name(wanted.name))
