@@ -93,7 +93,7 @@ def test_the_shell_asks_for_a_verdict(up, client_env):
     )  # fmt: skip
     job = answered(up, derive_job_id("default", "verdict-1"))
     assert job["kind"] == "moderation"
-    finding = job["receipt"]["moderation"]["findings"][0]
+    finding = job["end"]["moderation"]["findings"][0]
     assert (finding["category"], text[finding["start"] : finding["end"]]) == ("email", "ann@example.com")
     assert "ann@example.com" not in json.dumps(job)
 
