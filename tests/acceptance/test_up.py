@@ -275,7 +275,7 @@ def test_a_gguf_file_is_served_by_one_command(tmp_path: Path):
     with running(tmp_path, "--model", "./Own-Model.gguf") as shell:
         told = (tmp_path / "up.log").read_text()
         assert "own-model: converting to int8" in told
-        assert 'headrace submit --model own-model --prompt "Name three rivers." --wait' in told
+        assert 'headrace submit --model own-model --prompt "What is the capital of France?" --wait' in told
         ask = ("submit", "--model", "own-model", "--prompt", "in", "--max-tokens", "4", "--wait", "--json")
         (receipt,) = lines(shell.run(*ask))
         assert (receipt["status"], receipt["answer"]["usage"]["completion_tokens"] > 0) == ("completed", True)

@@ -185,7 +185,7 @@ def test_an_embedder_is_no_model_to_serve(call: Call, tmp_path: Path, here: bool
         code, _, err = call(*arguments)
         assert code == 2
         assert f"{name} is an embedder" in err
-        assert "headrace models pull` gets smollm2-135m-instruct, and" in err
+        assert "headrace models pull` gets smollm2-135m-instruct, " in err
     assert not (tmp_path / ".headrace" / "models" / "all-minilm-l6-v2").exists()
 
 
