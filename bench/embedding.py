@@ -59,7 +59,7 @@ def texts(count: int, embedder: CountingEmbedder) -> list[str]:
 
 
 def _paragraphs() -> Iterator[str]:
-    for path in sorted(PAGES.glob("*.md")):
+    for path in sorted(PAGES.rglob("*.md")):
         for part in path.read_text(encoding="utf-8").split("\n\n"):
             if part[:1].isalpha():
                 yield " ".join(part.split())

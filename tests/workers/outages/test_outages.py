@@ -89,7 +89,7 @@ def test_jobs_are_answered_by_the_next_model(
     tried = [answer.attempts[0] for answer in found]
     assert {(each.model, each.category) for each in tried} == {("far", Category.REROUTABLE)}
     assert any(reason in (each.reason or "") for each in tried)
-    assert len(far.calls) <= 5 + 2 * 8  # until it opens, with what was under way
+    assert len(far.calls) <= 5 + 4 * 8  # until it opens, with what was under way or waited for its turn
     assert ledger.of(Breakers).all()["far"].breaker.state(ledger.now()) == "open"
     assert all(answer.because and answer.because.startswith("echo answered in place of far") for answer in found)
 
@@ -160,7 +160,7 @@ def test_batch_work_waits_for_its_model(bridge: SmallBridge, workers: None, far:
 
     eventually(all_answered)
     models = [answer.model for answer in answers(bridge, ids)]
-    assert models.count("echo") <= 5 + 2 * 8
+    assert models.count("echo") <= 5 + 4 * 8  # with what waited for its turn
     assert models.count("far") >= 30
 
 

@@ -99,7 +99,7 @@ def test_a_ledger_that_is_away_keeps_nobody_alive(process, caplog, monkeypatch):
     def away(*_args):
         raise Unavailable("away")
 
-    monkeypatch.setattr(process.ledger, "release", away)
+    monkeypatch.setattr(process.ledger, "give_back", away)
     process.run(lambda: None)
     assert process.ends == [STUCK_EXIT]
     assert "could not give work back: away" in caplog.text

@@ -110,15 +110,15 @@ def test_renewing_goes_on_after_an_error(ledger, renewing, monkeypatch, error):
 def test_what_was_let_go_of_is_given_back(ledger, renewing, monkeypatch):
     """As soon as the ledger can be told, and once."""
     renewer, claim = renewing
-    release, failures, calls = ledger.release, [Unavailable("away"), RuntimeError("odd")], []
+    give_back, failures, calls = ledger.give_back, [Unavailable("away"), RuntimeError("odd")], []
 
     def flaky(*args):
         calls.append(args)
         if failures:
             raise failures.pop()
-        return release(*args)
+        return give_back(*args)
 
-    monkeypatch.setattr(ledger, "release", flaky)
+    monkeypatch.setattr(ledger, "give_back", flaky)
     renewer.give_up(claim.id)
     eventually(lambda: ledger.overview().claims == 0)
     eventually(lambda: not renewer._given_up)

@@ -167,7 +167,9 @@ def put_off(task: Task, busy: ProviderBusy, model: str) -> Wait | None:
     share = share_of(task, model)
     if share is None:
         share = math.inf if task.job.lane is Lane.BATCH else _PATIENCE
-    return Wait(None, reason_of(busy), at_most=busy.after) if busy.after is not None and busy.after < share else None
+    if busy.after is None or not busy.is_sure or busy.after >= share:
+        return None
+    return Wait(None, reason_of(busy), at_most=busy.after)
 
 
 def _usage(completion: Completion) -> Usage:

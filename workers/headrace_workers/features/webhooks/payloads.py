@@ -91,7 +91,7 @@ def _head(end: End, job_id: str) -> dict[str, Any]:
                 "accepted_at": end.accepted_at.isoformat(), "total_ms": end.total_ms,
                 **({} if end.answer is None else {
                     "model": end.answer.model, "finish_reason": end.answer.finish_reason,
-                    "usage": end.answer.usage.model_dump(),
+                    "usage": end.answer.usage.model_dump(exclude_none=True),
                 }),
                 "moderation": end.moderation.action if end.moderation else None,
             })  # fmt: skip

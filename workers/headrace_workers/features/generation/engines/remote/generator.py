@@ -112,5 +112,6 @@ class RemoteGenerator:
         elif isinstance(outcome, ProviderBusy):
             self._rates.give_back(tokens)
             left = self._rates.slow_down(outcome.after)
-            return ProviderBusy(str(outcome), after=self._rates.take(0, in_line=True) or left)
+            after = self._rates.take(0, in_line=True) or left
+            return ProviderBusy(str(outcome), after=after, is_sure=outcome.is_sure)
         return outcome
