@@ -1,13 +1,11 @@
 """The step in which a model answers."""
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeAlias
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Message, Output, Usage
-from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, Wait, outcome_of
@@ -21,6 +19,7 @@ from headrace_workers.features.generation.attempt import (
     category_of,
     failed_attempt,
     fields_of,
+    may_wait,
     share_of,
     spared,
     with_failure,
@@ -160,13 +159,11 @@ def _answered(task: Task, completion: Completion, generator: Generator, ms: floa
 def put_off(task: Task, busy: ProviderBusy, model: str) -> Wait | None:
     """Return the wait of a task whose provider takes no calls for now. It costs no attempt, lease or slot.
 
-    Return None where another model of its chain is to answer, since this one takes calls too late.
+    Return None where another model of its chain is to answer, since this one takes calls too late. Batch work waits.
     """
-    if next_in_chain(task.job, model) is None:
+    if next_in_chain(task.job, model) is None or may_wait(task.job.lane, task.seconds_left):
         return Wait(None, reason_of(busy), at_most=_UNSAID if busy.after is None else busy.after)
-    share = share_of(task, model)
-    if share is None:
-        share = math.inf if task.job.lane is Lane.BATCH else _PATIENCE
+    share = share_of(task, model) or _PATIENCE
     if busy.after is None or not busy.is_sure or busy.after >= share:
         return None
     return Wait(None, reason_of(busy), at_most=busy.after)
