@@ -121,9 +121,12 @@ def never_ends_an_event(_provider: Provider, reply: Reply) -> None:
 def test_an_answer_that_fails_is_reroutable(
     tmp_path: Path, engine: str, behave: Behaviour, entries: dict[str, object], words: str
 ) -> None:
-    """A fault that has nothing to do with the prompt lets another model answer, and its reason names the fault."""
+    """A fault that has nothing to do with the prompt lets another model answer, and its reason names the fault. The
+    provider had begun, so the call may be billed.
+    """
     outcome = outcome_of(tmp_path, engine, behave, **entries)
     assert isinstance(outcome, RemoteFailed)
+    assert outcome.billed or "connection was lost" in str(outcome)
     assert outcome.category is Category.REROUTABLE
     assert re.search(words, str(outcome)), str(outcome)
 

@@ -12,7 +12,7 @@ from headrace_workers.core.ports import Request
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions
 from headrace_workers.features.generation.engines.remote.calls import Piece, count_or_none
 from headrace_workers.features.generation.engines.remote.failure_statuses import failure_in_stream, failure_of_status
-from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses, RemoteFailed
+from headrace_workers.features.generation.engines.remote.failures import AnswerLost, ProviderRefuses
 from headrace_workers.features.generation.engines.remote.generator import RemoteGenerator
 from headrace_workers.features.generation.engines.remote.http_client import failed_connection, http_client
 from headrace_workers.features.generation.models.catalogue import RemoteModel
@@ -55,7 +55,7 @@ class AnthropicProvider:
         except self._anthropic.APIError as error:
             raise failure_in_stream(self._model.endpoint, error.body or {"message": str(error)}) from None
         except ValueError as error:  # of the client's parser
-            raise RemoteFailed(f"{self._model.endpoint} sent an event that is not valid JSON") from error
+            raise AnswerLost(f"{self._model.endpoint} sent an event that is not valid JSON") from error
 
     async def close(self) -> None:
         """Close its connections."""

@@ -8,7 +8,12 @@ from time import time
 from typing import Any, Final
 
 from headrace_schemas import HeadraceError
-from headrace_workers.features.generation.engines.remote.failures import ProviderBusy, ProviderRejects, RemoteFailed
+from headrace_workers.features.generation.engines.remote.failures import (
+    AnswerLost,
+    ProviderBusy,
+    ProviderRejects,
+    RemoteFailed,
+)
 
 _LONGEST_WAIT: Final = 86_400.0
 _DELAY: Final = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s")  # Gemini's `retryDelay`
@@ -37,7 +42,7 @@ def failure_in_stream(endpoint: str, body: object) -> HeadraceError:
     words = f"{endpoint} ended its answer with an error" + (f": {message}" if (message := _message(error)) else "")
     if (error or {}).get("type") in _BUSY_TYPES:
         return ProviderBusy(words, after=retry_after({}, error))
-    return RemoteFailed(words)
+    return AnswerLost(words)
 
 
 def retry_after(headers: Mapping[str, str], error: Mapping[str, Any] | None = None) -> float | None:

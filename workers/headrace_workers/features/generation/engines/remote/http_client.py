@@ -5,7 +5,7 @@ import ssl
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
 
-from headrace_workers.features.generation.engines.remote.failures import ProviderRejects, RemoteFailed
+from headrace_workers.features.generation.engines.remote.failures import AnswerLost, ProviderRejects, RemoteFailed
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ def http_client(limits: RemoteModel) -> "httpx2.AsyncClient":
                 event = len(seen) - ends[-1] if ends else event + len(chunk)
                 tail = seen[-2:]
                 if left < 0:
-                    raise RemoteFailed(f"the answer has more than {MOST_BYTES:,} bytes")
+                    raise AnswerLost(f"the answer has more than {MOST_BYTES:,} bytes")
                 if event > MOST_EVENT_BYTES:
-                    raise RemoteFailed(f"an event of the answer has more than {MOST_EVENT_BYTES:,} bytes")
+                    raise AnswerLost(f"an event of the answer has more than {MOST_EVENT_BYTES:,} bytes")
                 yield chunk
 
         async def aclose(self) -> None:
