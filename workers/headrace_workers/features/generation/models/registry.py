@@ -203,8 +203,8 @@ class Registry:
     """The models that answer jobs: the cards of all generators, in memory. Embedders are not among them. A folder goes
     before an entry of the catalogue with the same alias.
 
-    A hit never looks at the disk. A miss looks for that one model, so that what was just pulled is there at once; all
-    are looked through at most once a second.
+    A hit never looks for its model on the disk. A miss looks for that one model, so that what was just pulled is there
+    at once; all are looked through at most once a second, and so is the catalogue for names that are known.
     """
 
     def __init__(self, home: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -216,6 +216,7 @@ class Registry:
         self._left_out: dict[str, tuple[int, int, int]] = {}
         self._catalogue = Catalogue()
         self._catalogue_seen: tuple[int, int, int] | None = None
+        self._catalogue_at = float("-inf")
 
     def __contains__(self, alias: str) -> bool:
         return self._find(alias) is not None
@@ -255,7 +256,7 @@ class Registry:
 
     def chain(self, alias: str) -> tuple[str, ...] | None:
         """Return the models of a chain of the catalogue; None where no chain has this name."""
-        return self._read_catalogue().chains.get(alias)
+        return self._recent_catalogue(alias).chains.get(alias)
 
     def provider(self, alias: str) -> str | None:
         """Return the provider whose machine runs the model; None for a machine of the deployment, or no model."""
@@ -264,13 +265,21 @@ class Registry:
 
     def price(self, alias: str) -> CataloguePrice | None:
         """Return the price that the catalogue sets for a model; None where it sets none."""
-        return self._read_catalogue().prices.get(alias)
+        return self._recent_catalogue(alias).prices.get(alias)
 
     def _names(self) -> set[str]:
         return {folder.name for folder in _folders(self._home)} | self._read_catalogue().models.keys()
 
+    def _recent_catalogue(self, alias: str) -> Catalogue:
+        """Return the catalogue, at most a second old if the alias is known: every job asks."""
+        known = alias in self._cards or alias in self._catalogue.chains
+        if known and self._monotonic() - self._catalogue_at < RESCAN_SECONDS:
+            return self._catalogue
+        return self._read_catalogue()
+
     def _read_catalogue(self) -> Catalogue:
         """Return the catalogue as it is now. One that is broken is reported once, and the one before it holds."""
+        self._catalogue_at = self._monotonic()
         try:
             stat = (self._home / CATALOGUE_FILE).stat()
             seen = stat.st_ino, stat.st_mtime_ns, stat.st_size
