@@ -256,7 +256,8 @@ class Registry:
 
     def chain(self, alias: str) -> tuple[str, ...] | None:
         """Return the models of a chain of the catalogue; None where no chain has this name."""
-        return self._recent_catalogue(alias).chains.get(alias)
+        known = alias in self._cards or alias in self._catalogue.chains
+        return self._recent_catalogue(known=known).chains.get(alias)
 
     def provider(self, alias: str) -> str | None:
         """Return the provider whose machine runs the model; None for a machine of the deployment, or no model."""
@@ -265,14 +266,13 @@ class Registry:
 
     def price(self, alias: str) -> CataloguePrice | None:
         """Return the price that the catalogue sets for a model; None where it sets none."""
-        return self._recent_catalogue(alias).prices.get(alias)
+        return self._recent_catalogue(known=alias in self._catalogue.prices).prices.get(alias)
 
     def _names(self) -> set[str]:
         return {folder.name for folder in _folders(self._home)} | self._read_catalogue().models.keys()
 
-    def _recent_catalogue(self, alias: str) -> Catalogue:
-        """Return the catalogue, at most a second old if the alias is known: every job asks."""
-        known = alias in self._cards or alias in self._catalogue.chains
+    def _recent_catalogue(self, *, known: bool) -> Catalogue:
+        """Return the catalogue, at most a second old if it knows what is asked for: every job asks."""
         if known and self._monotonic() - self._catalogue_at < RESCAN_SECONDS:
             return self._catalogue
         return self._read_catalogue()
