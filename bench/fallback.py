@@ -15,9 +15,9 @@ from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.services.redis import find_redis
 from tests.services.tables import sqlite_tables
-from tests.workers.bridge.records import generation
-from tests.workers.outages.provider import DOWN, HANG, OK, SLOW, catalogue, provider
-from tests.workers.outages.small_bridge import SmallBridge
+from tests.workers.features.generation.outages.provider import DOWN, HANG, OK, SLOW, catalogue, provider
+from tests.workers.features.generation.outages.small_bridge import SmallBridge
+from tests.workers.runtime.bridge.records import generation
 from tests.workers.serving import NAMES
 from tests.workers.worker_process import worker
 

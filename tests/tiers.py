@@ -38,7 +38,7 @@ _PARAMETERS: Final = frozenset({"postgresql", "postgres", "apache_kafka", "embed
 _STARTERS: Final = frozenset({
     "http.server", "moto.server", "multiprocessing", "socket", "socketserver", "subprocess", "uvicorn",
     "tests.services.provider", "tests.services.proxy", "tests.services.server", "tests.services.warm",
-    "tests.workers.gateway.served", "tests.workers.webhooks.receiver",
+    "tests.workers.http.served", "tests.workers.features.webhooks.receiver",
 })  # fmt: skip
 _IMPORTS: Final = re.compile(
     r"^(?:from (?:{0}) import |import (?:.*[ ,])?(?:{0})\b)".format("|".join(map(re.escape, sorted(_STARTERS)))), re.M

@@ -20,7 +20,7 @@ from tests.chaos.history import History, query
 from tests.chaos.mid_run import fresh_key, history_of, prompts
 from tests.chaos.rules import check
 from tests.chaos.stacks import STACKS, services_of
-from tests.workers.ledger.after import units_after
+from tests.workers.core.ledger.after import units_after
 
 from headrace_schemas import GenerationJob, Output
 from headrace_schemas.codec import decode_value

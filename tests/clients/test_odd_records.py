@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 from tests.services.records import read
-from tests.workers.bridge.records import RULES, accept
+from tests.workers.runtime.bridge.records import RULES, accept
 
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic

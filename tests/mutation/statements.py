@@ -15,7 +15,7 @@ from tests.mutation.sql import Change, changes
 
 _PACKAGE = Path("headrace_workers")
 _STORES = ("core/ledger", "core/sql", "features/*/store")  # where statements are made
-_TESTS = Path("tests/workers/ledger")
+_TESTS = Path("tests/workers/core/ledger")
 # These make no statements: how connections are made, and the ledger's facade.
 _LEFT_OUT = frozenset({"core/ledger/ledger.py", "core/sql/database.py", "core/sql/patience.py"})
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.services.tables import sqlite_tables
-from tests.workers.bridge.records import RULES, accept, record
+from tests.workers.runtime.bridge.records import RULES, accept, record
 
 from headrace_schemas import EvaluationJob, GenerationJob
 from headrace_workers.core.admission.rules import AdmissionRules

@@ -9,10 +9,10 @@ from sqlalchemy import select
 from tests.workers.cli.conftest import Call
 from tests.workers.cli.test_cache import cache, fits  # noqa: F401 - fixtures
 from tests.workers.cli.test_outbox_commands import Terminal
-from tests.workers.ledger.conftest import ledger  # noqa: F401 - a fixture
+from tests.workers.core.ledger.conftest import ledger  # noqa: F401 - a fixture
+from tests.workers.features.cache.semantic.conftest import Flow, asks  # noqa: F401 - fixtures
+from tests.workers.features.cache.semantic.test_audits import ask, asked, audits, like, run, semantic, serve  # noqa: F401 - fixtures
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
-from tests.workers.recall.conftest import Flow, asks  # noqa: F401 - fixtures
-from tests.workers.recall.test_audits import ask, asked, audits, like, run, semantic, serve  # noqa: F401 - fixtures
 
 from headrace_schemas import GenerationJob
 from headrace_workers.core.ports import Completion

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.workers.batches.running import DEFAULTS, Running, dead, jobs, text_of
+from tests.workers.features.batches.running import DEFAULTS, Running, dead, jobs, text_of
 
 from headrace_workers.features.batches.commands.batch_files import Changed, Deployment
 from headrace_workers.features.batches.new_batch import BatchOptions

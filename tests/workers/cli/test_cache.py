@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import select, update
 from tests.workers.cli.conftest import Call
 from tests.workers.cli.test_outbox_commands import Terminal
-from tests.workers.ledger.conftest import ledger  # noqa: F401 - a fixture
-from tests.workers.ledger.test_documents import document
+from tests.workers.core.ledger.conftest import ledger  # noqa: F401 - a fixture
+from tests.workers.core.ledger.test_documents import document
+from tests.workers.features.cache.semantic.conftest import Flow, asks, flow, tiers  # noqa: F401 - fixtures
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
-from tests.workers.recall.conftest import Flow, asks, flow, tiers  # noqa: F401 - fixtures
 
 from headrace_schemas import GenerationJob
 from headrace_workers.core.ledger.ledger import Ledger

@@ -10,10 +10,10 @@ from tests.services.kafka import KafkaServer
 from tests.services.records import read
 from tests.workers.cli.conftest import Call
 from tests.workers.cli.test_cache import cache, entry_of, fits, served_by_likeness, shared, states  # noqa: F401
-from tests.workers.ledger.conftest import ledger  # noqa: F401 - a fixture
+from tests.workers.core.ledger.conftest import ledger  # noqa: F401 - a fixture
+from tests.workers.features.cache.semantic.conftest import Flow, asks, flow, tiers  # noqa: F401 - fixtures
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from tests.workers.ledger_jobs import take_in
-from tests.workers.recall.conftest import Flow, asks, flow, tiers  # noqa: F401 - fixtures
 
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic

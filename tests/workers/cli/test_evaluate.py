@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.workers.cli.conftest import Call
-from tests.workers.evaluation.runs import RUN, answered, dead
+from tests.workers.features.evals.runs import RUN, answered, dead
 
 from headrace_schemas import Contains
 from headrace_schemas.job import derive_job_id

@@ -4,9 +4,9 @@ import json
 
 import pytest
 from sqlalchemy import select, update
-from tests.workers.bridge.records import evaluation
 from tests.workers.cli.conftest import Call
 from tests.workers.ledger_jobs import take_in
+from tests.workers.runtime.bridge.records import evaluation
 
 from headrace_schemas import Answer, GenerationJob, Output, Usage
 from headrace_schemas.codec import encode_value

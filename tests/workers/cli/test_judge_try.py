@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
-from tests.workers.bridge.records import generation
 from tests.workers.ledger_jobs import take_in
+from tests.workers.runtime.bridge.records import generation
 
 from headrace_schemas import (
     Answer,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.services.interrupts import hear_interrupts
-from tests.workers.knowledge.pdfs import pdf
+from tests.workers.features.knowledge.pdfs import pdf
 
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
-from tests.workers.bridge.records import generation
 from tests.workers.cli.conftest import Call
 from tests.workers.ledger_jobs import claim_one, take_in
+from tests.workers.runtime.bridge.records import generation
 
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
-from tests.workers.bridge.records import generation, moderation
+from tests.workers.features.moderation.heads import examples
 from tests.workers.ledger_jobs import take_in
-from tests.workers.moderation.heads import examples
+from tests.workers.runtime.bridge.records import generation, moderation
 
 from headrace_schemas import Answer, ModerationVerdict, Result, Usage
 from headrace_schemas.codec import encode_value

@@ -5,9 +5,9 @@ import json
 
 import pytest
 from sqlalchemy import select
-from tests.workers.bridge.records import generation
 from tests.workers.cli.conftest import Call
 from tests.workers.ledger_jobs import take_in
+from tests.workers.runtime.bridge.records import generation
 
 from headrace_schemas import Topic
 from headrace_workers.core.ledger.ledger import Ledger

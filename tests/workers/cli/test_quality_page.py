@@ -1,7 +1,7 @@
 """What is known of verdicts, as a page."""
 
 import numpy as np
-from tests.workers.quality.test_assessment import of
+from tests.workers.features.quality.test_assessment import of
 
 from headrace_workers.features.quality.commands.quality_page import quality_page
 from headrace_workers.features.quality.labelled import Subject

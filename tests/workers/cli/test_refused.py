@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from tests.workers.bridge.records import RULES, accept, generation, record, replaced
 from tests.workers.cli.conftest import Call
+from tests.workers.runtime.bridge.records import RULES, accept, generation, record, replaced
 
 from headrace_schemas import GenerationJob
 from headrace_workers.core.ledger.cancellation import Cancellation

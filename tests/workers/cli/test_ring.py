@@ -3,9 +3,9 @@
 import pytest
 from sqlalchemy import update
 from tests.services.eventually import eventually
-from tests.workers.bridge.records import RULES, accept, evaluation, generation, record
 from tests.workers.cli.conftest import Call
 from tests.workers.ledger_jobs import take_in
+from tests.workers.runtime.bridge.records import RULES, accept, evaluation, generation, record
 
 from headrace_schemas import Topic
 from headrace_workers.core.ledger.ledger import Ledger

@@ -4,7 +4,7 @@ import json
 from io import BytesIO
 
 import pytest
-from tests.workers.batches.running import Running, dead, text_of
+from tests.workers.features.batches.running import Running, dead, text_of
 
 from headrace_schemas import DeadLetter, JobCancelled, Result
 from headrace_workers.cli.jobfile import JobFile

@@ -4,11 +4,11 @@ import json
 
 import pytest
 from sqlalchemy import select, update
-from tests.workers.bridge.records import evaluation, generation
 from tests.workers.cli.conftest import Call
-from tests.workers.ledger.after import After, answer
-from tests.workers.ledger.test_documents import document
+from tests.workers.core.ledger.after import After, answer
+from tests.workers.core.ledger.test_documents import document
 from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
+from tests.workers.runtime.bridge.records import evaluation, generation
 
 from headrace_schemas import Category
 from headrace_workers.cli.durations import rfc3339, show_time

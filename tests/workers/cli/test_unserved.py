@@ -6,9 +6,9 @@ import os
 import pytest
 import redis
 from tests.services.tables import sqlite_tables
-from tests.workers.bridge.records import evaluation, generation
 from tests.workers.cli.conftest import Call
 from tests.workers.ledger_jobs import claim_one, take_in
+from tests.workers.runtime.bridge.records import evaluation, generation
 
 from headrace_workers.cli.connections import find_redis_url
 from headrace_workers.cli.ledger_jobs import LedgerJobs

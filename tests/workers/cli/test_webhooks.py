@@ -4,10 +4,10 @@ import json
 
 import pytest
 from standardwebhooks import Webhook
-from tests.workers.bridge.records import evaluation
+from tests.workers.features.webhooks.office import Office
+from tests.workers.features.webhooks.receiver import receiving, says
 from tests.workers.ledger_jobs import take_in
-from tests.workers.webhooks.office import Office
-from tests.workers.webhooks.receiver import receiving, says
+from tests.workers.runtime.bridge.records import evaluation
 
 from headrace_workers.features.webhooks.sealing import Sealer, keys_of
 from headrace_workers.features.webhooks.store.delivery_views import Range

@@ -21,5 +21,5 @@ To add a resource: a file with a `router` (an `APIRouter`) in its feature's `api
 - A feature's own part is `services.of(ItsClass)`.
 - A route of high traffic has the `route_class` `fast_route(Scope.…)`, which bypasses FastAPI: fast_routes.py lists what
   its endpoint may take.
-- A path parameter's name joins `OTHERS` in `tests/workers/gateway/test_tenants.py`, which walks every route.
+- A path parameter's name joins `OTHERS` in `tests/workers/http/test_tenants.py`, which walks every route.
 """

@@ -8,7 +8,7 @@ positions; each of a kind in the order of their keys. Other rows to be written a
 row is written (`_hold_rows`); the quotas of jobs that end are settled last (see `last` in database.py), and turns are
 given after them. The holder of a step's claim changes a leased step, the holder of its job any other, so that no two
 wait for each other. Writers that take only free rows (a bridge that claims, a delay that ends, deletion of old rows)
-need no order. `tests/workers/ledger/test_deadlocks.py` runs all of them on the same rows.
+need no order. `tests/workers/core/ledger/test_deadlocks.py` runs all of them on the same rows.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -1,0 +1,110 @@
+"""The rules by which jobs are taken in."""
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+
+import pytest
+from tests.workers.runtime.bridge.records import NOW, RULES, Models, generation
+
+from headrace_schemas.errors import DeadlinePassed, InvalidRecord, UnknownModel, UnknownResource
+from headrace_workers.core.admission.check import AdmissionCheck, Named
+from headrace_workers.core.admission.rules import AdmissionRules, NamedResources
+from headrace_workers.core.pipeline.grouping import estimate_tokens
+from headrace_workers.core.pipeline.task import Job
+
+
+class Counts(AdmissionCheck):
+    """A check that counts so many tokens, and refuses prompts with this word."""
+
+    def __init__(self, tokens: int | None, refuses: str = "never", *, doubts: bool = False) -> None:
+        self.tokens = tokens
+        self.refuses = refuses
+        self.doubts = doubts
+        self.examined = 0
+
+    def is_doubtful(self, job: Job) -> bool:
+        """As it was told."""
+        return self.doubts
+
+    def examine(self, job: Job) -> int | None:
+        """Count."""
+        self.examined += 1
+        if self.refuses in (getattr(job, "prompt", None) or ""):
+            raise InvalidRecord(f"the prompt says {self.refuses}")
+        return self.tokens
+
+
+class Needs(AdmissionCheck):
+    """A check by which a job needs what its metadata names. Of all that, only `there` exists."""
+
+    def __init__(self) -> None:
+        self.asked: list[Collection[Named]] = []
+
+    def named(self, job: Job) -> Collection[str]:
+        """What a job needs."""
+        return job.metadata.get("needs", "").split()
+
+    def unknown(self, named: Collection[Named]) -> Collection[Named]:
+        """All but `there`."""
+        self.asked.append(named)
+        return [each for each in named if each[1] != "there"]
+
+    def missing(self, named: Named) -> InvalidRecord:
+        """Its name."""
+        return UnknownResource(f"there is no {named[1]}")
+
+
+def rules(*checks: AdmissionCheck) -> AdmissionRules:
+    """Rules with these checks."""
+    return AdmissionRules(Models(), RULES.pipeline, checks)
+
+
+def test_tokens_are_those_of_the_first_check_that_counts_them_else_an_estimate():
+    """Every check examines the job all the same: a later one may refuse it."""
+    job, last = generation(), Counts(7)
+    assert rules(Counts(None), Counts(5), last).examine(job) == 5
+    assert last.examined == 1
+    assert rules(Counts(None)).examine(job) == estimate_tokens(job)
+    with pytest.raises(InvalidRecord, match="the prompt says hush"):
+        rules(Counts(5), Counts(None, "hush")).examine(generation(prompt="hush"))
+
+
+def test_only_checks_that_doubt_a_job_examine_it_before_it_is_sent():
+    """A gateway passes over what takes time and cannot find anything wrong."""
+    sure, doubtful = Counts(5), Counts(7, doubts=True)
+    assert rules(sure, doubtful).is_doubtful(generation())
+    assert rules(sure, doubtful).examine_doubtful(generation()) == 7
+    assert (sure.examined, doubtful.examined) == (0, 1)
+    assert not rules(sure).is_doubtful(generation())
+    assert rules(sure).examine_doubtful(generation()) is None
+
+
+def test_the_deadline_is_checked_before_names():
+    """A job that is late and names no model here is late: a new try with another model would be, too."""
+    late = generation(deadline=datetime(2001, 1, 1, tzinfo=UTC), model="gone")
+    with pytest.raises(DeadlinePassed):
+        RULES.check(late, NOW)
+    with pytest.raises(UnknownModel):
+        RULES.check(generation(model="gone"), NOW)
+
+
+def test_the_ledger_is_asked_once_for_each_resource():
+    """Once for all jobs of a look, and never again for a resource that was looked up."""
+    needs = Needs()
+    named = NamedResources([needs])
+    jobs = [generation(metadata={"needs": name}) for name in ("there", "gone", "there")] + [generation()]
+    named.look_up(jobs)
+    named.look_up(jobs)
+    assert needs.asked == [[("default", "gone"), ("default", "there")]]
+    for job in (jobs[0], jobs[2], jobs[3]):
+        named.check(job)
+    with pytest.raises(UnknownResource, match="there is no gone"):
+        named.check(jobs[1])
+
+
+def test_a_job_needs_all_resources_that_it_names():
+    """One that does not exist refuses the job, whichever of them it is."""
+    named, job = NamedResources([Needs()]), generation(metadata={"needs": "there gone"})
+    named.look_up([job])
+    with pytest.raises(UnknownResource, match="there is no gone"):
+        named.check(job)

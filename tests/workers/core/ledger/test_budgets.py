@@ -1,0 +1,620 @@
+"""How much money tenants and their keys may spend."""
+
+import random
+import threading
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from pydantic_core import from_json
+from sqlalchemy import select, update
+from tests.workers.core.ledger.test_token_quotas import again
+from tests.workers.ledger_jobs import claim_one
+from tests.workers.runtime.bridge.records import RULES, accept, generation, record
+
+from headrace_schemas import Answer, Category, Moderated, ModerationVerdict, Output, Usage
+from headrace_workers.core.admission.rules import AdmissionRules
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.charges import Price
+from headrace_workers.core.ledger.claim import Claim
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.new_jobs import NewJob
+from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Outcome, Retry
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.ledger.start import Started
+from headrace_workers.core.pipeline.new_receipt import receipt
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
+from headrace_workers.core.pipeline.task import Task
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CLAIMS, JOBS, OUTBOX, STEPS
+from headrace_workers.features.access.store import quota_accounting, quota_rows
+from headrace_workers.features.access.store.quota_accounting import Want
+from headrace_workers.features.access.store.quotas import Quotas
+from headrace_workers.features.access.tables import RESERVATIONS
+from headrace_workers.features.generation.known_breakers import KnownBreakers
+from headrace_workers.features.generation.rerouting import Rerouting
+
+CENT = Price("USD", input=10_000_000, cached=1_000_000, output=20_000_000)  # 10 and 20 micro-units a token
+DEAR = replace(CENT, input=15_000_000, output=30_000_000)
+
+
+class Given:
+    """Prices that a test sets, and changes."""
+
+    def __init__(self, **prices: Price | None) -> None:
+        self.prices = prices
+
+    def price(self, model: str) -> Price | None:
+        """The one that was set."""
+        return self.prices.get(model)
+
+
+class Deployment:
+    """Admission and workers of a deployment with these prices."""
+
+    def __init__(self, ledger: Ledger, prices: Given, seed: int = 1) -> None:
+        self.ledger, self.prices = ledger, prices
+        self.pipeline = Pipeline(prices=prices)
+        self.rules = AdmissionRules(RULES.models, self.pipeline, RULES.checks)
+        self.random = random.Random(seed)
+
+    def new(self, tenant: str = "a", **fields: Any) -> NewJob:
+        """A job as ingest makes it."""
+        accepted = accept(record(generation(tenant=tenant, idempotency_key=str(uuid4()), **fields)), self.rules)
+        assert isinstance(accepted, NewJob), accepted
+        return accepted
+
+    def start(self, claim: Claim, lease_ms: int = 60_000) -> Started | None:
+        """Begin a claim as a worker of its own."""
+        return self.ledger.start(claim.id, worker=f"w{claim.id}", lease_ms=lease_ms)
+
+    def run(self, queue: str, outcome: Any = None, lane: int = 0) -> list[str]:
+        """Run a group of a queue; its jobs. By default it goes as it should."""
+        claim = claim_one(self.ledger, queue, lane=lane)
+        started = self.start(claim) if claim else None
+        if started is None:
+            return []
+        self.complete(started, outcome or usual)
+        return [row.job_id for row in started.steps]
+
+    def complete(self, started: Started, outcome: Any) -> bool:
+        """End a group with these outcomes."""
+        conditions = Conditions(self.pipeline, 3, self.random, ran_ms=5.0)
+        settled = []
+        for row in started.steps:
+            task = task_of(row, started.now)
+            assert isinstance(task, Task)
+            settled.append(settle(started, row, task, outcome(started, task), conditions))
+        return bool(self.ledger.complete(started.claim_id, settled, ran_ms=5, quantum_ms=1_000))
+
+    def to_the_end(self) -> None:
+        """Run all that is there, until nothing is left."""
+        while any(self.run(queue) for queue in QUEUES) or self.ledger.reap(3).promoted:
+            pass
+
+
+QUEUES = ("judge", "moderate", "model.echo", "model.other")
+
+
+def usual(started: Started, task: Task, *, read: int = 7, written: int = 3) -> Outcome:
+    """What a step says where nothing fails."""
+    if started.stage == "generate":
+        answer = Answer(
+            text="An answer.", finish_reason="stop", model=started.queue.removeprefix("model."), quantization="none",
+            usage=Usage(prompt_tokens=read, completion_tokens=written),
+        )  # fmt: skip
+        return Done(Output(job_id=task.job_id, tenant=task.job.tenant, answer=answer))
+    if started.stage == "moderate":
+        assert isinstance(task.event, Output)
+        verdict = ModerationVerdict(action="allow")
+        return Done(Moderated(job_id=task.job_id, tenant=task.job.tenant, answer=task.event.answer, moderation=verdict))
+    assert isinstance(task.event, Moderated)
+    return Ended(receipt(task, answer=task.event.answer, moderation=task.event.moderation))
+
+
+def books(ledger: Ledger, tenant: str = "a") -> tuple[int, int]:
+    """What is spent and what is reserved, of the budget without an end."""
+    (budget,) = [each for each in ledger.of(Quotas).find([tenant], unit="money") if each.period == "ever"]
+    return budget.used, budget.reserved
+
+
+def costs(ledger: Ledger) -> dict[str, Any]:
+    """The cost that each end tells."""
+    rows = ledger.read(select(JOBS.c.id, JOBS.c.terminal).where(JOBS.c.terminal.is_not(None)))
+    return {row.id: from_json(row.terminal).get("cost") for row in rows}
+
+
+def most_of(new: NewJob) -> int:
+    """What the first call of a job may cost."""
+    assert new.money > 0
+    return new.money
+
+
+@pytest.fixture
+def there(ledger: Ledger) -> Deployment:
+    """A deployment with the priced models `echo` and `other`."""
+    return Deployment(ledger, Given(echo=CENT, other=CENT))
+
+
+def budget(ledger: Ledger, most: int, period: Any = "ever", **more: Any) -> None:
+    """Set a budget of the tenant `a`."""
+    ledger.of(Quotas).put("a", most, period, unit="money", **more)
+
+
+def test_a_job_reserves_the_most_of_its_first_call_and_pays_what_it_cost(there: Deployment):
+    """The rest is free again when the job has ended, and its receipt tells the same amount."""
+    budget(there.ledger, 10**9)
+    new = there.new()
+    there.ledger.ingest([new])
+    assert books(there.ledger) == (0, most_of(new))
+    there.to_the_end()
+    assert books(there.ledger) == (7 * 10 + 3 * 20, 0)
+    cost = costs(there.ledger)[new.id]
+    assert (cost["amount"], cost["currency"], cost["unknown"]) == (130, "USD", False)
+    assert cost["models"] == [{"model": "echo", "calls": 1, "amount": 130, "unknown_calls": 0}]
+
+
+def test_without_a_budget_the_receipt_tells_the_cost_all_the_same(there: Deployment):
+    """Nothing is reserved for it."""
+    there.ledger.ingest([new := there.new()])
+    there.to_the_end()
+    assert costs(there.ledger)[new.id]["amount"] == 130
+    assert there.ledger.read(select(RESERVATIONS)) == []
+
+
+def test_an_unknown_price_is_told_and_is_refused_under_a_budget(there: Deployment):
+    """It is never taken for nothing."""
+    there.prices.prices["echo"] = None
+    there.ledger.ingest([free := there.new(tenant="b")])
+    there.to_the_end()
+    cost = costs(there.ledger)[free.id]
+    assert (cost["amount"], cost["unknown"], cost["models"][0]["unknown_calls"]) == (0, True, 1)
+    budget(there.ledger, 10**9)
+    ((_, reason),) = there.ledger.ingest([there.new()]).over
+    assert "the price of the model echo is not known" in reason
+    ((_, reason),) = there.ledger.ingest([there.new(model=("other", "echo"))]).over  # a later model of its chain
+    assert "the price of the model echo is not known" in reason
+
+
+def test_a_job_is_refused_where_its_first_call_may_cost_more_than_is_left(there: Deployment):
+    """And let in as soon as what was reserved is free: by an end, a refusal or a cancellation."""
+    jobs = [there.new() for _ in range(4)]
+    most = most_of(jobs[0])
+    budget(there.ledger, 2 * most)
+    taken = there.ledger.ingest(jobs[:3])
+    assert [each.id for each, _ in taken.over] == [jobs[2].id]
+    there.ledger.cancel_all([Cancellation(jobs[0].id, "a", "")])
+    assert books(there.ledger) == (0, most)
+    jobs[3] = replace(jobs[3], record=replace(jobs[3].record, offset=9_000))
+    assert there.ledger.ingest([jobs[3]]).new == 1
+    assert books(there.ledger) == (0, 2 * most)
+
+
+@pytest.mark.parametrize("binding", ["day", "month", "ever", "key"])
+def test_every_budget_of_a_tenant_and_of_its_key_holds(there: Deployment, binding: str):
+    """The one that is used up refuses, whatever the others leave."""
+    new = there.new()
+    for period in ("day", "month", "ever"):
+        budget(there.ledger, 1 if period == binding else 10**9, period)
+    budget(there.ledger, 1 if binding == "key" else 10**9, "ever", key_id="k")
+    beyond = there.ledger.of(Quotas).reserve([Want(new.id, "a", 1, new.money, key_id="k")])
+    assert set(beyond) == {new.id}
+    budgets = {each.place: each.reserved for each in there.ledger.of(Quotas).find(["a"])}
+    assert set(budgets.values()) == {0}
+    assert (("the key k" if binding == "key" else "the tenant a") in beyond[new.id].reason) is True
+
+
+def test_a_key_pays_for_the_jobs_that_it_sent_through_a_gateway(there: Deployment):
+    """Ingest adopts the reservation with its key; other jobs of the tenant leave the key's budget alone."""
+    budget(there.ledger, 10**9)
+    budget(there.ledger, 10**6 * 5, "ever", key_id="k")
+    of_key, other = there.new(), there.new()
+    assert there.ledger.of(Quotas).reserve([Want(of_key.id, "a", 1, of_key.money, key_id="k")]) == {}
+    there.ledger.ingest([of_key, other])
+    found = {each.key_id: each.reserved for each in there.ledger.of(Quotas).find(["a"])}
+    assert found == {"": of_key.money + other.money, "k": of_key.money}
+    there.to_the_end()
+    found = {each.key_id: (each.used, each.reserved) for each in there.ledger.of(Quotas).find(["a"])}
+    assert found == {"": (260, 0), "k": (130, 0)}
+
+
+def reroute(_started: Started, _task: Task) -> Outcome:
+    """A cut answer, which may be billed: another model is asked."""
+    return Retry("it was cut off", category=Category.REROUTABLE, billed=True)
+
+
+def test_a_further_model_is_reserved_in_the_transaction_that_routes_to_it(there: Deployment):
+    """What was cut off is charged with the most that it may have cost; the receipt lists both calls."""
+    there.prices.prices["other"] = DEAR
+    budget(there.ledger, 10**9)
+    there.ledger.ingest([new := there.new(model=("echo", "other"))])
+    first = most_of(new)
+    there.run("model.echo", reroute)
+    spent, reserved = books(there.ledger)
+    assert (spent, reserved >= first + first * 3 // 2) == (0, True)
+    there.to_the_end()
+    cost = costs(there.ledger)[new.id]
+    assert {each["model"]: each["amount"] for each in cost["models"]} == {"echo": first, "other": 7 * 15 + 3 * 30}
+    assert books(there.ledger) == (first + 195, 0)
+
+
+def test_a_further_call_that_the_budget_does_not_hold_ends_the_job(there: Deployment):
+    """In the same transaction, with the category `quota` and what it cost until then."""
+    new = there.new(model=("echo", "other"))
+    budget(there.ledger, most_of(new) * 3 // 2)
+    there.ledger.ingest([new])
+    there.run("model.echo", reroute)
+    (letter,) = there.ledger.dead(DeadFilter())
+    assert (letter.job_id, letter.category) == (new.id, Category.QUOTA)
+    assert "the next call of a model may cost more than is left" in letter.reason
+    assert costs(there.ledger)[new.id]["amount"] == new.money
+    assert books(there.ledger) == (new.money, 0)
+    assert there.run("model.other") == []
+
+
+def test_a_failure_that_is_not_billed_costs_nothing(there: Deployment):
+    """The same model may be asked again with what is reserved."""
+    new = there.new()
+    budget(there.ledger, most_of(new))
+    there.ledger.ingest([new])
+    there.run("model.echo", lambda *_: Retry("connection refused"))
+    assert books(there.ledger) == (0, new.money)
+    with writing(there.ledger.engine) as tx:
+        tx.execute(update(STEPS).values(ready_at=1))
+    there.to_the_end()
+    assert books(there.ledger) == (130, 0)
+
+
+def test_a_killed_worker_is_billed_all_the_same(there: Deployment):
+    """Its call is charged with the most, and the next attempt is reserved by the bridge that finds it; where that does
+    not fit, the job ends.
+    """
+    roomy, tight = there.new(), there.new(tenant="b")
+    budget(there.ledger, 10**9)
+    there.ledger.of(Quotas).put("b", most_of(tight) * 3 // 2, "ever", unit="money")
+    there.ledger.ingest([roomy, tight])
+    claim = claim_one(there.ledger, lane=0)
+    assert claim is not None
+    kill(there, claim)
+    assert there.ledger.reap(3).crashed == 2
+    assert books(there.ledger) == (0, 2 * roomy.money)
+    assert books(there.ledger, "b") == (tight.money, 0)
+    there.to_the_end()
+    assert books(there.ledger) == (roomy.money + 130, 0)
+    assert costs(there.ledger)[roomy.id]["models"] == [
+        {"model": "echo", "calls": 2, "amount": roomy.money + 130, "unknown_calls": 0}
+    ]
+
+
+def kill(there: Deployment, claim: Claim) -> Started | None:
+    """Begin a claim, and be killed: its lease ends."""
+    started = there.start(claim)
+    with writing(there.ledger.engine) as tx:
+        tx.execute(update(CLAIMS).where(CLAIMS.c.id == claim.id).values(lease_until=1))
+    return started
+
+
+def test_what_a_worker_gives_back_at_its_end_is_charged(there: Deployment):
+    """A provider may bill the call that it broke off; a claim that it had not begun costs nothing."""
+    first, second = there.new(), there.new()
+    budget(there.ledger, 10**9)
+    there.ledger.ingest([first])
+    begun = claim_one(there.ledger, lane=0)
+    assert begun is not None
+    there.start(begun)
+    there.ledger.ingest([second])
+    waiting = claim_one(there.ledger, lane=0)
+    assert waiting is not None
+    assert there.ledger.give_back([begun.id, waiting.id]) == 2
+    assert books(there.ledger) == (0, 3 * first.money)
+    there.to_the_end()
+    assert books(there.ledger) == (first.money + 260, 0)
+
+
+def test_a_job_that_is_cancelled_while_its_model_runs_is_charged(there: Deployment):
+    """With the most of that call, which its end tells; one that waits costs nothing."""
+    runs, waits = there.new(), there.new()
+    budget(there.ledger, 10**9)
+    there.ledger.ingest([runs])
+    claim = claim_one(there.ledger, lane=0)
+    assert claim is not None
+    started = there.start(claim)
+    assert started is not None
+    there.ledger.ingest([waits])
+    there.ledger.cancel_all([Cancellation(each.id, "a", "") for each in (runs, waits)])
+    there.complete(started, usual)  # too late
+    assert books(there.ledger) == (runs.money, 0)
+    assert costs(there.ledger) | {} == {runs.id: costs(there.ledger)[runs.id], waits.id: None}
+    assert costs(there.ledger)[runs.id]["amount"] == runs.money
+
+
+def test_a_price_that_changes_while_a_job_runs_changes_nothing_for_its_call(there: Deployment):
+    """It is pinned where the call is reserved; the next call has the new one."""
+    budget(there.ledger, 10**9)
+    there.ledger.ingest([old := there.new()])
+    there.prices.prices["echo"] = replace(CENT, input=90_000_000)
+    there.ledger.ingest([new := there.new()])
+    there.to_the_end()
+    found = costs(there.ledger)
+    assert (found[old.id]["amount"], found[new.id]["amount"]) == (130, 7 * 90 + 60)
+
+
+def test_a_budget_that_is_set_while_jobs_run_counts_what_is_reserved(there: Deployment):
+    """For a second period of the same tenant: what ends is taken off what was put on."""
+    budget(there.ledger, 10**9)
+    there.ledger.ingest([new := there.new()])
+    budget(there.ledger, 10**9, "day")
+    found = {each.period: (each.used, each.reserved) for each in there.ledger.of(Quotas).find(["a"])}
+    assert found == {"ever": (0, new.money), "day": (0, new.money)}
+    there.to_the_end()
+    found = {each.period: (each.used, each.reserved) for each in there.ledger.of(Quotas).find(["a"])}
+    assert found == {"ever": (130, 0), "day": (130, 0)}
+
+
+def test_cached_input_has_its_own_price_and_seconds_are_charged_up_to_the_longest():
+    """In whole micro-units, rounded up."""
+    price = Price("USD", input=2_000_000, cached=500_000, output=1, hour=3_600_000_000, longest_ms=2_000)
+    usage = Usage(prompt_tokens=10, completion_tokens=0, cached_tokens=4)
+    assert price.of(usage, 499) == 6 * 2 + 4 // 2 + 500_000
+    assert price.of(usage, 9_000) == 14 + 2_000_000
+    assert price.most(10) == 20 + 2_000_000
+
+
+@pytest.mark.parametrize("jobs", [150, pytest.param(3_000, marks=pytest.mark.slow)])
+def test_the_books_balance_under_kills_cancels_retries_and_bursts(ledger: Ledger, jobs: int):
+    """At every moment what is spent and reserved is what ends and reservations say, and never more than the budget; at
+    the end all that is not spent is free.
+    """
+    world = Chaos(ledger, jobs)
+    world.run()
+    assert world.failed == []
+    spent, reserved = books(ledger)
+    told = costs(ledger)
+    assert (reserved, spent) == (0, sum(cost["amount"] for cost in told.values() if cost))
+    assert spent <= world.most
+    assert {"done", "dead", "cancelled"} <= {row.state for row in ledger.read(select(JOBS.c.state).distinct())}
+    assert ledger.read(select(RESERVATIONS)) == []
+    left = world.there.new()
+    assert (ledger.ingest([left]).new == 1) == (world.most - spent >= left.money)
+
+
+class Chaos:
+    """Jobs that come in bursts, and workers that answer, fail, are killed, stop, and are told of cancellations."""
+
+    def __init__(self, ledger: Ledger, jobs: int) -> None:
+        self.there = Deployment(ledger, Given(echo=CENT, other=DEAR), seed=7)
+        self.ledger, self.jobs = ledger, jobs
+        self.most = jobs * 40_000
+        self.failed: list[BaseException] = []
+        self.sent: list[str] = []
+        self.lock = threading.Lock()
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        """Run all to the end."""
+        budget(self.ledger, self.most)
+        budget(self.ledger, 10**12, "day")
+        work = [self._worker, self._worker, self._worker, self._canceller, self._reaper, self._auditor]
+        threads = [threading.Thread(target=self._guarded, args=(act,)) for act in work]
+        for thread in threads:
+            thread.start()
+        senders = [threading.Thread(target=self._guarded, args=(self._send,)) for _ in range(3)]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join()
+        self.over.wait(1.0 + self.jobs / 50)
+        self.over.set()
+        for thread in threads:
+            thread.join()
+        with writing(self.ledger.engine) as tx:  # what is killed is found, and nothing is killed any more
+            tx.execute(update(CLAIMS).values(lease_until=1))
+        self._drain()
+
+    def _drain(self) -> None:
+        while self.ledger.active_jobs():
+            with writing(self.ledger.engine) as tx:
+                tx.execute(update(STEPS).where(STEPS.c.state == "waiting").values(ready_at=1))
+            self.ledger.reap(3)
+            while any(self.there.run(queue, self._answered) for queue in QUEUES):
+                pass
+
+    def _guarded(self, act: Any) -> None:
+        try:
+            act()
+        except BaseException as error:
+            self.failed.append(error)
+            self.over.set()
+
+    def _send(self) -> None:
+        for _ in range(self.jobs // 30):
+            new = [self.there.new(model=self._model()) for _ in range(10)]
+            again(lambda new=new: self.ledger.ingest(new))
+            with self.lock:
+                self.sent += [each.id for each in new]
+
+    def _model(self) -> Any:
+        return self.there.random.choice(["echo", ("echo", "other"), ("other", "echo")])
+
+    def _worker(self) -> None:
+        chance = random.Random()
+        while not self.over.is_set():
+            for queue in QUEUES:
+                claim = again(lambda queue=queue: claim_one(self.ledger, queue, lane=0, limit=4))
+                if claim is None:
+                    continue
+                fate = chance.random()
+                if fate < 0.1:
+                    again(lambda claim=claim: kill(self.there, claim))
+                    continue
+                started = again(lambda claim=claim: self.there.start(claim))
+                if started is None:
+                    continue
+                if fate < 0.15:
+                    again(lambda claim=claim: self.ledger.give_back([claim.id]))
+                    continue
+                outcomes = {row.job_id: self._outcome(chance) for row in started.steps}
+                again(lambda started=started, outcomes=outcomes: self.there.complete(
+                    started, lambda at, task: (outcomes[task.job_id] or self._answered)(at, task)
+                    if at.stage == "generate" else usual(at, task)
+                ))  # fmt: skip
+
+    def _outcome(self, chance: random.Random) -> Any:
+        kinds = [
+            lambda *_: Retry("cut", category=Category.REROUTABLE, billed=True),
+            lambda *_: Retry("refused", category=Category.REROUTABLE),
+            lambda *_: Dead(Category.PERMANENT, "no", billed=True),
+            lambda *_: Dead(Category.PERMANENT, "no"),
+        ]
+        return chance.choice(kinds) if chance.random() < 0.3 else None
+
+    def _answered(self, started: Started, task: Task) -> Outcome:
+        return usual(started, task, read=20, written=15)
+
+    def _canceller(self) -> None:
+        chance = random.Random(5)
+        while not self.over.wait(0.02):
+            with self.lock:
+                job_id = chance.choice(self.sent) if self.sent else None
+            if job_id:
+                again(lambda job_id=job_id: self.ledger.cancel_all([Cancellation(job_id, "a", "")]))
+
+    def _reaper(self) -> None:
+        while not self.over.wait(0.05):
+            again(lambda: self.ledger.reap(3))
+
+    def _auditor(self) -> None:
+        while not self.over.wait(0.1):
+            again(self._audit)
+
+    def _audit(self) -> None:
+        with writing(self.ledger.engine) as tx:
+            quota_accounting.hold(tx, ["a"])
+            (found,) = [each for each in quota_rows.quotas(tx, ["a"], unit="money") if each.period == "ever"]
+            open_ = sum(tx.execute(select(RESERVATIONS.c.money)).scalars())
+        assert found.reserved == open_
+        assert found.used + found.reserved <= found.most
+
+
+def alerts(ledger: Ledger) -> list[tuple[str, int]]:
+    """What was told of budgets: period and percentage."""
+    rows = ledger.read(select(OUTBOX.c.value).where(OUTBOX.c.topic == "budgets").order_by(OUTBOX.c.id))
+    told = [from_json(row.value) for row in rows]
+    return [(each["period"], each["percent"]) for each in told]
+
+
+def test_what_is_spent_of_a_budget_is_told_once_for_each_percentage(there: Deployment):
+    """At 50 and 80 %, and at 100 % where a job finds too little left; a larger budget begins anew."""
+    budget(there.ledger, 16_400)
+    for _ in range(140):
+        there.ledger.ingest([there.new()])
+        there.to_the_end()
+    assert alerts(there.ledger) == [("ever", 100)]
+    budget(there.ledger, 10**6)
+    assert alerts(there.ledger) == [("ever", 100)]
+
+
+@pytest.mark.parametrize(("spent", "told"), [(49, []), (50, [50]), (79, [50]), (80, [80]), (100, [100])])
+def test_the_highest_percentage_that_is_reached_is_told(there: Deployment, spent: int, told: list[int]):
+    """Once, however many jobs end beyond it."""
+    most = 10**6
+    budget(there.ledger, most)
+    for _ in range(2):
+        there.ledger.ingest([there.new()])
+    price = Usage(prompt_tokens=spent * most // 100 // 10, completion_tokens=0)
+    there.run("model.echo", lambda at, task: usual(at, task, read=price.prompt_tokens // 2, written=0))
+    there.to_the_end()
+    assert [percent for _, percent in alerts(there.ledger)] == told
+
+
+RUBRIC = {"criterion": "rubric", "question": "Is it polite?", "model": "other"}
+
+
+def judged(started: Started, task: Task) -> Outcome:
+    """What the stage of models that judge says, with the tokens of its model."""
+    if started.stage != "rubric":
+        return usual(started, task)
+    return Done(usage=Usage(prompt_tokens=50, completion_tokens=2))
+
+
+def test_a_judge_is_reserved_when_its_job_goes_on_to_it_and_counts_in_the_cost(there: Deployment):
+    """By its own tokens, where it tells of them."""
+    budget(there.ledger, 10**9)
+    there.ledger.ingest([new := there.new(criteria=(RUBRIC,))])
+    there.run("model.echo")
+    assert books(there.ledger) == (0, new.money)
+    there.run("moderate")
+    spent, reserved = books(there.ledger)
+    assert (spent, reserved > 130 + 2_000 * 20) == (0, True)
+    there.run("model.other", judged)
+    there.to_the_end()
+    amounts = {each["model"]: each["amount"] for each in costs(there.ledger)[new.id]["models"]}
+    assert amounts == {"echo": 130, "other": 50 * 10 + 2 * 20}
+    assert books(there.ledger) == (130 + 540, 0)
+
+
+def test_a_judge_that_tells_of_no_tokens_is_charged_with_the_most(there: Deployment):
+    """Nobody knows better, and it was not free."""
+    budget(there.ledger, 10**9)
+    there.ledger.ingest([new := there.new(criteria=(RUBRIC,))])
+    there.run("model.echo")
+    there.run("moderate")
+    most = books(there.ledger)[1] - 130
+    there.run("model.other", lambda at, task: Done())
+    there.to_the_end()
+    assert costs(there.ledger)[new.id]["amount"] == 130 + most == books(there.ledger)[0]
+
+
+def test_a_judge_that_the_budget_does_not_hold_ends_the_job(there: Deployment):
+    """Rather than to spend what nobody allowed; what the answer cost is paid."""
+    new = there.new(criteria=(RUBRIC,))
+    budget(there.ledger, new.money)
+    there.ledger.ingest([new])
+    there.to_the_end()
+    (letter,) = there.ledger.dead(DeadFilter())
+    assert (letter.category, letter.stage) == (Category.QUOTA, "rubric")
+    assert books(there.ledger) == (130, 0)
+
+
+def test_a_job_that_the_budget_ended_is_replayed_where_it_stopped(there: Deployment):
+    """Its step is there: with more money it goes on."""
+    new = there.new(criteria=(RUBRIC,))
+    budget(there.ledger, new.money)
+    there.ledger.ingest([new])
+    there.to_the_end()
+    assert there.ledger.replay(DeadFilter()) == (1, 0)
+    assert there.run("model.other", judged) == [new.id]
+
+
+def test_a_step_that_is_led_around_its_model_reserves_for_the_next(there: Deployment):
+    """The first takes what is left for the dearer model; the second may not, and stays where it is."""
+    there.prices.prices["other"] = DEAR
+    jobs = [there.new(model=("echo", "other")) for _ in range(2)]
+    first = most_of(jobs[0])
+    budget(there.ledger, 2 * first)
+    assert there.ledger.ingest(jobs).new == 2
+    assert led_around(there) == []  # each holds what its first call may cost, and the dearer one costs more
+    budget(there.ledger, 2 * first + first)
+    with writing(there.ledger.engine) as tx:
+        tx.execute(update(STEPS).values(reason=None))
+    (moved,) = led_around(there)
+    assert books(there.ledger)[1] > 2 * first
+    assert books(there.ledger)[1] <= 3 * first
+    there.to_the_end()
+    assert books(there.ledger)[1] == 0
+    assert costs(there.ledger)[moved]["models"][-1]["model"] == "other"
+
+
+def led_around(there: Deployment) -> list[str]:
+    """Lead steps around `echo`, which has no worker; the jobs whose step moved."""
+    with writing(there.ledger.engine) as tx:
+        tx.execute(update(STEPS).where(STEPS.c.state == "ready").values(ready_at=STEPS.c.ready_at - 9_000))
+    known = KnownBreakers(there.ledger)
+    Rerouting(
+        ledger=there.ledger, pipeline=there.pipeline, breakers=known, models=lambda: ["echo"],
+        live=lambda _queues: frozenset(), clock=SystemClock(),
+    ).once()  # fmt: skip
+    return [row.job_id for row in there.ledger.read(select(STEPS.c.job_id).where(STEPS.c.queue == "model.other"))]

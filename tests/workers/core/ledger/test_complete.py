@@ -1,0 +1,234 @@
+"""The end of a claim."""
+
+import pytest
+from sqlalchemy import select
+from tests.workers.core.pipeline.claimed import result
+
+from headrace_schemas import Category, Topic
+from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.dead_letters import bury, job_burial
+from headrace_workers.core.ledger.outbox import Outgoing
+from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Retry
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.ledger.sizing import LEAST_BUDGET
+from headrace_workers.core.ledger.steps import NewStep
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import BUDGETS, JOBS, NEVER, STEPS
+
+
+def record(job_id, kind="x"):
+    """A record that says something about a job."""
+    return Outgoing(Topic.OUTPUTS, job_id, {"ce_type": kind}, b"{}")
+
+
+def goes_on(job_id):
+    """A step that is done, with another behind it."""
+    step = NewStep(job_id, "moderate", "m", "m", 1, 4, NEVER, 1, 10, "headrace.output.v1", b"{}")
+    return Settled(job_id, Done(), (record(job_id),), (step,))
+
+
+def ends(job_id, kind="x"):
+    """A step that ends its job."""
+    return Settled(job_id, Ended(result()), end=record(job_id, kind))
+
+
+def retries(job_id, delay_ms, reason="later"):
+    """A step that is tried again after so long."""
+    return Settled(job_id, Retry(reason), delay_ms=delay_ms)
+
+
+def dies(job_id, stage="generate"):
+    """A step whose job is dead."""
+    return Settled(job_id, Dead(Category.PERMANENT, "because"), burial=burial(job_id, stage))
+
+
+def burial(job_id, stage="generate"):
+    """The end of a job in `dead`."""
+    return job_burial(
+        job_id=job_id, tenant="a", kind="generation", payload=b"{}", replays=0, traceparent=None, correlationid=None,
+        stage=stage, attempts=1, category=Category.PERMANENT, reason="because",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def begun(ledger, job, claim):
+    """A claim of three jobs in a worker's hands."""
+    ledger.ingest([job() for _ in range(3)])
+    return ledger.start(claim().id, worker="w", lease_ms=60_000)
+
+
+def finish(ledger, begun, settled, **changes):
+    """Complete with the usual figures."""
+    return ledger.complete(begun.claim_id, settled, **({"ran_ms": 10, "quantum_ms": 5_000} | changes))
+
+
+def test_outcomes_are_written_together(ledger, begun):
+    """One step goes on, one waits, one dies: the ledger and the outbox tell the same."""
+    a, b, c = (row.job_id for row in begun.steps)
+    assert finish(ledger, begun, [goes_on(a), retries(b, 60_000), dies(c)])
+    states = {(r.job_id, r.stage): r.state for r in ledger.read(select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.state))}
+    assert states == {
+        (a, "generate"): "done",
+        (a, "moderate"): "ready",
+        (b, "generate"): "waiting",
+        (c, "generate"): "dead",
+    }
+    assert [(row.record.topic, row.record.key) for row in ledger.outbox(10)] == [(Topic.OUTPUTS, a), (Topic.DEAD, c)]
+    assert ledger.overview().claims == 0
+
+
+def test_the_last_step_ends_the_job_once(ledger, begun):
+    """A terminal record is kept with the job, and a second completion changes nothing."""
+    a = begun.steps[0].job_id
+    rest = [goes_on(row.job_id) for row in begun.steps[1:]]
+    assert finish(ledger, begun, [ends(a, "headrace.result.v1"), *rest])
+    assert not finish(ledger, begun, [ends(a, "headrace.result.v1"), *rest])
+    assert ledger.terminals([a]) == {a: ("headrace.result.v1", b"{}")}
+    assert len(ledger.outbox(10)) == 3
+
+
+def test_a_lost_lease_changes_nothing(ledger, begun, claim):
+    """A worker that was given up for dead comes back too late: the other's outcome stands."""
+    ledger.release([begun.claim_id])
+    other = ledger.start(claim().id, worker="w2", lease_ms=60_000)
+    assert not finish(ledger, begun, [dies(row.job_id) for row in begun.steps])
+    assert finish(ledger, other, [goes_on(row.job_id) for row in other.steps])
+    assert ledger.overview().dead == 0
+
+
+def test_a_job_cancelled_while_it_runs_publishes_only_that(ledger, begun):
+    """The answer of a cancelled job is thrown away; its neighbours' are not."""
+    a, b, c = (row.job_id for row in begun.steps)
+    assert ledger.cancel(Cancellation(a, "a", "no longer needed")) == "cancelled"
+    assert finish(ledger, begun, [ends(a), goes_on(b), goes_on(c)])
+    kinds = [(row.record.key, row.record.headers["ce_type"]) for row in ledger.outbox(10)]
+    assert sorted(kinds) == sorted([(a, "headrace.job.cancelled.v1"), (b, "x"), (c, "x")])
+
+
+def test_cancel_is_well_defined_before_and_after(ledger, job, begun):
+    """Before a job arrives it is cancelled ahead, after its end nothing happens, and only its tenant may."""
+    late = job()
+    assert ledger.cancel(Cancellation(late.id, "a", "")) == "cancelled_ahead"
+    assert ledger.ingest([late]).new == 0
+    a = begun.steps[0].job_id
+    assert ledger.cancel(Cancellation(a, "someone", "")) == "not_yours"
+    finish(ledger, begun, [ends(row.job_id) for row in begun.steps])
+    assert ledger.cancel(Cancellation(a, "a", "")) == "already_ended"
+
+
+def test_full_groups_teach_the_budget(ledger, job, claim):
+    """A small group that was quick says nothing about the budget; one that the budget ended does."""
+    ledger.ingest([job() for _ in range(3)])
+    small = ledger.start(claim(limit=8).id, worker="w", lease_ms=60_000)
+    finish(ledger, small, [goes_on(row.job_id) for row in small.steps], ran_ms=10)
+    assert ledger.read(select(BUDGETS.c.tokens)) == []
+    ledger.ingest([job(tokens=4_000) for _ in range(3)])
+    full = ledger.start(claim().id, worker="w", lease_ms=60_000)
+    finish(ledger, full, [goes_on(row.job_id) for row in full.steps], ran_ms=10_000)
+    assert [row.tokens for row in ledger.read(select(BUDGETS.c.tokens))] == [1800]
+
+
+def test_delays_are_each_their_own(ledger, begun):
+    """So are their reasons, which are cut; the steps are nobody's until then."""
+    a, b, c = (row.job_id for row in begun.steps)
+    settled = [retries(a, 60_000, "busy"), retries(b, 120_000, "x" * 3_000), retries(c, 0, "now")]
+    done = finish(ledger, begun, settled)
+    rows = {row.job_id: row for row in ledger.read(select(STEPS))}
+    assert [rows[name].ready_at - done.now for name in (a, b, c)] == [60_000, 120_000, 0]
+    assert [rows[name].reason for name in (a, b, c)] == ["busy", "x" * 2_000, "now"]
+    assert {(row.state, row.claim_id, row.attempts) for row in rows.values()} == {("waiting", None, 1)}
+    assert done.assigned == ()
+    assert ledger.outbox(9) == []
+
+
+def test_what_is_done_says_when(ledger, begun, claim):
+    """It keeps no event that it read, and is in no one's hands; a job ends when its last step does."""
+    done = finish(ledger, begun, [goes_on(row.job_id) for row in begun.steps])
+    (taken,) = ledger.claim([Wanted("m", 1, 1, 9)], lease_ms=60_000, sender="b").claims
+    later = ledger.start(taken.id, worker="w", lease_ms=60_000)
+    assert {row.payload for row in later.steps} == {b"{}"}
+    settled = [ends(row.job_id, "headrace.result.v1") for row in later.steps]
+    ended = finish(ledger, later, settled)
+    for step in ledger.read(select(STEPS)):
+        of, end = (begun, done) if step.stage == "generate" else (later, ended)
+        assert (step.state, step.claim_id, step.payload) == ("done", None, None)
+        assert (step.started_at, step.ended_at) == (of.now, end.now)
+    for row in ledger.read(select(JOBS)):
+        assert (row.state, row.ended_at, row.terminal_type) == ("done", ended.now, "headrace.result.v1")
+        assert bytes(row.terminal) == b"{}"
+
+
+def test_a_slow_group_teaches_its_budget_too(ledger, begun):
+    """Also one that its budget did not end, when it took longer than the quantum; not one that took just that."""
+    settled = [retries(row.job_id, 0) for row in begun.steps]
+    finish(ledger, begun, settled, ran_ms=5_000, quantum_ms=5_000)
+    assert ledger.read(select(BUDGETS)) == []
+    ledger.reap(3)
+    (taken,) = ledger.claim([Wanted("q", 1, 1, 9)], lease_ms=60_000, sender="b").claims
+    finish(ledger, ledger.start(taken.id, worker="w", lease_ms=60_000), settled, ran_ms=5_001, quantum_ms=5_000)
+    (budget,) = ledger.read(select(BUDGETS))
+    assert (budget.group_key, budget.tokens) == ("g", LEAST_BUDGET)
+    assert abs(budget.learnt_at - ledger.now()) < 60_000
+
+
+def test_what_its_worker_says_nothing_of_is_put_away(ledger, begun):
+    """Their jobs were cancelled meanwhile: nothing is left that someone seems to hold."""
+    a, *_ = (row.job_id for row in begun.steps)
+    done = finish(ledger, begun, [goes_on(a)])
+    rows = ledger.read(select(STEPS).where(STEPS.c.stage == "generate", STEPS.c.job_id != a))
+    assert {(row.state, row.claim_id, row.ended_at) for row in rows} == {("cancelled", None, done.now)}
+
+
+def test_a_done_step_keeps_no_payload(ledger, begun):
+    """What was read is not kept twice: only the step that follows carries the event."""
+    finish(ledger, begun, [goes_on(row.job_id) for row in begun.steps])
+    rows = ledger.read(select(STEPS.c.stage, STEPS.c.payload, JOBS.c.state).join(JOBS, JOBS.c.id == STEPS.c.job_id))
+    assert {(r.stage, r.payload is None, r.state) for r in rows} == {
+        ("generate", True, "active"),
+        ("moderate", False, "active"),
+    }
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        goes_on,
+        dies,
+        ends,
+        lambda job_id: retries(job_id, 60_000),
+    ],
+)
+def test_a_job_that_died_and_was_replayed_is_no_longer_this_claims(ledger, begun, outcome):
+    """Its step waits for another worker: what this one says of it is too late, though its claim holds for the rest."""
+    gone, *others = (row.job_id for row in begun.steps)
+    with writing(ledger.engine) as tx:
+        bury(tx, [burial(gone)], 1)
+    assert ledger.replay(DeadFilter()) == (1, 0)
+    told = len(ledger.outbox(99))
+    assert finish(ledger, begun, [outcome(gone), *(goes_on(job_id) for job_id in others)])
+    rows = ledger.read(select(STEPS.c.stage, STEPS.c.state).where(STEPS.c.job_id == gone))
+    assert rows == [("generate", "ready")]
+    assert ledger.job(gone).job.state == "active"
+    assert sorted(row.record.key for row in ledger.outbox(99)[told:]) == sorted(others)
+
+
+def test_a_retry_of_another_model_is_ready_at_once_in_its_queue(ledger, begun):
+    """With what it costs there and what was tried; one that stays waits, with what it had."""
+    moved, stays, there = (row.job_id for row in begun.steps)
+    other = {"queue": "model.b", "group_key": "generate|b", "prefix": 7, "tokens": 99, "context": b'{"tried": 1}'}
+    items = [
+        Settled(moved, Retry("down"), delay_ms=0, **other),
+        Settled(stays, Retry("down"), delay_ms=5_000, context=b'{"tried": 2}'),
+        retries(there, 0),
+    ]
+    ledger.complete(begun.claim_id, items, ran_ms=1, quantum_ms=1_000)
+    names = ("state", "queue", "group_key", "prefix", "tokens", "context", "attempts")
+    found = {row.job_id: row for row in ledger.read(select(STEPS))}
+    told = {job: tuple(getattr(row, name) for name in names) for job, row in found.items()}
+    assert told[moved] == ("ready", "model.b", "generate|b", 7, 99, b'{"tried": 1}', 1)
+    before = {row.job_id: row for row in begun.steps}
+    assert told[stays][0] == told[there][0] == "waiting"
+    assert (told[stays][1], told[stays][4], told[stays][5]) == (begun.queue, before[stays].tokens, b'{"tried": 2}')
+    assert told[there][5] is None

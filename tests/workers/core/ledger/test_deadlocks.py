@@ -1,0 +1,146 @@
+"""All writers at once, on PostgreSQL: whoever keeps to the lock order that `complete.py` states waits in no circle."""
+
+import random
+import threading
+from dataclasses import replace
+from uuid import uuid4
+
+import psycopg
+import pytest
+from sqlalchemy import select, update
+from tests.services.tables import postgres_tables
+from tests.workers.core.ledger.test_complete import dies, ends, goes_on, retries
+
+from headrace_workers.core.ledger.assign import Room
+from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.positions import Advance, Place, Position
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CLAIMS
+from headrace_workers.features.access.store.quota_accounting import Want
+from headrace_workers.features.access.store.quotas import Quotas
+
+ROUNDS = 60
+TENANTS = ("a", "b", "c", "d")
+LEASE = 60_000
+_DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+
+
+@pytest.fixture
+def ledger_url(postgres):
+    """A database in which a deadlock is found soon."""
+    name = f"deadlocks_{uuid4().hex[:8]}"
+    url = postgres_tables(postgres, name)
+    with psycopg.connect(postgres.url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE \"{name}\" SET deadlock_timeout = '20ms'")
+    return url
+
+
+class _Load:
+    """What all threads share: the ids of the last jobs, newest last."""
+
+    def __init__(self, url, job):
+        self.ledger = Ledger.at(url)
+        self.job = job
+        self.jobs = []  # pairs of id and tenant
+
+    def some(self, rng, count):
+        """Some of the jobs that came last."""
+        recent = self.jobs[-60:]
+        return rng.sample(recent, min(count, len(recent)))
+
+    def wishes(self, rng, count):
+        """Cancellations of these."""
+        return [Cancellation(job_id, tenant, "") for job_id, tenant in self.some(rng, count)]
+
+
+def _bridge(load, rng):
+    """Take jobs in, some of them a second time, with cancellations of others."""
+    jobs = [load.job(tenant=rng.choice(TENANTS), lane=rng.choice((0, 1))) for _ in range(8)]
+    again = [load.job(tenant=tenant, job_id=job_id) for job_id, tenant in load.some(rng, 2)]
+    load.jobs += [(each.id, each.tenant) for each in jobs]
+    rng.shuffle(jobs)
+    wishes = [*load.wishes(rng, 4), Cancellation(jobs[0].id, jobs[0].tenant, "")]
+    rng.shuffle(wishes)
+    log = f"{rng.random()}"  # no two bridges read one partition
+    places = {Place("jobs", number, log): Advance(0, Position(1)) for number in rng.sample(range(9), 3)}
+    room = Room({("q", 0): 1}, "b", LEASE)
+    load.ledger.ingest([*jobs, *again], cancellations=wishes, following=places, room=room)
+
+
+def _worker(load, rng):
+    """Claim groups and complete them: jobs end, die, go on, or come again later."""
+    lane = rng.choice((0, 1))
+    found = load.ledger.claim([Wanted("q", lane, 2, 6), Wanted("m", 1, 1, 6)], lease_ms=LEASE, sender="b").claims
+    load.ledger.renew([each.id for each in found], LEASE)
+    for each in rng.sample(found, len(found)):
+        begun = load.ledger.start(each.id, worker="w", lease_ms=LEASE)
+        if begun is not None:
+            settled = [_settled(row, begun.stage, rng) for row in begun.steps]
+            room = Room({("m", 1): rng.choice((0, 1))}, "w", LEASE)
+            load.ledger.complete(each.id, settled, ran_ms=1, quantum_ms=5_000, room=room)
+
+
+def _settled(row, stage, rng):
+    match rng.randrange(4):
+        case 0:
+            return dies(row.job_id, stage)
+        case 1:
+            return retries(row.job_id, 1)
+        case 2 if stage == "generate":
+            going = goes_on(row.job_id)
+            return replace(going, following=(going.following[0]._replace(tenant=row.tenant),))
+    return ends(row.job_id)
+
+
+def _gateway(load, rng):
+    """Cancel what others have in hand, and reserve tokens for what is not sent after all."""
+    load.ledger.cancel_all(load.wishes(rng, 5))
+    wants = [Want(str(uuid4()), tenant, 5, digest="d") for tenant in rng.sample(TENANTS, 3)]
+    load.ledger.of(Quotas).reserve(wants)
+    load.ledger.of(Quotas).release([(want.job_id, want.digest) for want in wants])
+    load.ledger.of(Quotas).put(rng.choice(TENANTS), 10**9, "ever")
+
+
+def _keeper(load, rng):
+    """Take back what the dead held and give back what was handed out; end what is late; forget what has ended."""
+    with writing(load.ledger.engine) as tx:
+        some = select(CLAIMS.c.id).order_by(CLAIMS.c.id.desc()).limit(3).with_for_update(skip_locked=True)
+        lost = list(tx.execute(some).scalars())
+        tx.execute(update(CLAIMS).where(CLAIMS.c.id.in_(lost)).values(renewed_at=0, lease_until=1))
+    load.ledger.reap(1)
+    load.ledger.ingest([load.job(tenant=tenant, deadline=1) for tenant in TENANTS])
+    load.ledger.reap(1)
+    held = [row.id for row in load.ledger.read(select(CLAIMS.c.id).limit(4))]
+    load.ledger.release(rng.sample(held, len(held)))
+    load.ledger.prune(-1_000)
+
+
+def test_no_two_writers_ever_wait_for_each_other(ledger_url, job):
+    """Bridges, workers, gateways and what time brings about, all at the same few tenants and jobs: no deadlock."""
+    load = _Load(ledger_url, job)
+    for tenant in TENANTS:
+        load.ledger.of(Quotas).put(tenant, 10**9, "ever")
+    errors = []
+
+    def go_on(part, seed):
+        rng = random.Random(seed)
+        try:
+            for _ in range(ROUNDS):
+                part(load, rng)
+        except Exception as error:
+            errors.append(f"{part.__name__}: {error}")
+
+    parts = [_bridge, _bridge, _bridge, _worker, _worker, _worker, _gateway, _gateway, _keeper, _keeper]
+    threads = [threading.Thread(target=go_on, args=(part, seed)) for seed, part in enumerate(parts)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    told = load.ledger.outbox(1)
+    load.ledger.close()  # each connection tells of its deadlocks when it ends
+    with psycopg.connect(ledger_url.replace("+psycopg", "")) as connection:
+        assert connection.execute(_DEADLOCKS).fetchone() == (0,), errors
+    assert errors == []
+    assert told

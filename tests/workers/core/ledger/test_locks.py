@@ -1,0 +1,358 @@
+"""No two transactions wait for each other: all lock claims, then jobs, then steps. On PostgreSQL, two connections.
+
+SQLite has one writer at a time.
+"""
+
+import threading
+import time
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import delete, select, text, update
+from tests.services.eventually import eventually
+from tests.services.tables import postgres_tables
+from tests.workers.core.ledger.test_complete import dies, ends, goes_on
+
+from headrace_workers.core.ledger.assign import Room
+from headrace_workers.core.ledger.cancellation import Cancellation, cancel
+from headrace_workers.core.ledger.complete import complete
+from headrace_workers.core.ledger.leases import hold, renew
+from headrace_workers.core.ledger.outcome import Done
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CLAIMS, JOBS, LOOKS, NEVER, STEPS
+from headrace_workers.features.cache.audit_tables import AUDITS
+from headrace_workers.features.cache.store import entries
+from headrace_workers.features.cache.store.answers import Answers
+from headrace_workers.features.cache.store.audit_rows import Audited, NewAudit
+from headrace_workers.features.cache.store.entries import Admit, Disallow, NewEntry
+from headrace_workers.features.cache.store.purge import EntryFilter
+from headrace_workers.features.cache.tables import ENTRIES
+from headrace_workers.features.webhooks.store import endpoints
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
+
+LEASE = 60_000
+
+
+@pytest.fixture
+def ledger_url(postgres):
+    """A database with tables."""
+    return postgres_tables(postgres, f"locks_{uuid4().hex[:8]}")
+
+
+class Meanwhile:
+    """A call in a thread of its own. It is `settled` when it has ended, or waits for a lock."""
+
+    def __init__(self, ledger, call):
+        self._ledger, self._call = ledger, call
+        self._outcome, self._error = None, None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        eventually(self._settled)
+
+    @property
+    def ended(self):
+        """Whether it waits for nothing."""
+        return not self._thread.is_alive()
+
+    def result(self):
+        """What it returned, or raises what it raised."""
+        self._thread.join(120)
+        assert self.ended
+        if self._error is not None:
+            raise self._error
+        return self._outcome
+
+    def _run(self):
+        try:
+            self._outcome = self._call()
+        except Exception as error:
+            self._error = error
+
+    def _settled(self):
+        waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        return self.ended or self._ledger.read(text(waits))
+
+
+def lock_jobs(tx):
+    """What a cancellation of all does first."""
+    hold(tx, list(tx.execute(select(JOBS.c.id)).scalars()))
+    tx.execute(select(JOBS.c.id).order_by(JOBS.c.id).with_for_update())
+
+
+def touch_steps(tx):
+    """What it does then."""
+    tx.execute(update(STEPS).values(reason="touched"))
+
+
+def collide(ledger, call):
+    """The call comes between a cancellation's two locks: both go through."""
+    with writing(ledger.engine) as tx:
+        lock_jobs(tx)
+        meanwhile = Meanwhile(ledger, call)
+        touch_steps(tx)
+    return meanwhile.result()
+
+
+@pytest.fixture
+def begun(ledger, job, claim):
+    """Two claims of two jobs each, in the hands of two workers."""
+    ledger.ingest([job(job_id=f"{n:036}") for n in range(4)])
+    return [ledger.start(claim(limit=2).id, worker=f"w{n}", lease_ms=LEASE) for n in range(2)]
+
+
+def test_completing_what_goes_on_and_what_dies(ledger, begun):
+    """One step goes on, and its neighbour's job ends."""
+    first, second = (row.job_id for row in begun[0].steps)
+    settled = [goes_on(first), dies(second)]
+    assert collide(ledger, lambda: ledger.complete(begun[0].claim_id, settled, ran_ms=1, quantum_ms=9))
+
+
+def test_cancelling_much_of_what_is_being_completed_or_taken_back(ledger, begun):
+    """Whoever holds a claim touches its steps in any order: the cancellation has touched none before it may."""
+    jobs = sorted(row.job_id for row in begun[0].steps)
+    wishes = [Cancellation(job_id, "a", "") for job_id in jobs]
+    with writing(ledger.engine) as tx:
+        tx.execute(delete(CLAIMS).where(CLAIMS.c.id == begun[0].claim_id))
+        tx.execute(update(STEPS).where(STEPS.c.job_id == jobs[1]).values(state="ready", claim_id=None))
+        meanwhile = Meanwhile(ledger, lambda: ledger.ingest([], [], wishes))
+        assert not meanwhile.ended
+        tx.execute(update(STEPS).where(STEPS.c.job_id == jobs[0]).values(state="ready", claim_id=None))
+    meanwhile.result()
+    rows = ledger.read(select(STEPS.c.state).where(STEPS.c.job_id.in_(jobs)))
+    assert rows == [("cancelled",)] * 2
+
+
+def test_a_cancellation_waits_for_no_other_jobs_completion(ledger, begun):
+    """Only its own job, and the claim on it, are locked."""
+    with writing(ledger.engine) as tx:
+        tx.execute(select(CLAIMS).where(CLAIMS.c.id == begun[0].claim_id).with_for_update())
+        tx.execute(select(JOBS).where(JOBS.c.id == begun[0].steps[0].job_id).with_for_update())
+        meanwhile = Meanwhile(ledger, lambda: ledger.cancel(Cancellation(begun[1].steps[0].job_id, "a", "")))
+        assert meanwhile.result() == "cancelled"
+
+
+def test_taking_back_leaves_what_is_being_cancelled(ledger, begun):
+    """It comes later, when it is still there."""
+    with writing(ledger.engine) as tx:
+        tx.execute(update(CLAIMS).values(renewed_at=0, lease_until=1))
+    assert collide(ledger, lambda: ledger.reap(3)).crashed == 0
+    assert ledger.reap(3).crashed == 4
+
+
+def test_what_was_delayed_and_is_late(ledger, job):
+    """A step whose delay has ended and whose deadline has passed is made ready and buried in one look."""
+    ledger.ingest([job(deadline=ledger.now() + 1)])
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(state="waiting", ready_at=0))
+    time.sleep(0.02)
+    collide(ledger, lambda: ledger.reap(3))
+    assert ledger.overview().dead == 1
+
+
+def test_a_job_that_is_cancelled_while_its_deadline_passes_has_one_end(ledger, job):
+    """Whoever buries it waits for who cancels it, and then finds it ended."""
+    ledger.ingest([only := job(deadline=1)])
+    with writing(ledger.engine) as tx:
+        assert cancel(tx, [Cancellation(only.id, "a", "")]) == ["cancelled"]
+        meanwhile = Meanwhile(ledger, lambda: ledger.reap(3))
+        assert not meanwhile.ended
+    meanwhile.result()
+    assert ledger.job(only.id).job.state == "cancelled"
+    assert [row.record.headers["ce_type"] for row in ledger.outbox(9)] == ["headrace.job.cancelled.v1"]
+    assert ledger.dead(DeadFilter()) == []
+
+
+def test_giving_back(ledger, begun):
+    """Claims that are released touch steps of many jobs."""
+    assert collide(ledger, lambda: ledger.release([started.claim_id for started in begun])) == 4
+
+
+def test_forgetting_what_is_replayed(ledger, job):
+    """A job that is being put back to work is not forgotten at the same time."""
+    ledger.ingest([job(deadline=ledger.now() + 1)])
+    time.sleep(0.02)
+    ledger.reap(3)
+    collide(ledger, lambda: ledger.prune(-1_000))
+    assert ledger.replay(DeadFilter()) == (1, 0)
+    assert ledger.active_jobs() == 1
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_a_cancel_that_waits_for_a_completion_leaves_nothing_to_do(ledger, begun, room):
+    """What the completion made, ready or handed on, is not there yet when the cancellation begins to wait."""
+    jobs = [row.job_id for row in begun[0].steps]
+    handing = Room({("m", 1): room}, "w", LEASE)
+    with writing(ledger.engine) as tx:
+        settled = [goes_on(job_id) for job_id in jobs]
+        complete(tx, begun[0].claim_id, settled, ran_ms=1, quantum_ms=9, room=handing)
+        meanwhile = Meanwhile(ledger, lambda: ledger.cancel(Cancellation(jobs[0], "a", "")))
+        assert not meanwhile.ended
+    assert meanwhile.result() == "cancelled"
+    rows = ledger.read(select(STEPS.c.stage, STEPS.c.state).where(STEPS.c.job_id == jobs[0]))
+    assert sorted(rows) == [("generate", "done"), ("moderate", "cancelled")]
+
+
+def test_a_completion_that_waits_for_a_cancel_writes_nothing_of_it(ledger, begun):
+    """The job has ended when its answer comes; its neighbour goes on."""
+    gone, kept = (row.job_id for row in begun[0].steps)
+    settled = [goes_on(gone), ends(kept, "headrace.result.v1")]
+    with writing(ledger.engine) as tx:
+        assert cancel(tx, [Cancellation(gone, "a", "")]) == ["cancelled"]
+        meanwhile = Meanwhile(ledger, lambda: ledger.complete(begun[0].claim_id, settled, ran_ms=1, quantum_ms=9))
+        assert not meanwhile.ended
+    assert meanwhile.result()
+    steps = ledger.read(select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.state).where(STEPS.c.job_id.in_([gone, kept])))
+    assert sorted(steps) == sorted([(gone, "generate", "cancelled"), (kept, "generate", "done")])
+    assert [row.record.key for row in ledger.outbox(9)] == [gone, kept]  # its cancellation, and its neighbour's result
+
+
+def test_leases_that_are_being_renewed_need_not_be_put_off(ledger, begun):
+    """Whoever looks waits for no worker."""
+    ledger.look(LEASE)
+    with writing(ledger.engine) as tx:
+        tx.execute(update(LOOKS).values(at=LOOKS.c.at - 10 * LEASE))
+        tx.execute(update(CLAIMS).values(renewed_at=CLAIMS.c.renewed_at - LEASE, lease_until=0))
+    with writing(ledger.engine) as tx:
+        renew(tx, [begun[0].claim_id], LEASE)
+        meanwhile = Meanwhile(ledger, lambda: ledger.look(LEASE))
+        assert meanwhile.ended
+    assert meanwhile.result() > LEASE
+    assert ledger.reap(3).crashed == 0
+
+
+def live(ledger, count):
+    """Answers that may be given; their ids."""
+    with writing(ledger.engine) as tx:
+        return [
+            tx.execute(
+                ENTRIES.insert()
+                .values(scope="s", key=f"k{n}", tenant="a", state="live", job_id=f"{n:036}", lane=0, made_at=1,
+                        expires_at=NEVER)
+                .returning(ENTRIES.c.id)
+            ).scalar_one()
+            for n in range(count)
+        ]  # fmt: skip
+
+
+def pending(ledger, key):
+    """One that is being made, in the place of a live one; its id."""
+    with writing(ledger.engine) as tx:
+        new = NewEntry(scope="s", key=key, tenant="a", job_id="j", lane=0)
+        return entries.lead(tx, [new], passed=range(1_000)).leaders[key].entry_id
+
+
+def audited(ledger, entry_ids):
+    """Audits of these, which wait; their ids."""
+    with writing(ledger.engine) as tx:
+        for entry_id in entry_ids:
+            NewAudit(
+                id=f"audit-{entry_id}", job_id="j", entry_id=entry_id, tenant="a", scope="s", similarity=0.9,
+                stratum=0, share=1.0, question="Who?", served="Ann.",
+            ).write(tx)  # fmt: skip
+    return [f"audit-{entry_id}" for entry_id in entry_ids]
+
+
+class Meeting:
+    """A row in the middle of a group's: there another call comes in, and runs until it has ended or waits."""
+
+    def __init__(self, ledger, call):
+        self._ledger, self._call = ledger, call
+
+    def write(self, _connection):
+        """Let it come."""
+        self.meanwhile = Meanwhile(self._ledger, self._call)
+
+
+def written(ledger, started, *rows):
+    """Complete a claim, with these rows of its first job."""
+    first, *others = (row.job_id for row in started.steps)
+    settled = [replace(goes_on(first), outcome=Done(rows=rows)), *(goes_on(job_id) for job_id in others)]
+    return ledger.complete(started.claim_id, settled, ran_ms=1, quantum_ms=9)
+
+
+def meet(ledger, started, rows, call):
+    """Another call comes between two rows of a group: both go through; what the call came to."""
+    first, second = rows
+    meeting = Meeting(ledger, call)
+    assert written(ledger, started, first, meeting, second)
+    return meeting.meanwhile.result()
+
+
+def test_answers_that_are_disallowed_in_other_orders(ledger, begun):
+    """Two groups were given the same answers, and moderation allows neither any more."""
+    a, b = live(ledger, 2)
+    ours, theirs = (Disallow(a, "no"), Disallow(b, "no")), (Disallow(b, "no"), Disallow(a, "no"))
+    assert meet(ledger, begun[0], ours, lambda: written(ledger, begun[1], *theirs))
+    assert ledger.read(select(ENTRIES.c.state)) == [("dead",)] * 2
+
+
+def test_audits_that_find_the_same_answers_wrong_in_other_orders(ledger, begun):
+    """Of each answer, two audits."""
+    a, b = live(ledger, 2)
+    of_a, of_b = audited(ledger, [a, b])
+    ours = (Audited(of_b, "wrong", "it is"), Audited(of_a, "wrong", "it is"))
+    assert meet(ledger, begun[0], ours, lambda: written(ledger, begun[1], Disallow(a, "no"), Disallow(b, "no")))
+    assert ledger.read(select(ENTRIES.c.state)) == [("dead",)] * 2
+    assert ledger.read(select(AUDITS.c.label)) == [("wrong",)] * 2
+
+
+def test_an_answer_that_takes_anothers_place_while_both_are_recalled(ledger, begun):
+    """Whoever comes second finds what the first left."""
+    old, other = live(ledger, 2)
+    new = pending(ledger, "k0")
+    ours = (Disallow(other, "no"), Admit(new, b"{}", 1.0, 1_000))
+    found = meet(ledger, begun[0], ours, lambda: ledger.of(Answers).recall([old, other, new], "wrong"))
+    assert (found.killed, found.withdrawn) == (1, 0)
+    assert ledger.read(select(ENTRIES.c.state)) == [("dead",)] * 3
+
+
+def test_a_purge_of_answers_whose_audits_come_in(ledger, begun):
+    """Audits are locked behind entries, and in one order."""
+    a, b = live(ledger, 2)
+    of_a, of_b = audited(ledger, [a, b])
+    everything = EntryFilter(made_before=2**62)
+    ours = (Audited(of_b, "unknown", "?"), Audited(of_a, "unknown", "?"))
+    assert meet(ledger, begun[0], ours, lambda: ledger.of(Answers).purge(everything, 0, "purged")) == (2, None)
+    assert ledger.read(select(AUDITS.c.label, AUDITS.c.served)) == [("unknown", None)] * 2
+
+
+def test_two_groups_that_begin_to_make_the_same_answers_in_other_orders(ledger):
+    """The second waits for the first's transaction, and then finds that it leads."""
+    a, b = (NewEntry(scope="s", key=key, tenant="a", job_id="first", lane=0) for key in "ab")
+    with writing(ledger.engine) as tx:
+        entries.lead(tx, [a, b])
+        theirs = [replace(b, job_id="second"), replace(a, job_id="second")]
+        meanwhile = Meanwhile(ledger, lambda: ledger.of(Answers).lead(theirs))
+        assert not meanwhile.ended
+    assert {leader.job_id for leader in meanwhile.result().leaders.values()} == {"first"}
+    assert ledger.read(select(ENTRIES.c.job_id, ENTRIES.c.state)) == [("first", "pending")] * 2
+
+
+def test_one_that_begins_to_make_an_answer_that_comes_to_live_at_that_moment(ledger, begun):
+    """It is told of the answer, and makes none."""
+    new = pending(ledger, "k")
+    asks = NewEntry(scope="s", key="k", tenant="a", job_id="later", lane=0)
+    meeting = Meeting(ledger, lambda: ledger.of(Answers).lead([asks]))
+    assert written(ledger, begun[0], Admit(new, b"{}", 1.0, 60_000), meeting)
+    found = meeting.meanwhile.result()
+    assert (found.leaders, list(found.live)) == ({}, ["k"])
+    assert ledger.read(select(ENTRIES.c.state)) == [("live",)]
+
+
+def test_two_attempts_at_an_endpoint_that_fail_at_once(ledger):
+    """Each counts: the second sees what came of the first."""
+    ledger.of(Webhooks).add(
+        endpoint_id="we_1", tenant="a", most=1, name="n", url="u", events=(), whole=False, secret="s", hint="h"
+    )
+
+    def fails(health, _now):
+        return replace(health, failures=health.failures + 1)
+
+    with writing(ledger.engine) as tx:
+        endpoints.judge(tx, "we_1", fails)
+        meanwhile = Meanwhile(ledger, lambda: ledger.of(Webhooks).note("we_1", [], fails))
+        assert not meanwhile.ended
+    assert meanwhile.result()[1].failures == 2
+    assert ledger.of(Webhooks).endpoint("we_1").health.failures == 2

@@ -1,0 +1,32 @@
+"""What tenants spent, by day."""
+
+from tests.workers.core.ledger.test_budgets import CENT, Deployment, Given
+
+from headrace_schemas import Category
+from headrace_workers.core.ledger.accounting import account
+from headrace_workers.core.ledger.outcome import Dead
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.spend.store.spent_days import Spending
+
+
+def test_every_end_with_a_cost_is_counted_once(ledger):
+    """Answers, failed jobs and calls without a price, by tenant and model; jobs that called no model do not count."""
+    there = Deployment(ledger, Given(echo=CENT))
+    answered, failed, unpriced = there.new(), there.new(tenant="b"), there.new(model="other", tenant="b")
+    ledger.ingest([answered, unpriced])
+    there.to_the_end()
+    ledger.ingest([failed])
+    there.run("model.echo", lambda *_: Dead(Category.PERMANENT, "no", billed=True))
+    for _ in range(2):
+        with writing(ledger.engine) as tx:
+            account(tx, ledger.now())
+    found, until = ledger.of(Spending).spent(("tenant", "model"), 0, 10**6)
+    told = [(each.tenant, each.model, each.calls, each.amount, each.currency, each.unknown_calls) for each in found]
+    assert told == [
+        ("a", "echo", 1, 130, "USD", 0),
+        ("b", "echo", 1, failed.money, "USD", 0),
+        ("b", "other", 1, 0, "", 1),
+    ]
+    assert until > 0
+    of_one, _ = ledger.of(Spending).spent((), 0, 10**6, "a")
+    assert [(each.calls, each.amount) for each in of_one] == [(1, 130)]

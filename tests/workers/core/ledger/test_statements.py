@@ -1,0 +1,81 @@
+"""How many statements the hot path takes for a group: a feature that has nothing to do with its jobs adds none."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import event
+from tests.workers.core.ledger.test_complete import dies, ends, record
+
+from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.outcome import Held
+
+
+@contextmanager
+def counted(ledger: Ledger) -> Iterator[list[str]]:
+    """Collect the statements that the ledger runs."""
+    seen: list[str] = []
+
+    def collect(_connection, _cursor, statement, *_) -> None:
+        seen.append(statement)
+
+    engines = {ledger._engine, ledger._volatile}
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", collect)
+    yield seen
+    for engine in engines:
+        event.remove(engine, "before_cursor_execute", collect)
+
+
+@pytest.fixture
+def begun(ledger, job, claim):
+    """Return a function that begins a claim of so many jobs."""
+
+    def begin(jobs: int):
+        ledger.ingest([job() for _ in range(jobs)])
+        return ledger.start(claim(limit=jobs).id, worker="w", lease_ms=60_000)
+
+    return begin
+
+
+# By database: statements that SQLAlchemy runs, whatever the size of the group. The driver itself copies rows.
+STATEMENTS = {
+    "sqlite": {"ends": 6, "dies": 10, "is held": 6, "comes": 5, "is cancelled": 13},
+    "postgresql": {"ends": 4, "dies": 7, "is held": 4, "comes": 3, "is cancelled": 12},
+}
+OUTCOMES = {
+    "ends": ends,
+    "dies": dies,
+    "is held": lambda job_id: Settled(job_id, Held("a person must see it"), (record(job_id),)),
+}
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+@pytest.mark.parametrize("jobs", [2, 9])
+def test_completion_takes_as_many_statements_however_many_features_there_are(ledger, begun, outcome, jobs):
+    """A group that no feature is concerned with is completed by the statements of the core alone."""
+    claimed = begun(jobs)
+    settled = [OUTCOMES[outcome](row.job_id) for row in claimed.steps]
+    with counted(ledger) as seen:
+        assert ledger.complete(claimed.claim_id, settled, ran_ms=10, quantum_ms=5_000)
+    assert len(seen) == STATEMENTS[ledger.engine.dialect.name][outcome], seen
+
+
+@pytest.mark.parametrize("jobs", [2, 9])
+def test_ingest_takes_as_many_statements_however_many_features_there_are(ledger, job, jobs):
+    """Jobs of tenants without quotas, which nobody listens to, are taken in by few statements."""
+    with counted(ledger) as seen:
+        assert ledger.ingest([job() for _ in range(jobs)]).new == jobs
+    assert len(seen) == STATEMENTS[ledger.engine.dialect.name]["comes"], seen
+
+
+@pytest.mark.parametrize("jobs", [2, 9])
+def test_cancellation_takes_as_many_statements_however_many_jobs_there_are(ledger, job, jobs):
+    """Jobs that are cancelled together share their statements."""
+    new = [job() for _ in range(jobs)]
+    ledger.ingest(new)
+    with counted(ledger) as seen:
+        assert {*ledger.cancel_all([Cancellation(each.id, each.tenant, "no") for each in new])} == {"cancelled"}
+    assert len(seen) == STATEMENTS[ledger.engine.dialect.name]["is cancelled"], seen

@@ -1,0 +1,121 @@
+"""How long units are remembered, and how long a replayed one has."""
+
+from sqlalchemy import select, update
+from tests.services.eventually import eventually
+from tests.workers.core.ledger.after import After, answer
+from tests.workers.ledger_jobs import take_in
+from tests.workers.runtime.bridge.records import evaluation
+
+from headrace_schemas import Category
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.sql.database import clock, writing
+from headrace_workers.core.tables import JOBS, STEPS
+
+
+def heard(ledger, **changes):
+    """A job that was answered, and one unit of it that is done."""
+    after = After(ledger, **changes)
+    (job,) = take_in(ledger, [evaluation(metadata={"tell": "a"})])
+    answer(ledger, job)
+    after.relay()
+    after.run()
+    return after
+
+
+def kinds(ledger):
+    """What is still known; all steps are of it."""
+    rows = ledger.read(select(JOBS.c.id, JOBS.c.subject))
+    assert {row.id for row in rows} == {row.job_id for row in ledger.read(select(STEPS.c.job_id))}
+    return {"job" if row.subject is None else "unit" for row in rows}
+
+
+def ended(ledger, seconds):
+    """Let all have ended so long ago."""
+    with writing(ledger.engine) as tx:
+        tx.execute(update(JOBS).values(ended_at=clock(tx) - seconds * 1_000))
+
+
+def test_a_unit_is_remembered_like_a_job(ledger):
+    """Each for as long as the deployment says."""
+    heard(ledger)
+    ended(ledger, 40)
+    ledger.prune(60_000)
+    assert kinds(ledger) == {"job", "unit"}
+    ledger.prune(30_000)
+    assert kinds(ledger) == set()
+
+
+def test_more_units_than_one_call_forgets_are_told(ledger):
+    """So that the rest goes soon."""
+    heard(ledger)
+    with writing(ledger.engine) as tx:
+        (unit,) = tx.execute(select(JOBS).where(JOBS.c.subject.is_not(None)))
+        (step,) = tx.execute(select(STEPS).where(STEPS.c.job_id == unit.id))
+        tx.execute(JOBS.insert(), [{**unit._mapping, "id": f"u{n}"} for n in range(500)])
+        tx.execute(STEPS.insert(), [{**step._mapping, "job_id": f"u{n}"} for n in range(500)])
+    ended(ledger, 40)
+    assert ledger.prune(30_000) is True
+    assert len(ledger.read(select(JOBS))) == 2
+    assert ledger.prune(30_000) is False
+    assert kinds(ledger) == set()
+
+
+def test_more_jobs_than_one_call_forgets_are_told(ledger, job):
+    """Of jobs alone, too."""
+    ledger.ingest([job() for _ in range(501)])
+    ended(ledger, 40)
+    assert ledger.prune(30_000) is True
+
+
+def test_a_unit_of_an_event_that_was_set_aside_is_kept_with_its_job(ledger):
+    """Else the event, published at last, would make it once more."""
+    after = After(ledger)
+    (job,) = take_in(ledger, [evaluation(metadata={"tell": "a"})])
+    answer(ledger, job)
+    (row,) = ledger.outbox(10)
+    ledger.follow(after.following.units([row.record], ledger.now()))
+    ledger.set_aside({row.id: "too large"})
+    after.run()
+    ended(ledger, 40)
+    ledger.prune(10_000)
+    assert kinds(ledger) == {"job", "unit"}
+    ledger.retry_outbox()
+    after.relay()
+    assert after.units() == {(job, "a"): "done"}
+    ledger.prune(10_000)
+    assert kinds(ledger) == set()
+
+
+def test_a_replayed_unit_has_its_patience_anew(ledger):
+    """Else it would expire at once. Those that live go on as they were."""
+    after = After(ledger, patience=7_200.0)
+    (job,) = take_in(ledger, [evaluation(metadata={"tell": "a b"})])
+    answer(ledger, job)
+    after.relay()
+    (unit, other) = ledger.read(select(JOBS.c.id).where(JOBS.c.subject.is_not(None)))
+    others = select(STEPS.c.deadline, JOBS.c.accepted_at).join(JOBS, JOBS.c.id == STEPS.c.job_id)
+    others = others.where(JOBS.c.id.in_([other.id, job])).order_by(JOBS.c.id)
+    before = ledger.read(others)
+    for _ in range(2):
+        with writing(ledger.engine) as tx:  # three hours go by
+            tx.execute(update(JOBS).where(JOBS.c.id == unit.id).values(accepted_at=JOBS.c.accepted_at - 10_800_000))
+            tx.execute(update(STEPS).where(STEPS.c.job_id == unit.id).values(deadline=STEPS.c.deadline - 10_800_000))
+        ledger.reap(3)
+        (letter,) = ledger.dead(DeadFilter())
+        assert (letter.job_id, letter.category) == (unit.id, Category.EXPIRED)
+        assert ledger.replay(DeadFilter()) == (1, 0)
+        assert ledger.reap(3).expired == 0
+        (step,) = ledger.read(select(STEPS).where(STEPS.c.job_id == unit.id))
+        assert 7_190_000 < step.deadline - ledger.now() <= 7_200_000
+    assert ledger.read(others) == before
+    after.run()
+    assert set(after.units().values()) == {"done"}
+
+
+def test_a_replayed_job_has_the_deadline_that_its_sender_gave(ledger, job):
+    """Beside a unit that is replayed, too."""
+    until = ledger.now() + 1
+    ledger.ingest([job(deadline=until)])
+    eventually(lambda: ledger.reap(3).expired)
+    assert ledger.replay(DeadFilter()) == (1, 0)
+    assert ledger.read(select(STEPS.c.deadline)) == [(until,)]

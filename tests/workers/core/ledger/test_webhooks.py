@@ -1,0 +1,181 @@
+"""Endpoints and deliveries in the ledger."""
+
+import json
+
+from sqlalchemy import select, text, update
+from tests.workers.core.ledger.test_hot_path import plan_of, scans, statements
+from tests.workers.features.webhooks.office import ORIGINS, Office
+from tests.workers.features.webhooks.receiver import receiving
+from tests.workers.ledger_jobs import take_in
+from tests.workers.runtime.bridge.records import evaluation
+
+from headrace_schemas.callback import Callback, Recipient
+from headrace_workers.core.sql.database import locks_rows, writing
+from headrace_workers.core.tables import JOBS, STEPS
+from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.listeners import anybody, heard
+from headrace_workers.features.webhooks.store.redelivery import TWICE_MS
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
+from headrace_workers.features.webhooks.tables import CALLBACKS_OF_JOBS, DELIVERIES, ENDPOINTS
+
+
+def jobs(ledger, count, **fields):
+    """So many jobs."""
+    return take_in(ledger, [evaluation(input=str(n), **fields) for n in range(count)])
+
+
+def test_endpoints_are_listed_newest_first_and_in_pages(ledger):
+    """A tenant's own; what callbacks met only when that is asked for."""
+    office = Office(ledger)
+    mine = [office.register(f"http://127.0.0.1:{n}/", name=str(n))[0] for n in range(1, 5)]
+    with writing(ledger.engine) as tx:
+        for age, endpoint in enumerate(mine):
+            tx.execute(update(ENDPOINTS).where(ENDPOINTS.c.id == endpoint).values(created_at=age))
+    office.register("http://127.0.0.1:9/", tenant="other")
+    ledger.of(Webhooks).met({"place": ("default", "https://shop.example")})
+    assert [each.id for each in ledger.of(Webhooks).endpoints("default")] == mine[::-1]
+    assert [each.id for each in ledger.of(Webhooks).endpoints("default", 2)] == mine[:1:-1]
+    assert [each.id for each in ledger.of(Webhooks).endpoints("default", 2, mine[2])] == mine[1::-1]
+    assert ledger.of(Webhooks).endpoints("default", 2, "we_unknown") == []
+    assert ledger.of(Webhooks).endpoint(mine[0], "other") is None
+    assert "place" in [each.id for each in ledger.of(Webhooks).endpoints(origins=ORIGINS)]
+
+
+def test_an_endpoint_is_changed_and_forgotten(ledger):
+    """What was changed shows; nothing shows its secret by accident."""
+    office = Office(ledger)
+    endpoint, secret = office.register("http://127.0.0.1:1/")
+    changed = ledger.of(Webhooks).change(endpoint, {"name": "new", "events": ("job.failed",)})
+    assert (changed.name, changed.events) == ("new", ("job.failed",))
+    assert secret not in repr(changed)
+    ledger.of(Webhooks).remove(endpoint)
+    assert ledger.of(Webhooks).endpoint(endpoint) is None
+
+
+def test_a_batch_is_announced_once_to_who_listens(ledger):
+    """In the caller's own transaction: where that fails nobody hears of it."""
+    office = Office(ledger)
+    one, _ = office.register("http://127.0.0.1:1/", events=("batch.completed",))
+    office.register("http://127.0.0.1:2/", events=("batch.failed",))
+    office.register("http://127.0.0.1:3/", tenant="other", events=("batch.completed",))
+    told = {"tenant": "default", "event_type": "batch.completed", "subject": "batch_" + "a" * 32}
+    try:
+        with writing(ledger.engine) as tx:
+            ledger.of(Webhooks).announce(tx, **told)
+            raise RuntimeError("the caller failed")
+    except RuntimeError:
+        pass
+    assert ledger.of(Webhooks).deliveries(Range(), 10) == []
+    for _ in range(2):
+        with writing(ledger.engine) as tx:
+            ledger.of(Webhooks).announce(
+                tx, data={"counts": {"total": 3}}, callback=Recipient(url="https://shop.example/done"), **told
+            )
+    found = ledger.of(Webhooks).deliveries(Range(), 10)
+    assert sorted((each.type, each.subject, each.url or each.endpoint_id) for each in found) == sorted([
+        ("batch.completed", told["subject"], one),
+        ("batch.completed", told["subject"], "https://shop.example/done"),
+    ])  # fmt: skip
+    _, body = ledger.of(Webhooks).delivery(found[0].id)
+    assert json.loads(body)["data"] == {"id": told["subject"], "counts": {"total": 3}}
+
+
+def test_a_double_click_sends_nothing_twice(ledger):
+    """What was sent again a moment ago is left out, whatever became of it; later it may be sent once more."""
+    office = Office(ledger)
+    with receiving() as receiver:
+        endpoint, _ = office.register(receiver.url)
+        office.end(*jobs(ledger, 5))
+        office.deliver()
+        which = Range(endpoint_id=endpoint)
+        assert ledger.of(Webhooks).preview(which, delivered=False).failed == 0
+        assert ledger.of(Webhooks).replay(which, delivered=False) == 0
+        shown = ledger.of(Webhooks).preview(which, delivered=True)
+        assert (shown.failed, shown.delivered, shown.just_now) == (0, 5, 0)
+        assert ledger.of(Webhooks).replay(which, delivered=True) == 5
+        assert ledger.of(Webhooks).replay(which, delivered=True) == 0
+        office.deliver()
+        shown = ledger.of(Webhooks).preview(which, delivered=True)
+        assert (shown.delivered, shown.just_now) == (0, 5)
+        assert ledger.of(Webhooks).replay(which, delivered=True) == 0
+        assert len(receiver.heard) == 10
+        assert len({each.headers["webhook-id"] for each in receiver.heard}) == 5
+        with writing(ledger.engine) as tx:
+            tx.execute(update(DELIVERIES).values(replayed_at=DELIVERIES.c.replayed_at - TWICE_MS - 1))
+        assert ledger.of(Webhooks).replay(which, delivered=True) == 5
+    assert {row.replays for row in ledger.read(select(JOBS.c.replays).where(JOBS.c.subject.is_not(None)))} == {2}
+
+
+def test_a_range_is_sent_again(ledger):
+    """Of one endpoint or tenant, from one time to another; with all its attempts and time anew."""
+    office = Office(ledger)
+    one, _ = office.register("http://127.0.0.1:1/")
+    two, _ = office.register("http://127.0.0.1:2/")
+    office.end(*jobs(ledger, 4))
+    with writing(ledger.engine) as tx:
+        tx.execute(update(JOBS).where(JOBS.c.subject.is_not(None)).values(state="dead", ended_at=1))
+        tx.execute(update(STEPS).where(STEPS.c.stage == "deliver").values(state="dead", attempts=10, deadline=1))
+        ids = tx.execute(select(DELIVERIES.c.id).where(DELIVERIES.c.endpoint_id == one)).scalars().all()
+        for at, delivery in enumerate(sorted(ids)):
+            tx.execute(update(DELIVERIES).where(DELIVERIES.c.id == delivery).values(created_at=at))
+    which = Range(endpoint_id=one, since=1, until=3)
+    assert ledger.of(Webhooks).preview(which, delivered=False).failed == 2
+    assert ledger.of(Webhooks).replay(which, delivered=False) == 2
+    assert sorted(office.states(endpoint_id=one)) == ["failed", "failed", "pending", "pending"]
+    assert office.states(endpoint_id=two) == ["failed"] * 4
+    revived = ledger.read(select(STEPS).where(STEPS.c.stage == "deliver", STEPS.c.state == "ready"))
+    assert {row.attempts for row in revived} == {0}
+    assert all(row.deadline > ledger.now() + 5 * 86_400_000 for row in revived)
+    assert ledger.of(Webhooks).replay(Range(tenant="other"), delivered=True) == 0
+    assert ledger.of(Webhooks).replay(Range(tenant="default"), delivered=True) == 6
+
+
+def test_what_is_forgotten_goes_with_its_job(ledger):
+    """Deliveries, callbacks, and places that nobody names any more; endpoints stay."""
+    office = Office(ledger)
+    office.register("http://127.0.0.1:1/")
+    office.end(*jobs(ledger, 2, callback=Callback(url="https://shop.example/")))
+    with writing(ledger.engine) as tx:
+        tx.execute(update(JOBS).values(state="done", ended_at=1))
+        tx.execute(update(STEPS).values(state="done"))
+        tx.execute(update(ENDPOINTS).where(ENDPOINTS.c.origin == "place").values(updated_at=1))
+    for _ in range(3):
+        ledger.prune(1_000)
+    assert ledger.read(select(DELIVERIES.c.id)) == []
+    assert ledger.read(select(CALLBACKS_OF_JOBS.c.job_id)) == []
+    assert [each.origin for each in ledger.of(Webhooks).endpoints(origins=ORIGINS)] == ["registered"]
+
+
+def test_what_the_relay_and_a_worker_ask_uses_indexes(ledger):
+    """However many jobs and deliveries lie in the tables."""
+    office = Office(ledger)
+    endpoint, _ = office.register("http://127.0.0.1:1/")
+    known = jobs(ledger, 300)
+    office.end(*known)
+    with writing(ledger.engine) as tx:
+        for number in range(20):
+            tx.execute(text(
+                "INSERT INTO webhook_deliveries (id, endpoint_id, tenant, type, subject, body, created_at) "
+                f"SELECT substr(id, 1, 30) || '{number:05}', 'other{number}', tenant, type, subject, body, created_at "
+                "FROM webhook_deliveries WHERE length(id) = 36"
+            ))  # fmt: skip
+    with ledger.engine.connect() as connection:
+        connection.exec_driver_sql("ANALYZE")
+        connection.commit()
+    ids = [row.id for row in ledger.of(Webhooks).deliveries(Range(), 20)]
+    with writing(ledger.engine) as tx:
+        if locks_rows(tx):
+            tx.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
+        with statements(tx) as seen:
+            from headrace_workers.features.webhooks.store import attempts, delivery_views, endpoints, redelivery
+
+            assert anybody(tx)
+            assert len(heard(tx, known[:20])) == 20
+            attempts.due(tx, ids), endpoints.for_sending(tx, endpoint, "default")
+            delivery_views.find(tx, Range(endpoint_id=endpoint), 10)
+            redelivery.replay(tx, Range(endpoint_id=endpoint), delivered=False)
+        assert len(seen) >= 5
+        for statement, parameters in seen:
+            plan = plan_of(tx, statement, parameters)
+            found = [line for line in scans(plan) if "webhook_endpoints" not in line and "callbacks" not in line]
+            assert found == [], f"{statement}\n{plan}"

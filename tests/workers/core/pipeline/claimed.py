@@ -1,0 +1,72 @@
+"""One claimed step of a generation job, what steps say of it, and what settling makes of that."""
+
+import random
+from datetime import UTC, datetime
+
+from tests.workers.runtime.bridge.records import generation
+
+from headrace_schemas import Answer, Moderated, ModerationVerdict, Output, Result, Usage
+from headrace_schemas.codec import encode_value
+from headrace_workers.core.ledger.start import Started, StepRow
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
+from headrace_workers.core.pipeline.stage import Stage
+from headrace_workers.core.tables import NEVER
+
+JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
+NOW = 1_800_000_000_000
+
+
+def row(**changes):
+    """A claimed step of a generation job."""
+    known = {
+        "job_id": JOB_ID, "tenant": "shop", "kind": "generation",
+        "job_payload": encode_value(generation(tenant="shop")),
+        "traceparent": "00-trace", "correlationid": "corr", "replays": 0,
+        "accepted_at": NOW - 2_000, "attempts": 1, "ready_at": NOW - 1_500,
+        "event_type": "headrace.job.generation.v1", "payload": None, "lane": 1, "rank": 4, "deadline": NEVER,
+        "turn": 77, "tokens": 12, "ordinal": 0, "context": None, "woken_by": None, "held_at": None, "subject": None,
+        "endpoint": None, "due": NEVER, "batch": None,
+    }  # fmt: skip
+    return StepRow(**(known | changes))
+
+
+def settled(outcome, stage="generate", pipeline=None, max_attempts=3, **changes):
+    """Settle one outcome of a group of one."""
+    given_row = row(**changes)
+    started = Started(1, "model.echo", stage, "g", False, 12, NOW, (given_row,))
+    conditions = Conditions(pipeline or Pipeline(), max_attempts, random.Random(1), ran_ms=250.04)
+    return settle(started, given_row, task_of(given_row), outcome, conditions)
+
+
+def answer(text):
+    """What a model wrote."""
+    usage = Usage(prompt_tokens=1, completion_tokens=1)
+    return Answer(text=text, finish_reason="stop", model="echo", quantization="none", usage=usage)
+
+
+def output(text="hello"):
+    """What a generate step says."""
+    return Output(job_id=JOB_ID, tenant="shop", answer=answer(text))
+
+
+def moderated():
+    """What a moderate step says."""
+    verdict = ModerationVerdict(action="allow")
+    return Moderated(job_id=JOB_ID, tenant="shop", answer=answer("hello"), moderation=verdict)
+
+
+def stub(tasks):
+    """A step that nobody runs here."""
+    raise AssertionError(tasks)
+
+
+STAGES = Pipeline().stages
+GENERATE, *BEHIND = STAGES[next(place for place, stage in enumerate(STAGES) if stage.name == "generate") :]
+# Two stages that take what `generate` and `moderate` say.
+TWICE = (GENERATE, BEHIND[0], Stage(name="again", order=55, takes=(Output,), step=stub))
+
+
+def result():
+    """What the last step says."""
+    return Result(job_id=JOB_ID, tenant="shop", status="completed", kind="generation", accepted_at=datetime.now(UTC))

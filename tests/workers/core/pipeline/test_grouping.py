@@ -1,0 +1,85 @@
+"""Which steps may share one call."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.schemas.strategies import embeddings, evaluations, generations, moderations
+from tests.workers.runtime.bridge.records import evaluation, generation
+
+from headrace_schemas import Message, Sampling
+from headrace_workers.core.pipeline.grouping import estimate_tokens
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.stage import model_queue
+from headrace_workers.core.tables import STEPS
+from headrace_workers.features.generation.stage import shared_prefix
+
+ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
+
+
+def group(**sampling):
+    """The group of a job with this sampling."""
+    return generate_group(generation(sampling=Sampling(**sampling)), ID)
+
+
+def generate_group(job, job_id):
+    """The group that a job is answered in."""
+    (generate,) = (stage for stage in Pipeline().stages if stage.name == "generate")
+    return generate.group_of(job, job_id, job.model)
+
+
+def test_greedy_jobs_share_whatever_greedy_ignores():
+    """At temperature 0, top_p, top_k and seed change nothing."""
+    assert group() == group(top_p=0.5, top_k=7, seed=3)
+
+
+def test_what_changes_the_call_parts_groups():
+    """Model, length class, and with sampling its parameters."""
+    assert len({group(temperature=t, top_p=p, top_k=k) for t in (0.5, 1) for p in (0.5, 1) for k in (0, 4)}) == 8
+    assert len({group(temperature=t, repetition_penalty=r) for t in (0, 0.5) for r in (None, 1, 1.5)}) == 6
+    assert group(max_tokens=200) == group(max_tokens=256) != group(max_tokens=257)
+    assert group(max_tokens=1) == group(max_tokens=16)
+    assert generate_group(generation(model="other"), ID) != group()
+
+
+def test_a_seeded_sample_runs_alone():
+    """What its neighbours are must not change its answer."""
+    job = generation(sampling=Sampling(temperature=1, seed=3))
+    assert generate_group(job, ID) != generate_group(job, ID[::-1])
+    job = generation(sampling=Sampling(temperature=1))
+    assert generate_group(job, ID) == generate_group(job, ID[::-1])
+
+
+def test_jobs_of_a_tenant_share_a_long_system_prompt():
+    """And nothing else: neither with another tenant, nor a short one, nor in a job that is no generation."""
+
+    def prefix(system, said="hello", tenant="a"):
+        turns = (Message(role="system", content=system), Message(role="user", content=said))
+        return shared_prefix(generation(prompt=None, messages=turns, tenant=tenant))
+
+    long = "You answer for a shop. " * 40
+    assert prefix(long) == prefix(long, said="bye") is not None
+    assert len({prefix(long), prefix(long, tenant="b"), prefix(long + "!"), prefix("Be brief.")}) == 4
+    assert prefix("Be brief.") is shared_prefix(generation()) is shared_prefix(evaluation(input=long)) is None
+
+
+@given(generations)
+def test_a_group_fits_its_column_after_it_was_split(job):
+    """Halving a group of 128 adds two characters each time, seven times at most."""
+    column = STEPS.c.group_key.type.length
+    assert len(generate_group(job, ID)) + 2 * 8 <= column
+    assert len(model_queue(job.model)) <= STEPS.c.queue.type.length
+
+
+@given(st.one_of(generations, evaluations, embeddings, moderations))
+def test_every_job_costs_something(job):
+    """A job of no cost would overtake for ever in the fair order."""
+    assert estimate_tokens(job) >= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("", 0), ("Name three rivers.", 4), ("12 May 2031", 7), ("naïve", 3), ("江の水", 3), ("a" * 30, 3), (" \n\t ", 0)],
+)
+def test_tokens_are_guessed_by_words_digits_and_signs(text, tokens):
+    """Words, each digit and each other sign; a long word is several."""
+    assert estimate_tokens(evaluation(input=text, output="")) == tokens + 1

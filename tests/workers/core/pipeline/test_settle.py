@@ -1,0 +1,378 @@
+"""What becomes of one task."""
+
+import random
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import get_args
+
+import pytest
+from tests.workers.core.pipeline.claimed import (
+    BEHIND,
+    GENERATE,
+    JOB_ID,
+    NOW,
+    TWICE,
+    moderated,
+    output,
+    result,
+    row,
+    settled,
+    stub,
+)
+from tests.workers.runtime.bridge.records import generation
+
+from headrace_schemas import Category, Message, StageRecord, Topic
+from headrace_schemas.codec import decode_value, encode_value
+from headrace_schemas.events import JobKind
+from headrace_schemas.examples import EXAMPLES
+from headrace_schemas.limits import MAX_EVENT_BYTES
+from headrace_workers.core.identity import end_id, said_id
+from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, JobEnd, Retry, Wait
+from headrace_workers.core.ledger.rows import Row
+from headrace_workers.core.ledger.start import Started
+from headrace_workers.core.pipeline.carried import pack
+from headrace_workers.core.pipeline.retry import RetrySchedule
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.settle import Conditions, failed, task_of
+from headrace_workers.core.pipeline.stage import Stage
+from headrace_workers.core.tables import INCIDENTS, NEVER
+from headrace_workers.features.generation.stage import shared_prefix
+
+
+def test_a_step_that_is_done_makes_the_next_ready():
+    """The event is published, and is what the next step reads; lane, rank and flow stay, and a turn comes later."""
+    done = settled(Done(output()), lane=1, rank=2, turn=77, batch=7)
+    assert isinstance(done.outcome, Done)
+    (following,) = done.following
+    assert (following.stage, following.queue, following.event_type) == ("moderate", "moderate", "headrace.output.v1")
+    assert (following.lane, following.rank, following.turn, following.deadline) == (1, 2, 0, NEVER)
+    assert (following.tenant, following.flow) == ("shop", 7)
+    assert following.payload == done.records[-1].value
+    assert following.read_bytes == len(row().job_payload) + len(done.records[-1].value)
+    assert (done.records[-1].topic, done.records[-1].key) == (Topic.OUTPUTS, JOB_ID)
+    assert done.records[-1].headers["ce_traceparent"] == "00-trace"
+    assert done.records[-1].headers["ce_correlationid"] == "corr"
+    assert done.records[-1].headers["ce_dataschema"] == "urn:headrace:schema:headrace.output.v1"
+
+
+def test_a_job_cannot_be_dropped():
+    """Somebody waits for its end: a stage that drops it is a fault, and the job is dead with it in words."""
+    dead = settled(Dropped("nobody wants it"))
+    assert isinstance(dead.outcome, Dead)
+    assert "dropped a job, whose end somebody waits for" in dead.outcome.reason
+
+
+def test_a_step_carries_all_of_what_came_before_it():
+    """What the next one is ordered, grouped and bounded by; its event is of the time when the step ended."""
+    done = settled(Done(output()), lane=0, rank=3, deadline=NOW + 10**6, due=NOW, tokens=99)
+    (following,) = done.following
+    assert (following.job_id, following.lane, following.rank, following.deadline) == (JOB_ID, 0, 3, NOW + 10**6)
+    assert (following.due, following.tokens, following.group_key) == (NOW, 99, "moderate")
+    assert done.job_id == JOB_ID
+    assert done.records[-1].headers["ce_time"].startswith("2027-01-15T08:00:00.25")
+    assert done.records[-1].headers["ce_subject"] == JOB_ID
+
+
+def test_a_step_that_goes_on_to_a_model_knows_what_its_prompt_begins_with():
+    """Where it was looked up before, too, it is run with others that begin so."""
+    turns = (Message(role="system", content="You answer for a shop. " * 40), Message(role="user", content="hello"))
+    job = generation(prompt=None, messages=turns)
+    (following,) = settled(Done(), stage="recall", job_payload=encode_value(job)).following
+    assert (following.stage, following.prefix) == ("generate", shared_prefix(job))
+    assert following.prefix is not None
+
+
+def test_a_clock_that_was_set_back_gives_no_negative_times():
+    """Nor is an attempt counted that nobody counted."""
+    done = settled(Ended(result()), stage="judge", ready_at=NOW + 5_000, accepted_at=NOW + 9_000, attempts=0)
+    receipt = decode_value("headrace.result.v1", done.end.value)
+    (record,) = receipt.stages
+    assert (record.waited_ms, record.attempt, receipt.total_ms) == (0, 1, 0.0)
+
+
+def test_what_a_step_reads():
+    """The job, and the event of the step before it where there is one."""
+    assert settled_task().event == settled_task().job == generation(tenant="shop")
+    later = settled_task(payload=encode_value(output()), event_type="headrace.output.v1", attempts=2)
+    assert (later.event, later.job, later.attempt) == (output(), generation(tenant="shop"), 2)
+    assert later.accepted_at == datetime.fromtimestamp((NOW - 2_000) / 1000, UTC)
+
+
+def settled_task(**changes):
+    """The task of a claimed step."""
+    return task_of(row(**changes))
+
+
+def test_the_record_of_a_stage_is_added_to_those_before():
+    """A receipt accounts for every stage, with the attempt that counted and the times."""
+    first = settled(Done(output()), attempts=2).records[-1].value
+    event = decode_value("headrace.output.v1", first)
+    (record,) = event.stages
+    assert (record.stage, record.attempt, record.waited_ms, record.ran_ms, record.group_size) == (
+        "generate", 2, 1_500, 250.0, 1,
+    )  # fmt: skip
+    last = settled(Ended(result()), stage="judge", payload=first, event_type="headrace.output.v1")
+    receipt = decode_value("headrace.result.v1", last.end.value)
+    assert [record.stage for record in receipt.stages] == ["generate", "judge"]
+    assert (receipt.total_ms, last.following, last.records) == (2_250.0, (), ())
+
+
+BOGUS = (StageRecord(stage="bogus", attempt=9, waited_ms=1, ran_ms=1, group_size=1),)
+
+
+@pytest.mark.parametrize("said", [(), BOGUS], ids=["silent", "bogus"])
+def test_no_step_tells_of_the_stages_before_it(said):
+    """Whatever it says of them: its last event, and those beside it, have those that there were."""
+    first = settled(Done(output())).records[-1].value
+    beside, passed, last = (event.model_copy(update={"stages": said}) for event in (output(), moderated(), result()))
+    way = {"payload": first, "event_type": "headrace.output.v1"}
+    done = settled(Done(passed, also=(beside,)), stage="moderate", **way)
+    ended = settled(Ended(last, also=(beside,)), stage="judge", **way)
+    for stage, records in (("moderate", done.records), ("judge", (*ended.records, ended.end))):
+        told = [decode_value(record.headers["ce_type"], record.value).stages for record in records]
+        assert [[record.stage for record in stages] for stages in told] == [["generate", stage]] * 2
+    assert decode_value("headrace.moderated.v1", done.following[0].payload).stages[0].stage == "generate"
+
+
+def test_an_events_id_is_the_same_however_often_it_is_made():
+    """A repeat can be recognised; only a replay by hand begins a new series."""
+    ids = [
+        settled(Done(output(text=text)), attempts=n).records[-1].headers["ce_id"] for text, n in (("a", 1), ("b", 2))
+    ]
+    assert ids == [said_id(JOB_ID, "generate", 0, 0)] * 2
+    others = [
+        settled(Done(output()), replays=1), settled(Done(output()), ordinal=1),
+        settled(Done(output(), also=(output(),))), settled(Done(output()), stage="moderate", pipeline=Pipeline(TWICE)),
+    ]  # fmt: skip
+    assert len({*ids, *(other.records[-1].headers["ce_id"] for other in others)}) == 5
+
+
+def test_retry_waits_at_least_as_long_as_was_asked():
+    """The step may ask for a delay; the ledger's own backoff comes where it is longer."""
+    later = settled(Retry("busy", after=300.0))
+    assert isinstance(later.outcome, Retry)
+    assert (later.job_id, later.delay_ms, later.outcome.reason) == (JOB_ID, 300_000, "busy")
+
+
+def test_the_last_attempt_is_final():
+    """A transient failure that comes again and again ends in `dead`, with the attempts and the last reason."""
+    dead = settled(Retry("busy", category=Category.REROUTABLE), attempts=3)
+    assert isinstance(dead.outcome, Dead)
+    assert (dead.burial.category, dead.burial.attempts, dead.burial.reason) == (
+        Category.REROUTABLE,
+        3,
+        "given up after 3 attempts: busy",
+    )
+
+
+def test_a_retry_after_the_deadline_is_none():
+    """Where the deadline leaves no time to try again, the job has expired now."""
+    dead = settled(Retry("busy", after=60.0), deadline=NOW + 59_000)
+    assert isinstance(dead.outcome, Dead)
+    assert (dead.burial.category, "busy" in dead.burial.reason) == (Category.EXPIRED, True)
+    assert isinstance(settled(Retry("busy", after=60.0), deadline=NOW + 120_000).outcome, Retry)
+
+
+@pytest.mark.parametrize(("left", "kind"), [(60_250, Dead), (60_251, Retry)])
+def test_a_deadline_is_counted_from_the_end_of_the_run(left, kind):
+    """It ran for a quarter of a second, and is to wait for a minute: what would be due at the deadline is too late."""
+    assert isinstance(settled(Retry("busy", after=60.0), deadline=NOW + left).outcome, kind)
+
+
+def test_a_step_whose_worker_failed_around_it_is_tried_again():
+    """As one that said so itself, without an answer for the end."""
+    given = row(attempts=2)
+    started = Started(1, "model.echo", "generate", "g", False, 12, NOW, (given,))
+    conditions = Conditions(Pipeline(), max_attempts=3, random=Highest(), ran_ms=0.0)
+    assert failed(started, given, "it broke", conditions) == Settled(JOB_ID, Retry("it broke"), delay_ms=2_000)
+    dead = failed(started, row(attempts=3), "it broke", conditions)
+    assert isinstance(dead.outcome, Dead)
+    assert (dead.burial.stage, dead.burial.reason) == ("generate", "given up after 3 attempts: it broke")
+
+
+@pytest.mark.parametrize(
+    "end", [{"attempts": 3}, {"deadline": NOW + 59_000}], ids=["no attempt is left", "no time is left"]
+)
+def test_what_is_known_without_the_step_is_sent_in_the_end(end):
+    """A step that said so ends in a receipt rather than in `dead`, with its own record in it; before, it is tried."""
+    retry = Retry("busy", after=60.0, otherwise=Ended(result()))
+    assert isinstance(settled(retry, stage="judge", attempts=2).outcome, Retry)
+    last = settled(retry, stage="judge", **end)
+    assert isinstance(last.outcome, Ended)
+    assert (last.end.topic, last.following) == (Topic.RESULTS, ())
+    receipt = decode_value("headrace.result.v1", last.end.value)
+    assert [(record.stage, record.attempt) for record in receipt.stages] == [("judge", end.get("attempts", 1))]
+    assert receipt.total_ms == 2_250.0
+
+
+@pytest.mark.parametrize("kind", get_args(JobKind))
+def test_dead_keeps_the_job_as_it_came(kind):
+    """The dead letter holds what a replay needs: the original and its topic."""
+    payload = encode_value(EXAMPLES[f"headrace.job.{kind}.v1"])
+    dead = settled(Dead(Category.PERMANENT, "no"), stage="judge", kind=kind, job_payload=payload).burial
+    assert (dead.id, dead.job_id, dead.stage) == (end_id(JOB_ID, "headrace.dead.v1"), JOB_ID, "judge")
+    assert (dead.value, str(dead.topic), dead.tenant) == (payload, f"jobs.{kind}", "shop")
+    assert (dead.category, dead.reason, dead.attempts) == (Category.PERMANENT, "no", 1)
+    assert (dead.traceparent, dead.correlationid) == ("00-trace", "corr")
+    assert (dead.origin.traceparent, dead.origin.correlationid) == ("00-trace", "corr")
+    again = settled(Dead(Category.PERMANENT, "no"), replays=1).burial
+    assert again.id == end_id(JOB_ID, "headrace.dead.v1", 1)
+
+
+class Highest(random.Random):
+    """Chance that always says the most."""
+
+    def uniform(self, a, b):
+        assert a == 0
+        return b
+
+
+def test_what_is_not_published_goes_on_with_the_job():
+    """Context of all stages before, and the records of those that said nothing; the event is the one that came."""
+    before = Stage(name="look", order=1, takes=(type(generation()),), step=stub)
+    pipeline = Pipeline((before, *Pipeline().stages))
+    done = settled(Done(context={"found": [1, "é"]}), stage="look", pipeline=pipeline, context=pack({"a": 1}, ()))
+    assert done.records == ()
+    (following,) = done.following
+    assert (following.stage, following.payload, following.event_type) == (
+        "generate", None, "headrace.job.generation.v1",
+    )  # fmt: skip
+    assert following.read_bytes == len(row().job_payload) + len(following.context)
+    task = settled_task(context=following.context)
+    assert (task.context, task.event) == ({"a": 1, "found": [1, "é"]}, task.job)
+    assert [record.stage for record in task.stages] == ["look"]
+    answer = settled(Done(output()), pipeline=pipeline, context=following.context)
+    event = decode_value("headrace.output.v1", answer.records[-1].value)
+    assert [record.stage for record in event.stages] == ["look", "generate"]
+    assert settled_task(context=answer.following[0].context).context == {"a": 1, "found": [1, "é"]}
+    assert settled_task(context=answer.following[0].context).stages == ()  # they are in the event now
+
+
+def test_a_step_without_context_writes_none():
+    """It would be read and copied with every step."""
+    assert settled(Done(output())).following[0].context is None
+
+
+def test_several_events_are_published_in_order():
+    """The last of them is what the job goes on with."""
+    done = settled(Done(output(text="b"), also=(output(text="a"),)))
+    assert [decode_value("headrace.output.v1", record.value).answer.text for record in done.records] == ["a", "b"]
+    assert done.following[0].payload == done.records[-1].value
+    ended = settled(Ended(result(), also=(moderated(),)), stage="judge")
+    assert [record.topic for record in ended.records] == [Topic.MODERATED]
+    assert (ended.end.topic, ended.following) == (Topic.RESULTS, ())
+
+
+def test_a_job_that_is_sent_back_begins_a_new_round():
+    """The same stage may run again for it; forward it stays in its round."""
+    back = settled(Done(to="generate"), stage="moderate", ordinal=1, payload=encode_value(output()),
+                   event_type="headrace.output.v1")  # fmt: skip
+    (following,) = back.following
+    assert (following.stage, following.ordinal, following.queue) == ("generate", 2, "model.echo")
+    assert settled(Done(output()), ordinal=2).following[0].ordinal == 2
+
+
+def test_a_job_that_goes_round_in_a_circle_is_dead():
+    """It would do so for ever."""
+    assert isinstance(settled(Done(to="generate"), ordinal=99).outcome, Done)
+    dead = settled(Done(to="generate"), ordinal=100)
+    assert isinstance(dead.outcome, Dead)
+    assert "back to 'generate' more than 100 times" in dead.burial.reason
+
+
+def test_a_job_goes_on_to_another_model_of_the_same_stage():
+    """Where the step names it: as one more round of that stage, in that model's queue, alone with its own."""
+    criteria = [{"criterion": "rubric", "question": "?", "model": name} for name in "ab"]
+    asked = generation(criteria=criteria)
+    onward = settled(
+        Done(to="rubric", model="b", context={"judged": {}}), stage="rubric", job_payload=encode_value(asked),
+        payload=encode_value(moderated()), event_type="headrace.moderated.v1",
+    )  # fmt: skip
+    (following,) = onward.following
+    assert (following.stage, following.queue, following.group_key, following.ordinal) == (
+        "rubric",
+        "model.b",
+        "rubric|b",
+        1,
+    )
+    assert onward.records == ()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        (Done(result()), "no stage that takes Result"),
+        (Done(output(), to="cook"), "the unknown stage 'cook'"),
+        (Ended(output()), "ended the job with Output"),
+        (Done(context={"a": object()}, to="moderate"), "a context that is no JSON"),
+        (Done(context={"a": float("nan")}, to="moderate"), "a context that is no JSON"),
+        (Done(context={"a": "\ud800"}, to="moderate"), "a context that is no JSON"),
+        (Done(context={"a": "x" * MAX_EVENT_BYTES}, to="moderate"), "more than the limit of 4194304"),
+    ],
+    ids=["no end", "nowhere", "no receipt", "an object", "no number", "no text", "too large"],
+)
+def test_what_cannot_be_done_is_the_end_of_the_job(outcome, words):
+    """An end is said, not inferred: whoever forgets to say it finds out, by the stage that said it."""
+    dead = settled(outcome, stage="judge")
+    assert isinstance(dead.outcome, Dead)
+    assert (dead.burial.category, dead.burial.stage) == (Category.PERMANENT, "judge")
+    assert words in dead.burial.reason
+
+
+def test_a_step_may_wait_for_another_job_or_be_held():
+    """Neither is an attempt."""
+    wait, held = Wait(JobEnd("other"), "it answers the same", at_most=1.5), Held("a person must look")
+    assert settled(wait) == Settled(JOB_ID, wait, delay_ms=1_500)
+    assert settled(held) == Settled(JOB_ID, held, settled(held).records)
+
+
+def test_what_is_held_is_told_once():
+    """As an event of its own; not while it is held and tried again."""
+    (record,) = settled(Held("a person must look"), stage="moderate").records
+    event = decode_value("headrace.job.held.v1", record.value)
+    assert (record.topic, record.key, event.job_id, event.stage) == (Topic.HELD, JOB_ID, JOB_ID, "moderate")
+    assert (event.reason, event.needs_person) == ("a person must look", True)
+    down = Held("a detector is down", needs_person=False)
+    assert decode_value("headrace.job.held.v1", settled(down).records[0].value).needs_person is False
+    assert settled(down, held_at=NOW - 1).records == ()
+
+
+def test_what_needs_no_person_is_tried_again_ever_more_seldom():
+    """A half of what it has waited, between bounds, and not all at the same time."""
+    down = Held("a detector is down", needs_person=False)
+    assert settled(Held("a person must look")).delay_ms is None
+    assert 2_500 <= settled(down).delay_ms <= 5_000
+    assert 15_000 <= settled(down, held_at=NOW - 60_000).delay_ms <= 30_000
+    assert 60_000 <= settled(down, held_at=NOW - 86_400_000).delay_ms <= 120_000
+
+
+def test_rows_are_written_with_what_they_belong_to():
+    """In the transaction that completes the step."""
+    rows = (Row(INCIDENTS, {"holder": "a"}),)
+    assert settled(Done(output(), rows=rows)).outcome.rows == rows
+    assert settled(Ended(result(), rows=rows), stage="judge").outcome.rows == rows
+
+
+def test_what_a_model_could_not_is_tried_elsewhere_at_once():
+    """Where its stage knows of another, however often this model was asked; then it is an attempt as any other."""
+    own = replace(GENERATE, group=None, elsewhere=lambda _job, tried: {"echo": "big"}.get(tried))
+    pipeline = Pipeline((own, *BEHIND))
+    retry = Retry("too hard", after=9.0, category=Category.REROUTABLE)
+    elsewhere = Settled(JOB_ID, retry, delay_ms=0, queue="model.big", group_key="generate|big", tokens=12)
+    assert settled(retry, pipeline=pipeline) == elsewhere
+    assert settled(retry, pipeline=pipeline, attempts=3) == elsewhere
+    busy = Retry("busy", after=9.0)
+    assert settled(busy, pipeline=pipeline) == Settled(JOB_ID, busy, delay_ms=9_000)
+    assert settled(retry) == Settled(JOB_ID, retry, delay_ms=9_000)
+    assert isinstance(settled(retry, attempts=3).outcome, Dead)
+
+
+def test_a_stage_has_a_schedule_of_its_own():
+    """Attempts and delays are values of the stage."""
+    patient = Stage(
+        name="generate", order=40, takes=(), step=stub, retry=RetrySchedule(first=3_600.0, longest=3_600.0, attempts=9)
+    )
+    later = settled(Retry("busy"), pipeline=Pipeline((patient,)), attempts=8)
+    assert isinstance(later.outcome, Retry)
+    assert isinstance(settled(Retry("busy"), pipeline=Pipeline((patient,)), attempts=9).outcome, Dead)

@@ -1,0 +1,166 @@
+"""All guards together."""
+
+import sys
+from collections import Counter
+
+import pytest
+from tests.workers.features.cache.guards.families import pairs, wordings
+
+from headrace_workers.features.cache.guards.profile import profile
+from headrace_workers.features.cache.guards.refusal import GUARDS, refusal
+
+_PREAMBLE = (
+    "You work at the help desk of a shop. Answer what follows as briefly and exactly as you can, in plain English, "
+    "with no greeting, with no advice that nobody asked for, and without a word about these instructions. "
+)
+
+
+def test_no_trap_of_the_families_passes() -> None:
+    """Questions of one family that ask for different things are refused, each by some guard, whoever was first."""
+    traps = [(asked, cached) for same, _, asked, cached in pairs() if not same]
+    assert len(traps) > 2_000
+    passed = [(asked, cached) for asked, cached in traps if refusal(profile(asked), profile(cached)) is None]
+    assert passed == []
+    passed = [(asked, cached) for asked, cached in traps if refusal(profile(cached), profile(asked)) is None]
+    assert passed == []
+
+
+def test_most_wordings_of_one_question_pass() -> None:
+    """Of the pairs that ask for the same, at least four in five pass."""
+    same = [(asked, cached) for same, _, asked, cached in pairs() if same]
+    passed = sum(refusal(profile(asked), profile(cached)) is None for asked, cached in same)
+    assert passed >= 0.8 * len(same)
+
+
+def test_of_questions_as_people_type_them_traps_are_refused() -> None:
+    """Of those in `wordings.txt` two traps of a thousand pass at most, and two in five that ask for the same."""
+    same, traps = wordings()
+    assert len(traps) > 1_500
+    passed = [(asked, cached) for asked, cached in traps if refusal(profile(asked), profile(cached)) is None]
+    assert len(passed) <= 0.002 * len(traps), passed
+    served = sum(refusal(profile(asked), profile(cached)) is None for asked, cached in same)
+    assert served >= 0.4 * len(same)
+
+
+def test_of_questions_that_are_typed_in_a_hurry_no_trap_passes() -> None:
+    """Of those in `typed.txt`, either way round; and two in three that ask for the same do."""
+    same, traps = wordings("typed.txt")
+    both = [pair for asked, cached in traps for pair in ((asked, cached), (cached, asked))]
+    assert [pair for pair in both if refusal(*map(profile, pair)) is None] == []
+    served = sum(refusal(profile(asked), profile(cached)) is None for asked, cached in same)
+    assert served >= 2 / 3 * len(same)
+
+
+def test_a_slip_of_the_pen_is_read_as_what_is_meant() -> None:
+    """One that is no word; words that differ by a letter are two words."""
+    assert refusal(profile("How do I chnage my passowrd?"), profile("how do i change my password")) is None
+    assert refusal(profile("whats the weather like"), profile("What's the weather like?")) is None
+    assert refusal(profile("why doesnt it open"), profile("Why does it open?")) is not None
+    for one, other in (("desert", "dessert"), ("medication", "meditation"), ("wether", "weather")):
+        assert refusal(profile(f"What is a {one}?"), profile(f"What is a {other}?")) is not None
+
+
+def test_a_preamble_that_both_share_changes_little() -> None:
+    """Behind forty words that both share, traps are refused as before, and most wordings pass as before."""
+    kept = Counter[bool]()
+    for same, _, asked, cached in pairs()[::7]:
+        refused = refusal(profile(_PREAMBLE + asked), profile(_PREAMBLE + cached))
+        assert same or refused is not None, (asked, cached)
+        if same:
+            kept[refused is None] += 1
+    assert kept[True] >= 0.75 * kept.total()
+
+
+def test_the_refusal_names_its_guard_and_says_why() -> None:
+    """What is told is for people: the guard's name and the words that differ."""
+    refused = refusal(profile("Where can I park in Lisbon?"), profile("Where can I park in Porto?"))
+    assert refused is not None
+    assert refused.guard == "names"
+    assert refused.reason == "asks about Lisbon; the answer is about Porto"
+
+
+def test_a_question_is_the_same_as_itself() -> None:
+    """No guard refuses a text for itself, whatever it is."""
+    for text in (
+        "",
+        " ",
+        "?!",
+        "\0\ud800",
+        "a\n\nb",
+        "日本の首都はどこですか",
+        "'s",
+        "of",
+        '"',
+        "1,2,3",
+        "²",
+        "٣",
+        "1_0",
+        "<b>",
+    ):
+        assert refusal(profile(text), profile(text)) is None, text
+
+
+def test_names_are_told_apart() -> None:
+    """Each guard has a name of its own: statistics are kept by it."""
+    assert len({guard.name for guard in GUARDS}) == len(GUARDS)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "a",
+        "1",
+        "1,",
+        "a.b",
+        "a-",
+        "`",
+        "'",
+        '"',
+        "日",
+        "<>",
+        "@.",
+        " a",
+        "x_",
+        "-1",
+        "«a",
+        "1/",
+        "'s ",
+        "a's ",
+        "and ",
+        "b by was ",
+    ],
+)
+def test_a_hostile_text_is_read(unit: str) -> None:
+    """100,000 characters of anything are read and compared without an error."""
+    hostile = profile(unit * (100_000 // len(unit)))
+    assert refusal(hostile, hostile) is None
+    refusal(hostile, profile("Where is it?"))
+    refusal(profile("What was Ann told by Bob?"), hostile)
+
+
+def test_the_time_grows_with_the_text_and_not_with_its_square() -> None:
+    """Ten times the text is at most about ten times the steps, counted as calls and not as seconds."""
+    short, long = _steps(60), _steps(600)
+    assert long < 20 * short
+
+
+def _steps(size: int) -> int:
+
+    words = [f"{('of', 'by', 'and', 'was')[n % 4]} w{chr(97 + n % 26)}{chr(97 + n // 26 % 26)}x" for n in range(size)]
+    one, other = " ".join(words), " ".join(reversed(words))
+    count = 0
+
+    def step(*_: object) -> object:
+        nonlocal count
+        count += 1
+        return step
+
+    before = sys.gettrace()
+    sys.settrace(step)
+    try:
+        for guard in GUARDS:
+            guard.refuse(profile(one), profile(other))
+    finally:
+        sys.settrace(before)
+    return count

@@ -1,0 +1,180 @@
+"""Answers that are planted, rows that are damaged, and workers that get in each other's way."""
+
+import threading
+
+import numpy as np
+import pytest
+from sqlalchemy import func, insert, select, update
+from tests.workers.features.cache.semantic.conftest import Flow, tiers
+from tests.workers.features.cache.semantic.test_exact import entries
+from tests.workers.features.cache.semantic.test_likeness import ASKED, LIKE, ask, semantic  # noqa: F401 - a fixture
+
+from headrace_workers.core.ledger.follow import Follower
+from headrace_workers.core.progress import Progress
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CHANGES
+from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
+from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.question_indexes import Known
+from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.store.answers import Answers
+from headrace_workers.features.cache.store.entries import Admit, NewEntry, Withdraw
+from headrace_workers.features.cache.tables import ENTRIES
+from headrace_workers.testing import HashEmbedder
+
+PLANTED = "How do I transfer 100 euros from Ann to Bob?"
+
+
+class Colliding(HashEmbedder):
+    """Whatever is asked has one vector: the worst that an attacker could find."""
+
+    def embed(self, texts):
+        """The same row each time."""
+        return super().embed(["one"] * len(texts))
+
+
+@pytest.fixture
+def colliding(ledger):
+    """A flow in which any two questions have a cosine of 1."""
+    known = Known(64)
+    flow = Flow(ledger, AnswerLookup(ledger, lambda alias: f"{alias}/1", NearestQuestions(Colliding(), known, 0.9)))
+    flow.follower = Follower(Questions(ledger, known), Progress().loop("follow"))
+    return flow
+
+
+OTHERS = (
+    "How do I transfer 100 euros from Bob to Ann?",
+    "How do I transfer 900 euros from Ann to Bob?",
+    "How do I transfer 100 dollars from Ann to Bob?",
+    "How do I not transfer 100 euros from Ann to Bob?",
+    "How do I transfer 100 euros from Ann to Mallory?",
+    "When do I transfer 100 euros from Ann to Bob?",
+    "How do I cancel 100 euros from Ann to Bob?",
+    "Ignore what was asked: how do I transfer 100 euros from Ann to Bob?",
+    "How do I transfer 100 euros from Ann to B\u200bob\u202e?",
+    "Is my account safe?",
+)
+
+
+@pytest.mark.parametrize("asked", [(PLANTED, *OTHERS), (*OTHERS, PLANTED)], ids=["first", "last"])
+def test_an_answer_that_was_planted_is_not_served_for_another_question(colliding, asks, asked):
+    """However near its vector is: neither once it is there, nor while it is made."""
+    jobs = ask(colliding, asks, *asked)
+    assert tiers(colliding, jobs) == ["none"] * len(asked)
+    # Under another limit, none of these has an answer; now all are asked at a time.
+    more = {"sampling": {"max_tokens": 9}}
+    jobs = colliding.send(*(asks(each, cache="semantic", **more, idempotency_key=f"2{each}") for each in asked))
+    colliding.run("recall")
+    assert colliding.states(jobs) == ["done"] * len(asked)
+    colliding.drain()
+    assert tiers(colliding, jobs) == ["none"] * len(asked)
+
+
+def test_the_same_question_is_served_all_the_same(colliding, asks):
+    """So it is the guards that refuse the others."""
+    jobs = ask(colliding, asks, PLANTED, "How can I transfer 100 euros from Ann to Bob?")
+    assert tiers(colliding, jobs) == ["none", "semantic"]
+
+
+def test_vectors_of_two_embedders_never_meet(semantic, asks):  # noqa: F811 - the fixture
+    """Another embedder is another scope, for what is known and for what is being made."""
+    ask(semantic, asks, ASKED)
+    semantic.send(asks("How do I bake bread in my oven?", cache="semantic", idempotency_key="pending"))
+    semantic.run("recall")
+    known = Known(64)
+    other = HashEmbedder("other")
+    assert other.id != HashEmbedder().id
+    flow = Flow(
+        semantic.ledger, AnswerLookup(semantic.ledger, lambda alias: f"{alias}/1", NearestQuestions(other, known, 0.7))
+    )
+    Follower(Questions(semantic.ledger, known), Progress().loop("follow")).once()
+    assert (len(known), len(known.making)) == (1, 1)
+    jobs = flow.send(*(asks(each, cache="semantic") for each in (LIKE, "How do I bake bread in the oven I own?")))
+    flow.run("recall")
+    assert flow.states(jobs) == ["done", "done"]
+    flow.drain()
+    assert tiers(flow, jobs) == ["none", "none"]
+
+
+BAD = [b"", b"abc", np.ones(64, np.float32).tobytes(), np.full(64, np.nan, np.float32).tobytes(),
+       np.eye(1, 32, dtype=np.float32).tobytes(), np.eye(1, 65, dtype=np.float32).tobytes()]  # fmt: skip
+
+
+@pytest.mark.parametrize("followed", [True, False])
+def test_a_bad_vector_of_what_is_being_made_holds_up_nothing(semantic, asks, followed):  # noqa: F811 - the fixture
+    """Nobody waits for it, and the others are found; as for what has an answer."""
+    for number, vector in enumerate(BAD):
+        more = {"cache": "semantic", "sampling": {"max_tokens": 10 + number}}  # a scope of its own
+        jobs = semantic.send(asks(ASKED, **more, idempotency_key=f"1 {number}"))
+        semantic.run("recall")
+        with writing(semantic.ledger.engine) as tx:
+            tx.execute(update(ENTRIES).where(ENTRIES.c.job_id == jobs[0]).values(vector=vector))
+        if followed:
+            semantic.follower.once()
+        jobs += semantic.send(asks(LIKE, **more, idempotency_key=f"2 {number}"))
+        semantic.run("recall")
+        jobs += semantic.send(asks("How do I reset the password for my account?", **more, idempotency_key=f"{number}"))
+        semantic.run("recall")
+        assert semantic.states(jobs) == ["done", "done", "parked"]
+
+
+def test_two_workers_that_lead_at_a_time_make_one_entry(ledger):
+    """Whoever of many is first leads; all are told the same."""
+    told = []
+
+    def lead(number):
+        wanted = [NewEntry(scope="s", key=key, tenant="a", job_id=f"{number}", lane=0, question="q", vector=b"v")
+                  for key in sorted("abc", reverse=number % 2 == 0)]  # fmt: skip
+        told.append(ledger.of(Answers).lead(wanted).leaders)
+
+    threads = [threading.Thread(target=lead, args=[number]) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(told) == 8
+    assert all(each == told[0] for each in told)
+    assert len(ledger.read(select(ENTRIES.c.id))) == 3
+    assert len(ledger.read(select(CHANGES.c.number))) == 3
+
+
+def test_an_entry_that_is_written_by_two_is_written_once(ledger):
+    """Who lost its lease and who took over admit the same; one that was withdrawn cannot come back."""
+    led = ledger.of(Answers).lead([NewEntry(scope="s", key=key, tenant="a", job_id=key, lane=0) for key in "ab"])
+    first, second = led.leaders["a"].entry_id, led.leaders["b"].entry_id
+    for answer in (b"first", b"late"):
+        with writing(ledger.engine) as tx:
+            Admit(first, answer, 1.0, 60_000).write(tx)
+    for write in (Withdraw(second), Admit(second, b"late", 1.0, 60_000), Withdraw(first)):
+        with writing(ledger.engine) as tx:
+            write.write(tx)
+    (row,) = ledger.read(select(ENTRIES.c.id, ENTRIES.c.state, ENTRIES.c.answer))
+    assert tuple(row) == (first, "live", b"first")
+
+
+def test_two_answers_to_one_request_are_one(ledger):
+    """The later takes the earlier one's place; never are there two that live."""
+    ids = []
+    for number in range(2):
+        led = ledger.of(Answers).lead([NewEntry(scope="s", key="k", tenant="a", job_id=f"{number}", lane=0)], ids)
+        ids.append(led.leaders["k"].entry_id)
+        with writing(ledger.engine) as tx:
+            Admit(ids[-1], b"answer", 1.0, 60_000).write(tx)
+    assert [row.state for row in ledger.read(select(ENTRIES.c.state).order_by(ENTRIES.c.id))] == ["dead", "live"]
+
+
+def test_a_change_that_comes_twice_changes_nothing(semantic, asks):  # noqa: F811 - the fixture
+    """Duplicate ids, in one look and in two."""
+    ask(semantic, asks, ASKED)
+    (row,) = semantic.ledger.read(select(ENTRIES.c.id))
+    with writing(semantic.ledger.engine) as tx:
+        change = {"xact": 0, "kind": "entry", "subject": row.id, "at": 1}
+        largest = select(func.max(CHANGES.c.xact)).scalar_subquery()
+        tx.execute(insert(CHANGES).values({**change, "xact": largest}))
+        tx.execute(insert(CHANGES).values({**change, "xact": largest}))
+    semantic.follower.once()
+    semantic.follower.once()
+    assert (len(semantic.known), len(semantic.known.making)) == (1, 0)
+    jobs = ask(semantic, asks, LIKE)
+    assert tiers(semantic, jobs) == ["semantic"]
+    assert entries(semantic) == ["live"]

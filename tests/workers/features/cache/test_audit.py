@@ -1,0 +1,79 @@
+"""The audit step: one call of the model for all, and a label for each."""
+
+import pytest
+from tests.workers.features.generation.test_generate import Model
+
+from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Output, Usage
+from headrace_schemas.errors import PromptTooLong, Unavailable
+from headrace_workers.core.ledger.outcome import Done, Retry
+from headrace_workers.core.pipeline.task import Unit
+from headrace_workers.core.ports import Completion
+from headrace_workers.features.cache import audit_step as audits
+from headrace_workers.features.cache.audit_step import audit
+from headrace_workers.features.cache.store.audit_rows import Audited, Own
+
+JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
+JOB = GenerationJob(model="small", prompt="Who?")
+
+
+def unit(number: int, served: str, job: GenerationJob | None = JOB) -> Unit:
+    """An audit of what was served."""
+    answer = Answer(
+        text=served, finish_reason="stop", model="small", quantization="int8",
+        usage=Usage(prompt_tokens=0, completion_tokens=0),
+    )  # fmt: skip
+    output = Output(job_id=JOB_ID, tenant="shop", answer=answer)
+    return Unit(f"audit-{number}", JOB_ID, "shop", "scope", output, b"", job=job)
+
+
+def completion(text: str) -> Completion:
+    """What the model says."""
+    return Completion(text, "stop", 1, 1)
+
+
+def test_all_are_answered_in_one_call_and_labelled_one_by_one() -> None:
+    """Clean, wrong or unknown, with what the model says now, without what no text may hold."""
+    model = Model(completion("Ann."), completion("Bob was born in 1990."), completion("a\x00 longer word"))
+    found = audit([unit(1, "Ann."), unit(2, "Bob was born in 1991."), unit(3, "Who knows?")], generator=model)
+    rows = [outcome.rows[0] for outcome in found if isinstance(outcome, Done)]
+    assert [(row.audit_id, row.label, row.fresh) for row in rows if isinstance(row, Audited)] == [
+        ("audit-1", "clean", "Ann."), ("audit-2", "wrong", "Bob was born in 1990."),
+        ("audit-3", "unknown", "a\ufffd longer word"),
+    ]  # fmt: skip
+    (asked,) = model.calls
+    assert [(request.messages, request.tenant) for request in asked] == [(JOB.conversation, JOB.tenant)] * 3
+    assert all(outcome.event is None and not outcome.also for outcome in found if isinstance(outcome, Done))
+
+
+def test_some_are_answered_twice_and_the_two_answers_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the same call. A second answer that does not come says nothing, and the label is by the first."""
+    monkeypatch.setattr(audits, "twice", lambda name: name != "audit-2")
+    model = Model(
+        completion("Ann."), completion("Bob."), completion("Ann."), completion("It is 3."), completion("It is 4."),
+        completion("Ann."), PromptTooLong("too long"),
+    )  # fmt: skip
+    served = [unit(1, "Ann."), unit(2, "Ann."), unit(3, "It is 3."), unit(4, "Ann.")]
+    rows = [outcome.rows[0] for outcome in audit(served, generator=model) if isinstance(outcome, Done)]
+    assert [(row.label, row.own) for row in rows if isinstance(row, Audited)] == [
+        ("clean", Own("Bob.", "unknown")), ("clean", None), ("clean", Own("It is 4.", "wrong")), ("clean", None),
+    ]  # fmt: skip
+    assert len(model.calls) == 1
+
+
+def test_what_the_model_cannot_answer_is_unknown_at_once_or_at_last() -> None:
+    """By the category of its error."""
+    errors: list[HeadraceError] = [PromptTooLong("too long"), Unavailable("away")]
+    never, later = audit([unit(1, "a"), unit(2, "b")], generator=Model(*errors))
+    assert never == Done(rows=(Audited("audit-1", "unknown", "given up: too long"),))
+    assert isinstance(later, Retry)
+    assert later.category is Category.TRANSIENT
+    assert later.otherwise == Done(rows=(Audited("audit-2", "unknown", "given up: away"),))
+
+
+def test_a_unit_without_a_job_is_unknown() -> None:
+    """And the model is not asked."""
+    model = Model()
+    (found,) = audit([unit(1, "a", None)], generator=model)
+    assert isinstance(found, Done)
+    assert found.rows == (Audited("audit-1", "unknown", "it is no audit of a generation job"),)
+    assert model.calls == []

@@ -1,0 +1,203 @@
+"""From an eval and a data source to jobs, and from receipts to what a run says. Pure."""
+
+import json
+from typing import Any
+
+import pytest
+from tests.workers.features.evals.test_graders import CHECK, LABELS, LIKE, SAMPLE, SCORE
+
+from headrace_schemas import EvaluationJob, GenerationJob
+from headrace_workers.features.evals.eval_plan import EvalPlan, Row, item_schema_of
+from headrace_workers.features.evals.tally import Tally, pass_rate, status_of
+from headrace_workers.http.openai_errors import Refused
+
+FILE = {"type": "file_id", "id": "file-1"}
+ROWS = {"type": "jsonl", "source": FILE}
+TEMPLATE = {"type": "template", "template": [
+    {"role": "developer", "content": "Be short."},
+    {"type": "message", "role": "user", "content": {"type": "input_text", "text": "Q: {{item.q}}"}},
+]}  # fmt: skip
+ASKS = {"type": "completions", "source": FILE, "model": "echo", "input_messages": TEMPLATE,
+        "sampling_params": {"max_completion_tokens": 9, "temperature": 0.5, "seed": 1}}  # fmt: skip
+ROW = Row.of({"item": {"q": "Name a river.", "answer": "Rhine"}})
+
+
+def job(plan: EvalPlan, row: Row = ROW) -> dict[str, Any]:
+    """The job of a row."""
+    return dict(json.loads(plan.line(row, 7, "evalrun_1", "shop")))
+
+
+def test_a_model_is_asked_what_the_template_says():
+    """In the batch lane, never from the cache, with the graders as criteria."""
+    line = job(EvalPlan.of([CHECK, LIKE], ASKS, {}))
+    assert line.pop("kind") == "generation"
+    made = GenerationJob.model_validate(line)
+    assert [(each.role, each.content) for each in made.messages] == [
+        ("system", "Be short."),
+        ("user", "Q: Name a river."),
+    ]
+    assert (made.sampling.max_tokens, made.sampling.temperature, made.sampling.seed) == (9, 0.5, 1)
+    assert (made.lane, made.cache, made.tenant, made.idempotency_key) == ("batch", "off", "shop", "7")
+    assert [each.key for each in made.criteria] == ["right", "like"]
+    assert made.metadata == {"evaluation": "evalrun_1", "item": "7"}
+
+
+def test_rows_that_have_what_is_judged_are_judged_alone():
+    """A text of the row's sample, a field, or the item as a whole where graders name none."""
+    sampled = Row.of({"item": {"answer": "Rhine"}, "sample": {"output_text": "The Rhine."}})
+    found = job(EvalPlan.of([CHECK], ROWS, {}), sampled)
+    assert (found["kind"], found["output"]) == ("evaluation", "The Rhine.")
+    assert EvaluationJob.model_validate({name: said for name, said in found.items() if name != "kind"}).criteria
+    of_field = EvalPlan.of([{**CHECK, "input": "{{item.said}}"}], ROWS, {})
+    assert job(of_field, Row.of({"item": {"said": "x", "answer": "y"}}))["output"] == "x"
+    whole = EvalPlan.of([{**SCORE, "input": [{"role": "user", "content": "Rate {{item.q}}"}]}], ROWS, {})
+    assert json.loads(job(whole)["output"]) == ROW.item
+
+
+def test_each_grader_judges_the_text_that_it_names():
+    """The sampled one is the job's; each other comes with its criterion, and the item where a grader names none."""
+    whole = {**SCORE, "input": [{"role": "user", "content": "Rate {{item.q}}"}]}
+    graders = [{**LIKE, "input": "{{item.q}}"}, CHECK, {**LABELS, "name": "kind"}, whole]
+    row = Row.of({"item": {"q": "Name a river.", "answer": "Rhine", "question": "?"}})
+    for source, brought in ((ASKS, None), (ROWS, "The Rhine.")):
+        found = job(EvalPlan.of(graders, source, {}), Row(row.item, brought))
+        assert found.get("output") == brought
+        like, right, kind, rated = (each.get("output") for each in found["criteria"])
+        assert (like, right, kind) == ("Name a river.", None, None)
+        assert json.loads(rated) == row.item
+    around = EvalPlan.of([CHECK, {**LIKE, "input": f"A: {SAMPLE}"}], ROWS, {})
+    assert [each.get("output") for each in job(around, Row(row.item, "x"))["criteria"]] == [None, "A: x"]
+
+
+def test_each_grader_asks_its_own_model():
+    """Its criterion names it."""
+    row = Row({"q": "?", "question": "?", "answer": ""})
+    found = job(EvalPlan.of([LABELS, {**SCORE, "model": "other"}, CHECK], ASKS, {}), row)
+    assert [each.get("model") for each in found["criteria"]] == ["echo", "other", None]
+
+
+def test_messages_may_be_those_of_a_field():
+    """A list of them, or one text."""
+    plan = EvalPlan.of(
+        [CHECK], {**ASKS, "input_messages": {"type": "item_reference", "item_reference": "item.said"}}, {}
+    )
+    talk = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "?"},
+    ]
+    assert job(plan, Row.of({"item": {"said": talk, "answer": "x"}}))["messages"] == talk
+    assert job(plan, Row.of({"item": {"said": "Hi", "answer": "x"}}))["messages"] == talk[:1]
+    for wrong, reason in ((7, "must be text, or a list"), ([{"role": "tool", "content": "x"}], "role: must be one of")):
+        with pytest.raises(ValueError, match=reason):
+            job(plan, Row.of({"item": {"said": wrong, "answer": "x"}}))
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        ([], "must be an object with an object `item`"),
+        ({"q": 1}, "must be an object with an object `item`"),
+        ({"item": {}, "samples": {}}, "`samples` is not known"),
+        ({"item": {}, "sample": "x"}, "`sample` must be an object"),
+        ({"item": {}, "sample": {"output_text": 1}}, "`sample.output_text` must be text"),
+        ({"item": {"answer": "x"}}, "message 2 cannot be filled: it lacks `item.q`"),
+        ({"item": {"q": None, "answer": "x"}}, "message 2 cannot be filled: `item.q` is null"),
+        ({"item": {"q": "x"}}, "reference cannot be filled: it lacks `item.answer`"),
+        ({"item": {"q": "x" * 200_000, "answer": "x"}}, "has more than 200000 characters"),
+        ({"item": {"q": "a\0", "answer": "x"}}, "holds the character NUL"),
+    ],
+)
+def test_a_row_that_makes_no_job_says_why(raw: Any, reason: str):
+    """Whatever is in it."""
+    with pytest.raises(ValueError, match=reason):
+        job(EvalPlan.of([CHECK], ASKS, {}), Row.of(raw))
+
+
+@pytest.mark.parametrize(
+    ("criteria", "source", "reason"),
+    [
+        ([{**CHECK, "input": "{{item.q}}"}], ASKS, "data_source.type: a model is asked, and no grader reads"),
+        ([CHECK, {**LIKE, "input": f"A: {SAMPLE}"}], ASKS, r"testing_criteria\[1\].input: has other text around"),
+        ([CHECK], {"type": "logs"}, "data_source.type: must be one of jsonl, completions, responses"),
+        ([CHECK], {**ROWS, "model": "echo"}, "data_source.model is not known"),
+        ([CHECK], {**ROWS, "source": {"type": "stored_completions"}}, "data_source.source.type: must be file_id or"),
+        ([CHECK], {**ROWS, "source": {"type": "file_content", "content": [{"q": 1}]}}, r"content\[0\].q is not known"),
+        ([CHECK], {**ASKS, "model": None}, "data_source.model is missing"),
+        ([CHECK], {**ASKS, "input_messages": None}, "data_source.input_messages is missing"),
+        ([CHECK], {**ASKS, "input_messages": {"type": "template", "template": [{"role": "user", "content": SAMPLE}]}},
+         "is what this is to bring"),
+        ([CHECK], {**ASKS, "sampling_params": {"tools": [1]}}, r"_params.tools: is not supported.* or send \[\]"),
+        ([CHECK], {**ASKS, "sampling_params": {"reasoning_effort": "high"}}, "reasoning_effort: is not supported"),
+        ([CHECK], {**ASKS, "sampling_params": {"max_completion_tokens": 0}}, "max_completion_tokens: must be"),
+        ([CHECK], {**ASKS, "sampling_params": {"response_format": {}}}, "response_format: is not supported"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_refused(criteria: list[Any], source: dict[str, Any], reason: str):
+    """By its name in the request."""
+    with pytest.raises(Refused, match=reason):
+        EvalPlan.of(criteria, source, {})
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"type": "logs"}, "must be custom"),
+        ({"type": "custom"}, "item_schema: must be an object"),
+        ({"type": "custom", "item_schema": {}, "metadata": {}}, "data_source_config.metadata: is not known"),
+        ({"type": "custom", "item_schema": {}, "include_sample_schema": 1}, "must be true or false"),
+    ],
+)
+def test_only_a_schema_of_ones_own_is_a_source(config: Any, reason: str):
+    """There are no logs to take rows from."""
+    with pytest.raises(Refused, match=reason):
+        item_schema_of(config)
+
+
+def test_an_item_passes_where_every_grader_passed_it():
+    """One that failed decides; where one has no score and none failed, nobody knows."""
+    yes, no, unknown = ({"passed": p, "score": s} for p, s in ((True, 1.0), (False, 0.0), (False, None)))
+    assert [status_of(each) for each in ([yes, yes], [yes, no], [yes, unknown], [no, unknown], [])] == [
+        "pass", "fail", "error", "fail", "error",
+    ]  # fmt: skip
+
+
+def test_what_is_counted_survives_as_json():
+    """By item, grader and model; an item without scores counts against none, and as an error of each."""
+    plan = EvalPlan.of([CHECK, LABELS], ASKS, {})
+    answer = {
+        "text": "Rhine",
+        "model": "echo",
+        "finish_reason": "stop",
+        "usage": {"prompt_tokens": 3, "completion_tokens": 2},
+    }
+    tally = plan.tally()
+    for value in (0.2, 0.9):
+        results = plan.results([{"value": 1.0}, {"value": value}])
+        tally = Tally.from_json(json.loads(json.dumps(tally.to_json())), [])
+        tally = tally.with_end(status_of(results), results, plan.sample(ROW, answer, None))
+    tally = tally.with_end("error", [], plan.sample(ROW, None, {"code": "expired", "message": "late"}))
+    assert tally.counts == {"passed": 1, "failed": 1, "errored": 1}
+    assert tally.graders["right"] == {"passed": 2, "failed": 0, "errored": 1}
+    assert tally.graders["polite"] == {"passed": 1, "failed": 1, "errored": 1}
+    assert tally.models == {
+        "echo": {
+            "invocation_count": 2,
+            "prompt_tokens": 6,
+            "completion_tokens": 4,
+            "total_tokens": 10,
+            "cached_tokens": 0,
+        }
+    }
+
+
+@pytest.mark.parametrize(("passed", "failed"), [(0, 5), (3, 4), (40, 2), (7, 0)])
+def test_the_share_that_passed_has_wilsons_interval(passed: int, failed: int):
+    """As scipy has it; of nothing there is none."""
+    from scipy.stats import binomtest
+
+    found = pass_rate(passed, failed)
+    assert found is not None
+    expected = binomtest(passed, passed + failed).proportion_ci(0.95, "wilson")
+    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+    assert pass_rate(0, 0) is None

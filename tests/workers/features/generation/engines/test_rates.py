@@ -1,0 +1,163 @@
+"""Rates of a provider's key: the same rules with Redis, which workers share, and without it."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from tests.services.provider import providing
+from tests.services.redis import RedisServer
+from tests.workers.features.generation.engines.remote_models import ask, remote
+
+from headrace_workers.core.ports import Completion
+from headrace_workers.features.generation.engines.remote.failures import ProviderBusy
+from headrace_workers.features.generation.engines.remote.rates import CallRates, key_of
+from headrace_workers.features.generation.models.catalogue import RemoteModel
+from headrace_workers.features.generation.models.secret_reference import SecretReference
+from headrace_workers.runtime.wire.redis_client import redis_client
+
+Make = Callable[..., CallRates]
+
+
+def model(**entries: object) -> RemoteModel:
+    """A model with these limits."""
+    known = {"model": "m", "endpoint": "http://localhost:1/v1", "provider": "own"}
+    return RemoteModel.model_validate({**known, **entries})
+
+
+@pytest.fixture(params=["redis", "own"])
+def make(request: pytest.FixtureRequest) -> Iterator[Make]:
+    """What makes the rates of a model: over Redis, or in this process."""
+    if request.param == "own":
+        yield lambda **entries: CallRates(model(**entries))
+        return
+    server: RedisServer = request.getfixturevalue("redis_server")
+    with redis_client(server.url) as client:
+        client.flushall()
+        yield lambda **entries: CallRates(model(**entries), client, "test.calls:key")
+
+
+def test_a_model_without_limits_takes_every_call(make: Make) -> None:
+    """Nobody waits where nothing is limited."""
+    rates = make()
+    assert [rates.take(10_000) for _ in range(100)] == [0.0] * 100
+
+
+def test_calls_of_ten_seconds_may_be_made_at_once(make: Make) -> None:
+    """60 requests a minute are ten at once, and then one a second."""
+    rates = make(requests_per_minute=60)
+    taken = [rates.take(1) for _ in range(12)]
+    assert taken[:10] == [0.0] * 10
+    assert 0 < taken[-1] <= 2
+
+
+def test_tokens_have_a_rate_of_their_own(make: Make) -> None:
+    """600 tokens a minute are a hundred at once, and then ten a second."""
+    rates = make(tokens_per_minute=600)
+    assert rates.take(60) == 0.0
+    assert 0 < rates.take(60) < 10
+
+
+def test_a_call_larger_than_its_rate_is_made_in_the_end(make: Make) -> None:
+    """A call of more tokens than a minute has is let through when nothing else was made, and holds up others."""
+    rates = make(tokens_per_minute=600)
+    assert rates.take(5_000) == 0.0
+    assert rates.take(1) > 100
+
+
+def test_unused_tokens_are_given_back(make: Make) -> None:
+    """A call takes its longest answer; a short one makes room for others."""
+    rates = make(tokens_per_minute=600)
+    assert rates.take(100) == 0.0
+    assert rates.take(50) > 0
+    rates.give_back(90)
+    assert rates.take(50) == 0.0
+
+
+def test_a_pause_stops_every_call_of_the_key(make: Make) -> None:
+    """After a provider said for how long it is busy, no call is made before."""
+    rates = make()
+    assert rates.slow_down(30.0) == pytest.approx(30, abs=1)
+    assert 25 < rates.take(1) <= 30
+
+
+def test_those_who_wait_come_back_one_after_another(make: Make) -> None:
+    """A hundred jobs that a pause puts back do not all return in the moment of its end."""
+    rates = make(requests_per_minute=120)
+    rates.slow_down(5.0)
+    places = [rates.take(1, in_line=True) for _ in range(20)]
+    gaps = [later - before for before, later in pairwise(places)]
+    assert places[0] > 4
+    assert min(gaps) > 0.3  # two a second
+    assert max(places) < 30
+
+
+def test_a_pause_without_a_time_grows_and_counts_once(make: Make) -> None:
+    """64 calls that fail together make one pause, not 64 that double each other."""
+    rates = make()
+    together = [rates.slow_down(None) for _ in range(64)]
+    assert max(together) <= 1.0
+
+
+def test_a_shorter_pause_does_not_end_a_longer_one(make: Make) -> None:
+    """A later answer that asks for less time does not wake the key too early."""
+    rates = make()
+    rates.slow_down(60.0)
+    rates.slow_down(2.0)
+    assert rates.take(1) > 50
+
+
+def test_pauses_without_a_time_double_while_they_follow_each_other() -> None:
+    """Each pause that follows another is twice as long, up to a minute; after a quiet time it begins anew."""
+    now = [1000.0]
+    rates = CallRates(model(), clock=lambda: now[0])
+    told = []
+    for _ in range(8):
+        told.append(rates.slow_down(None))
+        now[0] += told[-1] + 0.1
+    assert told == [1, 2, 4, 8, 16, 32, 60, 60]
+    now[0] += 1000
+    assert rates.slow_down(None) == 1
+
+
+def test_workers_share_a_key_through_redis(redis_server: RedisServer) -> None:
+    """Two workers of 60 requests a minute make ten calls at once together, and a pause of one holds for both."""
+    with redis_client(redis_server.url) as client:
+        client.flushall()
+        one, two = (CallRates(model(requests_per_minute=60), client, "test.calls:shared") for _ in range(2))
+        with ThreadPoolExecutor(8) as threads:
+            taken = list(threads.map(lambda n: (one, two)[n % 2].take(1), range(40)))
+        assert 10 <= taken.count(0.0) <= 13  # a slow machine earns a call a second
+        one.slow_down(40.0)
+        assert two.take(1) > 30
+
+
+def test_without_redis_a_worker_counts_by_itself(redis_server: RedisServer) -> None:
+    """Calls go on while Redis does not answer, at this worker's own rate, and Redis is not asked for each of them."""
+    client = redis_client("redis://127.0.0.1:1", 0.2)
+    rates = CallRates(model(requests_per_minute=60), client, "test.calls:away")
+    taken = [rates.take(1) for _ in range(12)]
+    assert taken[:10] == [0.0] * 10
+    assert taken[-1] > 0
+
+
+def test_a_key_has_one_name_wherever_it_is_used() -> None:
+    """Models of one provider and key share a name; another key, or another provider, has another. It shows no key."""
+    key = SecretReference.parse("env:THE_KEY")
+    same = {key_of(model(api_key=key, model=name)) for name in ("small", "large")}
+    assert len(same) == 1
+    assert key_of(model(api_key=SecretReference.parse("env:OTHER"))) not in same
+    assert key_of(model(api_key=key, provider="other")) not in same
+
+
+def test_a_worker_takes_its_rate_before_it_calls(tmp_path: Path) -> None:
+    """The provider is asked no more often than the entry allows; the rest is told when to come back."""
+    with providing() as provider:
+        far = remote(tmp_path, "openai", provider.url, requests_per_minute=18)
+        outcomes = [far.generate([ask(f"n {n}")])[0] for n in range(5)]
+        assert [isinstance(each, Completion) for each in outcomes] == [True] * 3 + [False] * 2
+        assert len(provider.heard) == 3
+        late = [each.after for each in outcomes if isinstance(each, ProviderBusy)]
+        assert len(late) == 2
+        assert all(each is not None and each > 0 for each in late)

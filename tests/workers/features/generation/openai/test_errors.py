@@ -1,0 +1,100 @@
+import pytest
+from tests.workers.features.generation.openai.ends import JOB_ID, cancelled, died
+from tests.workers.features.generation.openai.ends import answered as result
+
+from headrace_schemas import Category
+from headrace_schemas.errors import (
+    ConfigurationError,
+    DeadlinePassed,
+    Unavailable,
+    UnknownModel,
+)
+from headrace_workers.http.openai_errors import Refused, answered, missing, refused, unanswered, unsupported, wrong
+
+
+def test_the_body_is_what_openai_s_clients_read():
+    """All four names are there, absent ones as null; the job's id where there is a job."""
+    told = Refused("no", status=404, code="model_not_found", param="model").body()
+    assert told == {
+        "error": {"message": "no", "type": "invalid_request_error", "param": "model", "code": "model_not_found"}
+    }
+    assert Refused("no", job_id=JOB_ID).body()["error"]["headrace"] == {"job_id": JOB_ID}
+
+
+@pytest.mark.parametrize("make", [lambda: wrong("n", "is odd"), lambda: unsupported("n", "is odd")])
+def test_a_parameter_is_named_in_the_words_and_beside_them(make):
+    """Who reads only the message, and who reads only `param`, both know which one it is."""
+    error = make()
+    assert (error.status, error.param, str(error)) == (400, "n", "n: is odd")
+
+
+def test_what_is_missing_is_named():
+    """With OpenAI's own code for it."""
+    error = missing("model")
+    assert (error.param, error.code, str(error)) == ("model", "missing_required_parameter", "model is missing")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "param"),
+    [
+        (UnknownModel("no such"), 404, "model_not_found", "model"),
+        (DeadlinePassed("late"), 400, "expired", "headrace.deadline"),
+        (Unavailable("away"), 503, "transient", None),
+        (ConfigurationError("odd"), 500, "permanent", None),
+    ],
+)
+def test_errors_of_headrace_have_a_status_and_a_code(error, status, code, param):
+    """By their kind where OpenAI has a code for it, else by their category."""
+    told = refused(error)
+    assert (told.status, told.code, told.param, str(told)) == (status, code, param, str(error))
+
+
+def test_a_refusal_stays_what_it_is():
+    """It is told once, in its own words."""
+    error = missing("model")
+    assert refused(error) is error
+
+
+@pytest.mark.parametrize(
+    ("category", "status"),
+    [
+        (Category.INVALID, 400),
+        (Category.CONFLICT, 409),
+        (Category.EXPIRED, 504),
+        (Category.PERMANENT, 500),
+        (Category.TRANSIENT, 503),
+        (Category.REROUTABLE, 503),
+        (Category.POISON, 500),
+    ],
+)
+def test_a_dead_job_says_why(category, status):
+    """With OpenAI's code or its category, the dead letter's reason, and its id."""
+    told = unanswered(died(category, "so it is"))
+    code = {Category.INVALID: "invalid_value", Category.QUOTA: "insufficient_quota"}.get(category, str(category))
+    assert (told.status, told.code, str(told), told.job_id) == (status, code, "so it is", JOB_ID)
+    assert told.type == ("invalid_request_error" if status < 500 else "server_error")
+    assert told.should_retry is False
+
+
+@pytest.mark.parametrize(("reason", "words"), [("", "was cancelled"), ("no need", "was cancelled: no need")])
+def test_a_cancelled_job_says_so(reason, words):
+    """With the reason, where one was given."""
+    told = unanswered(cancelled(reason))
+    assert (told.status, told.code, told.job_id, told.should_retry) == (409, "cancelled", JOB_ID, False)
+    assert str(told) == f"the job {JOB_ID} {words}"
+
+
+def test_the_first_that_was_not_answered_is_told():
+    """Results come back in their order; one end that is none refuses the whole."""
+    first, second = result("one"), result("two")
+    assert answered([first, second], "generation") == [first, second]
+    with pytest.raises(Refused, match="it cannot be done"):
+        answered([first, died(), cancelled()], "generation")
+
+
+def test_a_key_of_another_kind_of_request_is_a_conflict():
+    """A result of another kind is not told as an answer to this one."""
+    with pytest.raises(Refused, match="idempotency key") as caught:
+        answered([result()], "embedding")
+    assert (caught.value.status, caught.value.code, caught.value.job_id) == (409, "idempotency_key_reused", JOB_ID)
+    assert caught.value.should_retry is False

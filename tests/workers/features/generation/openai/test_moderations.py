@@ -1,0 +1,74 @@
+import pytest
+from openai.types import ModerationCreateResponse
+from tests.workers.features.generation.openai.ends import ACCEPTED, ASKER, JOB_ID
+
+from headrace_schemas import ModerationJob, ModerationVerdict, Result
+from headrace_schemas.job import Lane
+from headrace_workers.features.generation.openai.endpoint import Asker
+from headrace_workers.features.generation.openai.moderations import read
+from headrace_workers.http.openai_errors import Refused
+
+
+def moderated(action="allow", **verdict):
+    return Result(
+        job_id=JOB_ID,
+        tenant="shop",
+        status="completed",
+        kind="moderation",
+        moderation=ModerationVerdict(action=action, **verdict),
+        accepted_at=ACCEPTED,
+    )
+
+
+def test_each_text_is_a_job_and_parts_are_one():
+    """A list of texts is many, a list of parts is one text with a line each."""
+    asker = Asker("shop", "k", Lane.INTERACTIVE)
+    (job,) = read({"input": "a"}, asker).jobs
+    assert job == ModerationJob(tenant="shop", idempotency_key="k", input="a")
+    assert [job.input for job in read({"input": ["a", "b"]}, asker).jobs] == ["a", "b"]
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    assert [job.input for job in read({"input": parts}, asker).jobs] == ["a\nb"]
+
+
+def test_a_verdict_is_told_as_it_is():
+    """The receipt beside it has the rest."""
+    told = {
+        "categories": {"personal_data": True, "hate": False},
+        "category_scores": {"personal_data": 0.9, "hate": 0.4},
+    }
+    body = read({"input": ["a", "b"]}, ASKER).answer([moderated("redact", **told), moderated()])
+    one, other = body["results"]
+    assert (one["flagged"], other["flagged"]) == (True, False)
+    for name, there in told.items():
+        assert {key: value for key, value in one[name].items() if value is not None} == there
+    assert {key for key, types in one["category_applied_input_types"].items() if types} == {"personal_data", "hate"}
+    assert body["headrace"][0]["moderation"]["category_scores"] == told["category_scores"]
+    assert (body["id"], body["model"]) == (f"modr-{JOB_ID}", "headrace-policy")
+
+
+def test_what_nobody_looked_for_is_neither_true_nor_false():
+    """The client's classes have OpenAI's categories as attributes; a false one, or a score of 0, would be a claim."""
+    body = read({"input": "a"}, ASKER).answer([moderated(categories={"hate": False}, category_scores={"hate": 0.0})])
+    result = ModerationCreateResponse.construct(**body).results[0]
+    told = result if isinstance(result, dict) else result.model_dump(by_alias=True)
+    for name, looked in (("categories", False), ("category_scores", 0.0)):
+        assert told[name].pop("hate") == looked
+        assert len(told[name]) == 19
+        assert set(told[name].values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "input"),
+        ({"input": [{"type": "image_url", "image_url": {"url": "x"}}]}, "input[0].type"),
+        ({"input": ["a", 1]}, "input[1]"),
+        ({"input": "a", "model": 1}, "model"),
+        ({"input": "a", "user": "u"}, "user"),
+    ],
+)
+def test_what_is_wrong_is_named(body, param):
+    """As the body has it."""
+    with pytest.raises(Refused) as caught:
+        read(body, ASKER)
+    assert caught.value.param == param

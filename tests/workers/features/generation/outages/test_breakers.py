@@ -1,0 +1,286 @@
+"""Breakers in the ledger: workers share them, one of them probes, and routing and dispatch know them."""
+
+import threading
+from functools import partial
+
+import pytest
+from sqlalchemy import select, update
+from tests.workers.core.ledger.conftest import ledger, ledger_url  # noqa: F401 - fixtures
+from tests.workers.ledger_jobs import claim_one, dispatch, take_in
+from tests.workers.runtime.bridge.records import RULES, generation
+from tests.workers.tasks_in_memory import Tasks
+
+from headrace_schemas import Topic
+from headrace_schemas.codec import decode_value
+from headrace_schemas.errors import Unavailable
+from headrace_schemas.job import Lane
+from headrace_schemas.model_events import BreakerClosed
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger.outcome import Done, Retry, Wait
+from headrace_workers.core.pipeline.carried import unpack
+from headrace_workers.core.pipeline.chain import tried_in
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.settle import task_of
+from headrace_workers.core.ports import Completion
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import STEPS
+from headrace_workers.features.generation.breaker import FIRST_MS, PATIENCE, Breaker
+from headrace_workers.features.generation.engines.echo import EchoGenerator
+from headrace_workers.features.generation.engines.remote.failures import ProviderBusy, RemoteFailed
+from headrace_workers.features.generation.known_breakers import KnownBreakers
+from headrace_workers.features.generation.model_health import ModelHealth, Permit
+from headrace_workers.features.generation.rerouting import Rerouting
+from headrace_workers.features.generation.step import generate
+from headrace_workers.features.generation.store.breakers import Breakers, Calls, signal_of
+from headrace_workers.features.generation.tables import BREAKERS, MODEL_CALLS
+
+DOWN = RemoteFailed("it could not be reached")
+ANSWER = Completion("hello", "stop", 3, 1)
+CHAIN = partial(generation, model=("echo", "other"))
+
+
+class Down(EchoGenerator):
+    """A generator whose provider is away. It counts its calls."""
+
+    def __init__(self, error=DOWN):
+        super().__init__()
+        self.error, self.calls = error, 0
+
+    def generate(self, requests):
+        """Fail all."""
+        self.calls += len(requests)
+        return [self.error for _ in requests]
+
+
+def open_now(ledger, model="echo", **values):  # noqa: F811
+    """Let this model's breaker be open for a minute."""
+    ledger.of(Breakers).follow(model, lambda _, now: Breaker(
+        **({"failures": 5, "openings": 1, "opened_at": now, "open_until": now + 60_000, "reason": "away"} | values)
+    ))  # fmt: skip
+
+
+def half_open(ledger, model="echo"):  # noqa: F811
+    """Let the time be over for which its breaker is open."""
+    with writing(ledger.engine) as tx:
+        tx.execute(update(BREAKERS).where(BREAKERS.c.model == model).values(open_until=1, probed_until=None))
+
+
+def breaker_of(ledger, model="echo"):  # noqa: F811
+    """What the ledger knows."""
+    found = ledger.of(Breakers).all().get(model)
+    return found.breaker if found else Breaker()
+
+
+def is_due_in(ledger, job_id, ms):  # noqa: F811
+    """Let a job's deadline be so near."""
+    now = ledger.now()
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).where(STEPS.c.job_id == job_id).values(deadline=now + ms))
+
+
+def task(ledger, job, due_in=None):  # noqa: F811
+    """A task of this job, as a worker that claimed it has it."""
+    (job_id,) = take_in(ledger, [job])
+    if due_in is not None:
+        is_due_in(ledger, job_id, due_in)
+    started = ledger.start(
+        claim_one(ledger, lane=0 if job.lane is Lane.INTERACTIVE else 1).id, worker="w", lease_ms=9_000
+    )
+    return task_of(started.steps[-1], started.now)
+
+
+def test_a_worker_that_fails_opens_the_breaker_for_all(ledger):  # noqa: F811
+    """What another process knows of it comes from the ledger."""
+    one, other = ModelHealth(ledger, "echo"), ModelHealth(ledger, "echo")
+    assert other.permit() == Permit()
+    one.note([DOWN] * PATIENCE, 5, probed=False)
+    assert one.permit().wait == pytest.approx(FIRST_MS / 1000, abs=5)
+    third = ModelHealth(ledger, "echo").permit()
+    assert (third.wait > 0, third.reason) == (True, "it could not be reached")
+
+
+def test_one_of_many_workers_probes_a_half_open_breaker(ledger):  # noqa: F811
+    """Eight ask at once: one has a permit that probes, the others wait."""
+    open_now(ledger)
+    half_open(ledger)
+    permits, ready = [], threading.Barrier(8)
+
+    def ask():
+        health = ModelHealth(ledger, "echo")
+        ready.wait()
+        permits.append(health.permit(5.0))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted((permit.probes, permit.wait > 0) for permit in permits) == [(False, True)] * 7 + [(True, False)]
+
+
+def test_a_probe_that_is_answered_closes_the_breaker(ledger):  # noqa: F811
+    """One that fails opens it for longer; one that came to nothing leaves it to another."""
+    open_now(ledger)
+    half_open(ledger)
+    health = ModelHealth(ledger, "echo")
+    assert health.permit().probes
+    health.note([DOWN], 5, probed=True)
+    again = breaker_of(ledger)
+    assert (again.openings, again.probed_until) == (2, None)
+    half_open(ledger)
+    health = ModelHealth(ledger, "echo")
+    assert health.permit().probes
+    health.note([Unavailable("the job was let go of")], 5, probed=True)
+    assert breaker_of(ledger).probed_until is None
+    assert ModelHealth(ledger, "echo").permit().probes
+    health.note([ANSWER], 5, probed=True)
+    assert breaker_of(ledger) == Breaker()
+
+
+def test_a_hard_limit_opens_the_breaker_until_the_time_that_it_names(ledger):  # noqa: F811
+    """After one call; a provider that is busy for a moment is no outage."""
+    health = ModelHealth(ledger, "echo")
+    health.note([ProviderBusy("429", after=2)] * 9, 5, probed=False)
+    assert breaker_of(ledger) == Breaker()
+    health.note([ProviderBusy("quota", after=4 * 3_600)], 5, probed=False)
+    assert health.permit().wait == pytest.approx(4 * 3_600, abs=30)
+
+
+def test_a_model_with_an_open_breaker_is_not_asked(ledger):  # noqa: F811
+    """An interactive job goes to its next model; without one, and in batch work, it waits for this one."""
+    open_now(ledger)
+    model, health = Down(), ModelHealth(ledger, "echo")
+    (moved,) = generate([task(ledger, CHAIN())], generator=model, health=health)
+    assert isinstance(moved, Retry)
+    assert moved.reason == "echo was not asked: its breaker is open after away"
+    assert [(each.model, each.ms) for each in tried_in(moved.context)] == [("echo", 0.0)]
+    for job in (generation(), CHAIN(lane=Lane.BATCH)):
+        (waits,) = generate([task(ledger, job)], generator=model, health=health)
+        assert isinstance(waits, Wait)
+        assert waits.until.key == signal_of("echo")
+        assert 0 < waits.at_most <= 60
+    (late,) = generate([task(ledger, CHAIN(lane=Lane.BATCH), 300_000)], generator=model, health=health)
+    assert isinstance(late, Retry)
+    assert model.calls == 0
+
+
+def test_a_dead_model_is_asked_no_more_than_until_its_breaker_opens(ledger):  # noqa: F811
+    """Whatever comes behind that is spared."""
+    model, health = Down(), ModelHealth(ledger, "echo")
+    for _ in range(20):
+        generate([task(ledger, generation())], generator=model, health=health)
+    assert model.calls == PATIENCE
+
+
+def test_a_prompt_that_is_wrong_says_nothing_about_its_model(ledger):  # noqa: F811
+    """Its breaker stays closed, however many there are."""
+    model, health = Down(Unavailable("later")), ModelHealth(ledger, "echo")
+    for _ in range(9):
+        generate([task(ledger, generation())], generator=model, health=health)
+    assert breaker_of(ledger) == Breaker()
+
+
+def test_opening_and_closing_are_events(ledger):  # noqa: F811
+    """One of each for an outage, however often it was probed, keyed by the model."""
+    health = ModelHealth(ledger, "echo")
+    health.note([DOWN] * 9, 5, probed=False)
+    half_open(ledger)
+    health.note([DOWN], 5, probed=True)
+    half_open(ledger)
+    health.note([ANSWER], 5, probed=True)
+    records = [each.record for each in ledger.outbox(9)]
+    assert {(record.topic, record.key) for record in records} == {(Topic.MODELS, "echo")}
+    opened, closed = (decode_value(record.headers["ce_type"], record.value) for record in records)
+    assert (opened.model, opened.reason) == ("echo", "it could not be reached")
+    assert closed == BreakerClosed(model="echo", opened_at=closed.opened_at)
+
+
+def test_steps_that_wait_for_a_model_are_ready_when_it_answers_again(ledger):  # noqa: F811
+    """The breaker that closes wakes them."""
+    open_now(ledger)
+    take_in(ledger, [generation()])
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(state="parked", waits_for=signal_of("echo"), ready_at=2**62))
+    ModelHealth(ledger, "echo").note([ANSWER], 5, probed=True)
+    assert [row.state for row in ledger.read(select(STEPS.c.state))] == ["ready"]
+
+
+def test_calls_are_counted_by_the_minute(ledger):  # noqa: F811
+    """Of all workers together, and with how long they took."""
+    now = [0.0]
+    for _ in range(2):
+        health = ModelHealth(ledger, "echo", lambda: now[0])
+        health.note([ANSWER, DOWN], 10, probed=False)
+        now[0] += 10
+        health.note([ANSWER], 30, probed=False)
+    found = ledger.of(Breakers).calls(5)
+    assert found == {"echo": Calls(6, 2, 80, 30)}
+    assert ledger.read(select(MODEL_CALLS.c.model)) != []
+
+
+def test_nothing_is_sent_to_a_model_whose_breaker_is_open(ledger):  # noqa: F811
+    """Half open, one group is sent, which may probe."""
+    take_in(ledger, [generation() for _ in range(9)])
+    sender = dispatch(ledger, Tasks(), limits=lambda: KnownBreakers(ledger).groups())
+    open_now(ledger)
+    assert sender.once() == 0
+    half_open(ledger)
+    assert sender.once() == 1
+    ledger.of(Breakers).follow("echo", lambda *_: Breaker())
+    assert sender.once() >= 1
+
+
+def rerouting(ledger, live=("model.echo", "model.other")):  # noqa: F811
+    """The duty, which knows that these queues have a worker."""
+    known = KnownBreakers(ledger)
+    return Rerouting(
+        ledger=ledger, pipeline=Pipeline(avoided=known.avoided), breakers=known, models=lambda: ["echo", "other"],
+        live=lambda queues: frozenset(queues) & set(live), clock=SystemClock(),
+    )  # fmt: skip
+
+
+def places(ledger):  # noqa: F811
+    """Queue and lane of each step."""
+    return sorted(tuple(row) for row in ledger.read(select(STEPS.c.queue, STEPS.c.lane)))
+
+
+def test_steps_that_wait_for_an_open_breaker_go_to_the_next_model(ledger):  # noqa: F811
+    """Interactive ones, and batch work whose deadline is near; others wait, and what waits for nothing else says so."""
+    ids = take_in(ledger, [CHAIN(), CHAIN(lane=Lane.BATCH), CHAIN(lane=Lane.BATCH), generation()], RULES)
+    is_due_in(ledger, ids[2], 300_000)
+    open_now(ledger)
+    assert rerouting(ledger).once() == 2
+    found = {row.job_id: row for row in ledger.read(select(STEPS))}
+    assert [found[each].queue for each in ids] == ["model.other", "model.echo", "model.other", "model.echo"]
+    moved = found[ids[0]]
+    assert (moved.tokens, moved.group_key.split("|")[1]) == (1_000 + 256, "other")
+    (attempt,) = tried_in(unpack(moved.context)[0])
+    assert (attempt.model, attempt.reason) == ("echo", "echo was not asked: its breaker is open")
+    assert found[ids[3]].reason == "echo was not asked: its breaker is open"
+    assert rerouting(ledger).once() == 0
+
+
+def test_steps_whose_model_has_no_worker_go_to_the_next_model(ledger):  # noqa: F811
+    """After a while; where nobody knows who has a worker, nothing moves."""
+    take_in(ledger, [CHAIN()])
+    assert rerouting(ledger, live=["model.other"]).once() == 0
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(ready_at=STEPS.c.ready_at - 9_000))
+    blind = rerouting(ledger)
+    blind._live = lambda _queues: None
+    assert blind.once() == 0
+    assert rerouting(ledger).once() == 0
+    assert rerouting(ledger, live=["model.other"]).once() == 1
+    assert places(ledger) == [("model.other", 0)]
+
+
+def test_a_drill_is_felt_until_its_time_is_over(ledger):  # noqa: F811
+    """The model itself is not asked, and answers again when it ends."""
+    answers, health = EchoGenerator(), ModelHealth(ledger, "echo", lambda: 0.0)
+    ledger.of(Breakers).drill("echo", "down", 60_000)
+    (down,) = generate([task(ledger, CHAIN())], generator=answers, health=health)
+    assert isinstance(down, Retry)
+    assert down.reason == "drill: it could not be reached"
+    ledger.of(Breakers).drill("echo", None, 0)
+    (done,) = generate([task(ledger, CHAIN())], generator=answers, health=ModelHealth(ledger, "echo"))
+    assert isinstance(done, Done)

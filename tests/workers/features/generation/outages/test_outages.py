@@ -1,0 +1,192 @@
+"""Chains of models through outages: real workers, a real Redis, and a provider that fails in many ways."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select, update
+from tests.services.eventually import eventually
+from tests.services.redis import RedisServer
+from tests.workers.features.generation.outages.provider import BUSY, DOWN, HANG, OK, SLOW, Provider, catalogue, provider
+from tests.workers.features.generation.outages.small_bridge import SmallBridge
+from tests.workers.runtime.bridge.records import generation
+from tests.workers.serving import NAMES, tasks_of
+from tests.workers.worker_process import worker
+
+from headrace_schemas import Category
+from headrace_schemas.job import Lane
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CLAIMS, JOBS, STEPS
+from headrace_workers.features.generation.store.breakers import Breakers
+from headrace_workers.features.generation.tables import BREAKERS
+from headrace_workers.runtime.wire.live_queues import live_queues
+from headrace_workers.runtime.wire.redis_client import redis_client
+from headrace_workers.testing import make_echo_model
+
+CHAIN = ("far", "echo")
+
+
+@pytest.fixture
+def far() -> Iterator[Provider]:
+    """The provider of the model `far`."""
+    with provider() as made:
+        yield made
+
+
+@pytest.fixture
+def bridge(ledger: Ledger, tmp_path: Path, redis_server: RedisServer, far: Provider) -> Iterator[SmallBridge]:
+    """A bridge of a home with the models `far` and `echo`, and an empty Redis."""
+    tasks_of(ledger, redis_server.url)._redis.flushall()
+    catalogue(tmp_path, {"far": far.url}, {"careful": [*CHAIN]}, first_token=1.0, idle=1.0, open_calls=8)
+    make_echo_model(tmp_path)
+    with SmallBridge(ledger, tmp_path, redis_server.url) as made:
+        yield made
+
+
+@pytest.fixture
+def workers(bridge: SmallBridge, tmp_path: Path, redis_server: RedisServer) -> Iterator[None]:
+    """A worker for each model, which have begun to listen."""
+    with worker(tmp_path, redis_server, "generate", model="far"), worker(tmp_path, redis_server, "generate"):
+        eventually(
+            lambda: len(live_queues(redis_client(redis_server.url), NAMES, ["model.far", "model.echo"]) or ()) == 2
+        )
+        yield
+
+
+def answers(bridge: SmallBridge, ids: list[str]):
+    """The answers to all of these jobs, once they are there."""
+    found = eventually(lambda: len(outputs := bridge.outputs(ids)) == len(ids) and outputs)
+    return [found[job_id].answer for job_id in ids]
+
+
+def time_passes(ledger: Ledger) -> None:
+    """Let breakers be half open, and what waits be ready."""
+    with writing(ledger.engine) as tx:
+        tx.execute(update(BREAKERS).where(BREAKERS.c.open_until.is_not(None)).values(open_until=1))
+        tx.execute(update(STEPS).where(STEPS.c.state.in_(("waiting", "parked"))).values(ready_at=1))
+
+
+def test_the_first_model_answers_while_it_can(bridge: SmallBridge, workers: None, far: Provider) -> None:
+    """A chain of the catalogue, by its name: nobody else is asked, and the receipt names nobody else."""
+    (answer,) = answers(bridge, bridge.send([generation(model="careful")]))
+    assert (answer.model, answer.text, answer.provider) == ("far", "far away", "own")
+    assert (answer.attempts, answer.because) == ((), None)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [(DOWN, "answered 503"), (HANG, "no answer began within 1 s"), (BUSY, "answered 429")]
+)
+def test_jobs_are_answered_by_the_next_model(
+    bridge: SmallBridge, workers: None, far: Provider, ledger: Ledger, fault: str, reason: str
+) -> None:
+    """All of them, each once; the provider is asked until its breaker opens, and no more."""
+    far.fault = fault
+    ids = bridge.send([generation(model=CHAIN, prompt=f"question {n}") for n in range(80)])
+    found = answers(bridge, ids)
+    assert {answer.model for answer in found} == {"echo"}
+    tried = [answer.attempts[0] for answer in found]
+    assert {(each.model, each.category) for each in tried} == {("far", Category.REROUTABLE)}
+    assert any(reason in (each.reason or "") for each in tried)
+    assert len(far.calls) <= 5 + 8 * 8  # until it opens, with what was under way or waited for its turn
+    assert ledger.of(Breakers).all()["far"].breaker.state(ledger.now()) == "open"
+    assert all(answer.because and answer.because.startswith("echo answered in place of far") for answer in found)
+
+
+def test_a_slow_model_does_not_eat_the_deadline(
+    bridge: SmallBridge, workers: None, far: Provider, ledger: Ledger
+) -> None:
+    """It has half of the time; the other half is the next model's."""
+    far.fault = SLOW
+    now = ledger.now()
+    (new,) = bridge.made([generation(model=CHAIN)])
+    ledger.ingest([replace(new, steps=tuple(step._replace(deadline=now + 8_000) for step in new.steps))])
+    (answer,) = answers(bridge, [new.id])
+    assert answer.model == "echo"
+    assert "its share of the deadline" in (answer.attempts[0].reason or "")
+
+
+def test_a_worker_that_is_killed_never_begins_the_chain_anew(
+    bridge: SmallBridge, far: Provider, ledger: Ledger, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """Killed while the second model answers, another worker goes on with that: the first is asked once."""
+    far.fault = DOWN
+    with worker(tmp_path, redis_server, "generate", model="far"):
+        with worker(tmp_path, redis_server, "generate") as second:
+            (job_id,) = bridge.send([generation(model=CHAIN, prompt="%%sleep:2%% on")])
+            busy = select(func.count()).where(CLAIMS.c.queue == "model.echo", CLAIMS.c.started_at.is_not(None))
+            eventually(lambda: ledger.read(busy)[0][0] == 1)
+            second.kill()
+        with worker(tmp_path, redis_server, "generate"):
+            (answer,) = answers(bridge, [job_id])
+    assert len(far.calls) == 1
+    assert [(each.model, each.category) for each in answer.attempts] == [
+        ("far", Category.REROUTABLE), ("echo", None),
+    ]  # fmt: skip
+
+
+def test_jobs_wait_while_the_breakers_of_all_their_models_are_open(
+    bridge: SmallBridge, far: Provider, ledger: Ledger, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """They are answered when one of them answers again; one call at a time probes it."""
+    far.fault = DOWN
+    with worker(tmp_path, redis_server, "generate", model="far"):
+        ids = bridge.send([generation(model="far", prompt=f"question {n}") for n in range(20)])
+        eventually(lambda: "far" in ledger.of(Breakers).all() and ledger.of(Breakers).all()["far"].breaker.open_until)
+        asked = len(far.calls)
+        time_passes(ledger)
+        eventually(lambda: len(far.calls) == asked + 1)
+        far.fault = OK
+
+        def all_answered() -> bool:
+            time_passes(ledger)
+            return len(bridge.outputs(ids)) == len(ids)
+
+        eventually(all_answered)
+    assert {row.state for row in ledger.read(select(JOBS.c.state))} == {"active"}  # none died
+
+
+def test_batch_work_waits_for_its_model(bridge: SmallBridge, workers: None, far: Provider, ledger: Ledger) -> None:
+    """A blip moves only what was under way to the dearer model."""
+    far.fault = DOWN
+    ids = bridge.send([generation(model=CHAIN, lane=Lane.BATCH, prompt=f"question {n}") for n in range(60)])
+    eventually(lambda: "far" in ledger.of(Breakers).all() and ledger.of(Breakers).all()["far"].breaker.open_until)
+    far.fault = OK
+
+    def all_answered() -> bool:
+        time_passes(ledger)
+        return len(bridge.outputs(ids)) == len(ids)
+
+    eventually(all_answered)
+    models = [answer.model for answer in answers(bridge, ids)]
+    assert models.count("echo") <= 5 + 4 * 8  # with what waited for its turn
+    assert models.count("far") >= 30
+
+
+def test_a_chain_goes_on_when_redis_is_gone_for_a_while(
+    bridge: SmallBridge, workers: None, far: Provider, redis_server: RedisServer
+) -> None:
+    """Breakers and chains are in the ledger: none is lost."""
+    far.fault = DOWN
+    ids = bridge.send([generation(model=CHAIN, prompt=f"%%sleep:0.1%% {n}") for n in range(30)])
+    eventually(lambda: len(bridge.outputs(ids)) > 3)
+    redis_server.kill()
+    redis_server.restart()
+    assert {answer.model for answer in answers(bridge, ids)} == {"echo"}
+
+
+def test_a_drill_is_felt_by_live_workers(bridge: SmallBridge, workers: None, far: Provider, ledger: Ledger) -> None:
+    """Its model is not asked meanwhile; the fault ends by itself when nobody renews it."""
+    ledger.of(Breakers).drill("far", "down", 120_000)
+    first = answers(bridge, bridge.send([generation(model=CHAIN, prompt=f"question {n}") for n in range(3)]))
+    assert {answer.model for answer in first} == {"echo"}
+    assert far.calls == []
+    ledger.of(Breakers).drill("far", "down", 0)  # the last renewal, of a command that was killed then
+    eventually(lambda: ledger.of(Breakers).all()["far"].drill is None)
+
+    def far_answers() -> bool:
+        time_passes(ledger)
+        return answers(bridge, bridge.send([generation(model=CHAIN)]))[0].model == "far"
+
+    eventually(far_answers)

@@ -1,0 +1,78 @@
+import os
+import signal
+import sys
+
+import pytest
+from tests.workers.features.knowledge.pdfs import pdf
+
+from headrace_workers.features.knowledge import markitdown
+from headrace_workers.features.knowledge.conversion import Converter
+from headrace_workers.features.knowledge.documents import DocumentRefused
+
+pytestmark = pytest.mark.integration
+
+PAGE = b"<p>text</p>"
+
+
+def pid_of(converter: Converter) -> int:
+    assert converter._process is not None
+    return converter._process.pid
+
+
+def test_what_hangs_is_ended() -> None:
+    """The document is refused, and the next one is read by a new program."""
+    with Converter(time_limit=60) as converter:
+        assert converter.convert(PAGE, ".html") == "text"
+        stopped = pid_of(converter)
+        os.kill(stopped, signal.SIGSTOP)
+        converter._time_limit = 0.05
+        with pytest.raises(DocumentRefused, match="takes too long"):
+            converter.convert(PAGE, ".html")
+        converter._time_limit = 60
+        assert converter.convert(PAGE, ".html") == "text"
+        assert pid_of(converter) != stopped
+        with pytest.raises(ProcessLookupError):
+            os.kill(stopped, 0)
+
+
+def test_a_program_that_dies_is_replaced() -> None:
+    """Whoever was being read is refused, others are not."""
+    with Converter(time_limit=60) as converter:
+        converter.convert(PAGE, ".html")
+        assert converter._process is not None
+        os.kill(pid_of(converter), signal.SIGKILL)
+        converter._process.wait()
+        with pytest.raises(DocumentRefused, match="died"):
+            converter.convert(PAGE, ".html")
+        assert converter.convert(PAGE, ".html") == "text"
+
+
+def test_memory_is_limited() -> None:
+    """A document that wants more than the program may have is refused."""
+    with Converter(time_limit=60, memory=200 << 20) as converter:
+        with pytest.raises(DocumentRefused, match="memory"):
+            converter.convert(b"<p>" + b"word " * 12_000_000, ".html")
+        assert converter.convert(PAGE, ".html") == "text"
+
+
+def test_one_program_reads_many_documents() -> None:
+    """It is started once, and ends with its parent's block; a document that is refused leaves it alone."""
+    with Converter(time_limit=60) as converter:
+        converter.convert(PAGE, ".html")
+        pid = pid_of(converter)
+        with pytest.raises(DocumentRefused):
+            converter.convert(b"no document", ".docx")
+        assert converter.convert(pdf(["text"]), ".pdf").strip() == "text"
+        assert pid_of(converter) == pid
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra, and without what a format needs beyond it, the error says what to install."""
+    monkeypatch.setitem(sys.modules, "pptx", None)
+    with pytest.raises(DocumentRefused, match=r"pip install 'markitdown\[pptx\]'"):
+        markitdown.to_markdown(b"PK", ".pptx")
+    monkeypatch.setitem(sys.modules, "markitdown", None)
+    with pytest.raises(DocumentRefused, match=r"pip install 'headrace\[knowledge\]'"):
+        markitdown.to_markdown(pdf(["text"]), ".pdf")

@@ -1,0 +1,91 @@
+"""The verdict says what was looked for, by whom, and how sure they were."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from headrace_schemas.hazards import HAZARDS, OF_OPENAI
+from headrace_workers.core.ports import Detection
+from headrace_workers.features.moderation.decision import Judge
+from headrace_workers.features.moderation.policy import Policy, Rule
+
+
+class Named:
+    """A detector that is only a name."""
+
+    def __init__(self, name: str, *categories: str) -> None:
+        self.name, self.version, self.categories = name, f"of {name}", frozenset(categories)
+        self.reads_words = True
+
+    def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
+        return [[] for _ in texts]
+
+
+POLICY = Policy({"email": Rule("redact"), "phone": Rule("allow"), "hate/threatening": Rule("block", 0.9)})
+DATA, HATE = Named("data", "email", "phone"), Named("head", "hate/threatening")
+
+
+def test_a_text_without_findings_was_looked_at() -> None:
+    """Its score is 0 where somebody looked; where nobody did there is none."""
+    verdict = Judge([DATA, HATE], POLICY).decide("text", []).verdict
+    assert (verdict.flagged, verdict.categories) == (False, {"hate/threatening": False, "personal_data": False})
+    assert verdict.category_scores == {"hate/threatening": 0.0, "personal_data": 0.0}
+    assert verdict.detectors == {"data": "of data", "head": "of head"}
+    assert "hate" in verdict.not_covered
+    assert not {"personal_data", "hate/threatening"} & set(verdict.not_covered)
+
+
+def test_kinds_count_under_their_category() -> None:
+    """An allowed one too: its score is told, and it is not objected to."""
+    phone, email = Detection("phone", 0.4, 0, 1), Detection("email", 0.3, 2, 3)
+    judge = Judge([DATA], POLICY)
+    allowed = judge.decide("a b", [(DATA, phone)]).verdict
+    assert (allowed.flagged, allowed.categories, allowed.category_scores) == (
+        False, {"personal_data": False}, {"personal_data": 0.4},
+    )  # fmt: skip
+    both = judge.decide("a b", [(DATA, phone), (DATA, email)]).verdict
+    assert (both.flagged, both.categories, both.category_scores) == (
+        True, {"personal_data": True}, {"personal_data": 0.4},
+    )  # fmt: skip
+
+
+def test_a_score_below_the_policys_is_told_and_objects_to_nothing() -> None:
+    """How sure the detector was is known, whatever the policy makes of it."""
+    verdict = Judge([HATE], POLICY).decide("text", [(HATE, Detection("hate/threatening", 0.89, 0, 4))]).verdict
+    assert (verdict.action, verdict.findings) == ("allow", ())
+    assert verdict.category_scores == {"hate/threatening": 0.89}
+    assert verdict.categories == {"hate/threatening": False}
+
+
+def test_a_policy_is_known_by_what_it_says() -> None:
+    """Two that say the same are the same, in whatever order; another threshold is another policy."""
+    one, other = Policy({"a": Rule("block"), "b": Rule("allow")}), Policy({"b": Rule("allow"), "a": Rule("block")})
+    assert one.version == other.version
+    for rule in (Rule("block", 0.1), Rule("block", detectors=2), Rule("block", allowed=("x",)), Rule("review")):
+        assert one.version != Policy({"a": rule, "b": Rule("allow")}).version
+    assert Judge([DATA], POLICY).decide("text", []).verdict.policy == POLICY.version
+
+
+def test_the_table_names_each_thing_once() -> None:
+    """Kinds belong to one category; OpenAI's thirteen are there."""
+    kinds = [kind for hazard in HAZARDS for kind in (hazard.name, *hazard.kinds)]
+    assert len(kinds) == len(set(kinds))
+    assert len(OF_OPENAI) == 13
+
+
+@pytest.mark.parametrize("hazard", HAZARDS, ids=lambda hazard: hazard.name)
+def test_the_page_has_the_table(hazard, page) -> None:
+    """As the code has it."""
+    cells = (
+        f"`{hazard.name}`",
+        "yes" if hazard.openai else "",
+        ", ".join(hazard.mlcommons),
+        ", ".join(hazard.llama_guard),
+    )
+    assert f"|{'|'.join(f' {cell} ' if cell else ' ' for cell in cells)}|" in page
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return (Path(__file__).parents[4] / "docs" / "reference" / "moderation-policy.md").read_text(encoding="utf-8")

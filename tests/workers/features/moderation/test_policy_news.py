@@ -1,0 +1,89 @@
+"""What a worker tells of its policy."""
+
+import os
+
+import pytest
+from sqlalchemy import select
+from tests.services.eventually import eventually
+from tests.services.tables import sqlite_tables
+from tests.workers.changed_settings import changed
+from tests.workers.core.ledger.test_work import settings
+from tests.workers.features.moderation.test_moderator import Fake, each
+
+from headrace_schemas.errors import Unavailable
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.progress import Progress
+from headrace_workers.features.moderation.moderator import Aids
+from headrace_workers.features.moderation.parts import moderator
+from headrace_workers.features.moderation.policy_file import load_policy
+from headrace_workers.features.moderation.policy_news import PolicyNews
+from headrace_workers.features.moderation.settings import ModerationSettings
+from headrace_workers.features.moderation.store.policies import Policies
+from headrace_workers.features.moderation.tables import POLICIES
+from headrace_workers.features.moderation.watching import WatchedModerator
+
+
+class Away:
+    """A ledger that does not answer for the first two times."""
+
+    def __init__(self, policies):
+        self.policies, self.asked = policies, 0
+
+    def note(self, *said, **more):
+        """As it does."""
+        self.asked += 1
+        if self.asked < 3:
+            raise Unavailable("no")
+        return self.policies.note(*said, **more)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """A ledger."""
+    ledger = Ledger.at(sqlite_tables(tmp_path / "ledger.db"))
+    yield ledger
+    ledger.close()
+
+
+def write(file, text):
+    """Put it in its place whole."""
+    other = file.with_name("new")
+    other.write_text(text)
+    os.replace(other, file)
+    return file
+
+
+def types(ledger):
+    """Of what was told."""
+    return [row.record.headers["ce_type"].removeprefix("headrace.policy.") for row in ledger.outbox(10)]
+
+
+def test_a_worker_tells_of_its_policy_while_nothing_is_moderated(ledger, tmp_path):
+    """A switch, what is refused, and the next switch; also where the ledger was away meanwhile."""
+    file = write(tmp_path / "policy.toml", 'categories.email = "allow"\n')
+    moderator = WatchedModerator(file, [Fake(each("e", "email"))], every=0.0)
+    away = Away(ledger.of(Policies))
+    news = PolicyNews(away, moderator.in_force, Progress().loop("policies"), every=0.01)
+    news.start()
+    try:
+        eventually(lambda: away.asked == 3)  # the first is no switch
+        write(file, 'categories.email = "block"\n')
+        eventually(lambda: types(ledger) == ["switched.v1"])
+        write(file, 'categories.email = "hide"\n')
+        eventually(lambda: types(ledger) == ["switched.v1", "refused.v1"])
+        write(file, 'tenants.shop.categories.email = "redact"\n')
+        eventually(lambda: len(types(ledger)) == 4)
+    finally:
+        news.stop()
+    assert types(ledger) == ["switched.v1", "refused.v1", "switched.v1", "switched.v1"]
+    assert moderator.in_force().versions == load_policy(file).versions
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["a file", "the default"])
+def test_who_moderates_outputs_tells_of_its_policy(ledger, tmp_path, named):
+    """By the deployment's file, or by the policy that comes with headrace."""
+    file = write(tmp_path / "policy.toml", 'categories.email = "allow"\ntenants.shop.screen = true\n')
+    policy = load_policy(file if named else None)
+    moderator(changed(settings(), ModerationSettings(policy=file if named else None)), Aids(), [], ledger, Progress())
+    eventually(lambda: len(ledger.read(select(POLICIES))) == len(policy.versions))
+    assert {row.tenant: row.version for row in ledger.read(select(POLICIES))} == policy.versions

@@ -1,0 +1,202 @@
+"""Providers of models on this machine, and a deployment whose catalogue names them."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from tests.workers.runtime.bridge.records import accept, record
+from tests.workers.tasks_in_memory import Tasks
+
+from headrace_producers import KafkaSettings
+from headrace_schemas import DeadLetter, EvaluationJob, GenerationJob, Result
+from headrace_schemas.codec import decode_value
+from headrace_workers.core.admission.parts import admission_rules
+from headrace_workers.core.admission.rules import AdmissionRules
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.dead_letters import Burial
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.new_jobs import NewJob
+from headrace_workers.core.pipeline.following import Following
+from headrace_workers.core.pipeline.isolate import Step
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.stage import MODEL_ROLE, installed_stages
+from headrace_workers.core.progress import Progress
+from headrace_workers.core.tables import JOBS
+from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
+from headrace_workers.features.generation.models.model_versions import model_versions
+from headrace_workers.features.generation.models.registry import Registry
+from headrace_workers.features.generation.step import no_job
+from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
+from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.wire.early_assignment import Assigner
+from headrace_workers.runtime.wire.follow_up import FollowUp
+from headrace_workers.runtime.worker.claim_run import Runner
+from headrace_workers.runtime.worker.parts import WorkerParts
+from headrace_workers.runtime.worker.renew import Renewer
+from headrace_workers.runtime.worker.runs import Runs
+from headrace_workers.runtime.worker.work import Work
+from headrace_workers.wiring.parts import admission_parts
+
+SECRET = "The parcel of Ms Roe is late."
+
+
+@dataclass
+class Provider:
+    """A provider with an OpenAI-compatible endpoint, which keeps all that it was sent."""
+
+    url: str = ""
+    says: Callable[[str], str] = lambda _asked: "It will come."
+    returned: str = "model-1"
+    status: int = 200
+    seen: list[str] = field(default_factory=list)
+
+    def reply(self, handler: BaseHTTPRequestHandler) -> None:
+        """Answer a request."""
+        body = json.loads(handler.rfile.read(int(handler.headers["content-length"])))
+        self.seen.append(json.dumps(body["messages"], ensure_ascii=False))
+        handler.send_response(self.status)
+        handler.send_header("content-type", "text/event-stream" if self.status == 200 else "application/json")
+        handler.end_headers()
+        if self.status != 200:
+            handler.wfile.write(b'{"error": {"message": "not now"}}')
+            return
+        chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": self.returned}
+        delta = {"content": self.says(body["messages"][-1]["content"])}
+        usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+        for each in (
+            {**chunk, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
+            {**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+            {**chunk, "choices": [], "usage": usage},
+        ):
+            handler.wfile.write(b"data: " + json.dumps(each).encode() + b"\n\n")
+        handler.wfile.write(b"data: [DONE]\n\n")
+
+
+@contextmanager
+def provider() -> Iterator[Provider]:
+    """A provider that runs until the end of the block."""
+    found = Provider()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            """Answer."""
+            found.reply(self)
+
+        def log_message(self, *_args: object) -> None:
+            """Log nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    found.url = f"http://127.0.0.1:{server.server_port}/v1"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def write_catalogue(home: Path, models: Mapping[str, tuple[str, Provider]], **chains: list[str]) -> None:
+    """Write a catalogue with these models, by alias: the provider's name, and who answers."""
+    lines = [
+        f'[models.{alias}]\nengine = "openai"\nmodel = "{alias}"\nprovider = "{name}"\nendpoint = "{at.url}"\n'
+        "context_length = 8000\n"
+        for alias, (name, at) in models.items()
+    ]
+    lines += [f"[chains.{name}]\nmodels = {json.dumps(chain)}\n" for name, chain in chains.items()]
+    home.mkdir(exist_ok=True)
+    (home / "models.toml").write_text("\n".join(lines))
+
+
+class Deployment:
+    """The rules and the workers of a deployment with this home, without Kafka and without Redis."""
+
+    def __init__(self, ledger: Ledger, home: Path, judge_model: str | None = None) -> None:
+        self.ledger = ledger
+        self.settings = Settings(home=home, kafka=KafkaSettings.at("none:1"), redis="redis://none:1/0", ledger="")
+        self.pipeline = Pipeline(installed_stages(self.settings), judge_model=judge_model)
+        self.rules: AdmissionRules = admission_rules(admission_parts(self.settings, ledger, self.pipeline))
+        self._registry = Registry(home)
+        self._steps: dict[tuple[str, str], Step] | None = None
+
+    def send(self, job: GenerationJob | EvaluationJob) -> NewJob | Burial:
+        """Take in a job as a bridge does; the refusal where it is refused."""
+        found = accept(record(job), self.rules)
+        assert isinstance(found, NewJob | Burial)
+        self.ledger.ingest([found] if isinstance(found, NewJob) else [], [found] if isinstance(found, Burial) else [])
+        return found
+
+    def take_in(self, job: GenerationJob | EvaluationJob) -> str:
+        """Take in a job that is accepted; its id."""
+        found = self.send(job)
+        assert isinstance(found, NewJob), found
+        return found.id
+
+    def run(self, rounds: int = 20) -> None:
+        """Let workers of all models and of all other light work do what there is to do, until nothing is left."""
+        for _ in range(rounds):
+            ran = False
+            for queue in self.pipeline.queues(self._registry.served()):
+                for lane in (0, 1):
+                    claims = self.ledger.claim([Wanted(queue.name, lane, 1, 32)], lease_ms=60_000, sender="b").claims
+                    for claim in claims:
+                        ran = True
+                        self._runner().run(claim.id)
+            if not ran:
+                return
+
+    def end(self, job_id: str) -> Result | DeadLetter:
+        """Return the end of a job."""
+        query = select(JOBS.c.terminal_type, JOBS.c.terminal).where(JOBS.c.id == job_id)
+        (row,) = self.ledger.read(query)
+        found = decode_value(row.terminal_type, row.terminal)
+        assert isinstance(found, Result | DeadLetter)
+        return found
+
+    def answered(self, job: GenerationJob | EvaluationJob) -> Result:
+        """Take in a job, run it, and return its receipt."""
+        job_id = self.take_in(job)
+        self.run()
+        found = self.end(job_id)
+        assert isinstance(found, Result), found
+        return found
+
+    def _runner(self) -> Runner:
+        if self._steps is None:
+            self._steps = {}
+            for model in self._registry.served():
+                parts = WorkerParts(
+                    name="w", settings=self.settings, pipeline=self.pipeline, ledger=self.ledger,
+                    progress=Progress(), model=model.alias,
+                )  # fmt: skip
+                build: dict[str, Any] = {
+                    **parts.of_features(), "cancelled": lambda: no_job, "retrieval": lambda: None,
+                    "embedder": lambda: HashEmbedder, "embedder_alias": lambda: "hash",
+                    "cache": lambda: AnswerLookup(self.ledger, model_versions(self._registry, self.ledger, 0.0)),
+                }  # fmt: skip
+                roles = {MODEL_ROLE, "recall", "moderate", "judge"}
+                self._steps |= self.pipeline.steps_of(roles, model.alias, build)
+        settings, progress = self.settings, Progress()
+        runs = Runs(progress, self.pipeline, settings.longest_run)
+        assigner = Assigner(ledger=self.ledger, tasks=Tasks(waiting=99), sender="w", depth=0, lease_ms=60_000)
+        return Runner(
+            ledger=self.ledger, work=Work(self.pipeline, self._steps, settings, SystemClock()), settings=settings,
+            notifier=_Silent(), clock=SystemClock(), progress=progress, worker="w",
+            renewer=Renewer(self.ledger, settings.lease_ms, progress.loop("renew"), runs, _Silent()), runs=runs,
+            assigner=assigner, follow_up=FollowUp(ledger=self.ledger, units=Following().units, assigner=assigner),
+        )  # fmt: skip
+
+
+class _Silent:
+    """A notifier that tells nobody."""
+
+    def notify(self, *_hints: object) -> None:
+        """Tell nobody."""

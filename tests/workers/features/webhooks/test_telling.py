@@ -1,0 +1,209 @@
+"""Who is told of which end, and in which words."""
+
+import json
+
+from sqlalchemy import event, select, update
+from tests.workers.core.ledger.after import answer
+from tests.workers.features.webhooks.office import ALL, ORIGINS, Office
+from tests.workers.ledger_jobs import take_in
+from tests.workers.runtime.bridge.records import evaluation, generation
+
+from headrace_schemas import JobHeld
+from headrace_schemas.callback import JOB_ENDS, Callback
+from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.outbox import outgoing
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import OUTBOX, STEPS
+from headrace_workers.features.webhooks.payloads import Wording
+from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
+from headrace_workers.features.webhooks.tables import CALLBACKS_OF_JOBS
+
+
+def told(ledger):
+    """What is told: type, subject, endpoint and URL of each delivery."""
+    found = ledger.of(Webhooks).deliveries(Range(), 100)
+    return sorted((each.type, each.subject, each.endpoint_id, each.url or "") for each in found)
+
+
+def content(ledger):
+    """The body of the only delivery."""
+    (found,) = ledger.of(Webhooks).deliveries(Range(), 100)
+    return json.loads(ledger.of(Webhooks).delivery(found.id)[1])
+
+
+def test_where_nobody_listens_nothing_is_read(ledger):
+    """One question a batch of records, whatever is in it; none where it has no end in it."""
+    office = Office(ledger)
+    jobs = take_in(ledger, [evaluation(input=str(n)) for n in range(20)])
+    for job in jobs:
+        answer(ledger, job)
+    records = [row.record for row in ledger.outbox(100)]
+    asked, now = [], ledger.now()
+    event.listen(ledger.engine, "before_cursor_execute", lambda *arguments: asked.append(arguments[2]))
+    assert office.following.units(records, now) == []
+    assert office.following.units([], now) == []
+    statements = [each for each in asked if not each.startswith(("BEGIN", "PRAGMA"))]
+    assert len(statements) == 1, statements
+
+
+def test_a_registered_endpoint_hears_of_the_ends_that_it_asked_for(ledger):
+    """Of its own tenant's jobs alone; once, however often the event is published."""
+    office = Office(ledger)
+    all_, _ = office.register("http://127.0.0.1:1/")
+    office.register("http://127.0.0.1:2/", events=("job.failed",))
+    office.register("http://127.0.0.1:3/", tenant="other")
+    (job,) = take_in(ledger, [evaluation()])
+    answer(ledger, job)
+    (row,) = ledger.read(select(OUTBOX))
+    assert office.relay() == 1
+    with writing(ledger.engine) as tx:
+        tx.execute(OUTBOX.insert().values(dict(row._mapping)))  # the bridge died before it forgot the event
+    office.relay()
+    assert told(ledger) == [("job.completed", job, all_, "")]
+
+
+def test_every_kind_of_end_is_told(ledger):
+    """By its own name; that of a record that never was a job is nobody's."""
+    office = Office(ledger)
+    all_, _ = office.register("http://127.0.0.1:1/")
+    dead, cancelled = take_in(ledger, [evaluation(), evaluation(input="c")])
+    ledger.cancel(Cancellation(cancelled, "default", "enough"))
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).where(STEPS.c.job_id == dead).values(deadline=1))
+    ledger.reap(3)
+    office.relay()
+    assert told(ledger) == [("job.cancelled", cancelled, all_, ""), ("job.failed", dead, all_, "")]
+
+
+def test_that_a_job_is_held_is_told_to_who_asked_for_it(ledger):
+    """It is no end: who asks for all ends hears nothing of it; of a response it is told under our name."""
+    office = Office(ledger)
+    asked, _ = office.register("http://127.0.0.1:1/", events=("job.held",))
+    office.register("http://127.0.0.1:2/", events=JOB_ENDS)
+    place = "https://shop.example/hooks"
+    jobs = take_in(ledger, [
+        evaluation(callback=Callback(url=place)),
+        evaluation(input="b", callback=Callback(url=place, events=("job.held",), response=True)),
+    ])  # fmt: skip
+    records = [
+        outgoing(JobHeld(job_id=job, tenant="default", stage="moderate", reason="?", needs_person=True), event_id=job,
+                 job_id=job, traceparent=None, correlationid=None, at_ms=1)
+        for job in jobs
+    ]  # fmt: skip
+    found = sorted((unit.content.type, unit.content.subject, unit.content.url or "")
+                   for unit in office.following.units(records, ledger.now()))  # fmt: skip
+    assert found == sorted([("job.held", jobs[0], ""), ("job.held", jobs[1], ""), ("job.held", jobs[1], place)])
+    assert {unit.endpoint for unit in office.following.units(records[:1], ledger.now())} == {asked}
+
+
+def test_a_job_names_who_is_to_be_told(ledger):
+    """A URL, or an endpoint; of the ends that it says. The wish goes with the job."""
+    office = Office(ledger)
+    named, _ = office.register("http://127.0.0.1:1/", events=())
+    url = "https://shop.example/hooks?order=1"
+    jobs = take_in(ledger, [
+        evaluation(callback=Callback(url=url)),
+        evaluation(input="b", callback=Callback(url="https://shop.example/other", events=("job.completed",))),
+        evaluation(input="c", callback=Callback(url=url, events=("job.failed",))),
+        evaluation(input="d", callback=Callback(endpoint=named)),
+        evaluation(input="e"),
+    ])  # fmt: skip
+    office.end(*jobs)
+    place = next(each for each in ledger.of(Webhooks).endpoints(origins=ORIGINS) if each.origin == "place")
+    assert (place.tenant, place.url) == ("default", "https://shop.example")
+    assert told(ledger) == sorted([
+        ("job.completed", jobs[0], place.id, url),
+        ("job.completed", jobs[1], place.id, "https://shop.example/other"),
+        ("job.completed", jobs[3], named, ""),
+    ])  # fmt: skip
+    assert len(ledger.read(select(CALLBACKS_OF_JOBS))) == 4
+
+
+def test_a_place_that_was_met_a_moment_ago_is_not_written_again(ledger, monkeypatch):
+    """Another is."""
+    office, met = Office(ledger), []
+    meet = ledger.of(Webhooks).met
+    monkeypatch.setattr(ledger.of(Webhooks), "met", lambda places: (met.append(len(places)), meet(places)))
+    for number, host in enumerate(("one", "one", "two")):
+        url = f"https://{host}.example/{number}"
+        office.end(*take_in(ledger, [evaluation(input=str(number), callback=Callback(url=url))]))
+    assert met == [1, 1]
+    assert {url for *_, url in told(ledger)} == {
+        "https://one.example/0",
+        "https://one.example/1",
+        "https://two.example/2",
+    }
+
+
+def test_who_listens_and_is_named_is_told_once(ledger):
+    """By the id of what it is told."""
+    office = Office(ledger)
+    endpoint, _ = office.register("http://127.0.0.1:1/")
+    (job,) = take_in(ledger, [evaluation(callback=Callback(endpoint=endpoint))])
+    office.end(job)
+    assert told(ledger) == [("job.completed", job, endpoint, "")]
+
+
+def test_a_response_is_told_of_as_openai_does(ledger):
+    """To whoever asked for those names, with the response's id; to its callback, too."""
+    office = Office(ledger)
+    theirs, _ = office.register("http://127.0.0.1:1/", events=("response.completed",))
+    ours, _ = office.register("http://127.0.0.1:2/", events=("job.completed",))
+    (job,) = take_in(ledger, [evaluation(callback=Callback(response=True, url="https://shop.example/"))])
+    office.end(job)
+    place = next(each.id for each in ledger.of(Webhooks).endpoints(origins=ORIGINS) if each.origin == "place")
+    assert told(ledger) == sorted([
+        ("response.completed", f"resp_{job}", theirs, ""),
+        ("job.completed", job, ours, ""),
+        ("response.completed", f"resp_{job}", place, "https://shop.example/"),
+    ])  # fmt: skip
+
+
+def test_the_head_of_a_receipt_is_told_and_a_link(ledger):
+    """Thin: no text, neither of the question nor of the answer."""
+    office = Office(ledger, wording=Wording(base="https://api.example"))
+    office.register("http://127.0.0.1:1/")
+    (job,) = take_in(ledger, [evaluation(metadata={"order": "17"}, idempotency_key="k")])
+    office.end(job)
+    body = content(ledger)
+    assert (body["type"], body["object"], body["data"]["id"]) == ("job.completed", "event", job)
+    assert body["data"]["link"] == f"https://api.example/v1/jobs/{job}"
+    assert (body["data"]["status"], body["data"]["tenant"], body["data"]["kind"]) == (
+        "completed", "default", "evaluation",
+    )  # fmt: skip
+    assert "receipt" not in body["data"]
+
+
+def test_the_whole_receipt_is_told_where_it_fits(ledger):
+    """Else its head, and that it was shortened."""
+    office = Office(ledger)
+    office.register("http://127.0.0.1:1/", whole=True)
+    (job,) = take_in(ledger, [evaluation()])
+    office.end(job)
+    assert content(ledger)["data"]["receipt"]["job_id"] == job
+
+
+def test_another_tenants_endpoint_is_not_told(ledger):
+    """A job that names it: its delivery is there, and is dropped."""
+    office = Office(ledger)
+    foreign, _ = office.register("http://127.0.0.1:1/", tenant="other", events=())
+    jobs = take_in(ledger, [evaluation(callback=Callback(endpoint=foreign)),
+                            evaluation(input="b", callback=Callback(endpoint="we_nobody"))])  # fmt: skip
+    office.end(*jobs)
+    office.deliver()
+    rows = ledger.of(Webhooks).deliveries(Range(), 10)
+    assert {each.state for each in rows} == {"dropped"}
+    assert {each.error for each in rows} == {
+        f"the tenant has no endpoint {foreign}", "the tenant has no endpoint we_nobody",
+    }  # fmt: skip
+
+
+def test_a_generation_is_told_of_too(ledger):
+    """Callbacks are part of every kind of job."""
+    office = Office(ledger)
+    office.register("http://127.0.0.1:1/", events=ALL)
+    take_in(ledger, [generation(callback=Callback(url="https://shop.example/"))])
+    assert [row.wish for row in ledger.read(select(CALLBACKS_OF_JOBS))] == [
+        '{"url":"https://shop.example/","events":[],"response":false}'
+    ]

@@ -1,3 +1,0 @@
-"""Files in stores."""
-
-from tests.workers.files.stores import s3, store  # noqa: F401 - fixtures

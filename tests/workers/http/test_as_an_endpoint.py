@@ -1,0 +1,49 @@
+"""A gateway of headrace as the endpoint of another deployment's models."""
+
+from pathlib import Path
+
+import pytest
+from tests.workers.features.generation.engines.remote_models import ask, remote
+from tests.workers.http.served import Gateway
+
+from headrace_workers.core.ports import Completion, Generator
+from headrace_workers.features.generation.engines.remote.failures import ProviderRejects, RemoteFailed
+
+
+@pytest.fixture
+def model(gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator:
+    """The gateway's model `echo`, as the engine `openai` asks for it."""
+    monkeypatch.setenv("OTHER_KEY", gateway.key())
+    return remote(tmp_path, "openai", gateway.url, model="echo", api_key="env:OTHER_KEY", first_token=60.0, total=120.0)
+
+
+def test_it_answers_as_generators_do(model: Generator) -> None:
+    """Order, limits, stop texts, system messages, characters beyond ASCII, and usage."""
+    outcomes = model.generate(
+        [
+            ask("one two three"),
+            ask("one two three", max_tokens=2),
+            ask("one two three", stop=["three"]),
+            ask("Grüße 東京 🏔️", system="be brief"),
+        ]
+    )
+    found = [each for each in outcomes if isinstance(each, Completion)]
+    assert len(found) == len(outcomes), outcomes
+    assert [each.text.rstrip() for each in found] == ["one two three", "one two", "one two", "Grüße 東京 🏔️"]
+    assert [each.finish_reason for each in found] == ["stop", "length", "stop", "stop"]
+    assert [each.completion_tokens for each in found][:2] == [3, 2]
+    assert all(each.prompt_tokens >= 3 for each in found)
+    assert {each.remote.model for each in found if each.remote} == {"echo"}
+
+
+def test_its_refusals_have_their_categories(gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown model and a wrong key may be answered by another model; a wrong request never is."""
+    monkeypatch.setenv("OTHER_KEY", gateway.key())
+    known = {"api_key": "env:OTHER_KEY", "first_token": 60.0, "total": 120.0}
+    (unknown,) = remote(tmp_path, "openai", gateway.url, model="nobody", **known).generate([ask("hi")])
+    assert type(unknown) is RemoteFailed
+    (wrong,) = remote(tmp_path, "openai", gateway.url, model="echo", **known).generate([ask("word " * 40_000)])
+    assert type(wrong) is ProviderRejects, wrong
+    monkeypatch.setenv("OTHER_KEY", "wrong")
+    (refused,) = remote(tmp_path, "openai", gateway.url, model="echo", **known).generate([ask("hi")])
+    assert type(refused) is RemoteFailed

@@ -1,0 +1,110 @@
+"""Chat completions, asked for by OpenAI's own client."""
+
+from uuid import uuid4
+
+import openai
+import pytest
+from tests.workers.http.openai_client import openai_of
+from tests.workers.http.served import Gateway
+
+from headrace_schemas.job import derive_job_id
+
+RIVERS = [{"role": "user", "content": "Name three rivers."}]
+
+
+@pytest.fixture(scope="module")
+def client(gateway: Gateway):
+    with openai_of(gateway) as found:
+        yield found
+
+
+def test_a_conversation_is_answered(client: openai.OpenAI):
+    """With a text, the tokens, and the receipt of a job that was moderated and judged."""
+    found = client.chat.completions.create(
+        model="echo",
+        messages=RIVERS,
+        metadata={"order": "17"},
+        safety_identifier="u1",
+        service_tier="flex",
+        extra_body={"headrace": {"criteria": [{"criterion": "contains", "text": "rivers"}]}},
+    )
+    (choice,) = found.choices
+    assert "three" in choice.message.content
+    assert (choice.finish_reason, found.model, found.service_tier) == ("stop", "echo", "flex")
+    assert found.usage.total_tokens == found.usage.prompt_tokens + found.usage.completion_tokens > 0
+    receipt = found.model_extra["headrace"]
+    assert receipt["metadata"] == {"order": "17", "safety_identifier": "u1"}
+    assert receipt["judge"]["scores"][0]["value"] == 1.0
+    assert [stage["stage"] for stage in receipt["stages"]] == ["generate", "moderate", "judge"]
+
+
+def test_a_text_is_moderated(client: openai.OpenAI):
+    """What the policy redacts is redacted, in a stream as well."""
+    messages = [{"role": "user", "content": "Write to ann@example.com."}]
+    found = client.chat.completions.create(model="echo", messages=messages)
+    assert "[EMAIL]" in found.choices[0].message.content
+    with client.chat.completions.stream(model="echo", messages=messages) as stream:
+        assert "[EMAIL]" in stream.get_final_completion().choices[0].message.content
+
+
+def test_chunks_come_to_the_answer(client: openai.OpenAI):
+    """The last but one says why it ended, the last what it took."""
+    question = {"role": "user", "content": "Once upon a time there was a mill. " * 10}
+    chunks = list(
+        client.chat.completions.create(
+            model="echo", messages=[question], stream=True, stream_options={"include_usage": True}
+        )
+    )
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1])
+    whole = client.chat.completions.create(model="echo", messages=[question])
+    assert text == whole.choices[0].message.content
+    assert len(chunks) > 5
+    assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
+    assert chunks[-1].usage == whole.usage
+
+
+def test_under_a_key_it_is_one_job(client: openai.OpenAI):
+    """The second time its end is there already; for another body the key is taken."""
+    key = str(uuid4())
+    ids = {
+        client.chat.completions.create(model="echo", messages=RIVERS, extra_headers={"Idempotency-Key": key}).id
+        for _ in range(2)
+    }
+    assert ids == {f"chatcmpl-{derive_job_id('default', key)}"}
+    other = [{"role": "user", "content": "Name three lakes."}]
+    with pytest.raises(openai.ConflictError):
+        client.chat.completions.create(model="echo", messages=other, extra_headers={"Idempotency-Key": key})
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "code", "param"),
+    [
+        ({"n": 2}, openai.BadRequestError, "unsupported_parameter", "n"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.BadRequestError, None, "tools"),
+        (
+            {"messages": [{"role": "user", "content": ""}], "temperature": 3},
+            openai.BadRequestError,
+            None,
+            "temperature",
+        ),
+        ({"extra_body": {"frobnicate": 1}}, openai.BadRequestError, "unknown_parameter", "frobnicate"),
+        ({"extra_body": {"headrace": {"cash": 1}}}, openai.BadRequestError, "unknown_parameter", "headrace.cash"),
+        ({"extra_query": {"fast": 1}}, openai.BadRequestError, "unknown_parameter", "fast"),
+        ({"model": "none-such"}, openai.NotFoundError, "model_not_found", "model"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_by_name(client: openai.OpenAI, change, error, code, param):
+    """Before a job is made."""
+    with pytest.raises(error) as caught:
+        client.chat.completions.create(**{"model": "echo", "messages": RIVERS, **change})
+    assert caught.value.param == param
+    assert code in (None, caught.value.code)
+
+
+def test_stored_completions_are_not_here(client: openai.OpenAI):
+    """The methods about them are answered in a shape that the client reads."""
+    with pytest.raises(openai.APIStatusError) as caught:
+        client.chat.completions.list()
+    assert caught.value.status_code == 405
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.retrieve("chatcmpl-x")

@@ -1,0 +1,37 @@
+"""Completions of prompts, asked for by OpenAI's own client."""
+
+import openai
+import pytest
+from tests.workers.http.openai_client import openai_of
+from tests.workers.http.served import Gateway
+
+
+@pytest.fixture(scope="module")
+def client(gateway: Gateway):
+    with openai_of(gateway) as found:
+        yield found
+
+
+def test_each_prompt_is_answered(client: openai.OpenAI):
+    """As a job of its own, in their order."""
+    found = client.completions.create(model="echo", prompt=["Name rivers.", "Name lakes."], max_tokens=50)
+    assert ["rivers" in found.choices[0].text, "lakes" in found.choices[1].text] == [True, True]
+    receipts = found.model_extra["headrace"]
+    assert len({receipt["job_id"] for receipt in receipts}) == 2
+    assert found.usage.completion_tokens > 0
+
+
+def test_chunks_come_to_the_texts(client: openai.OpenAI):
+    """Each chunk says whose it is."""
+    texts = {0: "", 1: ""}
+    for chunk in client.completions.create(model="echo", prompt=["Name rivers.", "Name lakes."], stream=True):
+        (choice,) = chunk.choices
+        texts[choice.index] += choice.text
+    assert ["rivers" in texts[0], "lakes" in texts[1]] == [True, True]
+
+
+def test_tokens_are_refused(client: openai.OpenAI):
+    """They are of another tokenizer."""
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.completions.create(model="echo", prompt=[1, 2, 3])
+    assert caught.value.param == "prompt[0]"

@@ -1,0 +1,112 @@
+"""The figures of a gateway."""
+
+import re
+
+from sqlalchemy import update
+from tests.workers.http.served import Gateway
+from tests.workers.ledger_jobs import take_in
+from tests.workers.runtime.bridge.records import evaluation
+
+from headrace_workers.core.scopes import METRICS, usual_scopes
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import NEVER, STEPS
+from headrace_workers.features.judging.store import score_counts as scored
+from headrace_workers.features.quality.store.pass_rates import PassRate, PassRates
+from headrace_workers.http.metrics import Metrics
+
+JOB = {"model": "echo", "prompt": "the secret of the mill"}
+
+
+def figure(text: str, line: str) -> float:
+    """One line's figure."""
+    found = re.search(rf"^{re.escape(line)} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def test_requests_jobs_and_refusals_are_counted(alone: Gateway):
+    """By route, status, kind and reason; nothing tells of whom, or of what."""
+    gateway, key = alone, alone.key("shop-of-the-mill")
+    with gateway.client() as own, gateway.client(key) as client:
+        before = own.get("/metrics").text
+        job_id = client.post("/v1/jobs", json=JOB).json()["id"]
+        client.get(f"/v1/jobs/{job_id}")
+        client.post("/v1/jobs", content=b"{")
+        client.get(f"/v1/nowhere/{job_id}")
+        after = own.get("/metrics").text
+
+    def grown(line: str) -> float:
+        return figure(after, line) - figure(before, line)
+
+    assert grown('headrace_gateway_requests_total{method="POST",route="/v1/jobs",status="202"}') == 1
+    assert grown('headrace_gateway_requests_total{method="GET",route="/v1/jobs/{job_id}",status="200"}') == 1
+    assert grown('headrace_gateway_requests_total{method="GET",route="-",status="404"}') == 1
+    assert grown('headrace_gateway_jobs_total{kind="generation"}') == 1
+    assert grown('headrace_gateway_refused_total{why="invalid"}') == 1
+    assert grown('headrace_gateway_request_seconds_count{route="/v1/jobs"}') == 2
+    assert [figure(after, f'headrace_gateway_up{{service="{each}"}}') for each in ("kafka", "ledger", "redis")] == [
+        1,
+        1,
+        1,
+    ]
+    assert not any(said in after for said in ("mill", job_id, key))
+
+
+def test_they_are_shown_to_whom_may_see_the_whole(gateway: Gateway):
+    """A tenant's usual key may not."""
+    with gateway.client(gateway.key("shop", *usual_scopes())) as client:
+        assert client.get("/metrics").status_code == 403
+    with gateway.client(gateway.key("shop", METRICS)) as client:
+        assert client.get("/metrics").headers["content-type"].startswith("text/plain; version=0.0.4")
+
+
+def test_pass_rates_are_those_that_the_ledger_has(alone: Gateway):
+    """With the interval, and how many labels they rest on; gone with them."""
+    gateway = alone
+    rate = PassRate("polite", "v1", 0.25, 0.125, 0.5, 0.95, 40, 900)
+    gateway.services.ledger.of(PassRates).put("shop-of-rates", [rate])
+    line = 'headrace_pass_rate{}{{criterion="polite",tenant="shop-of-rates",version="v1"}}'
+    with gateway.client() as client:
+        text = client.get("/metrics").text
+        assert [figure(text, line.format(each)) for each in ("", "_low", "_high", "_labels")] == [0.25, 0.125, 0.5, 40]
+        gateway.services.ledger.of(PassRates).put("shop-of-rates", [])
+        assert "shop-of-rates" not in client.get("/metrics").text
+
+
+def test_scores_and_what_is_held_are_those_that_the_ledger_has(alone: Gateway):
+    """Scores by kind and by why there is none; steps by stage and by what they wait for, gone when they go on."""
+    gateway, ledger = alone, alone.services.ledger
+    lacking = 'headrace_scores_total{criterion="f1",not_judged="no_reference"}'
+    held = 'headrace_held{stage="judge",waits_for="person"}'
+    with gateway.client() as client:
+        before = client.get("/metrics").text
+        with writing(ledger.engine) as tx:
+            scored.add(tx, {("f1", "no_reference"): 3, ("f1", ""): 2})
+        (job_id,) = take_in(ledger, [evaluation(tenant="of-figures")])
+        with writing(ledger.engine) as tx:
+            step = STEPS.c.job_id == job_id
+            tx.execute(update(STEPS).where(step).values(state="held", held_at=1, ready_at=NEVER, reason="look"))
+        after = client.get("/metrics").text
+        ledger.withhold([job_id], "no")
+        gone = client.get("/metrics").text
+    assert figure(after, lacking) - figure(before, lacking) == 3
+    assert (figure(before, held), figure(after, held), figure(gone, held)) == (0, 1, 0)
+
+
+def test_a_silent_ledger_takes_no_other_figure_away():
+    """Those that it has are left out."""
+    text = Metrics().text(waiting=3, up={"ledger": False}, known=[]).decode()
+    assert figure(text, "headrace_gateway_waiting") == 3
+    assert "headrace_held{" not in text
+
+
+def test_the_set_is_closed(gateway: Gateway):
+    """What is added stands here, and in the page."""
+    with gateway.client() as client:
+        text = client.get("/metrics").text
+    names = set(re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE))
+    assert {name for name in names if not name.endswith("_created")} == {
+        "headrace_gateway_requests_total", "headrace_gateway_request_seconds", "headrace_gateway_bytes_total",
+        "headrace_gateway_jobs_total", "headrace_gateway_refused_total", "headrace_gateway_waiting",
+        "headrace_gateway_up", "headrace_pass_rate", "headrace_pass_rate_low", "headrace_pass_rate_high",
+        "headrace_pass_rate_labels", "headrace_scores_total", "headrace_held",
+    }  # fmt: skip

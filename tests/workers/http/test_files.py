@@ -1,0 +1,395 @@
+"""Files, uploads and batches by the unmodified `openai` client."""
+
+import gzip
+import hashlib
+import io
+import json
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import httpx2
+import openai
+import pytest
+from tests.services.eventually import eventually
+from tests.workers.http.openai_client import openai_of
+from tests.workers.http.served import IDLE
+
+from headrace_workers.features.files.feature import FILES_READ
+from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def ai(gateway):
+    """OpenAI's client."""
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key(), max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def stranger(gateway):
+    """The same, of another tenant, of which no other test has anything."""
+    key = gateway.key(f"stranger-{uuid4().hex[:8]}")
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0) as client:
+        yield client
+
+
+def requests(count, model="echo", **body):
+    """A file of requests to a model."""
+    lines = [
+        {"custom_id": f"k{number}", "method": "POST", "url": CHAT,
+         "body": {"model": model, "messages": [{"role": "user", "content": f"say {number}"}], **body}}
+        for number in range(count)
+    ]  # fmt: skip
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+def send(ai, data, name="jobs.jsonl", **options):
+    """A stored file."""
+    return ai.files.create(file=(name, data), purpose="batch", **options)
+
+
+def done(ai, batch_id):
+    """The batch, when it is over."""
+    return eventually(lambda: (b := ai.batches.retrieve(batch_id)).status in ("completed", "failed", "expired") and b)
+
+
+def test_a_file_is_sent_found_read_and_deleted(ai):
+    """As it was, with its size; gone behind that."""
+    made = send(ai, b"one\ntwo\n", expires_after={"anchor": "created_at", "seconds": 3_600})
+    assert (made.bytes, made.filename, made.purpose, made.status) == (8, "jobs.jsonl", "batch", "processed")
+    assert made.expires_at == pytest.approx(made.created_at + 3_600, abs=1)
+    assert ai.files.retrieve(made.id) == made
+    assert ai.files.content(made.id).read() == b"one\ntwo\n"
+    assert made.id in {each.id for each in ai.files.list(purpose="batch")}
+    assert made.id not in {each.id for each in ai.files.list(purpose="vision")}
+    assert ai.files.delete(made.id).deleted
+    with pytest.raises(openai.NotFoundError):
+        ai.files.retrieve(made.id)
+
+
+def test_pages_of_files_hold_each_once(ai):
+    """By age, in both directions."""
+    ids = [send(ai, b"x").id for _ in range(5)]
+    for order in ("desc", "asc"):
+        found = [each.id for each in ai.files.list(limit=2, order=order) if each.id in ids]
+        assert sorted(found) == sorted(ids)
+        assert len(found) == len(ids)
+
+
+def test_a_page_behind_what_is_not_there_is_none(ai):
+    """Who pages on would begin anew otherwise, and never come to an end."""
+    send(ai, requests(1))
+    for resource in (ai.files, ai.batches):
+        with pytest.raises(openai.NotFoundError, match="after: this tenant has no"):
+            resource.list(after="no-such-id")
+
+
+def test_a_batch_is_run(ai):
+    """The output has an answer for each line, in OpenAI's shape; the errors have the rest."""
+    batch = ai.batches.create(
+        input_file_id=send(ai, requests(20) + b"{\n").id, endpoint=CHAT, completion_window="24h",
+        metadata={"what": "a test"},
+    )  # fmt: skip
+    assert (batch.endpoint, batch.completion_window, batch.metadata) == (CHAT, "24h", {"what": "a test"})
+    ended = done(ai, batch.id)
+    assert ended.status == "completed"
+    assert (ended.request_counts.total, ended.request_counts.completed, ended.request_counts.failed) == (21, 20, 1)
+    assert ended.usage.output_tokens == 40
+    lines = [json.loads(line) for line in ai.files.content(ended.output_file_id).text.splitlines()]
+    said = {line["custom_id"]: line["response"]["body"]["choices"][0]["message"]["content"] for line in lines}
+    assert said == {f"k{number}": f"say {number}" for number in range(20)}
+    (error,) = [json.loads(line) for line in ai.files.content(ended.error_file_id).text.splitlines()]
+    assert (error["line"], error["error"]["code"]) == (21, "invalid")
+    assert batch.id in {each.id for each in ai.batches.list(limit=5)}
+    assert {ai.files.retrieve(name).purpose for name in (ended.output_file_id, ended.error_file_id)} == {"batch_output"}
+
+
+def test_a_batch_that_is_over_cannot_be_cancelled_and_one_that_runs_can(ai):
+    """The first stays as it is."""
+    over = ai.batches.create(input_file_id=send(ai, requests(1)).id, endpoint=CHAT, completion_window="24h")
+    assert done(ai, over.id).status == ai.batches.cancel(over.id).status == "completed"
+    runs = ai.batches.create(input_file_id=send(ai, requests(20, IDLE)).id, endpoint=CHAT, completion_window="24h")
+    assert ai.batches.cancel(runs.id).status in ("cancelling", "cancelled")
+    ended = eventually(lambda: (b := ai.batches.retrieve(runs.id)).status == "cancelled" and b)
+    assert ended.request_counts.completed + ended.request_counts.failed == 20
+
+
+def test_a_file_in_use_is_not_deleted(ai):
+    """409 names the batch."""
+    file = send(ai, requests(20, IDLE))
+    batch = ai.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
+    with pytest.raises(openai.ConflictError, match=batch.id):
+        ai.files.delete(file.id)
+    ai.batches.cancel(batch.id)
+
+
+def test_what_is_no_json_lines_is_told_as_what_it_is(ai):
+    """Once, before there is a batch; for other purposes it is a file like any other."""
+    table = ("a.csv", b"question,answer\nName three rivers.,Oder\n")
+    with pytest.raises(openai.BadRequestError, match="file: the file looks like CSV; headrace takes JSON Lines"):
+        ai.files.create(file=table, purpose="batch")
+    ai.files.delete(ai.files.create(file=table, purpose="user_data").id)
+
+
+def test_a_key_makes_one_batch(ai):
+    """Without one each call is another."""
+    file = send(ai, requests(1))
+    wanted = {"input_file_id": file.id, "endpoint": CHAT, "completion_window": "24h"}
+    headers = {"Idempotency-Key": "order-1"}
+    ids = {ai.batches.create(**wanted, extra_headers=headers).id for _ in range(2)}
+    assert len(ids) == 1
+    assert len({ai.batches.create(**wanted).id for _ in range(2)} | ids) == 3
+    others = ({"input_file_id": send(ai, requests(2)).id}, {"metadata": {"a": "b"}}, {"completion_window": "2h"})
+    for other in others:
+        with pytest.raises(openai.ConflictError, match=f"the idempotency key belongs to {next(iter(ids))}"):
+            ai.batches.create(**wanted | other, extra_headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"endpoint": "/v1/images/generations"}, "endpoint: must be one of"),
+        ({"completion_window": "soon"}, "completion_window"),
+        ({"completion_window": "400d"}, "completion_window"),
+        ({"metadata": {"": "x"}}, "metadata"),
+        ({"extra_body": {"surprise": 1}}, "surprise"),
+        ({"extra_headers": {"Idempotency-Key": ""}}, "Idempotency-Key"),
+        ({"extra_body": {"headrace": {"max_tokens": 0}}}, "max_tokens"),
+        ({"extra_body": {"headrace": {"callback": {}}}}, "neither url nor endpoint"),
+        ({"extra_body": {"headrace": {"callback": {"endpoint": f"we_{'0' * 24}"}}}}, "registered no webhook endpoint"),
+        ({"extra_body": {"headrace": {"callback": {"url": "https://10.0.0.1/"}}}}, "not a public address"),
+        ({"extra_body": {"headrace": {"callback": {"url": "https://a.example/", "events": ["job.failed"]}}}}, "events"),
+    ],
+)
+def test_what_a_batch_cannot_be_is_refused_by_name(ai, changes, words):
+    """400, in OpenAI's shape."""
+    wanted = {"input_file_id": send(ai, requests(1)).id, "endpoint": CHAT, "completion_window": "24h"}
+    with pytest.raises(openai.BadRequestError, match=words):
+        ai.batches.create(**(wanted | changes))
+
+
+def test_a_batch_names_whom_to_tell_of_its_end(ai, gateway):
+    """Under `headrace`; who delivers is not asked for anything."""
+    wish = {"headrace": {"callback": {"url": "https://shop.example/hooks", "events": ["batch.completed"]}}}
+    batch = ai.batches.create(
+        input_file_id=send(ai, requests(1)).id, endpoint=CHAT, completion_window="24h", extra_body=wish
+    )
+    assert done(ai, batch.id).status == "completed"
+    found = [each for each in gateway.services.ledger.of(Webhooks).deliveries(Range(), 100) if each.subject == batch.id]
+    assert [(each.type, each.url) for each in found] == [("batch.completed", "https://shop.example/hooks")]
+
+
+def test_an_input_must_be_a_batchs_and_not_empty(ai):
+    """By the name of the parameter."""
+    other = ai.files.create(file=("x.jsonl", requests(1)), purpose="user_data")
+    with pytest.raises(openai.BadRequestError, match="input_file_id: the file's purpose"):
+        ai.batches.create(input_file_id=other.id, endpoint=CHAT, completion_window="24h")
+    with pytest.raises(openai.BadRequestError, match="the file has no lines"):
+        ai.batches.create(input_file_id=send(ai, b"\n").id, endpoint=CHAT, completion_window="24h")
+    with pytest.raises(openai.NotFoundError, match="input_file_id"):
+        ai.batches.create(input_file_id="file-none", endpoint=CHAT, completion_window="24h")
+
+
+def test_a_batch_s_input_that_is_torn_is_refused_as_it_comes(ai):
+    """At once or in parts, which can be put right; of another purpose it is a file like all others."""
+    torn = gzip.compress(requests(3))[:-1]
+    words = "cannot be decompressed: it ends in the middle; it can be read up to line 3"
+    with pytest.raises(openai.BadRequestError, match=f"file: the file {words}"):
+        send(ai, torn)
+    upload = ai.uploads.create(bytes=len(torn), filename="x.gz", mime_type="application/gzip", purpose="batch")
+    part = ai.uploads.parts.create(upload.id, data=torn)
+    with pytest.raises(openai.BadRequestError, match=f"part_ids: the file {words}"):
+        ai.uploads.complete(upload.id, part_ids=[part.id])
+    assert ai.uploads.cancel(upload.id).status == "cancelled"
+    assert ai.files.create(file=("x.gz", torn), purpose="user_data").bytes == len(torn)
+
+
+def test_what_a_file_cannot_be_is_refused_by_name(ai):
+    """A purpose that is none, and fields that nobody knows."""
+    with pytest.raises(openai.BadRequestError, match="purpose"):
+        ai.files.create(file=("x", b"x"), purpose="surprise")
+    with pytest.raises(openai.BadRequestError, match="surprise"):
+        ai.files.create(file=("x", b"x"), purpose="batch", extra_body={"surprise": "1"})
+    with pytest.raises(openai.BadRequestError, match="expires_after"):
+        ai.files.create(file=("x", b"x"), purpose="batch", expires_after={"anchor": "created_at", "seconds": 5})
+
+
+def test_a_file_in_parts_is_one_file(ai):
+    """Sent by the client's own helper; the digest is checked."""
+    data = requests(3_000)
+    made = ai.uploads.upload_file_chunked(
+        file=data, filename="large.jsonl", bytes=len(data), mime_type="text/jsonl", purpose="batch",
+        part_size=100_000, md5=hashlib.md5(data).hexdigest(),
+    )  # fmt: skip
+    assert (made.status, made.file.bytes, made.file.filename) == ("completed", len(data), "large.jsonl")
+    assert ai.files.content(made.file.id).read() == data
+
+
+def test_parts_are_joined_in_the_order_that_is_given(ai, gateway):
+    """What is left out is gone; an upload that is over takes no more."""
+    upload = ai.uploads.create(bytes=6, filename="x", mime_type="text/plain", purpose="user_data")
+    parts = [ai.uploads.parts.create(upload.id, data=text.encode()) for text in ("one", "two", "not")]
+    done = ai.uploads.complete(upload.id, part_ids=[parts[1].id, parts[0].id])
+    assert ai.files.content(done.file.id).read() == b"twoone"
+    with pytest.raises(openai.ConflictError, match="is completed"):
+        ai.uploads.parts.create(upload.id, data=b"late")
+    folder = gateway.settings.home / "files" / "default" / upload.id
+    assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("ids", "options", "words"),
+    [
+        (["part_none"], {}, "is no part of this upload"),
+        ([0, 0], {}, "comes twice"),
+        ([0], {}, "3 bytes together, and 6 were announced"),
+        ([0, 1], {"md5": "0" * 32}, "md5: that of the parts is"),
+    ],
+)
+def test_what_is_not_what_was_announced_is_refused(ai, ids, options, words):
+    """And can be put right."""
+    upload = ai.uploads.create(bytes=6, filename="x", mime_type="text/plain", purpose="user_data")
+    parts = [ai.uploads.parts.create(upload.id, data=text.encode()).id for text in ("one", "two")]
+    wanted = [each if isinstance(each, str) else parts[each] for each in ids]
+    with pytest.raises(openai.BadRequestError, match=words):
+        ai.uploads.complete(upload.id, part_ids=wanted, **options)
+    assert ai.uploads.complete(upload.id, part_ids=parts).status == "completed"
+
+
+def in_parts(ai, *texts):
+    """An upload that waits for its completion, and the ids of its parts."""
+    size = sum(map(len, texts))
+    upload = ai.uploads.create(bytes=size, filename="x", mime_type="text/plain", purpose="user_data")
+    return upload.id, [ai.uploads.parts.create(upload.id, data=text.encode()).id for text in texts]
+
+
+def test_a_completion_whose_answer_was_lost_is_tried_again_by_the_client(gateway):
+    """By itself, and it finds the file that was made."""
+    told = []
+
+    def lose_the_first(response):
+        if response.url.path.endswith("/complete"):
+            told.append(response.status_code)
+            if len(told) == 1:
+                raise httpx2.ReadError("the answer was lost", request=response.request)
+
+    way = openai.DefaultHttpxClient(event_hooks={"response": [lose_the_first]})
+    with openai_of(gateway, http_client=way) as client:
+        upload_id, parts = in_parts(client, "one", "two")
+        done = client.uploads.complete(upload_id, part_ids=parts)
+        assert told == [200, 200]
+        assert client.files.content(done.file.id).read() == b"onetwo"
+        assert client.uploads.complete(upload_id, part_ids=parts) == done
+
+
+def test_the_same_completion_is_answered_the_same_and_no_other_is(ai):
+    """The same parts in the same order, and the same md5, however its letters are written."""
+    upload_id, parts = in_parts(ai, "one", "two")
+    md5 = hashlib.md5(b"onetwo").hexdigest()
+    done = ai.uploads.complete(upload_id, part_ids=parts, md5=md5)
+    assert ai.uploads.complete(upload_id, part_ids=parts, md5=md5.upper()) == done
+    for ids, options in ((parts[::-1], {"md5": md5}), (parts, {}), (parts, {"md5": "0" * 32}), (parts[:1], {})):
+        with pytest.raises(openai.ConflictError, match="is completed, with other parts or another md5"):
+            ai.uploads.complete(upload_id, part_ids=ids, **options)
+    assert ai.files.content(done.file.id).read() == b"onetwo"
+    ai.files.delete(done.file.id)
+    with pytest.raises(openai.ConflictError, match="its file was deleted since"):
+        ai.uploads.complete(upload_id, part_ids=parts, md5=md5)
+
+
+def test_completions_at_the_same_time_make_one_file(ai):
+    """A client that lost its patience may ask again while the first is still at it."""
+    upload_id, parts = in_parts(ai, "one", "two")
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda _: ai.uploads.complete(upload_id, part_ids=parts), range(8)))
+    assert len({each.file.id for each in done}) == 1
+
+
+def test_parts_that_come_to_much_more_than_was_announced_are_refused(ai):
+    """Twice as much: a part may be sent again whose answer was lost, but an upload is no store without a bound."""
+    upload = ai.uploads.create(bytes=3, filename="x", mime_type="text/plain", purpose="user_data")
+    parts = [ai.uploads.parts.create(upload.id, data=b"one").id for _ in range(2)]
+    with pytest.raises(openai.BadRequestError, match="have 6 bytes together, and 3 were announced: complete"):
+        ai.uploads.parts.create(upload.id, data=b"one")
+    assert ai.uploads.complete(upload.id, part_ids=parts[:1]).status == "completed"
+
+
+def test_a_file_whose_bytes_are_gone_is_told_as_such(ai, gateway):
+    """Who deletes it removes them first, and may die then: it can be deleted once more."""
+    made = send(ai, b"one\n")
+    (path,) = (gateway.settings.home / "files" / "default" / made.id).iterdir()
+    path.unlink()
+    with pytest.raises(openai.NotFoundError, match="the content of this file was deleted meanwhile"):
+        ai.files.content(made.id)
+    assert ai.files.delete(made.id).deleted
+
+
+def test_a_cancelled_upload_leaves_nothing(ai, gateway):
+    """Its parts are gone, and it takes no more."""
+    upload = ai.uploads.create(bytes=6, filename="x", mime_type="text/plain", purpose="user_data")
+    ai.uploads.parts.create(upload.id, data=b"one")
+    assert ai.uploads.cancel(upload.id).status == "cancelled"
+    assert not (gateway.settings.home / "files" / "default" / upload.id).exists()
+    with pytest.raises(openai.ConflictError):
+        ai.uploads.cancel(upload.id)
+
+
+def test_another_tenants_things_are_not_there(ai, stranger):
+    """404 for each, and lists without them."""
+    file = send(ai, requests(1))
+    batch = ai.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
+    upload = ai.uploads.create(bytes=6, filename="x", mime_type="text/plain", purpose="user_data")
+    for call in (
+        lambda: stranger.files.retrieve(file.id),
+        lambda: stranger.files.content(file.id),
+        lambda: stranger.files.delete(file.id),
+        lambda: stranger.batches.retrieve(batch.id),
+        lambda: stranger.batches.cancel(batch.id),
+        lambda: stranger.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h"),
+        lambda: stranger.uploads.parts.create(upload.id, data=b"x"),
+        lambda: stranger.uploads.complete(upload.id, part_ids=["x"]),
+        lambda: stranger.uploads.cancel(upload.id),
+    ):
+        with pytest.raises(openai.NotFoundError):
+            call()
+    assert list(stranger.files.list()) == []
+    assert list(stranger.batches.list()) == []
+    assert done(ai, batch.id).status == "completed"
+
+
+def test_scopes_are_asked_for(gateway):
+    """To read files is not to read batches."""
+    with openai.OpenAI(
+        base_url=f"{gateway.url}/v1", api_key=gateway.key("default", FILES_READ), max_retries=0
+    ) as reader:
+        assert reader.files.list(limit=1) is not None
+        with pytest.raises(openai.PermissionDeniedError):
+            reader.batches.list()
+        with pytest.raises(openai.PermissionDeniedError):
+            reader.files.create(file=("x", io.BytesIO(b"x")), purpose="batch")
+
+
+def test_a_line_names_its_parameter_with_openai_s_code(ai):
+    """In the error file, as a request by itself would be told."""
+    body = {"model": "echo", "messages": [{"role": "user", "content": "a"}]}
+    lines = [
+        {"method": "POST", "url": CHAT, "body": body},
+        {"custom_id": "1", "method": "GET", "url": CHAT, "body": body},
+        {"custom_id": "2", "method": "POST", "url": CHAT, "body": {**body, "colour": "red"}},
+        {"custom_id": "3", "method": "POST", "url": CHAT, "body": {**body, "model": "no-such"}},
+        {"custom_id": "4", "method": "POST", "url": CHAT, "body": {**body, "top_p": 7}},
+    ]
+    data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    batch = ai.batches.create(input_file_id=send(ai, data).id, endpoint=CHAT, completion_window="24h")
+    ended = done(ai, batch.id)
+    told = [json.loads(line)["error"] for line in ai.files.content(ended.error_file_id).text.splitlines()]
+    assert [(each["code"], each["param"]) for each in told] == [
+        ("missing_required_parameter", "custom_id"),
+        ("invalid_value", "method"),
+        ("unknown_parameter", "body.colour"),
+        ("model_not_found", "body.model"),
+        ("invalid_value", "body.top_p"),
+    ]

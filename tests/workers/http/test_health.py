@@ -1,0 +1,144 @@
+"""Whether a gateway lives, and whether it is ready."""
+
+import threading
+from dataclasses import replace
+
+import httpx
+import psycopg
+from sqlalchemy import make_url, text
+from tests.services.eventually import eventually
+from tests.services.proxy import Proxy
+from tests.workers.changed_settings import changed
+from tests.workers.http.served import Gateway, served
+
+from headrace_workers.core.progress import Progress
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.knowledge.passage_search import PassageSearch
+from headrace_workers.runtime.bridge.bridge import Duty
+from headrace_workers.runtime.settings import ModelSettings, Settings
+from headrace_workers.testing import make_hash_embedder
+from headrace_workers.wiring.build_bridge import build_bridge
+
+
+def test_a_gateway_that_has_all_is_ready(gateway: Gateway):
+    """Nobody needs a key to know."""
+    assert httpx.get(f"{gateway.url}/healthz", timeout=60).json() == {"status": "ok"}
+    ready = {"ready": True, "stopping": False, "kafka": "ok", "ledger": "ok", "redis": "ok"}
+    eventually(lambda: httpx.get(f"{gateway.url}/readyz", timeout=60).json() == ready)
+    assert httpx.get(f"{gateway.url}/readyz", timeout=60).status_code == 200
+
+
+def test_without_kafka_it_lives_and_is_not_ready(settings):
+    """And says so; jobs are refused at once, and nothing was sent."""
+    away = changed(settings, kafka=replace(settings.kafka, bootstrap=("127.0.0.1:1",)))
+    with served(away, connected=False) as gateway, gateway.client() as client:
+        assert client.get("/healthz").status_code == 200
+        eventually(lambda: "no Kafka broker answers" in client.get("/readyz").json()["kafka"])
+        ready = client.get("/readyz")
+        assert ready.status_code == 503
+        assert "127.0.0.1" not in ready.text  # anybody may ask
+        told = client.post("/v1/jobs", json={"model": "echo", "prompt": "x"})
+        assert (told.status_code, told.json()["type"]) == (503, "urn:headrace:problem:kafka_away")
+        assert "127.0.0.1" not in told.text  # that is in the log
+        assert told.headers["retry-after"] == "1"
+        assert "x-should-retry" not in told.headers  # the client's own rule is right: nothing was sent
+
+
+def test_a_kafka_that_falls_silent_is_told_before_anybody_sends(settings: Settings):
+    """It takes connections, and says nothing: no job was sent that could have found out."""
+    (broker,) = settings.kafka.bootstrap
+    proxy = Proxy(int(broker.rpartition(":")[2]))
+    behind = changed(settings, kafka=replace(settings.kafka, bootstrap=(f"127.0.0.1:{proxy.port}",)))
+    with served(behind) as gateway, gateway.client() as client:
+        proxy.swallow()
+        eventually(lambda: client.get("/readyz").status_code == 503)
+        told = client.post("/v1/jobs", json={"model": "echo", "prompt": "x"})
+        assert (told.status_code, told.json()["type"]) == (503, "urn:headrace:problem:kafka_away")
+        proxy.heal()
+        proxy.cut()
+        eventually(lambda: client.get("/readyz").status_code == 200)
+        assert client.post("/v1/jobs", json={"model": "echo", "prompt": "x"}).status_code == 202
+    proxy.close()
+
+
+def test_a_ledger_that_takes_no_writes_is_told_of(settings: Settings):
+    """Its clock can be read, and no job comes in: both the gateway and the refusal say why."""
+    with served(settings) as gateway, gateway.client() as client:
+        eventually(lambda: client.get("/readyz").status_code == 200)
+        asked(settings.ledger, "ALTER DATABASE {} SET default_transaction_read_only = on", all_out=True)
+        eventually(lambda: "the ledger is read-only" in client.get("/readyz").json()["ledger"])
+        assert client.get("/readyz").status_code == 503
+        told = client.post("/v1/jobs", json={"model": "echo", "prompt": "x"}, headers={"Idempotency-Key": "k"})
+        assert (told.status_code, told.json()["type"]) == (503, "urn:headrace:problem:ledger_away")
+        assert "the ledger is read-only" in told.json()["detail"]
+        asked(settings.ledger, "ALTER DATABASE {} SET default_transaction_read_only = off")
+        eventually(lambda: client.get("/readyz").status_code == 200)
+
+
+def test_a_job_that_the_ledger_had_no_room_for_counts(settings: Settings):
+    """Where a probe, which needs little room, still finds some."""
+    job = {"model": "echo", "prompt": "x"}
+    with served(settings) as gateway, gateway.client() as client:
+        eventually(lambda: client.get("/readyz").status_code == 200)
+        with writing(gateway.services.ledger.engine) as tx:
+            tx.execute(text(
+                "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'; END $$"
+            ))  # fmt: skip
+            tx.execute(text(
+                "CREATE TRIGGER full_disk BEFORE INSERT ON accepted FOR EACH ROW EXECUTE FUNCTION full_disk()"
+            ))  # fmt: skip
+        told = client.post("/v1/jobs", json=job, headers={"Idempotency-Key": "k"})
+        assert (told.status_code, told.json()["detail"]) == (503, "the ledger's disk is full: make room on it")
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()["ledger"]) == (503, told.json()["detail"])
+
+
+def test_a_bridge_names_a_ledger_that_is_silent(settings: Settings):
+    """While its other loops wait for their answers, which takes them longer."""
+    url = make_url(settings.ledger)
+    proxy, stop, progress = Proxy(url.port), threading.Event(), Progress()
+    behind = changed(settings, ledger=url.set(port=proxy.port).render_as_string(hide_password=False))
+    bridge = threading.Thread(target=build_bridge(behind, frozenset({Duty.REAP}), progress).run, args=(stop,))
+
+    def waiting() -> set[str]:
+        return {loop.name for loop in progress.loops if (told := loop.state().awaited) and told.what == "the ledger"}
+
+    bridge.start()
+    try:
+        eventually(lambda: len(progress.loops) == 3)
+        proxy.swallow()
+        eventually(waiting)
+        assert waiting() == {"probe"}
+        proxy.heal()
+        eventually(lambda: not waiting())
+    finally:
+        stop.set()
+        bridge.join()
+        proxy.close()
+
+
+def asked(ledger: str, statement: str, *, all_out: bool = False) -> None:
+    """Run a statement that names the ledger's database; with `all_out` nobody is connected to that afterwards."""
+    url = make_url(ledger)
+    server = url.set(database="postgres", drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(statement.format(f'"{url.database}"'))
+        if all_out:
+            gone = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+            connection.execute(gone, [url.database])
+
+
+def test_what_a_search_began_ends_with_the_gateway(settings: Settings):
+    """Whoever follows documents does so no longer; a gateway that nobody searched has no such thread."""
+
+    def following() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name == "follow documents"}
+
+    make_hash_embedder(settings.home)
+    before = following()
+    with served(changed(settings, ModelSettings(embedder="hash"))) as gateway:
+        assert following() <= before  # some of other tests may have ended
+        gateway.services.of(PassageSearch).bases()
+        (mine,) = following() - before
+    eventually(lambda: not mine.is_alive())

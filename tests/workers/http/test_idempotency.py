@@ -1,0 +1,63 @@
+"""`Idempotency-Key` works, or is refused by name: whoever sends one relies on it."""
+
+import httpx
+import pytest
+from tests.workers.http.served import Gateway, told_unread
+
+from headrace_workers.http.path_families import is_native
+from headrace_workers.wiring.gateway_app import build_app
+
+JOB = {"model": "echo", "prompt": "Name three rivers."}
+KNOW_IT = {
+    "/v1/jobs": JOB,
+    "/v1/evaluations": {"input": "Name three rivers.", "output": "Oder", "criteria": [{"criterion": "json_valid"}]},
+    "/v1/chat/completions": {"model": "echo", "messages": [{"role": "user", "content": "Name three rivers."}]},
+    "/v1/completions": JOB,
+    "/v1/responses": {"model": "echo", "input": "Name three rivers."},
+    "/v1/embeddings": {"model": "hash", "input": "Name three rivers."},
+    "/v1/moderations": {"input": "Name three rivers."},
+    "/v1/batches": {"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h"},
+}
+
+
+def posts(gateway: Gateway) -> dict[str, dict]:
+    """The paths that take POST, with what the description says of each."""
+    paths = build_app(gateway.services).openapi()["paths"]
+    return {path: operations["post"] for path, operations in paths.items() if "post" in operations}
+
+
+def test_the_description_names_the_routes_that_know_it(gateway: Gateway):
+    """These, and no others."""
+    told = {
+        path
+        for path, operation in posts(gateway).items()
+        if "Idempotency-Key" in [each["name"] for each in operation.get("parameters", ())]
+    }
+    assert told == set(KNOW_IT)
+
+
+@pytest.mark.parametrize("path", KNOW_IT)
+def test_those_read_it(client: httpx.Client, path: str):
+    """One that is too long is told so."""
+    told = client.post(path, json=KNOW_IT[path], headers={"Idempotency-Key": "k" * 257})
+    assert (told.status_code, "Idempotency-Key" in told.text) == (400, True), told.text
+
+
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x"])
+def test_every_other_route_refuses_it(gateway: Gateway, kind: str):
+    """By name, with what to do, in the shape of its family, and before the body is read: none comes here."""
+    deaf = posts(gateway).keys() - KNOW_IT.keys()
+    assert {"/v1/files", "/v1/uploads", "/v1/evals", "/v1/vector_stores", "/v1/webhook_endpoints"} < deaf
+    key = f"Authorization: Bearer {gateway.key()}"
+    for path in deaf:
+        told = told_unread(gateway, path, key, "Idempotency-Key: order-17", f"Content-Type: {kind}")
+        assert told.startswith(b"HTTP/1.1 400 "), (path, told)
+        assert f"Idempotency-Key: POST {path} does not support it".encode() in told, (path, told)
+        assert not is_native(path)
+
+
+def test_what_changes_nothing_when_sent_twice_takes_any_key(client: httpx.Client):
+    """To look, and to delete, are safe to send again as they are."""
+    headers = {"Idempotency-Key": "order-17"}
+    assert client.get("/v1/files", headers=headers).status_code == 200
+    assert client.delete("/v1/files/file-1", headers=headers).status_code == 404

@@ -1,0 +1,287 @@
+"""Jobs over HTTP: sent, looked at, waited for, cancelled."""
+
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from tests.services.eventually import eventually
+from tests.workers.http.served import Gateway, answer, served
+
+from headrace_schemas.job import derive_job_id
+from headrace_workers.features.knowledge.store.vector_stores import VectorStores
+from headrace_workers.features.webhooks.allowed_targets import Reach
+from headrace_workers.features.webhooks.registering import Wanted, register
+from headrace_workers.features.webhooks.sealing import Sealer
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
+
+NO_JOB = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
+JOB = {"model": "echo", "prompt": "Name three rivers."}
+
+
+def send(client: httpx.Client, body: object = JOB, **headers: str) -> httpx.Response:
+    """Post a job or some."""
+    return client.post("/v1/jobs", json=body, headers=headers)
+
+
+def test_a_job_is_let_in_answered_and_told(client: httpx.Client):
+    """202 with its id and where it is; then its receipt, with all its steps done."""
+    sent = send(client)
+    assert sent.status_code == 202
+    job_id = sent.json()["id"]
+    assert sent.json() == {"object": "job", "id": job_id, "state": "accepted"}
+    assert sent.headers["location"] == f"/v1/jobs/{job_id}"
+    told = client.get(sent.headers["location"], params={"wait": 60}).json()
+    assert (told["state"], told["kind"], told["type"]) == ("done", "generation", "headrace.result.v1")
+    assert "three" in told["end"]["answer"]["text"]
+    assert [(step["stage"], step["state"]) for step in told["steps"]] == [
+        ("generate", "done"), ("moderate", "done"), ("judge", "done"),
+    ]  # fmt: skip
+
+
+def test_many_jobs_are_let_in_together(client: httpx.Client):
+    """A list of objects, of several kinds; the ids come in their order."""
+    body = [
+        JOB,
+        {"kind": "evaluation", "input": "2+2?", "output": "4", "criteria": [{"criterion": "length", "max_words": 3}]},
+    ]
+    sent = send(client, body, **{"Idempotency-Key": (key := str(uuid4()))})
+    assert sent.status_code == 202
+    ids = [each["id"] for each in sent.json()["data"]]
+    assert ids == [derive_job_id("default", f"{key}/{number}") for number in range(2)]
+    ends = [client.get(f"/v1/jobs/{job_id}", params={"wait": 60}).json() for job_id in ids]
+    assert [end["kind"] for end in ends] == ["generation", "evaluation"]
+    assert [end["state"] for end in ends] == ["done", "done"]
+
+
+def test_an_evaluation_has_a_door_of_its_own(client: httpx.Client):
+    """It is a job like any other."""
+    body = {"input": "2+2?", "output": "4", "reference": "4", "criteria": [{"criterion": "exact_match"}]}
+    sent = client.post("/v1/evaluations", json=body)
+    assert sent.status_code == 202
+    told = client.get(f"/v1/jobs/{sent.json()['id']}", params={"wait": 60}).json()
+    assert told["end"]["judge"]["scores"][0]["value"] == 1.0
+
+
+def test_a_job_on_a_knowledge_base_that_does_not_exist_is_refused(gateway: Gateway, client: httpx.Client):
+    """Before it is taken in, alone or among others; another tenant's does not exist, and a new one does at once."""
+    job = JOB | {"knowledge": f"vs_{uuid4().hex}"}
+
+    def make(tenant: str) -> None:
+        gateway.services.ledger.of(VectorStores).create(
+            tenant, job["knowledge"], name="n", description=None, metadata={}, expire_days=None, files=()
+        )
+
+    words = f"default has no knowledge base '{job['knowledge']}', nor a vector store of this id"
+    for body in (job, [JOB, job]):
+        refused = send(client, body)
+        assert (refused.status_code, words in refused.text) == (404, True)
+    make("shop")
+    assert send(client, job).status_code == 404
+    make("default")
+    assert send(client, job).status_code == 202
+
+
+def test_a_callback_to_an_endpoint_that_is_not_there_is_refused(gateway: Gateway, client: httpx.Client):
+    """By every door of HTTP, with words; another tenant's is not there."""
+    wanted = Wanted(tenant="shop", url="https://shop.example/hooks", events=())
+    endpoint = register(gateway.services.ledger.of(Webhooks), Sealer(), Reach(), wanted).endpoint.id
+    callback = {"endpoint": endpoint}
+    chat = {"model": "echo", "messages": [{"role": "user", "content": "hello"}], "headrace": {"callback": callback}}
+    words = f"callback.endpoint: the tenant default has registered no webhook endpoint {endpoint}"
+    for path, body in (("jobs", JOB | {"callback": callback}), ("chat/completions", chat)):
+        refused = client.post(f"/v1/{path}", json=body)
+        assert (refused.status_code, words in refused.text) == (400, True)
+    with gateway.client(gateway.key("shop")) as own:
+        assert send(own, JOB | {"callback": callback}).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("https://10.0.0.1/hooks", "10.0.0.1 is not a public address"),
+        ("https://[::ffff:127.0.0.1]/", "not a public address"),
+        ("http://shop.example/", "the scheme is http; webhooks go by https alone"),
+        ("https://shop.example:22/", "port 22 is not allowed; HEADRACE_WEBHOOK_PORTS allows 443, 8443"),
+        ("https://me:secret@shop.example/", "a name or password"),
+    ],
+)
+def test_a_callback_beyond_reach_is_refused(client: httpx.Client, url: str, words: str):
+    """By every door of HTTP, before anything is let in; with words, and without what may be a secret in it."""
+    callback = {"url": url}
+    chat = {"model": "echo", "messages": [{"role": "user", "content": "hello"}], "headrace": {"callback": callback}}
+    for path, body in (("jobs", JOB | {"callback": callback}), ("chat/completions", chat)):
+        refused = client.post(f"/v1/{path}", json=body)
+        assert refused.status_code == 400
+        assert "callback.url: " in refused.text
+        assert words in refused.text
+        assert "secret" not in refused.text
+
+
+def test_a_job_is_found_before_it_is_taken_in(alone: Gateway):
+    """On this gateway and on every other of the deployment: `accepted`, never 404. Nobody else's."""
+    with alone.client() as client, served(alone.settings) as second:
+        for headers in ({}, {"Idempotency-Key": "order-17"}):
+            job_id = send(client, **headers).json()["id"]
+            for gateway in (alone, second):
+                with gateway.client() as asker:
+                    told = asker.get(f"/v1/jobs/{job_id}")
+                    assert (told.status_code, told.json()["state"]) == (200, "accepted")
+                with gateway.client(gateway.key("another")) as stranger:
+                    assert stranger.get(f"/v1/jobs/{job_id}").status_code == 404
+
+
+def test_what_was_let_in_is_taken_in(alone: Gateway, bridge):
+    """Kafka had it: a bridge that comes later finds it there; its end is told as soon as it is written."""
+    with alone.client() as client:
+        job_id = send(client).json()["id"]
+        with bridge():
+            eventually(lambda: client.get(f"/v1/jobs/{job_id}").json()["state"] == "active")
+        answer(alone.services.ledger, job_id, "The Rhine.")
+        told = client.get(f"/v1/jobs/{job_id}", params={"wait": 30}).json()
+        assert told["end"]["answer"]["text"] == "The Rhine."
+
+
+def test_the_same_key_is_the_same_job(alone: Gateway, bridge):
+    """Sent once; other content is refused, before it was taken in and after; another tenant's is another job."""
+    ledger = alone.services.ledger
+    with alone.client() as client, alone.client(alone.key("another")) as other:
+        key = {"Idempotency-Key": "order-17"}
+        ids = [send(client, **key).json()["id"] for _ in range(3)]
+        assert set(ids) == {derive_job_id("default", "order-17")}
+        refused = send(client, {**JOB, "prompt": "something else"}, **key)
+        assert (refused.status_code, refused.headers["x-should-retry"]) == (409, "false")
+        assert refused.json()["type"] == "urn:headrace:problem:conflict"
+        assert send(other, {**JOB, "prompt": "something else"}, **key).json()["id"] == derive_job_id(
+            "another", "order-17"
+        )
+        with bridge():
+            eventually(lambda: ledger.active_jobs() == 2)
+            assert send(client, **key).json()["id"] == ids[0]
+            assert send(client, {**JOB, "prompt": "something else"}, **key).status_code == 409
+            later = {**JOB, "deadline": "2199-01-01T00:00:00Z"}
+            assert send(client, later, **key).json()["id"] == ids[0]  # a deadline is no content
+        assert ledger.overview().dead_letters == 0  # nothing was sent that ingest had to refuse
+
+
+def test_what_ingest_refuses_is_told_and_has_a_new_chance(alone: Gateway, bridge):
+    """The state is `refused`, with the reason; corrected under the same key it is let in."""
+    with alone.client() as client, bridge():
+        key = {"Idempotency-Key": "order-18"}
+        late = {**JOB, "deadline": "2026-11-26T00:00:00.000001Z"}
+        assert send(client, late, **key).status_code == 400  # at the door
+        alone.services.admission._check = lambda _jobs: None  # an admission that looks less closely
+        job_id = send(client, late, **key).json()["id"]
+        told = eventually(
+            lambda: (
+                (found := client.get(f"/v1/jobs/{job_id}", params={"wait": 5}).json())["state"] == "refused" and found
+            )
+        )
+        assert told["end"]["category"] == "expired"
+        assert send(client, **key).json()["id"] == job_id
+        eventually(lambda: client.get(f"/v1/jobs/{job_id}").json()["state"] == "active")
+
+
+def test_with_a_log_in_memory_only_the_ledger_counts(settings, bridge):
+    """202 comes when ingest took the job in; what ingest refuses is told at once; without a bridge it is 503."""
+    with served(settings, durable=False) as gateway, gateway.client() as client, bridge():
+        # Until the bridge reads, nobody has taken a job in.
+        sent = eventually(lambda: (found := send(client)).status_code == 202 and found)
+        assert gateway.services.ledger.job(sent.json()["id"]) is not None
+        gateway.services.admission._check = lambda _jobs: None
+        late = {**JOB, "deadline": "2026-11-26T00:00:00.000001Z"}
+        refused = send(client, late)
+        assert (refused.status_code, "has passed" in refused.json()["detail"]) == (400, True)
+
+
+def test_a_job_is_cancelled(alone: Gateway, bridge):
+    """Before it is taken in and after; it wins when it comes before the end."""
+    with alone.client() as client:
+        ahead = send(client).json()["id"]
+        told = client.delete(f"/v1/jobs/{ahead}").json()
+        assert (told["state"], told["type"]) == ("cancelled", "headrace.job.cancelled.v1")
+        with bridge():
+            active, done = send(client).json()["id"], send(client).json()["id"]
+            eventually(lambda: alone.services.ledger.active_jobs() == 2)
+        assert client.delete(f"/v1/jobs/{active}").json()["state"] == "cancelled"
+        answer(alone.services.ledger, done)
+        assert client.delete(f"/v1/jobs/{done}").json()["state"] == "done"
+        with alone.client(alone.key("another")) as stranger:
+            assert stranger.delete(f"/v1/jobs/{ahead}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "empty"),
+        (b"{", "not JSON"),
+        (b"[" * 10_000 + b"]" * 10_000, "nested too deeply"),
+        (b'{"metadata":' * 10_000 + b"{}" + b"}" * 10_000, "nested too deeply"),
+        (b"[]", "empty"),
+        (b"7", "JSON object"),
+        (b'{"model":"echo","prompt":"x","max_age":NaN}', "is not JSON"),
+        (b'[{"model":"echo","prompt":"x"},7]', "job 1"),
+        (b'{"model":"echo","prompt":"x","kind":"poem"}', "kind"),
+        (b'{"model":"echo","prompt":"x","kind":7}', "kind"),
+        (b'{"model":"echo"}', "neither prompt nor messages"),
+        (b'{"model":"echo","prompt":"x","colour":"red"}', "colour"),
+        (b'{"model":"none","prompt":"x"}', "no model is called"),
+        (b'{"model":"echo","prompt":"x","deadline":"2020-01-01T00:00:00Z"}', "has passed"),
+        (b'{"model":"echo","prompt":"\\ud800"}', "surrogate"),
+        ("{\"model\":\"echo\",\"prompt\":\"x\"}".encode("utf-16"), "the body is UTF-16, and must be UTF-8"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told(client: httpx.Client, body: bytes, words: str):
+    """400 with the reason, in our own shape, which is never what was sent."""
+    told = client.post("/v1/jobs", content=body, headers={"content-type": "application/json"})
+    assert told.status_code == 400, told.text
+    assert told.headers["content-type"] == "application/problem+json"
+    assert words in told.json()["detail"], told.json()
+    assert told.json()["request_id"] == told.headers["x-request-id"]
+
+
+def test_a_job_of_another_tenant_is_not_sent(client: httpx.Client):
+    """A body may name the caller's own tenant, and no other; a key in both places must be one."""
+    assert send(client, {**JOB, "tenant": "default"}).status_code == 202
+    assert send(client, {**JOB, "tenant": "another"}).status_code == 403
+    assert send(client, {**JOB, "idempotency_key": "a"}, **{"Idempotency-Key": "b"}).status_code == 400
+    assert send(client, JOB, **{"Idempotency-Key": "k" * 257}).status_code == 400
+
+
+@pytest.mark.parametrize("job_id", ["nothing", NO_JOB, NO_JOB.upper(), "%00", "a" * 4_000])
+def test_a_job_that_is_none_is_not_found(client: httpx.Client, job_id: str):
+    """404, whatever the id looks like."""
+    for told in (client.get(f"/v1/jobs/{job_id}"), client.delete(f"/v1/jobs/{job_id}")):
+        assert told.status_code == 404
+        assert told.json()["type"] == "urn:headrace:problem:not_found"
+
+
+@pytest.mark.parametrize(
+    ("criterion", "reason"),
+    [
+        (
+            {"criterion": "regex", "pattern": "(?=a)"},
+            "criteria.0.pattern: the pattern is no RE2 regular expression: ",
+        ),
+        (
+            {"criterion": "json_schema", "json_schema": {"properties": {"a": {"type": "text"}}}},
+            "criteria.0.json_schema: the schema cannot be used: /properties/a/type: ",
+        ),
+    ],
+)
+def test_a_criterion_that_cannot_be_used_is_refused(client: httpx.Client, criterion: Any, reason: str):
+    """At once, by its place."""
+    bad = {**JOB, "criteria": [criterion]}
+    told = send(client, bad)
+    assert told.status_code == 400
+    assert told.json()["detail"].startswith(reason)
+    body = {"model": "echo", "input": "x", "headrace": {"criteria": bad["criteria"]}}
+    told = client.post("/v1/responses", json=body)
+    assert (told.status_code, reason in told.json()["error"]["message"]) == (400, True)
+
+
+@pytest.mark.parametrize("wait", ["-1", "61", "nan", "soon", "1e999"])
+def test_a_wait_that_is_none_is_refused(client: httpx.Client, wait: str):
+    """By its name."""
+    told = client.get(f"/v1/jobs/{uuid4()}", params={"wait": wait})
+    assert (told.status_code, "wait" in told.json()["detail"]) == (400, True)

@@ -1,0 +1,40 @@
+"""The models that there are, asked for by OpenAI's own client."""
+
+import openai
+import pytest
+from tests.workers.features.generation.engines.remote_models import catalogue
+from tests.workers.http.openai_client import openai_of
+from tests.workers.http.served import Gateway
+
+
+def test_models_are_listed_and_found(gateway: Gateway):
+    """By their aliases, with what is known of them; one that is not there is named."""
+    with openai_of(gateway) as client:
+        found = {model.id: model for model in client.models.list()}
+        assert client.models.retrieve("echo") == found["echo"]
+        assert found["echo"].model_extra["headrace"]["kind"] == "generator"
+        assert found["echo"].created > 1_700_000_000
+        with pytest.raises(openai.NotFoundError) as caught:
+            client.models.retrieve("none-such")
+        assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+        with pytest.raises(openai.NotFoundError) as caught:
+            client.models.retrieve("HuggingFaceTB/none-such")  # as most models are called elsewhere
+        assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+        with pytest.raises(openai.APIStatusError) as caught:
+            client.models.delete("echo")
+        assert caught.value.status_code == 405
+
+
+def test_a_model_on_another_machine_is_listed_with_its_provider(gateway: Gateway):
+    """It has no folder; its owner is whoever runs it, and its key is not told."""
+    home = gateway.settings.home
+    catalogue(home, "openai", "http://localhost:9", alias="far", api_key="env:FAR_KEY", provider="someone")
+    try:
+        with openai_of(gateway) as client:
+            found = client.models.retrieve("far")
+            assert "far" in {model.id for model in client.models.list()}
+    finally:
+        (home / "models.toml").unlink()
+    assert found.owned_by == "someone"
+    assert found.model_extra["headrace"]["source"] == "http://localhost:9/v1#teacher"
+    assert "FAR_KEY" not in found.to_json()

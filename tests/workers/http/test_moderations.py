@@ -1,0 +1,16 @@
+"""Moderations, asked for by OpenAI's own client."""
+
+from tests.workers.http.openai_client import openai_of
+from tests.workers.http.served import Gateway
+
+
+def test_each_text_has_its_verdict(gateway: Gateway):
+    """By the deployment's policy; what nobody looks for is neither true nor false."""
+    with openai_of(gateway) as client:
+        found = client.moderations.create(input=["Write to ann@example.com.", "Name three rivers."])
+    flagged, plain = found.results
+    assert (flagged.flagged, plain.flagged) == (True, False)
+    assert flagged.categories.model_extra["personal_data"] is True
+    assert plain.categories.model_extra["personal_data"] is False
+    assert (plain.categories.violence, plain.category_scores.violence) == (None, None)
+    assert found.model == "headrace-policy"

@@ -1,0 +1,122 @@
+"""Gateways as processes of their own, killed and stopped."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.services.eventually import eventually
+from tests.services.kafka import KafkaServer
+from tests.services.warm import PROGRAM, start
+from tests.workers.http.served import Gateway, served
+
+from headrace_schemas.job import derive_job_id
+from headrace_workers.runtime.embedded.child_processes import Child, ChildSpec, stop
+from headrace_workers.runtime.embedded.free_ports import free_ports
+from headrace_workers.runtime.settings import Settings
+
+JOB = {"model": "echo", "prompt": "x"}
+
+
+@contextmanager
+def process(settings: Settings, folder: Path, *options: str) -> Iterator[tuple[Child, str]]:
+    """A `headrace gateway` that answers: the process, and its URL."""
+    port = free_ports(1)[0]
+    url = f"http://127.0.0.1:{port}"
+
+    def ready() -> bool:
+        try:
+            return httpx.get(f"{url}/readyz", timeout=60).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    child = start(
+        ChildSpec(
+            name="gateway",
+            argv=[*PROGRAM, "gateway", "--port", str(port), *options],
+            env={
+                "HEADRACE_HOME": str(settings.home), "HEADRACE_KAFKA": settings.kafka.address,
+                "HEADRACE_TOPIC_PREFIX": settings.kafka.prefix, "HEADRACE_REDIS": settings.redis,
+                "HEADRACE_LEDGER": settings.ledger,
+            },
+            ready=ready,
+        ),
+        folder / "log",
+    )  # fmt: skip
+    try:
+        yield child, url
+    finally:
+        child.process.send_signal(signal.SIGCONT)
+        stop(child)
+
+
+@pytest.fixture
+def second(settings: Settings) -> Iterator[Gateway]:
+    """Another gateway of the deployment, in this process."""
+    with served(settings) as found:
+        yield found
+
+
+@pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
+def test_a_gateway_that_is_killed_before_kafka_has_a_job_promised_nothing(
+    settings: Settings, second: Gateway, embedded_kafka: KafkaServer, tmp_path: Path, bridge
+):
+    """No 202, and no job is told of; sent again under its key, at another gateway, it is one job."""
+    headers = {"authorization": f"Bearer {second.key()}", "Idempotency-Key": "order-17"}
+    job_id = derive_job_id("default", "order-17")
+    failed: list[Exception | httpx.Response] = []
+
+    def send() -> None:
+        try:
+            failed.append(httpx.post(f"{url}/v1/jobs", json=JOB, headers=headers, timeout=60))
+        except httpx.TransportError as error:
+            failed.append(error)
+
+    with process(settings, tmp_path) as (child, url):
+        embedded_kafka.freeze()
+        try:
+            thread = threading.Thread(target=send)
+            thread.start()
+            reserved = "SELECT count(*) FROM accepted"
+            with second.services.ledger.engine.connect() as connection:
+                eventually(lambda: connection.exec_driver_sql(reserved).scalar() == 1)
+            os.kill(child.process.pid, signal.SIGKILL)
+            thread.join(60)
+        finally:
+            embedded_kafka.thaw()
+    assert isinstance(failed[0], httpx.TransportError)
+    with second.client() as client:
+        assert client.get(f"/v1/jobs/{job_id}").status_code == 404
+        assert client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "order-17"}).json()["id"] == job_id
+        assert client.get(f"/v1/jobs/{job_id}").json()["state"] == "accepted"
+        with bridge():
+            eventually(lambda: client.get(f"/v1/jobs/{job_id}").json()["state"] == "active")
+    assert second.services.ledger.active_jobs() == 1
+    assert second.services.ledger.overview().dead_letters == 0
+
+
+@pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
+def test_a_gateway_stops_when_it_is_told_to(settings: Settings, second: Gateway, tmp_path: Path):
+    """With exit code 0; what it let in is found at another; its log holds no key and no text."""
+    key = second.key()
+    with process(settings, tmp_path) as (child, url):
+        sent = httpx.post(
+            f"{url}/v1/jobs",
+            json={**JOB, "prompt": "the secret"},
+            headers={"authorization": f"Bearer {key}"},
+            timeout=60,
+        )
+        assert sent.status_code == 202
+        child.process.send_signal(signal.SIGTERM)
+        assert child.process.wait(60) == 0
+    with second.client(key) as client:
+        assert client.get(f"/v1/jobs/{sent.json()['id']}").json()["state"] == "accepted"
+    log = (tmp_path / "log" / "gateway.log").read_text()
+    assert "POST /v1/jobs 202" in log
+    assert "the gateway stopped" in log
+    assert key not in log
+    assert "secret" not in log

@@ -1,0 +1,125 @@
+"""A tenant sees its own alone: every route is walked with another's key."""
+
+import httpx
+from tests.workers.http.served import Gateway
+
+JOB = {"model": "echo", "prompt": "x"}
+METHODS = ("get", "post", "put", "patch", "delete")
+
+
+def a_job(client: httpx.Client) -> str:
+    """A job of the client's tenant."""
+    return str(client.post("/v1/jobs", json=JOB).json()["id"])
+
+
+def an_endpoint(client: httpx.Client) -> str:
+    """A receiver of webhooks of the client's tenant, which may have a hundred."""
+    if there := client.get("/v1/webhook_endpoints").json()["data"]:
+        return str(there[0]["id"])
+    asked = {"name": "a", "url": "https://shop.example/hooks", "event_types": ["endpoint.disabled"]}
+    return str(client.post("/v1/webhook_endpoints", json=asked).json()["id"])
+
+
+def a_response(client: httpx.Client) -> str:
+    """A response of the client's tenant, which may be cancelled."""
+    body = {"model": "echo", "input": "x", "background": True}
+    return str(client.post("/v1/responses", json=body).json()["id"])
+
+
+def a_file(client: httpx.Client, purpose: str = "batch") -> str:
+    """A file of the client's tenant."""
+    sent = client.post("/v1/files", files={"file": ("x.jsonl", b'{"prompt":"x"}')}, data={"purpose": purpose})
+    return str(sent.json()["id"])
+
+
+def an_upload(client: httpx.Client) -> str:
+    """An upload of the client's tenant."""
+    announced = {"bytes": 3, "filename": "x", "mime_type": "text/plain", "purpose": "batch"}
+    return str(client.post("/v1/uploads", json=announced).json()["id"])
+
+
+def a_batch(client: httpx.Client) -> str:
+    """A batch of the client's tenant."""
+    wanted = {"input_file_id": a_file(client), "endpoint": "/v1/jobs", "completion_window": "24h"}
+    return str(client.post("/v1/batches", json=wanted).json()["id"])
+
+
+def a_store(client: httpx.Client) -> str:
+    """A vector store of the client's tenant."""
+    return str(client.post("/v1/vector_stores", json={}).json()["id"])
+
+
+CHECK = {"type": "string_check", "name": "x", "input": "{{item.x}}", "reference": "x", "operation": "eq"}
+
+
+def an_eval(client: httpx.Client) -> str:
+    """An eval of the client's tenant."""
+    asked = {"data_source_config": {"type": "custom", "item_schema": {}}, "testing_criteria": [CHECK]}
+    return str(client.post("/v1/evals", json=asked).json()["id"])
+
+
+# How the first tenant comes by a thing of which a path has the id, by the name of the parameter.
+OTHERS = {
+    "job_id": a_job,
+    "response_id": a_response,
+    "file_id": a_file,
+    "upload_id": an_upload,
+    "batch_id": a_batch,
+    "endpoint_id": an_endpoint,
+    "vector_store_id": a_store,
+    "eval_id": an_eval,
+}
+# What must be said where nothing is no request.
+BODIES = {"/v1/evals/{eval_id}/runs": {"data_source": {"type": "jsonl", "source": {"type": "file_id", "id": "file-1"}}}}
+# A thing within another, of which test_vector_stores.py and test_evals.py walk the paths; and what is of no tenant.
+APART = ("{store_file_id}", "{file_batch_id}", "{run_id}", "{model}")
+
+
+def walked(gateway: Gateway) -> list[tuple[str, str]]:
+    """Method and path of every operation about one thing."""
+    paths = gateway.server.config.app.openapi()["paths"]
+    about_one = [path for path in paths if "{" in path and not any(name in path for name in APART)]
+    return [(method, path) for path in about_one for method in METHODS if method in paths[path]]
+
+
+def test_every_operation_about_a_thing_is_walked(gateway: Gateway):
+    """A new parameter needs a line in OTHERS."""
+    found = {part.strip("{}") for _, path in walked(gateway) for part in path.split("/") if part.startswith("{")}
+    assert found == set(OTHERS), "a path parameter without a thing of the first tenant's"
+
+
+def test_what_is_another_tenant_s_is_not_there(gateway: Gateway):
+    """404 for each, and nothing has happened to it; to its own tenant it is there."""
+    with gateway.client() as own, gateway.client(gateway.key("stranger")) as stranger:
+        jobs = []
+        for method, path in walked(gateway):
+            things = {name: make(own) for name, make in OTHERS.items() if f"{{{name}}}" in path}
+            jobs += [things["job_id"]] if "job_id" in things else []
+            url = path.format(**things)
+            body = BODIES.get(path, {}) if method in ("post", "put", "patch") else None
+            told = stranger.request(method.upper(), url, json=body)
+            assert told.status_code == 404, (method, path, told.text)
+            if method == "get":
+                assert own.get(url).status_code == 200, (method, path)
+        assert jobs
+        assert "cancelled" not in {own.get(f"/v1/jobs/{job_id}").json()["state"] for job_id in jobs}
+
+
+def test_no_route_is_open_by_mistake(gateway: Gateway):
+    """Without a key every operation is refused but those that say whether the gateway lives."""
+    opened = {"/healthz", "/readyz"}
+    paths = gateway.server.config.app.openapi()["paths"]
+    ids = {
+        **dict.fromkeys(OTHERS, "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"),
+        "store_file_id": "file-1",
+        "file_batch_id": "vsfb_1",
+        "run_id": "evalrun_1",
+        "output_item_id": "outputitem_1_0",
+        "model": "echo",
+    }
+    with httpx.Client(base_url=gateway.url, timeout=60) as stranger:
+        for path, methods in paths.items():
+            for method in METHODS:
+                if method in methods and path not in opened:
+                    told = stranger.request(method.upper(), path.format(**ids))
+                    assert told.status_code == 401, (method, path)

@@ -1,0 +1,420 @@
+"""OpenAI's vector stores, with its own client."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from openai import OpenAI
+from tests.workers.changed_settings import changed
+from tests.workers.http.served import Gateway, served
+
+from headrace_workers.core.sql import by_bytes
+from headrace_workers.features.files.file_service import files_in
+from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
+from headrace_workers.features.knowledge.filling import Filling
+from headrace_workers.features.knowledge.passage_search import SEARCHES_AT_A_TIME, PassageSearch
+from headrace_workers.features.knowledge.reading import Reader
+from headrace_workers.features.knowledge.store.bases import KnowledgeBases
+from headrace_workers.features.knowledge.store.documents import NewChunk, NewDocument
+from headrace_workers.features.knowledge.store.vector_stores import VectorStores
+from headrace_workers.runtime.settings import ModelSettings, Settings
+from headrace_workers.testing import HashEmbedder
+
+EMBEDDER = HashEmbedder()
+MILL = b"# Mills\n\nA mill by the river.\n\n## Wheels\n\nThe wheel turns slowly.\n"
+
+
+@dataclass
+class Door:
+    """A gateway, and what fills its stores: a recall worker's part, done when a test wants it."""
+
+    gateway: Gateway
+    filling: Filling
+
+    def client(self, tenant: str = "default") -> OpenAI:
+        """OpenAI's client with a key of this tenant."""
+        return OpenAI(base_url=f"{self.gateway.url}/v1", api_key=self.gateway.key(tenant), max_retries=0)
+
+    def file(self, data: bytes = MILL, name: str = "mill.md", tenant: str = "default") -> str:
+        """A file that is stored; its id."""
+        files = files_in(self.gateway.settings, self.gateway.services.ledger)
+        return str(files.add([data], tenant=tenant, purpose="assistants", name=name, keep=None).id)
+
+    def fill(self) -> None:
+        """Read all that is on its way."""
+        while self.filling.once():
+            pass
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[Reader]:
+    """The process that converts documents."""
+    with Reader() as reader:
+        yield reader
+
+
+@pytest.fixture
+def door(settings: Settings, tmp_path: Path, reader: Reader) -> Iterator[Door]:
+    """A gateway that knows an embedder without weights."""
+    make_hash_embedder(tmp_path)
+    with served(changed(settings, ModelSettings(embedder="hash")), connected=False) as gateway:
+        ledger = gateway.services.ledger
+        filling = Filling(ledger, files_in(gateway.settings, ledger).head, reader, lambda: EMBEDDER)
+        yield Door(gateway, filling)
+
+
+@pytest.fixture
+def client(door: Door) -> OpenAI:
+    """Of the tenant `default`."""
+    return door.client()
+
+
+def test_what_a_large_file_says_is_read_a_part_at_a_time(
+    door: Door, client: OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And told as one: the client asks for no second page. Fifty megabytes of passages took several times as much."""
+    parts: list[int] = []
+    texts = door.gateway.services.ledger.of(VectorStores).texts
+
+    def counted(*args: int) -> by_bytes.Part:
+        part = texts(*args)
+        parts.append(len(part.rows))
+        return part
+
+    monkeypatch.setattr(door.gateway.services.ledger.of(VectorStores), "texts", counted)
+    monkeypatch.setattr(by_bytes, "PART_BYTES", 60)
+    sections = [f"## Wheel {number}\n\nIt turns slowly." for number in range(5)]
+    store = client.vector_stores.create(name="Wheels", file_ids=[door.file("\n\n".join(sections).encode())])
+    (file,) = client.vector_stores.files.list(store.id)
+    assert client.vector_stores.files.content(file.id, vector_store_id=store.id).data == []
+    door.fill()
+    content = client.vector_stores.files.content(file.id, vector_store_id=store.id)
+    assert [(each.type, each.text) for each in content.data] == [("text", section) for section in sections]
+    assert parts == [2, 2, 1]
+
+
+def test_a_store_is_made_filled_searched_and_removed(door: Door, client: OpenAI) -> None:
+    """As OpenAI's own client does it, file by file."""
+    store = client.vector_stores.create(
+        name="Handbook", file_ids=[door.file()], metadata={"team": "x"},
+        expires_after={"anchor": "last_active_at", "days": 7}, chunking_strategy={"type": "auto"},
+    )  # fmt: skip
+    assert (store.name, store.metadata, store.status, store.file_counts.in_progress) == (
+        "Handbook", {"team": "x"}, "in_progress", 1,
+    )  # fmt: skip
+    assert store.expires_at == pytest.approx(store.created_at + 7 * 86_400, abs=2)
+    other = client.vector_stores.files.create(
+        store.id, file_id=door.file(b"A clock in the hall strikes at noon.", "clock.txt"), attributes={"year": 2026}
+    )
+    assert (other.status, other.attributes, other.vector_store_id) == ("in_progress", {"year": 2026}, store.id)
+    door.fill()
+    filled = client.vector_stores.retrieve(store.id)
+    assert (filled.status, filled.file_counts.completed, filled.file_counts.total) == ("completed", 2, 2)
+    assert filled.usage_bytes > 80
+    page = client.vector_stores.search(store.id, query="Where is the mill by the river?", max_num_results=2)
+    best = page.data[0]
+    assert (best.filename, best.content[0].text) == ("mill.md", "# Mills\n\nA mill by the river.")
+    assert 0 < best.score <= 1
+    assert len(page.data) == 2
+    content = client.vector_stores.files.content(best.file_id, vector_store_id=store.id)
+    assert [each.text for each in content.data] == [
+        "# Mills\n\nA mill by the river.", "## Wheels\n\nThe wheel turns slowly.",
+    ]  # fmt: skip
+    assert client.vector_stores.files.delete(other.id, vector_store_id=store.id).deleted
+    assert [each.id for each in client.vector_stores.files.list(store.id)] == [best.file_id]
+    assert client.vector_stores.delete(store.id).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.vector_stores.retrieve(store.id)
+    assert not door.gateway.services.ledger.of(KnowledgeBases).exists("default", store.id)
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["a file", "a batch"])
+def test_the_client_is_told_when_to_look_again(
+    door: Door, client: OpenAI, monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    """By the header that its `poll` reads while a file is in progress, and no longer."""
+    store = client.vector_stores.create()
+    files = client.vector_stores.file_batches if together else client.vector_stores.files
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        door.fill()
+
+    monkeypatch.setattr(files, "_sleep", sleep)
+    made = files.create(store.id, **({"file_ids": [door.file()]} if together else {"file_id": door.file()}))
+    assert files.poll(made.id, vector_store_id=store.id).status == "completed"
+    assert slept == [0.5]
+    ended = files.with_raw_response.retrieve(made.id, vector_store_id=store.id)
+    assert "openai-poll-after-ms" not in ended.headers
+
+
+def test_files_are_put_in_and_looked_at_together(door: Door, client: OpenAI) -> None:
+    """By their ids or each with its attributes; a bad one fails alone, and another tenant's batch is not there."""
+    store = client.vector_stores.create()
+    batches = client.vector_stores.file_batches
+    ids = [door.file(f"The mill {name} by the river.".encode(), f"{name}.md") for name in "ab"]
+    ids.append(door.file(b"\xff\xfe\x00", "noise.bin"))
+    made = batches.create(store.id, file_ids=ids, attributes={"year": 2026})
+    assert (made.status, made.file_counts.in_progress, made.file_counts.total) == ("in_progress", 3, 3)
+    door.fill()
+    ended = batches.poll(made.id, vector_store_id=store.id)
+    counts = ended.file_counts
+    assert (ended.status, counts.completed, counts.failed, counts.total) == ("completed", 2, 1, 3)
+    listed = list(batches.list_files(made.id, vector_store_id=store.id, limit=1, order="asc"))
+    assert {each.id for each in listed} == set(ids)
+    assert [each.id for each in batches.list_files(made.id, vector_store_id=store.id)] == [each.id for each in listed][
+        ::-1
+    ]
+    (failed,) = batches.list_files(made.id, vector_store_id=store.id, filter="failed")
+    assert (failed.id, failed.attributes) == (ids[2], {"year": 2026})
+    other = batches.create(store.id, files=[{"file_id": ids[0], "attributes": {"year": 1}}])
+    assert (other.status, other.file_counts.completed) == ("completed", 1)
+    assert client.vector_stores.files.retrieve(ids[0], vector_store_id=store.id).attributes == {"year": 1}
+    stranger = door.client("stranger")
+    for call in (batches.retrieve, batches.cancel, batches.list_files):
+        foreign = getattr(stranger.vector_stores.file_batches, call.__name__)
+        for client_call, batch_id in ((foreign, made.id), (call, "vsfb_x")):
+            with pytest.raises(openai.NotFoundError):
+                client_call(batch_id, vector_store_id=store.id)
+    for wrong in ({}, {"file_ids": []}, {"file_ids": ids, "files": [{"file_id": ids[0]}]}):
+        with pytest.raises(openai.BadRequestError):
+            batches.create(store.id, **wrong)
+
+
+def test_a_batch_of_files_is_cancelled(door: Door, client: OpenAI) -> None:
+    """What was read stays; what was not is taken out of the store, and counted. Once more changes nothing."""
+    store = client.vector_stores.create()
+    batches = client.vector_stores.file_batches
+    there, late = door.file(b"A mill by the river.", "a.md"), door.file(b"A clock in the hall.", "b.md")
+    client.vector_stores.files.create(store.id, file_id=there)
+    door.fill()
+    made = batches.create(store.id, file_ids=[there, late])
+    for _ in range(2):
+        told = batches.cancel(made.id, vector_store_id=store.id)
+        counts = told.file_counts
+        assert (told.status, counts.completed, counts.cancelled, counts.total) == ("cancelled", 1, 1, 2)
+    door.fill()
+    assert [each.id for each in client.vector_stores.files.list(store.id)] == [there]
+    ended = batches.create(store.id, file_ids=[there])
+    assert batches.cancel(ended.id, vector_store_id=store.id).status == "completed"
+
+
+def test_a_filter_says_which_files_are_searched(door: Door, client: OpenAI) -> None:
+    """By their attributes, which may change; a store's own filters are those of a job."""
+    store = client.vector_stores.create()
+    ids = {}
+    for name, attributes in {"a.md": {"year": 2025, "draft": True}, "b.md": {"year": 2026}, "c.md": {}}.items():
+        ids[name] = door.file(f"The mill {name} by the river.".encode(), name)
+        client.vector_stores.files.create(store.id, file_id=ids[name], attributes=attributes)
+    door.fill()
+
+    def found(filters: dict) -> set[str]:
+        page = client.vector_stores.search(store.id, query="the mill by the river", filters=filters, max_num_results=50)
+        return {each.filename for each in page.data}
+
+    year = {"type": "gte", "key": "year", "value": 2026}
+    assert found(year) == {"b.md"}
+    assert found({"type": "or", "filters": [year, {"type": "eq", "key": "draft", "value": True}]}) == {"a.md", "b.md"}
+    assert found({"type": "nin", "key": "year", "value": [2026]}) == {"a.md", "c.md"}
+    changed = client.vector_stores.files.update(ids["c.md"], vector_store_id=store.id, attributes={"year": 2027})
+    assert changed.attributes == {"year": 2027}
+    follow(door)
+    assert found(year) == {"b.md", "c.md"}
+    client.vector_stores.files.update(ids["c.md"], vector_store_id=store.id, attributes=None)
+    follow(door)
+    assert found(year) == {"b.md"}
+
+
+def follow(door: Door) -> None:
+    """Forget what is in memory: following it is tested elsewhere."""
+    door.gateway.services.of(PassageSearch).bases()._held.clear()  # type: ignore[attr-defined]
+
+
+def test_several_queries_are_one_search(door: Door, client: OpenAI) -> None:
+    """Each passage once, the best first; nothing below the threshold."""
+    store = client.vector_stores.create(file_ids=[door.file()])
+    door.fill()
+    page = client.vector_stores.search(store.id, query=["a mill by the river", "the wheel turns slowly", "a mill"])
+    texts = [each.content[0].text for each in page.data]
+    assert sorted(texts) == ["# Mills\n\nA mill by the river.", "## Wheels\n\nThe wheel turns slowly."]
+    assert [each.score for each in page.data] == sorted((each.score for each in page.data), reverse=True)
+    high = client.vector_stores.search(
+        store.id, query="a mill by the river", ranking_options={"ranker": "none", "score_threshold": page.data[0].score}
+    )
+    assert len(high.data) <= 1
+    assert client.vector_stores.search(client.vector_stores.create().id, query="mill").data == []
+
+
+def test_what_can_be_no_document_fails_with_its_reason(door: Door, client: OpenAI) -> None:
+    """And is listed by that; the client that polls sees it."""
+    store = client.vector_stores.create()
+    bad = door.file(b"\x7fELF\0", "x.txt")
+    client.vector_stores.files.create(store.id, file_id=bad)
+    assert client.vector_stores.files.content(bad, vector_store_id=store.id).data == []
+    door.fill()
+    file = client.vector_stores.files.poll(bad, vector_store_id=store.id)
+    assert (file.status, file.last_error.code) == ("failed", "unsupported_file")
+    assert "binary" in file.last_error.message
+    assert [each.id for each in client.vector_stores.files.list(store.id, filter="failed")] == [bad]
+    assert list(client.vector_stores.files.list(store.id, filter="completed")) == []
+    assert list(client.vector_stores.files.list(store.id, filter="cancelled")) == []
+    assert client.vector_stores.retrieve(store.id).file_counts.failed == 1
+
+
+def test_stores_and_files_are_paged(door: Door, client: OpenAI) -> None:
+    """In either order, by the client's own cursor; nothing is shown twice, and nothing passed over."""
+    made = [client.vector_stores.create(name=str(n)).id for n in range(5)]
+    assert {each.id for each in client.vector_stores.list(limit=2)} == set(made)
+    assert [each.id for each in client.vector_stores.list(limit=2, order="asc")] == [
+        each.id for each in client.vector_stores.list(limit=5, order="asc")
+    ]
+    files = [door.file(f"Mill {n}".encode(), f"{n}.md") for n in range(5)]
+    for file_id in files:
+        client.vector_stores.files.create(made[0], file_id=file_id)
+    for _ in range(2):
+        door.filling.once()
+    for order in ("asc", "desc"):
+        found = [each.id for each in client.vector_stores.files.list(made[0], limit=2, order=order)]
+        assert sorted(found) == sorted(files)
+    with pytest.raises(openai.BadRequestError, match="before"):
+        client.vector_stores.list(before=made[0])
+
+
+def test_what_is_said_of_a_store_changes(client: OpenAI) -> None:
+    """And what is not said stays; what is null is no more."""
+    store = client.vector_stores.create(
+        name="a", metadata={"k": "v"}, expires_after={"anchor": "last_active_at", "days": 1}
+    )
+    changed = client.vector_stores.update(store.id, name="b")
+    assert (changed.name, changed.metadata, changed.expires_after.days) == ("b", {"k": "v"}, 1)
+    changed = client.vector_stores.update(store.id, expires_after=None, metadata={})
+    assert (changed.name, changed.metadata, changed.expires_after, changed.expires_at) == ("b", {}, None, None)
+
+
+def test_a_base_of_the_command_line_is_a_store(door: Door, client: OpenAI) -> None:
+    """Its documents are files, by ids of their own."""
+    (vector,) = EMBEDDER.embed(["A mill by the river."])
+    chunk = NewChunk("c", "", 0, 20, "A mill by the river.", vector.tobytes())
+    door.gateway.services.ledger.of(KnowledgeBases).put(
+        NewDocument(tenant="default", knowledge="handbook", name="docs/mill.md", sha256="1", format="markdown", size=20,
+                    embedder=EMBEDDER.id, chunks=[chunk], attributes={"year": 1976})
+    )  # fmt: skip
+    assert [each.id for each in client.vector_stores.list()] == ["handbook"]
+    (file,) = client.vector_stores.files.list("handbook")
+    assert (file.status, file.attributes) == ("completed", {"year": 1976})
+    (hit,) = client.vector_stores.search("handbook", query="mill").data
+    assert (hit.file_id, hit.filename) == (file.id, "docs/mill.md")
+    assert client.vector_stores.files.delete(file.id, vector_store_id="handbook").deleted
+    assert list(client.vector_stores.list()) == []
+
+
+def test_another_tenants_stores_and_files_are_not_there(door: Door, client: OpenAI) -> None:
+    """Nor may its files go into one's own."""
+    store = client.vector_stores.create(file_ids=[door.file()])
+    door.fill()
+    stranger = door.client("stranger")
+    assert list(stranger.vector_stores.list()) == []
+    (file,) = client.vector_stores.files.list(store.id)
+    mine = stranger.vector_stores.create()
+    for call in (
+        lambda: stranger.vector_stores.retrieve(store.id),
+        lambda: stranger.vector_stores.update(store.id, name="x"),
+        lambda: stranger.vector_stores.delete(store.id),
+        lambda: stranger.vector_stores.search(store.id, query="mill"),
+        lambda: stranger.vector_stores.files.list(store.id),
+        lambda: stranger.vector_stores.files.retrieve(file.id, vector_store_id=store.id),
+        lambda: stranger.vector_stores.files.content(file.id, vector_store_id=store.id),
+        lambda: stranger.vector_stores.files.update(file.id, vector_store_id=store.id, attributes={}),
+        lambda: stranger.vector_stores.files.delete(file.id, vector_store_id=store.id),
+        lambda: stranger.vector_stores.files.create(store.id, file_id=file.id),
+        lambda: stranger.vector_stores.files.create(mine.id, file_id=file.id),
+        lambda: stranger.vector_stores.create(file_ids=[file.id]),
+    ):
+        with pytest.raises(openai.NotFoundError):
+            call()
+    assert client.vector_stores.retrieve(store.id).file_counts.completed == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"query": ""}, "query.0: is empty"),
+        ({"query": "x", "max_num_results": 51}, "max_num_results: must be at most 50"),
+        ({"query": "x", "filters": {"type": "eq", "key": "k"}}, "filters.value: is missing"),
+        ({"query": "x", "rewrite_query": True}, "rewrite_query: must be False"),
+        ({"query": "x", "colour": 1}, "colour: is no field that is known here"),
+        ({}, "query: is missing"),
+    ],
+)
+def test_what_is_not_taken_is_refused_by_name(door: Door, body: dict, told: str) -> None:
+    """Nothing is ignored."""
+    with door.gateway.client() as client:
+        store = client.post("/v1/vector_stores", json={}).json()["id"]
+        answer = client.post(f"/v1/vector_stores/{store}/search", json=body)
+        assert answer.status_code == 400
+        assert told in answer.json()["error"]["message"]
+        static = {"type": "static", "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 0}}
+        answer = client.post("/v1/vector_stores", json={"chunking_strategy": static})
+        assert answer.status_code == 400
+        assert "chunking_strategy" in answer.json()["error"]["message"]
+
+
+def test_without_an_embedder_files_and_searches_are_refused_with_the_command(door: Door, client: OpenAI) -> None:
+    """Nothing waits for what will not come by itself; with the embedder it works, without a new start."""
+    model = door.gateway.settings.home / "models" / "hash"
+    store, file = client.vector_stores.create(name="a"), door.file()
+    hidden = model.rename(model.with_name("hidden"))
+    attempts = (
+        lambda: client.vector_stores.create(file_ids=[file]),
+        lambda: client.vector_stores.files.create(vector_store_id=store.id, file_id=file),
+        lambda: client.vector_stores.file_batches.create(vector_store_id=store.id, file_ids=[file]),
+        lambda: client.vector_stores.search(store.id, query="mill"),
+    )
+    for attempt in attempts:
+        with pytest.raises(openai.InternalServerError, match="headrace models pull hash") as caught:
+            attempt()
+        assert (caught.value.status_code, caught.value.code) == (503, "no_embedder")
+        assert caught.value.response.headers["x-should-retry"] == "false"
+    hidden.rename(model)
+    client.vector_stores.files.create(vector_store_id=store.id, file_id=file)
+    door.fill()
+    assert client.vector_stores.search(store.id, query="mill").data
+
+
+def test_searches_of_one_tenant_are_bounded_and_leave_room_for_others(door: Door, client: OpenAI) -> None:
+    """A search that nobody waits for any more still counts, since it has a thread; keys are looked up all the while."""
+    begun, go_on = threading.Semaphore(0), threading.Event()
+    other = door.client("other")
+    theirs = other.vector_stores.create(name="theirs")
+    ours = client.vector_stores.create(name="ours")
+    bases = door.gateway.services.of(PassageSearch).bases()
+
+    class Slow:
+        """Searches of one tenant that take as long as the test wants."""
+
+        def search(self, tenant: str, *rest: Any, **more: Any) -> Any:
+            if tenant == "default":
+                begun.release()
+                assert go_on.wait(60)
+            return bases.search(tenant, *rest, **more)
+
+    door.gateway.services.of(PassageSearch).bases = Slow  # type: ignore[assignment,return-value]
+    with ThreadPoolExecutor(SEARCHES_AT_A_TIME) as pool:
+        held = [pool.submit(client.vector_stores.search, ours.id, query="a") for _ in range(SEARCHES_AT_A_TIME)]
+        try:
+            for _ in held:
+                assert begun.acquire(timeout=60)
+            with pytest.raises(openai.RateLimitError, match="4 searches under way") as caught:
+                client.vector_stores.search(ours.id, query="a")
+            assert caught.value.code == "too_many_requests"
+            assert other.vector_stores.search(theirs.id, query="a").data == []
+        finally:
+            go_on.set()
+        assert [each.result(60).data for each in held] == [[]] * SEARCHES_AT_A_TIME
+    assert client.vector_stores.search(ours.id, query="a").data == []

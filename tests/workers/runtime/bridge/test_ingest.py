@@ -1,0 +1,250 @@
+"""Kafka to ledger, on each broker."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+from kafka import TopicPartition
+from sqlalchemy import select
+from tests.services.eventually import eventually
+from tests.services.header_names import OddName
+from tests.services.need import need
+from tests.workers.runtime.bridge.broker import committed, write
+from tests.workers.runtime.bridge.ingesting import done_with, keyed, states, until
+from tests.workers.runtime.bridge.records import cancel, evaluation, generation, record, replaced, review
+
+from headrace_producers.admin import ensure_topics
+from headrace_schemas import Topic
+from headrace_schemas.errors import Unavailable
+from headrace_schemas.topics import INBOUND
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.tables import OUTBOX
+from headrace_workers.features.quality.store.labels import Labels
+from headrace_workers.runtime.bridge.partitions import group_of
+from headrace_workers.runtime.wire.notifier import Hint
+
+ALL = 4 * len(INBOUND)  # partitions that are read
+
+
+def test_good_and_bad_records_are_told_apart_and_it_goes_on(ledger, kafka, ingests):
+    """Jobs are in the ledger, each refusal is one dead letter and one event, and what came after was taken too."""
+    jobs = [keyed(number) for number in range(6)]
+    judged = evaluation(idempotency_key="j")
+    bad = [record(value=b"\xff\x00"), record(value=b'{"model":"echo","prompt":5}'), record(generation(model="gone")),
+           record(headers=()), record(value=None), record(value=b"x" * 3_000_000),
+           record(headers=replaced(record().headers, "ce_type", b"headrace.job.generation.v9"))]  # fmt: skip
+    good = [record(job) for job, _ in jobs]
+    mixed = [item for pair in zip(bad[:6], good, strict=True) for item in pair] + bad[6:]
+    late = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
+    write(kafka, [*mixed, record(judged), record(cancel(late))])
+    ingest = ingests(kafka)
+    until(ingest, lambda: len(states(ledger)) == 8 and len(ledger.dead(DeadFilter())) == 7)
+    assert states(ledger) == {i: "active" for _, i in jobs} | {judged.job_id(""): "active", late: "cancelled"}
+    announced = [row.topic for row in ledger.read(select(OUTBOX.c.topic))]
+    assert sorted(announced) == ["dead"] * 7 + ["results"]
+    assert {letter.category for letter in ledger.dead(DeadFilter())} == {"invalid"}
+    ingest.close()
+    assert done_with(ledger, kafka, Topic.GENERATION) == 13
+
+
+def test_a_refused_record_is_told_with_its_key_and_its_place(ledger, kafka, ingests):
+    """As Kafka has them, so that whoever sent it under a key of its own finds it."""
+    job = generation(idempotency_key="k")
+    write(kafka, [record(job), record(job, key=b"my-own-key")])
+    ingest = ingests(kafka)
+    until(ingest, lambda: len(ledger.dead(DeadFilter(id="my-own-key"))) == 1)
+    (letter,) = ledger.dead(DeadFilter(id=job.job_id("")))
+    assert (letter.key, letter.topic, letter.partition, letter.offset) == ("my-own-key", "jobs.generation", 0, 1)
+    assert states(ledger) == {job.job_id(""): "active"}
+
+
+def test_header_names_that_are_no_utf8_stop_nothing(ledger, kafka, ingests):
+    """Such a header is passed over as any that is not ours: its job is taken, its batch is read, a refusal shows it."""
+    odd = (OddName(b"trace\xff\x00"), b"1")
+    jobs = [keyed(number) for number in range(4)]
+    first, *rest = [record(job) for job, _ in jobs]
+    marked = record(jobs[1][0], headers=(odd, *rest[0].headers, (OddName(b"ce_\xfe"), b"2")))
+    write(kafka, [first, marked, record(value=b"bad", headers=(*first.headers, odd)), *rest[1:]])
+    ingest = ingests(kafka)
+    until(ingest, lambda: len(states(ledger)) == 4 and len(ledger.dead(DeadFilter())) == 1)
+    assert states(ledger) == {job_id: "active" for _, job_id in jobs}
+    [refused] = ledger.dead(DeadFilter())
+    assert json.loads(refused.headers)["trace\\xff\x00"] == "1"
+    ingest.close()
+    assert done_with(ledger, kafka, Topic.GENERATION) == 5
+
+
+@pytest.mark.parametrize("codec", ["lz4", "snappy", "zstd"])
+def test_jobs_that_another_client_packed_are_taken(ledger, kafka, ingests, tmp_path, codec):
+    """One record that kafka-python cannot unpack by itself once stopped every partition."""
+    kcat = need(shutil.which("kcat"), "kcat is needed (Debian: kcat)")
+    job, other = generation(prompt="ab " * 60_000, idempotency_key="1"), generation(idempotency_key="2")
+    packed = record(job)
+    (tmp_path / "value").write_bytes(packed.value)
+    headers = [part for name, text in packed.headers for part in ("-H", f"{name}={text.decode()}")]
+    command = [kcat, "-b", kafka.address, "-t", kafka.topic(Topic.GENERATION), "-p", "0", "-z", codec, "-P"]
+    subprocess.run([*command, *headers, str(tmp_path / "value")], check=True, timeout=240)
+    write(kafka, [record(other, partition=1), record(other, partition=0)])
+    until(ingests(kafka), lambda: len(states(ledger)) == 2)
+    assert set(states(ledger)) == {job.job_id(""), other.job_id("")}
+    assert ledger.dead(DeadFilter()) == []
+
+
+def test_offsets_are_committed_only_after_the_write(ledger, kafka, ingests, monkeypatch):
+    """A ledger that fails once costs nothing: what was polled is read again, and nothing is there twice."""
+    jobs = [keyed(number) for number in range(5)]
+    write(kafka, [record(job) for job, _ in jobs] + [record(value=b"")])
+    ingest, write_all, failures = ingests(kafka), ledger.ingest, [Unavailable("away")]
+
+    def flaky(*args):
+        if failures:
+            assert set(ledger.positions().values()) == {0}
+            raise failures.pop()
+        return write_all(*args)
+
+    monkeypatch.setattr(ledger, "ingest", flaky)
+    with pytest.raises(Unavailable):
+        until(ingest, lambda: False)
+    assert states(ledger) == {}
+    until(ingest, lambda: len(states(ledger)) == 5 and len(ledger.dead(DeadFilter())) == 1)
+    ingest.close()
+    assert done_with(ledger, kafka, Topic.GENERATION) == 6
+
+
+def test_bridges_share_the_partitions_and_take_over_from_each_other(ledger, kafka, ingests):
+    """From one that was killed when its lease ends, from one that stops at once. They go on where the ledger says, and
+    read nothing twice.
+    """
+    first, second, third = (ingests(kafka, name=name) for name in "abc")
+    jobs = [keyed(number) for number in range(9)]
+    write(kafka, [record(job, partition=number % 3) for number, (job, _) in enumerate(jobs[:3])])
+    until(first, lambda: len(states(ledger)) == 3)
+    assert len(first._consumer.assignment()) == ALL
+
+    def halves():
+        one, other = reads(first), reads(second)
+        return len(one) == len(other) == ALL // 2 and not one & other
+
+    eventually(halves)
+    write(kafka, [record(job, partition=number % 3) for number, (job, _) in enumerate(jobs[3:6])])
+    until(second, lambda: len(states(ledger)) == 6 and len(reads(second)) == ALL)  # the first is silent, as if killed
+    positions = [second._consumer.position(TopicPartition(kafka.topic(Topic.GENERATION), n)) for n in range(4)]
+    assert positions == [2, 2, 2, 0]
+    second.close()
+    write(kafka, [record(job) for job, _ in jobs[6:]])
+    until(third, lambda: len(states(ledger)) == 9)
+    third.close()
+    assert done_with(ledger, kafka, Topic.GENERATION) == 9
+
+
+def reads(ingest):
+    """What a bridge reads after one more poll."""
+    ingest.once(lambda hint: None)
+    return ingest._consumer.assignment() if ingest._consumer else set()
+
+
+def test_the_brokers_tools_see_how_far_ingest_is(ledger, apache_kafka, fresh_prefix, ingests):
+    """Where its groups can be relied on: while it reads, and when it closes."""
+    kafka = apache_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    jobs = [keyed(number) for number in range(3)]
+    write(kafka, [record(job) for job, _ in jobs[:2]])
+    ingest = ingests(kafka)
+    until(ingest, lambda: committed(kafka, group_of(kafka), Topic.GENERATION) == 2)
+    write(kafka, [record(jobs[2][0])])
+    until(ingest, lambda: len(states(ledger)) == 3)
+    ingest.close()
+    assert committed(kafka, group_of(kafka), Topic.GENERATION) == 3
+
+
+def test_duplicates_are_passed_over(ledger, kafka, ingests):
+    """The same job sent again, and the whole log read again, add nothing."""
+    job, job_id = keyed(1)
+    write(kafka, [record(job), record(job), record(value=b"")])
+    ingest = ingests(kafka)
+    until(ingest, lambda: states(ledger) and ledger.dead(DeadFilter()))
+    for name, offset in [(p, 0) for p in ingest._consumer.assignment()]:
+        ingest._consumer.seek(name, offset)
+    last, last_id = keyed(2)
+    write(kafka, [record(last)])
+    until(ingest, lambda: last_id in states(ledger))
+    assert set(states(ledger)) == {job_id, last_id}
+    assert len(ledger.dead(DeadFilter())) == 1
+
+
+def test_a_full_ledger_pauses_and_resumes(ledger, kafka, ingests, monkeypatch):
+    """While it holds the bound nothing more is taken; with room again it goes on."""
+    full = [True]
+    monkeypatch.setattr(ledger, "active_jobs", lambda: 10 if full[0] else 8)
+    jobs = [keyed(number) for number in range(4)]
+    write(kafka, [record(job) for job, _ in jobs])
+    ingest = ingests(kafka, max_active=10)
+    until(ingest, lambda: ingest._consumer.assignment() and ingest._consumer.paused())
+    taken = len(states(ledger))  # the first poll may have been quicker than the assignment
+    more = [keyed(number) for number in range(4, 8)]
+    write(kafka, [record(job) for job, _ in more])
+    for _ in range(15):
+        ingest.once(lambda hint: None)
+    assert len(states(ledger)) == taken
+    full[0] = False
+    until(ingest, lambda: len(states(ledger)) == 8)
+
+
+def test_a_full_ledger_takes_cancellations(ledger, kafka, ingests, monkeypatch):
+    """They make room: what is asked for while it is full is done at once."""
+    job, job_id = keyed(1)
+    write(kafka, [record(job)])
+    ingest = ingests(kafka, max_active=10)
+    until(ingest, lambda: job_id in states(ledger))
+    monkeypatch.setattr("headrace_workers.runtime.bridge.ingest._LOOK_EVERY", 0.0)
+    monkeypatch.setattr(ledger, "active_jobs", lambda: 10)
+    until(ingest, ingest._consumer.paused)
+    write(kafka, [record(cancel(job_id))])
+    until(ingest, lambda: states(ledger)[job_id] == "cancelled")
+
+
+def test_the_ledger_is_counted_only_after_something_came_in(ledger, kafka, ingests, monkeypatch):
+    """Counting all that is active costs, and a bridge that takes nothing in fills nothing. What was there counts."""
+    counted, count = [], ledger.active_jobs
+    monkeypatch.setattr("headrace_workers.runtime.bridge.ingest._LOOK_EVERY", 0.0)
+    monkeypatch.setattr(ledger, "active_jobs", lambda: counted.append(count()) or counted[-1])
+    ingest = ingests(kafka)
+    for number in range(3):
+        until(ingest, lambda: ingest._consumer is not None)
+        for _ in range(3):
+            ingest.once(lambda hint: None)
+        assert counted == list(range(number + 1))
+        job, job_id = keyed(number)
+        write(kafka, [record(job)])
+        until(ingest, lambda job_id=job_id: job_id in states(ledger))
+
+
+def test_labels_are_taken_and_those_of_unknown_jobs_are_told(ledger, kafka, ingests):
+    """Read again, a label is there already; the one that is not taken ends no job, and nothing waits for it."""
+    job, job_id = keyed(1)
+    write(kafka, [record(job)])
+    ingest = ingests(kafka)
+    until(ingest, lambda: job_id in states(ledger))
+    unknown = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
+    write(
+        kafka,
+        [record(review(job_id)), record(review(job_id)), record(review(unknown)), record(review(job_id, who="b"))],
+    )
+    until(ingest, lambda: len(list(ledger.of(Labels).all())) == 2 and ledger.dead(DeadFilter()))
+    (letter,) = ledger.dead(DeadFilter())
+    assert (letter.job_id, letter.refers_to, letter.topic, letter.category) == (None, unknown, "reviews", "invalid")
+    assert "has no job" in letter.reason
+    assert states(ledger) == {job_id: "active"}
+
+
+def test_a_cancellation_tells_dispatch_and_relay(ledger, kafka, ingests):
+    """What waited for that job, or follows its end, is ready to be handed out."""
+    job, job_id = keyed(1)
+    write(kafka, [record(job)])
+    ingest, told = ingests(kafka), []
+    until(ingest, lambda: job_id in states(ledger))
+    write(kafka, [record(cancel(job_id))])
+    eventually(lambda: ingest.once(told.append) or told)
+    assert told == [Hint.WORK, Hint.EVENTS, Hint.ENDS]
+    assert states(ledger) == {job_id: "cancelled"}

@@ -1,0 +1,283 @@
+"""Kafka to ledger where a log is spoilt, begins anew or stays open, or a broker gives nothing."""
+
+import threading
+from contextlib import suppress
+
+import pytest
+from kafka import KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaError
+from tests.services.eventually import eventually
+from tests.services.kafka import spoilt
+from tests.workers.runtime.bridge.broker import write
+from tests.workers.runtime.bridge.ingesting import done_with, keyed, states, until
+from tests.workers.runtime.bridge.records import generation, record
+
+from headrace_producers.admin import ensure_topics
+from headrace_producers.kafka_internals import follow_fetches
+from headrace_schemas import Topic
+from headrace_schemas.errors import Unavailable
+from headrace_schemas.topics import INBOUND
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.outage import OUTAGE_ERRORS, KafkaUnavailable, awaited
+from headrace_workers.runtime.bridge import fetches, partition_watch
+
+HALF = 2 * len(INBOUND)  # of all partitions
+
+
+def test_a_batch_that_the_disk_spoilt_is_a_dead_letter(ledger, apache_kafka, fresh_prefix, ingests):
+    """It is told with its offsets and kept as it lies in the log; what lies behind it is taken."""
+    kafka = apache_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    jobs = [keyed(number) for number in range(3)]
+    for job, _ in jobs:
+        write(kafka, [record(job)])
+    with spoilt(apache_kafka, kafka.topic(Topic.GENERATION), b'"idempotency_key":"1"', b'"idempotency_key":"7"'):
+        ingest = ingests(kafka)
+        until(ingest, lambda: len(states(ledger)) == 2 and ledger.dead(DeadFilter()))
+    assert set(states(ledger)) == {jobs[0][1], jobs[2][1]}
+    [refused] = ledger.dead(DeadFilter())
+    assert "offsets 1 to 1 cannot be read: its checksum is wrong" in refused.reason
+    assert b'"idempotency_key":"7"' in bytes(refused.value)
+    ingest.close()
+    assert done_with(ledger, kafka, Topic.GENERATION) == 3
+
+
+@pytest.mark.parametrize("runs_on", [True, False], ids=["the same bridge", "another bridge"])
+def test_a_log_that_began_anew_is_read_from_its_beginning(ledger, embedded_kafka, fresh_prefix, ingests, runs_on):
+    """Also when it already holds more records than were read of the old one."""
+    kafka = embedded_kafka.settings(fresh_prefix)
+    assert not kafka.groups
+    ensure_topics(kafka)
+    ingest = ingests(kafka)
+    jobs = [keyed(number) for number in range(10)]
+    write(kafka, [record(job) for job, _ in jobs[:3]])
+    until(ingest, lambda: len(states(ledger)) == 3)
+    embedded_kafka.kill()
+    embedded_kafka.restart()
+    ensure_topics(kafka)
+    write(kafka, [record(job) for job, _ in jobs[3:]])
+    if not runs_on:
+        ingest.close()
+        ingest = ingests(kafka, name="b")
+
+    def all_read():
+        try:
+            ingest.once(lambda hint: None)
+        except OUTAGE_ERRORS:
+            return False
+        return len(states(ledger)) == 10
+
+    eventually(all_read)
+    eventually(lambda: ingest.once(lambda hint: None) or done_with(ledger, kafka, Topic.GENERATION) == 7)
+    assert ledger.overview().incidents == ()  # that is how such a broker is, and no incident
+
+
+def test_what_a_producer_took_back_is_not_taken(ledger, apache_kafka, fresh_prefix, ingests):
+    """Of transactions only those that were committed count, and what comes after an abort is read.
+
+    Not on the embedded Tansu, which gives out what was aborted, too.
+    """
+    kafka = apache_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    jobs = [keyed(number) for number in range(4)]
+    producer = KafkaProducer(**kafka.client_options(), transactional_id=f"{kafka.prefix}t")
+    producer.init_transactions()
+    for (job, _), keep in zip(jobs, (False, True, False, True), strict=True):
+        producer.begin_transaction()
+        sent = record(job)
+        producer.send(kafka.topic(Topic.GENERATION), value=sent.value, headers=list(sent.headers), partition=0)
+        producer.flush()
+        if keep:
+            producer.commit_transaction()
+        else:
+            producer.abort_transaction()
+    producer.close()
+    ingest = ingests(kafka)
+    until(ingest, lambda: len(states(ledger)) >= 2)
+    write(kafka, [record(generation(idempotency_key="last"))])
+    until(ingest, lambda: len(states(ledger)) >= 3)
+    assert set(states(ledger)) == {jobs[1][1], jobs[3][1], generation(idempotency_key="last").job_id("")}
+
+
+def only_trouble(ledger, kafka):
+    """Why the first partition of jobs is not read, while nothing else is wrong: on a busy machine other partitions take
+    half a second, too, for a moment.
+    """
+    found = {each.subject: each.reason for each in ledger.open_incidents()}
+    return found.get(f"ingest {kafka.topic(Topic.GENERATION)}-0", "") if len(found) == 1 else ""
+
+
+def test_a_transaction_that_stays_open_is_named(ledger, apache_kafka, fresh_prefix, ingests, monkeypatch):
+    """What lies behind it in its partition waits, all others go on; when it ends, nothing is left to tell."""
+    monkeypatch.setattr(partition_watch, "LASTS", 0.5)
+    kafka = apache_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    producer = KafkaProducer(**kafka.client_options(), transactional_id=f"{kafka.prefix}t")
+    producer.init_transactions()
+    producer.begin_transaction()
+    jobs = [keyed(number) for number in range(3)]
+    opened = record(jobs[0][0])
+    producer.send(kafka.topic(Topic.GENERATION), value=opened.value, headers=list(opened.headers), partition=0)
+    producer.flush()
+    write(kafka, [record(jobs[1][0]), record(jobs[2][0], partition=1)])
+    ingest = ingests(kafka)
+    words = "from offset 0 on wait for a transaction"
+    until(ingest, lambda: states(ledger) and words in only_trouble(ledger, kafka))
+    assert set(states(ledger)) == {jobs[2][1]}
+    assert "wait for a transaction" in ingest.once(lambda hint: None).why
+    producer.commit_transaction()
+    producer.close()
+    until(ingest, lambda: len(states(ledger)) == 3 and not ledger.open_incidents())
+
+
+def test_a_partition_that_the_broker_cannot_read_holds_no_other(
+    ledger, apache_kafka, fresh_prefix, ingests, monkeypatch
+):
+    """It is named, with the broker's words; jobs of the other partitions are taken all the while."""
+    monkeypatch.setattr(partition_watch, "LASTS", 0.5)
+    kafka = apache_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    jobs = [keyed(number) for number in range(4)]
+    write(kafka, [record(jobs[0][0]), record(jobs[1][0], partition=1)])
+    [segment] = apache_kafka.folder.glob(f"kafka/log/{kafka.topic(Topic.GENERATION)}-0/*.log")
+    with segment.open("r+b") as file:  # under the broker's hands: with such a file it would not start
+        file.seek(8)
+        file.write((5).to_bytes(4, "big"))  # a batch shorter than its own head
+    ingest = ingests(kafka)
+    until(ingest, lambda: "cannot be read at offset 0" in only_trouble(ledger, kafka))
+    write(kafka, [record(jobs[2][0], partition=1), record(jobs[3][0], partition=2)])
+    until(ingest, lambda: set(states(ledger)) == {job_id for _, job_id in jobs[1:]})
+
+
+def test_what_the_client_raises_for_one_partition_holds_no_other(ledger, kafka, ingests, monkeypatch):
+    """Such as an answer without a whole batch: named with the client's words, looked at again, and over when it is."""
+    monkeypatch.setattr(partition_watch, "LASTS", 0.5)
+    fails = threading.Event()
+
+    def follow(consumer, *, parse, handle):
+        def failing(own, completed):
+            def read(part):
+                if fails.is_set() and part.topic_partition == (kafka.topic(Topic.GENERATION), 0):
+                    raise KafkaError("no whole batch")
+                return own(part)
+
+            return parse(read, completed)
+
+        follow_fetches(consumer, parse=failing, handle=handle)
+
+    monkeypatch.setattr(fetches, "follow_fetches", follow)
+    fails.set()
+    jobs = [keyed(number) for number in range(3)]
+    ingest = ingests(kafka)
+    until(ingest, lambda: ingest._consumer and ingest._consumer.assignment())
+    write(kafka, [record(job, partition=number) for number, (job, _) in enumerate(jobs)])
+    words = "no whole batch; the other partitions go on"
+    until(ingest, lambda: len(states(ledger)) == 2 and only_trouble(ledger, kafka).endswith(words))
+    assert set(states(ledger)) == {job_id for _, job_id in jobs[1:]}
+    fails.clear()
+    until(ingest, lambda: len(states(ledger)) == 3 and not ledger.open_incidents())
+
+
+def test_a_broker_that_answers_no_fetch_is_named(ledger, embedded_kafka, fresh_prefix, ingests, monkeypatch):
+    """The library tries again for ever, and would say nothing to the loop. When it answers again, that is over."""
+    monkeypatch.setattr("headrace_workers.runtime.bridge.ingest._SILENCE", 2.0)
+    kafka = embedded_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    ingest = ingests(kafka)
+    until(ingest, lambda: ingest._consumer is not None and ingest._consumer.assignment())
+
+    def waits_for():
+        try:
+            waits = ingest.once(lambda hint: None)
+        except OUTAGE_ERRORS as error:
+            waits = awaited(error)
+        return waits.what if waits else "nothing"
+
+    eventually(lambda: waits_for() == "nothing")
+    embedded_kafka.freeze()
+    try:
+        eventually(lambda: waits_for() == "Kafka")
+    finally:
+        embedded_kafka.thaw()
+    eventually(lambda: waits_for() == "nothing")
+
+
+def test_a_bridge_that_cannot_read_leaves_that_to_others(ledger, kafka, ingests):
+    """It says so, and another takes its partitions over while it still lives; when it can read again it shares."""
+    cut, well = ingests(kafka, name="cut"), ingests(kafka, name="well")
+
+    def read():
+        for ingest in (cut, well):
+            with suppress(KafkaUnavailable):
+                ingest.once(lambda hint: None)
+        return [len(ingest._consumer.assignment()) if ingest._consumer else 0 for ingest in (cut, well)]
+
+    eventually(lambda: read() == [HALF, HALF])
+    look = cut._partitions._look
+    cut._fetches.silence = lambda asked: 11.0
+    cut._partitions._look = lambda: (_ for _ in ()).throw(KafkaUnavailable("no way"))
+    eventually(lambda: read() == [0, 2 * HALF])
+    [trouble] = ledger.open_incidents()
+    assert trouble.subject == "ingest"
+    assert trouble.reason in ("no fetch has been answered for 11 s", "no way")
+    cut._partitions._look = look
+    eventually(lambda: read() == [HALF, HALF] and not ledger.open_incidents())
+
+
+def test_a_consumer_that_fails_while_it_opens_is_closed(ledger, kafka, ingests, monkeypatch):
+    """Its connections and threads are not left behind at every try."""
+    closed = []
+    close = KafkaConsumer.close
+    monkeypatch.setattr(KafkaConsumer, "close", lambda self, **options: closed.append(self) or close(self, **options))
+    for step in ("assign", "seek"):
+        with monkeypatch.context() as patched:
+            patched.setattr(KafkaConsumer, step, lambda *_: (_ for _ in ()).throw(KafkaError("gone")))
+            with pytest.raises(KafkaError):
+                ingests(kafka, name="a").once(lambda hint: None)
+    assert len(closed) == 2
+
+
+def test_a_log_that_began_anew_loses_no_refusal(ledger, embedded_kafka, fresh_prefix, ingests):
+    """A broker in memory gives out the same offsets after a restart: another bad record is another dead letter."""
+    kafka = embedded_kafka.settings(fresh_prefix)
+    for expected in (1, 2):
+        ensure_topics(kafka)
+        write(kafka, [record(value=b"bad")])
+        ingest = ingests(kafka)
+        until(ingest, lambda expected=expected: len(ledger.dead(DeadFilter())) == expected)
+        ingest.close()
+        embedded_kafka.kill()
+        embedded_kafka.restart()
+
+
+class Later(SystemClock):
+    """A clock that may be put on."""
+
+    by = 0.0
+
+    def monotonic(self):
+        """So much later than it is."""
+        return super().monotonic() + self.by
+
+
+def test_time_in_which_nobody_polled_is_no_silence_of_kafka(ledger, kafka, ingests, monkeypatch):
+    """A ledger that does not answer for long costs a bridge its partitions only for that time."""
+    clock = Later()
+    ingest, share, failures = ingests(kafka, clock=clock), ledger.share, []
+    until(ingest, lambda: ingest._consumer is not None)
+    consumer = ingest._consumer
+
+    def slow(*args):
+        if not failures:
+            failures.append("away")
+            clock.by += 3_600.0
+            raise Unavailable("away")
+        return share(*args)
+
+    monkeypatch.setattr(ledger, "share", slow)
+    with pytest.raises(Unavailable):
+        until(ingest, lambda: False)
+    for _ in range(4):
+        ingest.once(lambda hint: None)
+    assert ingest._consumer is consumer

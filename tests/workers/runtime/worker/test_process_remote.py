@@ -1,0 +1,131 @@
+"""A real worker process of a model on another machine."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from tests.services.eventually import eventually
+from tests.services.provider import Provider, Reply, echoes, providing
+from tests.workers.features.generation.engines.remote_models import catalogue
+from tests.workers.ledger_jobs import dispatch, take_in
+from tests.workers.runtime.bridge.records import RULES, generation
+from tests.workers.worker_process import worker
+
+from headrace_workers.core.admission.rules import AdmissionRules
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.tables import OUTBOX, STEPS
+from headrace_workers.features.generation.engines.counting import CountingModels
+from headrace_workers.features.generation.models.registry import Registry
+from headrace_workers.runtime.bridge.dispatch import Dispatch
+from headrace_workers.runtime.wire.taskqueue import TaskQueue
+
+CALLS = 64
+
+
+def rules_of(home: Path) -> AdmissionRules:
+    """The rules of a deployment whose models are those of a home."""
+    return AdmissionRules(CountingModels(home, Registry(home)), Pipeline(), RULES.checks)
+
+
+def sender_of(ledger: Ledger, tasks: TaskQueue, home: Path) -> Dispatch:
+    """A bridge's dispatch for the models of a home."""
+    return dispatch(ledger, tasks, models=Registry(home).served, group_size=8)
+
+
+def states(ledger: Ledger) -> list[str]:
+    """The states of all steps in which a model answers."""
+    return [row.state for row in ledger.read(select(STEPS.c.state).where(STEPS.c.stage == "generate"))]
+
+
+def answered(ledger: Ledger, sender: Dispatch) -> Callable[[], bool]:
+    """A condition: no job waits for its answer any more. Meanwhile work goes out, and waits that are over end."""
+
+    def look() -> bool:
+        ledger.reap(99)
+        sender.once()
+        return all(state == "done" for state in states(ledger))
+
+    return look
+
+
+def test_one_worker_holds_64_calls_open_in_groups_of_one(
+    ledger: Ledger, tasks: TaskQueue, redis_server: Any, tmp_path: Path
+) -> None:
+    """All 64 calls are open at once in one worker, whose engine computes one thing at a time: a call takes no slot of a
+    model. Each is a group of its own, so that none waits for the slowest of others.
+    """
+    all_open = threading.Barrier(CALLS)
+
+    def answers_when_all_are_there(provider: Provider, reply: Reply) -> None:
+        all_open.wait(300)
+        echoes(provider, reply)
+
+    with providing(answers_when_all_are_there) as provider:
+        catalogue(tmp_path, "openai", provider.url, first_token=300.0, total=600.0)
+        take_in(ledger, [generation(model="far", prompt=f"job {n}") for n in range(CALLS)], rules_of(tmp_path))
+        sender = sender_of(ledger, tasks, tmp_path)
+        with worker(tmp_path, redis_server, "generate", model="far", HEADRACE_LEASE="60"):
+            eventually(answered(ledger, sender), 400)
+        assert provider.most_open == CALLS
+        assert len(provider.heard) == CALLS
+    rows = ledger.read(select(OUTBOX.c.value, OUTBOX.c.topic))
+    events = [json.loads(row.value) for row in rows if row.topic == "outputs"]
+    assert {stage["group_size"] for each in events for stage in each["stages"]} == {1}
+    outputs = [each["answer"] for each in events]
+    assert sorted(each["text"] for each in outputs) == sorted(f"job {n}" for n in range(CALLS))
+    assert {each["provider"] for each in outputs} == {"own"}
+    assert {each["returned_model"] for each in outputs} == {"teacher-2026-11-01"}
+
+
+def test_a_busy_provider_costs_no_attempt_and_is_asked_no_more(
+    ledger: Ledger, tasks: TaskQueue, redis_server: Any, tmp_path: Path
+) -> None:
+    """After one 429 every job of the key waits without an attempt, and all are answered when the time is over."""
+    until = [0.0]
+
+    def is_busy(provider: Provider, reply: Reply) -> None:
+        until[0] = until[0] or time.monotonic() + 4
+        if time.monotonic() < until[0]:
+            reply.status(429, retry_after="4")
+        else:
+            echoes(provider, reply)
+
+    with providing(is_busy) as provider:
+        catalogue(tmp_path, "openai", provider.url, open_calls=2)
+        take_in(ledger, [generation(model="far", prompt=f"job {n}") for n in range(12)], rules_of(tmp_path))
+        sender = sender_of(ledger, tasks, tmp_path)
+        with worker(tmp_path, redis_server, "generate", model="far", HEADRACE_MAX_ATTEMPTS="1"):
+            eventually(answered(ledger, sender), 200)
+        refused = len(provider.heard) - 12
+        assert 1 <= refused <= 4  # those that were open at once
+    assert {row.attempts for row in ledger.read(select(STEPS.c.attempts).where(STEPS.c.stage == "generate"))} == {1}
+
+
+def test_a_worker_whose_redis_is_gone_goes_on_with_its_calls(
+    ledger: Ledger, tasks: TaskQueue, redis_server: Any, tmp_path: Path
+) -> None:
+    """Calls that are open when Redis dies are answered and written, since the ledger has them."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def waits(provider: Provider, reply: Reply) -> None:
+        asked.set()
+        go_on.wait(300)
+        echoes(provider, reply)
+
+    with providing(waits) as provider:
+        catalogue(tmp_path, "openai", provider.url, first_token=300.0, total=600.0, requests_per_minute=600)
+        take_in(ledger, [generation(model="far")], rules_of(tmp_path))
+        sender = sender_of(ledger, tasks, tmp_path)
+        with worker(tmp_path, redis_server, "generate", model="far", HEADRACE_LEASE="120"):
+            eventually(lambda: (sender.once(), asked.is_set())[1], 120)
+            redis_server.kill()
+            try:
+                go_on.set()
+                eventually(lambda: states(ledger) == ["done"], 120)
+            finally:
+                redis_server.restart()

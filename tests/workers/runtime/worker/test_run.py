@@ -1,0 +1,233 @@
+"""Running claims against a real ledger, with steps of the tests' own."""
+
+import time
+from functools import partial
+
+import pytest
+from sqlalchemy import select, update
+from tests.workers.features.judging.judge_model import JudgeModel
+from tests.workers.ledger_jobs import claim_one, take_in
+from tests.workers.runtime.bridge.records import embedding, evaluation, generation
+from tests.workers.runtime.worker.running import answer_all, answered, crashes, run_all, run_out, runner, states
+
+from headrace_schemas import (
+    Category,
+    ExactMatch,
+    Rubric,
+    Sampling,
+)
+from headrace_schemas.codec import decode_value
+from headrace_schemas.errors import PromptTooLong, Unavailable
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.outcome import Dead, Retry
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import BUDGETS, JOBS, STEPS
+from headrace_workers.features.judging.step import judge
+
+
+def test_a_group_is_answered_and_goes_on(ledger):
+    """Each step is done, the next is ready, an event waits for each, nothing is leased."""
+    ids = take_in(ledger, [generation() for _ in range(5)])
+    run_all(ledger, answer_all)
+    assert states(ledger) == {(i, s): w for i in ids for s, w in (("generate", "done"), ("moderate", "ready"))}
+    assert sorted(row.record.key for row in ledger.outbox(99)) == sorted(ids)
+    assert ledger.overview().claims == 0
+
+
+def test_a_message_that_comes_twice_runs_once(ledger):
+    """The second is passed over in silence."""
+    take_in(ledger, [generation()])
+    calls = []
+    worker = runner(ledger, lambda tasks: calls.append(len(tasks)) or answer_all(tasks))
+    claim = claim_one(ledger)
+    for _ in range(2):
+        worker.run(claim.id)
+    worker.run(987_654)
+    assert calls == [1]
+    assert len(ledger.outbox(9)) == 1
+
+
+def test_retry_comes_back_until_the_attempts_are_used_up(ledger):
+    """Each run is one attempt; between them the step waits, and at last the job is dead with the reason."""
+    (job_id,) = take_in(ledger, [generation()])
+    seen = []
+
+    def busy(tasks):
+        seen.extend(task.attempt for task in tasks)
+        return [Retry("busy") for _ in tasks]
+
+    for attempt in range(1, 4):
+        run_all(ledger, busy, max_attempts=3)
+        if attempt < 3:
+            assert states(ledger) == {(job_id, "generate"): "waiting"}
+            with writing(ledger.engine) as tx:
+                tx.execute(update(STEPS).values(ready_at=0))
+            ledger.reap(3)
+    assert seen == [1, 2, 3]
+    (letter,) = ledger.dead(DeadFilter())
+    assert (letter.job_id, letter.attempts, letter.reason) == (job_id, 3, "given up after 3 attempts: busy")
+
+
+def test_an_answer_does_not_die_of_a_judge_that_is_away(ledger):
+    """After the last attempt the job is done, and its receipt says what could not be judged and why."""
+    rubric = Rubric(question="Is it kind?", model="echo")
+    (job_id,) = take_in(ledger, [evaluation(criteria=(ExactMatch(), rubric))])
+    away = JudgeModel(lambda prompt, choices: Unavailable("away"), alias="echo")
+    run_all(ledger, partial(judge, generator=away), max_attempts=1)
+    assert ledger.dead(DeadFilter()) == []
+    ((kind, value),) = ledger.terminals([job_id]).values()
+    exact, judged = decode_value(kind, value).judge.scores
+    assert (exact.value, judged.value, judged.reason) == (1.0, None, "given up: away")
+
+
+def test_dead_is_dead_at_once(ledger):
+    """A permanent failure is not tried again; its neighbour is not touched."""
+    take_in(ledger, [generation(), generation(prompt="bad")])
+    run_all(ledger, lambda tasks: [
+        Dead(Category.PERMANENT, "no") if t.job.prompt == "bad" else answered(t) for t in tasks
+    ])  # fmt: skip
+    (letter,) = ledger.dead(DeadFilter())
+    assert (letter.category, letter.reason, letter.stage) == ("permanent", "no", "generate")
+    assert sorted(states(ledger).values()) == ["dead", "done", "ready"]
+
+
+def test_what_expired_before_its_run_is_not_run(ledger):
+    """The model's time is not spent on an answer that nobody waits for."""
+    late, _ = take_in(ledger, [generation(), generation()])
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).where(STEPS.c.job_id == late).values(deadline=1))
+    ran = []
+    run_all(ledger, lambda tasks: ran.extend(t.job_id for t in tasks) or answer_all(tasks))
+    assert late not in ran
+    assert len(ran) == 1
+    (letter,) = ledger.dead(DeadFilter())
+    assert (letter.job_id, letter.category) == (late, "expired")
+
+
+def test_one_of_32_that_raises_fails_alone(ledger):
+    """Its 31 neighbours are answered in the same run."""
+    short = Sampling(max_tokens=8)  # so that all of them fit one group
+    take_in(ledger, [generation(prompt=str(n), sampling=short) for n in range(32)])
+
+    def step(tasks):
+        if any(task.job.prompt == "17" for task in tasks):
+            raise PromptTooLong("too long")
+        return answer_all(tasks)
+
+    run_all(ledger, step)
+    (letter,) = ledger.dead(DeadFilter())
+    assert (letter.reason, letter.stage) == ("too long", "generate")
+    assert sorted(states(ledger).values()) == ["dead"] + ["done"] * 31 + ["ready"] * 31
+
+
+def test_a_worker_that_lost_its_lease_changes_nothing(ledger):
+    """It was given up for dead while it ran, and another answered: only that one's events are there."""
+    (job_id,) = take_in(ledger, [generation()])
+
+    def slow(tasks):
+        time.sleep(0.01)
+        run_out(ledger)
+        ledger.reap(3)
+        run_all(ledger, answer_all)
+        return [Dead(Category.PERMANENT, "too late") for _ in tasks]
+
+    run_all(ledger, slow)
+    assert states(ledger) == {(job_id, "generate"): "done", (job_id, "moderate"): "ready"}
+    assert ledger.dead(DeadFilter()) == []
+    assert len(ledger.outbox(9)) == 1
+
+
+def test_a_job_cancelled_while_it_runs_is_not_answered(ledger):
+    """Its neighbour is; the only event about it says that it was cancelled."""
+    gone, kept = take_in(ledger, [generation(), generation()])
+
+    def step(tasks):
+        assert ledger.cancel(Cancellation(gone, "default", "never mind")) == "cancelled"
+        return answer_all(tasks)
+
+    run_all(ledger, step)
+    kinds = {row.record.key: row.record.headers["ce_type"] for row in ledger.outbox(9)}
+    assert kinds == {gone: "headrace.job.cancelled.v1", kept: "headrace.output.v1"}
+    assert states(ledger) == {(gone, "generate"): "cancelled", (kept, "generate"): "done", (kept, "moderate"): "ready"}
+
+
+def test_a_group_that_was_cancelled_whole_runs_nothing(ledger):
+    """Between claim and start everything was let go of: no call, and the claim ends."""
+    (gone,) = take_in(ledger, [generation()])
+    claim = claim_one(ledger)
+    ledger.cancel(Cancellation(gone, "default", ""))
+    runner(ledger, lambda _tasks: pytest.fail("the step was called")).run(claim.id)
+    assert ledger.overview().claims == 0
+
+
+def test_a_record_that_cannot_be_read_dies_alone(ledger):
+    """A payload of another version is a dead letter that says so; its neighbour is answered."""
+    odd, _ = take_in(ledger, [generation(), generation()])
+    with writing(ledger.engine) as tx:
+        tx.execute(update(JOBS).where(JOBS.c.id == odd).values(payload=b'{"model":"echo","new_field":1}'))
+    run_all(ledger, answer_all)
+    (letter,) = ledger.dead(DeadFilter())
+    assert (letter.job_id, letter.category) == (odd, "permanent")
+    assert "cannot be read by this version" in letter.reason
+    assert "done" in states(ledger).values()
+
+
+def test_a_message_that_comes_again_while_its_claim_runs_is_passed_over(ledger):
+    """The claim runs once, though its worker may begin it again."""
+    take_in(ledger, [generation()])
+    claim, calls = claim_one(ledger), []
+
+    def twice(tasks):
+        calls.append(len(tasks))
+        if len(calls) == 1:
+            worker.run(claim.id)
+        return answer_all(tasks)
+
+    worker = runner(ledger, twice)
+    worker.run(claim.id)
+    assert calls == [1]
+
+
+def test_a_stage_that_this_version_does_not_know_waits_for_one_that_does(ledger):
+    """As in a rolling upgrade: it was not tried, it is not poison however often, and it does not spin."""
+    (job_id,) = take_in(ledger, [generation()])
+    old = runner(ledger, answer_all)
+    for _ in range(5):
+        with writing(ledger.engine) as tx:
+            tx.execute(update(STEPS).values(stage="summarize", state="ready"))
+        old.run(claim_one(ledger).id)
+        ((state, attempts, ready_at, reason),) = ledger.read(
+            select(STEPS.c.state, STEPS.c.attempts, STEPS.c.ready_at, STEPS.c.reason)
+        )
+        assert (state, attempts, crashes(ledger)) == ("waiting", 0, 0)
+        assert ready_at > ledger.now()
+        assert "'summarize'" in reason
+        assert claim_one(ledger) is None
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(stage="generate", ready_at=0))
+    ledger.reap(3)
+    run_all(ledger, answer_all)
+    assert states(ledger)[job_id, "generate"] == "done"
+
+
+class Slow(SystemClock):
+    """A clock by which every run takes a second."""
+
+    def __init__(self):
+        self._now = 0.0
+
+    def monotonic(self):
+        """A second later each time."""
+        self._now += 1.0
+        return self._now
+
+
+@pytest.mark.parametrize(("job", "queue", "learnt"), [(embedding, "embed", 1), (generation, "model.echo", 0)])
+def test_a_group_that_takes_longer_than_its_stage_wants_teaches(ledger, job, queue, learnt):
+    """A second is long for texts that are embedded, and short for answers: the next group is smaller, or is not."""
+    take_in(ledger, [job()])
+    claim = claim_one(ledger, queue)
+    runner(ledger, lambda tasks: [Dead(Category.PERMANENT, "no") for _ in tasks], clock=Slow()).run(claim.id)
+    assert len(ledger.read(select(BUDGETS))) == learnt

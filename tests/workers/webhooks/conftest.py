@@ -1,5 +1,0 @@
-"""One ledger for each test, on each database."""
-
-from tests.workers.ledger.conftest import ledger, ledger_url
-
-__all__ = ["ledger", "ledger_url"]
