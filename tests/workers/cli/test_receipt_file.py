@@ -148,13 +148,3 @@ def test_what_was_refused_may_have_a_later_receipt(tmp_path):
         assert [r.line for r in read_receipts(path, file.outdated)] == [2, 4, 1, 3]
         file.append([result(4, 4)])
     assert len(path.read_text().splitlines()) == 6
-
-
-def test_what_a_refusal_is_about():
-    """By size and beginning, which is all that a receipt holds of a large one; a dead job was not refused."""
-    assert refusal(1, b"abc").refuses(b"abc")
-    assert not refusal(1, b"abc").refuses(b"abd")
-    assert refusal(1, b"abc", size=5).refuses(b"abcde")
-    assert not refusal(1, b"abc", size=5).refuses(b"abcd")
-    assert not dead(1).refuses(b"{}")
-    assert not result(1).refuses(b"{}")

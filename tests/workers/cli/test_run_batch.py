@@ -10,6 +10,7 @@ from headrace_schemas import DeadLetter, JobCancelled, Result
 from headrace_workers.cli.jobfile import JobFile
 from headrace_workers.cli.ledger_jobs import LedgerJobs
 from headrace_workers.core.job_defaults import Defaults
+from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.batches.commands.batch_files import Deployment
 from headrace_workers.features.batches.commands.run import ByContent
 from headrace_workers.features.batches.commands.run_batch import FileBatch, NoEnds, name_of_run
@@ -136,6 +137,19 @@ def test_what_is_refused_at_the_door_has_a_receipt_that_tells_what_it_said(runni
     assert (corrected.job_id, corrected.answered) == (job_id, True)
     late = carried(running, call(running, [line]))[1]  # it was answered in time: that holds
     assert (late.job_id, late.answered) == (job_id, True)
+
+
+def test_a_line_that_was_refused_is_sent_again_by_the_next_call(running):
+    """Unchanged: what refused it, such as a quota, may be another now. Refused once more, it has that receipt."""
+    running.ledger.of(Quotas).put("a", 10, "ever")
+    lines = jobs("a", "b")
+    for _ in range(2):
+        receipts = carried(running, call(running, lines))
+        assert {line: each.refused for line, each in receipts.items()} == {1: True, 2: True}
+    running.ledger.of(Quotas).remove("a")
+    receipts = carried(running, call(running, lines))
+    assert {line: each.answered for line, each in receipts.items()} == {1: True, 2: True}
+    assert len(running.jobs()) == 2
 
 
 def test_a_key_of_another_job_is_refused(running):

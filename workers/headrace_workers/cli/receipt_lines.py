@@ -1,6 +1,5 @@
 """A receipt: the end of one job, as a line of JSON for programs and as fields for people. Pure."""
 
-import base64
 import json
 from dataclasses import dataclass
 from typing import Any, Self
@@ -69,16 +68,6 @@ class Receipt:
         """The visible part of the model's answer; None if there is none, or moderation withheld it."""
         answer = self.event.answer if isinstance(self.event, Result) else None
         return answer.text if answer else None
-
-    def refuses(self, value: bytes) -> bool:
-        """Return True if this says that admission refused a record with this very value, as far as the receipt holds
-        it.
-        """
-        if not self.refused or not isinstance(self.event, DeadLetter):
-            return False
-        original = self.event.original
-        kept = original.encode() if self.event.encoding == "utf-8" else base64.b64decode(original)
-        return self.event.size == len(value) and value.startswith(kept)
 
     @property
     def refused(self) -> bool:

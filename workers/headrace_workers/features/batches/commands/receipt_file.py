@@ -76,7 +76,7 @@ class ReceiptFile:
             self.job_ids |= new.keys()
 
     def ask_again(self, job_id: str) -> None:
-        """Mark the job's receipt as outdated: it refuses an earlier version of its line."""
+        """Mark the receipt of a job that was refused as outdated."""
         del self.refusals[job_id]
         self.job_ids.discard(job_id)
         self.outdated.add(self._refused_at.pop(job_id))
@@ -133,7 +133,7 @@ class ReceiptFile:
             whole += len(text)
 
     def _note(self, number: int, receipt: Receipt) -> None:
-        """Remember a receipt. A refusal may have a later receipt, of a corrected line under the same key."""
+        """Remember a receipt. A refusal may have a later receipt, since refused lines are sent again."""
         job_id = receipt.job_id
         if not job_id:
             return

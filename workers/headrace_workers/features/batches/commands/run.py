@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_schemas.job import Lane
 from headrace_workers.cli import asking
@@ -52,8 +51,8 @@ def run(
 
     If it is interrupted or killed, run it again: it continues, and answers no line twice. It knows a line's job by its
     content and number, or by its own idempotency key. Each receipt is the published event with `type` and the input's
-    `line`. If you correct a refused line, it is sent again; the last receipt of a job counts. Exit code 1: some jobs
-    died or were cancelled.
+    `line`. Lines that were refused are sent again; the last receipt of a job counts. Exit code 1: some jobs died or
+    were cancelled.
 
     If OUTPUT is a pipe or a device, it gets receipts, but a later call cannot continue.
 
@@ -72,7 +71,7 @@ def run(
         entries = jobs.check()
         asking.note_repeats(source, jobs.repeated)
         receipts = stack.enter_context(ReceiptFile(output))
-        todo = _todo(jobs, entries, receipts)
+        todo = _todo(entries, receipts)
         this_run = ThisRun()
         if todo:
             models = models_for(jobs, defaults.model, ModelSettings.from_env().judge_model)
@@ -101,18 +100,17 @@ class ByContent:
         return job, f"run-{job.job_id('')}"
 
 
-def _todo(jobs: JobFile, entries: Sequence[JobEntry], receipts: ReceiptFile) -> list[JobEntry]:
-    """Return the entries without a receipt, and those whose line was refused and has been corrected since."""
+def _todo(entries: Sequence[JobEntry], receipts: ReceiptFile) -> list[JobEntry]:
+    """Return the entries without a receipt, and those that were refused: their line, or what it names, may be another
+    now.
+    """
     if receipts.cut_bytes:
         say(f"{receipts.path}: an incomplete last line of {receipts.cut_bytes} bytes was removed")
-    corrected = 0
-    for entry in entries:
-        refusal = receipts.refusals.get(entry.job_id)
-        if refusal is not None and not refusal.refuses(encode_value(jobs.read(entry)[0])):
-            receipts.ask_again(entry.job_id)
-            corrected += 1
-    if corrected:
-        say(f"{corrected:,} {'line was' if corrected == 1 else 'lines were'} refused and corrected since: sent again")
+    refused = [entry.job_id for entry in entries if entry.job_id in receipts.refusals]
+    for job_id in refused:
+        receipts.ask_again(job_id)
+    if refused:
+        say(f"{len(refused):,} {'line was' if len(refused) == 1 else 'lines were'} refused before: sent again")
     todo = [entry for entry in entries if entry.job_id not in receipts.job_ids]
     if answered := len(entries) - len(todo):
         say(f"{receipts.path} has {answered:,} of {len(entries):,} receipts already")

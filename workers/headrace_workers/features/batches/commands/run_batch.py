@@ -72,6 +72,7 @@ class FileBatch:
         self._open = {entry.line: entry for entry in entries}
         self._key: str | None = hashlib.sha256(f"{run}\n{tenant}".encode()).hexdigest()
         self._batch_id: str | None = None
+        self._is_earlier = False  # an earlier call submitted the batch
         self._read: dict[str, int] = {}  # how many bytes of each of the batch's files were read
         self._before = len(self._open) + 1  # how many were open when the batch before this one was submitted
         self._reason = ""  # why that one told no ends
@@ -106,8 +107,9 @@ class FileBatch:
         batch = self._here.batches.batch(self._batch_id)
         answers, failures = ([], []) if batch is None else map(self._new_lines, (batch.output_file, batch.error_file))
         if self._open and not answers and not failures and (batch is None or batch.ended_at is not None):
-            # An earlier call had receipts of some lines, and asked for the rest only; or the files are gone.
-            self._batch_id, self._key = None, None
+            # An earlier call had receipts of some lines, and asked for the rest only; or lines were refused then, and
+            # may be accepted now; or the files are gone.
+            self._batch_id, self._key, self._is_earlier = None, None, False
             self._reason = (batch and batch.reason) or "the files of their batch are gone"
             self._read.clear()
         return [*self._answered(answers), *self._failed(failures)]
@@ -115,6 +117,7 @@ class FileBatch:
     def _submitted(self) -> str:
         """Return the id of the batch of the open entries: that of an earlier call if there is one, else a new one."""
         if self._key is not None and (known := self._here.batches.keyed(self._tenant, self._key)) is not None:
+            self._is_earlier = True
             return str(known.id)
         if self._key is None:
             if len(self._open) == self._before:
@@ -153,6 +156,8 @@ class FileBatch:
         found = []
         for entry in entries:
             error = failed[entry.line]
+            if self._is_earlier and entry.job_id not in ends and error["code"] in _CATEGORIES:
+                continue  # it was refused then: it is sent again
             # What is refused now may have been answered before, when its deadline had not passed yet.
             end = None if error["code"] == CONFLICT else ends.get(entry.job_id)
             event = self._refusal(entry, error["code"], error["message"]) if end is None else end.event
