@@ -7,9 +7,10 @@ library calls, nothing can be raised: Python prints "Exception ignored", and the
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Timer
+from threading import Event, Thread
 from typing import Any, Final
 
 TERMINATED: Final = 128 + signal.SIGTERM  # the exit code
@@ -26,15 +27,21 @@ def heard() -> Iterator[None]:
         if number is None:
             before(lost)
             return
-        timer = Timer(_SOON, os.kill, (os.getpid(), number))
-        timer.daemon = True
-        timer.start()
+        has_returned = Event()  # what is raised in here is lost, too
+        Thread(target=_send_again, args=(number, has_returned), daemon=True).start()
+        has_returned.set()
 
     sys.unraisablehook = again
     try:
         yield
     finally:
         sys.unraisablehook = before
+
+
+def _send_again(number: int, after: Event) -> None:
+    after.wait()
+    time.sleep(_SOON)
+    os.kill(os.getpid(), number)
 
 
 def _number(error: BaseException | None) -> int | None:
