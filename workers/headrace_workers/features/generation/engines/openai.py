@@ -7,10 +7,9 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
 
-from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.events import FinishReason
 from headrace_workers.core.ports import Request
-from headrace_workers.features.generation.engines.engine import Engine, LoadOptions
+from headrace_workers.features.generation.engines.engine import Engine, LoadOptions, missing_client
 from headrace_workers.features.generation.engines.remote.calls import Piece, count_or_none
 from headrace_workers.features.generation.engines.remote.failure_statuses import failure_in_stream, failure_of_status
 from headrace_workers.features.generation.engines.remote.failures import AnswerLost, ProviderRefuses
@@ -109,7 +108,7 @@ def _load(card: ModelCard, _folder: Path, options: LoadOptions) -> RemoteGenerat
     try:
         provider = OpenAIProvider(card.remote)
     except ImportError as error:
-        raise ConfigurationError(f"{card.alias} needs the openai client: pip install 'headrace[openai]'") from error
+        raise missing_client("openai", card.alias) from error
     return RemoteGenerator.load(card, provider, options)
 
 
@@ -118,5 +117,6 @@ ENGINE: Final[Engine[RemoteGenerator, None]] = Engine(
     kind="generator",
     load=_load,
     remote=True,
+    client="openai",
     lacks=frozenset({"top_k", "repetition_penalty"}),
 )
