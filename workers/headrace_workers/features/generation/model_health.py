@@ -13,9 +13,10 @@ from headrace_schemas.errors import Unavailable
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.ports import NotAsked, ProviderBusy
+from headrace_workers.core.ports import Completion, NotAsked, ProviderBusy
 from headrace_workers.features.generation.breaker import Breaker, after_failure, after_success
 from headrace_workers.features.generation.store.breakers import Breakers, Calls, Change, Health
+from headrace_workers.features.generation.store.model_generations import ModelGenerations
 
 _LOOK_EVERY: Final = 0.25  # seconds for which a worker believes what it read
 _TELL_EVERY: Final = 5.0  # seconds between two notes of how many calls there were
@@ -41,7 +42,9 @@ class ModelHealth:
 
     def __init__(self, ledger: Ledger, model: str, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._breakers = ledger.of(Breakers)
+        self._generations = ledger.of(ModelGenerations)
         self._model = model
+        self._returned: str | None = None
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._known = Health(Breaker(), None, 0)
@@ -97,8 +100,18 @@ class ModelHealth:
             elif probed and not failures:  # it ended with neither: another may probe
                 self._follow(lambda breaker, _: replace(breaker, probed_until=None))
             self._tell()
+            self._saw([each.remote.model for each in answers if isinstance(each, Completion) and each.remote])
         except Unavailable as error:
             log("models", logging.WARNING, Action.UNAVAILABLE, f"a model's health was not noted: {error}")
+
+    def _saw(self, returned: Sequence[str]) -> None:
+        """Note the names under which the provider answered, where they are not those of the call before. The step that
+        keeps an answer notes its name once more, in the transaction that does: judges keep none.
+        """
+        for name in returned:
+            if name != self._returned:
+                self._generations.saw(self._model, name)
+                self._returned = name
 
     def _follow(self, change: Callable[[Breaker, int], Breaker]) -> None:
         found = self._breakers.follow(self._model, change)

@@ -5,13 +5,13 @@ from typing import Any
 
 from headrace_schemas import Message
 from headrace_workers.core.feature import installed
-from headrace_workers.core.ports import Generator, provider_of
+from headrace_workers.core.ports import Generator
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.model_health import ModelHealth
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.monitored_generator import MonitoredGenerator
 from headrace_workers.features.generation.settings import GenerationSettings
-from headrace_workers.features.providers.boundary import BoundedGenerator, allows
+from headrace_workers.features.providers.boundary import bounded
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.worker.parts import WorkerParts
 
@@ -24,9 +24,8 @@ def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
 def generator(worker: WorkerParts) -> Generator:
     """Load the model that this worker holds, and follow its breaker. A provider's sees only what tenants allow."""
     assert worker.model is not None  # noqa: S101 - no worker holds one without a name
-    found = MonitoredGenerator(load(worker.settings, worker.model), ModelHealth(worker.ledger, worker.model))
-    provider = provider_of(found)
-    return found if provider is None else BoundedGenerator(found, provider, allows(worker.ledger))
+    found = load(worker.settings, worker.model)
+    return bounded(MonitoredGenerator(found, ModelHealth(worker.ledger, worker.model)), worker.ledger)
 
 
 def load(settings: Settings, alias: str, *, needs_logprobs: bool = False) -> Generator:

@@ -1,6 +1,7 @@
 """Breakers in the ledger: workers share them, one of them probes, and routing and dispatch know them."""
 
 import threading
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -21,7 +22,7 @@ from headrace_workers.core.pipeline.carried import unpack
 from headrace_workers.core.pipeline.chain import tried_in
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import task_of
-from headrace_workers.core.ports import Completion, NotAsked, ProviderBusy, Request
+from headrace_workers.core.ports import Completion, NotAsked, ProviderBusy, RemoteSource, Request
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.generation.breaker import FIRST_MS, PATIENCE, Breaker
@@ -33,6 +34,7 @@ from headrace_workers.features.generation.monitored_generator import BreakerIsOp
 from headrace_workers.features.generation.rerouting import Rerouting
 from headrace_workers.features.generation.step import generate
 from headrace_workers.features.generation.store.breakers import Breakers, Calls, signal_of
+from headrace_workers.features.generation.store.model_generations import ModelGenerations
 from headrace_workers.features.generation.tables import BREAKERS, MODEL_CALLS
 
 DOWN = RemoteFailed("it could not be reached")
@@ -200,6 +202,25 @@ def test_every_call_of_a_model_follows_its_breaker(ledger, asks):  # noqa: F811
     assert breaker_of(ledger).failures == 1
 
 
+def test_the_name_that_a_provider_returns_is_noted_whoever_asks(ledger):  # noqa: F811
+    """A judge that is answered by another model than before begins a new generation, though it keeps no answer."""
+
+    class Far(EchoGenerator):
+        name = "m-1"
+
+        def generate(self, requests):
+            return [replace(ANSWER, remote=RemoteSource(provider="own", model=self.name)) for _ in requests]
+
+    far = Far()
+    model = MonitoredGenerator(far, ModelHealth(ledger, "echo"))
+    request = Request((Message(role="user", content="yes or no"),), Sampling())
+    found = []
+    for far.name in ("m-1", "m-1", "m-2"):
+        model.generate([request])
+        found.append(ledger.of(ModelGenerations).generation("echo"))
+    assert found == [0, 0, 1]
+
+
 def test_a_model_with_an_open_breaker_is_not_asked(ledger):  # noqa: F811
     """An interactive job goes to its next model; without one, and in batch work, it waits for this one."""
     open_now(ledger)
@@ -282,6 +303,21 @@ def test_nothing_is_sent_to_a_model_whose_breaker_is_open(ledger):  # noqa: F811
     assert sender.once() == 1
     ledger.of(Breakers).follow("echo", lambda *_: Breaker())
     assert sender.once() >= 1
+
+
+def test_a_process_looks_more_often_while_a_breaker_is_not_closed(ledger):  # noqa: F811
+    """Jobs that came while a model was probed go on as soon as the probe has failed."""
+    now = [0.0]
+    known = KnownBreakers(ledger, lambda: now[0])
+    assert known.avoided() == frozenset()
+    open_now(ledger)
+    now[0] += 0.2
+    assert known.avoided() == frozenset()
+    now[0] += 0.4
+    assert known.avoided() == {"echo"}
+    ledger.of(Breakers).follow("echo", lambda *_: Breaker())
+    now[0] += 0.2
+    assert known.avoided() == frozenset()
 
 
 def rerouting(ledger, live=("model.echo", "model.other")):  # noqa: F811
