@@ -332,6 +332,15 @@ def test_a_key_that_changes_is_read_again(tmp_path: Path, engine: str) -> None:
         assert str(key) in str(missing)
 
 
+def test_keys_of_the_environment_are_not_sent(tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the key that the entry names reaches an endpoint; without one, no key does."""
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "the-secret")
+    with providing() as provider:
+        assert isinstance(remote(tmp_path, engine, provider.url).generate([ask("hi")])[0], Completion)
+        assert "the-secret" not in str(provider.heard[0].headers)
+
+
 def test_an_answer_that_nobody_wants_is_hung_up(tmp_path: Path, engine: str) -> None:
     """A job that is cancelled ends its call at once, and the provider sees the connection closed."""
     with providing(drips) as provider:
