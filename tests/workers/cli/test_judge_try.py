@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
+from tests.workers.features.providers.remote_models import provider, write_catalogue
 from tests.workers.ledger_jobs import take_in
 from tests.workers.runtime.bridge.records import generation
 
@@ -29,6 +30,7 @@ from headrace_workers.core.tables import JOBS
 from headrace_workers.features.generation.commands import serving
 from headrace_workers.features.generation.engines.echo import make_echo_model
 from headrace_workers.features.judging.commands import judge_queue
+from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
 
 POLITE = Contains(text="please", name="polite")
 OUTPUTS = (
@@ -117,6 +119,22 @@ def test_a_model_is_asked_here(call: Any, ledger: Any, judged: list[str], tmp_pa
     found = json.loads(call("judge", "try", file, "--model", "echo", "--here", "--json")[1])
     assert (found["tried"], found["judged_both_times"], found["not_judged_now"]) == (5, 4, {})
     assert rows(ledger) == before
+
+
+@pytest.mark.integration
+def test_a_model_of_a_provider_judges_here_what_tenants_allow_it_to_see(
+    call: Any, ledger: Any, judged: list[str], tmp_path: Path
+) -> None:
+    """By the word that it writes. Without the tenant's permission it sees nothing, and the reason says so."""
+    file = written(tmp_path, 'question = "Is it polite?"\n')
+    with provider() as far:
+        far.says = lambda _asked: "yes"
+        write_catalogue(tmp_path / ".headrace", {"far": ("openai", far)})
+        refused = json.loads(call("judge", "try", file, "--model", "far", "--here", "--json")[1])
+        assert (refused["not_judged_now"], far.seen) == ({"not_allowed": 5}, [])
+        ledger.of(AllowedProviders).allow("default", ["openai"])
+        found = json.loads(call("judge", "try", file, "--model", "far", "--here", "--json")[1])
+        assert (found["not_judged_now"], found["mean"], len(far.seen)) == ({}, 1.0, 5)
 
 
 def test_why_outputs_have_no_score_is_said(call: Any, ledger: Any, judged: list[str], tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from headrace_workers.features.generation.commands.drill import in_words, run_dr
 from headrace_workers.features.generation.engines.echo import EchoGenerator, make_echo_model
 from headrace_workers.features.generation.engines.remote.failures import RemoteFailed
 from headrace_workers.features.generation.model_health import ModelHealth
+from headrace_workers.features.generation.monitored_generator import MonitoredGenerator
 from headrace_workers.features.generation.step import generate
 from headrace_workers.features.generation.store.breakers import Breakers
 from headrace_workers.features.generation.tables import BREAKERS
@@ -86,7 +87,7 @@ def work(ledger: Ledger, model: str) -> Any:
     settled = []
     for row in started.steps:
         task = task_of(row, started.now)
-        (outcome,) = generate([task], generator=EchoGenerator(model), health=ModelHealth(ledger, model))  # type: ignore[list-item]
+        (outcome,) = generate([task], generator=MonitoredGenerator(EchoGenerator(model), ModelHealth(ledger, model)))  # type: ignore[list-item]
         settled.append(settle(started, row, task, outcome, conditions))
     return ledger.complete(claim.id, settled, ran_ms=1, quantum_ms=1_000)
 

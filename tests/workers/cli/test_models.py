@@ -1,6 +1,9 @@
 """Which models are here, and which embedder jobs may name."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,3 +107,37 @@ def test_a_gguf_file_takes_no_other_model_s_name(tmp_path: Path):
     with pytest.raises(ConfigurationError, match="does not exist"):
         local_model(tmp_path, "./gone.gguf")
     assert local_model(tmp_path, "some") == "some"
+
+
+_WITHOUT_CLIENT = """
+import sys
+
+class Hides:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] == "openai":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Hides())
+from headrace_workers.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_model_of_a_provider_whose_client_is_missing_is_refused_before_anything_starts(tmp_path: Path, known: bool):
+    """It names the extra to install, for a new model and for one of the catalogue. Nothing is written."""
+    model = "http://localhost:11434/v1#qwen3"
+    if known:
+        (tmp_path / "models.toml").write_text(
+            '[models.qwen3]\nengine = "openai"\nmodel = "qwen3"\nendpoint = "http://localhost:11434/v1"\n'
+            "context_length = 8192\n"
+        )
+        model = "qwen3"
+    before = sorted(tmp_path.iterdir())
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_CLIENT, "up", "--model", model],
+        env={**os.environ, "HEADRACE_HOME": str(tmp_path)}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "qwen3 needs the openai client: pip install 'headrace[openai]'" in " ".join(done.stderr.split())
+    assert sorted(tmp_path.iterdir()) == before

@@ -21,12 +21,19 @@ def never() -> bool:
     return False
 
 
+def _free() -> float:
+    """Return 0: any model may be asked."""
+    return 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A prompt to be answered. With its `tenant`, the beginning that the tenant's prompts share may be computed once.
 
     Once `given_up` says so, which it is asked for each token, nobody wants the answer any more: it may be GivenUp. A
-    call to another machine ends after `at_most` seconds.
+    call to another machine ends after `at_most` seconds. One that is `patient` waits for a provider that is busy;
+    another model answers the others. A call that had to wait for its turn begins only if `barred` then returns 0: it
+    returns for how many seconds nobody is to ask the model.
     """
 
     messages: tuple[Message, ...]
@@ -34,6 +41,8 @@ class Request:
     tenant: str | None = None
     given_up: Callable[[], bool] = field(default=never, compare=False)
     at_most: float | None = None
+    patient: bool = True
+    barred: Callable[[], float] = field(default=_free, compare=False)
 
 
 class GivenUp(HeadraceError):
@@ -43,6 +52,23 @@ class GivenUp(HeadraceError):
 
     def __init__(self) -> None:
         super().__init__("its job was let go of while it was answered")
+
+
+class ProviderBusy(HeadraceError):
+    """A provider that takes no more calls for now. `after` is in how many seconds to ask it again; `is_sure` tells
+    whether it takes calls then, or that is a guess.
+    """
+
+    category = Category.REROUTABLE
+
+    def __init__(self, message: str, *, after: float | None = None, is_sure: bool | None = None) -> None:
+        super().__init__(message)
+        self.after = after
+        self.is_sure = after is not None if is_sure is None else is_sure
+
+
+class NotAsked(ProviderBusy):
+    """A call that was not made, since its provider is to be left alone for now. The model itself did not fail."""
 
 
 OWN: Final = "own"  # the provider of models on machines of the deployment: what they read stays inside
@@ -117,11 +143,11 @@ class Generator(Protocol):
 
 @runtime_checkable
 class HasProvider(Protocol):
-    """A generator on another machine."""
+    """A generator that may be on another machine."""
 
     @property
-    def provider(self) -> str:
-        """Return whose machine it is."""
+    def provider(self) -> str | None:
+        """Return whose machine it is; None for the machine that asks it."""
 
 
 def provider_of(generator: Generator) -> str | None:

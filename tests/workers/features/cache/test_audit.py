@@ -5,9 +5,9 @@ from tests.workers.features.generation.test_generate import Model
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Output, Usage
 from headrace_schemas.errors import PromptTooLong, Unavailable
-from headrace_workers.core.ledger.outcome import Done, Retry
+from headrace_workers.core.ledger.outcome import Done, Retry, Wait
 from headrace_workers.core.pipeline.task import Unit
-from headrace_workers.core.ports import Completion
+from headrace_workers.core.ports import Completion, ProviderBusy
 from headrace_workers.features.cache import audit_step as audits
 from headrace_workers.features.cache.audit_step import audit
 from headrace_workers.features.cache.store.audit_rows import Audited, Own
@@ -68,6 +68,12 @@ def test_what_the_model_cannot_answer_is_unknown_at_once_or_at_last() -> None:
     assert isinstance(later, Retry)
     assert later.category is Category.TRANSIENT
     assert later.otherwise == Done(rows=(Audited("audit-2", "unknown", "given up: away"),))
+
+
+def test_an_audit_waits_for_a_busy_model_without_an_attempt() -> None:
+    """For as long as it says."""
+    (found,) = audit([unit(1, "a")], generator=Model(ProviderBusy("slow down", after=12.5)))
+    assert found == Wait(None, "slow down", at_most=12.5)
 
 
 def test_a_unit_without_a_job_is_unknown() -> None:

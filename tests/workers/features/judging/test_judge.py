@@ -23,8 +23,9 @@ from headrace_schemas import (
 )
 from headrace_schemas.criteria import Uncertain
 from headrace_schemas.errors import PromptTooLong, Unavailable
-from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Outcome, Retry
+from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Outcome, Retry, Wait
 from headrace_workers.core.pipeline.task import Task
+from headrace_workers.core.ports import ProviderBusy
 from headrace_workers.features.judging.step import judge
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
@@ -149,6 +150,22 @@ def test_the_answer_goes_out_when_the_model_never_comes_back() -> None:
     assert (judged.status, judged.answer, judged.idempotency_key) == ("completed", answer("Write [EMAIL]"), "k")
     contains, rubric = judged.judge.scores
     assert (contains.value, rubric.value, rubric.reason) == (1.0, None, "given up: later")
+
+
+def test_a_busy_judge_makes_its_job_wait_without_an_attempt() -> None:
+    """For as long as it says, and a minute at most; if the deadline comes before, the receipt goes out without it."""
+    task = moderated_task(generation(KIND))
+
+    def judged(after: float, left: float | None) -> Outcome:
+        busy = JudgeModel(lambda *_: ProviderBusy("slow down", after=after))
+        (outcome,) = judge([replace(task, seconds_left=left)], generator=busy)
+        return outcome
+
+    assert judged(12.5, None) == judged(12.5, 60) == Wait(None, "slow down", at_most=12.5)
+    assert judged(3_600, None) == Wait(None, "slow down", at_most=60)
+    late = judged(12.5, 10)
+    assert isinstance(late, Retry)
+    assert (late.after, isinstance(late.otherwise, Ended)) == (12.5, True)
 
 
 def test_an_unmoderated_output_is_never_judged() -> None:

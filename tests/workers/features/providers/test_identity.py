@@ -75,6 +75,22 @@ def test_an_answer_of_a_later_model_of_a_chain_is_not_cached_as_the_first_ones(
     assert len(anthropic.seen) == 1
 
 
+def test_an_answer_of_a_later_model_of_a_chain_is_cached_as_its_own(
+    shop: Deployment, openai: Provider, anthropic: Provider
+) -> None:
+    """A job that asks that model first is served by it, as long as the model's name stays the same."""
+    openai.status = 500
+    assert tier(shop.answered(asking(model=("large", "wise")))) is CacheTier.NONE
+    for model in ("wise", ("wise", "large")):
+        served = shop.answered(asking(model=model))
+        assert served.answer is not None
+        assert (tier(served), served.answer.model) == (CacheTier.EXACT, "wise")
+    assert len(anthropic.seen) == 1
+    anthropic.returned = "model-2"
+    shop.answered(asking("another question", model="wise"))
+    assert tier(shop.answered(asking(model="wise"))) is CacheTier.NONE
+
+
 def test_a_generation_rises_only_when_the_returned_name_changes(ledger: Ledger) -> None:
     """Each alias has its own; the name of before is another one again."""
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from headrace_schemas import Category, HeadraceError, Usage
 from headrace_schemas.events import JobEvent
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.rows import Written
+from headrace_workers.core.ports import ProviderBusy
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +131,23 @@ class Dropped:
     reason: str
 
 
+_UNSAID: Final = 30.0  # seconds, where a provider does not say when it takes calls again
+
 Outcome = Done | Ended | Retry | Wait | Held | Dead | Dropped
 
 
-def outcome_of(error: HeadraceError) -> Retry | Dead:
-    """Return the outcome of a task that failed with an error: the error's category decides."""
+def outcome_of(error: HeadraceError) -> Retry | Wait | Dead:
+    """Return the outcome of a task that failed with an error: the error's category decides. A busy provider is waited
+    for.
+    """
+    if isinstance(error, ProviderBusy):
+        return wait_for(error)
     reason = reason_of(error)
     if error.category.retryable:
         return Retry(reason, category=error.category, billed=error.billed)
     return Dead(error.category, reason, billed=error.billed)
+
+
+def wait_for(busy: ProviderBusy) -> Wait:
+    """Return the wait of a task whose provider takes no calls for now."""
+    return Wait(None, reason_of(busy), at_most=_UNSAID if busy.after is None else busy.after)

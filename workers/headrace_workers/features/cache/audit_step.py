@@ -5,9 +5,9 @@ from itertools import islice
 
 from headrace_schemas import GenerationJob, HeadraceError, Output
 from headrace_schemas.reasons import reason_of
-from headrace_workers.core.ledger.outcome import Done, Outcome, Retry
+from headrace_workers.core.ledger.outcome import Done, Outcome, Retry, wait_for
 from headrace_workers.core.pipeline.task import Unit
-from headrace_workers.core.ports import Completion, Generator, Request
+from headrace_workers.core.ports import Completion, Generator, ProviderBusy, Request
 from headrace_workers.features.cache.calibration.audit_labels import compare
 from headrace_workers.features.cache.calibration.sampling import twice
 from headrace_workers.features.cache.store.audit_rows import Audited, Own
@@ -48,6 +48,8 @@ def compared(audit_id: str, served: str, fresh: str, again: str | None = None) -
 def _outcome(
     unit: Unit, served: Output, first: Completion | HeadraceError, second: Completion | HeadraceError | None = None
 ) -> Outcome:
+    if isinstance(first, ProviderBusy):
+        return wait_for(first)
     if isinstance(first, HeadraceError):
         reason = reason_of(first)
         given_up = _unknown(unit, f"given up: {reason}")

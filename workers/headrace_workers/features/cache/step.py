@@ -23,6 +23,7 @@ from headrace_workers.features.knowledge.passage_screening import SCREENED, Retr
 CONTEXT = "recall"  # the name under which what was found goes on with the job
 ENTRY = "entry"  # in it, the entry that the job is to fill
 GIVEN = "given"  # or the one that it was served
+PLACES = "places"  # where the answer belongs if a later model of the chain gives it, by that model
 TTL_MS = "ttl_ms"  # and for how long that may be served
 _TOLD = ("similarity", "threshold", "refused")  # and of a miss, what its receipt will tell
 _NEARLY = "nearly"  # the answer that it was nearly served, to be compared with its own
@@ -192,6 +193,8 @@ def _outcome(
             return passages if isinstance(passages, Held) else outcome_of(passages)
     if entry_id is not None:
         said[CONTEXT] |= {ENTRY: entry_id, TTL_MS: ttl_ms}
+        if isinstance(found, Miss) and found.places:
+            said[CONTEXT][PLACES] = found.places
     done = Done() if passages is None else grounded(passages)
     nearly = None if found is None else found.nearly
     if nearly is None:

@@ -14,7 +14,7 @@ from headrace_workers.core.pipeline.chain import in_words, links_in, next_in_cha
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Generator, HasProvider
 from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses
-from headrace_workers.features.generation.model_health import Permit
+from headrace_workers.features.generation.monitored_generator import BreakerIsOpen
 from headrace_workers.features.generation.store.breakers import signal_of
 
 NEAR_SECONDS: Final = 600.0  # to the deadline of a batch job: it waits no longer for a model whose breaker is open
@@ -63,17 +63,15 @@ def failed_attempt(generator: Generator, category: Category, error: HeadraceErro
     )
 
 
-def spared(task: Task, generator: Generator, permit: Permit) -> Outcome:
+def spared(task: Task, generator: Generator, error: BreakerIsOpen) -> Outcome:
     """Return the outcome of a task whose model is not asked, since its breaker is open: another model is asked at once,
     unless the job is batch work that has time to wait.
     """
-    reason = f"{generator.alias} was not asked: its breaker is open after {permit.reason or 'failures'}"[
-        :MAX_SHORT_TEXT
-    ]
+    reason = reason_of(error)[:MAX_SHORT_TEXT]
     if next_in_chain(task.job, generator.alias) is not None and not may_wait(task.job.lane, task.seconds_left):
         attempt = Attempt(model=generator.alias, category=Category.REROUTABLE, reason=reason, ms=0)  # it saw no text
         return with_failure(Retry(reason, category=Category.REROUTABLE), task, attempt)
-    return Wait(Signal(signal_of(generator.alias)), reason, at_most=min(permit.wait, _LONGEST_WAIT))
+    return Wait(Signal(signal_of(generator.alias)), reason, at_most=min(error.after or _LONGEST_WAIT, _LONGEST_WAIT))
 
 
 def may_wait(lane: Lane, seconds_left: float | None) -> bool:

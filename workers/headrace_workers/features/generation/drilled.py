@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from headrace_schemas import HeadraceError
-from headrace_workers.core.ports import Completion, GivenUp, Request
-from headrace_workers.features.generation.engines.remote.failures import ProviderBusy, RemoteFailed
+from headrace_workers.core.ports import Completion, GivenUp, ProviderBusy, Request
+from headrace_workers.features.generation.engines.remote.failures import RemoteFailed
 
 DOWN: Final = "down"
 HANG: Final = "hang"

@@ -1,4 +1,6 @@
-"""The breakers of all models as a process knows them, for routing and dispatch: at most half a second old."""
+"""The breakers of all models as a process knows them, for routing and dispatch: at most half a second old, and a tenth
+while one of them is not closed, since jobs wait for a model until its bridge knows that a probe failed.
+"""
 
 import threading
 import time
@@ -10,6 +12,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.generation.store.breakers import Breakers, Health
 
 _LOOK_EVERY: Final = 0.5  # seconds
+_LOOK_OFTEN: Final = 0.1
 
 
 class KnownBreakers:
@@ -39,7 +42,8 @@ class KnownBreakers:
     def _look(self) -> tuple[Mapping[str, Health], int]:
         with self._lock:
             age = self._monotonic() - self._known_at
-            if age > _LOOK_EVERY:
+            closed = all(each.breaker.open_until is None for each in self._known.values())
+            if age > (_LOOK_EVERY if closed else _LOOK_OFTEN):
                 try:
                     self._known, age = self._breakers.all(), 0.0
                     self._known_at = self._monotonic()

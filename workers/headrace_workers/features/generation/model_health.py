@@ -13,14 +13,15 @@ from headrace_schemas.errors import Unavailable
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.ports import Completion
+from headrace_workers.core.ports import Completion, NotAsked, ProviderBusy
 from headrace_workers.features.generation.breaker import Breaker, after_failure, after_success
-from headrace_workers.features.generation.engines.remote.failures import ProviderBusy
 from headrace_workers.features.generation.store.breakers import Breakers, Calls, Change, Health
+from headrace_workers.features.generation.store.model_generations import ModelGenerations
 
 _LOOK_EVERY: Final = 0.25  # seconds for which a worker believes what it read
 _TELL_EVERY: Final = 5.0  # seconds between two notes of how many calls there were
 _PROBE_SECONDS: Final = 60.0  # that a probe may take, where nothing bounds its call
+_HALF_OPEN_SECONDS: Final = 1.0  # until a call looks again, while another one probes
 _HARD_SECONDS: Final = 10.0  # a provider that asks for less is busy, and not away
 
 
@@ -41,7 +42,9 @@ class ModelHealth:
 
     def __init__(self, ledger: Ledger, model: str, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._breakers = ledger.of(Breakers)
+        self._generations = ledger.of(ModelGenerations)
         self._model = model
+        self._returned: str | None = None
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._known = Health(Breaker(), None, 0)
@@ -64,16 +67,23 @@ class ModelHealth:
         except Unavailable:
             return Permit()
         self._forget()
-        return Permit(1.0, reason=breaker.reason)
+        return Permit(_HALF_OPEN_SECONDS, reason=breaker.reason)
+
+    def barred(self) -> float:
+        """Return for how many seconds nobody may ask the model, except for a call that probes it."""
+        health, age_ms = self._look()
+        if health.breaker.open_until is None:
+            return 0.0
+        return max(_HALF_OPEN_SECONDS, health.breaker.opens_in(health.now + age_ms) / 1000)
 
     def drill(self) -> str | None:
         """Return the fault that a drill injects at the moment."""
         return self._look()[0].drill
 
-    def note(self, completions: Sequence[Completion | HeadraceError], ms: float, *, probed: bool) -> None:
-        """Note what a call came to. An error that has nothing to do with the model counts as neither."""
-        failures = [each for each in completions if _is_failure(each)]
-        answered = sum(isinstance(each, Completion) for each in completions)
+    def note(self, answers: Sequence[object], ms: float, *, probed: bool) -> None:
+        """Note what the answers of a call came to. An error that has nothing to do with the model counts as neither."""
+        failures = [each for each in answers if isinstance(each, HeadraceError) and _is_failure(each)]
+        answered = sum(not isinstance(each, HeadraceError) for each in answers)
         with self._lock:
             found = self._calls
             self._calls = Calls(
@@ -84,15 +94,24 @@ class ModelHealth:
             )
         try:
             for error in failures:
-                assert isinstance(error, HeadraceError)  # noqa: S101 - see above
                 self._follow(partial(_failed, error=error, probed=probed))
             if answered and not failures and (probed or self._known.breaker != Breaker()):
                 self._follow(lambda breaker, _: after_success(breaker))
             elif probed and not failures:  # it ended with neither: another may probe
                 self._follow(lambda breaker, _: replace(breaker, probed_until=None))
             self._tell()
+            self._saw([each.remote.model for each in answers if isinstance(each, Completion) and each.remote])
         except Unavailable as error:
             log("models", logging.WARNING, Action.UNAVAILABLE, f"a model's health was not noted: {error}")
+
+    def _saw(self, returned: Sequence[str]) -> None:
+        """Note the names under which the provider answered, where they are not those of the call before. The step that
+        keeps an answer notes its name once more, in the transaction that does: judges keep none.
+        """
+        for name in returned:
+            if name != self._returned:
+                self._generations.saw(self._model, name)
+                self._returned = name
 
     def _follow(self, change: Callable[[Breaker, int], Breaker]) -> None:
         found = self._breakers.follow(self._model, change)
@@ -107,11 +126,14 @@ class ModelHealth:
             age = self._monotonic() - self._known_at
             if age <= _LOOK_EVERY:
                 return self._known, int(age * 1000)
+            before = self._known_at
         try:
             found = self._breakers.all()
         except Unavailable:
             return Health(Breaker(), None, 0), 0
         with self._lock:
+            if self._known_at > before:  # another call's failure was noted meanwhile: that is newer
+                return self._known, int((self._monotonic() - self._known_at) * 1000)
             self._known = found.get(self._model, Health(Breaker(), None, 0))
             self._known_at = self._monotonic()
             return self._known, 0
@@ -129,14 +151,14 @@ class ModelHealth:
         self._breakers.add_calls(self._model, found)
 
 
-def _is_failure(completion: Completion | HeadraceError) -> bool:
-    if not isinstance(completion, HeadraceError) or completion.category is not Category.REROUTABLE:
+def _is_failure(error: HeadraceError) -> bool:
+    if error.category is not Category.REROUTABLE or isinstance(error, NotAsked):
         return False
-    return not isinstance(completion, ProviderBusy) or (completion.after or _HARD_SECONDS) >= _HARD_SECONDS
+    return not isinstance(error, ProviderBusy) or not error.is_sure or (error.after or 0) >= _HARD_SECONDS
 
 
 def _failed(breaker: Breaker, now: int, *, error: HeadraceError, probed: bool) -> Breaker:
-    wish = error.after if isinstance(error, ProviderBusy) else None
+    wish = error.after if isinstance(error, ProviderBusy) and error.is_sure else None
     until = None if wish is None else now + int(wish * 1000)
     return after_failure(breaker, now, reason_of(error), probed=probed, until=until)
 

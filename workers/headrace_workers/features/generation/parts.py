@@ -5,33 +5,27 @@ from typing import Any
 
 from headrace_schemas import Message
 from headrace_workers.core.feature import installed
-from headrace_workers.core.ports import Generator, provider_of
+from headrace_workers.core.ports import Generator
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.model_health import ModelHealth
 from headrace_workers.features.generation.models.registry import Registry
+from headrace_workers.features.generation.monitored_generator import MonitoredGenerator
 from headrace_workers.features.generation.settings import GenerationSettings
-from headrace_workers.features.providers.boundary import BoundedGenerator, allows
+from headrace_workers.features.providers.boundary import bounded
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.worker.parts import WorkerParts
 
 
 def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
     """Return what builds the parts of this feature."""
-    return {"generator": lambda: worker.once(generator), "health": lambda: worker.once(health)}
-
-
-def health(worker: WorkerParts) -> ModelHealth:
-    """Return the health of the model that this worker holds."""
-    assert worker.model is not None  # noqa: S101 - no worker holds one without a name
-    return ModelHealth(worker.ledger, worker.model)
+    return {"generator": lambda: worker.once(generator)}
 
 
 def generator(worker: WorkerParts) -> Generator:
-    """Load the model that this worker holds. A provider's sees only what tenants allow it to see."""
+    """Load the model that this worker holds, and follow its breaker. A provider's sees only what tenants allow."""
     assert worker.model is not None  # noqa: S101 - no worker holds one without a name
     found = load(worker.settings, worker.model)
-    provider = provider_of(found)
-    return found if provider is None else BoundedGenerator(found, provider, allows(worker.ledger))
+    return bounded(MonitoredGenerator(found, ModelHealth(worker.ledger, worker.model)), worker.ledger)
 
 
 def load(settings: Settings, alias: str, *, needs_logprobs: bool = False) -> Generator:

@@ -8,12 +8,12 @@ from typing import Any, Final, TypeAlias
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Message, Output, Usage
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.reasons import reason_of
-from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, Wait, outcome_of
+from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, Wait, outcome_of, wait_for
 from headrace_workers.core.pipeline.answer_additions import answering
 from headrace_workers.core.pipeline.chain import TRIED, next_in_chain
 from headrace_workers.core.pipeline.seen_by import seen_by
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Completion, Generator, GivenUp, RemoteSource, Request
+from headrace_workers.core.ports import Completion, Generator, GivenUp, ProviderBusy, RemoteSource, Request
 from headrace_workers.features.generation.attempt import (
     AttemptTooLong,
     category_of,
@@ -24,12 +24,9 @@ from headrace_workers.features.generation.attempt import (
     spared,
     with_failure,
 )
-from headrace_workers.features.generation.drilled import Answers, Drilled
-from headrace_workers.features.generation.engines.remote.failures import ProviderBusy
-from headrace_workers.features.generation.model_health import ModelHealth, Permit
+from headrace_workers.features.generation.monitored_generator import BreakerIsOpen
 from headrace_workers.features.generation.store.model_generations import ReturnedModel
 
-_UNSAID: Final = 30.0  # seconds, where a provider does not say when it takes calls again
 _PATIENCE: Final = 60.0  # seconds that an interactive job without a deadline waits, though another model could answer
 
 Shown: TypeAlias = Callable[[str, Sequence[Message]], tuple[Message, ...]]
@@ -51,17 +48,13 @@ def generate(
     generator: Generator,
     shown: Shown = as_it_is,
     cancelled: Callable[[str], bool] = no_job,
-    health: ModelHealth | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> list[Outcome]:
     """Answer all tasks in one call of the model; the i-th outcome belongs to the i-th task.
 
     `shown(tenant, messages)` returns a conversation as its model reads it. Jobs that are
-    `cancelled` meanwhile are computed no further. The model is not asked while the breaker of its `health` is open.
+    `cancelled` meanwhile are computed no further.
     """
-    permit = health.permit(_longest(tasks, generator.alias)) if health else Permit()
-    if permit.wait:
-        return [spared(task, generator, permit) for task in tasks]
     jobs = [(place, task.job) for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)]
     begun = monotonic()
     requests = [
@@ -71,14 +64,12 @@ def generate(
             job.tenant,
             _given_up(tasks[place], generator.alias, cancelled, begun, monotonic),
             share_of(tasks[place], generator.alias),
+            patient=_is_patient(tasks[place], generator.alias),
         )
         for place, job in jobs
     ]
-    asked: Answers = Drilled(fault) if health and (fault := health.drill()) else generator
-    completions = asked.generate(requests) if requests else []
+    completions = generator.generate(requests) if requests else []
     ms = (monotonic() - begun) * 1000
-    if health and requests:
-        health.note(completions, ms, probed=permit.probes)
     outcomes: list[Outcome] = [_not_a_generation(task) for task in tasks]
     for (place, _), request, completion in zip(jobs, requests, completions, strict=True):
         found = _in_time(completion, request, ms)
@@ -86,10 +77,9 @@ def generate(
     return outcomes
 
 
-def _longest(tasks: Sequence[Task], model: str) -> float | None:
-    """Return how long the attempts of these tasks may take; None where nothing bounds one of them."""
-    shares = [share_of(task, model) for task in tasks]
-    return max((each for each in shares if each is not None), default=None) if None not in shares else None
+def _is_patient(task: Task, model: str) -> bool:
+    """Return True if a task waits for this model while its provider is busy, rather than ask the next of its chain."""
+    return next_in_chain(task.job, model) is None or may_wait(task.job.lane, task.seconds_left)
 
 
 def _given_up(
@@ -109,6 +99,8 @@ def _in_time(completion: Completion | HeadraceError, request: Request, ms: float
 
 
 def _outcome(task: Task, completion: Completion | HeadraceError, generator: Generator, ms: float) -> Outcome:
+    if isinstance(completion, BreakerIsOpen):
+        return spared(task, generator, completion)
     if isinstance(completion, ProviderBusy) and (wait := put_off(task, completion, generator.alias)) is not None:
         return wait
     if isinstance(completion, HeadraceError):
@@ -161,12 +153,12 @@ def put_off(task: Task, busy: ProviderBusy, model: str) -> Wait | None:
 
     Return None where another model of its chain is to answer, since this one takes calls too late. Batch work waits.
     """
-    if next_in_chain(task.job, model) is None or may_wait(task.job.lane, task.seconds_left):
-        return Wait(None, reason_of(busy), at_most=_UNSAID if busy.after is None else busy.after)
+    if _is_patient(task, model):
+        return wait_for(busy)
     share = share_of(task, model) or _PATIENCE
     if busy.after is None or not busy.is_sure or busy.after >= share:
         return None
-    return Wait(None, reason_of(busy), at_most=busy.after)
+    return wait_for(busy)
 
 
 def _usage(completion: Completion) -> Usage:

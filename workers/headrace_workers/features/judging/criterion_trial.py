@@ -143,7 +143,7 @@ def tried(found: Iterable[Past], criterion: Criterion, generator: Generator | No
     asked = asked_by(criterion, None)
     rest = iter(found)
     while group := [*islice(rest, _AT_ONCE)]:
-        subjects = [replace(each.subject, criteria=(asked,)) for each in group]
+        subjects = [replace(each.subject, criteria=(asked,), tenant=each.tenant) for each in group]
         for past, scored in zip(group, score_all(subjects, generator), strict=True):
             trial.note(past, scored.scores[0])
         yield len(group)

@@ -6,16 +6,17 @@ from typing import Final
 
 from headrace_schemas import Category, EvaluationJob, GenerationJob, JudgeVerdict, Moderated
 from headrace_schemas.reasons import reason_of
-from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcome, Retry
+from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcome, Retry, Wait
 from headrace_workers.core.pipeline.new_receipt import receipt
 from headrace_workers.core.pipeline.seen_by import seen_by
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Generator, provider_of
+from headrace_workers.core.ports import Generator, ProviderBusy, provider_of
 from headrace_workers.features.judging.carried_scores import EMBEDDED, JUDGED, from_context, to_context
 from headrace_workers.features.judging.quality_retry import judged, stopped
 from headrace_workers.features.judging.score import Scored, next_judge, score_all
 from headrace_workers.features.judging.subject import Subject
 
+_LONGEST_WAIT: Final = 60.0  # seconds until a model that judges is asked again
 _RUBRIC: Final = "rubric"  # the stage of models that judge
 
 
@@ -69,9 +70,13 @@ def _outcome(task: Task, subject: Subject, scored: Scored, provider: str | None)
         outcome = Ended(receipt(task, judge=JudgeVerdict(scores=scored.scores)))
     if scored.trouble is None:
         return outcome
+    busy = scored.trouble if isinstance(scored.trouble, ProviderBusy) else None
+    if busy is not None and (task.seconds_left is None or (busy.after or 0) < task.seconds_left):
+        return Wait(None, reason_of(busy), at_most=min(busy.after or _LONGEST_WAIT, _LONGEST_WAIT))
     # The answer is there: in the end its receipt says what could not be judged, rather than that the job died.
     return Retry(
         reason_of(scored.trouble),
+        after=(busy and busy.after) or 0.0,
         category=scored.trouble.category,
         otherwise=outcome,
         context=seen_by(task.context, provider),

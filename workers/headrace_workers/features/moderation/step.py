@@ -12,8 +12,8 @@ from headrace_workers.core.pipeline.review_reason import review_reason
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Instructions, Moderation, Moderator
 from headrace_workers.core.tables import RELEASED
-from headrace_workers.features.cache.step import CONTEXT, ENTRY, GIVEN, TTL_MS
-from headrace_workers.features.cache.store.entries import Admit, Disallow, Withdraw
+from headrace_workers.features.cache.step import CONTEXT, ENTRY, GIVEN, PLACES, TTL_MS
+from headrace_workers.features.cache.store.entries import Admit, Disallow, Place, Withdraw
 from headrace_workers.features.knowledge.grounding import USED
 from headrace_workers.features.moderation.asked_again import send_back, whole
 from headrace_workers.features.moderation.canary import UNMARKED, Canaries
@@ -94,12 +94,13 @@ def _admission(task: Task, output: Output, action: str) -> tuple[Written, ...]:
     if ENTRY not in asked:
         return ()
     entry_id = asked[ENTRY]
-    if action != "allow" or not _is_of_first_model(task, output):
+    place = asked.get(PLACES, {}).get(output.answer.model)
+    if action != "allow" or (place is None and not _is_of_first_model(task, output)):
         return (Withdraw(entry_id),)
     ran = next((each.ran_ms / each.group_size for each in reversed(task.stages) if each.stage == "generate"), 0.0)
     answer = output.answer.model_copy(update={"recall": None}).model_dump_json(exclude_none=True)
     used = tuple((document_id, sha256) for document_id, sha256 in task.context.get(USED, ()))
-    return (Admit(entry_id, answer.encode(), ran, asked[TTL_MS], used),)
+    return (Admit(entry_id, answer.encode(), ran, asked[TTL_MS], used, Place(*place) if place else None),)
 
 
 def _is_of_first_model(task: Task, output: Output) -> bool:

@@ -10,7 +10,7 @@ from typing import Final
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import ProviderNotAllowed
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ports import Completion, Generator, NoProbabilities, Request
+from headrace_workers.core.ports import Completion, Generator, NoProbabilities, Request, provider_of
 from headrace_workers.core.recent_reads import RecentReads
 from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
 
@@ -37,6 +37,12 @@ def allows(ledger: Ledger, believed: float = BELIEVED_SECONDS) -> Allows:
 
     lists = RecentReads(read, believed)
     return lambda tenant, provider: provider in lists(tenant)
+
+
+def bounded(generator: Generator, ledger: Ledger) -> Generator:
+    """Return a generator that shows a provider only what tenants allow it to see; a local one is the same as before."""
+    provider = provider_of(generator)
+    return generator if provider is None else BoundedGenerator(generator, provider, allows(ledger))
 
 
 class BoundedGenerator:

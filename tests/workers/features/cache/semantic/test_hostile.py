@@ -18,7 +18,7 @@ from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.store.answers import Answers
-from headrace_workers.features.cache.store.entries import Admit, NewEntry, Withdraw
+from headrace_workers.features.cache.store.entries import Admit, NewEntry, Place, Withdraw
 from headrace_workers.features.cache.tables import ENTRIES
 from headrace_workers.testing import HashEmbedder
 
@@ -161,6 +161,20 @@ def test_two_answers_to_one_request_are_one(ledger):
         with writing(ledger.engine) as tx:
             Admit(ids[-1], b"answer", 1.0, 60_000).write(tx)
     assert [row.state for row in ledger.read(select(ENTRIES.c.state).order_by(ENTRIES.c.id))] == ["dead", "live"]
+
+
+def test_an_answer_in_the_place_of_another_model_is_found_there_alone(ledger):
+    """It replaces what that model answered before; the request that it was made for has no answer."""
+    kept = []
+    for number in range(2):
+        entry = NewEntry(scope="s", key="first", tenant="a", job_id=f"{number}", lane=0, question="q", vector=b"v")
+        kept.append(ledger.of(Answers).lead([entry]).leaders["first"].entry_id)
+        with writing(ledger.engine) as tx:
+            Admit(kept[-1], f"answer {number}".encode(), 1.0, 60_000, place=Place("second", "t")).write(tx)
+    found = ledger.of(Answers).exact({"first", "second"})
+    assert [(key, each.id, each.scope, each.answer) for key, each in found.items()] == [
+        ("second", kept[-1], "t", b"answer 1")
+    ]  # fmt: skip
 
 
 def test_a_change_that_comes_twice_changes_nothing(semantic, asks):  # noqa: F811 - the fixture

@@ -5,6 +5,8 @@ import pytest
 from sqlalchemy import select, update
 from tests.workers.features.cache.semantic.conftest import Flow, tiers
 
+from headrace_schemas import Answer
+from headrace_schemas.recall import CacheMode
 from headrace_workers.core.ledger.follow import Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
@@ -15,7 +17,7 @@ from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.store import entries
-from headrace_workers.features.cache.store.entries import kill
+from headrace_workers.features.cache.store.entries import Admit, kill
 from headrace_workers.features.cache.tables import ENTRIES
 from headrace_workers.testing import HashEmbedder
 
@@ -43,6 +45,27 @@ def ask(flow, asks, *prompts, **more):
         flow.drain()
         flow.follower.once()
     return jobs
+
+
+def test_the_answer_of_a_later_model_is_found_in_other_words_by_that_model_alone(semantic, asks):
+    """It leaves the scope of the model that was asked first."""
+    chain, job_id = asks(ASKED, cache="semantic", model=("echo", "other")), "0" * 36
+    (made,) = semantic.cache.look_up([LookupRequest(job_id, chain, CacheMode.SEMANTIC)])
+    semantic.follower.once()
+    answer = Answer(
+        text="x",
+        finish_reason="stop",
+        model="other",
+        quantization="q",
+        usage={"prompt_tokens": 1, "completion_tokens": 1},
+    )
+    with writing(semantic.ledger.engine) as tx:
+        Admit(made.entry_id, answer.model_dump_json().encode(), 1.0, 60_000, place=made.places["other"]).write(tx)
+    semantic.follower.once()
+    for model, hit in (("other", True), (("other", "echo"), True), ("echo", False), (("echo", "other"), False)):
+        asked = LookupRequest(f"{model}"[:36], asks(LIKE, cache="semantic", model=model), CacheMode.SEMANTIC)
+        (found,) = semantic.cache.look_up([asked])
+        assert isinstance(found, Hit) == hit
 
 
 def test_the_same_question_in_other_words_is_served(semantic, asks):

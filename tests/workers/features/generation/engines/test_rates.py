@@ -10,8 +10,7 @@ from tests.services.provider import providing
 from tests.services.redis import RedisServer
 from tests.workers.features.generation.engines.remote_models import ask, remote
 
-from headrace_workers.core.ports import Completion
-from headrace_workers.features.generation.engines.remote.failures import ProviderBusy
+from headrace_workers.core.ports import Completion, ProviderBusy
 from headrace_workers.features.generation.engines.remote.rates import CallRates, key_of
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.secret_reference import SecretReference

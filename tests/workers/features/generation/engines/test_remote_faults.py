@@ -4,6 +4,7 @@ import gzip
 import re
 import ssl
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -19,9 +20,8 @@ from tests.workers.features.generation.engines.remote_models import REMOTE_ENGIN
 from headrace_schemas import Category
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_TEXT
-from headrace_workers.core.ports import Completion, GivenUp
+from headrace_workers.core.ports import Completion, GivenUp, NotAsked, ProviderBusy
 from headrace_workers.features.generation.engines.remote.failures import (
-    ProviderBusy,
     ProviderRefuses,
     ProviderRejects,
     RemoteFailed,
@@ -222,6 +222,28 @@ def test_a_key_that_is_slowed_down_makes_no_call(tmp_path: Path, engine: str) ->
         assert len(provider.heard) == 1
 
 
+def test_a_busy_provider_that_names_no_time_slows_only_those_down_who_wait_for_it(tmp_path: Path, engine: str) -> None:
+    """Another model answers the others: they ask until the breaker opens, and never wait for a time that is a guess."""
+    with providing(lambda _, reply: reply.status(503)) as provider:
+        model = remote(tmp_path, engine, provider.url)
+        hasty, patient = replace(ask("a"), patient=False), ask("b")
+        found = [model.generate([each])[0] for each in (hasty, hasty, patient, hasty, patient)]
+        assert all(isinstance(each, ProviderBusy) and not each.is_sure for each in found[:4])
+        assert [isinstance(each, NotAsked) for each in found[:4]] == [False, False, False, True]
+        assert len(provider.heard) <= 4
+
+
+def test_a_call_whose_breaker_opened_while_it_waited_for_its_turn_is_not_made(tmp_path: Path) -> None:
+    """It comes back when the model may be asked again."""
+    with providing() as provider:
+        model = remote(tmp_path, "openai", provider.url, requests_per_minute=6)
+        first, second = (model.generate([replace(ask("a"), barred=lambda: 9.0)])[0] for _ in range(2))
+        assert isinstance(first, Completion)
+        assert isinstance(second, NotAsked)
+        assert second.after == 9.0
+        assert len(provider.heard) == 1
+
+
 def test_a_redirect_is_not_followed(tmp_path: Path, engine: str) -> None:
     """A redirect could carry the prompt and the key to another host: it is a permanent error."""
     with providing() as other:
@@ -308,6 +330,15 @@ def test_a_key_that_changes_is_read_again(tmp_path: Path, engine: str) -> None:
         (missing,) = model.generate([ask("hi")])
         assert isinstance(missing, ConfigurationError)
         assert str(key) in str(missing)
+
+
+def test_keys_of_the_environment_are_not_sent(tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the key that the entry names reaches an endpoint; without one, no key does."""
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "the-secret")
+    with providing() as provider:
+        assert isinstance(remote(tmp_path, engine, provider.url).generate([ask("hi")])[0], Completion)
+        assert "the-secret" not in str(provider.heard[0].headers)
 
 
 def test_an_answer_that_nobody_wants_is_hung_up(tmp_path: Path, engine: str) -> None:

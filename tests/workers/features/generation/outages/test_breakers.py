@@ -1,6 +1,7 @@
 """Breakers in the ledger: workers share them, one of them probes, and routing and dispatch know them."""
 
 import threading
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -10,7 +11,7 @@ from tests.workers.ledger_jobs import claim_one, dispatch, take_in
 from tests.workers.runtime.bridge.records import RULES, generation
 from tests.workers.tasks_in_memory import Tasks
 
-from headrace_schemas import Topic
+from headrace_schemas import Message, Sampling, Topic
 from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.job import Lane
@@ -21,17 +22,19 @@ from headrace_workers.core.pipeline.carried import unpack
 from headrace_workers.core.pipeline.chain import tried_in
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import task_of
-from headrace_workers.core.ports import Completion
+from headrace_workers.core.ports import Completion, NotAsked, ProviderBusy, RemoteSource, Request
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.generation.breaker import FIRST_MS, PATIENCE, Breaker
 from headrace_workers.features.generation.engines.echo import EchoGenerator
-from headrace_workers.features.generation.engines.remote.failures import ProviderBusy, RemoteFailed
+from headrace_workers.features.generation.engines.remote.failures import RemoteFailed
 from headrace_workers.features.generation.known_breakers import KnownBreakers
 from headrace_workers.features.generation.model_health import ModelHealth, Permit
+from headrace_workers.features.generation.monitored_generator import BreakerIsOpen, MonitoredGenerator
 from headrace_workers.features.generation.rerouting import Rerouting
 from headrace_workers.features.generation.step import generate
 from headrace_workers.features.generation.store.breakers import Breakers, Calls, signal_of
+from headrace_workers.features.generation.store.model_generations import ModelGenerations
 from headrace_workers.features.generation.tables import BREAKERS, MODEL_CALLS
 
 DOWN = RemoteFailed("it could not be reached")
@@ -138,28 +141,100 @@ def test_a_probe_that_is_answered_closes_the_breaker(ledger):  # noqa: F811
 
 
 def test_a_hard_limit_opens_the_breaker_until_the_time_that_it_names(ledger):  # noqa: F811
-    """After one call; a provider that is busy for a moment is no outage."""
+    """After one call; a provider that is busy for a moment is no outage, and neither is the rate of its key."""
     health = ModelHealth(ledger, "echo")
     health.note([ProviderBusy("429", after=2)] * 9, 5, probed=False)
     assert breaker_of(ledger) == Breaker()
+    health.note([NotAsked("at its rate", after=600)] * 9, 5, probed=False)
+    assert breaker_of(ledger) == Breaker()
     health.note([ProviderBusy("quota", after=4 * 3_600)], 5, probed=False)
     assert health.permit().wait == pytest.approx(4 * 3_600, abs=30)
+
+
+def test_a_provider_that_names_no_time_is_away(ledger):  # noqa: F811
+    """Nobody knows when it takes calls again: its refusals count as failures, and not as the times that we guess."""
+    health = ModelHealth(ledger, "echo")
+    health.note([ProviderBusy("503", after=1.0, is_sure=False)] * PATIENCE, 5, probed=False)
+    assert breaker_of(ledger).opens_in(ledger.now()) == pytest.approx(FIRST_MS, abs=5_000)
+
+
+def test_a_call_that_waited_for_its_turn_looks_at_the_breaker_again(ledger):  # noqa: F811
+    """It is told to keep away while the breaker is open, and while another call probes; a probe itself is not."""
+    asked = []
+
+    class Asks(EchoGenerator):
+        def generate(self, requests):
+            asked.extend(each.barred() for each in requests)
+            ModelHealth(ledger, "echo").note([DOWN] * PATIENCE, 5, probed=False)
+            health._forget()
+            asked.extend(each.barred() for each in requests)
+            return [NotAsked("the breaker opened", after=1.0) for _ in requests]
+
+    health = ModelHealth(ledger, "echo")
+    generate([task(ledger, generation())], generator=MonitoredGenerator(Asks(), health))
+    assert asked == [0.0, pytest.approx(FIRST_MS / 1000, abs=5)]
+    half_open(ledger)
+    health._forget()
+    assert health.barred() == 1.0
+    asked.clear()
+    generate([task(ledger, generation())], generator=MonitoredGenerator(Asks(), health))
+    assert asked == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("asks", ["generate", "choice_probabilities"])
+def test_every_call_of_a_model_follows_its_breaker(ledger, asks):  # noqa: F811
+    """Judges only weigh or write words: they are spared, and the probe of one closes the breaker."""
+
+    def ask():
+        model = MonitoredGenerator(EchoGenerator(), ModelHealth(ledger, "echo"))
+        message = Message(role="user", content="yes or no")
+        if asks == "generate":
+            return model.generate([Request((message,), Sampling())])[0]
+        return model.choice_probabilities([(message,)], ("yes", "no"))[0]
+
+    open_now(ledger)
+    assert isinstance(ask(), BreakerIsOpen)
+    half_open(ledger)
+    assert not isinstance(ask(), Exception)
+    assert breaker_of(ledger) == Breaker()
+    ledger.of(Breakers).drill("echo", "down", 60_000)
+    assert isinstance(ask(), RemoteFailed)
+    assert breaker_of(ledger).failures == 1
+
+
+def test_the_name_that_a_provider_returns_is_noted_whoever_asks(ledger):  # noqa: F811
+    """A judge that is answered by another model than before begins a new generation, though it keeps no answer."""
+
+    class Far(EchoGenerator):
+        name = "m-1"
+
+        def generate(self, requests):
+            return [replace(ANSWER, remote=RemoteSource(provider="own", model=self.name)) for _ in requests]
+
+    far = Far()
+    model = MonitoredGenerator(far, ModelHealth(ledger, "echo"))
+    request = Request((Message(role="user", content="yes or no"),), Sampling())
+    found = []
+    for far.name in ("m-1", "m-1", "m-2"):
+        model.generate([request])
+        found.append(ledger.of(ModelGenerations).generation("echo"))
+    assert found == [0, 0, 1]
 
 
 def test_a_model_with_an_open_breaker_is_not_asked(ledger):  # noqa: F811
     """An interactive job goes to its next model; without one, and in batch work, it waits for this one."""
     open_now(ledger)
     model, health = Down(), ModelHealth(ledger, "echo")
-    (moved,) = generate([task(ledger, CHAIN())], generator=model, health=health)
+    (moved,) = generate([task(ledger, CHAIN())], generator=MonitoredGenerator(model, health))
     assert isinstance(moved, Retry)
     assert moved.reason == "echo was not asked: its breaker is open after away"
     assert [(each.model, each.ms) for each in tried_in(moved.context)] == [("echo", 0.0)]
     for job in (generation(), CHAIN(lane=Lane.BATCH)):
-        (waits,) = generate([task(ledger, job)], generator=model, health=health)
+        (waits,) = generate([task(ledger, job)], generator=MonitoredGenerator(model, health))
         assert isinstance(waits, Wait)
         assert waits.until.key == signal_of("echo")
         assert 0 < waits.at_most <= 60
-    (late,) = generate([task(ledger, CHAIN(lane=Lane.BATCH), 300_000)], generator=model, health=health)
+    (late,) = generate([task(ledger, CHAIN(lane=Lane.BATCH), 300_000)], generator=MonitoredGenerator(model, health))
     assert isinstance(late, Retry)
     assert model.calls == 0
 
@@ -168,7 +243,7 @@ def test_a_dead_model_is_asked_no_more_than_until_its_breaker_opens(ledger):  # 
     """Whatever comes behind that is spared."""
     model, health = Down(), ModelHealth(ledger, "echo")
     for _ in range(20):
-        generate([task(ledger, generation())], generator=model, health=health)
+        generate([task(ledger, generation())], generator=MonitoredGenerator(model, health))
     assert model.calls == PATIENCE
 
 
@@ -176,7 +251,7 @@ def test_a_prompt_that_is_wrong_says_nothing_about_its_model(ledger):  # noqa: F
     """Its breaker stays closed, however many there are."""
     model, health = Down(Unavailable("later")), ModelHealth(ledger, "echo")
     for _ in range(9):
-        generate([task(ledger, generation())], generator=model, health=health)
+        generate([task(ledger, generation())], generator=MonitoredGenerator(model, health))
     assert breaker_of(ledger) == Breaker()
 
 
@@ -230,6 +305,21 @@ def test_nothing_is_sent_to_a_model_whose_breaker_is_open(ledger):  # noqa: F811
     assert sender.once() >= 1
 
 
+def test_a_process_looks_more_often_while_a_breaker_is_not_closed(ledger):  # noqa: F811
+    """Jobs that came while a model was probed go on as soon as the probe has failed."""
+    now = [0.0]
+    known = KnownBreakers(ledger, lambda: now[0])
+    assert known.avoided() == frozenset()
+    open_now(ledger)
+    now[0] += 0.2
+    assert known.avoided() == frozenset()
+    now[0] += 0.4
+    assert known.avoided() == {"echo"}
+    ledger.of(Breakers).follow("echo", lambda *_: Breaker())
+    now[0] += 0.2
+    assert known.avoided() == frozenset()
+
+
 def rerouting(ledger, live=("model.echo", "model.other")):  # noqa: F811
     """The duty, which knows that these queues have a worker."""
     known = KnownBreakers(ledger)
@@ -278,9 +368,9 @@ def test_a_drill_is_felt_until_its_time_is_over(ledger):  # noqa: F811
     """The model itself is not asked, and answers again when it ends."""
     answers, health = EchoGenerator(), ModelHealth(ledger, "echo", lambda: 0.0)
     ledger.of(Breakers).drill("echo", "down", 60_000)
-    (down,) = generate([task(ledger, CHAIN())], generator=answers, health=health)
+    (down,) = generate([task(ledger, CHAIN())], generator=MonitoredGenerator(answers, health))
     assert isinstance(down, Retry)
     assert down.reason == "drill: it could not be reached"
     ledger.of(Breakers).drill("echo", None, 0)
-    (done,) = generate([task(ledger, CHAIN())], generator=answers, health=ModelHealth(ledger, "echo"))
+    (done,) = generate([task(ledger, CHAIN())], generator=MonitoredGenerator(answers, ModelHealth(ledger, "echo")))
     assert isinstance(done, Done)

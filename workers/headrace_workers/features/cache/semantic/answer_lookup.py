@@ -18,7 +18,7 @@ from headrace_workers.features.cache.semantic.near import Behind, Likeness, Near
 from headrace_workers.features.cache.semantic.question_indexes import Neighbour, Question
 from headrace_workers.features.cache.semantic.scope import key_of, not_by_likeness, scope_of
 from headrace_workers.features.cache.store.answers import Answers
-from headrace_workers.features.cache.store.entries import Entry, Leader, NewEntry
+from headrace_workers.features.cache.store.entries import Entry, Leader, NewEntry, Place
 
 _LATELY: Final = 500  # changes that are looked at, beside memory
 
@@ -69,7 +69,7 @@ class AnswerLookup:
         found |= self._lately(missing := _but(missing, found))
         found |= self._made(_but(missing, found), same)
         nearly = {each.place: near for each in missing if (near := _nearly(each, alive)) is not None}
-        return [_explored(found[place], nearly.get(place)) for place in range(len(requests))]
+        return [self._placed(each, _explored(found[n], nearly.get(n))) for n, each in enumerate(requests)]
 
     def outdate(self, found: Mapping[int, Collection[tuple[int, str]]]) -> set[int]:
         """Give answers, by the ids of their entries, to nobody any more that do not rest on all of these documents, id
@@ -80,17 +80,34 @@ class AnswerLookup:
         )
 
     def _request(self, asked: LookupRequest) -> _Request:
-        job, version = asked.job, self._version(asked.job.first_model)
+        job = asked.job
         question, refused = None, None
         if asked.mode is CacheMode.SEMANTIC:
             refused = not_by_likeness(job)
             if refused is None and self._likeness is None:
                 refused = "no embedder is loaded: `headrace models pull all-minilm-l6-v2` gets one"
             if refused is None and self._likeness is not None:
-                question = Question(
-                    scope_of(job, version, self._likeness.embedder, screened=asked.screened), job.question, job.tenant
-                )
-        return _Request(asked, key_of(job, version, screened=asked.screened), question, refused)
+                question = Question(self._scope(job.first_model, asked), job.question, job.tenant)
+        return _Request(asked, self._key(job.first_model, asked), question, refused)
+
+    def _placed(self, request: _Request, found: Found) -> Found:
+        """Return what was found; if the job is to make an answer, with its place by each later model of its chain."""
+        asked, (_, *later) = request.asked, request.asked.job.chain
+        if not isinstance(found, Miss) or found.entry_id is None or not later:
+            return found
+        by_likeness = request.question is not None
+        places = {
+            model: Place(self._key(model, asked), self._scope(model, asked) if by_likeness else "") for model in later
+        }
+        return replace(found, places=places)
+
+    def _key(self, model: str, asked: LookupRequest, job: GenerationJob | None = None) -> str:
+        """Return the key of a request, or of another `job` in its place, with this model."""
+        return key_of(job or asked.job, self._version(model), screened=asked.screened)
+
+    def _scope(self, model: str, asked: LookupRequest) -> str:
+        assert self._likeness is not None  # noqa: S101 - it has no question otherwise
+        return scope_of(asked.job, self._version(model), self._likeness.embedder, screened=asked.screened)
 
     def _same(self, request: _Request, entry: Entry | None) -> Hit | None:
         if entry is None or _too_old(request, entry):
@@ -126,11 +143,8 @@ class AnswerLookup:
             for each in missing
             if (asked := each.request.asked).waited_for is not None
             and (end := ends.get(asked.waited_for)) is not None
-            and self._key(end.job, asked) == each.request.key
+            and self._key(end.job.first_model, asked, end.job) == each.request.key
         }
-
-    def _key(self, job: GenerationJob, asked: LookupRequest) -> str:
-        return key_of(job, self._version(job.first_model), screened=asked.screened)
 
     def _lately(self, missing: Sequence[_Missing]) -> dict[int, Found]:
         """Return the outcomes of requests whose answers are being made, or were a moment ago, before memory could

@@ -1,10 +1,12 @@
 """Requests for a cache look-up, and their results."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from headrace_schemas import Answer, Category, GenerationJob
 from headrace_schemas.recall import CacheMode, CacheTier
+from headrace_workers.features.cache.store.entries import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class NearMiss:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Miss:
     """None may be served. What this job makes fills `entry_id`. What was nearest, and why that was none; and what was
-    nearly served, where that is wanted.
+    nearly served, where that is wanted. `places` is where the answer belongs if a later model of the chain gives it.
     """
 
     entry_id: int | None = None
@@ -66,6 +68,7 @@ class Miss:
     threshold: float | None = None  # of similarity, at that moment
     refused: str | None = None
     nearly: NearMiss | None = None
+    places: Mapping[str, Place] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,13 @@ class NewEntry:
     vector: bytes | None = None
 
 
+class Place(NamedTuple):
+    """The key and the scope under which a request is looked up."""
+
+    key: str
+    scope: str
+
+
 class Leader(NamedTuple):
     """The job that makes the answer to a request now."""
 
@@ -160,7 +167,8 @@ def _insert(connection: Connection, entry: NewEntry) -> int | None:
 @dataclass(frozen=True, slots=True)
 class Admit:
     """Moderation has allowed the answer of a pending entry: it is live from this transaction on, in the place of an
-    older one to the same request. Who waits for it is woken.
+    older one to the same request. Who waits for it is woken. An answer of a later model of the chain is kept
+    in that model's `place`, and given to nobody who asks the first.
     """
 
     entry_id: int
@@ -168,6 +176,7 @@ class Admit:
     saved_ms: float
     ttl_ms: int
     used: tuple[Version, ...] = ()  # the documents that it rests on, as they were
+    place: Place | None = None
 
     def write(self, connection: Connection) -> None:
         """Write it; nothing where the entry is no longer pending. It is withdrawn where a document is not as it was."""
@@ -178,13 +187,16 @@ class Admit:
         if pending is None:
             return
         uses.write(connection, self.entry_id, self.used)
-        kill(connection, [row.id for row in _live(connection, ENTRIES.c.key == pending.key)], "replaced by a newer one")
+        place = self.place or Place(pending.key, pending.scope)
+        kill(connection, [row.id for row in _live(connection, ENTRIES.c.key == place.key)], "replaced by a newer one")
         ttl = int(self.ttl_ms * random.uniform(1 - _JITTER, 1))
         connection.execute(
             update(ENTRIES)
             .where(ENTRIES.c.id == self.entry_id)
             .values(
                 state="live",
+                key=place.key,
+                scope=place.scope,
                 answer=self.answer,
                 saved_ms=self.saved_ms,
                 made_at=now_ms(),
@@ -316,7 +328,7 @@ def snapshot(connection: Connection, after: int, limit: int, *, making: bool = F
 
 
 def _pending(connection: Connection, entry_id: int) -> Any:
-    query = select(ENTRIES.c.key, ENTRIES.c.job_id).where(ENTRIES.c.id == entry_id, IS_PENDING)
+    query = select(ENTRIES.c.key, ENTRIES.c.scope, ENTRIES.c.job_id).where(ENTRIES.c.id == entry_id, IS_PENDING)
     return connection.execute(query.with_for_update()).first()
 
 

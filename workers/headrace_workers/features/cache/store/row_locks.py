@@ -9,7 +9,7 @@ from headrace_workers.core.sql.database import among, locks_rows
 from headrace_workers.features.cache.store import audit_rows, uses
 from headrace_workers.features.cache.store.audit_rows import Audited
 from headrace_workers.features.cache.store.entries import Admit, Disallow, Withdraw
-from headrace_workers.features.cache.tables import ENTRIES, IS_PENDING
+from headrace_workers.features.cache.tables import ENTRIES, IS_LIVE, IS_PENDING
 
 
 def hold(connection: Connection, rows: Sequence[Written], making: Collection[str] = ()) -> None:
@@ -23,7 +23,7 @@ def hold(connection: Connection, rows: Sequence[Written], making: Collection[str
     uses.hold(connection, [used for row in rows if isinstance(row, Admit) for used in row.used])
     audited = [row.audit_id for row in rows if isinstance(row, Audited)]
     changed = {row.entry_id for row in rows if isinstance(row, Admit | Withdraw | Disallow)}
-    changed |= _replaced(connection, [row.entry_id for row in rows if isinstance(row, Admit)])
+    changed |= _replaced(connection, [row for row in rows if isinstance(row, Admit)])
     changed |= audit_rows.served_in(connection, audited)
     changed |= _made(connection, making)
     if changed:
@@ -33,14 +33,18 @@ def hold(connection: Connection, rows: Sequence[Written], making: Collection[str
         audit_rows.locked(connection, audit_rows.are(connection, audited))
 
 
-def _replaced(connection: Connection, admitted: Collection[int]) -> set[int]:
+def _replaced(connection: Connection, admitted: Sequence[Admit]) -> set[int]:
     """Return the answers in whose place these come."""
     if not admitted:
         return set()
     new = ENTRIES.alias("new")
     query = select(ENTRIES.c.id).join(new, new.c.key == ENTRIES.c.key)
-    live = (ENTRIES.c.state == "live", among(connection, new.c.id, sorted(admitted)))
-    return set(connection.execute(query.where(*live)).scalars())
+    ids = sorted(row.entry_id for row in admitted)
+    found = set(connection.execute(query.where(IS_LIVE, among(connection, new.c.id, ids))).scalars())
+    if keys := sorted(row.place.key for row in admitted if row.place is not None):
+        moved = select(ENTRIES.c.id).where(IS_LIVE, among(connection, ENTRIES.c.key, keys))
+        found |= set(connection.execute(moved).scalars())
+    return found
 
 
 def _made(connection: Connection, jobs: Collection[str]) -> set[int]:

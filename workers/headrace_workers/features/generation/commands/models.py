@@ -187,6 +187,7 @@ def enter_models(home: Path, names: Sequence[str]) -> list[str]:
     Raise ConfigurationError if its alias means another model here.
     """
     from headrace_workers.core.ports import OWN
+    from headrace_workers.features.generation.engines.engine import need_client
     from headrace_workers.features.generation.models.catalogue import CATALOGUE_FILE, read_catalogue
     from headrace_workers.features.generation.models.model_address import enter_model, parse_address
 
@@ -195,6 +196,7 @@ def enter_models(home: Path, names: Sequence[str]) -> list[str]:
         if (address := parse_address(name)) is None:
             aliases.append(name)
             continue
+        need_client(address.engine, address.alias)  # before anything is written
         if (entry := enter_model(home, address)) is not None:
             say(f"Added to {home / CATALOGUE_FILE}; change what is not right, such as context_length:")
             say("  " + entry.rstrip().replace("\n", "\n  "))
@@ -209,7 +211,9 @@ def ensure_models(home: Path, aliases: Sequence[str]) -> None:
     """Pull the models that are not here and can be pulled. Raise UnknownModel, which names the ways to get the others.
 
     An embedder does not count, since it answers no job. `echo` is made here: it answers with the question's words.
+    Raise ConfigurationError if the client of a model's provider is not installed.
     """
+    from headrace_workers.features.generation.engines.engine import need_client
     from headrace_workers.features.generation.models.registry import Registry, list_cards
 
     registry = Registry(home)
@@ -218,6 +222,9 @@ def ensure_models(home: Path, aliases: Sequence[str]) -> None:
 
         make_echo_model(home)
         registry = Registry(home)
+    for alias in aliases:
+        if alias in registry and registry.get(alias).remote is not None:
+            need_client(registry.get(alias).engine, alias)
     missing = [alias for alias in aliases if alias not in registry]
     generators, embedders = _pullable("generator"), {*_pullable("embedder")}
     if strange := [alias for alias in missing if alias not in generators]:

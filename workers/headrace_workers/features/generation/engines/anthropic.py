@@ -6,10 +6,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
-from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.events import FinishReason
 from headrace_workers.core.ports import Request
-from headrace_workers.features.generation.engines.engine import Engine, LoadOptions
+from headrace_workers.features.generation.engines.engine import Engine, LoadOptions, missing_client
 from headrace_workers.features.generation.engines.remote.calls import Piece, count_or_none
 from headrace_workers.features.generation.engines.remote.failure_statuses import failure_in_stream, failure_of_status
 from headrace_workers.features.generation.engines.remote.failures import AnswerLost, ProviderRefuses
@@ -113,9 +112,7 @@ def _load(card: ModelCard, _folder: Path, options: LoadOptions) -> RemoteGenerat
     try:
         provider = AnthropicProvider(card.remote)
     except ImportError as error:
-        raise ConfigurationError(
-            f"{card.alias} needs the anthropic client: pip install 'headrace[anthropic]'"
-        ) from error
+        raise missing_client("anthropic", card.alias) from error
     return RemoteGenerator.load(card, provider, options)
 
 
@@ -124,5 +121,6 @@ ENGINE: Final[Engine[RemoteGenerator, None]] = Engine(
     kind="generator",
     load=_load,
     remote=True,
+    client="anthropic",
     lacks=frozenset({"temperature", "top_p", "top_k", "seed", "repetition_penalty"}),
 )

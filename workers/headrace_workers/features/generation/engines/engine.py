@@ -5,11 +5,14 @@ answer, or of `knowledge/embedders/load_embedder.py` for models that turn texts 
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.feature import installed
 from headrace_workers.features.generation.engines.hardware import Device
 from headrace_workers.features.generation.engines.prefixes import MOST_TOKENS
@@ -59,8 +62,26 @@ class Engine(Generic[M, T]):
     """It can be held to a grammar or a JSON schema."""
     remote: bool = False
     """It sends prompts to another machine."""
+    client: str | None = None
+    """The package that it asks its provider with. headrace's extra of this name installs it."""
     lacks: frozenset[str] = frozenset()
     """Names of sampling parameters that it never sends: a job that sets one is refused."""
+
+
+def need_client(engine: str, alias: str) -> None:
+    """Raise ConfigurationError if this engine's client is not installed, which the model `alias` needs."""
+    client = engines("generator")[engine].client
+    if client is None:
+        return
+    with suppress(ImportError):
+        if find_spec(client) is not None:
+            return
+    raise missing_client(client, alias)
+
+
+def missing_client(client: str, alias: str) -> ConfigurationError:
+    """Return the error of a model whose provider's client is not installed."""
+    return ConfigurationError(f"{alias} needs the {client} client: pip install 'headrace[{client}]'")
 
 
 @cache

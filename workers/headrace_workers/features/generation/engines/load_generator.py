@@ -59,8 +59,8 @@ def load_generator(
     engine = engines("generator")[card.engine]
     if needs_logprobs and not engine.logprobs:
         raise ConfigurationError(
-            f"{alias} runs on the engine {engine.name}, which gives no probabilities of tokens: it cannot judge or "
-            "guard. Name another model"
+            f"{alias} runs on the engine {engine.name}, which gives no probabilities of tokens: it cannot guard, "
+            "and `headrace judge probe` cannot measure it. Name another model"
         )
     generator: Generator = engine.load(card, model_dir(home, alias), options)
     return generator

@@ -7,10 +7,9 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
 
-from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.events import FinishReason
 from headrace_workers.core.ports import Request
-from headrace_workers.features.generation.engines.engine import Engine, LoadOptions
+from headrace_workers.features.generation.engines.engine import Engine, LoadOptions, missing_client
 from headrace_workers.features.generation.engines.remote.calls import Piece, count_or_none
 from headrace_workers.features.generation.engines.remote.failure_statuses import failure_in_stream, failure_of_status
 from headrace_workers.features.generation.engines.remote.failures import AnswerLost, ProviderRefuses
@@ -37,12 +36,19 @@ class OpenAIProvider:
             max_retries=0,
             http_client=http_client(model),
         )
+        self._keyed = _NO_KEY, self._client
 
     async def stream(self, request: Request) -> AsyncIterator[Piece]:
         """Ask for a chat completion, and yield its pieces as they come."""
-        key = self._model.api_key.read() if self._model.api_key else _NO_KEY  # each time: keys are exchanged
         try:
-            chunks = await self._client.with_options(api_key=key).chat.completions.create(**self._body(request))
+            # The client's own types are built for each chunk, which takes as long as all the rest of a call.
+            chunks = await self._client_now().post(
+                "/chat/completions",
+                body=self._body(request),
+                cast_to=object,
+                stream=True,
+                stream_cls=self._openai.AsyncStream[object],
+            )
             async with aclosing(chunks.__aiter__()) as found:
                 async for chunk in found:
                     yield _piece(chunk)
@@ -54,6 +60,13 @@ class OpenAIProvider:
             raise failure_in_stream(self._model.endpoint, error.body or {"message": str(error)}) from None
         except ValueError as error:  # of the client's parser
             raise AnswerLost(f"{self._model.endpoint} sent a chunk that is not valid JSON") from error
+
+    def _client_now(self) -> Any:
+        """Return a client with the key as it is now: keys are exchanged."""
+        key = self._model.api_key.read() if self._model.api_key else _NO_KEY
+        if key != self._keyed[0]:
+            self._keyed = key, self._client.with_options(api_key=key)
+        return self._keyed[1]
 
     async def close(self) -> None:
         """Close its connections."""
@@ -78,30 +91,35 @@ class OpenAIProvider:
 def _piece(chunk: Any) -> Piece:
     """Return what is in a chunk, as far as there is anything: servers differ in what they leave out."""
     text, is_content, finish = "", False, None
-    for choice in (getattr(chunk, "choices", None) or ())[:1]:
-        delta = choice.delta
-        text = str(getattr(delta, "content", None) or "")
-        thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
-        is_content = bool(text or thought)
-        if refusal := getattr(delta, "refusal", None):
+    choices = _of(chunk, "choices")
+    for choice in choices[:1] if isinstance(choices, list) else ():
+        delta = _of(choice, "delta")
+        text = str(_of(delta, "content") or "")
+        is_content = bool(text or _of(delta, "reasoning_content") or _of(delta, "reasoning"))
+        if refusal := _of(delta, "refusal"):
             raise ProviderRefuses(f"the provider refused to answer: {str(refusal)[:200]}")
-        if choice.finish_reason == "content_filter":
+        reason = _of(choice, "finish_reason")
+        if reason == "content_filter":
             raise ProviderRefuses("the provider's content filter withheld the answer")
-        finish = _FINISH.get(choice.finish_reason, "stop") if choice.finish_reason else None
-    usage = getattr(chunk, "usage", None)
-    read, written = getattr(usage, "prompt_tokens_details", None), getattr(usage, "completion_tokens_details", None)
-    model, fingerprint = getattr(chunk, "model", None), getattr(chunk, "system_fingerprint", None)
+        finish = _FINISH.get(str(reason), "stop") if reason else None
+    usage = _of(chunk, "usage")
+    model, fingerprint = _of(chunk, "model"), _of(chunk, "system_fingerprint")
     return Piece(
         text=text,
         is_content=is_content,
         finish=finish,
-        prompt_tokens=count_or_none(getattr(usage, "prompt_tokens", None)),
-        completion_tokens=count_or_none(getattr(usage, "completion_tokens", None)),
-        cached_tokens=count_or_none(getattr(read, "cached_tokens", None)),
-        reasoning_tokens=count_or_none(getattr(written, "reasoning_tokens", None)),
+        prompt_tokens=count_or_none(_of(usage, "prompt_tokens")),
+        completion_tokens=count_or_none(_of(usage, "completion_tokens")),
+        cached_tokens=count_or_none(_of(_of(usage, "prompt_tokens_details"), "cached_tokens")),
+        reasoning_tokens=count_or_none(_of(_of(usage, "completion_tokens_details"), "reasoning_tokens")),
         model=model if isinstance(model, str) else None,
         fingerprint=str(fingerprint)[:256] if fingerprint else None,
     )
+
+
+def _of(value: Any, name: str) -> Any:
+    """Return a field of a JSON object; None for all that is no object, or has no such field."""
+    return value.get(name) if isinstance(value, dict) else None
 
 
 def _load(card: ModelCard, _folder: Path, options: LoadOptions) -> RemoteGenerator:
@@ -109,7 +127,7 @@ def _load(card: ModelCard, _folder: Path, options: LoadOptions) -> RemoteGenerat
     try:
         provider = OpenAIProvider(card.remote)
     except ImportError as error:
-        raise ConfigurationError(f"{card.alias} needs the openai client: pip install 'headrace[openai]'") from error
+        raise missing_client("openai", card.alias) from error
     return RemoteGenerator.load(card, provider, options)
 
 
@@ -118,5 +136,6 @@ ENGINE: Final[Engine[RemoteGenerator, None]] = Engine(
     kind="generator",
     load=_load,
     remote=True,
+    client="openai",
     lacks=frozenset({"top_k", "repetition_penalty"}),
 )

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select, update
 
 from headrace_workers.core.sql.database import insert, now_ms
 from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import reads
+from headrace_workers.core.sql.transactions import durable, reads
 from headrace_workers.features.generation.tables import MODEL_GENERATIONS
 
 
@@ -44,7 +44,13 @@ def _generation(connection: Connection, alias: str) -> int:
     return connection.execute(query).scalar_one_or_none() or 0
 
 
+def _saw(connection: Connection, alias: str, returned: str) -> None:
+    """Note the name under which a provider answered for an alias."""
+    ReturnedModel(alias, returned).write(connection)
+
+
 class ModelGenerations(LedgerStore):
     """The generations of one ledger. Thread-safe. Unavailable when it does not answer."""
 
     generation = reads(_generation)
+    saw = durable(_saw)

@@ -19,6 +19,7 @@ from headrace_workers.runtime.settings import ModelSettings, home_of
 
 if TYPE_CHECKING:
     from headrace_schemas import Criterion
+    from headrace_workers.core.ledger.ledger import Ledger
     from headrace_workers.core.ports import Generator
     from headrace_workers.features.judging.criterion_trial import Past, Trial
     from headrace_workers.features.moderation.store.moderated import ModeratedJobs, Span
@@ -82,7 +83,7 @@ def try_criterion(
     elif isinstance(criterion, Cosine):
         raise ConfigurationError(f"{file}: cosine needs the deployment's embedder: leave --here out")
     else:
-        _ask_here(past, total, criterion, model, trial)
+        _ask_here(ledger, past, total, criterion, model, trial)
     if as_json:
         put_json(_document(trial, criterion, called))
     else:
@@ -107,15 +108,18 @@ def _ask_deployment(
     judge_by_queue(past, asked_by(criterion, alias), trial)
 
 
-def _ask_here(past: "Iterator[Past]", total: int, criterion: "Criterion", model: str | None, trial: "Trial") -> None:
+def _ask_here(
+    ledger: "Ledger", past: "Iterator[Past]", total: int, criterion: "Criterion", model: str | None, trial: "Trial"
+) -> None:
     """Judge in this process, with a copy of the weights where a model is asked."""
     from headrace_workers.features.judging.criterion_trial import tried
 
     generator: Generator | None = None
     if total and isinstance(criterion, Rubric | Pairwise):
         from headrace_workers.features.generation.engines.load_generator import load_generator
+        from headrace_workers.features.providers.boundary import bounded
 
-        generator = load_generator(home_of(), _alias(criterion, model), needs_logprobs=True)
+        generator = bounded(load_generator(home_of(), _alias(criterion, model)), ledger)
     with console().status(f"judging {total:,} outputs") as status:
         done = 0
         for count in tried(past, criterion, generator, trial):

@@ -8,9 +8,9 @@ from time import time
 from typing import Any, Final
 
 from headrace_schemas import HeadraceError
+from headrace_workers.core.ports import ProviderBusy
 from headrace_workers.features.generation.engines.remote.failures import (
     AnswerLost,
-    ProviderBusy,
     ProviderRejects,
     RemoteFailed,
 )

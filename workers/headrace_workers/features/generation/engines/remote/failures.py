@@ -15,17 +15,6 @@ class AnswerLost(RemoteFailed):
     billed = True
 
 
-class ProviderBusy(RemoteFailed):
-    """A provider that takes no more calls for now. `after` is in how many seconds to ask it again; `is_sure` tells
-    whether it takes calls then, or that is a guess.
-    """
-
-    def __init__(self, message: str, *, after: float | None = None, is_sure: bool | None = None) -> None:
-        super().__init__(message)
-        self.after = after
-        self.is_sure = after is not None if is_sure is None else is_sure
-
-
 class ProviderRejects(HeadraceError):
     """A call that the provider will never take: the request, the address or the certificate is wrong."""
 

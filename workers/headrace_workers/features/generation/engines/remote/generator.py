@@ -6,10 +6,9 @@ from typing import Final, Self
 
 from headrace_schemas import HeadraceError, Message
 from headrace_workers.core.pipeline.grouping import pieces
-from headrace_workers.core.ports import Completion, NoProbabilities, Request
+from headrace_workers.core.ports import Completion, NoProbabilities, NotAsked, ProviderBusy, Request
 from headrace_workers.features.generation.engines.engine import LoadOptions
 from headrace_workers.features.generation.engines.remote.calls import CallLoop, Provider, answer
-from headrace_workers.features.generation.engines.remote.failures import ProviderBusy
 from headrace_workers.features.generation.engines.remote.rates import CallRates, key_of
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
@@ -87,30 +86,39 @@ class RemoteGenerator:
     def _begin(self, request: Request) -> Callable[[], Completion | HeadraceError]:
         """Begin a call if the rates of its key allow it, and return what waits for its answer."""
         tokens = sum(pieces(each.content) for each in request.messages) + request.sampling.max_tokens
-        if (wait := self._take(tokens)) > 0:
-            busy = ProviderBusy(f"{self.alias} is at the limit of its provider's rate", after=wait)
+        if (busy := self._take(tokens, request)) is not None:
             return lambda: busy
         call = self._calls.begin(answer(self._provider, self._limits, request, self.alias))
-        return lambda: self._settled(call.result(), tokens)
+        return lambda: self._settled(call.result(), tokens, patient=request.patient)
 
-    def _take(self, tokens: int) -> float:
-        """Take the right to make a call, and return 0; else return in how many seconds to come back.
+    def _take(self, tokens: int, request: Request) -> NotAsked | None:
+        """Take the right to make a call; else return when to come back.
 
-        A worker that put jobs back at once would look through its whole queue while its key is slowed down.
+        A worker that put jobs back at once would look through its whole queue while its key is slowed down. A job that
+        another model may answer does not wait for a time that nobody named.
         """
         wait = self._rates.take(tokens)
-        if wait > 0:
-            self._sleep(min(wait, _PATIENCE))
-            wait = self._rates.take(tokens, in_line=True)
-        return wait
+        if wait <= 0:
+            return None
+        if not request.patient and self._rates.is_guess():
+            return NotAsked(f"{self.alias}: its provider takes no calls for now", after=wait, is_sure=False)
+        self._sleep(min(wait, _PATIENCE))
+        if (barred := request.barred()) > 0:
+            return NotAsked(f"{self.alias} was not asked: its breaker opened", after=barred, is_sure=False)
+        wait = self._rates.take(tokens, in_line=True)
+        return NotAsked(f"{self.alias} is at the limit of its provider's rate", after=wait) if wait > 0 else None
 
-    def _settled(self, outcome: Completion | HeadraceError, tokens: int) -> Completion | HeadraceError:
+    def _settled(
+        self, outcome: Completion | HeadraceError, tokens: int, *, patient: bool
+    ) -> Completion | HeadraceError:
         """Return the outcome of a call, after its rates were corrected by what the provider said."""
         if isinstance(outcome, Completion):
             if outcome.remote is None or outcome.remote.has_usage:
                 self._rates.give_back(tokens - outcome.prompt_tokens - outcome.completion_tokens)
         elif isinstance(outcome, ProviderBusy):
             self._rates.give_back(tokens)
+            if outcome.after is None and not patient:  # another model answers; the breaker counts this one's failures
+                return outcome
             left = self._rates.slow_down(outcome.after)
             after = self._rates.take(0, in_line=True) or left
             return ProviderBusy(str(outcome), after=after, is_sure=outcome.is_sure)

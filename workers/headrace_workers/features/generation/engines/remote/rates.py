@@ -53,14 +53,17 @@ _PAUSE = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local after, first, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local kept = redis.call('HMGET', KEYS[1], 'paused', 'pause')
-local paused, pause = tonumber(kept[1]) or 0, tonumber(kept[2]) or 0
+local kept = redis.call('HMGET', KEYS[1], 'paused', 'pause', 'guess')
+local paused, pause, guess = tonumber(kept[1]) or 0, tonumber(kept[2]) or 0, kept[3] or '0'
 if after < 0 then
   if paused > now then return tostring(paused - now) end
   after = pause > 0 and now - paused < 2 * pause and math.min(longest, 2 * pause) or first
+  guess = '1'
+elseif now + after > paused then
+  guess = '0'
 end
 paused = math.max(paused, now + after)
-redis.call('HSET', KEYS[1], 'paused', tostring(paused), 'pause', tostring(after))
+redis.call('HSET', KEYS[1], 'paused', tostring(paused), 'pause', tostring(after), 'guess', guess)
 redis.call('PEXPIRE', KEYS[1], math.ceil((paused - now + 300) * 1000))
 return tostring(paused - now)
 """
@@ -69,6 +72,11 @@ _GIVE_BACK = """
 local tokens = redis.call('HGET', KEYS[1], 'tokens')
 if tokens then redis.call('HSET', KEYS[1], 'tokens', tostring(tonumber(tokens) - tonumber(ARGV[1]))) end
 return '0'
+"""
+
+_GUESS = """
+local kept = redis.call('HMGET', KEYS[1], 'paused', 'guess')
+return kept[2] == '1' and (tonumber(kept[1]) or 0) > tonumber(redis.call('TIME')[1]) and '1' or '0'
 """
 
 
@@ -86,6 +94,7 @@ class _Own:
     tokens: float = 0.0
     paused: float = 0.0
     pause: float = 0.0
+    guess: bool = False
     line: float = 0.0
 
     def take(self, now: float, request: float, token: float, gap: float, *, in_line: bool) -> float:
@@ -108,7 +117,9 @@ class _Own:
             if self.paused > now:
                 return self.paused - now
             lately = self.pause > 0 and now - self.paused < 2 * self.pause
-            after = min(_LONGEST_PAUSE, 2 * self.pause) if lately else _FIRST_PAUSE
+            after, self.guess = (min(_LONGEST_PAUSE, 2 * self.pause) if lately else _FIRST_PAUSE), True
+        elif now + after > self.paused:
+            self.guess = False
         self.paused, self.pause = max(self.paused, now + after), after
         return self.paused - now
 
@@ -153,6 +164,11 @@ class CallRates:
             return told
         with self._lock:
             return self._own.slow_down(self._clock(), after)
+
+    def is_guess(self) -> bool:
+        """Return True while the key is slowed down until a time that its provider did not name."""
+        told = self._ask(_GUESS)
+        return (self._own.guess and self._own.paused > self._clock()) if told is None else told > 0
 
     def give_back(self, tokens: int) -> None:
         """Give back tokens that a call took and did not use; less than 0 for a call that used more."""
