@@ -28,14 +28,16 @@ from headrace_schemas.min_quality import QualityFloor
 from headrace_schemas.model import OutgoingValue
 from headrace_schemas.moderation import Count, ModerationVerdict, Unit
 from headrace_schemas.not_judged import NotJudged
+from headrace_schemas.output_format import Failure
 from headrace_schemas.recall import Recall
 from headrace_schemas.times import Time
+from headrace_schemas.tool import MAX_CALLS, ToolCall
 from headrace_schemas.topics import ABOUT_JOBS
 
 JobId = Annotated[str, Field(min_length=36, max_length=36)]
 Milliseconds = Annotated[float, Field(ge=0)]
 JobKind = Literal["generation", "evaluation", "embedding", "moderation"]
-FinishReason = Literal["stop", "length", "abstained"]
+FinishReason = Literal["stop", "length", "abstained", "tool_calls"]
 
 
 class Usage(OutgoingValue):
@@ -62,6 +64,9 @@ class Attempt(OutgoingValue):
         Category | None, Field(description="The category of the error; absent for the attempt that answered.")
     ] = None
     reason: Annotated[ShortText | None, Field(description="The error in words.")] = None
+    failure: Annotated[
+        Failure | None, Field(description="Why the answer does not have the format that the job asks for.")
+    ] = None
     ms: Annotated[Milliseconds, Field(description="How long the call took.")]
     usage: Annotated[Usage | None, Field(description="Tokens of the call, where the model counted them.")] = None
     cost: Annotated[
@@ -102,6 +107,10 @@ class Answer(OutgoingValue):
 
     text: Annotated[Text | None, Field(description="The answer; absent if moderation blocked it.")] = None
     finish_reason: Annotated[FinishReason, Field(description="Why the answer ended.")]
+    tool_calls: Annotated[
+        tuple[ToolCall, ...],
+        Field(max_length=MAX_CALLS, description="The calls of tools that the model asks for."),
+    ] = ()
     model: Annotated[Alias, Field(description="The model that answered.")]
     quantization: Annotated[Name, Field(description="The number format of its weights.")]
     usage: Annotated[Usage, Field(description="Tokens of the job.")]
@@ -336,6 +345,13 @@ class DeadLetter(OutgoingValue):
     tenant: Annotated[Tenant | None, Field(description="The tenant, if it is known.")] = None
     category: Annotated[Category, Field(description="The kind of failure.")]
     reason: Annotated[ShortText, Field(description="The failure in words.")]
+    failure: Annotated[
+        Failure | None, Field(description="Why the answer does not have the format that the job asks for.")
+    ] = None
+    place: Annotated[
+        ShortText | None,
+        Field(description="Where the answer fails its format: a JSON pointer into it, or a position in characters."),
+    ] = None
     stage: Annotated[Name, Field(description="The stage that failed; `ingest` for a refused record.")]
     attempts: Annotated[Count, Field(description="Attempts of the step that failed.")] = 0
     cost: Annotated[Cost | None, Field(description="The cost of a job that called models before it failed.")] = None

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 from headrace_schemas import Category, Finding, HeadraceError, Message, ModerationVerdict, Sampling
 from headrace_schemas.events import FinishReason
 from headrace_schemas.moderation import Action
+from headrace_schemas.output_format import OutputFormat
+from headrace_schemas.tool import Tool, ToolCall, ToolChoice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +28,8 @@ class Request:
     """A prompt to be answered. With its `tenant`, the beginning that the tenant's prompts share may be computed once.
 
     Once `given_up` says so, which it is asked for each token, nobody wants the answer any more: it may be GivenUp. A
-    call to another machine ends after `at_most` seconds.
+    call to another machine ends after `at_most` seconds. The answer has the format of `output`, or calls one of the
+    `tools` as `tool_choice` says; an engine that cannot make sure of it answers freely, and what it says is checked.
     """
 
     messages: tuple[Message, ...]
@@ -34,6 +37,9 @@ class Request:
     tenant: str | None = None
     given_up: Callable[[], bool] = field(default=never, compare=False)
     at_most: float | None = None
+    output: OutputFormat | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
 
 
 class GivenUp(HeadraceError):
@@ -72,6 +78,7 @@ class Completion:
     prompt_tokens: int
     completion_tokens: int
     remote: RemoteSource | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class NoProbabilities(ValueError):
