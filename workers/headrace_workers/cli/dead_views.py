@@ -39,6 +39,8 @@ def letter_dict(letter: Any) -> dict[str, Any]:
         "tenant": letter.tenant,
         "category": letter.category,
         "reason": letter.reason,
+        "failure": letter.failure,
+        "place": letter.place,
         "stage": letter.stage,
         "attempts": letter.attempts,
         "topic": letter.topic,

@@ -52,7 +52,7 @@ def row(receipt: Receipt, width: int = ANSWER_WIDTH) -> Row:
             ms=f"{event.total_ms:,.0f}",
         )
     if isinstance(event, DeadLetter):
-        cause = f"{event.category} at {event.stage}: {event.reason}"
+        cause = f"{event.failure or event.category} at {event.stage}: {event.reason}"
         return Row(job, shorten(cause, width), "", "dead", "", "", "", "")
     return Row(job, shorten(event.reason or "(no reason given)", width), "", "cancelled", "", "", "", "")
 

@@ -213,6 +213,8 @@ DEAD_LETTERS: Final = Table(
     Column("tenant", String(64)),
     Column("category", String(16), nullable=False),
     Column("reason", Text, nullable=False),
+    Column("failure", String(16)),  # why its answer does not have the format that the job asks for
+    Column("place", Text),  # where
     Column("stage", String(32), nullable=False),
     Column("attempts", SmallInteger, nullable=False),
     Column("topic", String(64), nullable=False),

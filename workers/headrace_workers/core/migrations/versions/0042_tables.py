@@ -229,6 +229,8 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
         sa.Column("tenant", sa.String(length=64), nullable=True),
         sa.Column("category", sa.String(length=16), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("failure", sa.String(length=16), nullable=True),
+        sa.Column("place", sa.Text(), nullable=True),
         sa.Column("stage", sa.String(length=32), nullable=False),
         sa.Column("attempts", sa.SmallInteger(), nullable=False),
         sa.Column("topic", sa.String(length=64), nullable=False),
