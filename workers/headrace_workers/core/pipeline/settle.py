@@ -394,7 +394,7 @@ def _later(
         refusal = _refusal(started.stage, row, row.attempts, kept, retry) if wanted else None
         settled = replace(settled, context=context, call=wanted, refusal=refusal)
     if to is None:
-        return settled
+        return replace(settled, tokens=row.tokens + retry.more_tokens) if retry.more_tokens else settled
     tokens = tokens_with(to.model, here, row.tokens, task.context) if to.model and here else row.tokens
     return replace(settled, queue=to.queue, group_key=to.group, prefix=to.prefix, tokens=tokens)
 

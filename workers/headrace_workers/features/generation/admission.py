@@ -6,6 +6,7 @@ from headrace_schemas import GenerationJob, HeadraceError, Sampling
 from headrace_schemas.errors import InvalidRecord, PromptTooLong
 from headrace_workers.core.admission.check import AdmissionCheck, KnownModels
 from headrace_workers.core.pipeline.task import Job
+from headrace_workers.features.generation.structured.in_prompt import with_format
 
 _USUAL: Final = {name: getattr(Sampling(), name) for name in Sampling.model_fields if name != "max_tokens"}
 TURN_TOKENS: Final = 32  # that a template may add to a message
@@ -35,7 +36,7 @@ class PromptCheck(AdmissionCheck):
         """Return False where the prompt fits however it is cut into tokens, or only its model's worker can count it."""
         if not isinstance(job, GenerationJob):
             return False
-        context, turns = self._models.context_length(job.first_model), job.conversation
+        context, turns = self._models.context_length(job.first_model), with_format(job.conversation, job)
         most = sum(len(each.content.encode("utf-8", "surrogatepass")) + TURN_TOKENS for each in turns)  # a byte each
         return context is not None and most + self._models.longest_mark >= context
 
@@ -47,9 +48,24 @@ class PromptCheck(AdmissionCheck):
         if not isinstance(job, GenerationJob):
             return None
         try:
-            prompt = self._models.prompt_tokens(job.first_model, job.conversation, job.tenant)
-        except PromptTooLong:
-            raise
+            prompt = self._models.prompt_tokens(job.first_model, with_format(job.conversation, job), job.tenant)
+        except PromptTooLong as error:
+            raise self._too_long(error, job) from error
         except HeadraceError as error:  # permanent to a worker; here another job may be right
             raise InvalidRecord(str(error)) from error
         return None if prompt is None else prompt + job.sampling.max_tokens
+
+    def _too_long(self, error: PromptTooLong, job: GenerationJob) -> PromptTooLong:
+        """Return the error of a prompt that is too long; it says so if the format in the prompt makes it so."""
+        if job.output is None:
+            return error
+        try:
+            self._models.prompt_tokens(job.first_model, job.conversation, job.tenant)
+        except HeadraceError:
+            return error
+        found = PromptTooLong(
+            f"the format that stands in the prompt makes it too long: {error}; or shorten the schema, or set "
+            "output.in_prompt to false"
+        )
+        found.param = "output"
+        return found
