@@ -74,7 +74,7 @@ def test_a_model_that_draws_its_tokens_is_asked_once_more() -> None:
     job = asking(sampling=Sampling(temperature=0.7))
     retry = outcome_of_one(job, completion(INVALID))
     assert isinstance(retry, Retry)
-    assert not retry.category == Category.REROUTABLE
+    assert retry.category != Category.REROUTABLE
     dead = outcome_of_one(job, completion(INVALID), context=retry.context)
     assert isinstance(dead, Dead)
     assert dead.failure == "unparsable"

@@ -17,7 +17,6 @@ from headrace_schemas.output_format import (
     OutputFormat,
     RegexFormat,
 )
-from headrace_workers.features.generation.structured.grammar import grammar_of
 
 
 class _NoJson(ValueError):
@@ -45,7 +44,7 @@ def _failure(output: OutputFormat, text: str) -> Unparsable | None:
 
 
 def _by_grammar(output: GrammarFormat, text: str) -> Unparsable | None:
-    matcher = LLMatcher(LLTokenizer("byte"), grammar_of(output))
+    matcher = LLMatcher(LLTokenizer("byte"), LLMatcher.grammar_from_lark(output.grammar))
     value = text.encode("utf-8", "surrogatepass")
     taken = matcher.try_consume_tokens(list(value))
     if taken < len(value):
