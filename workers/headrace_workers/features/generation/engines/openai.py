@@ -16,6 +16,7 @@ from headrace_workers.features.generation.engines.remote.failure_statuses import
 from headrace_workers.features.generation.engines.remote.failures import AnswerLost, ProviderRefuses
 from headrace_workers.features.generation.engines.remote.generator import RemoteGenerator
 from headrace_workers.features.generation.engines.remote.http_client import failed_connection, http_client
+from headrace_workers.features.generation.engines.remote.native_format import openai_body
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
 
@@ -40,9 +41,8 @@ class OpenAIProvider:
 
     async def stream(self, request: Request) -> AsyncIterator[Piece]:
         """Ask for a chat completion, and yield its pieces as they come."""
-        key = self._model.api_key.read() if self._model.api_key else _NO_KEY  # each time: keys are exchanged
         try:
-            chunks = await self._client.with_options(api_key=key).chat.completions.create(**self._body(request))
+            chunks = await self._begin(self._body(request), openai_body(request.output, self._model))
             async with aclosing(chunks.__aiter__()) as found:
                 async for chunk in found:
                     yield _piece(chunk)
@@ -54,6 +54,17 @@ class OpenAIProvider:
             raise failure_in_stream(self._model.endpoint, error.body or {"message": str(error)}) from None
         except ValueError as error:  # of the client's parser
             raise AnswerLost(f"{self._model.endpoint} sent a chunk that is not valid JSON") from error
+
+    async def _begin(self, body: dict[str, Any], output: dict[str, Any]) -> Any:
+        """Begin a call. A provider that cannot use the format is asked without it: the prompt names it, too."""
+        key = self._model.api_key.read() if self._model.api_key else _NO_KEY  # each time: keys are exchanged
+        create = self._client.with_options(api_key=key).chat.completions.create
+        try:
+            return await create(**body, **output)
+        except (self._openai.BadRequestError, self._openai.UnprocessableEntityError):
+            if not output:
+                raise
+            return await create(**body)
 
     async def close(self) -> None:
         """Close its connections."""
