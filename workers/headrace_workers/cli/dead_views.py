@@ -19,7 +19,7 @@ def letter_row(letter: Any) -> tuple[str, ...]:
     return (
         letter.id,
         letter.job_id or letter.refers_to or "",
-        letter.category,
+        letter.failure or letter.category,
         letter.stage,
         str(letter.attempts),
         show_time(letter.died_at) + (" (replayed)" if letter.replayed_at else ""),

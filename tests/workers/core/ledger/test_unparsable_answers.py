@@ -18,6 +18,7 @@ from headrace_workers.core.ledger.start import Started
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS, STEPS
+from headrace_workers.features.generation.metrics import unparsable_jobs
 
 TREE = JsonSchemaFormat(json_schema={"type": "object", "required": ["tall"]})
 USAGE = Usage(prompt_tokens=7, completion_tokens=3)
@@ -60,6 +61,16 @@ def test_the_end_and_the_dead_letter_tell_the_failure_and_its_place(there: Deplo
     assert (end["category"], end["failure"], end["place"]) == ("reroutable", "unparsable", "/tall")
     (letter,) = there.ledger.dead(DeadFilter())
     assert (letter.failure, letter.place) == ("unparsable", "/tall")
+
+
+def test_metrics_count_the_jobs_by_failure(there: Deployment) -> None:
+    """Other dead letters are not among them."""
+    there.ledger.ingest([there.new(output=TREE), there.new(output=TREE), there.new()])
+    there.run("model.echo", lambda _, task: unparsable(_, task) if task.job.output else Dead(Category.PERMANENT, "no"))
+    there.to_the_end()
+    with there.ledger.engine.connect() as connection:
+        (metric,) = unparsable_jobs(connection)
+    assert [(each.labels, each.value) for each in metric.samples] == [({"failure": "unparsable"}, 2)]
 
 
 def test_a_job_without_a_format_has_no_failure_of_this_kind(there: Deployment) -> None:

@@ -274,6 +274,14 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
         sqlite_where=sa.text('"correlationid" IS NOT NULL'),
     )
     op.create_index("dead_letters_died", "dead_letters", ["died_at"], unique=False)
+    op.create_index(
+        "dead_letters_failure",
+        "dead_letters",
+        ["failure"],
+        unique=False,
+        postgresql_where=sa.text('"failure" IS NOT NULL'),
+        sqlite_where=sa.text('"failure" IS NOT NULL'),
+    )
     op.create_index("dead_letters_job", "dead_letters", ["job_id"], unique=False)
     op.create_index(
         "dead_letters_key",
