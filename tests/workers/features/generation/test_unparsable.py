@@ -8,7 +8,7 @@ from tests.workers.features.generation.test_generate import Model, completion, t
 from tests.workers.runtime.bridge.records import generation
 
 from headrace_schemas import Category, GenerationJob, HeadraceError, Sampling, Usage
-from headrace_schemas.errors import Unparsable
+from headrace_schemas.errors import PromptTooLong, Unparsable
 from headrace_schemas.output_format import JsonSchemaFormat
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry
 from headrace_workers.core.pipeline.chain import TRIED, tried_in
@@ -50,9 +50,41 @@ def test_an_answer_with_its_format_is_an_output() -> None:
     assert "JSON Schema" in model.calls[0][0].messages[-1].content
 
 
+def test_a_model_repairs_its_answer_once() -> None:
+    """It is shown the answer and what is wrong with it, and where; the tokens of that are reserved."""
+    retry = outcome_of_one(asking(), completion(INVALID))
+    assert isinstance(retry, Retry)
+    assert retry.category != Category.REROUTABLE
+    assert retry.more_tokens == 2 + 256
+    model = Model(completion(VALID))
+    (done,) = generate([retried(retry)], generator=model)
+    *_, question, shown, objection = model.calls[0][0].messages
+    assert (question.role, shown.role, shown.content) == ("user", "assistant", INVALID)
+    assert "three" in objection.content
+    assert "(at /tall)" in objection.content
+    assert isinstance(done, Done)
+    assert done.context["repair"] is None
+
+
+def test_a_prompt_that_is_too_long_to_repair_an_answer_is_asked_without_it() -> None:
+    """Another model of the chain may have a smaller context."""
+    retry = outcome_of_one(asking(), completion(INVALID))
+    assert isinstance(retry, Retry)
+    again = outcome_of_one(asking(), PromptTooLong("too long"), context=retry.context)
+    assert isinstance(again, Retry)
+    assert again.context["repair"] is None
+    assert isinstance(outcome_of_one(asking(), PromptTooLong("too long"), context=again.context), Dead)
+
+
+@pytest.mark.parametrize("text", ["", "x" * 4_001])
+def test_an_answer_that_cannot_be_shown_is_not_repaired(text: str) -> None:
+    """Of a greedy model, the job is dead at once."""
+    assert isinstance(outcome_of_one(asking(), completion(text)), Dead)
+
+
 def test_an_unparsable_answer_ends_the_job_with_its_failure_and_place() -> None:
-    """A greedy model would write the same again: the job is dead at once, and its call is charged."""
-    dead = outcome_of_one(asking(), completion(INVALID))
+    """Where the context does not hold the answer and its repair, a greedy model would write the same again."""
+    dead = outcome_of_one(asking(sampling=Sampling(max_tokens=2_000)), completion(INVALID))
     assert isinstance(dead, Dead)
     assert (dead.failure, dead.place) == ("unparsable", "/tall")
     assert (dead.category, dead.usage) == (Category.REROUTABLE, Usage(prompt_tokens=7, completion_tokens=2))
@@ -60,18 +92,19 @@ def test_an_unparsable_answer_ends_the_job_with_its_failure_and_place() -> None:
 
 
 def test_the_next_model_of_a_chain_is_asked_at_once() -> None:
-    """The attempt that failed is noted with its failure and its tokens."""
+    """It is shown the answer to be repaired. The attempt that failed is noted with its failure and its tokens."""
     retry = outcome_of_one(asking(model=("small", "large")), completion(INVALID))
     assert isinstance(retry, Retry)
     assert (retry.category, retry.failure, retry.place) == (Category.REROUTABLE, "unparsable", "/tall")
+    assert retry.context["repair"]["turns"][0] == {"role": "assistant", "content": INVALID}
     (tried,) = tried_in(retry.context)
     assert (tried.model, tried.failure) == ("small", "unparsable")
     assert tried.usage == Usage(prompt_tokens=7, completion_tokens=2)
 
 
 def test_a_model_that_draws_its_tokens_is_asked_once_more() -> None:
-    """And not a third time."""
-    job = asking(sampling=Sampling(temperature=0.7))
+    """And not a third time; where there is no room to show it its answer, it may draw another."""
+    job = asking(sampling=Sampling(temperature=0.7, max_tokens=2_000))
     retry = outcome_of_one(job, completion(INVALID))
     assert isinstance(retry, Retry)
     assert retry.category != Category.REROUTABLE
@@ -82,8 +115,9 @@ def test_a_model_that_draws_its_tokens_is_asked_once_more() -> None:
 
 
 def test_a_seeded_model_is_not_asked_again() -> None:
-    """It would draw the same tokens."""
-    assert isinstance(outcome_of_one(asking(sampling=Sampling(temperature=0.7, seed=1)), completion(INVALID)), Dead)
+    """It would draw the same tokens, where there is no room to show it its answer."""
+    job = asking(sampling=Sampling(temperature=0.7, seed=1, max_tokens=2_000))
+    assert isinstance(outcome_of_one(job, completion(INVALID)), Dead)
 
 
 def test_an_answer_that_was_cut_off_is_written_again_with_twice_the_room() -> None:
@@ -146,7 +180,11 @@ def test_what_no_text_satisfies_ends_the_job_even_in_a_chain() -> None:
 def test_an_earlier_answer_stands_where_the_new_one_is_unparsable(sent_back_by: str) -> None:
     """A job that was sent back to its model goes on with the answer of before, which had the format."""
     context = {sent_back_by: {"times": 1, "used": [1, 1], "attempts": [], **objected(VALID, "again")}}
-    outcome = outcome_of_one(asking(), completion(INVALID), context=context)
+    retry = outcome_of_one(asking(), completion(INVALID), context=context)
+    assert isinstance(retry, Retry)
+    assert isinstance(retry.otherwise, Done)
+    outcome = outcome_of_one(asking(), completion(INVALID), context=context | retry.context)
     assert isinstance(outcome, Done)
+    assert outcome.context["repair"] is None
     assert outcome.usage == Usage(prompt_tokens=7, completion_tokens=2)
     assert TRIED not in outcome.context

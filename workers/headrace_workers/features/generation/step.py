@@ -32,7 +32,7 @@ from headrace_workers.features.generation.model_health import ModelHealth, Permi
 from headrace_workers.features.generation.store.model_generations import ReturnedModel
 from headrace_workers.features.generation.structured.in_prompt import with_format
 from headrace_workers.features.generation.structured.validity import failure_of
-from headrace_workers.features.generation.unparsable import unparsable, with_room, without_room
+from headrace_workers.features.generation.unparsable import forgotten, repairing, unparsable, with_room, without_repair
 
 _UNSAID: Final = 30.0  # seconds, where a provider does not say when it takes calls again
 _PATIENCE: Final = 60.0  # seconds that an interactive job without a deadline waits, though another model could answer
@@ -122,6 +122,8 @@ def _outcome(task: Task, completion: Completion | HeadraceError, generator: Gene
     if isinstance(completion, Unparsable):
         return unparsable(task, completion, generator, ms, None, None)
     if isinstance(completion, HeadraceError):
+        if (again := without_repair(task, completion)) is not None:
+            return again
         return _failure(task, completion, generator, ms)
     # A byte-level model may write a NUL, which no event may carry.
     text = completion.text.replace("\x00", "\ufffd")
@@ -166,7 +168,7 @@ def _answered(task: Task, completion: Completion, generator: Generator, ms: floa
         Output(job_id=task.job_id, tenant=task.job.tenant, answer=answer),
         context={
             **({TRIED: []} if TRIED in context else {}),  # they are in the answer: another begins anew
-            **without_room(context),
+            **forgotten(context),
             **seen_by(context, answer.provider, *(each.provider for each in answer.attempts)),
         },
         rows=(
@@ -217,7 +219,7 @@ def _conversation(job: GenerationJob, context: Mapping[str, Any]) -> tuple[Messa
 
 def _turns(context: Mapping[str, Any]) -> tuple[Message, ...]:
     """Return the turns after the conversation: they tell the model what its last answers lacked."""
-    return tuple(turn for each in answering() for turn in each.turns(context))
+    return (*(turn for each in answering() for turn in each.turns(context)), *repairing(context))
 
 
 def _not_a_generation(task: Task) -> Outcome:

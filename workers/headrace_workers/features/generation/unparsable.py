@@ -1,13 +1,13 @@
-"""Answers that do not have the format that their job asks for: which model tries again, with how much room, and how the
-job ends. Pure.
+"""Answers that do not have the format that their job asks for: which model tries again, what it is told, with how much
+room, and how the job ends. Pure.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from headrace_schemas import Category, GenerationJob, Sampling, Usage
-from headrace_schemas.errors import Unparsable
+from headrace_schemas import Category, GenerationJob, HeadraceError, Message, Sampling, Usage
+from headrace_schemas.errors import PromptTooLong, Unparsable
 from headrace_schemas.limits import MAX_COMPLETION_TOKENS, MAX_TEXT
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry
@@ -15,10 +15,15 @@ from headrace_workers.core.pipeline.answer_additions import answering
 from headrace_workers.core.pipeline.chain import next_in_chain, tried_in
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, Generator
+from headrace_workers.features.generation.another_try import objected, turns_in
 from headrace_workers.features.generation.attempt import failed_attempt, with_failure
 
 ROOM: Final = "room"  # in the context of a step: the longest answer of its next attempt, in tokens
+REPAIR: Final = "repair"  # and what it is told: the answer before, and what is wrong with it
 _MORE: Final = 2  # times the room of an answer that was cut off
+_LONGEST: Final = 4_000  # characters of an answer that a model is shown to repair it
+_AROUND: Final = 256  # tokens of the words about it, at most
+_REASON: Final = 300  # characters
 
 
 def with_room(sampling: Sampling, context: Mapping[str, Any]) -> Sampling:
@@ -27,9 +32,21 @@ def with_room(sampling: Sampling, context: Mapping[str, Any]) -> Sampling:
     return sampling if room is None else sampling.model_copy(update={"max_tokens": room})
 
 
-def without_room(context: Mapping[str, Any]) -> dict[str, None]:
-    """Return the context by which the next answer has the usual room again."""
-    return {ROOM: None} if context.get(ROOM) is not None else {}
+def repairing(context: Mapping[str, Any]) -> tuple[Message, ...]:
+    """Return the turns that tell a model what the answer before was, and what is wrong with it; none elsewhere."""
+    return turns_in(context.get(REPAIR) or {})
+
+
+def forgotten(context: Mapping[str, Any]) -> dict[str, None]:
+    """Return the context by which the next answer is asked for as the first was."""
+    return {name: None for name in (ROOM, REPAIR) if context.get(name) is not None}
+
+
+def without_repair(task: Task, error: HeadraceError) -> Retry | None:
+    """Return the next attempt of a model whose context does not hold the answer to be repaired; None elsewhere."""
+    if not isinstance(error, PromptTooLong) or task.context.get(REPAIR) is None:
+        return None
+    return Retry(reason_of(error), context={REPAIR: None})
 
 
 def unparsable(
@@ -57,7 +74,7 @@ def _earlier(task: Task, error: Unparsable) -> Done | None:
     ends = (each.without_another(task.context, error) for each in reversed(answering()))
     end = next((each for each in ends if each is not None), None)
     found = end.otherwise if isinstance(end, Retry) else end
-    return found if isinstance(found, Done) else None
+    return replace(found, context={**found.context, **forgotten(task.context)}) if isinstance(found, Done) else None
 
 
 def _another(
@@ -71,11 +88,34 @@ def _another(
         room = _more_room(task, job, completion, generator, ms)
         if room is not None:
             return Retry(reason, context={ROOM: room}, more_tokens=room - job.sampling.max_tokens)
+    told = None if completion is None else _told(error, completion)
+    context = {**forgotten(task.context), **({} if told is None else {REPAIR: told})}
     if next_in_chain(job, generator.alias) is not None:
-        return Retry(reason, category=Category.REROUTABLE, context=without_room(task.context))
+        return Retry(reason, category=Category.REROUTABLE, context=context)
+    if error.failure != "unparsable" or _failed_before(task, generator.alias):
+        return None
+    if told is not None and completion is not None:
+        needed = completion.prompt_tokens + completion.completion_tokens + _AROUND + job.sampling.max_tokens
+        if needed <= generator.context_length:
+            return Retry(reason, context=context, more_tokens=completion.completion_tokens + _AROUND)
     draws = job.sampling.temperature > 0 and job.sampling.seed is None
-    before = [each for each in tried_in(task.context) if each.model == generator.alias and each.failure is not None]
-    return Retry(reason) if draws and error.failure == "unparsable" and not before else None
+    return Retry(reason, context=forgotten(task.context)) if draws else None
+
+
+def _failed_before(task: Task, model: str) -> bool:
+    return any(each.model == model and each.failure is not None for each in tried_in(task.context))
+
+
+def _told(error: Unparsable, completion: Completion) -> dict[str, Any] | None:
+    """Return what a model is told about an answer that it is to repair; None about one that is too long or empty."""
+    if error.failure != "unparsable" or not 0 < len(completion.text) <= _LONGEST:
+        return None
+    place = f" (at {error.place})" if error.place else ""
+    return objected(
+        completion.text,
+        f"That answer does not have the format: {reason_of(error)[:_REASON]}{place}. Write the whole answer again, in "
+        "the format. Write nothing before or after it.",
+    )
 
 
 def _more_room(task: Task, job: GenerationJob, completion: Completion, generator: Generator, ms: float) -> int | None:

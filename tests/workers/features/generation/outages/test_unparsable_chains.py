@@ -8,6 +8,8 @@ from pydantic_core import from_json
 from sqlalchemy import func, select
 from tests.services.eventually import eventually
 from tests.services.llama_server import llama_server
+from tests.services.provider import Provider as Repairing
+from tests.services.provider import Reply, providing
 from tests.services.redis import RedisServer
 from tests.workers.features.generation.outages.provider import Provider, catalogue, provider
 from tests.workers.features.generation.outages.small_bridge import SmallBridge
@@ -34,6 +36,7 @@ TREE = JsonSchemaFormat(
     }
 )
 CHAIN = ("far", "echo")
+LONG = "far away " * 500  # the next model is not shown so much, and echoes the job's own prompt
 
 
 @pytest.fixture
@@ -65,10 +68,40 @@ def listening(redis_server: RedisServer, *models: str) -> None:
     eventually(lambda: len(live_queues(redis_client(redis_server.url), NAMES, queues) or ()) == len(models))
 
 
+def repairs(_provider: Repairing, reply: Reply) -> None:
+    """Answer with a tree if the answer to be repaired is shown, and what is wrong with it."""
+    *_, shown, objection = reply.heard.body["messages"]
+    seen = (shown["role"], shown["content"], "does not have the format" in objection["content"])
+    reply.start()
+    reply.text('{"tall": 3}' if seen == ("assistant", "far away", True) else "what?")
+    reply.end()
+
+
+def test_the_second_model_repairs_the_answer_of_the_first(
+    ledger: Ledger, far: Provider, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """It is shown that answer and its fault, at once, and the receipt tells of both models."""
+    tasks_of(ledger, redis_server.url)._redis.flushall()
+    with providing(repairs) as second:
+        catalogue(tmp_path, {"far": far.url, "second": f"{second.url}/v1"}, first_token=60.0, idle=60.0)
+        with (
+            SmallBridge(ledger, tmp_path, redis_server.url) as bridge,
+            worker(tmp_path, redis_server, "generate", model="far"),
+            worker(tmp_path, redis_server, "generate", model="second"),
+        ):
+            (job_id,) = bridge.send([asking("How tall is it?", model=("far", "second"))])
+            found = eventually(lambda: bridge.outputs([job_id]))
+    answer = found[job_id].answer
+    assert (answer.text, len(far.calls), len(second.heard)) == ('{"tall": 3}', 1, 1)
+    assert [(each.model, each.failure) for each in answer.attempts] == [("far", "unparsable"), ("second", None)]
+    assert second.heard[0].body["response_format"]["json_schema"]["schema"] == TREE.json_schema
+
+
 def test_the_second_model_answers_where_the_first_one_is_unparsable(
     bridge: SmallBridge, far: Provider, ledger: Ledger, tmp_path: Path, redis_server: RedisServer
 ) -> None:
     """At once, with the failure in the receipt; the breaker of the first stays closed, since it answers."""
+    far.text = LONG
     with worker(tmp_path, redis_server, "generate", model="far"), worker(tmp_path, redis_server, "generate"):
         listening(redis_server, "far", "echo")
         ids = bridge.send([asking(f'{{"tall": {number}}}') for number in range(20)])
@@ -86,6 +119,7 @@ def test_a_worker_that_is_killed_between_two_models_never_asks_the_first_again(
     bridge: SmallBridge, far: Provider, ledger: Ledger, tmp_path: Path, redis_server: RedisServer
 ) -> None:
     """What the first model failed by is in the ledger: another worker goes on with the second."""
+    far.text = LONG
     with worker(tmp_path, redis_server, "generate", model="far"):
         with worker(tmp_path, redis_server, "generate") as second:
             (job_id,) = bridge.send([asking('{"tall": 3, "note": "%%sleep:2%%"}')])
@@ -104,7 +138,8 @@ def test_a_job_that_no_model_answers_well_is_dead_and_is_replayed_with_its_forma
     """Its end names the failure and what was tried; the replay asks the last model again."""
     with worker(tmp_path, redis_server, "generate", model="far"), worker(tmp_path, redis_server, "generate"):
         listening(redis_server, "far", "echo")
-        (job_id,) = bridge.send([asking('{"tall": "three"}')])
+        far.text = LONG
+        (job_id,) = bridge.send([asking('{"tall": "three"}', sampling=Sampling(max_tokens=32_700))])
         (letter,) = eventually(lambda: ledger.dead(DeadFilter()))
         assert (letter.job_id, letter.failure, letter.place) == (job_id, "unparsable", "/tall")
         assert "tried before: far (reroutable: the answer is not JSON" in letter.reason
