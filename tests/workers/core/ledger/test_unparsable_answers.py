@@ -104,8 +104,10 @@ def test_a_longer_answer_is_reserved_before_it_is_asked_for(there: Deployment) -
     """The call that failed is charged, and the next reserves its tokens and those that it has more."""
     budget(there.ledger, 10**9)
     there.ledger.ingest([new := there.new(output=TREE)])
+    ((tokens,),) = there.ledger.read(select(STEPS.c.tokens))
     there.run("model.echo", cut_off)
     assert books(there.ledger) == (0, COST + new.money + MORE * 20)
+    assert there.ledger.read(select(STEPS.c.tokens)) == [(tokens + MORE,)]
     with writing(there.ledger.engine) as tx:
         tx.execute(update(STEPS).values(ready_at=1))
     there.to_the_end()
