@@ -12,6 +12,8 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any, Final
 
+import jsonschema_rs
+
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.output_format import (
     MAX_CHOICES,
@@ -34,11 +36,11 @@ from headrace_workers.features.generation.structured.grammar import grammar_of
 from headrace_workers.features.generation.structured.lark_rules import unending_rule
 from headrace_workers.features.generation.structured.satisfiable import why_unsatisfiable
 from headrace_workers.features.generation.structured.subschemas import OutsideReference, Subschemas
+from headrace_workers.features.generation.structured.validity import LARGE_PATTERN, check_of
 
 MAX_DEPTH: Final = 100  # levels of a schema as JSON; llguidance reads 128
 MAX_CHAIN: Final = 200  # subschemas that apply to one value because the one before them does
 MAX_PATTERNS: Final = 1_000  # different ones, where a large one counts as ten
-LARGE_PATTERN: Final = 250_000  # bytes of a pattern when it is compiled; no pattern may have more
 _SMALL_PATTERN: Final = 20_000
 _OF_A_LARGE: Final = 10
 _KEPT: Final = 1_024  # formats whose result is kept
@@ -248,8 +250,6 @@ def _of_patterns(subschemas: Subschemas) -> _Fault | None:
 
 
 def _compiles(pattern: str, size: int) -> bool:
-    import jsonschema_rs
-
     try:
         jsonschema_rs.validator_for({"pattern": pattern}, pattern_options=jsonschema_rs.RegexOptions(size_limit=size))
     except (jsonschema_rs.ValidationError, ValueError):
@@ -258,12 +258,9 @@ def _compiles(pattern: str, size: int) -> bool:
 
 
 def _of_validator(schema: dict[str, Any]) -> _Fault | None:
-    import jsonschema_rs
-
-    from headrace_workers.features.generation.structured.validity import validator_of
 
     try:
-        validator_of(schema)
+        check_of(schema)
     except jsonschema_rs.ValidationError as error:
         return tuple(map(str, error.instance_path)), f"it is no JSON Schema: {error.message.splitlines()[0][:300]}"
     except (jsonschema_rs.ReferencingError, ValueError) as error:

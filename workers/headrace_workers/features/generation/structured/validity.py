@@ -11,24 +11,24 @@ from functools import lru_cache
 from threading import Lock
 from typing import Any, Final
 
+import jsonschema_rs
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from headrace_schemas.errors import Unparsable
-from headrace_schemas.limits import MAX_TEXT
+from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_TEXT
 from headrace_schemas.output_format import ChoiceFormat, JsonObjectFormat, JsonSchemaFormat, OutputFormat
+from headrace_workers.features.generation.structured.check_cost import CheckCost
 from headrace_workers.features.generation.structured.dialects import in_its_dialect, pointer
 from headrace_workers.features.generation.structured.grammar import grammar_of
 
 _DIGITS: Final = 4_000  # of a number; Python reads none of more than 4,300
 _LONGEST: Final = 300  # characters of a message
-_PATTERN: Final = 250_000  # bytes of a pattern when it is compiled
+LARGE_PATTERN: Final = 250_000  # bytes of a pattern when it is compiled; no pattern may have more
 _KEPT: Final = 128  # validators
 _MASK: Final = "it"  # in place of the value, which may be long or private
-_SECONDS: Final = 5.0  # of computing for a grammar: one that is ambiguous takes time by the cube of an answer
-_AT_ONCE: Final = 64  # bytes between two looks at the clock
-
-_validators: OrderedDict[bytes, Any] = OrderedDict()  # by digest of their schema; the oldest is forgotten first
-_lock: Final = Lock()
+_MOST: Final = 5_000_000  # subschemas that the check of an answer may apply; about a second
+_SECONDS: Final = 2.0  # of computing for a grammar: one that is ambiguous takes time by the cube of an answer
+_AT_ONCE: Final = 8  # bytes between two looks at the clock
 
 
 def failure_of(output: OutputFormat, text: str, finish_reason: str) -> Unparsable | None:
@@ -44,26 +44,50 @@ def failure_of(output: OutputFormat, text: str, finish_reason: str) -> Unparsabl
     return None
 
 
-def validator_of(schema: dict[str, Any]) -> Any:
-    """Return the validator of a JSON Schema. Raise jsonschema-rs's errors where it is none."""
-    import jsonschema_rs
+class SchemaCheck:
+    """The check of documents by a JSON Schema. Raises jsonschema-rs's errors where it is none."""
 
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self._validator = jsonschema_rs.validator_for(
+            in_its_dialect(schema),
+            pattern_options=jsonschema_rs.RegexOptions(size_limit=LARGE_PATTERN),
+            validate_formats=True,
+            offline=True,
+            mask=_MASK,
+        )
+        self._cost = CheckCost(schema)
+
+    def run(self, document: Any) -> None:
+        """Raise Unparsable where a document does not keep to the schema."""
+        try:
+            if self._cost.exceeds(document, _MOST):
+                raise Unparsable("the answer has too many levels to be checked by its schema", place="")
+            self._validator.validate(document)
+        except jsonschema_rs.ValidationError as error:
+            where = pointer(tuple(map(str, error.instance_path)))
+            words = error.message.strip().splitlines()[0][:_LONGEST]
+            message = f"the answer does not keep to its schema at {where[:_LONGEST] or 'its root'}: {words}"
+            raise Unparsable(message, place=where[:MAX_SHORT_TEXT]) from None
+        except ValueError as error:  # nested too deeply for it, or half of a surrogate pair
+            raise Unparsable(f"the answer cannot be checked by its schema: {str(error)[:_LONGEST]}", place="") from None
+
+
+_checks: OrderedDict[bytes, SchemaCheck] = OrderedDict()  # by digest of their schema; the oldest is forgotten first
+_lock: Final = Lock()
+
+
+def check_of(schema: dict[str, Any]) -> SchemaCheck:
+    """Return the check of a schema, which is kept. Raise jsonschema-rs's errors where it is none."""
     key = hashlib.blake2b(json.dumps(schema, sort_keys=True).encode(), digest_size=16).digest()
     with _lock:
-        if key in _validators:
-            _validators.move_to_end(key)
-            return _validators[key]
-    found = jsonschema_rs.validator_for(
-        in_its_dialect(schema),
-        pattern_options=jsonschema_rs.RegexOptions(size_limit=_PATTERN),
-        validate_formats=True,
-        offline=True,
-        mask=_MASK,
-    )
+        if key in _checks:
+            _checks.move_to_end(key)
+            return _checks[key]
+    found = SchemaCheck(schema)
     with _lock:
-        _validators[key] = found
-        if len(_validators) > _KEPT:
-            _validators.popitem(last=False)
+        _checks[key] = found
+        if len(_checks) > _KEPT:
+            _checks.popitem(last=False)
     return found
 
 
@@ -78,24 +102,9 @@ def _check(output: OutputFormat, text: str) -> None:
             if not isinstance(_read(text), dict):
                 raise Unparsable("the answer is JSON, but no object", place="")
         case JsonSchemaFormat(json_schema=schema):
-            _check_schema(schema, _read(text))
+            check_of(schema).run(_read(text))
         case _:
             _check_grammar(output, text)
-
-
-def _check_schema(schema: dict[str, Any], document: Any) -> None:
-    import jsonschema_rs
-
-    try:
-        validator_of(schema).validate(document)
-    except jsonschema_rs.ValidationError as error:
-        where = pointer(tuple(map(str, error.instance_path)))
-        words = error.message.strip().splitlines()[0][:_LONGEST]
-        raise Unparsable(
-            f"the answer does not keep to its schema at {where or 'its root'}: {words}", place=where
-        ) from None
-    except ValueError as error:  # nested too deeply for it, or half of a surrogate pair
-        raise Unparsable(f"the answer cannot be checked by its schema: {str(error)[:_LONGEST]}", place="") from None
 
 
 def _check_grammar(output: OutputFormat, text: str) -> None:
@@ -104,13 +113,14 @@ def _check_grammar(output: OutputFormat, text: str) -> None:
     data = text.encode("utf-8", "surrogatepass")
     until = time.thread_time() + _SECONDS
     for start in range(0, len(data), _AT_ONCE):
-        piece = list(data[start : start + _AT_ONCE])
-        read = matcher.validate_tokens(piece)
-        if read < len(piece) or not matcher.consume_tokens(piece):
-            place = len(data[: start + max(read, 0)].decode("utf-8", "replace"))
+        piece = data[start : start + _AT_ONCE]
+        read = matcher.try_consume_tokens(list(piece))
+        if read < len(piece):
+            place = len(data[: start + read].decode("utf-8", "ignore"))
             raise Unparsable(f"the answer leaves its grammar at character {place}", place=str(place))
         if time.thread_time() > until:
-            raise Unparsable(f"the answer takes more than {_SECONDS:g} s to check by its grammar", place=str(start))
+            place = len(data[:start].decode("utf-8", "ignore"))
+            raise Unparsable(f"the answer takes more than {_SECONDS:g} s to check by its grammar", place=str(place))
     if not matcher.is_accepting():
         raise Unparsable("the answer ends before its grammar does", place=str(len(text)))
 
@@ -151,7 +161,7 @@ def _read(text: str) -> Any:
         raise Unparsable(f"the answer is no JSON document: {error}") from None
     if twice:
         owner, name = twice[-1]
-        place = _pointer_to(document, owner) + pointer((name,))
+        place = (_pointer_to(document, owner) + pointer((name,)))[:MAX_SHORT_TEXT]
         raise Unparsable(f"the answer has the key {name[:80]!r} twice in one object", place=place)
     return document
 
