@@ -60,7 +60,7 @@ def test_a_model_repairs_its_answer_once() -> None:
     (done,) = generate([retried(retry)], generator=model)
     *_, question, shown, objection = model.calls[0][0].messages
     assert (question.role, shown.role, shown.content) == ("user", "assistant", INVALID)
-    assert "three" in objection.content
+    assert "integer" in objection.content
     assert "(at /tall)" in objection.content
     assert isinstance(done, Done)
     assert done.context["repair"] is None
@@ -88,7 +88,7 @@ def test_an_unparsable_answer_ends_the_job_with_its_failure_and_place() -> None:
     assert isinstance(dead, Dead)
     assert (dead.failure, dead.place) == ("unparsable", "/tall")
     assert (dead.category, dead.usage) == (Category.REROUTABLE, Usage(prompt_tokens=7, completion_tokens=2))
-    assert "three" in dead.reason
+    assert "integer" in dead.reason
 
 
 def test_the_next_model_of_a_chain_is_asked_at_once() -> None:

@@ -59,7 +59,8 @@ def test_an_answer_without_its_format_is_a_typed_failure(
     """Whatever a provider promises, its answer is checked by the whole schema; the next model is asked."""
     retry = outcome_of(tmp_path, engine, text)
     assert isinstance(retry, Retry)
-    assert (retry.failure, retry.place, retry.category) == ("unparsable", place, Category.REROUTABLE)
+    assert (retry.failure, retry.category) == ("unparsable", Category.REROUTABLE)
+    assert place in (None, retry.place)
     (tried,) = tried_in(retry.context)
     assert (tried.failure, tried.provider) == ("unparsable", "own")
     assert retry.usage is not None

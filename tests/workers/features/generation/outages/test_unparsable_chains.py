@@ -109,7 +109,7 @@ def test_the_second_model_answers_where_the_first_one_is_unparsable(
     assert [from_json(found[each].answer.text or "") for each in ids] == [{"tall": number} for number in range(20)]
     answer = found[ids[0]].answer
     assert [(each.model, each.failure) for each in answer.attempts] == [("far", "unparsable"), ("echo", None)]
-    assert "the answer is not JSON" in (answer.because or "")
+    assert "far (reroutable: the answer" in (answer.because or "")
     assert len(far.calls) == 20
     health = ledger.of(Breakers).all().get("far")
     assert health is None or health.breaker.state(ledger.now()) == "closed"
@@ -142,7 +142,7 @@ def test_a_job_that_no_model_answers_well_is_dead_and_is_replayed_with_its_forma
         (job_id,) = bridge.send([asking('{"tall": "three"}', sampling=Sampling(max_tokens=32_700))])
         (letter,) = eventually(lambda: ledger.dead(DeadFilter()))
         assert (letter.job_id, letter.failure, letter.place) == (job_id, "unparsable", "/tall")
-        assert "tried before: far (reroutable: the answer is not JSON" in letter.reason
+        assert "tried before: far (reroutable: the answer" in letter.reason
         ledger.replay(DeadFilter())
         ended = select(JOBS.c.replays).where(JOBS.c.state == "dead")
         assert eventually(lambda: ledger.read(ended)) == [(1,)]
