@@ -41,6 +41,7 @@ MAX_CHAIN: Final = 200  # subschemas that apply to one value because the one bef
 MAX_PATTERNS: Final = 1_000  # different ones, where a large one counts as ten
 _SMALL_PATTERN: Final = 20_000
 _OF_A_LARGE: Final = 10
+_LONGEST: Final = 1_000  # characters of a place
 _KEPT: Final = 1_024  # formats whose result is kept
 _LOOK_AROUND: Final = re.compile(r"\(\?<?[=!]")
 _AT: Final = re.compile(r"while processing \S*?#(/\S*)")
@@ -85,7 +86,7 @@ def is_known(output: OutputFormat) -> bool:
 
 def _raise(fault: _Fault | None, param: str) -> None:
     if fault is not None:
-        where, words = pointer(fault[0]), fault[1]
+        where, words = pointer(fault[0])[:_LONGEST], " ".join(fault[1].split())
         place = f"{param}, at {where}" if where else param
         raise InvalidRecord(f"{place}: {words}", param=param + where, code="invalid_value")
 
