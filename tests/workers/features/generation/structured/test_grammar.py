@@ -71,6 +71,7 @@ def test_begins_and_ends_with_the_value(text: str) -> None:
             "1",
         ),
         (_schema(minimum=1, exclusiveMinimum=True, type="integer"), "2", "1"),
+        (_schema(**{"$schema": "http://json-schema.org/draft/2020-12/schema#"}, type="null"), "null", "1"),
         (_schema(type="array", items=[{"type": "string"}], additionalItems=False), '["a"]', '["a","b"]'),
         (_schema(type="array", prefixItems=[{"type": "string"}], items=False), '["a"]', '["a","b"]'),
         (
