@@ -100,6 +100,10 @@ class Unparsable(HeadraceError):
         self.place = place
 
 
+class NoAnswer(HeadraceError):
+    """A job that ended without an answer to read: it failed, was cancelled, or moderation withheld the text."""
+
+
 class Unavailable(HeadraceError):
     """Something that is needed did not answer: worth another try later."""
 

@@ -2,11 +2,11 @@
 
 import base64
 import struct
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NoReturn, Self
 
 from pydantic import Field, model_validator
 
-from headrace_schemas.errors import Category
+from headrace_schemas.errors import Category, NoAnswer, Unparsable
 from headrace_schemas.grounding import Grounding
 from headrace_schemas.limits import (
     INTEGRAL,
@@ -29,6 +29,7 @@ from headrace_schemas.model import OutgoingValue
 from headrace_schemas.moderation import Count, ModerationVerdict, Unit
 from headrace_schemas.not_judged import NotJudged
 from headrace_schemas.output_format import Failure
+from headrace_schemas.parsed import M, parsed_as
 from headrace_schemas.recall import Recall
 from headrace_schemas.times import Time
 from headrace_schemas.tool import MAX_CALLS, ToolCall
@@ -318,6 +319,19 @@ class Result(JobEvent):
         Field(description="Time from acceptance to this receipt."),
     ] = 0.0
 
+    def parsed(self, model: type[M]) -> M:
+        """Return the answer as a value of the pydantic model whose shape the job asked for.
+
+        Raise NoAnswer where there is no text: moderation withheld it, the model abstained or called tools. Raise
+        Unparsable where the text is not of the model.
+        """
+        if self.answer is None or self.answer.text is None:
+            why = "moderation withheld its text" if self.status == "blocked" else f"it was a job of kind {self.kind}"
+            raise NoAnswer(f"the job {self.job_id} has no answer: {why}")
+        if self.answer.finish_reason in ("abstained", "tool_calls"):
+            raise NoAnswer(f"the job {self.job_id} has no answer: its finish_reason is {self.answer.finish_reason}")
+        return parsed_as(model, self.answer.text)
+
 
 class JobCancelled(JobEvent):
     """The end of a job that was cancelled before it was answered."""
@@ -326,6 +340,10 @@ class JobCancelled(JobEvent):
     cost: Annotated[Cost | None, Field(description="The cost of the calls until then; absent if there was none.")] = (
         None
     )
+
+    def parsed(self, model: type[M]) -> NoReturn:
+        """Raise NoAnswer, so that every end of a job can be asked for its answer."""
+        raise NoAnswer(f"the job {self.job_id} was cancelled: {self.reason or 'no reason was given'}")
 
 
 class DeadLetter(OutgoingValue):
@@ -376,3 +394,9 @@ class DeadLetter(OutgoingValue):
         A refused wish to cancel refers to a job too, and changes nothing for who waits for that.
         """
         return self.job_id or (None if self.topic in ABOUT_JOBS else self.refers_to)
+
+    def parsed(self, model: type[M]) -> NoReturn:
+        """Raise Unparsable where the answer did not have its format, and NoAnswer where the job failed otherwise."""
+        if self.failure is not None:
+            raise Unparsable(self.reason, self.failure, self.place)
+        raise NoAnswer(f"the job {self.concerns} failed ({self.category}): {self.reason}")

@@ -1,13 +1,13 @@
 """Formats that a job may ask its answer to have. A job whose answer has another one fails, and says why."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from headrace_schemas.limits import FAIL_FAST, NO_NUL, Label, ShortText
 from headrace_schemas.model import Value
+from headrace_schemas.schema_object import MAX_SCHEMA_BYTES, SchemaObject
 
-MAX_SCHEMA_BYTES: Final = 256 * 1024  # of a JSON Schema as JSON, and of a grammar
 MAX_CHOICES: Final = 10_000  # and values of an enum
 MAX_PATTERN: Final = 20_000  # characters of a regular expression
 
@@ -22,7 +22,7 @@ class JsonSchemaFormat(Value):
     """JSON that is valid by a JSON Schema (drafts 4 to 2020-12)."""
 
     type: Annotated[Literal["json_schema"], _TYPE] = "json_schema"
-    json_schema: Annotated[dict[str, Any], Field(description="The JSON Schema.")]
+    json_schema: Annotated[SchemaObject, Field(description="The JSON Schema.")]
     name: Annotated[Label | None, _NAME] = None
     in_prompt: Annotated[
         bool, Field(description="Whether the schema stands in the prompt, too. It then counts as tokens of the prompt.")

@@ -1,11 +1,12 @@
 """Tools that a model may call: their description, which of them it must call, and its calls. Nothing is executed."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from headrace_schemas.limits import MAX_TEXT, NO_NUL, ShortText
 from headrace_schemas.model import OutgoingValue, Value
+from headrace_schemas.schema_object import SchemaObject
 
 MAX_TOOLS: Final = 128
 MAX_CALLS: Final = 128  # of one answer
@@ -20,7 +21,7 @@ class Tool(Value):
 
     name: Annotated[ToolName, Field(description="The tool's name: 1 to 64 of A-Z, a-z, 0-9, '_' and '-'.")]
     description: Annotated[ShortText, Field(description="What it does, for the model.")] = ""
-    parameters: Annotated[dict[str, Any], Field(description="The JSON Schema of its arguments, an object.")] = {}
+    parameters: Annotated[SchemaObject, Field(description="The JSON Schema of its arguments, an object.")] = {}
 
 
 class NamedTool(Value):

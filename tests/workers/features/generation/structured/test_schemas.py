@@ -17,7 +17,7 @@ from headrace_schemas.output_format import (
     OutputFormat,
     RegexFormat,
 )
-from headrace_workers.features.generation.structured.schemas import MAX_DEPTH, check_format, check_schema, is_known
+from headrace_workers.features.generation.structured.schemas import check_format, check_schema, is_known
 
 pytestmark = pytest.mark.integration  # formats are compiled in processes of their own
 
@@ -86,10 +86,7 @@ def test_takes_schemas_of_all_drafts(schema: dict[str, Any]) -> None:
         ({"pattern": "("}, "/pattern", "no regular expression"),
         ({"$schema": "http://json-schema.org/draft-03/schema#"}, "/$schema", "none of the drafts"),
         ({"properties": {"a": {"type": "text"}}}, "/properties/a/type", "no JSON Schema"),
-        ({"minItems": float("nan")}, "", "JSON does not have"),
-        ({"title": "\ud800"}, "", "surrogate"),
         ({"enum": [str(number) for number in range(10_001)]}, "/enum", "10000 values"),
-        ({"description": "x" * 262_144}, "", "the limit is 262144"),
     ],
 )
 def test_refuses_by_place(schema: dict[str, Any], place: str, words: str) -> None:
@@ -98,17 +95,6 @@ def test_refuses_by_place(schema: dict[str, Any], place: str, words: str) -> Non
 
     assert found == place
     assert words in said
-
-
-@pytest.mark.parametrize("levels", [MAX_DEPTH, 1_000, 100_000])
-def test_refuses_deep_nesting_at_once(levels: int) -> None:
-    """A schema that is nested too deep is refused before anything recurses into it."""
-    schema: dict[str, Any] = {}
-    for _ in range(levels):
-        schema = {"not": schema}
-
-    assert "levels deep" in _refused(schema)[1]
-    assert is_known(JsonSchemaFormat.model_construct(json_schema=schema))
 
 
 def _chain(length: int) -> dict[str, Any]:
@@ -147,12 +133,7 @@ def test_bounds_compiling(schema: dict[str, Any]) -> None:
 
     _refused(schema)
 
-    assert time.process_time() - before < 5  # of this process; what compiles has its own bound
-
-
-def test_bounds_work_by_twelve_megabytes_of_values() -> None:
-    """An enum of 12 MB is refused by its size alone."""
-    assert "the limit is 262144" in _refused({"enum": [f"{number:050d}" for number in range(220_000)]})[1]
+    assert time.process_time() - before < 5  # of this process; the one that compiles has its own bound
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # closed lists that they would have begun on a new line.
 WHITE_SPACE: Final = r"[ \n\r\t]{1,8}"
 
-_OPTIONS: Final["JsonCompileOptions"] = {"whitespace_pattern": WHITE_SPACE, "lenient": True, "coerce_one_of": True}
+_OPTIONS: Final["JsonCompileOptions"] = {"whitespace_pattern": WHITE_SPACE, "lenient": True}
 _SPECIAL: Final = re.compile(r"[^A-Za-z0-9\u0080-\U0010ffff]")
 
 

@@ -17,7 +17,6 @@ import jsonschema_rs
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.output_format import (
     MAX_CHOICES,
-    MAX_SCHEMA_BYTES,
     GrammarFormat,
     JsonSchemaFormat,
     OutputFormat,
@@ -38,11 +37,11 @@ from headrace_workers.features.generation.structured.satisfiable import why_unsa
 from headrace_workers.features.generation.structured.subschemas import OutsideReference, Subschemas
 from headrace_workers.features.generation.structured.validity import LARGE_PATTERN, check_of
 
-MAX_DEPTH: Final = 100  # levels of a schema as JSON; llguidance reads 128
 MAX_CHAIN: Final = 200  # subschemas that apply to one value because the one before them does
 MAX_PATTERNS: Final = 1_000  # different ones, where a large one counts as ten
 _SMALL_PATTERN: Final = 20_000
 _OF_A_LARGE: Final = 10
+_LONGEST: Final = 1_000  # characters of a place
 _KEPT: Final = 1_024  # formats whose result is kept
 _LOOK_AROUND: Final = re.compile(r"\(\?<?[=!]")
 _AT: Final = re.compile(r"while processing \S*?#(/\S*)")
@@ -61,10 +60,10 @@ def check_format(output: OutputFormat) -> None:
     match output:
         case JsonSchemaFormat(json_schema=schema):
             check_schema(schema, "output.json_schema")
-        case RegexFormat(pattern=pattern):
-            _raise(_result(b"regex " + pattern.encode(), lambda: _fault_of_grammar(output)), "output.pattern")
-        case GrammarFormat(grammar=grammar):
-            _raise(_result(b"grammar " + grammar.encode(), lambda: _fault_of_grammar(output)), "output.grammar")
+        case RegexFormat():
+            _raise(_result(grammar_of(output), lambda: _fault_of_grammar(output)), "output.pattern")
+        case GrammarFormat():
+            _raise(_result(grammar_of(output), lambda: _fault_of_grammar(output)), "output.grammar")
 
 
 def check_schema(schema: dict[str, Any], param: str) -> None:
@@ -72,32 +71,31 @@ def check_schema(schema: dict[str, Any], param: str) -> None:
 
     Raise Unavailable where the machine is too busy to tell.
     """
-    text, fault = _as_json(schema)
-    _raise(fault or _result(text, lambda: _fault_of(schema)), param)
+    _raise(_result(_text_of(schema), lambda: _fault_of(schema)), param)
 
 
 def is_known(output: OutputFormat) -> bool:
     """Return True where `check_format` answers at once: the format is simple, or was checked before."""
     match output:
         case JsonSchemaFormat(json_schema=schema):
-            text, fault = _as_json(schema)
-        case RegexFormat(pattern=pattern):
-            text, fault = b"regex " + pattern.encode(), None
-        case GrammarFormat(grammar=grammar):
-            text, fault = b"grammar " + grammar.encode(), None
-        case _:
-            return True
-    return fault is not None or _digest(text) in _results
+            return _digest(_text_of(schema)) in _results
+        case RegexFormat() | GrammarFormat():
+            return _digest(grammar_of(output)) in _results
+    return True
 
 
 def _raise(fault: _Fault | None, param: str) -> None:
     if fault is not None:
-        where, words = pointer(fault[0]), fault[1]
+        where, words = pointer(fault[0])[:_LONGEST], " ".join(fault[1].split())
         place = f"{param}, at {where}" if where else param
         raise InvalidRecord(f"{place}: {words}", param=param + where, code="invalid_value")
 
 
-def _result(text: bytes, check: Callable[[], _Fault | None]) -> _Fault | None:
+def _text_of(schema: dict[str, Any]) -> str:
+    return json.dumps(schema, ensure_ascii=False)
+
+
+def _result(text: str, check: Callable[[], _Fault | None]) -> _Fault | None:
     """Return the result of a check, run once for each text."""
     digest = _digest(text)
     with _lock:
@@ -112,34 +110,8 @@ def _result(text: bytes, check: Callable[[], _Fault | None]) -> _Fault | None:
     return fault
 
 
-def _digest(text: bytes) -> bytes:
-    return hashlib.blake2b(text, digest_size=16).digest()
-
-
-def _as_json(schema: dict[str, Any]) -> tuple[bytes, _Fault | None]:
-    """Return a schema as JSON, or the fault for which it has no usable form."""
-    if (depth := _depth(schema)) > MAX_DEPTH:
-        return b"", ((), f"it is nested {depth} levels deep or deeper; the limit is {MAX_DEPTH}")
-    try:
-        text = json.dumps(schema, ensure_ascii=False, allow_nan=False).encode()
-    except UnicodeEncodeError:
-        return b"", ((), "it holds half of a surrogate pair, which is no character")
-    except (TypeError, ValueError):
-        return b"", ((), "it holds a value that JSON does not have")
-    if len(text) > MAX_SCHEMA_BYTES:
-        return b"", ((), f"it has {len(text)} bytes as JSON; the limit is {MAX_SCHEMA_BYTES}")
-    return text, None
-
-
-def _depth(schema: dict[str, Any]) -> int:
-    """Return how deep a value is nested, counted no further than one level too many."""
-    level: list[Any] = [schema]
-    for depth in range(1, MAX_DEPTH + 2):
-        level = [part for node in level for part in (node.values() if isinstance(node, dict) else node)]
-        level = [part for part in level if isinstance(part, dict | list | tuple)]
-        if not level:
-            return depth
-    return MAX_DEPTH + 1
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def _fault_of_grammar(output: RegexFormat | GrammarFormat) -> _Fault | None:
