@@ -1,22 +1,29 @@
 """Conversion and validation of a call's arguments into a job. Pure; arguments are checked nowhere else."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic.errors import PydanticUserError
 
 from headrace_producers.errors import InvalidJob
 from headrace_schemas import Sampling
 from headrace_schemas.envelope import is_traceparent
 from headrace_schemas.model import Value
+from headrace_schemas.output_format import JsonSchemaFormat, OutputFormat
 from headrace_schemas.reasons import describe
 
 V = TypeVar("V", bound=Value)
 
 Deadline = datetime | timedelta | None
 
+Output = type[BaseModel] | OutputFormat | Mapping[str, Any] | None
+
 _MAX_HEADER = 256
+_LONGEST_NAME: Final = 64
+_FORMATS: Final = ("json_schema", "json_object", "choice", "regex", "grammar")  # none is a type of JSON Schema
 
 
 def validated(build: Callable[..., V], fields: Mapping[str, Any]) -> V:
@@ -37,6 +44,20 @@ def sampling_of(sampling: Sampling | None, keywords: Mapping[str, Any]) -> Sampl
     if given:
         raise InvalidJob(f"give either sampling or {', '.join(given)}, and not both")
     return sampling
+
+
+def output_of(output: Output) -> Any:
+    """Return the format of an answer: of a pydantic model, of a JSON Schema as a dict, or as it is."""
+    if isinstance(output, type) and issubclass(output, BaseModel):
+        try:
+            schema = output.model_json_schema()
+        except PydanticUserError as error:
+            raise InvalidJob(f"output: {output.__name__} has no JSON Schema: {error.message}") from None
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "_", output.__name__).strip("_")[:_LONGEST_NAME]
+        return JsonSchemaFormat(json_schema=schema, name=name if name[:1].isalpha() else None)
+    if isinstance(output, Mapping) and output.get("type") not in _FORMATS:
+        return validated(JsonSchemaFormat, {"json_schema": dict(output)})
+    return output
 
 
 def sequence_of(values: Sequence[Any] | None) -> tuple[Any, ...] | None:

@@ -8,10 +8,12 @@ from typing import Any, Self
 
 from headrace_producers.arguments import (
     Deadline,
+    Output,
     check_correlationid,
     check_event_id,
     check_traceparent,
     deadline_at,
+    output_of,
     sampling_of,
     sequence_of,
     validated,
@@ -40,6 +42,7 @@ from headrace_schemas.job import AnyJob, Lane
 from headrace_schemas.min_quality import MinQuality
 from headrace_schemas.recall import CacheMode
 from headrace_schemas.review import Review
+from headrace_schemas.tool import Tool, ToolChoice
 
 FLUSH_SECONDS = 30.0
 
@@ -78,7 +81,7 @@ class Producer:
         *,
         model: str | Sequence[str] | None = None,
         prompt: str | None = None,
-        messages: Sequence[Message | Mapping[str, str]] | None = None,
+        messages: Sequence[Message | Mapping[str, Any]] | None = None,
         sampling: Sampling | None = None,
         temperature: float | None = None,
         top_p: float | None = None,
@@ -87,6 +90,9 @@ class Producer:
         stop: Sequence[str] | None = None,
         seed: int | None = None,
         repetition_penalty: float | None = None,
+        output: Output = None,
+        tools: Sequence[Tool | Mapping[str, Any]] | None = None,
+        tool_choice: ToolChoice | Mapping[str, str] | None = None,
         cache: CacheMode | str | None = None,
         max_age: float | None = None,
         screen: bool | None = None,
@@ -110,6 +116,10 @@ class Producer:
         """Ask a model for an answer, with either `prompt` or `messages`. Returns the job's id.
 
         Where `model` is a list, each model answers where those before it cannot.
+
+        `output` is the format that the answer must have: a pydantic model, a JSON Schema, or an `OutputFormat` such as
+        `ChoiceFormat(choices=("yes", "no"))`; read the answer with `receipt.parsed(Model)`. `tools` may be called as
+        `tool_choice` says, and are not executed.
 
         `cache` says which earlier answers are good enough (off, exact, semantic), `max_age` how old they may be, in
         seconds. The answer is to rest on passages of the base `knowledge`, of those documents alone whose attributes
@@ -139,6 +149,9 @@ class Producer:
                 "prompt": prompt,
                 "messages": sequence_of(messages),
                 "sampling": sampling_of(sampling, keywords),
+                "output": output_of(output),
+                "tools": sequence_of(tools),
+                "tool_choice": tool_choice,
                 "cache": cache,
                 "max_age": max_age,
                 "screen": screen,

@@ -1,7 +1,10 @@
 """The root of all errors of headrace. An error carries a category, and the category decides about a retry."""
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from headrace_schemas.output_format import Failure
 
 
 class Category(StrEnum):
@@ -80,6 +83,25 @@ class UnknownModel(HeadraceError):
     """A model alias that no folder under the models home answers to."""
 
     category = Category.INVALID
+
+
+class Unparsable(HeadraceError):
+    """An answer that does not have the format that its job asks for. Another model may give one that has it.
+
+    `failure` is `unparsable`, `truncated` (its tokens ended first) or `unsatisfiable` (no text has the format). `place`
+    is a JSON pointer into the answer, or a position in characters.
+    """
+
+    category = Category.REROUTABLE
+
+    def __init__(self, message: str, failure: "Failure" = "unparsable", place: str | None = None) -> None:
+        super().__init__(message)
+        self.failure = failure
+        self.place = place
+
+
+class NoAnswer(HeadraceError):
+    """A job that ended without an answer to read: it failed, was cancelled, or moderation withheld the text."""
 
 
 class Unavailable(HeadraceError):

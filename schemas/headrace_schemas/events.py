@@ -2,11 +2,11 @@
 
 import base64
 import struct
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NoReturn, Self
 
 from pydantic import Field, model_validator
 
-from headrace_schemas.errors import Category
+from headrace_schemas.errors import Category, NoAnswer, Unparsable
 from headrace_schemas.grounding import Grounding
 from headrace_schemas.limits import (
     INTEGRAL,
@@ -28,14 +28,17 @@ from headrace_schemas.min_quality import QualityFloor
 from headrace_schemas.model import OutgoingValue
 from headrace_schemas.moderation import Count, ModerationVerdict, Unit
 from headrace_schemas.not_judged import NotJudged
+from headrace_schemas.output_format import Failure
+from headrace_schemas.parsed import M, parsed_as
 from headrace_schemas.recall import Recall
 from headrace_schemas.times import Time
+from headrace_schemas.tool import MAX_CALLS, ToolCall
 from headrace_schemas.topics import ABOUT_JOBS
 
 JobId = Annotated[str, Field(min_length=36, max_length=36)]
 Milliseconds = Annotated[float, Field(ge=0)]
 JobKind = Literal["generation", "evaluation", "embedding", "moderation"]
-FinishReason = Literal["stop", "length", "abstained"]
+FinishReason = Literal["stop", "length", "abstained", "tool_calls"]
 
 
 class Usage(OutgoingValue):
@@ -62,6 +65,9 @@ class Attempt(OutgoingValue):
         Category | None, Field(description="The category of the error; absent for the attempt that answered.")
     ] = None
     reason: Annotated[ShortText | None, Field(description="The error in words.")] = None
+    failure: Annotated[
+        Failure | None, Field(description="Why the answer does not have the format that the job asks for.")
+    ] = None
     ms: Annotated[Milliseconds, Field(description="How long the call took.")]
     usage: Annotated[Usage | None, Field(description="Tokens of the call, where the model counted them.")] = None
     cost: Annotated[
@@ -102,6 +108,10 @@ class Answer(OutgoingValue):
 
     text: Annotated[Text | None, Field(description="The answer; absent if moderation blocked it.")] = None
     finish_reason: Annotated[FinishReason, Field(description="Why the answer ended.")]
+    tool_calls: Annotated[
+        tuple[ToolCall, ...],
+        Field(max_length=MAX_CALLS, description="The calls of tools that the model asks for."),
+    ] = ()
     model: Annotated[Alias, Field(description="The model that answered.")]
     quantization: Annotated[Name, Field(description="The number format of its weights.")]
     usage: Annotated[Usage, Field(description="Tokens of the job.")]
@@ -309,6 +319,19 @@ class Result(JobEvent):
         Field(description="Time from acceptance to this receipt."),
     ] = 0.0
 
+    def parsed(self, model: type[M]) -> M:
+        """Return the answer as a value of the pydantic model whose shape the job asked for.
+
+        Raise NoAnswer where there is no text: moderation withheld it, the model abstained or called tools. Raise
+        Unparsable where the text is not of the model.
+        """
+        if self.answer is None or self.answer.text is None:
+            why = "moderation withheld its text" if self.status == "blocked" else f"it was a job of kind {self.kind}"
+            raise NoAnswer(f"the job {self.job_id} has no answer: {why}")
+        if self.answer.finish_reason in ("abstained", "tool_calls"):
+            raise NoAnswer(f"the job {self.job_id} has no answer: its finish_reason is {self.answer.finish_reason}")
+        return parsed_as(model, self.answer.text)
+
 
 class JobCancelled(JobEvent):
     """The end of a job that was cancelled before it was answered."""
@@ -317,6 +340,10 @@ class JobCancelled(JobEvent):
     cost: Annotated[Cost | None, Field(description="The cost of the calls until then; absent if there was none.")] = (
         None
     )
+
+    def parsed(self, model: type[M]) -> NoReturn:
+        """Raise NoAnswer, so that every end of a job can be asked for its answer."""
+        raise NoAnswer(f"the job {self.job_id} was cancelled: {self.reason or 'no reason was given'}")
 
 
 class DeadLetter(OutgoingValue):
@@ -336,6 +363,13 @@ class DeadLetter(OutgoingValue):
     tenant: Annotated[Tenant | None, Field(description="The tenant, if it is known.")] = None
     category: Annotated[Category, Field(description="The kind of failure.")]
     reason: Annotated[ShortText, Field(description="The failure in words.")]
+    failure: Annotated[
+        Failure | None, Field(description="Why the answer does not have the format that the job asks for.")
+    ] = None
+    place: Annotated[
+        ShortText | None,
+        Field(description="Where the answer fails its format: a JSON pointer into it, or a position in characters."),
+    ] = None
     stage: Annotated[Name, Field(description="The stage that failed; `ingest` for a refused record.")]
     attempts: Annotated[Count, Field(description="Attempts of the step that failed.")] = 0
     cost: Annotated[Cost | None, Field(description="The cost of a job that called models before it failed.")] = None
@@ -360,3 +394,9 @@ class DeadLetter(OutgoingValue):
         A refused wish to cancel refers to a job too, and changes nothing for who waits for that.
         """
         return self.job_id or (None if self.topic in ABOUT_JOBS else self.refers_to)
+
+    def parsed(self, model: type[M]) -> NoReturn:
+        """Raise Unparsable where the answer did not have its format, and NoAnswer where the job failed otherwise."""
+        if self.failure is not None:
+            raise Unparsable(self.reason, self.failure, self.place)
+        raise NoAnswer(f"the job {self.concerns} failed ({self.category}): {self.reason}")

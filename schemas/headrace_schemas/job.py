@@ -31,8 +31,10 @@ from headrace_schemas.limits import (
 from headrace_schemas.message import Message
 from headrace_schemas.min_quality import MinQuality
 from headrace_schemas.model import Value
+from headrace_schemas.output_format import OutputFormat
 from headrace_schemas.recall import SECONDS_OF_A_YEAR, CacheMode
 from headrace_schemas.times import Time
+from headrace_schemas.tool import MAX_TOOLS, NamedTool, Tool, ToolChoice
 from headrace_schemas.uuids import Namespace
 
 # Job ids are UUIDv5 in this namespace, so that any language can compute them.
@@ -179,6 +181,19 @@ class GenerationJob(JudgedJob):
     sampling: Annotated[Sampling, Field(description="How tokens are sampled.")] = (
         Sampling.model_construct()
     )  # without a validator: the import would build it
+    output: Annotated[
+        OutputFormat | None,
+        Field(description="The format that the answer must have. A job whose answer has another fails, and says why."),
+    ] = None
+    tools: Annotated[
+        tuple[Tool, ...],
+        Field(max_length=MAX_TOOLS, description="The tools that the model may call. Nothing is executed."),
+        FAIL_FAST,
+    ] = ()
+    tool_choice: Annotated[
+        ToolChoice | None,
+        Field(description="Whether the model must call a tool, and which. By default `auto` if there are tools."),
+    ] = None
     cache: Annotated[
         CacheMode | None, Field(description="Which earlier answers may be served. By default as `HEADRACE_CACHE` says.")
     ] = None
@@ -215,6 +230,19 @@ class GenerationJob(JudgedJob):
     def _models_once(self) -> "GenerationJob":
         if len(set(self.chain)) < len(self.chain):
             raise ValueError("model names a model twice: name each once")
+        return self
+
+    @model_validator(mode="after")
+    def _tools_by_name(self) -> "GenerationJob":
+        names = [each.name for each in self.tools]
+        if len(set(names)) < len(names):
+            raise ValueError("tools names a tool twice: name each once")
+        if self.tool_choice not in (None, "none") and not self.tools:
+            raise ValueError("tool_choice is given without tools")
+        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.name not in names:
+            raise ValueError(f"tool_choice names {self.tool_choice.name!r}, which is none of the tools")
+        if self.output is not None and self.tools and self.tool_choice != "none":
+            raise ValueError("both output and tools are given: an answer has one format, or is a call of a tool")
         return self
 
     @model_validator(mode="after")

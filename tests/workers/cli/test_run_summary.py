@@ -9,6 +9,7 @@ from headrace_schemas import Answer, Embedding, Finding, JudgeVerdict, Moderatio
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.recall import Recall
 from headrace_workers.cli.output import console
+from headrace_workers.cli.receipt_lines import Receipt
 from headrace_workers.features.batches.commands.run_report import draw_summary, summary_dict
 from headrace_workers.features.batches.commands.run_summary import Tally, rate
 
@@ -20,6 +21,12 @@ def test_counts_and_tokens_add_up():
     assert (tally.jobs, tally.unanswered) == (5, 3)
     assert (tally.prompt_tokens, tally.completion_tokens) == (14, 6)
     assert tally.causes == {"permanent at generate": 2}
+
+
+def test_answers_without_their_format_are_counted_by_failure():
+    """Apart from other ends of the same category."""
+    letter = dead(1).event.model_copy(update={"failure": "truncated"})
+    assert Tally([Receipt(letter), dead(2)]).causes == {"truncated at generate": 1, "permanent at generate": 1}
 
 
 def test_a_groups_time_counts_once():

@@ -7,6 +7,7 @@ from headrace_schemas import Answer, Embedding, JudgeVerdict, ModerationVerdict,
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.recall import Recall
 from headrace_workers.cli.output import console, printable, table
+from headrace_workers.cli.receipt_lines import Receipt
 from headrace_workers.cli.tables import COLUMNS, checks, one_line, passages, row, shorten, table_of
 
 
@@ -161,3 +162,10 @@ def test_a_vector_and_a_verdict_are_named():
     assert (shown.answer, shown.ended, shown.tokens) == ("(a vector of 2 dimensions)", "embedding", "")
     shown = row(result(1, kind="moderation", judge=JudgeVerdict(), answer=None))
     assert (shown.answer, shown.ended, shown.moderation) == ("(redact email)", "moderation", "redact email")
+
+
+def test_an_answer_without_its_format_is_told_by_its_failure_and_place():
+    """In the place of the category, which says less."""
+    letter = dead(1).event.model_copy(update={"failure": "unparsable", "place": "/tall"})
+    assert row(Receipt(letter)).answer == "unparsable at generate: too long (/tall)"
+    assert row(dead(1)).answer == "permanent at generate: too long"

@@ -108,5 +108,5 @@ def test_the_set_is_closed(gateway: Gateway):
         "headrace_gateway_requests_total", "headrace_gateway_request_seconds", "headrace_gateway_bytes_total",
         "headrace_gateway_jobs_total", "headrace_gateway_refused_total", "headrace_gateway_waiting",
         "headrace_gateway_up", "headrace_pass_rate", "headrace_pass_rate_low", "headrace_pass_rate_high",
-        "headrace_pass_rate_labels", "headrace_scores_total", "headrace_held",
+        "headrace_pass_rate_labels", "headrace_scores_total", "headrace_held", "headrace_unparsable_jobs",
     }  # fmt: skip

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 from headrace_schemas import Category, Finding, HeadraceError, Message, ModerationVerdict, Sampling
 from headrace_schemas.events import FinishReason
 from headrace_schemas.moderation import Action
+from headrace_schemas.output_format import OutputFormat
+from headrace_schemas.tool import Tool, ToolCall, ToolChoice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +35,8 @@ class Request:
     Once `given_up` says so, which it is asked for each token, nobody wants the answer any more: it may be GivenUp. A
     call to another machine ends after `at_most` seconds. One that is `patient` waits for a provider that is busy;
     another model answers the others. A call that had to wait for its turn begins only if `barred` then returns 0: it
-    returns for how many seconds nobody is to ask the model.
+    returns for how many seconds nobody is to ask the model. The answer has the format of `output`, or calls one of the
+    `tools` as `tool_choice` says; an engine that cannot make sure of it answers freely, and what it says is checked.
     """
 
     messages: tuple[Message, ...]
@@ -43,6 +46,9 @@ class Request:
     at_most: float | None = None
     patient: bool = True
     barred: Callable[[], float] = field(default=_free, compare=False)
+    output: OutputFormat | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
 
 
 class GivenUp(HeadraceError):
@@ -98,6 +104,7 @@ class Completion:
     prompt_tokens: int
     completion_tokens: int
     remote: RemoteSource | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class NoProbabilities(ValueError):

@@ -6,6 +6,7 @@ import pytest
 from tests.workers.features.evals.runs import RUN, made
 
 from headrace_schemas import GenerationJob
+from headrace_schemas.output_format import JsonObjectFormat
 from headrace_workers.cli.jobfile import parse_job
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.features.evals.plan import Plan
@@ -78,3 +79,9 @@ def test_rows_that_make_no_job_are_all_named(tmp_path: Path) -> None:
     assert told[0].startswith("3 rows are wrong")
     assert told[1].endswith("items.jsonl:2: variant A: the prompt cannot be filled: it lacks `q`; it has `p`")
     assert told[3].endswith("items.jsonl:3: variant A: prompt: is empty")
+
+
+def test_a_variant_may_ask_for_a_format(tmp_path: Path) -> None:
+    """Its jobs do, and those of the others do not."""
+    text = RUN.format(more="").replace('name = "A"', 'name = "A"\noutput = {type = "json_object"}')
+    assert [job.output for job in jobs_of(made(tmp_path, ROWS[:1], text=text))] == [JsonObjectFormat(), None]

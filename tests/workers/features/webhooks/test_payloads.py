@@ -106,3 +106,10 @@ def test_a_response_is_told_by_its_id():
     assert (body["type"], body["data"]) == (
         "response.completed", {"id": "resp_1", "link": "https://a.example/v1/responses/resp_1"},
     )  # fmt: skip
+
+
+def test_an_answer_without_its_format_is_told_with_the_failure_and_its_place():
+    """Other failures leave both out."""
+    body, _ = said(DEAD.model_copy(update={"failure": "unparsable", "place": "/tall"}))
+    assert (body["data"]["failure"], body["data"]["place"]) == ("unparsable", "/tall")
+    assert {"failure", "place"}.isdisjoint(said(DEAD)[0]["data"])

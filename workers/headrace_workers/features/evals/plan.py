@@ -123,6 +123,7 @@ class Plan:
             max_age=variant.max_age,
             knowledge=variant.knowledge,
             without_passages=variant.without_passages,
+            output=variant.output,
             reference=None if reference is None else _filled(reference, item, "reference"),
             criteria=self.run.criteria,
             metadata={

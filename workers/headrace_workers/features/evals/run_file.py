@@ -26,6 +26,7 @@ from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.limits import INTEGRAL, MAX_CRITERIA, Alias, Key, Label, NonEmptyText, Tenant, Text
 from headrace_schemas.model import Value
+from headrace_schemas.output_format import OutputFormat
 from headrace_schemas.reasons import describe
 from headrace_schemas.recall import SECONDS_OF_A_YEAR, CacheMode
 from headrace_workers.features.evals.placeholders import Template
@@ -50,6 +51,7 @@ class Variant(Value):
     max_age: Annotated[float | None, Field(gt=0, le=SECONDS_OF_A_YEAR)] = None
     knowledge: Alias | None = None
     without_passages: WithoutPassages | None = None
+    output: OutputFormat | None = None
 
     @field_validator("prompt", "system")
     @classmethod

@@ -1,4 +1,7 @@
-"""Admission of prompts: a prompt must fit into its model's context, and its model must know what it asks for."""
+"""Admission of prompts: a prompt must fit into its model's context, and its model must know what it asks for.
+
+The format that it asks for must be one that an answer can have.
+"""
 
 from typing import Final
 
@@ -6,6 +9,8 @@ from headrace_schemas import GenerationJob, HeadraceError, Sampling
 from headrace_schemas.errors import InvalidRecord, PromptTooLong
 from headrace_workers.core.admission.check import AdmissionCheck, KnownModels
 from headrace_workers.core.pipeline.task import Job
+from headrace_workers.features.generation.structured.in_prompt import with_format
+from headrace_workers.features.generation.structured.schemas import check_format, is_known
 
 _USUAL: Final = {name: getattr(Sampling(), name) for name in Sampling.model_fields if name != "max_tokens"}
 TURN_TOKENS: Final = 32  # that a template may add to a message
@@ -18,9 +23,14 @@ class PromptCheck(AdmissionCheck):
         self._models = models
 
     def check(self, job: Job) -> None:
-        """Raise InvalidRecord, which names the parameter, where a model that may answer lacks one that the job sets."""
+        """Raise InvalidRecord, which names the parameter, where a model that may answer lacks one that the job sets.
+
+        Raise it also where the job asks for a format that was refused before.
+        """
         if not isinstance(job, GenerationJob):
             return
+        if job.output is not None and is_known(job.output):
+            check_format(job.output)
         asked = [name for name, usual in _USUAL.items() if getattr(job.sampling, name) != usual]
         for alias in job.chain if asked else ():
             lacks = self._models.lacks(alias)
@@ -32,24 +42,45 @@ class PromptCheck(AdmissionCheck):
                 )
 
     def is_doubtful(self, job: Job) -> bool:
-        """Return False where the prompt fits however it is cut into tokens, or only its model's worker can count it."""
+        """Return False where the job's format is known, and the prompt fits however it is cut into tokens, or only its
+        model's worker can count it.
+        """
         if not isinstance(job, GenerationJob):
             return False
-        context, turns = self._models.context_length(job.first_model), job.conversation
+        if job.output is not None and not is_known(job.output):
+            return True
+        context, turns = self._models.context_length(job.first_model), with_format(job.conversation, job)
         most = sum(len(each.content.encode("utf-8", "surrogatepass")) + TURN_TOKENS for each in turns)  # a byte each
         return context is not None and most + self._models.longest_mark >= context
 
     def examine(self, job: Job) -> int | None:
         """Return the tokens of the prompt and the longest answer, None where only a guess can be had.
 
-        Raise PromptTooLong, or InvalidRecord where the prompt cannot be made.
+        Raise PromptTooLong, or InvalidRecord where the prompt cannot be made or no answer can have the job's format.
         """
         if not isinstance(job, GenerationJob):
             return None
+        if job.output is not None:
+            check_format(job.output)
         try:
-            prompt = self._models.prompt_tokens(job.first_model, job.conversation, job.tenant)
-        except PromptTooLong:
-            raise
+            prompt = self._models.prompt_tokens(job.first_model, with_format(job.conversation, job), job.tenant)
+        except PromptTooLong as error:
+            raise self._too_long(error, job) from error
         except HeadraceError as error:  # permanent to a worker; here another job may be right
             raise InvalidRecord(str(error)) from error
         return None if prompt is None else prompt + job.sampling.max_tokens
+
+    def _too_long(self, error: PromptTooLong, job: GenerationJob) -> PromptTooLong:
+        """Return the error of a prompt that is too long; it says so if the format in the prompt makes it so."""
+        if job.output is None:
+            return error
+        try:
+            self._models.prompt_tokens(job.first_model, job.conversation, job.tenant)
+        except HeadraceError:
+            return error
+        found = PromptTooLong(
+            f"the format that stands in the prompt makes it too long: {error}; or shorten the schema, or set "
+            "output.in_prompt to false"
+        )
+        found.param = "output"
+        return found

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from headrace_schemas import Category, HeadraceError
-from headrace_schemas.errors import Unavailable
+from headrace_schemas.errors import Unavailable, Unparsable
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
@@ -152,7 +152,7 @@ class ModelHealth:
 
 
 def _is_failure(error: HeadraceError) -> bool:
-    if error.category is not Category.REROUTABLE or isinstance(error, NotAsked):
+    if error.category is not Category.REROUTABLE or isinstance(error, NotAsked | Unparsable):  # the last has answered
         return False
     return not isinstance(error, ProviderBusy) or not error.is_sure or (error.after or 0) >= _HARD_SECONDS
 

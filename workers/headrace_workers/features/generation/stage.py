@@ -4,11 +4,12 @@ from typing import Final
 
 from headrace_schemas import GenerationJob
 from headrace_workers.core.pipeline.chain import next_in_chain
-from headrace_workers.core.pipeline.stage import Stage, Weight
+from headrace_workers.core.pipeline.stage import FurtherAnswers, Stage, Weight, no_further_answers
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.features.generation.admission import TURN_TOKENS
 from headrace_workers.features.generation.engines.prefixes import digest_of
 from headrace_workers.features.generation.step import generate
+from headrace_workers.features.generation.structured.in_prompt import with_format
 
 _ADDED_TURNS: Final = 8  # of other features, and of the marks that they add
 
@@ -36,13 +37,18 @@ def sampling_group(job: Job, job_id: str) -> str:
 
 def shared_prefix(job: Job) -> int | None:
     """Return the same number for all jobs of a tenant that begin with the same long system prompt; None for others."""
-    return digest_of(job.tenant, job.messages) if isinstance(job, GenerationJob) else None
+    return digest_of(job.tenant, with_format(job.messages, job)) if isinstance(job, GenerationJob) else None
 
 
 def most_tokens(job: Job, read_bytes: int) -> int:
     """Return the most tokens that one answer may read and write: no text has more tokens than bytes."""
     assert isinstance(job, GenerationJob)  # noqa: S101 - no other asks for a model of its own
     return read_bytes + TURN_TOKENS * (len(job.conversation) + _ADDED_TURNS) + job.sampling.max_tokens
+
+
+def further_answers(job: Job) -> FurtherAnswers:
+    """Return the further answer of a job that asks for a format: one that does not have it may be asked for again."""
+    return FurtherAnswers(1) if isinstance(job, GenerationJob) and job.output is not None else no_further_answers(job)
 
 
 GENERATE: Final = Stage(
@@ -57,4 +63,5 @@ GENERATE: Final = Stage(
     group=sampling_group,
     prefix=shared_prefix,
     most_tokens=most_tokens,
+    further_answers=further_answers,
 )

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeAlias
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Message, Output, Usage
+from headrace_schemas.errors import Unparsable
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, Wait, outcome_of, wait_for
@@ -26,6 +28,9 @@ from headrace_workers.features.generation.attempt import (
 )
 from headrace_workers.features.generation.monitored_generator import BreakerIsOpen
 from headrace_workers.features.generation.store.model_generations import ReturnedModel
+from headrace_workers.features.generation.structured.in_prompt import with_format
+from headrace_workers.features.generation.structured.validity import failure_of
+from headrace_workers.features.generation.unparsable import forgotten, repairing, unparsable, with_room, without_repair
 
 _PATIENCE: Final = 60.0  # seconds that an interactive job without a deadline waits, though another model could answer
 
@@ -60,11 +65,14 @@ def generate(
     requests = [
         Request(
             (*shown(job.tenant, _conversation(job, tasks[place].context)), *_turns(tasks[place].context)),
-            job.sampling,
+            with_room(job.sampling, tasks[place].context),
             job.tenant,
             _given_up(tasks[place], generator.alias, cancelled, begun, monotonic),
             share_of(tasks[place], generator.alias),
             patient=_is_patient(tasks[place], generator.alias),
+            output=job.output,
+            tools=job.tools,
+            tool_choice=job.tool_choice,
         )
         for place, job in jobs
     ]
@@ -103,9 +111,26 @@ def _outcome(task: Task, completion: Completion | HeadraceError, generator: Gene
         return spared(task, generator, completion)
     if isinstance(completion, ProviderBusy) and (wait := put_off(task, completion, generator.alias)) is not None:
         return wait
+    if isinstance(completion, Unparsable):
+        return unparsable(task, completion, generator, ms, None, None)
     if isinstance(completion, HeadraceError):
-        return _failure(task, completion, generator, ms)
-    return _answered(task, completion, generator, ms)
+        return without_repair(task, completion) or _failure(task, completion, generator, ms)
+    return _checked(task, completion, generator, ms)
+
+
+def _checked(task: Task, completion: Completion, generator: Generator, ms: float) -> Outcome:
+    """Return the outcome of an answer: done if it has the format that the job asks for."""
+    # A byte-level model may write a NUL, which no event may carry.
+    text = completion.text.replace("\x00", "\ufffd")
+    completion = replace(
+        completion,
+        text=text[:MAX_TEXT],
+        finish_reason="length" if len(text) > MAX_TEXT else completion.finish_reason,
+    )
+    output = task.job.output if isinstance(task.job, GenerationJob) else None
+    if output is None or (error := failure_of(output, completion.text, completion.finish_reason)) is None:
+        return _answered(task, completion, generator, ms)
+    return unparsable(task, error, generator, ms, completion, _usage(completion))
 
 
 def _failure(task: Task, error: HeadraceError, generator: Generator, ms: float) -> Outcome:
@@ -121,12 +146,11 @@ def _failure(task: Task, error: HeadraceError, generator: Generator, ms: float) 
 
 
 def _answered(task: Task, completion: Completion, generator: Generator, ms: float) -> Done:
-    context = task.context
-    # A byte-level model may write a NUL, which no event may carry.
-    text = completion.text.replace("\x00", "\ufffd")
+    context, text = task.context, completion.text
     answer = Answer(
-        text=text[:MAX_TEXT],
-        finish_reason="length" if len(text) > MAX_TEXT else completion.finish_reason,
+        text=text,
+        finish_reason=completion.finish_reason,
+        tool_calls=completion.tool_calls,
         model=generator.alias,
         quantization=generator.quantization,
         usage=_usage(completion),
@@ -139,6 +163,7 @@ def _answered(task: Task, completion: Completion, generator: Generator, ms: floa
         Output(job_id=task.job_id, tenant=task.job.tenant, answer=answer),
         context={
             **({TRIED: []} if TRIED in context else {}),  # they are in the answer: another begins anew
+            **forgotten(context),
             **seen_by(context, answer.provider, *(each.provider for each in answer.attempts)),
         },
         rows=(
@@ -179,14 +204,17 @@ def _source(remote: RemoteSource | None) -> dict[str, str | None]:
 
 
 def _conversation(job: GenerationJob, context: Mapping[str, Any]) -> tuple[Message, ...]:
-    """Return what the model reads: the job's conversation, or what a feature makes of it, such as one with passages."""
+    """Return what the model reads: the job's conversation, or what a feature makes of it, such as one with passages.
+    It names the format that the answer must have.
+    """
     changed = (each.conversation(job, context) for each in answering())
-    return next((messages for messages in changed if messages is not None), job.conversation)
+    found = next((messages for messages in changed if messages is not None), job.conversation)
+    return with_format(found, job)
 
 
 def _turns(context: Mapping[str, Any]) -> tuple[Message, ...]:
     """Return the turns after the conversation: they tell the model what its last answers lacked."""
-    return tuple(turn for each in answering() for turn in each.turns(context))
+    return (*(turn for each in answering() for turn in each.turns(context)), *repairing(context))
 
 
 def _not_a_generation(task: Task) -> Outcome:

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 from headrace_schemas import HeadraceError, NotJudged, Pairwise, Rubric, Sampling, Score
 from headrace_schemas.errors import ProviderNotAllowed, Unavailable
+from headrace_schemas.output_format import ChoiceFormat
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.log import Action
 from headrace_workers.core.ports import Generator, NoProbabilities, Request, provider_of
@@ -117,7 +118,9 @@ def _answers(generator: Generator, questions: Sequence[_Question], scale: rubric
     try:
         weighed = generator.choice_probabilities([messages for messages, _ in asked], tuple(scale.values))
     except NoProbabilities:
-        written = generator.generate([Request(messages, _IN_WORDS, tenant) for messages, tenant in asked])
+        one_of_them = ChoiceFormat(choices=tuple(scale.values))  # an engine that cannot make sure of it answers freely
+        requests = [Request(messages, _IN_WORDS, tenant, output=one_of_them) for messages, tenant in asked]
+        written = generator.generate(requests)
         return [_of(lambda said: rubric.read_words(said.text, scale), each) for each in written]
     return [_of(lambda said: rubric.read_answer(said, scale), each) for each in weighed]
 

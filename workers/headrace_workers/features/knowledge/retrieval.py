@@ -9,6 +9,7 @@ from headrace_schemas import GenerationJob, HeadraceError, Message
 from headrace_schemas.attributes import AnyFilter, AttributeMap
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_workers.features.generation.structured.in_prompt import with_format
 from headrace_workers.features.knowledge.admission import no_such_base
 from headrace_workers.features.knowledge.grounds import Found, Grounds, NoGrounds, UnknownBase, with_turn
 from headrace_workers.features.knowledge.packing import Passage, pack
@@ -172,6 +173,7 @@ class Retrieval:
         return max(1, min(job.sampling.max_tokens, context // _ANSWERS_SHARE))
 
     def _prompt_tokens(self, job: GenerationJob, messages: Sequence[Message]) -> int:
+        messages = with_format(messages, job)
         counted = self.counts.prompt_tokens(job.first_model, messages, job.tenant)
         return sum(self.guess(message.content) for message in messages) if counted is None else counted
 

@@ -17,6 +17,7 @@ class Provider:
 
     def __init__(self) -> None:
         self.fault = OK
+        self.text = "far away"
         self.seconds = 0.0  # until it answers
         self.calls: list[float] = []
         self.closing = threading.Event()
@@ -64,7 +65,7 @@ class Provider:
                 self._piece(call, {"content": "word "})
                 if self.closing.wait(0.1):
                     return
-        self._piece(call, {"content": "far away"}, "stop")
+        self._piece(call, {"content": self.text}, "stop")
         call.wfile.write(b"data: [DONE]\n\n")
 
     @staticmethod

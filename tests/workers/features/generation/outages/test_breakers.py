@@ -13,7 +13,7 @@ from tests.workers.tasks_in_memory import Tasks
 
 from headrace_schemas import Message, Sampling, Topic
 from headrace_schemas.codec import decode_value
-from headrace_schemas.errors import Unavailable
+from headrace_schemas.errors import Unavailable, Unparsable
 from headrace_schemas.job import Lane
 from headrace_schemas.model_events import BreakerClosed
 from headrace_workers.core.clock import SystemClock
@@ -252,6 +252,13 @@ def test_a_prompt_that_is_wrong_says_nothing_about_its_model(ledger):  # noqa: F
     model, health = Down(Unavailable("later")), ModelHealth(ledger, "echo")
     for _ in range(9):
         generate([task(ledger, generation())], generator=MonitoredGenerator(model, health))
+    assert breaker_of(ledger) == Breaker()
+
+
+def test_an_answer_without_its_format_says_nothing_about_its_model(ledger):  # noqa: F811
+    """Its engine answered: the breaker stays closed, however many there are."""
+    health = ModelHealth(ledger, "echo")
+    health.note([Unparsable("it is no tree")] * 9, 5, probed=False)
     assert breaker_of(ledger) == Breaker()
 
 

@@ -14,6 +14,7 @@ from headrace_workers.features.generation.engines.remote.failure_statuses import
 from headrace_workers.features.generation.engines.remote.failures import AnswerLost, ProviderRefuses
 from headrace_workers.features.generation.engines.remote.generator import RemoteGenerator
 from headrace_workers.features.generation.engines.remote.http_client import failed_connection, http_client
+from headrace_workers.features.generation.engines.remote.native_format import anthropic_body
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
 
@@ -38,9 +39,8 @@ class AnthropicProvider:
 
     async def stream(self, request: Request) -> AsyncIterator[Piece]:
         """Ask for a message, and yield its pieces as they come."""
-        key = self._model.api_key.read() if self._model.api_key else _NO_KEY  # each time: keys are exchanged
         try:
-            events = await self._client.with_options(api_key=key).messages.create(**self._body(request))
+            events = await self._begin(self._body(request), anthropic_body(request.output, self._model))
             async with aclosing(events.__aiter__()) as found:
                 async for event in found:
                     if (piece := _piece(event)) is not None:
@@ -55,6 +55,17 @@ class AnthropicProvider:
             raise failure_in_stream(self._model.endpoint, error.body or {"message": str(error)}) from None
         except ValueError as error:  # of the client's parser
             raise AnswerLost(f"{self._model.endpoint} sent an event that is not valid JSON") from error
+
+    async def _begin(self, body: dict[str, Any], output: dict[str, Any]) -> Any:
+        """Begin a call. A model that cannot use the format is asked without it: the prompt names it, too."""
+        key = self._model.api_key.read() if self._model.api_key else _NO_KEY  # each time: keys are exchanged
+        create = self._client.with_options(api_key=key).messages.create
+        try:
+            return await create(**body, **output)
+        except self._anthropic.BadRequestError:
+            if not output:
+                raise
+            return await create(**body)
 
     async def close(self) -> None:
         """Close its connections."""

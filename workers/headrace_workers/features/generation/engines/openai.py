@@ -15,6 +15,7 @@ from headrace_workers.features.generation.engines.remote.failure_statuses import
 from headrace_workers.features.generation.engines.remote.failures import AnswerLost, ProviderRefuses
 from headrace_workers.features.generation.engines.remote.generator import RemoteGenerator
 from headrace_workers.features.generation.engines.remote.http_client import failed_connection, http_client
+from headrace_workers.features.generation.engines.remote.native_format import openai_body
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
 
@@ -41,14 +42,7 @@ class OpenAIProvider:
     async def stream(self, request: Request) -> AsyncIterator[Piece]:
         """Ask for a chat completion, and yield its pieces as they come."""
         try:
-            # The client's own types are built for each chunk, which takes as long as all the rest of a call.
-            chunks = await self._client_now().post(
-                "/chat/completions",
-                body=self._body(request),
-                cast_to=object,
-                stream=True,
-                stream_cls=self._openai.AsyncStream[object],
-            )
+            chunks = await self._begin(self._body(request), openai_body(request.output, self._model))
             async with aclosing(chunks.__aiter__()) as found:
                 async for chunk in found:
                     yield _piece(chunk)
@@ -60,6 +54,21 @@ class OpenAIProvider:
             raise failure_in_stream(self._model.endpoint, error.body or {"message": str(error)}) from None
         except ValueError as error:  # of the client's parser
             raise AnswerLost(f"{self._model.endpoint} sent a chunk that is not valid JSON") from error
+
+    async def _begin(self, body: dict[str, Any], output: dict[str, Any]) -> Any:
+        """Begin a call. A provider that cannot use the format is asked without it: the prompt names it, too."""
+        try:
+            return await self._post({**body, **output})
+        except (self._openai.BadRequestError, self._openai.UnprocessableEntityError):
+            if not output:
+                raise
+            return await self._post(body)
+
+    async def _post(self, body: dict[str, Any]) -> Any:
+        # The client's own types are built for each chunk, which takes as long as all the rest of a call.
+        return await self._client_now().post(
+            "/chat/completions", body=body, cast_to=object, stream=True, stream_cls=self._openai.AsyncStream[object]
+        )
 
     def _client_now(self) -> Any:
         """Return a client with the key as it is now: keys are exchanged."""

@@ -26,7 +26,7 @@ class Spoken:
     """
 
     text: str | None
-    finish_reason: Literal["stop", "length", "content_filter"]
+    finish_reason: Literal["stop", "length", "content_filter", "tool_calls"]
     refusal: str | None = None
 
 

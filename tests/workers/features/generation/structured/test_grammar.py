@@ -1,0 +1,96 @@
+"""Tests of grammars: what a model may write, byte by byte."""
+
+from typing import Any
+
+import pytest
+from llguidance import LLMatcher, LLTokenizer
+
+from headrace_schemas.output_format import ChoiceFormat, JsonObjectFormat, JsonSchemaFormat, OutputFormat, RegexFormat
+from headrace_workers.features.generation.structured.grammar import grammar_of
+
+_DRAFT_4 = "http://json-schema.org/draft-04/schema"
+_BYTES = LLTokenizer("byte")
+
+
+def _may_write(output: OutputFormat, text: str) -> bool:
+    matcher = LLMatcher(_BYTES, grammar_of(output), log_level=0)
+    assert not matcher.is_error(), matcher.get_error()
+    return matcher.consume_tokens(list(text.encode())) and matcher.is_accepting()
+
+
+def _schema(**schema: Any) -> JsonSchemaFormat:
+    return JsonSchemaFormat(json_schema=schema)
+
+
+_LIST = _schema(type="object", properties={"a": {"type": "array", "items": {"type": "integer"}}}, required=["a"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":[1,2]}',
+        '{"a": [1, 2]}',
+        '{ "a" : [ 1 ] }',
+        '{\n  "a": [\n    1,\n    2\n  ]\n}',
+        '{"a":[\n\t1]}',
+        '{"a":[]}',
+    ],
+)
+def test_lets_lists_begin_as_models_write_them(text: str) -> None:
+    """A list may go on in a new line, so that it need not be closed at once."""
+    assert _may_write(_LIST, text)
+
+
+@pytest.mark.parametrize("space", [" ", "\n", "\t", "\r\n "])
+@pytest.mark.parametrize(
+    "place", ['{%s"a":[]}', '{"a"%s:[]}', '{"a":%s[]}', '{"a":[%s1]}', '{"a":[1%s]}', '{"a":[]%s}']
+)
+def test_bounds_white_space(place: str, space: str) -> None:
+    """Between two tokens stand at most eight characters of white space."""
+    assert _may_write(_LIST, place % (space * 8)[:8])
+    assert not _may_write(_LIST, place % (space * 9)[:9])
+
+
+@pytest.mark.parametrize("text", [' {"a":[]}', '{"a":[]}\n'])
+def test_begins_and_ends_with_the_value(text: str) -> None:
+    """No white space stands around the whole answer."""
+    assert not _may_write(_LIST, text)
+
+
+@pytest.mark.parametrize(
+    ("output", "right", "wrong"),
+    [
+        (
+            _schema(
+                **{"$schema": "http://json-schema.org/draft-04/schema"},
+                minimum=1,
+                exclusiveMinimum=True,
+                type="integer",
+            ),
+            "2",
+            "1",
+        ),
+        (_schema(minimum=1, exclusiveMinimum=True, type="integer"), "2", "1"),
+        (_schema(**{"$schema": "http://json-schema.org/draft/2020-12/schema#"}, type="null"), "null", "1"),
+        (_schema(type="array", items=[{"type": "string"}], additionalItems=False), '["a"]', '["a","b"]'),
+        (_schema(type="array", prefixItems=[{"type": "string"}], items=False), '["a"]', '["a","b"]'),
+        (
+            _schema(definitions={"a": {"id": "#a", "type": "null"}}, items={"$ref": "#/definitions/a"}, type="array"),
+            "[null]",
+            "[1]",
+        ),
+        (_schema(type="string", format="made-up"), '"x"', "1"),
+        (_schema(oneOf=[{"type": "string"}, {"type": "null"}]), "null", "1"),
+        (_schema(**{"x-guidance": {"whitespace_pattern": " *"}}, type="array"), "[ 1]", "[         1]"),
+        (JsonObjectFormat(), '{"a":[true]}', "[]"),
+        (RegexFormat(pattern="[a-c]{2}"), "ab", "abc"),
+        (ChoiceFormat(choices=("a", "ab", 'x"\\\n/\u0001.é😀')), 'x"\\\n/\u0001.é😀', "x"),
+        (ChoiceFormat(choices=("a", "ab")), "ab", "abb"),
+        (ChoiceFormat(choices=("a.b",)), "a.b", "axb"),
+        (ChoiceFormat(choices=tuple(f"choice {number}" for number in range(10_000))), "choice 9999", "choice 10000"),
+    ],
+)
+def test_holds_a_model_to_its_format(output: OutputFormat, right: str, wrong: str) -> None:
+    """A grammar lets through what has the format and nothing else, in whatever draft it is written."""
+    assert _may_write(output, right)
+    assert not _may_write(output, wrong)

@@ -1,0 +1,249 @@
+"""Which formats a job may ask for. A format that cannot be had is refused at admission, with its place.
+
+A format is taken when llguidance can hold a model to it, as far as it knows its keywords, and jsonschema-rs can check
+the whole of it. Compiling is bounded in time and memory, since it runs in a process of its own.
+"""
+
+import hashlib
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from threading import Lock
+from typing import Any, Final
+
+import jsonschema_rs
+
+from headrace_schemas.errors import InvalidRecord
+from headrace_schemas.output_format import (
+    MAX_CHOICES,
+    GrammarFormat,
+    JsonSchemaFormat,
+    OutputFormat,
+    RegexFormat,
+)
+from headrace_workers.features.generation.structured.compiling import why_not_compiled
+from headrace_workers.features.generation.structured.dialects import (
+    LEGACY,
+    Step,
+    dialect_of,
+    in_its_dialect,
+    parts_of_same_value,
+    pointer,
+)
+from headrace_workers.features.generation.structured.grammar import grammar_of
+from headrace_workers.features.generation.structured.lark_rules import unending_rule
+from headrace_workers.features.generation.structured.satisfiable import why_unsatisfiable
+from headrace_workers.features.generation.structured.subschemas import OutsideReference, Subschemas
+from headrace_workers.features.generation.structured.validity import LARGE_PATTERN, check_of
+
+MAX_CHAIN: Final = 200  # subschemas that apply to one value because the one before them does
+MAX_PATTERNS: Final = 1_000  # different ones, where a large one counts as ten
+_SMALL_PATTERN: Final = 20_000
+_OF_A_LARGE: Final = 10
+_LONGEST: Final = 1_000  # characters of a place
+_KEPT: Final = 1_024  # formats whose result is kept
+_LOOK_AROUND: Final = re.compile(r"\(\?<?[=!]")
+_AT: Final = re.compile(r"while processing \S*?#(/\S*)")
+
+_Fault = tuple[Step, str]  # where it is in the schema, and what it is
+
+_results: OrderedDict[bytes, _Fault | None] = OrderedDict()  # by digest; the oldest is forgotten first
+_lock: Final = Lock()
+
+
+def check_format(output: OutputFormat) -> None:
+    """Raise InvalidRecord where a format cannot be had. The first time it takes up to about a second; see `is_known`.
+
+    Raise Unavailable where the machine is too busy to tell.
+    """
+    match output:
+        case JsonSchemaFormat(json_schema=schema):
+            check_schema(schema, "output.json_schema")
+        case RegexFormat():
+            _raise(_result(grammar_of(output), lambda: _fault_of_grammar(output)), "output.pattern")
+        case GrammarFormat():
+            _raise(_result(grammar_of(output), lambda: _fault_of_grammar(output)), "output.grammar")
+
+
+def check_schema(schema: dict[str, Any], param: str) -> None:
+    """Raise InvalidRecord, whose `param` begins with this one, where no answer can be held to a JSON Schema.
+
+    Raise Unavailable where the machine is too busy to tell.
+    """
+    _raise(_result(_text_of(schema), lambda: _fault_of(schema)), param)
+
+
+def is_known(output: OutputFormat) -> bool:
+    """Return True where `check_format` answers at once: the format is simple, or was checked before."""
+    match output:
+        case JsonSchemaFormat(json_schema=schema):
+            return _digest(_text_of(schema)) in _results
+        case RegexFormat() | GrammarFormat():
+            return _digest(grammar_of(output)) in _results
+    return True
+
+
+def _raise(fault: _Fault | None, param: str) -> None:
+    if fault is not None:
+        where, words = pointer(fault[0])[:_LONGEST], " ".join(fault[1].split())
+        place = f"{param}, at {where}" if where else param
+        raise InvalidRecord(f"{place}: {words}", param=param + where, code="invalid_value")
+
+
+def _text_of(schema: dict[str, Any]) -> str:
+    return json.dumps(schema, ensure_ascii=False)
+
+
+def _result(text: str, check: Callable[[], _Fault | None]) -> _Fault | None:
+    """Return the result of a check, run once for each text."""
+    digest = _digest(text)
+    with _lock:
+        if digest in _results:
+            _results.move_to_end(digest)
+            return _results[digest]
+    fault = check()
+    with _lock:
+        _results[digest] = fault
+        if len(_results) > _KEPT:
+            _results.popitem(last=False)
+    return fault
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _fault_of_grammar(output: RegexFormat | GrammarFormat) -> _Fault | None:
+    words = why_not_compiled(grammar_of(output))
+    if words is None and isinstance(output, GrammarFormat) and (rule := unending_rule(output.grammar)):
+        words = f"its rule {rule} never ends, so that no answer could"
+    return None if words is None else ((), words)
+
+
+def _fault_of(schema: dict[str, Any]) -> _Fault | None:
+    """Return the first fault of a schema. The checks that cost little come first."""
+    dialect = dialect_of(schema)
+    if dialect is None:
+        return ("$schema",), "it names none of the drafts 4, 6, 7, 2019-09 and 2020-12"
+    subschemas = Subschemas(schema)
+    try:
+        fault = (
+            _of_references(subschemas)
+            or _of_keywords(subschemas)
+            or _of_loops(subschemas)
+            or _of_patterns(subschemas)
+            or why_unsatisfiable(subschemas, legacy=dialect in LEGACY)
+        )
+    except OutsideReference as error:
+        return (), str(error)
+    return fault or _of_validator(schema) or _of_compiler(schema)
+
+
+def _of_references(subschemas: Subschemas) -> _Fault | None:
+    for node in subschemas.nodes:  # grows while targets are found
+        try:
+            subschemas.targets(node)
+        except OutsideReference as error:
+            keyword = next(each for each in ("$ref", "$dynamicRef", "$recursiveRef") if isinstance(node.get(each), str))
+            return (*subschemas.steps[id(node)], keyword), str(error)
+    return None
+
+
+def _of_keywords(subschemas: Subschemas) -> _Fault | None:
+    values = 0
+    for node in subschemas.nodes:
+        steps = subschemas.steps[id(node)]
+        for keyword in ("then", "else"):
+            if keyword in node and "if" not in node:
+                return (*steps, keyword), "it stands without if"
+        if isinstance(node.get("enum"), list):
+            values += len(node["enum"])
+            if values > MAX_CHOICES:
+                return (*steps, "enum"), f"with it there are more than {MAX_CHOICES} values of enums"
+    return None
+
+
+def _of_loops(subschemas: Subschemas) -> _Fault | None:
+    """Return the first subschema that applies to a value because it applies to the same value already."""
+    done: dict[int, int] = {}  # the longest chain from a subschema on
+    for start in subschemas.nodes:
+        path = [(start, iter(_same_value(subschemas, start)), 1)] if id(start) not in done else []
+        open_ = {id(start)}
+        longest = [0]
+        while path:
+            node, parts, _ = path[-1]
+            part = next(parts, None)
+            if part is None:
+                path.pop()
+                open_.discard(id(node))
+                done[id(node)] = longest.pop() + 1
+                if longest:
+                    longest[-1] = max(longest[-1], done[id(node)])
+                continue
+            if id(part) in open_:
+                return subschemas.steps[id(part)], "it refers to itself for the very same value, without end"
+            if id(part) in done:
+                longest[-1] = max(longest[-1], done[id(part)])
+            else:
+                path.append((part, iter(_same_value(subschemas, part)), len(path)))
+                open_.add(id(part))
+                longest.append(0)
+            if len(path) + longest[-1] > MAX_CHAIN:
+                return subschemas.steps[id(node)], f"more than {MAX_CHAIN} subschemas apply one through the other"
+    return None
+
+
+def _same_value(subschemas: Subschemas, node: dict[str, Any]) -> list[dict[str, Any]]:
+    parts = [part for _, part in parts_of_same_value(node)] + [target for _, target in subschemas.targets(node)]
+    return [part for part in parts if isinstance(part, dict)]
+
+
+def _of_patterns(subschemas: Subschemas) -> _Fault | None:
+    seen: set[str] = set()
+    weight = 0
+    for node in subschemas.nodes:
+        named = node.get("patternProperties")
+        found: list[tuple[Step, Any]] = [(("pattern",), node.get("pattern"))]
+        found += [(("patternProperties", each), each) for each in (named if isinstance(named, dict) else ())]
+        for steps, pattern in found:
+            if not isinstance(pattern, str) or pattern in seen:
+                continue
+            seen.add(pattern)
+            place = (*subschemas.steps[id(node)], *steps)
+            if _LOOK_AROUND.search(pattern):
+                return place, "the pattern looks around; only patterns without look-around are matched in linear time"
+            if not _compiles(pattern, LARGE_PATTERN):
+                return place, "the pattern is no regular expression that is matched in linear time, or is too large"
+            weight += 1 if _compiles(pattern, _SMALL_PATTERN) else _OF_A_LARGE
+            if weight > MAX_PATTERNS:
+                return place, f"with it there are more than {MAX_PATTERNS} patterns, where a large one counts as ten"
+    return None
+
+
+def _compiles(pattern: str, size: int) -> bool:
+    try:
+        jsonschema_rs.validator_for({"pattern": pattern}, pattern_options=jsonschema_rs.RegexOptions(size_limit=size))
+    except (jsonschema_rs.ValidationError, ValueError):
+        return False
+    return True
+
+
+def _of_validator(schema: dict[str, Any]) -> _Fault | None:
+
+    try:
+        check_of(schema)
+    except jsonschema_rs.ValidationError as error:
+        return tuple(map(str, error.instance_path)), f"it is no JSON Schema: {error.message.splitlines()[0][:300]}"
+    except (jsonschema_rs.ReferencingError, ValueError) as error:
+        return (), f"it cannot be used: {str(error)[:300]}"
+    return None
+
+
+def _of_compiler(schema: dict[str, Any]) -> _Fault | None:
+    words = why_not_compiled(grammar_of(JsonSchemaFormat.model_construct(json_schema=in_its_dialect(schema))))
+    if words is None:
+        return None
+    found = _AT.search(words)
+    steps = tuple(each.replace("~1", "/").replace("~0", "~") for each in found[1].split("/")[1:]) if found else ()
+    return steps, words.split("\n  while processing")[0]

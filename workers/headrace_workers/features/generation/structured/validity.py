@@ -1,0 +1,195 @@
+"""Whether an answer has the format that its job asks for: the whole of it is checked, however it was made.
+
+Nothing that an answer holds makes the check fail otherwise or run without bound.
+"""
+
+import hashlib
+import json
+import time
+from collections import OrderedDict
+from functools import lru_cache
+from threading import Lock
+from typing import Any, Final
+
+import jsonschema_rs
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+from headrace_schemas.errors import Unparsable
+from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_TEXT
+from headrace_schemas.output_format import ChoiceFormat, JsonObjectFormat, JsonSchemaFormat, OutputFormat
+from headrace_workers.features.generation.structured.check_cost import CheckCost
+from headrace_workers.features.generation.structured.dialects import in_its_dialect, pointer
+from headrace_workers.features.generation.structured.grammar import grammar_of
+
+_DIGITS: Final = 4_000  # of a number; Python reads none of more than 4,300
+_LONGEST: Final = 300  # characters of a message
+LARGE_PATTERN: Final = 250_000  # bytes of a pattern when it is compiled; no pattern may have more
+_KEPT: Final = 128  # validators
+_MASK: Final = "it"  # in place of the value, which may be long or private
+_MOST: Final = 5_000_000  # subschemas that the check of an answer may apply; about a second
+_SECONDS: Final = 2.0  # of computing for a grammar: one that is ambiguous takes time by the cube of an answer
+_AT_ONCE: Final = 8  # bytes between two looks at the clock
+
+
+def failure_of(output: OutputFormat, text: str, finish_reason: str) -> Unparsable | None:
+    """Return why an answer does not have a format; None where it has. An answer that was cut off is `truncated`."""
+    try:
+        _check(output, text)
+    except Unparsable as failure:
+        if finish_reason == "length":
+            return Unparsable(
+                f"the answer's tokens ended before it was complete: {failure}", "truncated", failure.place
+            )
+        return failure
+    return None
+
+
+class SchemaCheck:
+    """The check of documents by a JSON Schema. Raises jsonschema-rs's errors where it is none."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self._validator = jsonschema_rs.validator_for(
+            in_its_dialect(schema),
+            pattern_options=jsonschema_rs.RegexOptions(size_limit=LARGE_PATTERN),
+            validate_formats=True,
+            offline=True,
+            mask=_MASK,
+        )
+        self._cost = CheckCost(schema)
+
+    def run(self, document: Any) -> None:
+        """Raise Unparsable where a document does not keep to the schema."""
+        try:
+            if self._cost.exceeds(document, _MOST):
+                raise Unparsable("the answer has too many levels to be checked by its schema", place="")
+            self._validator.validate(document)
+        except jsonschema_rs.ValidationError as error:
+            where = pointer(tuple(map(str, error.instance_path)))
+            words = error.message.strip().splitlines()[0][:_LONGEST]
+            message = f"the answer does not keep to its schema at {where[:_LONGEST] or 'its root'}: {words}"
+            raise Unparsable(message, place=where[:MAX_SHORT_TEXT]) from None
+        except ValueError as error:  # nested too deeply for it, or half of a surrogate pair
+            raise Unparsable(f"the answer cannot be checked by its schema: {str(error)[:_LONGEST]}", place="") from None
+
+
+_checks: OrderedDict[bytes, SchemaCheck] = OrderedDict()  # by digest of their schema; the oldest is forgotten first
+_lock: Final = Lock()
+
+
+def check_of(schema: dict[str, Any]) -> SchemaCheck:
+    """Return the check of a schema, which is kept. Raise jsonschema-rs's errors where it is none."""
+    key = hashlib.blake2b(json.dumps(schema, sort_keys=True).encode(), digest_size=16).digest()
+    with _lock:
+        if key in _checks:
+            _checks.move_to_end(key)
+            return _checks[key]
+    found = SchemaCheck(schema)
+    with _lock:
+        _checks[key] = found
+        if len(_checks) > _KEPT:
+            _checks.popitem(last=False)
+    return found
+
+
+def _check(output: OutputFormat, text: str) -> None:
+    if len(text) > MAX_TEXT:
+        raise Unparsable(f"the answer has {len(text)} characters; the limit is {MAX_TEXT}", place=str(MAX_TEXT))
+    match output:
+        case ChoiceFormat(choices=choices):
+            if text not in choices:
+                raise Unparsable("the answer is none of the choices", place="0")
+        case JsonObjectFormat():
+            if not isinstance(_read(text), dict):
+                raise Unparsable("the answer is JSON, but no object", place="")
+        case JsonSchemaFormat(json_schema=schema):
+            check_of(schema).run(_read(text))
+        case _:
+            _check_grammar(output, text)
+
+
+def _check_grammar(output: OutputFormat, text: str) -> None:
+    """Raise Unparsable unless the grammar derives the text, which is read byte by byte."""
+    matcher = LLMatcher(_bytes(), grammar_of(output), log_level=0, limits=_limits())
+    data = text.encode("utf-8", "surrogatepass")
+    until = time.thread_time() + _SECONDS
+    for start in range(0, len(data), _AT_ONCE):
+        piece = data[start : start + _AT_ONCE]
+        read = matcher.try_consume_tokens(list(piece))
+        if read < len(piece):
+            place = len(data[: start + read].decode("utf-8", "ignore"))
+            raise Unparsable(f"the answer leaves its grammar at character {place}", place=str(place))
+        if time.thread_time() > until:
+            place = len(data[:start].decode("utf-8", "ignore"))
+            raise Unparsable(f"the answer takes more than {_SECONDS:g} s to check by its grammar", place=str(place))
+    if not matcher.is_accepting():
+        raise Unparsable("the answer ends before its grammar does", place=str(len(text)))
+
+
+@lru_cache(maxsize=1)
+def _bytes() -> LLTokenizer:
+    return LLTokenizer("byte")
+
+
+@lru_cache(maxsize=1)
+def _limits() -> LLParserLimits:
+    return LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
+
+
+def _read(text: str) -> Any:
+    """Return the whole answer as a JSON document (RFC 8259, each key once). Raise Unparsable."""
+    twice: list[tuple[dict[str, Any], str]] = []
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            seen: set[str] = set()
+            name = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+            twice.append((found, name))
+        return found
+
+    try:
+        document = json.loads(
+            text, object_pairs_hook=once, parse_constant=_refuse, parse_int=_whole, parse_float=_finite
+        )
+    except json.JSONDecodeError as error:
+        raise Unparsable(
+            f"the answer is no JSON document: {error.msg} at character {error.pos}", place=str(error.pos)
+        ) from None
+    except RecursionError:
+        raise Unparsable("the answer is nested too deeply", place="0") from None
+    except ValueError as error:
+        raise Unparsable(f"the answer is no JSON document: {error}") from None
+    if twice:
+        owner, name = twice[-1]
+        place = (_pointer_to(document, owner) + pointer((name,)))[:MAX_SHORT_TEXT]
+        raise Unparsable(f"the answer has the key {name[:80]!r} twice in one object", place=place)
+    return document
+
+
+def _pointer_to(document: Any, wanted: dict[str, Any]) -> str:
+    """Return the JSON pointer to an object; the empty one where a key that came twice has hidden it."""
+    waiting: list[tuple[Any, tuple[str, ...]]] = [(document, ())]
+    while waiting:
+        node, steps = waiting.pop()
+        if node is wanted:
+            return pointer(steps)
+        parts = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+        waiting += [(part, (*steps, str(step))) for step, part in parts if isinstance(part, dict | list)]
+    return ""
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise ValueError(f"a number has more than {_DIGITS} digits")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    found = float(digits)
+    if found in (float("inf"), float("-inf")):
+        raise ValueError("a number is too large")
+    return found
