@@ -7,6 +7,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
+from pydantic_core import from_json
 from sqlalchemy import select, update
 from tests.workers.core.ledger.test_uses import again
 from tests.workers.http.served import answer
@@ -249,7 +250,7 @@ def test_a_job_that_is_cancelled_costs_nothing(ledger: Ledger, job: Make):
 )  # fmt: skip
 def test_what_a_job_used_is_read_from_its_end(event: bytes, used: int):
     """Of one that died while it ran nobody knows: what was reserved."""
-    assert quota_accounting._used(event, 50) == used
+    assert quota_accounting._used(from_json(event), 50) == used
 
 
 @pytest.mark.parametrize("how", ["withheld", "expired", "tried"])

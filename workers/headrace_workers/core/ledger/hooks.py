@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Select
 from headrace_workers.core.feature import installed
 
 if TYPE_CHECKING:
+    from headrace_schemas.budget import BudgetReached
     from headrace_workers.core.ledger.accounting import FinishedJob
     from headrace_workers.core.ledger.dead_letters import Burial
     from headrace_workers.core.ledger.incidents import Incident
@@ -40,6 +41,7 @@ Prune: TypeAlias = Callable[[Connection, int], bool]
 DocumentsChanged: TypeAlias = Callable[[Connection, Mapping[int, str], str | None], object]
 BatchFileRewritten: TypeAlias = Callable[[Connection, str, bool], object]
 UsersOfFile: TypeAlias = Callable[[str | ColumnElement[str]], Select[str]]
+BudgetsReached: TypeAlias = Callable[[Connection, Mapping[str, "BudgetReached"]], object]
 Incidents: TypeAlias = Callable[[Connection], Sequence["Incident"]]
 
 
@@ -110,6 +112,8 @@ class Hooks:
     `on_batch_file_rewritten(connection, batch_id, is_output)` is told of a batch's output or error file that was
     written anew, in other pieces. `users_of_file(file_id)` returns the query of the ids of what reads or writes the
     file with this id (a text or a column) and has not ended: such a file is not deleted.
+    `on_budgets_reached(connection, events)` is told of budgets of which a percentage is spent, in the transaction that
+    spends it: the events that say so, by their ids.
     """
 
     on_admit: Admit = _admit_all
@@ -133,6 +137,7 @@ class Hooks:
     on_documents_changed: DocumentsChanged = _do_nothing
     on_batch_file_rewritten: BatchFileRewritten = _do_nothing
     users_of_file: UsersOfFile | None = None
+    on_budgets_reached: BudgetsReached = _do_nothing
     incidents: Incidents = _no_incidents
 
 
