@@ -5,7 +5,7 @@ by then. That time is kept, and moves in the transaction in which features count
 back, what ends in the time that comes twice is not counted the second time.)
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -60,6 +60,12 @@ def account(connection: Connection, up_to: int) -> Accounted:
     _give(connection, ends)
     connection.execute(update(COUNTED).where(COUNTED.c.what == _WHAT).values(until=up_to))
     return Accounted(up_to, more)
+
+
+def account_early(connection: Connection, ends: Sequence[Any]) -> None:
+    """Account now for these jobs (rows of JOBS), which have ended and are about to begin anew."""
+    until = _locked(connection)
+    _give(connection, [row for row in ends if row.terminal is not None and row.ended_at > until])
 
 
 def accounted_until(connection: Connection) -> int:

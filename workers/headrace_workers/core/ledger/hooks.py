@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from headrace_workers.core.ledger.accounting import FinishedJob
     from headrace_workers.core.ledger.dead_letters import Burial
     from headrace_workers.core.ledger.incidents import Incident
-    from headrace_workers.core.ledger.model_calls import WantedCall
+    from headrace_workers.core.ledger.model_calls import ReplayedJob, WantedCall
     from headrace_workers.core.ledger.new_jobs import NewJob
     from headrace_workers.core.ledger.records import ReceivedReview
     from headrace_workers.core.ledger.rows import Written
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Condition: TypeAlias = ColumnElement[bool]
 Admit: TypeAlias = Callable[[Connection, Sequence["NewJob"], Collection[str]], Mapping[str, str]]
 Calls: TypeAlias = Callable[[Connection, Mapping[str, "WantedCall"]], Mapping[str, str]]
+Replay: TypeAlias = Callable[[Connection, Sequence["ReplayedJob"]], Mapping[str, str]]
 Ingest: TypeAlias = Callable[[Connection, Sequence["NewJob"]], object]
 Refused: TypeAlias = Callable[[Connection, Sequence["Burial"], Sequence["NewJob"]], object]
 Reviews: TypeAlias = Callable[[Connection, Sequence["ReceivedReview"]], Sequence["Burial"]]
@@ -61,6 +62,10 @@ def _allow_all(*_: Any) -> Mapping[str, str]:
     return {}
 
 
+def _replay_all(*_: Any) -> Mapping[str, str]:
+    return {}
+
+
 def _refuse_none(*_: Any) -> Sequence["Burial"]:
     return ()
 
@@ -91,6 +96,7 @@ class Hooks:
 
     Calls. `on_calls(connection, calls)` is told of jobs that concern the feature and are routed to a model again, each
     with the call, in the transaction that routes them; it returns those that may not call it, each with the reason.
+    `on_replay(connection, jobs)` is told of dead jobs that go on where they died, and returns those that may not.
 
     Holding. `on_held(connection, job_ids)` is told of jobs that wait for a person, or until something works.
     `on_withheld(connection, job_ids, reason)` is told of those that were ended instead of released.
@@ -125,6 +131,7 @@ class Hooks:
     hold_rows: HoldRows = _do_nothing
     on_completion: Completion = _do_nothing
     on_calls: Calls = _allow_all
+    on_replay: Replay = _replay_all
     on_held: Held = _do_nothing
     on_withheld: Withheld = _do_nothing
     known_tenants: Tenants = _know_none

@@ -21,7 +21,7 @@ from headrace_schemas.codec import decode_value
 from headrace_schemas.event_types import types_on
 from headrace_schemas.job import AnyJob
 from headrace_workers.core.ledger.dead_letters import Burial
-from headrace_workers.core.ledger.model_calls import WantedCall
+from headrace_workers.core.ledger.model_calls import ReplayedJob, WantedCall
 from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.ledger.repetitions import digest_of
 from headrace_workers.core.sql.database import among, bindparam_of, clock, insert_many, last, many, now_ms, one_of
@@ -272,6 +272,20 @@ def admit(connection: Connection, jobs: Sequence[NewJob], tenants: Collection[st
     return {job_id: beyond.reason for job_id, beyond in over.items()}
 
 
+def replay(connection: Connection, jobs: Sequence[ReplayedJob]) -> dict[str, str]:
+    """Reserve what these dead jobs may use from where they died; return those that go beyond their tenants' quotas,
+    each with the reason. They count for the tenant: the key that sent a job is not known any more.
+    """
+    wants = [
+        Want(
+            job.id, job.tenant, job.tokens, (job.call.most or 0) if job.call else 0,
+            job.call.model if job.call is not None and job.call.most is None else None,
+        )
+        for job in jobs
+    ]  # fmt: skip
+    return {job_id: beyond.reason for job_id, beyond in reserve(connection, wants, adopt=True).items()}
+
+
 def release_refused(connection: Connection, refused: Sequence[Burial], not_taken: Sequence[NewJob]) -> None:
     """Give back what gateways reserved for these records, which do not become jobs."""
     came = [(burial.refers_to, burial.topic, burial.value) for burial in refused if burial.refers_to is not None]
@@ -390,8 +404,10 @@ def _delete(dialect: str, waiting: bool) -> Any:
 def _used(told: _Told, reserved: int) -> int:
     """Return what a job used that ended with this event: the tokens of an answer that was made for it, and nothing
     for one that was there. Of one that died while it ran nobody knows: what was reserved. One that was cancelled used
-    nothing.
+    nothing, and neither does one for which none are reserved: it was replayed behind its answer, which was counted.
     """
+    if not reserved:
+        return 0
     if "category" in told:
         return 0 if _is_untried(told) else reserved
     if ((told.get("answer") or {}).get("recall") or {}).get("tier", "none") != "none":
