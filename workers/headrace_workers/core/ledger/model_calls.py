@@ -13,7 +13,7 @@ from headrace_workers.core.ledger.dead_letters import Burial, job_burial
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.pipeline.stage import model_of, model_queue
 from headrace_workers.core.sql.database import among
-from headrace_workers.core.tables import JOBS, STEPS
+from headrace_workers.core.tables import JOBS, SILENT, STEPS
 
 _CHARGED: Final = (
     update(STEPS)
@@ -34,9 +34,9 @@ class WantedCall:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayedJob:
-    """A dead job that goes on at the step where it died: the tokens that it may use from there, and the call of a model
-    that it is routed to, if it is.
+class WantedWork:
+    """A dead job that goes on at the step where it died, or a unit that asks a model: the tokens that it may use from
+    there, and the call of a model that it is routed to, if it is.
     """
 
     id: str
@@ -62,7 +62,7 @@ def lost_calls(connection: Connection, claim_ids: Sequence[int]) -> list[Any]:
     """
     asked = and_(
         among(connection, STEPS.c.claim_id, sorted(claim_ids)), STEPS.c.queue.startswith(model_queue("")),
-        JOBS.c.subject.is_(None),
+        JOBS.c.subject.is_(None) | (JOBS.c.kind == SILENT),
     )  # fmt: skip
     query = (
         select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.ordinal, STEPS.c.attempts, STEPS.c.queue, STEPS.c.context,
@@ -106,6 +106,14 @@ def charge_lost(connection: Connection, rows: Sequence[Any], active: Mapping[str
     ]  # fmt: skip
 
 
+def may_work(connection: Connection, works: Sequence[WantedWork]) -> dict[str, str]:
+    """Let features reserve for this work; return the jobs and units that may not be done, each with the reason."""
+    reasons: dict[str, str] = {}
+    for feature in hooks() if works else ():
+        reasons |= feature.on_work(connection, works)
+    return reasons
+
+
 def begin_anew(connection: Connection, job_ids: Collection[str]) -> list[Burial]:
     """Let these jobs, which the caller has locked and revived, make their next calls; return the ends of those that may
     not. The ends before told of all calls until then: what a job costs counts from here.
@@ -127,15 +135,13 @@ def begin_anew(connection: Connection, job_ids: Collection[str]) -> list[Burial]
     if written:
         connection.execute(_CHARGED, written)
     jobs = [
-        ReplayedJob(
+        WantedWork(
             row.job_id, row.tenant, 0 if row.answered else row.tokens,
             None if (model := model_of(row.queue)) is None else call_in(context_of(row.context), model),
         )
         for row in rows
     ]  # fmt: skip
-    reasons: dict[str, str] = {}
-    for feature in hooks() if jobs else ():
-        reasons |= feature.on_replay(connection, jobs)
+    reasons = may_work(connection, jobs)
     return [
         job_burial(
             job_id=row.job_id, tenant=row.tenant, kind=row.kind, payload=row.payload, replays=row.replays,

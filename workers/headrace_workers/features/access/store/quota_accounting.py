@@ -21,7 +21,7 @@ from headrace_schemas.codec import decode_value
 from headrace_schemas.event_types import types_on
 from headrace_schemas.job import AnyJob
 from headrace_workers.core.ledger.dead_letters import Burial
-from headrace_workers.core.ledger.model_calls import ReplayedJob, WantedCall
+from headrace_workers.core.ledger.model_calls import WantedCall, WantedWork
 from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.ledger.repetitions import digest_of
 from headrace_workers.core.sql.database import among, bindparam_of, clock, insert_many, last, many, now_ms, one_of
@@ -272,16 +272,16 @@ def admit(connection: Connection, jobs: Sequence[NewJob], tenants: Collection[st
     return {job_id: beyond.reason for job_id, beyond in over.items()}
 
 
-def replay(connection: Connection, jobs: Sequence[ReplayedJob]) -> dict[str, str]:
-    """Reserve what these dead jobs may use from where they died; return those that go beyond their tenants' quotas,
-    each with the reason. They count for the tenant: the key that sent a job is not known any more.
+def work(connection: Connection, works: Sequence[WantedWork]) -> dict[str, str]:
+    """Reserve what dead jobs may use from where they died, and units that ask a model; return those that go beyond
+    their tenants' quotas, each with the reason. They count for the tenant: no key is known to have sent them.
     """
     wants = [
         Want(
             job.id, job.tenant, job.tokens, (job.call.most or 0) if job.call else 0,
             job.call.model if job.call is not None and job.call.most is None else None,
         )
-        for job in jobs
+        for job in works
     ]  # fmt: skip
     return {job_id: beyond.reason for job_id, beyond in reserve(connection, wants, adopt=True).items()}
 
@@ -307,13 +307,12 @@ def _digest(topic: Topic, value: bytes) -> str | None:
 
 
 def settle(connection: Connection, ends: Mapping[str, bytes | None]) -> None:
-    """Count what these jobs used, which have ended with these events, and release what was reserved for them. Units,
-    which end without an event, keep theirs.
+    """Count what these jobs and units used, which have ended with these events, and release what was reserved for them.
+    One without an event used nothing.
 
     It is done at the end of the transaction, for all that end in it.
     """
-    if events := {job_id: event for job_id, event in ends.items() if event is not None}:
-        last(connection, _settle, events)
+    last(connection, _settle, ends)
 
 
 def hold(connection: Connection, tenants: Collection[str]) -> None:
@@ -321,8 +320,8 @@ def hold(connection: Connection, tenants: Collection[str]) -> None:
     locked(connection, tenants)
 
 
-def _settle(connection: Connection, ends: Mapping[str, bytes]) -> None:
-    _end(connection, sorted(ends), ends)
+def _settle(connection: Connection, ends: Mapping[str, bytes | None]) -> None:
+    _end(connection, sorted(ends), {job_id: event for job_id, event in ends.items() if event is not None})
 
 
 def _come_to(connection: Connection, ends: Mapping[str, _Told]) -> dict[str, _Told]:
