@@ -16,6 +16,7 @@ JOB_EVENTS: Final[tuple[JobEvent, ...]] = (*JOB_ENDS, "job.held")
 BATCH_EVENTS: Final[tuple[BatchEvent, ...]] = ("batch.completed", "batch.failed", "batch.expired", "batch.cancelled")
 RESPONSE_EVENTS: Final = ("response.completed", "response.failed", "response.cancelled", "response.incomplete")
 EVAL_RUN_EVENTS: Final = ("eval.run.succeeded", "eval.run.failed", "eval.run.canceled")
+BUDGET_REACHED: Final = "budget.reached"
 ENDPOINT_DISABLED: Final = "endpoint.disabled"
 TEST: Final = "webhook.test"
 
@@ -26,6 +27,7 @@ WEBHOOK_EVENTS: Final[tuple[str, ...]] = (
     *BATCH_EVENTS,
     *RESPONSE_EVENTS,
     *EVAL_RUN_EVENTS,
+    BUDGET_REACHED,
     ENDPOINT_DISABLED,
 )
 

@@ -29,6 +29,17 @@ def test_a_budget_of_a_key_that_the_tenant_does_not_have_is_refused(call, ledger
     assert (code != 0, "shop has no key nokey" in err) == (True, True)
 
 
+def test_the_budget_of_a_key_says_which_jobs_it_does_not_cover(call, ledger):
+    """And whether a budget of the tenant covers those."""
+    key = json.loads(call("keys", "create", "of the shop", "--tenant", "shop", "--json")[1])["id"]
+    told = call("budgets", "set", "shop", "--most", "1", "--key", key)[2].replace("\n", " ")
+    assert "jobs from Kafka, lines of batches and replayed jobs have no key" in told
+    assert "shop has no budget of its own: `headrace budgets set shop --most AMOUNT` limits them" in told
+    assert "have no key" not in call("budgets", "set", "shop", "--most", "9")[2]
+    told = call("budgets", "set", "shop", "--most", "2", "--key", key)[2].replace("\n", " ")
+    assert "this budget does not cover them; the budget of shop does" in told
+
+
 def test_costs_are_shown_by_what_is_asked_for(call, ledger):
     """An unknown price is called unknown, and never 0."""
     from headrace_workers.core.ledger.accounting import FinishedJob

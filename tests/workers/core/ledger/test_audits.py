@@ -7,6 +7,7 @@ from sqlalchemy import insert, select
 from tests.workers.core.ledger.rows import SCOPE, audit, entry, states, write
 
 from headrace_workers.core.identity import audit_id, explored_id
+from headrace_workers.core.ledger.charges import NextCall
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS, STEPS
@@ -17,6 +18,8 @@ from headrace_workers.features.cache.tables import ENTRIES
 
 OTHER = "77777" + "0" * 59
 TEXTS = {"question": "q?", "served": "s!", "fresh": "f!", "again": "a!"}
+
+CALL = NextCall("small", None, 0)
 
 
 def row_of(ledger, name):
@@ -47,9 +50,12 @@ def test_an_audit_is_written_with_its_work(ledger):
     before = ledger.now()
     for question in ("q?", "again"):
         with writing(ledger.engine) as tx:
-            new(name, guard="dates", question=question, afresh=Afresh(job=b"{}", step=step, patience_ms=9_000)).write(
-                tx
-            )
+            new(
+                name,
+                guard="dates",
+                question=question,
+                afresh=Afresh(job=b"{}", step=step, call=CALL, patience_ms=9_000),
+            ).write(tx)
     found = row_of(ledger, name)
     assert before <= found["served_at"] <= ledger.now()
     assert found == {

@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -16,6 +17,7 @@ from tests.workers.runtime.bridge.records import RULES, accept, generation, reco
 from headrace_schemas import Answer, Category, Moderated, ModerationVerdict, Output, Usage
 from headrace_workers.core.admission.rules import AdmissionRules
 from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger.accounting import account
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.charges import Price
 from headrace_workers.core.ledger.claim import Claim
@@ -28,7 +30,7 @@ from headrace_workers.core.pipeline.new_receipt import receipt
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.sql.database import writing
+from headrace_workers.core.sql.database import clock, writing
 from headrace_workers.core.tables import CLAIMS, JOBS, OUTBOX, STEPS
 from headrace_workers.features.access.store import quota_accounting, quota_rows
 from headrace_workers.features.access.store.quota_accounting import Want
@@ -36,6 +38,7 @@ from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.access.tables import RESERVATIONS
 from headrace_workers.features.generation.known_breakers import KnownBreakers
 from headrace_workers.features.generation.rerouting import Rerouting
+from headrace_workers.features.spend.store.spent_days import Spending
 
 CENT = Price("USD", input=10_000_000, cached=1_000_000, output=20_000_000)  # 10 and 20 micro-units a token
 DEAR = replace(CENT, input=15_000_000, output=30_000_000)
@@ -363,7 +366,9 @@ def test_cached_input_has_its_own_price_and_seconds_are_charged_up_to_the_longes
     assert price.most(10) == 20 + 2_000_000
 
 
-@pytest.mark.parametrize("jobs", [150, pytest.param(3_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "jobs", [150, pytest.param(3_000, marks=pytest.mark.slow), pytest.param(10_000, marks=pytest.mark.luck)]
+)
 def test_the_books_balance_under_kills_cancels_retries_and_bursts(ledger: Ledger, jobs: int):
     """At every moment what is spent and reserved is what ends and reservations say, and never more than the budget; at
     the end all that is not spent is free.
@@ -406,7 +411,9 @@ class Chaos:
             sender.start()
         for sender in senders:
             sender.join()
-        self.over.wait(1.0 + self.jobs / 50)
+        until = time.monotonic() + 1.0 + self.jobs / 50
+        while self.ledger.active_jobs() and time.monotonic() < until and not self.over.wait(0.2):
+            pass
         self.over.set()
         for thread in threads:
             thread.join()
@@ -580,13 +587,70 @@ def test_a_judge_that_the_budget_does_not_hold_ends_the_job(there: Deployment):
 
 
 def test_a_job_that_the_budget_ended_is_replayed_where_it_stopped(there: Deployment):
-    """Its step is there: with more money it goes on."""
+    """Its step is there: with more money it goes on, and without it dies there once more."""
     new = there.new(criteria=(RUBRIC,))
     budget(there.ledger, new.money)
     there.ledger.ingest([new])
     there.to_the_end()
     assert there.ledger.replay(DeadFilter()) == (1, 0)
+    assert there.run("model.other", judged) == []
+    (letter,) = there.ledger.dead(DeadFilter())
+    assert (letter.job_id, letter.category, letter.stage) == (new.id, Category.QUOTA, "rubric")
+    assert books(there.ledger) == (130, 0)
+    budget(there.ledger, 10**9)
+    assert there.ledger.replay(DeadFilter()) == (1, 0)
     assert there.run("model.other", judged) == [new.id]
+    there.to_the_end()
+    assert books(there.ledger) == (130 + 540, 0)
+
+
+def test_a_replayed_job_reserves_its_next_call_and_pays_for_what_comes_behind(there: Deployment):
+    """Each end tells of the calls since the end before: together they are what is spent, also by day."""
+    budget(there.ledger, 10**9)
+    there.ledger.ingest([new := there.new()])
+    there.run("model.echo", lambda *_: Dead(Category.PERMANENT, "no", billed=True))
+    assert books(there.ledger) == (new.money, 0)
+    assert there.ledger.replay(DeadFilter()) == (1, 0)
+    assert books(there.ledger) == (new.money, new.money)
+    there.to_the_end()
+    assert books(there.ledger) == (new.money + 130, 0)
+    cost = costs(there.ledger)[new.id]
+    assert (cost["amount"], cost["unknown"], [each["calls"] for each in cost["models"]]) == (130, False, [1])
+    with writing(there.ledger.engine) as tx:
+        account(tx, clock(tx))
+    (day,), _ = there.ledger.of(Spending).spent(["tenant"], 0, 10**6)
+    assert (day.calls, day.amount, day.unknown_calls) == (2, new.money + 130, 0)
+
+
+def test_a_job_that_died_at_its_judge_pays_for_its_answer_once(there: Deployment):
+    """What the answer cost was told with the first end, and is known."""
+    budget(there.ledger, 10**9)
+    there.ledger.ingest([new := there.new(criteria=(RUBRIC,))])
+    there.run("model.echo")
+    there.run("moderate")
+    there.run("model.other", lambda *_: Dead(Category.PERMANENT, "no", billed=True))
+    spent, reserved = books(there.ledger)
+    assert (spent > 130, reserved) == (True, 0)
+    assert there.ledger.replay(DeadFilter()) == (1, 0)
+    assert books(there.ledger) == (spent, spent - 130)
+    there.run("model.other", judged)
+    there.to_the_end()
+    assert books(there.ledger) == (spent + 540, 0)
+    cost = costs(there.ledger)[new.id]
+    assert (cost["amount"], cost["unknown"], [each["model"] for each in cost["models"]]) == (540, False, ["other"])
+
+
+def test_a_replayed_job_whose_price_is_not_known_is_refused_under_a_budget(there: Deployment):
+    """It died before its tenant had one."""
+    there.prices.prices["echo"] = None
+    there.ledger.ingest([new := there.new()])
+    there.run("model.echo", lambda *_: Dead(Category.PERMANENT, "no"))
+    budget(there.ledger, 10**9)
+    assert there.ledger.replay(DeadFilter()) == (1, 0)
+    assert there.run("model.echo") == []
+    (letter,) = there.ledger.dead(DeadFilter())
+    assert (letter.job_id, letter.category) == (new.id, Category.QUOTA)
+    assert "the price of the model echo is not known" in letter.reason
 
 
 def test_a_step_that_is_led_around_its_model_reserves_for_the_next(there: Deployment):

@@ -113,9 +113,7 @@ def test_many_jobs_with_one_deadline_end_once_each(ledger, job, monkeypatch):
     assert len(ledger.dead(DeadFilter())) == 7
     rows = ledger.read(select(JOBS.c.terminal).where(JOBS.c.state == "dead"))
     assert sorted(bytes(row.terminal or b"") for row in rows) == sorted([b"", *(each.value for each in told)])
-    assert [(each.reserved, each.used) for each in ledger.of(Quotas).find()] == [
-        (20, 0)
-    ]  # the waiter's, and the unit's
+    assert [(each.reserved, each.used) for each in ledger.of(Quotas).find()] == [(10, 0)]  # the waiter's
     assert ledger.read(select(STEPS.c.state).where(STEPS.c.job_id == waiter.id)) == [("ready",)]
 
 

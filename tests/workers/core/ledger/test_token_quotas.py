@@ -7,6 +7,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
+from pydantic_core import from_json
 from sqlalchemy import select, update
 from tests.workers.core.ledger.test_uses import again
 from tests.workers.http.served import answer
@@ -21,6 +22,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.refusals import refusal
+from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, STEPS
 from headrace_workers.features.access.store import quota_accounting, quota_rows
@@ -249,7 +251,39 @@ def test_a_job_that_is_cancelled_costs_nothing(ledger: Ledger, job: Make):
 )  # fmt: skip
 def test_what_a_job_used_is_read_from_its_end(event: bytes, used: int):
     """Of one that died while it ran nobody knows: what was reserved."""
-    assert quota_accounting._used(event, 50) == used
+    assert quota_accounting._used(from_json(event), 50) == used
+
+
+@pytest.mark.parametrize(("answered", "used", "reserved_again"), [(False, 0, 30), (True, 10, 0)])
+def test_a_replayed_job_reserves_what_it_may_still_use(
+    ledger: Ledger, job: Make, answered: bool, used: int, reserved_again: int
+):
+    """An answer that was counted when the job died is not counted again."""
+    ledger.of(Quotas).put("a", 100, "ever")
+    ledger.ingest([new := job(tokens=30)])
+    came_to = b'{"answer":{"usage":{"prompt_tokens":7,"completion_tokens":3}}}' if answered else None
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(payload=came_to, state="held"))
+    assert ledger.withhold([new.id], "no") == {new.id}
+    assert state(ledger) == (used, 0)
+    assert ledger.replay(DeadFilter()) == (1, 0)
+    assert state(ledger) == (used, reserved_again)
+    answer(ledger, new.id)
+    assert state(ledger) == (10, 0)
+
+
+def test_a_replayed_job_that_goes_beyond_the_quota_dies_again(ledger: Ledger, job: Make):
+    """With a letter of its own, and nothing is reserved for it."""
+    ledger.of(Quotas).put("a", 100, "ever")
+    ledger.ingest([new := job(tokens=30)])
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(state="held"))
+    ledger.withhold([new.id], "no")
+    ledger.of(Quotas).put("a", 20, "ever")
+    assert ledger.replay(DeadFilter()) == (1, 0)
+    assert (state(ledger), reserved(ledger), ledger.active_jobs()) == ((0, 0), set(), 0)
+    (letter,) = ledger.dead(DeadFilter())
+    assert (letter.job_id, letter.category) == (new.id, "quota")
 
 
 @pytest.mark.parametrize("how", ["withheld", "expired", "tried"])

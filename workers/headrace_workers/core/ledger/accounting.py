@@ -5,7 +5,7 @@ by then. That time is kept, and moves in the transaction in which features count
 back, what ends in the time that comes twice is not counted the second time.)
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -14,11 +14,12 @@ from sqlalchemy import Connection, select, update
 
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.sql.database import clock, insert
-from headrace_workers.core.tables import COUNTED, JOBS
+from headrace_workers.core.tables import COUNTED, JOBS, SILENT
 
 LAG_MS: Final = 120_000  # longer than any transaction may take
 _AT_ONCE = 2_000
 _WHAT = "jobs"
+_IS_COUNTED: Final = JOBS.c.subject.is_(None) | (JOBS.c.kind == SILENT)  # silent units ask models too
 
 
 class FinishedJob(NamedTuple):
@@ -62,6 +63,12 @@ def account(connection: Connection, up_to: int) -> Accounted:
     return Accounted(up_to, more)
 
 
+def account_early(connection: Connection, ends: Sequence[Any]) -> None:
+    """Account now for these jobs (rows of JOBS), which have ended and are about to begin anew."""
+    until = _locked(connection)
+    _give(connection, [row for row in ends if row.terminal is not None and row.ended_at > until])
+
+
 def accounted_until(connection: Connection) -> int:
     """Return the time (ms) up to which all jobs are accounted for."""
     return int(connection.execute(_until()).scalar() or 0)
@@ -78,14 +85,14 @@ def _until() -> Any:
 
 
 def _ends() -> Any:
-    columns = (JOBS.c.tenant, JOBS.c.ended_at, JOBS.c.terminal, JOBS.c.state)
-    return select(*columns).where(JOBS.c.ended_at.is_not(None), JOBS.c.terminal.is_not(None), JOBS.c.subject.is_(None))
+    columns = (JOBS.c.tenant, JOBS.c.ended_at, JOBS.c.terminal, JOBS.c.state, JOBS.c.subject)
+    return select(*columns).where(JOBS.c.ended_at.is_not(None), JOBS.c.terminal.is_not(None), _IS_COUNTED)
 
 
 def _give(connection: Connection, ends: Iterable[Any]) -> None:
     rows = list(ends)
     jobs = [FinishedJob(row.tenant, row.ended_at, from_json(bytes(row.terminal))) for row in rows]
-    results = [job for job, row in zip(jobs, rows, strict=True) if row.state == "done"]
+    results = [job for job, row in zip(jobs, rows, strict=True) if row.state == "done" and row.subject is None]
     for feature in hooks() if jobs else ():
         feature.on_ends(connection, jobs)
         if results:

@@ -141,6 +141,16 @@ def with_charge(context: Mapping[str, Any], charge: Charge) -> dict[str, Any]:
     return {CALLS: calls}
 
 
+def uncharged(packed: bytes | None) -> bytes | None:
+    """Return the context of a step whose job begins anew behind an end that told of its calls: none has a charge."""
+    whole = {} if packed is None else from_json(packed)
+    calls = whole.get("context", {}).get(CALLS)
+    if not calls:
+        return packed
+    whole["context"][CALLS] = {model: [0, 0, 0, None] for model in calls}
+    return to_json(whole)
+
+
 def spent_in(context: Mapping[str, Any]) -> int:
     """Return the money that the calls cost which have ended, as far as their prices are known."""
     return sum(amount for _, amount, *_ in context.get(CALLS, {}).values())
@@ -148,7 +158,7 @@ def spent_in(context: Mapping[str, Any]) -> int:
 
 def cost_in(context: Mapping[str, Any]) -> Cost:
     """Return the cost of all calls that have ended."""
-    calls = context.get(CALLS, {})
+    calls = {model: figures for model, figures in context.get(CALLS, {}).items() if figures[0]}
     return Cost(
         amount=spent_in(context),
         currency=next((currency for *_, currency in calls.values() if currency), None),
@@ -173,7 +183,8 @@ def cost_of(packed: bytes | None, running: str | None = None) -> Cost | None:
     context = context_of(packed)
     if running is not None:
         context |= with_charge(context, lost(call_in(context, running)))
-    return cost_in(context) if context.get(CALLS) else None
+    cost = cost_in(context)
+    return cost if cost.models else None
 
 
 def with_lost(packed: bytes | None, model: str) -> tuple[bytes, NextCall, int]:

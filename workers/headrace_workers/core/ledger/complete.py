@@ -66,6 +66,8 @@ class Settled:
     `call` is the call of a model that comes next, where its price is known. `refusal` is the end of the job where it
     may not make that call.
 
+    `spent` is what the calls of a unit cost, in the form of a result.
+
     `event` is what the job goes on with, for a worker that does so at once.
     """
 
@@ -83,6 +85,7 @@ class Settled:
     burial: Burial | None = None
     call: WantedCall | None = None
     refusal: Burial | None = None
+    spent: bytes | None = None
     event: object = field(default=None, compare=False, repr=False)
 
     @property
@@ -223,7 +226,8 @@ def _advance(
     said = [record for item in done for record in item.records]
     dropped = {item.job_id: item.outcome.reason for item in done if isinstance(item.outcome, Dropped)}
     over = [(item.job_id, item.end) for item in done if item.ends and item.job_id not in dropped]
-    finish(connection, "done", over, now, active, said)
+    spent = {item.job_id: item.spent for item in done if item.spent is not None}
+    finish(connection, "done", over, now, active, said, spent)
     _drop(connection, dropped, now, active)
     return {item.job_id: item for item in done}
 

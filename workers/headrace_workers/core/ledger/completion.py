@@ -79,17 +79,22 @@ def finish(
     now: int,
     active: Mapping[str, ActiveJob],
     before: Sequence[Outgoing] = (),
+    spent: Mapping[str, bytes] = {},
 ) -> None:
     """Finish these jobs, which `lock_active` found: write and publish the one terminal record of each, tell the
-    features that it concerns, and wake the steps that wait for it. Units have no such record. The records `before` are
-    published before those.
+    features that it concerns, and wake the steps that wait for it. Units have no such record: `spent` is what the calls
+    of those that asked a model cost, which is kept in its place. The records `before` are published before those.
     """
     terminals = [(job_id, None if active[job_id].unit else record) for job_id, record in terminals]
     put(connection, [*before, *(record for _, record in terminals if record is not None)])
     if not terminals:
         return
     rows = [
-        {"job": job_id, "event": record and record.value, "event_type": record and record.headers["ce_type"]}
+        {
+            "job": job_id,
+            "event": record.value if record else spent.get(job_id),
+            "event_type": record and record.headers["ce_type"],
+        }
         for job_id, record in terminals
     ]
     how = {"how": state, "ended": now}
@@ -97,7 +102,7 @@ def finish(
         run(connection, _FINISH_JOBS, many("postgresql", rows) | how)
     else:
         run(connection, _FINISH_JOB, [row | how for row in rows])
-    values = {job_id: record.value if record else None for job_id, record in terminals}
+    values = {job_id: record.value if record else spent.get(job_id) for job_id, record in terminals}
     for feature, job_ids in concerned(active, list(values)).items():
         feature.on_completion(connection, {job_id: values[job_id] for job_id in job_ids})
     wake(connection, [job_id for job_id in values if active[job_id].awaited])

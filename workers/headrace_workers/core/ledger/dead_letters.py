@@ -182,7 +182,8 @@ def bury(
     if not due:
         return frozenset()
     letters = [(b.job_id or "", announce(b, now)) for b in due]
-    finish(connection, "dead", letters, now, active)
+    silent = {job_id: event.value for job_id, event in letters if active[job_id].silent}
+    finish(connection, "dead", letters, now, active, spent=silent)
     kept = [letter_row(b, now) for b in due if not active[b.job_id or ""].silent]
     # Nobody else writes these meanwhile, since their jobs are locked.
     there = run(connection, _known(connection.dialect.name), {"ids": [row["id"] for row in kept]}) if kept else ()

@@ -14,10 +14,11 @@ from sqlalchemy import ColumnElement, Connection, Select
 from headrace_workers.core.feature import installed
 
 if TYPE_CHECKING:
+    from headrace_schemas.budget import BudgetReached
     from headrace_workers.core.ledger.accounting import FinishedJob
     from headrace_workers.core.ledger.dead_letters import Burial
     from headrace_workers.core.ledger.incidents import Incident
-    from headrace_workers.core.ledger.model_calls import WantedCall
+    from headrace_workers.core.ledger.model_calls import WantedCall, WantedWork
     from headrace_workers.core.ledger.new_jobs import NewJob
     from headrace_workers.core.ledger.records import ReceivedReview
     from headrace_workers.core.ledger.rows import Written
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Condition: TypeAlias = ColumnElement[bool]
 Admit: TypeAlias = Callable[[Connection, Sequence["NewJob"], Collection[str]], Mapping[str, str]]
 Calls: TypeAlias = Callable[[Connection, Mapping[str, "WantedCall"]], Mapping[str, str]]
+Work: TypeAlias = Callable[[Connection, Sequence["WantedWork"]], Mapping[str, str]]
 Ingest: TypeAlias = Callable[[Connection, Sequence["NewJob"]], object]
 Refused: TypeAlias = Callable[[Connection, Sequence["Burial"], Sequence["NewJob"]], object]
 Reviews: TypeAlias = Callable[[Connection, Sequence["ReceivedReview"]], Sequence["Burial"]]
@@ -40,6 +42,7 @@ Prune: TypeAlias = Callable[[Connection, int], bool]
 DocumentsChanged: TypeAlias = Callable[[Connection, Mapping[int, str], str | None], object]
 BatchFileRewritten: TypeAlias = Callable[[Connection, str, bool], object]
 UsersOfFile: TypeAlias = Callable[[str | ColumnElement[str]], Select[str]]
+BudgetsReached: TypeAlias = Callable[[Connection, Mapping[str, "BudgetReached"]], object]
 Incidents: TypeAlias = Callable[[Connection], Sequence["Incident"]]
 
 
@@ -56,6 +59,10 @@ def _admit_all(*_: Any) -> Mapping[str, str]:
 
 
 def _allow_all(*_: Any) -> Mapping[str, str]:
+    return {}
+
+
+def _let_all_work(*_: Any) -> Mapping[str, str]:
     return {}
 
 
@@ -85,10 +92,13 @@ class Hooks:
     Completion. `concerns()` returns a condition on a row of JOBS, read when the job is locked: whether the job's
     completion concerns the feature. `hold_rows(connection, rows, job_ids)` locks what these rows of steps will change,
     and what the completion of these jobs, which concern the feature, will. `on_completion(connection, terminals)` is
-    told of the jobs that concern the feature, each with the value of its terminal event, or None for a unit.
+    told of the jobs that concern the feature, each with the value of its terminal event. Of a unit it is what its calls
+    of models cost, in the form of a result, or None.
 
     Calls. `on_calls(connection, calls)` is told of jobs that concern the feature and are routed to a model again, each
     with the call, in the transaction that routes them; it returns those that may not call it, each with the reason.
+    `on_work(connection, works)` is told of dead jobs that go on where they died, and of units that ask a model, and
+    returns those that may not, each with the reason.
 
     Holding. `on_held(connection, job_ids)` is told of jobs that wait for a person, or until something works.
     `on_withheld(connection, job_ids, reason)` is told of those that were ended instead of released.
@@ -110,6 +120,8 @@ class Hooks:
     `on_batch_file_rewritten(connection, batch_id, is_output)` is told of a batch's output or error file that was
     written anew, in other pieces. `users_of_file(file_id)` returns the query of the ids of what reads or writes the
     file with this id (a text or a column) and has not ended: such a file is not deleted.
+    `on_budgets_reached(connection, events)` is told of budgets of which a percentage is spent, in the transaction that
+    spends it: the events that say so, by their ids.
     """
 
     on_admit: Admit = _admit_all
@@ -121,6 +133,7 @@ class Hooks:
     hold_rows: HoldRows = _do_nothing
     on_completion: Completion = _do_nothing
     on_calls: Calls = _allow_all
+    on_work: Work = _let_all_work
     on_held: Held = _do_nothing
     on_withheld: Withheld = _do_nothing
     known_tenants: Tenants = _know_none
@@ -133,6 +146,7 @@ class Hooks:
     on_documents_changed: DocumentsChanged = _do_nothing
     on_batch_file_rewritten: BatchFileRewritten = _do_nothing
     users_of_file: UsersOfFile | None = None
+    on_budgets_reached: BudgetsReached = _do_nothing
     incidents: Incidents = _no_incidents
 
 

@@ -1,18 +1,19 @@
 """Further calls of models for jobs that were taken in: each is let in, or ends its job, where it is routed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, and_, bindparam, select, update
 
 from headrace_schemas import Category
-from headrace_workers.core.ledger.charges import cost_of, with_lost
+from headrace_workers.core.ledger.charges import NextCall, call_in, context_of, cost_of, uncharged, with_lost
 from headrace_workers.core.ledger.completion import ActiveJob, concerned
 from headrace_workers.core.ledger.dead_letters import Burial, job_burial
+from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.pipeline.stage import model_of, model_queue
 from headrace_workers.core.sql.database import among
-from headrace_workers.core.tables import JOBS, STEPS
+from headrace_workers.core.tables import JOBS, SILENT, STEPS
 
 _CHARGED: Final = (
     update(STEPS)
@@ -32,6 +33,18 @@ class WantedCall:
     most: int
 
 
+@dataclass(frozen=True, slots=True)
+class WantedWork:
+    """A dead job that goes on at the step where it died, or a unit that asks a model: the tokens that it may use from
+    there, and the call of a model that it is routed to, if it is.
+    """
+
+    id: str
+    tenant: str
+    tokens: int
+    call: NextCall | None
+
+
 def refused(connection: Connection, calls: Mapping[str, WantedCall], active: Mapping[str, ActiveJob]) -> dict[str, str]:
     """Let features reserve for these calls; return the jobs that may not make theirs, each with the reason.
 
@@ -49,7 +62,7 @@ def lost_calls(connection: Connection, claim_ids: Sequence[int]) -> list[Any]:
     """
     asked = and_(
         among(connection, STEPS.c.claim_id, sorted(claim_ids)), STEPS.c.queue.startswith(model_queue("")),
-        JOBS.c.subject.is_(None),
+        JOBS.c.subject.is_(None) | (JOBS.c.kind == SILENT),
     )  # fmt: skip
     query = (
         select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.ordinal, STEPS.c.attempts, STEPS.c.queue, STEPS.c.context,
@@ -87,6 +100,53 @@ def charge_lost(connection: Connection, rows: Sequence[Any], active: Mapping[str
             job_id=row.job_id, tenant=row.tenant, kind=row.kind, payload=row.payload, replays=row.replays,
             traceparent=row.traceparent, correlationid=row.correlationid, stage=row.stage, attempts=row.attempts,
             category=Category.QUOTA, reason=reasons[row.job_id], cost=cost_of(contexts[row.job_id]),
+        )
+        for row in rows
+        if row.job_id in reasons
+    ]  # fmt: skip
+
+
+def may_work(connection: Connection, works: Sequence[WantedWork]) -> dict[str, str]:
+    """Let features reserve for this work; return the jobs and units that may not be done, each with the reason."""
+    reasons: dict[str, str] = {}
+    for feature in hooks() if works else ():
+        reasons |= feature.on_work(connection, works)
+    return reasons
+
+
+def begin_anew(connection: Connection, job_ids: Collection[str]) -> list[Burial]:
+    """Let these jobs, which the caller has locked and revived, make their next calls; return the ends of those that may
+    not. The ends before told of all calls until then: what a job costs counts from here.
+    """
+    query = (
+        select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.ordinal, STEPS.c.queue, STEPS.c.context, STEPS.c.tokens,
+               STEPS.c.payload.is_not(None).label("answered"), JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload,
+               JOBS.c.replays, JOBS.c.traceparent, JOBS.c.correlationid)
+        .join(JOBS, JOBS.c.id == STEPS.c.job_id)
+        .where(among(connection, STEPS.c.job_id, sorted(job_ids)), STEPS.c.state == "dead")
+        .order_by(STEPS.c.job_id)
+    )  # fmt: skip
+    rows = connection.execute(query).all()
+    written = [
+        {"job": row.job_id, "at": row.stage, "round": row.ordinal, "said": context}
+        for row in rows
+        if (context := uncharged(row.context)) != row.context
+    ]
+    if written:
+        connection.execute(_CHARGED, written)
+    jobs = [
+        WantedWork(
+            row.job_id, row.tenant, 0 if row.answered else row.tokens,
+            None if (model := model_of(row.queue)) is None else call_in(context_of(row.context), model),
+        )
+        for row in rows
+    ]  # fmt: skip
+    reasons = may_work(connection, jobs)
+    return [
+        job_burial(
+            job_id=row.job_id, tenant=row.tenant, kind=row.kind, payload=row.payload, replays=row.replays,
+            traceparent=row.traceparent, correlationid=row.correlationid, stage=row.stage, attempts=0,
+            category=Category.QUOTA, reason=reasons[row.job_id],
         )
         for row in rows
         if row.job_id in reasons

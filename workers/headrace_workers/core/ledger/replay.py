@@ -8,8 +8,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select, update
 
 from headrace_schemas import Category, Topic
+from headrace_workers.core.ledger.accounting import account_early
+from headrace_workers.core.ledger.dead_letters import bury
+from headrace_workers.core.ledger.model_calls import begin_anew
 from headrace_workers.core.ledger.outbox import Outgoing, put
-from headrace_workers.core.sql.database import among, clock, locks_rows, now_ms
+from headrace_workers.core.sql.database import among, clock, now_ms
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, STEPS
 
 # People look for a letter by its own id, its job's, or the ids in the refused record.
@@ -69,8 +72,8 @@ def replay(connection: Connection, wanted: DeadFilter, limit: int = 1_000, max_b
     """Put the dead back to work, so many and of so many bytes, but one at least: (how many, how many cannot be because
     the original was cut). The latter are counted when no other is left, so: call it until it finds none.
 
-    An accepted job goes on at the step where it died; a unit has its patience anew. A record that was refused at the
-    door is published again.
+    An accepted job goes on at the step where it died, where its tenant's quotas allow that; else it dies there again. A
+    unit has its patience anew. A record that was refused at the door is published again.
     """
     query = _select(wanted, *_FACTS)
     if wanted.id is None:  # what is cut would stand before the others for ever
@@ -99,20 +102,27 @@ def _revive(connection: Connection, jobs: Collection[str]) -> None:
     """Let those of these jobs and units that are dead go on where they died."""
     if not jobs:
         return
-    if locks_rows(connection):  # in their order, so that nobody waits for us in a circle
-        connection.execute(select(JOBS.c.id).where(JOBS.c.id.in_(jobs)).order_by(JOBS.c.id).with_for_update())
-    revived = connection.execute(
+    columns = (JOBS.c[name] for name in ("id", "subject", "tenant", "ended_at", "terminal", "state"))
+    query = select(*columns).where(among(connection, JOBS.c.id, sorted(jobs)), JOBS.c.state == "dead")
+    # In their order, so that nobody waits for us in a circle.
+    dead = connection.execute(query.order_by(JOBS.c.id).with_for_update()).all()
+    mine = sorted(row.id for row in dead if row.subject is None)
+    units = [row.id for row in dead if row.subject is not None]
+    if mine:
+        account_early(connection, [row for row in dead if row.subject is None])
+    connection.execute(
         update(JOBS)
-        .where(JOBS.c.id.in_(jobs), JOBS.c.state == "dead")
+        .where(among(connection, JOBS.c.id, [*mine, *units]))
         .values(state="active", ended_at=None, terminal=None, terminal_type=None, replays=JOBS.c.replays + 1)
-        .returning(JOBS.c.id, JOBS.c.subject)
-    ).all()
-    _be_patient(connection, [row.id for row in revived if row.subject is not None])
+    )
+    _be_patient(connection, units)
+    refused = begin_anew(connection, mine) if mine else []
     connection.execute(
         update(STEPS)
-        .where(STEPS.c.job_id.in_({row.id for row in revived}), STEPS.c.state == "dead")
+        .where(among(connection, STEPS.c.job_id, [*mine, *units]), STEPS.c.state == "dead")
         .values(state="ready", attempts=0, crashes=0, ready_at=now_ms(), ended_at=None, reason=None, held_at=None)
     )
+    bury(connection, refused, clock(connection))
 
 
 def _be_patient(connection: Connection, units: Sequence[str]) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic_core import to_json
+
 from headrace_schemas import Category, GenerationJob, JobHeld, Moderated, Output, Result, StageRecord, Topic
 from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.event_types import topic_for, type_of
@@ -24,6 +26,7 @@ from headrace_workers.core.ledger.charges import (
     routed,
     spent_in,
     with_charge,
+    with_lost,
 )
 from headrace_workers.core.ledger.complete import Settled
 from headrace_workers.core.ledger.dead_letters import Burial, job_burial
@@ -102,7 +105,7 @@ def settle(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, 
 def _settled(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, conditions: Conditions) -> Settled:
     match outcome:
         case Done() | Ended() | Dropped() if isinstance(task, Unit):
-            return Settled(row.job_id, outcome)  # nothing comes behind it
+            return Settled(row.job_id, outcome, spent=_spent_by_unit(started, row, outcome, conditions))
         case Done() if isinstance(task, Task):
             return _go_on(started, row, task, outcome, conditions)
         case Ended() if isinstance(task, Task):
@@ -116,6 +119,21 @@ def _settled(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome
         case Dropped():
             raise WrongOutcome("dropped a job, whose end somebody waits for")
     raise AssertionError(outcome)
+
+
+def _spent_by_unit(
+    started: Started, row: StepRow, outcome: Done | Ended | Dropped, conditions: Conditions
+) -> bytes | None:
+    """Return what the calls of a unit cost, and the tokens of the last; None where no model was asked."""
+    model = model_of(started.queue)
+    if model is None:
+        return None
+    context, _ = unpack(row.context)
+    usage = outcome.usage if isinstance(outcome, Done) else None
+    if usage is not None:
+        charge = charge_of(call_in(context, model), usage, conditions.ran_ms / len(started.steps))
+        context |= with_charge(context, charge)
+    return to_json({"cost": cost_in(context), "answer": {"usage": usage or {}}})
 
 
 def _put_aside(
@@ -373,7 +391,7 @@ def _later(
     settled = Settled(row.job_id, retry, delay_ms=delay_ms)
     here = model_of(started.queue)
     if not isinstance(task, Task):
-        return settled
+        return _later_unit(settled, started, row, here) if here is not None and retry.billed else settled
     added: dict[str, Any] = dict(retry.context)
     charge = None if here is None else _charge_of_failed(call_in(task.context, here), started, retry, conditions)
     if charge is not None:
@@ -397,6 +415,15 @@ def _later(
         return replace(settled, tokens=row.tokens + retry.more_tokens) if retry.more_tokens else settled
     tokens = tokens_with(to.model, here, row.tokens, task.context) if to.model and here else row.tokens
     return replace(settled, queue=to.queue, group_key=to.group, prefix=to.prefix, tokens=tokens)
+
+
+def _later_unit(settled: Settled, started: Started, row: StepRow, model: str) -> Settled:
+    """Return the outcome of a unit that asks its model again after a call that may be billed."""
+    context, call, spent = with_lost(row.context, model)
+    if call.most is None:
+        return replace(settled, context=context)
+    refusal = _refusal(started.stage, row, row.attempts, unpack(context)[0])
+    return replace(settled, context=context, call=WantedCall(model, spent, call.most), refusal=refusal)
 
 
 def _last_tried(context: Mapping[str, Any], amount: int | None) -> dict[str, Any]:

@@ -29,6 +29,7 @@ def _hooks() -> "Hooks":
         concerns=quota_accounting.has_reservation,
         on_completion=quota_accounting.settle,
         on_calls=quota_accounting.call,
+        on_work=quota_accounting.work,
         on_prune=quota_accounting.expire,
     )
 

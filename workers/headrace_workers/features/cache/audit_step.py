@@ -1,9 +1,11 @@
 """The step that answers a semantic hit afresh and compares. Only the ledger knows of it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
+from typing import Final
 
-from headrace_schemas import GenerationJob, HeadraceError, Output
+from headrace_schemas import GenerationJob, HeadraceError, Output, Usage
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Done, Outcome, Retry, wait_for
 from headrace_workers.core.pipeline.task import Unit
@@ -12,6 +14,8 @@ from headrace_workers.features.cache.calibration.audit_labels import compare
 from headrace_workers.features.cache.calibration.sampling import twice
 from headrace_workers.features.cache.store.audit_rows import Audited, Own
 from headrace_workers.features.generation.structured.in_prompt import with_format
+
+_UNREPORTED: Final = Usage(prompt_tokens=0, completion_tokens=0)  # of a call that is charged with the most
 
 
 def audit(units: Sequence[Unit], *, generator: Generator) -> list[Outcome]:
@@ -60,10 +64,21 @@ def _outcome(
         return wait_for(first)
     if isinstance(first, HeadraceError):
         reason = reason_of(first)
-        given_up = _unknown(unit, f"given up: {reason}")
-        return Retry(reason, otherwise=given_up) if first.category.retryable else given_up
+        given_up = replace(_unknown(unit, f"given up: {reason}"), usage=_UNREPORTED if first.billed else None)
+        return Retry(reason, otherwise=given_up, billed=first.billed) if first.category.retryable else given_up
     again = _text(second) if isinstance(second, Completion) else None
-    return Done(rows=(compared(unit.id, served.text, _text(first), again),))
+    return Done(rows=(compared(unit.id, served.text, _text(first), again),), usage=_usage(first, second))
+
+
+def _usage(first: Completion, second: Completion | HeadraceError | None) -> Usage:
+    """Return the tokens of both answers; none where a second that did not come may be billed."""
+    if isinstance(second, HeadraceError):
+        return _UNREPORTED if second.billed else _usage(first, None)
+    both = [first] if second is None else [first, second]
+    return Usage(
+        prompt_tokens=sum(each.prompt_tokens for each in both),
+        completion_tokens=sum(each.completion_tokens for each in both),
+    )
 
 
 def _text(completion: Completion) -> str:

@@ -6,8 +6,10 @@ from headrace_schemas import GenerationJob, Output
 from headrace_schemas.codec import encode_value
 from headrace_schemas.event_types import type_of
 from headrace_workers.core.identity import audit_id, explored_id
+from headrace_workers.core.ledger.charges import NextCall
 from headrace_workers.core.ledger.lanes import BATCH
 from headrace_workers.core.ledger.steps import NewStep
+from headrace_workers.core.pipeline.carried import pack
 from headrace_workers.core.pipeline.grouping import estimate_tokens
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import Stage
@@ -27,6 +29,7 @@ class Auditing:
     """
 
     def __init__(self, pipeline: Pipeline, share: float) -> None:
+        self._pipeline = pipeline
         self._stage = pipeline.stage(AUDIT)
         self._share = share if self._stage is not None else 0.0
 
@@ -56,7 +59,7 @@ class Auditing:
             share=self._share,
             question=question,
             served=output.text,
-            afresh=None if afresh is None else _work(self._stage, name, afresh, output),
+            afresh=None if afresh is None else _work(self._pipeline, self._stage, name, afresh, output),
         )
         return Drawn(stratum, self._share, (audit,))
 
@@ -84,8 +87,11 @@ class Auditing:
         )
 
 
-def _work(stage: Stage, name: str, afresh: GenerationJob, output: Output) -> Afresh:
+def _work(pipeline: Pipeline, stage: Stage, name: str, afresh: GenerationJob, output: Output) -> Afresh:
     value, content = encode_value(output), encode_value(afresh)
+    model, times = afresh.first_model, 2 if twice(name) else 1
+    call = NextCall(model, pipeline.prices.price(model), times * stage.most_tokens(afresh, len(content)))
+    context = pack(call.pinned(), ())
     step = NewStep(
         job_id=name,
         stage=stage.name,
@@ -97,9 +103,10 @@ def _work(stage: Stage, name: str, afresh: GenerationJob, output: Output) -> Afr
         rank=_LAST,
         deadline=0,  # when it is written, by the ledger's clock
         turn=0,
-        tokens=estimate_tokens(afresh) * (2 if twice(name) else 1),
+        tokens=estimate_tokens(afresh) * times,
         event_type=type_of(output),
         payload=value,
-        read_bytes=len(value) + len(content),
+        context=context,
+        read_bytes=len(value) + len(content) + len(context or b""),
     )
-    return Afresh(job=content, step=step, patience_ms=_PATIENCE_MS)
+    return Afresh(job=content, step=step, call=call, patience_ms=_PATIENCE_MS)

@@ -10,7 +10,7 @@ from headrace_workers.core.pipeline.task import Job, StepEvent
 from headrace_workers.features.cache.audit_step import audit
 from headrace_workers.features.cache.auditing import AUDIT
 from headrace_workers.features.cache.step import mode_of, recall
-from headrace_workers.features.generation.stage import sampling_group, shared_prefix
+from headrace_workers.features.generation.stage import most_tokens, sampling_group, shared_prefix
 
 
 def stages(cache: CacheMode = CacheMode.OFF) -> tuple[Stage, ...]:
@@ -35,6 +35,7 @@ def stages(cache: CacheMode = CacheMode.OFF) -> tuple[Stage, ...]:
             weight=Weight.MODEL,
             group=sampling_group,
             prefix=shared_prefix,
+            most_tokens=most_tokens,
             retry=RetrySchedule(attempts=3),
         ),
     )

@@ -44,7 +44,12 @@ def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.features.webhooks.store import deliveries, endpoints, listeners
 
-    return Hooks(on_ingest=listeners.keep_callbacks, on_forget_jobs=deliveries.forget, on_prune=endpoints.forget_places)
+    return Hooks(
+        on_ingest=listeners.keep_callbacks,
+        on_forget_jobs=deliveries.forget,
+        on_prune=endpoints.forget_places,
+        on_budgets_reached=deliveries.tell_budgets,
+    )
 
 
 def _admission(parts: "AdmissionParts") -> "AdmissionCheck":

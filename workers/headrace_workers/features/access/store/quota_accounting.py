@@ -10,26 +10,36 @@ turns, in the order of their keys, and then reservations.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from pydantic_core import from_json
-from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, delete, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, select, text, update
 
 from headrace_schemas import InvalidRecord, Topic
 from headrace_schemas.codec import decode_value
 from headrace_schemas.event_types import types_on
 from headrace_schemas.job import AnyJob
 from headrace_workers.core.ledger.dead_letters import Burial
-from headrace_workers.core.ledger.model_calls import WantedCall
+from headrace_workers.core.ledger.model_calls import WantedCall, WantedWork
 from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.ledger.repetitions import digest_of
-from headrace_workers.core.sql.database import among, clock, insert, last, now_ms
+from headrace_workers.core.sql.database import among, bindparam_of, clock, insert_many, last, many, now_ms, one_of
+from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import JOBS, NEVER, STEPS
-from headrace_workers.features.access.store.quota_rows import Place, Quota, change, locked, tell_exhausted
+from headrace_workers.features.access.store.quota_rows import (
+    Place,
+    Quota,
+    change,
+    locked,
+    locked_for,
+    tell_exhausted,
+)
 from headrace_workers.features.access.tables import IS_WAITED_FOR, RESERVATIONS
 
 UNADOPTED_MS: Final = 3_600_000  # so long a reservation waits until its job is taken in
 _MICRO: Final = 1_000_000
+_Told: TypeAlias = Mapping[str, Any]  # an event
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,17 @@ class Beyond(NamedTuple):
         )
 
 
+class _Reserved(NamedTuple):
+    """A row of the table."""
+
+    job_id: str
+    tenant: str
+    key_id: str
+    tokens: int
+    money: int
+    expires_at: int
+
+
 def reserve(
     connection: Connection, wants: Sequence[Want], *, adopt: bool, also: Collection[str] = ()
 ) -> dict[str, Beyond]:
@@ -105,7 +126,7 @@ def reserve(
         if want.job_id not in running:
             group = groups.setdefault((want.tenant, want.job_id if want.group is None else want.group), {})
             sent_by = had[want.job_id].key_id if adopt and want.job_id in had else want.key_id
-            group[want.job_id] = replace(want, key_id=sent_by)
+            group[want.job_id] = want if sent_by == want.key_id else replace(want, key_id=sent_by)
     more: dict[Place, int] = {}
     over: dict[str, Beyond] = {}
     kept: list[Want] = []
@@ -132,13 +153,22 @@ def reserve(
     return over
 
 
-def _reserved(connection: Connection, job_ids: Sequence[str]) -> dict[str, Any]:
-    columns = (RESERVATIONS.c[name] for name in ("job_id", "tenant", "key_id", "tokens", "money", "expires_at"))
-    query = select(*columns).where(among(connection, RESERVATIONS.c.job_id, list(job_ids)))
-    return {row.job_id: row for row in connection.execute(query)}
+def _reserved(connection: Connection, job_ids: Sequence[str]) -> dict[str, _Reserved]:
+    rows = run(connection, _reservations(connection.dialect.name), {"jobs": list(job_ids)})
+    return {row.job_id: row for row in map(_Reserved._make, rows)}
 
 
-def _had(row: Any, quota: Quota) -> int:
+@lru_cache
+def _reservations(dialect: str) -> Any:
+    return select(*(RESERVATIONS.c[name] for name in _Reserved._fields)).where(_of_jobs(dialect))
+
+
+def _of_jobs(dialect: str) -> ColumnElement[bool]:
+    jobs = bindparam_of(dialect, RESERVATIONS.c.job_id, name="jobs")
+    return one_of(dialect, RESERVATIONS.c.job_id, jobs)
+
+
+def _had(row: _Reserved | None, quota: Quota) -> int:
     """Return what is reserved of a quota by this row, if there is one."""
     if row is None or not quota.holds_for(row.key_id):
         return 0
@@ -149,9 +179,8 @@ def call(connection: Connection, calls: Mapping[str, WantedCall]) -> dict[str, s
     """Reserve for the next calls of jobs that were taken in, in place of the calls before, of which it is known what
     they cost; return the jobs for which not enough money is left, each with the reason.
     """
-    rows = _reserved(connection, sorted(calls))
-    quotas = locked(connection, {row.tenant for row in rows.values()})
-    rows = _reserved(connection, sorted(rows)) if rows else {}
+    quotas = locked_for(connection, sorted(calls))
+    rows = _reserved(connection, sorted(calls)) if quotas else {}
     more: dict[Place, int] = {}
     over: dict[str, str] = {}
     exhausted: set[Place] = set()
@@ -169,17 +198,27 @@ def call(connection: Connection, calls: Mapping[str, WantedCall]) -> dict[str, s
             for each in theirs:
                 more[each.place] = more.get(each.place, 0) + amount
     if changed:
-        connection.execute(_PAID, [{"job": job_id, "now_worth": money} for job_id, money in changed.items()])
+        _pay(connection, changed)
     change(connection, quotas, {place: (amount, 0) for place, amount in more.items()})
     tell_exhausted(connection, quotas, exhausted)
     return over
 
 
-_PAID: Final = (
-    update(RESERVATIONS)
-    .where(RESERVATIONS.c.job_id == bindparam("job"))
-    .values(money=bindparam("now_worth", type_=BigInteger))
-)
+def _pay(connection: Connection, money: Mapping[str, int]) -> None:
+    """Write what is reserved for these jobs now."""
+    rows = [{"job": job_id, "worth": worth} for job_id, worth in money.items()]
+    if connection.dialect.name == "postgresql":
+        run(connection, _PAY_MANY, many("postgresql", rows))
+    else:
+        run(connection, _PAY, rows)
+
+
+_PAY: Final = update(RESERVATIONS).where(RESERVATIONS.c.job_id == bindparam("job")).values(money=bindparam("worth"))
+_PAY_MANY: Final = text("""
+    UPDATE reservations SET money = now.worth
+    FROM unnest(CAST(:job AS varchar[]), CAST(:worth AS bigint[])) AS now (job, worth)
+    WHERE reservations.job_id = now.job
+""")
 
 
 def _free(quota: Quota, more: Mapping[Place, int]) -> int:
@@ -203,10 +242,14 @@ def release(connection: Connection, refused: Collection[tuple[str, str]]) -> Non
     """Give back what is reserved for these jobs (id and digest), which will not be taken in. What was taken in, or is
     reserved for other content under the same id, stays.
     """
-    job_ids, digests = (sorted(set(column)) for column in zip(*refused, strict=True)) if refused else ([], [])
-    if job_ids:
+    if refused:
+        job_ids, digests = (sorted(set(column)) for column in zip(*refused, strict=True))
         theirs = RESERVATIONS.c.digest.is_(None) | among(connection, RESERVATIONS.c.digest, digests)
-        _end(connection, among(connection, RESERVATIONS.c.job_id, job_ids) & theirs & IS_WAITED_FOR, {})
+        mine = IS_WAITED_FOR & among(connection, RESERVATIONS.c.job_id, job_ids) & theirs
+        locked_for(connection, job_ids)  # nobody reserves for other content meanwhile
+        _end(
+            connection, list(connection.execute(select(RESERVATIONS.c.job_id).where(mine)).scalars()), {}, waiting=True
+        )
 
 
 def has_reservation() -> ColumnElement[bool]:
@@ -227,6 +270,20 @@ def admit(connection: Connection, jobs: Sequence[NewJob], tenants: Collection[st
     ]  # fmt: skip
     over = reserve(connection, wants, adopt=True, also=tenants)
     return {job_id: beyond.reason for job_id, beyond in over.items()}
+
+
+def work(connection: Connection, works: Sequence[WantedWork]) -> dict[str, str]:
+    """Reserve what dead jobs may use from where they died, and units that ask a model; return those that go beyond
+    their tenants' quotas, each with the reason. They count for the tenant: no key is known to have sent them.
+    """
+    wants = [
+        Want(
+            job.id, job.tenant, job.tokens, (job.call.most or 0) if job.call else 0,
+            job.call.model if job.call is not None and job.call.most is None else None,
+        )
+        for job in works
+    ]  # fmt: skip
+    return {job_id: beyond.reason for job_id, beyond in reserve(connection, wants, adopt=True).items()}
 
 
 def release_refused(connection: Connection, refused: Sequence[Burial], not_taken: Sequence[NewJob]) -> None:
@@ -250,13 +307,12 @@ def _digest(topic: Topic, value: bytes) -> str | None:
 
 
 def settle(connection: Connection, ends: Mapping[str, bytes | None]) -> None:
-    """Count what these jobs used, which have ended with these events, and release what was reserved for them. Units,
-    which end without an event, keep theirs.
+    """Count what these jobs and units used, which have ended with these events, and release what was reserved for them.
+    One without an event used nothing.
 
     It is done at the end of the transaction, for all that end in it.
     """
-    if events := {job_id: event for job_id, event in ends.items() if event is not None}:
-        last(connection, _settle, events)
+    last(connection, _settle, ends)
 
 
 def hold(connection: Connection, tenants: Collection[str]) -> None:
@@ -264,22 +320,23 @@ def hold(connection: Connection, tenants: Collection[str]) -> None:
     locked(connection, tenants)
 
 
-def _settle(connection: Connection, ends: Mapping[str, bytes]) -> None:
-    _end(connection, among(connection, RESERVATIONS.c.job_id, sorted(ends)), ends)
+def _settle(connection: Connection, ends: Mapping[str, bytes | None]) -> None:
+    _end(connection, sorted(ends), {job_id: event for job_id, event in ends.items() if event is not None})
 
 
-def _come_to(connection: Connection, ends: Mapping[str, bytes]) -> dict[str, bytes]:
+def _come_to(connection: Connection, ends: Mapping[str, _Told]) -> dict[str, _Told]:
     """Return the events that jobs had come to which died before their last step was tried, such as those that were
     held: a model had answered, and its tokens are used.
     """
-    untried = [job_id for job_id, event in ends.items() if _is_untried(from_json(event))]
+    untried = [job_id for job_id, told in ends.items() if _is_untried(told)]
     if not untried:
         return {}
     query = select(STEPS.c.job_id, STEPS.c.payload).where(among(connection, STEPS.c.job_id, untried))
-    return dict(iter(connection.execute(query.where(STEPS.c.payload.is_not(None)))))
+    rows = connection.execute(query.where(STEPS.c.payload.is_not(None)))
+    return {job_id: from_json(event) for job_id, event in rows}
 
 
-def _is_untried(told: Mapping[str, Any]) -> bool:
+def _is_untried(told: _Told) -> bool:
     return "category" in told and not told.get("attempts")
 
 
@@ -288,7 +345,7 @@ def expire(connection: Connection, _older_than_ms: int) -> bool:
     old = select(RESERVATIONS.c.job_id).where(IS_WAITED_FOR, RESERVATIONS.c.expires_at < now_ms()).limit(500)
     job_ids = list(connection.execute(old).scalars())
     if job_ids:
-        _end(connection, among(connection, RESERVATIONS.c.job_id, job_ids) & IS_WAITED_FOR, {})
+        _end(connection, job_ids, {}, waiting=True)
     return False
 
 
@@ -296,35 +353,40 @@ def _write(connection: Connection, wants: Sequence[Want], adopt: bool) -> None:
     if not wants:
         return
     expires = NEVER if adopt else clock(connection) + UNADOPTED_MS
-    statement = insert(connection, RESERVATIONS)
+    rows = [
+        {
+            "job_id": want.job_id, "tenant": want.tenant, "key_id": want.key_id, "tokens": want.tokens,
+            "money": want.money, "digest": want.digest, "expires_at": expires,
+        }
+        for want in sorted(wants, key=lambda want: want.job_id)
+    ]  # fmt: skip
+    dialect = connection.dialect.name
+    run(connection, _upsert(dialect), many(dialect, rows))
+
+
+@lru_cache
+def _upsert(dialect: str) -> Any:
+    statement = insert_many(dialect, RESERVATIONS, list(RESERVATIONS.c), {})
     changes = {name: statement.excluded[name] for name in ("key_id", "tokens", "money", "digest", "expires_at")}
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=["job_id"], set_=changes),
-        [
-            {
-                "job_id": want.job_id, "tenant": want.tenant, "key_id": want.key_id, "tokens": want.tokens,
-                "money": want.money, "digest": want.digest, "expires_at": expires,
-            }
-            for want in sorted(wants, key=lambda want: want.job_id)
-        ],
-    )  # fmt: skip
+    return statement.on_conflict_do_update(index_elements=["job_id"], set_=changes)
 
 
-def _end(connection: Connection, which: Any, ends: Mapping[str, bytes]) -> None:
-    """End these reservations; `ends` are the events that ended jobs."""
-    tenants = set(connection.execute(select(RESERVATIONS.c.tenant).where(which).distinct()).scalars())
-    if not tenants:
+def _end(connection: Connection, job_ids: Sequence[str], ends: Mapping[str, bytes], *, waiting: bool = False) -> None:
+    """End the reservations for these jobs; `ends` are the events that ended jobs. With `waiting` those of jobs that
+    were taken in stay.
+    """
+    if not job_ids:
         return
-    quotas = locked(connection, tenants)
-    columns = (RESERVATIONS.c[name] for name in ("job_id", "tenant", "key_id", "tokens", "money"))
-    gone = connection.execute(delete(RESERVATIONS).where(which).returning(*columns)).all()
-    told = {row.job_id: ends[row.job_id] for row in gone if row.job_id in ends}
+    quotas = locked_for(connection, job_ids)
+    gone = run(connection, _delete(connection.dialect.name, waiting), {"jobs": list(job_ids)})
+    rows = [_Reserved._make(row) for row in gone]
+    told: dict[str, _Told] = {row.job_id: from_json(ends[row.job_id]) for row in rows if row.job_id in ends}
     come_to = told | _come_to(connection, told)
     changes: dict[Place, tuple[int, int]] = {}
-    for row in gone:
+    for row in rows:
         used = {"tokens": 0, "money": 0}
         if row.job_id in told:
-            used = {"tokens": _used(come_to[row.job_id], row.tokens), "money": spent(told[row.job_id])}
+            used = {"tokens": _used(come_to[row.job_id], row.tokens), "money": _spent(told[row.job_id])}
         for quota in quotas.get(row.tenant, ()):
             if quota.holds_for(row.key_id):
                 reserved, before = changes.get(quota.place, (0, 0))
@@ -332,12 +394,19 @@ def _end(connection: Connection, which: Any, ends: Mapping[str, bytes]) -> None:
     change(connection, quotas, changes)
 
 
-def _used(event: bytes, reserved: int) -> int:
+@lru_cache
+def _delete(dialect: str, waiting: bool) -> Any:
+    which = _of_jobs(dialect) & IS_WAITED_FOR if waiting else _of_jobs(dialect)
+    return delete(RESERVATIONS).where(which).returning(*(RESERVATIONS.c[name] for name in _Reserved._fields))
+
+
+def _used(told: _Told, reserved: int) -> int:
     """Return what a job used that ended with this event: the tokens of an answer that was made for it, and nothing
     for one that was there. Of one that died while it ran nobody knows: what was reserved. One that was cancelled used
-    nothing.
+    nothing, and neither does one for which none are reserved: it was replayed behind its answer, which was counted.
     """
-    told: dict[str, Any] = from_json(event)
+    if not reserved:
+        return 0
     if "category" in told:
         return 0 if _is_untried(told) else reserved
     if ((told.get("answer") or {}).get("recall") or {}).get("tier", "none") != "none":
@@ -347,6 +416,6 @@ def _used(event: bytes, reserved: int) -> int:
     return int(usage.get("prompt_tokens", 0)) + int(usage.get("completion_tokens", 0))
 
 
-def spent(event: bytes) -> int:
+def _spent(told: _Told) -> int:
     """Return the money that a job cost which ended with this event, in micro-units."""
-    return int((from_json(event).get("cost") or {}).get("amount", 0))
+    return int((told.get("cost") or {}).get("amount", 0))

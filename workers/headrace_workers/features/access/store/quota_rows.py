@@ -3,19 +3,20 @@
 Whoever changes quotas locks all those of the tenants concerned first, in the order of their keys.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, SmallInteger, bindparam, delete, func, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, case, delete, func, select, update
 
 from headrace_schemas.budget import BudgetReached
 from headrace_workers.core.identity import budget_event_id
+from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
 from headrace_workers.core.ledger.outbox import put as put_out
-from headrace_workers.core.sql.database import among, bindparam_of, clock, insert, one_of
+from headrace_workers.core.sql.database import among, bindparam_of, clock, insert, now_ms, one_of
 from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.features.access.tables import QUOTAS, RESERVATIONS
 
@@ -57,8 +58,8 @@ class _Stored(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Quota:
     """A quota of a tenant, or of one of its keys, in tokens or micro-units of money. `used` is of the period that it is
-    now, `reserved` for jobs that have not ended. `ends` is when the period does (ms since 1970), None for one that
-    never does. `told` is the percentage that was last told of in this period.
+    now, `reserved` for jobs that have not ended. The period lasts from `began` to `ends` (ms since 1970), which is None
+    for one that never ends. `told` is the percentage that was last told of in this period.
     """
 
     tenant: str
@@ -68,6 +69,7 @@ class Quota:
     most: int
     used: int
     reserved: int
+    began: int
     ends: int | None
     told: int = 0
 
@@ -90,7 +92,7 @@ def tell_exhausted(connection: Connection, quotas: Mapping[str, Sequence[Quota]]
     """Publish that these budgets, which are locked, hold no further call."""
     gone = [each for theirs in quotas.values() for each in theirs if each.unit == "money" and each.place in exhausted]
     if gone:
-        _tell(connection, gone, clock(connection), exhausted)
+        _tell(connection, gone, exhausted)
 
 
 def put(
@@ -159,32 +161,53 @@ def quotas(
 
 def locked(connection: Connection, tenants: Collection[str]) -> dict[str, list[Quota]]:
     """Lock the quotas of these tenants, which nobody else changes until this transaction ends; return them."""
-    rows = run(connection, _lock(connection.dialect.name), {"tenants": sorted(tenants)})
-    now = clock(connection) if rows else 0
+    return _by_tenant(run(connection, _lock(connection.dialect.name), {"tenants": sorted(tenants)}))
+
+
+def locked_for(connection: Connection, job_ids: Sequence[str]) -> dict[str, list[Quota]]:
+    """Lock the quotas of the tenants for whose jobs, these, something is reserved; return them."""
+    return _by_tenant(run(connection, _lock_for(connection.dialect.name), {"jobs": list(job_ids)}))
+
+
+def _by_tenant(rows: Iterable[Any]) -> dict[str, list[Quota]]:
     found: dict[str, list[Quota]] = {}
-    for row in map(_Stored._make, rows):
-        found.setdefault(row.tenant, []).append(_now(row, now))
+    for *stored, now in rows:
+        quota = _now(_Stored._make(stored), now)
+        found.setdefault(quota.tenant, []).append(quota)
     return found
 
 
 @lru_cache
 def _lock(dialect: str) -> Any:
     """Lock the rows of these tenants. Mostly there is none, and each job that is taken in asks."""
-    tenants = one_of(dialect, QUOTAS.c.tenant, bindparam_of(dialect, QUOTAS.c.tenant, name="tenants"))
-    query = select(*(QUOTAS.c[name] for name in _Stored._fields)).where(tenants)
+    return _locking(dialect, one_of(dialect, QUOTAS.c.tenant, bindparam_of(dialect, QUOTAS.c.tenant, name="tenants")))
+
+
+@lru_cache
+def _lock_for(dialect: str) -> Any:
+    jobs = bindparam_of(dialect, RESERVATIONS.c.job_id, name="jobs")
+    tenants = select(RESERVATIONS.c.tenant).where(one_of(dialect, RESERVATIONS.c.job_id, jobs))
+    return _locking(dialect, QUOTAS.c.tenant.in_(tenants))
+
+
+def _locking(dialect: str, which: ColumnElement[bool]) -> Any:
+    query = select(*(QUOTAS.c[name] for name in _Stored._fields), now_ms()).where(which)
     query = query.order_by(*(QUOTAS.c[name] for name in _KEY))
-    return query.with_for_update() if dialect == "postgresql" else query
+    return query.with_for_update(of=QUOTAS) if dialect == "postgresql" else query
 
 
+# What was used, and told of, in an earlier period counts no more.
+_IS_OF_PERIOD: Final = QUOTAS.c.began >= bindparam("since", type_=BigInteger)
 _CHANGE: Final = (
     update(QUOTAS)
     .where(*(QUOTAS.c[name] == bindparam(f"its_{name}") for name in _KEY))
     .values(
         reserved=QUOTAS.c.reserved + bindparam("more", type_=BigInteger),
-        used=bindparam("spent", type_=BigInteger),
-        began=bindparam("since", type_=BigInteger),
-        told=bindparam("telling", type_=SmallInteger),
+        used=case((_IS_OF_PERIOD, QUOTAS.c.used), else_=0) + bindparam("spent", type_=BigInteger),
+        told=case((_IS_OF_PERIOD, QUOTAS.c.told), else_=0),
+        began=case((_IS_OF_PERIOD, QUOTAS.c.began), else_=bindparam("since", type_=BigInteger)),
     )
+    .returning(QUOTAS.c.used, QUOTAS.c.reserved, QUOTAS.c.told)
 )
 
 
@@ -194,57 +217,56 @@ def change(
     """Reserve so much more (or less), and count so much as used, of each of these quotas, which are locked. What was
     read when they were locked may be older than what this transaction has changed since.
     """
-    if not changes:
+    grown = []
+    for quota in (each for tenant in sorted(quotas) for each in quotas[tenant] if each.place in changes):
+        reserved, used = changes[quota.place]
+        values = {f"its_{name}": getattr(quota, name) for name in _KEY}
+        rows = run(connection, _CHANGE, values | {"more": reserved, "spent": used, "since": quota.began})
+        if rows and used and quota.unit == "money":
+            grown.append(replace(quota, used=rows[0][0], reserved=rows[0][1], told=rows[0][2]))
+    _tell(connection, grown)
+
+
+def _tell(connection: Connection, quotas: Sequence[Quota], exhausted: Collection[Place] = ()) -> None:
+    """Publish how much of these budgets is spent, where that has reached a percentage that was not told of."""
+    reached = [
+        (quota, percent) for quota in quotas if (percent := _percent(quota, quota.place in exhausted)) > quota.told
+    ]
+    if not reached:
         return
     now = clock(connection)
-    tenants = sorted({place.tenant for place in changes})
-    query = select(*(QUOTAS.c[name] for name in _Stored._fields)).where(QUOTAS.c.tenant.in_(tenants))
-    rows = {found.place: found for row in connection.execute(query) if (found := _now(_Stored._make(row), now))}
-    written = []
-    for place, (reserved, used) in sorted(changes.items()):
-        if place not in rows:
-            continue
-        quota = rows[place]
-        written.append(
-            {f"its_{name}": getattr(place, name) for name in _KEY}
-            | {"more": reserved, "spent": quota.used + used, "since": now, "telling": quota.told}
-        )
-    if written:
-        connection.execute(_CHANGE, written)
-    grown = [place for place, (_, used) in changes.items() if used and place in rows and place.unit == "money"]
-    _tell(connection, [replace(rows[each], used=rows[each].used + changes[each][1]) for each in sorted(grown)], now)
-
-
-def _tell(connection: Connection, quotas: Sequence[Quota], now: int, exhausted: Collection[Place] = ()) -> None:
-    """Publish how much of these budgets is spent, where that has reached a percentage that was not told of."""
-    told: list[Outgoing] = []
-    for quota in quotas:
-        part = 100 if quota.place in exhausted or quota.most == 0 else quota.used * 100 // quota.most
-        percent = max((each for each in TOLD_OF if each <= part), default=0)
-        if percent <= quota.told:
-            continue
+    told: dict[str, BudgetReached] = {}
+    for quota, percent in reached:
         which = [QUOTAS.c[name] == getattr(quota.place, name) for name in _KEY]
         connection.execute(update(QUOTAS).where(*which).values(told=percent, used=quota.used, began=now))
         ends_at = None if quota.ends is None else datetime.fromtimestamp(quota.ends / 1000, UTC)
-        event = BudgetReached(
+        event_id = budget_event_id(*quota.place, quota.ends or 0, percent, quota.most)
+        told[event_id] = BudgetReached(
             tenant=quota.tenant, key_id=quota.key_id or None, period=quota.period, percent=percent, most=quota.most,
             spent=quota.used, reserved=max(0, quota.reserved), ends_at=ends_at,
         )  # fmt: skip
-        event_id = budget_event_id(*quota.place, quota.ends or 0, percent, quota.most)
-        told.append(
-            outgoing(
-                event, event_id=event_id, job_id=None, traceparent=None, correlationid=None, at_ms=now, key=quota.tenant
-            )
-        )
-    if told:
-        put_out(connection, told)
+    put_out(connection, [_record(event_id, event, now) for event_id, event in told.items()])
+    for feature in hooks():
+        feature.on_budgets_reached(connection, told)
+
+
+def _record(event_id: str, event: BudgetReached, now: int) -> Outgoing:
+    return outgoing(
+        event, event_id=event_id, job_id=None, traceparent=None, correlationid=None, at_ms=now, key=event.tenant
+    )
+
+
+def _percent(quota: Quota, exhausted: bool) -> int:
+    """Return the highest percentage that is told of, and that this budget has reached; 0 for none."""
+    part = 100 if exhausted or quota.most == 0 else quota.used * 100 // quota.most
+    return max((each for each in TOLD_OF if each <= part), default=0)
 
 
 def _now(row: _Stored, now: int) -> Quota:
     """Return the quota as it stands at this time (ms): what was used in an earlier period counts no more."""
     began, ends = _bounds(row.period, now)
     used, told = (row.used, row.told) if row.began >= began else (0, 0)
-    return Quota(row.tenant, row.key_id, row.unit, row.period, row.most, used, row.reserved, ends, told)
+    return Quota(row.tenant, row.key_id, row.unit, row.period, row.most, used, row.reserved, began, ends, told)
 
 
 def _bounds(period: str, now: int) -> tuple[int, int | None]:

@@ -13,6 +13,8 @@ from sqlalchemy import ColumnElement, Connection, Row, case, delete, or_, select
 
 from headrace_workers.core.identity import audit_id, explored_id
 from headrace_workers.core.ledger.assign import assign
+from headrace_workers.core.ledger.charges import NextCall
+from headrace_workers.core.ledger.model_calls import WantedWork, may_work
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.sql.database import among, clock, insert, now_ms
 from headrace_workers.core.tables import JOBS, SILENT
@@ -36,6 +38,7 @@ class Afresh:
 
     job: bytes  # JSON of the GenerationJob that was served
     step: NewStep
+    call: NextCall
     patience_ms: int
 
 
@@ -76,6 +79,11 @@ class NewAudit:
 
     def _make(self, connection: Connection, afresh: Afresh) -> None:
         now = clock(connection)
+        work = WantedWork(self.id, self.tenant, afresh.step.tokens, afresh.call)
+        if reason := may_work(connection, [work]).get(self.id):
+            values = _labelled("unknown", BY_ITSELF, f"given up: {reason}")
+            connection.execute(update(AUDITS).where(AUDITS.c.id == self.id).values(values))
+            return
         connection.execute(
             insert(connection, JOBS).values(
                 id=self.id, tenant=self.tenant, kind=SILENT, state="active", payload=afresh.job, accepted_at=now,

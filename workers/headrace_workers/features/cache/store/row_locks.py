@@ -4,10 +4,11 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, select
 
+from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.rows import Written
 from headrace_workers.core.sql.database import among, locks_rows
 from headrace_workers.features.cache.store import audit_rows, uses
-from headrace_workers.features.cache.store.audit_rows import Audited
+from headrace_workers.features.cache.store.audit_rows import Audited, NewAudit
 from headrace_workers.features.cache.store.entries import Admit, Disallow, Withdraw
 from headrace_workers.features.cache.tables import ENTRIES, IS_LIVE, IS_PENDING
 
@@ -31,6 +32,9 @@ def hold(connection: Connection, rows: Sequence[Written], making: Collection[str
         connection.execute(query.order_by(ENTRIES.c.id).with_for_update())
     if audited:
         audit_rows.locked(connection, audit_rows.are(connection, audited))
+    if asked := {row.tenant for row in rows if isinstance(row, NewAudit) and row.afresh is not None}:
+        for feature in hooks():
+            feature.hold_tenants(connection, asked)
 
 
 def _replaced(connection: Connection, admitted: Sequence[Admit]) -> set[int]:

@@ -33,6 +33,9 @@ def set_budget(
     """Set how much the jobs of a tenant, or of one key, may spend. A job is refused where its first call may cost more
     than is left. A tenant may have a budget of each period.
 
+    A key's budget covers the jobs that the key sends through a gateway. Jobs that come by Kafka, lines of batches and
+    replayed jobs have no key: only a budget of the tenant covers them.
+
     Example: `headrace budgets set shop --most 250 --per month`
     """
     from headrace_workers.cli.connections import need_ledger
@@ -49,6 +52,17 @@ def set_budget(
     ledger.of(Quotas).put(checked_tenant(tenant), amount, period, unit="money", key_id=key)
     who = f"the key {key} of {tenant}" if key else tenant
     say(f"{who} may spend {money(amount)}" + ("" if per == "ever" else f" a {per}"))
+    if key:
+        _say_what_has_no_key(tenant, any(not each.key_id for each in ledger.of(Quotas).find([tenant], unit="money")))
+
+
+def _say_what_has_no_key(tenant: str, tenant_has_one: bool) -> None:
+    """Say which jobs a key's budget does not cover."""
+    without = "jobs from Kafka, lines of batches and replayed jobs have no key: this budget does not cover them"
+    if tenant_has_one:
+        say(f"{without}; the budget of {tenant} does")
+    else:
+        say(f"{without}. {tenant} has no budget of its own: `headrace budgets set {tenant} --most AMOUNT` limits them")
 
 
 def list_budgets(

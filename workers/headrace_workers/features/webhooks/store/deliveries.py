@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Table, delete, select
 
-from headrace_schemas.callback import ENDPOINT_DISABLED, Recipient
+from headrace_schemas.budget import BudgetReached
+from headrace_schemas.callback import BUDGET_REACHED, ENDPOINT_DISABLED, Recipient
 from headrace_schemas.uuids import Namespace
 from headrace_workers.core.ledger.lanes import BATCH
 from headrace_workers.core.ledger.steps import NewStep
@@ -146,6 +147,15 @@ def tell_disabled(connection: Connection, endpoint_id: str) -> None:
             data={"url": found.url, "reason": found.disabled},
             occurrence=str(clock(connection)),
         )
+
+
+def tell_budgets(connection: Connection, reached: Mapping[str, BudgetReached]) -> None:
+    """Tell the tenants' endpoints that subscribe to it of budgets of which a percentage is spent, each once: the ids
+    are those of the events that say so.
+    """
+    for event_id, event in reached.items():
+        data = event.model_dump(mode="json", exclude_none=True)
+        announce(connection, tenant=event.tenant, event_type=BUDGET_REACHED, subject=event_id, data=data)
 
 
 def origin_of(url: str) -> str:

@@ -1,0 +1,176 @@
+"""Audits of the cache under a budget: they ask a model again, and pay for it as jobs do."""
+
+from typing import Any
+
+import pytest
+from pydantic_core import from_json
+from sqlalchemy import select, update
+from tests.workers.core.ledger.test_budgets import CENT, Deployment, Given, books, budget, kill
+from tests.workers.ledger_jobs import claim_one
+
+from headrace_schemas import Answer, GenerationJob, Output, Usage
+from headrace_schemas.recall import CacheTier
+from headrace_workers.core.ledger.accounting import account
+from headrace_workers.core.ledger.claim import Claim
+from headrace_workers.core.ledger.lanes import BATCH
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.outcome import Done, Outcome, Retry
+from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
+from headrace_workers.core.sql.database import clock, writing
+from headrace_workers.core.tables import JOBS, STEPS
+from headrace_workers.features.access.tables import RESERVATIONS
+from headrace_workers.features.cache.audit_tables import AUDITS
+from headrace_workers.features.cache.auditing import Auditing
+from headrace_workers.features.cache.calibration.sampling import twice
+from headrace_workers.features.cache.semantic.found import Hit
+from headrace_workers.features.cache.store.audit_rows import Audited, NewAudit
+from headrace_workers.features.spend.store.spent_days import Spending
+
+JOB = GenerationJob(model="echo", prompt="Who?", tenant="a", sampling={"max_tokens": 16})
+ANSWER = Answer(
+    text="Ann.", finish_reason="stop", model="echo", quantization="none",
+    usage=Usage(prompt_tokens=0, completion_tokens=0),
+)  # fmt: skip
+
+
+@pytest.fixture
+def there(ledger: Ledger) -> Deployment:
+    """A deployment whose model `echo` has a price."""
+    return Deployment(ledger, Given(echo=CENT))
+
+
+def drawn(there: Deployment, *, again: bool = False) -> NewAudit:
+    """An audit of an answer that was served; of one that is answered twice with `again`."""
+    for number in range(200):
+        job_id = f"00000000-0000-5000-8000-{number:012d}"
+        hit = Hit(
+            entry_id=7, scope="ab" * 32, tier=CacheTier.SEMANTIC, answer=ANSWER, first_job=job_id, age=1.0,
+            saved_ms=1.0, similarity=0.95, asked_at=0,
+        )  # fmt: skip
+        output = Output(job_id=job_id, tenant="a", answer=ANSWER)
+        (audit,) = Auditing(there.pipeline, 1.0).draw(job_id, JOB.question, hit, output, JOB).rows
+        assert isinstance(audit, NewAudit)
+        if twice(audit.id) == again:
+            return audit
+    raise AssertionError("no such audit is drawn")
+
+
+def make(there: Deployment, *, again: bool = False) -> tuple[str, int]:
+    """Write an audit; its id, and the most that it may cost."""
+    audit = drawn(there, again=again)
+    with writing(there.ledger.engine) as tx:
+        audit.write(tx)
+    assert audit.afresh is not None
+    assert audit.afresh.call.most is not None
+    return audit.id, audit.afresh.call.most
+
+
+def take(there: Deployment) -> Claim | None:
+    """The work of an audit."""
+    return claim_one(there.ledger, "model.echo", lane=BATCH)
+
+
+def run(there: Deployment, outcome: Any) -> None:
+    """Run it to this outcome."""
+    claim = take(there)
+    assert claim is not None
+    started = there.start(claim)
+    assert started is not None
+    conditions = Conditions(there.pipeline, 3, there.random, ran_ms=5.0)
+    settled = [
+        settle(started, row, task_of(row, started.now), outcome(row.job_id), conditions) for row in started.steps
+    ]
+    assert there.ledger.complete(started.claim_id, settled, ran_ms=5, quantum_ms=1_000)
+
+
+def answered(name: str) -> Outcome:
+    """What an audit says that was answered."""
+    return Done(rows=(Audited(name, "clean", "the same"),), usage=Usage(prompt_tokens=7, completion_tokens=3))
+
+
+def labels(there: Deployment) -> list[tuple[str | None, str | None]]:
+    """The label of each audit, and the reason."""
+    return [tuple(row) for row in there.ledger.read(select(AUDITS.c.label, AUDITS.c.reason))]
+
+
+def by_day(there: Deployment) -> int:
+    """What is counted as spent."""
+    with writing(there.ledger.engine) as tx:
+        account(tx, clock(tx))
+    found, _ = there.ledger.of(Spending).spent(["tenant"], 0, 10**6)
+    return sum(each.amount for each in found)
+
+
+def test_an_audit_reserves_its_call_and_pays_what_it_cost(there: Deployment):
+    """In the transaction that makes it; its cost is counted with that of jobs."""
+    budget(there.ledger, 10**9)
+    _, most = make(there)
+    assert books(there.ledger) == (0, most)
+    run(there, answered)
+    assert books(there.ledger) == (130, 0)
+    assert by_day(there) == 130
+    assert labels(there) == [("clean", "the same")]
+
+
+def test_an_audit_that_is_answered_twice_reserves_twice(there: Deployment):
+    """Both answers come from one call of its step."""
+    budget(there.ledger, 10**9)
+    assert make(there, again=True)[1] == 2 * drawn(there).afresh.call.most  # type: ignore[union-attr]
+
+
+def test_an_audit_that_the_budget_does_not_hold_is_given_up(there: Deployment):
+    """It is unknown, so that the bound of the scope does not take it for clean, and no model is asked."""
+    budget(there.ledger, 10)
+    make(there)
+    ((label, reason),) = labels(there)
+    assert (label, "the next call of a model may cost more than is left" in (reason or "")) == ("unknown", True)
+    assert take(there) is None
+    assert books(there.ledger) == (0, 0)
+
+
+def test_an_audit_without_a_budget_costs_what_it_costs(there: Deployment):
+    """Nothing is reserved; what it cost is counted."""
+    make(there)
+    assert there.ledger.read(select(RESERVATIONS)) == []
+    run(there, answered)
+    assert by_day(there) == 130
+
+
+def test_a_killed_audit_is_charged_with_the_most(there: Deployment):
+    """Its worker may have asked, and the next attempt reserves in the transaction that finds it."""
+    budget(there.ledger, 10**9)
+    _, most = make(there)
+    claim = take(there)
+    assert claim is not None
+    kill(there, claim)
+    there.ledger.reap(3)
+    assert books(there.ledger) == (0, 2 * most)
+    run(there, answered)
+    assert books(there.ledger) == (most + 130, 0)
+    assert by_day(there) == most + 130
+
+
+def test_a_killed_audit_whose_next_call_does_not_fit_ends(there: Deployment):
+    """It is charged with the call that was lost, and its row is unknown once that is seen."""
+    budget(there.ledger, drawn(there).afresh.call.most * 3 // 2)  # type: ignore[union-attr,operator]
+    _, most = make(there)
+    claim = take(there)
+    assert claim is not None
+    kill(there, claim)
+    there.ledger.reap(3)
+    assert books(there.ledger) == (most, 0)
+    assert take(there) is None
+    (row,) = there.ledger.read(select(JOBS.c.state, JOBS.c.terminal))
+    assert (row.state, from_json(row.terminal)["cost"]["amount"]) == ("dead", most)
+
+
+def test_an_audit_that_is_cut_off_is_billed_and_asked_again(there: Deployment):
+    """The provider may bill what did not come to its end."""
+    budget(there.ledger, 10**9)
+    _, most = make(there)
+    run(there, lambda _name: Retry("cut", billed=True))
+    assert books(there.ledger) == (0, 2 * most)
+    with writing(there.ledger.engine) as tx:
+        tx.execute(update(STEPS).values(state="ready", ready_at=1))
+    run(there, answered)
+    assert books(there.ledger) == (most + 130, 0)

@@ -1,0 +1,136 @@
+"""Webhooks about budgets, over a real ledger and a real receiver."""
+
+import json
+
+import pytest
+from standardwebhooks import Webhook
+from tests.workers.core.ledger.test_budgets import CENT, Deployment, Given, budget, usual
+from tests.workers.features.webhooks.office import Office
+from tests.workers.features.webhooks.receiver import receiving, says
+from tests.workers.ledger_jobs import sqlite_ledger
+
+from headrace_schemas.callback import BUDGET_REACHED
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.access.store import quota_rows
+from headrace_workers.features.webhooks.allowed_targets import Reach
+from headrace_workers.features.webhooks.sender import Sender
+from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
+
+MOST = 10**6
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """A ledger whose tenant `a` has a budget."""
+    with sqlite_ledger(tmp_path) as made:
+        budget(made, MOST)
+        yield made
+
+
+def spend(ledger, percent):
+    """Spend so much of the budget by a job that is answered."""
+    there = Deployment(ledger, Given(echo=CENT))
+    ledger.ingest([there.new()])
+    there.run("model.echo", lambda at, task: usual(at, task, read=percent * MOST // 100 // 10, written=0))
+    there.to_the_end()
+
+
+def states(ledger):
+    """How each delivery stands, oldest first."""
+    return [each.state for each in reversed(ledger.of(Webhooks).deliveries(Range(), 100))]
+
+
+def test_an_endpoint_that_subscribes_is_told_once_at_each_percentage(ledger):
+    """At 50, 80 and 100 %, signed, with the figures of the event; what is spent in between tells nobody."""
+    office = Office(ledger)
+    with receiving() as receiver:
+        _, secret = office.register(receiver.url, tenant="a", events=(BUDGET_REACHED,))
+        for percent in (49, 1, 20, 10, 5, 15):
+            spend(ledger, percent)
+            office.deliver()
+        heard = receiver.heard
+    told = [Webhook(secret).verify(each.body, each.headers) for each in heard]
+    assert [each["type"] for each in told] == [BUDGET_REACHED] * 3
+    assert [(each["data"]["percent"], each["data"]["spent"]) for each in told] == [
+        (50, MOST // 2), (80, MOST * 8 // 10), (100, MOST),
+    ]  # fmt: skip
+    assert {(each["data"]["tenant"], each["data"]["period"], each["data"]["most"]) for each in told} == {
+        ("a", "ever", MOST)
+    }
+    assert len({each.headers["webhook-id"] for each in heard}) == 3
+
+
+def test_a_delivery_is_made_in_the_transaction_that_reaches_the_percentage(ledger):
+    """One that is rolled back tells nobody, and the next that reaches it does."""
+    office = Office(ledger)
+    office.register("http://127.0.0.1:1/", tenant="a", events=(BUDGET_REACHED,))
+
+    def spent_within(*, then_fails):
+        with writing(ledger.engine) as tx:
+            quotas = quota_rows.locked(tx, ["a"])
+            quota_rows.change(tx, quotas, {quotas["a"][0].place: (0, MOST // 2)})
+            if then_fails:
+                raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        spent_within(then_fails=True)
+    assert states(ledger) == []
+    spent_within(then_fails=False)
+    assert states(ledger) == ["pending"]
+
+
+def test_a_budget_that_is_set_again_tells_nobody_a_second_time_in_its_period(ledger):
+    """The delivery has the id of the event, which names the budget, its period and the percentage."""
+    office = Office(ledger)
+    office.register("http://127.0.0.1:1/", tenant="a", events=(BUDGET_REACHED,))
+    spend(ledger, 50)
+    budget(ledger, MOST)
+    spend(ledger, 1)
+    assert len(states(ledger)) == 1
+
+
+def test_only_endpoints_of_the_tenant_that_ask_for_it_by_name_are_told(ledger):
+    """Neither another tenant's, nor one that takes all of jobs and batches."""
+    office = Office(ledger)
+    office.register("http://127.0.0.1:1/", tenant="b", events=(BUDGET_REACHED,))
+    office.register("http://127.0.0.1:1/", tenant="a", events=("job.completed", "batch.completed"))
+    spend(ledger, 100)
+    assert states(ledger) == []
+
+
+def test_an_alert_is_repeated_until_it_is_taken(ledger):
+    """Under the same id, as every other delivery."""
+    office = Office(ledger)
+    with receiving(says(500)) as receiver:
+        office.register(receiver.url, tenant="a", events=(BUDGET_REACHED,))
+        spend(ledger, 50)
+        office.deliver()
+        receiver.answer = says()
+        office.let_time_pass()
+        office.deliver()
+        first, second = receiver.heard
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+    assert json.loads(first.body)["data"] == json.loads(second.body)["data"]
+    assert states(ledger) == ["delivered"]
+
+
+def test_an_alert_to_an_endpoint_that_is_disabled_is_dropped(ledger):
+    """It is no dead letter, and can be sent again."""
+    office = Office(ledger)
+    with receiving(says(410)) as receiver:
+        office.register(receiver.url, tenant="a", events=(BUDGET_REACHED,))
+        spend(ledger, 50)
+        office.deliver()
+    assert states(ledger) == ["dropped"]
+
+
+def test_an_alert_goes_to_allowed_addresses_only(ledger):
+    """The address is checked when it is sent, whatever was allowed when the endpoint was registered."""
+    office = Office(ledger, sender=Sender(Reach()))
+    with receiving() as receiver:
+        office.register(receiver.url, tenant="a", events=(BUDGET_REACHED,))
+        spend(ledger, 50)
+        office.deliver()
+        assert receiver.heard == []
+    assert states(ledger) == ["failed"]
