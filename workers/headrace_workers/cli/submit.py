@@ -111,7 +111,7 @@ def _tell_interrupted(entries: list[JobEntry], sent: int) -> None:
         say(f"interrupted; the job goes on: `headrace status {job_id}` shows it, `headrace cancel {job_id}` "
             "cancels it")  # fmt: skip
     else:
-        say(f"interrupted: {sent} of {len(entries)} jobs were published; those that have not ended go on: "
+        say(f"interrupted: {sent} of {len(entries)} jobs were published; jobs that have not ended go on: "
             "`headrace results` prints their receipts")  # fmt: skip
 
 

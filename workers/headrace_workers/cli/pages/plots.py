@@ -1,7 +1,7 @@
 """Small plots as SVG, for a page: lines, histograms of two kinds of things, and intervals. Pure.
 
-Colours are classes (`one`, `two`, `three`), which the page gives for light and dark; each is told apart by its dash or
-its place too. What a mark stands for is also its title, which a browser shows beside the pointer and reads aloud.
+Colours are classes (`one`, `two`, `three`), which the page gives for light and dark; each also differs by its dash or
+its place. The meaning of a mark is also its title, which a browser shows beside the pointer and reads aloud.
 """
 
 import math
@@ -171,7 +171,8 @@ class _Plot:
         return f"{self.across_at(at):.1f},{self.up_at(value):.1f}"
 
     def frame(self, *, rows: bool = True) -> list[str]:
-        """Return both axes with their numbers, and faint lines at those of y; without `rows` that of x alone."""
+        """Return both axes with their numbers, and faint lines at the numbers of y. Without `rows` return the x axis
+        alone."""
         parts = []
         for tick in self.y.ticks() if rows else ():
             up = self.up_at(tick)
