@@ -19,8 +19,8 @@ from headrace_workers.core.pipeline.task import Job
 
 @dataclass(frozen=True, slots=True)
 class FirstStep:
-    """Where a job begins, what its answer costs there in tokens, and the context that pins its chain and the price of
-    its first call. `call` is the first call of a model that it needs, if it needs one.
+    """Start of a job: its first step, the tokens of its answer there, and the context that pins its chain and the price
+    of its first call. `call` is the first call of a model that it needs, if it needs one.
     """
 
     route: Route
@@ -84,10 +84,8 @@ class AdmissionRules:
         return job if chain is None else job.model_copy(update={"model": chain})
 
     def first_step(self, job_id: str, job: Job, tokens: int, read_bytes: int = 0) -> FirstStep:
-        """Return where the job, which has so many bytes, begins, and pin its chain and its price. `tokens` are those of
-        one answer of its first model.
-
-        Raise InvalidRecord where no stage of this deployment takes it.
+        """Return the start of a job of `read_bytes` bytes, and pin its chain and its price. `tokens` is the length of one
+        answer of its first model. Raise InvalidRecord if no stage of this deployment takes the job.
         """
         job = self.resolve(job)
         context: dict[str, Any] = {}

@@ -52,7 +52,7 @@ def release_held(connection: Connection, job_ids: Sequence[str]) -> int:
 
 
 def withhold(connection: Connection, job_ids: Sequence[str], reason: str) -> frozenset[str]:
-    """End, as dead, those of these jobs that are held; return their ids. Nobody is given their answers any more."""
+    """End the held jobs as dead; return their ids. Nobody is given their answers any more."""
     alive = sorted(lock_active(connection, job_ids))
     mine = IS_HELD & among(connection, STEPS.c.job_id, alive)
     return _withhold(connection, mine, Category.PERMANENT, reason)
