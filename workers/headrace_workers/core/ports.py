@@ -45,7 +45,7 @@ class GivenUp(HeadraceError):
         super().__init__("its job was let go of while it was answered")
 
 
-OWN: Final = "own"  # the provider of models on machines of the deployment: what they read stays inside
+OWN: Final = "own"  # the provider of models on machines of the deployment: texts that they read stay inside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +148,8 @@ class Embedder(Protocol):
 
     @property
     def max_tokens(self) -> int:
-        """Return how many tokens of a text it reads, with those that it adds; the rest of the text changes nothing."""
+        """Return how many tokens of a text it reads, with the tokens that it adds; the rest of the text changes
+        nothing."""
 
     def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
         """Return a row of length 1 for each text, in their order: shape (texts, dimensions), also for no texts.
@@ -162,7 +163,7 @@ class CountsTokens(Protocol):
     """An embedder that knows how many tokens a text has for it; some do not."""
 
     def count_tokens(self, text: str) -> int:
-        """Return the tokens of the whole text, without those that it adds."""
+        """Return the tokens of the whole text, without the tokens that it adds."""
 
     @property
     def added_tokens(self) -> int:
@@ -256,7 +257,7 @@ class Moderator(Protocol):
         instructions: Sequence[Instructions | None] | None = None,
     ) -> list["Moderation | HeadraceError"]:
         """Return a verdict for each text, by its tenant's policy; without tenants, by the policy of tenants that have
-        none of their own. `instructions` are those that a text that a model wrote must not repeat.
+        none of their own. `instructions` are texts that a model's output must not repeat.
 
         An error value means that this text must be held.
         """

@@ -84,8 +84,9 @@ class AdmissionRules:
         return job if chain is None else job.model_copy(update={"model": chain})
 
     def first_step(self, job_id: str, job: Job, tokens: int, read_bytes: int = 0) -> FirstStep:
-        """Return the start of a job of `read_bytes` bytes, and pin its chain and its price. `tokens` is the length of one
-        answer of its first model. Raise InvalidRecord if no stage of this deployment takes the job.
+        """Return the start of a job that reads so many bytes, and pin its chain and its price.
+
+        `tokens` is the length of one answer of its first model. Raise InvalidRecord if no stage takes the job.
         """
         job = self.resolve(job)
         context: dict[str, Any] = {}

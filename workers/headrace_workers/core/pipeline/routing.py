@@ -74,11 +74,11 @@ _AROUND: Final = 200  # tokens around what says what is wrong with an answer
 
 
 class Pipeline:
-    """The stages, in the order in which a job passes them. Everything that depends on which there are asks this.
+    """The stages, in the order in which a job passes them. Everything that depends on the set of stages asks this.
 
-    Without `stages` these are those of all features. `judge_model` answers rubrics that name no model. `avoided`
-    returns the models that interactive jobs are not sent to while another model may answer them. `prices` are those of
-    the deployment's models; without them none is known.
+    Without `stages` it has the stages of all features. `judge_model` answers rubrics that name no model. `avoided`
+    returns the models that interactive jobs are not sent to while another model may answer them. `prices` has the
+    prices of the deployment's models; without it no price is known.
     """
 
     def __init__(
@@ -238,7 +238,7 @@ class Pipeline:
     def queues_of(self, roles: Collection[str], model: str | None) -> list[str]:
         """Return the queues that a worker of these roles listens to, in the order in which it looks at them.
 
-        What is nearest to its end comes first: a job that was begun is finished before another is.
+        Stages near the end come first: a worker finishes jobs before it begins others.
         """
         if MODEL_ROLE in roles and model is None:
             raise ConfigurationError(f"a worker with the role {MODEL_ROLE} needs a --model")
