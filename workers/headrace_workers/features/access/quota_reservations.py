@@ -1,4 +1,4 @@
-"""Tenants' quotas in a gateway: what a job may use is reserved before it is sent."""
+"""Tenants' quotas in a gateway: a job's largest use is reserved before the job is sent."""
 
 import time
 from collections.abc import Callable, Sequence

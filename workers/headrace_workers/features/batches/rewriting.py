@@ -108,7 +108,7 @@ class Rewriting:
     def _rewrite(
         self, batch: Row[Any], missing: Sequence[Row[Any]], alive: Callable[[], object]
     ) -> Iterator[tuple[int, bytes]]:
-        """Number and text of those of these lines that can be had once more."""
+        """Yield the number and text of each missing line that can still be found."""
         terms = terms_of(batch)
         seen = Circumstances(terms, cancelled=False, late=False)
         wanted = {line.number: line for line in missing if line.reason is None}
@@ -163,7 +163,7 @@ def _jobs_of(line: Read, terms: Terms) -> tuple[bytes | None, list[str]]:
 
 
 def _telling(lines: Iterable[Read], alive: Callable[[], object]) -> Iterator[Read]:
-    """These lines; somebody is told that there are more after so many of them, or so many bytes."""
+    """Yield these lines, and call `alive` after every so many lines or bytes."""
     told_line, told_byte = 0, 0
     for line in lines:
         if line.number - told_line >= _LINES_AT_ONCE or line.end - told_byte >= _TOLD_BYTES:

@@ -102,7 +102,7 @@ class ByContent:
 
 
 def _todo(jobs: JobFile, entries: Sequence[JobEntry], receipts: ReceiptFile) -> list[JobEntry]:
-    """Return the entries without a receipt, and those whose line was refused and has been corrected since."""
+    """Return the entries without a receipt, and the entries whose line was refused and has been corrected since."""
     if receipts.cut_bytes:
         say(f"{receipts.path}: an incomplete last line of {receipts.cut_bytes} bytes was removed")
     corrected = 0
@@ -134,7 +134,7 @@ def _report(
     if as_json:
         put_json({"receipts": str(output), **summary_dict(whole, this_run.tally, this_run.seconds, this_run.startup)})
     else:
-        # Where standard output is what the receipts were written to, the summary would stand among them.
+        # If the receipts went to standard output, the summary would stand among them.
         out = console(data=not _is_stdout(output))
         if show_table:
             out.print(draw_receipts(kept() if receipts.keeps else this_run.first, len(entries)))

@@ -153,7 +153,7 @@ class FileBatch:
         found = []
         for entry in entries:
             error = failed[entry.line]
-            # What is refused now may have been answered before, when its deadline had not passed yet.
+            # A line that is refused now may have been answered before, when its deadline had not passed yet.
             end = None if error["code"] == CONFLICT else ends.get(entry.job_id)
             event = self._refusal(entry, error["code"], error["message"]) if end is None else end.event
             found.append(Receipt(event, entry.line))
