@@ -107,7 +107,7 @@ def recall(
     ]
     passages = _passages(resting, tasks, retrieval, passage_screener)
     found.update(_renewed(found, passages, asked, cache))
-    # Who waits for one of this group that will make no answer for others runs by itself, and at once.
+    # A request that waits for one of this group, which will make no answer for others, runs by itself at once.
     alone = {
         tasks[place].job_id
         for place, each in passages.items()
@@ -184,7 +184,7 @@ def _outcome(
     entry_id = None if found is None else found.entry_id
     match passages:
         case grounds.NoGrounds():
-            # What rests on nothing is given to nobody else: a document that comes in a moment would make it wrong.
+            # An answer that rests on no passage is not shared: a document that comes in a moment would make it wrong.
             done = ungrounded(task.job_id, job, passages, recalled(said))
             rows = () if entry_id is None else (Withdraw(entry_id),)
             return replace(done, context={**said, **done.context}, rows=rows)

@@ -59,8 +59,8 @@ def standing(
     It may be asked after every audit. A scope that errs too often is ever told `holds` in at most a share `alpha` of
     worlds, and one that errs less is ever told `broken` in at most a share `alpha`: half of that for all time, half
     shared by the windows, which see a drift that a long good past would hide. Labels that say wrong break a scope,
-    doubt does not; but `holds` is said only where it would hold with every undecided audit wrong. Whoever is told
-    `broken` keeps the tier off: later audits may say otherwise. Raises ValueError for a max_error that is no share.
+    doubt does not; but `holds` is said only where it would hold with every undecided audit wrong. The caller keeps the
+    tier off after `broken`: later audits may say otherwise. Raises ValueError for a max_error that is no share.
     """
     if not 0.0 < max_error < 1.0:
         raise ValueError(f"max_error is a share between 0 and 1, not {max_error}")

@@ -44,7 +44,7 @@ def cache(
     threshold.
 
     A line is `{"question": …, "other": …, "same": true}`. `same` says if the answer to the other question is right for
-    this one. Embedder and guards are those of a recall worker. No ledger and no model are needed.
+    this one. It uses the embedder and guards of a recall worker. No ledger and no model are needed.
 
     Example: `headrace bench cache pairs.jsonl --html report.html`
     """
@@ -65,7 +65,7 @@ def cache(
     texts = len({text for pair in pairs for text in (pair.question, pair.other)})
     with _progress("embedding", texts) as advance:
         judged = judge(pairs, embedder.embed, refused, advance)
-    # The threshold that is set is one of those that are shown.
+    # The table shows the configured threshold, too.
     thresholds = sorted({*THRESHOLDS, threshold})
     measured = views.Measured(file.name, embedder.id, judged, swept(judged, thresholds), threshold, borne, limit)
     _show(views.shown(measured), html, as_json)

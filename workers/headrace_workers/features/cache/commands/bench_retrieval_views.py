@@ -167,7 +167,7 @@ def _by_leg(measured: Measured, found: Sequence[Quality], fused: Quality) -> Sec
 
 
 def _recall(found: Sequence[Quality]) -> str:
-    # Each depth as far from the next as the one before: the first places are those that matter.
+    # Depths are evenly spaced, since the first places matter most.
     return plots.lines(
         "Recall by depth",
         plots.Axis("the first k", 0, len(DEPTHS) - 1, lambda step: str(DEPTHS[round(step)])),

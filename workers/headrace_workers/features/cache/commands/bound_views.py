@@ -51,8 +51,8 @@ def bound_row(found: "ScopeStanding") -> tuple[str, ...]:
 
 
 def bound_dict(found: "ScopeStanding") -> dict[str, Any]:
-    """Return the state of a scope for `--json`; shares are in [0, 1], and those of the newest window are in
-    `recent`.
+    """Return the state of a scope for `--json`; shares are in [0, 1], and `recent` holds the shares of the newest
+    window.
     """
     return {
         "scope": found.scope, "tenant": found.tenant, "state": found.state, "sentence": found.sentence,

@@ -231,7 +231,8 @@ def _tell(told: list[Rerun], as_json: bool) -> None:
 
 
 def _settle(ledger: "Ledger", recalled: "Recalled") -> None:
-    """Wait for those who may have read an answer just before it was killed: what they gave is to be listed, too."""
+    """Wait for workers that may have read an answer just before it was killed: the command lists the jobs that they
+    served, too."""
     from headrace_workers.features.cache.store.answers import Answers
 
     if not recalled.killed:
@@ -271,7 +272,7 @@ def _wanted(
             f"no scope begins with --scope {scope!r}: `headrace cache stats --scopes` shows them (8 of 0-9 and a-f, or "
             f"{EXACT})"
         )
-    # What is made from now on is not meant: else a busy cache would be purged for ever.
+    # Skip answers that are made from now on: else a busy cache would be purged for ever.
     before = ledger.now() - (int(parse_duration(older_than).total_seconds() * 1000) if older_than else -1)
     return EntryFilter(made_before=before, tenant=tenant, scope=scope, ids=tuple(sorted(set(ids))) if ids else None)
 

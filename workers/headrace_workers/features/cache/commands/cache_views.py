@@ -74,7 +74,7 @@ def scope_row(name: tuple[str, str], kept: "Kept") -> tuple[str, ...]:
 
 
 def ranked(scopes: Mapping[tuple[str, str], "Kept"]) -> list[tuple[tuple[str, str], "Kept"]]:
-    """Return the answers with the most hits first, then those that save most."""
+    """Return the answers with the most hits first, then the answers that save most."""
     return sorted(
         scopes.items(), key=lambda item: (-sum(item[1].served.values()), -item[1].entries.get("live", 0), item[0])
     )

@@ -84,7 +84,7 @@ def numerals(found: Sequence[Token]) -> tuple[Token, ...]:
 
 
 def _number(found: Sequence[Token], at: int) -> tuple[int, str]:
-    """Return how many tokens from here make a number, and the number; 0 tokens where there is none."""
+    """Return how many tokens from here make a number, and the number; 0 tokens if no number starts here."""
     if found[at].kind == "number":
         scale = _SCALES.get(found[at + 1].text.lower()) if at + 1 < len(found) else None
         return (2, _times(found[at].key, scale)) if scale else (0, "")

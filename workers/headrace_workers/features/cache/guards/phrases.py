@@ -82,7 +82,7 @@ def rewritten(found: Sequence[Token]) -> tuple[Token, ...]:
 
 
 def _match(keys: Sequence[str], at: int, heads: bool) -> tuple[int, tuple[str, ...]]:
-    """Return the length of the longest phrase from here on, and its reading; 0 words where there is none."""
+    """Return the length of the longest phrase from here on, and its reading; 0 words if no phrase starts here."""
     found: tuple[int, tuple[str, ...]] = (0, ())
     nodes, size = _PHRASES, 0
     while at + size < len(keys) and (node := nodes.get(keys[at + size])) is not None:

@@ -1,7 +1,7 @@
 """Look-up of earlier answers: exactly in the ledger, and by similarity in memory.
 
-In memory is only what the ledger said a moment ago: what is served is looked up there once more, so that an answer
-that was recalled is dead at once.
+Memory lags behind the ledger by a moment, so each answer is looked up in the ledger once more before it is served. A
+recalled answer is therefore dead at once.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -150,8 +150,9 @@ class AnswerLookup:
         return {place: each for place, each in came.items() if each is not None}
 
     def _made(self, missing: Sequence[_Missing], same: Mapping[str, Entry]) -> dict[int, Found]:
-        """Of those that ask the same in this group the first makes the answer, or waits for who does, and the others
-        wait for that. `same` are the answers to the very same requests that some did not want.
+        """Return outcomes for requests without an answer. Of the group's requests for the same answer, the first makes
+        it, or waits for the job that does; the others wait for it. `same` are exact answers that some requests did not
+        want.
         """
         if not missing:
             return {}
@@ -272,14 +273,15 @@ def _like(each: _Missing, found: Neighbour, alive: Mapping[int, Entry]) -> Hit |
     request, entry = each.request, alive.get(found.entry_id)
     if entry is None or _too_old(request, entry):
         return None
-    # A ledger that was restored gives ids anew: what memory says of one may have been another's.
+    # A restored ledger assigns ids again, so an id in memory may have belonged to another answer.
     if (entry.scope, entry.question) != (request.question and request.question.scope, found.question):
         return None
     return _hit(request, entry, CacheTier.SEMANTIC, found.similarity, each.near.threshold)
 
 
 def _behind(each: _Missing, behind: Behind, first: _Missing, found: Found) -> Found:
-    """What becomes of a request that asks the same as an earlier one of its group, by what becomes of that."""
+    """Return the outcome of a request that repeats an earlier one of its group, from the outcome `found` of the
+    first."""
     match found:
         case Hit():
             most = each.request.asked.job.max_age

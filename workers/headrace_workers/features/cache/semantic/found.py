@@ -57,8 +57,8 @@ class NearMiss:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Miss:
-    """None may be served. What this job makes fills `entry_id`. What was nearest, and why that was none; and what was
-    nearly served, where that is wanted.
+    """No answer may be served. The job's own answer will fill `entry_id`. `similarity` and `refused` tell how near the
+    nearest answer came and why it was refused; `nearly` is the near miss, if it is to be audited.
     """
 
     entry_id: int | None = None

@@ -62,9 +62,9 @@ class Likeness(Protocol):
         """For each question, what it came to; of those at the places `explored`, also what it nearly was."""
 
     def lately(self, asked: Sequence[Vectored], changes: Sequence[Change]) -> list[list[Neighbour]]:
-        """For each question, the entries that ask the same, oldest first: of those that are being made, and of those
-        that these changes tell of.
+        """Return for each question the entries that ask the same, oldest first: entries whose answers are being made,
+        and entries in these changes.
         """
 
     def behind(self, asked: Sequence[Vectored]) -> list[Behind | None]:
-        """For each question, an earlier one among these that asks the same; None for those that ask first."""
+        """Return for each question an earlier one among these that asks the same; None if there is no earlier one."""

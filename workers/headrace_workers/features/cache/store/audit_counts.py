@@ -51,8 +51,8 @@ class Labels(NamedTuple):
 
 
 class OtherCounts(NamedTuple):
-    """What is no part of the bound: look-ups that the threshold alone kept from an answer, those that a guard did, and
-    of hits that were answered afresh twice, how these two answers compare.
+    """Counts outside the bound: look-ups that only the threshold refused, look-ups that a guard refused, and the
+    comparisons of two fresh answers to one hit.
     """
 
     below: Labels = Labels()
@@ -104,7 +104,7 @@ def unjudged_of(connection: Connection, scope: str) -> Seen:
 
 
 def judged(connection: Connection, seen: Seen) -> None:
-    """Write that these labels are in a standing, but for those that people have changed since."""
+    """Mark these labels as counted, except for labels that people have changed since."""
     same = AUDITS.c.labelled_at <= seen.newest
     ours = are(connection, locked(connection, are(connection, seen.audit_ids)))
     connection.execute(update(AUDITS).where(same, ours).values(judged=True))
@@ -173,8 +173,9 @@ def _labels(said: Mapping[str, int]) -> Labels:
 
 
 def pairs(connection: Connection, scope: str, since: int) -> list[Pair]:
-    """Return the decided audits of a scope, for its curve: of what was served, and of what no guard refused below the
-    threshold. All had the same chance. What a guard refused is served at no similarity, and so is no part of it.
+    """Return the decided audits of a scope, for its curve: audits of served answers, and of answers below the threshold
+    that no guard refused. All had the same chance. Answers that a guard refused are served at no similarity, so the
+    curve leaves them out.
     """
     query = select(AUDITS.c.similarity, AUDITS.c.label).where(
         AUDITS.c.scope == scope, AUDITS.c.served_at >= since, AUDITS.c.kind.in_((HIT, BELOW)),
