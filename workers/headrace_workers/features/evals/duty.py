@@ -338,7 +338,7 @@ def _judged(plan: EvalPlan, row: Row, line: dict[str, Any]) -> tuple[str, dict[s
         return ERROR, plan.sample(row, None, error_of(str(error["code"]), str(error["message"]))), []
     scores = (line.get("judge") or {}).get("scores") or []
     if len(scores) != plan.criteria_count:
-        return ERROR, plan.sample(row, None, error_of("lost", "its scores are not those of its graders")), []
+        return ERROR, plan.sample(row, None, error_of("lost", "its scores do not match its graders")), []
     results = plan.results(scores)
     answer = line.get("answer")
     error = None

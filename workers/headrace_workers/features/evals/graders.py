@@ -2,7 +2,7 @@
 
     string_check       exact_match (eq, ne), contains (like, ilike)
     text_similarity    bleu, gleu, rouge (rouge_1 … rouge_5, rouge_l), fuzzy_match, cosine
-    label_model        rubric with labels: the score is the probability of those that pass
+    label_model        rubric with labels: the score is the probability of the labels that pass
     score_model        rubric on the scale 1-5, stretched to the grader's range
     multi              the criteria of its graders, and a formula over their scores
 

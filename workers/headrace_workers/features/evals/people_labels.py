@@ -59,7 +59,7 @@ def people_of(plan: Plan, outcomes: Outcomes, labels: Iterable[Any]) -> tuple[Pe
 
 
 def _people_of(plan: Plan, outcomes: Outcomes, criterion: int, labels: list[tuple[int, Any]]) -> People:
-    scores = outcomes.scores[..., criterion]  # (items, repeats, variants), whose places are those of jobs
+    scores = outcomes.scores[..., criterion]  # (items, repeats, variants), whose places match the jobs'
     job = np.array([place for place, _ in labels], dtype=np.int64)
     value = np.array([each.value for _, each in labels], dtype=np.float64)
     _, who = np.unique([each.who for _, each in labels], return_inverse=True)

@@ -24,7 +24,7 @@ from headrace_workers.features.evals.run_errors import WrongRows, WrongRun
 from headrace_workers.features.evals.run_file import Run, Variant
 
 MAX_JOBS: Final = 1_000_000
-_MAX_PROBLEMS: Final = 1_000  # a file in which every row is wrong is told of soon
+_MAX_PROBLEMS: Final = 1_000  # a file in which every row is wrong is reported soon
 _SEEDS: Final = 2**32
 
 

@@ -1,4 +1,5 @@
-"""A trial of a criterion on past outputs: its scores beside those of then, drift, and verdicts that change. Pure."""
+"""A trial of a criterion on past outputs: its scores next to the former scores, drift, and verdicts that change.
+Pure."""
 
 import math
 from collections import Counter
@@ -50,13 +51,13 @@ class Trial:
     """The results of a trial. `moved` has the largest changes, at most `examples` of them."""
 
     examples: int
-    before: list[float] = field(default_factory=list)  # of those that have a value both times
+    before: list[float] = field(default_factory=list)  # of outputs that have a value both times
     now: list[float] = field(default_factory=list)
     values: list[float] = field(default_factory=list)  # of all that have one now
     alone_before: int = 0  # a value then, and none now
     not_judged_before: Counter[str] = field(default_factory=Counter)
     not_judged_now: Counter[str] = field(default_factory=Counter)
-    reasons: dict[str, str] = field(default_factory=dict)  # one of each code, of those that have no value now
+    reasons: dict[str, str] = field(default_factory=dict)  # one of each code, of outputs that have no value now
     tried: int = 0
     moved: list[Turned] = field(default_factory=list)
 

@@ -1,7 +1,7 @@
-"""A floor under quality: what becomes of an answer that a job's criterion finds too poor.
+"""A floor under quality: another try for an answer that a job's criterion finds too poor.
 
-What was tried goes on with the job as its context, with the best answer until now: so the answer that is there is never
-lost to the attempt at a better one. The model that answered is asked again, or the next one of the job's chain.
+The job's context carries the tries, with the best answer so far: a good answer is never lost to the attempt at a better
+one. The model that answered is asked again, or the next one of the job's chain.
 """
 
 from collections.abc import Mapping

@@ -48,7 +48,8 @@ SCALES: Mapping[str, Scale] = MappingProxyType(
 
 
 def scale_of(of: Rubric) -> Scale:
-    """Return the answers that a rubric permits: its labels, or those of its scale. Equal scales are the same object."""
+    """Return the answers that a rubric permits: its labels, or the points of its scale. Equal scales are the same
+    object."""
     return _labels(of.labels, of.passing) if of.labels else SCALES[of.scale]
 
 

@@ -42,8 +42,8 @@ _NOT_LOOKED_UP = "no worker with an embedder looked at it: run one with the role
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A subject's scores, by the places of their criteria; `pending` are those of criteria that another model answers.
-    `trouble` is a passing one of the judge's model: the subject is worth another try.
+    """A subject's scores, by the places of their criteria; `pending` are the places of criteria that another model
+    answers. `trouble` is a passing one of the judge's model: the subject is worth another try.
 
     The scores stand also then, for when there is no other try: a criterion that the trouble hit has it as its reason.
     """

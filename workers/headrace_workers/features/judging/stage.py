@@ -100,6 +100,6 @@ STAGES: Final = (
         most_tokens=_most_tokens,
         drawn=partial(_one_is_judged, (Rubric, Pairwise)),
     ),
-    # The floor of a job is one, whichever of these two stages judges last: it is told here for both.
+    # A job has one floor, whichever of these two stages judges last: this sets it for both.
     Stage(name="judge", order=80, takes=(Moderated, EvaluationJob), step=judge, further_answers=_further_answers),
 )

@@ -26,15 +26,16 @@ _MOST_KEYS: Final = 100  # of a sentence that are looked at
 
 
 def apart(own: Iterable[str], said: Read, names: frozenset[str], evidence: Evidence) -> float:
-    """Return the largest count, over these names or numbers, of what the sentence mentions with it and the evidence
-    mentions elsewhere. Counted are other numbers and names, and words of one sentence of the evidence alone: 1 for
-    each, at most two, less a half for each that stands with it. Return 0 where nothing can be said.
+    """Return the largest count, over these names or numbers, of the things that the sentence mentions with it and the
+    evidence mentions elsewhere. The count covers other numbers and names, and words of only one sentence of the
+    evidence: 1 for each, at most two, less a half for each that the evidence mentions with it. Return 0 if there is no
+    sign.
     """
     standing = evidence.standing
     words = {key for key in said.words - evidence.names if len(standing.get(key, ())) == 1}
     found: list[float] = []
     for key in sorted(own)[:_MOST_KEYS]:
-        # Two names in one sentence are told of together: neither is a sign where the other must stand.
+        # A sentence describes two names together, so neither shows where the other must stand.
         others = (words | said.numbers) if key in names else (words | said.numbers | names)
         signs = [standing[each] for each in sorted(others - {key})[:_MOST_KEYS] if each in standing]
         if key in standing and signs:

@@ -29,7 +29,8 @@ class Unsupported:
 
 @dataclass(frozen=True, slots=True)
 class Groundedness:
-    """Of an answer's `sentences` that say something, those that are not supported. `beyond` were too many to read."""
+    """The unsupported sentences among an answer's `sentences` that say something. `beyond` more were too many to
+    read."""
 
     sentences: int
     unsupported: tuple[Unsupported, ...]
