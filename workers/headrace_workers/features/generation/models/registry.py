@@ -212,7 +212,7 @@ class Registry:
         self._monotonic = monotonic
         self._cards: dict[str, ModelCard] = {}
         self._scanned_at = float("-inf")
-        # Cards that cannot be used and those of embedders, by alias: read, and said where there is need, once of each.
+        # Unusable cards and embedders' cards, by alias: each is read, and reported if it must be, once.
         self._left_out: dict[str, tuple[int, int, int]] = {}
         self._catalogue = Catalogue()
         self._catalogue_seen: tuple[int, int, int] | None = None
