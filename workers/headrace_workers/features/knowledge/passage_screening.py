@@ -16,7 +16,7 @@ from headrace_workers.core.ports import Moderation, Moderator
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.knowledge.grounds import Found, Grounds, NoGrounds
 
-SCREENED: Final = "screened"  # the name under which a screened prompt is told of to the stages behind
+SCREENED: Final = "screened"  # the name under which later stages learn of a screened prompt
 _CATEGORY: Final = "prompt_injection"
 # Each time at least one passage of a job is left out, and as many are looked for as a search finds: see retrieval.py.
 _ROUNDS: Final = 21

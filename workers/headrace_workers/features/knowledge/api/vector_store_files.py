@@ -122,7 +122,7 @@ async def content(vector_store_id: str, store_file_id: str, caller: Reads, servi
     document_id = found.document_id
     if document_id is None:
         return JSONResponse(ContentPage(data=[]).model_dump())
-    # The first is read before the answer begins: then a ledger that is away can still be told.
+    # Read the first rows before the answer begins: an error status can still be sent if the ledger is away.
     first = await services.ask(services.ledger.of(VectorStores).texts, document_id)
     return StreamingResponse(_content_chunks(services, document_id, first), media_type="application/json")
 

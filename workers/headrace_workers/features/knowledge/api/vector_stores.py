@@ -1,4 +1,4 @@
-"""OpenAI's vector stores: knowledge bases, whose files are those of `/v1/files`.
+"""OpenAI's vector stores: knowledge bases, whose files come from `/v1/files`.
 
 A store's id is its base's name, so that a job may rest on it (`knowledge`), and every base of the tenant is a store. A
 recall worker reads the files; searches are this process's own.
@@ -113,8 +113,8 @@ async def change(vector_store_id: str, request: Request, caller: Writes, service
 async def delete(vector_store_id: str, caller: Writes, services: Wired) -> StoreDeleted:
     """Delete a store with its documents. The files are kept."""
     await store_of(services, caller, vector_store_id)
-    # What is on its way comes to nothing first; then the documents, in small transactions, since a long one would hold
-    # up the followers of changes.
+    # Cancel pending files first; then remove the documents in small transactions, since a long one would hold up the
+    # followers of changes.
     await services.ask(services.ledger.of(VectorStores).remove, caller.tenant, vector_store_id)
     bases = services.ledger.of(KnowledgeBases)
     while found := await services.ask(bases.documents, caller.tenant, vector_store_id, "", _REMOVED_AT_ONCE):

@@ -4,8 +4,7 @@ A snapshot is a folder of a few files. `snapshot.json` says what the others are 
 SHA-256 is, and holds the caller's own words; it is replaced in one step, last, so that a save that is cut short leaves
 the snapshot of before. Checksums show damage, not malice: the folder must be the deployment's own.
 
-Several processes may use one folder: of those that would save at a time one does, and who reads while it is replaced
-reads once more.
+Several processes may use one folder: only one saves at a time, and a reader during a save reads once more.
 """
 
 import fcntl
@@ -104,7 +103,8 @@ _INDICES: Final = TypeAdapter(list[_Index])
 def save(
     states: Mapping[str, State], dimension: int, folder: Path, words: Mapping[str, str], extra: Mapping[str, Bytes]
 ) -> bool:
-    """Write these indices into the folder, in place of the snapshot there; whether it was done. OSError if that fails.
+    """Write these indices into the folder, in place of the snapshot there, and return True if it was done. Raise
+    OSError if it fails.
 
     It is not done while another process saves there. What changes meanwhile is not in it, so `words` may hold a
     change's number that was read before the states: what came after it is in the snapshot or comes again.
