@@ -20,9 +20,9 @@ LONGEST_MARK: Final = len(_SAID) + _DIGITS  # characters that a marked conversat
 
 
 class Canaries:
-    """Marks the system prompts of tenants that ask for it, and knows the marks. Thread-safe.
+    """Marker of system prompts, for tenants that ask for it. Thread-safe.
 
-    The first of the deployment's secrets makes marks; those of all are known, while they change.
+    The first of the deployment's secrets makes marks; the marks of all secrets are recognised, while secrets change.
     """
 
     longest = LONGEST_MARK

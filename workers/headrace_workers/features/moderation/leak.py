@@ -11,7 +11,7 @@ from headrace_workers.features.moderation.limits import MAX_DETECTIONS
 
 CATEGORY: Final = "system_prompt_leak"
 CANARY: Final = "canary"  # the detector whose findings are never shown, whatever the policy says
-SHORTEST: Final = 20  # characters: what is shorter is said by chance
+SHORTEST: Final = 20  # characters: a shorter match happens by chance
 _WORD: Final = re.compile(r"\S+")
 
 

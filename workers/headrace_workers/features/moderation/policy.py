@@ -12,15 +12,15 @@ from headrace_schemas.moderation import Action
 from headrace_workers.features.moderation.openai_endpoint import Endpoint
 
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)  # from the mildest to the strictest
-REGENERATE: Final = "regenerate"  # in a policy file: what is to be blocked is first made again
+REGENERATE: Final = "regenerate"  # in a policy file: an answer that would be blocked is first made again
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """The action for findings of one category whose score is at least `min_score`.
 
-    It is done where `detectors` of them agree on a span, and not with spans that are `allowed`: texts without regard to
-    case, which may begin or end with a `*`. `again`: what is to be blocked is first made again by its model.
+    It applies if `detectors` of them agree on a span. Spans that match `allowed` are exempt: texts without regard to
+    case, which may begin or end with a `*`. `again`: an answer that would be blocked is first made again by its model.
     """
 
     action: Action

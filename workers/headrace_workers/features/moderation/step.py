@@ -21,12 +21,12 @@ from headrace_workers.features.moderation.canary import UNMARKED, Canaries
 
 def moderate(tasks: Sequence[Task], *, moderator: Moderator, canaries: Canaries = UNMARKED) -> list[Outcome]:
     """Moderate the output of each task, or the text that it brings; the i-th outcome belongs to the i-th task.
-    `canaries` know what the model of an output was told.
+    `canaries` know the instructions of an output's model.
 
-    An answer that others wait for, or would be given, is theirs from here on, if it is allowed as it is.
+    The cache may share an answer from here on, if it is allowed unchanged.
 
-    What is to be reviewed is held until a person has decided; of a text that a job brings it is only said. So is what
-    its model is to write again: then the job goes back.
+    An answer marked `review` is held until a person has decided; a text that a job brings is only marked. An answer
+    that its model is to write again sends the job back.
 
     A text that the moderator cannot decide about is held until it can, whatever the category of the error: it is never
     passed on unmoderated.

@@ -25,10 +25,10 @@ def verdicts(
 ) -> list[Verdict]:
     """Return a verdict for each comparison of a run, with Holm's correction over all of them.
 
-    `names` are those of A and B.
+    `names` are the names of A and B.
 
     `margin` is the smallest difference that matters, fixed before the run; two variants whose difference is surely
-    smaller are the same. Intervals are each one's own, not corrected.
+    smaller are the same. Intervals are not corrected.
     """
     named = [("A", "B")] * len(comparisons) if names is None else names
     adjusted = holm([each.p for each in comparisons])
