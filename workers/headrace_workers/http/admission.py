@@ -170,7 +170,7 @@ class Admission:
             self._rules.check(job, now)
 
     async def _examine(self, jobs: Sequence[Job]) -> list[int | None]:
-        """Examine the jobs that may have to be refused, on a thread; return the tokens of those that were counted."""
+        """Examine on a thread the jobs that may have to be refused; return the tokens of the counted ones."""
         doubtful = {place: job for place, job in enumerate(jobs) if self._rules.is_doubtful(job)}
         tokens: list[int | None] = [None] * len(jobs)
         if doubtful:
@@ -243,10 +243,10 @@ class Admission:
             ) from error
 
     async def _withdraw(self, found: "asyncio.Future[None]", job_ids: Sequence[str]) -> None:
-        """Withdraw jobs that Kafka may not have, so that clients find only those that were accepted."""
+        """Withdraw jobs that Kafka may not have, so that clients find only accepted jobs."""
         with suppress(LedgerOutage):
             await self._publish.answer(found)
-        with suppress(LedgerOutage):  # then they are said to be accepted, of which nobody was told so
+        with suppress(LedgerOutage):  # then the ledger calls them accepted, although no client was told so
             await self._forget.ask(job_ids)
 
     async def _taken_in(self, job_ids: Collection[str], should_retry: bool | None, job_id: str | None) -> None:
