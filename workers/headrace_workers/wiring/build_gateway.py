@@ -140,9 +140,7 @@ def _admission(
 def _hear(
     settings: Settings, names: RedisNames, progress: Progress, rang: Callable[[], object], followers: HintReceiver
 ) -> Callable[[], object]:
-    """Call this on every hint, except for those of the followers of answers and documents; return a function that ends
-    it.
-    """
+    """Call this on every hint but those to followers of answers and documents; return a function that ends it."""
     heard: dict[Hint, HintReceiver] = {**dict.fromkeys(Hint, _Call(rang)), Hint.CHANGES: followers}
     listener = HintListener(redis_client(settings.redis), names.hints, heard, progress.loop("ears"))
     listener.start()

@@ -3,7 +3,7 @@
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ports import Clock
 
-_ASK_EVERY = 1.0  # seconds: what goes by it is no finer than that
+_ASK_EVERY = 1.0  # seconds; its users need no finer time
 
 
 class LedgerTime:

@@ -14,8 +14,8 @@ from headrace_workers.runtime.wire.redis_names import PRIORITIES, Line, RedisNam
 
 
 class TaskQueue:
-    """Queue of claims, which sends them and counts those that wait. Redis holds no truth: what it loses is sent again
-    when its lease ends.
+    """Queue of claims, which sends them and counts waiting ones. Redis holds no truth: a claim that it loses is sent
+    again when its lease ends.
 
     `ledger` is the identity of the ledger that the claims are from: workers of another ledger refuse them.
     Thread-safe. Unavailable when Redis does not answer.

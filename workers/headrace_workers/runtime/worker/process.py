@@ -58,7 +58,7 @@ class WorkerRuntime:
 class _Parting:
     """Signal from a process to its forks that they are to end: they see the other end of a pipe closed.
 
-    A signal would not do: Celery has uses of its own for those that a child gets.
+    A signal would not do: Celery uses a child's signals itself.
     """
 
     def __init__(self) -> None:
@@ -139,7 +139,7 @@ class _Process:
             hands.runner.complain(_FOREIGN)
 
     def leave(self, **_: Any) -> None:
-        """Prepare for the end of this process and those that it forked."""
+        """Prepare for the end of this process and its forks."""
         self._parting.say()
         if self._hands is not None:
             self._hands.runner.leave()
@@ -172,12 +172,12 @@ def run_worker(
     at_once: int | None = None,
     open_calls: int = 0,
 ) -> int:
-    """Serve until SIGTERM; the exit code. A second signal, or the soft timeout, gives unfinished work back.
+    """Serve until SIGTERM; return the exit code. A second signal, or the soft timeout, gives unfinished work back.
 
     `build` makes the hands, after any fork. `at_once` is how many batches run side by side where `concurrency` is not
     given; absent, as many as the hands can. Of a model on another machine, `open_calls` are held open.
 
-    Redis may come and go. Nothing is lost by waiting for it: what it held is sent again when its lease ends.
+    Redis may come and go. Nothing is lost meanwhile: the claims that it held are sent again when their leases end.
     """
     names, queues = RedisNames(settings.kafka.prefix), pipeline.queues_of(roles, model)
     abreast = {stage.queue(): stage.abreast for stage in pipeline.stages if stage.abreast > 1}
