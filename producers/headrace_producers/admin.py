@@ -68,12 +68,12 @@ def topic_limits(
     try:
         with _admin(settings, timeout) as admin:
             # All settings: asked for a single one, the embedded broker drops the connection.
-            asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-            told = admin.describe_configs(asked, config_filter="all")  # also where it is the broker's own
+            resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+            described = admin.describe_configs(resources, config_filter="all")  # also where it is the broker's own
     except KafkaError as error:
         raise Unavailable(f"the topics' limits cannot be read on {settings.address}: {words(error)}") from error
     found = {}
-    for name, configs in told.get("topic", {}).items():
+    for name, configs in described.get("topic", {}).items():
         value = configs.get(_LIMIT, {}).get("value") if isinstance(configs, dict) else None
         if value is not None and name in names:
             found[names[name]] = int(value)

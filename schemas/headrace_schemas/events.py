@@ -241,8 +241,8 @@ class Score(OutgoingValue):
 
     @model_validator(mode="after")
     def _value_or_reason(self) -> "Score":
-        told = {self.not_judged is None, self.reason is None}
-        if told != {self.value is not None}:
+        missing = {self.not_judged is None, self.reason is None}
+        if missing != {self.value is not None}:
             raise ValueError("a score has either a value, or a code and a reason for its absence")
         return self
 

@@ -28,8 +28,8 @@ class Finding(OutgoingValue):
     action: Annotated[Action, Field(description="The action that the policy names.")]
 
 
-def _not_allowed(told: Mapping[str, Any]) -> bool:
-    return told.get("action") != "allow"
+def _not_allowed(fields: Mapping[str, Any]) -> bool:
+    return fields.get("action") != "allow"
 
 
 class ModerationVerdict(OutgoingValue):
