@@ -161,10 +161,10 @@ def _taken(file: JobFile, entries: Sequence[JobEntry], jobs: "Jobs | None") -> l
     there = jobs.accepted([entry.job_id for entry in entries])
     known = [entry for entry in entries if entry.job_id in there]
     jobs_again = [file.read(entry)[0] for entry in known]
-    said = [
+    contents = [
         RecordContent(entry.job_id, job.tenant, encode_value(job)) for entry, job in zip(known, jobs_again, strict=True)
     ]
-    again = jobs.repeated(said)
+    again = jobs.repeated(contents)
     return [entry for n, entry in enumerate(known) if n not in again]
 
 
