@@ -68,9 +68,13 @@ def confirm(connection: Connection, requests: Sequence[AdmissionRequest], age: i
         {"job_id": request.job_id, "tenant": request.tenant, "digest": request.digest, "published": True}
         for _, request in sorted(unique.items())
     ]
-    told = many(dialect, rows)
+    inserted = many(dialect, rows)
     since = {"age": age}
-    run(connection, _published(dialect), told | since if dialect == "postgresql" else [row | since for row in told])
+    run(
+        connection,
+        _published(dialect),
+        inserted | since if dialect == "postgresql" else [row | since for row in inserted],
+    )
 
 
 def withdraw(connection: Connection, job_ids: Collection[str]) -> None:

@@ -220,10 +220,10 @@ def _advance(
     _hold_rows(connection, rows, concerned(active, ending))
     for row in rows:
         row.write(connection)
-    said = [record for item in done for record in item.records]
+    records = [record for item in done for record in item.records]
     dropped = {item.job_id: item.outcome.reason for item in done if isinstance(item.outcome, Dropped)}
     over = [(item.job_id, item.end) for item in done if item.ends and item.job_id not in dropped]
-    finish(connection, "done", over, now, active, said)
+    finish(connection, "done", over, now, active, records)
     _drop(connection, dropped, now, active)
     return {item.job_id: item for item in done}
 

@@ -149,10 +149,10 @@ class Pipeline:
 
     def models_of(self, job: Job) -> frozenset[str]:
         """Return every model alias that this job may need on its way."""
-        asked = {stage.model("", job, self._judge_model) for stage in self.stages}  # all are named, for every draw
+        models = {stage.model("", job, self._judge_model) for stage in self.stages}  # all are named, for every draw
         named = job.judge_models if isinstance(job, JudgedJob) else ()
         chain = job.chain if isinstance(job, GenerationJob) else ()
-        return frozenset(model for model in (*asked, *named, *chain) if model is not None)
+        return frozenset(model for model in (*models, *named, *chain) if model is not None)
 
     def _route(self, stage: Stage, job_id: str, job: Job, model: str | None = None) -> Route | None:
         model = model or stage.model(job_id, job, self._judge_model)
@@ -204,9 +204,9 @@ class Pipeline:
         """
         if not isinstance(job, GenerationJob):
             return once
-        asked = [stage.further_answers(job) for stage in self.stages]
-        objection = _AROUND + sum(each.tokens for each in asked)
-        return once + sum(each.answers for each in asked) * (once + job.sampling.max_tokens + objection)
+        further = [stage.further_answers(job) for stage in self.stages]
+        objection = _AROUND + sum(each.tokens for each in further)
+        return once + sum(each.answers for each in further) * (once + job.sampling.max_tokens + objection)
 
     # -- queues and workers
 
