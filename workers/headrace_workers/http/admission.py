@@ -102,24 +102,24 @@ class Admission:
         quotas: Quotas,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        def reserve(asked: list[Sequence[AdmissionRequest]]) -> list[Sequence[Reserved]]:
-            answers = iter(ledger.reserve([request for requests in asked for request in requests]))
-            return [[next(answers) for _ in requests] for requests in asked]
+        def reserve(calls: list[Sequence[AdmissionRequest]]) -> list[Sequence[Reserved]]:
+            answers = iter(ledger.reserve([request for requests in calls for request in requests]))
+            return [[next(answers) for _ in requests] for requests in calls]
 
-        def publish(asked: list[_Sent]) -> list[None]:
-            age = time.monotonic() - min(each.began for each in asked)
+        def publish(calls: list[_Sent]) -> list[None]:
+            age = time.monotonic() - min(each.began for each in calls)
             ledger.confirm_admission(
-                [letter.request for each in asked for letter in each.letters], int(age * 1000) + _MARGIN_MS
+                [letter.request for each in calls for letter in each.letters], int(age * 1000) + _MARGIN_MS
             )
-            return [None] * len(asked)
+            return [None] * len(calls)
 
         self._lookups = [(check, _lookup(check, executor)) for check in rules.checks]
         self._reserve: Batcher[Sequence[AdmissionRequest], Sequence[Reserved]] = Batcher(reserve, executor)
         self._publish: Batcher[_Sent, None] = Batcher(publish, executor)
 
-        def forget(asked: list[Sequence[str]]) -> list[None]:
-            ledger.withdraw_admission([job_id for job_ids in asked for job_id in job_ids])
-            return [None] * len(asked)
+        def forget(calls: list[Sequence[str]]) -> list[None]:
+            ledger.withdraw_admission([job_id for job_ids in calls for job_id in job_ids])
+            return [None] * len(calls)
 
         self._forget: Batcher[Sequence[str], None] = Batcher(forget, executor)
         self._sink = sink
@@ -198,16 +198,16 @@ class Admission:
         if not wanted:
             return list(letters)
         answers = await self._reserve.ask([letter.request for letter in wanted])
-        told = {id(letter): answer for letter, answer in zip(wanted, answers, strict=True)}
+        answer_of = {id(letter): answer for letter, answer in zip(wanted, answers, strict=True)}
         for letter in letters:
-            if told.get(id(letter)) is Reserved.OTHER:
+            if answer_of.get(id(letter)) is Reserved.OTHER:
                 raise Refusal(
                     Why.CONFLICT,
                     f"the idempotency key of job {letter.request.job_id} was used with other content: send another key",
                     should_retry=False,
                     job_id=letter.request.job_id,
                 )
-        return [letter for letter in letters if told.get(id(letter)) is not Reserved.KNOWN]
+        return [letter for letter in letters if answer_of.get(id(letter)) is not Reserved.KNOWN]
 
     async def _send(self, letters: Sequence[_Letter], began: float, paid: bool) -> None:
         if not letters:
@@ -263,9 +263,9 @@ class Admission:
 def _lookup(check: AdmissionCheck, executor: Executor) -> Batcher[frozenset[Named], Collection[Named]]:
     """Return what asks the ledger for the resources of several requests at once."""
 
-    def unknown(asked: list[frozenset[Named]]) -> list[Collection[Named]]:
-        missing = frozenset(check.unknown(frozenset().union(*asked)))
-        return [missing & each for each in asked]
+    def unknown(calls: list[frozenset[Named]]) -> list[Collection[Named]]:
+        missing = frozenset(check.unknown(frozenset().union(*calls)))
+        return [missing & each for each in calls]
 
     return Batcher(unknown, executor)
 

@@ -76,10 +76,10 @@ def prepare(kafka_home: Path, folder: Path, port: int, controller_port: int) -> 
     command = [*_java(kafka_home, folder), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     if done.returncode != 0:
-        told = (done.stderr or done.stdout).strip()
-        if "UnsupportedClassVersionError" in told:
+        output = (done.stderr or done.stdout).strip()
+        if "UnsupportedClassVersionError" in output:
             raise ConfigurationError(f"Apache Kafka in {kafka_home} needs a newer Java than the one on the PATH: 17")
-        last = "".join(told.splitlines()[-1:])
+        last = "".join(output.splitlines()[-1:])
         raise ConfigurationError(f"Apache Kafka in {kafka_home} could not format {folder}: {last}")
 
 

@@ -162,8 +162,8 @@ def last_words(log: Path) -> str:
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return ""
-    said = [line for line in lines if line.strip() and not line[0].isspace()]
-    return f": {''.join(c for c in said[-1] if c.isprintable())[:_LAST_LENGTH]}" if said else ""
+    messages = [line for line in lines if line.strip() and not line[0].isspace()]
+    return f": {''.join(c for c in messages[-1] if c.isprintable())[:_LAST_LENGTH]}" if messages else ""
 
 
 def set_aside(log: Path, limit: int = MAX_LOG_BYTES) -> None:

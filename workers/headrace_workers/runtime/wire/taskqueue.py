@@ -41,9 +41,9 @@ class TaskQueue:
     def send(self, claim: Claim, *, ahead: bool = False) -> None:
         """Put a claim into its queue: into its lane, or ahead of both."""
         line = "ahead" if ahead else _lines(claim.lane)[0]
-        told = message(claim.id, self._ledger, queue=self._names.queue(claim.queue), priority=PRIORITIES[line])
+        body = message(claim.id, self._ledger, queue=self._names.queue(claim.queue), priority=PRIORITIES[line])
         with _translated():
-            self._redis.lpush(self._names.line(claim.queue, line), told)
+            self._redis.lpush(self._names.line(claim.queue, line), body)
 
 
 def _lines(lane: int) -> tuple[Line, ...]:

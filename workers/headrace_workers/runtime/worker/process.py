@@ -188,9 +188,9 @@ def run_worker(
     process, loop = _Process(settings, roles, model, progress, build, io_runs), progress.loop("consumer")
     pool = _pool(roles, concurrency)
     app = _app(settings, [queue_of(names, name) for name in queues], pool, process, loop)
-    asked = threading.Event()  # somebody asked for an end
+    stopping = threading.Event()  # somebody asked for an end
     parallel = _ready(process, pool, loop)
-    _heed_signals(process, loop, asked)
+    _heed_signals(process, loop, stopping)
     if MODEL_ROLE in roles and model is not None and not open_calls:  # those never fill the pool
         _add_express(
             process,
@@ -199,9 +199,9 @@ def run_worker(
     with Presence(redis_client(settings.redis), names, queues, progress.loop("presence")):
         code = _serve(app, roles, concurrency or at_once or parallel)
     process.close()
-    if not asked.is_set():
+    if not stopping.is_set():
         log("worker", logging.ERROR, Action.STOPPED, "Celery ended by itself: this process ends, to be started again")
-    return code if asked.is_set() else code or 1
+    return code if stopping.is_set() else code or 1
 
 
 def _app(settings: Settings, queues: Sequence[Queue], pool: str, process: _Process, loop: Loop) -> Any:
@@ -231,9 +231,9 @@ def _ready(process: _Process, pool: str, loop: Loop) -> int:
         return process.hands().parallel  # one that cannot be loaded is an error now, not at the first job
 
 
-def _heed_signals(process: _Process, loop: Loop, asked: threading.Event) -> None:
+def _heed_signals(process: _Process, loop: Loop, stopping: threading.Event) -> None:
     """Note that an end was asked for, and prepare for it."""
-    signals.worker_shutting_down.connect(lambda **_: asked.set(), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: stopping.set(), weak=False)
     signals.worker_shutting_down.connect(lambda **_: loop.end(), weak=False)  # what runs may take its time to end
     signals.worker_shutting_down.connect(process.leave, weak=False)
 
