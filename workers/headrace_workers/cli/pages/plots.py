@@ -146,8 +146,9 @@ def intervals(title: str, x: Axis, spans: Sequence[Span], *, down: Sequence[Mark
         tooltip = escape(f"{span.name}: {span.value:.3g} ({span.low:.3g} to {span.high:.3g})")
         parts.append(
             f'<polyline class="line one" points="{" ".join(f"{at:.1f},{up:.1f}" for at, _ in ends)}"/>'
-            f'<circle class="dot one" cx="{plot.across_at(span.value):.1f}" cy="{up:.1f}" r="4"><title>{tooltip}</title>'
-            f'</circle><text class="start marked" x="{_LEFT}" y="{up - 8:.1f}">{escape(span.name)}</text>'
+            f'<circle class="dot one" cx="{plot.across_at(span.value):.1f}" cy="{up:.1f}" r="4">'
+            f"<title>{tooltip}</title></circle>"
+            f'<text class="start marked" x="{_LEFT}" y="{up - 8:.1f}">{escape(span.name)}</text>'
         )
     for number, mark in enumerate(down):
         parts += plot.down(mark, number)
