@@ -103,16 +103,18 @@ def _holds(bound: Bound, max_error: float) -> str:
 def _not_yet(bound: Bound, max_error: float, alpha: float) -> str:
     needed = clean_audits_needed(max_error, alpha)
     if bound.clean < needed:
-        told = f"Not yet shown: {bound.clean:,} clean audits of the {needed:,} that it takes at least"
+        sentence = f"Not yet shown: {bound.clean:,} clean audits of the {needed:,} that it takes at least"
     else:
-        told = f"Not yet shown: at most {_percent_up(bound.upper)} is wrong, and {_percent_up(max_error)} is allowed"
-    told += f" ({bound.audits:,} audits, {bound.wrong:,} wrong)."
+        sentence = (
+            f"Not yet shown: at most {_percent_up(bound.upper)} is wrong, and {_percent_up(max_error)} is allowed"
+        )
+    sentence += f" ({bound.audits:,} audits, {bound.wrong:,} wrong)."
     if bound.unknown:
-        told += (
+        sentence += (
             f" {bound.unknown:,} wait for a person's label (`headrace cache label`): were all of them wrong, at most "
             f"{_percent_up(bound.upper_if_unknown_wrong)} would be."
         )
-    return told
+    return sentence
 
 
 def _percent_up(share: float) -> str:

@@ -88,9 +88,11 @@ def shown(measured: Measured) -> Shown:
         ),
     ]
     if lost and measured.limit:
-        told = f"nothing right among the first ten: {min(len(lost), measured.limit)} of {len(lost):,}; at which place"
+        caption = (
+            f"nothing right among the first ten: {min(len(lost), measured.limit)} of {len(lost):,}; at which place"
+        )
         rows = [_missed_row(each) for each in lost[: measured.limit]]
-        tables.append(table(told, _MISSED, rows, right=("line", *LEGS)))
+        tables.append(table(caption, _MISSED, rows, right=("line", *LEGS)))
     words = [
         measured.advice,
         f"{measured.rate:,.0f} queries/s one after the other, with the embedding; p50 {measured.took(50):.1f} ms, "

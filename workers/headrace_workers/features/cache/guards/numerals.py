@@ -74,8 +74,8 @@ def numerals(found: Sequence[Token]) -> tuple[Token, ...]:
     while at < len(found):
         size, number = _number(found, at)
         if size:
-            said = " ".join(token.text for token in found[at : at + size])
-            out.append(Token(said, value(number), "number", False, found[at].starts))
+            words = " ".join(token.text for token in found[at : at + size])
+            out.append(Token(words, value(number), "number", False, found[at].starts))
             at += size
         else:
             out.append(found[at])

@@ -52,11 +52,11 @@ class AnswerLookup:
         self._version = version
         self._likeness = likeness
 
-    def look_up(self, asked: Sequence[LookupRequest]) -> list[Found]:
+    def look_up(self, wanted: Sequence[LookupRequest]) -> list[Found]:
         """Return the outcome of each request. A request that finds nothing is noted as the one that makes the answer.
         Raise Unavailable with the ledger.
         """
-        requests = [self._request(each) for each in asked]
+        requests = [self._request(each) for each in wanted]
         same = self._ledger.of(Answers).exact({request.key for request in requests})
         found: dict[int, Found] = {}
         for place, each in enumerate(requests):
@@ -100,9 +100,9 @@ class AnswerLookup:
 
     def _near(self, requests: Sequence[tuple[int, _Request]]) -> list[_Missing]:
         asking = [request for _, request in requests if request.question is not None]
-        asked = [request.question for request in asking if request.question is not None]
+        questions = [request.question for request in asking if request.question is not None]
         explored = {place for place, request in enumerate(asking) if request.asked.explores}
-        near = iter(self._likeness.nearest(asked, explored) if asked and self._likeness is not None else ())
+        near = iter(self._likeness.nearest(questions, explored) if questions and self._likeness is not None else ())
         return [
             _Missing(place, request, Near(refused=request.refused) if request.question is None else next(near))
             for place, request in requests
@@ -119,14 +119,16 @@ class AnswerLookup:
         leader may have killed its workers.
         """
         asking = [each.request.asked for each in missing]
-        waited_for = {asked.waited_for for asked in asking if asked.waited_for is not None}
+        waited_for = {request.waited_for for request in asking if request.waited_for is not None}
         ends = self._ledger.of(Answers).failed(waited_for) if waited_for else {}
         return {
-            each.place: Failed(end.category, f"the very same request of job {asked.waited_for} ended so: {end.reason}")
+            each.place: Failed(
+                end.category, f"the very same request of job {request.waited_for} ended so: {end.reason}"
+            )
             for each in missing
-            if (asked := each.request.asked).waited_for is not None
-            and (end := ends.get(asked.waited_for)) is not None
-            and self._key(end.job, asked) == each.request.key
+            if (request := each.request.asked).waited_for is not None
+            and (end := ends.get(request.waited_for)) is not None
+            and self._key(end.job, request) == each.request.key
         }
 
     def _key(self, job: GenerationJob, asked: LookupRequest) -> str:

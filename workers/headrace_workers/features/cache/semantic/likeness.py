@@ -72,19 +72,19 @@ class NearestQuestions:
             for place, (question, vector) in enumerate(zip(questions, vectors, strict=True))
         ]
 
-    def lately(self, asked: Sequence[Vectored], changes: Sequence[Change]) -> list[list[Neighbour]]:
+    def lately(self, questions: Sequence[Vectored], changes: Sequence[Change]) -> list[list[Neighbour]]:
         """Return for each question the entries that ask the same, oldest first: entries whose answers are being made,
         and entries in these changes.
         """
         came = Shelf(self._known.dimensions)
         came.apply(Entry(each.entry_id, each.scope, each.question, each.vector) for each in changes)
-        return [self._lately(each, (self._known.making, came)) for each in asked]
+        return [self._lately(each, (self._known.making, came)) for each in questions]
 
-    def behind(self, asked: Sequence[Vectored]) -> list[Behind | None]:
+    def behind(self, questions: Sequence[Vectored]) -> list[Behind | None]:
         """Return for each question an earlier one among these that asks the same; None if there is no earlier one."""
         first = Shelf(self._known.dimensions)
         found: list[Behind | None] = []
-        for place, each in enumerate(asked):
+        for place, each in enumerate(questions):
             same = self._same(each, first)
             found.append(None if not same else Behind(same[0].entry_id, same[0].similarity))
             if not same:

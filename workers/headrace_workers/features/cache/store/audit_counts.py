@@ -120,18 +120,18 @@ def tallies(connection: Connection, scope: str, since: int) -> list[Tally]:
             .group_by(SERVES.c.stratum, SERVES.c.share)
         )
     }
-    said: dict[tuple[int, float], dict[str, int]] = {}
+    labels: dict[tuple[int, float], dict[str, int]] = {}
     for row in connection.execute(
         select(AUDITS.c.stratum, AUDITS.c.share, AUDITS.c.label, func.count().label("times"))
         .where(*_hits(scope, since))
         .group_by(AUDITS.c.stratum, AUDITS.c.share, AUDITS.c.label)
     ):
-        said.setdefault((row.stratum, row.share), {})[row.label] = row.times
-    return [_tally(key, served.get(key, 0), said.get(key, {})) for key in sorted(served.keys() | said.keys())]
+        labels.setdefault((row.stratum, row.share), {})[row.label] = row.times
+    return [_tally(key, served.get(key, 0), labels.get(key, {})) for key in sorted(served.keys() | labels.keys())]
 
 
-def _tally(key: tuple[int, float], served: int, said: dict[str, int]) -> Tally:
-    clean, wrong, unknown = (said.get(each, 0) for each in ("clean", "wrong", "unknown"))
+def _tally(key: tuple[int, float], served: int, labels: dict[str, int]) -> Tally:
+    clean, wrong, unknown = (labels.get(each, 0) for each in ("clean", "wrong", "unknown"))
     # An audit's serve may have been written some µs before `since`.
     return Tally(*key, max(served, clean + wrong + unknown), clean, wrong, unknown)
 
@@ -165,11 +165,11 @@ def other_counts(connection: Connection, scope: str, since: int) -> OtherCounts:
             .group_by(AUDITS.c.own)
         )
     }
-    return OtherCounts(*(_labels(said) for said in (nearly.get(BELOW, {}), nearly.get(REFUSED, {}), own)))
+    return OtherCounts(*(_labels(labels) for labels in (nearly.get(BELOW, {}), nearly.get(REFUSED, {}), own)))
 
 
-def _labels(said: Mapping[str, int]) -> Labels:
-    return Labels(*(said.get(each, 0) for each in Labels._fields))
+def _labels(counts: Mapping[str, int]) -> Labels:
+    return Labels(*(counts.get(each, 0) for each in Labels._fields))
 
 
 def pairs(connection: Connection, scope: str, since: int) -> list[Pair]:

@@ -125,7 +125,7 @@ def _labelled(label: Label, by: str, reason: str) -> dict[str, Any]:
             "judged": False, **forgotten}  # fmt: skip
 
 
-def label(connection: Connection, audit_id: str, said: Label, by: str, *, kill: bool = True) -> Row[Any] | None:
+def label(connection: Connection, audit_id: str, verdict: Label, by: str, *, kill: bool = True) -> Row[Any] | None:
     """Write a person's label, whatever the audit had; return its row as it was, None if there is no such audit. With
     `kill` an answer that was served, and is wrong, is given to nobody any more: a near miss may be right for the
     question that it was made for.
@@ -134,9 +134,9 @@ def label(connection: Connection, audit_id: str, said: Label, by: str, *, kill: 
     """
     before = connection.execute(select(AUDITS).where(AUDITS.c.id == audit_id)).first()
     if before is not None and before.label is not None:
-        if kill and said == "wrong" and before.kind == HIT:
+        if kill and verdict == "wrong" and before.kind == HIT:
             entries.kill(connection, [before.entry_id], f"wrong: {by} said so of an audit")
-        values = _labelled(said, by, f"a person said {said}")
+        values = _labelled(verdict, by, f"a person said {verdict}")
         connection.execute(update(AUDITS).where(AUDITS.c.id == audit_id).values(values))
     return before
 
