@@ -129,8 +129,8 @@ def past_of(job_id: str, kind: str, payload: bytes, end: bytes, called: str) -> 
     subject = Subject(**given, criteria=(), reference=job.reference, other=job.other, job_id=job_id)
     scores = (receipt.get("judge") or {}).get("scores", ())
     mine = [each for each in scores if (each.get("name") or each["criterion"]) == called]
-    said = mine[0] if len(mine) == 1 else {}
-    return Past(job_id, job.tenant, subject, said.get("value"), said.get("not_judged"))
+    label = mine[0] if len(mine) == 1 else {}
+    return Past(job_id, job.tenant, subject, label.get("value"), label.get("not_judged"))
 
 
 def asked_by(criterion: Criterion, model: str | None) -> Criterion:
@@ -141,10 +141,10 @@ def asked_by(criterion: Criterion, model: str | None) -> Criterion:
 
 def tried(found: Iterable[Past], criterion: Criterion, generator: Generator | None, trial: Trial) -> Iterator[int]:
     """Judge all by this criterion, whatever its share, by the model that is given; yields how many at a time."""
-    asked = asked_by(criterion, None)
+    judge = asked_by(criterion, None)
     rest = iter(found)
     while group := [*islice(rest, _AT_ONCE)]:
-        subjects = [replace(each.subject, criteria=(asked,)) for each in group]
+        subjects = [replace(each.subject, criteria=(judge,)) for each in group]
         for past, scored in zip(group, score_all(subjects, generator), strict=True):
             trial.note(past, scored.scores[0])
         yield len(group)

@@ -100,8 +100,8 @@ def units(texts: Sequence[str], near: Sequence[str]) -> Units:
 
 
 def _keys(text: str) -> frozenset[str]:
-    said = read(text)
-    return said.names | said.first | said.words | said.numbers
+    reading = read(text)
+    return reading.names | reading.first | reading.words | reading.numbers
 
 
 def embedded(found: Units, embedder: Embedder) -> Evidence:
