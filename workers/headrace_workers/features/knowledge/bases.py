@@ -135,8 +135,8 @@ class Bases:
     def asked(self) -> Mapping[BaseName, int]:
         """Return how many questions each base was asked since the last call."""
         with self._lock:
-            asked, self._asked = self._asked, Counter()
-        return asked
+            counts, self._asked = self._asked, Counter()
+        return counts
 
     def begin(self, _loop: Loop) -> Position:
         """Let all go: what is asked for from now on is read behind this position."""

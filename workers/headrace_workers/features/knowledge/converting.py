@@ -22,8 +22,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
     while line := sys.stdin.buffer.readline():
-        asked = json.loads(line)
-        answer = _answer(asked["suffix"], sys.stdin.buffer, asked["size"])
+        request = json.loads(line)
+        answer = _answer(request["suffix"], sys.stdin.buffer, request["size"])
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

@@ -220,17 +220,17 @@ class Passages:
 
     def _describe(self, document: int, rows: Sequence[Any]) -> None:
         """Take in a document with the same chunks, which may have other attributes."""
-        told = _described(rows[0])
-        if self._passages[rows[0].id].version == told.version:
+        described = _described(rows[0])
+        if self._passages[rows[0].id].version == described.version:
             return
         changed = {
             row.id: self._passages[row.id]._replace(
-                version=told.version, attributes=told.attributes, added_at=rows[0].added_at
+                version=described.version, attributes=described.attributes, added_at=rows[0].added_at
             )
             for row in rows
         }
         self._passages.update(changed)
-        self._attributes[document] = told.attributes
+        self._attributes[document] = described.attributes
 
     def _vectors_of(self, rows: Sequence[Any]) -> dict[int, NDArray[np.float32]]:
         """Return the vectors of a document's chunks that can be compared with ours."""
@@ -308,7 +308,7 @@ def _passages(rows: Sequence[Any], vectors: Mapping[int, object]) -> dict[int, _
     if not rows:
         return {}
     kept: dict[str, str] = {}
-    told = _described(rows[0])
+    document = _described(rows[0])
     return {
         row.id: _Passage(
             Chunk(
@@ -319,8 +319,8 @@ def _passages(rows: Sequence[Any], vectors: Mapping[int, object]) -> dict[int, _
                 row.text,
             ),
             row.document_id,
-            told.version,
-            told.attributes,
+            document.version,
+            document.attributes,
             row.added_at,
             row.id in vectors,
         )
