@@ -67,5 +67,5 @@ def _text(system: Sequence[Message]) -> str:
 
 
 def _mark(key: bytes, tenant: str, system: str) -> str:
-    said = tenant.encode() + b"\0" + system.encode("utf-8", "surrogatepass")
-    return hmac.new(key, said, sha256).hexdigest()[:_DIGITS]
+    message = tenant.encode() + b"\0" + system.encode("utf-8", "surrogatepass")
+    return hmac.new(key, message, sha256).hexdigest()[:_DIGITS]

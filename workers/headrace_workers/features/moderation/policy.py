@@ -91,13 +91,13 @@ class Policy:
     @cached_property
     def version(self) -> str:
         """A digest of what it says: policies that say the same have the same. A blocklist has a version of its own."""
-        said: dict[str, object] = {
+        fields: dict[str, object] = {
             name: (rule.said, rule.min_score, rule.detectors, sorted(rule.allowed)) for name, rule in self.rules.items()
         }
-        said["of all"] = (
+        fields["of all"] = (
             self.screen,
             self.canary,
             self.verbatim,
             *([True] if self.trust_system else []),
         )  # no category is called so
-        return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
+        return sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]

@@ -61,8 +61,8 @@ def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
         return Held(reason_of(verdict), needs_person=False)
     if not isinstance(task.event, Output):
         return Ended(receipt(task, moderation=verdict.verdict))
-    if (asked := send_back(task, task.event, verdict)) is not None:
-        return asked
+    if (sent_back := send_back(task, task.event, verdict)) is not None:
+        return sent_back
     if verdict.action != "review":
         return _passed_on(task, task.event, verdict, verdict.verdict)
     if task.woken_by != RELEASED:
@@ -71,7 +71,7 @@ def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
     return _passed_on(task, task.event, verdict, verdict.verdict.model_copy(update={"action": done}))
 
 
-def _passed_on(task: Task, output: Output, verdict: Moderation, told: ModerationVerdict) -> Done:
+def _passed_on(task: Task, output: Output, verdict: Moderation, shown: ModerationVerdict) -> Done:
     """Return the text that goes on, and the effect of the policy's verdict on the cache."""
     answer, context = whole(task.context, output.answer)
     return Done(
@@ -79,7 +79,7 @@ def _passed_on(task: Task, output: Output, verdict: Moderation, told: Moderation
             job_id=output.job_id,
             tenant=output.tenant,
             answer=answer.with_text(None if verdict.action == "block" else verdict.text),
-            moderation=told,
+            moderation=shown,
         ),
         context=context,
         rows=_admission(task, output, verdict.action),
@@ -88,18 +88,18 @@ def _passed_on(task: Task, output: Output, verdict: Moderation, told: Moderation
 
 def _admission(task: Task, output: Output, action: str) -> tuple[Written, ...]:
     """Return the change of the cache entry that this job fills, or from which it was served."""
-    asked = task.context.get(CONTEXT, {})
-    if GIVEN in asked:
-        return () if action == "allow" else (Disallow(asked[GIVEN], f"moderation would {action} it now"),)
-    if ENTRY not in asked:
+    state = task.context.get(CONTEXT, {})
+    if GIVEN in state:
+        return () if action == "allow" else (Disallow(state[GIVEN], f"moderation would {action} it now"),)
+    if ENTRY not in state:
         return ()
-    entry_id = asked[ENTRY]
+    entry_id = state[ENTRY]
     if action != "allow" or not _is_of_first_model(task, output):
         return (Withdraw(entry_id),)
     ran = next((each.ran_ms / each.group_size for each in reversed(task.stages) if each.stage == "generate"), 0.0)
     answer = output.answer.model_copy(update={"recall": None}).model_dump_json(exclude_none=True)
     used = tuple((document_id, sha256) for document_id, sha256 in task.context.get(USED, ()))
-    return (Admit(entry_id, answer.encode(), ran, asked[TTL_MS], used),)
+    return (Admit(entry_id, answer.encode(), ran, state[TTL_MS], used),)
 
 
 def _is_of_first_model(task: Task, output: Output) -> bool:
