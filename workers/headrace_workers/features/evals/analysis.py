@@ -161,11 +161,13 @@ def analyse(plan: Plan, outcomes: Outcomes, labels: Iterable[Any] = ()) -> Analy
     sure = [each for each in found if isinstance(each, Comparison)]
     names = [(run.variants[0].name, run.variants[variant].name)
              for (_, variant), each in zip(pairs, found, strict=True) if isinstance(each, Comparison)]  # fmt: skip
-    told = iter([None] * len(sure) if outcomes.missing else verdicts(sure, run.margin, names))
+    verdict_of = iter([None] * len(sure) if outcomes.missing else verdicts(sure, run.margin, names))
     return Analysis(
         tuple(_scored(plan, outcomes, v, c) for c in order for v in range(len(run.variants))),
         tuple(
-            _compared(plan, outcomes, variant, criterion, each, next(told) if isinstance(each, Comparison) else None)
+            _compared(
+                plan, outcomes, variant, criterion, each, next(verdict_of) if isinstance(each, Comparison) else None
+            )
             for (criterion, variant), each in zip(pairs, found, strict=True)
         ),
         tuple(_cost(plan, outcomes, variant) for variant in range(len(run.variants))),

@@ -58,8 +58,8 @@ class Evals(LedgerStore):
         with writing(self._engine) as tx:
             alone(tx, _counted(new.tenant))
             check_eval(tx, new.tenant, bounds)
-            now, said = clock(tx), asdict(new)
-            tx.execute(EVALS.insert().values(**said, created_at=now, updated_at=now, bytes=_size(said)))
+            now, values = clock(tx), asdict(new)
+            tx.execute(EVALS.insert().values(**values, created_at=now, updated_at=now, bytes=_size(values)))
             return tx.execute(select(EVALS).where(EVALS.c.id == new.id)).one()
 
     def eval(self, eval_id: str, tenant: str) -> Row[Any] | None:
@@ -105,11 +105,11 @@ class Evals(LedgerStore):
             of = _eval(tx, eval_id, tenant)
             if of is None:
                 return None
-            said = {
+            values = {
                 **asdict(new), "eval": of.number, "eval_id": of.id, "tenant": tenant,
                 "testing_criteria": of.testing_criteria, "state": QUEUED, "created_at": clock(tx),
             }  # fmt: skip
-            tx.execute(RUNS.insert().values(**said, bytes=_size(said)))
+            tx.execute(RUNS.insert().values(**values, bytes=_size(values)))
             return tx.execute(select(RUNS).where(RUNS.c.id == new.id)).one()
 
     def run(self, eval_id: str, run_id: str, tenant: str) -> Row[Any] | None:
@@ -183,9 +183,9 @@ def _counted(tenant: str) -> str:
     return f"evals of {tenant}"
 
 
-def _size(said: Mapping[str, Any]) -> int:
+def _size(values: Mapping[str, Any]) -> int:
     """Return the approximate bytes of a row: most of its text is ASCII."""
-    return sum(len(each) for each in said.values() if isinstance(each, str))
+    return sum(len(each) for each in values.values() if isinstance(each, str))
 
 
 def _eval(connection: Connection, eval_id: str, tenant: str) -> Row[Any] | None:
