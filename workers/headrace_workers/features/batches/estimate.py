@@ -57,13 +57,13 @@ def predicted(
     by_kind: defaultdict[int, list[Ran]] = defaultdict(list)
     for each in ran:
         by_kind[_kind(each.wanted)].append(each)
-    asked: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+    wanted_of: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
     for tokens, lines in wanted.items():
         if lines > 0:
-            asked[_kind(tokens)].append((tokens, lines))
+            wanted_of[_kind(tokens)].append((tokens, lines))
     expected = variance = unsure = 0.0
     fewest = len(ran)
-    for kind, lines_of in asked.items():
+    for kind, lines_of in wanted_of.items():
         like = by_kind[kind]
         mean, spread = _sum(lines_of, like if len(like) >= _ENOUGH else ran, of)
         if len(like) < _ENOUGH:
@@ -77,20 +77,20 @@ def predicted(
     return Interval(expected, max(0.0, expected - margin), min(ceiling, expected + margin))
 
 
-def _sum(asked: Sequence[tuple[int, int]], like: Sequence[Ran], of: Callable[[Ran], float]) -> tuple[float, float]:
+def _sum(wanted: Sequence[tuple[int, int]], like: Sequence[Ran], of: Callable[[Ran], float]) -> tuple[float, float]:
     """Mean and variance of the sum of lines that take the same share of what they may."""
     mean, spread = _moments([of(each) / each.wanted for each in like])
-    total = sum(tokens * lines for tokens, lines in asked)
-    squares = sum(tokens**2 * lines for tokens, lines in asked)
+    total = sum(tokens * lines for tokens, lines in wanted)
+    squares = sum(tokens**2 * lines for tokens, lines in wanted)
     return total * mean, spread * (squares + total**2 / len(like))
 
 
 def _sum_as_long(
-    asked: Sequence[tuple[int, int]], ran: Sequence[Ran], of: Callable[[Ran], float], most: float | None
+    wanted: Sequence[tuple[int, int]], ran: Sequence[Ran], of: Callable[[Ran], float], most: float | None
 ) -> tuple[float, float]:
     """The same of lines that take as much as others, if they may."""
     total = variance = 0.0
-    for tokens, lines in asked:
+    for tokens, lines in wanted:
         mean, spread = _moments([min(of(each), math.inf if most is None else most * tokens) for each in ran])
         total += lines * mean
         variance += spread * (lines + lines**2 / len(ran))

@@ -145,20 +145,20 @@ class Rewriting:
             ended = EndedLine(line.number, line.custom_id, 0, text, tuple(known[job_id] for job_id in jobs))
             # It is what it was: the batch may have been cancelled, or become late, since then.
             as_then = replace(seen, cancelled=line.code == BATCH_CANCELLED, late=line.code == BATCH_EXPIRED)
-            said = written(ended, as_then)
-            if (said.fate.code is None) == (line.state == DONE):  # it may have been replayed
-                yield line.number, said.text
+            rewritten = written(ended, as_then)
+            if (rewritten.fate.code is None) == (line.state == DONE):  # it may have been replayed
+                yield line.number, rewritten.text
 
 
 def _jobs_of(line: Read, terms: Terms) -> tuple[bytes | None, list[str]]:
     """The text of a line, where its answer depends on it, and the ids of the jobs that it became."""
     try:
-        said = parsed(line.text)
-        if is_request(said):
-            return line.text, job_ids(read(said, line.number, terms))
+        body = parsed(line.text)
+        if is_request(body):
+            return line.text, job_ids(read(body, line.number, terms))
     except (NoJob, NoJSON):  # a version that no longer reads it
         return None, []
-    key = said.get("idempotency_key") if terms.own_keys else None
+    key = body.get("idempotency_key") if terms.own_keys else None
     return None, [derive_job_id(terms.tenant, key or terms.key(line.number))]
 
 

@@ -105,14 +105,14 @@ def _answered_request(line: EndedLine, text: bytes, seen: Circumstances) -> Writ
         failed = _failed(line, seen, code, reason, receipt_of(ends[0], events[0]), spent=fate.spent, response=response,
                          param=error.param)  # fmt: skip
         return failed._replace(fate=replace(fate, code=code))
-    said = {
+    output = {
         "id": request_id(line, seen),
         "custom_id": line.custom_id,
         "line": line.number,
         "response": {"status_code": 200, "request_id": ends[0].job_id, "body": body},
         "error": None,
     }
-    return Written(to_json(said) + b"\n", fate)
+    return Written(to_json(output) + b"\n", fate)
 
 
 def why(event: dict[str, Any], cls: type | None, seen: Circumstances) -> tuple[str, str]:
@@ -145,7 +145,7 @@ def _failed(
     response: dict[str, Any] | None = None,
     param: str | None = None,
 ) -> Written:
-    said: dict[str, Any] = {
+    body: dict[str, Any] = {
         "id": request_id(line, seen),
         "custom_id": line.custom_id,
         "line": line.number,
@@ -153,8 +153,8 @@ def _failed(
         "error": {"code": code, "message": reason, "param": param},
     }
     if receipt is not None:
-        said["receipt"] = receipt
-    return Written(to_json(said) + b"\n", Fate(line, code, spent=spent))
+        body["receipt"] = receipt
+    return Written(to_json(body) + b"\n", Fate(line, code, spent=spent))
 
 
 def request_id(line: EndedLine, seen: Circumstances) -> str:

@@ -124,10 +124,10 @@ def _report(
 ) -> bool:
     """Print the outcome of the run; return True if some jobs have no answer."""
     whole, output = this_run.tally, receipts.path
-    asked = {entry.job_id for entry in entries}
+    job_ids = {entry.job_id for entry in entries}
 
     def kept() -> Iterator[Receipt]:
-        return (found for found in read_receipts(output, receipts.outdated) if found.job_id in asked)
+        return (found for found in read_receipts(output, receipts.outdated) if found.job_id in job_ids)
 
     if receipts.keeps:
         whole = Tally(kept())

@@ -263,12 +263,12 @@ def _progress(name: str) -> Iterator[Callable[[str, float], None]]:
     """Show a bar on a terminal, a line for each part elsewhere."""
     terminal = console()
     if not terminal.is_terminal:
-        said = ""
+        last = ""
 
         def tell(doing: str, _done: float) -> None:
-            nonlocal said
-            if doing != said:
-                said = doing
+            nonlocal last
+            if doing != last:
+                last = doing
                 say(f"{name}: {doing}")
 
         yield tell
