@@ -47,7 +47,7 @@ def test_many_quotas_are_listed_a_page_at_a_time(call: Call, ledger: Ledger):
         return [json.loads(line)["tenant"] for line in out.splitlines()], err
 
     first, words = listed("--limit", "2")
-    assert (first, "--after b shows those that follow" in words) == (["a", "b"], True)
+    assert (first, "--after b shows the next" in words) == (["a", "b"], True)
     assert listed("--limit", "2", "--after", "b") == (["c"], "")
     assert listed("--tenant", "b") == (["b"], "")
     assert "none of these tenants has a quota" in call("quotas", "list", "--tenant", "d")[2]
