@@ -19,6 +19,7 @@ from headrace_workers.core.ledger.probe import Probe
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.access.store.keys import ApiKeys
+from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import GatewaySettings, Settings
 from headrace_workers.runtime.wire.listener import HintListener, HintReceiver, Several
@@ -57,7 +58,9 @@ def build_gateway(
     from headrace_workers.http.waiter import Waiter
 
     ledger, names = Ledger.at(settings.ledger), RedisNames(settings.kafka.prefix)
-    parts = admission_parts(settings, ledger, pipeline or pipeline_of(settings))
+    registry = Registry(settings.home)
+    pipeline = pipeline or pipeline_of(settings, registry=registry)
+    parts = admission_parts(settings, ledger, pipeline, registry)
     rules = admission_rules(parts)
     executor, metrics = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway"), Metrics()
     sink, waiter = _sink(settings.kafka, executor), Waiter(ledger.look_for, executor, progress.loop("waiter"))

@@ -1,6 +1,7 @@
 """Routing of jobs: the only module that decides where a job goes next, both at ingest and when a step is done."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Final
@@ -94,6 +95,12 @@ class Pipeline:
         self._avoided = avoided
         self.prices = prices or NoPrices()
         self._places = {stage.name: place for place, stage in enumerate(self.stages)}
+
+    def avoiding(self, avoided: Callable[[], Collection[str]]) -> "Pipeline":
+        """Return the same pipeline, which leads around the models that `avoided` returns."""
+        found = copy(self)
+        found._avoided = avoided
+        return found
 
     def stage(self, name: str) -> Stage | None:
         """Return the stage of this name, None when this version knows none."""
