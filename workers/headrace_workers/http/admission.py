@@ -47,7 +47,7 @@ _MARGIN_MS: Final = 2  # between two clocks that are rounded
 
 @dataclass(frozen=True, slots=True)
 class _Letter:
-    """A job on its way to Kafka. `tokens` is the cost of one answer, if it was counted."""
+    """A job on its way to Kafka, with its chain of models. `tokens` is the cost of one answer, if it was counted."""
 
     request: AdmissionRequest
     job: Job
@@ -147,13 +147,12 @@ class Admission:
         if self._waiter.stopping:
             raise stopping()
         check_named(caller, jobs)
-        self._check(jobs)
-        tokens = await self._examine(jobs)
+        resolved = [self._rules.resolve(job) for job in jobs]
+        self._check(resolved)
+        tokens = await self._examine(resolved)
         await self._check_named(jobs)
         began, at = time.monotonic(), self._now()
-        letters = [
-            _letter(job, counted, at, traceparent, correlationid) for job, counted in zip(jobs, tokens, strict=True)
-        ]
+        letters = [_letter(*each, at, traceparent, correlationid) for each in zip(jobs, resolved, tokens, strict=True)]
         await self._load_shedding.check({self._place(letter) for letter in letters})
         to_send = await self._reserved(letters)
         paid = await self._quotas.reserve(
@@ -270,7 +269,9 @@ def _lookup(check: AdmissionCheck, executor: Executor) -> Batcher[frozenset[Name
     return Batcher(unknown, executor)
 
 
-def _letter(job: Job, tokens: int | None, at: datetime, traceparent: str | None, correlationid: str | None) -> _Letter:
+def _letter(
+    job: Job, resolved: Job, tokens: int | None, at: datetime, traceparent: str | None, correlationid: str | None
+) -> _Letter:
     event_id = str(uuid.uuid4())
     job_id = job.job_id(event_id)
     envelope = Envelope(
@@ -288,4 +289,4 @@ def _letter(job: Job, tokens: int | None, at: datetime, traceparent: str | None,
     check_size(value)
     request = AdmissionRequest(job_id, job.tenant, value, digest_of(job, value))
     record = Record(topic_for(job), job_id.encode(), headers, value, job_id)
-    return _Letter(request, job, tokens, record, job.idempotency_key is not None)
+    return _Letter(request, resolved, tokens, record, job.idempotency_key is not None)

@@ -31,7 +31,10 @@ class FirstStep:
 
 @dataclass(frozen=True, slots=True)
 class AdmissionRules:
-    """The models, the pipeline and the features' checks, in the order in which they are asked. Thread-safe."""
+    """The models, the pipeline and the features' checks, in the order in which they are asked. Thread-safe.
+
+    A caller resolves each job once, with `resolve`, before it calls the other methods.
+    """
 
     models: KnownModels
     pipeline: Pipeline
@@ -42,7 +45,6 @@ class AdmissionRules:
 
         `now` is in ms since 1970; `expires` is a second deadline, that of the job's envelope.
         """
-        job = self.resolve(job)
         for deadline in (job.deadline, expires):
             if deadline is not None and milliseconds(deadline) <= now:
                 raise DeadlinePassed(f"the deadline {deadline.isoformat()} has passed")
@@ -59,7 +61,6 @@ class AdmissionRules:
 
     def is_doubtful(self, job: Job) -> bool:
         """Return True where `examine` may refuse the job. Quick."""
-        job = self.resolve(job)
         return any(check.is_doubtful(job) for check in self.checks)
 
     def examine(self, job: Job) -> int:
@@ -67,13 +68,11 @@ class AdmissionRules:
 
         The tokens are exact where a check counted them, else an estimate. Raise the error of a job that cannot be run.
         """
-        job = self.resolve(job)
         counted = _counted(self.checks, job)
         return estimate_tokens(job) if counted is None else counted
 
     def examine_doubtful(self, job: Job) -> int | None:
         """Let those checks examine the job that may refuse it; return its tokens where one of them counted these."""
-        job = self.resolve(job)
         return _counted([check for check in self.checks if check.is_doubtful(job)], job)
 
     def resolve(self, job: Job) -> Job:
@@ -88,7 +87,6 @@ class AdmissionRules:
 
         `tokens` is the length of one answer of its first model. Raise InvalidRecord if no stage takes the job.
         """
-        job = self.resolve(job)
         context: dict[str, Any] = {}
         first = job
         if isinstance(job, GenerationJob) and not isinstance(job.model, str):
@@ -113,11 +111,10 @@ class AdmissionRules:
 
     def without_price(self, job: Job) -> str | None:
         """Return a model that the job may need and whose price is not known; None where all are known."""
-        return self.pipeline.without_price(self.resolve(job))
+        return self.pipeline.without_price(job)
 
     def route(self, job_id: str, job: Job) -> Route:
         """Return where the job begins. Raise InvalidRecord where no stage of this deployment takes it."""
-        job = self.resolve(job)
         route = self.pipeline.next_step(job_id, job, job)
         if route is None:
             raise InvalidRecord(f"no stage of this deployment takes {type_of(job)}")
