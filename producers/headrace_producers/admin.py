@@ -13,7 +13,7 @@ from headrace_schemas.topics import INBOUND, Topic
 # Needs of a job's records: one partition keeps a job's order, four let as many bridges share the work.
 PARTITIONS = 4
 _HEADROOM = 64 * 1024  # headers and framing
-_MADE_WITH = MAX_EVENT_BYTES + _HEADROOM  # also where jobs come in: what is too large is refused there with a reason
+_MADE_WITH = MAX_EVENT_BYTES + _HEADROOM  # also where jobs come in: too large a record is refused there with a reason
 MAX_JOB_RECORD_BYTES = 1024**2  # a job of the largest size with its headers: no more than Kafka's own default takes
 
 _LIMIT = "max.message.bytes"

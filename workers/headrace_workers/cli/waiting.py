@@ -85,7 +85,7 @@ class Waiting:
                     ask_at = self._monotonic() + _ASK_SECONDS
                 if not self.open:
                     return
-            if not looked_back:  # what was sent before has ended, it may be, and Kafka will not tell of it again
+            if not looked_back:  # jobs of an earlier run may have ended: Kafka will not send those ends again
                 looked_back = True
                 yield from self._ask(self._jobs, again=False)
             elif self._monotonic() >= ask_at:

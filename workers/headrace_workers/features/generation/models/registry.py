@@ -185,7 +185,7 @@ def remote_card(alias: str, entry: CatalogueModel) -> ModelCard:
     """Return the card of a model of the catalogue. Raise ConfigurationError for an engine that is not installed."""
     if entry.engine not in (known := engines("generator")) or not known[entry.engine].remote:
         remote = ", ".join(name for name, each in known.items() if each.remote) or "none"
-        raise ConfigurationError(f"{CATALOGUE_FILE}: engine {entry.engine!r} of {alias} is none of {remote}")
+        raise ConfigurationError(f"{CATALOGUE_FILE}: engine {entry.engine!r} of {alias} is not one of {remote}")
     return ModelCard(
         alias=alias,
         engine=entry.engine,
