@@ -110,7 +110,7 @@ def _is_store(module: str) -> bool:
 
 
 def _errors(paths: list[Path]) -> set[str]:
-    """Return the names of all classes of exceptions that these files define, and of those that they derive from."""
+    """Return the names of all classes of exceptions that these files define, and of their bases."""
     bases: dict[str, set[str]] = {}
     for path in paths:
         for node in _nodes(path):

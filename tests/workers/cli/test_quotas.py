@@ -29,7 +29,7 @@ def test_a_period_that_is_none_is_told(call: Call, ledger: Ledger):
 
 
 def test_what_no_tenant_is_called_has_no_quota(call: Call, ledger: Ledger):
-    """And where there is none, that is said."""
+    """A text that cannot name a tenant is an error."""
     code, _, err = call("quotas", "set", "a b", "--tokens", "5")
     assert (code, "'a b' cannot name a tenant" in err) == (2, True)
     code, out, err = call("quotas", "list")
