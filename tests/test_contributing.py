@@ -24,7 +24,7 @@ def test_a_jobs_way_can_be_followed() -> None:
 
 
 def test_every_stage_is_named() -> None:
-    """The table of stages lists those of the pipeline, in its order."""
+    """The table of stages lists the pipeline's stages, in its order."""
     page = (ROOT / "docs/explanation/architecture.md").read_text("utf-8")
     table = page.split("## Stages\n")[1].split("\nA step is")[0]
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [stage.name for stage in installed_stages()]

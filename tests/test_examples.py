@@ -34,7 +34,7 @@ def moderator() -> PolicyModerator:
 
 @pytest.mark.parametrize("line", LINES)
 def test_every_line_is_a_job(line: str) -> None:
-    """The contract takes each line as it stands, with one to three criteria; those that compare have a reference."""
+    """The contract takes each line as it stands, with one to three criteria; criteria that compare have a reference."""
     job = GenerationJob.model_validate_json(line, strict=True)
     assert 1 <= len(job.criteria) <= 3
     assert "kind" in job.metadata

@@ -4,7 +4,7 @@ Import-linter checks the rooms (pyproject.toml).
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from functools import cache
 from pathlib import Path
 
@@ -74,15 +74,15 @@ def _modules() -> Iterator[tuple[str, Path]]:
 
 
 @cache
-def _parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+def _nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
 
 
 @cache
 def _imported(path: Path) -> set[str]:
     """The modules that a file imports, by their dotted names; packages where a name may be a module of theirs."""
     found: set[str] = set()
-    for node in ast.walk(_parsed(path)):
+    for node in _nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
@@ -97,8 +97,12 @@ def _feature(module: str) -> str:
 
 def _declares_tables(path: Path) -> bool:
     """Return True if a module adds tables to the metadata of the ledger."""
-    calls = (node for node in ast.walk(_parsed(path)) if isinstance(node, ast.Call))
-    return any(ast.unparse(call.func) == "Table" and "METADATA" in map(ast.unparse, call.args) for call in calls)
+    calls = (node for node in _nodes(path) if isinstance(node, ast.Call) and _is_named(node.func, {"Table"}))
+    return any("METADATA" in map(ast.unparse, call.args) for call in calls)
+
+
+def _is_named(expression: ast.expr, names: Set[str]) -> bool:
+    return isinstance(expression, ast.Name) and expression.id in names
 
 
 def _is_store(module: str) -> bool:
@@ -106,10 +110,10 @@ def _is_store(module: str) -> bool:
 
 
 def _errors(paths: list[Path]) -> set[str]:
-    """Return the names of all classes of exceptions that these files define, and of those that they derive from."""
+    """Return the names of all classes of exceptions that these files define, and of their bases."""
     bases: dict[str, set[str]] = {}
     for path in paths:
-        for node in ast.walk(_parsed(path)):
+        for node in _nodes(path):
             if isinstance(node, ast.ClassDef):
                 bases.setdefault(node.name, set()).update(ast.unparse(base) for base in node.bases)
     found = {"HeadraceError", "Exception", "ValueError", "RuntimeError", "LookupError", "TypeError"}
@@ -120,8 +124,8 @@ def _errors(paths: list[Path]) -> set[str]:
 
 def _error_texts(path: Path, errors: set[str]) -> Iterator[str]:
     """Return the texts in `raise` statements and in calls of errors; of f-strings, each part between the values."""
-    for node in ast.walk(_parsed(path)):
-        if isinstance(node, ast.Raise) or (isinstance(node, ast.Call) and ast.unparse(node.func) in errors):
+    for node in _nodes(path):
+        if isinstance(node, ast.Raise) or (isinstance(node, ast.Call) and _is_named(node.func, errors)):
             for part in ast.walk(node):
                 if isinstance(part, ast.Constant) and isinstance(part.value, str):
                     yield part.value

@@ -13,7 +13,7 @@ from headrace_schemas.topics import INBOUND, Topic
 # Needs of a job's records: one partition keeps a job's order, four let as many bridges share the work.
 PARTITIONS = 4
 _HEADROOM = 64 * 1024  # headers and framing
-_MADE_WITH = MAX_EVENT_BYTES + _HEADROOM  # also where jobs come in: what is too large is refused there with a reason
+_MADE_WITH = MAX_EVENT_BYTES + _HEADROOM  # also where jobs come in: too large a record is refused there with a reason
 MAX_JOB_RECORD_BYTES = 1024**2  # a job of the largest size with its headers: no more than Kafka's own default takes
 
 _LIMIT = "max.message.bytes"
@@ -68,12 +68,12 @@ def topic_limits(
     try:
         with _admin(settings, timeout) as admin:
             # All settings: asked for a single one, the embedded broker drops the connection.
-            asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-            told = admin.describe_configs(asked, config_filter="all")  # also where it is the broker's own
+            resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+            described = admin.describe_configs(resources, config_filter="all")  # also where it is the broker's own
     except KafkaError as error:
         raise Unavailable(f"the topics' limits cannot be read on {settings.address}: {words(error)}") from error
     found = {}
-    for name, configs in told.get("topic", {}).items():
+    for name, configs in described.get("topic", {}).items():
         value = configs.get(_LIMIT, {}).get("value") if isinstance(configs, dict) else None
         if value is not None and name in names:
             found[names[name]] = int(value)

@@ -61,8 +61,8 @@ def output_of(output: Output) -> Any:
 
 
 def sequence_of(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
-    """Return a list or tuple as the tuple that a job holds; a lone string is one value, not its characters. What is no
-    list is left to the job to refuse.
+    """Return a list or tuple as the tuple that a job holds; a lone string is one value, not its characters. The job
+    refuses a value that is no list.
     """
     if values is None:
         return None

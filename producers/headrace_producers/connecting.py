@@ -15,8 +15,8 @@ T = TypeVar("T")
 def connect(build: Callable[..., T], kafka: KafkaSettings, timeout: float, **options: Any) -> T:
     """Return a client of this kind (a producer, consumer or admin), connected within `timeout` seconds.
 
-    The library leaves its sockets and its thread behind when it does not reach a broker: they are closed. Raises its
-    own errors, and those of `check_tls`.
+    The library leaves its sockets and its thread behind when it does not reach a broker: they are closed. Raise its own
+    errors, and the errors of `check_tls`.
     """
     check_tls(kafka, timeout)
     opened: list[KafkaNetClient] = []

@@ -244,7 +244,8 @@ class ResultReader:
         return received
 
     def _note(self, topics: "EndTopics", seconds: float) -> None:
-        """Commit what is done with. What cannot be noted now may be next time; at worst it is shown again."""
+        """Commit the offsets of finished events. Offsets that cannot be committed now may be next time; at worst an
+        event is shown again."""
         with suppress(Unavailable):
             self._commit(topics, seconds)
 

@@ -22,7 +22,7 @@ class BufferFull(Unavailable):
 
 
 class RecordRefused(HeadraceError):
-    """The broker will never take this record, and does not have it: what is wrong must be mended first."""
+    """The broker does not have this record, and will never take it unchanged."""
 
 
 class RecordTooLarge(RecordRefused):

@@ -112,9 +112,9 @@ class KafkaSink:
             )
 
     def close(self, timeout: float) -> None:
-        """Flush and disconnect. What is not confirmed in time counts as failed. Closing twice does nothing.
+        """Flush and disconnect. Records that are not confirmed in time count as failed. Closing twice does nothing.
 
-        In the child of a fork it does nothing: what is on its way is the parent's.
+        In the child of a fork it does nothing: the records on their way belong to the parent.
         """
         if os.getpid() != self._pid:
             return

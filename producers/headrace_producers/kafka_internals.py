@@ -1,6 +1,6 @@
 """The only module that reaches into kafka-python's private parts.
 
-Each function says why no public means will do. `tests/producers/test_kafka_internals.py` checks all of them against the
+Each function says why no public API suffices. `tests/producers/test_kafka_internals.py` checks all of them against the
 installed release: when it fails after an upgrade, mend the function here, and nothing else.
 
 The classes of the library that headrace subclasses are not here: `any_record` has those that read records, `link` the

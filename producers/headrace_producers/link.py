@@ -114,7 +114,7 @@ class Link:
             future.add_errback(self._failed, number, record)
 
     def close(self) -> None:
-        """Stop at once: what the client has not sent yet, it never sends. Closing twice does nothing."""
+        """Stop at once; the client never sends the records that it has not sent yet. Closing twice does nothing."""
         with self._failing:
             self._over = True
         self._client.close()

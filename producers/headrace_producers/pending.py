@@ -112,7 +112,7 @@ class PendingRecords:
             return taken
 
     def close(self) -> bool:
-        """Take no more records; what is here goes on. Whether this was the first call."""
+        """Take no more records; present ones go on. Return True if this was the first call."""
         with self._lock:
             first, self._closed = not self._closed, True
             self._wake_all()

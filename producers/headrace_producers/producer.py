@@ -327,7 +327,7 @@ class Producer:
         `when` it was said is now, where it is left out. `probability` is that with which the job was drawn to be
         labelled. Raises InvalidJob when a field is wrong, BufferFull when the broker is too slow.
         """
-        said = {
+        fields = {
             "job_id": job_id,
             "tenant": tenant or self._settings.tenant,
             "criterion": criterion,
@@ -338,7 +338,7 @@ class Producer:
             "when": when or self._now(),
             "probability": probability,
         }
-        event = validated(Review, said)
+        event = validated(Review, fields)
         self._send(event, event.job_id, str(uuid.uuid4()), None, traceparent, correlationid)
         return event.id
 

@@ -163,26 +163,26 @@ def running_stack(env: Mapping[str, str] | None = None, lacking: str = "HEADRACE
 
 def kafka_durable(env: Mapping[str, str] | None = None) -> bool | None:
     """Return HEADRACE_KAFKA_DURABLE: True if the broker's log survives the broker; None if the variable is not set."""
-    told = (os.environ if env is None else env).get("HEADRACE_KAFKA_DURABLE")
-    if told not in (None, "", "on", "off"):
-        raise ConfigurationError(f"HEADRACE_KAFKA_DURABLE is {told!r}; it may be on or off")
-    return told == "on" if told else None
+    setting = (os.environ if env is None else env).get("HEADRACE_KAFKA_DURABLE")
+    if setting not in (None, "", "on", "off"):
+        raise ConfigurationError(f"HEADRACE_KAFKA_DURABLE is {setting!r}; it may be on or off")
+    return setting == "on" if setting else None
 
 
 def _groups(env: Mapping[str, str], address: str) -> bool:
     """Return HEADRACE_KAFKA_GROUPS; if it is not set, the answer of a running stack for its own broker, and True for
     any other.
     """
-    told = env.get("HEADRACE_KAFKA_GROUPS")
-    if not told:
+    setting = env.get("HEADRACE_KAFKA_GROUPS")
+    if not setting:
         try:
             stack = running_stack(env)
         except ConfigurationError:
             return True
         return stack["kafka"] != address or stack["groups"] != "off"
-    if told not in ("on", "off"):
-        raise ConfigurationError(f"HEADRACE_KAFKA_GROUPS is {told!r}; it may be on or off")
-    return told == "on"
+    if setting not in ("on", "off"):
+        raise ConfigurationError(f"HEADRACE_KAFKA_GROUPS is {setting!r}; it may be on or off")
+    return setting == "on"
 
 
 def _alive(pid: int) -> bool:

@@ -19,8 +19,8 @@ class SoleReader:
     def __init__(self, kafka: KafkaSettings, group: str) -> None:
         import fcntl
 
-        told = "\n".join((kafka.address, kafka.prefix, group)).encode()
-        path = Path(tempfile.gettempdir()) / f"headrace-group-{hashlib.sha256(told).hexdigest()[:24]}.lock"
+        identity = "\n".join((kafka.address, kafka.prefix, group)).encode()
+        path = Path(tempfile.gettempdir()) / f"headrace-group-{hashlib.sha256(identity).hexdigest()[:24]}.lock"
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError as error:

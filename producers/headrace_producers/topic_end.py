@@ -9,8 +9,8 @@ from typing import Any
 def assign_at_end(consumer: Any, partitions: Collection[Any], *, timeout: float = 10.0) -> dict[Any, int]:
     """Give a fresh KafkaConsumer these partitions, its position behind their last records; returns the positions.
 
-    What is published after this returns is read, what was there before is not. Raises KafkaTimeoutError after `timeout`
-    seconds, and kafka-python's other errors.
+    The consumer then reads the records that are published after this returns, and none from before. Raises
+    KafkaTimeoutError after `timeout` seconds, and kafka-python's other errors.
     """
     # `end_offsets` alone will not do: the embedded broker answers with the end of the last batch's first record. What a
     # fetch returns with the records is right everywhere, and where there is a record a fetch is answered at once.

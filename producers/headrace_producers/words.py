@@ -10,7 +10,7 @@ def words(error: BaseException) -> str:
     alone.
     """
     name = type(error).__name__
-    said = " ".join(str(error).split()).removeprefix(f"{name}: ")  # kafka-python puts the name before it
-    if not said or said in ("None", name):
+    text = " ".join(str(error).split()).removeprefix(f"{name}: ")  # kafka-python puts the name before it
+    if not text or text in ("None", name):
         return name
-    return (said if isinstance(error, Unavailable) or name in said else f"{name}: {said}")[:_LONGEST]
+    return (text if isinstance(error, Unavailable) or name in text else f"{name}: {text}")[:_LONGEST]

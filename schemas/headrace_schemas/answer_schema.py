@@ -1,8 +1,8 @@
 """JSON Schemas that a criterion may bring: bounded in size and work, and self-contained. Pure.
 
-Checking is linear in the answer for each subschema that applies. What makes it more is refused here: references
-multiply (twenty definitions, each of which names the next twice, are a million subschemas), and a schema that refers to
-itself has no bound at all.
+Checking is linear in the answer for each subschema that applies. Constructs that make it more are refused here:
+references multiply (twenty definitions, each of which names the next twice, are a million subschemas), and a schema
+that refers to itself has no bound at all.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Attributes of documents, and filters that select documents by them.
 
-The shapes are those of OpenAI's vector stores: the attributes of a file, comparison filters and compound filters.
+The shapes follow OpenAI's vector stores: the attributes of a file, comparison filters and compound filters.
 """
 
 from collections.abc import Iterator, Mapping

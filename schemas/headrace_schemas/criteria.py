@@ -135,8 +135,8 @@ class Bleu(_Compared):
 
 
 class Gleu(_Compared):
-    """Sentence GLEU (Wu 2016): of the runs of 1 to 4 tokens of output and reference those that both have, by the larger
-    number of them. Needs a reference.
+    """Sentence GLEU (Wu 2016): the runs of 1 to 4 tokens that output and reference share, divided by the larger number
+    of runs. Needs a reference.
     """
 
     criterion: Annotated[Literal["gleu"], _KIND] = "gleu"
@@ -236,10 +236,10 @@ class Rubric(_Named):
     """A question that a model answers about the output, scored from the logits of its first answer token.
 
     `yes_no` scores P(yes) among yes and no; `1-5` scores the expectation of the digit, scaled to [0, 1]. With `labels`
-    the model chooses among these instead, and the score is the probability of those that are `passing`; to the model
-    no two may begin alike. The probability mass that fell on the permitted answers is reported beside the score.
-    `guidance` says what deserves which answer; `show` what else than the output is shown. `messages` come before the
-    question, each in its role: examples with their right answers, say. Those of the system join what it is told of us.
+    the model chooses among these instead, and the score is the probability of the `passing` ones; to the model no two
+    may begin alike. The probability mass that fell on the permitted answers is reported beside the score. `guidance`
+    says what deserves which answer; `show` what else than the output is shown. `messages` come before the question,
+    each in its role: examples with their right answers, say. Those of the system join what it is told of us.
     """
 
     criterion: Annotated[Literal["rubric"], _KIND] = "rubric"

@@ -24,7 +24,7 @@ Event = (
 class EventType(NamedTuple):
     """Type of event. `name` is its CloudEvents type; ingest refuses an event on a topic that is not its own.
 
-    `example` is that of an event that a feature adds; those of the contract stand in `examples.py`.
+    `example` is for an event that a feature adds; `examples.py` has the examples of the contract.
     """
 
     name: str
@@ -82,7 +82,7 @@ def add_types(types: Iterable[EventType]) -> None:
 
 
 def known_types() -> tuple[EventType, ...]:
-    """Return all event types: those of the contract, then those that features added."""
+    """Return all event types: the contract's, then the features'."""
     return tuple(_BY_NAME.values())
 
 

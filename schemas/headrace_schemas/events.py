@@ -76,7 +76,7 @@ class Attempt(OutgoingValue):
 
 
 class ModelCost(OutgoingValue):
-    """What the calls of one model cost, in millionths of the currency: judges and failed attempts included.
+    """The cost of one model's calls, in millionths of the currency: judges and failed attempts included.
 
     A call of which nobody knows whether it was billed, such as that of a worker that was killed, counts with the most
     that it may have cost.
@@ -89,7 +89,7 @@ class ModelCost(OutgoingValue):
 
 
 class Cost(OutgoingValue):
-    """What a job cost, in millionths of the currency (ISO 4217). An answer from the cache costs nothing."""
+    """The cost of a job, in millionths of the currency (ISO 4217). An answer from the cache costs nothing."""
 
     amount: Annotated[Count, Field(description="The cost of all calls whose price is known.")]
     currency: Annotated[Currency | None, Field(description="The currency; absent if no call has a known price.")] = None
@@ -251,8 +251,8 @@ class Score(OutgoingValue):
 
     @model_validator(mode="after")
     def _value_or_reason(self) -> "Score":
-        told = {self.not_judged is None, self.reason is None}
-        if told != {self.value is not None}:
+        missing = {self.not_judged is None, self.reason is None}
+        if missing != {self.value is not None}:
             raise ValueError("a score has either a value, or a code and a reason for its absence")
         return self
 
@@ -374,7 +374,7 @@ class DeadLetter(OutgoingValue):
     attempts: Annotated[Count, Field(description="Attempts of the step that failed.")] = 0
     cost: Annotated[Cost | None, Field(description="The cost of a job that called models before it failed.")] = None
     topic: Annotated[str, Field(description="The topic of the original record.")]
-    # The next fields are those of a refused record, as far as it could be read.
+    # The next fields come from a refused record, as far as it could be read.
     partition: Annotated[Count | None, Field(description="Its partition.")] = None
     offset: Annotated[Count | None, Field(description="Its offset.")] = None
     key: Annotated[str | None, Field(description="Its key.")] = None

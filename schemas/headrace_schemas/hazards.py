@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 class Hazard(NamedTuple):
     """A category of verdicts.
 
-    `mlcommons` are hazards of MLCommons' AILuminate, `llama_guard` those of Llama Guard 3 and 4, where they mean the
+    `mlcommons` are hazards of MLCommons' AILuminate, and `llama_guard` categories of Llama Guard 3 and 4, that mean the
     same or a part of it. `kinds` are what findings of it may be called; what is not named in any is one by itself.
     """
 

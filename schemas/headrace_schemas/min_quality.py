@@ -1,4 +1,4 @@
-"""A floor under an answer's quality: what a job may ask for, and what its receipt says became of it."""
+"""A floor under an answer's quality: the job's request for it, and the outcome in the receipt."""
 
 from typing import Annotated, Final, Literal
 

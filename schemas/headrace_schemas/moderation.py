@@ -28,15 +28,15 @@ class Finding(OutgoingValue):
     action: Annotated[Action, Field(description="The action that the policy names.")]
 
 
-def _not_allowed(told: Mapping[str, Any]) -> bool:
-    return told.get("action") != "allow"
+def _not_allowed(fields: Mapping[str, Any]) -> bool:
+    return fields.get("action") != "allow"
 
 
 class ModerationVerdict(OutgoingValue):
     """Decision of moderation: the strictest action of its findings. `flagged` is any but `allow`.
 
-    What is to be reviewed is held until a person has decided. Where that person let it pass, `flagged` stays, and
-    `action` is what was done. Only the verdict about a text of one's own may say `review`.
+    A text marked `review` is held until a person has decided. If the person releases it, `flagged` stays, and `action`
+    is the final action. Only the verdict about a text of one's own may say `review`.
 
     `categories` and `category_scores` name the categories that a detector looked for, and no others: one that is absent
     was not looked for, which says nothing about the text. A score is the highest of any span, 0 where there is none.

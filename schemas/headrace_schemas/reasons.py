@@ -1,6 +1,6 @@
 """Reasons why a value is refused, in words for its sender: each field and what it must be, never its content.
 
-One table, by pydantic's kinds of errors: what a new kind is to say is one line there.
+One table, by pydantic's kinds of errors: a new kind needs one line there.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -179,9 +179,7 @@ def _items(error: ValidationError) -> list[dict[str, Any]]:
 
 
 def _is_echo(short: Any, items: Sequence[Any]) -> bool:
-    """Return True if a list is too short only by its own entries that are wrong: pydantic counts those that are
-    right.
-    """
+    """Return True if a list is too short only by its own entries that are wrong: pydantic counts the right ones."""
     place = short["loc"]
     return any(len(item["loc"]) > len(place) and item["loc"][: len(place)] == place for item in items)
 

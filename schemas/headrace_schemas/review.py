@@ -68,5 +68,5 @@ class Review(Value):
         """Return the label's id: the same for the same label, however often it is sent, and another for any other
         label.
         """
-        said = [self.tenant, self.job_id, self.kind, self.about, self.value, self.who, self.said_at]
-        return _REVIEWS.id_of(json.dumps(said))
+        parts = [self.tenant, self.job_id, self.kind, self.about, self.value, self.who, self.said_at]
+        return _REVIEWS.id_of(json.dumps(parts))

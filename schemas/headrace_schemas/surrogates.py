@@ -25,7 +25,7 @@ _Path = tuple[Any, str] | None
 
 
 class _Fields(list[tuple[str, object]]):
-    """An object's fields, those that come twice included."""
+    """An object's fields, also repeated ones."""
 
 
 def lone_surrogates(document: bytes) -> list[str]:

@@ -96,7 +96,7 @@ def test_status_of_a_job_and_of_the_whole(stack):
 
 
 def test_results_from_the_beginning(stack):
-    """Whoever comes late may still read every end."""
+    """A late reader can still read every end."""
     (receipt,) = lines(stack.run("submit", "--prompt", "results", "--wait", "--json"))
     ends = lines(stack.run("results", "--from-beginning", "--json"))
     assert receipt["job_id"] in {end.get("job_id") for end in ends}

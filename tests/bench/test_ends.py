@@ -20,7 +20,7 @@ DEAD = DeadLetter(job_id=B, category=Category.PERMANENT, reason="no", stage="jud
 
 
 def publish(kafka, *events):
-    """Events as the bridge publishes them, those of one topic and job in one batch."""
+    """Events as the bridge publishes them: the events of one topic and job are one batch."""
     client = KafkaProducer(**kafka.client_options(), linger_ms=1_000)  # closing it ends the wait
     for event in events:
         headers, value = encode(event, Envelope(id="e", type=type_of(event), source="/bridge", time=NOW))

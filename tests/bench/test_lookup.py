@@ -48,7 +48,7 @@ def test_both_sides_take_turns():
 
 
 def test_look_ups_by_likeness_are_compared_in_two_ways():
-    """Each question is found again among those that are known."""
+    """Each question is found again among the known ones."""
     rows = by_likeness(300, 5, HashEmbedder(), lambda _: None)
     assert rows[0].metric.startswith("share of hits")
     assert rows[0].value == 1.0

@@ -152,7 +152,7 @@ class Deployment:
             child.process.send_signal(signal.SIGCONT)
 
     def revive(self, but: Collection[str] = ()) -> None:
-        """Start again whoever has died, but for these."""
+        """Start dead processes again, except for these."""
         for name in [name for name, child in self.children.items() if not child.running and name not in but]:
             self.start(name)
 
@@ -239,7 +239,7 @@ class Deployment:
             time.sleep(pause_after(waited))
 
     def known(self, job_ids: Iterable[str]) -> set[str]:
-        """Those of these jobs that the ledger has taken in or refused."""
+        """The jobs that the ledger has taken in or refused."""
         rows = query(self.watched, "SELECT id FROM jobs", "SELECT coalesce(job_id, refers_to) FROM dead_letters")
         return {row[0] for found in rows for row in found} & set(job_ids)
 

@@ -68,7 +68,7 @@ class History:
     forbidden: tuple[bytes, ...] = field(default=(), repr=False)  # texts that moderation must have stopped
 
     def of(self, published: Iterable[str]) -> "History":
-        """The part that is about these jobs; outbox and claims stay those of the whole."""
+        """The part about these jobs; outbox and claims stay whole."""
         ids = frozenset(published)
         return replace(
             self,

@@ -32,7 +32,7 @@ _SECRET = "river.keeper@example.org"  # every tenth answer would show it, did mo
 
 
 class Workload:
-    """`jobs` jobs, of which `ids` are those that the broker has confirmed."""
+    """`jobs` jobs, of which the broker has confirmed `ids`."""
 
     forbidden = (_SECRET,)
 

@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, Final
 
 import pytest
@@ -40,7 +41,7 @@ def _calls(text: str) -> Iterator[str]:
 def problem(call: str) -> str | None:
     """Return what is wrong with a call: an unknown command, or an option that the command does not have."""
     words = _words(call)
-    command: Any = typer.main.get_command(app)
+    command = _root()
     while words and hasattr(command, "commands"):
         word = words.pop(0)
         if word in EVERYWHERE or _is_placeholder(word):
@@ -54,6 +55,11 @@ def problem(call: str) -> str | None:
     options = [word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)]
     unknown = sorted(set(options) - known - EVERYWHERE)
     return f"headrace {call}: unknown {unknown}" if unknown else None
+
+
+@cache
+def _root() -> Any:
+    return typer.main.get_command(app)
 
 
 def _words(call: str) -> list[str]:

@@ -16,7 +16,7 @@ from headrace_schemas.errors import ConfigurationError
 
 
 def test_close_tells_what_it_gives_up(broker):
-    """`on_delivery` hears of every record, also of those that `close` did not wait for."""
+    """`on_delivery` is called for every record, also for records that `close` did not wait for."""
     told = Told()
     producer = Producer(KafkaSink(broker.settings(), on_delivery=told))
     generate(producer, 1)

@@ -104,7 +104,7 @@ def test_what_a_producer_took_back_is_not_read(kafka, publish):
 
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 def test_topics_of_any_compression_are_read(apache_kafka, fresh_prefix, codec):
-    """A topic may pack what it takes, whoever wrote it."""
+    """A topic may compress every record, whichever producer wrote it."""
     settings = apache_kafka.settings(fresh_prefix)
     ensure_topics(settings)
     admin = KafkaAdminClient(**settings.client_options())

@@ -67,7 +67,7 @@ def test_who_waits_for_a_job_that_was_refused_is_told(kafka, publish, category):
 
 
 def test_a_refused_wish_to_cancel_ends_no_waiting(kafka, publish):
-    """Whoever asked for it without being entitled changes nothing for who waits for the job."""
+    """A cancellation by somebody without the right changes nothing for a reader that waits for the job."""
     with ResultReader(kafka) as reader:
         publish(("1", refusal(A, Category.CONFLICT, topic="jobs.cancellation")), ("2", result(A)))
         assert [each.envelope.id for each in reader.read(job_ids=[A], timeout=120)] == ["2"]

@@ -57,7 +57,7 @@ def test_no_broker_is_said_with_its_address():
 
 
 def test_a_broker_without_tls_is_said_in_words(embedded_kafka):
-    """A handshake that nobody answers ends in time, for a producer, a reader, and whoever looks for topics."""
+    """A handshake that nobody answers ends in time, for a producer, a reader, and a look for topics."""
     settings = replace(embedded_kafka.settings(), security_protocol="SSL")
     with pytest.raises(Unavailable, match="speak TLS"):
         KafkaSink(settings, max_block=0.1)

@@ -113,7 +113,7 @@ def test_what_is_no_filter_is_told_in_words(wanted: Any, reason: str) -> None:
 
 
 def test_a_filter_of_nothing_is_refused() -> None:
-    """It would be passed over, and whoever wrote it relies on it."""
+    """It would be ignored, although its author relies on it."""
     with pytest.raises(InvalidRecord, match="knowledge_filter is given without knowledge"):
         decode_value(
             "headrace.job.generation.v1",

@@ -50,7 +50,8 @@ def test_every_type_has_a_strategy_and_a_topic() -> None:
 
 
 def test_each_event_is_where_its_readers_look() -> None:
-    """Whoever waits for the end of a job reads `results` and `dead`; what a stage says has a topic of its own."""
+    """A reader that waits for the end of a job reads `results` and `dead`; events of stages have a topic of their
+    own."""
     names = {topic: [row.name.removeprefix("headrace.") for row in types_on(topic)] for topic in Topic}
     assert names == {
         "jobs.generation": ["job.generation.v1"],

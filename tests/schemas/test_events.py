@@ -36,7 +36,7 @@ def test_another_text_is_checked_as_the_first_was(text):
 
 @pytest.mark.parametrize(("action", "text"), [("block", "x"), ("block", ""), ("allow", None), ("redact", None)])
 def test_a_blocked_text_cannot_be_said_and_another_must_be(action, text):
-    """Whoever makes such an event, be it by mistake, makes none."""
+    """Such an event cannot be built, not even by mistake."""
     with pytest.raises(ValidationError, match="absent exactly when the output was blocked"):
         moderated(action, text)
 

@@ -163,7 +163,7 @@ def test_each_message_has_key_correlation_and_an_example(documents: dict[str, di
 
 
 def test_an_example_job_is_the_one_that_its_envelope_names() -> None:
-    """Whoever copies an example computes the same id."""
+    """A reader who copies an example computes the same id."""
     for event_type, event in EXAMPLES.items():
         if isinstance(event, AnyJob):
             assert event.job_id("") == example_envelope(event_type).subject

@@ -182,7 +182,7 @@ def test_a_list_is_too_short_by_what_it_lacks_and_not_by_what_is_wrong(criteria:
 
 
 def test_several_problems_are_all_told_up_to_five() -> None:
-    """Whoever mends a job sees what else is wrong with it."""
+    """A sender who corrects a job sees its other errors, too."""
     reason = reason_of(json.dumps(dict.fromkeys("abcdefg", 1)).encode())
     assert reason.startswith("model: is missing; a: is no field")
     assert reason.endswith("(and 3 more)")

@@ -81,7 +81,7 @@ def test_one_is_labelled_by_its_id(cache: Call, doubtful: Flow, words: tuple[str
 
 
 def test_what_cannot_be_labelled_is_said(cache: Call, doubtful: Flow, asks: Callable[..., GenerationJob]):  # noqa: F811
-    """No such audit, one that waits, and a word that is none."""
+    """An unknown audit, a waiting audit and an unknown label are refused."""
     serve(doubtful, asks, 5, VAGUE)
     waits = audits(doubtful)[-1]
     assert cache("label", "no-such", "clean") == (1, "", "no-such: the ledger knows no such audit\n")
@@ -105,7 +105,7 @@ def test_a_person_is_asked_one_after_the_other(cache: Call, doubtful: Flow, monk
 
 
 def test_the_bound_is_shown_both_ways(cache: Call, doubtful: Flow):  # noqa: F811
-    """Without those that nobody could decide, and with all of them wrong; on all, by scope, and as JSON."""
+    """Rates are shown without undecided audits, and with all of these wrong; in all, by scope, and as JSON."""
     (bound,) = json.loads(cache("stats", "--json")[1])["bounds"]
     assert (bound["state"], bound["served"], bound["audits"], bound["unknown"], bound["wrong"]) == (
         "not yet shown", 2, 2, 2, 0,

@@ -151,7 +151,7 @@ def test_another_tenants_batch_is_none(submitted, running, call):
 
 
 def test_what_cannot_be_submitted_is_told(call, running):
-    """A file that is not there, or empty, or torn, or something else, and a window that is none."""
+    """A missing, empty, torn or foreign file is refused, and so is an invalid window."""
     Path("table.jsonl").write_text("question,answer\nName three rivers.,Oder\n")
     Path("torn.jsonl.gz").write_bytes(gzip.compress(text_of(jobs(3)))[:-1])
     torn = "torn.jsonl.gz cannot be decompressed: it ends in the middle; it can be read up to line 3"

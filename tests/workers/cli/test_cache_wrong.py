@@ -31,7 +31,7 @@ UNKNOWN = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 
 @pytest.mark.parametrize("named", [0, 1, 2])
 def test_a_wrong_answer_is_called_back_from_all_who_have_it(cache: Call, flow: Flow, shared: list[str], asks, named):  # noqa: F811
-    """Whoever of them is named: it dies, each is listed, and the next that asks is answered afresh."""
+    """Whichever job is named, the answer dies, each job is listed, and the next question is answered afresh."""
     served_by_likeness(flow, UNKNOWN, shared[0])
     code, out, said = cache("wrong", shared[named], "--reason", "the old price", "--json")
     found = json.loads(out)

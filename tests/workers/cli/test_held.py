@@ -85,7 +85,7 @@ def test_nothing_is_held(call: Call, ledger: Ledger):
 
 
 def test_one_or_many_are_released(call: Call, ledger: Ledger, held: list[str]):
-    """Their steps know it; whoever names one that is not held is told."""
+    """Their steps know it; a name of a job that is not held is an error."""
     assert call("moderation", "held", "release", held[0]) == (0, "", "1 released\n")
     assert states(ledger)[held[0]] == "ready"
     assert ledger.read(select(STEPS.c.woken_by).where(STEPS.c.job_id == held[0])) == [(RELEASED,)]

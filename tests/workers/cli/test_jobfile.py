@@ -131,7 +131,7 @@ def test_a_line_without_end_is_refused():
 
 
 def test_blank_lines_count_as_lines_and_a_bom_as_nothing():
-    """Numbers are those that an editor shows."""
+    """Line numbers match an editor's."""
     entries = job_file(b'\xef\xbb\xbf{"prompt":"a"}\n  \n{"prompt":"b"}').check()
     assert [entry.line for entry in entries] == [1, 3]
 

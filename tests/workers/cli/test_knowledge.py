@@ -142,7 +142,7 @@ def test_a_query_may_be_long_and_not_empty(call, home):
 
 
 def test_tenants_are_apart(call, home, monkeypatch):
-    """Whoever asks for another's base is told that it is not theirs; HEADRACE_TENANT says whose it is."""
+    """A request for another tenant's base gets an error that says so; HEADRACE_TENANT names the tenant."""
     call("knowledge", "add", "k", "docs", "--tenant", "acme")
     for command in (["show", "k"], ["search", "k", "mill"], ["remove", "k", "--yes"]):
         code, out, said = call("knowledge", *command)

@@ -98,7 +98,7 @@ def test_quality_says_what_it_can_and_why_not_the_rest(tmp_path: Path, jobs: lis
 
 
 def test_labels_of_a_wrong_name_are_removed_alone(tmp_path: Path, jobs: list[str], call: Call) -> None:
-    """Those that are named, of one tenant; whoever names none, or what is not there, removes nothing."""
+    """The named labels of one tenant are removed; a call without names, or with unknown ones, removes nothing."""
     wrong = [line(jobs[n], criterion="rihgt", who=who) for n, who in ((0, "ann"), (1, "ann"), (0, "bob"))]
     (tmp_path / "labels.jsonl").write_text(line(jobs[0]) + "".join(wrong))
     call("labels", "import", "labels.jsonl")

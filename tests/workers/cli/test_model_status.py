@@ -93,7 +93,7 @@ def work(ledger: Ledger, model: str) -> Any:
 
 
 def test_a_drill_reports_who_answered(ledger: Ledger):
-    """Jobs go to their next model meanwhile; the fault is gone when it ends, and those that wait are counted."""
+    """Jobs go to their next model meanwhile; the fault is gone when it ends, and waiting jobs are counted."""
     now = [0.0]
 
     def sleep(seconds: float) -> None:

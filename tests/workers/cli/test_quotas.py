@@ -29,7 +29,7 @@ def test_a_period_that_is_none_is_told(call: Call, ledger: Ledger):
 
 
 def test_what_no_tenant_is_called_has_no_quota(call: Call, ledger: Ledger):
-    """And where there is none, that is said."""
+    """A text that cannot name a tenant is an error."""
     code, _, err = call("quotas", "set", "a b", "--tokens", "5")
     assert (code, "'a b' cannot name a tenant" in err) == (2, True)
     code, out, err = call("quotas", "list")
@@ -47,7 +47,7 @@ def test_many_quotas_are_listed_a_page_at_a_time(call: Call, ledger: Ledger):
         return [json.loads(line)["tenant"] for line in out.splitlines()], err
 
     first, words = listed("--limit", "2")
-    assert (first, "--after b shows those that follow" in words) == (["a", "b"], True)
+    assert (first, "--after b shows the next" in words) == (["a", "b"], True)
     assert listed("--limit", "2", "--after", "b") == (["c"], "")
     assert listed("--tenant", "b") == (["b"], "")
     assert "none of these tenants has a quota" in call("quotas", "list", "--tenant", "d")[2]

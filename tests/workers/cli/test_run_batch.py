@@ -160,7 +160,7 @@ def test_a_key_of_another_job_is_refused(running):
 
 
 def test_a_batch_that_is_cancelled_ends_all_lines(running):
-    """Those that were under way, and those that were not read yet."""
+    """Lines that were under way, and lines that were not read yet."""
     file = call(running, jobs(*map(str, range(600))))
     file.turn()
     running.turn()

@@ -94,7 +94,7 @@ def test_a_summary_says_that_nothing_was_flagged():
 
 
 def test_the_speed_of_a_run_that_went_on_is_that_of_its_own_jobs():
-    """The sentence says of how many; where all had ended before, there is none."""
+    """The sentence gives the number of jobs; it is left out if all had ended before."""
     both, second = Tally([result(1), result(2)]), Tally([result(2)])
     assert said(both, second)[1].startswith("It took 2.0 s for 1 job of this run, start aside: 0.5 jobs/s,")
     assert not any("It took" in each for each in said(both, Tally()))

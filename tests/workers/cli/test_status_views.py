@@ -92,7 +92,7 @@ def followed(ledger: Ledger) -> str:
 
 
 def test_a_job_is_shown_with_what_follows_it(call: Call, ledger: Ledger, followed: str):
-    """Each unit with its endpoint, state, attempts and reason; those of other jobs are not its own."""
+    """Each unit with its endpoint, state, attempts and reason; units of other jobs are left out."""
     shown = json.loads(call("status", followed, "--json")[1])
     ids = {unit.pop("endpoint"): unit.pop("id") for unit in shown["units"]}
     assert shown["units"] == [

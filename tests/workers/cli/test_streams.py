@@ -43,7 +43,7 @@ def last_line(stderr: bytes) -> str:
 
 @pytest.mark.parametrize("arguments", PRINTS, ids=" ".join)
 def test_a_full_disk_is_one_line_and_an_exit_code(home, arguments):
-    """`> /dev/full`: nothing was printed, and whoever looks at the code knows."""
+    """`> /dev/full`: nothing was printed, and the exit code says so."""
     with Path("/dev/full").open("wb") as full:
         done = headrace(home, *arguments, stdout=full.fileno())
     assert done.returncode == 1

@@ -41,7 +41,7 @@ def test_ctrl_c_while_receipts_are_waited_for_says_that_jobs_go_on(
     if count == 1:
         assert f"interrupted; the job goes on: `headrace status {waits}`" in said
     else:
-        assert (waits, "interrupted: 3 of 3 jobs were published; those that have not ended go on" in said) == (
+        assert (waits, "interrupted: 3 of 3 jobs were published; jobs that have not ended go on" in said) == (
             "3 published, waiting for the receipts",
             True,
         )

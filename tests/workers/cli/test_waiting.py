@@ -133,7 +133,7 @@ def test_accepted_means_that_the_ledger_has_it():
 
 
 def test_a_job_that_the_ledger_does_not_know_is_told_once(capsys):
-    """And how many such there are, for whoever waited no longer."""
+    """It also tells how many of them there are after an interrupted wait."""
     world = World()
     world.resend = lambda _entries: None
     world.known = {job_id(1)}

@@ -54,7 +54,7 @@ def test_only_lines_with_something_in_them_count(text, lines, step):
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
 def test_what_is_cut_off_or_spoilt_is_not_readable(kind):
-    """It is no line of text, and no end of the file; whoever reads it and whoever counts is told how far it goes."""
+    """It is no line of text, and no end of the file; readers and counters learn how far it goes."""
     for data, why in (
         (PACKED[kind][: len(PACKED[kind]) // 2], "it ends in the middle"),
         (PACKED[kind][:20] + b"\xff" * 200 + PACKED[kind][220:], ""),
@@ -94,7 +94,7 @@ def read(data):
 
 
 def refused(data):
-    """Why a file is refused, by whoever counts its lines and whoever reads them."""
+    """A count of lines and a read of lines refuse a file with the same reason."""
     with pytest.raises(NotReadable) as by_reader:
         read(data)
     with pytest.raises(NotReadable) as by_counter:
@@ -147,7 +147,7 @@ def test_what_is_compressed_holds_no_more_than_may_be_sent_as_it_is(kind, monkey
 
 @pytest.mark.parametrize("part", [gzip.compress(b""), zstandard.compress(b"")], ids=["gzip", "zstd"])
 def test_what_holds_no_text_is_refused(part, monkeypatch):
-    """Whoever waits for the next line would read all of it first."""
+    """A wait for the next line would read all of it first."""
     monkeypatch.setattr(bounds, "_HOLLOW", 100_000)
     assert "holds hardly any text: 0 bytes in the first " in refused(part * (500_000 // len(part)))
 

@@ -93,7 +93,7 @@ def test_scores_and_what_is_held_are_those_that_the_ledger_has(alone: Gateway):
 
 
 def test_a_silent_ledger_takes_no_other_figure_away():
-    """Those that it has are left out."""
+    """Figures that it has are left out."""
     text = Metrics().text(waiting=3, up={"ledger": False}, known=[]).decode()
     assert figure(text, "headrace_gateway_waiting") == 3
     assert "headrace_held{" not in text

@@ -208,7 +208,7 @@ def test_a_batch_s_input_that_is_torn_is_refused_as_it_comes(ai):
 
 
 def test_what_a_file_cannot_be_is_refused_by_name(ai):
-    """A purpose that is none, and fields that nobody knows."""
+    """An unknown purpose and unknown fields are refused."""
     with pytest.raises(openai.BadRequestError, match="purpose"):
         ai.files.create(file=("x", b"x"), purpose="surprise")
     with pytest.raises(openai.BadRequestError, match="surprise"):

@@ -130,7 +130,7 @@ def asked(ledger: str, statement: str, *, all_out: bool = False) -> None:
 
 
 def test_what_a_search_began_ends_with_the_gateway(settings: Settings):
-    """Whoever follows documents does so no longer; a gateway that nobody searched has no such thread."""
+    """The follower of documents stops; a gateway that nobody searched has no such thread."""
 
     def following() -> set[threading.Thread]:
         return {thread for thread in threading.enumerate() if thread.name == "follow documents"}

@@ -1,4 +1,4 @@
-"""`Idempotency-Key` works, or is refused by name: whoever sends one relies on it."""
+"""`Idempotency-Key` works, or is refused by name, since its sender relies on it."""
 
 import httpx
 import pytest

@@ -26,7 +26,7 @@ def test_models_are_listed_and_found(gateway: Gateway):
 
 
 def test_a_model_on_another_machine_is_listed_with_its_provider(gateway: Gateway):
-    """It has no folder; its owner is whoever runs it, and its key is not told."""
+    """It has no folder; its owner is the provider that runs it, and its key is not shown."""
     home = gateway.settings.home
     catalogue(home, "openai", "http://localhost:9", alias="far", api_key="env:FAR_KEY", provider="someone")
     try:

@@ -14,6 +14,7 @@ from tests.services.redis import RedisServer
 from tests.services.tables import sqlite_tables
 from tests.workers.http.conftest import bridge_of
 from tests.workers.http.served import served
+from tests.workers.runtime.bridge.records import record
 
 from headrace_producers import Producer
 from headrace_producers.admin import ensure_topics
@@ -21,6 +22,7 @@ from headrace_producers.kafka import KafkaSink
 from headrace_schemas.codec import decode_job
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.json_lines import read_on
+from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.features.batches.line_admission import Terms
 from headrace_workers.features.batches.line_jobs import LONGEST_LINE, admitted
 from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
@@ -78,11 +80,12 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def settings(embedded_kafka: KafkaServer, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory):
-    """A deployment with two models and an embedder."""
+    """A deployment with two models, a chain of both, and an embedder."""
     home = tmp_path_factory.mktemp("home")
     make_echo_model(home)
     make_tiny_model(home)
     make_hash_embedder(home)
+    (home / "models.toml").write_text('[chains.careful]\nmodels = ["tiny", "echo"]\n')
     kafka = embedded_kafka.settings(f"one{uuid4().hex[:8]}.")
     ensure_topics(kafka)
     ledger = sqlite_tables(home / "ledger.db")
@@ -111,6 +114,15 @@ def test_every_way_refuses_a_job_with_the_same_words(settings: Settings):
             assert (letter["reason"], letter["category"]) == (reason, "expired" if name == "a deadline" else "invalid")
             line = next(read_on(io.BytesIO(json.dumps({"kind": kind, **fields}).encode()), LONGEST_LINE))
             assert admitted(line, terms, admit).reason == reason
+
+
+def test_a_chain_of_the_catalogue_is_admitted_by_each_way(settings: Settings):
+    """The gateway and ingest replace the name of a chain by its models before they check the job."""
+    chain = json.dumps({"prompt": "hello", "model": "careful"}).encode()
+    with served(settings) as gateway, gateway.client() as client:
+        assert client.post("/v1/jobs", content=chain).status_code == 202
+        admission = RecordAdmission(gateway.services.rules, gateway.services.ledger.now())
+        assert isinstance(admission.admit(record(decode_job("generation", chain))), NewJob)
 
 
 def _refused(client: httpx.Client, job_id: str) -> dict[str, Any] | None:

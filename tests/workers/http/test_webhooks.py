@@ -99,7 +99,7 @@ def test_what_cannot_be_is_refused_in_openais_shape(client: openai.OpenAI, wrong
 
 
 def test_a_receiver_that_does_not_take_a_sample_is_told(client: openai.OpenAI):
-    """With its status; one that is not there, and an event that there is none of, are errors."""
+    """With its status; an unknown endpoint and an unknown event are errors."""
     with receiving(says(503)) as receiver:
         made = client.webhooks.create(event_types=["batch.failed"], name="a", url=receiver.url)
         assert client.webhooks.test(made.id, event_type="batch.failed").status_code == 503

@@ -79,7 +79,7 @@ class JobOptions:
         tenant = settings.tenant if self.tenant is None else self.tenant
         fields = {"tenant": tenant, "lane": self.lane, "priority": self.priority, "deadline": until}
         wanted = filter_of(self.where)
-        asked = {
+        options = {
             "cache": self.cache,
             "knowledge": self.knowledge,
             "knowledge_filter": None if wanted is None else wanted.model_dump(mode="json"),
@@ -90,7 +90,7 @@ class JobOptions:
             embedder=settings.embedder,
             fields=_given(fields),
             sampling=_given({"max_tokens": max_tokens, "temperature": self.temperature}),
-            asked=_given(asked),
+            asked=_given(options),
         )
 
 
@@ -111,8 +111,8 @@ def asks(**usual: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
         @wraps(command)
         def called(**given: Any) -> None:
-            asked = JobOptions(**{each.name: given.pop(each.name) for each in shared})
-            command(asked=asked, **given)
+            options = JobOptions(**{each.name: given.pop(each.name) for each in shared})
+            command(asked=options, **given)
 
         called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
         return called

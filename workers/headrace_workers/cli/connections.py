@@ -56,9 +56,9 @@ def is_durable(env: Mapping[str, str] | None = None) -> bool:
     Without that variable, a broker that the environment names counts as durable.
     """
     env = environment(env)
-    told = kafka_durable(env)
-    if told is not None:
-        return told
+    durable = kafka_durable(env)
+    if durable is not None:
+        return durable
     if env.get("HEADRACE_KAFKA"):
         stack = running(env)
         return stack is None or stack.kafka != env["HEADRACE_KAFKA"] or stack.durable

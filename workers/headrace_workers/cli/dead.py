@@ -132,7 +132,7 @@ def replay(
                 say(f"{letter_id}: no dead letter of this id")
             done, cut = done + found, cut + lost
     else:
-        # Those that die from now on are not meant: a job that fails at once would be replayed for ever.
+        # Skip jobs that die from now on: a job that fails at once would be replayed for ever.
         wanted = _filter(ledger, stage, tenant, category, since, until, now=now)
         while True:
             found, cut = ledger.replay(wanted, _BATCH)

@@ -10,7 +10,7 @@ from headrace_workers.cli.tables import shorten
 COLUMNS = ("letter", "job", "category", "stage", "attempts", "died", "reason")
 WHOLE = ("letter", "job")
 _REASON_WIDTH = 120
-# What a refused record said of itself, in the names of the event.
+# The fields that a refused record gave about itself, under the event's names.
 _ORIGIN = ("partition", "offset", "key", "ce_id", "ce_subject", "correlationid", "traceparent")
 
 
@@ -28,7 +28,7 @@ def letter_row(letter: Any) -> tuple[str, ...]:
 
 
 def letter_dict(letter: Any) -> dict[str, Any]:
-    """Return a dead letter for `--json` without the original. Names and times (RFC 3339) are those of the event.
+    """Return a dead letter for `--json` without the original. Names and times (RFC 3339) come from the event.
 
     `truncated` is true if the ledger's copy of the original is cut, so that it cannot be replayed.
     """

@@ -35,7 +35,7 @@ class Finding:
 
 
 def all_checks() -> tuple[Check, ...]:
-    """Return the checks of the services, then those of the features."""
+    """Return the checks of the services, then the features' checks."""
     return (*_SERVICES, *(check for feature in installed() for check in feature.checks()))
 
 

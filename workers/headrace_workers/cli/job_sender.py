@@ -46,5 +46,5 @@ class Publisher:
     def _drop(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            with contextlib.suppress(HeadraceError):  # the failure was told by `send`
+            with contextlib.suppress(HeadraceError):  # `send` reported the failure
                 producer.close(0.5)

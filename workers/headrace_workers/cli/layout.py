@@ -22,8 +22,8 @@ _COPIED = re.compile(r"\S*[\d/:._@-]\S*")  # a word that may be an id, a URL or 
 class Rows:
     """Something to print: a title, the names of the columns, and the cells, plain text all of them.
 
-    `right` names the columns of numbers, `whole` those that are never broken (ids), `clip` those that are cut to fit.
-    In other columns lines are broken between words, and inside of a word only where nobody would copy it.
+    `right` names the columns of numbers, `whole` the columns that are never broken (ids), `clip` the columns that are
+    cut to fit. Other columns break lines between words, and inside a word only if nobody would copy it.
     """
 
     title: str | None

@@ -43,9 +43,9 @@ class Local:
     def policies(self) -> list[str]:
         """Return a line for each version and file of the moderation policy in use.
 
-        A line names the processes that use another version, and those that have not run since the file changed.
+        A line names the processes that use another version, and the processes that have not run since the file changed.
         """
-        holds: dict[tuple[str, str], dict[str, list[str]]] = {}  # by path and version, what each process does by it
+        holds: dict[tuple[str, str], dict[str, list[str]]] = {}  # by path and version: what each process does under it
         past: dict[tuple[str, str], dict[str, list[str]]] = {}
         for report in self.reports:
             for each in report.policies:

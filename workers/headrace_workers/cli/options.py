@@ -9,7 +9,7 @@ from headrace_producers.settings import ProducerSettings
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import Tenant
 
-# What databases can count is less than what can be typed.
+# Databases cannot count as far as people can type.
 _MOST_LISTED: Final = 10_000_000
 MOST_TOKENS: Final = 10**14
 _SHOWN: Final = 80  # characters of a name that no tenant can have

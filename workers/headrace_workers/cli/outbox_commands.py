@@ -74,7 +74,7 @@ def retry(
     done = ledger.retry_outbox(wanted)
     if as_json:
         put_json({"retried": done})
-    say(f"{done} to be published again" + ("; `headrace outbox list` shows those that are refused again" * bool(done)))
+    say(f"{done} to be published again" + ("; `headrace outbox list` shows any that fail again" * bool(done)))
     if done:
         ring_bridges()
     raise typer.Exit(0 if done and (wanted is None or done == len(wanted)) else 1)

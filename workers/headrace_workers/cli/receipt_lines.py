@@ -51,7 +51,7 @@ class Receipt:
 
     @property
     def job_id(self) -> str | None:
-        """The job, also one that was refused; None where it cannot be told."""
+        """The job, also if it was refused; None if the receipt does not name it."""
         if isinstance(self.event, DeadLetter):
             return self.event.concerns
         return self.event.job_id

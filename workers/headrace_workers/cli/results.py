@@ -29,7 +29,7 @@ def results(
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="stop after so many")] = None,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """Print the ends of jobs: results, cancellations and dead letters. Without --follow, print those that exist now.
+    """Print the ends of jobs: results, cancellations and dead letters. Without --follow, print the ends that exist now.
 
     They are read from Kafka, which keeps them for a limited time; an embedded broker may keep them in memory.
 

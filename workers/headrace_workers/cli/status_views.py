@@ -32,7 +32,7 @@ def overview_dict(
         for queue in found.queues
     ]
     whole["troubles"] = [{**each, "since": rfc3339(each["since"])} for each in whole.pop("incidents")]
-    # Addresses may hold passwords; only the broker's kind and place are told.
+    # Addresses may hold passwords, so show only the broker's kind and place.
     whole["processes"] = here.to_json()
     whole["embedded"] = stack and {
         "broker": stack.broker, "durable": stack.durable, "kafka": stack.kafka, "pid": stack.pid,

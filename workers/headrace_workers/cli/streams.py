@@ -89,7 +89,7 @@ def _occupy(number: int, mode: int) -> None:
     try:
         os.fstat(number)
     except OSError:
-        nowhere = os.open(os.devnull, mode)  # what cannot be written stays an error, what is read is empty
+        nowhere = os.open(os.devnull, mode)  # writing to a closed stream stays an error; reading from it yields nothing
         if nowhere != number:
             os.dup2(nowhere, number)
             os.close(nowhere)

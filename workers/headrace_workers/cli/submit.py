@@ -111,7 +111,7 @@ def _tell_interrupted(entries: list[JobEntry], sent: int) -> None:
         say(f"interrupted; the job goes on: `headrace status {job_id}` shows it, `headrace cancel {job_id}` "
             "cancels it")  # fmt: skip
     else:
-        say(f"interrupted: {sent} of {len(entries)} jobs were published; those that have not ended go on: "
+        say(f"interrupted: {sent} of {len(entries)} jobs were published; jobs that have not ended go on: "
             "`headrace results` prints their receipts")  # fmt: skip
 
 
@@ -161,10 +161,10 @@ def _taken(file: JobFile, entries: Sequence[JobEntry], jobs: "Jobs | None") -> l
     there = jobs.accepted([entry.job_id for entry in entries])
     known = [entry for entry in entries if entry.job_id in there]
     jobs_again = [file.read(entry)[0] for entry in known]
-    said = [
+    contents = [
         RecordContent(entry.job_id, job.tenant, encode_value(job)) for entry, job in zip(known, jobs_again, strict=True)
     ]
-    again = jobs.repeated(said)
+    again = jobs.repeated(contents)
     return [entry for n, entry in enumerate(known) if n not in again]
 
 

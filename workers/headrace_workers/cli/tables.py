@@ -138,9 +138,9 @@ def checks(scores: tuple[Score, ...]) -> str:
     """Return `passed`, or the checks that failed; then each measured value, and each criterion that was not judged."""
     found = verdicts(scores)
     failed = [name for name, holds in found if not holds]
-    said = [f"failed {', '.join(failed)}"] if failed else ["passed"] if found else []
-    said += [f"{each.name or each.criterion} {_score_text(each)}" for each in scores if not _is_verdict(each)]
-    return ", ".join(said)
+    words = [f"failed {', '.join(failed)}"] if failed else ["passed"] if found else []
+    words += [f"{each.name or each.criterion} {_score_text(each)}" for each in scores if not _is_verdict(each)]
+    return ", ".join(words)
 
 
 def criteria(scores: tuple[Score, ...]) -> str:

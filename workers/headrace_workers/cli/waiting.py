@@ -72,7 +72,7 @@ class Waiting:
         """Yield the receipts as they come, until each job has one or the time is over."""
         until = None if timeout is None else self._monotonic() + timeout
         ask_at = self._monotonic() + _ASK_SECONDS
-        asked = False
+        looked_back = False
         while self.open:
             left = _POLL_SECONDS if until is None else min(_POLL_SECONDS, until - self._monotonic())
             if left <= 0:
@@ -85,8 +85,8 @@ class Waiting:
                     ask_at = self._monotonic() + _ASK_SECONDS
                 if not self.open:
                     return
-            if not asked:  # what was sent before has ended, it may be, and Kafka will not tell of it again
-                asked = True
+            if not looked_back:  # jobs of an earlier run may have ended: Kafka will not send those ends again
+                looked_back = True
                 yield from self._ask(self._jobs, again=False)
             elif self._monotonic() >= ask_at:
                 ask_at = self._monotonic() + _ASK_SECONDS

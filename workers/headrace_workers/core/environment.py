@@ -37,7 +37,7 @@ def variable_of(field: str) -> str:
 def variable(default: Any, does: str, *, read_by: str, **bounds: Any) -> Any:
     """Return the field of a variable: what it does, in Markdown, and which processes read it.
 
-    `bounds` are those of pydantic's `Field`: `gt`, `ge`, `lt` and `le`.
+    `bounds` are passed to pydantic's `Field`: `gt`, `ge`, `lt` and `le`.
     """
     return Field(default, description=does, json_schema_extra={_READ_BY: read_by}, **bounds)
 
@@ -113,7 +113,7 @@ class Variables(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the arguments alone: what is built in code does not depend on the environment."""
+        """Return the arguments alone: a group that is built in code does not depend on the environment."""
         return (init_settings,)
 
     @classmethod
@@ -150,8 +150,8 @@ class EnvironmentSettings:
 
 
 class _Given(EnvSettingsSource):
-    """Source of a group's variables in a given environment, and of secrets that lie in files. What is empty counts as
-    unset, since compose files set variables to nothing.
+    """Source of a group's variables in a given environment, and of secrets that lie in files. An empty variable counts
+    as unset, since compose files set variables to nothing.
     """
 
     def __init__(self, kind: type[Variables], env: Mapping[str, str]) -> None:

@@ -112,14 +112,14 @@ class Feature:
     deployment's settings, or without settings for the defaults. `engines` returns the engines that model cards may
     name. `answering` returns what the feature adds to how a model answers.
     `prompt_marks(settings)` returns the marks that the feature adds to prompts, so that their tokens are counted, too.
-    `follows(settings, ledger, believed)` returns what makes units of work of records that are published
-    (core/pipeline/following.py); that nobody wants any may be believed for so many seconds.
+    `follows(settings, ledger, believed)` returns the object that makes units of work from published records
+    (core/pipeline/following.py). It may cache for `believed` seconds that nobody wants any.
 
     Processes. `settings` returns the feature's groups of settings, each a model whose fields are `HEADRACE_*`
-    variables. `parts(worker)` returns what builds the parts that steps need, by their names (runtime/worker/parts.py).
-    `duties` are loops of a bridge by their names, each made by a call with what the bridge has for it
-    (runtime/bridge/duty.py). `upkeep(settings, ledger)` returns what the bridge that reaps does once a minute, a
-    bounded part of it at each call; it returns whether there is more.
+    variables. `parts(worker)` returns, by name, the functions that build the parts of steps (runtime/worker/parts.py).
+    `duties` are loops of a bridge by their names; the bridge makes each by a call with its own parts
+    (runtime/bridge/duty.py). `upkeep(settings, ledger)` returns a function that the reaping bridge calls once a minute.
+    Each call does a bounded part of the work and returns True if there is more.
     """
 
     name: str

@@ -30,7 +30,7 @@ def end_id(job_id: str, event_type: str, replays: int = 0) -> str:
 
 
 def policy_event_id(at: int, place: int, version: str) -> str:
-    """Return the id of the event that tells of a policy, the one at this `place` of those of a moment (ms)."""
+    """Return the id of the event that reports a policy; `place` numbers the policies that change at one moment (ms)."""
     return _EVENTS.id_of(f"policy {version}\n{at}\n{place}")
 
 

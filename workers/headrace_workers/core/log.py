@@ -100,9 +100,9 @@ class _Lines(logging.Formatter):
 
 
 class Seldom(logging.Filter):
-    """Filter that passes one line a minute of each library's warnings, with the number of those that it dropped.
+    """Filter that passes one line a minute of each library's warnings, with the number of lines that it dropped.
 
-    What matters of an outage is told by progress.py; a library says it at every try.
+    progress.py reports outages once; a library repeats them at every try.
     """
 
     def __init__(self, every: float = 60.0, monotonic: Callable[[], float] = time.monotonic) -> None:

@@ -80,7 +80,7 @@ def migrate(engine: Engine, to: str = "head") -> str:
 
 
 def require_current(engine: Engine) -> None:
-    """Raise ConfigurationError unless the server admits us and the ledger's tables are those that this code needs."""
+    """Raise ConfigurationError unless the server admits us and the ledger has the tables that this code needs."""
     with _at_start(), reading(engine) as tx:
         found, missing = current_in(tx), _missing(tx)
     if found != newest():

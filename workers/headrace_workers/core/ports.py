@@ -77,7 +77,7 @@ class NotAsked(ProviderBusy):
     """A call that was not made, since its provider is to be left alone for now. The model itself did not fail."""
 
 
-OWN: Final = "own"  # the provider of models on machines of the deployment: what they read stays inside
+OWN: Final = "own"  # the provider of models on machines of the deployment: texts that they read stay inside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +181,8 @@ class Embedder(Protocol):
 
     @property
     def max_tokens(self) -> int:
-        """Return how many tokens of a text it reads, with those that it adds; the rest of the text changes nothing."""
+        """Return how many tokens of a text it reads, with the tokens that it adds; the rest of the text changes
+        nothing."""
 
     def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
         """Return a row of length 1 for each text, in their order: shape (texts, dimensions), also for no texts.
@@ -195,7 +196,7 @@ class CountsTokens(Protocol):
     """An embedder that knows how many tokens a text has for it; some do not."""
 
     def count_tokens(self, text: str) -> int:
-        """Return the tokens of the whole text, without those that it adds."""
+        """Return the tokens of the whole text, without the tokens that it adds."""
 
     @property
     def added_tokens(self) -> int:
@@ -289,7 +290,7 @@ class Moderator(Protocol):
         instructions: Sequence[Instructions | None] | None = None,
     ) -> list["Moderation | HeadraceError"]:
         """Return a verdict for each text, by its tenant's policy; without tenants, by the policy of tenants that have
-        none of their own. `instructions` are those that a text that a model wrote must not repeat.
+        none of their own. `instructions` are texts that a model's output must not repeat.
 
         An error value means that this text must be held.
         """

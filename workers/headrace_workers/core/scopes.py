@@ -1,4 +1,4 @@
-"""The scopes of API keys: those of jobs and metrics, and those that features add. To write implies to read."""
+"""The scopes of API keys: jobs, metrics, and the scopes that features add. To write implies to read."""
 
 from collections.abc import Collection, Iterable
 from functools import cache, lru_cache

@@ -128,8 +128,9 @@ STEPS: Final = Table(
     Column("lane", SmallInteger, nullable=False),  # 0 interactive, 1 batch
     Column("rank", SmallInteger, nullable=False),  # 9 - priority: the smaller, the more urgent
     Column("deadline", BigInteger, nullable=False),  # when it expires
-    # By when its sender wants it: what is due sooner goes first. NEVER for a batch's line, and for a unit: the end of a
-    # batch's window, or of a unit's patience, is when they expire, and makes none of them more urgent than another.
+    # By when its sender wants it: steps that are due sooner go first. NEVER for a batch's line, and for a unit: the end
+    # of a batch's window, or of a unit's patience, is when they expire, and makes none of them more urgent than
+    # another.
     Column("due", BigInteger, nullable=False, server_default=text(str(NEVER))),
     Column("turn", BigInteger, nullable=False),  # fair order among tenants, see fair_queueing.py
     Column("tokens", Integer, nullable=False),  # rough cost, for sizing groups
@@ -326,7 +327,7 @@ POSITIONS: Final = Table(
     Column("back_before", BigInteger),
 )
 
-# Which deployment the ledger belongs to: the prefix of its topics, and the Kafka cluster. What is not known has no row.
+# Which deployment the ledger belongs to: the prefix of its topics, and the Kafka cluster. An unknown value has no row.
 DEPLOYMENT: Final = Table(
     "deployment",
     METADATA,

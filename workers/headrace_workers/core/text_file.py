@@ -16,7 +16,7 @@ else:
 
 GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _BUFFER = 1024**2  # bytes
-_PACKED = 65_536  # bytes that are read at once of what is compressed
+_PACKED = 65_536  # bytes of compressed data that are read at once
 _STEP = 1024**2  # bytes of text at a time, however much a small file holds
 _GZIP_STEP = 4_096  # bytes of it: what zlib leaves of these is copied for each member that ends in them
 _ZSTANDARD_STEP = 64  # bytes of it make 2 MB of text at most

@@ -47,7 +47,7 @@ _MARGIN_MS: Final = 2  # between two clocks that are rounded
 
 @dataclass(frozen=True, slots=True)
 class _Letter:
-    """A job on its way to Kafka. `tokens` is the cost of one answer, if it was counted."""
+    """A job on its way to Kafka, with its chain of models. `tokens` is the cost of one answer, if it was counted."""
 
     request: AdmissionRequest
     job: Job
@@ -102,24 +102,24 @@ class Admission:
         quotas: Quotas,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        def reserve(asked: list[Sequence[AdmissionRequest]]) -> list[Sequence[Reserved]]:
-            answers = iter(ledger.reserve([request for requests in asked for request in requests]))
-            return [[next(answers) for _ in requests] for requests in asked]
+        def reserve(calls: list[Sequence[AdmissionRequest]]) -> list[Sequence[Reserved]]:
+            answers = iter(ledger.reserve([request for requests in calls for request in requests]))
+            return [[next(answers) for _ in requests] for requests in calls]
 
-        def publish(asked: list[_Sent]) -> list[None]:
-            age = time.monotonic() - min(each.began for each in asked)
+        def publish(calls: list[_Sent]) -> list[None]:
+            age = time.monotonic() - min(each.began for each in calls)
             ledger.confirm_admission(
-                [letter.request for each in asked for letter in each.letters], int(age * 1000) + _MARGIN_MS
+                [letter.request for each in calls for letter in each.letters], int(age * 1000) + _MARGIN_MS
             )
-            return [None] * len(asked)
+            return [None] * len(calls)
 
         self._lookups = [(check, _lookup(check, executor)) for check in rules.checks]
         self._reserve: Batcher[Sequence[AdmissionRequest], Sequence[Reserved]] = Batcher(reserve, executor)
         self._publish: Batcher[_Sent, None] = Batcher(publish, executor)
 
-        def forget(asked: list[Sequence[str]]) -> list[None]:
-            ledger.withdraw_admission([job_id for job_ids in asked for job_id in job_ids])
-            return [None] * len(asked)
+        def forget(calls: list[Sequence[str]]) -> list[None]:
+            ledger.withdraw_admission([job_id for job_ids in calls for job_id in job_ids])
+            return [None] * len(calls)
 
         self._forget: Batcher[Sequence[str], None] = Batcher(forget, executor)
         self._sink = sink
@@ -147,13 +147,12 @@ class Admission:
         if self._waiter.stopping:
             raise stopping()
         check_named(caller, jobs)
-        self._check(jobs)
-        tokens = await self._examine(jobs)
+        resolved = [self._rules.resolve(job) for job in jobs]
+        self._check(resolved)
+        tokens = await self._examine(resolved)
         await self._check_named(jobs)
         began, at = time.monotonic(), self._now()
-        letters = [
-            _letter(job, counted, at, traceparent, correlationid) for job, counted in zip(jobs, tokens, strict=True)
-        ]
+        letters = [_letter(*each, at, traceparent, correlationid) for each in zip(jobs, resolved, tokens, strict=True)]
         await self._load_shedding.check({self._place(letter) for letter in letters})
         to_send = await self._reserved(letters)
         paid = await self._quotas.reserve(
@@ -170,7 +169,7 @@ class Admission:
             self._rules.check(job, now)
 
     async def _examine(self, jobs: Sequence[Job]) -> list[int | None]:
-        """Examine the jobs that may have to be refused, on a thread; return the tokens of those that were counted."""
+        """Examine on a thread the jobs that may have to be refused; return the tokens of the counted ones."""
         doubtful = {place: job for place, job in enumerate(jobs) if self._rules.is_doubtful(job)}
         tokens: list[int | None] = [None] * len(jobs)
         if doubtful:
@@ -198,16 +197,16 @@ class Admission:
         if not wanted:
             return list(letters)
         answers = await self._reserve.ask([letter.request for letter in wanted])
-        told = {id(letter): answer for letter, answer in zip(wanted, answers, strict=True)}
+        answer_of = {id(letter): answer for letter, answer in zip(wanted, answers, strict=True)}
         for letter in letters:
-            if told.get(id(letter)) is Reserved.OTHER:
+            if answer_of.get(id(letter)) is Reserved.OTHER:
                 raise Refusal(
                     Why.CONFLICT,
                     f"the idempotency key of job {letter.request.job_id} was used with other content: send another key",
                     should_retry=False,
                     job_id=letter.request.job_id,
                 )
-        return [letter for letter in letters if told.get(id(letter)) is not Reserved.KNOWN]
+        return [letter for letter in letters if answer_of.get(id(letter)) is not Reserved.KNOWN]
 
     async def _send(self, letters: Sequence[_Letter], began: float, paid: bool) -> None:
         if not letters:
@@ -243,10 +242,10 @@ class Admission:
             ) from error
 
     async def _withdraw(self, found: "asyncio.Future[None]", job_ids: Sequence[str]) -> None:
-        """Withdraw jobs that Kafka may not have, so that clients find only those that were accepted."""
+        """Withdraw jobs that Kafka may not have, so that clients find only accepted jobs."""
         with suppress(LedgerOutage):
             await self._publish.answer(found)
-        with suppress(LedgerOutage):  # then they are said to be accepted, of which nobody was told so
+        with suppress(LedgerOutage):  # then the ledger calls them accepted, although no client was told so
             await self._forget.ask(job_ids)
 
     async def _taken_in(self, job_ids: Collection[str], should_retry: bool | None, job_id: str | None) -> None:
@@ -263,14 +262,16 @@ class Admission:
 def _lookup(check: AdmissionCheck, executor: Executor) -> Batcher[frozenset[Named], Collection[Named]]:
     """Return what asks the ledger for the resources of several requests at once."""
 
-    def unknown(asked: list[frozenset[Named]]) -> list[Collection[Named]]:
-        missing = frozenset(check.unknown(frozenset().union(*asked)))
-        return [missing & each for each in asked]
+    def unknown(calls: list[frozenset[Named]]) -> list[Collection[Named]]:
+        missing = frozenset(check.unknown(frozenset().union(*calls)))
+        return [missing & each for each in calls]
 
     return Batcher(unknown, executor)
 
 
-def _letter(job: Job, tokens: int | None, at: datetime, traceparent: str | None, correlationid: str | None) -> _Letter:
+def _letter(
+    job: Job, resolved: Job, tokens: int | None, at: datetime, traceparent: str | None, correlationid: str | None
+) -> _Letter:
     event_id = str(uuid.uuid4())
     job_id = job.job_id(event_id)
     envelope = Envelope(
@@ -288,4 +289,4 @@ def _letter(job: Job, tokens: int | None, at: datetime, traceparent: str | None,
     check_size(value)
     request = AdmissionRequest(job_id, job.tenant, value, digest_of(job, value))
     record = Record(topic_for(job), job_id.encode(), headers, value, job_id)
-    return _Letter(request, job, tokens, record, job.idempotency_key is not None)
+    return _Letter(request, resolved, tokens, record, job.idempotency_key is not None)

@@ -17,11 +17,11 @@ _LATE = 0.1  # an alarm that comes so late says that this process was busy
 
 
 class Batcher(Generic[T, R]):
-    """While one call is under way the next gathers what it will ask for: the busier, the larger the calls.
+    """Queue that gathers items while a call is under way, so that calls grow with the load.
 
     `do` takes the items and gives an answer for each, in their order; an exception in an answer's place concerns that
-    item alone, one that is raised all of them. Nobody waits longer than `patience` seconds, and who comes while a call
-    has been silent for as long is told so at once. Belongs to the event loop.
+    item alone, a raised one all of them. Nobody waits longer than `patience` seconds; if the present call has been
+    silent for as long, a new item fails at once. Belongs to the event loop.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Batcher(Generic[T, R]):
     def put(self, item: T) -> "asyncio.Future[R]":
         """Ask for this item, and go on meanwhile: `answer` waits for it. A refusal where the service is silent."""
         loop = asyncio.get_running_loop()
-        # Where nobody has given up yet, it was this process that did not look for so long.
+        # If no item has given up yet, this process itself was busy for so long.
         if self._given_up and self._began is not None and loop.time() - self._began > self._patience:
             raise self._silent()
         future: asyncio.Future[R] = loop.create_future()

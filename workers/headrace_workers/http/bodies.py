@@ -1,5 +1,5 @@
-"""Bodies of JSON: bounded in depth as they are read, and in bytes before. What type a client says they are is not
-looked at: many say another without meaning it, as curl does.
+"""Bodies of JSON: bounded in depth as they are read, and in bytes before. The client's content type is ignored: many
+clients send another by mistake, as curl does.
 """
 
 import json

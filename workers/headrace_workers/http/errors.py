@@ -142,7 +142,7 @@ _FIRST_SERVER_ERROR: Final = 500
 
 
 def unsaid(error: Unavailable) -> str:
-    """Return what a client is told of a service that fails, and log the service's own words: they name our hosts."""
+    """Return the text for clients about a service that fails, and log the service's own words, which name our hosts."""
     log("gateway", logging.WARNING, Action.UNAVAILABLE, str(error))
     if isinstance(error, Unwritable):
         return error.plain

@@ -52,11 +52,11 @@ class FastRoute(APIRoute):
         return self.serve
 
     def _declare(self, name: str, parameter: Parameter) -> None:
-        for said in get_args(parameter.annotation)[1:]:
-            if isinstance(said, params.Header):
-                self._headers.append((name, (said.alias or name.replace("_", "-")).lower()))
-            elif isinstance(said, params.Query):
-                self._query.append(_Query(name, said.alias or name, TypeAdapter(parameter.annotation)))
+        for annotation in get_args(parameter.annotation)[1:]:
+            if isinstance(annotation, params.Header):
+                self._headers.append((name, (annotation.alias or name.replace("_", "-")).lower()))
+            elif isinstance(annotation, params.Query):
+                self._query.append(_Query(name, annotation.alias or name, TypeAdapter(parameter.annotation)))
 
     async def serve(self, request: Request) -> Response:
         """Serve a request. RequestValidationError, and what `caller_of` and the endpoint raise."""
@@ -77,10 +77,10 @@ class FastRoute(APIRoute):
     def _arguments(self, request: Request) -> dict[str, Any]:
         found = {}
         for name, alias, check in self._query:
-            if (said := request.query_params.get(alias)) is None:
+            if (text := request.query_params.get(alias)) is None:
                 continue
             try:
-                found[name] = check.validate_python(said)
+                found[name] = check.validate_python(text)
             except ValidationError as error:
                 raise RequestValidationError(
                     [{**each, "loc": ("query", alias, *each["loc"])} for each in error.errors()]

@@ -33,5 +33,5 @@ _HEADERS: Final = {
 
 @router.get("/", include_in_schema=False)
 async def show() -> HTMLResponse:
-    """Return the page: what this gateway is, and where to read on."""
+    """Return the page that introduces this gateway and links to its documentation."""
     return HTMLResponse(_PAGE, headers=_HEADERS)

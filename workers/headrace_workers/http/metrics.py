@@ -48,7 +48,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        # The route is the path as it is declared, or "-" where there is none.
+        # The route is the declared path, or "-" for an unknown one.
         self._requests = Counter(
             "headrace_gateway_requests",
             "Requests that ended. Status 0: the client hung up before the answer.",
@@ -107,7 +107,7 @@ class Metrics:
         found.inc()
 
     def text(self, *, waiting: int, up: dict[str, bool], known: Sequence[Metric]) -> bytes:
-        """Return all metrics as text; `known` are those of the ledger, none while it does not answer."""
+        """Return all metrics as text; `known` are the ledger's metrics, empty while it does not answer."""
         self._known.metrics = known
         self._waiting.set(waiting)
         for service, answers in up.items():

@@ -24,8 +24,8 @@ from headrace_workers.http.bounds import body_bound
 from headrace_workers.http.errors import Refusal, Why, internal_error, response_of
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_PLAIN: Final = frozenset({"", "identity"})  # encodings that are none
-_LONGEST: Final = 64  # characters of another that are told
+_PLAIN: Final = frozenset({"", "identity"})  # no encoding
+_LONGEST: Final = 64  # characters of another encoding that errors show
 _ONCE: Final = frozenset({b"authorization", b"content-type", b"idempotency-key"})  # of two of them one would be ignored
 _HEAD: Final = "HEAD"
 _UNREAD: Final = frozenset({Why.TOO_LARGE.status, Why.TOO_SLOW.status})
@@ -111,7 +111,7 @@ class OutermostLayer:
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
                 if visit.status:
-                    return  # it was refused meanwhile, and that was told
+                    return  # the refusal was sent meanwhile
                 visit.status = message["status"]
                 headers = [*message.get("headers", ()), (b"x-request-id", visit.request_id.encode())]
                 message = {**message, "headers": headers}

@@ -23,7 +23,7 @@ _BY_CATEGORY: Final[dict[Category, tuple[int, str]]] = {
     Category.POISON: (500, _SERVER),
 }
 _CODES: Final = {Category.INVALID: "invalid_value", Category.QUOTA: "insufficient_quota"}
-# What OpenAI has a code of its own for, and the parameter that it is about.
+# Reasons for which OpenAI has a code of its own, with the parameter.
 _BY_ERROR: Final[dict[type[HeadraceError], tuple[int, str, str | None]]] = {
     UnknownModel: (404, "model_not_found", "model"),
     DeadlinePassed: (400, "expired", "headrace.deadline"),
@@ -89,7 +89,7 @@ def unsupported(param: str, words: str) -> Refused:
 
 
 def refused(error: HeadraceError, prompt: str = "messages") -> Refused:
-    """Return any error of headrace as the client is told. `prompt` is what its request calls the prompt."""
+    """Return any error of headrace in OpenAI's form. `prompt` is the request's name for the prompt."""
     if isinstance(error, Refused):
         return error
     if isinstance(error, PromptTooLong):

@@ -29,8 +29,8 @@ class Parameters:
         """Return the parameters that the body sets: without nulls and default values.
 
         Raise Refused for an unknown parameter, or else for the first unsupported one in the order of the tables: a
-        client that sends tools is told so, and not of the choice among them. `within` is the place of a nested body:
-        `tools[0]`.
+        client that sends tools gets an error about them, and not about the choice among them. `within` is the place of
+        a nested body: `tools[0]`.
         """
         if not isinstance(body, Mapping):
             raise wrong(within, "must be an object") if within else Refused(NO_OBJECT)

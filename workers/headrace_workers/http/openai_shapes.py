@@ -42,9 +42,7 @@ ANSWERED: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def body_of(parameters: Parameters, example: dict[str, Any], **known: dict[str, Any]) -> dict[str, Any]:
-    """Return the body of a request: the parameters that work, with the schemas of those that are `known`, and an
-    example.
-    """
+    """Return the body of a request: the parameters that work, with the schemas of the `known` ones, and an example."""
     schema = {
         "type": "object",
         "properties": {name: known.get(name, {}) for name in sorted(parameters.works)},

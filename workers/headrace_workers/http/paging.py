@@ -24,11 +24,11 @@ def only_onwards(before: str | None) -> None:
 
 
 class Named(Protocol):
-    """One of a list."""
+    """Item of a list."""
 
     @property
     def id(self) -> str:
-        """Which one."""
+        """The item's id."""
 
 
 Each = TypeVar("Each", bound=Named)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-# What begins so is ours; every other path is, or could be, one of OpenAI's, whose client may have lost its /v1.
+# Paths of headrace begin so; any other path is, or could be, one of OpenAI's, whose client may have lost its /v1.
 NATIVE: Final = ("/v1/jobs", "/v1/evaluations", "/v1/usage", "/healthz", "/readyz", "/metrics", "/openapi.json")
 
 # OpenAI's resources that headrace has no counterpart for, by the first part of their paths; what to use instead, if

@@ -35,10 +35,10 @@ async def _only_declared(request: Request) -> None:
 @cache
 def _declared(endpoint: Callable[..., Any]) -> frozenset[str]:
     return frozenset(
-        said.alias or name
+        annotation.alias or name
         for name, parameter in signature(endpoint).parameters.items()
-        for said in get_args(parameter.annotation)[1:]
-        if isinstance(said, params.Query)
+        for annotation in get_args(parameter.annotation)[1:]
+        if isinstance(annotation, params.Query)
     )
 
 

@@ -129,14 +129,14 @@ class RateLimiter:
             return self._take_own(tenant, want, now)
         wish = max(want, int(self._rate * _AT_ONCE_SECONDS))
         try:
-            told: Any = await self._redis.eval(_TAKE, 1, self._names.rate(tenant), self._rate, self._size, want, wish)
+            reply: Any = await self._redis.eval(_TAKE, 1, self._names.rate(tenant), self._rate, self._size, want, wish)
         except (RedisError, OSError) as error:
             self._unavailable_until = now + _AWAY_SECONDS
             log("gateway", logging.WARNING, Action.UNAVAILABLE,
                 "Redis does not answer: each gateway counts by itself how often tenants ask",
                 reason=type(error).__name__)  # fmt: skip
             return self._take_own(tenant, want, now)
-        count, wait = float(told[0]), float(told[1])
+        count, wait = float(reply[0]), float(reply[1])
         if count >= want:
             _keep(self._taken, tenant, _Bucket(count - want, now))
         return wait

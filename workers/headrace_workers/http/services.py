@@ -38,8 +38,9 @@ LONGEST_WAIT: Final = 60.0  # seconds that a request may wait for the end of a j
 
 @dataclass(kw_only=True)
 class Services:
-    """The services of one gateway. `hear` begins to listen to the notifier, and returns what ends that. `at_end` is
-    closed after the last request, and ends what was begun for requests. `parts` are those of features, by their class.
+    """The services of one gateway. `hear` begins to listen to the notifier, and returns a function that stops it.
+    `at_end` is closed after the last request, and ends the work begun for requests. `parts` are the features' parts, by
+    class.
     """
 
     settings: Settings

@@ -1,7 +1,7 @@
 """Records to Kafka from the event loop: each request waits until its own are confirmed, for a bounded time.
 
-What comes while some are on their way goes together behind them: hand-overs between threads, and the client's requests
-to the broker, are then for many records, and each costs hardly more than one for a single record.
+Records that come while others are on their way are sent together after them: one hand-over between threads, and one
+request to the broker, then carries many records, and costs hardly more than for one.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from headrace_workers.http.errors import KafkaOutage, Refusal, Why, refusal_of, 
 from headrace_workers.http.topics import Topics
 
 CONFIRM_SECONDS = 5.0  # a record that is not confirmed by then has failed
-_SILENT_SECONDS = 2.0  # one that waits for so long says that Kafka is away: others are told at once
+_SILENT_SECONDS = 2.0  # a record that waits for so long shows that Kafka is away: others fail at once
 _DOUBT_SECONDS = 1.0  # then it is looked whether its topic is there
-_LOST_SECONDS = CONFIRM_SECONDS + 0.5  # of one that waits for so long nothing will be heard
+_LOST_SECONDS = CONFIRM_SECONDS + 0.5  # a record that waits for so long will get no answer
 _WATCH_EVERY = 0.5
 _LATE_SECONDS = 0.1  # a look that comes so late says that this process was busy
 _GATHER_SECONDS = 0.05  # so long others wait for those before them at most: one partition may be slow
@@ -86,7 +86,7 @@ class Sink:
         if transport is not None:
             try:
                 await self._loop.run_in_executor(self._executor, transport.close, _CLOSE_SECONDS)
-            except Unavailable as error:  # the waiting requests were told
+            except Unavailable as error:  # the waiting requests got the error
                 log("gateway", logging.WARNING, Action.UNAVAILABLE, f"not all records were confirmed: {error}")
 
     async def publish(self, records: Sequence[Record]) -> None:
@@ -209,7 +209,7 @@ class Sink:
                 self._topics.heard()
             queue = self._waiting.get(job_id)
             if queue:
-                queue.popleft().hears(error)  # the records of one job are told of in their order
+                queue.popleft().hears(error)  # the outcomes of one job's records come in their order
 
 
 class _Parcel:

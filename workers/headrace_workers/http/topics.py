@@ -22,8 +22,8 @@ class Topics:
     """
 
     def __init__(self, look: Callable[[], Mapping[Topic, str]], executor: Executor) -> None:
-        def together(asked: list[None]) -> list[Mapping[Topic, str]]:
-            return [look()] * len(asked)
+        def together(calls: list[None]) -> list[Mapping[Topic, str]]:
+            return [look()] * len(calls)
 
         self._look: Batcher[None, Mapping[Topic, str]] = Batcher(together, executor, outage=KafkaOutage)
         self._missing: Mapping[Topic, str] = {}
@@ -36,8 +36,8 @@ class Topics:
         names = [name for topic, name in self._missing.items() if topic in wanted]
         if not names:
             return None
-        said = f"the topic {names[0]} is" if len(names) == 1 else f"the topics {', '.join(names)} are"
-        return f"{said} not there: run `headrace init` (or the gateway's user of Kafka may not see what is there)"
+        subject = f"the topic {names[0]} is" if len(names) == 1 else f"the topics {', '.join(names)} are"
+        return f"{subject} not there: run `headrace init` (or the gateway's user of Kafka may not see what is there)"
 
     async def look(self) -> None:
         """Look now. A broker that does not answer changes nothing of what is known of them. Where it answered others

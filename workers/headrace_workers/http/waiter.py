@@ -101,8 +101,8 @@ class Waiter:
 
         A dead letter may be of a job that was refused at admission. Fewer ends come while the gateway is stopping.
         """
-        told = await self.ended(job_ids, seconds)
-        return {job_id: end_of(*event) for job_id, event in told.items()}
+        ends = await self.ended(job_ids, seconds)
+        return {job_id: end_of(*event) for job_id, event in ends.items()}
 
     async def ended(self, job_ids: Collection[str], seconds: float) -> dict[str, Told]:
         """Return the ends as `ends` does, as they stand in the ledger: type and JSON."""
@@ -127,7 +127,7 @@ class Waiter:
         self, job_ids: Collection[str], seconds: float, of: "Callable[[_Awaited], list[asyncio.Future[T | None]]]"
     ) -> dict[str, T]:
         done = await self._done(job_ids, seconds, of)
-        return {job_id: told for job_id, told in done.items() if told is not None}
+        return {job_id: answer for job_id, answer in done.items() if answer is not None}
 
     async def _done(
         self, job_ids: Collection[str], seconds: float, of: "Callable[[_Awaited], list[asyncio.Future[T]]]"
@@ -209,9 +209,9 @@ class Waiter:
             **looked.ended,
             **{job_id: (type_of(letter), encode_value(letter)) for job_id, letter in refused.items()},
         }
-        for job_id, told in ends.items():
+        for job_id, end in ends.items():
             if job := self._jobs.get(job_id):
-                _resolve(job.ends, told)
+                _resolve(job.ends, end)
                 _resolve(job.taken, refused.get(job_id))
 
 

@@ -184,7 +184,8 @@ class Settings(Variables):
 
 
 def other_groups() -> tuple[type[Variables], ...]:
-    """Return the groups of settings in addition to `Settings` itself: those in this module, and those of features."""
+    """Return the groups of settings in addition to `Settings` itself: the groups in this module, and the features'
+    groups."""
     return (ModelSettings, GatewaySettings, *(kind for feature in installed() for kind in feature.settings()))
 
 

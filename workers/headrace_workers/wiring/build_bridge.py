@@ -83,7 +83,7 @@ def build_bridge(
     notifier = Notifier(hints, channel)
     ledger.tell_of_changes(partial(notifier.notify, Hint.CHANGES))
     breakers = KnownBreakers(ledger)
-    pipeline = pipeline or pipeline_of(settings, breakers.avoided)
+    pipeline = pipeline or pipeline_of(settings, breakers.avoided, registry=models)
     shared = _Shared(
         settings=settings,
         pipeline=pipeline,

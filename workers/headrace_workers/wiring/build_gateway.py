@@ -19,6 +19,7 @@ from headrace_workers.core.ledger.probe import Probe
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.access.store.keys import ApiKeys
+from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import GatewaySettings, Settings
 from headrace_workers.runtime.wire.listener import HintListener, HintReceiver, Several
@@ -57,7 +58,9 @@ def build_gateway(
     from headrace_workers.http.waiter import Waiter
 
     ledger, names = Ledger.at(settings.ledger), RedisNames(settings.kafka.prefix)
-    parts = admission_parts(settings, ledger, pipeline or pipeline_of(settings))
+    registry = Registry(settings.home)
+    pipeline = pipeline or pipeline_of(settings, registry=registry)
+    parts = admission_parts(settings, ledger, pipeline, registry)
     rules = admission_rules(parts)
     executor, metrics = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway"), Metrics()
     sink, waiter = _sink(settings.kafka, executor), Waiter(ledger.look_for, executor, progress.loop("waiter"))
@@ -140,9 +143,7 @@ def _admission(
 def _hear(
     settings: Settings, names: RedisNames, progress: Progress, rang: Callable[[], object], followers: HintReceiver
 ) -> Callable[[], object]:
-    """Call this on every hint, except for those of the followers of answers and documents; return a function that ends
-    it.
-    """
+    """Call this on every hint but those to followers of answers and documents; return a function that ends it."""
     heard: dict[Hint, HintReceiver] = {**dict.fromkeys(Hint, _Call(rang)), Hint.CHANGES: followers}
     listener = HintListener(redis_client(settings.redis), names.hints, heard, progress.loop("ears"))
     listener.start()

@@ -35,18 +35,16 @@ def serve(
     progress: Progress,
     *,
     concurrency: int | None = None,
-    pipeline: Pipeline | None = None,
 ) -> int:
     """Run a worker of these roles until SIGTERM, and return its exit code."""
-    build = partial(build_hands, settings, pipeline, roles, model)
-    pipeline = pipeline or pipeline_of(settings)
+    pipeline = pipeline_of(settings)
     return run_worker(
         settings,
         pipeline,
         roles,
         model,
         progress,
-        build,
+        partial(build_hands, settings, pipeline, roles, model),
         concurrency=concurrency,
         at_once=settings.of(GenerationSettings).inter_threads,
         open_calls=_open_calls(settings, model),
@@ -60,14 +58,11 @@ def _open_calls(settings: Settings, model: str | None) -> int:
 
 
 def build_hands(
-    settings: Settings, own: Pipeline | None, roles: frozenset[str], model: str | None, progress: Progress
+    settings: Settings, pipeline: Pipeline, roles: frozenset[str], model: str | None, progress: Progress
 ) -> WorkerRuntime:
-    """Return a worker's hands, with a pipeline of its `own` or that of the deployment.
-
-    Call it after any fork, since models and connections do not survive one.
-    """
+    """Return a worker's hands. Call it after any fork, since models and connections do not survive one."""
     ledger, name = Ledger.at(settings.ledger), process_name("+".join(sorted(roles)))
-    pipeline = own or pipeline_of(settings, KnownBreakers(ledger).avoided)
+    pipeline = pipeline.avoiding(KnownBreakers(ledger).avoided)
     runs = Runs(progress, pipeline, settings.longest_run)
 
     def cancelled() -> CancellationWatch:

@@ -116,8 +116,8 @@ def _refusal(error: Exception, path: str) -> Refusal:
         case HTTPException():
             why = _BY_STATUS.get(error.status_code, Why.INVALID if error.status_code < 500 else Why.INTERNAL)
             words = _NO_ROUTE.get(str(error.detail), str(error.detail))
-            if why is Why.NOT_FOUND and (said := unsupported(path)) is not None:
-                return Refusal(why, said, code="unsupported_resource", headers=error.headers)
+            if why is Why.NOT_FOUND and (text := unsupported(path)) is not None:
+                return Refusal(why, text, code="unsupported_resource", headers=error.headers)
             return Refusal(why, words, headers=error.headers)
     raise error
 

@@ -13,8 +13,8 @@ from headrace_workers.http.services import Services
 from headrace_workers.wiring.gateway_app import build_app
 
 DRAIN_SECONDS: Final = 20
-GRACE_SECONDS: Final = 12.0  # of these, for requests that wait for a job: then they get its present state
-_KEEP_ALIVE: Final = 75  # seconds that a connection may be idle: longer than those of proxies before it, mostly 60
+GRACE_SECONDS: Final = 12.0  # of these, for requests that wait for a job; then they get its present state
+_KEEP_ALIVE: Final = 75  # seconds that a connection may be idle: longer than the limit of proxies before it, mostly 60
 _BACKLOG: Final = 2_048
 _FILES: Final = 65_536
 

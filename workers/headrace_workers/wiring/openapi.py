@@ -32,7 +32,7 @@ def _made(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any]:
     )
     schemas = made.setdefault("components", {}).setdefault("schemas", {})
     _add(schemas, Problem.__name__, Problem.model_json_schema(ref_template=REFERENCES + "{model}"))
-    # The first definition of a part that several have is kept: those of the jobs, the first feature, say least.
+    # Features later in the list win where several define a part: the first feature, jobs, says least.
     for feature in reversed(FEATURES):
         for name, schema in feature.schemas().items():
             _add(schemas, name, schema)

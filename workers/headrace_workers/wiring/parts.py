@@ -27,11 +27,16 @@ def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQ
     return TaskQueue(client, RedisNames(settings.kafka.prefix), ledger.identity)
 
 
-def pipeline_of(settings: Settings, avoided: Callable[[], Collection[str]] = none_avoided) -> Pipeline:
-    """Return the pipeline of this deployment, which leads around `avoided` models. ConfigurationError where its
-    moderation policy is wrong.
+def pipeline_of(
+    settings: Settings,
+    avoided: Callable[[], Collection[str]] = none_avoided,
+    *,
+    registry: Registry | None = None,
+) -> Pipeline:
+    """Return the pipeline of this deployment, which leads around `avoided` models. `registry` has the models of the
+    deployment's home. Raise ConfigurationError if the moderation policy is wrong.
     """
-    prices = DeploymentPrices(Registry(settings.home), settings.of(SpendSettings))
+    prices = DeploymentPrices(registry or Registry(settings.home), settings.of(SpendSettings))
     judge = settings.of(ModelSettings).judge_model
     return Pipeline(installed_stages(settings), judge_model=judge, avoided=avoided, prices=prices)
 

@@ -135,7 +135,7 @@ def test_what_was_given_is_noted_whole(ledger):
 
 
 def test_answers_that_likeness_may_find_come_in_pages(ledger):
-    """Those that live, or those that are being made, in the order of their ids."""
+    """Live entries, or entries that are being made, come in the order of their ids."""
     for number, state in ((3, "live"), (1, "live"), (2, "live"), (4, "pending"), (5, "dead"), (7, "pending")):
         entry(ledger, number, state=state)
     entry(ledger, 6, vector=None)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic_core import from_json
 from sqlalchemy import select, update
-from tests.workers.core.ledger.test_budgets import CENT, Deployment, Given, books, budget, kill
+from tests.workers.core.ledger.budget_deployment import CENT, Deployment, Given, books, budget, kill
 from tests.workers.ledger_jobs import claim_one
 
 from headrace_schemas import Answer, GenerationJob, Output, Usage

@@ -83,7 +83,7 @@ def test_what_was_nearly_served_makes_no_work(ledger):
 
 
 def test_a_scope_of_which_too_many_wait_is_not_audited_more(ledger):
-    """Those of another scope, and those that have their label, do not count."""
+    """Audits of another scope, and labelled audits, do not count."""
     row = {"kind": "hit", "job_id": "j", "entry_id": 1, "tenant": "a", "similarity": 1.0, "stratum": 1, "share": 1.0,
            "served_at": 1}  # fmt: skip
     waiting = [{**row, "id": f"w{n}", "scope": SCOPE, "label": None} for n in range(999)]

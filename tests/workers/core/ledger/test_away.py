@@ -284,7 +284,7 @@ def test_a_time_limit_that_is_none_is_refused(tmp_path):
 
 
 def test_a_migration_may_take_longer(hurried):
-    """Whoever runs it is there to stop it."""
+    """The person who runs it is there to stop it."""
     from headrace_workers.core.sql.database import unhurried
 
     engine, long = connect(hurried), text("SELECT pg_sleep(1.5)")  # than the server's limit, and than our own

@@ -48,7 +48,7 @@ def test_a_batch_comes_to_its_end_alone(two):
 
 
 def test_jobs_of_a_batch_are_let_go_of(two):
-    """A bounded number; those of another batch, and those that ended, stay."""
+    """A bounded number of jobs is taken at a time; jobs of another batch, and ended jobs, stay."""
     ids = [str(uuid4()) for _ in range(4)]
     for name, batch, state in zip(ids, (1, 1, 1, 2), ("active", "active", "done", "active"), strict=True):
         job(two, name, state, batch=batch, line=1, tenant="a" if batch == 1 else "b")
@@ -76,7 +76,7 @@ def test_jobs_of_a_batch_are_let_go_of(two):
     ],
 )
 def test_a_batch_ends_when_all_its_lines_are_in_its_files(two, how, state):
-    """Once; whoever listens is told, and another batch goes on."""
+    """It happens once; listeners are notified, and another batch goes on."""
     office = Office(two)
     mine, _ = office.register("http://127.0.0.1:1/", tenant="a", events=(f"batch.{state}",))
     office.register("http://127.0.0.1:2/", tenant="b", events=(f"batch.{state}",))

@@ -87,7 +87,7 @@ def test_lines_that_were_refused_come_in_order(two):
 
 
 def test_what_is_in_the_files_is_counted(two):
-    """Lines, jobs, tokens and files; those of another batch stay."""
+    """Lines, jobs, tokens and files are counted; another batch's counts stay."""
     for batch in (1, 2):
         for number in (1, 2, 3):
             line(two, batch, number, "refused" if number == 3 else "open", text=b"x", code="q" if number == 3 else None)

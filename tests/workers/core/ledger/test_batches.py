@@ -50,7 +50,7 @@ def test_a_batch_is_kept_as_it_was_submitted_once(ledger):
 
 
 def test_batches_are_listed_newest_first_in_pages(ledger):
-    """A tenant's or all; those that are not over, oldest first."""
+    """Open batches of a tenant, or of all tenants, come oldest first."""
     for name, tenant in (("batch_1", "a"), ("batch_2", "b"), ("batch_3", "a"), ("batch_4", "a")):
         create(ledger, name, tenant)
 

@@ -1,38 +1,36 @@
 """How much money tenants and their keys may spend."""
 
-import random
-import threading
-import time
 from dataclasses import replace
-from typing import Any
-from uuid import uuid4
 
 import pytest
 from pydantic_core import from_json
 from sqlalchemy import select, update
-from tests.workers.core.ledger.test_token_quotas import again
+from tests.workers.core.ledger.budget_deployment import (
+    CENT,
+    DEAR,
+    Deployment,
+    Given,
+    books,
+    budget,
+    costs,
+    kill,
+    most_of,
+    usual,
+)
 from tests.workers.ledger_jobs import claim_one
-from tests.workers.runtime.bridge.records import RULES, accept, generation, record
 
-from headrace_schemas import Answer, Category, Moderated, ModerationVerdict, Output, Usage
-from headrace_workers.core.admission.rules import AdmissionRules
+from headrace_schemas import Category, Usage
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.accounting import account
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.charges import Price
-from headrace_workers.core.ledger.claim import Claim
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.new_jobs import NewJob
-from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Outcome, Retry
+from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.ledger.start import Started
-from headrace_workers.core.pipeline.new_receipt import receipt
-from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.sql.database import clock, writing
-from headrace_workers.core.tables import CLAIMS, JOBS, OUTBOX, STEPS
-from headrace_workers.features.access.store import quota_accounting, quota_rows
+from headrace_workers.core.tables import OUTBOX, STEPS
 from headrace_workers.features.access.store.quota_accounting import Want
 from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.access.tables import RESERVATIONS
@@ -40,111 +38,11 @@ from headrace_workers.features.generation.known_breakers import KnownBreakers
 from headrace_workers.features.generation.rerouting import Rerouting
 from headrace_workers.features.spend.store.spent_days import Spending
 
-CENT = Price("USD", input=10_000_000, cached=1_000_000, output=20_000_000)  # 10 and 20 micro-units a token
-DEAR = replace(CENT, input=15_000_000, output=30_000_000)
-
-
-class Given:
-    """Prices that a test sets, and changes."""
-
-    def __init__(self, **prices: Price | None) -> None:
-        self.prices = prices
-
-    def price(self, model: str) -> Price | None:
-        """The one that was set."""
-        return self.prices.get(model)
-
-
-class Deployment:
-    """Admission and workers of a deployment with these prices."""
-
-    def __init__(self, ledger: Ledger, prices: Given, seed: int = 1) -> None:
-        self.ledger, self.prices = ledger, prices
-        self.pipeline = Pipeline(prices=prices)
-        self.rules = AdmissionRules(RULES.models, self.pipeline, RULES.checks)
-        self.random = random.Random(seed)
-
-    def new(self, tenant: str = "a", **fields: Any) -> NewJob:
-        """A job as ingest makes it."""
-        accepted = accept(record(generation(tenant=tenant, idempotency_key=str(uuid4()), **fields)), self.rules)
-        assert isinstance(accepted, NewJob), accepted
-        return accepted
-
-    def start(self, claim: Claim, lease_ms: int = 60_000) -> Started | None:
-        """Begin a claim as a worker of its own."""
-        return self.ledger.start(claim.id, worker=f"w{claim.id}", lease_ms=lease_ms)
-
-    def run(self, queue: str, outcome: Any = None, lane: int = 0) -> list[str]:
-        """Run a group of a queue; its jobs. By default it goes as it should."""
-        claim = claim_one(self.ledger, queue, lane=lane)
-        started = self.start(claim) if claim else None
-        if started is None:
-            return []
-        self.complete(started, outcome or usual)
-        return [row.job_id for row in started.steps]
-
-    def complete(self, started: Started, outcome: Any) -> bool:
-        """End a group with these outcomes."""
-        conditions = Conditions(self.pipeline, 3, self.random, ran_ms=5.0)
-        settled = []
-        for row in started.steps:
-            task = task_of(row, started.now)
-            assert isinstance(task, Task)
-            settled.append(settle(started, row, task, outcome(started, task), conditions))
-        return bool(self.ledger.complete(started.claim_id, settled, ran_ms=5, quantum_ms=1_000))
-
-    def to_the_end(self) -> None:
-        """Run all that is there, until nothing is left."""
-        while any(self.run(queue) for queue in QUEUES) or self.ledger.reap(3).promoted:
-            pass
-
-
-QUEUES = ("judge", "moderate", "model.echo", "model.other")
-
-
-def usual(started: Started, task: Task, *, read: int = 7, written: int = 3) -> Outcome:
-    """What a step says where nothing fails."""
-    if started.stage == "generate":
-        answer = Answer(
-            text="An answer.", finish_reason="stop", model=started.queue.removeprefix("model."), quantization="none",
-            usage=Usage(prompt_tokens=read, completion_tokens=written),
-        )  # fmt: skip
-        return Done(Output(job_id=task.job_id, tenant=task.job.tenant, answer=answer))
-    if started.stage == "moderate":
-        assert isinstance(task.event, Output)
-        verdict = ModerationVerdict(action="allow")
-        return Done(Moderated(job_id=task.job_id, tenant=task.job.tenant, answer=task.event.answer, moderation=verdict))
-    assert isinstance(task.event, Moderated)
-    return Ended(receipt(task, answer=task.event.answer, moderation=task.event.moderation))
-
-
-def books(ledger: Ledger, tenant: str = "a") -> tuple[int, int]:
-    """What is spent and what is reserved, of the budget without an end."""
-    (budget,) = [each for each in ledger.of(Quotas).find([tenant], unit="money") if each.period == "ever"]
-    return budget.used, budget.reserved
-
-
-def costs(ledger: Ledger) -> dict[str, Any]:
-    """The cost that each end tells."""
-    rows = ledger.read(select(JOBS.c.id, JOBS.c.terminal).where(JOBS.c.terminal.is_not(None)))
-    return {row.id: from_json(row.terminal).get("cost") for row in rows}
-
-
-def most_of(new: NewJob) -> int:
-    """What the first call of a job may cost."""
-    assert new.money > 0
-    return new.money
-
 
 @pytest.fixture
 def there(ledger: Ledger) -> Deployment:
     """A deployment with the priced models `echo` and `other`."""
     return Deployment(ledger, Given(echo=CENT, other=CENT))
-
-
-def budget(ledger: Ledger, most: int, period: Any = "ever", **more: Any) -> None:
-    """Set a budget of the tenant `a`."""
-    ledger.of(Quotas).put("a", most, period, unit="money", **more)
 
 
 def test_a_job_reserves_the_most_of_its_first_call_and_pays_what_it_cost(there: Deployment):
@@ -292,14 +190,6 @@ def test_a_killed_worker_is_billed_all_the_same(there: Deployment):
     ]
 
 
-def kill(there: Deployment, claim: Claim) -> Started | None:
-    """Begin a claim, and be killed: its lease ends."""
-    started = there.start(claim)
-    with writing(there.ledger.engine) as tx:
-        tx.execute(update(CLAIMS).where(CLAIMS.c.id == claim.id).values(lease_until=1))
-    return started
-
-
 def test_what_a_worker_gives_back_at_its_end_is_charged(there: Deployment):
     """A provider may bill the call that it broke off; a claim that it had not begun costs nothing."""
     first, second = there.new(), there.new()
@@ -364,146 +254,6 @@ def test_cached_input_has_its_own_price_and_seconds_are_charged_up_to_the_longes
     assert price.of(usage, 499) == 6 * 2 + 4 // 2 + 500_000
     assert price.of(usage, 9_000) == 14 + 2_000_000
     assert price.most(10) == 20 + 2_000_000
-
-
-@pytest.mark.parametrize(
-    "jobs", [150, pytest.param(3_000, marks=pytest.mark.slow), pytest.param(10_000, marks=pytest.mark.luck)]
-)
-def test_the_books_balance_under_kills_cancels_retries_and_bursts(ledger: Ledger, jobs: int):
-    """At every moment what is spent and reserved is what ends and reservations say, and never more than the budget; at
-    the end all that is not spent is free.
-    """
-    world = Chaos(ledger, jobs)
-    world.run()
-    assert world.failed == []
-    spent, reserved = books(ledger)
-    told = costs(ledger)
-    assert (reserved, spent) == (0, sum(cost["amount"] for cost in told.values() if cost))
-    assert spent <= world.most
-    assert {"done", "dead", "cancelled"} <= {row.state for row in ledger.read(select(JOBS.c.state).distinct())}
-    assert ledger.read(select(RESERVATIONS)) == []
-    left = world.there.new()
-    assert (ledger.ingest([left]).new == 1) == (world.most - spent >= left.money)
-
-
-class Chaos:
-    """Jobs that come in bursts, and workers that answer, fail, are killed, stop, and are told of cancellations."""
-
-    def __init__(self, ledger: Ledger, jobs: int) -> None:
-        self.there = Deployment(ledger, Given(echo=CENT, other=DEAR), seed=7)
-        self.ledger, self.jobs = ledger, jobs
-        self.most = jobs * 40_000
-        self.failed: list[BaseException] = []
-        self.sent: list[str] = []
-        self.lock = threading.Lock()
-        self.over = threading.Event()
-
-    def run(self) -> None:
-        """Run all to the end."""
-        budget(self.ledger, self.most)
-        budget(self.ledger, 10**12, "day")
-        work = [self._worker, self._worker, self._worker, self._canceller, self._reaper, self._auditor]
-        threads = [threading.Thread(target=self._guarded, args=(act,)) for act in work]
-        for thread in threads:
-            thread.start()
-        senders = [threading.Thread(target=self._guarded, args=(self._send,)) for _ in range(3)]
-        for sender in senders:
-            sender.start()
-        for sender in senders:
-            sender.join()
-        until = time.monotonic() + 1.0 + self.jobs / 50
-        while self.ledger.active_jobs() and time.monotonic() < until and not self.over.wait(0.2):
-            pass
-        self.over.set()
-        for thread in threads:
-            thread.join()
-        with writing(self.ledger.engine) as tx:  # what is killed is found, and nothing is killed any more
-            tx.execute(update(CLAIMS).values(lease_until=1))
-        self._drain()
-
-    def _drain(self) -> None:
-        while self.ledger.active_jobs():
-            with writing(self.ledger.engine) as tx:
-                tx.execute(update(STEPS).where(STEPS.c.state == "waiting").values(ready_at=1))
-            self.ledger.reap(3)
-            while any(self.there.run(queue, self._answered) for queue in QUEUES):
-                pass
-
-    def _guarded(self, act: Any) -> None:
-        try:
-            act()
-        except BaseException as error:
-            self.failed.append(error)
-            self.over.set()
-
-    def _send(self) -> None:
-        for _ in range(self.jobs // 30):
-            new = [self.there.new(model=self._model()) for _ in range(10)]
-            again(lambda new=new: self.ledger.ingest(new))
-            with self.lock:
-                self.sent += [each.id for each in new]
-
-    def _model(self) -> Any:
-        return self.there.random.choice(["echo", ("echo", "other"), ("other", "echo")])
-
-    def _worker(self) -> None:
-        chance = random.Random()
-        while not self.over.is_set():
-            for queue in QUEUES:
-                claim = again(lambda queue=queue: claim_one(self.ledger, queue, lane=0, limit=4))
-                if claim is None:
-                    continue
-                fate = chance.random()
-                if fate < 0.1:
-                    again(lambda claim=claim: kill(self.there, claim))
-                    continue
-                started = again(lambda claim=claim: self.there.start(claim))
-                if started is None:
-                    continue
-                if fate < 0.15:
-                    again(lambda claim=claim: self.ledger.give_back([claim.id]))
-                    continue
-                outcomes = {row.job_id: self._outcome(chance) for row in started.steps}
-                again(lambda started=started, outcomes=outcomes: self.there.complete(
-                    started, lambda at, task: (outcomes[task.job_id] or self._answered)(at, task)
-                    if at.stage == "generate" else usual(at, task)
-                ))  # fmt: skip
-
-    def _outcome(self, chance: random.Random) -> Any:
-        kinds = [
-            lambda *_: Retry("cut", category=Category.REROUTABLE, billed=True),
-            lambda *_: Retry("refused", category=Category.REROUTABLE),
-            lambda *_: Dead(Category.PERMANENT, "no", billed=True),
-            lambda *_: Dead(Category.PERMANENT, "no"),
-        ]
-        return chance.choice(kinds) if chance.random() < 0.3 else None
-
-    def _answered(self, started: Started, task: Task) -> Outcome:
-        return usual(started, task, read=20, written=15)
-
-    def _canceller(self) -> None:
-        chance = random.Random(5)
-        while not self.over.wait(0.02):
-            with self.lock:
-                job_id = chance.choice(self.sent) if self.sent else None
-            if job_id:
-                again(lambda job_id=job_id: self.ledger.cancel_all([Cancellation(job_id, "a", "")]))
-
-    def _reaper(self) -> None:
-        while not self.over.wait(0.05):
-            again(lambda: self.ledger.reap(3))
-
-    def _auditor(self) -> None:
-        while not self.over.wait(0.1):
-            again(self._audit)
-
-    def _audit(self) -> None:
-        with writing(self.ledger.engine) as tx:
-            quota_accounting.hold(tx, ["a"])
-            (found,) = [each for each in quota_rows.quotas(tx, ["a"], unit="money") if each.period == "ever"]
-            open_ = sum(tx.execute(select(RESERVATIONS.c.money)).scalars())
-        assert found.reserved == open_
-        assert found.used + found.reserved <= found.most
 
 
 def alerts(ledger: Ledger) -> list[tuple[str, int]]:

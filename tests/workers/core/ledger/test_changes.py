@@ -1,4 +1,4 @@
-"""Following changes: none is passed over, whoever writes slowly."""
+"""Following changes: no change is skipped, however slow its writer is."""
 
 import pytest
 from sqlalchemy import insert, select, update
@@ -51,7 +51,8 @@ def test_a_change_tells_what_the_entry_is_now(ledger):
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_a_slow_writer_is_waited_for(ledger):
-    """Its numbers were given before those of who was faster; neither is seen before it has ended, and then both are."""
+    """The slow writer got its numbers first; the reader sees neither change before the slow writer has ended, and then
+    both."""
     slow = ledger.engine.connect()
     before = slow.begin()
     first = _entry(slow, "slow")

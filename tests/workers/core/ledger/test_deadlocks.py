@@ -1,4 +1,4 @@
-"""All writers at once, on PostgreSQL: whoever keeps to the lock order that `complete.py` states waits in no circle."""
+"""All writers at once, on PostgreSQL: a writer that keeps the lock order of `complete.py` never deadlocks."""
 
 import random
 import threading

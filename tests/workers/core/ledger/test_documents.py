@@ -200,7 +200,7 @@ def test_many_writers_of_one_document_leave_one(ledger_url, ledger):
 
 
 def test_other_attributes_change_a_document_and_nothing_of_its_chunks(ledger):
-    """Whoever follows is told once; the same ones, in whatever order, are no change."""
+    """Followers get one change; the same attributes in another order are no change."""
     first = ledger.of(KnowledgeBases).put(document(attributes={"year": 2026, "language": "en"}))
     rows = ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 9)
     assert rows[0].attributes == '{"language":"en","year":2026}'

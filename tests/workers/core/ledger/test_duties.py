@@ -16,7 +16,7 @@ def run_out(ledger, name):
 
 
 def test_one_at_a_time_holds_a_duty(ledger):
-    """Whoever has it keeps it, for as long again; another takes it when it ran out, and no sooner."""
+    """Its holder may renew it; another process takes it when it has run out, and no sooner."""
     assert ledger.hold("relay", "a", LEASE)
     assert ledger.hold("relay", "a", LEASE)
     assert not ledger.hold("relay", "b", LEASE)

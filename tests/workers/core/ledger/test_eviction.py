@@ -90,7 +90,8 @@ def test_of_equals_the_oldest_goes(ledger):
 
 @pytest.mark.parametrize("place", [0, 3, 100])
 def test_a_bounded_number_goes_at_once(ledger, monkeypatch, place):
-    """Wherever the look begins; whoever keeps the most comes first, and in the end nobody keeps too many."""
+    """Wherever the look begins, the tenant with the most answers comes first, and in the end no tenant keeps too
+    many."""
     monkeypatch.setattr(eviction, "AT_ONCE", 2)
     monkeypatch.setattr(eviction, "_COMPARED", 4)
     monkeypatch.setattr(eviction.random, "randint", lambda low, high: min(place, high))

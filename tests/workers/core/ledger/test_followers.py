@@ -34,7 +34,7 @@ def test_changes_that_were_not_taken_in_are_counted(ledger):
 
 
 def test_who_says_nothing_is_gone(ledger):
-    """After a minute; and is forgotten by whoever forgets what is old."""
+    """After a minute it is no longer shown, and pruning deletes it."""
     ledger.followed("w", "entry", BEFORE_ALL)
     ledger.followed("v", "entry", BEFORE_ALL)
     with writing(ledger.engine) as tx:

@@ -137,7 +137,7 @@ def test_one_job_is_shown_whole_with_what_follows_it(ledger):
 
 
 def test_contents_and_ends_are_told_of_the_jobs_that_are_asked_about(ledger):
-    """Those that are known, and those that have ended."""
+    """The look returns known jobs, and jobs that have ended."""
     ended(ledger, "one", payload=b"p1")
     job(ledger, "two", "active", kind="evaluation", payload=b"p2")
     ended(ledger, "three")

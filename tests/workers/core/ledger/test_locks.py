@@ -110,7 +110,7 @@ def test_completing_what_goes_on_and_what_dies(ledger, begun):
 
 
 def test_cancelling_much_of_what_is_being_completed_or_taken_back(ledger, begun):
-    """Whoever holds a claim touches its steps in any order: the cancellation has touched none before it may."""
+    """The holder of a claim writes its steps in any order: the cancellation writes none before it has the claim."""
     jobs = sorted(row.job_id for row in begun[0].steps)
     wishes = [Cancellation(job_id, "a", "") for job_id in jobs]
     with writing(ledger.engine) as tx:
@@ -152,7 +152,7 @@ def test_what_was_delayed_and_is_late(ledger, job):
 
 
 def test_a_job_that_is_cancelled_while_its_deadline_passes_has_one_end(ledger, job):
-    """Whoever buries it waits for who cancels it, and then finds it ended."""
+    """The writer that buries the job waits for its cancellation, and then finds it ended."""
     ledger.ingest([only := job(deadline=1)])
     with writing(ledger.engine) as tx:
         assert cancel(tx, [Cancellation(only.id, "a", "")]) == ["cancelled"]
@@ -209,7 +209,7 @@ def test_a_completion_that_waits_for_a_cancel_writes_nothing_of_it(ledger, begun
 
 
 def test_leases_that_are_being_renewed_need_not_be_put_off(ledger, begun):
-    """Whoever looks waits for no worker."""
+    """A read waits for no worker."""
     ledger.look(LEASE)
     with writing(ledger.engine) as tx:
         tx.execute(update(LOOKS).values(at=LOOKS.c.at - 10 * LEASE))
@@ -299,7 +299,7 @@ def test_audits_that_find_the_same_answers_wrong_in_other_orders(ledger, begun):
 
 
 def test_an_answer_that_takes_anothers_place_while_both_are_recalled(ledger, begun):
-    """Whoever comes second finds what the first left."""
+    """The second writer finds the rows that the first left."""
     old, other = live(ledger, 2)
     new = pending(ledger, "k0")
     ours = (Disallow(other, "no"), Admit(new, b"{}", 1.0, 1_000))

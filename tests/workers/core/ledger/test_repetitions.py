@@ -76,7 +76,7 @@ def test_a_repetition_of_the_same_content_is_silent(ledger, sent, again, polls):
 
 
 def test_a_conflict_is_told_with_the_trace_of_the_record_that_came_second(ledger, sent):
-    """Whoever follows that trace finds how it ended."""
+    """The trace leads to the job's end."""
     first, second = (f"00-{digit * 32}-00f067aa0ba902b7-01" for digit in "12")
     ledger.ingest([replace(sent(), traceparent=first)])
     ledger.ingest([replace(sent(PROMPT | {"prompt": "another"}), traceparent=second)])

@@ -36,7 +36,7 @@ def die(ledger, claim):
 
 
 def test_a_job_that_dies_again_has_a_letter_of_its_own_for_that(ledger, job, die):
-    """A replay begins a new series: whoever drops events by their ids sees the second end too."""
+    """A replay begins a new series: a consumer that drops repeated ids sees the second end, too."""
     ledger.ingest([only := job()])
     die()
     assert ledger.replay(DeadFilter(id=only.id)) == (1, 0)

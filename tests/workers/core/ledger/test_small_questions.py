@@ -194,7 +194,7 @@ def test_what_was_not_let_in_may_be_sent_again(ledger):
 
 
 def test_events_that_kafka_refused_are_dropped_by_number(ledger):
-    """Those that were set aside alone."""
+    """Only records that were set aside are dropped."""
     row = {"topic": "t", "headers": "{}", "value": b"v"}
     write(ledger, *(insert(OUTBOX).values(**row, set_aside_at=at) for at in (1, None, 1)))
     first, second, third = [row.id for row in ledger.read(select(OUTBOX.c.id).order_by(OUTBOX.c.id))]

@@ -1,6 +1,6 @@
 """What tenants spent, by day."""
 
-from tests.workers.core.ledger.test_budgets import CENT, Deployment, Given
+from tests.workers.core.ledger.budget_deployment import CENT, Deployment, Given
 
 from headrace_schemas import Category
 from headrace_workers.core.ledger.accounting import account

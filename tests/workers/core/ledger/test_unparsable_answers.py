@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic_core import from_json
 from sqlalchemy import select, update
-from tests.workers.core.ledger.test_budgets import CENT, Deployment, Given, books, budget, costs
+from tests.workers.core.ledger.budget_deployment import CENT, Deployment, Given, books, budget, costs
 from tests.workers.runtime.bridge.records import generation
 
 from headrace_schemas import Category, GenerationJob, Sampling, Usage

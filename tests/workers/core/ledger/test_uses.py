@@ -1,4 +1,4 @@
-"""Answers die with what the documents said that they rest on, whoever comes first."""
+"""Answers die with the versions of documents that they rest on, whichever transaction comes first."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -194,7 +194,7 @@ def test_a_document_that_changes_while_an_answer_is_admitted_waits_for_that(ledg
 
 @POSTGRESQL
 def test_answers_are_admitted_beside_each_other(ledger):
-    """Those that rest on one document do not wait for each other."""
+    """Answers that rest on one document do not wait for each other."""
     one = put(ledger)
     first, second = pending(ledger), pending(ledger)
 

@@ -201,7 +201,7 @@ def test_a_job_that_is_cancelled_meanwhile_gets_nothing(ledger, answered):
 
 
 def test_what_is_too_late_for_the_next_step_is_left(ledger, answered):
-    """Its deadline passed during the first: whoever looks for what expired ends it."""
+    """Its deadline passed during the first: the look for expired jobs ends it."""
     (job_id,), started = answered(generation())
     late = replace(started, steps=tuple(row._replace(deadline=started.now) for row in started.steps))
 

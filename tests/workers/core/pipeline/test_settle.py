@@ -313,7 +313,7 @@ def test_a_job_goes_on_to_another_model_of_the_same_stage():
     ids=["no end", "nowhere", "no receipt", "an object", "no number", "no text", "too large"],
 )
 def test_what_cannot_be_done_is_the_end_of_the_job(outcome, words):
-    """An end is said, not inferred: whoever forgets to say it finds out, by the stage that said it."""
+    """A step states an end explicitly: a step that forgets it raises an error that names its stage."""
     dead = settled(outcome, stage="judge")
     assert isinstance(dead.outcome, Dead)
     assert (dead.burial.category, dead.burial.stage) == (Category.PERMANENT, "judge")

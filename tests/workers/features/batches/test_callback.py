@@ -144,7 +144,7 @@ def test_only_the_ends_that_it_asks_for_are_told(running):
 
 
 def test_the_same_file_with_another_callback_is_another_batch(running):
-    """Else whoever is named the second time would wait in vain."""
+    """Else the second receiver would wait in vain."""
     callbacks = (None, BatchCallback(url="https://a.example/"), BatchCallback(url="https://b.example/"))
     wishes = [BatchOptions(tenant="a", defaults=DEFAULTS, callback=each) for each in callbacks]
     assert len({each.key("digest") for each in wishes}) == 3

@@ -46,7 +46,7 @@ def test_a_part_that_comes_while_its_upload_is_completed_is_removed(uploads, fil
 
 @pytest.mark.parametrize("how", ["cancelled", "expired"])
 def test_an_upload_that_ends_while_it_is_completed_is_no_file(uploads, files, ledger, monkeypatch, how):  # noqa: F811
-    """Whoever completes it is told why."""
+    """Completing it raises an error with the reason."""
     row = begin(uploads)
     part, _ = uploads.add(row, [b"abcd"])
 

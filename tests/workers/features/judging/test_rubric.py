@@ -67,7 +67,7 @@ def test_the_edges_of_what_is_an_answer() -> None:
 
 
 def test_a_refusal_says_what_was_permitted() -> None:
-    """Whoever reads the reason knows how far the model was from an answer."""
+    """The reason tells how far the model was from an answer."""
     with pytest.raises(Unanswered, match=r"only 0\.010 of its probability fell on yes, Yes, no, No, and below 0\.05"):
         read_answer((0.01, 0, 0, 0), YES_NO)
 

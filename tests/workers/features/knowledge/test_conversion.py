@@ -36,7 +36,7 @@ def test_what_hangs_is_ended() -> None:
 
 
 def test_a_program_that_dies_is_replaced() -> None:
-    """Whoever was being read is refused, others are not."""
+    """The file that was being read is refused; others are not."""
     with Converter(time_limit=60) as converter:
         converter.convert(PAGE, ".html")
         assert converter._process is not None

@@ -47,7 +47,7 @@ def test_another_version_is_counted_anew() -> None:
 
 
 def test_the_version_follows_how_texts_become_terms() -> None:
-    """Whoever changes that raises VERSION, and writes the new digest here: else what is kept fits no query."""
+    """A change of the terms needs a new VERSION, and the new digest here: else stored terms fit no query."""
     text = (
         "Café HTTPServer asyncio.TaskGroup max_age C++ C# 水車小屋 mühle Ünïcode 3.13 ไทย हिन्दी x1y2 don't e-mail _a__b"
     )

@@ -128,16 +128,16 @@ def test_a_policy_names_it_and_says_what_is_done(service: Service, tmp_path: Pat
     [
         (lambda _: {}, 500, "answers 500"),
         (lambda _: {}, 302, "answers 302"),
-        (lambda _: b"<html>", 200, "is none of OpenAI's"),
-        (lambda _: b"[" * 100_000, 200, "is none of OpenAI's"),
-        (lambda _: {"results": [{"category_scores": {"violence": "high"}}]}, 200, "is none of OpenAI's"),
+        (lambda _: b"<html>", 200, "does not have OpenAI's format"),
+        (lambda _: b"[" * 100_000, 200, "does not have OpenAI's format"),
+        (lambda _: {"results": [{"category_scores": {"violence": "high"}}]}, 200, "does not have OpenAI's format"),
         (lambda _: {"results": []}, 200, "answers 0 texts of 1"),
-        (lambda _: {"results": [{"category_scores": {"violence": -0.1}}]}, 200, "is none of OpenAI's"),
-        (lambda _: b'{"results": [{"category_scores": {"violence": NaN}}]}', 200, "is none of OpenAI's"),
-        (lambda _: {"results": [{"category_scores": {}}]}, 200, "is none of OpenAI's"),
-        (lambda _: {"results": [{"category_scores": {"weather": 0.1}}]}, 200, "is none of OpenAI's"),
+        (lambda _: {"results": [{"category_scores": {"violence": -0.1}}]}, 200, "does not have OpenAI's format"),
+        (lambda _: b'{"results": [{"category_scores": {"violence": NaN}}]}', 200, "does not have OpenAI's format"),
+        (lambda _: {"results": [{"category_scores": {}}]}, 200, "does not have OpenAI's format"),
+        (lambda _: {"results": [{"category_scores": {"weather": 0.1}}]}, 200, "does not have OpenAI's format"),
         (lambda _: {"results": [{"category_scores": {"violence": 0}}] * 2}, 200, "answers 2 texts of 1"),
-        (lambda _: b" " * 5_000_000, 200, "comes to no end"),
+        (lambda _: b" " * 5_000_000, 200, "does not finish"),
     ],
     ids=["error", "elsewhere", "html", "deep", "no number", "too few", "below zero", "not a number", "empty",
          "nothing known", "too many", "endless"],
@@ -163,7 +163,7 @@ def test_a_service_that_answers_byte_by_byte_is_given_up(service: Service) -> No
     """Each byte comes in time, and all together do not."""
     service.drip = 0.02
     clock = count(0.0, 25.0)  # at each look so much later
-    with pytest.raises(Unavailable, match="comes to no end"):
+    with pytest.raises(Unavailable, match="does not finish"):
         OpenAIDetector(Endpoint(service.url, "omni", 60.0, None), lambda: next(clock)).detect(["x"])
 
 

@@ -81,7 +81,7 @@ def test_kappa_is_scikit_learns(distance, weights):
 
 
 def test_raw_agreement_is_high_where_kappa_is_not():
-    """One label is rare: whoever always gives the other agrees, and says nothing."""
+    """One label is rare: a judge that always gives the other agrees, and says nothing."""
     first, second = pairs([[0, 5], [5, 90]])
     assert told(raw_agreement(first, second)).value == 0.9
     assert told(kappa(first, second)).value < 0

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from standardwebhooks import Webhook
-from tests.workers.core.ledger.test_budgets import CENT, Deployment, Given, budget, usual
+from tests.workers.core.ledger.budget_deployment import CENT, Deployment, Given, budget, usual
 from tests.workers.features.webhooks.office import Office
 from tests.workers.features.webhooks.receiver import receiving, says
 from tests.workers.ledger_jobs import sqlite_ledger

@@ -1,4 +1,4 @@
-"""The beginning of an eval's run, broken off at each of its steps: whoever goes on comes to the same."""
+"""The beginning of an eval's run, broken off at each of its steps: the bridge that goes on comes to the same."""
 
 import json
 from collections.abc import Callable

@@ -27,7 +27,7 @@ class Asked(list[list[tuple[str, str]]]):
         self.there = there
 
     def __call__(self, named: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Those that are not there."""
+        """The resources that do not exist."""
         self.append(list(named))
         return [each for each in named if each != self.there]
 

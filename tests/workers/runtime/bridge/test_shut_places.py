@@ -88,7 +88,7 @@ def try_again(relay):
 
 @pytest.fixture
 def kafka(apache_kafka, fresh_prefix):
-    """Apache Kafka alone: the embedded broker makes a topic for whoever asks for it."""
+    """Apache Kafka alone: the embedded broker makes a topic when it is asked for one."""
     settings = apache_kafka.settings(fresh_prefix)
     ensure_topics(settings)
     return settings

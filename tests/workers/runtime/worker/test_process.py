@@ -52,7 +52,7 @@ def test_one_worker_of_all_roles_takes_jobs_to_their_end(ledger, tasks, redis_se
     ids=["threads", "solo"],
 )
 def test_a_pickled_message_is_never_read(role, queue, job, ledger, tasks, redis_server, tmp_path):
-    """Whoever can write into Redis cannot run code: the message is dropped, and the worker goes on."""
+    """A writer into Redis cannot run code: the message is dropped, and the worker goes on."""
     trap = tmp_path / "trap"
     app = create_app(redis_server.url)
     for line, priority in PRIORITIES.items():

@@ -28,7 +28,7 @@ CALLS = 64
 
 
 def rules_of(home: Path) -> AdmissionRules:
-    """The rules of a deployment whose models are those of a home."""
+    """The rules of a deployment with the models of a home."""
     return AdmissionRules(CountingModels(home, Registry(home)), Pipeline(), RULES.checks)
 
 

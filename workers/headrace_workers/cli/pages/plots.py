@@ -1,7 +1,7 @@
 """Small plots as SVG, for a page: lines, histograms of two kinds of things, and intervals. Pure.
 
-Colours are classes (`one`, `two`, `three`), which the page gives for light and dark; each is told apart by its dash or
-its place too. What a mark stands for is also its title, which a browser shows beside the pointer and reads aloud.
+Colours are classes (`one`, `two`, `three`), which the page gives for light and dark; each also differs by its dash or
+its place. The meaning of a mark is also its title, which a browser shows beside the pointer and reads aloud.
 """
 
 import math
@@ -95,10 +95,10 @@ def lines(
             f'<polyline class="line {colour}" points="{" ".join(plot.point(at, value) for at, value in there)}"/>'
         )
         for at, value in there:
-            told = escape(f"{line.name}: {y.text(value)} at {x.text(at)}")
+            tooltip = escape(f"{line.name}: {y.text(value)} at {x.text(at)}")
             parts.append(
                 f'<circle class="dot {colour}" cx="{plot.across_at(at):.1f}" cy="{plot.up_at(value):.1f}" r="2.5">'
-                f"<title>{told}</title></circle>"
+                f"<title>{tooltip}</title></circle>"
             )
     if across is not None:
         parts += plot.across(across)
@@ -125,11 +125,11 @@ def histogram(
                 start = x.low + number * width
                 left, right = plot.across_at(start), plot.across_at(start + width)
                 high, base = plot.up_at(sign * share), plot.up_at(0)
-                told = escape(f"{name}: {percent(share)} of {len(values):,} from {start:.2f} to {start + width:.2f}")
+                tooltip = escape(f"{name}: {percent(share)} of {len(values):,} from {start:.2f} to {start + width:.2f}")
                 parts.append(
                     f'<rect class="bar {colour}" x="{left + 0.5:.1f}" y="{min(high, base):.1f}" '
                     f'width="{max(0.5, right - left - 1):.1f}" height="{abs(high - base):.1f}">'
-                    f"<title>{told}</title></rect>"
+                    f"<title>{tooltip}</title></rect>"
                 )
     if down is not None:
         parts += plot.down(down)
@@ -143,11 +143,12 @@ def intervals(title: str, x: Axis, spans: Sequence[Span], *, down: Sequence[Mark
     for number, span in enumerate(spans):
         up = plot.up_at(len(spans) - number - 0.6)
         ends = [(plot.across_at(end), end) for end in (span.low, span.high)]
-        told = escape(f"{span.name}: {span.value:.3g} ({span.low:.3g} to {span.high:.3g})")
+        tooltip = escape(f"{span.name}: {span.value:.3g} ({span.low:.3g} to {span.high:.3g})")
         parts.append(
             f'<polyline class="line one" points="{" ".join(f"{at:.1f},{up:.1f}" for at, _ in ends)}"/>'
-            f'<circle class="dot one" cx="{plot.across_at(span.value):.1f}" cy="{up:.1f}" r="4"><title>{told}</title>'
-            f'</circle><text class="start marked" x="{_LEFT}" y="{up - 8:.1f}">{escape(span.name)}</text>'
+            f'<circle class="dot one" cx="{plot.across_at(span.value):.1f}" cy="{up:.1f}" r="4">'
+            f"<title>{tooltip}</title></circle>"
+            f'<text class="start marked" x="{_LEFT}" y="{up - 8:.1f}">{escape(span.name)}</text>'
         )
     for number, mark in enumerate(down):
         parts += plot.down(mark, number)
@@ -171,7 +172,8 @@ class _Plot:
         return f"{self.across_at(at):.1f},{self.up_at(value):.1f}"
 
     def frame(self, *, rows: bool = True) -> list[str]:
-        """Return both axes with their numbers, and faint lines at those of y; without `rows` that of x alone."""
+        """Return both axes with their numbers, and faint lines at the numbers of y. Without `rows` return the x axis
+        alone."""
         parts = []
         for tick in self.y.ticks() if rows else ():
             up = self.up_at(tick)

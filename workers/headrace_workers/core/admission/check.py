@@ -32,7 +32,7 @@ class AdmissionCheck:
         return ()
 
     def unknown(self, named: Collection[Named]) -> Collection[Named]:
-        """Ask the ledger once for all these resources, and return those that do not exist. Raise Unavailable."""
+        """Ask the ledger once for all these resources, and return the missing ones. Raise Unavailable."""
         return ()
 
     def missing(self, named: Named) -> InvalidRecord:

@@ -19,8 +19,8 @@ from headrace_workers.core.pipeline.task import Job
 
 @dataclass(frozen=True, slots=True)
 class FirstStep:
-    """Where a job begins, what its answer costs there in tokens, and the context that pins its chain and the price of
-    its first call. `call` is the first call of a model that it needs, if it needs one.
+    """Start of a job: its first step, the tokens of its answer there, and the context that pins its chain and the price
+    of its first call. `call` is the first call of a model that it needs, if it needs one.
     """
 
     route: Route
@@ -31,7 +31,10 @@ class FirstStep:
 
 @dataclass(frozen=True, slots=True)
 class AdmissionRules:
-    """The models, the pipeline and the features' checks, in the order in which they are asked. Thread-safe."""
+    """The models, the pipeline and the features' checks, in the order in which they are asked. Thread-safe.
+
+    A caller resolves each job once, with `resolve`, before it calls the other methods.
+    """
 
     models: KnownModels
     pipeline: Pipeline
@@ -42,7 +45,6 @@ class AdmissionRules:
 
         `now` is in ms since 1970; `expires` is a second deadline, that of the job's envelope.
         """
-        job = self.resolve(job)
         for deadline in (job.deadline, expires):
             if deadline is not None and milliseconds(deadline) <= now:
                 raise DeadlinePassed(f"the deadline {deadline.isoformat()} has passed")
@@ -59,7 +61,6 @@ class AdmissionRules:
 
     def is_doubtful(self, job: Job) -> bool:
         """Return True where `examine` may refuse the job. Quick."""
-        job = self.resolve(job)
         return any(check.is_doubtful(job) for check in self.checks)
 
     def examine(self, job: Job) -> int:
@@ -67,13 +68,11 @@ class AdmissionRules:
 
         The tokens are exact where a check counted them, else an estimate. Raise the error of a job that cannot be run.
         """
-        job = self.resolve(job)
         counted = _counted(self.checks, job)
         return estimate_tokens(job) if counted is None else counted
 
     def examine_doubtful(self, job: Job) -> int | None:
         """Let those checks examine the job that may refuse it; return its tokens where one of them counted these."""
-        job = self.resolve(job)
         return _counted([check for check in self.checks if check.is_doubtful(job)], job)
 
     def resolve(self, job: Job) -> Job:
@@ -84,12 +83,10 @@ class AdmissionRules:
         return job if chain is None else job.model_copy(update={"model": chain})
 
     def first_step(self, job_id: str, job: Job, tokens: int, read_bytes: int = 0) -> FirstStep:
-        """Return where the job, which has so many bytes, begins, and pin its chain and its price. `tokens` are those of
-        one answer of its first model.
+        """Return the start of a job that reads so many bytes, and pin its chain and its price.
 
-        Raise InvalidRecord where no stage of this deployment takes it.
+        `tokens` is the length of one answer of its first model. Raise InvalidRecord if no stage takes the job.
         """
-        job = self.resolve(job)
         context: dict[str, Any] = {}
         first = job
         if isinstance(job, GenerationJob) and not isinstance(job.model, str):
@@ -114,11 +111,10 @@ class AdmissionRules:
 
     def without_price(self, job: Job) -> str | None:
         """Return a model that the job may need and whose price is not known; None where all are known."""
-        return self.pipeline.without_price(self.resolve(job))
+        return self.pipeline.without_price(job)
 
     def route(self, job_id: str, job: Job) -> Route:
         """Return where the job begins. Raise InvalidRecord where no stage of this deployment takes it."""
-        job = self.resolve(job)
         route = self.pipeline.next_step(job_id, job, job)
         if route is None:
             raise InvalidRecord(f"no stage of this deployment takes {type_of(job)}")

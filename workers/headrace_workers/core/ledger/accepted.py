@@ -43,7 +43,7 @@ class AdmissionRequest:
 
 
 def reserve(connection: Connection, requests: Sequence[AdmissionRequest]) -> list[Reserved]:
-    """Return for each of these jobs, in order, what its sender may do."""
+    """Return what the sender of each job may do, in order."""
     first = {request.job_id: request for request in reversed(requests)}
     known = _known(connection, list(first.values()))
     free = [first[job_id] for job_id in sorted(first) if job_id not in known]
@@ -68,9 +68,13 @@ def confirm(connection: Connection, requests: Sequence[AdmissionRequest], age: i
         {"job_id": request.job_id, "tenant": request.tenant, "digest": request.digest, "published": True}
         for _, request in sorted(unique.items())
     ]
-    told = many(dialect, rows)
+    inserted = many(dialect, rows)
     since = {"age": age}
-    run(connection, _published(dialect), told | since if dialect == "postgresql" else [row | since for row in told])
+    run(
+        connection,
+        _published(dialect),
+        inserted | since if dialect == "postgresql" else [row | since for row in inserted],
+    )
 
 
 def withdraw(connection: Connection, job_ids: Collection[str]) -> None:
@@ -79,8 +83,8 @@ def withdraw(connection: Connection, job_ids: Collection[str]) -> None:
 
 
 def forget(connection: Connection, older_than_ms: int) -> bool:
-    """Forget, a bounded number a call, what the ledger has taken in or refused since, or is older than this; return
-    whether there is more.
+    """Delete a bounded number of rows that the ledger has taken in or refused since, or that are older than this.
+    Return True if there are more.
     """
     taken_in = exists().where(JOBS.c.id == ACCEPTED.c.job_id) | was_refused()
     unsent = ~ACCEPTED.c.published & (ACCEPTED.c.at < now_ms() - _UNSENT_MS)

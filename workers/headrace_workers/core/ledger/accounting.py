@@ -1,8 +1,8 @@
 """Accounting: each job that ended is given to features once, behind the hot path.
 
-Jobs are accounted for in the order of their ends, up to a time that lies far enough back: who ends a job has written it
-by then. That time is kept, and moves in the transaction in which features count. (Where the database's clock is set
-back, what ends in the time that comes twice is not counted the second time.)
+Jobs are accounted for in the order of their ends, up to a time that lies far enough back that every ending transaction
+has committed. That time is stored, and moves in the transaction in which features count. (If the database's clock is
+set back, jobs that end in the repeated time are not counted the second time.)
 """
 
 from collections.abc import Iterable, Mapping, Sequence

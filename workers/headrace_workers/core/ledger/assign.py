@@ -1,7 +1,7 @@
 """Steps that follow from others, written in the transaction that made them: ready, or assigned at once.
 
-A step that is assigned here need not wait until a bridge has looked. Only as many groups are assigned as a bridge would
-assign: those that their queue has room for.
+A step that is assigned here need not wait until a bridge has looked. As a bridge would, it assigns only as many groups
+as their queue has room for.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,15 +30,14 @@ class Room:
 
 
 def put_tried(connection: Connection, steps: Sequence[NewStep], now: int) -> None:
-    """Write those of these new steps whose first attempt is over. They take no turn: work that has begun goes first."""
+    """Write the new steps whose first attempt is over. They take no turn: work that has begun goes first."""
     append(connection, STEPS, [row(step, now) for step in steps if step.tried])
 
 
 def assign(connection: Connection, steps: Sequence[NewStep], room: Room | None, now: int) -> tuple[Claim, ...]:
-    """Write those of these new steps that nobody has tried; return the claims that were assigned at once. The others
-    wait in turn.
-
-    Nothing overtakes what waits in its queue and lane. Lock order: behind all else, since turns are, see `complete.py`.
+    """Write the new steps that nobody has tried, and return the claims that were assigned at once. The others wait in
+    turn. No step overtakes the steps that wait in its queue and lane. Lock order: behind all else, since turns are, see
+    `complete.py`.
     """
     left = dict(room.groups) if room else {}
     sent: list[Claim] = []

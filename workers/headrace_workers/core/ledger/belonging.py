@@ -6,8 +6,8 @@ from headrace_workers.core.sql.database import connect
 
 
 def require_ledger(url: str, prefix: str) -> None:
-    """Raise ConfigurationError unless the ledger's tables are those that this code needs, and it belongs to the
-    deployment whose topics have this prefix.
+    """Raise ConfigurationError unless the ledger has the tables that this code needs, and belongs to the deployment
+    whose topics have this prefix.
     """
     engine = connect(url)
     try:

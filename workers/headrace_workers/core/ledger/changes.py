@@ -1,8 +1,8 @@
-"""The change feed: features note which of their rows changed, and workers follow that in an order that skips none.
-
-PostgreSQL gives numbers before commits: a reader of "greater than the last that I saw" skips what a slow writer commits
-later. So changes are in the order of `(transaction, number)`, and a reader gets only those whose transaction is older
-than every transaction that still runs. A writer that does not end delays followers; nothing is lost.
+"""The change feed: features record which of their rows changed, and workers follow the feed in an order that skips
+none. PostgreSQL gives numbers before commits: a reader of "greater than the last that I saw" skips rows that a slow
+writer commits later. So changes are in the order of `(transaction, number)`, and a reader gets only those whose
+transaction is older than every transaction that still runs. A writer that does not end delays followers; nothing is
+lost.
 
 A kind of change is a name that a feature chooses: see `Feature.change_kinds`.
 """
@@ -117,8 +117,8 @@ def follow(
 ) -> Iterator[tuple[Mark, Row[Any]]]:
     """Return the changes of a kind after a position, in order, each with these columns of the row as it is now.
 
-    The columns are NULL where no row of their table satisfies `where`, which joins it to CHANGES. They stand behind
-    those of MARK. Changes are kept for `KEPT_MS`: a follower that pauses for longer reads everything anew.
+    The columns are NULL where no row of their table satisfies `where`, which joins it to CHANGES. They follow the
+    columns of MARK. Changes are kept for `KEPT_MS`: a follower that pauses for longer reads everything anew.
     """
     query = (
         select(*MARK, *columns)

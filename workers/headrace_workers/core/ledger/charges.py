@@ -1,8 +1,7 @@
-"""What the calls of models for a job cost. Pure.
-
-The price of a call is pinned when the job is routed to its model, with the most that the call may cost: a price that
-changes while it runs changes nothing. Both travel in the context of the job's steps, with the sum of all calls so far,
-so that a receipt tells of every call, whichever worker made it. Money is in micro-units: millionths of a currency.
+"""The cost of a job's model calls. Pure. The price of a call is pinned when the job is routed to its model, with the
+most that the call may cost: a price that changes while the call runs changes nothing. Both travel in the context of the
+job's steps, with the sum of all calls so far, so that a receipt lists every call, whichever worker made it. Money is in
+micro-units: millionths of a currency.
 """
 
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from headrace_schemas import Usage
 from headrace_schemas.events import Cost, ModelCost
 from headrace_schemas.limits import MAX_COSTED
 
-CALL: Final = "call"  # these two are names in the context of a step: the call that is under way, and those that ended
+CALL: Final = "call"  # two names in the context of a step: the call that is under way, and the calls that ended
 CALLS: Final = "calls"
 
 _MILLION: Final = 1_000_000
@@ -107,7 +106,7 @@ def call_in(context: Mapping[str, Any], model: str) -> NextCall:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What a call cost; `amount` is None where its price is not known."""
+    """Cost of a call; `amount` is None if its price is not known."""
 
     model: str
     amount: int | None
@@ -129,7 +128,7 @@ def lost(call: NextCall) -> Charge:
 
 
 def with_charge(context: Mapping[str, Any], charge: Charge) -> dict[str, Any]:
-    """Return the context that adds this charge to those of the calls before."""
+    """Return the context that adds this charge to the charges of earlier calls."""
     calls = {model: list(figures) for model, figures in context.get(CALLS, {}).items()}
     figures = calls.setdefault(charge.model, [0, 0, 0, None])
     figures[0] += 1

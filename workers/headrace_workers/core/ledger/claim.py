@@ -91,7 +91,7 @@ def claim(
 ) -> Claimed:
     """Claim the most urgent groups of each wanted queue and lane, as many as wanted, in one pass.
 
-    `found` is what `heads` saw a moment ago: what others have claimed since is passed over.
+    `found` is what `heads` saw a moment ago; groups that others have claimed since are skipped.
     """
     claims: list[Claim] = []
     lingering: list[int] = []
@@ -125,7 +125,7 @@ def heads(connection: Connection, wanted: Sequence[Wanted]) -> Sequence[Head]:
     return [Head._make(row) for row in run(connection, _heads_of(len(wanted)), parameters)]
 
 
-# Building a statement costs as much as running it: those of the hot path are built once.
+# Building a statement costs as much as running it, so the statements of the hot path are built once.
 @lru_cache
 def _heads_of(count: int) -> Select[Any]:
     heads = [
@@ -305,7 +305,7 @@ def _members(connection: Connection, want: Wanted, group_key: str) -> Sequence[_
 
 
 def _locked(connection: Connection, rows: Sequence[_Member]) -> Sequence[_Member]:
-    """Return those of these steps that nobody else is claiming at this moment."""
+    """Return the steps that nobody else is claiming at this moment."""
     if not locks_rows(connection):
         return rows
     jobs = [row.job_id for row in rows]

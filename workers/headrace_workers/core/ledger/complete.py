@@ -209,8 +209,8 @@ def _advance(
     now: int,
     active: Mapping[str, ActiveJob],
 ) -> dict[str, Settled]:
-    """Write the steps that are done, the ends of jobs, and what is to be published; by job, those that were still this
-    claim's. One of a job that was cancelled, or that died and was replayed, meanwhile is not.
+    """Write the steps that are done, the ends of jobs, and the events to publish. Return, by job, the steps that this
+    claim still held: it has lost the step of a job that was cancelled, or that died and was replayed, meanwhile.
     """
     done = [item for item in settled if isinstance(item.outcome, Done | Ended | Dropped)]
     if not done:
@@ -223,11 +223,11 @@ def _advance(
     _hold_rows(connection, rows, concerned(active, ending))
     for row in rows:
         row.write(connection)
-    said = [record for item in done for record in item.records]
+    records = [record for item in done for record in item.records]
     dropped = {item.job_id: item.outcome.reason for item in done if isinstance(item.outcome, Dropped)}
     over = [(item.job_id, item.end) for item in done if item.ends and item.job_id not in dropped]
     spent = {item.job_id: item.spent for item in done if item.spent is not None}
-    finish(connection, "done", over, now, active, said, spent)
+    finish(connection, "done", over, now, active, records, spent)
     _drop(connection, dropped, now, active)
     return {item.job_id: item for item in done}
 
@@ -333,7 +333,7 @@ def _held(done: Iterable[Settled], settled: Iterable[Settled]) -> list[str]:
 def _bury(
     connection: Connection, claim_id: int, burials: list[Burial], advanced: Collection[str], now: int
 ) -> frozenset[str]:
-    """End jobs in `dead`: at this claim's step, or, of those that have `advanced`, at one that was tried behind it."""
+    """End jobs in `dead`: at this claim's step, or, if a job has `advanced`, at the later step that was tried."""
     if not burials:
         return frozenset()
     held = frozenset(connection.execute(select(STEPS.c.job_id).where(STEPS.c.claim_id == claim_id)).scalars())

@@ -46,7 +46,7 @@ class ActiveJob:
 
 
 def lock_active(connection: Connection, job_ids: Sequence[str]) -> dict[str, ActiveJob]:
-    """Lock those of these jobs and units that have not ended, and return them.
+    """Lock the jobs and units that have not ended, and return them.
 
     Lock order: claims, jobs, steps.
     """
@@ -64,7 +64,7 @@ def assume_active(job_ids: Iterable[str]) -> dict[str, ActiveJob]:
 
 
 def concerned(active: Mapping[str, ActiveJob], job_ids: Sequence[str]) -> dict[Hooks, list[str]]:
-    """Return the features that the completion of these jobs concerns, each with those of the jobs, in their order."""
+    """Return the features that the completion of these jobs concerns, each with its jobs, in their order."""
     found = {}
     for place, feature in enumerate(_concerning()):
         if theirs := [job_id for job_id in job_ids if active[job_id].concerns[place]]:
@@ -109,7 +109,7 @@ def finish(
 
 
 def ended(connection: Connection, job_ids: Sequence[str]) -> list[str]:
-    """Return those of these jobs that have ended."""
+    """Return the jobs that have ended."""
     if not job_ids:
         return []
     query = select(JOBS.c.id).where(among(connection, JOBS.c.id, job_ids), JOBS.c.ended_at.is_not(None))

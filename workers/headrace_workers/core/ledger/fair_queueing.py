@@ -145,8 +145,8 @@ _CLOCK_OF: Final = f"""coalesce((
     AND clock.tenant = '{CLOCK}' AND clock.flow = 0
 ), 0)"""  # noqa: S608 - our own names
 # Add to the virtual time of flows, which never lag behind the clock; where nothing waits they are level with it. A
-# flow's weight is the number of its tenant's flows that are ahead of the clock: those that wait. (EXISTS would let
-# PostgreSQL read all that is ready, to look into it five times.)
+# flow's weight is the number of its tenant's flows that are ahead of the clock, which are the waiting ones. (EXISTS
+# would let PostgreSQL read all that is ready, to look into it five times.)
 _CHARGE: Final = f"""
     WITH given AS ({{given}}),
     timed AS (SELECT given.*, {_CLOCK_OF.format("given")} AS now FROM given),

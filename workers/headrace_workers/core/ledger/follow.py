@@ -1,6 +1,5 @@
-"""Following the ledger: what is in memory is what the ledger said a moment ago.
-
-A follower looks when it is woken, and twice a second by itself: a hint that was lost costs that half second.
+"""Following the ledger: memory holds the ledger's state of a moment ago. A follower looks when it is woken, and twice a
+second by itself: a lost hint costs that half second.
 """
 
 import threading
@@ -68,8 +67,8 @@ class Follower(KeepsGoing, Generic[Change]):
         tell: Callable[[Position], None] | None = None,
         rest: float = _REST,
     ) -> None:
-        """`tell` is told every few seconds how far it is; it may raise Unavailable, with the ledger. `rest`: seconds
-        between two looks, where nobody wakes it.
+        """`tell` is called every few seconds with the follower's position; it may raise Unavailable, as the ledger
+        does. `rest`: seconds between two looks, where nobody wakes it.
         """
         super().__init__(loop)
         self.woken = threading.Event()  # set it, and it looks
@@ -91,7 +90,7 @@ class Follower(KeepsGoing, Generic[Change]):
 
     def _once(self) -> int:
         if self._memory.idle():
-            self._position = None  # whoever is asked for later is followed from then on
+            self._position = None  # tenants that are asked for later are followed from then on
             return 0
         if self._position is None or self._is_to_begin():
             self._position = None

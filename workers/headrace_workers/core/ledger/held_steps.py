@@ -42,17 +42,17 @@ def release_held(connection: Connection, job_ids: Sequence[str]) -> int:
     """Make the held steps of these jobs ready again; return how many. A step that was held for review knows that it was
     released.
     """
-    asked = case((STEPS.c.ready_at >= NEVER, RELEASED), else_=STEPS.c.woken_by)
+    woken_by = case((STEPS.c.ready_at >= NEVER, RELEASED), else_=STEPS.c.woken_by)
     alive = sorted(lock_active(connection, job_ids))
     return connection.execute(
         update(STEPS)
         .where(IS_HELD, among(connection, STEPS.c.job_id, alive))
-        .values(state="ready", ready_at=now_ms(), reason=None, woken_by=asked, held_at=None)
+        .values(state="ready", ready_at=now_ms(), reason=None, woken_by=woken_by, held_at=None)
     ).rowcount
 
 
 def withhold(connection: Connection, job_ids: Sequence[str], reason: str) -> frozenset[str]:
-    """End, as dead, those of these jobs that are held; return their ids. Nobody is given their answers any more."""
+    """End the held jobs as dead; return their ids. Nobody is given their answers any more."""
     alive = sorted(lock_active(connection, job_ids))
     mine = IS_HELD & among(connection, STEPS.c.job_id, alive)
     return _withhold(connection, mine, Category.PERMANENT, reason)

@@ -80,48 +80,48 @@ def _nothing_to_prune(_connection: Connection, _older_than_ms: int) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Hooks:
-    """The hooks of one feature; a feature names those that it needs.
+    """The hooks of one feature; a feature names the hooks that it needs.
 
-    Ingest. `on_admit(connection, jobs, tenants)` returns those of these new jobs that go beyond a quota, each with the
-    reason; their rows are removed. `tenants` are all whose rows the transaction may change. `on_ingest(connection,
-    jobs)` is told of the others. `on_refused(connection, refused, jobs)` is told of records that are refused, and of
-    jobs that were known before or go beyond a quota. `on_reviews(connection, reviews)` takes in what people said of
-    jobs, and returns refusals. `hold_tenants(connection, tenants)` locks what the feature keeps of tenants, for a
+    Ingest. `on_admit(connection, jobs, tenants)` returns the new jobs that exceed a quota, each with the reason; their
+    rows are removed. `tenants` are all tenants whose rows the transaction may change. `on_ingest(connection, jobs)`
+    gets the jobs that were admitted. `on_refused(connection, refused, jobs)` gets the records that are refused, and the
+    jobs that were known before or exceed a quota. `on_reviews(connection, reviews)` takes in people's reviews of jobs,
+    and returns refusals. `hold_tenants(connection, tenants)` locks the feature's rows of these tenants, for a
     transaction in which some jobs are cancelled before others are admitted.
 
     Completion. `concerns()` returns a condition on a row of JOBS, read when the job is locked: whether the job's
     completion concerns the feature. `hold_rows(connection, rows, job_ids)` locks what these rows of steps will change,
-    and what the completion of these jobs, which concern the feature, will. `on_completion(connection, terminals)` is
-    told of the jobs that concern the feature, each with the value of its terminal event. Of a unit it is what its calls
-    of models cost, in the form of a result, or None.
+    and what the completion of these jobs, which concern the feature, will. `on_completion(connection, terminals)` gets
+    the jobs that concern the feature, each with the value of its terminal event. For a unit the value is the cost of
+    its calls of models, in the form of a result, or None.
 
-    Calls. `on_calls(connection, calls)` is told of jobs that concern the feature and are routed to a model again, each
-    with the call, in the transaction that routes them; it returns those that may not call it, each with the reason.
-    `on_work(connection, works)` is told of dead jobs that go on where they died, and of units that ask a model, and
+    Calls. `on_calls(connection, calls)` gets the jobs that concern the feature and are routed to a model again, each
+    with the call, in the transaction that routes them; it returns the jobs that may not call the model, each with the
+    reason. `on_work(connection, works)` gets dead jobs that go on where they died, and units that ask a model; it
     returns those that may not, each with the reason.
 
-    Holding. `on_held(connection, job_ids)` is told of jobs that wait for a person, or until something works.
-    `on_withheld(connection, job_ids, reason)` is told of those that were ended instead of released.
+    Holding. `on_held(connection, job_ids)` gets the jobs that wait for a person, or until something works.
+    `on_withheld(connection, job_ids, reason)` gets the held jobs that were ended instead of released.
 
-    Questions. `known_tenants(connection, limit)` returns so many tenants at most that the feature knows.
-    `incidents(connection)` returns what the feature cannot do at the moment, for `headrace status`.
+    Questions. `known_tenants(connection, limit)` returns at most `limit` tenants that the feature knows.
+    `incidents(connection)` returns the feature's present incidents, for `headrace status`.
 
-    Time. `is_due(now)` returns a condition on the feature's tables: whether `on_reap` has something to do, by the
-    database's clock. `on_reap(connection)` does a bounded part of it, in a transaction of its own.
-    `on_results(connection, jobs)` is told of each job that has ended with a result, once, some minutes later, and
-    `on_ends(connection, jobs)` of each that has ended in whatever way.
+    Time. `is_due(now)` returns a condition on the feature's tables that is true if `on_reap` has something to do, by
+    the database's clock. `on_reap(connection)` does a bounded part of it, in a transaction of its own.
+    `on_results(connection, jobs)` gets each job that has ended with a result, once, some minutes later, and
+    `on_ends(connection, jobs)` each job that has ended in any way.
 
-    Forgetting. `on_forget_jobs(connection, job_ids)` is told of jobs and units that are about to be forgotten: it keeps
-    or deletes what the feature has of them. `on_prune(connection, older_than_ms)` forgets a bounded number of rows, and
+    Forgetting. `on_forget_jobs(connection, job_ids)` gets the jobs and units that are about to be deleted: it keeps or
+    deletes the feature's rows of them. `on_prune(connection, older_than_ms)` forgets a bounded number of rows, and
     returns whether there are more.
 
-    Between features. `on_documents_changed(connection, reasons, version)` is told of documents of knowledge bases that
+    Between features. `on_documents_changed(connection, reasons, version)` gets the documents of knowledge bases that
     changed or were removed: the reasons by document id, and the version that they have now (None: they are gone).
-    `on_batch_file_rewritten(connection, batch_id, is_output)` is told of a batch's output or error file that was
-    written anew, in other pieces. `users_of_file(file_id)` returns the query of the ids of what reads or writes the
-    file with this id (a text or a column) and has not ended: such a file is not deleted.
-    `on_budgets_reached(connection, events)` is told of budgets of which a percentage is spent, in the transaction that
-    spends it: the events that say so, by their ids.
+    `on_batch_file_rewritten(connection, batch_id, is_output)` is called when a batch's output or error file was written
+    again, in other pieces. `users_of_file(file_id)` returns a query for the ids of unfinished users of the file with
+    this id (a text or a column), such as batches: a file in use is not deleted. `on_budgets_reached(connection,
+    events)` is called in the transaction that spends a percentage of a budget, with the events that say so, by their
+    ids.
     """
 
     on_admit: Admit = _admit_all

@@ -41,7 +41,8 @@ def tell(connection: Connection, holder: str, duty: str, incidents: Mapping[str,
 
 
 def open_incidents(connection: Connection) -> list[Incident]:
-    """Return the incidents that are not over, oldest first, but for those that nobody has reported for a minute."""
+    """Return the incidents that are not over, oldest first, except for incidents that nobody has reported for a
+    minute."""
     rows = connection.execute(
         select(INCIDENTS)
         .where(INCIDENTS.c.seen_at > now_ms() - _STALE_MS)

@@ -68,8 +68,8 @@ def named(connection: Connection, name: str, tenant: str | None, limit: int) -> 
     """Return the ids of the jobs that have this idempotency key or correlation id, or that an event with this id
     brought, the newest first.
 
-    Keys, and the ids of most events, are in no column: a job's id is made of them and its tenant. So without a tenant
-    they are looked for under `default` and those that have had work lately.
+    Keys, and the ids of most events, are in no column: a job's id is made of them and its tenant. Without a tenant this
+    searches `default` and the tenants that have had work lately.
     """
     tenants = [tenant] if tenant is not None else _tenants(connection)
     derived = [derive_job_id(each, name) for each in tenants]

@@ -19,11 +19,10 @@ from headrace_workers.core.tables import ACCEPTED, DEAD_LETTERS, JOBS, STEPS
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """Result of one look at jobs that are waited for.
-
-    `ended` has the terminal event (its type and JSON) of each that has ended, `refused` the letter of each that was
-    refused at the door, `known` those of the ones that nobody knew before which the ledger has. `standings` tells of
-    those that have ended, and of which all is wanted, how they stand.
+    """Result of one look at jobs that clients wait for. `ended` has the terminal event (its type and JSON) of each job
+    that has ended, and `refused` the dead letter of each job that admission refused. `known` has the jobs that the
+    ledger has and that were not known before. `standings` has the full state of jobs that have ended, where a client
+    wants all of it.
     """
 
     ended: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)
@@ -82,8 +81,8 @@ class Standing:
 def look(
     connection: Connection, known: Collection[str], unknown: Collection[str], whole: Collection[str] = ()
 ) -> Looked:
-    """Look once for the ends of all these jobs: those that the ledger is known to have, and others. Return the state of
-    those of `whole` that have ended.
+    """Look once for the ends of all these jobs: jobs that the ledger is known to have, and others. Return the full
+    state of the jobs in `whole` that have ended.
     """
     dialect, wanted = connection.dialect.name, frozenset(whole)
     stand = _with_steps(connection, _jobs(dialect, over=True), [job_id for job_id in known if job_id in wanted])
@@ -103,14 +102,14 @@ def look(
 
 
 def standings(connection: Connection, job_ids: Sequence[str]) -> dict[str, Standing]:
-    """Return how each of these jobs stands; those of which nothing is known are left out."""
+    """Return the state of each known job; unknown jobs are left out."""
     found = _with_steps(connection, _jobs(connection.dialect.name, over=False), job_ids)
     rest = [job_id for job_id in job_ids if job_id not in found]
     return found | _not_taken_in(connection, rest) if rest else found
 
 
 def _with_steps(connection: Connection, jobs: Any, job_ids: Sequence[str]) -> dict[str, Standing]:
-    """Return those of these jobs that the statement finds, with their steps."""
+    """Return the jobs that the statement finds, with their steps."""
     if not job_ids:
         return {}
     rows = [JobRow._make(row) for row in run(connection, jobs, {"wanted": list(job_ids)})]
@@ -163,7 +162,7 @@ def _refused(connection: Connection, job_ids: list[str]) -> dict[str, DeadLetter
 
 @lru_cache
 def _jobs(dialect: str, *, over: bool) -> Any:
-    """Select jobs that are no units; with `over` only those that have ended."""
+    """Select jobs that are no units; with `over` only jobs that have ended."""
     wanted = bindparam_of(dialect, JOBS.c.id, name="wanted")
     query = select(*(JOBS.c[name] for name in JobRow._fields)).where(one_of(dialect, JOBS.c.id, wanted))
     query = query.where(JOBS.c.subject.is_(None))

@@ -26,7 +26,7 @@ def renew(connection: Connection, claim_ids: Sequence[int], lease_ms: int) -> fr
 
 
 def _in_order(connection: Connection, claim_ids: Sequence[int]) -> Any:
-    """Return a query of those of these claims that there are, which locks them in the order of their ids."""
+    """Return a query for the claims that exist, which locks them in the order of their ids."""
     return select(CLAIMS.c.id).where(among(connection, CLAIMS.c.id, claim_ids)).order_by(CLAIMS.c.id).with_for_update()
 
 
@@ -67,7 +67,7 @@ def release(connection: Connection, claim_ids: Sequence[int], delay_ms: int = 0,
 def hold(connection: Connection, job_ids: Sequence[str]) -> None:
     """Lock the claims on steps of these jobs: nobody completes them, or gives them back, before this transaction ends.
 
-    What was completed while we waited may have left new claims: they are locked, too.
+    Steps that were completed while we waited may have left new claims: they are locked, too.
     """
     if not locks_rows(connection):
         return
@@ -160,6 +160,6 @@ def _set_back(connection: Connection, now: int, lease_ms: int, by: int) -> None:
 
 
 def _free(connection: Connection, key: Any, which: ColumnElement[bool]) -> list[Any]:
-    """Return the keys of such rows, locked; what somebody else has in hand at this moment is left to that."""
+    """Return the keys of such rows, locked; rows that another transaction holds are left to it."""
     query = select(key).where(which)
     return list(connection.execute(query.with_for_update(skip_locked=True)).scalars())

@@ -60,7 +60,7 @@ def lost_calls(connection: Connection, claim_ids: Sequence[int]) -> list[Any]:
     """Return the steps of these claims that were asking a model, and lock their jobs: a provider may bill such a call,
     and nobody will record its outcome.
     """
-    asked = and_(
+    called = and_(
         among(connection, STEPS.c.claim_id, sorted(claim_ids)), STEPS.c.queue.startswith(model_queue("")),
         JOBS.c.subject.is_(None) | (JOBS.c.kind == SILENT),
     )  # fmt: skip
@@ -68,7 +68,7 @@ def lost_calls(connection: Connection, claim_ids: Sequence[int]) -> list[Any]:
         select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.ordinal, STEPS.c.attempts, STEPS.c.queue, STEPS.c.context,
                JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload, JOBS.c.replays, JOBS.c.traceparent, JOBS.c.correlationid)
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
-        .where(asked)
+        .where(called)
         .order_by(STEPS.c.job_id)
     )  # fmt: skip
     return list(connection.execute(query)) if claim_ids else []

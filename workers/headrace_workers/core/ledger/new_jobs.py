@@ -69,8 +69,8 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Rows of jobs that were written: `unique` are the jobs by their ids, `accepted_at` is when those were accepted
-    that are new, and `ahead` are those of which nothing else is known.
+    """Rows of jobs that were written: `unique` are the jobs by their ids, `accepted_at` is when the new jobs were
+    accepted, and `ahead` are the jobs of which the ledger knows nothing else.
     """
 
     unique: Mapping[str, NewJob]
@@ -140,7 +140,7 @@ def begin(
 
 
 def _over(connection: Connection, jobs: Sequence[NewJob], tenants: Collection[str]) -> dict[str, str]:
-    """Remove those of these jobs, which were just written, that go beyond a quota; return them with the reasons."""
+    """Remove the jobs, which were just written, that exceed a quota; return them with the reasons."""
     over: dict[str, str] = {}
     if jobs:
         for feature in hooks():

@@ -93,8 +93,8 @@ def peek(
 ) -> list[OutboxRow]:
     """Return the oldest records that may be published, in order: so many, and values of so many bytes, but always one.
 
-    What follows a record that was set aside, under the same key, is not among them: a job's events keep their order.
-    Only those with a number above `after`; those of the topics `unread` come without their values.
+    Records behind one that was set aside under the same key are left out: a job's events keep their order. Only records
+    with a number above `after` are returned; records of the topics `unread` come without their values.
     """
     bounds = {"most": limit, "bytes": max_bytes, "after": after, "unread": [str(topic) for topic in unread]}
     rows = run(connection, _oldest(connection.dialect.name), bounds)
@@ -209,6 +209,6 @@ def retry(connection: Connection, ids: Sequence[int] | None = None) -> int:
 
 
 def drop(connection: Connection, ids: Sequence[int]) -> int:
-    """Give up those of these records that were set aside, for good; return how many."""
+    """Give up for good the records that were set aside; return how many."""
     gone = delete(OUTBOX).where(text("outbox.set_aside_at IS NOT NULL"), among(connection, OUTBOX.c.id, list(ids)))
     return connection.execute(gone).rowcount

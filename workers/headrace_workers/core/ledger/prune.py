@@ -1,4 +1,4 @@
-"""Forgetting what is old, so that the ledger grows with what is kept and not with what was."""
+"""Deletion of old rows, so that the ledger grows with the jobs that it keeps and not with all that there ever were."""
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 
@@ -14,9 +14,9 @@ from headrace_workers.core.tables import BUDGETS, DEAD_LETTERS, JOBS, OUTBOX, ST
 def prune(connection: Connection, older_than_ms: int) -> bool:
     """Forget a bounded number of old rows of each kind; return True if there are more.
 
-    Old are jobs and units that ended so long ago, with their steps and dead letters, dead letters of records that never
-    became jobs, what was learnt of groups and tenants, changes, and what features keep. Rows that another transaction
-    holds stay.
+    Delete jobs and units that ended so long ago, with their steps and dead letters, dead letters of records that never
+    became jobs, what was learnt of groups and tenants, changes, and features' rows. Rows that another transaction holds
+    stay.
     """
     before = now_ms() - older_than_ms
     # The record of a job's usage outlives it.

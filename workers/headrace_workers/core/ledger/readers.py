@@ -16,9 +16,7 @@ from headrace_workers.core.tables import POSITIONS, READERS
 
 
 def share(connection: Connection, reader: str, places: Collection[Place], lease_ms: int) -> frozenset[Place]:
-    """Return the places that this reader is to read until its lease ends: those that it has and keeps, and free
-    ones.
-    """
+    """Return the places that this reader is to read until its lease ends: the places that it keeps, and free ones."""
     living = _sign_in(connection, reader, lease_ms)
     held = _held(connection, places)
     mine: set[Place] = set()
@@ -64,8 +62,8 @@ def _held(connection: Connection, places: Iterable[Place]) -> Mapping[Place, str
 
 
 def _fair(places: int, living: list[str], reader: str, turn: int) -> int:
-    """Return how many of a topic's places this reader may have. What cannot be shared evenly goes to another in each
-    topic.
+    """Return how many of a topic's places this reader may have. Places that cannot be shared evenly go to another
+    reader in each topic.
     """
     whole, rest = divmod(places, len(living))
     return whole + ((living.index(reader) + turn) % len(living) < rest)

@@ -62,7 +62,8 @@ _NOW = select(now_ms()).scalar_subquery()
 
 
 def due(connection: Connection) -> Due:
-    """Return whether there is anything to do here, in one read: mostly there is not. What others hold counts, too."""
+    """Return True if there is anything to do here, in one read: mostly there is not. Rows that others hold count,
+    too."""
     ((leases, steps),) = run(connection, _due(), {})
     return Due(bool(leases), bool(steps))
 
@@ -84,7 +85,7 @@ def _due() -> Any:
 
 
 def promote(connection: Connection) -> int:
-    """Make the steps ready whose delay has ended, a bounded number a call. Those that others hold come later."""
+    """Make the steps ready whose delay has ended, a bounded number a call. Steps that others hold come later."""
     due = select(STEPS.c.job_id, STEPS.c.stage).where(IS_WAITING, STEPS.c.ready_at <= now_ms()).limit(_MANY)
     steps: dict[str, list[str]] = {}
     for job_id, stage in connection.execute(due.with_for_update(skip_locked=True)):
@@ -109,8 +110,8 @@ def retry_held(connection: Connection) -> int:
 
 
 def wake_missed(connection: Connection) -> int:
-    """Make the steps ready that wait for a job which has ended: it did so while they began to wait. And those that
-    have waited for as long as they said, with all that wait for the same.
+    """Make ready the steps that wait for a job which ended while they began to wait. Do the same for steps that have
+    waited for as long as they said, with all steps that wait for the same job.
     """
     query = select(STEPS.c.waits_for).join(JOBS, JOBS.c.id == STEPS.c.waits_for)
     missed = connection.execute(query.where(IS_PARKED, JOBS.c.ended_at.is_not(None)).limit(_MANY)).scalars()
@@ -183,7 +184,7 @@ def _lost_calls(connection: Connection, claim_ids: Sequence[int]) -> tuple[list[
 def _end_refused(
     connection: Connection, lost: Sequence[Any], active: dict[str, ActiveJob], dead: Collection[str] = ()
 ) -> None:
-    """Charge lost calls, but those of jobs that are dead by now, and end the jobs that may not make theirs again."""
+    """Charge lost calls, except for jobs that are dead by now, and end the jobs that may not call again."""
     left = {job_id: job for job_id, job in active.items() if job_id not in dead}
     ends = charge_lost(connection, lost, left)
     if ends:
@@ -224,7 +225,7 @@ def _outlived(claim: Any, expired: Any) -> bool:
 def _split(
     connection: Connection, claim_id: int, worker: str, max_crashes: int, *, alone: bool
 ) -> tuple[int, list[Burial]]:
-    """Give back the steps that a dead worker ran; return how many, and the ends of those that are poison."""
+    """Give back the steps that a dead worker ran; return how many, and the ends of the poison ones."""
     rows = connection.execute(
         select(STEPS.c.job_id, STEPS.c.crashes)
         .where(STEPS.c.claim_id == claim_id)
@@ -267,7 +268,7 @@ def expire(connection: Connection) -> int:
     if not late:
         return 0
     late = late[: within_budget([step.read_bytes for step in late], LARGEST_BYTES)]
-    # Their steps are as they are from here on, save that a bridge may claim one.
+    # Their steps do not change from here on, except that a bridge may claim one.
     active = lock_active(connection, [step.job_id for step in late])
     reason = "the deadline passed before a worker could take it"
     mine = and_(where, among(connection, STEPS.c.job_id, sorted(active)))

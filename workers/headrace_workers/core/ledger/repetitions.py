@@ -51,7 +51,7 @@ def repeated(connection: Connection, records: Sequence[RecordContent]) -> frozen
 
 
 def news(connection: Connection, refused: Sequence[Burial]) -> list[Burial]:
-    """Return the refusals that need a letter: not those of sound records that were accepted before."""
+    """Return the refusals that need a letter; a sound record that was accepted before needs none."""
     sound = [burial for burial in refused if burial.sound]
     same = repeated(connection, [RecordContent(burial.refers_to or "", None, burial.value) for burial in sound])
     silent = {burial.id for n, burial in enumerate(sound) if n in same}
@@ -59,7 +59,7 @@ def news(connection: Connection, refused: Sequence[Burial]) -> list[Burial]:
 
 
 def conflicts(connection: Connection, jobs: Sequence[NewJob]) -> list[Burial]:
-    """Return the letters about those of these jobs, none of which was taken in, that came with something new."""
+    """Return letters about the jobs that came with something new; none of these jobs was taken in."""
     same = repeated(connection, [RecordContent(job.id, job.tenant, job.payload) for job in jobs])
     return [
         refusal(

@@ -76,7 +76,7 @@ def replay(connection: Connection, wanted: DeadFilter, limit: int = 1_000, max_b
     unit has its patience anew. A record that was refused at the door is published again.
     """
     query = _select(wanted, *_FACTS)
-    if wanted.id is None:  # what is cut would stand before the others for ever
+    if wanted.id is None:  # cut letters would stand before the others for ever
         query = query.where(DEAD_LETTERS.c.truncated.is_(False))
     found = connection.execute(query.limit(limit)).all()
     whole = _within([row for row in found if not row.truncated], max_bytes)
@@ -99,7 +99,7 @@ def replay(connection: Connection, wanted: DeadFilter, limit: int = 1_000, max_b
 
 
 def _revive(connection: Connection, jobs: Collection[str]) -> None:
-    """Let those of these jobs and units that are dead go on where they died."""
+    """Let the dead jobs and units go on where they died."""
     if not jobs:
         return
     columns = (JOBS.c[name] for name in ("id", "subject", "tenant", "ended_at", "terminal", "state"))

@@ -12,7 +12,7 @@ class Written(Protocol):
     """Something that is written in the transaction that completes a step."""
 
     def write(self, connection: "Connection") -> object:
-        """Write it. What is there already is passed over."""
+        """Write the rows. Rows that exist are skipped."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,13 +36,13 @@ def in_parts(steps: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
 
 
 def alike(rows: Sequence[Any], limit: int, budget: int) -> list[Any]:
-    """Return the first of these steps, which are in order of urgency, and those that go best with it: at most `limit`,
-    and within the budget.
+    """Return the first of these steps, which are in order of urgency, and the steps that go best with it: at most
+    `limit`, and within the budget.
 
-    A model forwards only the shortest prompt of a batch at once, and what longer ones have beyond it step by step:
-    prompts of like length made 1.2 times the tokens a second of those that came together. So those of one urgency lie
-    in order of size, and a whole block of them is taken, which leaves no gap that a later group would straddle. It has
-    whole batches, since a step of a batch costs much the same for one row as for sixteen.
+    A model forwards only the shortest prompt of a batch at once, and the rest of longer prompts step by step: prompts
+    of like length made 1.2 times the tokens a second of mixed ones. So steps of one urgency lie in order of size, and a
+    whole block of them is taken, which leaves no gap that a later group would straddle. A block has whole batches,
+    since a step of a batch costs much the same for one row as for sixteen.
     """
     if len(rows) <= limit and sum(row.tokens for row in rows) <= budget:
         return list(rows)
@@ -61,8 +61,8 @@ def alike(rows: Sequence[Any], limit: int, budget: int) -> list[Any]:
 
 
 def of_one_beginning(rows: Sequence[Any]) -> Sequence[Any]:
-    """Return those of these steps, in order of urgency, that are as urgent as the first and whose prompts begin with
-    the same text or share no beginning, if they make a batch; else all of them: a model runs the rest together.
+    """Return the steps that are as urgent as the first and whose prompts begin with the same text or share no
+    beginning, if they make a batch. Else return all: a model runs the rest together. `steps` are in order of urgency.
     """
     first = rows[0]
     one = (first.rank, first.due, first.prefix)

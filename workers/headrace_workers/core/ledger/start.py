@@ -119,12 +119,12 @@ def start(connection: Connection, claim_id: int, *, worker: str, lease_ms: int) 
 
     The same worker may ask again, because it never got the answer: whether it runs the claim already, it knows itself.
     """
-    asked = {"claim": claim_id, "by": worker, "lease_ms": lease_ms}
+    values = {"claim": claim_id, "by": worker, "lease_ms": lease_ms}
     found: list[tuple[Any, ...]]
     if locks_rows(connection):
-        found = list(run(connection, _BEGUN_STEPS, asked))
+        found = list(run(connection, _BEGUN_STEPS, values))
     else:
-        begun = connection.execute(_BEGIN, asked).all()
+        begun = connection.execute(_BEGIN, values).all()
         rows = connection.execute(_STEPS, {"claim": claim_id}).all() if begun else []
         found = [(*begun[0], *row) for row in rows] or [(*row, *_NO_STEP) for row in begun]
     if not found:

@@ -1,7 +1,7 @@
 """Units of work that follow an event, such as a delivery, for each endpoint that subscribes to it.
 
 A unit is a row of `jobs` with a subject, the job or batch that its event tells of, and one step: claims, leases,
-retries and deadlines are those of all work. It is no job: nobody sent it, its end is told to nobody and starts nothing,
+retries and deadlines work as for jobs. It is no job: nobody sent it, its end is published to nobody and starts nothing,
 and it does not count against the bound of open jobs. While it is open, its subject is kept.
 """
 
@@ -53,7 +53,7 @@ class NewUnit:
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """Number of new units, and those of their groups that were assigned at once."""
+    """Number of new units, and the groups of them that were assigned at once."""
 
     count: int = 0
     assigned: tuple[Claim, ...] = ()
@@ -90,7 +90,7 @@ def _new_units(dialect: str) -> Any:
 
 
 def _beyond(connection: Connection, written: Sequence[NewUnit]) -> list[NewUnit]:
-    """Return those of these units, just written, that exceed what their endpoints may have open."""
+    """Return the units, just written, that exceed what their endpoints may have open."""
     dialect = connection.dialect.name
     endpoints = sorted({unit.endpoint for unit in written})
     crowd: Counter[str] = Counter(dict(run(connection, _open(dialect), {"endpoints": endpoints})))

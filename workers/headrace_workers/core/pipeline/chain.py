@@ -79,6 +79,6 @@ def with_attempt(context: Mapping[str, Any], attempt: Attempt) -> dict[str, Any]
 
 def in_words(attempts: Sequence[Attempt], links: Sequence[Link] = ()) -> str:
     """Return what was tried, for a person: `a (reroutable: it did not answer), b (…)`."""
-    said = [f"{each.model} ({each.category}: {each.reason})" if each.reason else each.model for each in attempts]
-    said += [f"{each.model} (skipped: {each.skipped})" for each in links if each.skipped]
-    return ", ".join(said)[:MAX_SHORT_TEXT]
+    words = [f"{each.model} ({each.category}: {each.reason})" if each.reason else each.model for each in attempts]
+    words += [f"{each.model} (skipped: {each.skipped})" for each in links if each.skipped]
+    return ", ".join(words)[:MAX_SHORT_TEXT]

@@ -12,7 +12,7 @@ _PIECE = re.compile(r"[A-Za-z]{1,12}|[^\sA-Za-z]")
 
 
 def estimate_tokens(job: Job) -> int:
-    """Return how many tokens a job may cost at most, roughly: what it reads and what it may write."""
+    """Return roughly how many tokens a job may cost at most: its prompt and the longest answer."""
     match job:
         case GenerationJob():
             turns = [message.content for message in job.messages] or [job.prompt or ""]

@@ -1,6 +1,7 @@
 """Routing of jobs: the only module that decides where a job goes next, both at ingest and when a step is done."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Final
@@ -74,11 +75,11 @@ _AROUND: Final = 200  # tokens around what says what is wrong with an answer
 
 
 class Pipeline:
-    """The stages, in the order in which a job passes them. Everything that depends on which there are asks this.
+    """The stages, in the order in which a job passes them. Everything that depends on the set of stages asks this.
 
-    Without `stages` these are those of all features. `judge_model` answers rubrics that name no model. `avoided`
-    returns the models that interactive jobs are not sent to while another model may answer them. `prices` are those of
-    the deployment's models; without them none is known.
+    Without `stages` it has the stages of all features. `judge_model` answers rubrics that name no model. `avoided`
+    returns the models that interactive jobs are not sent to while another model may answer them. `prices` has the
+    prices of the deployment's models; without it no price is known.
     """
 
     def __init__(
@@ -94,6 +95,12 @@ class Pipeline:
         self._avoided = avoided
         self.prices = prices or NoPrices()
         self._places = {stage.name: place for place, stage in enumerate(self.stages)}
+
+    def avoiding(self, avoided: Callable[[], Collection[str]]) -> "Pipeline":
+        """Return the same pipeline, which leads around the models that `avoided` returns."""
+        found = copy(self)
+        found._avoided = avoided
+        return found
 
     def stage(self, name: str) -> Stage | None:
         """Return the stage of this name, None when this version knows none."""
@@ -149,10 +156,10 @@ class Pipeline:
 
     def models_of(self, job: Job) -> frozenset[str]:
         """Return every model alias that this job may need on its way."""
-        asked = {stage.model("", job, self._judge_model) for stage in self.stages}  # all are named, for every draw
+        models = {stage.model("", job, self._judge_model) for stage in self.stages}  # all are named, for every draw
         named = job.judge_models if isinstance(job, JudgedJob) else ()
         chain = job.chain if isinstance(job, GenerationJob) else ()
-        return frozenset(model for model in (*asked, *named, *chain) if model is not None)
+        return frozenset(model for model in (*models, *named, *chain) if model is not None)
 
     def _route(self, stage: Stage, job_id: str, job: Job, model: str | None = None) -> Route | None:
         model = model or stage.model(job_id, job, self._judge_model)
@@ -204,9 +211,9 @@ class Pipeline:
         """
         if not isinstance(job, GenerationJob):
             return once
-        asked = [stage.further_answers(job) for stage in self.stages]
-        objection = _AROUND + sum(each.tokens for each in asked)
-        return once + sum(each.answers for each in asked) * (once + job.sampling.max_tokens + objection)
+        further = [stage.further_answers(job) for stage in self.stages]
+        objection = _AROUND + sum(each.tokens for each in further)
+        return once + sum(each.answers for each in further) * (once + job.sampling.max_tokens + objection)
 
     # -- queues and workers
 
@@ -238,7 +245,7 @@ class Pipeline:
     def queues_of(self, roles: Collection[str], model: str | None) -> list[str]:
         """Return the queues that a worker of these roles listens to, in the order in which it looks at them.
 
-        What is nearest to its end comes first: a job that was begun is finished before another is.
+        Stages near the end come first: a worker finishes jobs before it begins others.
         """
         if MODEL_ROLE in roles and model is None:
             raise ConfigurationError(f"a worker with the role {MODEL_ROLE} needs a --model")

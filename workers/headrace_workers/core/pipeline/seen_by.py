@@ -19,10 +19,10 @@ def seen_by(context: Mapping[str, Any], *providers: str | None) -> dict[str, Any
 
 def all_that_saw(context: Mapping[str, Any], answer: Answer | None, judge: JudgeVerdict | None) -> tuple[str, ...]:
     """Return every provider that the text was sent to, for the receipt with this answer and this verdict."""
-    asked = [each.provider for each in tried_in(context)]
+    providers = [each.provider for each in tried_in(context)]
     if answer is not None:
-        asked += [answer.provider, *(each.provider for each in answer.attempts)]
+        providers += [answer.provider, *(each.provider for each in answer.attempts)]
     if judge is not None:
-        asked += [each.provider for each in judge.scores]
-    found = {**context, **seen_by(context, *asked)}.get(_SEEN, ())
+        providers += [each.provider for each in judge.scores]
+    found = {**context, **seen_by(context, *providers)}.get(_SEEN, ())
     return tuple(found)

@@ -190,8 +190,8 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
     charge = _charge(started, task, done, conditions)
     charged = with_charge(task.context, charge) if charge and not _is_told(charge, done.event) else {}
     events = (*done.also, *((_with_cost(done.event, charge),) if done.event else ()))
-    said = [_with_stages(event, stages) for event in events]
-    event = said[-1] if done.event else task.event
+    staged = [_with_stages(event, stages) for event in events]
+    event = staged[-1] if done.event else task.event
     pipeline = conditions.pipeline
     route = pipeline.next_step(
         row.job_id,
@@ -207,7 +207,7 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
     ordinal = row.ordinal + pipeline.goes_back(started.stage, route.stage.name)
     if ordinal > _MOST_ROUNDS:
         raise WrongOutcome(f"sent the job back to {done.to!r} more than {_MOST_ROUNDS} times")
-    records = _outgoing(started, row, said, conditions)
+    records = _outgoing(started, row, staged, conditions)
     payload, event_type = (
         (records[-1].value, type_of(event)) if done.event else (row.payload, row.event_type)  # type: ignore[arg-type]
     )

@@ -97,16 +97,16 @@ def no_further_answers(_job: Job) -> FurtherAnswers:
 class Stage:
     """A stage of the pipeline.
 
-    An event goes to the first later stage that `takes` its class and whose `when(job, event)` is true. One that is for
-    a share of the jobs is passed over by those that are not `drawn(job_id, job)`; one of a model, too, when
-    `model(job_id, job, the deployment's judge)` names none. What could not be done is tried again by the schedule
-    `retry`, or at once with the model that `elsewhere(job, the model that was asked)` names. Steps may share a call if
-    they have the same model and the same `group(job, job_id)`; those with the same `prefix(job)` begin with the same,
-    and are run together where there are many of them. `needs` are built once a process and handed to `step` by their
-    names; a stage of a model is handed the model as `generator`.
+    An event goes to the first later stage that `takes` its class and whose `when(job, event)` is true. A stage for a
+    share of the jobs is skipped by jobs that are not `drawn(job_id, job)`; a stage of a model is also skipped when
+    `model(job_id, job, the deployment's judge)` returns None. A failed step is tried again by the schedule `retry`, or
+    at once with the model that `elsewhere(job, the model that was asked)` names. Steps may share a call if they have
+    the same model and the same `group(job, job_id)`; steps with the same `prefix(job)` begin with the same text, and
+    run together where there are many of them. `needs` are built once a process and handed to `step` by their names; a
+    stage of a model is handed the model as `generator`.
 
     Where a stage is `optional` for a job, that job passes it over while no worker does it; others wait. `again(job)`
-    says what else the job may cost because this stage asks its model for another answer.
+    returns the further cost of the job if this stage asks its model for another answer.
 
     One run of a model's step reads and writes `most_tokens(job, read_bytes)` at most, where it is given so many bytes
     of job, event and context.

@@ -237,8 +237,8 @@ def tell(connection: Connection) -> None:
 
 
 def last(connection: Connection, act: Callable[..., object], arguments: Mapping[Any, Any]) -> None:
-    """Call `act` with the connection and all its arguments, at the end of this transaction: what it locks comes
-    behind all else then, and all of it is locked in one order.
+    """Call `act` with the connection and all its arguments, at the end of this transaction: its locks come behind all
+    others, and in one order.
     """
     acts: dict[Callable[..., object], dict[Any, Any]] = connection.info.setdefault(_LAST, {})
     acts.setdefault(act, {}).update(arguments)

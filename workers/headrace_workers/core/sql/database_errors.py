@@ -54,7 +54,7 @@ class LedgerRefused(HeadraceError):
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise headrace's errors for those that the database raises in the body, without users' texts."""
+    """Raise headrace's errors in place of the database's errors in the body, without users' texts."""
     try:
         yield
     except PoolExhausted as error:

@@ -49,8 +49,8 @@ def run_text(connection: Connection, text: str, parameters: Parameters | Sequenc
 
 
 def failed(connection: Connection, text: str, error: Exception) -> DBAPIError:
-    """Return the driver's error as SQLAlchemy would raise it. A connection that is lost is given up, and so are those
-    that lead to the same place.
+    """Return the driver's error as SQLAlchemy would raise it. A lost connection is given up, and so are the others to
+    the same server.
     """
     gone = is_gone(connection.connection.driver_connection, error)
     if gone:
@@ -60,7 +60,7 @@ def failed(connection: Connection, text: str, error: Exception) -> DBAPIError:
 
 
 def is_gone(driver: Any, error: Exception) -> bool:
-    """Return whether a connection of the driver's is lost, or leads to a server that is none that we can use."""
+    """Return True if a connection of the driver's is lost, or leads to a server that we cannot use."""
     return bool(driver.broken or driver.closed or leads_elsewhere(error))
 
 

@@ -16,9 +16,9 @@ _IDLE: Final = 0  # psycopg's TransactionStatus.IDLE, which is not loaded where 
 class Reads:
     """Single reads in no transaction. Thread-safe; not to be carried over a fork (call `close` in the parent before).
 
-    On PostgreSQL they have connections of their own: to lend one from SQLAlchemy's pool and to give it back costs as
-    much as such a read. They are made as the engine's are, and bounded as those are; what the engine has lost, or left,
-    they leave, too, since they lead to the same place.
+    On PostgreSQL they have connections of their own: borrowing one from SQLAlchemy's pool costs as much as such a read.
+    These connections are opened as the engine's are, and have the same bound. When the engine drops its connections,
+    these are dropped too, since they lead to the same server.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -40,7 +40,7 @@ class Reads:
         return self._run(*as_text(statement, parameters))
 
     def close(self) -> None:
-        """Close what is kept; what is in use is closed when it comes back."""
+        """Close the idle connections; a connection in use is closed when it comes back."""
         left, self._kept = self._kept, []
         while (driver := _taken(left)) is not None:
             driver.close()

@@ -47,7 +47,7 @@ class Keyring:
         self._kept: OrderedDict[str, tuple[float, KeyRow | None]] = OrderedDict()
 
     async def caller(self, request: Request, key: str | None) -> Caller:
-        """Whose request it is. 401 where that is nobody's."""
+        """Return the caller of a request. Refuse it with 401 if its key is nobody's."""
         if self._open_to is not None:
             _only_from_here(request)
             return Caller(self._open_to, frozenset(all_scopes()), OPEN)

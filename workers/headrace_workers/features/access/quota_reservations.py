@@ -1,4 +1,4 @@
-"""Tenants' quotas in a gateway: what a job may use is reserved before it is sent."""
+"""Tenants' quotas in a gateway: a job's largest use is reserved before the job is sent."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -54,10 +54,10 @@ class QuotaReservations:
                 digest=want.request.digest,
             )
 
-        def reserve(asked: list[Sequence[Want]]) -> list[Beyond | BaseException | None]:
+        def reserve(calls: list[Sequence[Want]]) -> list[Beyond | BaseException | None]:
             """Reserve for each request by itself: its jobs are admitted all, or none."""
             answers: list[Beyond | BaseException | None] = []
-            for wants in asked:
+            for wants in calls:
                 try:
                     reserved = quotas.reserve([priced(want) for want in wants])
                 except HeadraceError as error:
@@ -66,9 +66,9 @@ class QuotaReservations:
                 answers.append(next(iter(reserved.values()), None))
             return answers
 
-        def release(asked: list[Sequence[AdmissionRequest]]) -> list[None]:
-            quotas.release([(each.job_id, each.digest) for requests in asked for each in requests])
-            return [None] * len(asked)
+        def release(calls: list[Sequence[AdmissionRequest]]) -> list[None]:
+            quotas.release([(each.job_id, each.digest) for requests in calls for each in requests])
+            return [None] * len(calls)
 
         self._find: Batcher[str, bool] = Batcher(find, executor)
         self._reserve: Batcher[Sequence[Want], Beyond | None] = Batcher(reserve, executor)

@@ -38,7 +38,7 @@ QUOTAS: Final = Table(
     Column("told", SmallInteger, nullable=False),  # the percentage that was last told of in this period
 )
 
-# What is reserved for jobs that have not ended, of tenants that have a quota.
+# Reservations of jobs that have not ended, of tenants that have a quota.
 RESERVATIONS: Final = Table(
     "reservations",
     METADATA,

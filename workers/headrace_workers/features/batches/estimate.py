@@ -18,7 +18,8 @@ _ENOUGH = 20  # lines of a kind that ran, before they speak for that kind
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A line that ran: the tokens that it might write, those that it wrote, and how long it kept a worker busy (ms)."""
+    """A line that ran: the tokens that it might write, the tokens that it wrote, and how long it kept a worker busy
+    (ms)."""
 
     wanted: int
     wrote: int
@@ -27,7 +28,7 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A sum: what is expected, and what it lies between in nine of ten cases."""
+    """A sum: its expected value, and the bounds that hold it in nine of ten cases."""
 
     expected: float
     low: float
@@ -45,24 +46,24 @@ class Interval:
 def predicted(
     wanted: Mapping[int, int], ran: Sequence[Ran], of: Callable[[Ran], float], most: float | None = None
 ) -> Interval | None:
-    """Return the total of the lines, of which `wanted` says how many may write so many tokens, by what `of` says of
-    those that ran. None where too few did. No line comes to more than `most` times its tokens.
+    """Return the total of `of` over the lines, estimated from the lines that `ran`; None if too few ran. `wanted`
+    counts lines by the tokens that they may write. No line comes to more than `most` times its tokens.
 
-    Of a kind of which too few ran it is not known whether its lines are as long as others, or the same share of what
-    they may: the interval holds both.
+    If too few lines of a kind ran, its lines may be as long as others, or the same share of their limit: the interval
+    holds both.
     """
     if len(ran) < _ENOUGH:
         return None
     by_kind: defaultdict[int, list[Ran]] = defaultdict(list)
     for each in ran:
         by_kind[_kind(each.wanted)].append(each)
-    asked: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+    wanted_of: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
     for tokens, lines in wanted.items():
         if lines > 0:
-            asked[_kind(tokens)].append((tokens, lines))
+            wanted_of[_kind(tokens)].append((tokens, lines))
     expected = variance = unsure = 0.0
     fewest = len(ran)
-    for kind, lines_of in asked.items():
+    for kind, lines_of in wanted_of.items():
         like = by_kind[kind]
         mean, spread = _sum(lines_of, like if len(like) >= _ENOUGH else ran, of)
         if len(like) < _ENOUGH:
@@ -76,20 +77,20 @@ def predicted(
     return Interval(expected, max(0.0, expected - margin), min(ceiling, expected + margin))
 
 
-def _sum(asked: Sequence[tuple[int, int]], like: Sequence[Ran], of: Callable[[Ran], float]) -> tuple[float, float]:
+def _sum(wanted: Sequence[tuple[int, int]], like: Sequence[Ran], of: Callable[[Ran], float]) -> tuple[float, float]:
     """Mean and variance of the sum of lines that take the same share of what they may."""
     mean, spread = _moments([of(each) / each.wanted for each in like])
-    total = sum(tokens * lines for tokens, lines in asked)
-    squares = sum(tokens**2 * lines for tokens, lines in asked)
+    total = sum(tokens * lines for tokens, lines in wanted)
+    squares = sum(tokens**2 * lines for tokens, lines in wanted)
     return total * mean, spread * (squares + total**2 / len(like))
 
 
 def _sum_as_long(
-    asked: Sequence[tuple[int, int]], ran: Sequence[Ran], of: Callable[[Ran], float], most: float | None
+    wanted: Sequence[tuple[int, int]], ran: Sequence[Ran], of: Callable[[Ran], float], most: float | None
 ) -> tuple[float, float]:
     """The same of lines that take as much as others, if they may."""
     total = variance = 0.0
-    for tokens, lines in asked:
+    for tokens, lines in wanted:
         mean, spread = _moments([min(of(each), math.inf if most is None else most * tokens) for each in ran])
         total += lines * mean
         variance += spread * (lines + lines**2 / len(ran))
@@ -112,8 +113,8 @@ def side_by_side(intervals: Sequence[tuple[int, int]]) -> float:
 
 
 def last_one(longest: float, parallel: float) -> float:
-    """For how long at most others may have nothing left to do while the last group runs: the bound of any order in
-    which whoever is free takes the next (Graham 1966), (1 - 1/p) of the longest.
+    """Return how long at most other workers may idle while the last group runs: (1 - 1/p) of the longest, which holds
+    for every order in which a free worker takes the next (Graham 1966).
     """
     return (1 - 1 / parallel) * longest
 

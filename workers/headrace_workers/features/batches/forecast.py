@@ -21,16 +21,16 @@ GENERATES: Final = "generate"
 _SHOWN: Final = 20  # problems
 _AT_ONCE: Final = 500  # keys that are looked up
 
-# Of keys, those of which an answer is there.
+# From keys to the ones that have an answer.
 Known = Callable[[Sequence[str]], Iterable[str]]
 
 
 @dataclass
 class Forecast:
-    """Counts of lines by what would become of them; tokens; and what the cache would say.
+    """Counts of lines by their likely outcome; tokens; and the cache's likely answers.
 
-    `wanted` tells for each model how many lines may write so many tokens. `repeated` are lines that ask for the very
-    same as an earlier one, where the cache may answer; `known` are those whose answer is there already.
+    `wanted` counts, for each model, the lines by the tokens that they may write. `repeated` are lines that repeat an
+    earlier request exactly and may be served from the cache; `known` are lines whose answer exists already.
     """
 
     cache: CacheMode

@@ -1,6 +1,6 @@
 """Results of lines, brought into the files of their batch, which grow while it runs.
 
-What was written to the store counts when the ledger says so, in the transaction that marks the lines: until then they
+An object in the store counts once the ledger says so, in the transaction that marks its lines: until then the lines
 stay to be written. So no line is in a file twice, and none is lost.
 """
 

@@ -47,8 +47,8 @@ def retry_failed(
     """
     if batch.ended_at is None:
         raise NotOver(f"{batch.id} is not over ({batch.state}): wait for it, or cancel it")
-    said = json.dumps({"of": batch.id, "max_tokens": max_tokens})
-    key = hashlib.sha256(f"retry {said}".encode()).hexdigest()
+    origin = json.dumps({"of": batch.id, "max_tokens": max_tokens})
+    key = hashlib.sha256(f"retry {origin}".encode()).hexdigest()
     if (known := batches.keyed(batch.tenant, key)) is not None:
         return known, False
     if files.head(batch.input_file, 1) is None:

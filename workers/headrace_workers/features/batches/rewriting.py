@@ -108,7 +108,7 @@ class Rewriting:
     def _rewrite(
         self, batch: Row[Any], missing: Sequence[Row[Any]], alive: Callable[[], object]
     ) -> Iterator[tuple[int, bytes]]:
-        """Number and text of those of these lines that can be had once more."""
+        """Yield the number and text of each missing line that can still be found."""
         terms = terms_of(batch)
         seen = Circumstances(terms, cancelled=False, late=False)
         wanted = {line.number: line for line in missing if line.reason is None}
@@ -145,25 +145,25 @@ class Rewriting:
             ended = EndedLine(line.number, line.custom_id, 0, text, tuple(known[job_id] for job_id in jobs))
             # It is what it was: the batch may have been cancelled, or become late, since then.
             as_then = replace(seen, cancelled=line.code == BATCH_CANCELLED, late=line.code == BATCH_EXPIRED)
-            said = written(ended, as_then)
-            if (said.fate.code is None) == (line.state == DONE):  # it may have been replayed
-                yield line.number, said.text
+            rewritten = written(ended, as_then)
+            if (rewritten.fate.code is None) == (line.state == DONE):  # it may have been replayed
+                yield line.number, rewritten.text
 
 
 def _jobs_of(line: Read, terms: Terms) -> tuple[bytes | None, list[str]]:
     """The text of a line, where its answer depends on it, and the ids of the jobs that it became."""
     try:
-        said = parsed(line.text)
-        if is_request(said):
-            return line.text, job_ids(read(said, line.number, terms))
+        body = parsed(line.text)
+        if is_request(body):
+            return line.text, job_ids(read(body, line.number, terms))
     except (NoJob, NoJSON):  # a version that no longer reads it
         return None, []
-    key = said.get("idempotency_key") if terms.own_keys else None
+    key = body.get("idempotency_key") if terms.own_keys else None
     return None, [derive_job_id(terms.tenant, key or terms.key(line.number))]
 
 
 def _telling(lines: Iterable[Read], alive: Callable[[], object]) -> Iterator[Read]:
-    """These lines; somebody is told that there are more after so many of them, or so many bytes."""
+    """Yield these lines, and call `alive` after every so many lines or bytes."""
     told_line, told_byte = 0, 0
     for line in lines:
         if line.number - told_line >= _LINES_AT_ONCE or line.end - told_byte >= _TOLD_BYTES:

@@ -1,8 +1,8 @@
 """A line that has ended, as its sender reads it, and what is counted of it. Pure.
 
-The answer to a job of headrace's stands in the output as `headrace run` writes receipts: the event, its type, the
-line's number and its `custom_id`; that to a request of OpenAI's in the shape of OpenAI's, with the line's number. What
-has no answer stands in the error file in that shape, whatever it was.
+The answer to a job of headrace stands in the output as `headrace run` writes receipts: the event, its type, the line's
+number and its `custom_id`. The answer to an OpenAI request has OpenAI's shape, with the line's number. A line without
+an answer stands in the error file in OpenAI's shape, whichever kind it was.
 """
 
 import math
@@ -105,14 +105,14 @@ def _answered_request(line: EndedLine, text: bytes, seen: Circumstances) -> Writ
         failed = _failed(line, seen, code, reason, receipt_of(ends[0], events[0]), spent=fate.spent, response=response,
                          param=error.param)  # fmt: skip
         return failed._replace(fate=replace(fate, code=code))
-    said = {
+    output = {
         "id": request_id(line, seen),
         "custom_id": line.custom_id,
         "line": line.number,
         "response": {"status_code": 200, "request_id": ends[0].job_id, "body": body},
         "error": None,
     }
-    return Written(to_json(said) + b"\n", fate)
+    return Written(to_json(output) + b"\n", fate)
 
 
 def why(event: dict[str, Any], cls: type | None, seen: Circumstances) -> tuple[str, str]:
@@ -146,7 +146,7 @@ def _failed(
     response: dict[str, Any] | None = None,
     param: str | None = None,
 ) -> Written:
-    said: dict[str, Any] = {
+    body: dict[str, Any] = {
         "id": request_id(line, seen),
         "custom_id": line.custom_id,
         "line": line.number,
@@ -154,8 +154,8 @@ def _failed(
         "error": {"code": code, "message": reason, "param": param},
     }
     if receipt is not None:
-        said["receipt"] = receipt
-    return Written(to_json(said) + b"\n", Fate(line, code, spent=spent))
+        body["receipt"] = receipt
+    return Written(to_json(body) + b"\n", Fate(line, code, spent=spent))
 
 
 def request_id(line: EndedLine, seen: Circumstances) -> str:
@@ -200,9 +200,9 @@ def spent(line: EndedLine, event: dict[str, Any], used: int) -> int:
 
 
 def _spent_in_vain(line: EndedLine, event: dict[str, Any]) -> int:
-    """Nobody knows what was cost by a run without an answer: as much as was reserved for it, each time. Where a later
-    stage failed at last it ran once, however often that was tried, if at all: what a person withholds was not. Where an
-    earlier one failed it did not run.
+    """Return the tokens charged for runs without an answer. Their true use is unknown, so each counts as its
+    reservation. If a later stage failed, the model ran once at most (not at all if a person withheld the job), however
+    often the stage was tried. If an earlier stage failed, the model did not run.
     """
     ran = any(stage["stage"] in _RUNS for stage in event.get("stages", ()))
     tried, stage = int(event.get("attempts", 0)), event.get("stage")

@@ -25,12 +25,12 @@ def audit(units: Sequence[Unit], *, generator: Generator) -> list[Outcome]:
     Some are answered twice, to measure how far the model agrees with itself. If there is no answer after some attempts,
     the verdict is unknown: neither clean nor wrong.
     """
-    asked = [
+    found = [
         (place, unit.job, unit.event)
         for place, unit in enumerate(units)
         if isinstance(unit.job, GenerationJob) and isinstance(unit.event, Output)
     ]
-    times = [2 if twice(units[place].id) else 1 for place, _, _ in asked]
+    times = [2 if twice(units[place].id) else 1 for place, _, _ in found]
     requests = [
         Request(
             with_format(job.conversation, job),
@@ -40,21 +40,21 @@ def audit(units: Sequence[Unit], *, generator: Generator) -> list[Outcome]:
             tools=job.tools,
             tool_choice=job.tool_choice,
         )
-        for (_, job, _), count in zip(asked, times, strict=True)
+        for (_, job, _), count in zip(found, times, strict=True)
         for _ in range(count)
     ]
     completions = iter(generator.generate(requests) if requests else [])
     outcomes: list[Outcome] = [_unknown(unit, "it is no audit of a generation job") for unit in units]
-    for (place, _, served), count in zip(asked, times, strict=True):
+    for (place, _, served), count in zip(found, times, strict=True):
         outcomes[place] = _outcome(units[place], served, *islice(completions, count))
     return outcomes
 
 
 def compared(audit_id: str, served: str, fresh: str, again: str | None = None) -> Audited:
     """Return the verdict of an audit. `again` is a second fresh answer."""
-    said = compare(served, fresh)
+    comparison = compare(served, fresh)
     own = None if again is None else Own(again, compare(fresh, again).kind)
-    return Audited(audit_id, said.kind, said.reason, fresh, own)
+    return Audited(audit_id, comparison.kind, comparison.reason, fresh, own)
 
 
 def _outcome(

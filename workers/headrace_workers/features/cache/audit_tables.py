@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from headrace_workers.core.tables import METADATA
 
-# What is audited: what was served; what the threshold alone refused; what a guard refused.
+# Kinds of audit: of served answers, of answers that only the threshold refused, and of answers that a guard refused.
 HIT: Final = "hit"
 BELOW: Final = "below"
 REFUSED: Final = "refused"
@@ -33,8 +33,8 @@ _AWAITS_FRESH = text("label IS NULL")
 _UNKNOWN = text("label = 'unknown'")
 _UNJUDGED = text("label IS NOT NULL AND NOT judged")
 
-# What likeness served to a job, or nearly did, and a fresh answer to its question. Of a hit, the id is that of the unit
-# that makes this answer; what was nearly served is compared with the answer that the job was given instead.
+# An answer that likeness served to a job, or nearly did, and a fresh answer to its question. A hit has the id of the
+# unit that makes the fresh answer; a near miss is compared with the answer that the job was given instead.
 AUDITS: Final = Table(
     "audits",
     METADATA,

@@ -38,10 +38,10 @@ class Auditing:
         return chosen(audit_id(job_id, hit.entry_id), self._share)
 
     def draw(self, job_id: str, question: str, hit: Hit, output: Output, afresh: GenerationJob | None) -> Drawn:
-        """Whether this hit, which was found by likeness, is audited; its stratum, and its chance of that.
+        """Return the audit of a hit by likeness, if it is drawn, with the hit's stratum and its chance of an audit.
 
-        `afresh` is what its model is to be asked; None where that cannot be had: then its audit is given up, and is
-        unknown, since hits that are left out would say nothing of themselves.
+        `afresh` is the request to the hit's model. Without it the audit is given up as unknown: a hit that is left out
+        would bias the bound.
         """
         similarity = hit.similarity or 0.0
         stratum = band(similarity)

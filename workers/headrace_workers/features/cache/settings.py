@@ -43,8 +43,8 @@ class CacheSettings(Variables):
     )
     max_error: float = number(
         0.01,
-        "Largest accepted share of wrong answers among those that a scope serves by likeness. A scope whose audits "
-        "show more turns [off](explanation/cache-bound.md).",
+        "Largest accepted share of wrong answers among the answers that a scope serves by likeness. A scope whose "
+        "audits show more turns [off](explanation/cache-bound.md).",
         read_by=f"{_READ_BY} and `headrace bench`",
         lt=1,
     )

@@ -59,7 +59,7 @@ class Draws(Protocol):
 class LooksUp(Protocol):
     """The look-up of earlier answers. Thread-safe."""
 
-    def look_up(self, asked: Sequence[LookupRequest]) -> list[Found]:
+    def look_up(self, requests: Sequence[LookupRequest]) -> list[Found]:
         """Return the result for each request; the i-th item belongs to the i-th request."""
 
     def outdate(self, found: Mapping[int, Collection[tuple[int, str]]]) -> set[int]:
@@ -90,7 +90,7 @@ def recall(
         Dead(Category.PERMANENT, f"recall takes generation jobs, not {type(task.job).__name__}") for task in tasks
     ]
     jobs = {place: task.job for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)}
-    asked = {
+    requests = {
         place: LookupRequest(
             tasks[place].job_id,
             job,
@@ -102,15 +102,15 @@ def recall(
         for place, job in jobs.items()
         if (mode := mode_of(job, cache_mode)) is not CacheMode.OFF
     }
-    found = dict(zip(asked, cache.look_up(list(asked.values())) if asked else (), strict=True))
+    found = dict(zip(requests, cache.look_up(list(requests.values())) if requests else (), strict=True))
     resting = [
         place
         for place, job in jobs.items()
         if job.knowledge is not None and not isinstance(found.get(place), Awaited | Failed)
     ]
     passages = _passages(resting, tasks, retrieval, passage_screener)
-    found.update(_renewed(found, passages, asked, cache))
-    # Who waits for one of this group that will make no answer for others runs by itself, and at once.
+    found.update(_renewed(found, passages, requests, cache))
+    # A request that waits for one of this group, which will make no answer for others, runs by itself at once.
     alone = {
         tasks[place].job_id
         for place, each in passages.items()
@@ -200,28 +200,28 @@ def _outcome(
             return _waits_or_fails(found, max_wait)
         case Hit():
             return _serve(task, job, found, None if isinstance(passages, Held) else passages, auditing)
-    said: dict[str, dict[str, Any]] = {}
+    context: dict[str, dict[str, Any]] = {}
     if found is not None:
-        said[CONTEXT] = {name: getattr(found, name) for name in _TOLD}
+        context[CONTEXT] = {name: getattr(found, name) for name in _TOLD}
     entry_id = None if found is None else found.entry_id
     match passages:
         case grounds.NoGrounds():
-            # What rests on nothing is given to nobody else: a document that comes in a moment would make it wrong.
-            done = ungrounded(task.job_id, job, passages, recalled(said))
+            # An answer that rests on no passage is not shared: a document that comes in a moment would make it wrong.
+            done = ungrounded(task.job_id, job, passages, recalled(context))
             rows = () if entry_id is None else (Withdraw(entry_id),)
-            return replace(done, context={**said, **done.context}, rows=rows)
+            return replace(done, context={**context, **done.context}, rows=rows)
         case Held() | HeadraceError():
             return passages if isinstance(passages, Held) else outcome_of(passages)
     if entry_id is not None:
-        said[CONTEXT] |= {ENTRY: entry_id, TTL_MS: ttl_ms}
+        context[CONTEXT] |= {ENTRY: entry_id, TTL_MS: ttl_ms}
         if isinstance(found, Miss) and found.places:
-            said[CONTEXT][PLACES] = found.places
+            context[CONTEXT][PLACES] = found.places
     done = Done() if passages is None else grounded(passages)
     nearly = None if found is None else found.nearly
     if nearly is None:
-        return replace(done, context={**said, **done.context})
-    said[CONTEXT] |= {_NEARLY: [explored_id(task.job_id), nearly.text]}
-    return replace(done, context={**said, **done.context}, rows=(auditing.explore(task.job_id, job, nearly),))
+        return replace(done, context={**context, **done.context})
+    context[CONTEXT] |= {_NEARLY: [explored_id(task.job_id), nearly.text]}
+    return replace(done, context={**context, **done.context}, rows=(auditing.explore(task.job_id, job, nearly),))
 
 
 def _waits_or_fails(found: Awaited | Failed, max_wait: float) -> Wait | Dead:
@@ -233,7 +233,7 @@ def _waits_or_fails(found: Awaited | Failed, max_wait: float) -> Wait | Dead:
 def _renewed(
     found: Mapping[int, Found],
     passages: Mapping[int, grounds.Found | Held],
-    asked: Mapping[int, LookupRequest],
+    requests: Mapping[int, LookupRequest],
     cache: LooksUp,
 ) -> dict[int, Found]:
     """Return the answers without the outdated ones.
@@ -253,7 +253,7 @@ def _renewed(
         again = [place for place, each in now.items() if isinstance(each, Hit) and each.entry_id in old]
         if not again:
             break
-        now.update(zip(again, cache.look_up([asked[place] for place in again]), strict=True))
+        now.update(zip(again, cache.look_up([requests[place] for place in again]), strict=True))
     return now
 
 

@@ -50,7 +50,7 @@ ENTRIES: Final = Table(
     sqlite_autoincrement=True,  # an id in a worker's memory never becomes another entry's
 )
 
-# Which job was served which entry: an answer that was wrong is found wherever it went.
+# Which job was served which entry: a wrong answer can be traced to every job that got it.
 SERVES: Final = Table(
     "serves",
     METADATA,
@@ -73,7 +73,7 @@ SERVES: Final = Table(
     Index("serves_drawn", "scope", "served_at", postgresql_where=_DRAWN, sqlite_where=_DRAWN),
 )
 
-# Which documents an answer that may be given rests on, as they were: with them it dies. Kept as long as the answer.
+# The documents, by version, that an answer rests on: it dies when one changes. Kept as long as the answer.
 USES: Final = Table(
     "uses",
     METADATA,

@@ -1,1 +1,1 @@
-"""Training data: what of it is fit to learn from, and why the rest is not."""
+"""Training data: which items are fit for training, and why the rest is not."""

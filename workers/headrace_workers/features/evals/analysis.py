@@ -1,8 +1,8 @@
 """The analysis of a run: scores with intervals, each variant against the first, and results that are undefined for lack
 of scores.
 
-An item's score is the mean over its repeats that have one, so that items alone are rows. What has no score is left out
-of the estimates; `bounds` say where they could be if all of that were 0, or 1.
+An item's score is the mean over its repeats that have one, so that only items are rows. Items without a score are left
+out of the estimates; `bounds` give the estimates if all missing scores were 0, or 1.
 """
 
 from collections import Counter
@@ -34,9 +34,9 @@ class Spread:
 
 
 def spread(scores: NDArray[np.float64]) -> Spread | None:
-    """Return the spread of scores (items, repeats), NaN where there is none.
+    """Return the spread of scores of shape (items, repeats); NaN marks a missing score.
 
-    Return None where no item has two scores, or only one item has any.
+    Return None if no item has two scores, or only one item has any.
 
     One-way analysis of variance with random effects, by moments; between items at least 0. Unequal numbers of repeats
     count by their harmonic mean (Searle, Casella & McCulloch 1992, section 3.6).
@@ -86,10 +86,10 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """B against A by a criterion, on the items that have a score of both.
+    """Comparison of B with A by a criterion, on the items that both have a score for.
 
-    `incomplete` counts items that lack a score, be it of one repeat. As long as jobs of the run have no end (`missing`)
-    there is no verdict: who looks again and again until there is one finds differences that are none.
+    `incomplete` counts items that lack a score, be it of one repeat. There is no verdict before all jobs of the run
+    have ended (`missing`): if you stop as soon as a difference appears, you will find false ones.
     """
 
     a: str
@@ -161,11 +161,13 @@ def analyse(plan: Plan, outcomes: Outcomes, labels: Iterable[Any] = ()) -> Analy
     sure = [each for each in found if isinstance(each, Comparison)]
     names = [(run.variants[0].name, run.variants[variant].name)
              for (_, variant), each in zip(pairs, found, strict=True) if isinstance(each, Comparison)]  # fmt: skip
-    told = iter([None] * len(sure) if outcomes.missing else verdicts(sure, run.margin, names))
+    verdict_of = iter([None] * len(sure) if outcomes.missing else verdicts(sure, run.margin, names))
     return Analysis(
         tuple(_scored(plan, outcomes, v, c) for c in order for v in range(len(run.variants))),
         tuple(
-            _compared(plan, outcomes, variant, criterion, each, next(told) if isinstance(each, Comparison) else None)
+            _compared(
+                plan, outcomes, variant, criterion, each, next(verdict_of) if isinstance(each, Comparison) else None
+            )
             for (criterion, variant), each in zip(pairs, found, strict=True)
         ),
         tuple(_cost(plan, outcomes, variant) for variant in range(len(run.variants))),

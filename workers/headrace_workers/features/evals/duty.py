@@ -292,8 +292,8 @@ class EvalRuns:
         with io.BufferedReader(self._files.open(file_id, start)) as stream:
             for line in read_on(stream, _LONGEST_ANSWER, start):
                 position = line.end
-                said = json.loads(line.text)
-                lines[int(said["custom_id"])] = said
+                line_read = json.loads(line.text)
+                lines[int(line_read["custom_id"])] = line_read
                 if len(lines) >= _LINES_AT_ONCE or position - start >= _BYTES_AT_ONCE:
                     break
         return position
@@ -329,7 +329,7 @@ def _crashed(count: int) -> str:
 def _source(run: LedgerRow[Any]) -> tuple[Any, Any]:
     """Return the data source as it was sent, and the schema of its rows, which is stored with it."""
     kept = json.loads(run.data_source)
-    return {name: said for name, said in kept.items() if name != "item_schema"}, kept.get("item_schema") or {}
+    return {name: value for name, value in kept.items() if name != "item_schema"}, kept.get("item_schema") or {}
 
 
 def _judged(plan: EvalPlan, row: Row, line: dict[str, Any]) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
@@ -338,7 +338,7 @@ def _judged(plan: EvalPlan, row: Row, line: dict[str, Any]) -> tuple[str, dict[s
         return ERROR, plan.sample(row, None, error_of(str(error["code"]), str(error["message"]))), []
     scores = (line.get("judge") or {}).get("scores") or []
     if len(scores) != plan.criteria_count:
-        return ERROR, plan.sample(row, None, error_of("lost", "its scores are not those of its graders")), []
+        return ERROR, plan.sample(row, None, error_of("lost", "its scores do not match its graders")), []
     results = plan.results(scores)
     answer = line.get("answer")
     error = None

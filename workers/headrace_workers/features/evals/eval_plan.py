@@ -89,16 +89,16 @@ class EvalPlan:
         """Return the request and the answer in OpenAI's form. `answer` is the receipt's."""
         scope, asks = Scope(row.item, row.sampled), self.asks
         text = (answer or {}).get("text")
-        told: list[dict[str, str]] = []
+        messages: list[dict[str, str]] = []
         if asks is not None and error is None:
-            told = [{"role": each.role, "content": each.content} for each in asks.messages(scope)]
+            messages = [{"role": each.role, "content": each.content} for each in asks.messages(scope)]
         elif asks is None and error is None:
             text = judged_text(self.judged, scope, row.item)
         usage = (answer or {}).get("usage") or {}
         prompt, completion = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
         sampling = None if asks is None else asks.sampling
         return {
-            "input": told,
+            "input": messages,
             "output": [] if text is None else [{"role": "assistant", "content": text}],
             "finish_reason": (answer or {}).get("finish_reason"),
             "model": (answer or {}).get("model") or (asks.model if asks else ""),
@@ -134,7 +134,7 @@ class EvalPlan:
 
     def _job(self, row: Row, number: int, run: str, tenant: str) -> GenerationJob | EvaluationJob:
         scope = Scope(row.item, row.sampled)
-        said: dict[str, Any] = {
+        shared: dict[str, Any] = {
             "tenant": tenant,
             "idempotency_key": str(number),  # what the line is called
             "lane": Lane.BATCH,
@@ -146,9 +146,9 @@ class EvalPlan:
             "metadata": {"evaluation": run, "item": str(number)},
         }
         if self.asks is None:
-            return EvaluationJob(**said, input="", output=judged_text(self.judged, scope, row.item))
+            return EvaluationJob(**shared, input="", output=judged_text(self.judged, scope, row.item))
         return GenerationJob(
-            **said, model=self.asks.model, messages=self.asks.messages(scope), sampling=self.asks.sampling,
+            **shared, model=self.asks.model, messages=self.asks.messages(scope), sampling=self.asks.sampling,
             cache=CacheMode.OFF,
         )  # fmt: skip
 

@@ -75,8 +75,8 @@ def _names(node: ast.expr, text: str) -> set[str]:
             if len(args) > 1 and name not in _SEVERAL:
                 raise ValueError(f"{name} takes one value")
             return set().union(*(_names(each, text) for each in args))
-    said = (ast.get_source_segment(text, node) or text)[:_SHOWN]
-    raise ValueError(f"{said!r} is not taken: there are + - * / ^, numbers, {', '.join(_FUNCTIONS)}")
+    segment = (ast.get_source_segment(text, node) or text)[:_SHOWN]
+    raise ValueError(f"{segment!r} is not taken: there are + - * / ^, numbers, {', '.join(_FUNCTIONS)}")
 
 
 def _value(node: ast.expr, scores: Mapping[str, float]) -> float:

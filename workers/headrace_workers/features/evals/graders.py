@@ -2,7 +2,7 @@
 
     string_check       exact_match (eq, ne), contains (like, ilike)
     text_similarity    bleu, gleu, rouge (rouge_1 … rouge_5, rouge_l), fuzzy_match, cosine
-    label_model        rubric with labels: the score is the probability of those that pass
+    label_model        rubric with labels: the score is the probability of the labels that pass
     score_model        rubric on the scale 1-5, stretched to the grader's range
     multi              the criteria of its graders, and a formula over their scores
 
@@ -140,23 +140,23 @@ class Judging:
         `output` is the text that it judges, where that is not its job's. Raise ValueError, which says what the row
         lacks, or what is wrong with it.
         """
-        said: dict[str, Any] = {"name": self.label, "template": self.version, "output": output}
+        shared: dict[str, Any] = {"name": self.label, "template": self.version, "output": output}
         try:
             match self.leaf:
                 case StringCheck(operation="eq" | "ne" as operation):
                     expected = filled(self.asked, scope, "reference")
-                    return ExactMatch(**said, reference=expected, trim=False, differs=operation == "ne")
+                    return ExactMatch(**shared, reference=expected, trim=False, differs=operation == "ne")
                 case StringCheck(operation=operation):
                     text = filled(self.asked, scope, "reference")
-                    return Contains(**said, text=text, ignore_case=operation == "ilike")
+                    return Contains(**shared, text=text, ignore_case=operation == "ilike")
                 case TextSimilarity(evaluation_metric=metric):
-                    said["reference"] = filled(self.asked, scope, "reference")
+                    shared["reference"] = filled(self.asked, scope, "reference")
                     like = _SIMILARITIES[metric]
-                    return type(like).model_validate({**like.model_dump(), **said})
+                    return type(like).model_validate({**like.model_dump(), **shared})
                 case LabelModel(labels=labels, passing_labels=passing):
-                    return Rubric(**said, **self._asks(self.leaf, scope), labels=labels, passing=passing)
+                    return Rubric(**shared, **self._asks(self.leaf, scope), labels=labels, passing=passing)
                 case ScoreModel():
-                    return Rubric(**said, **self._asks(self.leaf, scope), scale="1-5")
+                    return Rubric(**shared, **self._asks(self.leaf, scope), scale="1-5")
         except ValidationError as error:
             raise ValueError(describe(error)) from None
 
@@ -181,17 +181,17 @@ class Grader:
 
         Where there is no score, it is null with the reason as `error`, and not passed.
         """
-        told = {"name": self.name, "type": self.type}
+        result = {"name": self.name, "type": self.type}
         if reason := next((score["reason"] for score in scores if score.get("value") is None), None):
-            return {**told, "score": None, "passed": False, "error": reason}
+            return {**result, "score": None, "passed": False, "error": reason}
         values = [_stretched(part.leaf, score["value"]) for part, score in zip(self.parts, scores, strict=True)]
         try:
             value = values[0] if self.formula is None else self.formula.value(_by_name(self.parts, values))
         except ValueError as error:
-            return {**told, "score": None, "passed": False, "error": f"calculate_output: {error}"}
+            return {**result, "score": None, "passed": False, "error": f"calculate_output: {error}"}
         notes = [score["note"] for score in scores if score.get("note")]
         sample = {"sample": {"notes": notes}} if notes else {}
-        return {**told, "score": value, "passed": value >= self.threshold, **sample}
+        return {**result, "score": value, "passed": value >= self.threshold, **sample}
 
 
 def graders_of(criteria: Sequence[Any]) -> tuple[Grader, ...]:
@@ -250,10 +250,10 @@ def _judging(raw: Mapping[str, Any], path: str, within: str | None = None) -> Ju
         _SAMPLING.given(leaf.sampling_params or {}, f"{path}.sampling_params")
         if leaf.range is not None and not 0 < leaf.range[1] - leaf.range[0] < math.inf:
             raise wrong(f"{path}.range", "must be two numbers, the smaller first, that can be subtracted")
-    asked, before = _prompt(leaf.input, f"{path}.input")
-    named = {name for each in (asked, *(text for _, text in before)) for name in each.fields}
+    question, before = _prompt(leaf.input, f"{path}.input")
+    named = {name for each in (question, *(text for _, text in before)) for name in each.fields}
     reads = Template.parse(f"{{{{{SAMPLED}}}}}") if SAMPLED in named else None
-    return Judging(leaf, label, version, reads, asked, before)
+    return Judging(leaf, label, version, reads, question, before)
 
 
 def _labels(leaf: LabelModel, path: str) -> None:
@@ -290,24 +290,24 @@ def _prompt(messages: Sequence[Any], path: str) -> tuple[Template, tuple[tuple[s
 
     The question is what the user says last; of messages of the system alone, those.
     """
-    said = [said_in(each, f"{path}[{place}]") for place, each in enumerate(messages)]
-    asks = "user" if any(role == "user" for role, _ in said) else "system"
-    turns = [(role, text) for role, text in said if role != "system" or asks == "system"]
+    turns_read = [said_in(each, f"{path}[{place}]") for place, each in enumerate(messages)]
+    asks = "user" if any(role == "user" for role, _ in turns_read) else "system"
+    turns = [(role, text) for role, text in turns_read if role != "system" or asks == "system"]
     if turns[-1][0] != asks:
         raise wrong(path, "ends with the assistant's word: let the last message be the question, as the user's")
     last = list(takewhile(lambda each: each[0] == asks, reversed(turns)))[::-1]
     question = template_of("\n\n".join(text for _, text in last), path)
-    system = [("system", text) for role, text in said if role == "system" and asks == "user"]
+    system = [("system", text) for role, text in turns_read if role == "system" and asks == "user"]
     before = [*system, *turns[: len(turns) - len(last)]]
     return question, tuple((role, template_of(text, path)) for role, text in before)
 
 
-def _question(asked: Template, scope: Scope) -> Question:
+def _question(template: Template, scope: Scope) -> Question:
     """Return the question to a judge. Texts of the item are data, and written as such."""
-    shown = {name: html.escape(_value(scope, name), quote=False) for name in asked.fields if name != SAMPLED}
+    shown = {name: html.escape(_value(scope, name), quote=False) for name in template.fields if name != SAMPLED}
     return "".join(
         text + (_POINTER if name == SAMPLED else shown.get(name, ""))
-        for text, name in zip(asked.texts, (*asked.fields, ""), strict=True)
+        for text, name in zip(template.texts, (*template.fields, ""), strict=True)
     )
 
 

@@ -20,7 +20,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Outcomes:
-    """`scores` is [item, repeat, variant, criterion], NaN where there is none; the others lack the last axis.
+    """Arrays of results. `scores` is [item, repeat, variant, criterion], NaN for a missing score; the others lack the
+    last axis.
 
     `status` holds places of STATUSES. Times are in ms: from acceptance to the receipt, and in the model's group.
     """

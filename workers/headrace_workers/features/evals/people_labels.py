@@ -52,22 +52,22 @@ def people_of(plan: Plan, outcomes: Outcomes, labels: Iterable[Any]) -> tuple[Pe
         if label.job_id in jobs:
             mine[names.index(label.about)].append(label)
     return tuple(
-        _people_of(plan, outcomes, place, [(jobs[each.job_id], each) for each in said])
-        for place, said in enumerate(mine)
-        if said
+        _people_of(plan, outcomes, place, [(jobs[each.job_id], each) for each in labels_of])
+        for place, labels_of in enumerate(mine)
+        if labels_of
     )
 
 
 def _people_of(plan: Plan, outcomes: Outcomes, criterion: int, labels: list[tuple[int, Any]]) -> People:
-    scores = outcomes.scores[..., criterion]  # (items, repeats, variants), whose places are those of jobs
+    scores = outcomes.scores[..., criterion]  # (items, repeats, variants), whose places match the jobs'
     job = np.array([place for place, _ in labels], dtype=np.int64)
     value = np.array([each.value for _, each in labels], dtype=np.float64)
     _, who = np.unique([each.who for _, each in labels], return_inverse=True)
-    said = by_item(value, job, scores.size)
+    labelled = by_item(value, job, scores.size)
     of_item = np.arange(scores.size) // (plan.run.repeats * len(plan.run.variants))
-    decided = ~np.isnan(said) & ~np.isnan(scores.ravel()) & (said != _HALF)
-    yes, right, items = scores.ravel()[decided] >= _HALF, said[decided] > _HALF, of_item[decided]
-    human, machine = _over_repeats(said.reshape(scores.shape)), _over_repeats(scores)
+    decided = ~np.isnan(labelled) & ~np.isnan(scores.ravel()) & (labelled != _HALF)
+    yes, right, items = scores.ravel()[decided] >= _HALF, labelled[decided] > _HALF, of_item[decided]
+    human, machine = _over_repeats(labelled.reshape(scores.shape)), _over_repeats(scores)
     clusters = None if plan.run.cluster is None else np.array([item.cluster for item in plan.dataset.items])
     drawn = {each.probability for _, each in labels}
 

@@ -1,4 +1,4 @@
-"""Texts with `{{field}}` in them: what a row has under that name goes there, and is not looked at again."""
+"""Texts with `{{field}}` in them: the row's value of that name replaces it, and is not expanded again."""
 
 import json
 import re

@@ -24,7 +24,7 @@ from headrace_workers.features.evals.run_errors import WrongRows, WrongRun
 from headrace_workers.features.evals.run_file import Run, Variant
 
 MAX_JOBS: Final = 1_000_000
-_MAX_PROBLEMS: Final = 1_000  # a file in which every row is wrong is told of soon
+_MAX_PROBLEMS: Final = 1_000  # a file in which every row is wrong is reported soon
 _SEEDS: Final = 2**32
 
 
@@ -105,15 +105,15 @@ class Plan:
         self, item: Item, variant: Variant, template: "_Templates", reference: Template | None, line: int, repeat: int
     ) -> GenerationJob:
         prompt = _filled(template.prompt, item, "prompt")
-        said: dict[str, Any] = {"prompt": prompt}
+        fields: dict[str, Any] = {"prompt": prompt}
         if template.system is not None:
             system = Message(role="system", content=_filled(template.system, item, "system"))
-            said = {"messages": (system, Message(role="user", content=prompt))}
+            fields = {"messages": (system, Message(role="user", content=prompt))}
         sampling = variant.sampling
         if sampling.seed is not None and repeat:  # the same seed would give the same answer again
             sampling = sampling.model_copy(update={"seed": (sampling.seed + repeat) % _SEEDS})
         return GenerationJob(
-            **said,
+            **fields,
             tenant=self.tenant,
             idempotency_key=self.key_of(line),
             lane=Lane.BATCH,

@@ -70,8 +70,8 @@ def failure_of(receipt: dict[str, Any] | None) -> str | None:
         case "cancelled":
             return f"cancelled: {(receipt or {}).get('reason') or 'no reason given'}"
         case _:
-            told = receipt or {}
-            return f"{told.get('category')} at {told.get('stage')}: {told.get('reason')}"
+            failure = receipt or {}
+            return f"{failure.get('category')} at {failure.get('stage')}: {failure.get('reason')}"
 
 
 def text_of(receipt: dict[str, Any] | None) -> str | None:

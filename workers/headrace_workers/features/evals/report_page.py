@@ -36,8 +36,8 @@ def report_page(plan: Plan, analysis: Analysis, gate: Passed | None, receipts: R
         differences = Table(tables.DIFFERENCES, tables.difference_rows(analysis), right=_NUMBERS)
         sections.append(Section(f"Against {plan.run.variants[0].name}", [_ON_DIFFERENCES], (), [differences]))
     if analysis.people:
-        said = Table(tables.PEOPLE, tables.people_rows(plan, analysis.people))
-        sections.append(Section("What people say", [_ON_PEOPLE], (), [said]))
+        people = Table(tables.PEOPLE, tables.people_rows(plan, analysis.people))
+        sections.append(Section("What people say", [_ON_PEOPLE], (), [people]))
     sections += [
         Section("What it took", [_ON_TIMES], (), [Table(tables.COSTS, tables.cost_rows(analysis), right=_NUMBERS)]),
         Section("What is missing", (), (), [Table(tables.REASONS, tables.reason_rows(analysis), tall=True)]),

@@ -143,8 +143,8 @@ def _corrected(of: Corrected | Undefined) -> tuple[str, str]:
     if isinstance(of, Undefined):
         return NONE, of.reason
     alone = "" if of.reason is None else f" alone: {of.reason}"
-    said = f"{of.value:.3f} ({of.interval.low:.3f} to {of.interval.high:.3f})".replace("-", "−")
-    return said, f"{of.n_human:,} labels{alone}" if alone else f"{of.n_human:,} labels, {of.n_machine:,} verdicts"
+    text = f"{of.value:.3f} ({of.interval.low:.3f} to {of.interval.high:.3f})".replace("-", "−")
+    return text, f"{of.n_human:,} labels{alone}" if alone else f"{of.n_human:,} labels, {of.n_machine:,} verdicts"
 
 
 def _estimate(of: Estimate | Undefined) -> str:

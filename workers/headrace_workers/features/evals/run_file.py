@@ -134,8 +134,8 @@ def read_run(path: Path, default_model: str) -> Run:
         run = Run.model_validate_json(document, strict=True)
         check_criteria(run.criteria)
     except (ValidationError, InvalidRecord) as error:
-        told = describe(error, document) if isinstance(error, ValidationError) else str(error)
-        raise WrongRun(f"{path}: {_PLACE.sub(lambda found: _numbered(found, filled), told)}") from None
+        problem = describe(error, document) if isinstance(error, ValidationError) else str(error)
+        raise WrongRun(f"{path}: {_PLACE.sub(lambda found: _numbered(found, filled), problem)}") from None
     return run
 
 

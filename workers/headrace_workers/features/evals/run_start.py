@@ -85,7 +85,7 @@ class Beginning:
         return self._file.end()
 
     def close(self) -> None:
-        """Close the data; what would have become the file is removed, where the store can be reached."""
+        """Close the data, and remove the unfinished file if the store can be reached."""
         self._stream.close()
         with suppress(StoreUnavailable):
             self._file.drop()

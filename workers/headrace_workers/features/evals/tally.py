@@ -39,8 +39,10 @@ class Tally:
 
     def with_end(self, status: str, results: Sequence[Mapping[str, Any]], sample: Mapping[str, Any]) -> Self:
         """Return the tally with one more item that ended. Without results, every grader has an error."""
-        said = {result["name"]: status_of([result]) for result in results}
-        graders = {name: _more(counts, _PLURAL[said.get(name, ERROR)]) for name, counts in self.graders.items()}
+        status_by_name = {result["name"]: status_of([result]) for result in results}
+        graders = {
+            name: _more(counts, _PLURAL[status_by_name.get(name, ERROR)]) for name, counts in self.graders.items()
+        }
         models = dict(self.models)
         if (model := sample.get("model")) and sample["error"] is None:
             usage = sample["usage"]

@@ -1,7 +1,6 @@
 """Files: rows of the ledger and objects of the store, brought together.
 
-Objects are written before the row that names them, and removed behind it: what a crash leaves over is an object that
-no row names.
+Objects are written before the row that names them, and removed after it: a crash leaves only objects that no row names.
 """
 
 import hashlib
@@ -129,7 +128,7 @@ class Files:
         return _chunks(self.open(file_id, start))
 
     def growth(self, file: NewFile, data: bytes) -> Growth:
-        """Store what is to be appended to a file; what the ledger is then to write."""
+        """Store data that is to be appended to a file; return the growth that the ledger then writes."""
         tail = self._rows.tail(file.id)
         last = tail.last
         if last is not None and last.size < _SMALL:
@@ -173,8 +172,8 @@ class Files:
         self._store.remove(piece.path for piece in pieces)
 
     def clear(self, upload_id: str | None = None, limit: int = 100) -> None:
-        """Remove parts of uploads that are over, or of this one: those that became no file, a bounded number. What the
-        store does not remove now is removed later.
+        """Remove a bounded number of parts that became no file, of uploads that are over or of this one. Parts that the
+        store does not remove now are removed later.
         """
         left = self._rows.left_over(limit, upload_id)
         gone: list[str] = []

@@ -123,7 +123,7 @@ class Store:
             return self._filesystem.cat_file(self._full(path))  # type: ignore[no-any-return]
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Remove objects; those that are gone already are passed over."""
+        """Remove objects; skip objects that are gone already."""
         for path in paths:
             with contextlib.suppress(NoSuchObject), _translated(path):
                 self._filesystem.rm_file(self._full(path))

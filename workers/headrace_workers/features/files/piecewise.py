@@ -1,4 +1,4 @@
-"""A file that is written a part at a time, by whoever has something else to do between two parts."""
+"""A file that is written a part at a time, so that its writer can do other work between two parts."""
 
 import hashlib
 from dataclasses import replace

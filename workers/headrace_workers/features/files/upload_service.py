@@ -62,7 +62,7 @@ class Uploads:
         if came >= _TIMES * upload.size:
             raise WrongUpload(
                 f"data: the parts that came have {came:,} bytes together, and {upload.size:,} were announced: complete "
-                "the upload with those that you want, or cancel it",
+                "the upload with the parts that you want, or cancel it",
                 "data",
             )
         piece = self._files.piece(chunks, tenant=upload.tenant, of=upload.id)

@@ -1,4 +1,5 @@
-"""Asking a model for another answer: what it is told then, and what becomes of the job where it cannot answer again."""
+"""Requests to a model for another answer: the message that it then gets, and the job's outcome if it cannot answer
+again."""
 
 from collections.abc import Mapping
 from typing import Any, Final

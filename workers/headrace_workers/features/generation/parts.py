@@ -1,4 +1,4 @@
-"""The models of a process: the one that a worker holds, and those that count tokens."""
+"""The models of a process: the model that a worker holds, and the models that count tokens."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -52,10 +52,10 @@ def ask_all(asked: Asked, subjects: Sequence[Subject], generator: Generator | No
     by_scale: dict[int, dict[Place, _Question]] = defaultdict(dict)
     for place, criterion in asked.items():
         subject = subjects[place[0]].seen_by(criterion)
-        if isinstance(said := _unasked(criterion, subject, generator), Score):
-            found[place] = said
+        if isinstance(judge := _unasked(criterion, subject, generator), Score):
+            found[place] = judge
             continue
-        question = _question(criterion, subject, said.context_length)
+        question = _question(criterion, subject, judge.context_length)
         by_scale[id(question.scale)][place] = question
     if generator is not None:
         for questions in by_scale.values():
@@ -114,13 +114,13 @@ def _ask(generator: Generator, questions: Mapping[Place, _Question]) -> Found:
 
 def _answers(generator: Generator, questions: Sequence[_Question], scale: rubric.Scale) -> list[_Answer]:
     """Return the answer to each prompt, by probabilities, or in words where the model gives none."""
-    asked = [(prompt.messages, question.tenant) for question in questions for prompt in question.prompts]
+    requests = [(prompt.messages, question.tenant) for question in questions for prompt in question.prompts]
     try:
-        weighed = generator.choice_probabilities([messages for messages, _ in asked], tuple(scale.values))
+        weighed = generator.choice_probabilities([messages for messages, _ in requests], tuple(scale.values))
     except NoProbabilities:
         one_of_them = ChoiceFormat(choices=tuple(scale.values))  # an engine that cannot make sure of it answers freely
-        requests = [Request(messages, _IN_WORDS, tenant, output=one_of_them) for messages, tenant in asked]
-        written = generator.generate(requests)
+        choices = [Request(messages, _IN_WORDS, tenant, output=one_of_them) for messages, tenant in requests]
+        written = generator.generate(choices)
         return [_of(lambda said: rubric.read_words(said.text, scale), each) for each in written]
     return [_of(lambda said: rubric.read_answer(said, scale), each) for each in weighed]
 

@@ -45,6 +45,6 @@ def left_out(criterion: Criterion, probability: float) -> Score:
 
 
 def rounds(criteria: Sequence[Criterion]) -> tuple[list[int], list[int]]:
-    """Return the places of criteria that are judged first, and of those that depend on the first ones."""
+    """Return the places of the criteria that are judged first, and of the criteria that depend on them."""
     first = [place for place, each in enumerate(criteria) if each.uncertain is None]
     return first, [place for place, each in enumerate(criteria) if each.uncertain is not None]

@@ -1,4 +1,5 @@
-"""A trial of a criterion on past outputs: its scores beside those of then, drift, and verdicts that change. Pure."""
+"""A trial of a criterion on past outputs: its scores next to the former scores, drift, and verdicts that change.
+Pure."""
 
 import math
 from collections import Counter
@@ -50,13 +51,13 @@ class Trial:
     """The results of a trial. `moved` has the largest changes, at most `examples` of them."""
 
     examples: int
-    before: list[float] = field(default_factory=list)  # of those that have a value both times
+    before: list[float] = field(default_factory=list)  # of outputs that have a value both times
     now: list[float] = field(default_factory=list)
     values: list[float] = field(default_factory=list)  # of all that have one now
     alone_before: int = 0  # a value then, and none now
     not_judged_before: Counter[str] = field(default_factory=Counter)
     not_judged_now: Counter[str] = field(default_factory=Counter)
-    reasons: dict[str, str] = field(default_factory=dict)  # one of each code, of those that have no value now
+    reasons: dict[str, str] = field(default_factory=dict)  # one of each code, of outputs that have no value now
     tried: int = 0
     moved: list[Turned] = field(default_factory=list)
 
@@ -128,8 +129,8 @@ def past_of(job_id: str, kind: str, payload: bytes, end: bytes, called: str) -> 
     subject = Subject(**given, criteria=(), reference=job.reference, other=job.other, job_id=job_id)
     scores = (receipt.get("judge") or {}).get("scores", ())
     mine = [each for each in scores if (each.get("name") or each["criterion"]) == called]
-    said = mine[0] if len(mine) == 1 else {}
-    return Past(job_id, job.tenant, subject, said.get("value"), said.get("not_judged"))
+    label = mine[0] if len(mine) == 1 else {}
+    return Past(job_id, job.tenant, subject, label.get("value"), label.get("not_judged"))
 
 
 def asked_by(criterion: Criterion, model: str | None) -> Criterion:
@@ -140,10 +141,10 @@ def asked_by(criterion: Criterion, model: str | None) -> Criterion:
 
 def tried(found: Iterable[Past], criterion: Criterion, generator: Generator | None, trial: Trial) -> Iterator[int]:
     """Judge all by this criterion, whatever its share, by the model that is given; yields how many at a time."""
-    asked = asked_by(criterion, None)
+    judge = asked_by(criterion, None)
     rest = iter(found)
     while group := [*islice(rest, _AT_ONCE)]:
-        subjects = [replace(each.subject, criteria=(asked,), tenant=each.tenant) for each in group]
+        subjects = [replace(each.subject, criteria=(judge,), tenant=each.tenant) for each in group]
         for past, scored in zip(group, score_all(subjects, generator), strict=True):
             trial.note(past, scored.scores[0])
         yield len(group)

@@ -54,7 +54,7 @@ def _outcome(task: Task, embedder: Callable[[], CountingEmbedder]) -> Outcome:
         return Done()
     found: dict[int, Score] = {}
     passing: HeadraceError | None = None
-    # Where moderation blocked the answer, judging says so.
+    # If moderation blocked the answer, judging says so.
     for place, criterion in enumerate(task.job.criteria):
         text = answer if criterion.output is None else criterion.output
         if text is None or not isinstance(criterion, Grounded | Cosine) or not may_be_judged(task.job_id, criterion):

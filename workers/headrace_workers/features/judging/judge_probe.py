@@ -165,29 +165,29 @@ class _Asking:
 
     def answers(self, questions: Sequence[str]) -> list[str]:
         """Return the model's own answer to each prompt; empty where it gives none."""
-        asked = [Request((Message(role="user", content=each),), _SHORT) for each in questions]
-        found = self._generator.generate(asked)
+        requests = [Request((Message(role="user", content=each),), _SHORT) for each in questions]
+        found = self._generator.generate(requests)
         return ["" if isinstance(each, HeadraceError) else each.text.strip() for each in found]
 
-    def pairs(self, asked: Sequence[tuple[str, str, str]]) -> NDArray[np.float64]:
+    def pairs(self, questions: Sequence[tuple[str, str, str]]) -> NDArray[np.float64]:
         """Return P(the first is better) of (question, first, second)."""
         length = self._generator.context_length
         return self._ask(
             [
                 build_pair(_BETTER, about, first, second, context_length=length).messages
-                for about, first, second in asked
+                for about, first, second in questions
             ],
             PAIR,
         )
 
-    def rubrics(self, asked: Sequence[tuple[str, str]], scale: str) -> NDArray[np.float64]:
+    def rubrics(self, questions: Sequence[tuple[str, str]], scale: str) -> NDArray[np.float64]:
         """Return the scores of (question, answer) on this scale."""
         rubric = Rubric.model_validate({"question": _QUESTION, "scale": scale})
         length = self._generator.context_length
         return self._ask(
             [
                 build_prompt(rubric, Subject(answer, (), question=about), SCALES[scale], context_length=length).messages
-                for about, answer in asked
+                for about, answer in questions
             ],
             SCALES[scale],
         )

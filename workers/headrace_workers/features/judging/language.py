@@ -31,7 +31,7 @@ def language(output: str, wanted: str) -> float:
 
 @cache
 def _model() -> Any:
-    """Read at the first question: it takes some 100 MB, and half a second."""
+    """Load the model at the first question: it takes some 100 MB, and half a second."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -1,7 +1,7 @@
-"""A floor under quality: what becomes of an answer that a job's criterion finds too poor.
+"""A floor under quality: another try for an answer that a job's criterion finds too poor.
 
-What was tried goes on with the job as its context, with the best answer until now: so the answer that is there is never
-lost to the attempt at a better one. The model that answered is asked again, or the next one of the job's chain.
+The job's context carries the tries, with the best answer so far: a good answer is never lost to the attempt at a better
+one. The model that answered is asked again, or the next one of the job's chain.
 """
 
 from collections.abc import Mapping
@@ -65,10 +65,10 @@ def judged(task: Task, job: GenerationJob, event: Moderated, verdict: JudgeVerdi
 
 def stopped(task: Task) -> Result | None:
     """Return the end of a job that could not be asked again, with its best answer; None for all others."""
-    told = task.context.get(_CONTEXT, {})
-    if not isinstance(task.job, GenerationJob) or task.job.min_quality is None or _STOPPED not in told:
+    state = task.context.get(_CONTEXT, {})
+    if not isinstance(task.job, GenerationJob) or task.job.min_quality is None or _STOPPED not in state:
         return None
-    return _best(task, task.job.min_quality, told)
+    return _best(task, task.job.min_quality, state)
 
 
 def turns(context: Mapping[str, Any]) -> tuple[Message, ...]:
@@ -81,11 +81,11 @@ def without_another(context: Mapping[str, Any], error: HeadraceError) -> Done | 
 
     It goes on to its end with the answer of before, at once or when there is no other try.
     """
-    told = context.get(_CONTEXT)
-    if told is None:
+    state = context.get(_CONTEXT)
+    if state is None:
         return None
     why = f"it could not be made again: {reason_of(error)}"[:MAX_SHORT_TEXT]
-    return given_up(error, Done(context={_CONTEXT: {**told, _STOPPED: why}}))
+    return given_up(error, Done(context={_CONTEXT: {**state, _STOPPED: why}}))
 
 
 def ended(task: Task, event: Moderated, verdict: JudgeVerdict, usage: Usage | None = None) -> Result:
@@ -107,10 +107,10 @@ def _score_by(floor: MinQuality, job: GenerationJob, verdict: JudgeVerdict) -> S
 
 def _with(task: Task, event: Moderated, score: Score, verdict: JudgeVerdict) -> dict[str, Any]:
     """Return the attempts, with this answer."""
-    told = task.context.get(_CONTEXT, {})
-    tried = [*told.get(_TRIED, ()), {"value": score.value, "not_judged": score.not_judged}]
-    usage, used = event.answer.usage, told.get(_USED, (0, 0))
-    best = told.get(_BEST)
+    state = task.context.get(_CONTEXT, {})
+    tried = [*state.get(_TRIED, ()), {"value": score.value, "not_judged": score.not_judged}]
+    usage, used = event.answer.usage, state.get(_USED, (0, 0))
+    best = state.get(_BEST)
     if best is None or _better(score.value, tried[best["number"] - 1]["value"]):
         best = {
             "number": len(tried),
@@ -171,7 +171,7 @@ def _best(task: Task, floor: MinQuality, tried: Mapping[str, Any]) -> Result:
     event = Moderated.model_validate({**best["event"], "stages": task.stages})
     attempts = tuple(Attempt.model_validate(each) for each in tried[_TRIED])
     value = attempts[best["number"] - 1].value
-    told = QualityFloor(
+    quality = QualityFloor(
         criterion=floor.criterion,
         floor=floor.value,
         outcome="not_judged" if value is None else "met" if value >= floor.value else "below",
@@ -179,6 +179,6 @@ def _best(task: Task, floor: MinQuality, tried: Mapping[str, Any]) -> Result:
         chosen=best["number"],
         note=tried.get(_STOPPED),
     )
-    verdict = JudgeVerdict.model_validate(best["scores"]).model_copy(update={"floor": told})
+    verdict = JudgeVerdict.model_validate(best["scores"]).model_copy(update={"floor": quality})
     read, written = tried[_USED]
     return ended(task, event, verdict, Usage(prompt_tokens=read, completion_tokens=written))

@@ -48,7 +48,7 @@ def bleu(output: str, reference: str) -> float:
 
 def gleu(output: str, reference: str) -> float:
     """Return sentence GLEU (Wu 2016, "Google's Neural Machine Translation System"): the runs of 1 to 4 tokens that both
-    texts have, as a share of the runs of the text that has more. Tokens are those of `bleu`.
+    texts have, as a share of the runs of the text that has more. Tokens are split as in `bleu`.
     """
     ours, theirs = _runs(output), _runs(reference)
     most = max(ours.total(), theirs.total())

@@ -48,7 +48,8 @@ SCALES: Mapping[str, Scale] = MappingProxyType(
 
 
 def scale_of(of: Rubric) -> Scale:
-    """Return the answers that a rubric permits: its labels, or those of its scale. Equal scales are the same object."""
+    """Return the answers that a rubric permits: its labels, or the points of its scale. Equal scales are the same
+    object."""
     return _labels(of.labels, of.passing) if of.labels else SCALES[of.scale]
 
 
@@ -107,10 +108,10 @@ def build_prompt(of: Rubric, subject: Subject, scale: Scale, *, context_length: 
         blocks.append(f"<{tag}>\n{data}\n</{tag}>")
     ask = f"Question about the output: {question}\n{scale.request}"
     own = [each.content for each in of.messages if each.role == "system"]
-    told = "\n\n".join([INSTRUCTIONS, *own, scale.request]) if own else INSTRUCTIONS + scale.request
+    instructions = "\n\n".join([INSTRUCTIONS, *own, scale.request]) if own else INSTRUCTIONS + scale.request
     turns = [each for each in of.messages if each.role != "system"]
-    asked = Message(role="user", content="\n\n".join([*blocks, ask]))
-    return Prompt((Message(role="system", content=told), *_in_turns([*turns, asked])), shortened)
+    last_turn = Message(role="user", content="\n\n".join([*blocks, ask]))
+    return Prompt((Message(role="system", content=instructions), *_in_turns([*turns, last_turn])), shortened)
 
 
 def _in_turns(messages: Sequence[Message]) -> Iterator[Message]:
@@ -149,9 +150,9 @@ def read_words(text: str, scale: Scale) -> Answer:
 
     Raise Unanswered for all else: `4 of 5`, `4.5` and `no idea` are no answers.
     """
-    said = text.strip().lstrip(_QUOTES)
-    exact = [answer for answer in scale.values if _begins(said, answer)]
-    found = exact or [answer for answer in scale.values if _begins(said.casefold(), answer.casefold())]
+    stripped = text.strip().lstrip(_QUOTES)
+    exact = [answer for answer in scale.values if _begins(stripped, answer)]
+    found = exact or [answer for answer in scale.values if _begins(stripped.casefold(), answer.casefold())]
     values = {scale.values[answer] for answer in found if len(answer) == max(map(len, found))}
     if len(values) != 1:
         raise Unanswered(f"the judge wrote something else than one of {', '.join(scale.values)}")

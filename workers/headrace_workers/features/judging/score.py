@@ -42,8 +42,8 @@ _NOT_LOOKED_UP = "no worker with an embedder looked at it: run one with the role
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A subject's scores, by the places of their criteria; `pending` are those of criteria that another model answers.
-    `trouble` is a passing one of the judge's model: the subject is worth another try.
+    """A subject's scores, by the places of their criteria; `pending` are the places of criteria that another model
+    answers. `trouble` is a passing one of the judge's model: the subject is worth another try.
 
     The scores stand also then, for when there is no other try: a criterion that the trouble hit has it as its reason.
     """
@@ -80,11 +80,11 @@ def score_all(subjects: Sequence[Subject], generator: Generator | None) -> list[
 
 def next_judge(subject: Subject, pending: Sequence[int]) -> str:
     """Return the model that answers the first of these criteria that wait for another model."""
-    asked = (subject.criteria[place] for place in pending)
+    criteria = (subject.criteria[place] for place in pending)
     keys = {subject.criteria[place].key for place in pending}
     return next(
         each.model
-        for each in asked
+        for each in criteria
         if isinstance(each, Rubric | Pairwise)
         and each.model in subject.elsewhere
         and (each.uncertain is None or each.uncertain.criterion not in keys)
@@ -161,7 +161,7 @@ def _judged(places: Sequence[Place], subjects: Sequence[Subject], generator: Gen
     """Return the scores of these criteria: a random one with its probability, or left out by it."""
     found: Found = {}
     chances: dict[Place, float] = {}
-    asked: dict[Place, Rubric | Pairwise] = {}
+    questions: dict[Place, Rubric | Pairwise] = {}
     for i, j in places:
         criterion = subjects[i].criteria[j]
         subject = subjects[i].seen_by(criterion)
@@ -173,10 +173,10 @@ def _judged(places: Sequence[Place], subjects: Sequence[Subject], generator: Gen
                 continue
         if isinstance(criterion, Rubric | Pairwise) and subject.output is not None:
             if criterion.model is None or criterion.model not in subject.elsewhere:
-                asked[i, j] = criterion
+                questions[i, j] = criterion
         else:
             found[i, j] = _score_plain(criterion, subject, subject.embedded.get(j))
-    found |= ask_all(asked, subjects, generator)
+    found |= ask_all(questions, subjects, generator)
     for place, chance in chances.items():
         if isinstance(score := found.get(place), Score):
             found[place] = score.model_copy(update={"probability": chance})
@@ -194,8 +194,8 @@ def _doubts_what_is_pending(i: int, j: int, subject: Subject, found: Found) -> b
 
 def _scores_of(i: int, subject: Subject, found: Found) -> dict[str, Score]:
     """Return the scores that a subject has, by the names of their criteria."""
-    said = ((each.key, found.get((i, j))) for j, each in enumerate(subject.criteria))
-    return {key: score for key, score in said if isinstance(score, Score)}
+    scores = ((each.key, found.get((i, j))) for j, each in enumerate(subject.criteria))
+    return {key: score for key, score in scores if isinstance(score, Score)}
 
 
 def _score_plain(criterion: Criterion, subject: Subject, embedded: Score | None) -> Score | HeadraceError:
@@ -216,7 +216,7 @@ def _collect(i: int, subject: Subject, found: Found, generator: Generator | None
             continue
         if isinstance(score, HeadraceError):
             first = first or score
-            asked = judged_by(generator) if generator and isinstance(criterion, Rubric | Pairwise) else {}
-            score = unscored(criterion, NotJudged.FAILED, f"given up: {reason_of(score)}", **asked)
+            judge = judged_by(generator) if generator and isinstance(criterion, Rubric | Pairwise) else {}
+            score = unscored(criterion, NotJudged.FAILED, f"given up: {reason_of(score)}", **judge)
         scores[j] = score
     return Scored(scores, tuple(pending), first)

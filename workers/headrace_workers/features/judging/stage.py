@@ -36,12 +36,12 @@ def judge_model(job_id: str, job: Job, judge: str | None) -> str | None:
     if not isinstance(job, JudgedJob) or not job.asks_judge:
         return None
     usual = next(iter(job.judge_models), None) or judge or own_model(job_id, job, judge)
-    asked = [
+    models = [
         each.model or usual
         for each in job.criteria
         if isinstance(each, Rubric | Pairwise) and may_be_judged(job_id, each)
     ]
-    return usual if usual in asked else next(iter(asked), usual)
+    return usual if usual in models else next(iter(models), usual)
 
 
 def _one_is_judged(kinds: tuple[type[Criterion], ...], job_id: str, job: Job) -> bool:
@@ -72,8 +72,10 @@ def _most_tokens(job: Job, read_bytes: int) -> int:
     """Return the most tokens of one run of a model that judges: each question repeats the answer, and has one word for
     its own; a comparison is asked in both orders.
     """
-    asked = [each for each in job.criteria if isinstance(each, Rubric | Pairwise)] if isinstance(job, JudgedJob) else []
-    return sum(2 if isinstance(each, Pairwise) else 1 for each in asked) * (read_bytes + _JUDGE_TOKENS)
+    criteria = (
+        [each for each in job.criteria if isinstance(each, Rubric | Pairwise)] if isinstance(job, JudgedJob) else []
+    )
+    return sum(2 if isinstance(each, Pairwise) else 1 for each in criteria) * (read_bytes + _JUDGE_TOKENS)
 
 
 STAGES: Final = (
@@ -100,6 +102,6 @@ STAGES: Final = (
         most_tokens=_most_tokens,
         drawn=partial(_one_is_judged, (Rubric, Pairwise)),
     ),
-    # The floor of a job is one, whichever of these two stages judges last: it is told here for both.
+    # A job has one floor, whichever of these two stages judges last: this sets it for both.
     Stage(name="judge", order=80, takes=(Moderated, EvaluationJob), step=judge, further_answers=_further_answers),
 )

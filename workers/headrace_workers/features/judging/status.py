@@ -29,6 +29,6 @@ def _rows(counts: Iterable[ScoreCount]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for kind, of_kind in kinds.items():
         lacking = sorted(((n, code) for code, n in of_kind.items() if code), reverse=True)
-        told = ", ".join(f"{code} {n:,}" for n, code in lacking)
-        rows.append((kind, f"{of_kind.get('', 0):,}", f"{sum(n for n, _ in lacking):,}", told or "–"))
+        codes = ", ".join(f"{code} {n:,}" for n, code in lacking)
+        rows.append((kind, f"{of_kind.get('', 0):,}", f"{sum(n for n, _ in lacking):,}", codes or "–"))
     return rows

@@ -18,7 +18,7 @@ def no_such_base(base: Named) -> str:
 
 
 class KnowledgeCheck(AdmissionCheck):
-    """The check of embedders and of knowledge bases. `unknown` returns those of these bases that do not exist."""
+    """The check of embedders and of knowledge bases. `unknown` returns the bases that do not exist."""
 
     def __init__(self, embedder: KnownEmbedder, unknown: Callable[[Collection[Named]], Collection[Named]]) -> None:
         self._embedder = embedder
@@ -38,7 +38,7 @@ class KnowledgeCheck(AdmissionCheck):
         return () if not isinstance(job, GenerationJob) or job.knowledge is None else (job.knowledge,)
 
     def unknown(self, named: Collection[Named]) -> Collection[Named]:
-        """Return those of these knowledge bases that do not exist."""
+        """Return the knowledge bases that do not exist."""
         return self._unknown(named)
 
     def missing(self, named: Named) -> InvalidRecord:

@@ -20,9 +20,10 @@ _Shingle = tuple[str, ...]
 
 
 def distinct(texts: Sequence[str], least: float = LEAST, most: int | None = None) -> list[int]:
-    """Return the places of the texts to keep: those whose likeness to each kept before is below `least` (0 to 1).
+    """Return the places of the texts to keep: a text stays if its likeness to each earlier one is below `least` (0 to
+    1).
 
-    With `most`, the first so many of them; what comes behind is not looked at.
+    With `most`, stop after so many.
     """
     if not 0.0 < least <= 1.0:
         raise ValueError(f"texts cannot be {least} alike: from above 0 to 1")

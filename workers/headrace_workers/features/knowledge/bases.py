@@ -1,9 +1,9 @@
 """The knowledge bases that a worker holds in memory: read when they are first asked for, or before that (warming.py),
 and kept like the ledger.
 
-A base is registered before it is read, so that whatever changes meanwhile is told to whoever reads it, and one that is
-there is changed by its follower alone. A change costs the reading of its document's chunks, and one of a base that
-nobody asks for costs nothing.
+A base is registered before it is read, so that its reader gets every change made meanwhile; once it is read, only its
+follower changes it. A change costs the reading of its document's chunks, and one of a base that nobody asks for costs
+nothing.
 """
 
 import logging
@@ -36,7 +36,7 @@ _STRETCH: Final = 500  # passages that are read before others get a turn, where 
 
 
 class BaseName(NamedTuple):
-    """Whose base, and what they call it."""
+    """The tenant of a knowledge base, and its name."""
 
     tenant: str
     knowledge: str
@@ -135,8 +135,8 @@ class Bases:
     def asked(self) -> Mapping[BaseName, int]:
         """Return how many questions each base was asked since the last call."""
         with self._lock:
-            asked, self._asked = self._asked, Counter()
-        return asked
+            counts, self._asked = self._asked, Counter()
+        return counts
 
     def begin(self, _loop: Loop) -> Position:
         """Let all go: what is asked for from now on is read behind this position."""
@@ -191,7 +191,7 @@ class Bases:
         return held.passages.result()
 
     def _read(self, name: BaseName, held: _Held) -> None:
-        """Read a base from the ledger. Whoever waits for it meets the same error."""
+        """Read a base from the ledger. Everyone who waits for it gets the same error."""
         began = self._monotonic()
         try:
             passages = Passages(_yielding(chunks_of(self._ledger, *name), held.wanted), self._embedder)
@@ -214,7 +214,7 @@ class Bases:
             behind, held.behind = held.behind, set()
             if not behind:
                 if not passages:
-                    self._forget(name, held)  # whoever asks for it again finds out whether it has come
+                    self._forget(name, held)  # the next request for it finds out whether it exists by then
                 held.passages.set_result(passages)
         return behind
 

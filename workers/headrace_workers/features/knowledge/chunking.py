@@ -132,7 +132,7 @@ def _cut(
     text: str, span: Span, finer: tuple[Callable[[str, Span], Iterator[Span]], ...], count: CountTokens, size: int
 ) -> Iterator[_Piece]:
     start, end = span
-    # What has far too many characters is not counted: it is too long, and counting it would take long.
+    # A text with far too many characters is not counted: it is too long anyway, and counting would take long.
     short = end - start <= size * (_COUNTED if finer else _CHARACTERS_A_TOKEN)
     if short and (tokens := count(text[start:end])) <= size:
         yield _Piece(start, end, tokens)
@@ -184,7 +184,7 @@ def _lines(text: str, span: Span) -> Iterator[Span]:
 
 
 def _begin(line: Line) -> int:
-    """Where the line begins, behind the form feed that parts it from the page before; its indentation is part of it."""
+    """Return the start of the line, behind the form feed that ends the page before; its indentation is part of it."""
     return line.end - len(line.text.lstrip("\f"))
 
 

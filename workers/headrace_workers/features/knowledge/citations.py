@@ -13,7 +13,7 @@ _WIDEST: Final = 100  # numbers of a range; of a wider one its ends count
 
 @dataclass(frozen=True, slots=True)
 class Cited:
-    """The numbers that an answer cites, each once, as first mentioned. `unknown` are those of no passage."""
+    """The numbers that an answer cites, each once, as first mentioned. `unknown` are numbers of no passage."""
 
     numbers: tuple[int, ...]
     unknown: tuple[int, ...]

@@ -18,12 +18,12 @@ from headrace_workers.features.knowledge.documents import DocumentRefused
 def main() -> None:
     """Answer until stdin ends."""
     _limit_memory(int(sys.argv[1]))
-    # What a library prints goes to stderr, not between the answers.
+    # Output of libraries goes to stderr, not between the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
     while line := sys.stdin.buffer.readline():
-        asked = json.loads(line)
-        answer = _answer(asked["suffix"], sys.stdin.buffer, asked["size"])
+        request = json.loads(line)
+        answer = _answer(request["suffix"], sys.stdin.buffer, request["size"])
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

@@ -41,7 +41,7 @@ class CannotRead(Unavailable):
 
 
 class TenantTurns:
-    """Whose file is read next: the tenant whose files took the least time so far.
+    """Turns between tenants: the next file is from the tenant whose files took the least time so far.
 
     A tenant that was away starts level with the waiting tenant that has had the least, so that it gets no credit for
     the time before.

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """What a leg found: ids with their scores, best first, on a scale that all legs have in common.
+    """Results of a leg: ids with their scores, best first, on a scale that all legs have in common.
 
-    `rest` is the score of whatever it does not name: its lowest where it was cut off, since those behind have at most
-    that; what they would have, if it named all that it knows.
+    `rest` is the score of ids that it does not name: its lowest score if the results were cut off, since the others
+    score at most that; else the score of an id without a match.
     """
 
     found: Sequence[tuple[str, float]]

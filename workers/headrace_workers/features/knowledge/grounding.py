@@ -74,13 +74,13 @@ def answer_fields(context: Mapping[str, Any], text: str) -> Mapping[str, Groundi
     if found is None:
         return {}
     grounding = Grounding.model_validate(found[_GROUNDING])
-    said = cited(text, len(grounding.citations))
+    citations = cited(text, len(grounding.citations))
     grounding = grounding.model_copy(
         update={
             "citations": tuple(
-                each.model_copy(update={"cited": each.number in said.numbers}) for each in grounding.citations
+                each.model_copy(update={"cited": each.number in citations.numbers}) for each in grounding.citations
             ),
-            "unknown": said.unknown[:MAX_UNKNOWN],
+            "unknown": citations.unknown[:MAX_UNKNOWN],
         }
     )
     return {"grounding": grounding}

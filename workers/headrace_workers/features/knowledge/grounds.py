@@ -22,7 +22,7 @@ class Grounds:
     shown: tuple[str, ...] = ()
 
     def newer(self, than: int) -> set[tuple[int, str]]:
-        """Return those of the documents that changed after that time."""
+        """Return the documents that changed after that time."""
         return {used for used, since in zip(self.used, self.since, strict=True) if since > than}
 
 

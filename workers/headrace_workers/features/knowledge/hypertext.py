@@ -1,7 +1,7 @@
-"""HTML to Markdown, as far as chunks need it: headings, paragraphs, lists, tables, code. What is not shown is left out.
+"""HTML to Markdown, as far as chunks need it: headings, paragraphs, lists, tables, code. Hidden text is left out.
 
 Scripts, navigation, and elements that are hidden by an attribute or their own style do not reach the text, nor do
-comments: nobody who looks at the page sees them. A page that says which part of it is the main one is that part.
+comments: a visitor of the page does not see them. A page that says which part of it is the main one is that part.
 """
 
 import re

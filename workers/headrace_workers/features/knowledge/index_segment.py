@@ -15,7 +15,7 @@ from headrace_workers.features.knowledge.terms import Terms
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
-    """Chunks by slot, and postings by term: those of terms[i] are [starts[i]:starts[i + 1]].
+    """Chunks by slot, and postings by term: the postings of terms[i] are [starts[i]:starts[i + 1]].
 
     A chunk that was removed stays, but is not `alive`.
     """

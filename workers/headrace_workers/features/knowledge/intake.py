@@ -50,7 +50,7 @@ class _Known(NamedTuple):
 
 
 def _known_by(document_id: int, sha256: str, embedder: str, attributes: str) -> _Known:
-    """Kept for each document of a base, which may be very many: what most of them share is one text."""
+    """State of a document. A base may have very many documents, so most of them share one text."""
     return _Known(document_id, (sha256, sys.intern(embedder)), sys.intern(attributes))
 
 
@@ -58,8 +58,8 @@ def _known_by(document_id: int, sha256: str, embedder: str, attributes: str) -> 
 class Intake:
     """Puts files into a tenant's knowledge base. Not thread-safe; several processes may add to one base at once.
 
-    Each document gets these `attributes`, and of Markdown those that its front matter says and they do not, up to as
-    many as there may be.
+    Each document gets these `attributes`, and a Markdown document also further ones from its front matter, up to the
+    limit.
     """
 
     ledger: Ledger
@@ -72,12 +72,11 @@ class Intake:
     _sources: dict[str, str] = field(default_factory=dict, init=False)  # texts: a path takes ten times their memory
 
     def take(self, files: Iterable[Found]) -> Iterator[Taken]:
-        """Put each file into the base and say what became of it; what is refused stops no other.
+        """Put each file into the base and report its outcome; a refused file stops no other.
 
-        A file that the base has already, by its hash and the embedder's id, is neither converted nor embedded: where
-        its attributes are others now, they alone are written. Each document is written in a transaction of its own:
-        whoever is interrupted and begins again goes on from there.
-        Unavailable with the ledger.
+        A file that the base has already, by its hash and the embedder's id, is neither converted nor embedded: if its
+        attributes have changed, only they are written. Each document is written in a transaction of its own: an
+        interrupted run goes on from there when it starts again. Unavailable with the ledger.
         """
         known = self._known()
         for file in files:
@@ -113,7 +112,7 @@ class Intake:
         )
         document_id = self.ledger.of(KnowledgeBases).put(document)
         if document_id is None:
-            return Taken(name, "unchanged")  # whoever adds it beside us was faster
+            return Taken(name, "unchanged")  # another process added it first
         known[name] = _known_by(document_id, *came_from, now)
         return Taken(name, "added" if before is None else "replaced", len(document.chunks))
 

@@ -94,7 +94,7 @@ class LexicalIndex:
     def search(self, query: str, k: int, *, among: Collection[str] | None = None) -> list[tuple[str, float]]:
         """Return the best `k` chunks with a word of the query and their scores, best first; equals in order of id.
 
-        `among`: only these documents are looked at; how rare a word is, is told from all.
+        `among` restricts the search to these documents; the rarity of a word still counts all documents.
         """
         return list(self.look_up(query, k, among=among).found)
 

@@ -12,7 +12,7 @@ _LINE: Final = re.compile(r"[^\n]*\n|[^\n]+")
 _FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
 _HASHES: Final = re.compile(r" {0,3}(#{1,6})(?=[ \t\n]|$)")
 _PUNCTUATION: Final = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
-_LONGEST_UNDERLINE: Final = 500  # characters; what is longer is a rule or a table
+_LONGEST_UNDERLINE: Final = 500  # characters; a longer line is a rule or a table
 _LONGEST_TITLE: Final = 120  # characters that are kept
 _NO_TITLE: Final = ("#", ">", "- ", "* ", "+ ", "|", "`", "~")
 

@@ -16,7 +16,7 @@ from headrace_workers.core.ports import Moderation, Moderator
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.knowledge.grounds import Found, Grounds, NoGrounds
 
-SCREENED: Final = "screened"  # the name under which a screened prompt is told of to the stages behind
+SCREENED: Final = "screened"  # the name under which later stages learn of a screened prompt
 _CATEGORY: Final = "prompt_injection"
 # Each time at least one passage of a job is left out, and as many are looked for as a search finds: see retrieval.py.
 _ROUNDS: Final = 21
@@ -85,14 +85,14 @@ def looked_at(citations: Sequence[Citation], verdicts: Sequence[Moderation | Hea
     for citation, verdict in zip(citations, verdicts, strict=True):
         if isinstance(verdict, HeadraceError):
             return verdict
-        told = _of_injection(verdict.verdict)
-        actions = {finding.action for finding in told.findings}
+        injection = _of_injection(verdict.verdict)
+        actions = {finding.action for finding in injection.findings}
         # There is no part of a passage that is worth keeping without its orders: `redact` leaves it out, too.
         done: Literal["allow", "block"] = "block" if actions & {"block", "redact"} else "allow"
-        score = max((finding.score for finding in told.findings), default=0.0)
-        screenings.append(Screening(action=done, score=score, policy=told.policy))
+        score = max((finding.score for finding in injection.findings), default=0.0)
+        screenings.append(Screening(action=done, score=score, policy=injection.policy))
         if "review" in actions and review is None:
-            review = f"passage {citation.number}, of {citation.document}: {review_reason(told)}"
+            review = f"passage {citation.number}, of {citation.document}: {review_reason(injection)}"
     return Look(tuple(screenings), review)
 
 
@@ -109,8 +109,8 @@ def _looked(
         verdicts = screener().moderate([text for _, text in texts], tenants)
     except HeadraceError as error:  # the policy's head needs an embedder that is not here, say
         verdicts = [error] * len(texts)
-    told = zip(texts, verdicts, strict=True)
-    of_each = {place: [verdict for _, verdict in group] for place, group in groupby(told, key=lambda pair: pair[0][0])}
+    pairs = zip(texts, verdicts, strict=True)
+    of_each = {place: [verdict for _, verdict in group] for place, group in groupby(pairs, key=lambda pair: pair[0][0])}
     return {place: (each, looked_at(each.grounding.citations, of_each[place])) for place, each in found.items()}
 
 
@@ -147,7 +147,7 @@ def _without(found: Found | Held, left_out: tuple[LeftOut, ...]) -> Found | Held
     """Return the same with a receipt that says what was left out."""
     if not left_out or not isinstance(found, Grounds | NoGrounds):
         return found
-    told: dict[str, object] = {"left_out": left_out}
+    context: dict[str, object] = {"left_out": left_out}
     if isinstance(found, NoGrounds):
-        told["reason"] = f"screening left out what is relevant: {len(left_out)} of its passages give a model orders"
-    return replace(found, grounding=found.grounding.model_copy(update=told))
+        context["reason"] = f"screening left out what is relevant: {len(left_out)} of its passages give a model orders"
+    return replace(found, grounding=found.grounding.model_copy(update=context))

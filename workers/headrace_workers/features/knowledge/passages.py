@@ -37,11 +37,11 @@ _LIMITS: Final = Limits(exact=10_000)  # more than of answers: lists find the hu
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A passage that was found. `ranks` and `scores` are those of the legs that have it: BM25, and the cosine.
+    """A passage that was found. `ranks` and `scores` come from the legs that found it: BM25, and the cosine.
 
     `score` is the mean of the cosine and the share of the query's words, by their rarity, that the passage has.
-    `document_id` and `version` say of which document it is, as it was; `attributes` are that document's, which is so
-    since `added_at` (ms).
+    `document_id` and `version` name its document at that version; `attributes` are the document's, which has had this
+    version since `added_at` (ms).
     """
 
     chunk: Chunk
@@ -74,7 +74,7 @@ class Passages:
     """The passages of one base. One thread at a time changes them; any number search meanwhile."""
 
     def __init__(self, rows: Iterable[Any], embedder: Embedder) -> None:
-        """Index chunks as the ledger gives them. Those whose vectors another embedder made are found by words only."""
+        """Index chunks as the ledger gives them. Chunks whose vectors another embedder made are found by words only."""
         self._embedder = embedder
         self._passages: dict[int, _Passage] = {}
         self._documents: dict[int, tuple[int, ...]] = {}  # the ids of the chunks of each
@@ -116,7 +116,7 @@ class Passages:
         for rows in changed.values():
             vectors.update(self._vectors_of(rows))
             coming.update(_passages(rows, vectors))
-        # What comes is there before either index can name it, and what goes until neither does.
+        # A chunk is stored before either index can name it, and removed after neither can.
         self._passages.update(coming)
         for document, rows in changed.items():
             if rows:
@@ -139,11 +139,11 @@ class Passages:
     def search(
         self, query: str, k: int, vector: NDArray[np.float32] | None = None, where: AnyFilter | None = None
     ) -> list[Hit]:
-        """Return the k passages that fit the query best, best first; of those that say nearly the same, the first.
+        """Return the k passages that fit the query best, best first; of near duplicates only the first.
 
-        `where`: only passages of documents whose attributes it lets through are looked at, and all of those. Exact up
-        to 10,000 passages, and of any number with `where`: the query is compared with every one. `vector` is the
-        query's, (dimensions,), where the embedder has made it already.
+        `where` restricts the search to documents whose attributes match. Exact up to 10,000 passages, and of any number
+        with `where`: the query is compared with every one. `vector` is the query's, (dimensions,), where the embedder
+        has made it already.
         """
         if vector is None:
             (vector,) = self._embedder.embed([query])
@@ -220,17 +220,17 @@ class Passages:
 
     def _describe(self, document: int, rows: Sequence[Any]) -> None:
         """Take in a document with the same chunks, which may have other attributes."""
-        told = _described(rows[0])
-        if self._passages[rows[0].id].version == told.version:
+        described = _described(rows[0])
+        if self._passages[rows[0].id].version == described.version:
             return
         changed = {
             row.id: self._passages[row.id]._replace(
-                version=told.version, attributes=told.attributes, added_at=rows[0].added_at
+                version=described.version, attributes=described.attributes, added_at=rows[0].added_at
             )
             for row in rows
         }
         self._passages.update(changed)
-        self._attributes[document] = told.attributes
+        self._attributes[document] = described.attributes
 
     def _vectors_of(self, rows: Sequence[Any]) -> dict[int, NDArray[np.float32]]:
         """Return the vectors of a document's chunks that can be compared with ours."""
@@ -274,7 +274,8 @@ def chunks_of(ledger: Ledger, tenant: str, knowledge: str, document_id: int | No
 
 
 def _by_documents(rows: Iterable[Any]) -> Iterator[dict[int, list[Any]]]:
-    """Rows in the order of documents, some documents at a time: what the ledger gives is not held twice."""
+    """Yield rows in the order of documents, some documents at a time, so that memory does not hold the ledger's rows
+    twice."""
     documents: dict[int, list[Any]] = {}
     held = 0
     for document_id, of_one in groupby(rows, key=lambda row: row.document_id):
@@ -307,7 +308,7 @@ def _passages(rows: Sequence[Any], vectors: Mapping[int, object]) -> dict[int, _
     if not rows:
         return {}
     kept: dict[str, str] = {}
-    told = _described(rows[0])
+    document = _described(rows[0])
     return {
         row.id: _Passage(
             Chunk(
@@ -318,8 +319,8 @@ def _passages(rows: Sequence[Any], vectors: Mapping[int, object]) -> dict[int, _
                 row.text,
             ),
             row.document_id,
-            told.version,
-            told.attributes,
+            document.version,
+            document.attributes,
             row.added_at,
             row.id in vectors,
         )

@@ -206,7 +206,7 @@ class Retrieval:
 
 
 def relevance_of(hit: Hit) -> float:
-    """Return the cosine to the question; 0 if the passage is not among those that are nearest to it."""
+    """Return the cosine to the question; 0 if the passage is not among the nearest."""
     return min(1.0, max(-1.0, hit.scores.get(VECTORS, 0.0)))
 
 

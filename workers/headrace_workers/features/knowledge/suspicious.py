@@ -1,7 +1,7 @@
 """Passages that look as if they would give a model orders: flagged, with the reason. Pure, and linear in the text.
 
-A flag is a hint for people and receipts. It cannot be the protection, since whoever knows the patterns can write around
-them: that is that a passage is marked as data and stands in the user's turn (`prompt.py`).
+A flag is a hint for people and receipts. It cannot protect, since an author who knows the patterns can write around
+them. The protection is that a passage is marked as data and stands in the user's turn (`prompt.py`).
 """
 
 import re

@@ -10,7 +10,7 @@ DOCUMENT: Final = "document"  # the kind of change of a document in `changes`
 
 _IS_COMING = text("state = 'in_progress'")
 
-# What knowledge bases hold. Each change of a document, its chunks included, has a row in `changes`.
+# The documents of knowledge bases. Each change of a document, its chunks included, has a row in `changes`.
 DOCUMENTS: Final = Table(
     "documents",
     METADATA,
@@ -29,7 +29,7 @@ DOCUMENTS: Final = Table(
     sqlite_autoincrement=True,  # an id in a worker's memory never becomes another document's
 )
 
-# Passages of documents, in order; whose they are is told by their document alone.
+# Passages of documents, in order; only the document names the tenant.
 CHUNKS: Final = Table(
     "chunks",
     METADATA,
@@ -46,7 +46,7 @@ CHUNKS: Final = Table(
     sqlite_autoincrement=True,  # an id in a worker's memory never becomes another chunk's
 )
 
-# How much each knowledge base is asked, a week back: see base_uses.py.
+# How often each knowledge base is asked, a week back: see base_uses.py.
 BASE_USES: Final = Table(
     "base_uses",
     METADATA,
@@ -85,7 +85,7 @@ FILE_BATCHES: Final = Table(
     Index("file_batches_store", "tenant", "knowledge", "created_at"),
 )
 
-# Files that are to become documents, until they are, and those that could not.
+# Files until they become documents, and files that could not.
 INCOMING: Final = Table(
     "incoming",
     METADATA,
@@ -100,7 +100,7 @@ INCOMING: Final = Table(
     Column("reason", Text),  # and in words
     Column("created_at", BigInteger, nullable=False),
     Column("tries", Integer, nullable=False, server_default=text("0")),
-    Column("taken_until", BigInteger, nullable=False, server_default=text("0")),  # whoever reads it now has until then
+    Column("taken_until", BigInteger, nullable=False, server_default=text("0")),  # its present reader has until then
     # It was put in by itself, or its batch is forgotten: no batch that is cancelled takes it out.
     Column("stays", Boolean, nullable=False, server_default=true()),
     Index("incoming_file", "tenant", "knowledge", "file_id", unique=True),

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from headrace_workers.features.knowledge.words import term_counts
 
-VERSION: Final = 1  # of how a text becomes terms: with another, what the ledger keeps is counted anew
-_MOST: Final = 0xFFFF  # of how many times a term is in a passage, what is told
+VERSION: Final = 1  # of how a text becomes terms: with another, the terms in the ledger are counted again
+_MOST: Final = 0xFFFF  # the most occurrences of a term in a passage that are stored
 _HEAD: Final = struct.Struct("<BII")  # version, terms, length
 _KEY_BYTES: Final = 8
 _COUNT_BYTES: Final = 2

@@ -22,9 +22,9 @@ class Found:
 def find(paths: Iterable[str], passed_over: Told = lambda path, why: None) -> Iterator[Found]:
     """Return the files, in the same order each time. Raise DocumentRefused for a path that names nothing.
 
-    In folders, what is hidden is passed over (its name begins with a dot), and so are links that lead out of the folder
-    or to other folders; `passed_over` is told of links and of folders that cannot be read. A file that is named itself
-    is always taken.
+    Folders' hidden entries (names with a leading dot) are skipped, and so are links that lead out of the folder or to
+    other folders; `passed_over` is called with links and with unreadable folders. A file that is named itself is always
+    taken.
     """
     for named in paths:
         for path in _named(named):

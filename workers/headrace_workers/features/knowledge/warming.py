@@ -1,4 +1,4 @@
-"""Reading knowledge bases before the first question to them, beside all else: those that are asked most come first."""
+"""Reading of knowledge bases before the first question to them, in the background: the most used bases come first."""
 
 import logging
 import time
@@ -49,7 +49,8 @@ class Warming:
         return len(coming)
 
     def tell(self) -> None:
-        """Let the ledger know what was asked since the last time. Unavailable with the ledger: it is told later."""
+        """Write to the ledger how often each base was asked since the last time. Raise Unavailable as the ledger does;
+        the counts are written later."""
         self._untold.update(self._bases.asked())
         if self._untold:
             self._ledger.of(KnowledgeBases).asked(self._untold)
@@ -88,7 +89,7 @@ class KeepsWarm(KeepsGoing):
         if self._warming is None:
             try:
                 self._warming = Warming(self._ledger, self._bases())
-            except Unavailable:  # whoever asks is told that there is no embedder
+            except Unavailable:  # a question gets the error that there is no embedder
                 self._stop.wait(_PAUSE)
                 return
         self._warming.warm(self._progress)

@@ -21,7 +21,7 @@ _LONGEST: Final = 64  # characters of a term; what is longer (base64, …) is kn
 # Written without spaces between words: Thai, Lao, Burmese, Khmer; kana, Chinese characters, Hangul.
 _SIGNS: Final = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
 _UNSPACED: Final = _SIGNS + r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\U00020000-\U0003ffff"
-# `\w` does not know vowel signs: those of the Indic scripts belong to their words too, but dandas end sentences.
+# `\w` does not match vowel signs. Vowel signs of the Indic scripts belong to their words too, but dandas end sentences.
 _LETTER: Final = rf"[\w\u0900-\u0963\u0966-\u0df3{_SIGNS}]"
 _NAME: Final = re.compile(rf"{_LETTER}+(?:\.{_LETTER}+)*(?:\+\+|\#)?")
 _RUN: Final = re.compile(rf"([{_UNSPACED}]+)|[^{_UNSPACED}]+")

@@ -27,14 +27,14 @@ def send_back(task: Task, output: Output, verdict: Moderation) -> Done | None:
 
     An answer from the cache is not made again: the model did not write it for this job.
     """
-    told = task.context.get(_CONTEXT, {})
+    state = task.context.get(_CONTEXT, {})
     if not verdict.again or not isinstance(task.job, GenerationJob) or GIVEN in task.context.get(RECALL, {}):
         return None
-    if _STOPPED in told or told.get(_TIMES, 0) >= MOST:
+    if _STOPPED in state or state.get(_TIMES, 0) >= MOST:
         return None
-    used, usage = told.get(_USED, (0, 0)), output.answer.usage
+    used, usage = state.get(_USED, (0, 0)), output.answer.usage
     changed = {
-        _TIMES: told.get(_TIMES, 0) + 1,
+        _TIMES: state.get(_TIMES, 0) + 1,
         _USED: [used[0] + usage.prompt_tokens, used[1] + usage.completion_tokens],
         **objected(output.answer.text or "", _objection(verdict)),
     }
@@ -51,22 +51,22 @@ def without_another(context: Mapping[str, Any], error: HeadraceError) -> Done | 
 
     It goes on to its end with the answer of before, which is withheld, at once or when there is no other try.
     """
-    told = context.get(_CONTEXT, {})
-    if TURNS not in told:
+    state = context.get(_CONTEXT, {})
+    if TURNS not in state:
         return None
-    return given_up(error, Done(context={_CONTEXT: {**told, _STOPPED: True}}))
+    return given_up(error, Done(context={_CONTEXT: {**state, _STOPPED: True}}))
 
 
 def whole(context: Mapping[str, Any], answer: Answer) -> tuple[Answer, Mapping[str, Any]]:
     """Return the answer that goes on, with the tokens of the earlier ones, and the job's further context."""
-    told = context.get(_CONTEXT, {})
-    if _USED not in told:
+    state = context.get(_CONTEXT, {})
+    if _USED not in state:
         return answer, {}
-    read, written = told[_USED]
-    if _STOPPED not in told:  # else this answer is among them
+    read, written = state[_USED]
+    if _STOPPED not in state:  # else this answer is among them
         read, written = read + answer.usage.prompt_tokens, written + answer.usage.completion_tokens
     usage = Usage(prompt_tokens=read, completion_tokens=written)
-    return answer.model_copy(update={"usage": usage}), {_CONTEXT: {_TIMES: told[_TIMES]}}
+    return answer.model_copy(update={"usage": usage}), {_CONTEXT: {_TIMES: state[_TIMES]}}
 
 
 def _objection(verdict: Moderation) -> str:

@@ -30,14 +30,14 @@ def decoded(text: str) -> Decoded | None:
     """Return the decoded runs of base64 that are text, or None. They have no more characters than the text."""
     if not may_hold_runs(text):
         return None
-    said, begins, ends = [], [], []
+    texts, begins, ends = [], [], []
     for run in _RUN.finditer(text):
         if (words := _words(run[0])) is not None:
             # A part of a run cannot be cut out of it.
-            said.append(f"{words}\n")
+            texts.append(f"{words}\n")
             begins += [run.start()] * (len(words) + 1)
             ends += [run.end()] * (len(words) + 1)
-    return Decoded("".join(said), begins, ends) if said else None
+    return Decoded("".join(texts), begins, ends) if texts else None
 
 
 def _words(run: str) -> str | None:

@@ -20,9 +20,9 @@ LONGEST_MARK: Final = len(_SAID) + _DIGITS  # characters that a marked conversat
 
 
 class Canaries:
-    """Marks the system prompts of tenants that ask for it, and knows the marks. Thread-safe.
+    """Marker of system prompts, for tenants that ask for it. Thread-safe.
 
-    The first of the deployment's secrets makes marks; those of all are known, while they change.
+    The first of the deployment's secrets makes marks; the marks of all secrets are recognised, while secrets change.
     """
 
     longest = LONGEST_MARK
@@ -67,5 +67,5 @@ def _text(system: Sequence[Message]) -> str:
 
 
 def _mark(key: bytes, tenant: str, system: str) -> str:
-    said = tenant.encode() + b"\0" + system.encode("utf-8", "surrogatepass")
-    return hmac.new(key, said, sha256).hexdigest()[:_DIGITS]
+    message = tenant.encode() + b"\0" + system.encode("utf-8", "surrogatepass")
+    return hmac.new(key, message, sha256).hexdigest()[:_DIGITS]

@@ -26,7 +26,7 @@ _LAST: Final = r"(?<=[A-Za-z][$@])[$@]*(?!\w)"
 _SIGN: Final = re.compile(rf"[{_SIGNS}](?:{_WITHIN}|{_FIRST}|{_LAST})")
 _WORD: Final = re.compile(rf"[A-Za-z0-9{_SIGNS}]+")
 has_signs: Final = _SIGN.search  # whether any sign may stand for a letter
-_LONGEST: Final = 32  # characters; what is longer is a key, a path or an address
+_LONGEST: Final = 32  # characters; a longer one is a key, a path or an address
 
 
 def without_invisible(text: str) -> tuple[str, Sequence[int]] | None:

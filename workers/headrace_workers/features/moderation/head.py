@@ -13,7 +13,7 @@ from headrace_workers.features.moderation.head_file import Head
 from headrace_workers.features.moderation.limits import MAX_DETECTIONS
 from headrace_workers.features.moderation.segments import Part, segments
 
-SCORE_FLOOR: Final = 0.5  # what is below is told once a text and category, for its score
+SCORE_FLOOR: Final = 0.5  # findings below it are reported once a text and category, for the score
 _AT_ONCE: Final = 256  # parts
 
 

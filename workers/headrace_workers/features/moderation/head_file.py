@@ -31,8 +31,8 @@ class Head:
     @property
     def version(self) -> str:
         """A digest of what it says."""
-        said = [repr((self.categories, self.embedder)).encode(), self.weights.tobytes(), self.bias.tobytes()]
-        return sha256(b"".join(said)).hexdigest()[:12]
+        parts = [repr((self.categories, self.embedder)).encode(), self.weights.tobytes(), self.bias.tobytes()]
+        return sha256(b"".join(parts)).hexdigest()[:12]
 
     def scores(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the probability of each category, (vectors, categories)."""

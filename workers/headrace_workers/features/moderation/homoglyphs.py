@@ -17,7 +17,7 @@ _LOOKALIKES: Final = (
     ("ɑɡıɩʟɴʀʏᴀʙᴄᴅᴇɢʜᴊᴋᴍᴏᴘᴛᴜᴠᴡᴢ", "agiilnryabcdeghjkmoptuvwz"),
 )
 _OTHER: Final = dict(pair for others, latin in _LOOKALIKES for pair in zip(others, latin, strict=True))
-# The letters of the table, and those that Unicode calls the same as a Latin one: circled, fullwidth, mathematical.
+# The letters of the table, and letters that Unicode equates with a Latin one: circled, fullwidth, mathematical.
 _SCRIPTS: Final = re.compile(
     "[\u0131\u0251-\u02af\u0370-\u058f\u13a0-\u13ff\u1d00-\u1d2b\u2100-\u214f\u24b6-\u24e9\uff21-\uff5a\U0001d400-\U0001d7ff]"
 )

@@ -11,7 +11,7 @@ from headrace_workers.features.moderation.limits import MAX_DETECTIONS
 
 CATEGORY: Final = "system_prompt_leak"
 CANARY: Final = "canary"  # the detector whose findings are never shown, whatever the policy says
-SHORTEST: Final = 20  # characters: what is shorter is said by chance
+SHORTEST: Final = 20  # characters: a shorter match happens by chance
 _WORD: Final = re.compile(r"\S+")
 
 
@@ -49,16 +49,16 @@ class VerbatimDetector:
 
     def find(self, text: str, instructions: Instructions) -> list[Detection]:
         """Return the longest repeated stretches. Linear in the text."""
-        said = _plain(instructions.system)
-        length = min(self._characters, len(said))
+        system = _plain(instructions.system)
+        length = min(self._characters, len(system))
         if length < SHORTEST:
             return []
-        stretches = _together(_plain(text), _windows(said, length), length)
+        stretches = _together(_plain(text), _windows(system, length), length)
         if not stretches:
             return []
         places = _places(text)
         return [
-            Detection(CATEGORY, min(1.0, (end - start) / len(said)), places[start], places[end - 1] + 1)
+            Detection(CATEGORY, min(1.0, (end - start) / len(system)), places[start], places[end - 1] + 1)
             for start, end in stretches[:MAX_DETECTIONS]
         ]
 
@@ -69,8 +69,8 @@ def _spaced(mark: str) -> re.Pattern[str]:
 
 
 @lru_cache(maxsize=4)  # jobs of one group mostly share it, and a long one takes megabytes
-def _windows(said: str, length: int) -> frozenset[str]:
-    return frozenset(said[at : at + length] for at in range(len(said) - length + 1))
+def _windows(text: str, length: int) -> frozenset[str]:
+    return frozenset(text[at : at + length] for at in range(len(text) - length + 1))
 
 
 def _together(text: str, windows: frozenset[str], length: int) -> list[tuple[int, int]]:

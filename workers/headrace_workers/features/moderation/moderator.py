@@ -1,4 +1,4 @@
-"""Detectors and a policy together: what of a text may be shown."""
+"""Detectors and a policy together: they decide which part of a text may be shown."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -172,7 +172,8 @@ def shipped_detectors() -> list[Detector]:
 
 
 def with_policy(detectors: Sequence[Detector], policy: Policy, aids: Aids | None = None) -> PolicyModerator:
-    """Return these detectors, those that the policy names, and its blocklists. Each set of lists is compiled once."""
+    """Return these detectors, the detectors that the policy names, and its blocklists. Each set of lists is compiled
+    once."""
     from headrace_workers.features.moderation.blocklist import BlocklistDetector
 
     compiled: dict[tuple[Path, ...], Detector] = {}

@@ -106,7 +106,7 @@ class OpenAIDetector:
         for chunk in chunks:
             size += len(chunk)
             if size > _LONGEST_ANSWER or self._monotonic() > ends:
-                raise NoAnswer("the moderation endpoint's answer comes to no end")
+                raise NoAnswer("the moderation endpoint's answer does not finish")
             yield chunk
 
 
@@ -114,7 +114,7 @@ def _scores(content: bytes, asked: int) -> list[dict[str, float]]:
     try:
         results = _Answer.model_validate(json.loads(content)).results
     except (ValueError, ValidationError, RecursionError):
-        raise NoAnswer("the moderation endpoint's answer is none of OpenAI's") from None
+        raise NoAnswer("the moderation endpoint's answer does not have OpenAI's format") from None
     if len(results) != asked:
         raise NoAnswer(f"the moderation endpoint answers {len(results)} texts of {asked}")
     return [each.category_scores for each in results]

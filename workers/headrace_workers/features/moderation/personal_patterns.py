@@ -1,4 +1,4 @@
-"""Patterns and checksums of personal data. Patterns and scores are those of Presidio (MIT, see NOTICE).
+"""Patterns and checksums of personal data. Patterns and scores come from Presidio (MIT, see NOTICE).
 
 Each function yields start, end and score of what it finds in a text. Patterns are compiled by `regex`, whose `\\w`
 matches the marks that are part of letters in many scripts: with `re` half of `कखि@example.com` would be found.

@@ -12,15 +12,15 @@ from headrace_schemas.moderation import Action
 from headrace_workers.features.moderation.openai_endpoint import Endpoint
 
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)  # from the mildest to the strictest
-REGENERATE: Final = "regenerate"  # in a policy file: what is to be blocked is first made again
+REGENERATE: Final = "regenerate"  # in a policy file: an answer that would be blocked is first made again
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """The action for findings of one category whose score is at least `min_score`.
 
-    It is done where `detectors` of them agree on a span, and not with spans that are `allowed`: texts without regard to
-    case, which may begin or end with a `*`. `again`: what is to be blocked is first made again by its model.
+    It applies if `detectors` of them agree on a span. Spans that match `allowed` are exempt: texts without regard to
+    case, which may begin or end with a `*`. `again`: an answer that would be blocked is first made again by its model.
     """
 
     action: Action
@@ -91,13 +91,13 @@ class Policy:
     @cached_property
     def version(self) -> str:
         """A digest of what it says: policies that say the same have the same. A blocklist has a version of its own."""
-        said: dict[str, object] = {
+        fields: dict[str, object] = {
             name: (rule.said, rule.min_score, rule.detectors, sorted(rule.allowed)) for name, rule in self.rules.items()
         }
-        said["of all"] = (
+        fields["of all"] = (
             self.screen,
             self.canary,
             self.verbatim,
             *([True] if self.trust_system else []),
         )  # no category is called so
-        return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
+        return sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]

@@ -23,6 +23,6 @@ class PolicyNews(KeepsGoing):
         if now != self._recorded:
             switched = self._recorded is None or self._recorded.versions != now.versions
             self._policies.note(now.versions, now.refused, switched=switched)
-            self._recorded = now  # what could not be written is told at the next look
+            self._recorded = now  # policies that could not be written are reported at the next look
         self._stop.wait(self._every)
         return None

@@ -1,4 +1,4 @@
-"""A trial of another policy on texts that were moderated before: its decisions beside those of then. Pure."""
+"""A trial of another policy on texts that were moderated before: its decisions next to the former ones. Pure."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ _AT_ONCE: Final = 64
 class Past(NamedTuple):
     """A text and the decision about it.
 
-    `text` is None where it is no longer there unchanged; `instructions` are those of its model.
+    `text` is None if the unchanged text no longer exists; `instructions` are its model's.
     """
 
     job_id: str
@@ -34,7 +34,7 @@ class Past(NamedTuple):
 
 @dataclass
 class Trial:
-    """The decisions of the new policy beside those of then. `shown` jobs are kept as examples of each change."""
+    """The decisions of the new policy next to the former ones. `shown` jobs are kept as examples of each change."""
 
     shown: int = 5
     moves: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -64,7 +64,7 @@ class Trial:
 
 
 def past_of(job_id: str, tenant: str, payload: bytes, end: bytes) -> Past | None:
-    """Return the moderated text of an ended generation or moderation job; None where there is none."""
+    """Return the moderated text of an ended generation or moderation job; None if it has no text."""
     receipt = from_json(end)
     verdict = receipt.get("moderation")
     if verdict is None or receipt.get("refusal") is not None:
@@ -100,7 +100,7 @@ def tried(past: Iterable[Past], moderator: Moderator, trial: Trial) -> Iterator[
 
 
 def _as_now(before: str) -> str:
-    """Return the action of then; `review` where a person released the text."""
+    """Return the former action; `review` if a person released the text."""
     return "review" if before == RELEASED else before
 
 

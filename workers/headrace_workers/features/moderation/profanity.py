@@ -74,9 +74,9 @@ class ProfanityDetector:
         """Return the profanities in each text. The model is loaded by the first call."""
         found: list[list[Detection]] = [[] for _ in texts]
         model = self._model
-        said, of_sentences, of_texts = _joined_texts(texts)
+        joined, of_sentences, of_texts = _joined_texts(texts)
         known, unknown = model.vocabulary.get, len(model.idf) - 1
-        words = np.fromiter(map(known, map(str.lower, said), repeat(unknown)), dtype=np.int64, count=len(said))
+        words = np.fromiter(map(known, map(str.lower, joined), repeat(unknown)), dtype=np.int64, count=len(joined))
         segments, count = _segments(of_sentences)
         scores = model.probabilities(words, segments, count)
         hits = np.flatnonzero(scores >= SCORE_FLOOR)
@@ -110,18 +110,18 @@ def _joined_texts(texts: Sequence[str]) -> tuple[list[str], list[int], list[int]
 
     No line of Python runs for each word.
     """
-    said: list[str] = []
+    joined: list[str] = []
     of_sentences: list[int] = []
     of_texts: list[int] = []
     for text in texts:
-        begin, before = 0, len(said)
+        begin, before = 0, len(joined)
         for end in (*_sentence_ends(text), len(text)):
             words = _WORD.findall(text, begin, end)
-            said += words
+            joined += words
             of_sentences.append(len(words))
             begin = end
-        of_texts.append(len(said) - before)
-    return said, of_sentences, of_texts
+        of_texts.append(len(joined) - before)
+    return joined, of_sentences, of_texts
 
 
 def _segments(of_sentences: Sequence[int]) -> tuple[NDArray[np.int64], int]:

@@ -24,8 +24,8 @@ def screen(
     goes on from one that passed here is looked at from there on.
 
     A job whose prompt the policy blocks ends here, and its receipt says so. One that is to be reviewed, or that nobody
-    could look at, is held. Every other goes on as it came: nothing is redacted in a prompt. What is added to it later
-    is screened, too.
+    could look at, is held. Every other job goes on unchanged: nothing is redacted in a prompt. Text that is added to it
+    later is screened, too.
     """
     jobs = {place: task.job for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)}
     turns = {place: brought(job, trusts_system(job.tenant)) for place, job in jobs.items()}
@@ -41,7 +41,7 @@ def screen(
 
 
 def brought(job: GenerationJob, trusts_system: bool) -> list[Message]:
-    """Return the turns of a conversation that its caller brings, but those of a system that is trusted."""
+    """Return the turns of a conversation that its caller brings, without a trusted system's turns."""
     return [turn for turn in job.conversation if not (trusts_system and turn.role == "system")]
 
 

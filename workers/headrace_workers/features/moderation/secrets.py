@@ -57,8 +57,8 @@ _PLUGINS: Final = (
     ("twilio", "TwilioKeyDetector", 0, ("ac", "sk")),
 )
 
-# Every pattern, but those of passwords in URLs and of key files, needs a run of eight such characters with a digit in
-# it: a test holds the gate against the patterns.
+# Every pattern, except for passwords in URLs and key files, needs a run of eight such characters with a digit in it: a
+# test checks the gate against the patterns.
 _RUN = r"A-Za-z_+/=.\-"
 # Looked for from the beginning of each run alone: half of what it takes from every character.
 _TOKEN = re.compile(rf"(?<![{_RUN}0-9])(?=[{_RUN}0-9]{{8}})[{_RUN}]*+[0-9]|://|:_auth")

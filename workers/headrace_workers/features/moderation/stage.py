@@ -25,8 +25,8 @@ def stages(
     must_screen: Callable[[str], bool] = no_tenant,
     answered_again: Callable[[str], bool] = no_tenant,
 ) -> tuple[Stage, ...]:
-    """Return the stages of a deployment. `screen` is for jobs that do not say whether their prompts are moderated;
-    those of tenants that `must_screen` names are. Answers of tenants that `answered_again` names are made again where
+    """Return the stages of a deployment. `screen` decides for jobs that do not say whether their prompts are moderated;
+    prompts of the tenants in `must_screen` always are. Answers of the tenants in `answered_again` are made again if
     they may not be shown.
     """
     return (

@@ -23,12 +23,12 @@ from headrace_workers.features.moderation.canary import UNMARKED, Canaries
 
 def moderate(tasks: Sequence[Task], *, moderator: Moderator, canaries: Canaries = UNMARKED) -> list[Outcome]:
     """Moderate the output of each task, or the text that it brings; the i-th outcome belongs to the i-th task.
-    `canaries` know what the model of an output was told.
+    `canaries` know the instructions of an output's model.
 
-    An answer that others wait for, or would be given, is theirs from here on, if it is allowed as it is.
+    The cache may share an answer from here on, if it is allowed unchanged.
 
-    What is to be reviewed is held until a person has decided; of a text that a job brings it is only said. So is what
-    its model is to write again: then the job goes back.
+    An answer marked `review` is held until a person has decided; a text that a job brings is only marked. An answer
+    that its model is to write again sends the job back.
 
     A text that the moderator cannot decide about is held until it can, whatever the category of the error: it is never
     passed on unmoderated.
@@ -63,8 +63,8 @@ def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
         return Held(reason_of(verdict), needs_person=False)
     if not isinstance(task.event, Output):
         return Ended(receipt(task, moderation=verdict.verdict))
-    if (asked := send_back(task, task.event, verdict)) is not None:
-        return asked
+    if (sent_back := send_back(task, task.event, verdict)) is not None:
+        return sent_back
     if verdict.action != "review":
         return _passed_on(task, task.event, verdict, verdict.verdict)
     if task.woken_by != RELEASED:
@@ -73,18 +73,18 @@ def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
     return _passed_on(task, task.event, verdict, verdict.verdict.model_copy(update={"action": done}))
 
 
-def _passed_on(task: Task, output: Output, verdict: Moderation, told: ModerationVerdict) -> Done:
+def _passed_on(task: Task, output: Output, verdict: Moderation, shown: ModerationVerdict) -> Done:
     """Return the text that goes on, and the effect of the policy's verdict on the cache."""
     answer, context = whole(task.context, output.answer)
     text = None if verdict.action == "block" else verdict.text
     if text is not None and (lost := _lost_format(task, output, text)) is not None:
-        text, told = None, told.model_copy(update={"action": "block", "reason": lost})
+        text, shown = None, shown.model_copy(update={"action": "block", "reason": lost})
     return Done(
         Moderated(
             job_id=output.job_id,
             tenant=output.tenant,
             answer=answer.with_text(text),
-            moderation=told,
+            moderation=shown,
         ),
         context=context,
         rows=_admission(task, output, verdict.action),
@@ -102,19 +102,19 @@ def _lost_format(task: Task, output: Output, text: str) -> str | None:
 
 def _admission(task: Task, output: Output, action: str) -> tuple[Written, ...]:
     """Return the change of the cache entry that this job fills, or from which it was served."""
-    asked = task.context.get(CONTEXT, {})
-    if GIVEN in asked:
-        return () if action == "allow" else (Disallow(asked[GIVEN], f"moderation would {action} it now"),)
-    if ENTRY not in asked:
+    state = task.context.get(CONTEXT, {})
+    if GIVEN in state:
+        return () if action == "allow" else (Disallow(state[GIVEN], f"moderation would {action} it now"),)
+    if ENTRY not in state:
         return ()
-    entry_id = asked[ENTRY]
-    place = asked.get(PLACES, {}).get(output.answer.model)
+    entry_id = state[ENTRY]
+    place = state.get(PLACES, {}).get(output.answer.model)
     if action != "allow" or (place is None and not _is_of_first_model(task, output)):
         return (Withdraw(entry_id),)
     ran = next((each.ran_ms / each.group_size for each in reversed(task.stages) if each.stage == "generate"), 0.0)
     answer = output.answer.model_copy(update={"recall": None}).model_dump_json(exclude_none=True)
     used = tuple((document_id, sha256) for document_id, sha256 in task.context.get(USED, ()))
-    return (Admit(entry_id, answer.encode(), ran, asked[TTL_MS], used, Place(*place) if place else None),)
+    return (Admit(entry_id, answer.encode(), ran, state[TTL_MS], used, Place(*place) if place else None),)
 
 
 def _is_of_first_model(task: Task, output: Output) -> bool:

@@ -1,4 +1,4 @@
-"""The ledger's table of moderation policies: which version was gone by last, so that a change is told once."""
+"""The ledger's table of moderation policies: the last version in force, so that a change is reported once."""
 
 from typing import Final
 

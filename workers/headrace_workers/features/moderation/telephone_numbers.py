@@ -28,7 +28,7 @@ def telephone_numbers(text: str) -> Iterator[tuple[int, int, float]]:
     The score tells telephone numbers from order numbers, dates and figures.
     """
     for region in REGIONS:
-        # Trying a region costs about 0.1 ms a candidate: what is settled is hidden from the next.
+        # Trying a region costs about 0.1 ms a candidate, so settled candidates are hidden from the next.
         if not ENOUGH_DIGITS.search(text):
             return
         for match in _Matcher(text, region):
@@ -40,8 +40,8 @@ def telephone_numbers(text: str) -> Iterator[tuple[int, int, float]]:
 
 
 class _Matcher(phonenumbers.PhoneNumberMatcher):
-    """The library's, which reads what is written again and again once: a number that is none costs it up to twenty
-    tries, each in every country, and a text may consist of such.
+    """The library's matcher, which reads a repeated candidate once: a candidate that is no number costs up to twenty
+    tries, each in every country, and a text may consist of such candidates.
     """
 
     def __init__(self, text: str, region: str | None) -> None:

@@ -48,12 +48,12 @@ def _changed(of: int, text: str) -> Iterator[Look]:
         text, places = seen
         yield Look(of, text, places)
     text = yield from _folded(of, text, places)
-    if (said := decoded(text)) is not None:
-        begins, ends = said.begins, said.ends
+    if (plain := decoded(text)) is not None:
+        begins, ends = plain.begins, plain.ends
         if places is not None:
             begins, ends = [places[at] for at in begins], [places[at - 1] + 1 for at in ends]
-        yield Look(of, said.text, begins, ends)
-        yield from _folded(of, said.text, begins, ends)
+        yield Look(of, plain.text, begins, ends)
+        yield from _folded(of, plain.text, begins, ends)
 
 
 def _folded(

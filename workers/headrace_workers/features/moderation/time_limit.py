@@ -54,7 +54,7 @@ class BoundedModerator:
         tenants: Sequence[str] | None = None,
         instructions: Sequence[Instructions | None] | None = None,
     ) -> list[Moderation | HeadraceError]:
-        """Return a verdict for each text, or an error where there is none in time."""
+        """Return a verdict for each text, or an error if no verdict comes in time."""
         verdicts = self._ask(texts, tenants, instructions)
         if verdicts is not None:
             return verdicts
@@ -70,7 +70,7 @@ class BoundedModerator:
     def _ask(
         self, texts: Sequence[str], tenants: Sequence[str] | None, instructions: Sequence[Instructions | None] | None
     ) -> _Verdicts | None:
-        """Return the answer; None where there is none in time, or where too many threads hang already."""
+        """Return the answer; None if it does not come in time, or if too many threads hang already."""
         if self._hung >= _MOST_HUNG:
             return None
         call = _Call(lambda: self._moderator.moderate(texts, tenants, instructions), Future())
@@ -94,7 +94,7 @@ class BoundedModerator:
     def _give_up(self, answer: "Future[_Verdicts]", hand: "queue.SimpleQueue[_Call]") -> None:
         with self._lock:
             self._hung += 1
-        log("moderation", logging.ERROR, Action.DETECTOR_HANGS, "moderation comes to no end: what it looks at is held",
+        log("moderation", logging.ERROR, Action.DETECTOR_HANGS, "moderation does not finish: its texts are held",
             threads=self._hung)  # fmt: skip
 
         def back(_answer: "Future[_Verdicts]") -> None:

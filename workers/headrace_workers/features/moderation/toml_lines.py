@@ -12,8 +12,8 @@ _HEADER = re.compile(r"\s*(\[{1,2}[^\n]*?\]{1,2})\s*(?:#.*)?$")
 def line_of(text: str, keys: Keys) -> int | None:
     """Return the line (from 1) in which this key, or the nearest key around it, gets its value; None without one.
 
-    A line within a text of several lines may be taken for one of a key. What it is used for, telling a person where to
-    look, survives that.
+    A line within a text of several lines may be taken for one of a key. It only tells a person where to look, so that
+    is harmless.
     """
     best, nearest = None, 0
     table: Keys = ()

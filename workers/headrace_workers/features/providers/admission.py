@@ -28,7 +28,7 @@ class BoundaryCheck(AdmissionCheck):
         return [alias for alias in aliases if self._models.provider(alias) is not None]
 
     def unknown(self, named: Collection[Named]) -> Collection[Named]:
-        """Return those of these models whose provider the tenant does not allow."""
+        """Return the models whose provider the tenant does not allow."""
         allowed = self._allowed.by_tenant({tenant for tenant, _ in named})
         return [each for each in named if not self._permits(allowed, *each)]
 

@@ -27,9 +27,10 @@ MOST_CATEGORIES = 200  # a table of all pairs of them is kept
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Disagreement:
-    """Seen and by chance, what each row adds to either (sums to zero), and the most that two labels can differ.
+    """Disagreement seen and by chance, each row's part in either (sums to zero), and the most that two labels can
+    differ.
 
-    Rows are first those that there are, then one for each label that nobody agreed on.
+    The given rows come first, then a row for each label that nobody agreed on.
     """
 
     seen: float

@@ -81,7 +81,7 @@ def assess(of: Labelled, fresh_since: int, level: float = 0.95) -> Assessment:
     both = there & ~np.isnan(of.machine)
     whole = bool(np.isin(of.value, (0.0, 1.0)).all())
     decided = both & (human != _HALF)
-    told = _LabelledVerdicts(
+    labelled = _LabelledVerdicts(
         of.machine[decided],
         human[decided] > _HALF,
         None if drawn is None or isinstance(drawn, Undefined) else drawn[decided],
@@ -95,13 +95,13 @@ def assess(of: Labelled, fresh_since: int, level: float = 0.95) -> Assessment:
         both=int(both.sum()),
         contested=_contested(of),
         not_judged=of.not_judged,
-        agreement=reason or raw_agreement(told.yes, told.right, told.drawn, level=level),
-        kappa=reason or kappa(told.yes, told.right, probability=told.drawn, level=level),
+        agreement=reason or raw_agreement(labelled.yes, labelled.right, labelled.drawn, level=level),
+        kappa=reason or kappa(labelled.yes, labelled.right, probability=labelled.drawn, level=level),
         among_people=_among_people(of, whole, level),
-        rates=reason or rates(told.yes, told.right, told.drawn, level=level),
+        rates=reason or rates(labelled.yes, labelled.right, labelled.drawn, level=level),
         mean=corrected_mean(of, level),
-        reliability=reason or _reliability(told, level),
-        drift=reason or _drift(of, human, decided, told, fresh_since),
+        reliability=reason or _reliability(labelled, level),
+        drift=reason or _drift(of, human, decided, labelled, fresh_since),
     )
 
 
@@ -159,18 +159,20 @@ def _among_people(of: Labelled, whole: bool, level: float) -> Estimate | Undefin
     return alpha(labels, "nominal" if whole else "interval", level=level)
 
 
-def _reliability(told: _LabelledVerdicts, level: float) -> Reliability | Undefined:
-    if np.isin(told.machine, (0.0, 1.0)).all():
+def _reliability(labelled: _LabelledVerdicts, level: float) -> Reliability | Undefined:
+    if np.isin(labelled.machine, (0.0, 1.0)).all():
         return Undefined("verdicts say yes or no, and not how surely")
-    return reliability(told.machine, told.right, told.drawn, level=level)
+    return reliability(labelled.machine, labelled.right, labelled.drawn, level=level)
 
 
-def _drift(of: Labelled, human: Floats, decided: Bools, told: _LabelledVerdicts, fresh_since: int) -> Drift | Undefined:
-    if told.drawn is not None and len(told.drawn) and np.ptp(told.drawn) > 0:
+def _drift(
+    of: Labelled, human: Floats, decided: Bools, labelled: _LabelledVerdicts, fresh_since: int
+) -> Drift | Undefined:
+    if labelled.drawn is not None and len(labelled.drawn) and np.ptp(labelled.drawn) > 0:
         return Undefined("jobs were drawn with different probabilities, and each such stratum has a drift of its own")
     first = np.full(len(human), np.iinfo(np.int64).max)
     np.minimum.at(first, of.item, of.said_at)
-    wrong, fresh = told.yes != told.right, first[decided] >= fresh_since
+    wrong, fresh = labelled.yes != labelled.right, first[decided] >= fresh_since
     if not fresh.any() or fresh.all():
         return Undefined("there are no labels of before" if fresh.any() else "there are no fresh labels")
     before = (int((wrong & ~fresh).sum()), int((~fresh).sum()))

@@ -55,7 +55,7 @@ def standard_error(influence: Floats, clusters: Clusters) -> float:
 def weights_of(probability: Floats | None, rows: int) -> Floats:
     """Return the weight of each row: 1 / the probability with which it was taken (Horvitz and Thompson 1952).
 
-    Raises ValueError for a probability that is none, or 0: who was never to be taken cannot be there.
+    Raise ValueError unless it is above 0 and at most 1: a row with probability 0 cannot be in the sample.
     """
     if probability is None:
         return np.ones(rows)

@@ -80,8 +80,8 @@ def compare(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for their number: among those of at most α, any is wrong in at most a share α of cases
-    (Holm 1979).
+    """Return p-values adjusted for their number: in at most a share α of cases any that is at most α is wrong (Holm
+    1979).
     """
     order = np.argsort(p_values, kind="stable")
     factors = np.arange(len(p_values), 0, -1)

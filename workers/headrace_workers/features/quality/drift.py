@@ -39,18 +39,18 @@ def drift(before: tuple[int, int], fresh: tuple[int, int], alpha: float = 0.05) 
     if not (0 <= was_wrong <= had and 0 <= wrong <= of):
         raise ValueError(f"{before} and {fresh} are no counts of wrong verdicts and of labels")
     side = alpha / 2  # worse, or better
-    told = f"{wrong:,} of {of:,} fresh labels say that the verdict is wrong, and {was_wrong:,} of {had:,} did before"
+    text = f"{wrong:,} of {of:,} fresh labels say that the verdict is wrong, and {was_wrong:,} of {had:,} did before"
     if not had or not of:
-        return Drift("none shown", told)
+        return Drift("none shown", text)
     part = side * (1 - _PART)
     if wrong / of > was_wrong / had:
         most = clopper_pearson_upper(was_wrong, had, side * _PART)
         # For the lower bound right and wrong change places, as they do in `calibration.sequence`.
         if _above(of - wrong, of, 1.0 - most, part, LOWER_BETS, LOWER_WEIGHTS):
-            return Drift("worse", f"Verdicts have become worse: {told}. Calibrate anew, and look at what changed.")
+            return Drift("worse", f"Verdicts have become worse: {text}. Calibrate anew, and look at what changed.")
     elif _above(wrong, of, clopper_pearson_lower(was_wrong, had, side * _PART), part, UPPER_BETS, UPPER_WEIGHTS):
-        return Drift("better", f"Verdicts have become better: {told}. Calibrate anew.")
-    return Drift("none shown", f"No drift is shown: {told}.")
+        return Drift("better", f"Verdicts have become better: {text}. Calibrate anew.")
+    return Drift("none shown", f"No drift is shown: {text}.")
 
 
 def _above(seen: int, of: int, rate: float, alpha: float, bets: Floats, weights: Floats) -> bool:

@@ -27,7 +27,7 @@ def by_subject(labels: Sequence[Any], verdicts: Sequence[Verdict]) -> dict[Subje
     items: defaultdict[Subject, dict[str, float]] = defaultdict(dict)
     drawn: defaultdict[Subject, dict[str, float]] = defaultdict(dict)
     silent: defaultdict[Subject, Counter[str]] = defaultdict(Counter)
-    said: defaultdict[Subject, list[Any]] = defaultdict(list)
+    labels_of: defaultdict[Subject, list[Any]] = defaultdict(list)
     for verdict in verdicts:
         value = np.nan if verdict.value is None else verdict.value
         subject = Subject(verdict.kind, verdict.about, verdict.version)
@@ -39,9 +39,11 @@ def by_subject(labels: Sequence[Any], verdicts: Sequence[Verdict]) -> dict[Subje
     for label in labels:
         subject = Subject(label.kind, label.about, versions.get((label.job_id, label.kind, label.about)))
         items[subject].setdefault(label.job_id, np.nan)
-        said[subject].append(label)
-    ordered = sorted(said, key=lambda subject: (subject.kind, subject.about, subject.version or ""))
-    return {subject: _labelled(items[subject], said[subject], drawn[subject], silent[subject]) for subject in ordered}
+        labels_of[subject].append(label)
+    ordered = sorted(labels_of, key=lambda subject: (subject.kind, subject.about, subject.version or ""))
+    return {
+        subject: _labelled(items[subject], labels_of[subject], drawn[subject], silent[subject]) for subject in ordered
+    }
 
 
 def _labelled(

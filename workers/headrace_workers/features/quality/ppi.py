@@ -83,14 +83,14 @@ class Corrected:
     @property
     def words(self) -> str:
         """For people, in one line."""
-        said = f"{self.value:.3g} ({self.interval.low:.3g} to {self.interval.high:.3g}), from {self.n_human:,} "
-        said += "label" if self.n_human == 1 else "labels"
+        text = f"{self.value:.3g} ({self.interval.low:.3g} to {self.interval.high:.3g}), from {self.n_human:,} "
+        text += "label" if self.n_human == 1 else "labels"
         if self.reason is not None:
-            return f"{said} alone: {self.reason}"
-        said += f" and {self.n_machine:,} verdicts; "
+            return f"{text} alone: {self.reason}"
+        text += f" and {self.n_machine:,} verdicts; "
         if self.narrower >= 0:
-            return said + f"{self.narrower:.0%} narrower than people alone"
-        return said + f"{-self.narrower:.0%} wider than people alone: these verdicts do not help"
+            return text + f"{self.narrower:.0%} narrower than people alone"
+        return text + f"{-self.narrower:.0%} wider than people alone: these verdicts do not help"
 
 
 def by_item(values: Floats, items: Ints, count: int) -> Floats:

@@ -34,7 +34,7 @@ def dirichlet(sums: Floats, sizes: Floats, span: float, level: float) -> tuple[I
         drawn = shares @ sorts
         means[start : start + at_once] = drawn[:, 0] / drawn[:, 1]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    # Where nearly all values are the same, the imagined ones draw all means to one side of the sample.
+    # If nearly all values are the same, the imagined ones draw all means to one side of the sample.
     seen = float(sums.sum() / sizes.sum())
     low, high = min(float(low), seen), max(float(high), seen)
     p = min(1.0, 2.0 * (1 + min(int((means <= 0).sum()), int((means >= 0).sum()))) / (_DRAWS + 1))

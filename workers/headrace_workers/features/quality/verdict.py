@@ -25,10 +25,10 @@ def verdicts(
 ) -> list[Verdict]:
     """Return a verdict for each comparison of a run, with Holm's correction over all of them.
 
-    `names` are those of A and B.
+    `names` are the names of A and B.
 
     `margin` is the smallest difference that matters, fixed before the run; two variants whose difference is surely
-    smaller are the same. Intervals are each one's own, not corrected.
+    smaller are the same. Intervals are not corrected.
     """
     named = [("A", "B")] * len(comparisons) if names is None else names
     adjusted = holm([each.p for each in comparisons])
@@ -45,13 +45,13 @@ def _verdict(of: Comparison, p: float, margin: float, a: str, b: str) -> Verdict
         return Verdict("better" if better else "worse", words, p)
     if within:
         return Verdict("same", f"{a} and {b} differ by less than {_figure(margin)}: {_difference(of)}", p)
-    told = f"cannot tell: {_difference(of)}"
+    text = f"cannot tell: {_difference(of)}"
     if not of.interval.holds(0.0):
-        return Verdict("unknown", f"{told}; with so many comparisons, chance alone may do that", p)
+        return Verdict("unknown", f"{text}; with so many comparisons, chance alone may do that", p)
     more = _more_items(of, margin)
     if more is None:
-        return Verdict("unknown", f"{told}; no number of items that can be had would tell", p)
-    return Verdict("unknown", f"{told}; needs about {more:,} more items", p, more)
+        return Verdict("unknown", f"{text}; no number of items that can be had would tell", p)
+    return Verdict("unknown", f"{text}; needs about {more:,} more items", p, more)
 
 
 def _more_items(of: Comparison, margin: float) -> int | None:

@@ -42,14 +42,12 @@ class Duty(StrEnum):
 
 
 def all_duties() -> tuple[str, ...]:
-    """Return the names of all duties, those of features with them. Flags choose; by default a bridge has all."""
+    """Return the names of all duties, also the features'. Flags choose; by default a bridge has all."""
     return (*Duty, *(name for feature in installed() for name in feature.duties))
 
 
 class Bridge:
-    """Process that runs its duties, a thread each, until it is told to stop; then it leaves nothing of its own
-    behind.
-    """
+    """Process that runs its duties, a thread each, until it is stopped; then it leaves nothing of its own behind."""
 
     def __init__(
         self,

@@ -9,9 +9,7 @@ from headrace_workers.core.pipeline.routing import Pipeline, Queue, ServedModel
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
 _FLOOR = 10  # of so many claims of a queue, one is batch work when there is any, so that it never starves
-_WINDOW = (
-    8  # of so many groups' steps, those of a model's or an encoder's batch work are chosen that are alike in length
-)
+_WINDOW = 8  # a model's or an encoder's batch work is chosen by like length out of so many groups' steps
 _SOON, _IDLE = 0.25, 1.0  # seconds to the next look without a hint
 _ABREAST = 4  # of the groups that a worker runs side by side, so many fewer wait in Redis: a message a group is dear
 _LIGHT = (

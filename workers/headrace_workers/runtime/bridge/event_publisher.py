@@ -69,7 +69,7 @@ class _Run:
         self.begun = time.monotonic()
         self.until = self.begun + seconds
         self.done = Published()
-        self.held: set[str] = set()  # keys of which a row is not confirmed: what follows is sent again, behind it
+        self.held: set[str] = set()  # keys with an unconfirmed row: the rows behind it are sent again, after it
         self.refusals: dict[int, Exception] = {}
         self.open: set[Topic] = set()  # that need not be looked for any more
 
@@ -204,7 +204,7 @@ class Publisher:
         thread.join(seconds)
 
     def _send_all(self, rows: Sequence[OutboxRow], run: _Run) -> list[OutboxRow]:
-        """Send these and wait for all; return the refused ones, with those that follow them under their keys."""
+        """Send these and wait for all; return the refused ones, with the rows that follow them under their keys."""
         known = len(run.done.shut)
         doubted, unsure = _Following(), _Following()
         failures: list[tuple[OutboxRow, Exception]] = []
@@ -252,7 +252,7 @@ class Publisher:
             except Exception as error:
                 run.fail(row, error)
         if self._producer is not None:
-            # It waits for all, and raises for the first that fails: what became of each is asked below.
+            # It waits for all, and raises for the first that fails; the outcome of each is read below.
             with suppress(Exception):
                 self._producer.flush(_LOOK_EVERY)
         return sent

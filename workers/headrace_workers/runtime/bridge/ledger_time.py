@@ -3,7 +3,7 @@
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ports import Clock
 
-_ASK_EVERY = 1.0  # seconds: what goes by it is no finer than that
+_ASK_EVERY = 1.0  # seconds; its users need no finer time
 
 
 class LedgerTime:
@@ -19,8 +19,8 @@ class LedgerTime:
         now = self._clock.monotonic()
         if self._last_read is None or now - self._last_read[1] > _ASK_EVERY:
             self._last_read = self._ledger.now(), now
-        told, at = self._last_read
-        return told + int((now - at) * 1000)
+        ms, at = self._last_read
+        return ms + int((now - at) * 1000)
 
     def ask_anew(self) -> None:
         """Ask the ledger at the next call."""

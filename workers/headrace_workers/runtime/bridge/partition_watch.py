@@ -17,14 +17,14 @@ class PartitionWatch:
 
     def look(self, consumer: Any, fetches: Mapping[Any, Fetch], paused: Collection[Any]) -> dict[str, str]:
         """Return the faults, by partition. `paused`: left alone on purpose."""
-        told = {}
+        reasons = {}
         for partition in sorted(consumer.assignment()):
             fetch = fetches.get(partition)
             if fetch is None or self._clock.monotonic() - fetch.since < LASTS:
                 continue
             if reason := _wrong(fetch, consumer, partition, paused):
-                told[f"{partition.topic}-{partition.partition}"] = reason
-        return told
+                reasons[f"{partition.topic}-{partition.partition}"] = reason
+        return reasons
 
 
 def _wrong(fetch: Fetch, consumer: Any, partition: Any, paused: Collection[Any]) -> str | None:

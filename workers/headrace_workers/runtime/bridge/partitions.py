@@ -1,9 +1,9 @@
 """Partitions that a bridge reads: its share of all, by a lease of the ledger, from the ledger's positions.
 
 Offsets are written with the jobs that were read. So a bridge takes over from another in two seconds, a ledger that was
-restored from a backup goes on from where it was then, and a log that began anew is read from its beginning. Of the
-broker that needs nothing but its log. Where its consumer groups can be relied on it is told the offsets, too, so that
-its tools show how far behind the bridges are.
+restored from a backup goes on from where it was then, and a log that began anew is read from its beginning. This needs
+nothing of the broker but its log. If its consumer groups are reliable, bridges commit the offsets there too, so that
+the broker's tools show their lag.
 
 The last record that was read is read once more whenever the log may be another: by a new consumer, under a new leader,
 after a silence. Where it is not the same, the log is read again from the newest position that it matches.
@@ -133,7 +133,7 @@ class Partitions:
         """Go on from where the ledger says now."""
         if self._consumer is None:
             return
-        reason = "the ledger's positions are not those that this bridge wrote: it goes on from the ledger's"
+        reason = "the ledger's positions differ from this bridge's: it goes on from the ledger's"
         log("ingest", logging.WARNING, Action.POSITIONS_MOVED, reason)
         self._seek(self._consumer)
 

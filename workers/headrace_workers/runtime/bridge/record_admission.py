@@ -62,8 +62,9 @@ class RecordAdmission:
     def _admit(self, sent: _SentJob) -> NewJob | Burial:
         """Apply the rules, which depend on the time and on this deployment: the record itself is sound."""
         try:
-            self._rules.check(sent.job, self._now, sent.envelope.expirytime)
-            new = self._new_job(sent)
+            job = self._rules.resolve(sent.job)
+            self._rules.check(job, self._now, sent.envelope.expirytime)
+            new = self._new_job(sent, job)
             self._named.check(sent.job)
         except HeadraceError as error:
             return _refusal(sent.record, sent.envelope, error, sound=True)
@@ -71,8 +72,8 @@ class RecordAdmission:
             return _unusable(sent.record, sent.envelope, error)
         return new
 
-    def _new_job(self, sent: _SentJob) -> NewJob:
-        record, envelope, job_id, job = sent.record, sent.envelope, sent.job_id, sent.job
+    def _new_job(self, sent: _SentJob, job: Job) -> NewJob:
+        record, envelope, job_id = sent.record, sent.envelope, sent.job_id
         tokens = self._rules.examine(job)
         deadlines = [milliseconds(each) for each in (job.deadline, envelope.expirytime) if each is not None]
         first = self._rules.first_step(job_id, job, tokens, len(record.value or b""))
@@ -105,7 +106,7 @@ class RecordAdmission:
             correlationid=envelope.correlationid,
             ce_id=ce_id,
             callback=job.callback.model_dump_json(exclude_none=True) if job.callback else None,
-            most_tokens=self._rules.pipeline.most_tokens(self._rules.resolve(job), tokens),
+            most_tokens=self._rules.pipeline.most_tokens(job, tokens),
             money=(first.call.most or 0) if first.call else 0,
             unpriced=self._rules.without_price(job),
         )

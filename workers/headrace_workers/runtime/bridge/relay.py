@@ -1,12 +1,12 @@
 """Outbox to Kafka: in order, acknowledged by all replicas, and only then forgotten. One bridge at a time does it.
 
 A bridge that cannot publish gives the duty up for a while, since it may be the only one that cannot: its clock may be
-wrong, or its way to the broker broken. Alone it tries again after that while. What Kafka will never take is set aside
-with its reason, and what follows it under its key waits behind it: a consumer that follows a job by its key must not
-see its end before what led to it, neither now nor when it is tried again. All other keys go on.
+wrong, or its way to the broker broken. Alone it tries again after that while. A record that Kafka will never take is
+set aside with its reason, and the records behind it under its key wait: a consumer that follows a job by its key must
+not see its end before what led to it, neither now nor when it is tried again. All other keys go on.
 
-A topic that is missing or forbidden, or a partition without a leader, holds nobody but what is meant for it, and what
-follows that under its key: those rows are left where they are, and tried again after a while, from the first.
+A topic that is missing or forbidden, or a partition without a leader, delays only the rows that are meant for it, and
+the rows behind them under their keys: these stay where they are, and are tried again after a while, from the first.
 """
 
 import logging
@@ -71,11 +71,11 @@ class Relay:
         self._ledger_time = LedgerTime(ledger, clock)
 
     def once(self) -> int:
-        """Publish the oldest events; how many were published, set aside or left for now. 0 also while another bridge
-        has this duty.
+        """Publish the oldest events; return how many were published, set aside or left for now. Return 0 also while
+        another bridge has this duty.
 
-        KafkaUnavailable when not all could be published for a reason that lies in this bridge or all of Kafka; those
-        that were are done with.
+        Raise KafkaUnavailable if some could not be published for a reason that lies in this bridge or all of Kafka; the
+        published ones are done.
         """
         self.rest = _IDLE
         self.followed = False
@@ -98,7 +98,7 @@ class Relay:
         return len(rows)
 
     def _publish(self, rows: list[OutboxRow]) -> Published:
-        """Publish these rows, and delete those that were published."""
+        """Publish these rows, and delete the published ones."""
         if not rows:
             return Published()
         now = self._ledger_time.ms()

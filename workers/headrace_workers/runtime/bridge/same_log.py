@@ -41,10 +41,10 @@ def with_fingerprint(fingerprints: Sequence[Fingerprint], new: Fingerprint) -> t
 
 
 def newest_match(consumer: Any, partition: Any, position: Position) -> Position | None:
-    """Return the newest position before this one that the log matches, or None where nothing speaks against this one.
+    """Return the newest position before this one that the log matches, or None if nothing contradicts this one.
 
-    The consumer is for this alone. What Kafka has deleted by age cannot be compared, and speaks against nothing. Raise
-    `KafkaUnavailable` where it does not answer.
+    The consumer is for this alone. Records that Kafka has deleted by age cannot be compared, and contradict nothing.
+    Raise `KafkaUnavailable` where it does not answer.
     """
     consumer.assign([partition])
     begin = consumer.beginning_offsets([partition])[partition]
@@ -67,10 +67,10 @@ def newest_match(consumer: Any, partition: Any, position: Position) -> Position 
 
 
 def _is_there(consumer: Any, partition: Any, fingerprint: Fingerprint, end: int) -> bool | None:
-    """Return whether the record at the fingerprint's offset is the one that was read; None where there is none at that
-    offset, though there are later ones.
+    """Return True if the record at the fingerprint's offset is the one that was read; None if that offset has no
+    record, though later ones exist.
 
-    The record itself decides, where there is one: the embedded broker tells an end of its log that is too low.
+    A record, if it exists, decides by itself: the embedded broker reports an end of its log that is too low.
     """
     consumer.seek(partition, fingerprint.offset)
     until = monotonic() + (_SECONDS if fingerprint.offset < end else _SECONDS_BEHIND_END)

@@ -53,7 +53,7 @@ def properties(folder: Path, port: int, controller_port: int) -> str:
         # The controller writes nothing twice a second, so that brokers elsewhere see how far behind they are.
         "metadata.max.idle.interval.ms": "10000",
         # For Kafka's own topics, which are compacted. Its default would take half the heap: over a thousand partitions,
-        # what is left was too little for a restart after a kill.
+        # the rest was too little for a restart after a kill.
         "log.cleaner.dedupe.buffer.size": str(16 * 1024**2),
     }
     return "".join(f"{name}={value}\n" for name, value in settings.items())
@@ -65,7 +65,7 @@ def argv(kafka_home: Path, folder: Path) -> list[str]:
 
 
 def prepare(kafka_home: Path, folder: Path, port: int, controller_port: int) -> None:
-    """Write the configuration, and format the log where there is none: a log that is there is kept."""
+    """Write the configuration, and format the log if there is none; an existing log is kept."""
     private_folder(folder)
     config = folder / "server.properties"
     config.write_text(properties(folder, port, controller_port), encoding="utf-8")
@@ -76,10 +76,10 @@ def prepare(kafka_home: Path, folder: Path, port: int, controller_port: int) -> 
     command = [*_java(kafka_home, folder), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     if done.returncode != 0:
-        told = (done.stderr or done.stdout).strip()
-        if "UnsupportedClassVersionError" in told:
+        output = (done.stderr or done.stdout).strip()
+        if "UnsupportedClassVersionError" in output:
             raise ConfigurationError(f"Apache Kafka in {kafka_home} needs a newer Java than the one on the PATH: 17")
-        last = "".join(told.splitlines()[-1:])
+        last = "".join(output.splitlines()[-1:])
         raise ConfigurationError(f"Apache Kafka in {kafka_home} could not format {folder}: {last}")
 
 

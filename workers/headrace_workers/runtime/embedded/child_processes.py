@@ -46,8 +46,8 @@ class ChildSpec:
     every start that became ready: while it is Unavailable and the process lives it is called again, as long once more.
     `grace_seconds` is how long it may take to stop after SIGTERM.
     `sign_of_life` tells when the process of an id was last seen to live (any number that grows; None: it cannot be
-    told). One that gave none for `silence_seconds` is killed and started again. One that `works` runs jobs, and one of
-    these may be what kills it.
+    told). A process that gave none for `silence_seconds` is killed and started again. A process that `works` runs jobs,
+    and a job may be what kills it.
     """
 
     name: str
@@ -135,7 +135,7 @@ def stop(child: Child) -> None:
 
 
 def stop_together(children: Sequence[Child]) -> None:
-    """Stop several processes that do not need each other: all are told at once, and each has its grace period."""
+    """Stop several processes that do not need each other: all get the signal at once, and each has its grace period."""
     for child in children:
         child.process.send_signal(signal.SIGTERM)  # to the leader alone: it knows how to stop its own
     until = [time.monotonic() + child.spec.grace_seconds for child in children]
@@ -162,8 +162,8 @@ def last_words(log: Path) -> str:
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return ""
-    said = [line for line in lines if line.strip() and not line[0].isspace()]
-    return f": {''.join(c for c in said[-1] if c.isprintable())[:_LAST_LENGTH]}" if said else ""
+    messages = [line for line in lines if line.strip() and not line[0].isspace()]
+    return f": {''.join(c for c in messages[-1] if c.isprintable())[:_LAST_LENGTH]}" if messages else ""
 
 
 def set_aside(log: Path, limit: int = MAX_LOG_BYTES) -> None:

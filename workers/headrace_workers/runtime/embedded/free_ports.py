@@ -18,9 +18,9 @@ _BLOCK = 10  # ports of one process before it looks further away
 def free_ports(count: int) -> list[int]:
     """Return ports that are free now, all different, and not given again by this process.
 
-    They are below those that the system gives to clients: a server that is started again would find its port taken by
-    somebody's connection, or by a client that, while it was away, has connected to itself. Each process looks in a
-    place of its own, so that two that start at the same time do not find the same.
+    They are below the ports that the system gives to clients: otherwise a restarted server could find its port taken by
+    somebody's connection, or by a client that has connected to itself meanwhile. Each process searches its own range,
+    so that two that start at the same time do not find the same ports.
     """
     found: list[int] = []
     while len(found) < count:

@@ -123,10 +123,9 @@ class Stack:
     """Stack of processes that starts on entry and stops on exit; between the two, `watch` keeps it running.
 
     `children` names the processes to run once the services answer, `migrate` brings the ledger at a URL up to date,
-    `own` is told of a ledger that no other Kafka than the stack's own can belong to,
-    `done` tells how far the work in that ledger is, `broker` is the one to start, and `progress` is told what is being
-    started. Use it from the main thread. Raises
-    AlreadyRunning, ConfigurationError, Unavailable, ChildFailed.
+    `own` is called with a ledger that only the stack's own Kafka can belong to, `done` returns how far the work in that
+    ledger is, `broker` is the one to start, and `progress` is called with what is being started. Use it from the main
+    thread. Raises AlreadyRunning, ConfigurationError, Unavailable, ChildFailed.
     """
 
     def __init__(

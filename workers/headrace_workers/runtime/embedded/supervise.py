@@ -148,8 +148,8 @@ class Supervisor:
     def stop_all(self) -> None:
         """Stop the children, the last started first, each within its grace period.
 
-        Those that run jobs stop together: they need all that was started before them, and not each other, and each may
-        have a long answer to end.
+        Workers stop together: they need everything that was started before them, but not each other, and each may have
+        a long answer to finish.
         """
         while self._watched:
             children = [self._watched.pop().child]

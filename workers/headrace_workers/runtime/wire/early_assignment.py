@@ -53,7 +53,8 @@ class Assigner:
         return Room(groups, self._sender, self._lease_ms)
 
     def send(self, claims: Sequence[Claim]) -> None:
-        """Send the claims that were assigned; what cannot be sent is ready again, or will be when its lease ends."""
+        """Send the claims that were assigned; a claim that cannot be sent is ready again, at the latest when its lease
+        ends."""
         unsent = list(claims)
         try:
             while unsent:

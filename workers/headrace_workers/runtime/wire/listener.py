@@ -78,7 +78,7 @@ class HintListener:
         self._loop.end()
 
     def _receive(self, subscription: redis.client.PubSub) -> None:
-        heard = asked = time.monotonic()
+        heard = pinged = time.monotonic()
         while not self._stop.is_set():
             message = subscription.get_message(timeout=_WAIT)
             now = time.monotonic()
@@ -87,10 +87,10 @@ class HintListener:
                 if message["type"] == "message":
                     names = message["data"].decode("ascii", "replace").split()
                     self.touch(*(hint for hint in Hint if hint in names))
-            elif asked > heard:
-                if now - asked > _ANSWER:
+            elif pinged > heard:
+                if now - pinged > _ANSWER:
                     raise redis.TimeoutError("a subscription is silent")
             elif now - heard > _ASK_AFTER:
                 subscription.ping()
-                asked = now
+                pinged = now
             self._loop.beat()

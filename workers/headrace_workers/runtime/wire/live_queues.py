@@ -9,7 +9,7 @@ from headrace_workers.runtime.wire.redis_names import RedisNames
 
 
 def live_queues(client: redis.Redis, names: RedisNames, queues: Collection[str]) -> frozenset[str] | None:
-    """Return those of these queues that a worker listens to; None when Redis does not answer."""
+    """Return the queues that a worker listens to; None when Redis does not answer."""
     wanted = list(queues)
     if not wanted:
         return frozenset()

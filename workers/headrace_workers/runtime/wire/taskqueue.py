@@ -14,8 +14,8 @@ from headrace_workers.runtime.wire.redis_names import PRIORITIES, Line, RedisNam
 
 
 class TaskQueue:
-    """Queue of claims, which sends them and counts those that wait. Redis holds no truth: what it loses is sent again
-    when its lease ends.
+    """Queue of claims, which sends them and counts waiting ones. Redis holds no truth: a claim that it loses is sent
+    again when its lease ends.
 
     `ledger` is the identity of the ledger that the claims are from: workers of another ledger refuse them.
     Thread-safe. Unavailable when Redis does not answer.
@@ -41,9 +41,9 @@ class TaskQueue:
     def send(self, claim: Claim, *, ahead: bool = False) -> None:
         """Put a claim into its queue: into its lane, or ahead of both."""
         line = "ahead" if ahead else _lines(claim.lane)[0]
-        told = message(claim.id, self._ledger, queue=self._names.queue(claim.queue), priority=PRIORITIES[line])
+        body = message(claim.id, self._ledger, queue=self._names.queue(claim.queue), priority=PRIORITIES[line])
         with _translated():
-            self._redis.lpush(self._names.line(claim.queue, line), told)
+            self._redis.lpush(self._names.line(claim.queue, line), body)
 
 
 def _lines(lane: int) -> tuple[Line, ...]:

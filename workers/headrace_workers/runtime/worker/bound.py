@@ -1,7 +1,7 @@
 """Time that a run may take before it counts as hung. Pure.
 
-A hung run holds its slot, so it must end; a long answer on a slow machine must not. Who errs here kills a worker in the
-middle of good work, while what hangs is found at any bound. So every number is generous. A run may take
+A hung run holds its slot, so it must end; a long answer on a slow machine must not. A bound that is too short kills a
+worker in the middle of good work, while a hung run is found at any bound. So every number is generous. A run may take
 
     longest_run, for every kind of work: a first call loads or compiles, and a machine may swap;
     and a second for each token of its longest job: a model writes them one after another, in every group;
@@ -9,13 +9,14 @@ middle of good work, while what hangs is found at any bound. So every number is 
 
 The speed is an average of what this process did: tokens by seconds, so that short runs weigh little. Ten times slower
 is no hang: others may share the machine, a group that failed is done again in halves, and an answer alone is written at
-a tenth of a full batch's speed. Reading is quicker yet, a hundred times: hence the seconds of the longest job. What a
-model ended early counts as what it wrote, not as what it might have: else a slow one with short answers looked quick.
+a tenth of a full batch's speed. Reading is quicker yet, a hundred times: hence the seconds of the longest job. An
+answer that ends early counts as the tokens that were written, not as its limit: else a slow model with short answers
+looks quick.
 
 Groups are made to fit the quantum (15 s): most bounds are little more than `longest_run`, and a run may be fifty times
 slower than usual. Before anything was learnt a job of 300 tokens, alone, may take 25 minutes, one of 4,096 three hours
-and a half. What was learnt is lost with the process, which harms no good run: the first bounds are wide, and a minute
-of running weighs as much as what was supposed.
+and a half. The learnt speed is lost with the process, which harms no good run: the first bounds are wide, and a minute
+of running weighs as much as the assumed speed.
 """
 
 from collections.abc import Sequence
@@ -82,10 +83,9 @@ def bound(started: Started, pace: Pace, speed: Speed, *, longest_run: float) -> 
 
 
 def tokens_done(started: Started, settled: Sequence[Settled]) -> int:
-    """Return how many tokens a run that has ended read and wrote: what a model counted, else all that was there to
-    read.
+    """Return how many tokens a run that has ended read and wrote: the model's count, else its whole input.
 
-    None of those that failed: how far they came is not known.
+    Failed items count as none, since nobody knows how far they came.
     """
     tokens = {row.job_id: row.tokens for row in started.steps}
     return sum(

@@ -142,8 +142,8 @@ class Runner:
         return None
 
     def _tell(self, done: Completed) -> None:
-        """Notify those who wait for these ends at once, before bridges begin to publish them, which takes the time that
-        this needs. Bridges do what fails here.
+        """Notify clients that wait for these ends at once, before bridges begin to publish them. Bridges notify if this
+        fails.
         """
         try:
             self._follow_up.once(done.ended, done.now)

@@ -34,7 +34,7 @@ class WorkerParts:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def once(self, build: Callable[["WorkerParts"], T]) -> T:
-        """Return `build(self)`: the same at each call. What could not be built is tried again."""
+        """Return `build(self)`, the same object at each call. A build that failed is tried again."""
         with self._lock:
             built: Callable[[], T] = self._built.setdefault(build, once(partial(build, self)))
         return built()

@@ -58,7 +58,7 @@ class WorkerRuntime:
 class _Parting:
     """Signal from a process to its forks that they are to end: they see the other end of a pipe closed.
 
-    A signal would not do: Celery has uses of its own for those that a child gets.
+    A signal would not do: Celery uses a child's signals itself.
     """
 
     def __init__(self) -> None:
@@ -139,7 +139,7 @@ class _Process:
             hands.runner.complain(_FOREIGN)
 
     def leave(self, **_: Any) -> None:
-        """Prepare for the end of this process and those that it forked."""
+        """Prepare for the end of this process and its forks."""
         self._parting.say()
         if self._hands is not None:
             self._hands.runner.leave()
@@ -172,12 +172,12 @@ def run_worker(
     at_once: int | None = None,
     open_calls: int = 0,
 ) -> int:
-    """Serve until SIGTERM; the exit code. A second signal, or the soft timeout, gives unfinished work back.
+    """Serve until SIGTERM; return the exit code. A second signal, or the soft timeout, gives unfinished work back.
 
     `build` makes the hands, after any fork. `at_once` is how many batches run side by side where `concurrency` is not
     given; absent, as many as the hands can. Of a model on another machine, `open_calls` are held open.
 
-    Redis may come and go. Nothing is lost by waiting for it: what it held is sent again when its lease ends.
+    Redis may come and go. Nothing is lost meanwhile: the claims that it held are sent again when their leases end.
     """
     names, queues = RedisNames(settings.kafka.prefix), pipeline.queues_of(roles, model)
     abreast = {stage.queue(): stage.abreast for stage in pipeline.stages if stage.abreast > 1}
@@ -188,9 +188,9 @@ def run_worker(
     process, loop = _Process(settings, roles, model, progress, build, io_runs), progress.loop("consumer")
     pool = _pool(roles, concurrency)
     app = _app(settings, [queue_of(names, name) for name in queues], pool, process, loop)
-    asked = threading.Event()  # somebody asked for an end
+    stopping = threading.Event()  # somebody asked for an end
     parallel = _ready(process, pool, loop)
-    _heed_signals(process, loop, asked)
+    _heed_signals(process, loop, stopping)
     if MODEL_ROLE in roles and model is not None and not open_calls:  # those never fill the pool
         _add_express(
             process,
@@ -199,9 +199,9 @@ def run_worker(
     with Presence(redis_client(settings.redis), names, queues, progress.loop("presence")):
         code = _serve(app, roles, concurrency or at_once or parallel)
     process.close()
-    if not asked.is_set():
+    if not stopping.is_set():
         log("worker", logging.ERROR, Action.STOPPED, "Celery ended by itself: this process ends, to be started again")
-    return code if asked.is_set() else code or 1
+    return code if stopping.is_set() else code or 1
 
 
 def _app(settings: Settings, queues: Sequence[Queue], pool: str, process: _Process, loop: Loop) -> Any:
@@ -231,9 +231,9 @@ def _ready(process: _Process, pool: str, loop: Loop) -> int:
         return process.hands().parallel  # one that cannot be loaded is an error now, not at the first job
 
 
-def _heed_signals(process: _Process, loop: Loop, asked: threading.Event) -> None:
+def _heed_signals(process: _Process, loop: Loop, stopping: threading.Event) -> None:
     """Note that an end was asked for, and prepare for it."""
-    signals.worker_shutting_down.connect(lambda **_: asked.set(), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: stopping.set(), weak=False)
     signals.worker_shutting_down.connect(lambda **_: loop.end(), weak=False)  # what runs may take its time to end
     signals.worker_shutting_down.connect(process.leave, weak=False)
 

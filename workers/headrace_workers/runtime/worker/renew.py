@@ -1,6 +1,6 @@
 """Keeping the leases of what runs, in a thread of its own: a step may run long, but a dead worker's lease must end.
 
-A run has a bound all the same. What hangs is not renewed beyond it, and ends its process: see hung.py.
+A run has a bound all the same. A hung run is not renewed beyond it, and ends its process: see hung.py.
 """
 
 import logging
@@ -24,7 +24,7 @@ _SOON = 1.0  # seconds to the next try when the ledger did not answer: the lease
 class Renewer:
     """Loop that renews every claim of this process, three times a lease, and gives back claims that are to go.
 
-    Bridges are told of what it gives back.
+    Bridges are notified of returned claims.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Renewer:
                 logging.getLogger("headrace.renew").exception("renewing failed", extra={"action": Action.UNAVAILABLE})
 
     def _end_with(self, hung: Sequence[tuple[Run, float]]) -> None:
-        """Take nothing more, and end the process. What hangs is left to its lease."""
+        """Take nothing more, and end the process. Hung runs are left to their leases."""
         with self._lock:
             self._ending = True
         left = {run.started.claim_id for run, _ in hung}

@@ -14,7 +14,7 @@ from headrace_workers.runtime.worker.bound import Speed, bound, pace_of, tokens_
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run that goes on: what it does, in which thread, since when, and how many seconds it may take."""
+    """A run in progress: its claim, its thread, its start, and the seconds that it may take."""
 
     started: Started
     thread: int

@@ -1,7 +1,7 @@
 """Work on a claim: the step over its group, and the stages that the worker runs behind it at once.
 
-What follows a light step here is written in the same transaction: no message, no second start, no second commit. A
-model's answer is dear, and is written before anything else is tried with it.
+The steps behind a light step are written in the same transaction: no message, no second start, no second commit. A
+model's answer is costly, and is written before another step begins.
 """
 
 import random
@@ -88,7 +88,8 @@ class Work:
     def _go_on(
         self, started: Started, members: Sequence[Member], settled: dict[str, Settled], now: int
     ) -> list[Settled]:
-        """Return the outcomes of these jobs, with those of the next steps that this worker runs itself; `now` in ms."""
+        """Return the outcomes of these jobs, with the outcomes of the next steps that this worker runs itself; `now` in
+        ms."""
         mine = [
             (step, _behind(row, task, settled[row.job_id].event, step, now))
             for row, task in members

@@ -12,7 +12,7 @@ from headrace_workers.cli.output import hush_kafka, printable
 from headrace_workers.core.log import Action, log
 from headrace_workers.runtime.settings import GATEWAY_PORT, Settings
 
-_SHOWN: Final = 80  # characters of an address that is none
+_SHOWN: Final = 80  # characters of an invalid address
 READY: Final = "the gateway answers"
 
 

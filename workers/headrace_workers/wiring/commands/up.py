@@ -19,7 +19,7 @@ from headrace_workers.runtime.embedded.broker import Kind
 from headrace_workers.runtime.settings import GATEWAY_PORT, ModelSettings, home_of
 
 _QUESTION: Final = "What is the capital of France?"
-# What models that come by name answer to it.
+# Answers of known models to it.
 _ANSWERS: Final = {"smollm2-135m-instruct": "The capital of France is Paris.", "echo": _QUESTION}
 
 if TYPE_CHECKING:

@@ -53,7 +53,7 @@ class Called(NamedTuple):
 
 
 def commands() -> Iterator[Called]:
-    """Yield all commands in the order of the help, those of groups after their group."""
+    """Yield all commands in the order of the help; a group's commands follow the group."""
     yield from _within(typer.main.get_command(app))
 
 

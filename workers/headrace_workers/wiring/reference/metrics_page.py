@@ -59,7 +59,7 @@ def _shown(known: Iterable[Metric] = ()) -> Iterator[Metric]:
 
 
 def _of_empty_ledger() -> Iterator[Metric]:
-    """Yield the metrics of a ledger, each with one sample, whose labels are those of the metric."""
+    """Yield the metrics of a ledger, each with one sample, which has the metric's labels."""
     for feature in installed():
         feature.metrics()  # their tables are known from then on
     engine = create_engine("sqlite://")

@@ -101,7 +101,7 @@ def _row(variable: Variable) -> tuple[str, str, str]:
 
 
 def _rows(kind: type[Variables]) -> Iterator[Variable]:
-    """Yield the variables of a group; those of a secret are two."""
+    """Yield the variables of a group; a secret has two."""
     for name, field in variables_of(kind).items():
         by, does = read_by(field) or "", field.description or ""
         yield Variable(name, _default(field), _values(field), does, by)

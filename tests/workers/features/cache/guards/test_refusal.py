@@ -16,7 +16,7 @@ _PREAMBLE = (
 
 
 def test_no_trap_of_the_families_passes() -> None:
-    """Questions of one family that ask for different things are refused, each by some guard, whoever was first."""
+    """Questions of one family that ask for different things are refused, each by some guard, in either order."""
     traps = [(asked, cached) for same, _, asked, cached in pairs() if not same]
     assert len(traps) > 2_000
     passed = [(asked, cached) for asked, cached in traps if refusal(profile(asked), profile(cached)) is None]

@@ -116,7 +116,7 @@ def test_another_tenants_base_of_the_name_is_another(ledger, bases):
 
 
 def test_queries_are_embedded_at_once_or_not_at_all(ledger, bases, embedder):
-    """Whoever has their vectors hands them in, and finds the same."""
+    """A caller that has their vectors passes them in, and finds the same."""
     put(ledger, {"mill.md": [MILL], "clock.md": [CLOCK]})
     queries = ["a mill", "a clock"]
     hits = bases.search("t", "k", queries, 2)

@@ -119,7 +119,7 @@ def test_a_bad_vector_of_what_is_being_made_holds_up_nothing(semantic, asks, fol
 
 
 def test_two_workers_that_lead_at_a_time_make_one_entry(ledger):
-    """Whoever of many is first leads; all are told the same."""
+    """The first of many leads; all get the same answer."""
     told = []
 
     def lead(number):

@@ -134,7 +134,7 @@ def test_any_query_is_answered(base, query):
 
 
 def test_a_row_is_all_that_is_needed():
-    """So that whoever follows changes can use what the ledger gives."""
+    """A follower of changes can use the ledger's rows directly."""
     (vector,) = EMBEDDER.embed(["Guide\nmill"])
     row = SimpleNamespace(
         id=7, document_id=3, document="d", sha256="f", embedder=EMBEDDER.id, key="c", section="Guide", start=2, stop=6,

@@ -267,7 +267,7 @@ def test_changes_while_it_is_saved_come_again(semantic, asks, tmp_path, monkeypa
 
 
 def test_many_save_and_start_at_a_time(semantic, asks, tmp_path, monkeypatch):  # noqa: F811 - the fixture
-    """Two workers on one folder: whoever starts finds a whole one."""
+    """Two workers share one folder: each start finds a whole snapshot."""
     ask(semantic, asks, ASKED, BREAD)
     monkeypatch.setattr(saving, "LEAST_CHANGES", 0)
     workers = [Worker(semantic.ledger, tmp_path) for _ in range(2)]

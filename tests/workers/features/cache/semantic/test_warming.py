@@ -1,4 +1,4 @@
-"""Knowledge bases are in memory before the first question: those that were used lately, those asked most first."""
+"""Knowledge bases are in memory before the first question: the bases that were used lately, the most used first."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -185,7 +185,7 @@ def test_it_goes_on_by_itself(ledger):
 
 
 def test_a_base_that_cannot_be_read_keeps_no_other_from_it(ledger, loop, caplog):
-    """The log says which, and whoever asks for it meets the error."""
+    """The log names it, and a question to it gets the error."""
     put(ledger, {"mill.md": [MILL]}, tenant="u")
     put(ledger, {"mill.md": [MILL]})
     with writing(ledger.engine) as tx:

@@ -20,7 +20,7 @@ def sampling(**fields: object) -> Sampling:
 
 def shares(**fields: object) -> dict[int, float]:
     """Which part of [0, 1) each token has."""
-    points = 10_000
+    points = 4_000
     counts = Counter(draw(LOGITS, sampling(**fields), i / points) for i in range(points))
     return {token: count / points for token, count in counts.items()}
 
@@ -35,13 +35,13 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def test_a_token_is_drawn_as_often_as_the_softmax_says(temperature: float) -> None:
     """Of the logits divided by the temperature."""
     expected = softmax(LOGITS / temperature)
-    assert shares(temperature=temperature) == pytest.approx(dict(enumerate(expected)), abs=2e-4)
+    assert shares(temperature=temperature) == pytest.approx(dict(enumerate(expected)), abs=5e-4)
 
 
 def test_top_k_leaves_the_likeliest_alone() -> None:
     """Their shares grow in proportion; 0 is no bound."""
     kept = softmax(LOGITS[[1, 2]])
-    assert shares(top_k=2) == pytest.approx({1: kept[0], 2: kept[1]}, abs=2e-4)
+    assert shares(top_k=2) == pytest.approx({1: kept[0], 2: kept[1]}, abs=5e-4)
     assert set(shares(top_k=0)) == {0, 1, 2, 3, 4}
     assert set(shares(top_k=1000)) == {0, 1, 2, 3, 4}
 

@@ -86,7 +86,7 @@ def hub_mirror(mirror: Mirror) -> Iterator[Mirror]:
             self.wfile.write(sent)
             self.close_connection = True
 
-    with _running(Hub) as hub, _running(Store) as store:
+    with serving(Hub) as hub, serving(Store) as store:
         mirror.endpoint, mirror.store = hub, store.replace("127.0.0.1", "localhost")
         yield mirror
 
@@ -109,7 +109,8 @@ class _Quiet(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def _running(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve with this handler on a free port, and give its address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -80,7 +80,7 @@ def test_a_chain_names_models_in_order(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_wrong_catalogue_names_its_file_and_what_is_wrong(tmp_path: Path, text: str, words: str) -> None:
-    """Whoever edits the file learns what to mend; a key that stands in it is not repeated."""
+    """The error tells the file's editor what to mend; it does not repeat a key from the file."""
     catalogue(tmp_path, text)
     with pytest.raises(ConfigurationError) as caught:
         read_catalogue(tmp_path)

@@ -5,12 +5,12 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+from tests.workers.features.generation.models.hub_mirror import serving
 from tests.workers.features.generation.models.test_convert import need_torch
 from tests.workers.sentence_folder import write_sentence_folder
 
@@ -61,15 +61,8 @@ def mirror_of(folder: Path, names: list[str], send: Callable[[str, bytes], bytes
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Hub) as endpoint:
+        yield endpoint
 
 
 def convert_from(endpoint: str, home: Path) -> subprocess.CompletedProcess[str]:

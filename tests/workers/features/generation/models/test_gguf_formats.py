@@ -9,6 +9,8 @@ from tests.workers.features.generation.models.test_convert import logits_of, nee
 
 from headrace_workers.features.generation.models.convert import convert
 
+pytestmark = pytest.mark.integration  # Transformers takes seconds to load
+
 FORMATS = ("F32", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
 TEXTS = ("the line is in the tin", "in", "{ it: 12 }\n\tif in t")
 

@@ -32,7 +32,7 @@ def test_an_address_names_an_engine_a_model_and_an_alias(text: str, address: Mod
     "text", ["smollm2-135m-instruct", "./model.gguf", "http://localhost/v1", "openai:", "other:x", "http://h/v1#"]
 )
 def test_other_words_are_no_address(text: str) -> None:
-    """Aliases, files and half an address are left to those that know them."""
+    """Aliases, files and half an address are no addresses of models."""
     assert parse_address(text) is None
 
 

@@ -60,7 +60,7 @@ def test_an_empty_home_knows_nothing(tmp_path: Path) -> None:
 
 
 def test_a_new_model_is_known_at_once(tmp_path: Path) -> None:
-    """Whoever pulls a model and asks for it in the next moment is not refused, however often all were asked for."""
+    """A model can be used in the moment after it was pulled, however often all models were asked for."""
     registry = Registry(tmp_path, monotonic=Clock())
     assert registry.aliases() == []
     assert "echo" not in registry

@@ -82,7 +82,7 @@ def list_quotas(
     else:
         say("none of these tenants has a quota")
     if len(more) > limit:
-        say(f"only {limit} are shown: --after {found[-1].tenant} shows those that follow, --limit more at a time")
+        say(f"only {limit} are shown: --after {found[-1].tenant} shows the next, --limit more at a time")
 
 
 def remove(tenant: Annotated[str, typer.Argument(help="the tenant")]) -> None:

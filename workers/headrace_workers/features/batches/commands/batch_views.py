@@ -35,8 +35,8 @@ def facts(batch: Row[Any], codes: Counter[str]) -> list[str]:
     if batch.max_tokens is not None:
         lines.append(f"of {batch.max_tokens:,} tokens {batch.spent:,} are spent and {batch.reserved:,} reserved")
     if batch.callback:
-        told = BatchCallback.model_validate_json(batch.callback)
-        lines.append(f"its end is told to {told.url or told.endpoint}")
+        callback = BatchCallback.model_validate_json(batch.callback)
+        lines.append(f"its end is told to {callback.url or callback.endpoint}")
     if is_over(batch):
         lines.append(f"it took {show_ms(batch.ended_at - batch.created_at)}")
     files = (("input", batch.input_file), ("output", batch.output_file), ("errors", batch.error_file))
@@ -68,12 +68,12 @@ def watched(look: Callable[[], Row[Any]]) -> bool:
                 batch = look()
                 bar.update(task, description=batch.state, completed=batch.completed + batch.failed, words=words())
     else:
-        told = started
+        shown = started
         while not is_over(batch):
             time.sleep(_POLL_SECONDS)
             batch = look()
-            if time.monotonic() - told >= _LINE_SECONDS:
-                told = time.monotonic()
+            if time.monotonic() - shown >= _LINE_SECONDS:
+                shown = time.monotonic()
                 say(f"{batch.id} is {progress_words(batch)}, {words()}")
     say(f"{batch.id} is {progress_words(batch)}")
     return bool(batch.completed == batch.total)

@@ -79,28 +79,30 @@ class Forecasting:
 
     def lines(self, found: Forecast, max_tokens: int | None) -> Sequence[str]:
         """Return the forecast for people, a line each."""
-        told = [f"{found.lines:,} lines, of which {found.answered:,} would be run"]
-        told += [f"  {count:,} would not: {code}" for code, count in found.failed.most_common()]
-        told += [f"  line {number}: {code}: {reason}" for number, code, reason in found.problems]
+        sentences = [f"{found.lines:,} lines, of which {found.answered:,} would be run"]
+        sentences += [f"  {count:,} would not: {code}" for code, count in found.failed.most_common()]
+        sentences += [f"  line {number}: {code}: {reason}" for number, code, reason in found.problems]
         if found.known or found.repeated:
-            told.append(
+            sentences.append(
                 f"the cache: {found.known:,} are answered already, {found.repeated:,} ask for the same as another"
             )
-        told.append(f"tokens: {found.prompt_tokens:,} to be read, {found.most_tokens:,} in all at most")
+        sentences.append(f"tokens: {found.prompt_tokens:,} to be read, {found.most_tokens:,} in all at most")
         for model, wanted in found.wanted.items():
             lines = sum(wanted.values())
             tokens, seconds = self._history.tokens(model, wanted), self._history.seconds(model, wanted)
             if tokens is None or seconds is None:
-                told.append(f"{model}: {lines:,} lines; too few of its answers are known to tell what they will take")
+                sentences.append(
+                    f"{model}: {lines:,} lines; too few of its answers are known to tell what they will take"
+                )
                 continue
-            told.append(
+            sentences.append(
                 f"{model}: {lines:,} lines will write {tokens.expected:,.0f} tokens ({tokens.low:,.0f} to "
                 f"{tokens.high:,.0f}) in {show_ms(seconds.expected * 1000)} ({show_ms(seconds.low * 1000)} to "
                 f"{show_ms(seconds.high * 1000)}), in {LEVEL:.0%} of cases"
             )
         if max_tokens is not None and found.most_tokens > max_tokens:
-            told.append(f"--max-tokens {max_tokens:,} may end before the last line does")
-        return told
+            sentences.append(f"--max-tokens {max_tokens:,} may end before the last line does")
+        return sentences
 
     def to_json(self, found: Forecast) -> dict[str, Any]:
         """Return the forecast for programs."""

@@ -29,7 +29,7 @@ class ReceiptFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.job_ids: set[str] = set()
-        self.refusals: dict[str, Receipt] = {}  # of those whose last receipt is one
+        self.refusals: dict[str, Receipt] = {}  # of the jobs whose last receipt is one
         self.outdated: set[int] = set()  # numbers of lines that a later one of the same job is to replace
         self.cut_bytes = 0  # of a torn last line
         self.keeps = True  # whether it can be read back

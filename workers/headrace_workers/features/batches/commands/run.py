@@ -122,17 +122,17 @@ def _report(
 ) -> bool:
     """Print the outcome of the run; return True if some jobs have no answer."""
     whole, output = this_run.tally, receipts.path
-    asked = {entry.job_id for entry in entries}
+    job_ids = {entry.job_id for entry in entries}
 
     def kept() -> Iterator[Receipt]:
-        return (found for found in read_receipts(output, receipts.outdated) if found.job_id in asked)
+        return (found for found in read_receipts(output, receipts.outdated) if found.job_id in job_ids)
 
     if receipts.keeps:
         whole = Tally(kept())
     if as_json:
         put_json({"receipts": str(output), **summary_dict(whole, this_run.tally, this_run.seconds, this_run.startup)})
     else:
-        # Where standard output is what the receipts were written to, the summary would stand among them.
+        # If the receipts went to standard output, the summary would stand among them.
         out = console(data=not _is_stdout(output))
         if show_table:
             out.print(draw_receipts(kept() if receipts.keeps else this_run.first, len(entries)))

@@ -158,7 +158,7 @@ class FileBatch:
             error = failed[entry.line]
             if self._is_earlier and entry.job_id not in ends and error["code"] in _CATEGORIES:
                 continue  # it was refused then: it is sent again
-            # What is refused now may have been answered before, when its deadline had not passed yet.
+            # A line that is refused now may have been answered before, when its deadline had not passed yet.
             end = None if error["code"] == CONFLICT else ends.get(entry.job_id)
             event = self._refusal(entry, error["code"], error["message"]) if end is None else end.event
             found.append(Receipt(event, entry.line))

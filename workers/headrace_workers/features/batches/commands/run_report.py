@@ -64,11 +64,11 @@ def draw_summary(whole: Tally, this_run: Tally, seconds: float) -> "Group":
 def _done(whole: Tally) -> str:
     """Return what became of the jobs, and what their answers rest on."""
     words = {"completed": "completed", "blocked": "blocked by moderation", "dead": "dead", "cancelled": "cancelled"}
-    counts = [f"{whole.statuses[name]:,} {said}" for name, said in words.items() if whole.statuses[name]]
-    told = f"{_many(whole.jobs, 'job')}: {', '.join(counts)}" if counts else _many(whole.jobs, "job")
+    counts = [f"{whole.statuses[name]:,} {word}" for name, word in words.items() if whole.statuses[name]]
+    summary = f"{_many(whole.jobs, 'job')}: {', '.join(counts)}" if counts else _many(whole.jobs, "job")
     if whole.causes:
-        told += f" ({'; '.join(f'{cause}: {n:,}' for cause, n in whole.causes.most_common(5))})"
-    return "; ".join(filter(None, (told, _knowledge(whole), _cache(whole)))) + "."
+        summary += f" ({'; '.join(f'{cause}: {n:,}' for cause, n in whole.causes.most_common(5))})"
+    return "; ".join(filter(None, (summary, _knowledge(whole), _cache(whole)))) + "."
 
 
 def _speed(whole: Tally, this_run: Tally, seconds: float) -> str:
@@ -85,10 +85,10 @@ def _speed(whole: Tally, this_run: Tally, seconds: float) -> str:
 
 def _flagged(whole: Tally) -> str:
     """Return what moderation changed or withheld and why, and which checks failed."""
-    said = {"redact": "redacted", "flag": "flagged", "block": "withheld"}
+    words_of = {"redact": "redacted", "flag": "flagged", "block": "withheld"}
     acted = [
         f"{words} {whole.moderated[action]:,} ({_causes(whole, action)})"
-        for action, words in said.items()
+        for action, words in words_of.items()
         if whole.moderated[action]
     ]
     parts = []
@@ -132,11 +132,11 @@ def _cache(whole: Tally) -> str:
 
 def _knowledge(whole: Tally) -> str:
     """Return what answers rest on, if any job named a knowledge base."""
-    said = {
+    words_of = {
         "cited": "cite their passages", "uncited": "have passages and cite none", "without": "were made without",
         "abstained": "abstained because nothing relevant was found",
     }  # fmt: skip
-    return ", ".join(f"{whole.grounded[name]:,} {words}" for name, words in said.items() if whole.grounded[name])
+    return ", ".join(f"{whole.grounded[name]:,} {words}" for name, words in words_of.items() if whole.grounded[name])
 
 
 def summary_dict(whole: Tally, this_run: Tally, seconds: float, startup: float) -> dict[str, Any]:

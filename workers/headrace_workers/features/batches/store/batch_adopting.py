@@ -42,7 +42,7 @@ def adopt(connection: Connection, number: int, lines: Sequence[NewLine]) -> tupl
 
 
 def _known(connection: Connection, job_ids: Sequence[str]) -> dict[str, int | None]:
-    """The batches of those of these jobs that are there, which nobody else changes until this transaction ends."""
+    """Return the batches of the jobs that exist, locked until this transaction ends."""
     query = select(JOBS.c.id, JOBS.c.batch).where(among(connection, JOBS.c.id, job_ids)).order_by(JOBS.c.id)
     rows: Sequence[Any] = connection.execute(query.with_for_update()).all()
     return {row.id: row.batch for row in rows}

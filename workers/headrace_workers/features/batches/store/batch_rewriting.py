@@ -34,7 +34,7 @@ class Anew:
 
 
 def ends(connection: Connection, job_ids: Sequence[str]) -> dict[str, JobEnd]:
-    """Return how these jobs ended, by id, without those that have not ended or are forgotten."""
+    """Return how these jobs ended, by id. Jobs that have not ended or are forgotten are left out."""
     query = select(JOBS.c.id, JOBS.c.state, JOBS.c.terminal_type, JOBS.c.terminal).where(
         among(connection, JOBS.c.id, job_ids), JOBS.c.terminal.is_not(None)
     )
@@ -45,7 +45,7 @@ def rewritten(connection: Connection, number: int, anew: Anew) -> None:
     """Write that a file was written anew. Raise Overtaken if the batch is over.
 
     Lines that are lost become refused lines: the error file will have each of them, an answer as `lost`, a failure with
-    its reason. Features that read the file are told to begin at its beginning (`Hooks.on_batch_file_rewritten`).
+    its reason. Features that read the file begin at its start again (`Hooks.on_batch_file_rewritten`).
     """
     found = locked(connection, number)
     if found is None or found.ended_at is not None:

@@ -1,7 +1,6 @@
 """Batches: files of lines that become jobs, each exactly once, a bounded number at a time.
 
-Lines are taken in by batch_feeding.py, what became of them is brought into files by batch_outputs.py, and batches come
-to their ends by batch_ends.py.
+batch_feeding.py takes lines in, batch_outputs.py brings their results into files, and batch_ends.py ends batches.
 
 Lock order: a batch comes before all that `complete.py` names.
 """

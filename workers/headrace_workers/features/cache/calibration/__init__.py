@@ -1,1 +1,1 @@
-"""Calibration of thresholds: the bound on wrong answers among those that are served."""
+"""Calibration of thresholds: the bound on wrong answers among served answers."""

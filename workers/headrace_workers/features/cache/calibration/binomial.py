@@ -14,7 +14,7 @@ def clopper_pearson_upper(wrong: float, audits: float, alpha: float) -> float:
 
     One-sided: in at most a share `alpha` of worlds the true rate is above it, if it is computed **once**, for a number
     of audits that was fixed before. Peeked at, it misses far more often: see `sequence`. Clopper and Pearson 1934.
-    Counts need not be whole: those of weighted rows are effective ones.
+    Counts need not be whole: weighted rows have effective counts.
     """
     if wrong >= audits:
         return 1.0

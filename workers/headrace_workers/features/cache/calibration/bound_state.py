@@ -59,8 +59,8 @@ def standing(
     It may be asked after every audit. A scope that errs too often is ever told `holds` in at most a share `alpha` of
     worlds, and one that errs less is ever told `broken` in at most a share `alpha`: half of that for all time, half
     shared by the windows, which see a drift that a long good past would hide. Labels that say wrong break a scope,
-    doubt does not; but `holds` is said only where it would hold with every undecided audit wrong. Whoever is told
-    `broken` keeps the tier off: later audits may say otherwise. Raises ValueError for a max_error that is no share.
+    doubt does not; but `holds` is said only where it would hold with every undecided audit wrong. The caller keeps the
+    tier off after `broken`: later audits may say otherwise. Raises ValueError for a max_error that is no share.
     """
     if not 0.0 < max_error < 1.0:
         raise ValueError(f"max_error is a share between 0 and 1, not {max_error}")
@@ -103,16 +103,18 @@ def _holds(bound: Bound, max_error: float) -> str:
 def _not_yet(bound: Bound, max_error: float, alpha: float) -> str:
     needed = clean_audits_needed(max_error, alpha)
     if bound.clean < needed:
-        told = f"Not yet shown: {bound.clean:,} clean audits of the {needed:,} that it takes at least"
+        sentence = f"Not yet shown: {bound.clean:,} clean audits of the {needed:,} that it takes at least"
     else:
-        told = f"Not yet shown: at most {_percent_up(bound.upper)} is wrong, and {_percent_up(max_error)} is allowed"
-    told += f" ({bound.audits:,} audits, {bound.wrong:,} wrong)."
+        sentence = (
+            f"Not yet shown: at most {_percent_up(bound.upper)} is wrong, and {_percent_up(max_error)} is allowed"
+        )
+    sentence += f" ({bound.audits:,} audits, {bound.wrong:,} wrong)."
     if bound.unknown:
-        told += (
+        sentence += (
             f" {bound.unknown:,} wait for a person's label (`headrace cache label`): were all of them wrong, at most "
             f"{_percent_up(bound.upper_if_unknown_wrong)} would be."
         )
-    return told
+    return sentence
 
 
 def _percent_up(share: float) -> str:

@@ -1,10 +1,10 @@
 """From what similarity on an answer may be served: a curve of P(correct), and a proof that does not rest on its shape.
 
 The curve is logistic, with a weak normal prior (ridge), and its lower bound comes from the delta method: in simulated
-worlds that covered in 95–100 % where 95 was asked for, and a weighted bootstrap in 90–97 %. But a logistic curve goes
-to 1, and real ones need not: where 3 % of the nearest neighbours are wrong at any similarity, the curve alone chose a
-threshold that broke its promise in each of 200 worlds. Hence the proof: what lies above the threshold must itself show,
-by labels, that no more is wrong.
+worlds this bound covered the truth in 95–100 % of cases at a nominal 95 %, and a weighted bootstrap in 90–97 %. But a
+logistic curve goes to 1, and real ones need not: where 3 % of the nearest neighbours are wrong at any similarity, the
+curve alone chose a threshold that broke its promise in each of 200 worlds. Hence the proof: the labels above the
+threshold must themselves show that no more is wrong.
 """
 
 import math

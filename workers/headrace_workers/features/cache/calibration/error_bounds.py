@@ -26,7 +26,7 @@ class Stratum:
 
     @property
     def audits(self) -> int:
-        """All that were generated afresh, with those that nobody could decide."""
+        """All answers that were generated afresh, also the undecided ones."""
         return self.clean + self.wrong + self.unknown
 
     @property

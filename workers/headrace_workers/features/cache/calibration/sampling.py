@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
 
-# Where strata of similarity begin; the first also takes what is below. Errors are rare above and gather below.
+# The lowest similarity of each stratum; the first stratum also takes everything below it. Errors gather at low
+# similarities.
 BANDS: Final = (0.90, 0.94, 0.97, 0.99)
 _TWICE: Final = 0.2  # of audits
 

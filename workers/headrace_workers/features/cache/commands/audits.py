@@ -22,7 +22,7 @@ _HEX = frozenset("0123456789abcdef")
 
 def label(
     audit: Annotated[str | None, typer.Argument(metavar="[AUDIT]", help="as the list shows it")] = None,
-    said: Annotated[str | None, typer.Argument(metavar="[clean|wrong]", help="the label")] = None,
+    verdict: Annotated[str | None, typer.Argument(metavar="[clean|wrong]", help="the label")] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
     scope: Annotated[str | None, typer.Option("--scope", help="only of this scope, or its beginning")] = None,
     limit: Annotated[int, limit_option("the number of audits, oldest first")] = 100,
@@ -47,7 +47,7 @@ def label(
 
     ledger, who = need_ledger(), by or getpass.getuser()
     if audit is not None:
-        _label_one(ledger, audit, said, who, keep, as_json)
+        _label_one(ledger, audit, verdict, who, keep, as_json)
         return
     found = ledger.of(Audits).unknown(tenant, _scope(scope), limit + 1)
     if as_json:
@@ -94,12 +94,12 @@ def reopen(
     raise typer.Exit(0 if opened else 1)
 
 
-def _label_one(ledger: "Ledger", audit: str, said: str | None, who: str, keep: bool, as_json: bool) -> None:
+def _label_one(ledger: "Ledger", audit: str, verdict: str | None, who: str, keep: bool, as_json: bool) -> None:
     from headrace_workers.features.cache.store.audits import Audits
 
-    word = _WORDS.get(said or "")
+    word = _WORDS.get(verdict or "")
     if word is None:
-        raise ConfigurationError(f"the label of {audit} must be `clean` or `wrong`, not {said or 'nothing'}")
+        raise ConfigurationError(f"the label of {audit} must be `clean` or `wrong`, not {verdict or 'nothing'}")
     before = ledger.of(Audits).label(audit, word, who, kill=not keep)
     if before is None:
         say(f"{audit}: the ledger knows no such audit")

@@ -44,7 +44,7 @@ def cache(
     threshold.
 
     A line is `{"question": …, "other": …, "same": true}`. `same` says if the answer to the other question is right for
-    this one. Embedder and guards are those of a recall worker. No ledger and no model are needed.
+    this one. It uses the embedder and guards of a recall worker. No ledger and no model are needed.
 
     Example: `headrace bench cache pairs.jsonl --html report.html`
     """
@@ -65,7 +65,7 @@ def cache(
     texts = len({text for pair in pairs for text in (pair.question, pair.other)})
     with _progress("embedding", texts) as advance:
         judged = judge(pairs, embedder.embed, refused, advance)
-    # The threshold that is set is one of those that are shown.
+    # The table shows the configured threshold, too.
     thresholds = sorted({*THRESHOLDS, threshold})
     measured = views.Measured(file.name, embedder.id, judged, swept(judged, thresholds), threshold, borne, limit)
     _show(views.shown(measured), html, as_json)
@@ -97,7 +97,7 @@ def retrieval(
 
     base, owner = named(name), tenant_meant(tenant)
     floor = KnowledgeSettings.from_env().relevance
-    asked = read_questions(file)
+    questions = read_questions(file)
     refuse_unwritable(html)
     ledger, embedder = need_ledger(), embedder_here()
     passages = Passages.of(ledger, owner, base, embedder)
@@ -105,9 +105,9 @@ def retrieval(
         say(f"{owner} has no knowledge base {base!r}: `headrace knowledge list` shows all, --tenant names another's")
         raise typer.Exit(1)
     contents = Contents(passages.chunks)
-    refuse_unknown(file, asked, contents.unknown)
-    with _progress("asking", len(asked)) as advance:
-        answered, seconds = answer(asked, passages, advance)
+    refuse_unknown(file, questions, contents.unknown)
+    with _progress("asking", len(questions)) as advance:
+        answered, seconds = answer(questions, passages, advance)
     measured = views.Measured(base, file.name, embedder.id, len(passages), answered, seconds, floor, limit)
     _show(views.shown(measured), html, as_json)
 

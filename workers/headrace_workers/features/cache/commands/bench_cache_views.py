@@ -150,8 +150,8 @@ def _sections(measured: Measured, here: Served) -> list[Section]:
             "Which threshold",
             [
                 f"{measured.advice[0].upper()}{measured.advice[1:]}.",
-                "How much of what is served is wrong depends on how often questions come that differ: here it is "
-                "as in this file. The shaded bands reach up to the upper bounds.",
+                "The share of wrong answers depends on how often different questions come: this report assumes "
+                "the mix of this file. The shaded bands reach up to the upper bounds.",
             ],
             [*_by_threshold(measured), _alike(measured)],
         ),
@@ -212,7 +212,7 @@ def _share_up_to(top: float) -> plots.Axis:
 
 
 def _alike(measured: Measured) -> str:
-    """Draw the similarities of pairs that mean the same, and of those that do not."""
+    """Draw the similarities of pairs that mean the same, and of pairs that do not."""
     least = min(0.0, *(each.similarity for each in measured.judged))
     return plots.histogram(
         "How alike pairs are",

@@ -88,9 +88,11 @@ def shown(measured: Measured) -> Shown:
         ),
     ]
     if lost and measured.limit:
-        told = f"nothing right among the first ten: {min(len(lost), measured.limit)} of {len(lost):,}; at which place"
+        caption = (
+            f"nothing right among the first ten: {min(len(lost), measured.limit)} of {len(lost):,}; at which place"
+        )
         rows = [_missed_row(each) for each in lost[: measured.limit]]
-        tables.append(table(told, _MISSED, rows, right=("line", *LEGS)))
+        tables.append(table(caption, _MISSED, rows, right=("line", *LEGS)))
     words = [
         measured.advice,
         f"{measured.rate:,.0f} queries/s one after the other, with the embedding; p50 {measured.took(50):.1f} ms, "
@@ -167,7 +169,7 @@ def _by_leg(measured: Measured, found: Sequence[Quality], fused: Quality) -> Sec
 
 
 def _recall(found: Sequence[Quality]) -> str:
-    # Each depth as far from the next as the one before: the first places are those that matter.
+    # Depths are evenly spaced, since the first places matter most.
     return plots.lines(
         "Recall by depth",
         plots.Axis("the first k", 0, len(DEPTHS) - 1, lambda step: str(DEPTHS[round(step)])),

@@ -51,8 +51,8 @@ def bound_row(found: "ScopeStanding") -> tuple[str, ...]:
 
 
 def bound_dict(found: "ScopeStanding") -> dict[str, Any]:
-    """Return the state of a scope for `--json`; shares are in [0, 1], and those of the newest window are in
-    `recent`.
+    """Return the state of a scope for `--json`; shares are in [0, 1], and `recent` holds the shares of the newest
+    window.
     """
     return {
         "scope": found.scope, "tenant": found.tenant, "state": found.state, "sentence": found.sentence,
@@ -67,7 +67,7 @@ def nearly_row(found: "ScopeStanding") -> tuple[str, ...] | None:
     if not any((*below.values(), *refused.values())):
         return None
     least = "–" if found.least is None else f"{found.least:.3f}"
-    return (found.scope[:_SCOPE_SHOWN], found.tenant, least, *(_labels(said) for said in (below, refused)))
+    return (found.scope[:_SCOPE_SHOWN], found.tenant, least, *(_labels(labels) for labels in (below, refused)))
 
 
 def whole_dict(whole: "Whole | None") -> dict[str, Any] | None:
@@ -170,8 +170,8 @@ def _own(own: Mapping[str, int] | None) -> str:
     return f"{own['wrong']:,} of {sum(own.values()):,}" if own and any(own.values()) else "–"
 
 
-def _labels(said: Mapping[str, int]) -> str:
-    return f"{said.get('clean', 0):,} / {said.get('wrong', 0):,} / {said.get('unknown', 0):,}"
+def _labels(labels: Mapping[str, int]) -> str:
+    return f"{labels.get('clean', 0):,} / {labels.get('wrong', 0):,} / {labels.get('unknown', 0):,}"
 
 
 def _percent(share: float) -> str:

@@ -161,14 +161,14 @@ def wrong(
     _settle(ledger, recalled)
     served = _served(ledger, ids)
     say(_summary(answers, recalled, len(served)))
-    told: list[Rerun] = []
+    reruns: list[Rerun] = []
     try:
         if not as_json and served:
             rows = [views.served_row(row) for row in served]
             console(data=True).print(table(None, views.SERVED_COLUMNS, rows, right=("similarity",), whole=("job",)))
             flush()
         if rerun:
-            _rerun(ledger, answers, served, told)
+            _rerun(ledger, answers, served, reruns)
     finally:
         if as_json:
             put_json(
@@ -177,11 +177,11 @@ def wrong(
                     "withdrawn": recalled.withdrawn,
                     "answers": [views.answer_dict(answer) for answer in ledger.of(Answers).of_job(job_id)],
                     "served": [views.served_dict(row) for row in served],
-                    "rerun": [again_dict(again) for again in told] if rerun else None,
+                    "rerun": [again_dict(again) for again in reruns] if rerun else None,
                 }
             )
     if rerun:
-        _tell(told, as_json)
+        _tell(reruns, as_json)
 
 
 def again_dict(again: Rerun) -> dict[str, Any]:
@@ -189,8 +189,8 @@ def again_dict(again: Rerun) -> dict[str, Any]:
     return {"job_id": again.job_id, "rerun": again.rerun, "state": again.state, "reason": again.reason}
 
 
-def _rerun(ledger: "Ledger", answers: list["AnswerOf"], served: list[Any], told: list[Rerun]) -> None:
-    """Send the jobs again that made or were given these answers; `told` gets the outcome of each."""
+def _rerun(ledger: "Ledger", answers: list["AnswerOf"], served: list[Any], reruns: list[Rerun]) -> None:
+    """Send the jobs again that made or were given these answers; `reruns` gets the outcome of each."""
     from headrace_workers.features.cache.store.answers import Answers
 
     whose: dict[str, int] = {}
@@ -204,34 +204,35 @@ def _rerun(ledger: "Ledger", answers: list["AnswerOf"], served: list[Any], told:
         part = jobs[start : start + _PAGE]
         known = ledger.of(Answers).to_ask_again(part)
         made = [renewed(job, whose[job], known.get(job)) for job in part]
-        told += [each for each in made if isinstance(each, Rerun)]
+        reruns += [each for each in made if isinstance(each, Rerun)]
         fresh = [each for each in made if isinstance(each, New)]
         there = ledger.of(Answers).to_ask_again([each.job_id for each in fresh])
-        told += [Rerun(each.old, each.job_id, "sent before") for each in fresh if each.job_id in there]
+        reruns += [Rerun(each.old, each.job_id, "sent before") for each in fresh if each.job_id in there]
         new += [each for each in fresh if each.job_id not in there]
     if new:
         from headrace_producers import Producer
 
         with Producer.from_env() as producer:
-            send(new, producer, told.append)
+            send(new, producer, reruns.append)
 
 
-def _tell(told: list[Rerun], as_json: bool) -> None:
+def _tell(reruns: list[Rerun], as_json: bool) -> None:
     """Print the outcome of the jobs that were sent again."""
     from headrace_workers.features.cache.commands import cache_views as views
 
     if not as_json:
-        rows = [views.again_row(again) for again in told]
+        rows = [views.again_row(again) for again in reruns]
         console(data=True).print(table("sent again", views.AGAIN_COLUMNS, rows, whole=("job", "afresh as")))
-    failed = [again for again in told if again.reason is not None]
+    failed = [again for again in reruns if again.reason is not None]
     for again in failed:
         say(f"{again.job_id}: not sent: {again.reason}")
-    say(f"{sum(again.state == 'sent' for again in told):,} sent again")
+    say(f"{sum(again.state == 'sent' for again in reruns):,} sent again")
     raise typer.Exit(1 if failed else 0)
 
 
 def _settle(ledger: "Ledger", recalled: "Recalled") -> None:
-    """Wait for those who may have read an answer just before it was killed: what they gave is to be listed, too."""
+    """Wait for workers that may have read an answer just before it was killed: the command lists the jobs that they
+    served, too."""
     from headrace_workers.features.cache.store.answers import Answers
 
     if not recalled.killed:
@@ -271,7 +272,7 @@ def _wanted(
             f"no scope begins with --scope {scope!r}: `headrace cache stats --scopes` shows them (8 of 0-9 and a-f, or "
             f"{EXACT})"
         )
-    # What is made from now on is not meant: else a busy cache would be purged for ever.
+    # Skip answers that are made from now on: else a busy cache would be purged for ever.
     before = ledger.now() - (int(parse_duration(older_than).total_seconds() * 1000) if older_than else -1)
     return EntryFilter(made_before=before, tenant=tenant, scope=scope, ids=tuple(sorted(set(ids))) if ids else None)
 

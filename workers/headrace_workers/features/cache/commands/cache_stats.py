@@ -59,9 +59,9 @@ def stats(
     if not scopes:
         found, guards = ledger.of(Answers).counts(tenant, since_ms), ledger.of(Audits).by_guard(tenant)
         if as_json:
-            told = {"bounds": [bound_dict(each) for each in stand], "together": whole_dict(_together(stand)),
+            error_bounds = {"bounds": [bound_dict(each) for each in stand], "together": whole_dict(_together(stand)),
                     "guards": guard_dicts(guards)}  # fmt: skip
-            put_json({**views.counts_dict(found), **told})
+            put_json({**views.counts_dict(found), **error_bounds})
             return
         for title, columns, rows in views.counts_tables(found):
             console(data=True).print(table(title, columns, rows, right=columns))

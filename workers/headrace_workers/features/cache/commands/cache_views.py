@@ -56,10 +56,10 @@ def counts_tables(found: "CacheCounts") -> list[tuple[str, Sequence[str], list[t
     kept = found.kept
     looked_up = found.asked - found.open
     share = f"{found.answered / looked_up:.1%}" if looked_up else "–"
-    asked = (f"{found.asked:,}", f"{found.answered:,}", share, f"{found.open:,}")
+    row = (f"{found.asked:,}", f"{found.answered:,}", share, f"{found.open:,}")
     hits = (*(f"{kept.served.get(tier, 0):,}" for tier in TIERS), f"{kept.saved_tokens:,}", show_ms(kept.saved_ms))
     return [
-        ("jobs that asked", ("asked", "hit", "of those looked up", "open"), [asked]),
+        ("jobs that asked", ("asked", "hit", "of those looked up", "open"), [row]),
         ("hits", (*TIERS, "tokens saved", "time saved"), [hits]),
         ("answers", STATES, [tuple(f"{kept.entries.get(state, 0):,}" for state in STATES)]),
     ]
@@ -74,7 +74,7 @@ def scope_row(name: tuple[str, str], kept: "Kept") -> tuple[str, ...]:
 
 
 def ranked(scopes: Mapping[tuple[str, str], "Kept"]) -> list[tuple[tuple[str, str], "Kept"]]:
-    """Return the answers with the most hits first, then those that save most."""
+    """Return the answers with the most hits first, then the answers that save most."""
     return sorted(
         scopes.items(), key=lambda item: (-sum(item[1].served.values()), -item[1].entries.get("live", 0), item[0])
     )

@@ -30,12 +30,12 @@ def explain(
     """
     if view is None and not given:
         return None
-    told = None if view is None else _recall_of(view)
+    recall = None if view is None else _recall_of(view)
     asks = None if view is None else _asks(view)
     if given:
-        found = _hit(job_id, given[0], told)
+        found = _hit(job_id, given[0], recall)
     elif view is not None:
-        found = _unserved(view, asks, told)
+        found = _unserved(view, asks, recall)
     cache = asks.cache.value if asks and asks.cache else None
     found = replace(found, cache=cache, answers=tuple(answers), audit=None if audit is None else _audit(audit))
     return replace(found, gates=gates(found, asks))
@@ -48,8 +48,8 @@ def _audit(row: Any) -> AuditOf:
     )  # fmt: skip
 
 
-def _hit(job_id: str, given: Any, told: Recall | None) -> Explained:
-    mine = told if told is not None and told.first_job == given.first_job else Recall()
+def _hit(job_id: str, given: Any, recall: Recall | None) -> Explained:
+    mine = recall if recall is not None and recall.first_job == given.first_job else Recall()
     words = {
         "exact": "the very same request was answered before",
         "coalesced": "another job was making the answer to the very same request, and this one waited for it",
@@ -62,7 +62,7 @@ def _hit(job_id: str, given: Any, told: Recall | None) -> Explained:
     )  # fmt: skip
 
 
-def _unserved(view: "JobView", asks: GenerationJob | None, told: Recall | None) -> Explained:
+def _unserved(view: "JobView", asks: GenerationJob | None, recall: Recall | None) -> Explained:
     job_id = view.job.id
     step = max((step for step in view.steps if step.stage == _STAGE), key=lambda step: step.ordinal, default=None)
     if step is None:
@@ -76,9 +76,9 @@ def _unserved(view: "JobView", asks: GenerationJob | None, told: Recall | None) 
     if step.state != "done":
         why = f"it has not been looked up yet: its step is {state_words(step.state, step.begun_at, step.worker)}"
         return Explained(job_id=job_id, outcome="open", why=why + (f"; {step.reason}" if step.reason else ""))
-    found = told or Recall()
+    found = recall or Recall()
     return Explained(
-        job_id=job_id, outcome="miss", why=_missed(step, asks, told), tier="none", similarity=found.similarity,
+        job_id=job_id, outcome="miss", why=_missed(step, asks, recall), tier="none", similarity=found.similarity,
         threshold=found.threshold, refused=found.refused,
     )  # fmt: skip
 
@@ -91,13 +91,13 @@ def _not_asked(view: "JobView", asks: GenerationJob | None) -> str:
     return f"it says `cache: {asks.cache}`"
 
 
-def _missed(step: Any, asks: GenerationJob | None, told: Recall | None) -> str:
-    if told is not None and told.refused is not None:
-        near = "" if told.similarity is None else f"the nearest known question (similarity {told.similarity:.3f}): "
-        return near + told.refused
-    if told is not None and told.similarity is not None:
+def _missed(step: Any, asks: GenerationJob | None, recall: Recall | None) -> str:
+    if recall is not None and recall.refused is not None:
+        near = "" if recall.similarity is None else f"the nearest known question (similarity {recall.similarity:.3f}): "
+        return near + recall.refused
+    if recall is not None and recall.similarity is not None:
         return (
-            f"the nearest known answer (similarity {told.similarity:.3f}) was older than the job's `max_age`, or had "
+            f"the nearest known answer (similarity {recall.similarity:.3f}) was older than the job's `max_age`, or had "
             "just died"
         )
     if step.woken_by is not None:

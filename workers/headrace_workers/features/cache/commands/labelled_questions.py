@@ -48,11 +48,11 @@ def read_questions(path: Path) -> list[LabelledQuestion]:
     return _read(path, _question_of)
 
 
-def refuse_unknown(path: Path, asked: Collection[LabelledQuestion], known: Callable[[str], str | None]) -> None:
+def refuse_unknown(path: Path, questions: Collection[LabelledQuestion], known: Callable[[str], str | None]) -> None:
     """Raise WrongFile if a document that answers a question does not exist; `known` returns why, or None."""
     problems = [
         f"{path}:{each.line}: {why}"
-        for each in asked
+        for each in questions
         for right in sorted(each.right)
         if (why := known(right)) is not None
     ]
@@ -98,10 +98,10 @@ def _object(text: bytes) -> Mapping[str, Any]:
 def _pair(number: int, line: Mapping[str, Any]) -> Pair:
     question, other = _text(line, QUESTION), _text(line, OTHER)
     name, same = _value(line, SAME)
-    told = str(same).casefold()
-    if isinstance(same, list | dict | float) or told not in _YES | _NO:
+    answer = str(same).casefold()
+    if isinstance(same, list | dict | float) or answer not in _YES | _NO:
         raise _Wrong(f"`{name}` is {_shown(same)}; it must be true or false")
-    return Pair(number, question, other, told in _YES)
+    return Pair(number, question, other, answer in _YES)
 
 
 def _question_of(number: int, line: Mapping[str, Any]) -> LabelledQuestion:

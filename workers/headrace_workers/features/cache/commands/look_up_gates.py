@@ -13,8 +13,8 @@ _UNSEEN = ("not asked", "open", "ended")  # nothing was looked up
 def gates(found: Explained, asks: GenerationJob | None) -> tuple[Gate, ...]:
     """Return the gates of a look-up in the order in which it reaches them. `asks` is the job, if it is still known."""
     mode = found.cache or (None if found.outcome == "not asked" else "exact or semantic")
-    asked = Gate("asks for it", mode, "exact or semantic", found.outcome != "not asked")
-    return (asked,) if found.outcome in _UNSEEN else (asked, *_looked_up(found, asks))
+    requested = Gate("asks for it", mode, "exact or semantic", found.outcome != "not asked")
+    return (requested,) if found.outcome in _UNSEEN else (requested, *_looked_up(found, asks))
 
 
 def _looked_up(found: Explained, asks: GenerationJob | None) -> Iterator[Gate]:

@@ -73,9 +73,9 @@ def renewed(job_id: str, entry_id: int, row: Any | None) -> New | Rerun:
 def send(new: Sequence[New], producer: "Producer", done: Callable[[Rerun], None]) -> None:
     """Send these and tell of each once the broker has it. Raise Unavailable when it does not take them."""
     for start in range(0, len(new), _CHUNK):
-        said = [_send(each, producer) for each in new[start : start + _CHUNK]]
+        futures = [_send(each, producer) for each in new[start : start + _CHUNK]]
         producer.flush()
-        for each in said:
+        for each in futures:
             done(each)
 
 

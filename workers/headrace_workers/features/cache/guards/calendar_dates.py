@@ -84,9 +84,9 @@ def _append_month(out: list[Token], found: Sequence[Token], at: int) -> int:
     if _year(found, at + after + 1):
         after += 1
         year = found[at + after].key
-    said = " ".join(token.text for token in found[max(0, at - bool(day and not after)) : at + after + 1])
+    words = " ".join(token.text for token in found[max(0, at - bool(day and not after)) : at + after + 1])
     month = f"{_MONTHS[found[at].text.lower()]:02}"
-    out.append(Token(said, "-".join((year, month, day)).rstrip("-"), "date", False, found[at].starts))
+    out.append(Token(words, "-".join((year, month, day)).rstrip("-"), "date", False, found[at].starts))
     return after
 
 

@@ -85,7 +85,7 @@ def _persons(read: Profile) -> set[str]:
 
 
 def _named(read: Profile, classes: dict[str, str]) -> set[str]:
-    return {said for text, key in _words(read) if (said := classes.get(text) or classes.get(key))}
+    return {manner for text, key in _words(read) if (manner := classes.get(text) or classes.get(key))}
 
 
 @read_once

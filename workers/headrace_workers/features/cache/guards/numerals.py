@@ -74,8 +74,8 @@ def numerals(found: Sequence[Token]) -> tuple[Token, ...]:
     while at < len(found):
         size, number = _number(found, at)
         if size:
-            said = " ".join(token.text for token in found[at : at + size])
-            out.append(Token(said, value(number), "number", False, found[at].starts))
+            words = " ".join(token.text for token in found[at : at + size])
+            out.append(Token(words, value(number), "number", False, found[at].starts))
             at += size
         else:
             out.append(found[at])
@@ -84,7 +84,7 @@ def numerals(found: Sequence[Token]) -> tuple[Token, ...]:
 
 
 def _number(found: Sequence[Token], at: int) -> tuple[int, str]:
-    """Return how many tokens from here make a number, and the number; 0 tokens where there is none."""
+    """Return how many tokens from here make a number, and the number; 0 tokens if no number starts here."""
     if found[at].kind == "number":
         scale = _SCALES.get(found[at + 1].text.lower()) if at + 1 < len(found) else None
         return (2, _times(found[at].key, scale)) if scale else (0, "")

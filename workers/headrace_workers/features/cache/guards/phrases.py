@@ -39,13 +39,13 @@ def _tree() -> dict[str, _Node]:
     """Return the nodes of first words."""
     root = _Node()
     for rule in lines_of("phrases"):
-        said, _, read = rule.partition(":")
-        for words in _choices(said.removeprefix("^")):
+        phrase, _, read = rule.partition(":")
+        for words in _choices(phrase.removeprefix("^")):
             node = root
             for word in words:
                 node = node.after.setdefault(stem(word) if word != "i'd" else "i", _Node())
             if words:
-                node.read = _Reading(tuple(stem(word) for word in read.split()), said.startswith("^"))
+                node.read = _Reading(tuple(stem(word) for word in read.split()), phrase.startswith("^"))
     return root.after
 
 
@@ -66,10 +66,10 @@ def rewritten(found: Sequence[Token]) -> tuple[Token, ...]:
         starts = starts or token.starts
         size, read = _match(keys, at, starts or at <= greeted) if keys[at] in _PHRASES else (0, ())
         if size:
-            said = " ".join(one.text for one in found[at : at + size])
+            words = " ".join(one.text for one in found[at : at + size])
             named = any(one.name and not one.starts for one in found[at : at + size])
             for key in read:
-                out.append(Token(said, key, "word", named, starts))
+                out.append(Token(words, key, "word", named, starts))
                 starts = False
             at += size
             continue
@@ -82,7 +82,7 @@ def rewritten(found: Sequence[Token]) -> tuple[Token, ...]:
 
 
 def _match(keys: Sequence[str], at: int, heads: bool) -> tuple[int, tuple[str, ...]]:
-    """Return the length of the longest phrase from here on, and its reading; 0 words where there is none."""
+    """Return the length of the longest phrase from here on, and its reading; 0 words if no phrase starts here."""
     found: tuple[int, tuple[str, ...]] = (0, ())
     nodes, size = _PHRASES, 0
     while at + size < len(keys) and (node := nodes.get(keys[at + size])) is not None:

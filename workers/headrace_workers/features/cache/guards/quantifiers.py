@@ -51,8 +51,8 @@ def _quantifiers(read: Profile) -> Counter[str]:
     before = ""
     for token in read.tokens:
         # In `how many` the quantity is what is asked for.
-        said = _CLASSES.get(token.text.lower()) or _CLASSES.get(token.key)
-        if said is not None and token.kind == "word" and before != "how":
-            found.append(said)
+        quantifier = _CLASSES.get(token.text.lower()) or _CLASSES.get(token.key)
+        if quantifier is not None and token.kind == "word" and before != "how":
+            found.append(quantifier)
         before = token.key
     return counted(found)

@@ -141,8 +141,8 @@ def _other_sort(kinds: set[str], other: Profile) -> bool:
 
 @read_once
 def _kinds(read: Profile, first: int) -> set[str]:
-    """Return the question words from this token on, without those of clauses: in `what should I use when I travel`,
-    `when` does not count.
+    """Return the question words from this token on, without words that open a clause: in `what should I use when I
+    travel`, `when` does not count.
     """
     tokens = read.tokens[first:]
     found: set[str] = set()

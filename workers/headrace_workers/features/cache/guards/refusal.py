@@ -1,4 +1,4 @@
-"""All guards, in the order in which they are asked: those that name a reason best come first."""
+"""All guards, in the order in which they run: the guards with the clearest reasons come first."""
 
 from typing import Final
 
@@ -40,8 +40,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
 def refusal(asked: Profile, cached: Profile) -> Refusal | None:
     """Return the first refusal of a guard; None where all agree that both questions ask for the same.
 
-    No guard refuses a question for itself, so that where both read alike none is asked. What a guard raises is passed
-    on: the caller takes it for a refusal and writes it to the log.
+    No guard refuses a question against itself, so none runs if both read alike. A guard's exception is passed on: the
+    caller treats it as a refusal and logs it.
     """
     if have_same_reading(asked, cached):
         return None

@@ -27,7 +27,7 @@ class Token(NamedTuple):
     starts: bool = False
 
 
-# Each alternative is bounded, so that the time is linear. What is quoted is one literal.
+# Each alternative is bounded, so that the time is linear. A quotation is one literal.
 _QUOTED: Final = re.compile(r"""`{1,3}([^`]{1,2000})`{1,3}|"([^"\n]{1,500})"|“([^”\n]{1,500})”|«([^»\n]{1,500})»""")
 _A_QUOTE: Final = re.compile("[`\"“«']")  # without one nothing is quoted
 _SINGLE: Final = re.compile(r"(?<![\w'])'([^'\n]{2,300})'(?![\w'])")

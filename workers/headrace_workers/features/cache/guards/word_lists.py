@@ -9,6 +9,6 @@ def words_of(text: str) -> frozenset[str]:
 
 
 def lines_of(name: str, package: str = "headrace_workers.features.cache.guards") -> list[str]:
-    """Return the lines of a package's `lists/NAME.txt`, without empty lines and those that begin with #."""
+    """Return the lines of a package's `lists/NAME.txt`, without empty lines and comments (#)."""
     text = files(package).joinpath("lists", f"{name}.txt").read_text(encoding="utf-8")
     return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]

@@ -1,6 +1,6 @@
 """Pairs of questions with known labels (does one answer do for both?), and the cache's decision about each. Pure.
 
-The embedder and the guards are handed in: they are those of a recall worker.
+The caller passes in the embedder and the guards of a recall worker.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
 """Look-up of earlier answers: exactly in the ledger, and by similarity in memory.
 
-In memory is only what the ledger said a moment ago: what is served is looked up there once more, so that an answer
-that was recalled is dead at once.
+Memory lags behind the ledger by a moment, so each answer is looked up in the ledger once more before it is served. A
+recalled answer is therefore dead at once.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -52,11 +52,11 @@ class AnswerLookup:
         self._version = version
         self._likeness = likeness
 
-    def look_up(self, asked: Sequence[LookupRequest]) -> list[Found]:
+    def look_up(self, wanted: Sequence[LookupRequest]) -> list[Found]:
         """Return the outcome of each request. A request that finds nothing is noted as the one that makes the answer.
         Raise Unavailable with the ledger.
         """
-        requests = [self._request(each) for each in asked]
+        requests = [self._request(each) for each in wanted]
         same = self._ledger.of(Answers).exact({request.key for request in requests})
         found: dict[int, Found] = {}
         for place, each in enumerate(requests):
@@ -117,9 +117,9 @@ class AnswerLookup:
 
     def _near(self, requests: Sequence[tuple[int, _Request]]) -> list[_Missing]:
         asking = [request for _, request in requests if request.question is not None]
-        asked = [request.question for request in asking if request.question is not None]
+        questions = [request.question for request in asking if request.question is not None]
         explored = {place for place, request in enumerate(asking) if request.asked.explores}
-        near = iter(self._likeness.nearest(asked, explored) if asked and self._likeness is not None else ())
+        near = iter(self._likeness.nearest(questions, explored) if questions and self._likeness is not None else ())
         return [
             _Missing(place, request, Near(refused=request.refused) if request.question is None else next(near))
             for place, request in requests
@@ -136,14 +136,16 @@ class AnswerLookup:
         leader may have killed its workers.
         """
         asking = [each.request.asked for each in missing]
-        waited_for = {asked.waited_for for asked in asking if asked.waited_for is not None}
+        waited_for = {request.waited_for for request in asking if request.waited_for is not None}
         ends = self._ledger.of(Answers).failed(waited_for) if waited_for else {}
         return {
-            each.place: Failed(end.category, f"the very same request of job {asked.waited_for} ended so: {end.reason}")
+            each.place: Failed(
+                end.category, f"the very same request of job {request.waited_for} ended so: {end.reason}"
+            )
             for each in missing
-            if (asked := each.request.asked).waited_for is not None
-            and (end := ends.get(asked.waited_for)) is not None
-            and self._key(end.job.first_model, asked, end.job) == each.request.key
+            if (request := each.request.asked).waited_for is not None
+            and (end := ends.get(request.waited_for)) is not None
+            and self._key(end.job.first_model, request, end.job) == each.request.key
         }
 
     def _lately(self, missing: Sequence[_Missing]) -> dict[int, Found]:
@@ -164,8 +166,9 @@ class AnswerLookup:
         return {place: each for place, each in came.items() if each is not None}
 
     def _made(self, missing: Sequence[_Missing], same: Mapping[str, Entry]) -> dict[int, Found]:
-        """Of those that ask the same in this group the first makes the answer, or waits for who does, and the others
-        wait for that. `same` are the answers to the very same requests that some did not want.
+        """Return outcomes for requests without an answer. Of the group's requests for the same answer, the first makes
+        it, or waits for the job that does; the others wait for it. `same` are exact answers that some requests did not
+        want.
         """
         if not missing:
             return {}
@@ -286,14 +289,15 @@ def _like(each: _Missing, found: Neighbour, alive: Mapping[int, Entry]) -> Hit |
     request, entry = each.request, alive.get(found.entry_id)
     if entry is None or _too_old(request, entry):
         return None
-    # A ledger that was restored gives ids anew: what memory says of one may have been another's.
+    # A restored ledger assigns ids again, so an id in memory may have belonged to another answer.
     if (entry.scope, entry.question) != (request.question and request.question.scope, found.question):
         return None
     return _hit(request, entry, CacheTier.SEMANTIC, found.similarity, each.near.threshold)
 
 
 def _behind(each: _Missing, behind: Behind, first: _Missing, found: Found) -> Found:
-    """What becomes of a request that asks the same as an earlier one of its group, by what becomes of that."""
+    """Return the outcome of a request that repeats an earlier one of its group, from the outcome `found` of the
+    first."""
     match found:
         case Hit():
             most = each.request.asked.job.max_age

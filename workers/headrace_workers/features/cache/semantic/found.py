@@ -59,8 +59,9 @@ class NearMiss:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Miss:
-    """None may be served. What this job makes fills `entry_id`. What was nearest, and why that was none; and what was
-    nearly served, where that is wanted. `places` is where the answer belongs if a later model of the chain gives it.
+    """No answer may be served. The job's own answer will fill `entry_id`. `similarity` and `refused` tell how near the
+    nearest answer came and why it was refused; `nearly` is the near miss, if it is to be audited. `places` is where the
+    answer belongs if a later model of the chain gives it.
     """
 
     entry_id: int | None = None

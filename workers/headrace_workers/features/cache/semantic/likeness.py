@@ -32,7 +32,7 @@ def _unlimited(_scope: str) -> Limit | None:
 
 
 class NearestQuestions:
-    """Looks questions up among those that are known. Thread-safe.
+    """Index that looks questions up among known ones. Thread-safe.
 
     Only one whose cosine is `least` or more is served, and no guard may refuse it: cosine alone tells "enable" from
     "disable" less well than from "turn on". What audits have shown of a scope, its `limit`, may ask for more than
@@ -72,19 +72,19 @@ class NearestQuestions:
             for place, (question, vector) in enumerate(zip(questions, vectors, strict=True))
         ]
 
-    def lately(self, asked: Sequence[Vectored], changes: Sequence[Change]) -> list[list[Neighbour]]:
-        """For each question, the entries that ask the same, oldest first: of those that are being made, and of those
-        that these changes tell of.
+    def lately(self, questions: Sequence[Vectored], changes: Sequence[Change]) -> list[list[Neighbour]]:
+        """Return for each question the entries that ask the same, oldest first: entries whose answers are being made,
+        and entries in these changes.
         """
         came = Shelf(self._known.dimensions)
         came.apply(Entry(each.entry_id, each.scope, each.question, each.vector) for each in changes)
-        return [self._lately(each, (self._known.making, came)) for each in asked]
+        return [self._lately(each, (self._known.making, came)) for each in questions]
 
-    def behind(self, asked: Sequence[Vectored]) -> list[Behind | None]:
-        """For each question, an earlier one among these that asks the same; None for those that ask first."""
+    def behind(self, questions: Sequence[Vectored]) -> list[Behind | None]:
+        """Return for each question an earlier one among these that asks the same; None if there is no earlier one."""
         first = Shelf(self._known.dimensions)
         found: list[Behind | None] = []
-        for place, each in enumerate(asked):
+        for place, each in enumerate(questions):
             same = self._same(each, first)
             found.append(None if not same else Behind(same[0].entry_id, same[0].similarity))
             if not same:
@@ -151,8 +151,8 @@ class NearestQuestions:
 
 @lru_cache(maxsize=4_096)
 def _read(scope: str, text: str) -> Profile:
-    """What guards read of a question; read when it is first near to one that is asked, and in each scope by itself, so
-    that no look-up is faster for what another tenant asked.
+    """Return the guards' reading of a question. It is read when it is first near an asked question, and separately in
+    each scope, so that no look-up is faster because another tenant asked.
     """
     return profile(text)
 

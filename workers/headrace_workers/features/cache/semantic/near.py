@@ -61,10 +61,10 @@ class Likeness(Protocol):
     def nearest(self, questions: Sequence[Question], explored: Collection[int] = ()) -> list[Near]:
         """For each question, what it came to; of those at the places `explored`, also what it nearly was."""
 
-    def lately(self, asked: Sequence[Vectored], changes: Sequence[Change]) -> list[list[Neighbour]]:
-        """For each question, the entries that ask the same, oldest first: of those that are being made, and of those
-        that these changes tell of.
+    def lately(self, questions: Sequence[Vectored], changes: Sequence[Change]) -> list[list[Neighbour]]:
+        """Return for each question the entries that ask the same, oldest first: entries whose answers are being made,
+        and entries in these changes.
         """
 
-    def behind(self, asked: Sequence[Vectored]) -> list[Behind | None]:
-        """For each question, an earlier one among these that asks the same; None for those that ask first."""
+    def behind(self, questions: Sequence[Vectored]) -> list[Behind | None]:
+        """Return for each question an earlier one among these that asks the same; None if there is no earlier one."""

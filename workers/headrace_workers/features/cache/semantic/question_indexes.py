@@ -94,7 +94,8 @@ class Shelf:
                 index.compact()
 
     def held(self) -> tuple[dict[str, State], dict[int, Question]]:
-        """Each scope's vectors as they are now, and the questions; those of what came or went meanwhile may differ."""
+        """Return each scope's present vectors, and the questions; entries that come or go meanwhile may be in only one
+        of the two."""
         states = {scope: index.state for scope, index in list(self._scopes.items())}
         return states, self._kept.copy()
 
@@ -126,8 +127,8 @@ class Known:
 
     def __init__(self, dimensions: int) -> None:
         self.dimensions = dimensions
-        self.live = Shelf(dimensions)  # those with an answer,
-        self.making = Shelf(dimensions)  # and those whose answer is being made
+        self.live = Shelf(dimensions)  # entries with an answer
+        self.making = Shelf(dimensions)  # entries whose answer is being made
         self.followed = 0  # the number of the last change that is in it
 
     def __len__(self) -> int:
@@ -137,7 +138,7 @@ class Known:
     def apply(self, entries: Iterable[Entry]) -> None:
         """Take in what entries are now."""
         entries = list(entries)
-        # First where it is: what comes to live is to be found at every moment.
+        # Add it before it is removed elsewhere: an entry must be found at every moment.
         self.live.apply(_gone(entry) if entry.making else entry for entry in entries)
         self.making.apply(entry if entry.making else _gone(entry) for entry in entries)
 

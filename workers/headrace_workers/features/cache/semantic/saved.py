@@ -1,7 +1,7 @@
 """Snapshots of a recall worker's state on disk, so that it need not read the whole ledger at its start.
 
-Below `HEADRACE_HOME` a ledger and an embedder have a folder of their own, which all workers of that home share: what
-one writes any of them may start from. A snapshot ends with a change of the ledger, its *mark*; see `changes.stands` for
+Below `HEADRACE_HOME` a ledger and an embedder have a folder of their own, which all workers of that home share: each
+may start from another's snapshot. A snapshot ends with a change of the ledger, its *mark*; see `changes.stands` for
 when that still holds.
 """
 
@@ -75,7 +75,7 @@ class Saved:
         return done
 
     def is_due(self, reached: Reached) -> bool:
-        """Return True if the snapshot on disk is old enough to be written anew, whoever wrote it."""
+        """Return True if the snapshot on disk is old enough to be replaced, whichever process wrote it."""
         try:
             there = snapshot.meta(self.folder)
             behind = reached.mark.number - _mark(self.folder, there, self._whose).number

@@ -65,7 +65,7 @@ def _turn(message: Message) -> list[Any]:
 
 
 def _chosen(sampling: Sampling) -> dict[str, Any]:
-    """Return the sampling parameters, without those that are ignored at temperature 0."""
+    """Return the sampling parameters, without the ones that temperature 0 ignores."""
     ignored = {"top_p", "top_k", "seed"} if sampling.temperature == 0 else set[str]()
     if sampling.repetition_penalty is None:  # then it is the model's, and part of its version
         ignored.add("repetition_penalty")

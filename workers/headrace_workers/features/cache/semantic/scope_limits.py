@@ -29,8 +29,8 @@ _UNREAD: Final = Limit(off="this worker has just begun, and does not know yet wh
 
 
 class ScopeLimits(KeepsGoing):
-    """Follows how scopes stand from a thread of its own, and judges those that have new labels: one worker at a time
-    does. Look-ups ask `limit`.
+    """Thread that follows the scopes' state and judges scopes with new labels; one worker at a time judges. Look-ups
+    call `limit`.
     """
 
     def __init__(self, ledger: Ledger, max_error: float, worker: str, loop: Loop) -> None:

@@ -28,7 +28,7 @@ def _withdraw(connection: Connection, entry_id: int) -> bool:
 
 
 def _outdate(connection: Connection, wanted: Mapping[int, Collection[Version]], reason: str) -> set[int]:
-    """Serve those of these answers no more that do not rest on all documents named beside them; return their ids."""
+    """Kill the answers that do not rest on all documents named with them; return their ids."""
     used = uses.of(connection, list(wanted))
     old = {entry_id for entry_id, documents in wanted.items() if set(documents) - used.get(entry_id, set())}
     entries.kill(connection, sorted(old), reason)
@@ -43,7 +43,7 @@ class Answers(LedgerStore):
         return entries.exact(self._reads, keys)
 
     def living(self, entry_ids: Collection[int]) -> dict[int, entries.Entry]:
-        """Return those of these answers that may still be served, by id."""
+        """Return the answers that may still be served, by id."""
         return entries.living(self._reads, entry_ids)
 
     lead = durable(entries.lead)

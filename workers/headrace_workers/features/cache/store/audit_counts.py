@@ -51,8 +51,8 @@ class Labels(NamedTuple):
 
 
 class OtherCounts(NamedTuple):
-    """What is no part of the bound: look-ups that the threshold alone kept from an answer, those that a guard did, and
-    of hits that were answered afresh twice, how these two answers compare.
+    """Counts outside the bound: look-ups that only the threshold refused, look-ups that a guard refused, and the
+    comparisons of two fresh answers to one hit.
     """
 
     below: Labels = Labels()
@@ -104,7 +104,7 @@ def unjudged_of(connection: Connection, scope: str) -> Seen:
 
 
 def judged(connection: Connection, seen: Seen) -> None:
-    """Write that these labels are in a standing, but for those that people have changed since."""
+    """Mark these labels as counted, except for labels that people have changed since."""
     same = AUDITS.c.labelled_at <= seen.newest
     ours = are(connection, locked(connection, are(connection, seen.audit_ids)))
     connection.execute(update(AUDITS).where(same, ours).values(judged=True))
@@ -120,18 +120,18 @@ def tallies(connection: Connection, scope: str, since: int) -> list[Tally]:
             .group_by(SERVES.c.stratum, SERVES.c.share)
         )
     }
-    said: dict[tuple[int, float], dict[str, int]] = {}
+    labels: dict[tuple[int, float], dict[str, int]] = {}
     for row in connection.execute(
         select(AUDITS.c.stratum, AUDITS.c.share, AUDITS.c.label, func.count().label("times"))
         .where(*_hits(scope, since))
         .group_by(AUDITS.c.stratum, AUDITS.c.share, AUDITS.c.label)
     ):
-        said.setdefault((row.stratum, row.share), {})[row.label] = row.times
-    return [_tally(key, served.get(key, 0), said.get(key, {})) for key in sorted(served.keys() | said.keys())]
+        labels.setdefault((row.stratum, row.share), {})[row.label] = row.times
+    return [_tally(key, served.get(key, 0), labels.get(key, {})) for key in sorted(served.keys() | labels.keys())]
 
 
-def _tally(key: tuple[int, float], served: int, said: dict[str, int]) -> Tally:
-    clean, wrong, unknown = (said.get(each, 0) for each in ("clean", "wrong", "unknown"))
+def _tally(key: tuple[int, float], served: int, labels: dict[str, int]) -> Tally:
+    clean, wrong, unknown = (labels.get(each, 0) for each in ("clean", "wrong", "unknown"))
     # An audit's serve may have been written some µs before `since`.
     return Tally(*key, max(served, clean + wrong + unknown), clean, wrong, unknown)
 
@@ -165,16 +165,17 @@ def other_counts(connection: Connection, scope: str, since: int) -> OtherCounts:
             .group_by(AUDITS.c.own)
         )
     }
-    return OtherCounts(*(_labels(said) for said in (nearly.get(BELOW, {}), nearly.get(REFUSED, {}), own)))
+    return OtherCounts(*(_labels(labels) for labels in (nearly.get(BELOW, {}), nearly.get(REFUSED, {}), own)))
 
 
-def _labels(said: Mapping[str, int]) -> Labels:
-    return Labels(*(said.get(each, 0) for each in Labels._fields))
+def _labels(counts: Mapping[str, int]) -> Labels:
+    return Labels(*(counts.get(each, 0) for each in Labels._fields))
 
 
 def pairs(connection: Connection, scope: str, since: int) -> list[Pair]:
-    """Return the decided audits of a scope, for its curve: of what was served, and of what no guard refused below the
-    threshold. All had the same chance. What a guard refused is served at no similarity, and so is no part of it.
+    """Return the decided audits of a scope, for its curve: audits of served answers, and of answers below the threshold
+    that no guard refused. All had the same chance. Answers that a guard refused are served at no similarity, so the
+    curve leaves them out.
     """
     query = select(AUDITS.c.similarity, AUDITS.c.label).where(
         AUDITS.c.scope == scope, AUDITS.c.served_at >= since, AUDITS.c.kind.in_((HIT, BELOW)),

@@ -1,8 +1,9 @@
-"""Audits: a share of what was served by likeness is answered afresh, so that it is known how often that is wrong.
+"""Audits: a share of the questions served by likeness is answered afresh, to learn how often the served answer is
+wrong.
 
 An audit of a hit is a row of `audits` and a unit of work (see units.py), made with the serve in one transaction. Nobody
-hears of its end: where it dies, its row says so, and there is no dead letter. What was nearly served has a row alone,
-and is compared with the answer that its job is given instead. Lock order: audits behind jobs, steps and entries.
+hears of its end: where it dies, its row says so, and there is no dead letter. A near miss has only a row, and is
+compared with the answer that its job is given instead. Lock order: audits behind jobs, steps and entries.
 """
 
 from collections.abc import Collection, Sequence
@@ -25,7 +26,7 @@ from headrace_workers.features.cache.tables import ENTRIES
 Label = Literal["clean", "wrong", "unknown"]
 Kind = Literal["hit", "below", "refused"]
 
-MOST_OPEN: Final = 1_000  # audits of a scope that wait for their fresh answer: what comes meanwhile is not audited
+MOST_OPEN: Final = 1_000  # audits of a scope that wait for their fresh answer: further hits are not audited meanwhile
 BY_ITSELF: Final = "headrace"  # who labelled, where no person did
 _AT_ONCE: Final = 500
 _FORGOTTEN: Final = {"question": None, "served": None, "fresh": None, "again": None}
@@ -132,18 +133,18 @@ def _labelled(label: Label, by: str, reason: str) -> dict[str, Any]:
             "judged": False, **forgotten}  # fmt: skip
 
 
-def label(connection: Connection, audit_id: str, said: Label, by: str, *, kill: bool = True) -> Row[Any] | None:
+def label(connection: Connection, audit_id: str, verdict: Label, by: str, *, kill: bool = True) -> Row[Any] | None:
     """Write a person's label, whatever the audit had; return its row as it was, None if there is no such audit. With
-    `kill` an answer that was served, and is wrong, is given to nobody any more: for the question that it was made for,
-    what was nearly served may be right.
+    `kill` an answer that was served, and is wrong, is given to nobody any more: a near miss may be right for the
+    question that it was made for.
 
     One that waits for its fresh answer gets no label (in its row it is None).
     """
     before = connection.execute(select(AUDITS).where(AUDITS.c.id == audit_id)).first()
     if before is not None and before.label is not None:
-        if kill and said == "wrong" and before.kind == HIT:
+        if kill and verdict == "wrong" and before.kind == HIT:
             entries.kill(connection, [before.entry_id], f"wrong: {by} said so of an audit")
-        values = _labelled(said, by, f"a person said {said}")
+        values = _labelled(verdict, by, f"a person said {verdict}")
         connection.execute(update(AUDITS).where(AUDITS.c.id == audit_id).values(values))
     return before
 
@@ -179,7 +180,7 @@ def lost(connection: Connection) -> list[str]:
 
 
 def give_up(connection: Connection, audit_ids: Sequence[str]) -> None:
-    """Call these unknown, but for those that have a label by now. Of what was nearly served nothing is kept."""
+    """Mark these audits unknown, except for audits that have a label by now. Rows of near misses are deleted."""
     waiting = (AWAITS_FRESH, are(connection, locked(connection, are(connection, audit_ids))))
     connection.execute(delete(AUDITS).where(*waiting, AUDITS.c.kind != HIT))
     values = _labelled("unknown", BY_ITSELF, "given up: it was not answered afresh in time, or trying failed")

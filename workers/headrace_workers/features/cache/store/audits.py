@@ -25,7 +25,7 @@ class Counted:
 
 def _counted(connection: Connection, scope: str, tenant: str, window: int) -> Counted:
     """Return what a scope's audits say, over all time and in the newest window of so many."""
-    seen = audit_counts.unjudged_of(connection, scope)  # first: what comes meanwhile is counted again
+    seen = audit_counts.unjudged_of(connection, scope)  # first: labels that come meanwhile are counted again
     before = standings.of(connection, scope) or standings.unheard_of(scope, tenant, standings.next_number(connection))
     return Counted(
         before,

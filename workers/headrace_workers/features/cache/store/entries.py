@@ -129,10 +129,10 @@ class Led(NamedTuple):
 
 
 def lead(connection: Connection, wanted: Sequence[NewEntry], passed: Collection[int] = ()) -> Led:
-    """Let the first that asks for a request make its answer.
+    """Let the first job that asks for a request make its answer.
 
-    A live answer may have come since the caller looked: it is told instead, unless it is one of `passed`, which the
-    caller did not want.
+    If a live answer has come since the caller looked, return it instead, unless it is one of `passed`, which the caller
+    did not want.
     """
     if not wanted:
         return Led({}, {})
@@ -267,7 +267,7 @@ def makes_answer() -> ColumnElement[bool]:
 
 
 def withdraw(connection: Connection, which: ColumnElement[bool]) -> None:
-    """Give up those of these entries whose answers are still being made."""
+    """Give up the entries whose answers are still being made."""
     findable = ENTRIES.c.vector.is_not(None).label("findable")
     gone = connection.execute(delete(ENTRIES).where(IS_PENDING, which).returning(ENTRIES.c.id, findable))
     changes.note(connection, [row.id for row in gone if row.findable], ENTRY)
@@ -279,7 +279,7 @@ def withdraw_of(connection: Connection, job_ids: Collection[str]) -> None:
 
 
 def kill(connection: Connection, entry_ids: Sequence[int], reason: str) -> int:
-    """Serve these no more, from this transaction on; how many lived. What was asked and answered is forgotten."""
+    """Kill these entries and delete their questions and answers; return how many lived."""
     if not entry_ids:
         return 0
     statement = (
@@ -315,7 +315,7 @@ def expire(connection: Connection) -> int:
 
 
 def snapshot(connection: Connection, after: int, limit: int, *, making: bool = False) -> list[Any]:
-    """Live entries that likeness may find, or those that are being made, in the order of their ids: id, scope,
+    """Yield entries that likeness may find, live ones or ones being made, in the order of their ids: id, scope,
     question, vector.
     """
     query = (

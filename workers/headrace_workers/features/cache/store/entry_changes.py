@@ -40,8 +40,8 @@ def follow(connection: Connection, after: Position, limit: int) -> list[Change]:
 def lately(connection: Connection, after: int, scopes: Collection[str], limit: int) -> list[Change]:
     """Return what is new in these scopes since the change of this number, the latest first, in whatever order it came.
 
-    For a look, not for following: what a slow writer has yet to commit may be missing, and what is here may be among
-    what was followed.
+    Use it for one look, not to follow: changes of a slow writer may be missing, and changes may repeat ones that were
+    followed.
     """
     query = (
         select(*MARK, *_NOW)

@@ -1,8 +1,8 @@
-"""How many answers a tenant may keep: beyond that the least valuable go, a bounded number a transaction.
+"""Eviction: beyond a tenant's limit the least valuable answers go, a bounded number a transaction.
 
-What an answer is worth is the model's time that it saves by the hour: how often it was given, times what it took to
-make, by its age. Its worth is compared with that of its neighbours alone, from a random place on, so that a look costs
-the same however many there are.
+The worth of an answer is the model's time that it saves by the hour: how often it was given, times the time that it
+took to make, by its age. Its worth is compared only with its neighbours' worth, from a random place on, so that a look
+costs the same however many there are.
 """
 
 import random
@@ -41,7 +41,7 @@ def _some(connection: Connection, tenant: str) -> list[int]:
 
 
 def _least(connection: Connection, ids: list[int], wanted: int) -> list[int]:
-    """Return those of these that are worth least; of equals, the oldest."""
+    """Return the least valuable of these; of equals, the oldest."""
     given = select(func.count()).where(SERVES.c.entry_id == ENTRIES.c.id).scalar_subquery()
     worth: Any = (1 + given) * (1.0 + ENTRIES.c.saved_ms) / (now_ms() - ENTRIES.c.made_at + _YOUNG_MS)
     query = select(ENTRIES.c.id).where(IS_LIVE, among(connection, ENTRIES.c.id, ids))

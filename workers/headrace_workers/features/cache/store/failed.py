@@ -26,7 +26,7 @@ class Failure:
 
 
 def failed(connection: Connection, job_ids: Collection[str]) -> dict[str, Failure]:
-    """Return those of these jobs that are dead, and would be again if they were run again; by id.
+    """Return by id the dead jobs that would die again if they ran again.
 
     Jobs that a person withheld are left out: nothing follows from them for others.
     """

@@ -1,4 +1,4 @@
-"""Putting answers away, and forgetting those that died long ago: a bounded number a transaction."""
+"""Removal of live answers, and deletion of answers that died long ago: a bounded number a transaction."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,10 +18,10 @@ EXACT: Final = "exact"  # in the place of a scope: answers that only the very sa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryFilter:
-    """Which of the answers that are kept are meant. Absent conditions hold for all.
+    """Filter of kept answers. An absent condition holds for all.
 
-    `scope` is the beginning of a scope, or `EXACT`. `knowledge` and `document` are the names of what they rest on.
-    `made_before` is in ms since 1970.
+    `scope` is the beginning of a scope, or `EXACT`. `knowledge` and `document` name the base and the document that an
+    answer rests on. `made_before` is in ms since 1970.
     """
 
     made_before: int

@@ -15,7 +15,7 @@ _STAGE = "recall"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """Answers by tier of those that were given, what that saved, and those that are kept by their state."""
+    """Counts of answers: given ones by tier, the savings, and kept ones by state."""
 
     served: Mapping[str, int] = field(default_factory=dict)  # by tier
     saved_tokens: int = 0
@@ -25,8 +25,8 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheCounts:
-    """The whole. `asked` are the jobs with a step of recall that the ledger has not forgotten; `answered` those of
-    them that were given an answer, and `open` those that have not been looked up yet, or wait for another job.
+    """All counts. `asked` counts the jobs with a step of recall that the ledger has not forgotten; `answered` the ones
+    that were given an answer; `open` the ones that have not been looked up yet, or wait for another job.
     """
 
     asked: int

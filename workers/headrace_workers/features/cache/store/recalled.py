@@ -44,7 +44,7 @@ class Recalled:
 
 
 def answers_of(connection: Connection, job_id: str) -> list[AnswerOf]:
-    """The answers that this job made, and those that it was given, in the order of their ids."""
+    """The answers that this job made, and the answers that it was given, in the order of their ids."""
     made = connection.execute(select(ENTRIES.c.id).where(ENTRIES.c.job_id == job_id)).scalars()
     given = connection.execute(select(SERVES.c.entry_id).where(SERVES.c.job_id == job_id)).scalars()
     ids = sorted({*made, *given})

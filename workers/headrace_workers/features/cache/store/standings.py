@@ -23,10 +23,10 @@ _NEXT: Final = select(func.coalesce(func.max(_OTHERS.c.number), 0) + 1).scalar_s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopeStanding:
-    """One scope. `figures` are those of its bound, by name.
+    """One scope. `figures` are the numbers of its bound, by name.
 
-    `least` is the similarity that its curve asks for, after so many `fits`. Counted is what was served `since` then,
-    and the state stands since `changed_at` (both ms since 1970). `number` is that of its claim among all scopes'.
+    `least` is the similarity that its curve asks for, after so many `fits`. Serves count from `since`, and the state
+    holds since `changed_at` (both ms since 1970). `number` is the place of its claim among all scopes'.
     """
 
     scope: str
@@ -58,7 +58,7 @@ def next_number(connection: Connection) -> int:
 
 
 def all_of(connection: Connection, tenant: str | None = None, scope: str | None = None) -> list[ScopeStanding]:
-    """Return all scopes of which something was said, those that are off first. `scope` is the beginning of one."""
+    """Return all scopes with a state, scopes that are off first. `scope` is the beginning of a scope."""
     query = select(STANDINGS).order_by(case((STANDINGS.c.state == OFF, 0), else_=1), STANDINGS.c.scope)
     if tenant is not None:
         query = query.where(STANDINGS.c.tenant == tenant)
@@ -68,7 +68,8 @@ def all_of(connection: Connection, tenant: str | None = None, scope: str | None 
 
 
 def limiting(connection: Connection) -> list[Any]:
-    """Return what a look-up must know: scope, state, sentence and least of those that are off or have a curve."""
+    """Return scope, state, sentence and least similarity of the scopes that are off or have a curve; look-ups need
+    them."""
     query = select(STANDINGS.c.scope, STANDINGS.c.state, STANDINGS.c.sentence, STANDINGS.c.least)
     return list(connection.execute(query.where(or_(STANDINGS.c.state == OFF, STANDINGS.c.least.is_not(None)))))
 

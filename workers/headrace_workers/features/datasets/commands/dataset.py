@@ -95,13 +95,13 @@ def clean(
         near=Near(near) if near else None,
     )
     tally = Tally()
-    with whole_file(target) as kept, nullcontext() if removed is None else whole_file(removed) as told:
+    with whole_file(target) as kept, nullcontext() if removed is None else whole_file(removed) as report:
         for each in cleaned(_given(source), rules):
             tally.add(each)
             if isinstance(each, Kept):
                 kept.write(each.line.rstrip(b"\r\n") + b"\n")
-            elif told is not None:
-                told.write(_line_of(each))
+            elif report is not None:
+                report.write(_line_of(each))
     _show(tally, target, as_json)
 
 
@@ -118,8 +118,8 @@ def _show(tally: "Tally", target: Path, as_json: bool) -> None:
 
 
 def _line_of(each: "Removed") -> bytes:
-    told = {"line": each.number, "rule": str(each.rule), "reason": each.reason}
-    return json.dumps(told, ensure_ascii=False).encode() + b"\n"
+    fields = {"line": each.number, "rule": str(each.rule), "reason": each.reason}
+    return json.dumps(fields, ensure_ascii=False).encode() + b"\n"
 
 
 def _apart(source: Path, target: Path, removed: Path | None) -> None:

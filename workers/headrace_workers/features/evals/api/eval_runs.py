@@ -49,8 +49,8 @@ async def create(eval_id: str, caller: Writes, services: Wired, wanted: NewRunBo
     schema = item_schema_of(json.loads(of.data_source_config))
     graders = graders_of(json.loads(of.testing_criteria))
     plan = EvalPlan.put_together(graders, source, schema)
-    asked = {} if source.asks is None else {"data_source.model": source.asks.model}
-    check_models(services, asked | models_of(graders))
+    models = {} if source.asks is None else {"data_source.model": source.asks.model}
+    check_models(services, models | models_of(graders))
     bounds = bounds_of(services)
     await services.ask(services.ledger.of(Evals).check_run, caller.tenant, bounds)  # before a file is made for it
     if source.content is not None:

@@ -129,7 +129,7 @@ class RunShape(BaseModel):
         """Return the body in OpenAI's form; `base` is the gateway's URL."""
         names = [each["name"] for each in json.loads(row.testing_criteria)]
         tally = Tally.from_json(json.loads(row.tally), names)
-        source = {name: said for name, said in json.loads(row.data_source).items() if name != "item_schema"}
+        source = {name: value for name, value in json.loads(row.data_source).items() if name != "item_schema"}
         return cls(
             id=row.id,
             created_at=row.created_at // 1000,

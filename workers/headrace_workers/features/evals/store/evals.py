@@ -58,8 +58,8 @@ class Evals(LedgerStore):
         with writing(self._engine) as tx:
             alone(tx, _counted(new.tenant))
             check_eval(tx, new.tenant, bounds)
-            now, said = clock(tx), asdict(new)
-            tx.execute(EVALS.insert().values(**said, created_at=now, updated_at=now, bytes=_size(said)))
+            now, values = clock(tx), asdict(new)
+            tx.execute(EVALS.insert().values(**values, created_at=now, updated_at=now, bytes=_size(values)))
             return tx.execute(select(EVALS).where(EVALS.c.id == new.id)).one()
 
     def eval(self, eval_id: str, tenant: str) -> Row[Any] | None:
@@ -68,7 +68,7 @@ class Evals(LedgerStore):
             return _eval(tx, eval_id, tenant)
 
     def evals(self, tenant: str, *, after: str | None, limit: int, newest: bool, by_change: bool) -> Part:
-        """Return a tenant's evals by age or by their last change, those that come after the eval `after`."""
+        """Return a tenant's evals by age or by their last change, starting behind the eval `after`."""
         keys = (EVALS.c.updated_at, EVALS.c.number) if by_change else (EVALS.c.number,)
         with reading(self._engine) as tx:
             last = None if after is None else _eval(tx, after, tenant)
@@ -105,11 +105,11 @@ class Evals(LedgerStore):
             of = _eval(tx, eval_id, tenant)
             if of is None:
                 return None
-            said = {
+            values = {
                 **asdict(new), "eval": of.number, "eval_id": of.id, "tenant": tenant,
                 "testing_criteria": of.testing_criteria, "state": QUEUED, "created_at": clock(tx),
             }  # fmt: skip
-            tx.execute(RUNS.insert().values(**said, bytes=_size(said)))
+            tx.execute(RUNS.insert().values(**values, bytes=_size(values)))
             return tx.execute(select(RUNS).where(RUNS.c.id == new.id)).one()
 
     def run(self, eval_id: str, run_id: str, tenant: str) -> Row[Any] | None:
@@ -120,7 +120,7 @@ class Evals(LedgerStore):
     def runs(
         self, eval_id: str, tenant: str, *, after: str | None, limit: int, newest: bool, state: str | None
     ) -> Part:
-        """Return the runs of an eval by age, those that come after the run `after`."""
+        """Return the runs of an eval by age, starting behind the run `after`."""
         with reading(self._engine) as tx:
             last = None if after is None else _run(tx, eval_id, after, tenant)
             query = select(RUNS).where(RUNS.c.eval_id == eval_id, RUNS.c.tenant == tenant, RUNS.c.removed_at.is_(None))
@@ -183,9 +183,9 @@ def _counted(tenant: str) -> str:
     return f"evals of {tenant}"
 
 
-def _size(said: Mapping[str, Any]) -> int:
+def _size(values: Mapping[str, Any]) -> int:
     """Return the approximate bytes of a row: most of its text is ASCII."""
-    return sum(len(each) for each in said.values() if isinstance(each, str))
+    return sum(len(each) for each in values.values() if isinstance(each, str))
 
 
 def _eval(connection: Connection, eval_id: str, tenant: str) -> Row[Any] | None:

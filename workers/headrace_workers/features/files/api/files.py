@@ -36,7 +36,7 @@ Writes = Annotated[Caller, needs(FILES_WRITE)]
 _CHUNK: Final = 1024**2  # bytes
 STORE_SECONDS = 30.0  # that the store has for anything, beside what bytes take
 _FORM: Final = 65_536  # bytes of a form beside its file
-MOST_BYTES: Final = 512 * 1024**2  # of a file that is sent at once; what is larger comes in parts
+MOST_BYTES: Final = 512 * 1024**2  # of a file that is sent at once; larger files come in parts
 SHORTEST_LIFE, LONGEST_LIFE = 3_600, 30 * 86_400  # seconds, as OpenAI has it
 BODY_BYTES["/v1/files"] = MOST_BYTES + _FORM
 
@@ -127,7 +127,7 @@ async def content(file_id: str, caller: Reads, services: Wired) -> StreamingResp
     """Return the content of a file. The output of a batch can be read while it grows."""
     row = await file_of(services, caller, file_id)
     chunks = services.of(Files).chunks(row.id)
-    # The first is read before the answer begins: then a store that is away can still be told.
+    # Read the first chunk before the answer begins: an error status can still be sent if the store is away.
     first = await stored(services, caller, lambda _: next(chunks, b""))
     return StreamingResponse(_behind(first, chunks), media_type="application/octet-stream")
 

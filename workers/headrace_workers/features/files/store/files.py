@@ -61,9 +61,7 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Where a file ends: its bytes, how many objects it consists of, and the last of these. One that is not there yet
-    has none.
-    """
+    """The end of a file: its bytes, its number of objects, and the last of these. A new file has no object."""
 
     size: int = 0
     pieces: int = 0
@@ -78,9 +76,9 @@ class TooManyFiles(HeadraceError):
 
 @dataclass(frozen=True, slots=True)
 class FileBounds:
-    """The bounds of a tenant: bytes of files, those of pending uploads included, and pending uploads.
+    """The bounds of a tenant: bytes of files, pending uploads included, and the number of pending uploads.
 
-    0: any number. What batches write is never refused, but it counts.
+    0: any number. Files that batches write are never refused, but they count.
     """
 
     bytes: int = 0
@@ -90,7 +88,7 @@ class FileBounds:
 def check_bounds(connection: Connection, tenant: str, size: int, bounds: FileBounds, *, uploads: int = 0) -> None:
     """Raise TooManyFiles if the tenant may not keep so many bytes more, or have so many uploads more pending.
 
-    Whoever counts goes on to write, so tenants' counts wait for each other until the transaction ends.
+    A caller writes after it has counted, so counts of one tenant wait for each other until the transaction ends.
     """
     if not (bounds.bytes or bounds.uploads):
         return
@@ -184,7 +182,7 @@ def files(
     limit: int = 10_000,
     newest_first: bool = True,
 ) -> list[Row[Any]]:
-    """Return a tenant's files by age, those that come after the file `after`."""
+    """Return a tenant's files by age, starting behind the file `after`."""
     query = select(FILES).where(FILES.c.tenant == tenant)
     if purpose is not None:
         query = query.where(FILES.c.purpose == purpose)
@@ -253,7 +251,7 @@ def remove(connection: Connection, file_ids: Sequence[str]) -> list[str]:
 def expired(connection: Connection, limit: int) -> list[str]:
     """Return files that have expired, and that nothing needs any more."""
     now = select(now_ms()).scalar_subquery()
-    # Each time others: what cannot be removed is not in the way of all else.
+    # Pick other objects each time, so that one which cannot be removed does not block the rest.
     query = (
         select(FILES.c.id)
         .where(FILES.c.expires_at < now, *(~users.exists() for users in _users_of(FILES.c.id)))
@@ -337,7 +335,7 @@ def forget_parts(connection: Connection, part_ids: Sequence[str]) -> None:
 
 
 def expire_uploads(connection: Connection, limit: int) -> None:
-    """End uploads that were not completed in time, and forget those that ended a day ago and left nothing."""
+    """End uploads that were not completed in time, and delete uploads that ended a day ago and left nothing."""
     now = clock(connection)
     late = select(UPLOADS.c.id).where(UPLOADS.c.state == PENDING, UPLOADS.c.expires_at < now).limit(limit)
     for upload_id in list(connection.execute(late.with_for_update(skip_locked=True)).scalars()):

@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_models(as_json: _JsonOption = False) -> None:
-    """List the models of HEADRACE_HOME, those of its models.toml among them, and the embedder that jobs may name.
+    """List the models of HEADRACE_HOME, including its models.toml, and the embedder that jobs may name.
 
     Example: `headrace models list`
     """
@@ -81,8 +81,8 @@ def pull(
     for_elsewhere: _ElsewhereOption = False,
     as_json: _JsonOption = False,
 ) -> None:
-    """Download a model, verify it and convert it. If it is here already, nothing happens. Without a name: what there
-    is to choose from, and what fits this machine.
+    """Download a model, verify it and convert it. If it is here already, nothing happens. Without a name, list the
+    models that you can choose, and tell which fit this machine.
 
     smollm2-135m-instruct needs no hub and is for trying headrace: its answers are poor. all-minilm-l6-v2 is an
     embedder, for the cache, knowledge bases and embedding jobs.
@@ -270,12 +270,12 @@ def _progress(name: str) -> Iterator[Callable[[str, float], None]]:
     """Show a bar on a terminal, a line for each part elsewhere."""
     terminal = console()
     if not terminal.is_terminal:
-        said = ""
+        last = ""
 
         def tell(doing: str, _done: float) -> None:
-            nonlocal said
-            if doing != said:
-                said = doing
+            nonlocal last
+            if doing != last:
+                last = doing
                 say(f"{name}: {doing}")
 
         yield tell

@@ -224,9 +224,9 @@ def _names_one(merge: str | list[str], names: Mapping[str, str]) -> bool:
 
 def _as_caller_text(value: Any, hide: Callable[[str], str]) -> Any:
     if isinstance(value, str):
-        said = CallerText(hide(value))
-        said._hide = hide
-        return said
+        hidden = CallerText(hide(value))
+        hidden._hide = hide
+        return hidden
     if isinstance(value, (list, tuple)):
         return type(value)(_as_caller_text(each, hide) for each in value)
     return value

@@ -140,7 +140,7 @@ def _fetch(hub_id: str) -> Path:
         return Path(snapshot_download(hub_id, allow_patterns=patterns))
     except HFValidationError as error:
         raise ConfigurationError(f"{hub_id!r} is neither a path here nor an id on the hub: {error}") from error
-    except Exception as error:  # what the library makes of a server that is no hub, and of names that are none
+    except Exception as error:  # the library's errors for a server that is no hub, and for impossible names
         raise Unavailable(f"{hub_id} cannot be fetched from the hub: {error}") from error
 
 

@@ -26,8 +26,8 @@ class GgufFacts:
 class _Architecture:
     """The differences between architectures of Llama's shape.
 
-    llama.cpp reorders the rows of q and k of `llama` so that it turns neighbours, and leaves those of `qwen2` as they
-    are: there it turns the two halves of a head.
+    llama.cpp reorders the rows of q and k of `llama` so that it turns neighbours, and keeps the order of `qwen2`, where
+    it turns the two halves of a head.
     """
 
     rotary_interleave: bool

@@ -49,7 +49,7 @@ class HubFile:
     sha256: str = ""
 
     def __post_init__(self) -> None:
-        """Raise ConfigurationError for a name that is none on the hub, or that leads out of its folder."""
+        """Raise ConfigurationError for a name that the hub does not allow, or that leads out of its folder."""
         parts = (
             (_REPOSITORY, self.repository, "OWNER/NAME"),
             (_NAME, self.name, "a path that ends in .gguf"),

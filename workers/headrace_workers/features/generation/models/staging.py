@@ -15,7 +15,7 @@ Progress = Callable[[str, float], None]  # what is being done, and how much of t
 
 
 class ChecksumMismatch(HeadraceError):
-    """The weights that arrived are not those that were asked for."""
+    """The weights that arrived differ from the requested ones."""
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def folder_size(folder: Path) -> int:
 
 
 def copy_present(names: tuple[str, ...], source: Path, folder: Path) -> None:
-    """Copy those of the named files that the source folder has."""
+    """Copy the named files that the source folder has."""
     for name in names:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)

@@ -144,7 +144,7 @@ def drill(connection: Connection, model: str, kind: str | None, for_ms: int) -> 
 
 
 def add_calls(connection: Connection, model: str, found: Calls) -> None:
-    """Add calls to those of this minute."""
+    """Add calls to the count of this minute."""
     minute = clock(connection) // MINUTE_MS
     made = insert(connection, MODEL_CALLS).values(
         model=model,

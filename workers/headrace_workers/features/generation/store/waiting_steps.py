@@ -45,7 +45,7 @@ def reroute(
     """Move steps of a stage that are ready in this queue to the place that `place(row)` returns; return how many moved.
 
     A row has job_id, ordinal, tokens, context, kind and the job's payload. Steps of batch work are looked at when their
-    deadline is no further than `near_ms`. Those without another place, and those whose budget does not allow the other
+    deadline is no further than `near_ms`. Steps without another place, and steps whose budget does not allow the other
     model, get the reason, and are not looked at again while it is the same. With `unserved`, claims that no worker has
     begun are taken back before. Lock order: claims, jobs, steps, and then what features reserve.
     """
@@ -80,9 +80,7 @@ def reroute(
 
 
 def _locked(connection: Connection, stage: str, queue: str, job_ids: Sequence[str]) -> frozenset[str]:
-    """Return those of these jobs whose step is still ready in this queue, and lock the steps. Others' locks are passed
-    over.
-    """
+    """Lock the steps that are still ready in this queue, and return their jobs. Steps that others lock are skipped."""
     if not job_ids:
         return frozenset()
     ready = select(STEPS.c.job_id).where(

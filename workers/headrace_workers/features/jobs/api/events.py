@@ -79,5 +79,5 @@ async def _stream(
         try:
             await admit(request, bearer(request), JOBS_READ)  # a job may be held for weeks, and its key revoked
             standing = await services.standing(job_id, tenant)
-        except Refusal:  # that, the ledger is away, or the job was forgotten: the client comes again, and is told
+        except Refusal:  # revoked, the ledger is away, or the job was forgotten: the client asks again for the reason
             return

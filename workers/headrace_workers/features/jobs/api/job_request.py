@@ -38,10 +38,10 @@ def _job(document: Any, tenant: str, key: str | None, kind: str | None) -> Job:
     if not isinstance(document, Mapping):
         raise InvalidRecord("a job is a JSON object")
     fields = dict(document)
-    asked = fields.pop("kind", None) if kind is None else None
-    found = job_type(asked or kind or USUAL_KIND) if isinstance(asked, str | None) else None
+    named = fields.pop("kind", None) if kind is None else None
+    found = job_type(named or kind or USUAL_KIND) if isinstance(named, str | None) else None
     if found is None:
-        raise InvalidRecord(f"kind: {asked!r} is not a kind of job: leave it out for a generation"[:_LONGEST_KEY])
+        raise InvalidRecord(f"kind: {named!r} is not a kind of job: leave it out for a generation"[:_LONGEST_KEY])
     if fields.setdefault("tenant", tenant) != tenant:
         raise Refusal(Why.FORBIDDEN, f"this key belongs to the tenant {tenant}: leave `tenant` out")
     if key is not None:

@@ -87,7 +87,7 @@ async def let_in(
     await services.rates.take(caller.tenant, len(jobs) - 1)
     trace = traceparent if traceparent and is_traceparent(traceparent) else None
     ids = await services.admission.submit(caller, jobs, traceparent=trace)
-    told = [{"object": "job", "id": job_id, "state": "accepted"} for job_id in ids]
-    body: dict[str, Any] = {"object": "list", "data": told} if many else told[0]
+    accepted = [{"object": "job", "id": job_id, "state": "accepted"} for job_id in ids]
+    body: dict[str, Any] = {"object": "list", "data": accepted} if many else accepted[0]
     headers = {} if many else {"location": f"/v1/jobs/{ids[0]}"}
     return Response(json.dumps(body), 202, headers, _JSON)

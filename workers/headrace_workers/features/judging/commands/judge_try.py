@@ -145,7 +145,7 @@ def _document(trial: "Trial", criterion: "Criterion", called: str) -> dict[str, 
     from headrace_workers.features.quality.interval import Undefined
 
     drift, mean = trial.drift, trial.mean
-    told: dict[str, Any] = {
+    document: dict[str, Any] = {
         "criterion": criterion.key, "version": criterion.version, "against": called, "tried": trial.tried,
         "judged_both_times": len(trial.now), "only_before": trial.alone_before, "only_now": trial.alone_now,
         "turned_to_yes": trial.to_yes, "turned_to_no": trial.to_no,
@@ -154,10 +154,10 @@ def _document(trial: "Trial", criterion: "Criterion", called: str) -> dict[str, 
         "mean": None, "mean_low": None, "mean_high": None,
     }  # fmt: skip
     if not isinstance(mean, Undefined):
-        told |= {"mean": mean.value, "mean_low": mean.interval.low, "mean_high": mean.interval.high}
+        document |= {"mean": mean.value, "mean_low": mean.interval.low, "mean_high": mean.interval.high}
     if isinstance(drift, Undefined):
-        return {**told, "drift": None, "reason": drift.reason}
-    return {**told, "drift": drift.difference, "low": drift.interval.low, "high": drift.interval.high}
+        return {**document, "drift": None, "reason": drift.reason}
+    return {**document, "drift": drift.difference, "low": drift.interval.low, "high": drift.interval.high}
 
 
 def _show(trial: "Trial", file: Path, called: str, since: str) -> None:

@@ -25,17 +25,18 @@ _MOST: Final = 2  # of either kind that count
 _MOST_KEYS: Final = 100  # of a sentence that are looked at
 
 
-def apart(own: Iterable[str], said: Read, names: frozenset[str], evidence: Evidence) -> float:
-    """Return the largest count, over these names or numbers, of what the sentence mentions with it and the evidence
-    mentions elsewhere. Counted are other numbers and names, and words of one sentence of the evidence alone: 1 for
-    each, at most two, less a half for each that stands with it. Return 0 where nothing can be said.
+def apart(own: Iterable[str], sentence: Read, names: frozenset[str], evidence: Evidence) -> float:
+    """Return the largest count, over these names or numbers, of the things that the sentence mentions with it and the
+    evidence mentions elsewhere. The count covers other numbers and names, and words of only one sentence of the
+    evidence: 1 for each, at most two, less a half for each that the evidence mentions with it. Return 0 if there is no
+    sign.
     """
     standing = evidence.standing
-    words = {key for key in said.words - evidence.names if len(standing.get(key, ())) == 1}
+    words = {key for key in sentence.words - evidence.names if len(standing.get(key, ())) == 1}
     found: list[float] = []
     for key in sorted(own)[:_MOST_KEYS]:
-        # Two names in one sentence are told of together: neither is a sign where the other must stand.
-        others = (words | said.numbers) if key in names else (words | said.numbers | names)
+        # A sentence describes two names together, so neither shows where the other must stand.
+        others = (words | sentence.numbers) if key in names else (words | sentence.numbers | names)
         signs = [standing[each] for each in sorted(others - {key})[:_MOST_KEYS] if each in standing]
         if key in standing and signs:
             where = evidence.told_of(key)
@@ -99,10 +100,10 @@ def _told_of_others(claims: Sequence[str], evidence: Evidence, embedder: Embedde
     own = [names_in(claim, known) for claim in claims]
     if not any(own):
         return [_NOTHING_TOLD] * len(claims)
-    told = embedder.embed([hidden(claim, names) for claim, names in zip(claims, own, strict=True)])
+    vectors = embedder.embed([hidden(claim, names) for claim, names in zip(claims, own, strict=True)])
     return [
         max((_of_others(name, row, evidence.written) for name in names), default=_NOTHING_TOLD)
-        for names, row in zip(own, told @ evidence.nameless.T, strict=True)
+        for names, row in zip(own, vectors @ evidence.nameless.T, strict=True)
     ]
 
 
@@ -130,20 +131,20 @@ def _some(changes: Iterable[str]) -> list[str]:
 
 
 def _with_words(claim: str, row: Floats, evidence: Evidence, nearer: dict[str, float]) -> Doubts:
-    said, best = read(claim), int(row.argmax())
+    sentence, best = read(claim), int(row.argmax())
     there = read(evidence.units.whole[evidence.units.of[best]])
-    names = said.named(evidence.names)
+    names = sentence.named(evidence.names)
     if there.named(evidence.names) - names:
         nearer[NAME] += _ELSEWHERE * _farther(names, row, evidence.named)
-    nearer[NAME] += _APART * max(0.0, apart(names, said, names, evidence))
-    nearer[NUMBER] += _APART * apart(said.numbers, said, names, evidence)
-    if there.numbers - said.numbers:
-        nearer[NUMBER] += _ELSEWHERE * _farther(said.numbers, row, [each.numbers for each in evidence.reads])
-    if said.denials % 2 != there.denials % 2:
+    nearer[NAME] += _APART * max(0.0, apart(names, sentence, names, evidence))
+    nearer[NUMBER] += _APART * apart(sentence.numbers, sentence, names, evidence)
+    if there.numbers - sentence.numbers:
+        nearer[NUMBER] += _ELSEWHERE * _farther(sentence.numbers, row, [each.numbers for each in evidence.reads])
+    if sentence.denials % 2 != there.denials % 2:
         nearer[DENIAL] += _OTHER_POLARITY
     sign, by_words = agreeing(claim, row, evidence)
     nearer[DENIAL] += _AGREES * sign + _AGREES_BY_WORDS * by_words
-    return Doubts(float(row[best]), said.numbers - evidence.numbers, names - evidence.keys, nearer)
+    return Doubts(float(row[best]), sentence.numbers - evidence.numbers, names - evidence.keys, nearer)
 
 
 def _farther(own: Iterable[str], row: Floats, there: Sequence[frozenset[str]]) -> float:

@@ -29,8 +29,8 @@ class Units:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Texts that an answer may rest on. `vectors` (units, dimensions) are of length 1; `nameless` are those of the
-    units with their names hidden, and `written` the names of each unit as they stand there.
+    """Texts that an answer may rest on. `vectors` (units, dimensions) are of length 1; `nameless` are the vectors of
+    the units with their names hidden, and `written` the names of each unit as they stand there.
     """
 
     units: Units
@@ -100,8 +100,8 @@ def units(texts: Sequence[str], near: Sequence[str]) -> Units:
 
 
 def _keys(text: str) -> frozenset[str]:
-    said = read(text)
-    return said.names | said.first | said.words | said.numbers
+    reading = read(text)
+    return reading.names | reading.first | reading.words | reading.numbers
 
 
 def embedded(found: Units, embedder: Embedder) -> Evidence:

@@ -29,7 +29,8 @@ class Unsupported:
 
 @dataclass(frozen=True, slots=True)
 class Groundedness:
-    """Of an answer's `sentences` that say something, those that are not supported. `beyond` were too many to read."""
+    """The unsupported sentences among an answer's `sentences` that say something. `beyond` more were too many to
+    read."""
 
     sentences: int
     unsupported: tuple[Unsupported, ...]
@@ -59,13 +60,15 @@ def ground(answer: str, given: Sequence[str], embedder: Embedder, *, numbered: b
         nothing = tuple(Unsupported(claim.start, claim.stop, 0.0, "nothing was given") for claim in read_)
         return Groundedness(len(read_), nothing, beyond)
     evidence = embedded(found, embedder)
-    told = doubts(texts, evidence, embedder)
-    judged = [support(each) for each in told]
+    doubts_of = doubts(texts, evidence, embedder)
+    judged = [support(each) for each in doubts_of]
     if numbered:
         for place, claim in enumerate(read_):
             if judged[place].probability >= _ENOUGH:
-                said = answer[claim.start : claim.stop]
-                judged[place] = _cited(claim.text, said, told[place], given, evidence, embedder) or judged[place]
+                sentence = answer[claim.start : claim.stop]
+                judged[place] = (
+                    _cited(claim.text, sentence, doubts_of[place], given, evidence, embedder) or judged[place]
+                )
     return Groundedness(
         len(read_),
         tuple(
@@ -78,13 +81,13 @@ def ground(answer: str, given: Sequence[str], embedder: Embedder, *, numbered: b
 
 
 def _cited(
-    claim: str, said: str, known: Doubts, given: Sequence[str], evidence: Evidence, embedder: Embedder
+    claim: str, sentence: str, known: Doubts, given: Sequence[str], evidence: Evidence, embedder: Embedder
 ) -> Support | None:
     """Return the doubts about a supported sentence by its citations, or None.
 
     It cites what does not say so where something else says it better, and what it cites would not be enough.
     """
-    cites = cited(said, len(given))
+    cites = cited(sentence, len(given))
     if cites.unknown:
         return Support(0.0, f"it cites a passage that does not exist: {_listed(cites.unknown)}")
     if not cites.numbers:
@@ -105,5 +108,5 @@ def _listed(numbers: Sequence[int]) -> str:
 
 
 def _says_something(sentence: Sentence) -> bool:
-    said = read(sentence.text)
-    return not sentence.text.endswith("?") and bool(said.names or said.first or said.words or said.numbers)
+    reading = read(sentence.text)
+    return not sentence.text.endswith("?") and bool(reading.names or reading.first or reading.words or reading.numbers)

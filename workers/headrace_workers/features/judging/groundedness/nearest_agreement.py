@@ -30,10 +30,10 @@ def agreeing(claim: str, row: Floats, evidence: Evidence) -> tuple[float, float]
     by words that contradict each other. `row` has the cosines of the sentence to its units.
     """
     places = _places(row, evidence)
-    told = [said for text in clauses(claim) or [claim] if (said := part(text)).words]
-    if not places or not told:
+    parts = [each for text in clauses(claim) or [claim] if (each := part(text)).words]
+    if not places or not parts:
         return 0.0, 0.0
-    sign, by_words = np.mean([_signs(said, places, evidence) for said in told], axis=0)
+    sign, by_words = np.mean([_signs(each, places, evidence) for each in parts], axis=0)
     return float(sign), float(by_words)
 
 
@@ -50,29 +50,29 @@ def _places(row: Floats, evidence: Evidence) -> list[_Place]:
     nearest = sorted(first, key=lambda of: -max(row[[first[of], *parts.get(of, ())]]))[:_NEAREST]
     for of in nearest:
         before: frozenset[str] = frozenset()
-        told = []
+        places = []
         for place in parts.get(of) or [first[of]]:
             read, words = part(units.texts[place]), len(units.texts[place].split())
             if of not in parts or read.sides or words >= _LEAST_WORDS:
-                told.append(_Place(read, before, float(row[place] + row[first[of]])))
+                places.append(_Place(read, before, float(row[place] + row[first[of]])))
             before |= read.words.keys()
-        found += told
+        found += places
     return found
 
 
-def _signs(said: Part, places: list[_Place], evidence: Evidence) -> tuple[float, float]:
-    nearness = np.array([_nearness(said, place, evidence) for place in places])
+def _signs(claim: Part, places: list[_Place], evidence: Evidence) -> tuple[float, float]:
+    nearness = np.array([_nearness(claim, place, evidence) for place in places])
     weights = np.exp(nearness - nearness.max())
-    found = [agreement(said, place.read) for place in places]
+    found = [agreement(claim, place.read) for place in places]
     signs = np.array([(each.sign, each.by_words) for each in found])
     sign, by_words = np.average(signs, axis=0, weights=weights)
     return float(sign), float(by_words)
 
 
-def _nearness(said: Part, place: _Place, evidence: Evidence) -> float:
-    common = sum(_weight(word, evidence) for word in said.words if word in place.read.words)
+def _nearness(claim: Part, place: _Place, evidence: Evidence) -> float:
+    common = sum(_weight(word, evidence) for word in claim.words if word in place.read.words)
     earlier = sum(
-        _weight(word, evidence) for word in said.words if word in place.before and word not in place.read.words
+        _weight(word, evidence) for word in claim.words if word in place.before and word not in place.read.words
     )
     return _COSINE * place.cosines + common + _BEFORE * earlier
 

@@ -78,14 +78,14 @@ def part(text: str) -> Part:
     return Part(words, sides, denials % 2 == 1)
 
 
-def agreement(said: Part, there: Part) -> Agreement:
+def agreement(claim: Part, there: Part) -> Agreement:
     """Return whether both affirm the same, or both deny it."""
-    both = [key for key in said.words if key in there.words]
-    matches = list(_matches(said, there))
-    opposed = any(sign < 0 for *_, sign in matches) or any(said.words[key] != there.words[key] for key in both)
-    told = {key for match in matches for key in match[:2]} | set(both)
-    alone = sum(_denies(key, one) for one in (said, there) for key in one.words if key not in told)
-    sign = (-1) ** (int(said.denied) + int(there.denied) + int(opposed))
+    both = [key for key in claim.words if key in there.words]
+    matches = list(_matches(claim, there))
+    opposed = any(sign < 0 for *_, sign in matches) or any(claim.words[key] != there.words[key] for key in both)
+    matched = {key for match in matches for key in match[:2]} | set(both)
+    alone = sum(_denies(key, one) for one in (claim, there) for key in one.words if key not in matched)
+    sign = (-1) ** (int(claim.denied) + int(there.denied) + int(opposed))
     return Agreement(sign * (-1) ** alone, sign if opposed else 0)
 
 
@@ -110,21 +110,21 @@ def _rooted(word: str) -> tuple[str, int]:
     return (stem(root), -1) if root != word and len(root) >= _LEAST_ROOT else (key, 1)
 
 
-def _matches(said: Part, there: Part) -> Iterator[tuple[str, str, int]]:
+def _matches(claim: Part, there: Part) -> Iterator[tuple[str, str, int]]:
     """Yield words of which one affirms what the other affirms, with 1, or denies it, with -1; but none that both
     have.
     """
-    theirs = [key for key in there.sides if key not in said.words]
-    for ours in said.sides:
+    theirs = [key for key in there.sides if key not in claim.words]
+    for ours in claim.sides:
         for key in theirs if ours not in there.words else ():
             signs = {
                 one.sign * other.sign
-                for one in said.sides[ours]
+                for one in claim.sides[ours]
                 for other in there.sides[key]
                 if one.line == other.line
             }
             if len(signs) == 1:
-                yield ours, key, signs.pop() * said.words[ours] * there.words[key]
+                yield ours, key, signs.pop() * claim.words[ours] * there.words[key]
 
 
 def _denies(key: str, read: Part) -> bool:

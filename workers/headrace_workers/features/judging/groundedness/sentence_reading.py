@@ -58,7 +58,7 @@ def read(sentence: str) -> Read:
 def written_names(sentence: str) -> list[str]:
     """Return names as they are written: words with capitals that follow each other, and a letter as in `class B`.
 
-    Of a sentence's first word alone it cannot be told; a month or a day is none.
+    A sentence's first word alone is no name, since it always has a capital; nor is a month or a day.
     """
     found = []
     for match in _RUN.finditer(sentence):

@@ -1,9 +1,9 @@
 """The probability that the evidence supports a sentence.
 
 Doubts are counted in what is usual for supported sentences: standard deviations from their mean, by kind of change. The
-worst of them counts, and little of the others, so that a kind of change which nobody thought of is not lost among those
-that were not made. What these numbers were fitted on, and how well they do, is in docs/explanation/judging.md;
-`make bench B=groundedness` fits them again.
+worst of them counts, and little of the others, so that an unforeseen kind of change is not lost among the others.
+docs/explanation/judging.md has the data that these numbers were fitted on, and their accuracy; `make bench
+B=groundedness` fits them again.
 """
 
 import math

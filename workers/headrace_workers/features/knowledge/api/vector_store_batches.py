@@ -33,9 +33,9 @@ _ONE = _ALL + "/{file_batch_id}"
 async def create(vector_store_id: str, request: Request, caller: Writes, services: Wired) -> FileBatchShape:
     """Add files to a store. They are in progress until recall workers have read them."""
     store = await store_of(services, caller, vector_store_id)
-    asked = body_of(NewFileBatch, await json_object(request))
+    body = body_of(NewFileBatch, await json_object(request))
     refuse_expired(store)
-    wanted = asked.wanted()
+    wanted = body.wanted()
     files = [await incoming(services, caller, file_id, attributes) for file_id, attributes in wanted.items()]
     batch_id = f"vsfb_{uuid.uuid4().hex}"
     await services.ask(services.ledger.of(FileBatches).send, caller.tenant, vector_store_id, batch_id, files)

@@ -40,11 +40,11 @@ _ONE = _ALL + "/{store_file_id}"
 async def create(vector_store_id: str, request: Request, caller: Writes, services: Wired) -> StoreFileShape:
     """Add a file to a store. It is in progress until a recall worker has read it."""
     store = await store_of(services, caller, vector_store_id)
-    asked = body_of(NewStoreFile, await json_object(request))
+    body = body_of(NewStoreFile, await json_object(request))
     refuse_expired(store)
-    file = await incoming(services, caller, asked.file_id, asked.attributes or {})
+    file = await incoming(services, caller, body.file_id, body.attributes or {})
     await services.ask(services.ledger.of(VectorStores).send, caller.tenant, vector_store_id, [file])
-    return StoreFileShape.of(await _file(services, caller, vector_store_id, asked.file_id), vector_store_id)
+    return StoreFileShape.of(await _file(services, caller, vector_store_id, body.file_id), vector_store_id)
 
 
 @router.get(_ALL, responses=ERRORS)
@@ -95,8 +95,8 @@ async def change(
 ) -> StoreFileShape:
     """Replace the attributes of a file."""
     await _file(services, caller, vector_store_id, store_file_id)
-    asked = body_of(StoreFileChange, await json_object(request))
-    attributes = asked.attributes or {}
+    body = body_of(StoreFileChange, await json_object(request))
+    attributes = body.attributes or {}
     describe = services.ledger.of(VectorStores).describe
     if not await services.ask(describe, caller.tenant, vector_store_id, store_file_id, attributes):
         raise _no_file()
@@ -122,7 +122,7 @@ async def content(vector_store_id: str, store_file_id: str, caller: Reads, servi
     document_id = found.document_id
     if document_id is None:
         return JSONResponse(ContentPage(data=[]).model_dump())
-    # The first is read before the answer begins: then a ledger that is away can still be told.
+    # Read the first rows before the answer begins: an error status can still be sent if the ledger is away.
     first = await services.ask(services.ledger.of(VectorStores).texts, document_id)
     return StreamingResponse(_content_chunks(services, document_id, first), media_type="application/json")
 

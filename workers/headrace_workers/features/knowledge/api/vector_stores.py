@@ -1,4 +1,4 @@
-"""OpenAI's vector stores: knowledge bases, whose files are those of `/v1/files`.
+"""OpenAI's vector stores: knowledge bases, whose files come from `/v1/files`.
 
 A store's id is its base's name, so that a job may rest on it (`knowledge`), and every base of the tenant is a store. A
 recall worker reads the files; searches are this process's own.
@@ -54,16 +54,16 @@ Writes = Annotated[Caller, needs(KNOWLEDGE_WRITE)]
 @router.post("/v1/vector_stores", responses=ERRORS, openapi_extra=takes(NewStore))
 async def create(request: Request, caller: Writes, services: Wired) -> VectorStoreShape:
     """Create a store, and add files if you name some."""
-    asked = body_of(NewStore, await json_object(request))
-    files = [await incoming(services, caller, file_id, {}) for file_id in dict.fromkeys(asked.file_ids)]
+    body = body_of(NewStore, await json_object(request))
+    files = [await incoming(services, caller, file_id, {}) for file_id in dict.fromkeys(body.file_ids)]
     made = await services.ask(
         services.ledger.of(VectorStores).create,
         caller.tenant,
         f"vs_{uuid.uuid4().hex}",
-        name=asked.name or "",
-        description=asked.description,
-        metadata=asked.metadata or {},
-        expire_days=asked.expires_after.days if asked.expires_after else None,
+        name=body.name or "",
+        description=body.description,
+        metadata=body.metadata or {},
+        expire_days=body.expires_after.days if body.expires_after else None,
         files=files,
     )
     return VectorStoreShape.of(made)
@@ -95,14 +95,14 @@ async def retrieve(vector_store_id: str, caller: Reads, services: Wired) -> Vect
 async def change(vector_store_id: str, request: Request, caller: Writes, services: Wired) -> VectorStoreShape:
     """Change the name, the metadata or the expiry of a store."""
     await store_of(services, caller, vector_store_id)
-    asked = body_of(StoreChange, await json_object(request))
+    body = body_of(StoreChange, await json_object(request))
     values: dict[str, Any] = {}
-    if asked.name is not None:
-        values["name"] = asked.name
-    if asked.metadata is not None:
-        values["metadata"] = asked.metadata
-    if "expires_after" in asked.model_fields_set:
-        values["expire_days"] = asked.expires_after.days if asked.expires_after else None
+    if body.name is not None:
+        values["name"] = body.name
+    if body.metadata is not None:
+        values["metadata"] = body.metadata
+    if "expires_after" in body.model_fields_set:
+        values["expire_days"] = body.expires_after.days if body.expires_after else None
     changed = await services.ask(services.ledger.of(VectorStores).change, caller.tenant, vector_store_id, values)
     if changed is None:
         raise _no_store()
@@ -113,8 +113,8 @@ async def change(vector_store_id: str, request: Request, caller: Writes, service
 async def delete(vector_store_id: str, caller: Writes, services: Wired) -> StoreDeleted:
     """Delete a store with its documents. The files are kept."""
     await store_of(services, caller, vector_store_id)
-    # What is on its way comes to nothing first; then the documents, in small transactions, since a long one would hold
-    # up the followers of changes.
+    # Cancel pending files first; then remove the documents in small transactions, since a long one would hold up the
+    # followers of changes.
     await services.ask(services.ledger.of(VectorStores).remove, caller.tenant, vector_store_id)
     bases = services.ledger.of(KnowledgeBases)
     while found := await services.ask(bases.documents, caller.tenant, vector_store_id, "", _REMOVED_AT_ONCE):
@@ -126,17 +126,17 @@ async def delete(vector_store_id: str, caller: Writes, services: Wired) -> Store
 async def search(vector_store_id: str, request: Request, caller: Reads, services: Wired) -> SearchPage:
     """Return the passages that match a query best, from files that pass the filter."""
     store = await store_of(services, caller, vector_store_id)
-    asked = body_of(StoreSearch, await json_object(request))
+    body = body_of(StoreSearch, await json_object(request))
     if store.expired:
         raise Refusal(Why.INVALID, "this vector store has expired: its documents are gone", param="vector_store_id")
     hits = await services.of(PassageSearch).find(
-        caller.tenant, vector_store_id, asked.query, asked.max_num_results, asked.filters
+        caller.tenant, vector_store_id, body.query, body.max_num_results, body.filters
     )
     if store.expire_days is not None:
         await services.ask(services.ledger.of(VectorStores).used, caller.tenant, vector_store_id)
-    threshold = (asked.ranking_options.score_threshold if asked.ranking_options else None) or 0.0
-    best = [SearchHit.of(hit) for hit in _best_of(hits, asked.max_num_results) if hit.score >= threshold]
-    return SearchPage(search_query=list(asked.query), data=best)
+    threshold = (body.ranking_options.score_threshold if body.ranking_options else None) or 0.0
+    best = [SearchHit.of(hit) for hit in _best_of(hits, body.max_num_results) if hit.score >= threshold]
+    return SearchPage(search_query=list(body.query), data=best)
 
 
 async def store_of(services: Services, caller: Caller, vector_store_id: str) -> Store:

@@ -30,8 +30,8 @@ def base_row(base: KnowledgeBase) -> tuple[str, ...]:
 def document_row(document: KnowledgeDocument) -> tuple[str, ...]:
     """Return the cells of `DOCUMENTS`."""
     numbers = (f"{document.chunks:,}", f"{document.bytes:,}")
-    told = shorten(attributes_told(document.attributes), _ATTRIBUTES_WIDTH)
-    return (document.document, *numbers, document.format, show_time(document.added_at), told)
+    attributes = shorten(attributes_told(document.attributes), _ATTRIBUTES_WIDTH)
+    return (document.document, *numbers, document.format, show_time(document.added_at), attributes)
 
 
 def attributes_told(attributes: AttributeMap) -> str:
@@ -63,10 +63,10 @@ def _leg(leg: Leg | None, digits: int) -> str:
 
 def passed_words(passed_over: Counter[str]) -> str:
     """Name the fields of front matter that are no attributes, and of how many documents."""
-    told = ", ".join(f"{name} ({count:,})" for name, count in passed_over.most_common(_TOLD))
+    names = ", ".join(f"{name} ({count:,})" for name, count in passed_over.most_common(_TOLD))
     more = f" and {len(passed_over) - _TOLD:,} more" if len(passed_over) > _TOLD else ""
     return (
-        f"passed over in front matter: {told}{more}; attributes are texts up to {LONGEST_VALUE} characters, numbers, "
+        f"passed over in front matter: {names}{more}; attributes are texts up to {LONGEST_VALUE} characters, numbers, "
         f"true and false, and {MAX_ATTRIBUTES} of a document"
     )
 

@@ -41,10 +41,10 @@ class ServedEmbedder:
             embedder_card(self._home, self._name)
 
     def input_tokens(self, alias: str, text: str) -> int | None:
-        """Return the tokens of a text as this embedder reads it, with those that it adds; None where only a guess is
+        """Return the tokens of a text as this embedder reads it, with the tokens that it adds; None if only a guess is
         possible.
 
-        UnknownModel where another is asked for, or it is not here; InputTooLong where it would not read all.
+        Raise UnknownModel if `alias` is another embedder, or it is not here, and InputTooLong if it would not read all.
         """
         self._refuse_others(alias)
         tokens = None if self._elsewhere else self._tokens()  # which looks whether it is here
@@ -86,7 +86,7 @@ class ServedEmbedder:
 
 
 def _written(path: Path) -> _Written | None:
-    """Return the identity of a card's file, by which a change is noticed; None where there is none."""
+    """Return the identity of a card's file, by which a change is noticed; None if there is no file."""
     try:
         stat = path.stat()
     except OSError:

@@ -35,7 +35,7 @@ class Tokens:
             raise broken_model(f"{path} cannot be loaded: {error}") from error
 
     def count(self, text: str) -> int:
-        """Return the number of tokens of the whole text, without those that the encoder wants around it."""
+        """Return the number of tokens of the whole text, without the tokens that the encoder wants around it."""
         return len(self._tokenizer.encode(_clean(text), add_special_tokens=False))
 
     def encode(self, text: str) -> Sequence[int]:

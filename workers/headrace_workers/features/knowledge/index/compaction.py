@@ -8,7 +8,7 @@ from headrace_workers.features.knowledge.index.state import State
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits before that; the times are those of 384 dimensions on one core."""
+    """The limits before that; the times are for 384 dimensions on one core."""
 
     exact: int = 4_000  # vectors that are compared one by one, without lists: about 0.3 ms a query
     outside: int = 1_000  # vectors that wait outside of the lists: about 0.07 ms a query

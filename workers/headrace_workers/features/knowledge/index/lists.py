@@ -35,7 +35,7 @@ _QUERY_BITS: Final = 4  # a query's dimension, when distances are estimated
 
 
 class NotLists(ValueError):
-    """Bytes that are not lists of codes, or not those that were asked for."""
+    """Bytes that are not lists of codes, or not the requested ones."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,7 +24,7 @@ class Room:
 
     @property
     def found(self) -> list[tuple[float, int]]:
-        """Similarity and position of what was found, best first; what is nowhere is left out."""
+        """Return similarity and position of the results, best first; ids that are nowhere are left out."""
         pairs = zip(self.similarities.tolist(), self.positions.tolist(), strict=True)
         return [pair for pair in pairs if pair[1] >= 0]
 

@@ -4,8 +4,7 @@ A snapshot is a folder of a few files. `snapshot.json` says what the others are 
 SHA-256 is, and holds the caller's own words; it is replaced in one step, last, so that a save that is cut short leaves
 the snapshot of before. Checksums show damage, not malice: the folder must be the deployment's own.
 
-Several processes may use one folder: of those that would save at a time one does, and who reads while it is replaced
-reads once more.
+Several processes may use one folder: only one saves at a time, and a reader during a save reads once more.
 """
 
 import fcntl
@@ -104,7 +103,8 @@ _INDICES: Final = TypeAdapter(list[_Index])
 def save(
     states: Mapping[str, State], dimension: int, folder: Path, words: Mapping[str, str], extra: Mapping[str, Bytes]
 ) -> bool:
-    """Write these indices into the folder, in place of the snapshot there; whether it was done. OSError if that fails.
+    """Write these indices into the folder, in place of the snapshot there, and return True if it was done. Raise
+    OSError if it fails.
 
     It is not done while another process saves there. What changes meanwhile is not in it, so `words` may hold a
     change's number that was read before the states: what came after it is in the snapshot or comes again.
@@ -193,11 +193,11 @@ def _load(folder: Path, dimension: int, limits: Limits) -> Saved:
     return Saved(indices, body.meta, extra)
 
 
-def _lists(folder: Path, told: _Index, written: Bytes, dimension: int) -> Lists:
+def _lists(folder: Path, described: _Index, written: Bytes, dimension: int) -> Lists:
     try:
-        return Lists.from_bytes(written, told.trained, told.covered, dimension)
+        return Lists.from_bytes(written, described.trained, described.covered, dimension)
     except NotLists as error:
-        raise SnapshotRefused(f"snapshot {folder}, lists of {told.name!r}: {error}") from error
+        raise SnapshotRefused(f"snapshot {folder}, lists of {described.name!r}: {error}") from error
 
 
 def _body(folder: Path) -> _Body:
@@ -233,8 +233,8 @@ def _table(states: Mapping[str, State], lists: Mapping[str, Bytes]) -> Bytes:
 
 
 def _indices(folder: Path, body: _Body) -> list[_Index]:
-    told = body.files.get("indices")
-    (written,) = _read(folder, body, "indices", [np.empty(0 if told is None else told.bytes, np.uint8)])
+    described = body.files.get("indices")
+    (written,) = _read(folder, body, "indices", [np.empty(0 if described is None else described.bytes, np.uint8)])
     try:
         return _INDICES.validate_json(written.tobytes())
     except ValidationError as error:
@@ -262,15 +262,15 @@ def _write(folder: Path, name: str, arrays: Iterable[NDArray[Any]]) -> _File:
 
 def _read(folder: Path, body: _Body, name: str, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
     """Fill these arrays, one after the other, with all that a file holds."""
-    told = body.files.get(name)
-    if told is None:
+    described = body.files.get(name)
+    if described is None:
         raise SnapshotRefused(f"snapshot {folder} names no file for its {name}")
-    path, expected = folder / told.name, sum(array.nbytes for array in arrays)
+    path, expected = folder / described.name, sum(array.nbytes for array in arrays)
     seen = hashlib.sha256()
     try:
         with path.open("rb") as file:
             there = os.fstat(file.fileno()).st_size
-            if not there == told.bytes == expected:
+            if not there == described.bytes == expected:
                 raise SnapshotRefused(f"{path} has {there} bytes, not {expected}: it was cut short, or is another's")
             for array in arrays:
                 _fill(file, array, seen)
@@ -278,7 +278,7 @@ def _read(folder: Path, body: _Body, name: str, arrays: list[NDArray[Any]]) -> l
         raise _Replaced(f"{path} is not there, though {MANIFEST} names it") from error
     except (OSError, EOFError) as error:
         raise SnapshotRefused(f"{path} cannot be read: {error}") from error
-    if seen.hexdigest() != told.sha256:
+    if seen.hexdigest() != described.sha256:
         raise SnapshotRefused(f"{path} is damaged: its checksum is not the one that {MANIFEST} names")
     return arrays
 

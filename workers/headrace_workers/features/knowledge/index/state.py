@@ -43,8 +43,8 @@ class State:
         return 0 if self.lists is None else self.lists.covered
 
     def search(self, queries: Floats, k: int) -> tuple[Floats, Ids]:
-        """Return similarities and ids of the k nearest to each query, both (queries, k), best first; id -1 where there
-        is none.
+        """Return similarities and ids of the k nearest to each query, both (queries, k), best first; id -1 fills
+        missing places.
         """
         found = self._found(queries, k) if len(queries) else []
         if not found:

@@ -66,11 +66,11 @@ class VectorIndex:
         return state.rows.count * row + lists + sys.getsizeof(self._places) + 64 * len(self._places)
 
     def put(self, ids: ArrayLike, vectors: Table) -> None:
-        """Add the vectors, (n, dimension) for n ids, or replace those that are there; see `apply`."""
+        """Add the vectors, (n, dimension) for n ids, or replace existing ones; see `apply`."""
         self.apply(ids, vectors)
 
     def remove(self, ids: ArrayLike) -> None:
-        """Take these ids out; those that are not there do not matter."""
+        """Remove these ids; unknown ids are ignored."""
         self.apply((), (), ids)
 
     def apply(self, ids: ArrayLike, vectors: Table, removed: ArrayLike = ()) -> None:
@@ -120,7 +120,7 @@ class VectorIndex:
         return state.nearest(checked_query(vector, state.rows.dimension), k)
 
     def vectors_of(self, ids: ArrayLike) -> dict[int, Floats]:
-        """Return the vectors of those of these ids that are there."""
+        """Return the vectors of the ids that exist."""
         wanted = checked_ids(ids).tolist()
         with self._changing:
             rows = self._state.rows
@@ -136,8 +136,8 @@ class VectorIndex:
     def compact(self) -> bool:
         """Rebuild or sort if it is due, and return True if it was. Call it in the background: it may take seconds.
 
-        Searches and changes go on meanwhile. Usually what waits outside of the lists is sorted into a copy of them;
-        what is needs_rebuild is built anew, from the rows that live, and needs their memory twice as long as it takes.
+        Searches and changes go on meanwhile. Usually the vectors outside the lists are sorted into a copy of them. An
+        index that is needs_rebuild is built again from its live rows, and takes twice their memory meanwhile.
         """
         with self._compacting:
             state = self._state

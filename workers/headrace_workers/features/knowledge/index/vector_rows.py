@@ -1,7 +1,8 @@
 """The vectors themselves, in the order in which they came: appended to, never moved or overwritten.
 
-A `Rows` is a value: what a search holds stays as it is while others append. Later values share its memory and use
-what lies behind its end. So only the newest may be changed, and by one thread at a time; anyone may read any of them.
+A `Rows` is a value: the rows that a search holds do not change while others append. Later values share its memory and
+use what lies behind its end. So only the newest may be changed, and by one thread at a time; anyone may read any of
+them.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Questions with known right documents: the results of each way of ranking, and their relevance. Pure.
 
-What is right is a document, by its name, or a section of one: `docs/guide.md#Install`.
+A right answer is a document, by its name, or a section of one: `docs/guide.md#Install`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -29,7 +29,7 @@ class LabelledQuestion:
 class Answered:
     """The results of each leg for a question, best first, as keys that can be compared with the right answers.
 
-    `relevance` are the cosines of the passages that would be taken: of those that are right, and of those that are not.
+    `relevance` are the cosines of the passages that would be taken: of right ones and of wrong ones.
     """
 
     asked: LabelledQuestion
@@ -62,9 +62,9 @@ class Floor:
 
 
 def key_of(chunk: Chunk, right: Collection[str]) -> str:
-    """Return the section or document that the passage belongs to, among those that are asked for.
+    """Return the right section or document that the passage belongs to.
 
-    A passage of none of them is its section where sections are asked for, else its document.
+    Any other passage counts as its section if the right answers are sections, else as its document.
     """
     for each in sorted(right, key=lambda name: MARK not in name):
         if belongs(chunk.document, chunk.section, each):

@@ -58,13 +58,13 @@ class Contents:
 
 
 def answer(
-    asked: Sequence[LabelledQuestion], base: Searched, advance: Callable[[int], None] = lambda _: None
+    questions: Sequence[LabelledQuestion], base: Searched, advance: Callable[[int], None] = lambda _: None
 ) -> tuple[list[Answered], list[float]]:
     """Return the results of each way of ranking, and the seconds of each search for the first ten, embedding
     included.
     """
     answered, seconds = [], []
-    for each in asked:
+    for each in questions:
         begun = time.perf_counter()
         hits = base.search(each.question, FIRST)
         seconds.append(time.perf_counter() - begun)

@@ -20,10 +20,10 @@ class LatelyUsed(NamedTuple):
     passages: int
 
 
-def count(connection: Connection, asked: Mapping[tuple[str, str], int]) -> None:
-    """Add the questions that were asked of each base, by tenant and name. Those of earlier days count half."""
+def count(connection: Connection, counts: Mapping[tuple[str, str], int]) -> None:
+    """Add the number of questions to each base, by tenant and name. Questions of earlier days count half."""
     now = clock(connection)
-    for (tenant, knowledge), questions in sorted(asked.items()):  # in one order, since others count beside us
+    for (tenant, knowledge), questions in sorted(counts.items()):  # in one order, since others count beside us
         new = insert(connection, BASE_USES).values(
             tenant=tenant, knowledge=knowledge, questions=questions, asked_at=now
         )

@@ -26,9 +26,9 @@ Version = tuple[int, str]  # a document's id, and its version
 
 @dataclass(frozen=True, slots=True)
 class NewChunk:
-    """A passage: `vector` is float32 of what the embedder reads of it, `start` and `stop` are characters.
+    """A passage: `vector` is the float32 embedding of the text, `start` and `stop` are characters.
 
-    `terms` are those that it is found by (features/knowledge/terms.py); who reads it without counts them.
+    `terms` are the words that find it (features/knowledge/terms.py); a reader counts them if they are missing.
     """
 
     key: str
@@ -76,7 +76,7 @@ def version_of(sha256: str, attributes: str) -> str:
 
 
 def hold(connection: Connection, document_ids: Collection[int]) -> set[Version]:
-    """Lock these documents against change until this transaction ends; return the versions of those that exist."""
+    """Lock these documents against change until this transaction ends; return the versions of the existing ones."""
     if not document_ids:
         return set()
     query = select(DOCUMENTS.c.id, DOCUMENTS.c.sha256, DOCUMENTS.c.attributes).where(
@@ -97,8 +97,8 @@ def ids_of(knowledge: str | None, name: str | None) -> Select[tuple[int]]:
 def put(connection: Connection, document: NewDocument) -> int | None:
     """Write the document in the place of the one of its name; return its id.
 
-    Return None, and write nothing, if that one comes from the same file and embedder and has the same attributes,
-    whoever was faster.
+    Return None, and write nothing, if that document comes from the same file and embedder and has the same attributes,
+    even if another process has just written it.
     """
     attributes = written(document.attributes)
     values = {
@@ -204,7 +204,7 @@ def exists(connection: Connection, tenant: str, knowledge: str) -> bool:
 
 
 def unknown(connection: Connection, named: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Return those of these bases (tenant and name) that do not exist."""
+    """Return the bases (tenant and name) that do not exist."""
     return {base for base in named if not exists(connection, *base)}
 
 

@@ -49,14 +49,14 @@ class FileBatches(LedgerStore):
             return _find(tx, tenant, knowledge, batch_id)
 
     def cancel(self, tenant: str, knowledge: str, batch_id: str) -> FileBatch | None:
-        """Take those of its files that were not read yet out of it, and out of the store where nobody else wants them;
-        None where there is no such batch.
+        """Remove the files that were not read yet from the batch, and from the store if nobody else wants them. Return
+        None if there is no such batch.
         """
         with writing(self._engine) as tx:
             found = _find(tx, tenant, knowledge, batch_id)
             if found is None or found.cancelled is not None or not found.count("in_progress"):
                 return found
-            # Whoever puts one of these in meanwhile waits, or is seen by what is read behind this.
+            # A transaction that adds one of these files meanwhile waits, or the next read sees it.
             locked = _locked(tx, tenant, knowledge, [each.id for each in found.files if each.state == "in_progress"])
             others = _wanted(tx, tenant, knowledge, but=batch_id)
             gone = [row.id for row in locked if not row.stays and row.file_id not in others]
@@ -92,7 +92,7 @@ def _find(tx: Connection, tenant: str, knowledge: str, batch_id: str) -> FileBat
 
 
 def _locked(tx: Connection, tenant: str, knowledge: str, file_ids: Sequence[str]) -> list[Row[Any]]:
-    """Return those of these files that are on their way, locked until this transaction ends."""
+    """Return the pending files, locked until this transaction ends."""
     query = (
         select(INCOMING.c.id, INCOMING.c.file_id, INCOMING.c.stays)
         .where(

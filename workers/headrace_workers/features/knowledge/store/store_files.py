@@ -1,4 +1,4 @@
-"""The files of vector stores: those that are documents of a knowledge base, and those that are on their way into one.
+"""The files of vector stores: documents of a knowledge base, and pending files that are to become documents.
 
 A file's document is called by the file's id and name, so that two files of one name do not replace each other; a
 document that came another way has an id made from its own.
@@ -149,7 +149,7 @@ def file(connection: Connection, tenant: str, knowledge: str, file_id: str) -> S
 
 
 def named(connection: Connection, tenant: str, knowledge: str, names: Mapping[str, str]) -> list[StoreFile]:
-    """Return those of these files (the name of each by its id) that are in a store, in order of their time."""
+    """Return the files (the name of each by its id) that are in a store, in order of their time."""
     coming = select(INCOMING).where(
         INCOMING.c.tenant == tenant,
         INCOMING.c.knowledge == knowledge,
@@ -235,7 +235,7 @@ def files(
         query = select(INCOMING).where(*mine).limit(limit)
         if state is not None:
             query = query.where(INCOMING.c.state == state)
-        # At the same moment, what is on its way stands behind what is there.
+        # At the same moment, pending files stand behind documents.
         text = None if after is None else after.id if after.document_id is None else ""
         columns_of = (INCOMING.c.created_at, INCOMING.c.file_id)
         found += [

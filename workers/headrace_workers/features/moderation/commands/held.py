@@ -77,12 +77,12 @@ def show(
     if as_json:
         put_view(view)
         return
-    for name, said in (
+    for name, text in (
         ("job", f"{view.job_id} of {view.tenant}, at {view.stage}"), ("since", show_time(view.since)),
         ("waits for", _waits_for(view)), ("reason", view.reason or ""), ("asked", view.asked), ("text", view.text),
     ):  # fmt: skip
-        if said is not None:
-            put(f"{name}: {printable(said)}")
+        if text is not None:
+            put(f"{name}: {printable(text)}")
 
 
 def _texts(row: Any) -> tuple[str | None, str | None]:
@@ -92,12 +92,12 @@ def _texts(row: Any) -> tuple[str | None, str | None]:
 
     job = decode_job(row.kind, row.payload)
     event = None if row.event is None else decode_value(row.event_type, row.event)
-    asked = job.question if isinstance(job, GenerationJob) else job.input if isinstance(job, EvaluationJob) else None
+    question = job.question if isinstance(job, GenerationJob) else job.input if isinstance(job, EvaluationJob) else None
     if isinstance(event, Output):
-        return asked, event.text
+        return question, event.text
     if isinstance(event, Moderated):
-        return asked, event.answer.text
-    return asked, job.output if isinstance(job, EvaluationJob) else getattr(job, "input", None)
+        return question, event.answer.text
+    return question, job.output if isinstance(job, EvaluationJob) else getattr(job, "input", None)
 
 
 def release(jobs: _IdsArgument, as_json: OneJsonOption = False) -> None:

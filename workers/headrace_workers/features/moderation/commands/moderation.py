@@ -68,8 +68,8 @@ def check(
     if isinstance(verdict, HeadraceError):
         raise verdict
     if as_json:
-        told = verdict.verdict.model_dump(mode="json")
-        put_json({**told, "not_covered": list(verdict.verdict.not_covered), "text": verdict.text})
+        document = verdict.verdict.model_dump(mode="json")
+        put_json({**document, "not_covered": list(verdict.verdict.not_covered), "text": verdict.text})
     else:
         _show(whole, verdict)
 

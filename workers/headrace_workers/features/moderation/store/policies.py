@@ -34,8 +34,8 @@ def note(connection: Connection, versions: Mapping[str, str], refused: str | Non
         events.append(PolicyRefused(version=versions[""], reason=refused[:MAX_SHORT_TEXT]))
     if (after, refused) != (before, known):
         connection.execute(delete(POLICIES))
-        told = {"": refused}
-        new = [{"tenant": name, "version": each, "refused": told.get(name)} for name, each in after.items()]
+        texts = {"": refused}
+        new = [{"tenant": name, "version": each, "refused": texts.get(name)} for name, each in after.items()]
         connection.execute(POLICIES.insert(), new)
     put(connection, _records(events, clock(connection)))
     return len(events)

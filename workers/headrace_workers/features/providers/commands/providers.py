@@ -37,7 +37,7 @@ def allow(
     tenant: TenantArgument,
     providers: Annotated[str, typer.Argument(help="names of providers, with commas between them")],
 ) -> None:
-    """Allow providers to see a tenant's texts, in addition to those that it allows already.
+    """Allow further providers to see a tenant's texts.
 
     Without a list, a tenant's jobs run on local models alone.
 

@@ -11,14 +11,14 @@ from headrace_workers.features.providers.tables import ALLOWED_PROVIDERS
 
 
 def _allow(connection: Connection, tenant: str, providers: Collection[str]) -> None:
-    """Allow these providers, in addition to those that the tenant allows already."""
+    """Allow these providers, in addition to the tenant's present ones."""
     for provider in sorted(providers):
         row = {"tenant": tenant, "provider": provider, "allowed_at": now_ms()}
         connection.execute(insert(connection, ALLOWED_PROVIDERS).values(row).on_conflict_do_nothing())
 
 
 def _revoke(connection: Connection, tenant: str, providers: Collection[str] | None) -> list[str]:
-    """Allow these providers no more, or none at all; return those that were allowed."""
+    """Stop allowing these providers, or all; return the ones that were allowed."""
     which = ALLOWED_PROVIDERS.c.tenant == tenant
     if providers is not None:
         which &= among(connection, ALLOWED_PROVIDERS.c.provider, sorted(providers))

@@ -164,13 +164,13 @@ def remove(
 
 
 def _review(row: Any) -> Review:
-    said = {"label": bool(row.value)} if row.value in (0.0, 1.0) else {"score": row.value}
+    value = {"label": bool(row.value)} if row.value in (0.0, 1.0) else {"score": row.value}
     return Review.model_validate(
         {
             "job_id": row.job_id,
             "tenant": row.tenant,
             row.kind: row.about,
-            **said,
+            **value,
             "who": row.who,
             "when": datetime.fromtimestamp(row.said_at / 1000, UTC),
             "probability": row.probability,

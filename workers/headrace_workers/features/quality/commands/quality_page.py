@@ -34,10 +34,10 @@ def _section(found: views.Found) -> Section:
 
 def _diagram(of: Reliability) -> str:
     """Draw the stated P(correct) against what people found."""
-    said = plots.Axis("P(correct), as it was said", 0.0, 1.0, plots.percent)
+    axis = plots.Axis("P(correct), as it was said", 0.0, 1.0, plots.percent)
     seen = plots.Axis("found correct", 0.0, 1.0, plots.percent)
     points = [(each.said, each.seen.value) for each in of.points]
-    return plots.lines("Reliability", said, seen, [plots.Line("found correct", points), _TRUE])
+    return plots.lines("Reliability", axis, seen, [plots.Line("found correct", points), _TRUE])
 
 
 def _points(of: Reliability) -> Table:

@@ -42,9 +42,9 @@ class Which:
     @property
     def clause(self) -> ColumnElement[bool]:
         """Return the condition on their rows."""
-        said = ((LABELS.c.who, self.who), (LABELS.c.job_id, self.job_id))
+        exact = ((LABELS.c.who, self.who), (LABELS.c.job_id, self.job_id))
         mine = and_(LABELS.c.tenant == self.tenant, LABELS.c.kind == self.kind, LABELS.c.about == self.about)
-        return and_(mine, *(column == value for column, value in said if value is not None))
+        return and_(mine, *(column == value for column, value in exact if value is not None))
 
 
 class Labels(LedgerStore):

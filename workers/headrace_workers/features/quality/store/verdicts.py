@@ -1,7 +1,7 @@
 """Verdicts of machines about jobs, by criterion and by category of moderation: read from jobs' ends, and kept longer.
 
-A job's end is forgotten after the ledger's retention; what people label is judged by labels of weeks. So of each
-criterion and category that a tenant's people label, the verdicts of forgotten jobs are kept in a table of their own.
+A job's end is deleted after the ledger's retention, but calibration uses labels of weeks. So the verdicts of deleted
+jobs are kept in a table of their own, for each criterion and category that a tenant's people label.
 """
 
 from collections import Counter
@@ -131,7 +131,7 @@ def forget(connection: Connection, _older_than_ms: int) -> bool:
 
 
 def known(connection: Connection, job_ids: Collection[str]) -> dict[str, str]:
-    """Return the tenants of these jobs, of those that are known, if only by their verdicts."""
+    """Return the tenants of the known jobs, also of jobs that only their verdicts name."""
     found: dict[str, str] = {}
     for column, tenant in ((VERDICTS.c.job_id, VERDICTS.c.tenant), (JOBS.c.id, JOBS.c.tenant)):
         query = select(column.label("id"), tenant.label("tenant")).where(among(connection, column, list(job_ids)))

@@ -1,0 +1,175 @@
+"""What is spent and reserved of budgets, while threads race, kill and cancel."""
+
+import random
+import threading
+import time
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+from tests.workers.core.ledger.budget_deployment import (
+    CENT,
+    DEAR,
+    QUEUES,
+    Deployment,
+    Given,
+    books,
+    budget,
+    costs,
+    kill,
+    usual,
+)
+from tests.workers.core.ledger.test_token_quotas import again
+from tests.workers.ledger_jobs import claim_one
+
+from headrace_schemas import Category
+from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.outcome import Dead, Outcome, Retry
+from headrace_workers.core.ledger.start import Started
+from headrace_workers.core.pipeline.task import Task
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import CLAIMS, JOBS, STEPS
+from headrace_workers.features.access.store import quota_accounting, quota_rows
+from headrace_workers.features.access.tables import RESERVATIONS
+
+
+@pytest.mark.integration  # it goes on for seconds, so that threads meet
+@pytest.mark.parametrize(
+    "jobs", [150, pytest.param(3_000, marks=pytest.mark.slow), pytest.param(10_000, marks=pytest.mark.luck)]
+)
+def test_the_books_balance_under_kills_cancels_retries_and_bursts(ledger: Ledger, jobs: int):
+    """At every moment what is spent and reserved is what ends and reservations say, and never more than the budget; at
+    the end all that is not spent is free.
+    """
+    world = Chaos(ledger, jobs)
+    world.run()
+    assert world.failed == []
+    spent, reserved = books(ledger)
+    told = costs(ledger)
+    assert (reserved, spent) == (0, sum(cost["amount"] for cost in told.values() if cost))
+    assert spent <= world.most
+    assert {"done", "dead", "cancelled"} <= {row.state for row in ledger.read(select(JOBS.c.state).distinct())}
+    assert ledger.read(select(RESERVATIONS)) == []
+    left = world.there.new()
+    assert (ledger.ingest([left]).new == 1) == (world.most - spent >= left.money)
+
+
+class Chaos:
+    """Jobs that come in bursts, and workers that answer, fail, are killed, stop, and are told of cancellations."""
+
+    def __init__(self, ledger: Ledger, jobs: int) -> None:
+        self.there = Deployment(ledger, Given(echo=CENT, other=DEAR), seed=7)
+        self.ledger, self.jobs = ledger, jobs
+        self.most = jobs * 40_000
+        self.failed: list[BaseException] = []
+        self.sent: list[str] = []
+        self.lock = threading.Lock()
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        """Run all to the end."""
+        budget(self.ledger, self.most)
+        budget(self.ledger, 10**12, "day")
+        work = [self._worker, self._worker, self._worker, self._canceller, self._reaper, self._auditor]
+        threads = [threading.Thread(target=self._guarded, args=(act,)) for act in work]
+        for thread in threads:
+            thread.start()
+        senders = [threading.Thread(target=self._guarded, args=(self._send,)) for _ in range(3)]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join()
+        until = time.monotonic() + 1.0 + self.jobs / 50
+        while self.ledger.active_jobs() and time.monotonic() < until and not self.over.wait(0.2):
+            pass
+        self.over.set()
+        for thread in threads:
+            thread.join()
+        with writing(self.ledger.engine) as tx:  # what is killed is found, and nothing is killed any more
+            tx.execute(update(CLAIMS).values(lease_until=1))
+        self._drain()
+
+    def _drain(self) -> None:
+        while self.ledger.active_jobs():
+            with writing(self.ledger.engine) as tx:
+                tx.execute(update(STEPS).where(STEPS.c.state == "waiting").values(ready_at=1))
+            self.ledger.reap(3)
+            while any(self.there.run(queue, self._answered) for queue in QUEUES):
+                pass
+
+    def _guarded(self, act: Any) -> None:
+        try:
+            act()
+        except BaseException as error:
+            self.failed.append(error)
+            self.over.set()
+
+    def _send(self) -> None:
+        for _ in range(self.jobs // 30):
+            new = [self.there.new(model=self._model()) for _ in range(10)]
+            again(lambda new=new: self.ledger.ingest(new))
+            with self.lock:
+                self.sent += [each.id for each in new]
+
+    def _model(self) -> Any:
+        return self.there.random.choice(["echo", ("echo", "other"), ("other", "echo")])
+
+    def _worker(self) -> None:
+        chance = random.Random()
+        while not self.over.is_set():
+            for queue in QUEUES:
+                claim = again(lambda queue=queue: claim_one(self.ledger, queue, lane=0, limit=4))
+                if claim is None:
+                    continue
+                fate = chance.random()
+                if fate < 0.1:
+                    again(lambda claim=claim: kill(self.there, claim))
+                    continue
+                started = again(lambda claim=claim: self.there.start(claim))
+                if started is None:
+                    continue
+                if fate < 0.15:
+                    again(lambda claim=claim: self.ledger.give_back([claim.id]))
+                    continue
+                outcomes = {row.job_id: self._outcome(chance) for row in started.steps}
+                again(lambda started=started, outcomes=outcomes: self.there.complete(
+                    started, lambda at, task: (outcomes[task.job_id] or self._answered)(at, task)
+                    if at.stage == "generate" else usual(at, task)
+                ))  # fmt: skip
+
+    def _outcome(self, chance: random.Random) -> Any:
+        kinds = [
+            lambda *_: Retry("cut", category=Category.REROUTABLE, billed=True),
+            lambda *_: Retry("refused", category=Category.REROUTABLE),
+            lambda *_: Dead(Category.PERMANENT, "no", billed=True),
+            lambda *_: Dead(Category.PERMANENT, "no"),
+        ]
+        return chance.choice(kinds) if chance.random() < 0.3 else None
+
+    def _answered(self, started: Started, task: Task) -> Outcome:
+        return usual(started, task, read=20, written=15)
+
+    def _canceller(self) -> None:
+        chance = random.Random(5)
+        while not self.over.wait(0.02):
+            with self.lock:
+                job_id = chance.choice(self.sent) if self.sent else None
+            if job_id:
+                again(lambda job_id=job_id: self.ledger.cancel_all([Cancellation(job_id, "a", "")]))
+
+    def _reaper(self) -> None:
+        while not self.over.wait(0.05):
+            again(lambda: self.ledger.reap(3))
+
+    def _auditor(self) -> None:
+        while not self.over.wait(0.1):
+            again(self._audit)
+
+    def _audit(self) -> None:
+        with writing(self.ledger.engine) as tx:
+            quota_accounting.hold(tx, ["a"])
+            (found,) = [each for each in quota_rows.quotas(tx, ["a"], unit="money") if each.period == "ever"]
+            open_ = sum(tx.execute(select(RESERVATIONS.c.money)).scalars())
+        assert found.reserved == open_
+        assert found.used + found.reserved <= found.most
