@@ -9,6 +9,8 @@ import json
 from typing import Any, Final
 from urllib.parse import unquote
 
+from headrace_schemas.limits import NO_NUL, PATTERNS
+
 MAX_CHARACTERS: Final = 20_000  # of the schema as JSON
 MAX_DEPTH: Final = 64  # levels, with references followed
 MAX_SUBSCHEMAS: Final = 2_000  # objects in it, with references followed
@@ -67,7 +69,7 @@ class _Walk:
         """Return the number of objects in a node, and its levels."""
         if isinstance(node, str):
             if "\x00" in node:
-                raise ValueError("holds the character NUL (U+0000)")
+                raise ValueError(PATTERNS[NO_NUL])
             return 0, 0
         if not isinstance(node, dict | list):
             return 0, 0
