@@ -5,6 +5,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator
 
+from headrace_schemas.limits import NO_NUL, PATTERNS
+
 MAX_SCHEMA_BYTES: Final = 256 * 1024  # of a JSON Schema as JSON, and of a grammar
 MAX_DEPTH: Final = 100  # levels; a compiler of grammars reads 128
 
@@ -21,7 +23,7 @@ def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
     if len(text) > MAX_SCHEMA_BYTES:
         raise ValueError(f"has {len(text)} bytes as JSON; the limit is {MAX_SCHEMA_BYTES}")
     if b"\\u0000" in text and "\x00" in "".join(_texts(schema)):
-        raise ValueError("holds the character NUL (U+0000)")
+        raise ValueError(PATTERNS[NO_NUL])
     return schema
 
 
