@@ -86,6 +86,11 @@ def test_takes_schemas_of_all_drafts(schema: dict[str, Any]) -> None:
         ({"pattern": "("}, "/pattern", "no regular expression"),
         ({"$schema": "http://json-schema.org/draft-03/schema#"}, "/$schema", "none of the drafts"),
         ({"properties": {"a": {"type": "text"}}}, "/properties/a/type", "no JSON Schema"),
+        (
+            {"patternProperties": {f"^{number}$": {} for number in range(1_001)}},
+            "/patternProperties/^1000$",
+            "1000 patt",
+        ),
         ({"enum": [str(number) for number in range(10_001)]}, "/enum", "10000 values"),
     ],
 )

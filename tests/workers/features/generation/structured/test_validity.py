@@ -164,6 +164,11 @@ def test_bounds_checks_that_multiply_for_one_value() -> None:
     assert "too many levels" in str(_failed(JsonSchemaFormat(json_schema={"$defs": parts, "$ref": "#/$defs/d0"}), "1"))
 
 
+def test_bounds_checks_without_end() -> None:
+    """A schema that refers to itself for the very same value, which admission refuses, ends no process either."""
+    assert "too many levels" in str(_failed(JsonSchemaFormat(json_schema={"$ref": "#"}), "1"))
+
+
 def test_tells_no_value_of_an_answer() -> None:
     """The reason names the place and the rule, and never quotes the value, which may be private."""
     failure = _failed(_schema(properties={"a": {"type": "integer"}}), json.dumps({"a": "my secret"}))

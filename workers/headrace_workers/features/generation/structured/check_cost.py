@@ -17,7 +17,7 @@ _Times = dict[int, int]  # how often each subschema is applied, by its identity
 
 
 class CheckCost:
-    """The cost of checks by one schema, whose subschemas never refer to themselves for the same value."""
+    """The cost of checks by one schema. It is without bound if a subschema refers to itself for the same value."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self._subschemas = Subschemas(schema)
@@ -57,7 +57,8 @@ class CheckCost:
                 continue
             parts = [id(part) for part in self._same_value(self._nodes[node])]
             if unknown := [part for part in parts if part not in self._all_of]:
-                if self._kept > _MOST_KEPT:
+                if self._kept > _MOST_KEPT or len(waiting) > _MOST_KEPT:
+                    self._kept = _MOST_KEPT + 1
                     return {}
                 waiting += unknown
                 continue
