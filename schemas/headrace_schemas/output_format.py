@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from headrace_schemas.limits import FAIL_FAST, NO_NUL, Label, ShortText
+from headrace_schemas.limits import FAIL_FAST, NO_NUL, FunctionName, ShortText
 from headrace_schemas.model import Value
 
 MAX_SCHEMA_BYTES: Final = 256 * 1024  # of a JSON Schema as JSON, and of a grammar
@@ -22,7 +22,7 @@ class JsonSchemaFormat(Value):
 
     type: Annotated[Literal["json_schema"], _TYPE] = "json_schema"
     json_schema: Annotated[dict[str, Any], Field(description="The JSON Schema.")]
-    name: Annotated[Label | None, _NAME] = None
+    name: Annotated[FunctionName | None, _NAME] = None
     in_prompt: Annotated[
         bool, Field(description="Whether the schema stands in the prompt, too. It then counts as tokens of the prompt.")
     ] = True
