@@ -59,7 +59,8 @@ PARAMETERS: Final = Parameters(
 
 _LENGTH: Final = ("max_completion_tokens", "max_tokens")
 _MESSAGE: Final = Parameters(
-    works=frozenset({"role", "content", "refusal", "annotations", "tool_calls"}),
+    # `parsed` stands in a message that the client parsed and sends back: it repeats the content.
+    works=frozenset({"role", "content", "refusal", "annotations", "tool_calls", "parsed"}),
     refused={"name": (), "tool_call_id": (), "function_call": ()},
     unmeant={"audio": ()},
 )

@@ -22,8 +22,9 @@ _FLAT: Final = Parameters(
 _CHOICE: Final = Parameters(frozenset({"type", FUNCTION}))
 _CHOSEN: Final = Parameters(frozenset({"name"}))
 _FLAT_CHOICE: Final = Parameters(frozenset({"type", "name"}))
-_CALL: Final = Parameters(frozenset({"id", "type", FUNCTION}))
-_CALLED: Final = Parameters(frozenset({"name", "arguments"}))
+# `index` and `parsed_arguments` stand in a call that the client streamed or parsed, and sends back.
+_CALL: Final = Parameters(frozenset({"id", "type", "index", FUNCTION}))
+_CALLED: Final = Parameters(frozenset({"name", "arguments", "parsed_arguments"}))
 _CHOICES: Final = ("none", "auto", "required")
 
 
@@ -145,4 +146,4 @@ def _call(given: Any, param: str) -> dict[str, Any]:
     for name in ("name", "arguments"):
         if name not in called:
             raise missing(f"{param}.{FUNCTION}.{name}")
-    return {"id": call["id"], **called}
+    return {"id": call["id"], "name": called["name"], "arguments": called["arguments"]}
