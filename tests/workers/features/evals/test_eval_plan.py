@@ -143,7 +143,7 @@ def test_a_row_that_makes_no_job_says_why(raw: Any, reason: str):
         ([CHECK], {**ASKS, "sampling_params": {"text": {"format": {"type": "json_schema", "name": "a"}}}},
          "params.text.format.schema is missing"),
         ([CHECK], {**ASKS, "sampling_params": {"response_format": JSON_OBJECT, "text": {"format": JSON_OBJECT}}},
-         "names a format, too"),
+         "name a format: leave one out"),
         ([CHECK], {**ASKS, "sampling_params": {"text": {"format": {**TICKET, "schema": 1}}}}, "json_schema: must be"),
     ],
 )  # fmt: skip

@@ -151,7 +151,7 @@ def _output(given: Mapping[str, Any], path: str) -> OutputFormat | None:
     if not found:
         return None
     if len(found) > 1:
-        raise wrong(chat, f"{text} names a format, too: give one of the two")
+        raise wrong(chat, f"both this and {text} name a format: leave one out")
     (asked,) = found
     try:
         return _FORMAT.validate_python(asked.fields["output"])
