@@ -40,6 +40,13 @@ def scripted(gateway: Gateway) -> Iterator[str]:
         assert not thread.is_alive()
 
 
+def jobs_about(gateway: Gateway, text: str) -> int:
+    """Return how many jobs of the tenant have a question with this text."""
+    query = select(JOBS.c.payload).where(JOBS.c.tenant == TENANT)
+    with gateway.services.ledger.engine.connect() as connection:
+        return sum(text.encode() in payload for (payload,) in connection.execute(query))
+
+
 def _work(gateway: Gateway, stop: threading.Event) -> None:
     ledger = gateway.services.ledger
     query = select(JOBS.c.id, JOBS.c.kind, JOBS.c.payload).where(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import openai
@@ -10,7 +11,7 @@ from pydantic import BaseModel
 from tests.services.node import Node
 from tests.services.python_clients import PythonClients
 from tests.workers.http.openai_client import openai_of
-from tests.workers.http.scripted import TICKET, scripted
+from tests.workers.http.scripted import TICKET, jobs_about, scripted
 from tests.workers.http.served import IDLE, Gateway
 
 
@@ -29,6 +30,15 @@ def env(gateway: Gateway, key: str) -> Mapping[str, str]:
 def client(gateway: Gateway, key: str) -> Iterator[openai.OpenAI]:
     with openai_of(gateway, key) as found:
         yield found
+
+
+@contextmanager
+def asked_once(gateway: Gateway, questions: int) -> Iterator[None]:
+    """Check that a client asks each question that ends as `unparsable` or `truncated` only once."""
+    before = [jobs_about(gateway, each) for each in ("unparsable", "truncated")]
+    yield
+    after = [jobs_about(gateway, each) for each in ("unparsable", "truncated")]
+    assert [now - then for then, now in zip(before, after, strict=True)] == [questions, questions]
 
 
 class Ticket(BaseModel):
@@ -138,7 +148,6 @@ for mode in (instructor.Mode.JSON_SCHEMA, instructor.Mode.TOOLS):
         try:
             return client.chat.completions.create(
                 model=os.environ["MODEL"], response_model=Ticket, messages=[{"role": "user", "content": text}],
-                max_retries=0,
             ).model_dump()
         except Exception as error:
             return type(error).__name__
@@ -147,9 +156,10 @@ print(json.dumps(told))
 """
 
 
-def test_instructor(python_clients: PythonClients, env: Mapping[str, str]):
-    """Its modes JSON_SCHEMA and TOOLS give a value, or an error of its own."""
-    told = json.loads(python_clients.run(INSTRUCTOR, env=env))
+def test_instructor(python_clients: PythonClients, env: Mapping[str, str], gateway: Gateway):
+    """Its modes JSON_SCHEMA and TOOLS give a value, or an error of its own, and ask once."""
+    with asked_once(gateway, 2):
+        told = json.loads(python_clients.run(INSTRUCTOR, env=env))
     each = [TICKET, "IncompleteOutputException", "InstructorRetryException"]
     assert told == {"JSON_SCHEMA": each, "TOOLS": each}
 
@@ -178,9 +188,10 @@ print(json.dumps(told))
 """
 
 
-def test_pydantic_ai(python_clients: PythonClients, env: Mapping[str, str]):
+def test_pydantic_ai(python_clients: PythonClients, env: Mapping[str, str], gateway: Gateway):
     """Its `NativeOutput` and its default, a tool, give a value, or an error of its own; by chats and by responses."""
-    told = json.loads(python_clients.run(PYDANTIC_AI, env=env))
+    with asked_once(gateway, 4):
+        told = json.loads(python_clients.run(PYDANTIC_AI, env=env))
     each = [TICKET, "UnexpectedModelBehavior", "ModelHTTPError"]
     names = [f"OpenAI{model}Model {how}" for model in ("Chat", "Responses") for how in ("native", "tool")]
     assert told == dict.fromkeys(names, each)
@@ -211,9 +222,10 @@ print(json.dumps(told))
 """
 
 
-def test_langchain(python_clients: PythonClients, env: Mapping[str, str]):
+def test_langchain(python_clients: PythonClients, env: Mapping[str, str], gateway: Gateway):
     """`with_structured_output` gives a value, or an error of the openai client, by both of its methods."""
-    told = json.loads(python_clients.run(LANGCHAIN, env=env))
+    with asked_once(gateway, 4):
+        told = json.loads(python_clients.run(LANGCHAIN, env=env))
     cut = {
         "json_schema False": "LengthFinishReasonError", "json_schema True": "ValueError",
         "function_calling False": None, "function_calling True": None,
@@ -261,9 +273,10 @@ console.log(JSON.stringify(told));
 """
 
 
-def test_openai_in_javascript(node: Node, env: Mapping[str, str]):
+def test_openai_in_javascript(node: Node, env: Mapping[str, str], gateway: Gateway):
     """`parse` gives the value of a zod schema, by chats, tools and responses, or an error of the client."""
-    told = json.loads(node.run(ZOD, env=env))
+    with asked_once(gateway, 3):
+        told = json.loads(node.run(ZOD, env=env))
     each = [TICKET, "LengthFinishReasonError", "UnprocessableEntityError"]
     assert told == {
         "chat": each, "tool": each, "response": [TICKET, [None, "max_output_tokens"], each[2]], "called": TICKET,
@@ -283,7 +296,7 @@ const headrace = createOpenAICompatible({
 const model = headrace(process.env.MODEL);
 const schema = z.object({ title: z.string(), urgency: z.number().int() });
 const failed = (error) => [error.name, error.finishReason ?? error.statusCode];
-const ask = (prompt) => generateObject({ model, schema, prompt, maxRetries: 0 }).then((each) => each.object, failed);
+const ask = (prompt) => generateObject({ model, schema, prompt }).then((each) => each.object, failed);
 const told = { object: [await ask("Go."), await ask("truncated"), await ask("unparsable")] };
 told.output = (await generateText({ model, prompt: "Go.", output: Output.object({ schema }) })).output;
 const weather = tool({
@@ -297,9 +310,10 @@ console.log(JSON.stringify(told));
 """
 
 
-def test_the_ai_sdk(node: Node, env: Mapping[str, str]):
+def test_the_ai_sdk(node: Node, env: Mapping[str, str], gateway: Gateway):
     """`generateObject` gives the value of a zod schema, or an error of the SDK; its tools run between two steps."""
-    told = json.loads(node.run(VERCEL, env=env))
+    with asked_once(gateway, 1):
+        told = json.loads(node.run(VERCEL, env=env))
     failures = [["AI_NoObjectGeneratedError", "length"], ["AI_APICallError", 422]]
     assert told == {
         "object": [TICKET, *failures], "output": TICKET, "steps": "The last turn was: Bern",
