@@ -35,7 +35,7 @@ _BY_ERROR: Final[dict[type[HeadraceError], tuple[int, str, str | None]]] = {
 # OpenAI has none of them.
 _OWN_SAMPLING: Final = ("top_k", "repetition_penalty")
 _OUTPUT: Final = "output"
-_BEHIND_A_FIELD: Final = ".[/#"
+_BEHIND_A_FIELD: Final = ".[/#,:"
 _LACKS_ITS_FORMAT: Final = 422  # no other error has it, and no client repeats it
 NO_OBJECT: Final = "the body must be a JSON object"
 
@@ -106,18 +106,26 @@ def refused(error: HeadraceError, prompt: str = "messages", names: Mapping[str, 
             return Refused(str(error), status=status, code=code, param=param or error.param)
     status, type_ = _BY_CATEGORY[error.category]
     code = error.code or _code_of(error.category)
-    return Refused(str(error), status=status, type=type_, code=code, param=_in_body(error.param, names or {}))
+    words = _renamed(str(error), names or {}) or str(error)
+    return Refused(words, status=status, type=type_, code=code, param=_in_body(error.param, names or {}))
 
 
 def _in_body(param: str | None, names: Mapping[str, str]) -> str | None:
     """Return the name that a body has for a field of a job: sampling parameters stand at its top."""
     if param is None:
         return None
-    for field in sorted(names, key=len, reverse=True):
-        if param == field or (param.startswith(field) and param[len(field)] in _BEHIND_A_FIELD):
-            return names[field] + param[len(field) :]
+    if renamed := _renamed(param, names):
+        return renamed
     name = param.removeprefix("sampling.")
     return f"headrace.{name}" if name in _OWN_SAMPLING or name.split(".")[0] == _OUTPUT else name
+
+
+def _renamed(text: str, names: Mapping[str, str]) -> str | None:
+    """Return a text that begins with a field of a job as the body names the field, or None if it begins with none."""
+    for field in sorted(names, key=len, reverse=True):
+        if text == field or (text.startswith(field) and text[len(field)] in _BEHIND_A_FIELD):
+            return names[field] + text[len(field) :]
+    return None
 
 
 def _code_of(category: Category) -> str:

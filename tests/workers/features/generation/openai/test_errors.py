@@ -50,7 +50,8 @@ def test_a_field_that_admission_refuses_is_named_as_the_body_has_it(param, told)
         "output": "response_format", "output.json_schema": "response_format.json_schema.schema",
         "tools": "tools", "tools[1]": "tools[1].function",
     }  # fmt: skip
-    assert refused(InvalidRecord("no", param=param), names=names).param == told
+    error = refused(InvalidRecord(f"{param}: no", param=param), names=names)
+    assert (error.param, str(error)) == (told, f"{told}: no")
 
 
 def test_a_format_among_the_own_options_is_named_there():
