@@ -17,6 +17,7 @@ from tests.services.kafka import KafkaServer, find_apache, find_tansu
 from tests.services.need import need
 from tests.services.node import Node, find_node
 from tests.services.postgres import PostgresServer, find_postgres
+from tests.services.python_clients import PythonClients, find_python_clients
 from tests.services.redis import RedisServer, find_redis
 from tests.tiers import FilesAndGroups, Guard, arrange, has_no_unit_test
 
@@ -185,6 +186,15 @@ def postgres(service_folder: Path) -> Iterator[PostgresServer]:
 def node(request: pytest.FixtureRequest) -> Node:
     """Node.js with clients in JavaScript; skipped where it, npm or npm's registry is not there."""
     found = find_node(request.config.cache.mkdir("npm"))
+    if isinstance(found, str):
+        pytest.skip(found)
+    return found
+
+
+@pytest.fixture(scope="session")
+def python_clients(request: pytest.FixtureRequest) -> PythonClients:
+    """Python clients in an environment of their own; skipped where the package index is not there."""
+    found = find_python_clients(request.config.cache.mkdir("python-clients"))
     if isinstance(found, str):
         pytest.skip(found)
     return found

@@ -26,7 +26,9 @@ from xdist.scheduler import LoadFileScheduling
 TIERS: Final = ("chaos", "acceptance", "integration", "unit")  # a run begins with those that wait longest
 
 # Each fixture of a service asks for `service_folder`, where its data lies, or is one of these.
-_SERVICES: Final = frozenset({"service_folder", "durable_broker", "broker", "broker_behind", "kafka", "node", "s3"})
+_SERVICES: Final = frozenset(
+    {"service_folder", "durable_broker", "broker", "broker_behind", "kafka", "node", "python_clients", "s3"}
+)
 # Models are converted once in each process that asks for one, which takes seconds.
 _MODELS: Final = frozenset({"tiny_home", "smollm2_gguf", "minilm_wheel", "embedder_home"})
 # The whole pipeline over a ledger, from admission to the end.

@@ -28,6 +28,7 @@ NO_NUL: Final = r"^[^\x00]*$"
 _ALIAS: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 _TENANT: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _LABEL: Final = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
+_FUNCTION: Final = r"^[A-Za-z0-9_-]{1,64}$"
 _NAME: Final = r"^[a-z][a-z0-9_]{0,63}$"
 _HAZARD: Final = r"^[a-z][a-z0-9_-]{0,63}(/[a-z0-9_-]{1,63})?$"
 _DIGEST: Final = r"^[0-9a-f]{12}$"
@@ -43,6 +44,7 @@ PATTERNS: Final[dict[str, str]] = {
     _ALIAS: "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
     _TENANT: "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
     _LABEL: "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', beginning with a letter",
+    _FUNCTION: "must be 1 to 64 of A-Z, a-z, 0-9, '_' and '-'",
     _NAME: "must be 1 to 64 of a-z, 0-9 and '_', beginning with a letter",
     _HAZARD: "must be 1 to 64 of a-z, 0-9, '_' and '-', beginning with a letter; behind a '/' as many more",
     _DIGEST: "must be 12 of 0-9 and a-f",
@@ -76,6 +78,7 @@ Key = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_
 Alias = Annotated[str, StringConstraints(pattern=_ALIAS), Strict()]
 Tenant = Annotated[str, StringConstraints(pattern=_TENANT), Strict()]
 Label = Annotated[str, StringConstraints(pattern=_LABEL), Strict()]
+FunctionName = Annotated[str, StringConstraints(pattern=_FUNCTION), Strict()]  # as OpenAI's API names functions
 Name = Annotated[str, StringConstraints(pattern=_NAME), Strict()]
 Currency = Annotated[str, StringConstraints(pattern="^[A-Z]{3}$"), Strict()]
 HazardName = Annotated[str, StringConstraints(pattern=_HAZARD), Strict()]

@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from headrace_schemas.limits import FAIL_FAST, NO_NUL, Label, ShortText
+from headrace_schemas.limits import FAIL_FAST, NO_NUL, FunctionName, ShortText
 from headrace_schemas.model import Value
 from headrace_schemas.schema_object import MAX_SCHEMA_BYTES, SchemaObject
 
@@ -23,7 +23,7 @@ class JsonSchemaFormat(Value):
 
     type: Annotated[Literal["json_schema"], _TYPE] = "json_schema"
     json_schema: Annotated[SchemaObject, Field(description="The JSON Schema.")]
-    name: Annotated[Label | None, _NAME] = None
+    name: Annotated[FunctionName | None, _NAME] = None
     in_prompt: Annotated[
         bool, Field(description="Whether the schema stands in the prompt, too. It then counts as tokens of the prompt.")
     ] = True

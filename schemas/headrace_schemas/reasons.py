@@ -214,6 +214,11 @@ def _parts(kind: str, location: tuple[int | str, ...]) -> list[int | str]:
         del parts[2]
     if len(parts) > 1 and parts[0] == "model" and parts[1] in {"alias", "chain"}:
         del parts[1]
+    if len(parts) > 1 and parts[0] == "tool_choice":
+        del parts[1]
+    if parts and parts[0] == "output":
+        tag = "type"
+        del parts[1:2]
     if parts and parts[0] in {"knowledge_filter", "filters"}:
         tag = "type"
         parts = [part for part in parts if part not in _FILTER_TAGS]

@@ -4,22 +4,20 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from headrace_schemas.limits import MAX_TEXT, NO_NUL, ShortText
+from headrace_schemas.limits import MAX_TEXT, NO_NUL, FunctionName, ShortText
 from headrace_schemas.model import OutgoingValue, Value
 from headrace_schemas.schema_object import SchemaObject
 
 MAX_TOOLS: Final = 128
 MAX_CALLS: Final = 128  # of one answer
-_TOOL: Final = r"^[A-Za-z0-9_-]{1,64}$"
 
-ToolName = Annotated[str, Field(pattern=_TOOL)]
 CallId = Annotated[str, Field(min_length=1, max_length=128, pattern=NO_NUL)]
 
 
 class Tool(Value):
     """A function that a model may ask its caller to run."""
 
-    name: Annotated[ToolName, Field(description="The tool's name: 1 to 64 of A-Z, a-z, 0-9, '_' and '-'.")]
+    name: Annotated[FunctionName, Field(description="The tool's name: 1 to 64 of A-Z, a-z, 0-9, '_' and '-'.")]
     description: Annotated[ShortText, Field(description="What it does, for the model.")] = ""
     parameters: Annotated[SchemaObject, Field(description="The JSON Schema of its arguments, an object.")] = {}
 
@@ -27,7 +25,7 @@ class Tool(Value):
 class NamedTool(Value):
     """The one tool that the model must call."""
 
-    name: Annotated[ToolName, Field(description="The tool's name.")]
+    name: Annotated[FunctionName, Field(description="The tool's name.")]
 
 
 ToolChoice = Literal["none", "auto", "required"] | NamedTool
@@ -37,7 +35,7 @@ class ToolCall(OutgoingValue):
     """A call that a model asks for. Its arguments are valid by the tool's schema."""
 
     id: Annotated[CallId, Field(description="The id by which a message with the tool's result names the call.")]
-    name: Annotated[ToolName, Field(description="The tool.")]
+    name: Annotated[FunctionName, Field(description="The tool.")]
     arguments: Annotated[
         str, Field(max_length=MAX_TEXT, pattern=NO_NUL, description="The arguments, an object as JSON.")
     ]

@@ -37,6 +37,8 @@ BEYOND_SCHEMAS = (
     "is below min_words", "is below low", "comparisons: at most", "uncertain.criterion must be",
     "min_quality.criterion must be", "min_quality is given with cache",
     "json_schema: ", "labels and passing",
+    "content is missing", "tool_call_id is given", "tool_calls are given", "tools names a tool twice",
+    "tool_choice is given", "tool_choice names", "both output and tools",
 )  # fmt: skip
 
 

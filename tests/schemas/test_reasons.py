@@ -74,6 +74,22 @@ KINDS = (
         ({"sampling": []}, "sampling: must be an object, not a list"),
         ({"max_tokens": 5}, "max_tokens: is no field here: it belongs in `sampling`"),
         ({"colour": "red"}, "colour: is no field that is known here"),
+        ({"output": "json"}, "output: must be an object, not text"),
+        ({"output": {}}, "output.type: is missing"),
+        (
+            {"output": {"type": "xml"}},
+            "output.type: must be one of 'json_schema', 'json_object', 'choice', 'regex', 'grammar'",
+        ),
+        ({"output": {"type": "json_schema", "json_schema": []}}, "output.json_schema: must be an object, not a list"),
+        ({"output": {"type": "choice", "choices": [""]}}, "output.choices.0: is empty"),
+        (
+            {"tools": [{"name": "a b"}]},
+            "tools.0.name: must be 1 to 64 of A-Z, a-z, 0-9, '_' and '-'",
+        ),
+        (
+            {"tools": [{"name": "f"}], "tool_choice": "any"},
+            "tool_choice: must be 'none', 'auto' or 'required'; tool_choice: must be an object, not text",
+        ),
         ({"sampling": {"colour": 1}}, "sampling.colour: is no field that is known here"),
         ({"metadata": {"": "x"}}, "metadata: a key is empty"),
         ({"metadata": {"a": 5}}, "metadata.a: must be text, not a number"),

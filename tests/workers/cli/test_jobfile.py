@@ -9,6 +9,8 @@ import pytest
 from headrace_schemas import EmbeddingJob, EvaluationJob, GenerationJob
 from headrace_schemas.event_types import kind_of
 from headrace_schemas.events import JobKind
+from headrace_schemas.output_format import JsonSchemaFormat
+from headrace_schemas.tool import NamedTool
 from headrace_workers.cli.asking import Once
 from headrace_workers.cli.jobfile import MAX_LINE_BYTES, JobFile, WrongLine, WrongLines, parse_job
 from headrace_workers.core.job_defaults import Defaults
@@ -39,6 +41,19 @@ def test_a_line_that_says_it_wins_over_the_defaults():
     assert isinstance(job, GenerationJob)
     assert (job.model, job.tenant, job.lane) == ("big", "other", "batch")
     assert (job.sampling.temperature, job.sampling.max_tokens) == (0.5, 5)
+
+
+def test_a_line_with_a_format_is_a_generation():
+    """An `output` that is an object is the format of the answer, whole or wrong."""
+    line = {"prompt": "p", "output": {"type": "json_schema", "json_schema": {"type": "object"}}}
+    for given in (line, {"kind": "generation", **line}):
+        job = parse_job(json.dumps(given).encode(), DEFAULTS)
+        assert isinstance(job, GenerationJob)
+        assert job.output == JsonSchemaFormat(json_schema={"type": "object"})
+    with pytest.raises(WrongLine, match=r"output\.json_schema: must be an object"):
+        parse_job(b'{"prompt":"p","output":{"type":"json_schema","json_schema":[]}}', DEFAULTS)
+    tools = b'{"prompt":"p","tools":[{"name":"file"}],"tool_choice":{"name":"file"}}'
+    assert parse_job(tools, DEFAULTS).tool_choice == NamedTool(name="file")
 
 
 @pytest.mark.parametrize("kind", get_args(JobKind))

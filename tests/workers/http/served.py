@@ -7,12 +7,17 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 from tests.services.eventually import eventually
 
-from headrace_schemas import Answer, JudgeVerdict, ModerationVerdict, Result, Score, Usage
+from headrace_schemas import Answer, Category, DeadLetter, JudgeVerdict, ModerationVerdict, Result, Score, Usage
+from headrace_schemas.event_types import type_of
+from headrace_schemas.events import FinishReason
+from headrace_schemas.output_format import Failure
+from headrace_schemas.tool import ToolCall
 from headrace_workers.core.identity import end_id
 from headrace_workers.core.ledger.completion import finish, lock_active
 from headrace_workers.core.ledger.ledger import Ledger
@@ -123,20 +128,53 @@ def _spoke(connection: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def answer(ledger: Ledger, job_id: str, text: str = "An answer.", scores: Sequence[Score] = ()) -> None:
+def answer(
+    ledger: Ledger,
+    job_id: str,
+    text: str | None = "An answer.",
+    scores: Sequence[Score] = (),
+    finish_reason: FinishReason = "stop",
+    tool_calls: Sequence[ToolCall] = (),
+) -> None:
     """End a job of the ledger's as a worker would, with this answer and these scores."""
+    result = Result(
+        job_id=job_id,
+        tenant="default",
+        status="completed",
+        kind="generation",
+        answer=Answer(
+            text=text, finish_reason=finish_reason, model="echo", quantization="none", tool_calls=tuple(tool_calls),
+            usage=Usage(prompt_tokens=7, completion_tokens=3),
+        ),
+        moderation=ModerationVerdict(action="allow"),
+        judge=JudgeVerdict(scores=tuple(scores)),
+        accepted_at=datetime(2026, 11, 26, tzinfo=UTC),
+    )  # fmt: skip
+    _end(ledger, job_id, "done", result)
+
+
+def fail(ledger: Ledger, job_id: str, failure: Failure, place: str | None = None) -> None:
+    """End a job of the ledger's as a worker would, without an answer of the format that the job asks for."""
+    letter = DeadLetter(
+        job_id=job_id,
+        tenant="default",
+        category=Category.REROUTABLE,
+        reason=f"the answer is {failure}",
+        failure=failure,
+        place=place,
+        stage="generate",
+        topic="jobs.generation",
+        size=2,
+        original="{}",
+        encoding="utf-8",
+    )
+    _end(ledger, job_id, "dead", letter)
+
+
+def _end(ledger: Ledger, job_id: str, state: str, end: Result | DeadLetter) -> None:
     with writing(ledger.engine) as tx:
         alive, now = lock_active(tx, [job_id]), clock(tx)
         assert job_id in alive
-        result = Result.model_validate(
-            {
-                "job_id": job_id, "tenant": "default", "status": "completed", "kind": "generation",
-                "answer": Answer(text=text, finish_reason="stop", model="echo", quantization="none",
-                                 usage=Usage(prompt_tokens=7, completion_tokens=3)),
-                "moderation": ModerationVerdict(action="allow"), "judge": JudgeVerdict(scores=tuple(scores)),
-                "accepted_at": "2026-11-26T00:00:00Z",
-            }
-        )  # fmt: skip
-        event_id = end_id(job_id, "headrace.result.v1")
-        record = outgoing(result, event_id=event_id, job_id=job_id, traceparent=None, correlationid=None, at_ms=now)
-        finish(tx, "done", [(job_id, record)], now, alive)
+        event_id = end_id(job_id, type_of(end))
+        record = outgoing(end, event_id=event_id, job_id=job_id, traceparent=None, correlationid=None, at_ms=now)
+        finish(tx, state, [(job_id, record)], now, alive)

@@ -80,7 +80,8 @@ def test_under_a_key_it_is_one_job(client: openai.OpenAI):
     ("change", "error", "code", "param"),
     [
         ({"n": 2}, openai.BadRequestError, "unsupported_parameter", "n"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.BadRequestError, None, "tools"),
+        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, openai.BadRequestError, None, "tools[0].type"),
+        ({"response_format": {"type": "json_schema"}}, openai.BadRequestError, None, "response_format.json_schema"),
         (
             {"messages": [{"role": "user", "content": ""}], "temperature": 3},
             openai.BadRequestError,

@@ -118,17 +118,17 @@ NAMES: Final = {
 }  # fmt: skip
 # Fields that name nothing which is kept, or only what the route itself is about.
 _PLAIN: Final = """
-anchor attempts attributes background bytes cache chunking_strategy completion_window content context criteria
-criterion data data_source_config days deadline delivered description differs dimensions dry_run
+anchor arguments attempts attributes background bytes cache choices chunking_strategy completion_window content
+context criteria criterion data data_source_config days deadline delivered description differs dimensions dry_run
 encoding_format event_type event_types events expires_after expires_after[anchor] expires_after[seconds] file
-fallback_on_refusal filename filters guidance high idempotency_key ignore_case instructions json_schema
-keep_old_secret_active_for_24_hours key kind knowledge_filter labels lane language low max_age
+fallback_on_refusal filename filters grammar guidance high id idempotency_key ignore_case in_prompt instructions
+json_schema keep_old_secret_active_for_24_hours key kind knowledge_filter labels lane language low max_age
 max_completion_tokens max_num_results max_output_tokens max_tokens max_words md5 messages metadata mime_type
-min_quality min_words model name other output output_expires_after passing pattern priority prompt purpose
-query question ranker ranking_options reason reference response rewrite_query role safety_identifier sampling
-scale repetition_penalty score_threshold screen seconds seed service_tier share show signature since stop store stream
-stream_options temperature template tenant testing_criteria text then tool_choice top_k top_p trim type
-uncertain until url user value variant without_passages
+min_quality min_words model name other output output_expires_after parameters passing pattern priority prompt purpose
+query question ranker ranking_options reason reference response response_format rewrite_query role safety_identifier
+sampling scale repetition_penalty score_threshold screen seconds seed service_tier share show signature since stop
+store stream stream_options temperature template tenant testing_criteria text then tool_call_id tool_calls tool_choice
+top_k top_p trim type uncertain until url user value variant without_passages
 """
 PLAIN: Final = frozenset(_PLAIN.split())
 # Of URLs: `after` and `before` name a thing of the route's own kind.
@@ -199,8 +199,9 @@ OWN: Final = {
 }  # fmt: skip
 # Of those names, fields that hold text or a vector's input here, and no item of a response.
 NOT_HERE: Final = {(path, "input") for path in ("/v1/jobs", "/v1/evaluations", "/v1/embeddings", "/v1/moderations")} | {
-    ("/v1/batches", "endpoint")
-}  # the URL of its lines
+    ("/v1/batches", "endpoint"),  # the URL of its lines
+    ("/v1/jobs", "tools"), ("/v1/chat/completions", "tools"),  # functions alone
+}  # fmt: skip
 
 
 def routes(gateway: Gateway) -> Iterator[tuple[str, str, Scope, Mapping[str, Any]]]:

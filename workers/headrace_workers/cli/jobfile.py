@@ -53,7 +53,7 @@ class WrongLines(HeadraceError):
 def parse_job(text: bytes, defaults: Defaults) -> Job:
     """Return the job of a line, of the `kind` that it names. Raise WrongLine with the reason.
 
-    Without a kind, a line with an `output` is an evaluation job, and any other a generation job.
+    Without a kind, a line with a text as `output` is an evaluation job, and any other a generation job.
     """
     try:
         line = parsed_object(text)

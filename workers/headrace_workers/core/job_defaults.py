@@ -54,14 +54,18 @@ class Defaults:
 
 
 def kind_of_line(line: Mapping[str, Any]) -> EventType:
-    """Return the `kind` that a line names, else evaluation if it has an `output`, else generation. Raise NoKind."""
+    """Return the `kind` that a line names, else evaluation if it has an `output` to judge, else generation. Raise
+    NoKind.
+
+    An `output` that is an object is the format that a generation asks for.
+    """
     kind = line.get("kind")
     if kind is None:
         if "input" in line and "output" not in line:
             raise NoKind(
                 'it has an `input` and no `output`: say what is asked for, with "kind": "embedding" or "moderation"'
             )
-        kind = "evaluation" if "output" in line else "generation"
+        kind = "evaluation" if "output" in line and not isinstance(line["output"], Mapping) else "generation"
     found = job_type(kind) if isinstance(kind, str) else None
     if found is None:
         raise NoKind(f"kind: must be one of {', '.join(get_args(JobKind))}")

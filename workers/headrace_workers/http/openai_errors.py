@@ -1,6 +1,6 @@
 """Refusals and failures in the error format of OpenAI's clients."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from headrace_schemas import Category, DeadLetter, HeadraceError, JobCancelled, Result
@@ -32,7 +32,11 @@ _BY_ERROR: Final[dict[type[HeadraceError], tuple[int, str, str | None]]] = {
 }
 
 
-_OWN_SAMPLING: Final = ("top_k", "repetition_penalty")  # OpenAI has none of them
+# OpenAI has none of them.
+_OWN_SAMPLING: Final = ("top_k", "repetition_penalty")
+_OUTPUT: Final = "output"
+_BEHIND_A_FIELD: Final = ".[/#,:"
+_LACKS_ITS_FORMAT: Final = 422  # no other error has it, and no client repeats it
 NO_OBJECT: Final = "the body must be a JSON object"
 
 
@@ -40,8 +44,8 @@ class Refused(HeadraceError):
     """A request that gets no answer: the HTTP status, and what OpenAI's error object says.
 
     `param` names what it is about as the request has it, such as `messages[0].content`. `job_id` is of the job that was
-    made of the request, if one was. `should_retry` tells clients whether to send it again, where their own rule by
-    the status would be wrong.
+    made of the request, if one was, and `place` is where its answer fails the format that was asked for. `should_retry`
+    tells clients whether to send it again, where their own rule by the status would be wrong.
     """
 
     category = Category.INVALID
@@ -55,6 +59,7 @@ class Refused(HeadraceError):
         code: str | None = None,
         param: str | None = None,
         job_id: str | None = None,
+        place: str | None = None,
         should_retry: bool | None = None,
     ) -> None:
         super().__init__(message)
@@ -63,14 +68,14 @@ class Refused(HeadraceError):
         self.code = code
         self.param = param
         self.job_id = job_id
+        self.place = place
         self.should_retry = should_retry
 
     def body(self) -> dict[str, Any]:
         """Return the body of the HTTP response."""
         error = {"message": str(self), "type": self.type, "param": self.param, "code": self.code}
-        if self.job_id is not None:
-            error["headrace"] = {"job_id": self.job_id}  # type: ignore[assignment]
-        return {"error": error}
+        told = {name: value for name, value in (("job_id", self.job_id), ("place", self.place)) if value is not None}
+        return {"error": {**error, "headrace": told} if told else error}
 
 
 def missing(param: str) -> Refused:
@@ -88,8 +93,10 @@ def unsupported(param: str, words: str) -> Refused:
     return Refused(f"{param}: {words}", code="unsupported_parameter", param=param)
 
 
-def refused(error: HeadraceError, prompt: str = "messages") -> Refused:
-    """Return any error of headrace in OpenAI's form. `prompt` is the request's name for the prompt."""
+def refused(error: HeadraceError, prompt: str = "messages", names: Mapping[str, str] | None = None) -> Refused:
+    """Return any error of headrace in OpenAI's form. `prompt` is the request's name for the prompt, and `names` are its
+    names for other fields of a job.
+    """
     if isinstance(error, Refused):
         return error
     if isinstance(error, PromptTooLong):
@@ -99,13 +106,26 @@ def refused(error: HeadraceError, prompt: str = "messages") -> Refused:
             return Refused(str(error), status=status, code=code, param=param or error.param)
     status, type_ = _BY_CATEGORY[error.category]
     code = error.code or _code_of(error.category)
-    return Refused(str(error), status=status, type=type_, code=code, param=_in_body(error.param))
+    words = _renamed(str(error), names or {}) or str(error)
+    return Refused(words, status=status, type=type_, code=code, param=_in_body(error.param, names or {}))
 
 
-def _in_body(param: str | None) -> str | None:
+def _in_body(param: str | None, names: Mapping[str, str]) -> str | None:
     """Return the name that a body has for a field of a job: sampling parameters stand at its top."""
-    name = param.removeprefix("sampling.") if param else param
-    return f"headrace.{name}" if name in _OWN_SAMPLING else name
+    if param is None:
+        return None
+    if renamed := _renamed(param, names):
+        return renamed
+    name = param.removeprefix("sampling.")
+    return f"headrace.{name}" if name in _OWN_SAMPLING or name.split(".")[0] == _OUTPUT else name
+
+
+def _renamed(text: str, names: Mapping[str, str]) -> str | None:
+    """Return a text that begins with a field of a job as the body names the field, or None if it begins with none."""
+    for field in sorted(names, key=len, reverse=True):
+        if text == field or (text.startswith(field) and text[len(field)] in _BEHIND_A_FIELD):
+            return names[field] + text[len(field) :]
+    return None
 
 
 def _code_of(category: Category) -> str:
@@ -122,9 +142,19 @@ def unanswered(end: DeadLetter | JobCancelled) -> Refused:
         message = f"the job {end.job_id} was cancelled{reason}"
         return Refused(message, status=409, code="cancelled", job_id=end.job_id, should_retry=False)
     status, type_ = _BY_CATEGORY[end.category]
+    code = _code_of(end.category)
+    if end.failure is not None:
+        status, type_, code = _LACKS_ITS_FORMAT, _SERVER, end.failure
     return Refused(
-        end.reason, status=status, type=type_, code=_code_of(end.category), job_id=end.concerns, should_retry=False
+        end.reason, status=status, type=type_, code=code, job_id=end.concerns, place=end.place, should_retry=False
     )
+
+
+def failure_told(end: End) -> dict[str, str]:
+    """Return the job, failure, reason and place of an end without an answer of the format that was asked for."""
+    fields = {"job_id", "failure", "reason", "place"}
+    told: dict[str, str] = end.model_dump(mode="json", exclude_none=True, include=fields)
+    return told
 
 
 def answered(ends: Sequence[End], kind: str) -> list[Result]:

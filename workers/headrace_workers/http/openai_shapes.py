@@ -18,7 +18,9 @@ class OpenAIErrorBody(BaseModel):
     param: str | None = Field(None, description="The parameter that is wrong.")
     code: str | None = Field(None, description="The reason.")
     headrace: dict[str, str] | None = Field(
-        None, description="`job_id`: the job that was made of the request, if there is one."
+        None,
+        description="`job_id`: the job that was made of the request, if there is one. `place`: where its answer fails "
+        "the format that was asked for.",
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 from tests.workers.features.evals.test_graders import CHECK, LABELS, LIKE, SAMPLE, SCORE
 
 from headrace_schemas import EvaluationJob, GenerationJob
+from headrace_schemas.output_format import JsonObjectFormat, JsonSchemaFormat, OutputFormat
 from headrace_workers.features.evals.eval_plan import EvalPlan, Row, item_schema_of
 from headrace_workers.features.evals.tally import Tally, pass_rate, status_of
 from headrace_workers.http.openai_errors import Refused
@@ -19,6 +20,8 @@ TEMPLATE = {"type": "template", "template": [
 ]}  # fmt: skip
 ASKS = {"type": "completions", "source": FILE, "model": "echo", "input_messages": TEMPLATE,
         "sampling_params": {"max_completion_tokens": 9, "temperature": 0.5, "seed": 1}}  # fmt: skip
+JSON_OBJECT = {"type": "json_object"}
+TICKET = {"type": "json_schema", "name": "ticket", "schema": {"type": "object"}}
 ROW = Row.of({"item": {"q": "Name a river.", "answer": "Rhine"}})
 
 
@@ -40,6 +43,12 @@ def test_a_model_is_asked_what_the_template_says():
     assert (made.lane, made.cache, made.tenant, made.idempotency_key) == ("batch", "off", "shop", "7")
     assert [each.key for each in made.criteria] == ["right", "like"]
     assert made.metadata == {"evaluation": "evalrun_1", "item": "7"}
+
+
+def said(plan: EvalPlan, item: dict[str, Any]) -> list[dict[str, str]]:
+    """The turns of a row's job."""
+    messages = job(plan, Row.of({"item": item}))["messages"]
+    return [{"role": each["role"], "content": each["content"]} for each in messages]
 
 
 def test_rows_that_have_what_is_judged_are_judged_alone():
@@ -86,8 +95,8 @@ def test_messages_may_be_those_of_a_field():
         {"role": "assistant", "content": "Hello"},
         {"role": "user", "content": "?"},
     ]
-    assert job(plan, Row.of({"item": {"said": talk, "answer": "x"}}))["messages"] == talk
-    assert job(plan, Row.of({"item": {"said": "Hi", "answer": "x"}}))["messages"] == talk[:1]
+    assert said(plan, {"said": talk, "answer": "x"}) == talk
+    assert said(plan, {"said": "Hi", "answer": "x"}) == talk[:1]
     for wrong, reason in ((7, "must be text, or a list"), ([{"role": "tool", "content": "x"}], "role: must be one of")):
         with pytest.raises(ValueError, match=reason):
             job(plan, Row.of({"item": {"said": wrong, "answer": "x"}}))
@@ -130,13 +139,34 @@ def test_a_row_that_makes_no_job_says_why(raw: Any, reason: str):
         ([CHECK], {**ASKS, "sampling_params": {"tools": [1]}}, r"_params.tools: is not supported.* or send \[\]"),
         ([CHECK], {**ASKS, "sampling_params": {"reasoning_effort": "high"}}, "reasoning_effort: is not supported"),
         ([CHECK], {**ASKS, "sampling_params": {"max_completion_tokens": 0}}, "max_completion_tokens: must be"),
-        ([CHECK], {**ASKS, "sampling_params": {"response_format": {}}}, "response_format: is not supported"),
+        ([CHECK], {**ASKS, "sampling_params": {"response_format": {}}}, "params.response_format.type is missing"),
+        ([CHECK], {**ASKS, "sampling_params": {"text": {"format": {"type": "json_schema", "name": "a"}}}},
+         "params.text.format.schema is missing"),
+        ([CHECK], {**ASKS, "sampling_params": {"response_format": JSON_OBJECT, "text": {"format": JSON_OBJECT}}},
+         "name a format: leave one out"),
+        ([CHECK], {**ASKS, "sampling_params": {"text": {"format": {**TICKET, "schema": 1}}}}, "json_schema: must be"),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together_is_refused(criteria: list[Any], source: dict[str, Any], reason: str):
     """By its name in the request."""
     with pytest.raises(Refused, match=reason):
         EvalPlan.of(criteria, source, {})
+
+
+@pytest.mark.parametrize(
+    ("asked", "output"),
+    [
+        ({"response_format": JSON_OBJECT}, JsonObjectFormat()),
+        ({"response_format": {"type": "text"}, "text": {"format": JSON_OBJECT}}, JsonObjectFormat()),
+        ({"text": {"format": TICKET}}, JsonSchemaFormat(json_schema={"type": "object"}, name="ticket")),
+        ({"text": {}}, None),
+    ],
+)
+def test_answers_have_the_format_of_the_data_source(asked: dict[str, Any], output: OutputFormat | None):
+    """Each row's job asks for the format that the sampling parameters name, as chats or as responses write it."""
+    plan = EvalPlan.of([CHECK], {**ASKS, "sampling_params": asked}, {})
+    fields = {name: value for name, value in job(plan).items() if name != "kind"}
+    assert GenerationJob.model_validate(fields).output == output
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,8 @@ def said(end, whole=False, wording=None):
         (result(), "job.completed", "response.completed"),
         (result("length"), "job.completed", "response.incomplete"),
         (result(status="blocked"), "job.completed", "response.incomplete"),
+        (DEAD.model_copy(update={"failure": "truncated"}), "job.failed", "response.incomplete"),
+        (DEAD.model_copy(update={"failure": "unparsable"}), "job.failed", "response.failed"),
         (CANCELLED, "job.cancelled", "response.cancelled"),
         (DEAD, "job.failed", "response.failed"),
         (HELD, "job.held", None),

@@ -59,7 +59,7 @@ def _as_request(error: NoJob, request: Request) -> NoJob:
     """Return the refusal of a job in OpenAI's words: its code, and the parameter of the request's body."""
     if error.error is None:
         return error
-    found = refused(error.error, request.prompt)
+    found = refused(error.error, request.prompt, request.names)
     param = None if found.param is None else f"body.{found.param}"
     return NoJob(found.code or error.code, str(error), param)
 

@@ -4,14 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from headrace_schemas import Message, Sampling
 from headrace_schemas.limits import MAX_MESSAGES
+from headrace_schemas.output_format import OutputFormat
 from headrace_schemas.reasons import describe
 from headrace_workers.features.evals.messages import said_in
 from headrace_workers.features.evals.placeholders import Template
 from headrace_workers.features.evals.template_fields import SAMPLED, Scope, as_text, filled, template_of
+from headrace_workers.features.generation.openai.formats import chat_format, response_format
 from headrace_workers.http.openai_errors import missing, unsupported, wrong
 from headrace_workers.http.openai_parameters import Parameters
 
@@ -25,14 +27,12 @@ _ROW: Final = Parameters(works=frozenset({"item", "sample"}))
 _TEMPLATE: Final = Parameters(works=frozenset({"type", "template"}))
 _REFERENCE: Final = Parameters(works=frozenset({"type", "item_reference"}))
 _SAMPLING: Final = Parameters(
-    works=frozenset({"temperature", "top_p", "seed", "max_completion_tokens"}),
-    refused={
-        "response_format": ({"type": "text"},),
-        "text": ({}, {"format": {"type": "text"}}),
-        "tools": ([],),
-    },
+    works=frozenset({"temperature", "top_p", "seed", "max_completion_tokens", "response_format", "text"}),
+    refused={"tools": ([],)},
     unmeant={"reasoning_effort": ("none",)},
 )
+_FORMATS: Final = ("response_format", "text")
+_FORMAT: Final = TypeAdapter[OutputFormat](OutputFormat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,7 @@ class Asks:
     turns: tuple[Turn, ...]
     reference: str | None
     sampling: Sampling
+    output: OutputFormat | None = None
 
     def messages(self, scope: Scope) -> tuple[Message, ...]:
         """Return the messages for a row. Raise ValueError, which says what is wrong with the row."""
@@ -116,28 +117,46 @@ def _asks(given: Mapping[str, Any], path: str) -> Asks:
     within = f"{path}.input_messages"
     if raw is None:
         raise missing(within)
-    sampling = _sampling(given.get("sampling_params") or {}, f"{path}.sampling_params")
+    sampling, output = _sampling(given.get("sampling_params") or {}, f"{path}.sampling_params")
     if kind == "item_reference":
         name = _REFERENCE.given(raw, within).get("item_reference")
         if not isinstance(name, str) or not name.startswith("item."):
             raise wrong(f"{within}.item_reference", "must name a field, such as item.messages")
-        return Asks(model, (), name, sampling)
+        return Asks(model, (), name, sampling, output)
     if kind != "template":
         raise unsupported(f"{within}.type", "must be template or item_reference")
     turns = _TEMPLATE.given(raw, within).get("template")
     if not isinstance(turns, list | tuple) or not 0 < len(turns) <= MAX_MESSAGES:
         raise wrong(f"{within}.template", f"must be a list of 1 to {MAX_MESSAGES} messages")
-    return Asks(model, tuple(_turn(each, f"{within}.template[{n}]") for n, each in enumerate(turns)), None, sampling)
+    found = tuple(_turn(each, f"{within}.template[{n}]") for n, each in enumerate(turns))
+    return Asks(model, found, None, sampling, output)
 
 
-def _sampling(raw: Any, path: str) -> Sampling:
+def _sampling(raw: Any, path: str) -> tuple[Sampling, OutputFormat | None]:
     given = _SAMPLING.given(raw, path)
+    output = _output(given, path)
+    given = {name: value for name, value in given.items() if name not in _FORMATS}
     if "max_completion_tokens" in given:
         given["max_tokens"] = given.pop("max_completion_tokens")
     try:
-        return Sampling.model_validate(given)
+        return Sampling.model_validate(given), output
     except ValidationError as error:
         raise wrong(path, describe(error).replace("max_tokens", "max_completion_tokens")) from None
+
+
+def _output(given: Mapping[str, Any], path: str) -> OutputFormat | None:
+    """Return the format that answers must have: by chats' parameter for it or by responses'."""
+    chat, text = (f"{path}.{name}" for name in _FORMATS)
+    found = [each for each in (chat_format(given, chat), response_format(given, text)) if each.fields]
+    if not found:
+        return None
+    if len(found) > 1:
+        raise wrong(chat, f"both this and {text} name a format: leave one out")
+    (asked,) = found
+    try:
+        return _FORMAT.validate_python(asked.fields["output"])
+    except ValidationError as error:
+        raise wrong(asked.names["output"], describe(error)) from None
 
 
 def _turn(raw: Any, path: str) -> Turn:

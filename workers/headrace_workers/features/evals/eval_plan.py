@@ -149,7 +149,7 @@ class EvalPlan:
             return EvaluationJob(**shared, input="", output=judged_text(self.judged, scope, row.item))
         return GenerationJob(
             **shared, model=self.asks.model, messages=self.asks.messages(scope), sampling=self.asks.sampling,
-            cache=CacheMode.OFF,
+            output=self.asks.output, cache=CacheMode.OFF,
         )  # fmt: skip
 
     def _own_text(self, part: Judging, scope: Scope, row: Row) -> str | None:

@@ -40,6 +40,8 @@ def response_name_of(end: End) -> str | None:
         case Result():
             cut = end.answer is not None and end.answer.finish_reason == "length"
             return "response.incomplete" if cut or end.status == "blocked" else "response.completed"
+        case DeadLetter(failure="truncated"):
+            return "response.incomplete"
         case JobCancelled():
             return "response.cancelled"
         case JobHeld():

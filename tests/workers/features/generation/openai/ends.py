@@ -34,8 +34,8 @@ def answered(text: str | None = "Hello there.", finish_reason: Any = "stop", **m
     )
 
 
-def died(category: Category = Category.PERMANENT, reason: str = "it cannot be done") -> DeadLetter:
-    """The end of a job that was not answered."""
+def died(category: Category = Category.PERMANENT, reason: str = "it cannot be done", **more: Any) -> DeadLetter:
+    """The end of a job that was not answered. `more` is of its dead letter."""
     return DeadLetter(
         job_id=JOB_ID,
         tenant="shop",
@@ -46,6 +46,7 @@ def died(category: Category = Category.PERMANENT, reason: str = "it cannot be do
         size=2,
         original="{}",
         encoding="utf-8",
+        **more,
     )
 
 

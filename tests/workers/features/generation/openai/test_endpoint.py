@@ -39,15 +39,19 @@ OTHER = {
     "stream": True,
     "background": True,
     "store": False,
-    "tools": [{"type": "file_search", "vector_store_ids": ["mill"]}],
+    "response_format": {"type": "json_object"},
+    "text": {"format": {"type": "json_object"}},
     "headrace": {"priority": 1},
 }
 # These make sense beside another one only, or are the gateway's to read.
+TOOLS = {
+    "/v1/chat/completions": [{"type": "function", "function": {"name": "f"}}],
+    "/v1/responses": [{"type": "function", "name": "f"}],
+}
 BESIDE = {
     "stream_options": ({"stream": True}, {"include_usage": True}),
-    "tool_choice": ({"tools": OTHER["tools"]}, "required"),
 }
-TOLD_ONLY = {"encoding_format", "background", "store", "tool_choice"}  # the job is the same, the answer is not
+TOLD_ONLY = {"encoding_format", "background", "store"}  # the job is the same, the answer is not
 
 
 def all_of(kind):
@@ -67,7 +71,9 @@ def test_what_works_does_something(url, name):
         with pytest.raises(Refused, match="earlier responses are not at hand here"):
             ENDPOINTS[url]({**body, name: "x"}, ASKER)
         return
-    beside, value = BESIDE.get(name, ({}, OTHER.get(name)))
+    other = {**OTHER, "tools": TOOLS.get(url)}
+    beside = {**BESIDE, "tool_choice": ({"tools": TOOLS.get(url)}, "required")}
+    beside, value = beside.get(name, ({}, other.get(name)))
     plain, changed = ENDPOINTS[url]({**body, **beside}, ASKER), ENDPOINTS[url]({**body, **beside, name: value}, ASKER)
     if name in TOLD_ONLY and url == "/v1/responses":
         assert plain.answer([answered()])[name] != changed.answer([answered()])[name]

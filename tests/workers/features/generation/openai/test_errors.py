@@ -6,6 +6,7 @@ from headrace_schemas import Category
 from headrace_schemas.errors import (
     ConfigurationError,
     DeadlinePassed,
+    InvalidRecord,
     Unavailable,
     UnknownModel,
 )
@@ -19,6 +20,43 @@ def test_the_body_is_what_openai_s_clients_read():
         "error": {"message": "no", "type": "invalid_request_error", "param": "model", "code": "model_not_found"}
     }
     assert Refused("no", job_id=JOB_ID).body()["error"]["headrace"] == {"job_id": JOB_ID}
+
+
+@pytest.mark.parametrize("failure", ["unparsable", "truncated", "unsatisfiable"])
+@pytest.mark.parametrize("category", [Category.PERMANENT, Category.REROUTABLE])
+def test_an_answer_without_its_format_has_a_status_of_its_own(failure, category):
+    """Status 422 with the failure as the code, whatever the job's category, and the place where the answer fails."""
+    error = unanswered(died(category, failure=failure, place="/age"))
+    assert (error.status, error.code, error.should_retry) == (422, failure, False)
+    assert error.body()["error"]["headrace"] == {"job_id": JOB_ID, "place": "/age"}
+
+
+@pytest.mark.parametrize(
+    ("param", "told"),
+    [
+        ("output.json_schema.properties.age", "response_format.json_schema.schema.properties.age"),
+        ("output.json_schema", "response_format.json_schema.schema"),
+        ("output.json_schema/properties/age", "response_format.json_schema.schema/properties/age"),
+        ("output.json_schemas", "response_format.json_schemas"),
+        ("output", "response_format"),
+        ("tools[1].parameters", "tools[1].function.parameters"),
+        ("tools[11].parameters", "tools[11].parameters"),
+        ("outputs", "outputs"),
+    ],
+)
+def test_a_field_that_admission_refuses_is_named_as_the_body_has_it(param, told):
+    """The longest name of the request for a part of the field comes first."""
+    names = {
+        "output": "response_format", "output.json_schema": "response_format.json_schema.schema",
+        "tools": "tools", "tools[1]": "tools[1].function",
+    }  # fmt: skip
+    error = refused(InvalidRecord(f"{param}: no", param=param), names=names)
+    assert (error.param, str(error)) == (told, f"{told}: no")
+
+
+def test_a_format_among_the_own_options_is_named_there():
+    """A request that sends its format as `headrace.output` is told of that name."""
+    assert refused(InvalidRecord("no", param="output.pattern")).param == "headrace.output.pattern"
 
 
 @pytest.mark.parametrize("make", [lambda: wrong("n", "is odd"), lambda: unsupported("n", "is odd")])

@@ -6,10 +6,12 @@ from pydantic import TypeAdapter
 from tests.workers.features.generation.openai.ends import ASKER, answered
 
 from headrace_schemas.grounding import Citation, Grounding
+from headrace_schemas.tool import ToolCall
 from headrace_workers.features.generation.openai.response_events import events
 from headrace_workers.features.generation.openai.responses import read
 
 EVENT = TypeAdapter(ResponseStreamEvent)
+CALL = ToolCall(id="call_1", name="weather", arguments='{"city": "Bern"}' + " " * 200)
 CITED = Grounding(
     knowledge="mill",
     floor=0.3,
@@ -29,6 +31,8 @@ def body_of(end, **more):
         answered(None),
         answered("", "abstained"),
         answered("So it is [1].", grounding=CITED),
+        answered("I look it up.", "tool_calls", tool_calls=(CALL, CALL.model_copy(update={"id": "call_2"}))),
+        answered(None, "tool_calls", tool_calls=(CALL,)),
     ],
 )
 def test_events_come_to_the_same_response(end):

@@ -63,7 +63,7 @@ def test_file_search_names_the_knowledge_base():
         ({"store": "yes"}, "store"),
         ({"background": True, "store": False}, "store"),
         ({"background": True, "stream": True}, "stream"),
-        ({"text": {"format": {"type": "json_object"}}}, "text"),
+        ({"text": {"format": {"type": "json_schema"}}}, "text.format.name"),
         ({"seed": 1}, "seed"),
     ],
 )

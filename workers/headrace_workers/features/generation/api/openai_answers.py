@@ -13,6 +13,7 @@ from headrace_schemas.envelope import is_traceparent
 from headrace_schemas.errors import HeadraceError
 from headrace_schemas.job import Lane
 from headrace_workers.core.log import Action, log
+from headrace_workers.features.generation.openai.generation import is_truncated
 from headrace_workers.features.generation.openai.request import Asker, Body
 from headrace_workers.features.generation.openai.request import Request as OpenAIRequest
 from headrace_workers.http.bodies import json_object
@@ -40,7 +41,7 @@ async def answer(
     asked = read(await json_object(request), asker(request, caller))
     job_ids = await let_in(request, caller, services, asked)
     ends = await ended(request, caller, services, job_ids, keep=key_of(request) is not None)
-    return response_of(asked, asked.answer(ends))
+    return response_of(asked, answer_of(asked, ends))
 
 
 def asker(request: Request, caller: Caller) -> Asker:
@@ -65,7 +66,7 @@ async def let_in(request: Request, caller: Caller, services: Services, asked: Op
     except Refusal:
         raise
     except HeadraceError as error:
-        raise refused(error, asked.prompt) from error
+        raise refused(error, asked.prompt, asked.names) from error
 
 
 async def ended(
@@ -123,6 +124,17 @@ def response_of(asked: OpenAIRequest, body: Body) -> Response:
     return Response(
         b"".join(_events(asked.chunks(body))), media_type="text/event-stream", headers={"cache-control": "no-cache"}
     )
+
+
+def answer_of(asked: OpenAIRequest, ends: Sequence[End]) -> Body:
+    """Return the answer to a request of which these are the ends.
+
+    A job that was truncated is told as OpenAI tells a length that was reached: its clients know that, and each has an
+    error of its own for it. Raise Refused for other ends without an answer.
+    """
+    if asked.cut is not None and len(ends) == 1 and is_truncated(ends[0]):
+        return asked.cut(ends[0])
+    return asked.answer(ends)
 
 
 def json_response(body: Mapping[str, Any], status: int = 200) -> Response:

@@ -6,6 +6,7 @@ from fastapi import Request, Response
 
 from headrace_workers.core.scopes import JOBS_READ, JOBS_WRITE
 from headrace_workers.features.generation.api.openai_answers import (
+    answer_of,
     asker,
     ended,
     json_response,
@@ -80,7 +81,7 @@ async def create(request: Request, caller: Writes, services: Wired) -> Response:
         if flag(given, "background"):
             return json_response(unended(given, only_job(read), job_id, "queued", asked_at))
     ends = await ended(request, caller, services, [job_id], keep=asked_at is not None or should_retry is None)
-    answered = read.answer(ends)
+    answered = answer_of(read, ends)
     return response_of(read, answered if asked_at is None else {**answered, "created_at": asked_at})
 
 

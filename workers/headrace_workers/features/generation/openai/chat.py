@@ -1,24 +1,33 @@
 """POST /v1/chat/completions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from headrace_workers.features.generation.openai.common_fields import OF_GENERATION, WISHES, tier
 from headrace_workers.features.generation.openai.content import CHAT_PARTS, role_of, text_of
-from headrace_workers.features.generation.openai.generation import generation_job, model_of, spoken, usage_told
+from headrace_workers.features.generation.openai.formats import chat_format
+from headrace_workers.features.generation.openai.function_tools import calls_in, chat_calls, chat_tools, check_beside
+from headrace_workers.features.generation.openai.generation import (
+    Spoken,
+    generation_job,
+    model_of,
+    spoken,
+    usage_told,
+)
 from headrace_workers.features.generation.openai.job_receipt import receipt
 from headrace_workers.features.generation.openai.request import Asker, Body, Request
 from headrace_workers.features.generation.openai.streaming import wants_stream
 from headrace_workers.features.generation.openai.text_chunks import pieces
-from headrace_workers.http.openai_errors import End, answered, missing, wrong
+from headrace_workers.http.openai_errors import End, answered, failure_told, missing, wrong
 from headrace_workers.http.openai_parameters import Parameters
 
 PARAMETERS: Final = Parameters(
     works=frozenset(
         {
             "messages", "model", "temperature", "top_p", "seed", "stop", "max_completion_tokens", "max_tokens",
-            "service_tier", "metadata", "safety_identifier", "user", "stream", "stream_options", WISHES,
+            "service_tier", "metadata", "safety_identifier", "user", "stream", "stream_options", "response_format",
+            "tools", "tool_choice", WISHES,
         }
     ),
     refused={
@@ -28,9 +37,6 @@ PARAMETERS: Final = Parameters(
         "logit_bias": ({},),
         "logprobs": (False,),
         "top_logprobs": (0,),
-        "response_format": ({"type": "text"},),
-        "tools": ([],),
-        "tool_choice": ("none", "auto"),
         "parallel_tool_calls": (True, False),
         "functions": ([],),
         "function_call": ("none", "auto"),
@@ -53,10 +59,12 @@ PARAMETERS: Final = Parameters(
 
 _LENGTH: Final = ("max_completion_tokens", "max_tokens")
 _MESSAGE: Final = Parameters(
-    works=frozenset({"role", "content", "refusal", "annotations"}),
-    refused={"name": (), "tool_calls": ([],), "tool_call_id": (), "function_call": ()},
+    # `parsed` stands in a message that the client parsed and sends back: it repeats the content.
+    works=frozenset({"role", "content", "refusal", "annotations", "tool_calls", "parsed"}),
+    refused={"name": (), "tool_call_id": (), "function_call": ()},
     unmeant={"audio": ()},
 )
+_RESULT: Final = Parameters(works=frozenset({"role", "content", "tool_call_id"}), refused={"name": ()})
 
 
 def read(body: Body, asker: Asker) -> Request:
@@ -67,32 +75,52 @@ def read(body: Body, asker: Asker) -> Request:
     asked = PARAMETERS.given(body)
     stream, with_usage = wants_stream(asked)
     messages = [_message(each, f"messages[{place}]") for place, each in enumerate(_messages(asked))]
-    job = generation_job(asked, asker, {"messages": messages}, names={"messages": "messages"}, length=_LENGTH)
+    tools, output = chat_tools(asked), chat_format(asked)
+    check_beside(tools, output, "response_format")
+    names = {**tools.names, **output.names}
+    job = generation_job(
+        asked,
+        asker,
+        {"messages": messages, **tools.fields, **output.fields},
+        names={"messages": "messages", **names},
+        length=_LENGTH,
+    )
     told = tier(asked)
+
+    def body_of(job_id: str | None, said: Spoken, **more: Any) -> dict[str, Any]:
+        return {
+            "id": f"chatcmpl-{job_id}",
+            "object": "chat.completion",
+            "choices": [{"index": 0, "message": _answer(said), "logprobs": None, "finish_reason": said.finish_reason}],
+            "service_tier": told,
+            "metadata": asked.get("metadata"),
+            **more,
+        }
 
     def answer(ends: Sequence[End]) -> dict[str, Any]:
         (result,) = answered(ends, "generation")
-        said = spoken(result)
-        return {
-            "id": f"chatcmpl-{result.job_id}",
-            "object": "chat.completion",
-            "created": int(result.accepted_at.timestamp()),
-            "model": model_of(result, asked),
-            "choices": [
-                {
-                    "index": 0,
-                    "message": {"role": "assistant", "content": said.text, "refusal": said.refusal},
-                    "logprobs": None,
-                    "finish_reason": said.finish_reason,
-                }
-            ],
-            "usage": usage_told([result]),
-            "service_tier": told,
-            "metadata": asked.get("metadata"),
-            WISHES: receipt(result),
-        }
+        return body_of(
+            result.job_id,
+            spoken(result),
+            created=int(result.accepted_at.timestamp()),
+            model=model_of(result, asked),
+            usage=usage_told([result]),
+            headrace=receipt(result),
+        )
 
-    return Request((job,), answer, stream, partial(_chunks, with_usage=with_usage))
+    def cut(end: End) -> dict[str, Any]:
+        failure = failure_told(end)
+        said = Spoken(None, "length")
+        return body_of(
+            failure["job_id"], said, created=0, model=job.first_model, usage=usage_told([]), headrace=failure
+        )
+
+    return Request((job,), answer, stream, partial(_chunks, with_usage=with_usage), names=names, cut=cut)
+
+
+def _answer(said: Spoken) -> dict[str, Any]:
+    message = {"role": "assistant", "content": said.text, "refusal": said.refusal}
+    return {**message, "tool_calls": chat_calls(said.calls)} if said.calls else message
 
 
 def _messages(asked: Body) -> list[Any]:
@@ -104,17 +132,32 @@ def _messages(asked: Body) -> list[Any]:
     return list(messages)
 
 
-def _message(message: object, param: str) -> dict[str, str]:
+def _message(message: object, param: str) -> dict[str, Any]:
+    if isinstance(message, Mapping) and message.get("role") == "tool":
+        return _tool_result(message, param)
     given = _MESSAGE.given(message, param)
     role = role_of(given.get("role"), f"{param}.role")
     content = given.get("content", given.get("refusal"))  # an answer of ours that abstained has only the latter
-    if content is None:
+    calls = calls_in(given.get("tool_calls", ()), f"{param}.tool_calls")
+    if calls and role != "assistant":
+        raise wrong(f"{param}.tool_calls", "are only in a message of the assistant")
+    if content is None and not calls:
         raise missing(f"{param}.content")
-    return {"role": role, "content": text_of(content, CHAT_PARTS, f"{param}.content")}
+    text = "" if content is None else text_of(content, CHAT_PARTS, f"{param}.content")
+    return {"role": role, "content": text, **({"tool_calls": calls} if calls else {})}
+
+
+def _tool_result(message: Mapping[str, Any], param: str) -> dict[str, Any]:
+    given = _RESULT.given(message, param)
+    for name in ("content", "tool_call_id"):
+        if name not in given:
+            raise missing(f"{param}.{name}")
+    return {**given, "content": text_of(given["content"], CHAT_PARTS, f"{param}.content")}
 
 
 def _chunks(body: Body, *, with_usage: bool) -> Iterator[dict[str, Any]]:
-    """Yield a finished chat completion in chunks: the role, the text in pieces, the finish reason with the receipt.
+    """Yield a finished chat completion in chunks: the role, the text in pieces, the calls, the finish reason with the
+    receipt.
 
     With usage, one more comes last that has no choice.
     """
@@ -136,6 +179,11 @@ def _chunks(body: Body, *, with_usage: bool) -> Iterator[dict[str, Any]]:
     for name in ("content", "refusal"):
         for piece in pieces(message[name] or ""):
             yield chunk({name: piece})
+    for index, call in enumerate(message.get("tool_calls", ())):
+        function = call["function"]
+        yield chunk({"tool_calls": [{**call, "index": index, "function": {**function, "arguments": ""}}]})
+        for piece in pieces(function["arguments"]):
+            yield chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
     yield {**chunk({}, choice["finish_reason"]), WISHES: body[WISHES]}
     if with_usage:
         yield {**shared, "choices": [], "usage": body["usage"]}

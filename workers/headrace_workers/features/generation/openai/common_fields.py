@@ -20,7 +20,7 @@ WISHES: Final = "headrace"
 OF_ANY: Final = ("priority", "deadline", "callback")
 OF_GENERATION: Final = (
     *OF_ANY, "cache", "max_age", "screen", "knowledge", "knowledge_filter", "without_passages", "criteria", "reference",
-    "other", "min_quality", "top_k", "repetition_penalty",
+    "other", "min_quality", "output", "top_k", "repetition_penalty",
 )  # fmt: skip
 
 # The receipt has the end user under the names that OpenAI has for it.
@@ -65,8 +65,8 @@ def shared_fields(asked: Mapping[str, Any], asker: Asker, allowed: Sequence[str]
 def build(kind: type[J], fields: Mapping[str, Any], asker: Asker, names: Mapping[str, str], number: str = "") -> J:
     """Return the job of these fields. Raise Refused, which names the first field of the request that is wrong.
 
-    `names` are those of the request by those of the job, with a dot (`sampling.stop`) where one lies in another; what
-    is not among them is one of headrace's own wishes. `number` makes the key of one of several jobs.
+    `names` are those of the request by those of the job, with the fields that a field lies in (`sampling.stop`,
+    `tools[0]`); what is not among them is one of headrace's own wishes. `number` makes the key of one of several jobs.
     """
     key = None if asker.key is None else asker.key + number
     try:
@@ -126,8 +126,8 @@ def _param(location: tuple[int | str, ...], names: Mapping[str, str]) -> str:
     """Return the name that the request has for the field that is wrong."""
     if location[:1] == ("metadata",):
         return str(location[1]) if location[1:] and location[1] in _USERS else "metadata"
-    for length in (2, 1):
-        if name := names.get(".".join(map(str, location[:length]))):
+    for length in range(len(location), 0, -1):
+        if name := names.get(_path(location[:length]).removeprefix(".")):
             return name + _path(location[length:])
     return WISHES + _path(location)
 

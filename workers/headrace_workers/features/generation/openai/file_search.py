@@ -33,7 +33,7 @@ def knowledge_of(asked: Body) -> dict[str, Any]:
             raise unsupported("tool_choice", f'asks for a tool: name one in tools, of type "{TOOL}"')
         return {}
     if len(tools) > 1:
-        raise unsupported("tools[1]", "one tool is supported")
+        raise unsupported("tools[1]", f"{TOOL} is supported without another tool only")
     kind = tools[0].get("type") if isinstance(tools[0], dict) else None
     if kind != TOOL:
         raise unsupported("tools[0].type", f"only {TOOL} is supported")

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from headrace_schemas import GenerationJob, Result
+from headrace_schemas import DeadLetter, GenerationJob, Result
+from headrace_schemas.tool import ToolCall
 from headrace_workers.features.generation.openai.common_fields import OF_GENERATION, build, shared_fields
 from headrace_workers.features.generation.openai.request import Asker
-from headrace_workers.http.openai_errors import wrong
+from headrace_workers.http.openai_errors import End, wrong
 
 _SAMPLING: Final = ("temperature", "top_p", "seed")
 _NAMES: Final = {
@@ -22,12 +23,14 @@ _NAMES: Final = {
 class Spoken:
     """The text of a result, or the reason why there is none, and its finish reason, in OpenAI's words.
 
-    `refusal` is said instead of a text where nothing was found that the answer could rest on.
+    `refusal` is said instead of a text where nothing was found that the answer could rest on. `calls` are the calls of
+    tools that the model asks for, with a text or instead of one.
     """
 
     text: str | None
     finish_reason: Literal["stop", "length", "content_filter", "tool_calls"]
     refusal: str | None = None
+    calls: tuple[ToolCall, ...] = ()
 
 
 def generation_job(
@@ -71,12 +74,19 @@ def generation_job(
 def spoken(result: Result) -> Spoken:
     """Return the text and the finish reason of a generation job's result."""
     answer = result.answer
+    if answer is not None and answer.tool_calls:
+        return Spoken(answer.text or None, "tool_calls", calls=answer.tool_calls)
     if answer is None or answer.text is None:  # withheld by moderation
         return Spoken(None, "content_filter")
     if answer.finish_reason == "abstained":
         reason = answer.grounding.reason if answer.grounding else None
         return Spoken(None, "stop", reason or "nothing was found that an answer could rest on")
     return Spoken(answer.text, answer.finish_reason)
+
+
+def is_truncated(end: End) -> bool:
+    """Return True if a job ended since its tokens did, before its answer had the format that it asked for."""
+    return isinstance(end, DeadLetter) and end.failure == "truncated"
 
 
 def usage_told(results: Sequence[Result]) -> dict[str, int]:

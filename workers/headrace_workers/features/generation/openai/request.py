@@ -1,7 +1,7 @@
 """A request of an OpenAI client as headrace sees it: jobs, and a function that makes the answer from their results."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -32,7 +32,9 @@ class Request:
 
     `jobs` are one or more. `answer` takes their ends, in the order of the jobs, and gives the body of the response; it
     raises Refused, with an HTTP status, where one was not answered. `stream` says that the body is wanted in pieces:
-    `chunks` makes them of it. Both are pure, and may be called again. `prompt` is what the body calls the prompt.
+    `chunks` makes them of it. `cut` makes the body for a client that waits of the end of a job that was `truncated`.
+    All are pure, and may be called again. `prompt` is what the body calls the prompt, and `names` what it calls other
+    fields of a job (`output.json_schema`, `tools[0]`).
     """
 
     jobs: tuple[AnyJob, ...]
@@ -40,3 +42,5 @@ class Request:
     stream: bool = False
     chunks: Callable[[Body], Iterator[dict[str, Any]]] | None = None
     prompt: str = "messages"
+    names: Mapping[str, str] = field(default_factory=dict)
+    cut: Callable[[End], dict[str, Any]] | None = None

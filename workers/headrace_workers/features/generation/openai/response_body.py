@@ -5,10 +5,10 @@ from typing import Any, Final, Literal
 from headrace_schemas import GenerationJob, JobCancelled, Result
 from headrace_workers.features.generation.openai.common_fields import WISHES, tier
 from headrace_workers.features.generation.openai.file_search import annotations, search_call
-from headrace_workers.features.generation.openai.generation import Spoken, model_of, spoken, usage_told
+from headrace_workers.features.generation.openai.generation import Spoken, is_truncated, model_of, spoken, usage_told
 from headrace_workers.features.generation.openai.job_receipt import receipt
 from headrace_workers.features.generation.openai.request import Body
-from headrace_workers.http.openai_errors import End, unanswered
+from headrace_workers.http.openai_errors import End, failure_told, unanswered
 
 _PREFIX: Final = "resp_"
 _INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -26,7 +26,7 @@ def job_id_of(id: str) -> str | None:
 
 def response_of_item(id: str) -> str:
     """Return the id of the response whose output would have an item of this id."""
-    return _PREFIX + id.partition("_")[2]
+    return _PREFIX + id.split("_")[1] if "_" in id else _PREFIX
 
 
 def unended(
@@ -41,10 +41,14 @@ def ended(asked: Body, job: GenerationJob, job_id: str, end: End, created_at: fl
     if isinstance(end, JobCancelled):
         return _response(asked, job, job_id, "cancelled", created_at or 0.0)
     if not isinstance(end, Result):
+        if is_truncated(end):
+            response = _response(asked, job, job_id, "incomplete", created_at or 0.0)
+            return {**response, "incomplete_details": {"reason": _INCOMPLETE["length"]}, WISHES: failure_told(end)}
         refused = unanswered(end)
         code = "invalid_prompt" if refused.status == 400 else "server_error"
         error = {"code": code, "message": str(refused)}
-        return {**_response(asked, job, job_id, "failed", created_at or 0.0), "error": error}
+        told = {} if end.failure is None else {WISHES: failure_told(end)}
+        return {**_response(asked, job, job_id, "failed", created_at or 0.0), "error": error, **told}
     accepted_at = end.accepted_at.timestamp()
     said = spoken(end)
     reason = _INCOMPLETE.get(said.finish_reason)
@@ -81,7 +85,7 @@ def _response(asked: Body, job: GenerationJob, job_id: str, status: str, created
         "service_tier": tier(asked),
         "store": asked.get("store", True),
         "temperature": job.sampling.temperature,
-        "text": {"format": {"type": "text"}},
+        "text": {"format": {"type": "text"}, **asked.get("text", {})},
         "tool_choice": asked.get("tool_choice", "auto"),
         "tools": asked.get("tools", []),
         "top_p": job.sampling.top_p,
@@ -93,14 +97,25 @@ def _response(asked: Body, job: GenerationJob, job_id: str, status: str, created
 
 
 def _output(asked: Body, job: GenerationJob, result: Result, said: Spoken, status: str) -> list[dict[str, Any]]:
-    """Return the search, where one was asked for, and the message, where there is one."""
-    searched = [search_call(result, job.question)] if asked.get("tools") else []
+    """Return the search, where one was asked for, the message, where there is one, and the calls of functions."""
+    searched = [search_call(result, job.question)] if asked.get("tools") and not job.tools else []
+    calls = [
+        {
+            "id": f"fc_{result.job_id}_{place}",
+            "type": "function_call",
+            "call_id": call.id,
+            "name": call.name,
+            "arguments": call.arguments,
+            "status": status,
+        }
+        for place, call in enumerate(said.calls)
+    ]
     if said.text is not None:
         content = {"type": "output_text", "text": said.text, "annotations": annotations(result), "logprobs": []}
     elif said.refusal is not None:
         content = {"type": "refusal", "refusal": said.refusal}
     else:
-        return searched
+        return [*searched, *calls]
     message = {
         "id": f"msg_{result.job_id}",
         "type": "message",
@@ -108,7 +123,7 @@ def _output(asked: Body, job: GenerationJob, result: Result, said: Spoken, statu
         "status": status,
         "content": [content],
     }
-    return [*searched, message]
+    return [*searched, message, *calls]
 
 
 def _usage(result: Result) -> dict[str, Any]:

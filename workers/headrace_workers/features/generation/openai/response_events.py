@@ -22,13 +22,22 @@ def _events(body: Body) -> Iterator[Event]:
     yield {"type": "response.created", "response": begun}
     yield {"type": "response.in_progress", "response": begun}
     for place, item in enumerate(body["output"]):
-        unwritten = {**item, "status": "in_progress", **({"content": []} if "content" in item else {})}
+        empty: dict[str, Any] = {name: value for name, value in (("content", []), ("arguments", "")) if name in item}
+        unwritten = {**item, "status": "in_progress", **empty}
         yield {"type": "response.output_item.added", "output_index": place, "item": unwritten}
         for number, part in enumerate(item.get("content", ())):
             where = {"item_id": item["id"], "output_index": place, "content_index": number}
             yield from _part(part, where)
+        if "arguments" in item:
+            yield from _arguments(item["arguments"], {"item_id": item["id"], "output_index": place})
         yield {"type": "response.output_item.done", "output_index": place, "item": item}
     yield {"type": f"response.{body['status']}", "response": body}
+
+
+def _arguments(arguments: str, where: dict[str, Any]) -> Iterator[Event]:
+    for piece in pieces(arguments):
+        yield {"type": "response.function_call_arguments.delta", **where, "delta": piece}
+    yield {"type": "response.function_call_arguments.done", **where, "arguments": arguments}
 
 
 def _part(part: dict[str, Any], where: dict[str, Any]) -> Iterator[Event]:

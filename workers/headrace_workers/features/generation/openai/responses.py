@@ -1,34 +1,34 @@
 """POST /v1/responses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from headrace_schemas import GenerationJob, Message, Result
 from headrace_schemas.callback import Callback
 from headrace_workers.features.generation.openai.common_fields import OF_GENERATION, WISHES
 from headrace_workers.features.generation.openai.file_search import NAMES, knowledge_of
+from headrace_workers.features.generation.openai.file_search import TOOL as SEARCH
 from headrace_workers.features.generation.openai.flags import flag
+from headrace_workers.features.generation.openai.formats import Asked, response_format
+from headrace_workers.features.generation.openai.function_tools import check_beside, response_tools
 from headrace_workers.features.generation.openai.generation import generation_job, spoken
 from headrace_workers.features.generation.openai.request import Asker, Body, Request
 from headrace_workers.features.generation.openai.response_body import ended
 from headrace_workers.features.generation.openai.response_events import events
 from headrace_workers.features.generation.openai.response_input import messages_of
 from headrace_workers.features.generation.openai.streaming import wants_stream
-from headrace_workers.http.openai_errors import End, answered, unsupported, wrong
+from headrace_workers.http.openai_errors import End, answered, failure_told, unsupported, wrong
 from headrace_workers.http.openai_parameters import Parameters
-
-_PLAIN_TEXT: Final = {"format": {"type": "text"}}
 
 PARAMETERS: Final = Parameters(
     works=frozenset(
         {
             "model", "input", "instructions", "previous_response_id", "background", "store", "temperature", "top_p",
             "max_output_tokens", "tools", "tool_choice", "service_tier", "metadata", "safety_identifier", "user",
-            "stream", "stream_options", WISHES,
+            "stream", "stream_options", "text", WISHES,
         }
     ),
     refused={
-        "text": ({}, _PLAIN_TEXT, {"verbosity": "medium"}, {**_PLAIN_TEXT, "verbosity": "medium"}),
         "prompt": (),
         "conversation": (),
         "include": ([],),
@@ -71,11 +71,14 @@ def continued(body: Body, asker: Asker, earlier: Sequence[Message]) -> Request:
     asked = PARAMETERS.given(body)
     stream, _ = wants_stream(asked)
     _check_background(asked, stream)
+    tools, output = _tools(asked), response_format(asked)
+    check_beside(tools, output, "text.format")
+    names = {**tools.names, **output.names}
     job = generation_job(
         asked,
         asker,
-        {"messages": messages_of(asked, earlier), **knowledge_of(asked)},
-        names={"messages": "input", **(NAMES if asked.get("tools") else {})},
+        {"messages": messages_of(asked, earlier), **tools.fields, **output.fields},
+        names={"messages": "input", **names},
         length=("max_output_tokens",),
     )
     if flag(asked, "background"):
@@ -85,19 +88,31 @@ def continued(body: Body, asker: Asker, earlier: Sequence[Message]) -> Request:
         (result,) = answered(ends, "generation")
         return ended(asked, job, result.job_id, result)
 
-    return Request((job,), answer, stream, events, "input")
+    def cut(end: End) -> dict[str, Any]:
+        return ended(asked, job, failure_told(end)["job_id"], end)
+
+    return Request((job,), answer, stream, events, "input", names, cut)
 
 
 def conversation(asked: Body, job: GenerationJob, end: End) -> tuple[Message, ...]:
     """Return the conversation up to the end of a response, for the next response to continue. It has no instructions.
 
-    Refused where there is no text to go on from.
+    Refused where there is neither a text nor a call to go on from.
     """
     said = spoken(end) if isinstance(end, Result) else None
-    if said is None or said.text is None:
+    if said is None or (said.text is None and not said.calls):
         raise wrong("previous_response_id", "that response has no text to go on from")
     before = job.messages[1:] if asked.get("instructions") is not None else job.messages
-    return (*before, Message(role="assistant", content=said.text))
+    return (*before, Message(role="assistant", content=said.text or "", tool_calls=said.calls))
+
+
+def _tools(asked: Body) -> Asked:
+    """Return the tools of a response as fields of its job: a search, which headrace makes itself, or functions."""
+    given = asked.get("tools")
+    first = given[0] if isinstance(given, list | tuple) and given else None
+    if isinstance(first, Mapping) and first.get("type") == SEARCH:
+        return Asked(knowledge_of(asked), NAMES)
+    return response_tools(asked)
 
 
 def _check_background(asked: Body, stream: bool) -> None:

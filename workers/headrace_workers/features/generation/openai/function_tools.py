@@ -1,0 +1,149 @@
+"""Function tools as OpenAI writes them, and as a job holds them: descriptions, the choice among them, and calls."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from headrace_schemas.tool import ToolCall
+from headrace_workers.features.generation.openai.file_search import TOOL as SEARCH
+from headrace_workers.features.generation.openai.flags import flag
+from headrace_workers.features.generation.openai.formats import Asked
+from headrace_workers.features.generation.openai.request import Body
+from headrace_workers.http.openai_errors import missing, unsupported, wrong
+from headrace_workers.http.openai_parameters import Parameters
+
+FUNCTION: Final = "function"
+
+_WRAPPED: Final = Parameters(frozenset({"type", FUNCTION}))
+_NAMED: Final = Parameters(frozenset({"name", "description", "parameters", "strict"}))
+_FLAT: Final = Parameters(
+    frozenset({"type", "name", "description", "parameters", "strict"}),
+    refused={"defer_loading": (False,), "async": (False,), "allowed_callers": (), "output_schema": ()},
+)
+_CHOICE: Final = Parameters(frozenset({"type", FUNCTION}))
+_CHOSEN: Final = Parameters(frozenset({"name"}))
+_FLAT_CHOICE: Final = Parameters(frozenset({"type", "name"}))
+# `index` and `parsed_arguments` stand in a call that the client streamed or parsed, and sends back.
+_CALL: Final = Parameters(frozenset({"id", "type", "index", FUNCTION}))
+_CALLED: Final = Parameters(frozenset({"name", "arguments", "parsed_arguments"}))
+_CHOICES: Final = ("none", "auto", "required")
+
+
+def chat_tools(asked: Body) -> Asked:
+    """Return the tools of a chat completion and the choice among them. Raise Refused for other tools than functions."""
+
+    def tool(given: Any, param: str) -> Mapping[str, Any]:
+        wrapped = _WRAPPED.given(given, param)
+        if FUNCTION not in wrapped:
+            raise missing(f"{param}.{FUNCTION}")
+        return _described(_NAMED.given(wrapped[FUNCTION], f"{param}.{FUNCTION}"), f"{param}.{FUNCTION}")
+
+    def chosen(given: Any) -> Any:
+        wrapped = _CHOICE.given(given, "tool_choice")
+        if FUNCTION not in wrapped:
+            raise missing(f"tool_choice.{FUNCTION}")
+        return _CHOSEN.given(wrapped[FUNCTION], f"tool_choice.{FUNCTION}").get("name")
+
+    found = _tools(asked, tool, chosen, choice_name=f"tool_choice.{FUNCTION}.name", kinds=f"must be {FUNCTION}")
+    places = range(len(found.fields.get("tools", ())))
+    return Asked(found.fields, {**found.names, **{f"tools[{place}]": f"tools[{place}].{FUNCTION}" for place in places}})
+
+
+def response_tools(asked: Body) -> Asked:
+    """Return the tools of a response and the choice among them. Raise Refused for other tools than functions."""
+
+    def tool(given: Any, param: str) -> Mapping[str, Any]:
+        return _described({name: value for name, value in _FLAT.given(given, param).items() if name != "type"}, param)
+
+    def chosen(given: Any) -> Any:
+        return _FLAT_CHOICE.given(given, "tool_choice").get("name")
+
+    kinds = f"must be {FUNCTION}, or {SEARCH} without another tool"
+    return _tools(asked, tool, chosen, choice_name="tool_choice.name", kinds=kinds)
+
+
+def check_beside(tools: Asked, output: Asked, param: str) -> None:
+    """Raise Refused where a body asks for a format and for calls of tools: an answer is one of the two."""
+    if output.fields and "tools" in tools.fields and tools.fields.get("tool_choice") != "none":
+        raise unsupported(param, 'is not supported beside tools: leave one out, or send tool_choice "none"')
+
+
+def calls_in(given: Any, param: str) -> list[dict[str, Any]]:
+    """Return the calls of an assistant's turn in a chat, as a job holds them."""
+    if not isinstance(given, list | tuple):
+        raise wrong(param, "must be a list")
+    return [_call(each, f"{param}[{place}]") for place, each in enumerate(given)]
+
+
+def chat_calls(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
+    """Return calls as a chat completion has them."""
+    return [
+        {"id": each.id, "type": FUNCTION, FUNCTION: {"name": each.name, "arguments": each.arguments}} for each in calls
+    ]
+
+
+def _tools(
+    asked: Body,
+    tool: Callable[[Any, str], Mapping[str, Any]],
+    chosen: Callable[[Any], Any],
+    *,
+    choice_name: str,
+    kinds: str,
+) -> Asked:
+    given = asked.get("tools", [])
+    if not isinstance(given, list | tuple):
+        raise wrong("tools", "must be a list")
+    tools = []
+    for place, each in enumerate(given):
+        param = f"tools[{place}]"
+        _check_type(each, param, kinds)
+        tools.append(tool(each, param))
+    choice = _choice(asked.get("tool_choice"), chosen, choice_name)
+    if not tools:
+        if choice in (None, "none", "auto"):
+            return Asked()
+        raise wrong("tool_choice", "asks for a tool: name one in tools")
+    names = [each.get("name") for each in tools]
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise wrong(f"tools[{place}]", f"is the second tool of the name {name!r}: name each once")
+    if isinstance(choice, Mapping) and choice["name"] not in names:
+        raise wrong(choice_name, "is none of the tools")
+    fields = {"tools": tools, **({} if choice is None else {"tool_choice": choice})}
+    return Asked(fields, {"tools": "tools", "tool_choice": "tool_choice"})
+
+
+def _described(given: Mapping[str, Any], param: str) -> dict[str, Any]:
+    if "name" not in given:
+        raise missing(f"{param}.name")
+    flag(given, "strict", within=f"{param}.")  # either way arguments are valid by the whole schema
+    return {name: value for name, value in given.items() if name != "strict"}
+
+
+def _choice(given: Any, chosen: Callable[[Any], Any], choice_name: str) -> Any:
+    if given is None or given in _CHOICES:
+        return given
+    _check_type(given, "tool_choice", f"must be {', '.join(_CHOICES)}, or name a function")
+    name = chosen(given)
+    if name is None:
+        raise missing(choice_name)
+    return {"name": name}
+
+
+def _check_type(given: Any, param: str, words: str) -> None:
+    if not isinstance(given, Mapping):
+        raise wrong(param, words if isinstance(given, str) else "must be an object")
+    if given.get("type") != FUNCTION:
+        raise missing(f"{param}.type") if given.get("type") is None else unsupported(f"{param}.type", words)
+
+
+def _call(given: Any, param: str) -> dict[str, Any]:
+    _check_type(given, param, "function is the only kind of call that is supported")
+    call = _CALL.given(given, param)
+    for name in ("id", FUNCTION):
+        if name not in call:
+            raise missing(f"{param}.{name}")
+    called = _CALLED.given(call[FUNCTION], f"{param}.{FUNCTION}")
+    for name in ("name", "arguments"):
+        if name not in called:
+            raise missing(f"{param}.{FUNCTION}.{name}")
+    return {"id": call["id"], "name": called["name"], "arguments": called["arguments"]}
