@@ -75,7 +75,11 @@ def as_json(value: Any) -> str:
 
 def check_size(tools: Sequence[Tool]) -> None:
     """Raise InvalidRecord where the tools of a job are too large together. Quick."""
-    if tools and (size := size_of(tools)) > MAX_TOOLS_BYTES:
+    try:
+        size = size_of(tools)
+    except RecursionError:
+        raise InvalidRecord("the parameters of a tool are nested too deep", param="tools") from None
+    if size > MAX_TOOLS_BYTES:
         raise InvalidRecord(
             f"the tools have {size:,} bytes as JSON together; the limit is {MAX_TOOLS_BYTES:,}", param="tools"
         )

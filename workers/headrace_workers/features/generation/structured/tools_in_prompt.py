@@ -4,7 +4,7 @@ become turns of the user and the assistant. Pure.
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Final
+from typing import Final, Literal
 
 from headrace_schemas import Message
 from headrace_schemas.tool import Tool, ToolCall
@@ -59,6 +59,6 @@ def _called(message: Message) -> str:
     return "\n".join([*filter(None, [message.content]), *map(call_in_words, message.tool_calls)])
 
 
-def _turn(role: str, content: str) -> Message:
+def _turn(role: Literal["system", "user", "assistant"], content: str) -> Message:
     """Return a turn that may be longer than a caller's: its parts were checked, and the context bounds the whole."""
     return Message.model_construct(_fields_set={"role", "content"}, role=role, content=content)
