@@ -6,6 +6,7 @@ from headrace_schemas import GenerationJob, HeadraceError, Sampling
 from headrace_schemas.errors import InvalidRecord, PromptTooLong
 from headrace_workers.core.admission.check import AdmissionCheck, KnownModels
 from headrace_workers.core.pipeline.task import Job
+from headrace_workers.features.generation.structured.tools import check_size, check_tools, offered
 
 _USUAL: Final = {name: getattr(Sampling(), name) for name in Sampling.model_fields if name != "max_tokens"}
 TURN_TOKENS: Final = 32  # that a template may add to a message
@@ -21,6 +22,7 @@ class PromptCheck(AdmissionCheck):
         """Raise InvalidRecord, which names the parameter, where a model that may answer lacks one that the job sets."""
         if not isinstance(job, GenerationJob):
             return
+        check_size(job.tools)
         asked = [name for name, usual in _USUAL.items() if getattr(job.sampling, name) != usual]
         for alias in job.chain if asked else ():
             lacks = self._models.lacks(alias)
@@ -32,9 +34,13 @@ class PromptCheck(AdmissionCheck):
                 )
 
     def is_doubtful(self, job: Job) -> bool:
-        """Return False where the prompt fits however it is cut into tokens, or only its model's worker can count it."""
+        """Return False where the prompt fits however it is cut into tokens, or only its model's worker can count it.
+        The schemas of tools take time, and templates write calls longer than they came.
+        """
         if not isinstance(job, GenerationJob):
             return False
+        if job.tools or any(each.tool_calls for each in job.messages):
+            return True
         context, turns = self._models.context_length(job.first_model), job.conversation
         most = sum(len(each.content.encode("utf-8", "surrogatepass")) + TURN_TOKENS for each in turns)  # a byte each
         return context is not None and most + self._models.longest_mark >= context
@@ -42,12 +48,14 @@ class PromptCheck(AdmissionCheck):
     def examine(self, job: Job) -> int | None:
         """Return the tokens of the prompt and the longest answer, None where only a guess can be had.
 
-        Raise PromptTooLong, or InvalidRecord where the prompt cannot be made.
+        Raise PromptTooLong, or InvalidRecord where the prompt cannot be made, or no model can be held to the tools.
         """
         if not isinstance(job, GenerationJob):
             return None
+        check_tools(job, self._models.knows_tools)
+        tools = offered(job.tools, job.tool_choice)
         try:
-            prompt = self._models.prompt_tokens(job.first_model, job.conversation, job.tenant)
+            prompt = self._models.prompt_tokens(job.first_model, job.conversation, job.tenant, tools)
         except PromptTooLong:
             raise
         except HeadraceError as error:  # permanent to a worker; here another job may be right

@@ -7,12 +7,12 @@ from llguidance import LLMatcher, LLTokenizer
 
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.tool import NamedTool, Tool, ToolChoice
+from headrace_workers.features.generation.structured.call_grammar import grammar_of_call
+from headrace_workers.features.generation.structured.tool_schemas import check_schemas
 from headrace_workers.features.generation.structured.tools import (
     MAX_TOOLS_BYTES,
     Dialect,
-    check_schemas,
     check_size,
-    grammar_of_call,
     offered,
 )
 

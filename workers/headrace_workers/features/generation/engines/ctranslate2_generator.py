@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 
 from headrace_schemas import HeadraceError, Message, Sampling
 from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.tool import Tool
 from headrace_workers.core.cores import available_cores
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.memory import keep_freed_memory
@@ -41,6 +42,7 @@ from headrace_workers.features.generation.engines.slots import Slots
 from headrace_workers.features.generation.engines.stopping import Row, Stopper, cut_at_stop, needs_stopper, presentable
 from headrace_workers.features.generation.models.broken_model import broken_model
 from headrace_workers.features.generation.models.registry import ModelCard, read_card, with_range
+from headrace_workers.features.generation.structured.tools import offered
 
 # Logits of one batch that are kept at once, in bytes: CTranslate2 keeps those of every step, prompt positions too.
 _LOGITS_BYTES = 64 * 1024 * 1024
@@ -164,7 +166,8 @@ class CTranslate2Generator:
         plain: list[_Prompt] = []
         seeded: list[_Prompt] = []
         for index, request in enumerate(requests):
-            prompt = self._prepare(index, request.messages, request.sampling, request.given_up)
+            tools = offered(request.tools, request.tool_choice)
+            prompt = self._prepare(index, request.messages, request.sampling, request.given_up, tools)
             if isinstance(prompt, HeadraceError):
                 answers[index] = prompt
             elif request.sampling.seed is not None and request.sampling.temperature > 0:
@@ -202,9 +205,14 @@ class CTranslate2Generator:
         return [found[index] for index in range(len(prompts))]
 
     def _prepare(
-        self, index: int, messages: Sequence[Message], sampling: Sampling, given_up: Callable[[], bool] = never
+        self,
+        index: int,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        given_up: Callable[[], bool] = never,
+        tools: Sequence[Tool] = (),
     ) -> _Prompt | HeadraceError:
-        tokens = self._prompts.encode(messages)
+        tokens = self._prompts.encode(messages, tools)
         if isinstance(tokens, HeadraceError):
             return tokens
         limit = min(sampling.max_tokens, self._prompts.room(len(tokens)))

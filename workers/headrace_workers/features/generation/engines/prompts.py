@@ -131,7 +131,7 @@ class Prompts:
         except (PromptTooLong, InvalidTemplate) as error:
             return error
         except RecursionError:
-            return InvalidTemplate("the parameters of a tool are nested too deep")
+            return InvalidTemplate("the tools are nested too deep for a prompt")
         return written if written.text else self._nothing()
 
     def _written(self, messages: Sequence[Message], tools: Sequence[Tool]) -> _Written:

@@ -17,7 +17,8 @@ from headrace_schemas.errors import Unparsable
 from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_TEXT
 from headrace_schemas.tool import Tool, ToolCall
 from headrace_workers.core.ports import Completion
-from headrace_workers.features.generation.structured.tools import OPEN, as_json, must_call, offered, validator_of
+from headrace_workers.features.generation.structured.tool_schemas import validator_of
+from headrace_workers.features.generation.structured.tools import OPEN, as_json, must_call, offered
 
 _NAMED: Final = ("arguments", "parameters")  # what a call's arguments are called, by dialect
 _SHOWN: Final = 200  # characters of a fault that a library found

@@ -1,21 +1,15 @@
-"""Tools that a model may call: which it is offered, how it writes a call, and the grammar of its answer. Pure."""
+"""Tools that a model may call: which it is offered, and how it writes a call. Light, since the bridge imports it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from functools import lru_cache
 from typing import Any, Final
 
-import jsonschema_rs
-from llguidance import LLMatcher
-
+from headrace_schemas import GenerationJob
 from headrace_schemas.errors import InvalidRecord
-from headrace_schemas.output_format import JsonSchemaFormat
 from headrace_schemas.tool import NamedTool, Tool, ToolChoice
-from headrace_workers.features.generation.structured.grammar import grammar_of
 
 MAX_TOOLS_BYTES: Final = 256 * 1024  # of all tools of a job, as JSON
-_PATTERN_BYTES: Final = 100_000  # of one pattern when it is compiled
 OPEN: Final = "<tool_call>"
 CLOSE: Final = "</tool_call>"
 
@@ -85,76 +79,21 @@ def check_size(tools: Sequence[Tool]) -> None:
         )
 
 
-def check_schemas(tools: Sequence[Tool]) -> None:
-    """Raise InvalidRecord, which names the tool, where its parameters are no schema that arguments can be held to."""
-    for place, tool in enumerate(tools):
-        param = f"tools[{place}].parameters"
-        kind = tool.parameters.get("type", "object")
-        if kind != "object" and not (isinstance(kind, list) and "object" in kind):
-            raise InvalidRecord(
-                f"the parameters of the tool {tool.name} have the type {as_json(kind)}: arguments "
-                'are an object, so say "type": "object"',
-                param=f"{param}.type",
-            )
-        try:
-            validator_of(tool)
-        except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError, RecursionError) as error:
-            wrong = str(error)
-        else:
-            wrong = LLMatcher.validate_grammar(grammar_of(_format(tool)))
-        if wrong:
-            raise InvalidRecord(f"the parameters of the tool {tool.name} cannot be held to: {wrong[:500]}", param=param)
-
-
-def validator_of(tool: Tool) -> Any:
-    """Return the validator of a tool's arguments, which fetches nothing and quotes no value."""
-    return _validator(as_json(arguments_schema(tool)))
-
-
-@lru_cache(maxsize=256)
-def _validator(schema: str) -> Any:
-    return jsonschema_rs.validator_for(
-        schema,
-        validate_formats=True,
-        pattern_options=jsonschema_rs.RegexOptions(size_limit=_PATTERN_BYTES),
-        offline=True,
-        mask="it",
-    )
-
-
-def grammar_of_call(tools: Sequence[Tool], choice: ToolChoice | None, dialect: Dialect) -> str:
-    """Return the grammar of an answer that may, or must, call one of the offered tools: llguidance's JSON notation.
-
-    `dialect` is the model's. Its text around a call is free where it may call none.
+def check_tools(job: GenerationJob, knows_tools: Callable[[str], bool]) -> None:
+    """Raise InvalidRecord where arguments cannot be held to a tool's schema, or a model of the job cannot choose
+    whether to call one. Not quick.
     """
-    offers = offered(tools, choice)
-    rules = [f"call: open ({' | '.join(f'call_{place}' for place in range(len(offers)))})"]
-    for place, tool in enumerate(offers):
-        name = as_json(f'{as_json(tool.name)}, "{dialect.arguments}": ')
-        rules.append(f'call_{place}: {name} @arguments_{place} "}}"')
-    lark = "\n".join([*_around(dialect, free=not must_call(choice)), *rules, ""])
-    return json.dumps({"grammars": [{"lark_grammar": lark}, *map(_arguments, range(len(offers)), offers)]})
+    if not job.tools:
+        return
+    from headrace_workers.features.generation.structured.tool_schemas import check_schemas
 
-
-def _around(dialect: Dialect, *, free: bool) -> list[str]:
-    """Return the rules for what stands around a call, and for an answer without one where it is `free`."""
-    opening = r'open: "{\"name\": "'
-    if dialect is Dialect.HERMES:
-        end = rf'"\n" call "\n{CLOSE}"'
-        if not free:
-            return [f'start: "{OPEN}" {end}', opening]
-        # A lazy rule ends at its first match, so what follows the tag is a call and never text.
-        return [f"start: TEXT | before {end}", f"TEXT: ~/(?s:.*{OPEN}.*)/", f"before[lazy]: /(?s:.*){OPEN}/", opening]
-    if not free:
-        return ["start: call", opening]
-    return ["start: TEXT | call", r'TEXT: ~/(?s:\s*\{\s*"name"\s*:.*)/', r'open[lazy]: /\{"name": /']
-
-
-def _arguments(place: int, tool: Tool) -> dict[str, Any]:
-    """Return the grammar of a tool's arguments as a part of another grammar."""
-    (grammar,) = json.loads(grammar_of(_format(tool)))["grammars"]
-    return {**grammar, "name": f"arguments_{place}"}
-
-
-def _format(tool: Tool) -> JsonSchemaFormat:
-    return JsonSchemaFormat(json_schema=arguments_schema(tool))
+    check_schemas(job.tools)
+    if job.tool_choice not in (None, "auto"):
+        return
+    if unable := next((alias for alias in job.chain if not knows_tools(alias)), None):
+        raise InvalidRecord(
+            f"the model {unable} cannot choose whether to call a tool: it knows none by itself. Set tool_choice to "
+            "required or to the name of a tool, or name another model",
+            param="tool_choice",
+            code="unsupported_parameter",
+        )
