@@ -56,6 +56,10 @@ class ModerationVerdict(OutgoingValue):
         dict[Name, ShortText],
         Field(description="The detectors that ran, with their versions. Another version may decide otherwise."),
     ] = {}
+    reason: Annotated[
+        ShortText | None,
+        Field(description="Why an answer is withheld that would be redacted: it would lose the format of its job."),
+    ] = None
     policy: Annotated[ShortText | None, Field(description="The version of the policy: a digest of its content.")] = None
 
     @property

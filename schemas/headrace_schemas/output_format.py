@@ -12,6 +12,7 @@ MAX_CHOICES: Final = 10_000  # and values of an enum
 MAX_PATTERN: Final = 20_000  # characters of a regular expression
 
 Failure = Literal["unparsable", "truncated", "unsatisfiable"]
+FormatName = Literal["json_schema", "json_object", "choice", "regex", "grammar"]
 
 _TYPE: Final = Field(description="The kind of format.")
 _NAME: Final = Field(description="Your name for the format. The model reads it, too.")

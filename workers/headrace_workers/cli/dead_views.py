@@ -19,7 +19,7 @@ def letter_row(letter: Any) -> tuple[str, ...]:
     return (
         letter.id,
         letter.job_id or letter.refers_to or "",
-        letter.category,
+        letter.failure or letter.category,
         letter.stage,
         str(letter.attempts),
         show_time(letter.died_at) + (" (replayed)" if letter.replayed_at else ""),
@@ -39,6 +39,8 @@ def letter_dict(letter: Any) -> dict[str, Any]:
         "tenant": letter.tenant,
         "category": letter.category,
         "reason": letter.reason,
+        "failure": letter.failure,
+        "place": letter.place,
         "stage": letter.stage,
         "attempts": letter.attempts,
         "topic": letter.topic,

@@ -52,7 +52,8 @@ def row(receipt: Receipt, width: int = ANSWER_WIDTH) -> Row:
             ms=f"{event.total_ms:,.0f}",
         )
     if isinstance(event, DeadLetter):
-        cause = f"{event.category} at {event.stage}: {event.reason}"
+        place = f" ({event.place})" if event.place else ""
+        cause = f"{event.failure or event.category} at {event.stage}: {event.reason}{place}"
         return Row(job, shorten(cause, width), "", "dead", "", "", "", "")
     return Row(job, shorten(event.reason or "(no reason given)", width), "", "cancelled", "", "", "", "")
 

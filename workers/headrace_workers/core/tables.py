@@ -67,8 +67,8 @@ _IS_UNIT = text("subject IS NOT NULL")
 _EXPIRING = text(f"deadline < {NEVER} AND state IN ('ready', 'waiting', 'parked', 'held')")
 
 
-def _index_of_refused(name: str) -> Index:
-    """Return the index of a column by which the sender of a refused record finds it."""
+def _index_of_few(name: str) -> Index:
+    """Return the index of a column that few dead letters have, such as those by which a refused record is found."""
     there = text(f'"{name}" IS NOT NULL')
     return Index(f"dead_letters_{name}", name, postgresql_where=there, sqlite_where=there)
 
@@ -213,6 +213,8 @@ DEAD_LETTERS: Final = Table(
     Column("tenant", String(64)),
     Column("category", String(16), nullable=False),
     Column("reason", Text, nullable=False),
+    Column("failure", String(16)),  # why its answer does not have the format that the job asks for
+    Column("place", Text),  # where
     Column("stage", String(32), nullable=False),
     Column("attempts", SmallInteger, nullable=False),
     Column("topic", String(64), nullable=False),
@@ -232,7 +234,7 @@ DEAD_LETTERS: Final = Table(
     Column("replayed_at", BigInteger),
     Index("dead_letters_died", "died_at"),
     Index("dead_letters_job", "job_id"),
-    *(_index_of_refused(name) for name in ("refers_to", "key", "ce_id", "ce_subject", "correlationid")),
+    *(_index_of_few(name) for name in ("failure", "refers_to", "key", "ce_id", "ce_subject", "correlationid")),
 )
 
 # Jobs that a gateway has admitted, until the ledger has them from Kafka.

@@ -22,6 +22,7 @@ from headrace_schemas import (
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_schemas.moderation import Action
+from headrace_schemas.output_format import JsonSchemaFormat
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Instructions, Moderation
@@ -210,3 +211,32 @@ def test_outputs_and_texts_that_were_brought_are_looked_at_together() -> None:
     outcomes = moderate([brought("a"), brought("b"), task(output("c"))], moderator=moderator)
     assert moderator.asked == ["a", "b", "c"]
     assert [type(outcome) for outcome in outcomes] == [Ended, Held, Done]
+
+
+TREE = JsonSchemaFormat(json_schema={"type": "object", "properties": {"mail": {"enum": ["a@b.de", "[EMAIL]"]}}})
+
+
+def redacted(text: str, event: Output) -> Done:
+    """Return the outcome for an answer of a job with a format, of which moderation shows this text."""
+    job = GenerationJob(model="m", prompt="hello", output=TREE)
+    (outcome,) = moderate([replace(task(event), job=job)], moderator=Scripted(says(text, (FINDING,), "redact")))
+    assert isinstance(outcome, Done)
+    return outcome
+
+
+def test_redaction_that_keeps_the_format_is_shown() -> None:
+    """What is redacted inside a string leaves an answer valid."""
+    done = redacted('{"mail": "[EMAIL]"}', output('{"mail": "a@b.de"}'))
+    assert isinstance(done.event, Moderated)
+    assert (done.event.answer.text, done.event.moderation.action) == ('{"mail": "[EMAIL]"}', "redact")
+    assert done.event.moderation.reason is None
+
+
+@pytest.mark.parametrize("text", ['{"mail": [EMAIL]}', '{"mail": "[SECRET]"}'])
+def test_redaction_that_breaks_the_format_withholds_the_answer(text: str) -> None:
+    """A job never completes with an answer that does not have its format: it is blocked, and says why."""
+    done = redacted(text, output('{"mail": "a@b.de"}'))
+    assert isinstance(done.event, Moderated)
+    assert (done.event.answer.text, done.event.moderation.action) == (None, "block")
+    assert (done.event.moderation.reason or "").startswith("without what is redacted, the answer is not")
+    assert done.event.moderation.findings == (FINDING,)

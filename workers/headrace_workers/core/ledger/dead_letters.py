@@ -13,6 +13,7 @@ from headrace_schemas import Category, DeadLetter, HeadraceError, Topic
 from headrace_schemas.event_types import job_type
 from headrace_schemas.events import Cost
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
+from headrace_schemas.output_format import Failure
 from headrace_workers.core.identity import end_id
 from headrace_workers.core.ledger.completion import ActiveJob, finish, lock_active
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
@@ -58,6 +59,8 @@ class Burial:
     sound: bool = False  # a refused record that is good in itself: it may have been taken in before
     origin: Origin = field(default_factory=Origin)
     cost: Cost | None = None  # of a job that called models
+    failure: Failure | None = None  # why its answer does not have the format that it asks for
+    place: str | None = None  # where
     error: HeadraceError | None = field(default=None, compare=False)  # that refused a record, while it is at hand
 
 
@@ -81,6 +84,8 @@ def letter(burial: Burial) -> DeadLetter:
             "tenant": burial.tenant,
             "category": burial.category,
             "reason": _clean(burial.reason),
+            "failure": burial.failure,
+            "place": None if burial.place is None else _clean(burial.place),
             "stage": burial.stage,
             "attempts": burial.attempts,
             "cost": burial.cost,
@@ -104,6 +109,8 @@ def letter_of(row: Any) -> DeadLetter:
             tenant=row.tenant,
             category=Category(row.category),
             reason=row.reason,
+            failure=row.failure,
+            place=row.place,
             stage=row.stage,
             attempts=row.attempts,
             topic=Topic(row.topic),
@@ -148,6 +155,8 @@ def letter_row(burial: Burial, now: int) -> dict[str, Any]:
         "tenant": burial.tenant,
         "category": str(burial.category),
         "reason": _clean(burial.reason),
+        "failure": burial.failure,
+        "place": None if burial.place is None else _clean(burial.place),
         "stage": burial.stage,
         "attempts": burial.attempts,
         "topic": str(burial.topic),
@@ -219,6 +228,8 @@ def job_burial(
     reason: str,
     subject: str | None = None,
     cost: Cost | None = None,
+    failure: Failure | None = None,
+    place: str | None = None,
 ) -> Burial:
     """Return the burial of an accepted job, or of a unit about this subject, at one of its steps."""
     return Burial(
@@ -235,5 +246,7 @@ def job_burial(
         correlationid=correlationid,
         refers_to=subject,
         cost=cost,
+        failure=failure,
+        place=place,
         origin=Origin(traceparent=traceparent, correlationid=correlationid),
     )

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headrace_schemas import Category, HeadraceError, Usage
+from headrace_schemas.errors import Unparsable
 from headrace_schemas.events import JobEvent
+from headrace_schemas.output_format import Failure
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.rows import Written
 
@@ -49,7 +51,10 @@ class Retry:
     A `REROUTABLE` one is tried at once with another model, if the stage knows of one. `otherwise` is used when no
     attempt is left, or no time before the deadline: the job goes on, ends or is held with it. Without it the job is
     then dead. `context` is handed to the next attempt and to every later stage. One that may be `billed`, such as an
-    answer that broke off, is charged with the most that it may cost.
+    answer that broke off, is charged with the most that it may cost; one with `usage` is charged for these tokens.
+
+    `failure` and `place` say why the answer does not have the format that its job asks for, and where. The next attempt
+    may write `more_tokens` than the job's routing reserved.
     """
 
     reason: str
@@ -58,6 +63,10 @@ class Retry:
     otherwise: "Done | Ended | Held | None" = None
     context: Mapping[str, Any] = field(default_factory=dict)
     billed: bool = False
+    usage: Usage | None = None
+    failure: Failure | None = None
+    place: str | None = None
+    more_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +125,14 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """The task cannot be done: the job ends in `dead` with this reason. `billed` is as of `Retry`."""
+    """The task cannot be done: the job ends in `dead` with this reason. The other fields are as of `Retry`."""
 
     category: Category
     reason: str
     billed: bool = False
+    usage: Usage | None = None
+    failure: Failure | None = None
+    place: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +148,7 @@ Outcome = Done | Ended | Retry | Wait | Held | Dead | Dropped
 def outcome_of(error: HeadraceError) -> Retry | Dead:
     """Return the outcome of a task that failed with an error: the error's category decides."""
     reason = reason_of(error)
+    failure, place = (error.failure, error.place) if isinstance(error, Unparsable) else (None, None)
     if error.category.retryable:
-        return Retry(reason, category=error.category, billed=error.billed)
-    return Dead(error.category, reason, billed=error.billed)
+        return Retry(reason, category=error.category, billed=error.billed, failure=failure, place=place)
+    return Dead(error.category, reason, billed=error.billed, failure=failure, place=place)

@@ -16,7 +16,8 @@ def estimate_tokens(job: Job) -> int:
     match job:
         case GenerationJob():
             turns = [message.content for message in job.messages] or [job.prompt or ""]
-            return sum(map(pieces, turns)) + job.sampling.max_tokens
+            shapes = [each.model_dump_json() for each in (job.output, *job.tools) if each is not None]
+            return sum(map(pieces, (*turns, *shapes))) + job.sampling.max_tokens
         case EvaluationJob():
             return pieces(job.input) + pieces(job.output) + 1
         case EmbeddingJob() | ModerationJob():

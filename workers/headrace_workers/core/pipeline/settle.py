@@ -18,8 +18,8 @@ from headrace_workers.core.ledger.charges import (
     NextCall,
     call_in,
     charge_of,
+    context_of,
     cost_in,
-    cost_of,
     lost,
     routed,
     spent_in,
@@ -112,7 +112,7 @@ def _settled(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome
         case Wait() | Held():
             return _put_aside(started, row, task, outcome, conditions)
         case Dead():
-            return settle_dead(started.stage, row, outcome, model_of(started.queue))
+            return _die(started, row, outcome, conditions)
         case Dropped():
             raise WrongOutcome("dropped a job, whose end somebody waits for")
     raise AssertionError(outcome)
@@ -348,7 +348,8 @@ def _retry(started: Started, row: StepRow, task: Task | Unit | None, retry: Retr
         why, category = f"given up after {row.attempts} attempts: {retry.reason}{before}", retry.category
     else:
         why, category = f"the deadline leaves no time to try again: {retry.reason}{before}", Category.EXPIRED
-    return settle_dead(started.stage, row, Dead(category, why, billed=retry.billed), model_of(started.queue))
+    dead = Dead(category, why, billed=retry.billed, usage=retry.usage, failure=retry.failure, place=retry.place)
+    return _die(started, row, dead, conditions)
 
 
 def _others_tried(started: Started, task: Task | Unit | None, retry: Retry) -> list[Attempt]:
@@ -374,8 +375,8 @@ def _later(
     if not isinstance(task, Task):
         return settled
     added: dict[str, Any] = dict(retry.context)
-    if here is not None and retry.billed:
-        charge = lost(call_in(task.context, here))
+    charge = None if here is None else _charge_of_failed(call_in(task.context, here), started, retry, conditions)
+    if charge is not None:
         added |= with_charge(task.context, charge)
         added |= _last_tried(retry.context, charge.amount)
     kept = {**task.context, **added}
@@ -383,15 +384,17 @@ def _later(
     if to is not None and to.model is not None:
         call = conditions.pipeline.call(to, task.job, len(row.job_payload) + len(row.payload or b"") + _size(kept))
         kept = routed(kept, call)
-    elif here is not None and retry.billed:
+    elif here is not None and charge is not None:
         call = call_in(kept, here)
+        call = replace(call, tokens=call.tokens + retry.more_tokens)
+        kept = routed(kept, call)
     if added or call is not None:
         context = pack(kept, task.stages[len(published(task.event)) :])
         wanted = wanted_call(call, kept)
-        refusal = _refusal(started.stage, row, row.attempts, kept) if wanted else None
+        refusal = _refusal(started.stage, row, row.attempts, kept, retry) if wanted else None
         settled = replace(settled, context=context, call=wanted, refusal=refusal)
     if to is None:
-        return settled
+        return replace(settled, tokens=row.tokens + retry.more_tokens) if retry.more_tokens else settled
     tokens = tokens_with(to.model, here, row.tokens, task.context) if to.model and here else row.tokens
     return replace(settled, queue=to.queue, group_key=to.group, prefix=to.prefix, tokens=tokens)
 
@@ -408,15 +411,36 @@ def _size(context: Mapping[str, Any]) -> int:
     return len(pack(context, ()) or b"")
 
 
-def settle_dead(stage: str, row: StepRow, outcome: Dead, model: str | None = None) -> Settled:
-    """Return the end of this job in `dead`. `model` was asked last, if one was."""
-    cost = cost_of(row.context, model if outcome.billed else None)
+def _die(started: Started, row: StepRow, outcome: Dead, conditions: Conditions) -> Settled:
+    """Return the end of a job in `dead`, with the charge of the call that failed last."""
+    model = model_of(started.queue)
+    call = None if model is None else call_in(context_of(row.context), model)
+    charge = None if call is None else _charge_of_failed(call, started, outcome, conditions)
+    return settle_dead(started.stage, row, outcome, charge)
+
+
+def _charge_of_failed(call: NextCall, started: Started, outcome: Retry | Dead, conditions: Conditions) -> Charge | None:
+    """Return the charge of a call whose answer is of no use; None where it costs nothing."""
+    if outcome.usage is not None:
+        return charge_of(call, outcome.usage, conditions.ran_ms / len(started.steps))
+    return lost(call) if outcome.billed else None
+
+
+def settle_dead(stage: str, row: StepRow, outcome: Dead, charge: Charge | None = None) -> Settled:
+    """Return the end of this job in `dead`. `charge` is of its last call, if that cost something."""
+    context = context_of(row.context)
+    if charge is not None:
+        context |= with_charge(context, charge)
+    cost = cost_in(context) if context.get(CALLS) else None
     return Settled(row.job_id, outcome, burial=_burial(stage, row, row.attempts, outcome, cost))
 
 
-def _refusal(stage: str, row: StepRow, attempts: int, context: Mapping[str, Any]) -> Burial:
-    """Return the end of a job that may not make its next call; the ledger says why."""
-    return _burial(stage, row, attempts, Dead(Category.QUOTA, ""), cost_in(context))
+def _refusal(
+    stage: str, row: StepRow, attempts: int, context: Mapping[str, Any], failed: Retry | None = None
+) -> Burial:
+    """Return the end of a job that may not make its next call; the ledger says why. `failed` is why it wants one."""
+    failure, place = (None, None) if failed is None else (failed.failure, failed.place)
+    return _burial(stage, row, attempts, Dead(Category.QUOTA, "", failure=failure, place=place), cost_in(context))
 
 
 def _burial(stage: str, row: StepRow, attempts: int, outcome: Dead, cost: Cost | None) -> Burial:
@@ -434,4 +458,6 @@ def _burial(stage: str, row: StepRow, attempts: int, outcome: Dead, cost: Cost |
         reason=outcome.reason,
         subject=row.subject,
         cost=cost,
+        failure=outcome.failure,
+        place=outcome.place,
     )

@@ -122,7 +122,8 @@ def why(event: dict[str, Any], cls: type | None, seen: Circumstances) -> tuple[s
         return (BATCH_CANCELLED if seen.cancelled else CANCELLED), reason
     if cls is DeadLetter:
         category = str(event["category"])
-        return (BATCH_EXPIRED if category == "expired" and seen.late else category), str(event["reason"])
+        code = event.get("failure") or category
+        return (BATCH_EXPIRED if category == "expired" and seen.late else code), str(event["reason"])
     return LOST, "its end cannot be read by this version"
 
 

@@ -11,6 +11,7 @@ from headrace_workers.core.ports import Completion, Generator, Request
 from headrace_workers.features.cache.calibration.audit_labels import compare
 from headrace_workers.features.cache.calibration.sampling import twice
 from headrace_workers.features.cache.store.audit_rows import Audited, Own
+from headrace_workers.features.generation.structured.in_prompt import with_format
 
 
 def audit(units: Sequence[Unit], *, generator: Generator) -> list[Outcome]:
@@ -27,7 +28,14 @@ def audit(units: Sequence[Unit], *, generator: Generator) -> list[Outcome]:
     ]
     times = [2 if twice(units[place].id) else 1 for place, _, _ in asked]
     requests = [
-        Request(job.conversation, job.sampling, job.tenant)
+        Request(
+            with_format(job.conversation, job),
+            job.sampling,
+            job.tenant,
+            output=job.output,
+            tools=job.tools,
+            tool_choice=job.tool_choice,
+        )
         for (_, job, _), count in zip(asked, times, strict=True)
         for _ in range(count)
     ]

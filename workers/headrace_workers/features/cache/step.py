@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from headrace_schemas import Category, GenerationJob, HeadraceError, Output, Usage
 from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_schemas.reasons import reason_of
 from headrace_schemas.recall import CacheMode, CacheTier, Recall
 from headrace_workers.core.identity import explored_id
 from headrace_workers.core.ledger.outcome import Dead, Done, Held, JobEnd, Outcome, Wait, outcome_of
@@ -15,7 +16,8 @@ from headrace_workers.core.ports import Moderator
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.cache.audit_step import compared
 from headrace_workers.features.cache.semantic.found import Awaited, Failed, Found, Hit, LookupRequest, Miss, NearMiss
-from headrace_workers.features.cache.store.entries import Served, Withdraw
+from headrace_workers.features.cache.store.entries import Disallow, Served, Withdraw
+from headrace_workers.features.generation.structured.validity import failure_of
 from headrace_workers.features.knowledge import grounds
 from headrace_workers.features.knowledge.grounding import afresh, grounded, ungrounded
 from headrace_workers.features.knowledge.passage_screening import SCREENED, Retrieves, find_screened
@@ -118,10 +120,29 @@ def recall(
         found.update(dict.fromkeys(freed, Miss()))
         passages |= _passages(freed, tasks, retrieval, passage_screener)
     for place, job in jobs.items():
-        outcomes[place] = _outcome(
-            tasks[place], job, found.get(place), passages.get(place), int(cache_ttl * 1000), max_wait, auditing
+        seen = found.get(place)
+        unfit = _unfit(job, seen)
+        outcome = _outcome(
+            tasks[place],
+            job,
+            seen if unfit is None else Miss(),
+            passages.get(place),
+            int(cache_ttl * 1000),
+            max_wait,
+            auditing,
         )
+        if unfit is not None and isinstance(outcome, Done):
+            outcome = replace(outcome, rows=(*outcome.rows, unfit))
+        outcomes[place] = outcome
     return outcomes
+
+
+def _unfit(job: GenerationJob, found: Found | None) -> Disallow | None:
+    """Return the end of a known answer that does not have the format which the job asks for; None for any other."""
+    if job.output is None or not isinstance(found, Hit):
+        return None
+    failure = failure_of(job.output, found.answer.text or "", found.answer.finish_reason)
+    return None if failure is None else Disallow(found.entry_id, reason_of(failure))
 
 
 def mode_of(job: Job, default: CacheMode) -> CacheMode:

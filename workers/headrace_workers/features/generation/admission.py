@@ -6,6 +6,7 @@ from headrace_schemas import GenerationJob, HeadraceError, Sampling
 from headrace_schemas.errors import InvalidRecord, PromptTooLong
 from headrace_workers.core.admission.check import AdmissionCheck, KnownModels
 from headrace_workers.core.pipeline.task import Job
+from headrace_workers.features.generation.structured.in_prompt import with_format
 from headrace_workers.features.generation.structured.tools import check_size, check_tools, offered
 
 _USUAL: Final = {name: getattr(Sampling(), name) for name in Sampling.model_fields if name != "max_tokens"}
@@ -41,7 +42,7 @@ class PromptCheck(AdmissionCheck):
             return False
         if job.tools or any(each.tool_calls for each in job.messages):
             return True
-        context, turns = self._models.context_length(job.first_model), job.conversation
+        context, turns = self._models.context_length(job.first_model), with_format(job.conversation, job)
         most = sum(len(each.content.encode("utf-8", "surrogatepass")) + TURN_TOKENS for each in turns)  # a byte each
         return context is not None and most + self._models.longest_mark >= context
 
@@ -53,11 +54,27 @@ class PromptCheck(AdmissionCheck):
         if not isinstance(job, GenerationJob):
             return None
         check_tools(job, self._models.knows_tools)
-        tools = offered(job.tools, job.tool_choice)
         try:
-            prompt = self._models.prompt_tokens(job.first_model, job.conversation, job.tenant, tools)
-        except PromptTooLong:
-            raise
+            prompt = self._models.prompt_tokens(
+                job.first_model, with_format(job.conversation, job), job.tenant, offered(job.tools, job.tool_choice)
+            )
+        except PromptTooLong as error:
+            raise self._too_long(error, job) from error
         except HeadraceError as error:  # permanent to a worker; here another job may be right
             raise InvalidRecord(str(error)) from error
         return None if prompt is None else prompt + job.sampling.max_tokens
+
+    def _too_long(self, error: PromptTooLong, job: GenerationJob) -> PromptTooLong:
+        """Return the error of a prompt that is too long; it says so if the format in the prompt makes it so."""
+        if job.output is None:
+            return error
+        try:
+            self._models.prompt_tokens(job.first_model, job.conversation, job.tenant)
+        except HeadraceError:
+            return error
+        found = PromptTooLong(
+            f"the format that stands in the prompt makes it too long: {error}; or shorten the schema, or set "
+            "output.in_prompt to false"
+        )
+        found.param = "output"
+        return found

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Final
 
-from headrace_schemas import Answer, Category, GenerationJob, HeadraceError
-from headrace_schemas.errors import PromptTooLong, ProviderNotAllowed
+from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Usage
+from headrace_schemas.errors import PromptTooLong, ProviderNotAllowed, Unparsable
 from headrace_schemas.events import Attempt
 from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_SHORT_TEXT
@@ -52,14 +52,20 @@ def category_of(error: HeadraceError, task: Task, model: str) -> Category:
     return error.category
 
 
-def failed_attempt(generator: Generator, category: Category, error: HeadraceError, ms: float) -> Attempt:
-    """Return the record of an attempt that failed. It names a provider only if that may have seen the text."""
+def failed_attempt(
+    generator: Generator, category: Category, error: HeadraceError, ms: float, usage: Usage | None = None
+) -> Attempt:
+    """Return the record of an attempt that failed. It names a provider only if that may have seen the text. `usage` is
+    of an answer that is of no use.
+    """
     return Attempt(
         model=generator.alias,
         provider=None if isinstance(error, ProviderNotAllowed) else _provider(generator),
         category=category,
         reason=reason_of(error),
+        failure=error.failure if isinstance(error, Unparsable) else None,
         ms=round(max(0, ms), 1),
+        usage=usage,
     )
 
 

@@ -72,6 +72,12 @@ def _duty(bridge: "BridgeParts") -> "FeatureDuty":
     return rerouting_of(bridge)
 
 
+def _metrics() -> Sequence[Callable[[Any], Any]]:
+    from headrace_workers.features.generation import metrics
+
+    return (metrics.unparsable_jobs,)
+
+
 def _checks() -> Sequence[Check]:
     from headrace_workers.features.generation.commands.model_checks import overflowing_models, unreachable_models
 
@@ -101,5 +107,6 @@ FEATURE = Feature(
     duties={"reroute": _duty},
     checks=_checks,
     engines=_engines,
+    metrics=_metrics,
     settings=_settings,
 )

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from headrace_schemas import Category, HeadraceError
-from headrace_schemas.errors import Unavailable
+from headrace_schemas.errors import Unavailable, Unparsable
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
@@ -131,6 +131,8 @@ class ModelHealth:
 
 def _is_failure(completion: Completion | HeadraceError) -> bool:
     if not isinstance(completion, HeadraceError) or completion.category is not Category.REROUTABLE:
+        return False
+    if isinstance(completion, Unparsable):  # it answered
         return False
     return not isinstance(completion, ProviderBusy) or (completion.after or _HARD_SECONDS) >= _HARD_SECONDS
 

@@ -4,11 +4,12 @@ from typing import Final
 
 from headrace_schemas import GenerationJob
 from headrace_workers.core.pipeline.chain import next_in_chain
-from headrace_workers.core.pipeline.stage import Stage, Weight
+from headrace_workers.core.pipeline.stage import FurtherAnswers, Stage, Weight, no_further_answers
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.features.generation.admission import TURN_TOKENS
 from headrace_workers.features.generation.engines.prefixes import digest_of
 from headrace_workers.features.generation.step import generate
+from headrace_workers.features.generation.structured.in_prompt import with_format
 from headrace_workers.features.generation.structured.tools import offered, size_of
 
 _ADDED_TURNS: Final = 8  # of other features, and of the marks that they add
@@ -42,7 +43,7 @@ def shared_prefix(job: Job) -> int | None:
     """
     if not isinstance(job, GenerationJob):
         return None
-    return digest_of(job.tenant, job.messages, offered(job.tools, job.tool_choice))
+    return digest_of(job.tenant, with_format(job.messages, job), offered(job.tools, job.tool_choice))
 
 
 def most_tokens(job: Job, read_bytes: int) -> int:
@@ -52,6 +53,13 @@ def most_tokens(job: Job, read_bytes: int) -> int:
     if tools := offered(job.tools, job.tool_choice):
         around += _ABOUT_TOOLS + size_of(tools)
     return read_bytes + around + job.sampling.max_tokens
+
+
+def further_answers(job: Job) -> FurtherAnswers:
+    """Return the further answer of a job that asks for a format or a call: one that lacks it may be asked for again."""
+    if isinstance(job, GenerationJob) and (job.output is not None or offered(job.tools, job.tool_choice)):
+        return FurtherAnswers(1)
+    return no_further_answers(job)
 
 
 GENERATE: Final = Stage(
@@ -66,4 +74,5 @@ GENERATE: Final = Stage(
     group=sampling_group,
     prefix=shared_prefix,
     most_tokens=most_tokens,
+    further_answers=further_answers,
 )

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeAlias
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Message, Output, Usage
+from headrace_schemas.errors import Unparsable
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, Wait, outcome_of
@@ -28,6 +30,10 @@ from headrace_workers.features.generation.drilled import Answers, Drilled
 from headrace_workers.features.generation.engines.remote.failures import ProviderBusy
 from headrace_workers.features.generation.model_health import ModelHealth, Permit
 from headrace_workers.features.generation.store.model_generations import ReturnedModel
+from headrace_workers.features.generation.structured.in_prompt import with_format
+from headrace_workers.features.generation.structured.tool_calls import with_tools
+from headrace_workers.features.generation.structured.validity import failure_of
+from headrace_workers.features.generation.unparsable import unparsable, with_room, without_room
 
 _UNSAID: Final = 30.0  # seconds, where a provider does not say when it takes calls again
 _PATIENCE: Final = 60.0  # seconds that an interactive job without a deadline waits, though another model could answer
@@ -67,10 +73,13 @@ def generate(
     requests = [
         Request(
             (*shown(job.tenant, _conversation(job, tasks[place].context)), *_turns(tasks[place].context)),
-            job.sampling,
+            with_room(job.sampling, tasks[place].context),
             job.tenant,
             _given_up(tasks[place], generator.alias, cancelled, begun, monotonic),
             share_of(tasks[place], generator.alias),
+            output=job.output,
+            tools=job.tools,
+            tool_choice=job.tool_choice,
         )
         for place, job in jobs
     ]
@@ -111,9 +120,26 @@ def _in_time(completion: Completion | HeadraceError, request: Request, ms: float
 def _outcome(task: Task, completion: Completion | HeadraceError, generator: Generator, ms: float) -> Outcome:
     if isinstance(completion, ProviderBusy) and (wait := put_off(task, completion, generator.alias)) is not None:
         return wait
+    if isinstance(completion, Unparsable):
+        return unparsable(task, completion, generator, ms, None, None)
     if isinstance(completion, HeadraceError):
         return _failure(task, completion, generator, ms)
-    return _answered(task, completion, generator, ms)
+    # A byte-level model may write a NUL, which no event may carry.
+    text = completion.text.replace("\x00", "\ufffd")
+    completion = replace(
+        completion,
+        text=text[:MAX_TEXT],
+        finish_reason="length" if len(text) > MAX_TEXT else completion.finish_reason,
+    )
+    # Calls of tools: found in the answer and checked, before anything reads it.
+    called = with_tools(completion, task.job, task.job_id) if isinstance(task.job, GenerationJob) else completion
+    if isinstance(called, Unparsable):
+        return unparsable(task, called, generator, ms, completion, _usage(completion))
+    completion = called
+    output = task.job.output if isinstance(task.job, GenerationJob) else None
+    if output is None or (error := failure_of(output, completion.text, completion.finish_reason)) is None:
+        return _answered(task, completion, generator, ms)
+    return unparsable(task, error, generator, ms, completion, _usage(completion))
 
 
 def _failure(task: Task, error: HeadraceError, generator: Generator, ms: float) -> Outcome:
@@ -129,12 +155,11 @@ def _failure(task: Task, error: HeadraceError, generator: Generator, ms: float) 
 
 
 def _answered(task: Task, completion: Completion, generator: Generator, ms: float) -> Done:
-    context = task.context
-    # A byte-level model may write a NUL, which no event may carry.
-    text = completion.text.replace("\x00", "\ufffd")
+    context, text = task.context, completion.text
     answer = Answer(
-        text=text[:MAX_TEXT],
-        finish_reason="length" if len(text) > MAX_TEXT else completion.finish_reason,
+        text=text,
+        finish_reason=completion.finish_reason,
+        tool_calls=completion.tool_calls,
         model=generator.alias,
         quantization=generator.quantization,
         usage=_usage(completion),
@@ -147,6 +172,7 @@ def _answered(task: Task, completion: Completion, generator: Generator, ms: floa
         Output(job_id=task.job_id, tenant=task.job.tenant, answer=answer),
         context={
             **({TRIED: []} if TRIED in context else {}),  # they are in the answer: another begins anew
+            **without_room(context),
             **seen_by(context, answer.provider, *(each.provider for each in answer.attempts)),
         },
         rows=(
@@ -187,9 +213,12 @@ def _source(remote: RemoteSource | None) -> dict[str, str | None]:
 
 
 def _conversation(job: GenerationJob, context: Mapping[str, Any]) -> tuple[Message, ...]:
-    """Return what the model reads: the job's conversation, or what a feature makes of it, such as one with passages."""
+    """Return what the model reads: the job's conversation, or what a feature makes of it, such as one with passages.
+    It names the format that the answer must have.
+    """
     changed = (each.conversation(job, context) for each in answering())
-    return next((messages for messages in changed if messages is not None), job.conversation)
+    found = next((messages for messages in changed if messages is not None), job.conversation)
+    return with_format(found, job)
 
 
 def _turns(context: Mapping[str, Any]) -> tuple[Message, ...]:

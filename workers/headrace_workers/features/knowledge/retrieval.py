@@ -10,6 +10,7 @@ from headrace_schemas.attributes import AnyFilter, AttributeMap
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.tool import Tool
+from headrace_workers.features.generation.structured.in_prompt import with_format
 from headrace_workers.features.generation.structured.tools import as_json, described, offered
 from headrace_workers.features.knowledge.admission import no_such_base
 from headrace_workers.features.knowledge.grounds import Found, Grounds, NoGrounds, UnknownBase, with_turn
@@ -178,7 +179,7 @@ class Retrieval:
         return max(1, min(job.sampling.max_tokens, context // _ANSWERS_SHARE))
 
     def _prompt_tokens(self, job: GenerationJob, messages: Sequence[Message]) -> int:
-        tools = offered(job.tools, job.tool_choice)
+        messages, tools = with_format(messages, job), offered(job.tools, job.tool_choice)
         counted = self.counts.prompt_tokens(job.first_model, messages, job.tenant, tools)
         if counted is not None:
             return counted

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from headrace_schemas import Category, GenerationJob, HeadraceError, Moderated, ModerationJob, ModerationVerdict, Output
+from headrace_schemas.errors import Unparsable
 from headrace_schemas.moderation import Action
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcome
@@ -14,6 +15,7 @@ from headrace_workers.core.ports import Instructions, Moderation, Moderator
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.cache.step import CONTEXT, ENTRY, GIVEN, TTL_MS
 from headrace_workers.features.cache.store.entries import Admit, Disallow, Withdraw
+from headrace_workers.features.generation.structured.validity import failure_of
 from headrace_workers.features.knowledge.grounding import USED
 from headrace_workers.features.moderation.asked_again import send_back, whole
 from headrace_workers.features.moderation.canary import UNMARKED, Canaries
@@ -74,16 +76,28 @@ def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
 def _passed_on(task: Task, output: Output, verdict: Moderation, told: ModerationVerdict) -> Done:
     """Return the text that goes on, and the effect of the policy's verdict on the cache."""
     answer, context = whole(task.context, output.answer)
+    text = None if verdict.action == "block" else verdict.text
+    if text is not None and (lost := _lost_format(task, output, text)) is not None:
+        text, told = None, told.model_copy(update={"action": "block", "reason": lost})
     return Done(
         Moderated(
             job_id=output.job_id,
             tenant=output.tenant,
-            answer=answer.with_text(None if verdict.action == "block" else verdict.text),
+            answer=answer.with_text(text),
             moderation=told,
         ),
         context=context,
         rows=_admission(task, output, verdict.action),
     )
+
+
+def _lost_format(task: Task, output: Output, text: str) -> str | None:
+    """Return why an answer may not be shown with this text: redaction took its format from it. None where it may be."""
+    wanted = task.job.output if isinstance(task.job, GenerationJob) else None
+    if wanted is None or text == output.text:
+        return None
+    failure = failure_of(wanted, text, "stop")  # as a whole: the answer had its format
+    return None if failure is None else reason_of(Unparsable(f"without what is redacted, {failure}"))
 
 
 def _admission(task: Task, output: Output, action: str) -> tuple[Written, ...]:

@@ -78,7 +78,9 @@ def _ever_less(head: Mapping[str, Any], value: bytes | None) -> Iterator[Mapping
         yield {**head, "receipt": json.loads(value)}
         head = {**head, "shortened": True}
     yield head
-    short = {name: said for name, said in head.items() if name not in ("metadata", "reason", "idempotency_key")}
+    short = {
+        name: said for name, said in head.items() if name not in ("metadata", "reason", "place", "idempotency_key")
+    }
     yield {**short, "shortened": True}
 
 
@@ -108,7 +110,7 @@ def _head(end: End, job_id: str) -> dict[str, Any]:
             return {"id": job_id, "tenant": end.tenant, "status": "cancelled", "reason": end.reason}
     return _present({
         "id": job_id, "tenant": end.tenant, "status": "failed", "category": str(end.category), "reason": end.reason,
-        "stage": end.stage, "attempts": end.attempts,
+        "failure": end.failure, "place": end.place, "stage": end.stage, "attempts": end.attempts,
     })  # fmt: skip
 
 

@@ -229,6 +229,8 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
         sa.Column("tenant", sa.String(length=64), nullable=True),
         sa.Column("category", sa.String(length=16), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("failure", sa.String(length=16), nullable=True),
+        sa.Column("place", sa.Text(), nullable=True),
         sa.Column("stage", sa.String(length=32), nullable=False),
         sa.Column("attempts", sa.SmallInteger(), nullable=False),
         sa.Column("topic", sa.String(length=64), nullable=False),
@@ -272,6 +274,14 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
         sqlite_where=sa.text('"correlationid" IS NOT NULL'),
     )
     op.create_index("dead_letters_died", "dead_letters", ["died_at"], unique=False)
+    op.create_index(
+        "dead_letters_failure",
+        "dead_letters",
+        ["failure"],
+        unique=False,
+        postgresql_where=sa.text('"failure" IS NOT NULL'),
+        sqlite_where=sa.text('"failure" IS NOT NULL'),
+    )
     op.create_index("dead_letters_job", "dead_letters", ["job_id"], unique=False)
     op.create_index(
         "dead_letters_key",

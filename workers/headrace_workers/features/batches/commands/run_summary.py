@@ -59,7 +59,7 @@ class Tally:
 
     def __init__(self, receipts: Iterable[Receipt] = ()) -> None:
         self.statuses: Counter[str] = Counter()
-        self.causes: Counter[str] = Counter()  # why jobs died: category at stage
+        self.causes: Counter[str] = Counter()  # why jobs died: failure or category, at stage
         self.moderated: Counter[str] = Counter()  # what moderation decided
         self.flagged: Counter[tuple[str, str]] = Counter()  # jobs by action and category: ("redact", "email")
         self.checked = 0  # jobs with a check that says yes or no
@@ -79,7 +79,7 @@ class Tally:
         self.statuses[receipt.status] += 1
         event = receipt.event
         if isinstance(event, DeadLetter):
-            self.causes[f"{event.category} at {event.stage}"] += 1
+            self.causes[f"{event.failure or event.category} at {event.stage}"] += 1
             return
         if isinstance(event, Result):
             if event.answer:

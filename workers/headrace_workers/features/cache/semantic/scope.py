@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Any
 
-from headrace_schemas import GenerationJob, Sampling
+from headrace_schemas import GenerationJob, Message, Sampling
 from headrace_schemas.grounding import WithoutPassages
 
 # An embedder reads some 250 tokens: of longer questions it would see the beginning alone.
@@ -17,7 +17,7 @@ def key_of(job: GenerationJob, model: str, *, screened: bool = False) -> str:
     """The very same request has the same key: SHA-256, in hexadecimal. `model` names the model and its version, and
     `screened` says whether the passages that it rests on are.
     """
-    turns = [(message.role, message.content) for message in job.conversation]
+    turns = [_turn(message) for message in job.conversation]
     return _digest({**_around(job, model, screened), "turns": turns})
 
 
@@ -54,7 +54,14 @@ def _around(job: GenerationJob, model: str, screened: bool) -> dict[str, Any]:
             around["knowledge_filter"] = job.knowledge_filter.model_dump(mode="json")
         if screened:
             around["screened"] = True
-    return around
+    wanted = job.model_dump(mode="json", include={"output", "tools", "tool_choice"}, exclude_defaults=True)
+    return {**around, **wanted}
+
+
+def _turn(message: Message) -> list[Any]:
+    """Return what a turn says: its role and text, and the calls of tools or the call whose result it is."""
+    calls = [[each.id, each.name, each.arguments] for each in message.tool_calls]
+    return [message.role, message.content, *([calls] if calls else []), *filter(None, [message.tool_call_id])]
 
 
 def _chosen(sampling: Sampling) -> dict[str, Any]:

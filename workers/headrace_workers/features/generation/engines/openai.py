@@ -11,15 +11,17 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.events import FinishReason
 from headrace_workers.core.ports import Request
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions
-from headrace_workers.features.generation.engines.remote.calls import Piece, count_or_none
+from headrace_workers.features.generation.engines.remote.calls import CallPiece, Piece, count_or_none
 from headrace_workers.features.generation.engines.remote.failure_statuses import failure_in_stream, failure_of_status
 from headrace_workers.features.generation.engines.remote.failures import AnswerLost, ProviderRefuses
 from headrace_workers.features.generation.engines.remote.generator import RemoteGenerator
 from headrace_workers.features.generation.engines.remote.http_client import failed_connection, http_client
+from headrace_workers.features.generation.engines.remote.native_format import openai_body
+from headrace_workers.features.generation.engines.remote.native_tools import openai_tools
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
 
-_FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length"}
+_FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length", "tool_calls": "tool_calls"}
 _NO_KEY: Final = "none"  # the client wants one; servers of your own take any
 
 
@@ -40,9 +42,8 @@ class OpenAIProvider:
 
     async def stream(self, request: Request) -> AsyncIterator[Piece]:
         """Ask for a chat completion, and yield its pieces as they come."""
-        key = self._model.api_key.read() if self._model.api_key else _NO_KEY  # each time: keys are exchanged
         try:
-            chunks = await self._client.with_options(api_key=key).chat.completions.create(**self._body(request))
+            chunks = await self._begin(self._body(request), openai_body(request.output, self._model))
             async with aclosing(chunks.__aiter__()) as found:
                 async for chunk in found:
                     yield _piece(chunk)
@@ -55,6 +56,17 @@ class OpenAIProvider:
         except ValueError as error:  # of the client's parser
             raise AnswerLost(f"{self._model.endpoint} sent a chunk that is not valid JSON") from error
 
+    async def _begin(self, body: dict[str, Any], output: dict[str, Any]) -> Any:
+        """Begin a call. A provider that cannot use the format is asked without it: the prompt names it, too."""
+        key = self._model.api_key.read() if self._model.api_key else _NO_KEY  # each time: keys are exchanged
+        create = self._client.with_options(api_key=key).chat.completions.create
+        try:
+            return await create(**body, **output)
+        except (self._openai.BadRequestError, self._openai.UnprocessableEntityError):
+            if not output:
+                raise
+            return await create(**body)
+
     async def close(self) -> None:
         """Close its connections."""
         await self._client.close()
@@ -63,7 +75,7 @@ class OpenAIProvider:
         sampling = request.sampling
         body: dict[str, Any] = {
             "model": self._model.model,
-            "messages": [{"role": each.role, "content": each.content} for each in request.messages],
+            **openai_tools(request, self._model),
             "stream": True,
             "stream_options": {"include_usage": True},
             "temperature": sampling.temperature,
@@ -78,11 +90,13 @@ class OpenAIProvider:
 def _piece(chunk: Any) -> Piece:
     """Return what is in a chunk, as far as there is anything: servers differ in what they leave out."""
     text, is_content, finish = "", False, None
+    calls: tuple[CallPiece, ...] = ()
     for choice in (getattr(chunk, "choices", None) or ())[:1]:
         delta = choice.delta
         text = str(getattr(delta, "content", None) or "")
         thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
-        is_content = bool(text or thought)
+        calls = tuple(_call_piece(each) for each in getattr(delta, "tool_calls", None) or ())
+        is_content = bool(text or thought or calls)
         if refusal := getattr(delta, "refusal", None):
             raise ProviderRefuses(f"the provider refused to answer: {str(refusal)[:200]}")
         if choice.finish_reason == "content_filter":
@@ -93,6 +107,7 @@ def _piece(chunk: Any) -> Piece:
     model, fingerprint = getattr(chunk, "model", None), getattr(chunk, "system_fingerprint", None)
     return Piece(
         text=text,
+        calls=calls,
         is_content=is_content,
         finish=finish,
         prompt_tokens=count_or_none(getattr(usage, "prompt_tokens", None)),
@@ -101,6 +116,17 @@ def _piece(chunk: Any) -> Piece:
         reasoning_tokens=count_or_none(getattr(written, "reasoning_tokens", None)),
         model=model if isinstance(model, str) else None,
         fingerprint=str(fingerprint)[:256] if fingerprint else None,
+    )
+
+
+def _call_piece(part: Any) -> CallPiece:
+    function = getattr(part, "function", None)
+    index = getattr(part, "index", None)
+    return CallPiece(
+        index=index if isinstance(index, int) else 0,
+        id=str(getattr(part, "id", None) or ""),
+        name=str(getattr(function, "name", None) or ""),
+        arguments=str(getattr(function, "arguments", None) or ""),
     )
 
 

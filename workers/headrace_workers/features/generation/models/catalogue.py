@@ -27,6 +27,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_CHAIN, Alias, Name, ShortText
+from headrace_schemas.output_format import FormatName
 from headrace_schemas.reasons import describe
 from headrace_workers.core.ports import OWN
 from headrace_workers.features.generation.models.secret_reference import SecretReference
@@ -63,7 +64,8 @@ class RemoteModel(BaseModel):
     """A model on another machine, and how it is asked. Times are in seconds.
 
     `provider` is whom tenants' allow-lists, rate limits and receipts name; `own` is a machine of yours. `open_calls`
-    is how many calls one worker holds open. `lacks` names parameters that the model refuses; `tools` may be one.
+    is how many calls one worker holds open. `lacks` names parameters that the model refuses, or `tools`, and `formats`
+    the formats to which the endpoint holds an answer: of others its prompt tells.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -83,6 +85,7 @@ class RemoteModel(BaseModel):
     requests_per_minute: Annotated[int, Field(ge=1)] | None = None
     tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
     lacks: frozenset[str] = frozenset()
+    formats: frozenset[FormatName] = frozenset({"json_schema", "json_object"})
 
     @property
     def is_own(self) -> bool:

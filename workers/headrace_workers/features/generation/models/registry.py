@@ -178,7 +178,8 @@ def card_fields(card: ModelCard) -> dict[str, object]:
     if card.remote is not None:
         remote = card.remote.model_dump(exclude={"model", "endpoint"}, exclude_none=True)
         key = {"api_key": str(card.remote.api_key)} if card.remote.api_key else {}
-        shown["remote"] = {**remote, "lacks": sorted(card.remote.lacks), **key}
+        sets = {"lacks": sorted(card.remote.lacks), "formats": sorted(card.remote.formats)}
+        shown["remote"] = {**remote, **sets, **key}
     return shown
 
 

@@ -1,0 +1,136 @@
+"""Chains whose first model gives answers without their format: real workers, a real Redis, and real servers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic_core import from_json
+from sqlalchemy import func, select
+from tests.services.eventually import eventually
+from tests.services.llama_server import llama_server
+from tests.services.redis import RedisServer
+from tests.workers.features.generation.outages.provider import Provider, catalogue, provider
+from tests.workers.features.generation.outages.small_bridge import SmallBridge
+from tests.workers.runtime.bridge.records import generation
+from tests.workers.serving import NAMES, tasks_of
+from tests.workers.worker_process import worker
+
+from headrace_schemas import GenerationJob, Message, Sampling
+from headrace_schemas.output_format import JsonSchemaFormat
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.tables import CLAIMS, JOBS
+from headrace_workers.features.generation.store.breakers import Breakers
+from headrace_workers.runtime.wire.live_queues import live_queues
+from headrace_workers.runtime.wire.redis_client import redis_client
+from headrace_workers.testing import make_echo_model
+
+TREE = JsonSchemaFormat(
+    json_schema={
+        "type": "object",
+        "properties": {"tall": {"type": "integer"}, "note": {"type": "string", "maxLength": 40}},
+        "required": ["tall"],
+        "additionalProperties": False,
+    }
+)
+CHAIN = ("far", "echo")
+
+
+@pytest.fixture
+def far() -> Iterator[Provider]:
+    """The provider of the model `far`, which always answers `far away`."""
+    with provider() as made:
+        yield made
+
+
+@pytest.fixture
+def bridge(ledger: Ledger, tmp_path: Path, redis_server: RedisServer, far: Provider) -> Iterator[SmallBridge]:
+    """A bridge of a home with the models `far` and `echo`, and an empty Redis."""
+    tasks_of(ledger, redis_server.url)._redis.flushall()
+    catalogue(tmp_path, {"far": far.url}, {"careful": [*CHAIN]}, first_token=60.0, idle=60.0, open_calls=8)
+    make_echo_model(tmp_path)
+    with SmallBridge(ledger, tmp_path, redis_server.url) as made:
+        yield made
+
+
+def asking(text: str, **changes: object) -> GenerationJob:
+    """Return a job whose echo is this text."""
+    turns = (Message(role="system", content="Be brief."), Message(role="user", content=text))
+    return generation(**{"model": CHAIN, "prompt": None, "messages": turns, "output": TREE, **changes})
+
+
+def listening(redis_server: RedisServer, *models: str) -> None:
+    """Wait until the workers of these models listen."""
+    queues = [f"model.{each}" for each in models]
+    eventually(lambda: len(live_queues(redis_client(redis_server.url), NAMES, queues) or ()) == len(models))
+
+
+def test_the_second_model_answers_where_the_first_one_is_unparsable(
+    bridge: SmallBridge, far: Provider, ledger: Ledger, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """At once, with the failure in the receipt; the breaker of the first stays closed, since it answers."""
+    with worker(tmp_path, redis_server, "generate", model="far"), worker(tmp_path, redis_server, "generate"):
+        listening(redis_server, "far", "echo")
+        ids = bridge.send([asking(f'{{"tall": {number}}}') for number in range(20)])
+        found = eventually(lambda: len(outputs := bridge.outputs(ids)) == len(ids) and outputs)
+    assert [from_json(found[each].answer.text or "") for each in ids] == [{"tall": number} for number in range(20)]
+    answer = found[ids[0]].answer
+    assert [(each.model, each.failure) for each in answer.attempts] == [("far", "unparsable"), ("echo", None)]
+    assert "the answer is not JSON" in (answer.because or "")
+    assert len(far.calls) == 20
+    health = ledger.of(Breakers).all().get("far")
+    assert health is None or health.breaker.state(ledger.now()) == "closed"
+
+
+def test_a_worker_that_is_killed_between_two_models_never_asks_the_first_again(
+    bridge: SmallBridge, far: Provider, ledger: Ledger, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """What the first model failed by is in the ledger: another worker goes on with the second."""
+    with worker(tmp_path, redis_server, "generate", model="far"):
+        with worker(tmp_path, redis_server, "generate") as second:
+            (job_id,) = bridge.send([asking('{"tall": 3, "note": "%%sleep:2%%"}')])
+            busy = select(func.count()).where(CLAIMS.c.queue == "model.echo", CLAIMS.c.started_at.is_not(None))
+            eventually(lambda: ledger.read(busy)[0][0] == 1)
+            second.kill()
+        with worker(tmp_path, redis_server, "generate"):
+            found = eventually(lambda: bridge.outputs([job_id]))
+    assert len(far.calls) == 1
+    assert [each.failure for each in found[job_id].answer.attempts] == ["unparsable", None]
+
+
+def test_a_job_that_no_model_answers_well_is_dead_and_is_replayed_with_its_format(
+    bridge: SmallBridge, far: Provider, ledger: Ledger, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """Its end names the failure and what was tried; the replay asks the last model again."""
+    with worker(tmp_path, redis_server, "generate", model="far"), worker(tmp_path, redis_server, "generate"):
+        listening(redis_server, "far", "echo")
+        (job_id,) = bridge.send([asking('{"tall": "three"}')])
+        (letter,) = eventually(lambda: ledger.dead(DeadFilter()))
+        assert (letter.job_id, letter.failure, letter.place) == (job_id, "unparsable", "/tall")
+        assert "tried before: far (reroutable: the answer is not JSON" in letter.reason
+        ledger.replay(DeadFilter())
+        ended = select(JOBS.c.replays).where(JOBS.c.state == "dead")
+        assert eventually(lambda: ledger.read(ended)) == [(1,)]
+    assert len(far.calls) == 1
+
+
+@pytest.mark.slow
+def test_a_server_that_holds_to_the_schema_answers_in_place_of_one_that_does_not(
+    ledger: Ledger, far: Provider, tmp_path: Path, redis_server: RedisServer, smollm2_gguf: Path
+) -> None:
+    """llama.cpp's server is sent the schema, and its small model answers with a tree."""
+    pytest.importorskip("xllamacpp")
+    tasks_of(ledger, redis_server.url)._redis.flushall()
+    with llama_server(smollm2_gguf) as url:
+        catalogue(tmp_path, {"far": far.url, "llama": f"{url}/v1"}, {}, first_token=300.0, idle=300.0, total=600.0)
+        with (
+            SmallBridge(ledger, tmp_path, redis_server.url) as bridge,
+            worker(tmp_path, redis_server, "generate", model="far"),
+            worker(tmp_path, redis_server, "generate", model="llama"),
+        ):
+            job = asking("How tall is an oak, in metres?", model=("far", "llama"), sampling=Sampling(max_tokens=64))
+            (job_id,) = bridge.send([job])
+            found = eventually(lambda: bridge.outputs([job_id]), 600)
+    answer = found[job_id].answer
+    assert isinstance(from_json(answer.text or "")["tall"], int)
+    assert [(each.model, each.failure) for each in answer.attempts] == [("far", "unparsable"), ("llama", None)]

@@ -1,0 +1,152 @@
+"""Answers that do not have the format that their job asks for."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.workers.features.generation.test_generate import Model, completion, task
+from tests.workers.runtime.bridge.records import generation
+
+from headrace_schemas import Category, GenerationJob, HeadraceError, Sampling, Usage
+from headrace_schemas.errors import Unparsable
+from headrace_schemas.output_format import JsonSchemaFormat
+from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry
+from headrace_workers.core.pipeline.chain import TRIED, tried_in
+from headrace_workers.core.pipeline.task import Task
+from headrace_workers.core.ports import Completion
+from headrace_workers.features.generation.another_try import objected
+from headrace_workers.features.generation.step import generate
+
+TREE = JsonSchemaFormat(
+    json_schema={"type": "object", "properties": {"tall": {"type": "integer"}}, "required": ["tall"]}
+)
+VALID, INVALID = '{"tall": 3}', '{"tall": "three"}'
+CUT = replace(completion('{"tall": '), finish_reason="length")
+
+
+def asking(**changes: Any) -> GenerationJob:
+    """Return a job that asks the model `small` for a tree."""
+    return generation(**{"model": "small", "output": TREE, **changes})
+
+
+def outcome_of_one(job: GenerationJob, answer: Completion | HeadraceError, **changes: Any) -> Outcome:
+    """Return the outcome of a job whose model gives this answer."""
+    (outcome,) = generate([replace(task(job), **changes)], generator=Model(answer))
+    return outcome
+
+
+def retried(outcome: Outcome) -> Task:
+    """Return the task of the next attempt."""
+    assert isinstance(outcome, Retry)
+    return replace(task(asking()), context=outcome.context)
+
+
+def test_an_answer_with_its_format_is_an_output() -> None:
+    """The engine is told the format, and a valid answer goes on."""
+    model = Model(completion(VALID))
+    (done,) = generate([task(asking())], generator=model)
+    assert isinstance(done, Done)
+    assert model.calls[0][0].output == TREE
+    assert "JSON Schema" in model.calls[0][0].messages[-1].content
+
+
+def test_an_unparsable_answer_ends_the_job_with_its_failure_and_place() -> None:
+    """A greedy model would write the same again: the job is dead at once, and its call is charged."""
+    dead = outcome_of_one(asking(), completion(INVALID))
+    assert isinstance(dead, Dead)
+    assert (dead.failure, dead.place) == ("unparsable", "/tall")
+    assert (dead.category, dead.usage) == (Category.REROUTABLE, Usage(prompt_tokens=7, completion_tokens=2))
+    assert "three" in dead.reason
+
+
+def test_the_next_model_of_a_chain_is_asked_at_once() -> None:
+    """The attempt that failed is noted with its failure and its tokens."""
+    retry = outcome_of_one(asking(model=("small", "large")), completion(INVALID))
+    assert isinstance(retry, Retry)
+    assert (retry.category, retry.failure, retry.place) == (Category.REROUTABLE, "unparsable", "/tall")
+    (tried,) = tried_in(retry.context)
+    assert (tried.model, tried.failure) == ("small", "unparsable")
+    assert tried.usage == Usage(prompt_tokens=7, completion_tokens=2)
+
+
+def test_a_model_that_draws_its_tokens_is_asked_once_more() -> None:
+    """And not a third time."""
+    job = asking(sampling=Sampling(temperature=0.7))
+    retry = outcome_of_one(job, completion(INVALID))
+    assert isinstance(retry, Retry)
+    assert retry.category != Category.REROUTABLE
+    dead = outcome_of_one(job, completion(INVALID), context=retry.context)
+    assert isinstance(dead, Dead)
+    assert dead.failure == "unparsable"
+    assert "tried before: small" in dead.reason
+
+
+def test_a_seeded_model_is_not_asked_again() -> None:
+    """It would draw the same tokens."""
+    assert isinstance(outcome_of_one(asking(sampling=Sampling(temperature=0.7, seed=1)), completion(INVALID)), Dead)
+
+
+def test_an_answer_that_was_cut_off_is_written_again_with_twice_the_room() -> None:
+    """The next attempt may write twice as many tokens, and what is more than the job reserved is reserved."""
+    retry = outcome_of_one(asking(sampling=Sampling(max_tokens=100)), CUT)
+    assert isinstance(retry, Retry)
+    assert (retry.failure, retry.more_tokens) == ("truncated", 100)
+    model = Model(completion(VALID))
+    (done,) = generate([retried(retry)], generator=model)
+    assert model.calls[0][0].sampling.max_tokens == 200
+    assert isinstance(done, Done)
+    assert done.context["room"] is None  # an answer that is asked for later has the usual room
+
+
+def test_an_answer_is_cut_off_twice_at_most() -> None:
+    """The job ends as truncated then."""
+    job = asking(sampling=Sampling(max_tokens=100))
+    first = outcome_of_one(job, CUT)
+    assert isinstance(first, Retry)
+    second = outcome_of_one(job, CUT, context=first.context)
+    assert isinstance(second, Dead)
+    assert second.failure == "truncated"
+
+
+def test_a_second_model_begins_with_the_usual_room() -> None:
+    """A model that was cut off twice gives way to the next one of the chain."""
+    job = asking(model=("small", "large"), sampling=Sampling(max_tokens=100))
+    first = outcome_of_one(job, CUT)
+    assert isinstance(first, Retry)
+    assert first.category != Category.REROUTABLE
+    second = outcome_of_one(job, CUT, context=first.context)
+    assert isinstance(second, Retry)
+    assert (second.category, second.context["room"], second.more_tokens) == (Category.REROUTABLE, None, 0)
+
+
+def test_more_room_is_bounded_by_the_context() -> None:
+    """What prompt and context leave is what there is; where that is no more, the job ends as truncated."""
+    retry = outcome_of_one(asking(sampling=Sampling(max_tokens=1500)), CUT)
+    assert isinstance(retry, Retry)
+    assert retry.more_tokens == 2048 - 7 - 1500
+    assert isinstance(outcome_of_one(asking(sampling=Sampling(max_tokens=2041)), CUT), Dead)
+
+
+def test_no_time_for_more_room() -> None:
+    """Where the deadline leaves no time for a longer answer, the job ends as truncated."""
+    dead = outcome_of_one(asking(), CUT, seconds_left=0.0)
+    assert isinstance(dead, Dead)
+    assert dead.failure == "truncated"
+
+
+def test_what_no_text_satisfies_ends_the_job_even_in_a_chain() -> None:
+    """Another model cannot do it either."""
+    error = Unparsable("no text has this format", "unsatisfiable")
+    dead = outcome_of_one(asking(model=("small", "large")), error)
+    assert isinstance(dead, Dead)
+    assert dead.failure == "unsatisfiable"
+
+
+@pytest.mark.parametrize("sent_back_by", ["asked_again", "floor"])
+def test_an_earlier_answer_stands_where_the_new_one_is_unparsable(sent_back_by: str) -> None:
+    """A job that was sent back to its model goes on with the answer of before, which had the format."""
+    context = {sent_back_by: {"times": 1, "used": [1, 1], "attempts": [], **objected(VALID, "again")}}
+    outcome = outcome_of_one(asking(), completion(INVALID), context=context)
+    assert isinstance(outcome, Done)
+    assert outcome.usage == Usage(prompt_tokens=7, completion_tokens=2)
+    assert TRIED not in outcome.context
