@@ -11,6 +11,7 @@ from tests.services.provider import Provider, Reply, providing
 from tests.workers.features.generation.engines.remote_models import REMOTE_ENGINES, remote
 
 from headrace_schemas import GenerationJob, Message, Sampling
+from headrace_schemas.errors import Unparsable
 from headrace_schemas.tool import NamedTool, Tool, ToolCall, ToolChoice
 from headrace_workers.core.ports import Completion, Request
 from headrace_workers.features.generation.structured.tool_calls import with_tools
@@ -22,6 +23,7 @@ WEATHER = Tool(
     parameters={"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 )
 CLOCK = Tool(name="clock")
+RECURSIVE = Tool(name="tree", parameters={"type": "object", "properties": {"left": {"$ref": "#"}}})
 ASKED = (Message(role="system", content="Be brief."), Message(role="user", content="Is it warm in Rome?"))
 ABOUT = (
     *ASKED,
@@ -119,7 +121,7 @@ def test_openai_is_asked_in_its_own_words(
         {
             "role": "assistant",
             "content": "I look.",
-            "tool_calls": [{"id": "a", "type": "function", "function": function}],
+            "tool_calls": [call],
         },
         {"role": "tool", "content": "12:00", "tool_call_id": "a"},
     ]
@@ -177,17 +179,53 @@ def test_broken_arguments_of_before_are_sent_on(tmp_path: Path, engine: str, pro
     assert json.dumps('{"x')[1:-1] in json.dumps(sent["messages"])
 
 
+@pytest.mark.parametrize(
+    ("choice", "tools", "names"),
+    [
+        (None, (WEATHER,), None), ("none", (WEATHER,), None), ("required", (RECURSIVE,), None),
+        ("required", (WEATHER, CLOCK), ["get_weather", "clock"]),
+        (NamedTool(name="clock"), (WEATHER, CLOCK), ["clock"]),
+    ],
+)  # fmt: skip
+def test_a_call_that_is_asked_for_in_words_has_a_format(
+    tmp_path: Path, provider: Provider, choice: ToolChoice | None, tools: tuple[Tool, ...], names: list[str] | None
+) -> None:
+    """An endpoint that takes no tools, but holds answers to JSON Schemas, is held to a call where one must be made."""
+    sent = body(tmp_path, "openai", provider, ask(ASKED, choice, *tools), lacks=["tools"], formats=["json_schema"])
+    if names is None:
+        assert "response_format" not in sent
+        return
+    schema = sent["response_format"]["json_schema"]["schema"]
+    found = [each["properties"]["name"]["enum"] for each in schema.get("anyOf", [schema])]
+    assert found == [[name] for name in names]
+
+
 @pytest.mark.integration
-@pytest.mark.parametrize("choice", ["required", NamedTool(name="get_weather")])
+@pytest.mark.parametrize("choice", ["required", NamedTool(name="set_lamp")])
 def test_llama_cpps_server_calls_a_tool(tmp_path: Path, smollm2_gguf: Path, choice: ToolChoice) -> None:
-    """A real server of OpenAI's API answers with a call that is valid by the tool's schema."""
+    """A real server that ignores `tool_choice` calls a tool where its entry lacks `tools`; without that its answer is
+    a typed failure.
+    """
     pytest.importorskip("xllamacpp")
-    job = GenerationJob(model="far", messages=ASKED, tools=(WEATHER,), tool_choice=choice)
+    schema = {
+        "type": "object",
+        "properties": {"on": {"type": "boolean"}},
+        "required": ["on"],
+        "additionalProperties": False,
+    }
+    lamp = Tool(name="set_lamp", description="Switches the lamp.", parameters=schema)
+    job = GenerationJob(model="far", prompt="Switch the lamp on.", tools=(lamp,), tool_choice=choice)
+    limits = {"context_length": 2048, "first_token": 120.0, "total": 240.0, "idle": 120.0}
+    found = {}
     with llama_server(smollm2_gguf) as url:
-        far = remote(tmp_path, "openai", url, context_length=2048, first_token=120.0, total=240.0, idle=120.0)
-        (found,) = far.generate([ask(ASKED, choice, WEATHER)])
-    assert isinstance(found, Completion), found
-    checked = with_tools(found, job, JOB_ID)
-    assert isinstance(checked, Completion), (checked, found)
-    assert checked.tool_calls[0].name == "get_weather"
-    assert isinstance(json.loads(checked.tool_calls[0].arguments)["city"], str)
+        for lacks in ((), ("tools",)):
+            home = tmp_path / f"home{len(lacks)}"
+            far = remote(home, "openai", url, lacks=list(lacks), formats=["json_schema"], **limits)
+            (answer,) = far.generate([ask(job.conversation, choice, lamp)])
+            assert isinstance(answer, Completion), answer
+            found[lacks] = with_tools(answer, job, JOB_ID)
+    checked = found["tools",]
+    assert isinstance(checked, Completion), checked
+    assert checked.tool_calls[0].name == "set_lamp"
+    assert isinstance(json.loads(checked.tool_calls[0].arguments)["on"], bool)
+    assert isinstance(found[()], Unparsable) or found[()].tool_calls

@@ -17,7 +17,7 @@ from headrace_workers.features.generation.engines.remote.failures import AnswerL
 from headrace_workers.features.generation.engines.remote.generator import RemoteGenerator
 from headrace_workers.features.generation.engines.remote.http_client import failed_connection, http_client
 from headrace_workers.features.generation.engines.remote.native_format import openai_body
-from headrace_workers.features.generation.engines.remote.native_tools import openai_tools
+from headrace_workers.features.generation.engines.remote.native_tools import call_format, openai_tools
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
 
@@ -43,7 +43,9 @@ class OpenAIProvider:
     async def stream(self, request: Request) -> AsyncIterator[Piece]:
         """Ask for a chat completion, and yield its pieces as they come."""
         try:
-            chunks = await self._begin(self._body(request), openai_body(request.output, self._model))
+            chunks = await self._begin(
+                self._body(request), openai_body(request.output or call_format(request, self._model), self._model)
+            )
             async with aclosing(chunks.__aiter__()) as found:
                 async for chunk in found:
                     yield _piece(chunk)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Final, Literal
 
-from headrace_schemas import Message
+from headrace_schemas import Answer, Message
 from headrace_schemas.tool import Tool, ToolCall
 from headrace_workers.features.generation.structured.tools import as_json, described
 
@@ -26,6 +26,11 @@ def in_words(messages: Sequence[Message], tools: Sequence[Tool]) -> tuple[Messag
     if turns and turns[0].role == "system":
         return (_turn("system", f"{turns[0].content}\n\n{offer}"), *turns[1:])
     return (_turn("system", offer), *turns)
+
+
+def said_in(answer: Answer) -> str:
+    """Return what a model said, its calls as JSON; nothing of an answer that is withheld."""
+    return "\n".join([*filter(None, [answer.text]), *map(call_in_words, answer.tool_calls)])
 
 
 def call_in_words(call: ToolCall) -> str:

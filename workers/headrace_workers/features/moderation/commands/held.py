@@ -89,14 +89,15 @@ def _texts(row: Any) -> tuple[str | None, str | None]:
     """Return the question, and the text that is held: an answer, or the text of a moderation job."""
     from headrace_schemas import EvaluationJob, GenerationJob, Moderated, Output
     from headrace_schemas.codec import decode_job, decode_value
+    from headrace_workers.features.moderation.call_texts import text_of
 
     job = decode_job(row.kind, row.payload)
     event = None if row.event is None else decode_value(row.event_type, row.event)
     asked = job.question if isinstance(job, GenerationJob) else job.input if isinstance(job, EvaluationJob) else None
     if isinstance(event, Output):
-        return asked, event.text
+        return asked, text_of(event.answer)
     if isinstance(event, Moderated):
-        return asked, event.answer.text
+        return asked, None if event.answer.text is None else text_of(event.answer)
     return asked, job.output if isinstance(job, EvaluationJob) else getattr(job, "input", None)
 
 

@@ -9,10 +9,17 @@ from itertools import groupby, takewhile
 from typing import Any
 
 from headrace_schemas import Message
+from headrace_schemas.output_format import JsonSchemaFormat
 from headrace_schemas.tool import Tool, ToolCall
 from headrace_workers.core.ports import Request
 from headrace_workers.features.generation.models.catalogue import RemoteModel
-from headrace_workers.features.generation.structured.tools import described, must_call, offered
+from headrace_workers.features.generation.structured.tools import (
+    arguments_schema,
+    as_json,
+    described,
+    must_call,
+    offered,
+)
 from headrace_workers.features.generation.structured.tools_in_prompt import in_words
 
 
@@ -33,6 +40,28 @@ def openai_tools(request: Request, model: RemoteModel) -> dict[str, Any]:
         "tool_choice": "required" if must_call(request.tool_choice) else "auto",
         "parallel_tool_calls": False,
     }
+
+
+def call_format(request: Request, model: RemoteModel) -> JsonSchemaFormat | None:
+    """Return the format of a call that must be made and is asked for in words; None for all other requests.
+
+    Schemas that refer to their own parts say something else inside another schema: those are left out.
+    """
+    tools = offered(request.tools, request.tool_choice)
+    if "tools" not in model.lacks or not tools or not must_call(request.tool_choice):
+        return None
+    calls = [
+        {
+            "type": "object",
+            "properties": {"name": {"type": "string", "enum": [each.name]}, "arguments": arguments_schema(each)},
+            "required": ["name", "arguments"],
+            "additionalProperties": False,
+        }
+        for each in tools
+    ]
+    if '"$ref"' in as_json(calls):
+        return None
+    return JsonSchemaFormat(json_schema=calls[0] if len(calls) == 1 else {"anyOf": calls}, in_prompt=False)
 
 
 def anthropic_tools(request: Request, model: RemoteModel) -> dict[str, Any]:
