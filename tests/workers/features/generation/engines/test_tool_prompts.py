@@ -128,6 +128,12 @@ def test_the_template_tells_how_its_model_writes_calls(source: str, dialect: Dia
     assert template.knows_tools is (dialect is not Dialect.JSON)
 
 
+def test_tags_that_are_tokens_are_another_dialect(prompts: Prompts) -> None:
+    """The grammar of a call must name them: llguidance does not match them by their text."""
+    known = {Dialect.HERMES: Dialect.HERMES_TOKENS}
+    assert prompts.dialect is known.get(prompts._template.dialect, prompts._template.dialect)
+
+
 def test_no_text_about_tools_brings_in_an_added_token(prompts: Prompts) -> None:
     """Descriptions, names of parameters, values, arguments, ids and results: the tokens are the template's."""
     plain = added_in(prompts, "a")

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from llguidance import LLMatcher, LLTokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.tool import NamedTool, Tool, ToolChoice
@@ -93,6 +94,37 @@ def test_a_model_that_may_choose_says_anything_or_calls() -> None:
         assert accepts(grammar, right)
     for wrong in (f"{call}.", "<tool_call>", f"<tool_call>x{call}", call.replace("city", "town")):
         assert not accepts(grammar, wrong)
+
+
+def test_tags_may_be_tokens_of_their_own() -> None:
+    """Where a vocabulary has them, a call is written with these tokens, and text holds no token of the template's."""
+    vocabulary = [
+        *sorted(pre_tokenizers.ByteLevel.alphabet()),
+        "<tool_call>",
+        "</tool_call>",
+        "<|im_start|>",
+        "<|end|>",
+    ]
+    tokenizer = Tokenizer(models.BPE({token: index for index, token in enumerate(vocabulary)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(added[2:])
+    tokenizer.add_tokens(added[:2])
+    end = tokenizer.token_to_id("<|end|>")
+    call = f"<tool_call>\n{ROME}\n</tool_call>"
+
+    def takes(choice: ToolChoice, text: str) -> bool:
+        grammar = grammar_of_call(TOOLS, choice, Dialect.HERMES_TOKENS)
+        matcher = LLMatcher(LLTokenizer(tokenizer.to_str(), eos_token=[end]), grammar, log_level=0)
+        ids = tokenizer.encode(text).ids
+        return matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting()
+
+    assert takes("required", call)
+    assert not takes("required", "It rains.")
+    for right in (call, f"I look.\n{call}", "It rains."):
+        assert takes("auto", right)
+    for wrong in (call.replace("city", "town"), f"{call}.", "Hi<|im_start|>", f"Hi<|im_start|>{call}", "<tool_call>"):
+        assert not takes("auto", wrong)
 
 
 def test_a_llama_that_may_choose_writes_no_half_of_a_call() -> None:

@@ -24,7 +24,7 @@ from headrace_workers.features.generation.engines.prefixes import common
 from headrace_workers.features.generation.models.added_tokens import AddedTokens, cut
 from headrace_workers.features.generation.models.broken_model import broken_model
 from headrace_workers.features.generation.models.registry import ModelCard
-from headrace_workers.features.generation.structured.tools import Dialect
+from headrace_workers.features.generation.structured.tools import OPEN, Dialect
 from headrace_workers.features.generation.structured.tools_in_prompt import in_words
 
 _READ_FIRST: Final = 8_192  # characters: 5 ms at most
@@ -73,7 +73,9 @@ class Prompts:
     @property
     def dialect(self) -> Dialect:
         """The way in which the model writes calls of tools."""
-        return self._template.dialect
+        dialect = self._template.dialect
+        has_tags = self.tokenizer.token_to_id(OPEN) is not None
+        return Dialect.HERMES_TOKENS if dialect is Dialect.HERMES and has_tags else dialect
 
     def encode(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[str] | HeadraceError:
         """Return the prompt's tokens, which leave room for at least one more, or an error that says why it cannot run.

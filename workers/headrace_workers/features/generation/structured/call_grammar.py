@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from headrace_schemas.output_format import JsonSchemaFormat
 from headrace_schemas.tool import Tool, ToolChoice
@@ -16,6 +16,8 @@ from headrace_workers.features.generation.structured.tools import (
     must_call,
     offered,
 )
+
+_TEXT: Final = "/(?s:.*)/"  # characters alone: what is not an expression may hold tokens such as <|im_start|>
 
 
 def grammar_of_call(tools: Sequence[Tool], choice: ToolChoice | None, dialect: Dialect) -> str:
@@ -35,15 +37,21 @@ def grammar_of_call(tools: Sequence[Tool], choice: ToolChoice | None, dialect: D
 def _around(dialect: Dialect, *, free: bool) -> list[str]:
     """Return the rules for what stands around a call, and for an answer without one where it is `free`."""
     opening = r'open: "{\"name\": "'
+    if dialect is Dialect.HERMES_TOKENS:  # llguidance matches such tokens by name alone, never by their text
+        end = rf'{OPEN} "\n" call "\n" {CLOSE}'
+        if not free:
+            return [f"start: {end}", opening]
+        return [f"start: TEXT | TEXT {end}", rf"TEXT: {_TEXT} & ~/(?s:.*{OPEN}.*)/", opening]
     if dialect is Dialect.HERMES:
         end = rf'"\n" call "\n{CLOSE}"'
         if not free:
             return [f'start: "{OPEN}" {end}', opening]
         # A lazy rule ends at its first match, so what follows the tag is a call and never text.
-        return [f"start: TEXT | before {end}", f"TEXT: ~/(?s:.*{OPEN}.*)/", f"before[lazy]: /(?s:.*){OPEN}/", opening]
+        before = f"before[lazy]: /(?s:.*){OPEN}/"
+        return [f"start: TEXT | before {end}", rf"TEXT: {_TEXT} & ~/(?s:.*{OPEN}.*)/", before, opening]
     if not free:
         return ["start: call", opening]
-    return ["start: TEXT | call", r'TEXT: ~/(?s:\s*\{\s*"name"\s*:.*)/', r'open[lazy]: /\{"name": /']
+    return ["start: TEXT | call", rf'TEXT: {_TEXT} & ~/(?s:\s*\{{\s*"name"\s*:.*)/', r'open[lazy]: /\{"name": /']
 
 
 def _arguments(place: int, tool: Tool) -> dict[str, Any]:

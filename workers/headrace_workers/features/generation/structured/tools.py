@@ -18,6 +18,7 @@ class Dialect(StrEnum):
     """The way in which a model writes a call. `JSON` is asked of models whose template knows no tools."""
 
     HERMES = "hermes"  # Qwen and others: <tool_call>\n{"name": …, "arguments": …}\n</tool_call>
+    HERMES_TOKENS = "hermes with tokens"  # the same, with tags that are tokens of their own
     LLAMA = "llama"  # Llama 3.1 and later: {"name": …, "parameters": …}
     JSON = "json"  # {"name": …, "arguments": …}
 
