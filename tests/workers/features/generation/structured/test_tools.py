@@ -98,13 +98,8 @@ def test_a_model_that_may_choose_says_anything_or_calls() -> None:
 
 def test_tags_may_be_tokens_of_their_own() -> None:
     """Where a vocabulary has them, a call is written with these tokens, and text holds no token of the template's."""
-    vocabulary = [
-        *sorted(pre_tokenizers.ByteLevel.alphabet()),
-        "<tool_call>",
-        "</tool_call>",
-        "<|im_start|>",
-        "<|end|>",
-    ]
+    added = ["<tool_call>", "</tool_call>", "<|im_start|>", "<|end|>"]
+    vocabulary = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *added]
     tokenizer = Tokenizer(models.BPE({token: index for index, token in enumerate(vocabulary)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
