@@ -133,10 +133,13 @@ class Answer(OutgoingValue):
     grounding: Annotated[Grounding | None, Field(description="The passages, if the job named a knowledge base.")] = None
 
     def with_text(self, text: str | None) -> Self:
-        """Return the same answer with another text, or with none. Raise ValidationError for a value that is no text."""
+        """Return the same answer with another text, or with none and no calls either. Raise ValidationError for a value
+        that is no text.
+        """
         if text == self.text:
             return self
-        return type(self).model_validate({**dict(self), "text": text})
+        calls = () if text is None else self.tool_calls
+        return type(self).model_validate({**dict(self), "text": text, "tool_calls": calls})
 
 
 class StageRecord(OutgoingValue):

@@ -90,6 +90,22 @@ class Reply:
         else:
             self.event(self._chunk({"content": text}))
 
+    def call(self, call_id: str, name: str, *parts: str, index: int = 0) -> None:
+        """Send a call of a tool, its arguments in these parts."""
+        if self.heard.is_anthropic:
+            block = {"type": "tool_use", "id": call_id, "name": name, "input": {}}
+            place = {"index": index + 1}
+            self.event({"type": "content_block_start", **place, "content_block": block}, "content_block_start")
+            for part in parts:
+                delta = {"type": "input_json_delta", "partial_json": part}
+                self.event({"type": "content_block_delta", **place, "delta": delta}, "content_block_delta")
+            self.event({"type": "content_block_stop", **place}, "content_block_stop")
+            return
+        head = {"index": index, "id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}
+        self.event(self._chunk({"tool_calls": [head]}))
+        for part in parts:
+            self.event(self._chunk({"tool_calls": [{"index": index, "function": {"arguments": part}}]}))
+
     def think(self, text: str) -> None:
         """Send a part of what the model thinks."""
         if self.heard.is_anthropic:
@@ -106,7 +122,7 @@ class Reply:
             usage = {"output_tokens": written}
             if thought is not None:
                 usage["output_tokens_details"] = {"thinking_tokens": thought}
-            reason = {"stop": "end_turn", "length": "max_tokens"}.get(finish, finish)
+            reason = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}.get(finish, finish)
             self.event({"type": "content_block_stop", "index": 0}, "content_block_stop")
             self.event({"type": "message_delta", "delta": {"stop_reason": reason}, "usage": usage}, "message_delta")
             self.event({"type": "message_stop"}, "message_stop")
@@ -126,7 +142,7 @@ class Reply:
         else:
             self.event({"error": {"message": message, "type": "server_error"}})
 
-    def _chunk(self, delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:
+    def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
         return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": MODEL,
                 "system_fingerprint": "fp_1",
                 "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}  # fmt: skip

@@ -83,7 +83,8 @@ def _shown(event: Result) -> str:
         return "(none asked for)"
     if event.answer.finish_reason == "abstained" and event.answer.grounding:
         return f"(nothing relevant in {event.answer.grounding.knowledge})"
-    return event.answer.text or "(empty)"
+    calls = [f"{each.name}({each.arguments})" for each in event.answer.tool_calls]
+    return "\n".join(filter(None, [event.answer.text, *calls])) or "(empty)"
 
 
 def source(answer: Answer) -> str:

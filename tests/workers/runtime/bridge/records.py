@@ -19,6 +19,7 @@ from headrace_schemas.codec import encode
 from headrace_schemas.errors import InputTooLong, PromptTooLong, UnknownModel
 from headrace_schemas.event_types import Event, topic_for, type_of
 from headrace_schemas.review import Review
+from headrace_schemas.tool import Tool
 from headrace_workers.core.admission.parts import AdmissionParts, admission_rules
 from headrace_workers.core.admission.rules import AdmissionRules
 from headrace_workers.core.ledger.ledger import Ledger
@@ -60,7 +61,13 @@ class Models:
         """`other` has no `seed`."""
         return frozenset({"seed"} if alias == "other" else ())
 
-    def prompt_tokens(self, alias: str, messages: Sequence[Message], tenant: str) -> int | None:
+    def knows_tools(self, alias: str) -> bool:
+        """Only `other` does."""
+        return alias == "other"
+
+    def prompt_tokens(
+        self, alias: str, messages: Sequence[Message], tenant: str, tools: Sequence[Tool] = ()
+    ) -> int | None:
         """A guess for `echo`; `other` counts 1,000 a message, holds 3,000, and refuses a word in its template."""
         if alias == "echo":
             return None

@@ -11,6 +11,7 @@ from headrace_workers.core.admission.check import AdmissionCheck, KnownModels
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.features.generation.structured.in_prompt import with_format
 from headrace_workers.features.generation.structured.schemas import check_format, is_known
+from headrace_workers.features.generation.structured.tools import check_size, check_tools, offered
 
 _USUAL: Final = {name: getattr(Sampling(), name) for name in Sampling.model_fields if name != "max_tokens"}
 TURN_TOKENS: Final = 32  # that a template may add to a message
@@ -31,6 +32,7 @@ class PromptCheck(AdmissionCheck):
             return
         if job.output is not None and is_known(job.output):
             check_format(job.output)
+        check_size(job.tools)
         asked = [name for name, usual in _USUAL.items() if getattr(job.sampling, name) != usual]
         for alias in job.chain if asked else ():
             lacks = self._models.lacks(alias)
@@ -43,10 +45,12 @@ class PromptCheck(AdmissionCheck):
 
     def is_doubtful(self, job: Job) -> bool:
         """Return False where the job's format is known, and the prompt fits however it is cut into tokens, or only its
-        model's worker can count it.
+        model's worker can count it. The schemas of tools take time, and templates write calls longer than they came.
         """
         if not isinstance(job, GenerationJob):
             return False
+        if job.tools or any(each.tool_calls for each in job.messages):
+            return True
         if job.output is not None and not is_known(job.output):
             return True
         context, turns = self._models.context_length(job.first_model), with_format(job.conversation, job)
@@ -56,14 +60,18 @@ class PromptCheck(AdmissionCheck):
     def examine(self, job: Job) -> int | None:
         """Return the tokens of the prompt and the longest answer, None where only a guess can be had.
 
-        Raise PromptTooLong, or InvalidRecord where the prompt cannot be made or no answer can have the job's format.
+        Raise PromptTooLong, or InvalidRecord where the prompt cannot be made, no answer can have the job's format, or
+        no model can be held to the tools.
         """
         if not isinstance(job, GenerationJob):
             return None
         if job.output is not None:
             check_format(job.output)
+        check_tools(job, self._models.knows_tools)
         try:
-            prompt = self._models.prompt_tokens(job.first_model, with_format(job.conversation, job), job.tenant)
+            prompt = self._models.prompt_tokens(
+                job.first_model, with_format(job.conversation, job), job.tenant, offered(job.tools, job.tool_choice)
+            )
         except PromptTooLong as error:
             raise self._too_long(error, job) from error
         except HeadraceError as error:  # permanent to a worker; here another job may be right

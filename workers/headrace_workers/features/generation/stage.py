@@ -10,8 +10,10 @@ from headrace_workers.features.generation.admission import TURN_TOKENS
 from headrace_workers.features.generation.engines.prefixes import digest_of
 from headrace_workers.features.generation.step import generate
 from headrace_workers.features.generation.structured.in_prompt import with_format
+from headrace_workers.features.generation.structured.tools import offered, size_of
 
 _ADDED_TURNS: Final = 8  # of other features, and of the marks that they add
+_ABOUT_TOOLS: Final = 256  # tokens of words about calls; templates may write tools with as many blanks as characters
 
 
 def own_model(_job_id: str, job: Job, _judge: str | None) -> str | None:
@@ -36,19 +38,28 @@ def sampling_group(job: Job, job_id: str) -> str:
 
 
 def shared_prefix(job: Job) -> int | None:
-    """Return the same number for all jobs of a tenant that begin with the same long system prompt; None for others."""
-    return digest_of(job.tenant, with_format(job.messages, job)) if isinstance(job, GenerationJob) else None
+    """Return the same number for all jobs of a tenant that begin with the same long system prompt and tools; None for
+    others.
+    """
+    if not isinstance(job, GenerationJob):
+        return None
+    return digest_of(job.tenant, with_format(job.messages, job), offered(job.tools, job.tool_choice))
 
 
 def most_tokens(job: Job, read_bytes: int) -> int:
     """Return the most tokens that one answer may read and write: no text has more tokens than bytes."""
     assert isinstance(job, GenerationJob)  # noqa: S101 - no other asks for a model of its own
-    return read_bytes + TURN_TOKENS * (len(job.conversation) + _ADDED_TURNS) + job.sampling.max_tokens
+    around = TURN_TOKENS * (len(job.conversation) + _ADDED_TURNS)
+    if tools := offered(job.tools, job.tool_choice):
+        around += _ABOUT_TOOLS + size_of(tools)
+    return read_bytes + around + job.sampling.max_tokens
 
 
 def further_answers(job: Job) -> FurtherAnswers:
-    """Return the further answer of a job that asks for a format: one that does not have it may be asked for again."""
-    return FurtherAnswers(1) if isinstance(job, GenerationJob) and job.output is not None else no_further_answers(job)
+    """Return the further answer of a job that asks for a format or a call: one that lacks it may be asked for again."""
+    if isinstance(job, GenerationJob) and (job.output is not None or offered(job.tools, job.tool_choice)):
+        return FurtherAnswers(1)
+    return no_further_answers(job)
 
 
 GENERATE: Final = Stage(

@@ -29,6 +29,7 @@ from headrace_workers.features.generation.attempt import (
 from headrace_workers.features.generation.monitored_generator import BreakerIsOpen
 from headrace_workers.features.generation.store.model_generations import ReturnedModel
 from headrace_workers.features.generation.structured.in_prompt import with_format
+from headrace_workers.features.generation.structured.tool_calls import with_tools
 from headrace_workers.features.generation.structured.validity import failure_of
 from headrace_workers.features.generation.unparsable import forgotten, repairing, unparsable, with_room, without_repair
 
@@ -127,6 +128,11 @@ def _checked(task: Task, completion: Completion, generator: Generator, ms: float
         text=text[:MAX_TEXT],
         finish_reason="length" if len(text) > MAX_TEXT else completion.finish_reason,
     )
+    # Calls of tools: found in the answer and checked, before anything reads it.
+    called = with_tools(completion, task.job, task.job_id) if isinstance(task.job, GenerationJob) else completion
+    if isinstance(called, Unparsable):
+        return unparsable(task, called, generator, ms, completion, _usage(completion))
+    completion = called
     output = task.job.output if isinstance(task.job, GenerationJob) else None
     if output is None or (error := failure_of(output, completion.text, completion.finish_reason)) is None:
         return _answered(task, completion, generator, ms)

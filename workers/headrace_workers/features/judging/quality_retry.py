@@ -31,6 +31,7 @@ from headrace_workers.core.pipeline.seen_by import seen_by
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.generation.another_try import GENERATE, given_up, objected, turns_in
+from headrace_workers.features.generation.structured.tools_in_prompt import said_in
 from headrace_workers.features.judging.carried_scores import forgotten
 from headrace_workers.features.judging.critique import critique
 
@@ -135,7 +136,7 @@ def _retry(
     if len(tried[_TRIED]) > floor.attempts:
         return None
     criterion = next(each for each in job.criteria if each.key == floor.criterion)
-    answer = event.answer.text or ""
+    answer = said_in(event.answer)
     objection = objected(answer, critique(criterion, score, answer))
     return Done(to=GENERATE, model=event.answer.model, context={**forgotten(), _CONTEXT: {**tried, **objection}})
 

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from headrace_schemas import Category, EvaluationJob, GenerationJob, JudgeVerdict, Moderated
+from headrace_schemas import Answer, Category, EvaluationJob, GenerationJob, JudgeVerdict, Moderated
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcome, Retry, Wait
 from headrace_workers.core.pipeline.new_receipt import receipt
 from headrace_workers.core.pipeline.seen_by import seen_by
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Generator, ProviderBusy, provider_of
+from headrace_workers.features.generation.structured.tools_in_prompt import said_in
 from headrace_workers.features.judging.carried_scores import EMBEDDED, JUDGED, from_context, to_context
 from headrace_workers.features.judging.quality_retry import judged, stopped
 from headrace_workers.features.judging.score import Scored, next_judge, score_all
@@ -41,7 +42,7 @@ def _subject(task: Task, generator: Generator | None) -> Subject | None:
         case GenerationJob(), Moderated() if stopped(task) is not None:
             return None
         case GenerationJob() as job, Moderated() as event:
-            subject = Subject(event.answer.text, job.criteria, question=job.question)
+            subject = Subject(_said(event.answer), job.criteria, question=job.question)
         case EvaluationJob() as job, EvaluationJob():
             subject = Subject(job.output, job.criteria, question=job.input, context=job.context)
         case _:
@@ -92,3 +93,8 @@ def _unjudged(task: Task) -> Outcome:
         return Ended(result)
     found = f"{type(task.event).__name__} of a {type(task.job).__name__}"
     return Dead(Category.PERMANENT, f"judging takes moderated outputs and evaluation jobs, not {found}")
+
+
+def _said(answer: Answer) -> str | None:
+    """Return what is judged: the text, with calls of tools as JSON; None where moderation withheld it."""
+    return answer.text if answer.text is None or not answer.tool_calls else said_in(answer)

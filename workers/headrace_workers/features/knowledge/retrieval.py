@@ -9,7 +9,9 @@ from headrace_schemas import GenerationJob, HeadraceError, Message
 from headrace_schemas.attributes import AnyFilter, AttributeMap
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_schemas.tool import Tool
 from headrace_workers.features.generation.structured.in_prompt import with_format
+from headrace_workers.features.generation.structured.tools import as_json, described, offered
 from headrace_workers.features.knowledge.admission import no_such_base
 from headrace_workers.features.knowledge.grounds import Found, Grounds, NoGrounds, UnknownBase, with_turn
 from headrace_workers.features.knowledge.packing import Passage, pack
@@ -44,8 +46,12 @@ class CountsPrompts(Protocol):
     def context_length(self, alias: str) -> int | None:
         """Prompt and answer together, in tokens."""
 
-    def prompt_tokens(self, alias: str, messages: Sequence[Message], tenant: str) -> int | None:
-        """Return the tokens of a tenant's prompt, None if only a guess can be had. PromptTooLong, InvalidTemplate."""
+    def prompt_tokens(
+        self, alias: str, messages: Sequence[Message], tenant: str, tools: Sequence[Tool] = ()
+    ) -> int | None:
+        """Return the tokens of a tenant's prompt with these tools, None if only a guess can be had. PromptTooLong,
+        InvalidTemplate.
+        """
 
     def text_tokens(self, alias: str, text: str) -> int | None:
         """Return the tokens of a text alone, None if only a guess can be had."""
@@ -173,9 +179,12 @@ class Retrieval:
         return max(1, min(job.sampling.max_tokens, context // _ANSWERS_SHARE))
 
     def _prompt_tokens(self, job: GenerationJob, messages: Sequence[Message]) -> int:
-        messages = with_format(messages, job)
-        counted = self.counts.prompt_tokens(job.first_model, messages, job.tenant)
-        return sum(self.guess(message.content) for message in messages) if counted is None else counted
+        messages, tools = with_format(messages, job), offered(job.tools, job.tool_choice)
+        counted = self.counts.prompt_tokens(job.first_model, messages, job.tenant, tools)
+        if counted is not None:
+            return counted
+        texts = [each.content for each in messages] + [as_json(described(each)) for each in tools]
+        return sum(map(self.guess, texts))
 
     def _count(self, model: str, text: str) -> int:
         counted = self.counts.text_tokens(model, text)

@@ -14,6 +14,7 @@ from headrace_workers.core.ports import Moderation
 from headrace_workers.features.cache.step import CONTEXT as RECALL
 from headrace_workers.features.cache.step import GIVEN
 from headrace_workers.features.generation.another_try import GENERATE, TURNS, given_up, objected, turns_in
+from headrace_workers.features.generation.structured.tools_in_prompt import said_in
 
 MOST: Final = 2  # times, of one job
 _CONTEXT: Final = "asked_again"
@@ -36,7 +37,7 @@ def send_back(task: Task, output: Output, verdict: Moderation) -> Done | None:
     changed = {
         _TIMES: state.get(_TIMES, 0) + 1,
         _USED: [used[0] + usage.prompt_tokens, used[1] + usage.completion_tokens],
-        **objected(output.answer.text or "", _objection(verdict)),
+        **objected(said_in(output.answer), _objection(verdict)),
     }
     return Done(to=GENERATE, model=output.answer.model, context={_CONTEXT: changed})
 

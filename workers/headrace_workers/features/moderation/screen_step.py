@@ -11,6 +11,7 @@ from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Moderation, Moderator
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.knowledge.passage_screening import SCREENED
+from headrace_workers.features.moderation.call_texts import called_with, words_in
 from headrace_workers.features.moderation.seen_prompts import SeenPrompts
 
 
@@ -20,7 +21,8 @@ def screen(
     """Screen the prompt of each task; the i-th outcome belongs to the i-th task.
 
     Every turn is the caller's word and is looked at, whatever its role: a caller may write what it likes into a turn of
-    the system or the assistant. The system's turns of tenants that `trusts_system` names are not. A conversation that
+    the system or the assistant, and so are descriptions of tools. The system's turns, and the tools, of tenants that
+    `trusts_system` names are not. A conversation that
     goes on from one that passed here is looked at from there on.
 
     A job whose prompt the policy blocks ends here, and its receipt says so. One that is to be reviewed, or that nobody
@@ -41,12 +43,18 @@ def screen(
 
 
 def brought(job: GenerationJob, trusts_system: bool) -> list[Message]:
-    """Return the turns of a conversation that its caller brings, without a trusted system's turns."""
-    return [turn for turn in job.conversation if not (trusts_system and turn.role == "system")]
+    """Return the turns of a conversation that its caller brings, without a trusted system's turns. The tools that the
+    model may call are a turn of the system.
+    """
+    if trusts_system:
+        return [turn for turn in job.conversation if turn.role != "system"]
+    words = "\n\n".join(word for tool in job.tools for word in (tool.description, *words_in(tool.parameters)) if word)
+    tools = [Message.model_construct(role="system", content=words)] if words else []
+    return [*tools, *job.conversation]
 
 
 def _joined(turns: Sequence[Message]) -> str:
-    return "\n\n".join(turn.content for turn in turns)
+    return "\n\n".join(text for turn in turns for text in (turn.content, *called_with(turn)))
 
 
 def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:

@@ -66,6 +66,7 @@ def _digests(tenant: str, turns: Sequence[Message]) -> list[bytes]:
     found = []
     digest = sha256(tenant.encode()).digest()
     for turn in turns:
-        digest = sha256(b"\0".join((digest, turn.role.encode(), turn.content.encode()))).digest()
+        called = (call.arguments.encode() for call in turn.tool_calls)
+        digest = sha256(b"\0".join((digest, turn.role.encode(), turn.content.encode(), *called))).digest()
         found.append(digest)
     return found

@@ -1,6 +1,7 @@
 """The step that decides what of an output may be shown, and says of other texts whether they could be."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from headrace_schemas import Category, GenerationJob, HeadraceError, Moderated, ModerationJob, ModerationVerdict, Output
 from headrace_schemas.errors import Unparsable
@@ -18,7 +19,10 @@ from headrace_workers.features.cache.store.entries import Admit, Disallow, Place
 from headrace_workers.features.generation.structured.validity import failure_of
 from headrace_workers.features.knowledge.grounding import USED
 from headrace_workers.features.moderation.asked_again import send_back, whole
+from headrace_workers.features.moderation.call_texts import text_of, with_redacted
 from headrace_workers.features.moderation.canary import UNMARKED, Canaries
+
+_CALL_LOST: Final = "without what is redacted, the arguments of its call would not be what the tool takes"
 
 
 def moderate(tasks: Sequence[Task], *, moderator: Moderator, canaries: Canaries = UNMARKED) -> list[Outcome]:
@@ -45,7 +49,7 @@ def moderate(tasks: Sequence[Task], *, moderator: Moderator, canaries: Canaries 
 def _text(task: Task) -> str | None:
     match task.event:
         case Output() as output:
-            return output.text
+            return text_of(output.answer)
         case ModerationJob() as job:
             return job.input
     return None
@@ -69,7 +73,7 @@ def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
         return _passed_on(task, task.event, verdict, verdict.verdict)
     if task.woken_by != RELEASED:
         return Held(review_reason(verdict.verdict))
-    done: Action = "allow" if verdict.text == task.event.text else "redact"
+    done: Action = "allow" if verdict.text == text_of(task.event.answer) else "redact"
     return _passed_on(task, task.event, verdict, verdict.verdict.model_copy(update={"action": done}))
 
 
@@ -79,6 +83,12 @@ def _passed_on(task: Task, output: Output, verdict: Moderation, shown: Moderatio
     text = None if verdict.action == "block" else verdict.text
     if text is not None and (lost := _lost_format(task, output, text)) is not None:
         text, shown = None, shown.model_copy(update={"action": "block", "reason": lost})
+    if text is not None and answer.tool_calls:
+        assert isinstance(task.job, GenerationJob)  # noqa: S101 - only such a job offers tools
+        redacted = with_redacted(answer, text, task.job.tools)
+        if redacted is None:
+            shown = shown.model_copy(update={"action": "block", "reason": _CALL_LOST})
+        answer, text = (answer, None) if redacted is None else (redacted, redacted.text)
     return Done(
         Moderated(
             job_id=output.job_id,

@@ -38,7 +38,7 @@ class Shouting:
 class Characters:
     """Counts a token for each character."""
 
-    def count(self, messages: list[Message]) -> int:
+    def count(self, messages: list[Message], tools: object = ()) -> int:
         """Return how many tokens a conversation has."""
         return sum(len(message.content) for message in messages)
 

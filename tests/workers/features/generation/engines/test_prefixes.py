@@ -7,6 +7,7 @@ from threading import Barrier
 import pytest
 
 from headrace_schemas import Message, Sampling
+from headrace_schemas.tool import NamedTool, Tool
 from headrace_workers.core.ports import Request
 from headrace_workers.features.generation.engines.prefixes import (
     FEWEST,
@@ -26,7 +27,7 @@ def conversation(system: str, said: str = "hello") -> tuple[Message, ...]:
     return (Message(role="system", content=system), Message(role="user", content=said))
 
 
-def begin(system: Sequence[Message]) -> tuple[str, ...]:
+def begin(system: Sequence[Message], _tools: Sequence[Tool] = ()) -> tuple[str, ...]:
     """A model whose template puts nothing around the system prompt; a character is a token."""
     return tuple(system[0].content)
 
@@ -65,7 +66,7 @@ def test_what_a_call_shares_is_computed_for_it_and_kept_once_it_is_seen_often() 
 @pytest.mark.parametrize("system", ["short", "x" * (LEAST_TOKENS - 1), "  " * LEAST_TOKENS])
 def test_a_beginning_that_would_not_pay_is_left_alone(system: str) -> None:
     """By its characters, and by the tokens that these come to."""
-    prefixes = Prefixes(lambda system: tuple(system[0].content.split()), most_tokens=100_000)
+    prefixes = Prefixes(lambda system, _tools: tuple(system[0].content.split()), most_tokens=100_000)
     assert seen_often(prefixes, system).tokens == ()
 
 
@@ -113,7 +114,7 @@ def test_a_prompt_that_begins_otherwise_runs_whole() -> None:
 def test_a_template_that_writes_another_day_begins_anew() -> None:
     """What was kept of yesterday fits no prompt of today."""
     day = "1"
-    prefixes = Prefixes(lambda system: (day, *system[0].content), most_tokens=100_000)
+    prefixes = Prefixes(lambda system, _tools: (day, *system[0].content), most_tokens=100_000)
     asked = [Request(conversation(LONG), Sampling(), "a")] * OFTEN
 
     def today() -> Beginning:
@@ -129,7 +130,7 @@ def test_threads_that_meet_a_beginning_at_one_time_keep_it_once() -> None:
     """It is not another tenant's."""
     together = Barrier(2)
 
-    def meeting(system: Sequence[Message]) -> tuple[str, ...]:
+    def meeting(system: Sequence[Message], _tools: Sequence[Tool] = ()) -> tuple[str, ...]:
         together.wait(120)
         return begin(system)
 
@@ -153,3 +154,24 @@ def test_conversations_share_what_stands_before_the_first_turn() -> None:
     assert digest_of("a", [user, system]) is digest_of("a", [user]) is digest_of("a", []) is None
     assert plain is not None
     assert -(2**63) <= plain < 2**63
+
+
+def test_prompts_share_tools_with_their_system_prompt() -> None:
+    """A long description of tools pays without a system prompt, and prompts with other tools do not share it."""
+    wind, rain = (Tool(name=name, description=name * 100) for name in ("wind", "rain"))
+    user = Message(role="user", content="hi")
+    alone = digest_of("a", [user], (wind,))
+    assert alone is not None
+    assert alone == digest_of("a", [Message(role="user", content="bye")], (wind,))
+    others = [([user], (rain,)), ([user], (wind, rain)), (conversation(LONG), ()), (conversation(LONG), (wind,))]
+    assert len({alone, digest_of("b", [user], (wind,)), *(digest_of("a", *each) for each in others)}) == 6
+    assert digest_of("a", [user], (Tool(name="wind"),)) is None
+    begins = {"wind": ("w",) * LEAST_TOKENS, "rain": ("r",) * LEAST_TOKENS}
+    prefixes = Prefixes(lambda _system, tools: begins[tools[0].name], most_tokens=100_000)
+    named = NamedTool(name="rain")
+    requests = [Request((user,), Sampling(), "a", tools=(wind,)) for _ in range(FEWEST)]
+    requests += [Request((user,), Sampling(), "a", tools=(wind, rain), tool_choice=named) for _ in range(FEWEST)]
+    requests += [Request((user,), Sampling(), "a", tools=(wind,), tool_choice="none")]
+    tokens = [[*begins["wind"], "x"]] * FEWEST + [[*begins["rain"], "x"]] * FEWEST + [[*begins["wind"], "x"]]
+    found = [each.tokens for each in prefixes.of(requests, tokens)]
+    assert found == [begins["wind"]] * FEWEST + [begins["rain"]] * FEWEST + [()]

@@ -6,6 +6,7 @@ from typing import Any
 
 from headrace_schemas import GenerationJob, Message, Sampling
 from headrace_schemas.grounding import WithoutPassages
+from headrace_workers.features.generation.structured.tools import offered
 
 # An embedder reads some 250 tokens: of longer questions it would see the beginning alone.
 LONGEST_QUESTION = 800  # characters
@@ -31,6 +32,8 @@ def not_by_likeness(job: GenerationJob) -> str | None:
     """Why no answer to a question like `job.question` may be served; None where one may."""
     if not _stands_alone(job):
         return "a turn of a conversation may mean something else than its words"
+    if offered(job.tools, job.tool_choice):
+        return "a call of a tool is for the words of its own question"
     if not job.question.strip():
         return "the question is empty"
     if len(job.question) > LONGEST_QUESTION:

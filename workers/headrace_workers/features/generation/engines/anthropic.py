@@ -2,23 +2,27 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
 from headrace_schemas.events import FinishReason
 from headrace_workers.core.ports import Request
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions, missing_client
-from headrace_workers.features.generation.engines.remote.calls import Piece, count_or_none
+from headrace_workers.features.generation.engines.remote.calls import CallPiece, Piece, count_or_none
 from headrace_workers.features.generation.engines.remote.failure_statuses import failure_in_stream, failure_of_status
 from headrace_workers.features.generation.engines.remote.failures import AnswerLost, ProviderRefuses
 from headrace_workers.features.generation.engines.remote.generator import RemoteGenerator
 from headrace_workers.features.generation.engines.remote.http_client import failed_connection, http_client
 from headrace_workers.features.generation.engines.remote.native_format import anthropic_body
+from headrace_workers.features.generation.engines.remote.native_tools import anthropic_tools
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
 
-_FINISH: Final[dict[str, FinishReason]] = {"max_tokens": "length", "model_context_window_exceeded": "length"}
+_FINISH: Final[dict[str, FinishReason]] = {
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+}
 _NO_KEY: Final = "none"  # the client wants one; a server of yours takes any
 _ERROR: Final = 400  # the first status of an error
 
@@ -72,16 +76,13 @@ class AnthropicProvider:
         await self._client.close()
 
     def _body(self, request: Request) -> dict[str, Any]:
-        """Return the parameters of a call. System messages at the beginning stand beside the conversation."""
-        first = list(takewhile(lambda each: each.role == "system", request.messages))
+        """Return the parameters of a call."""
         body: dict[str, Any] = {
             "model": self._model.model,
-            "messages": [{"role": each.role, "content": each.content} for each in request.messages[len(first) :]],
+            **anthropic_tools(request, self._model),
             "max_tokens": request.sampling.max_tokens,
             "stream": True,
         }
-        if first:
-            body["system"] = "\n\n".join(each.content for each in first)
         if request.sampling.stop and "stop" not in self._model.lacks:
             body["stop_sequences"] = list(request.sampling.stop)
         return body
@@ -92,9 +93,15 @@ def _piece(event: Any) -> Piece | None:
     match getattr(event, "type", None):
         case "message_start":
             return _usage(event.message.usage, model=event.message.model)
+        case "content_block_start" if getattr(event.content_block, "type", None) == "tool_use":
+            block = event.content_block
+            return Piece(calls=(CallPiece(index=event.index, id=str(block.id), name=str(block.name)),), is_content=True)
         case "content_block_delta":
             text = getattr(event.delta, "text", None) or ""
-            return Piece(text=str(text), is_content=bool(text or getattr(event.delta, "thinking", None)))
+            part = str(getattr(event.delta, "partial_json", None) or "")
+            calls = (CallPiece(index=event.index, arguments=part),) if part else ()
+            said = bool(text or part or getattr(event.delta, "thinking", None))
+            return Piece(text=str(text), calls=calls, is_content=said)
         case "message_delta":
             reason = event.delta.stop_reason
             if reason == "refusal":

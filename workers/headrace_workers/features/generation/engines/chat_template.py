@@ -5,7 +5,7 @@ writes is bounded.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from headrace_schemas import Message
 from headrace_schemas.errors import ConfigurationError, HeadraceError, PromptTooLong
+from headrace_schemas.tool import Tool
+from headrace_workers.features.generation.models.added_tokens import as_one_text
 from headrace_workers.features.generation.models.broken_model import broken_model
+from headrace_workers.features.generation.structured.tools import OPEN, Dialect, described
 
 MAX_RENDERED = 4_000_000  # characters; no context of today's models holds so much
 
@@ -32,20 +35,36 @@ class ChatTemplate:
 
     def __init__(self, source: str, *, bos: str = "", eos: str = "") -> None:
         self._template = _compile(source)
+        self.dialect = _dialect(source)
         self._tokens = {"bos_token": bos, "eos_token": eos}
 
+    @property
+    def knows_tools(self) -> bool:
+        """Return True if it takes tools, and its model is known to write calls in a dialect of its own."""
+        return self.dialect is not Dialect.JSON
+
     def render(
-        self, messages: Sequence[Message], *, max_chars: int = MAX_RENDERED, said: Callable[[str], str] = str
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool] = (),
+        *,
+        max_chars: int = MAX_RENDERED,
+        said: Callable[[str], str] = str,
     ) -> str:
-        """Return the prompt, ready for the assistant's turn. The template gets each message's content as `said`.
+        """Return the prompt, ready for the assistant's turn. The template gets each text of a caller as `said`: the
+        contents of messages, the arguments of calls, and all that describes the tools.
 
         Raises PromptTooLong above `max_chars`, InvalidTemplate on refusal.
         """
-        turns = [{"role": message.role, "content": said(message.content)} for message in messages]
         parts: list[str] = []
         size = 0
         try:
-            for part in self._template.generate(messages=turns, add_generation_prompt=True, **self._tokens):
+            names = {call.id: call.name for message in messages for call in message.tool_calls}
+            given = {
+                "messages": [_as_turn(each, names, said) for each in messages],
+                "tools": [_said_in(described(each), said) for each in tools] or None,
+            }
+            for part in self._template.generate(**given, add_generation_prompt=True, **self._tokens):
                 size += len(part)
                 if size > max_chars:
                     raise too_many_characters(max_chars)
@@ -55,6 +74,17 @@ class ChatTemplate:
         except Exception as error:  # whatever a stranger's code may raise: it fails for these messages each time
             raise InvalidTemplate(f"the model's chat template refuses these messages: {error}") from error
         return "".join(parts)
+
+
+def caller_texts(messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Iterator[str]:
+    """Yield each text that a template writes for a caller, as it is and as it stands in JSON."""
+    for message in messages:
+        yield message.content
+    nested = [call for message in messages for call in message.tool_calls]
+    for value in (*map(described, tools), *([call.id, call.name, _arguments(call.arguments)] for call in nested)):
+        for text in _leaves(value):
+            yield text
+            yield json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def load_chat_template(folder: Path) -> ChatTemplate:
@@ -96,12 +126,74 @@ def token_text(entry: Any) -> str:
     return str(entry.get("content", "")) if isinstance(entry, dict) else (entry or "")
 
 
-@lru_cache(maxsize=32)
-def _compile(source: str) -> Template:
+def _as_turn(message: Message, names: Mapping[str, str], said: Callable[[str], str]) -> dict[str, Any]:
+    """Return a message as Transformers gives it to templates. `names` has the tool of each call by the call's id."""
+    turn: dict[str, Any] = {"role": message.role, "content": said(message.content)}
+    if message.tool_calls:
+        turn["tool_calls"] = [
+            {
+                "id": said(call.id),
+                "type": "function",
+                "function": {"name": said(call.name), "arguments": _said_in(_arguments(call.arguments), said)},
+            }
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        turn |= {"tool_call_id": said(message.tool_call_id), "name": said(names.get(message.tool_call_id, ""))}
+    return turn
+
+
+def _arguments(text: str) -> Any:
+    """Return the arguments of a call of before, which a caller sends: an object, else the text as it is."""
     try:
-        return _environment().from_string(source)
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, dict) else text
+
+
+def _said_in(value: Any, said: Callable[[str], str]) -> Any:
+    """Return a value with each of its texts as `said`, names of fields included: callers choose those of arguments."""
+    if isinstance(value, str):
+        return said(value)
+    if isinstance(value, dict):
+        return {said(name): _said_in(each, said) for name, each in value.items()}
+    return [_said_in(each, said) for each in value] if isinstance(value, list) else value
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """Yield the texts in a value, names of fields included."""
+    todo = [value]
+    while todo:
+        each = todo.pop()
+        if isinstance(each, str):
+            yield each
+        elif isinstance(each, dict):
+            yield from each
+            todo += each.values()
+        elif isinstance(each, list):
+            todo += each
+
+
+def _dialect(source: str) -> Dialect:
+    """Return how the model of a template writes calls: as the template itself writes those of before."""
+    if not any(name.name == "tools" for name in _parsed(source).find_all(nodes.Name)):
+        return Dialect.JSON
+    if OPEN in source and "arguments" in source and "<function=" not in source:
+        return Dialect.HERMES
+    return Dialect.LLAMA if '"parameters": ' in source and "ipython" in source else Dialect.JSON
+
+
+def _parsed(source: str) -> nodes.Template:
+    try:
+        return _environment().parse(source)
     except TemplateError as error:
         raise ConfigurationError(f"the model's chat template is no valid Jinja2: {error}") from error
+
+
+@lru_cache(maxsize=32)
+def _compile(source: str) -> Template:
+    return _environment().from_string(_parsed(source))
 
 
 @lru_cache(maxsize=1)
@@ -128,7 +220,7 @@ class _GenerationBlock(Extension):
 
 def _tojson(value: Any, indent: int | None = None, **options: Any) -> str:
     # Jinja2's own filter escapes for HTML, which would change what the model reads.
-    return json.dumps(value, ensure_ascii=False, indent=indent, **options)
+    return as_one_text(value, lambda plain: json.dumps(plain, ensure_ascii=False, indent=indent, **options))
 
 
 def _refuse(message: str) -> NoReturn:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.tool import Tool
 from headrace_workers.core.log import Action, log
 from headrace_workers.features.generation.engines.engine import engines
 from headrace_workers.features.generation.models.registry import ModelCard, Registry, model_dir
@@ -56,8 +57,10 @@ class CountingModels:
         """Return the provider whose machine runs the model; None for a machine of the deployment."""
         return self._registry.provider(alias)
 
-    def prompt_tokens(self, alias: str, messages: Sequence[Message], tenant: str) -> int | None:
-        """Return the tokens of this tenant's prompt as the model will read it.
+    def prompt_tokens(
+        self, alias: str, messages: Sequence[Message], tenant: str, tools: Sequence[Tool] = ()
+    ) -> int | None:
+        """Return the tokens of this tenant's prompt as the model will read it, with the tools that it is offered.
 
         Return None where only a guess is possible: for an engine that counts none, or a tokenizer that cannot be
         loaded. Raise PromptTooLong or InvalidTemplate as the model's worker would.
@@ -66,7 +69,7 @@ class CountingModels:
         if prompts is None:
             return None
         try:
-            counted = prompts.count(self._shown(tenant, messages))
+            counted = prompts.count(self._shown(tenant, messages), tools)
         except Exception as error:  # of the library; its worker will meet it, too, and the job ends there
             reason = f"a prompt was sized by a guess: counting failed with {type(error).__name__}"
             log("models", logging.WARNING, Action.STEP_FAILED, reason, model=alias)
@@ -85,6 +88,10 @@ class CountingModels:
             return frozenset()
         card = self._registry.get(alias)
         return engines("generator")[card.engine].lacks | (card.remote.lacks if card.remote else frozenset())
+
+    def knows_tools(self, alias: str) -> bool:
+        """Return True if the model can choose whether to call a tool; False where it is not here."""
+        return self._registry.knows_tools(alias)
 
     def text_tokens(self, alias: str, text: str) -> int | None:
         """Return the tokens of a text alone; None where only a guess is possible."""

@@ -4,29 +4,35 @@ CTranslate2 is safe in threads and not across a fork: load after the fork, or in
 """
 
 import atexit
-import json
 import logging
+import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import ctranslate2
 import numpy as np
-from tokenizers import Tokenizer
 
 from headrace_schemas import HeadraceError, Message, Sampling
-from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.errors import Unparsable
 from headrace_workers.core.cores import available_cores
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.memory import keep_freed_memory
 from headrace_workers.core.ports import Completion, GivenUp, Request, never
 from headrace_workers.features.generation.engines.batching import isolate_failures, plan_batches
-from headrace_workers.features.generation.engines.chat_template import read_tokenizer_config, token_text
 from headrace_workers.features.generation.engines.choice_probabilities import first_tokens, mass
+from headrace_workers.features.generation.engines.constrained import (
+    ConstrainedRow,
+    Grammars,
+    MixedStopper,
+    SeededConstrainedRow,
+    grammar_for,
+)
 from headrace_workers.features.generation.engines.hardware import (
     Device,
     Machine,
@@ -34,30 +40,28 @@ from headrace_workers.features.generation.engines.hardware import (
     choose_placement,
 )
 from headrace_workers.features.generation.engines.idle_memory import IDLE_MEMORY
-from headrace_workers.features.generation.engines.prefixes import MOST_TOKENS, NONE, Beginning, Prefixes
+from headrace_workers.features.generation.engines.prefixes import MOST_TOKENS, Beginning, Prefixes
 from headrace_workers.features.generation.engines.prompts import Prompts
+from headrace_workers.features.generation.engines.rerun_batches import (
+    Prompt,
+    next_rerun,
+    shared_beginning,
+    steps_of,
+)
 from headrace_workers.features.generation.engines.seeded import SeededRow
 from headrace_workers.features.generation.engines.slots import Slots
 from headrace_workers.features.generation.engines.stopping import Row, Stopper, cut_at_stop, needs_stopper, presentable
+from headrace_workers.features.generation.engines.vocabulary import check_vocabulary, end_ids
 from headrace_workers.features.generation.models.broken_model import broken_model
 from headrace_workers.features.generation.models.registry import ModelCard, read_card, with_range
+from headrace_workers.features.generation.structured.tools import offered
 
 # Logits of one batch that are kept at once, in bytes: CTranslate2 keeps those of every step, prompt positions too.
 _LOGITS_BYTES = 64 * 1024 * 1024
+_COMPILE_FIRST = 0.1  # seconds for which a call waits for its grammars, before it computes the rows whose are compiled
+_COMPILE_LOOK = 0.02  # seconds between two looks at the others
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class _Prompt:
-    """A request that can run. `limit` is max_tokens, clipped to the room that the context leaves."""
-
-    index: int
-    tokens: list[str]
-    limit: int
-    sampling: Sampling
-    beginning: Beginning = NONE
-    given_up: Callable[[], bool] = never
 
 
 class CTranslate2Generator:
@@ -71,9 +75,10 @@ class CTranslate2Generator:
         self._prompts = prompts
         self._tokenizer = prompts.tokenizer
         self._prefixes = Prefixes(prompts.beginning, most_tokens=prefix_tokens)
-        _check_vocabulary(folder, prompts.tokenizer)
-        self._end_ids = _end_ids(folder, prompts.tokenizer)
+        check_vocabulary(folder, prompts.tokenizer)
+        self._end_ids = end_ids(folder, prompts.tokenizer)
         self._vocabulary_size = prompts.tokenizer.get_vocab_size(with_added_tokens=True)
+        self._grammars = Grammars(prompts.tokenizer.to_str, self._end_ids)
         self._urgent = False
         self._slots = Slots(placement.inter_threads)
         self._engine: Any = ctranslate2.Generator(
@@ -156,15 +161,15 @@ class CTranslate2Generator:
 
     def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
         """Answer all. A request with a seed (and a temperature) runs alone: see `seeded`. What others begin with
-        together is computed once: see `prefixes`.
+        together is computed once: see `prefixes`. A request with a format is held to it: see `constrained`.
 
         A batch that cannot be computed is an error of its own rows; the others have their answers.
         """
         answers: dict[int, Completion | HeadraceError] = {}
-        plain: list[_Prompt] = []
-        seeded: list[_Prompt] = []
+        plain: list[Prompt] = []
+        seeded: list[Prompt] = []
         for index, request in enumerate(requests):
-            prompt = self._prepare(index, request.messages, request.sampling, request.given_up)
+            prompt = self._constrain(self._prepare(index, request), request)
             if isinstance(prompt, HeadraceError):
                 answers[index] = prompt
             elif request.sampling.seed is not None and request.sampling.temperature > 0:
@@ -173,10 +178,8 @@ class CTranslate2Generator:
                 plain.append(prompt)
         beginnings = self._prefixes.of([requests[each.index] for each in plain], [each.tokens for each in plain])
         plain = [replace(each, beginning=begin) for each, begin in zip(plain, beginnings, strict=True)]
-        answered = self._run_all(
-            [(self._answer, batch) for batch in self._batches(plain)] + [(self._draw, [one]) for one in seeded]
-        )
-        answers.update(answered)
+        prompts = _await_grammars([*plain, *seeded])
+        answers.update(self._answer_all(prompts))
         return [answers[index] for index in range(len(requests))]
 
     def choice_probabilities(
@@ -189,9 +192,9 @@ class CTranslate2Generator:
         """
         ids = first_tokens(choices, self._prompts.text_ids, self._decode)
         found: dict[int, tuple[float, ...] | HeadraceError] = {}
-        ready: list[_Prompt] = []
+        ready: list[Prompt] = []
         for index, messages in enumerate(prompts):
-            prompt = self._prepare(index, messages, Sampling(max_tokens=1, repetition_penalty=1))
+            prompt = self._prepare(index, Request(messages, Sampling(max_tokens=1, repetition_penalty=1)))
             if isinstance(prompt, HeadraceError):
                 found[index] = prompt
             else:
@@ -201,32 +204,93 @@ class CTranslate2Generator:
         found.update(weighed)
         return [found[index] for index in range(len(prompts))]
 
-    def _prepare(
-        self, index: int, messages: Sequence[Message], sampling: Sampling, given_up: Callable[[], bool] = never
-    ) -> _Prompt | HeadraceError:
-        tokens = self._prompts.encode(messages)
+    def _prepare(self, index: int, request: Request) -> Prompt | HeadraceError:
+        tokens = self._prompts.encode(request.messages, offered(request.tools, request.tool_choice))
         if isinstance(tokens, HeadraceError):
             return tokens
+        sampling = request.sampling
         limit = min(sampling.max_tokens, self._prompts.room(len(tokens)))
         if sampling.repetition_penalty is None:
             sampling = sampling.model_copy(update={"repetition_penalty": self._card.repetition_penalty})
-        return _Prompt(index, tokens, limit, sampling, given_up=given_up)
+        return Prompt(index, tokens, limit, sampling, given_up=request.given_up, tenant=request.tenant)
 
-    def _batches(self, prompts: Sequence[_Prompt]) -> Iterable[list[_Prompt]]:
+    def _constrain(self, prompt: Prompt | HeadraceError, request: Request) -> Prompt | HeadraceError:
+        """Return the prompt with the answer's grammar, which lets no penalty count, if it has one."""
+        if isinstance(prompt, HeadraceError):
+            return prompt
+        try:
+            grammar = grammar_for(request, self._prompts.dialect)
+        except HeadraceError as error:
+            return error
+        except (ValueError, RecursionError) as error:
+            return Unparsable(f"the answer's format makes no grammar: {type(error).__name__}", "unsatisfiable")
+        if grammar is None:
+            return prompt
+        sampling = prompt.sampling.model_copy(update={"repetition_penalty": 1.0})
+        row = ConstrainedRow(
+            self._row(prompt), sampling, self._grammars.ask(grammar), end_ids=self._end_ids, decode=self._decode
+        )
+        return replace(prompt, sampling=sampling, constrained=row)
+
+    def _answer_all(self, prompts: Sequence[Prompt]) -> dict[int, Completion | HeadraceError]:
+        """Answer these. Rows whose grammar stopped them go on in batches of their own as soon as a slot is free."""
+        answers: dict[int, Completion | HeadraceError] = {}
+        running: dict[Future[list[Completion | HeadraceError | None]], list[Prompt]] = {}
+
+        def submit(run: Callable[[list[Prompt]], Any], batch: list[Prompt]) -> None:
+            running[self._slots.submit(partial(isolate_failures, run, batch), urgent=self._urgent)] = batch
+
+        fresh, stopped = list(prompts), list[Prompt]()
+        with IDLE_MEMORY.busy():
+            while fresh or running or stopped:
+                compiled = [prompt for prompt in fresh if prompt.is_compiled]
+                fresh = [prompt for prompt in fresh if prompt not in compiled]
+                # Everything is handed over before the first answer is waited for, so that no slot idles.
+                for run, batch in self._first_runs(compiled):
+                    submit(run, batch)
+                while stopped and len(running) < self.parallel:
+                    batch = self._next_rerun(stopped, self.parallel - len(running))
+                    stopped = [prompt for prompt in stopped if prompt not in batch]
+                    submit(self._go_on, batch)
+                if not running:
+                    time.sleep(_COMPILE_LOOK)
+                for future in wait(running, _COMPILE_LOOK if fresh else None, FIRST_COMPLETED).done:
+                    of_batch = list(zip(running.pop(future), future.result(), strict=True))
+                    stopped += [prompt for prompt, answer in of_batch if answer is None]
+                    answers.update({prompt.index: answer for prompt, answer in of_batch if answer is not None})
+        return answers
+
+    def _first_runs(self, prompts: Sequence[Prompt]) -> Iterable[tuple[Callable[[list[Prompt]], Any], list[Prompt]]]:
+        for batch in self._batches([prompt for prompt in prompts if not prompt.is_seeded]):
+            yield self._answer, batch
+        for prompt in prompts:
+            if prompt.is_seeded:
+                yield self._draw, [prompt]
+
+    def _next_rerun(self, stopped: Sequence[Prompt], workers: int) -> list[Prompt]:
+        return next_rerun(
+            stopped,
+            vocabulary_size=self._vocabulary_size,
+            max_tokens=self._placement.batch_tokens,
+            max_rows=self._placement.batch_rows,
+            workers=workers,
+        )
+
+    def _batches(self, prompts: Sequence[Prompt]) -> Iterable[list[Prompt]]:
         # Requests of one call mostly agree in how tokens are chosen, and in what they begin with; the engine takes one
         # of each a batch.
-        groups: dict[tuple[object, int, int], list[_Prompt]] = {}
+        groups: dict[tuple[object, int, int], list[Prompt]] = {}
         for prompt in prompts:
             # CTranslate2 takes the tokens by which a prompt is longer than the shortest of its batch for the answer's,
             # the end token among them: a penalty is right only among prompts of one length.
             length = 0 if prompt.sampling.repetition_penalty == 1 else len(prompt.tokens)
-            groups.setdefault((_choice_key(prompt.sampling), id(prompt.beginning), length), []).append(prompt)
+            groups.setdefault((prompt.choice_key, id(prompt.beginning), length), []).append(prompt)
         for group in groups.values():
             yield from self._plan(group)
 
-    def _plan(self, prompts: Sequence[_Prompt], max_steps: int | None = None) -> list[list[_Prompt]]:
+    def _plan(self, prompts: Sequence[Prompt], max_steps: int | None = None) -> list[list[Prompt]]:
         plan = plan_batches(
-            [len(prompt.tokens) for prompt in prompts],
+            [prompt.length for prompt in prompts],
             max_tokens=self._placement.batch_tokens,
             max_rows=self._placement.batch_rows,
             workers=max(1, self._slots.free),
@@ -235,7 +299,7 @@ class CTranslate2Generator:
         return [[prompts[index] for index in batch] for batch in plan]
 
     def _run_all(
-        self, work: Sequence[tuple[Callable[[list[_Prompt]], list[T]], list[_Prompt]]]
+        self, work: Sequence[tuple[Callable[[list[Prompt]], list[T]], list[Prompt]]]
     ) -> dict[int, T | HeadraceError]:
         # Everything is handed over before the first answer is waited for, so that no slot idles.
         with IDLE_MEMORY.busy():
@@ -248,58 +312,114 @@ class CTranslate2Generator:
                 for prompt, answer in zip(batch, future.result(), strict=True)
             }
 
-    def _run(self, prompts: list[_Prompt], rows: list[Row], **options: Any) -> list[Any]:
+    def _run(self, prompts: list[Prompt], rows: list[Row], **options: Any) -> list[Any]:
         """Run one batch through the engine now. Each row records what is noted of its answer meanwhile."""
         beginning = prompts[0].beginning
+        constrained = [prompt.constrained for prompt in prompts]
+        stopper: Callable[[Any], bool] | None = Stopper(rows, self._decode)
+        if any(constrained):
+            stopper = MixedStopper(constrained, Stopper(rows, self._decode))
+        elif not needs_stopper(rows):
+            stopper = None
         results: list[Any] = self._engine.generate_batch(
-            [prompt.tokens[len(beginning.tokens) :] for prompt in prompts],
-            include_prompt_in_result=False,  # else max_length would count the prompt
-            max_length=max(row.limit for row in rows),
-            end_token=self._end_ids,
-            callback=self._between(Stopper(rows, self._decode) if needs_stopper(rows) else None),
-            **_sampling_options(prompts[0].sampling),
-            **beginning.options,
-            **options,
+            [self._written(prompt)[len(beginning.tokens) :] for prompt in prompts],
+            **{
+                "include_prompt_in_result": False,  # else max_length would count the prompt
+                "max_length": max(row.limit - len(row.ids) for row in rows),
+                "end_token": self._end_ids,
+                "callback": self._between(stopper),
+                **_sampling_options(prompts[0].sampling),
+                **beginning.options,
+                **options,
+            },
         )
         return results
 
-    def _row(self, prompt: _Prompt) -> Row:
-        """Return the state of the prompt's answer, before the first token."""
+    def _written(self, prompt: Prompt) -> list[str]:
+        """Return the tokens of the prompt and of what its answer has already."""
+        return prompt.tokens + self._texts(prompt.ids)
+
+    def _texts(self, ids: list[int]) -> list[str]:
+        """Return the names of tokens, by which the engine takes them."""
+        return [str(self._tokenizer.id_to_token(index)) for index in ids]
+
+    def _row(self, prompt: Prompt) -> Row:
+        """Return the state of the prompt's answer; of a new one, before the first token."""
+        if prompt.constrained:
+            return prompt.constrained.row
         # To ask at each token takes Python's time: nothing beside a CPU's step, and much beside a GPU's.
         asks = self._placement.device == "cpu"
         return Row(prompt.limit, prompt.sampling.stop, prompt.given_up if asks else never)
 
-    def _answer(self, prompts: list[_Prompt]) -> list[Completion | HeadraceError]:
-        found: dict[int, Completion | HeadraceError] = {}
-        wanted = [prompt for prompt in prompts if not prompt.given_up()]  # they may have waited for a slot
+    def _answer(self, prompts: list[Prompt]) -> list[Completion | HeadraceError | None]:
+        """Answer the batch; None stands for an answer that its grammar stopped, and that is to go on."""
+        wanted = self._wanted(prompts)
         rows = [self._row(prompt) for prompt in wanted]
         results = self._run(wanted, rows) if wanted else []
+        found: dict[int, Completion | HeadraceError | None] = {}
         for prompt, row, result in zip(wanted, rows, results, strict=True):
-            found[prompt.index] = self._complete(prompt, row, result.sequences_ids[0])
+            ids = row.ids if prompt.constrained else result.sequences_ids[0]
+            found[prompt.index] = self._complete(prompt, row, ids)
+        return self._in_order(prompts, found)
+
+    def _wanted(self, prompts: list[Prompt]) -> list[Prompt]:
+        """Return the prompts that are to run: they may have waited for a slot, and lost their job meanwhile."""
+        return [prompt for prompt in prompts if not prompt.is_over and not prompt.given_up()]
+
+    def _in_order(
+        self, prompts: list[Prompt], found: dict[int, Completion | HeadraceError | None]
+    ) -> list[Completion | HeadraceError | None]:
+        for prompt in prompts:
+            if prompt.index not in found and prompt.is_over:
+                found[prompt.index] = self._complete(prompt, self._row(prompt), prompt.ids)
         return [found.get(prompt.index, GivenUp()) for prompt in prompts]
 
-    def _masses(self, prompts: list[_Prompt], ids: Sequence[Sequence[int]]) -> list[tuple[float, ...]]:
+    def _go_on(self, prompts: list[Prompt]) -> list[Completion | HeadraceError | None]:
+        """Run stopped rows until the next token that a grammar forbids, and choose that one among the allowed."""
+        wanted = self._wanted(prompts)
+        found: dict[int, Completion | HeadraceError | None] = {}
+        if wanted:
+            rows = [self._row(prompt) for prompt in wanted]
+            beginning = wanted[0].beginning
+            if not beginning.kept:
+                beginning = Beginning(shared_beginning(wanted, [self._written(prompt) for prompt in wanted]))
+            most = min(steps_of(wanted, self._vocabulary_size), max(row.limit - len(row.ids) for row in rows))
+            wanted = [replace(prompt, beginning=beginning) for prompt in wanted]
+            results = self._run(wanted, rows, return_logits_vocab=True, max_length=most)
+            for prompt, row, result in zip(wanted, rows, results, strict=True):
+                if prompt.constrained and prompt.constrained.is_violated:
+                    prompt.constrained.choose(np.array(result.logits[0][-1], dtype=np.float32))
+                found[prompt.index] = self._complete(prompt, row, row.ids)
+        return self._in_order(prompts, found)
+
+    def _masses(self, prompts: list[Prompt], ids: Sequence[Sequence[int]]) -> list[tuple[float, ...]]:
         # The last entry: those before it are positions of the prompt, in a batch of mixed lengths. Logits are large,
         # and go with the batch.
         results = self._run(prompts, [self._row(prompt) for prompt in prompts], return_logits_vocab=True)
         return [mass(np.array(result.logits[0][-1], dtype=np.float32), ids) for result in results]
 
-    def _draw(self, prompts: list[_Prompt]) -> list[Completion | HeadraceError]:
+    def _draw(self, prompts: list[Prompt]) -> list[Completion | HeadraceError | None]:
         """Return the answer that the seed of this one prompt decides."""
         (prompt,) = prompts
         if prompt.given_up():
             return [GivenUp()]
         answer = self._row(prompt)
-        row = SeededRow(
-            answer,
-            prompt.sampling,
-            vocabulary_size=self._vocabulary_size,
-            end_ids=self._end_ids,
-            decode=self._decode,
-        )
+        if prompt.is_over:
+            return [self._complete(prompt, answer, prompt.ids)]
+        row: SeededRow | SeededConstrainedRow
+        if prompt.constrained:
+            row = SeededConstrainedRow(prompt.constrained, prompt.sampling.seed)
+        else:
+            row = SeededRow(
+                answer,
+                prompt.sampling,
+                vocabulary_size=self._vocabulary_size,
+                end_ids=self._end_ids,
+                decode=self._decode,
+            )
         while not row.ended:
             self._engine.generate_batch(
-                [prompt.tokens + [str(self._tokenizer.id_to_token(index)) for index in row.ids]],
+                [prompt.tokens + self._texts(row.ids)],
                 include_prompt_in_result=False,
                 max_length=min(row.left, self._kept_steps),
                 end_token=self._end_ids,
@@ -321,12 +441,18 @@ class CTranslate2Generator:
 
         return between
 
-    def _complete(self, prompt: _Prompt, row: Row, ids: list[int]) -> Completion | HeadraceError:
+    def _complete(self, prompt: Prompt, row: Row, ids: list[int]) -> Completion | HeadraceError | None:
+        constrained = prompt.constrained
+        if constrained and not constrained.ended:
+            return None
         if row.is_given_up:
             return GivenUp()
-        # The end token is not among the ids: an answer that has all the tokens it may have was cut off.
+        if constrained and constrained.error:
+            return constrained.error
+        # The end token is not among the ids: an answer that has all the tokens it may have was cut off, unless its
+        # grammar lets it end there.
         text, stopped = cut_at_stop(self._decode(ids), prompt.sampling.stop)
-        ended = stopped or len(ids) < prompt.limit
+        ended = stopped or len(ids) < prompt.limit or (constrained is not None and constrained.is_whole)
         return Completion(presentable(text), "stop" if ended else "length", len(prompt.tokens), len(ids))
 
     @property
@@ -338,14 +464,13 @@ class CTranslate2Generator:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
 
-def _choice_key(sampling: Sampling) -> tuple[float | None, ...]:
-    """Return a key: requests with the same key may share a batch.
-
-    All greedy ones do, since they ignore top_p and top_k.
-    """
-    if sampling.temperature == 0:
-        return (0.0, 1.0, 1, sampling.repetition_penalty)
-    return (sampling.temperature, sampling.top_p, sampling.top_k, sampling.repetition_penalty)
+def _await_grammars(prompts: list[Prompt]) -> list[Prompt]:
+    """Wait a little until the grammars of these are compiled; return the prompts."""
+    last = time.monotonic() + _COMPILE_FIRST
+    for prompt in prompts:
+        if prompt.constrained:
+            prompt.constrained.start(max(0.0, last - time.monotonic()))
+    return prompts
 
 
 def _sampling_options(sampling: Sampling) -> dict[str, Any]:
@@ -365,35 +490,3 @@ def _unload(generator: "weakref.ref[CTranslate2Generator]") -> None:
     loaded = generator()
     if loaded is not None:
         loaded._engine = None
-
-
-def _check_vocabulary(folder: Path, tokenizer: Tokenizer) -> None:
-    """Raise ConfigurationError unless the weights' tokens are the tokenizer's.
-
-    One of them may have more, as padding.
-    """
-    beside = folder / "vocabulary.json"
-    if not beside.is_file():
-        return
-    for index, token in enumerate(json.loads(beside.read_text(encoding="utf-8"))):
-        other = tokenizer.id_to_token(index)
-        if other is not None and other != token:
-            raise broken_model(
-                f"{folder / 'tokenizer.json'} is not this model's: its token {index} is {other!r}, in {beside.name} "
-                f"{token!r}"
-            )
-
-
-def _end_ids(folder: Path, tokenizer: Tokenizer) -> list[int]:
-    """Return every token that ends an answer: the tokenizer's, and those of `generation_config.json` (Llama 3 has
-    three).
-    """
-    ids = {tokenizer.token_to_id(token_text(read_tokenizer_config(folder).get("eos_token")))}
-    beside = folder / "generation_config.json"
-    if beside.is_file():
-        listed = json.loads(beside.read_text(encoding="utf-8")).get("eos_token_id")
-        ids |= set(listed) if isinstance(listed, list) else {listed}
-    ends = sorted(index for index in ids if index is not None)
-    if not ends:
-        raise ConfigurationError(f"{folder} names no end token in tokenizer_config.json: answers would never end")
-    return ends

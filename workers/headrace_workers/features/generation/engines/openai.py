@@ -10,16 +10,17 @@ from typing import Any, Final
 from headrace_schemas.events import FinishReason
 from headrace_workers.core.ports import Request
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions, missing_client
-from headrace_workers.features.generation.engines.remote.calls import Piece, count_or_none
+from headrace_workers.features.generation.engines.remote.calls import CallPiece, Piece, count_or_none
 from headrace_workers.features.generation.engines.remote.failure_statuses import failure_in_stream, failure_of_status
 from headrace_workers.features.generation.engines.remote.failures import AnswerLost, ProviderRefuses
 from headrace_workers.features.generation.engines.remote.generator import RemoteGenerator
 from headrace_workers.features.generation.engines.remote.http_client import failed_connection, http_client
 from headrace_workers.features.generation.engines.remote.native_format import openai_body
+from headrace_workers.features.generation.engines.remote.native_tools import call_format, openai_tools
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
 
-_FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length"}
+_FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length", "tool_calls": "tool_calls"}
 _NO_KEY: Final = "none"  # the client wants one; servers of your own take any
 
 
@@ -42,7 +43,9 @@ class OpenAIProvider:
     async def stream(self, request: Request) -> AsyncIterator[Piece]:
         """Ask for a chat completion, and yield its pieces as they come."""
         try:
-            chunks = await self._begin(self._body(request), openai_body(request.output, self._model))
+            chunks = await self._begin(
+                self._body(request), openai_body(request.output or call_format(request, self._model), self._model)
+            )
             async with aclosing(chunks.__aiter__()) as found:
                 async for chunk in found:
                     yield _piece(chunk)
@@ -85,7 +88,7 @@ class OpenAIProvider:
         sampling = request.sampling
         body: dict[str, Any] = {
             "model": self._model.model,
-            "messages": [{"role": each.role, "content": each.content} for each in request.messages],
+            **openai_tools(request, self._model),
             "stream": True,
             "stream_options": {"include_usage": True},
             "temperature": sampling.temperature,
@@ -100,11 +103,14 @@ class OpenAIProvider:
 def _piece(chunk: Any) -> Piece:
     """Return what is in a chunk, as far as there is anything: servers differ in what they leave out."""
     text, is_content, finish = "", False, None
+    calls: tuple[CallPiece, ...] = ()
     choices = _of(chunk, "choices")
     for choice in choices[:1] if isinstance(choices, list) else ():
         delta = _of(choice, "delta")
         text = str(_of(delta, "content") or "")
-        is_content = bool(text or _of(delta, "reasoning_content") or _of(delta, "reasoning"))
+        parts = _of(delta, "tool_calls")
+        calls = tuple(map(_call_piece, parts)) if isinstance(parts, list) else ()
+        is_content = bool(text or calls or _of(delta, "reasoning_content") or _of(delta, "reasoning"))
         if refusal := _of(delta, "refusal"):
             raise ProviderRefuses(f"the provider refused to answer: {str(refusal)[:200]}")
         reason = _of(choice, "finish_reason")
@@ -115,6 +121,7 @@ def _piece(chunk: Any) -> Piece:
     model, fingerprint = _of(chunk, "model"), _of(chunk, "system_fingerprint")
     return Piece(
         text=text,
+        calls=calls,
         is_content=is_content,
         finish=finish,
         prompt_tokens=count_or_none(_of(usage, "prompt_tokens")),
@@ -123,6 +130,16 @@ def _piece(chunk: Any) -> Piece:
         reasoning_tokens=count_or_none(_of(_of(usage, "completion_tokens_details"), "reasoning_tokens")),
         model=model if isinstance(model, str) else None,
         fingerprint=str(fingerprint)[:256] if fingerprint else None,
+    )
+
+
+def _call_piece(part: Any) -> CallPiece:
+    function, index = _of(part, "function"), _of(part, "index")
+    return CallPiece(
+        index=index if isinstance(index, int) else 0,
+        id=str(_of(part, "id") or ""),
+        name=str(_of(function, "name") or ""),
+        arguments=str(_of(function, "arguments") or ""),
     )
 
 

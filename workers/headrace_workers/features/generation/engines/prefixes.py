@@ -14,10 +14,12 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import takewhile
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from headrace_schemas import Message
+from headrace_schemas.tool import Tool
 from headrace_workers.core.ports import Request
+from headrace_workers.features.generation.structured.tools import as_json, described, offered, size_of
 
 LEAST_TOKENS: Final = 128  # of a beginning: fewer cost less than a batch that is cut in two for them
 _LEAST_CHARS: Final = 2 * LEAST_TOKENS  # of a system prompt that may have so many; most have twice as many
@@ -44,20 +46,26 @@ class Beginning:
 NONE: Final = Beginning()
 
 
-def system_of(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Return the system prompt that a conversation begins with, where it is long enough to be shared."""
-    if not messages or messages[0].role != "system":
-        return ()
+class Head(NamedTuple):
+    """The system prompt that a conversation begins with, and the tools that its model is offered."""
+
+    system: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+
+
+def head_of(messages: Sequence[Message], tools: tuple[Tool, ...] = ()) -> Head | None:
+    """Return the head of a conversation where it is long enough to be shared."""
+    if not tools and (not messages or messages[0].role != "system"):
+        return None
     system = tuple(takewhile(lambda message: message.role == "system", messages))
-    return system if sum(len(message.content) for message in system) >= _LEAST_CHARS else ()
+    size = sum(len(message.content) for message in system)
+    return Head(system, tools) if size >= _LEAST_CHARS or size + size_of(tools) >= _LEAST_CHARS else None
 
 
-def digest_of(tenant: str, messages: Sequence[Message]) -> int | None:
-    """Return 64 signed bits that are the same for all conversations of a tenant with one long system prompt; None for
-    others.
-    """
-    system = system_of(messages)
-    return _digest(tenant, system) if system else None
+def digest_of(tenant: str, messages: Sequence[Message], tools: tuple[Tool, ...] = ()) -> int | None:
+    """Return 64 signed bits that are the same for all conversations of a tenant with one long head; None for others."""
+    head = head_of(messages, tools)
+    return None if head is None else _digest(tenant, head)
 
 
 def common(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
@@ -69,11 +77,13 @@ def common(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
 class Prefixes:
     """The beginnings that a loaded model has seen, and those that it keeps. Thread-safe.
 
-    `begin` gives the tokens that every conversation with a system prompt begins with; at most `most_tokens` of all are
-    kept, 0: nothing is shared.
+    `begin` gives the tokens that every conversation with this system prompt and these tools begins with; at most
+    `most_tokens` of all are kept, 0: nothing is shared.
     """
 
-    def __init__(self, begin: Callable[[tuple[Message, ...]], tuple[str, ...]], *, most_tokens: int) -> None:
+    def __init__(
+        self, begin: Callable[[tuple[Message, ...], tuple[Tool, ...]], tuple[str, ...]], *, most_tokens: int
+    ) -> None:
         self._begin = begin
         self._most_tokens = most_tokens
         self._lock = threading.Lock()
@@ -87,13 +97,14 @@ class Prefixes:
         Requests that share one get the same value.
         """
         found = [NONE] * len(requests)
-        groups: dict[Hashable, list[int]] = {}
+        groups: dict[Hashable, tuple[Head, list[int]]] = {}
         for index, request in enumerate(requests if self._most_tokens else ()):
-            if request.tenant is not None and (system := system_of(request.messages)):
-                groups.setdefault((request.tenant, _digest(request.tenant, system)), []).append(index)
-        for name, members in groups.items():
-            first = members[0]
-            beginning = self._shared(name, system_of(requests[first].messages), tokens[first], len(members))
+            head = head_of(request.messages, offered(request.tools, request.tool_choice))
+            if request.tenant is not None and head is not None:
+                name: Hashable = (request.tenant, _digest(request.tenant, head))
+                groups.setdefault(name, (head, []))[1].append(index)
+        for name, (head, members) in groups.items():
+            beginning = self._shared(name, head, tokens[members[0]], len(members))
             length = len(beginning.tokens)
             for index in members:
                 # A template may write something else for one conversation than for another: that one runs whole.
@@ -101,7 +112,7 @@ class Prefixes:
                     found[index] = beginning
         return found
 
-    def _shared(self, name: Hashable, system: tuple[Message, ...], like: Sequence[str], rows: int) -> Beginning:
+    def _shared(self, name: Hashable, head: Head, like: Sequence[str], rows: int) -> Beginning:
         with self._lock:
             kept = self._kept.get(name, NONE)
             if kept.tokens and tuple(like[: len(kept.tokens)]) == kept.tokens:
@@ -109,7 +120,7 @@ class Prefixes:
             seen = self._see(name, rows)
         if rows < FEWEST and seen < OFTEN:
             return NONE
-        tokens = self._begin(system)
+        tokens = self._begin(*head)
         if len(tokens) < LEAST_TOKENS:
             return NONE
         with self._lock:
@@ -139,8 +150,10 @@ class Prefixes:
         return beginning
 
 
-def _digest(tenant: str, system: Sequence[Message]) -> int:
+def _digest(tenant: str, head: Head) -> int:
     digest = blake2b(tenant.encode(), digest_size=8)
-    for message in system:
+    for message in head.system:
         digest.update(b"\0" + message.content.encode())
+    for tool in head.tools:
+        digest.update(b"\1" + as_json(described(tool)).encode())
     return int.from_bytes(digest.digest(), "big", signed=True)

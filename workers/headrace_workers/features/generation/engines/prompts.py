@@ -12,9 +12,11 @@ from tokenizers import Tokenizer
 
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import PromptTooLong
+from headrace_schemas.tool import Tool
 from headrace_workers.features.generation.engines.chat_template import (
     ChatTemplate,
     InvalidTemplate,
+    caller_texts,
     load_chat_template,
     too_many_characters,
 )
@@ -22,6 +24,8 @@ from headrace_workers.features.generation.engines.prefixes import common
 from headrace_workers.features.generation.models.added_tokens import AddedTokens, cut
 from headrace_workers.features.generation.models.broken_model import broken_model
 from headrace_workers.features.generation.models.registry import ModelCard
+from headrace_workers.features.generation.structured.tools import OPEN, Dialect
+from headrace_workers.features.generation.structured.tools_in_prompt import in_words
 
 _READ_FIRST: Final = 8_192  # characters: 5 ms at most
 _CUT_DOUBT: Final = 100  # one token of so many may be there only because the text was cut within a word
@@ -66,12 +70,20 @@ class Prompts:
         """Return the tokens of a text that stands alone, outside the template."""
         return self._added.ids(text)
 
-    def encode(self, messages: Sequence[Message]) -> list[str] | HeadraceError:
+    @property
+    def dialect(self) -> Dialect:
+        """The way in which the model writes calls of tools."""
+        dialect = self._template.dialect
+        has_tags = self.tokenizer.token_to_id(OPEN) is not None
+        return Dialect.HERMES_TOKENS if dialect is Dialect.HERMES and has_tags else dialect
+
+    def encode(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[str] | HeadraceError:
         """Return the prompt's tokens, which leave room for at least one more, or an error that says why it cannot run.
 
+        `tools` are those that the model is offered: its template writes them, or words that describe them do.
         PromptTooLong names the counts and the bound, InvalidTemplate what the template objects to.
         """
-        written = self._render(messages)
+        written = self._render(messages, tools)
         if isinstance(written, HeadraceError):
             return written
         tokens = [str(self.tokenizer.id_to_token(number)) for number in written.ids()]
@@ -79,23 +91,23 @@ class Prompts:
             return self._nothing()
         return tokens if self.room(len(tokens)) >= 1 else self._too_long(f"{len(tokens)} tokens")
 
-    def beginning(self, system: Sequence[Message]) -> tuple[str, ...]:
-        """Return the tokens that every conversation with this system prompt begins with.
+    def beginning(self, system: Sequence[Message], tools: Sequence[Tool] = ()) -> tuple[str, ...]:
+        """Return the tokens that every conversation with this system prompt and these tools begins with.
 
         Return none where the template writes the system prompt elsewhere, or refuses these messages.
         """
-        one, other = (self.encode([*system, Message(role="user", content=said)]) for said in ("A", "7"))
+        one, other = (self.encode([*system, Message(role="user", content=said)], tools) for said in ("A", "7"))
         if isinstance(one, HeadraceError) or isinstance(other, HeadraceError):
             return ()
         return common(one, other)
 
-    def count(self, messages: Sequence[Message]) -> int | HeadraceError:
+    def count(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> int | HeadraceError:
         """Return the number of tokens that `encode` gives, or its error, at less cost.
 
         Of a long prompt that surely fits, the number is estimated from its beginning; one that surely does not fit is
         not read to its end.
         """
-        written = self._render(messages)
+        written = self._render(messages, tools)
         if isinstance(written, HeadraceError):
             return written
         text = written.text
@@ -113,17 +125,21 @@ class Prompts:
                 return about
             read *= 4
 
-    def _render(self, messages: Sequence[Message]) -> _Written | HeadraceError:
+    def _render(self, messages: Sequence[Message], tools: Sequence[Tool]) -> _Written | HeadraceError:
         try:
-            written = self._written(messages)
+            if not self._template.knows_tools:
+                messages, tools = in_words(messages, tools), ()
+            written = self._written(messages, tools)
         except (PromptTooLong, InvalidTemplate) as error:
             return error
+        except RecursionError:
+            return InvalidTemplate("the tools are nested too deep for a prompt")
         return written if written.text else self._nothing()
 
-    def _written(self, messages: Sequence[Message]) -> _Written:
-        if not self._added.may_come_from(message.content for message in messages):
-            return _Written(self._template.render(messages, max_chars=self._max_chars), self.tokenizer)
-        hidden = self._template.render(messages, max_chars=_HIDDEN * self._max_chars, said=self._added.said)
+    def _written(self, messages: Sequence[Message], tools: Sequence[Tool]) -> _Written:
+        if not self._added.may_come_from(caller_texts(messages, tools)):
+            return _Written(self._template.render(messages, tools, max_chars=self._max_chars), self.tokenizer)
+        hidden = self._template.render(messages, tools, max_chars=_HIDDEN * self._max_chars, said=self._added.said)
         text = self._added.named(hidden)
         if len(text) > self._max_chars:
             raise too_many_characters(self._max_chars)

@@ -74,19 +74,28 @@ class SeededRow:
         return logits
 
 
-def draw(logits: NDArray[np.float32], sampling: Sampling, point: float) -> int:
+def draw(
+    logits: NDArray[np.float32], sampling: Sampling, point: float, allowed: NDArray[np.bool_] | None = None
+) -> int:
     """Return the token that `point`, in [0, 1), falls on: temperature first, then top_k, then top_p, as Transformers
-    does.
+    does, and of what they leave only the tokens that are `allowed`. If they leave none of these, the others are left
+    out first. Return the likeliest of the allowed if the temperature is 0.
 
-    `logits` is (vocabulary,). Raises UnusableLogits when one is NaN or none is finite.
+    `logits` and `allowed` are (vocabulary,). Raises UnusableLogits when one is NaN or none is finite.
     """
-    scaled = logits.astype(np.float64) / sampling.temperature
-    top = scaled.max()
+    top = logits.max()
     if not np.isfinite(top):
         raise UnusableLogits("the model returned figures that are no numbers: pull or convert it again")
-    weights = np.exp(scaled - top)
+    if sampling.temperature == 0:
+        return int((logits if allowed is None else np.where(allowed, logits, -np.inf)).argmax())
+    scaled = (logits.astype(np.float64) - top) / sampling.temperature
+    weights = np.exp(scaled)
     if sampling.top_k or sampling.top_p < 1:
         weights = _truncated(weights, sampling.top_k or len(weights), sampling.top_p)
+    if allowed is not None:
+        weights = np.where(allowed, weights, 0.0)
+        if not weights.any():
+            return draw(np.where(allowed, logits, -np.inf), sampling, point)
     ends = np.cumsum(weights)
     return int(np.searchsorted(ends, point * ends[-1], side="right"))
 

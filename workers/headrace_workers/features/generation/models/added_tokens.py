@@ -104,6 +104,26 @@ for _name in (
     setattr(CallerText, _name, _looks(_name))
 
 
+def as_one_text(value: Any, write: Callable[[Any], str]) -> str:
+    """Return what `write` makes of a value. If a caller's texts are in it, all of it is a caller's text.
+
+    So what writing makes of them, such as JSON's escapes, is looked at for added tokens, too.
+    """
+    texts: list[CallerText] = []
+    written = write(_without_marks(value, texts))
+    return _as_caller_text(written, texts[0]._hide) if texts else written
+
+
+def _without_marks(value: Any, found: list[CallerText]) -> Any:
+    """Return a value with its callers' texts as they are, which are put into `found`."""
+    if isinstance(value, CallerText):
+        found.append(value)
+        return _revealed(value)
+    if isinstance(value, dict):
+        return {_without_marks(name, found): _without_marks(each, found) for name, each in value.items()}
+    return [_without_marks(each, found) for each in value] if isinstance(value, (list, tuple)) else value
+
+
 class AddedTokens:
     """The added tokens of one tokenizer that are not blank. Thread-safe."""
 

@@ -64,8 +64,8 @@ class RemoteModel(BaseModel):
     """A model on another machine, and how it is asked. Times are in seconds.
 
     `provider` is whom tenants' allow-lists, rate limits and receipts name; `own` is a machine of yours. `open_calls`
-    is how many calls one worker holds open. `lacks` names parameters that the model refuses, and `formats` the formats
-    to which the endpoint holds an answer: of others its prompt tells.
+    is how many calls one worker holds open. `lacks` names parameters that the model refuses, or `tools`, and `formats`
+    the formats to which the endpoint holds an answer: of others its prompt tells.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)

@@ -89,14 +89,15 @@ def _texts(row: Any) -> tuple[str | None, str | None]:
     """Return the question, and the text that is held: an answer, or the text of a moderation job."""
     from headrace_schemas import EvaluationJob, GenerationJob, Moderated, Output
     from headrace_schemas.codec import decode_job, decode_value
+    from headrace_workers.features.moderation.call_texts import text_of
 
     job = decode_job(row.kind, row.payload)
     event = None if row.event is None else decode_value(row.event_type, row.event)
     question = job.question if isinstance(job, GenerationJob) else job.input if isinstance(job, EvaluationJob) else None
     if isinstance(event, Output):
-        return question, event.text
+        return question, text_of(event.answer)
     if isinstance(event, Moderated):
-        return question, event.answer.text
+        return question, None if event.answer.text is None else text_of(event.answer)
     return question, job.output if isinstance(job, EvaluationJob) else getattr(job, "input", None)
 
 

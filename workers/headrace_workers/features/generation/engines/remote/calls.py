@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, TypeVar
 from headrace_schemas import HeadraceError
 from headrace_schemas.events import FinishReason
 from headrace_schemas.limits import MAX_TEXT
+from headrace_schemas.tool import ToolCall
 from headrace_workers.core.ports import Completion, GivenUp, RemoteSource, Request
 from headrace_workers.features.generation.engines.remote.failures import AnswerLost
 from headrace_workers.features.generation.models.catalogue import RemoteModel
@@ -24,10 +25,23 @@ _LOOK_EVERY: Final = 0.25  # seconds between two questions whether the answer is
 
 
 @dataclass(frozen=True, slots=True)
+class CallPiece:
+    """A piece of a call of a tool. `index` and `id` say of which; a piece without an `id` goes on with the last."""
+
+    index: int = 0
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of a streamed answer: some of its text, a sign that the model thinks, or what is known of the whole."""
+    """A piece of a streamed answer: some of its text or its calls, a sign that the model thinks, or what is known of
+    the whole.
+    """
 
     text: str = ""
+    calls: tuple[CallPiece, ...] = ()
     is_content: bool = False
     finish: FinishReason | None = None
     prompt_tokens: int | None = None
@@ -95,7 +109,7 @@ async def _read(
     length = 0
     async for piece in provider.stream(request):
         pieces.append(piece)
-        length += len(piece.text)
+        length += len(piece.text) + sum(len(each.name) + len(each.arguments) for each in piece.calls)
         if piece.is_content:
             quiet.reschedule(asyncio.get_running_loop().time() + limits.idle)
         if length > MAX_TEXT:  # the rest would be cut off anyway
@@ -138,7 +152,25 @@ def _completion(pieces: Sequence[Piece], limits: RemoteModel, alias: str) -> Com
             reasoning_tokens=_last(pieces, "reasoning_tokens"),
             has_usage=prompt is not None and completion is not None,
         ),
+        tool_calls=_first_call(pieces),
     )
+
+
+def _first_call(pieces: Sequence[Piece]) -> tuple[ToolCall, ...]:
+    """Return the first call of an answer as the provider sent it: nothing in it is checked. An answer has one."""
+    parts = [part for each in pieces for part in each.calls]
+    if not parts:
+        return ()
+    first, ended = parts[0], False
+    name, arguments = "", list[str]()
+    for part in parts:
+        if part.index != first.index:
+            continue
+        ended = ended or bool(part.id and part.id != first.id)  # some servers give each call the same index
+        if not ended:
+            name = name or part.name
+            arguments.append(part.arguments)
+    return (ToolCall.model_construct(id=first.id, name=name, arguments="".join(arguments)),)
 
 
 def _last(pieces: Sequence[Piece], name: str) -> Any:

@@ -1,7 +1,7 @@
 """A model on another machine, as the pipeline sees it."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Self
 
 from headrace_schemas import HeadraceError, Message
@@ -12,6 +12,7 @@ from headrace_workers.features.generation.engines.remote.calls import CallLoop, 
 from headrace_workers.features.generation.engines.remote.rates import CallRates, key_of
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
+from headrace_workers.features.generation.structured.tools import as_json, described, offered
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
 
@@ -85,7 +86,7 @@ class RemoteGenerator:
 
     def _begin(self, request: Request) -> Callable[[], Completion | HeadraceError]:
         """Begin a call if the rates of its key allow it, and return what waits for its answer."""
-        tokens = sum(pieces(each.content) for each in request.messages) + request.sampling.max_tokens
+        tokens = sum(map(pieces, _texts(request))) + request.sampling.max_tokens
         if (busy := self._take(tokens, request)) is not None:
             return lambda: busy
         call = self._calls.begin(answer(self._provider, self._limits, request, self.alias))
@@ -123,3 +124,11 @@ class RemoteGenerator:
             after = self._rates.take(0, in_line=True) or left
             return ProviderBusy(str(outcome), after=after, is_sure=outcome.is_sure)
         return outcome
+
+
+def _texts(request: Request) -> Iterator[str]:
+    """Yield what the provider reads of a request."""
+    for message in request.messages:
+        yield message.content
+        yield from (call.arguments for call in message.tool_calls)
+    yield from (as_json(described(each)) for each in offered(request.tools, request.tool_choice))

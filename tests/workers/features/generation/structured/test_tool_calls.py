@@ -1,0 +1,189 @@
+"""Calls in what a model said: valid by their tools' schemas, or a reason that quotes nothing of it."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace_schemas import GenerationJob
+from headrace_schemas.errors import Unparsable
+from headrace_schemas.events import FinishReason
+from headrace_schemas.tool import Tool, ToolCall
+from headrace_workers.core.ports import Completion
+from headrace_workers.features.generation.structured.tool_calls import calls_in, fault_of, with_tools
+
+JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f10"
+WEATHER = Tool(
+    name="get_weather",
+    parameters={
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "days": {"type": "integer"}, "more": {}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+)
+CLOCK = Tool(name="clock")
+SECRET = "swordfish"
+
+
+def job(choice: Any = None) -> GenerationJob:
+    return GenerationJob(model="m", prompt="hi", tools=(WEATHER, CLOCK), tool_choice=choice)
+
+
+def answer(text: str, choice: Any = None, finish: FinishReason = "stop", *calls: ToolCall) -> Completion | Unparsable:
+    return with_tools(Completion(text, finish, 7, 2, tool_calls=calls), job(choice), JOB_ID)
+
+
+def called(given_: Completion | Unparsable) -> tuple[str, str, dict[str, Any]]:
+    """The text, and the one call of an answer: the tool and its arguments."""
+    assert isinstance(given_, Completion), given_
+    assert given_.finish_reason == "tool_calls"
+    (call,) = given_.tool_calls
+    return given_.text, call.name, json.loads(call.arguments)
+
+
+def call(arguments: str, name: str = "get_weather", key: str = "arguments") -> str:
+    return f'{{"name": "{name}", "{key}": {arguments}}}'
+
+
+ROME = call('{"city": "Rome"}')
+
+
+@pytest.mark.parametrize(
+    ("said", "before"),
+    [
+        (f"<tool_call>\n{ROME}\n</tool_call>", ""),
+        (f"I look it up.\n<tool_call>\n{ROME}\n</tool_call>\nWait.", "I look it up."),
+        (f"<tool_call>{ROME}", ""),
+        (ROME, ""),
+        (f"\n {ROME}\n", ""),
+        (call('{"city": "Rome"}', key="parameters"), ""),
+    ],
+)
+@pytest.mark.parametrize("choice", [None, "auto", "required", {"name": "get_weather"}])
+def test_a_call_is_found_in_each_dialect(said: str, before: str, choice: Any) -> None:
+    """Qwen's tags, Llama's bare object and the generic one give the same call, with the text before it."""
+    assert called(answer(said, choice)) == (before, "get_weather", {"city": "Rome"})
+
+
+def test_the_id_of_a_call_follows_from_the_job() -> None:
+    """An answer that is made again has the same id, which fits into OpenAI's 40 characters."""
+    first, second = answer(ROME), answer(f"Well.\n<tool_call>{ROME}</tool_call>")
+    assert isinstance(first, Completion)
+    assert isinstance(second, Completion)
+    assert first.tool_calls[0].id == second.tool_calls[0].id == "call_6f1d8a525d0c5c399a530d1f6f6c7f10"
+
+
+def test_an_answer_has_one_call() -> None:
+    """Of several calls the first counts, whether a model wrote them or a provider sent them."""
+    both = f"<tool_call>{ROME}</tool_call><tool_call>{call('{}', 'clock')}</tool_call>"
+    sent = [ToolCall(id="b", name="clock", arguments="{}"), ToolCall(id="a", name="get_weather", arguments="{}")]
+    assert called(answer(both))[1] == "get_weather"
+    assert called(answer("", None, "tool_calls", *sent))[1] == "clock"
+
+
+@pytest.mark.parametrize(
+    "text", ["It rains.", "", '{"weather": "rain"}', '{"name": "Rome"}', "Use {} here.", call("{}", "x")]
+)
+def test_a_model_that_may_choose_may_answer(text: str) -> None:
+    """Under `auto` a text that calls no tool is the answer as it is; where a call is required it is a failure."""
+    assert answer(text, "auto") == Completion(text, "stop", 7, 2)
+    assert isinstance(answer(text, "required"), Unparsable)
+
+
+def test_without_an_offer_nothing_is_called() -> None:
+    """Under `none` a text stays as it is, and a call that a provider sent nevertheless is dropped."""
+    assert answer(ROME, "none") == Completion(ROME, "stop", 7, 2)
+    assert answer("x", "none", "stop", ToolCall(id="a", name="clock", arguments="{}")) == Completion("x", "stop", 7, 2)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason", "place"),
+    [
+        (call("{}", SECRET), "a tool is called that is not offered; offered are get_weather, clock", None),
+        (call("[]"), "the arguments of get_weather are no object", ""),
+        (call(f'"{SECRET}"'), "the arguments of get_weather are no object", ""),
+        (call("{}"), r"not valid by its parameters \(required\)", ""),
+        (call(f'{{"city": "x", "{SECRET}": 1}}'), r"not valid by its parameters \(additionalProperties\)", ""),
+        (call(f'{{"city": "x", "days": "{SECRET}"}}'), r"not valid by its parameters \(type\)", "/days"),
+        (call('{"city": "x", "city": "y"}'), "an object has a key twice", None),
+        ('{"name": "clock", "name": "clock", "arguments": {}}', "an object has a key twice", None),
+        (call('{"city": "x", "days": NaN}'), "NaN is no JSON", None),
+        (call('{"city": "x", "days": -Infinity}'), "-Infinity is no JSON", None),
+        (call('{"city": "x", "more": 1e999}'), "a number is too large", None),
+        (call('{"city": "\\ud800"}'), "half of a character", None),
+        (call('{"city": ' + "[" * 10_000), "nested too deep", None),
+        (call('{"city": "x", "more": ' + "[" * 600 + "]" * 600 + "}"), "nested too deep", None),
+        (call(json.dumps({"city": "x" * 200_000})), "have 200,012 characters; the limit is 200,000", None),
+        (ROME[:-1] + ', "id": "a"}', "a name and arguments, and nothing else", None),
+        ('{"name": "get_weather", "arguments": {"city"', "no JSON", None),
+        ("<tool_call>", "no JSON", None),
+        (f"<tool_call>{SECRET}</tool_call>", "no JSON", None),
+        ('<tool_call>{"name": 7, "arguments": {}}', "has no name", None),
+        ("<tool_call>[]", "has no name", None),
+        (f"{ROME} {SECRET}", "goes on behind the call", str(len(ROME))),
+    ],
+)
+def test_a_call_that_is_wrong_is_a_typed_failure(said: str, reason: str, place: str | None) -> None:
+    """The reason names the fault and its place, and quotes nothing of what the model said: nobody moderated that."""
+    found = answer(said if said.startswith("<") or place == str(len(ROME)) else f"<tool_call>\n{said}\n</tool_call>")
+    assert isinstance(found, Unparsable), found
+    assert found.failure == "unparsable"
+    assert found.place == place
+    assert SECRET not in str(found)
+    with pytest.raises(Unparsable, match=reason):
+        raise found
+
+
+def test_a_call_that_its_tokens_cut_off_is_truncated() -> None:
+    """A job may be asked again with more room then; a call that is whole counts although its answer was cut."""
+    cut = answer(f"<tool_call>{ROME[:-4]}", None, "length")
+    assert isinstance(cut, Unparsable)
+    assert cut.failure == "truncated"
+    assert called(answer(f"<tool_call>{ROME}", None, "length"))[2] == {"city": "Rome"}
+
+
+@pytest.mark.parametrize("city", ["</tool_call>", "<tool_call>", 'a "b" {c}', "\n\t\\", "\x00", "🌧"])
+def test_a_string_in_arguments_may_hold_anything(city: str) -> None:
+    """The end of a call is where its JSON ends, and never a tag in one of its strings."""
+    said = call(json.dumps({"city": city}))
+    for text in (said, f"<tool_call>\n{said}\n</tool_call>"):
+        found = answer(text)
+        assert called(found) == ("", "get_weather", {"city": city})
+        assert isinstance(found, Completion)
+        assert "\x00" not in found.tool_calls[0].arguments
+
+
+@given(text=st.text(max_size=60), forced=st.booleans(), opened=st.booleans())
+def test_no_text_makes_it_raise(text: str, forced: bool, opened: bool) -> None:
+    """Whatever a model says, it is text, a valid call or a failure."""
+    said = f"<tool_call>{text}" if opened else text
+    before, found = calls_in(said, [WEATHER, CLOCK], forced=forced)
+    if found is None:
+        assert (before, forced, "<tool_call>" in said) == (said, False, False)
+
+
+def test_a_call_of_a_provider_is_checked_like_any_other() -> None:
+    """A hostile name, arguments that are broken or go on, and empty ones, which some providers leave out."""
+    sent = ToolCall.model_construct
+    assert called(answer("", None, "tool_calls", sent(id="", name="clock", arguments=""))) == ("", "clock", {})
+    for name, arguments in (
+        ("\x00 drop", "{}"),
+        ("clock", "{"),
+        ("clock", "{} {}"),
+        ("clock", '{"a": 1}'),
+        ("get_weather", ""),
+    ):
+        found = answer("", None, "tool_calls", sent(id="x", name=name, arguments=arguments))
+        assert isinstance(found, Unparsable), (name, arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "valid"),
+    [('{"city": "x"}', True), ('{"city": "x"', False), ("{}", False), ('{"city": "x"} {}', False)],
+)
+def test_arguments_can_be_checked_alone(arguments: str, valid: bool) -> None:
+    """Whoever changes arguments can tell if they are still what the tool takes."""
+    assert (fault_of(WEATHER, arguments) is None) is valid

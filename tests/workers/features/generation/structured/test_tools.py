@@ -1,0 +1,174 @@
+"""Tools: which are offered, what their schemas may be, and the grammar of a call."""
+
+import json
+
+import pytest
+from llguidance import LLMatcher, LLTokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from headrace_schemas.errors import InvalidRecord
+from headrace_schemas.tool import NamedTool, Tool, ToolChoice
+from headrace_workers.features.generation.structured.call_grammar import grammar_of_call
+from headrace_workers.features.generation.structured.tool_schemas import check_schemas
+from headrace_workers.features.generation.structured.tools import (
+    MAX_TOOLS_BYTES,
+    Dialect,
+    check_size,
+    offered,
+)
+
+WEATHER = Tool(
+    name="get_weather",
+    description="The weather of a city.",
+    parameters={
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+)
+CLOCK = Tool(name="read-clock")
+TOOLS = (WEATHER, CLOCK)
+ROME = '{"name": "get_weather", "arguments": {"city": "Rome"}}'
+
+
+def accepts(grammar: str, text: str) -> bool:
+    """Return True if the grammar derives this text as a whole."""
+    matcher = LLMatcher(LLTokenizer("byte"), grammar)
+    content = list(text.encode())
+    consumed = matcher.try_consume_tokens(content)
+    assert not matcher.is_error(), matcher.get_error()
+    return consumed == len(content) and matcher.is_accepting()
+
+
+@pytest.mark.parametrize(
+    ("choice", "names"),
+    [
+        ("none", []), (None, ["get_weather", "read-clock"]), ("auto", ["get_weather", "read-clock"]),
+        ("required", ["get_weather", "read-clock"]), (NamedTool(name="read-clock"), ["read-clock"]),
+    ],
+)  # fmt: skip
+def test_a_choice_says_which_tools_are_offered(choice: ToolChoice | None, names: list[str]) -> None:
+    """`none` offers no tool, a name that tool alone, and every other choice all tools."""
+    assert [each.name for each in offered(TOOLS, choice)] == names
+
+
+@pytest.mark.parametrize(
+    ("dialect", "call"),
+    [
+        (Dialect.HERMES, f"<tool_call>\n{ROME}\n</tool_call>"),
+        (Dialect.LLAMA, ROME.replace("arguments", "parameters")),
+        (Dialect.JSON, ROME),
+    ],
+)
+def test_a_forced_answer_is_a_call_and_nothing_else(dialect: Dialect, call: str) -> None:
+    """In each dialect the grammar of `required` takes a valid call of any tool, and refuses text around it."""
+    grammar = grammar_of_call(TOOLS, "required", dialect)
+    clock = call.replace("get_weather", "read-clock").replace('{"city": "Rome"}', "{}")
+    assert accepts(grammar, call)
+    assert accepts(grammar, clock)
+    for wrong in ("", "It rains.", f"Well: {call}", f"{call} and", call.replace("get_weather", "get_wine"),
+                  call.replace('"city"', '"town"'), clock.replace("{}", '{"city": "Rome"}')):  # fmt: skip
+        assert not accepts(grammar, wrong)
+
+
+def test_a_named_tool_is_the_only_one_in_the_grammar() -> None:
+    """A call of another tool does not derive."""
+    grammar = grammar_of_call(TOOLS, NamedTool(name="read-clock"), Dialect.JSON)
+    assert accepts(grammar, '{"name": "read-clock", "arguments": {}}')
+    assert not accepts(grammar, ROME)
+
+
+def test_a_model_that_may_choose_says_anything_or_calls() -> None:
+    """Under `auto` text is free, may come before a call, and holds no half of one."""
+    grammar = grammar_of_call(TOOLS, "auto", Dialect.HERMES)
+    call = f"<tool_call>\n{ROME}\n</tool_call>"
+    for right in (
+        "",
+        "It rains.",
+        f"I look.\n{call}",
+        call,
+        "a < b, and <tool_cal",
+        call.replace("Rome", "</tool_call>"),
+    ):
+        assert accepts(grammar, right)
+    for wrong in (f"{call}.", "<tool_call>", f"<tool_call>x{call}", call.replace("city", "town")):
+        assert not accepts(grammar, wrong)
+
+
+def test_tags_may_be_tokens_of_their_own() -> None:
+    """Where a vocabulary has them, a call is written with these tokens, and text holds no token of the template's."""
+    added = ["<tool_call>", "</tool_call>", "<|im_start|>", "<|end|>"]
+    vocabulary = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *added]
+    tokenizer = Tokenizer(models.BPE({token: index for index, token in enumerate(vocabulary)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(added[2:])
+    tokenizer.add_tokens(added[:2])
+    end = tokenizer.token_to_id("<|end|>")
+    call = f"<tool_call>\n{ROME}\n</tool_call>"
+
+    def takes(choice: ToolChoice, text: str) -> bool:
+        grammar = grammar_of_call(TOOLS, choice, Dialect.HERMES_TOKENS)
+        matcher = LLMatcher(LLTokenizer(tokenizer.to_str(), eos_token=[end]), grammar, log_level=0)
+        ids = tokenizer.encode(text).ids
+        return matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting()
+
+    assert takes("required", call)
+    assert not takes("required", "It rains.")
+    for right in (call, f"I look.\n{call}", "It rains."):
+        assert takes("auto", right)
+    for wrong in (call.replace("city", "town"), f"{call}.", "Hi<|im_start|>", f"Hi<|im_start|>{call}", "<tool_call>"):
+        assert not takes("auto", wrong)
+
+
+def test_a_llama_that_may_choose_writes_no_half_of_a_call() -> None:
+    """Under `auto` an answer that begins as a call is one."""
+    grammar = grammar_of_call(TOOLS, "auto", Dialect.LLAMA)
+    call = ROME.replace("arguments", "parameters")
+    assert accepts(grammar, call)
+    assert accepts(grammar, "It rains.")
+    assert accepts(grammar, '{"weather": "rain"}')
+    assert not accepts(grammar, call.replace("city", "town"))
+    assert not accepts(grammar, '{"name": "get_wine"}')
+
+
+def test_tools_have_so_many_bytes_together() -> None:
+    """A byte more than the limit is refused, and the reason names both numbers."""
+    frame = len(json.dumps({"type": "object", "title": ""}))
+    text = "x" * (MAX_TOOLS_BYTES - frame - 200)
+    check_size([Tool(name="a", parameters={"type": "object", "title": text})])
+    with pytest.raises(InvalidRecord, match=r"the tools have 262,\d+ bytes as JSON together; the limit is 262,144"):
+        check_size(
+            [Tool(name="a", parameters={"type": "object", "title": text}), Tool(name="b" * 64, description="y" * 64)]
+        )
+
+
+@pytest.mark.parametrize(
+    ("parameters", "param", "said"),
+    [
+        ({"type": "string"}, "tools[1].parameters.type", 'have the type "string"'),
+        ({"type": ["array", "null"]}, "tools[1].parameters.type", "arguments are an object"),
+        ({"properties": {"a": {"type": "text"}}}, "tools[1].parameters", "cannot be held to"),
+        ({"properties": {"a": {"$ref": "https://example.com/x.json"}}}, "tools[1].parameters", "cannot be held to"),
+        ({"properties": {"a": {"$ref": "#/$defs/none"}}}, "tools[1].parameters", "cannot be held to"),
+    ],
+)
+def test_a_tool_whose_arguments_cannot_be_held_to_is_refused(
+    parameters: dict[str, object], param: str, said: str
+) -> None:
+    """The refusal names the tool and the place of its parameters."""
+    with pytest.raises(InvalidRecord, match=said) as caught:
+        check_schemas([WEATHER, Tool(name="odd", parameters=parameters)])
+    assert caught.value.param == param
+    assert "the tool odd" in str(caught.value)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"type": ["object", "null"]}, {"properties": {"a": {}}}])
+def test_parameters_may_leave_out_that_they_are_an_object(parameters: dict[str, object]) -> None:
+    """Arguments are an object, whatever the schema leaves open."""
+    tool = Tool(name="open", parameters=parameters)
+    check_schemas([tool])
+    grammar = grammar_of_call([tool], "required", Dialect.JSON)
+    assert accepts(grammar, '{"name": "open", "arguments": {}}')
+    assert not accepts(grammar, '{"name": "open", "arguments": null}')

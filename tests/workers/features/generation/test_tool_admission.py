@@ -1,0 +1,124 @@
+"""Admission of jobs with tools: their size, their schemas, and whether a model can choose by itself."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.workers.features.generation.engines.remote_models import catalogue
+from tests.workers.runtime.bridge.records import generation
+
+from headrace_schemas import Message
+from headrace_schemas.errors import InvalidRecord, PromptTooLong
+from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_schemas.tool import Tool, ToolCall
+from headrace_workers.features.generation.admission import PromptCheck
+from headrace_workers.features.generation.engines.counting import CountingModels
+from headrace_workers.features.generation.models.registry import Registry
+from headrace_workers.testing import make_echo_model, make_tiny_model
+
+QWEN = Path(__file__).with_name("engines") / "templates" / "qwen2.5.jinja"
+WEATHER = Tool(name="get_weather", parameters={"type": "object", "properties": {"city": {"type": "string"}}})
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With `tiny` and `echo`, which know no tools, `handy`, whose template does, and `far` and `bare` elsewhere."""
+    home = tmp_path_factory.mktemp("home")
+    make_tiny_model(home)
+    make_echo_model(home)
+    folder = home / "models" / "handy"
+    (home / "models" / "tiny").rename(folder)
+    make_tiny_model(home)
+    config = folder / "tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"chat_template": QWEN.read_text()}))
+    card = folder / "model.toml"
+    card.write_text(card.read_text().replace('"tiny"', '"handy"'))
+    catalogue(home, "openai", "http://localhost:9", alias="bare", lacks=["tools"])
+    bare = (home / "models.toml").read_text()
+    catalogue(home, "openai", "http://localhost:9")
+    (home / "models.toml").write_text(bare + (home / "models.toml").read_text())
+    return home
+
+
+@pytest.fixture(scope="module")
+def models(home: Path) -> CountingModels:
+    return CountingModels(home, Registry(home))
+
+
+def asks(model: str | tuple[str, ...], choice: Any = None, tools: tuple[Tool, ...] = (WEATHER,)) -> Any:
+    return generation(model=model, prompt="Is it warm?", tools=tools, tool_choice=choice)
+
+
+@pytest.mark.parametrize(
+    ("alias", "knows"),
+    [("handy", True), ("far", True), ("tiny", False), ("echo", False), ("bare", False), ("none", False)],
+)
+def test_the_registry_says_which_models_know_tools(models: CountingModels, alias: str, knows: bool) -> None:
+    """A template that takes them does, and a provider unless `lacks` names `tools`; an unknown alias does not."""
+    assert models.knows_tools(alias) is knows
+
+
+@pytest.mark.parametrize(
+    ("model", "choice", "unable"),
+    [
+        ("handy", "auto", None), ("far", None, None), ("tiny", None, "tiny"), ("echo", "auto", "echo"),
+        ("bare", "auto", "bare"), (("handy", "tiny"), "auto", "tiny"), ("tiny", "required", None),
+        ("bare", {"name": "get_weather"}, None), ("tiny", "none", None),
+    ],
+)  # fmt: skip
+def test_only_a_model_that_knows_tools_may_choose(
+    models: CountingModels, model: str | tuple[str, ...], choice: Any, unable: str | None
+) -> None:
+    """`auto`, which is the default, is refused by the name of the first model that cannot; a forced call never is."""
+    check = PromptCheck(models)
+    job = asks(model, choice)
+    check.check(job)
+    assert check.is_doubtful(job)
+    if unable is None:
+        check.examine(job)
+        return
+    with pytest.raises(InvalidRecord, match=f"the model {unable} cannot choose whether to call a tool") as caught:
+        check.examine(job)
+    assert (caught.value.param, caught.value.code) == ("tool_choice", "unsupported_parameter")
+
+
+def test_tools_that_are_too_large_are_refused_at_once(models: CountingModels) -> None:
+    """By the quick check: nothing reads their schemas."""
+    many = tuple(Tool(name=f"t{n}", parameters={"description": "x" * 5_000}) for n in range(60))
+    with pytest.raises(InvalidRecord, match="the limit is 262,144") as caught:
+        PromptCheck(models).check(asks("far", "required", many))
+    assert caught.value.param == "tools"
+
+
+@pytest.mark.parametrize("choice", ["required", "none"])
+def test_a_schema_that_is_none_is_refused(models: CountingModels, choice: str) -> None:
+    """Whichever tool may be called: the refusal names the place."""
+    wrong = Tool(name="wrong", parameters={"properties": {"a": {"type": "text"}}})
+    with pytest.raises(InvalidRecord, match="the tool wrong") as caught:
+        PromptCheck(models).examine(asks("tiny", choice, (WEATHER, wrong)))
+    assert caught.value.param == "tools[1].parameters"
+
+
+@pytest.mark.parametrize("model", ["tiny", "handy"])
+def test_tools_count_as_tokens_of_the_prompt(models: CountingModels, model: str) -> None:
+    """As the model will read them, by its template or in words: they need room, too."""
+    check = PromptCheck(models)
+    without, with_them = check.examine(asks(model, "none")), check.examine(asks(model, "required"))
+    assert without is not None
+    assert with_them is not None
+    assert with_them > without + len(json.dumps(WEATHER.parameters))
+    large = Tool(name="large", description="x" * MAX_SHORT_TEXT)
+    with pytest.raises(PromptTooLong, match=f"the context of {model} holds 2048"):
+        check.examine(asks(model, "required", (large,)))
+
+
+def test_calls_of_before_are_counted(models: CountingModels) -> None:
+    """A conversation with calls is examined, however short its contents are."""
+    call = ToolCall(id="a", name="get_weather", arguments=json.dumps({"city": "x" * 3_000}))
+    turns = (Message(role="user", content="Hi"), Message(role="assistant", tool_calls=(call,)))
+    job = generation(model="tiny", prompt=None, messages=turns)
+    check = PromptCheck(models)
+    assert check.is_doubtful(job)
+    with pytest.raises(PromptTooLong):
+        check.examine(job)

@@ -1,0 +1,285 @@
+"""Answers that a grammar constrains: decoded freely, checked token by token, and masked only where they violate it.
+
+To mask the logits of every step, each row would need a run of the engine for each token, since nothing can be changed
+within a run. So a row decodes in an ordinary batch until its first token that the grammar forbids. There its run ends;
+the token is chosen again among the allowed ones, every token that can only follow is appended, and the row goes on
+behind them. For greedy decoding this gives the tokens that masking each step gives.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from hashlib import blake2b
+from threading import Lock
+from typing import Final
+
+import numpy as np
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from numpy.typing import NDArray
+
+from headrace_schemas import HeadraceError, Sampling
+from headrace_schemas.errors import Unparsable
+from headrace_schemas.output_format import Failure
+from headrace_workers.core.ports import Request
+from headrace_workers.features.generation.engines.seeded import LogitsStep, UnusableLogits, draw
+from headrace_workers.features.generation.engines.stopping import Row, Step, Stopper
+from headrace_workers.features.generation.structured.call_grammar import grammar_of_call
+from headrace_workers.features.generation.structured.grammar import grammar_of
+from headrace_workers.features.generation.structured.tools import Dialect, offered
+
+MOST_COMPILED: Final = 64  # grammars of a model that are kept
+_MOST_CHARACTERS: Final = 4 * 1024 * 1024  # of all of them together, before they are compiled
+_COMPILE_SECONDS: Final = 10.0  # that a grammar may take to compile
+_COMPILERS: Final = 4  # threads, so that a grammar that takes long holds up no other
+_SECONDS_IN_A_BATCH: Final = 0.05  # of CPU that a grammar may take from the other rows of its batch
+_SECONDS: Final = 10.0  # of CPU that a grammar may take for one answer
+# One kilobyte or two a state of the lexer; fuel is about 14,000 steps a millisecond.
+_LIMITS: Final = LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
+
+
+def grammar_for(request: Request, dialect: Dialect) -> str | None:
+    """Return the grammar that the answer to this request must follow, in llguidance's notation, if there is one. Calls
+    of tools are written in the model's `dialect`.
+    """
+    if request.output is not None:
+        return grammar_of(request.output)
+    if offered(request.tools, request.tool_choice):
+        return grammar_of_call(request.tools, request.tool_choice, dialect)
+    return None
+
+
+class Grammars:
+    """The grammars that a model was asked for last, compiled for its tokenizer. Thread-safe.
+
+    `tokenizer` is the JSON of a `tokenizer.json`. It is read when the first grammar is asked for.
+    """
+
+    def __init__(self, tokenizer: Callable[[], str], end_ids: Sequence[int]) -> None:
+        self._read = tokenizer
+        self._end_ids = list(end_ids)
+        self._tokenizer: LLTokenizer | None = None
+        self._lock = Lock()
+        self._reading = Lock()
+        self._compiled: OrderedDict[bytes, tuple[Future[LLMatcher], int]] = OrderedDict()
+        self._compiler = ThreadPoolExecutor(_COMPILERS, thread_name_prefix="grammars")
+
+    def ask(self, grammar: str) -> "Future[LLMatcher]":
+        """Return a matcher at the beginning of an answer, once the grammar is compiled. Copy it; never move it."""
+        digest = blake2b(grammar.encode(), digest_size=16).digest()
+        with self._lock:
+            if digest in self._compiled:
+                self._compiled.move_to_end(digest)
+                return self._compiled[digest][0]
+            found = self._compiler.submit(self._compile, grammar)
+            self._compiled[digest] = (found, len(grammar))
+            while len(self._compiled) > 1 and (
+                len(self._compiled) > MOST_COMPILED
+                or sum(size for _, size in self._compiled.values()) > _MOST_CHARACTERS
+            ):
+                self._compiled.popitem(last=False)
+            return found
+
+    def _compile(self, grammar: str) -> LLMatcher:
+        with self._reading:
+            if self._tokenizer is None:
+                self._tokenizer = LLTokenizer(self._read(), eos_token=self._end_ids)
+        return LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
+
+
+class ConstrainedRow:
+    """An answer that must follow a grammar, while it grows. It belongs to one thread at a time.
+
+    A run of the engine ends with its first token that the grammar forbids: the row `is_violated`. `error` says why no
+    answer can come.
+    """
+
+    def __init__(
+        self,
+        row: Row,
+        sampling: Sampling,
+        matcher: "Future[LLMatcher]",
+        *,
+        end_ids: Sequence[int],
+        decode: Callable[[list[int]], str],
+    ) -> None:
+        self.row = row
+        self.ended = False  # the answer is whole, or cut, or given up, or failed
+        self.is_whole = False  # the grammar lets it end here
+        self.is_violated = False
+        self.is_slow = False  # its grammar takes too long to check beside other rows
+        self.error: HeadraceError | None = None
+        self._sampling = sampling
+        self._compiling = matcher
+        self._asked = time.monotonic()
+        self._matcher: LLMatcher | None = None
+        self._end_ids: Final = frozenset(end_ids)
+        self._stopper = Stopper([row], decode)
+        self._random = np.random.default_rng()
+        self._seconds = 0.0
+
+    def start(self, wait: float = 0.0) -> bool:
+        """Begin with the tokens that every answer begins with; return False if the grammar compiles still.
+
+        Wait so many seconds for it. The row fails if it compiles for too long.
+        """
+        if self._matcher is not None or self.ended:
+            return True
+        try:
+            compiled = self._compiling.result(wait)
+        except NotYet:
+            if time.monotonic() - self._asked < _COMPILE_SECONDS:
+                return False
+            self.fail(f"its grammar takes longer than {_COMPILE_SECONDS:.0f} s to compile: make it simpler")
+            return True
+        except Exception as error:  # the library's: this row's alone
+            self.fail(f"its grammar cannot be compiled ({type(error).__name__})")
+            return True
+        self._matcher = compiled.deep_copy()
+        if self._works():
+            self.add_forced()
+        return True
+
+    @property
+    def left(self) -> int:
+        """The number of tokens that the answer may still get."""
+        return self.row.limit - len(self.row.ids)
+
+    def add(self, token: int) -> bool:
+        """Give the row the engine's next token; return True if the run ends with it."""
+        begun = time.thread_time()
+        run_ends = self._add(token)
+        self._seconds += time.thread_time() - begun
+        if self._seconds > _SECONDS and not self.ended:
+            self.fail(f"its grammar takes longer than {_SECONDS:.0f} s to check: make it simpler")
+        if self._seconds > _SECONDS_IN_A_BATCH and not self.is_slow:
+            self.is_slow = run_ends = True
+        return run_ends or self.ended
+
+    def choose(self, logits: NDArray[np.float32]) -> None:
+        """Choose the next token among those that the grammar allows, and append it and all that can only follow.
+
+        `logits` is (vocabulary,).
+        """
+        self.is_violated = False
+        token = self.allowed(logits, self._random.random())
+        if token is not None and not self.add(token):
+            self.add_forced()
+        if self.is_violated:  # the row would never end
+            self.fail("its grammar refuses a token that it has allowed")
+
+    def allowed(self, logits: NDArray[np.float32], point: float) -> int | None:
+        """Return the token that `point`, in [0, 1), falls on among those allowed; None if the row has failed."""
+        matcher = self._started
+        allowed = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8), bitorder="little")
+        if not self._works():
+            return None
+        known = min(len(logits), len(allowed))  # a model may have logits for more than its tokenizer has, as padding
+        may = allowed[:known].astype(bool)
+        if not may.any():
+            self.fail("its grammar allows no further token, and no end", "unsatisfiable")
+            return None
+        try:
+            return draw(logits[:known], self._sampling, point, may)
+        except UnusableLogits as error:
+            self.ended, self.error = True, error
+            return None
+
+    def add_forced(self) -> None:
+        """Append every token that alone can follow."""
+        for token in self.forced():
+            self.add(token)
+            if self.ended:
+                return
+
+    def forced(self) -> list[int]:
+        """Return the tokens that alone can follow."""
+        return list(self._started.compute_ff_tokens())
+
+    def fail(self, why: str, failure: Failure = "unparsable") -> None:
+        """End the row with an error."""
+        self.ended = True
+        self.error = Unparsable(f"the answer cannot be held to its format: {why}", failure)
+
+    @property
+    def _started(self) -> LLMatcher:
+        assert self._matcher is not None  # noqa: S101 - `start` comes first
+        return self._matcher
+
+    def _add(self, token: int) -> bool:
+        matcher = self._started
+        if self.row.given_up():
+            self.row.is_given_up = self.ended = True
+            return True
+        if token in self._end_ids:
+            self.is_whole = matcher.is_accepting()
+            self.ended, self.is_violated = self.is_whole, not self.is_whole
+            return True
+        forced = matcher.compute_ff_tokens()
+        if (forced and forced[0] != token) or not matcher.try_consume_tokens([token]):
+            self.is_violated = self._works()
+            return True
+        if self._stopper.add(0, token):
+            self.ended = True
+        if matcher.is_stopped() and self._works():
+            self.is_whole = self.ended = True
+        return self.ended
+
+    def _works(self) -> bool:
+        """Return True if the matcher is in order; else end the row with its error."""
+        matcher = self._started
+        if not matcher.is_error():
+            return True
+        reason = matcher.get_error().strip().splitlines()
+        self.fail(reason[0] if reason else "its grammar failed")
+        return False
+
+
+class MixedStopper:
+    """CTranslate2's callback for a batch in which some rows are constrained: True ends the token's row."""
+
+    def __init__(self, constrained: Sequence[ConstrainedRow | None], others: Stopper) -> None:
+        self._constrained = constrained
+        self._others = others
+
+    def __call__(self, step: Step) -> bool:
+        row = self._constrained[step.batch_id]
+        return self._others(step) if row is None else row.add(step.token_id)
+
+
+class SeededConstrainedRow:
+    """CTranslate2's callback for the runs of one constrained answer that a seed decides: see `SeededRow`."""
+
+    def __init__(self, row: ConstrainedRow, seed: int | None) -> None:
+        self._row = row
+        self._random = np.random.Generator(np.random.PCG64(seed))
+
+    @property
+    def ended(self) -> bool:
+        """True when the answer gets no further token."""
+        return self._row.ended
+
+    @property
+    def ids(self) -> list[int]:
+        """The tokens of the answer so far."""
+        return self._row.row.ids
+
+    @property
+    def left(self) -> int:
+        """The number of tokens that the answer may still get."""
+        return self._row.left
+
+    def __call__(self, step: LogitsStep) -> bool:
+        """Draw this step's token among those allowed; True ends the run. A token that alone can follow is not drawn."""
+        forced = self._row.forced()
+        logits = np.array(step.logits, dtype=np.float32).reshape(-1)
+        token = forced[0] if forced else self._row.allowed(logits, self._random.random())
+        if token is None:
+            return True
+        self._row.add(token)
+        if self._row.is_violated:
+            self._row.fail("its grammar refuses a token that it has allowed")
+        if not self.ended and token != step.token_id:
+            self._row.add_forced()
+        return self.ended or token != step.token_id
