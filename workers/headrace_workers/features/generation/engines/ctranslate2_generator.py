@@ -57,6 +57,7 @@ from headrace_workers.features.generation.models.registry import ModelCard, read
 
 # Logits of one batch that are kept at once, in bytes: CTranslate2 keeps those of every step, prompt positions too.
 _LOGITS_BYTES = 64 * 1024 * 1024
+_WORTH_KEEPING = 32  # tokens of each answer for which a batch of constrained rows keeps logits from the beginning
 _COMPILE_FIRST = 0.1  # seconds for which a call waits for its grammars, before it computes the rows whose are compiled
 _COMPILE_LOOK = 0.02  # seconds between two looks at the others
 
@@ -261,7 +262,11 @@ class CTranslate2Generator:
 
     def _first_runs(self, prompts: Sequence[Prompt]) -> Iterable[tuple[Callable[[list[Prompt]], Any], list[Prompt]]]:
         for batch in self._batches([prompt for prompt in prompts if not prompt.is_seeded]):
-            yield self._answer, batch
+            # Where logits may be kept for a while, a first violation needs no second look at its prompt.
+            keeps = (
+                all(prompt.constrained for prompt in batch) and steps_of(batch, self._vocabulary_size) >= _WORTH_KEEPING
+            )
+            yield self._go_on if keeps else self._answer, batch
         for prompt in prompts:
             if prompt.is_seeded:
                 yield self._draw, [prompt]
